@@ -1,0 +1,67 @@
+# Fresh clone, nothing set up: `make demo` and `make test` do the rest.
+# PYTHON names the interpreter that makes the environment, VENV the folder it lives in.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := pyproject.toml constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+MPLBACKEND ?= Agg
+export MPLBACKEND
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types docs-images clean
+
+help:  ## list what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed-demo  ## set up if needed, then classify two photographs
+	@$(BIN)/hubel demo
+
+test: lint types  ## set up if needed, then lint, types and all tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test  ## mypy over src
+	@$(BIN)/mypy
+
+format: $(VENV)/.installed-test  ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs-images: $(VENV)/.installed-test  ## draw the documentation's pictures again
+	@$(BIN)/python docs/make_images.py
+
+clean:  ## remove the environment, caches and build results (runs/ stays)
+	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache demo
+	@find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The test environment contains the demo's, so a later `make demo` need not install again.
+$(VENV)/.installed-test: $(REQUIREMENTS) | $(BIN)/python
+	@echo "Installing hubel and its test tools into $(VENV): several minutes and gigabytes the first time"
+	@$(PIP_INSTALL) -e '.[test]'
+	@touch $(VENV)/.installed-demo $@
+
+$(VENV)/.installed-demo: $(REQUIREMENTS) | $(BIN)/python
+	@echo "Installing hubel into $(VENV): several minutes and gigabytes the first time"
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+# The newest supported interpreter is not always called python3, and Debian ships venv apart: try, do not guess.
+$(BIN)/python:
+	@set -e; \
+	for candidate in "$(PYTHON)" python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	    if [ -n "$$candidate" ] && "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        echo "Making the environment $(VENV) with $$($$candidate --version)"; \
+	        "$$candidate" -m venv "$(VENV)"; \
+	        exit 0; \
+	    elif [ -n "$(PYTHON)" ]; then \
+	        break; \
+	    fi; \
+	done; \
+	if [ -n "$(PYTHON)" ]; then echo "error: PYTHON=$(PYTHON) is not Python 3.11 or newer with its venv module." >&2; \
+	else echo "error: found no Python 3.11 or newer with its venv module." >&2; fi; \
+	echo "hint:  install one (Debian, Ubuntu: apt install python3 python3-venv) or name one: make PYTHON=/path/to/python3.12" >&2; \
+	exit 1

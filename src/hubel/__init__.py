@@ -1,0 +1,42 @@
+"""hubel: deep computer vision with convolutional networks.
+
+Everything here is imported on first use, so that ``import hubel`` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hubel.errors import HubelError as HubelError
+    from hubel.models import create_model as create_model
+    from hubel.models import list_models as list_models
+    from hubel.models import summary as summary
+    from hubel.results import Classification as Classification
+    from hubel.runtime import Predictor as Predictor
+    from hubel.training import train as train
+
+_HOME_OF = {
+    "Classification": "hubel.results",
+    "HubelError": "hubel.errors",
+    "Predictor": "hubel.runtime",
+    "create_model": "hubel.models",
+    "list_models": "hubel.models",
+    "summary": "hubel.models",
+    "train": "hubel.training",
+}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'hubel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

@@ -1,0 +1,44 @@
+"""Errors that name what is wrong and the way out.
+
+Commands print the two lines and exit with 1; libraries catch :class:`HubelError`.
+"""
+
+
+class HubelError(Exception):
+    """Something in the data, a file or a model is wrong.
+
+    Args:
+        fault: one line that names the file (or class, or option) and what is wrong with it.
+        remedy: one line that names the way out.
+    """
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(fault, remedy)
+        self.fault = fault
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.fault}\n{self.remedy}"
+
+
+class ImageError(HubelError):
+    """An image file cannot be read: missing, empty, truncated, too large, or no image at all."""
+
+
+class DataError(HubelError):
+    """A data set is not usable as it is: no images, one class only, an unknown layout, a split not there."""
+
+
+class ModelError(HubelError):
+    """A model name is unknown, a saved model is damaged, or the model does not fit the request."""
+
+
+class WeightsError(HubelError):
+    """Weights are missing, damaged, of another architecture, or could not be downloaded."""
+
+
+class MissingExtraError(HubelError):
+    """An optional part is not installed; the remedy is the install command."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs packages that are not installed.", f"pip install 'hubel[{extra}]'")

@@ -1,0 +1,1 @@
+"""What the papers add to torch.nn. A layer knows no architecture and no task."""

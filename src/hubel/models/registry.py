@@ -1,0 +1,96 @@
+"""The row that describes an architecture, and the module type that every classifier is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One registered variant: a row of data.
+
+    Attributes:
+        name: as in ``create_model(name)``.
+        task: ``"classify"``, …
+        build: ``build(config, num_classes, in_channels, image_size)`` gives the module.
+        config: frozen dataclass of the numbers that vary within the family; ``create_model``'s further keyword
+            arguments replace its fields.
+        input: native input as channels, height, width.
+        num_classes: what the paper's network tells apart.
+        depth: layers with weights on the longest path, counted as the paper counts them.
+        reference: the paper, with section or table.
+    """
+
+    name: str
+    task: str
+    build: Callable[[Any, int, int, int], nn.Module]
+    config: Any
+    input: tuple[int, int, int]
+    num_classes: int
+    depth: int
+    reference: str
+
+
+class Classifier(nn.Module):
+    """A backbone and a head.
+
+    Args:
+        backbone: named parts applied one after the other; freezing, pyramids and summaries speak of these names.
+        head: maps the last feature map to raw class scores; its attribute ``classifier`` is the layer whose shape
+            depends on the number of classes.
+        pyramid: stride → (name of the part whose output has it, its channels).
+
+    ``forward`` maps images (N, C, H, W) to raw scores (N, classes), in training and evaluation alike.
+    """
+
+    def __init__(self, backbone: nn.Sequential, head: nn.Module, pyramid: Mapping[int, tuple[str, int]]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self._pyramid = dict(pyramid)
+
+    @property
+    def feature_channels(self) -> dict[int, int]:
+        """Stride → number of channels of the map that :meth:`features` gives for it."""
+        return {stride: channels for stride, (_, channels) in self._pyramid.items()}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Raw class scores (N, classes) of images (N, C, H, W)."""
+        scores: Tensor = self.head(self.backbone(images))
+        return scores
+
+    def features(self, images: Tensor) -> dict[int, Tensor]:
+        """The feature pyramid: stride → map (N, channels, about H / stride, about W / stride)."""
+        stride_of = {name: stride for stride, (name, _) in self._pyramid.items()}
+        maps: dict[int, Tensor] = {}
+        signal = images
+        for name, part in self.backbone.named_children():
+            signal = part(signal)
+            if name in stride_of:
+                maps[stride_of[name]] = signal
+            if len(maps) == len(stride_of):
+                break
+        return maps
+
+
+class ClassificationHead(nn.Module):
+    """Global average pooling, dropout, one dense layer (Lin et al. 2014, arXiv 1312.4400, section 3.2)."""
+
+    def __init__(self, in_features: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(in_features, num_classes)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """What the dense layer sees: maps (N, C, H, W) → their means (N, C)."""
+        return torch.mean(maps, dim=(2, 3))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Raw class scores (N, classes) of feature maps (N, C, H, W)."""
+        scores: Tensor = self.classifier(self.dropout(self.pool(maps)))
+        return scores
