@@ -9,6 +9,7 @@ MPLBACKEND ?= Agg
 export MPLBACKEND
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help demo test lint format types docs-images clean
 
 help:  ## list what make can do
@@ -32,7 +33,7 @@ format: $(VENV)/.installed-test  ## let ruff rewrite what it can
 	@$(BIN)/ruff format .
 
 docs-images: $(VENV)/.installed-test  ## draw the documentation's pictures again
-	@$(BIN)/python docs/make_images.py
+	@$(BIN)/python docs/run_pages.py
 
 clean:  ## remove the environment, caches and build results (runs/ stays)
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache demo
@@ -54,7 +55,7 @@ $(BIN)/python:
 	@set -e; \
 	for candidate in "$(PYTHON)" python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	    if [ -n "$$candidate" ] && "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
-	        echo "Making the environment $(VENV) with $$($$candidate --version)"; \
+	        echo "Making the environment $(VENV) with $$("$$candidate" --version)"; \
 	        "$$candidate" -m venv "$(VENV)"; \
 	        exit 0; \
 	    elif [ -n "$(PYTHON)" ]; then \

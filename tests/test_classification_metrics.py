@@ -105,7 +105,7 @@ def test_wilson_interval_equals_scipy(right, images):
 
 
 def test_wilson_interval_of_newcombe_s_table():
-    # Newcombe 1998, Statistics in Medicine 17:857-872, table I, method 3 (score without continuity correction).
+    # Newcombe 1998, Statistics in Medicine 17:857-872, table I, method 3 (score).
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)

@@ -211,14 +211,10 @@ def calibration_bins(
     mean_confidence = np.bincount(which, weights=confidence, minlength=bins) / filled
     accuracy = np.bincount(which, weights=right, minlength=bins) / filled
     return tuple(
-        CalibrationBin(
-            float(edges[m]),
-            float(edges[m + 1]),
-            int(images[m]),
-            float(mean_confidence[m]),
-            float(accuracy[m]),
+        CalibrationBin(float(low), float(high), int(inside), float(sure), float(share))
+        for low, high, inside, sure, share in zip(
+            edges[:-1], edges[1:], images, mean_confidence, accuracy, strict=True
         )
-        for m in range(bins)
     )
 
 
@@ -277,13 +273,15 @@ def _check(probabilities: np.ndarray, labels: np.ndarray, classes: int) -> None:
         )
     bad = ~np.isfinite(probabilities).all(axis=1)
     if bad.any():
+        first = int(bad.argmax())
         raise DataError(
-            f"The probabilities of {bad.sum()} of {len(bad)} images are not finite (first: image {bad.argmax()}).",
+            f"Probabilities of {bad.sum()} of {len(bad)} images are not finite, those of image {first} first.",
             "The network computed NaN or infinity: train with a lower learning rate or in float32.",
         )
     off = (probabilities < 0).any(axis=1) | (np.abs(probabilities.sum(axis=1) - 1) > 1e-2)
     if off.any():
+        first = int(off.argmax())
         raise DataError(
-            f"Row {off.argmax()} is no probability distribution (sum {probabilities[off.argmax()].sum():.4g}).",
+            f"Row {first} is no probability distribution, its sum is {probabilities[first].sum():.4g}.",
             "Apply a softmax to the network's outputs first.",
         )

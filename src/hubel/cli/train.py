@@ -1,0 +1,112 @@
+"""``hubel train``: from a folder of labelled photographs to a classifier and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hubel.cli.manners import print_json, say
+from hubel.cli.options import Device, Json, Threads
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="The network; see hubel models.")] = "efficientnet_lite0",
+    epochs: Annotated[int | None, typer.Option(min=1, show_default="by the start")] = None,
+    head_epochs: Annotated[
+        int | None, typer.Option(min=0, help="Epochs of the head alone, counted in --epochs.", show_default="2")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, help="Pixels of a side.", show_default="the network's own")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
+    accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up before an update.")] = 1,
+    split: Annotated[str, typer.Option(help="Shares of train,validation,test of an unsplit folder.")] = "0.75,0.15,0.10",
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
+    weights: Annotated[str, typer.Option(help="Weights to start from: a catalog name or a file.")] = "default",
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate after the head.", show_default="by the start")] = None,
+    head_learning_rate: Annotated[float, typer.Option(help="Peak rate of the head alone.")] = 3e-3,
+    weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    schedule: Annotated[str, typer.Option(help="cosine, one-cycle or constant.")] = "cosine",
+    warmup: Annotated[float, typer.Option(min=0, help="Epochs of linear warm-up.")] = 1.0,
+    unfreeze_from: Annotated[
+        str | None,
+        typer.Option(help="A layer's name or a fraction from the top: what learns after the head.", show_default="by the start"),
+    ] = None,
+    batch_norm: Annotated[
+        str | None, typer.Option(help="frozen or train: the statistics of unfrozen BatchNorm.", show_default="by the start")
+    ] = None,
+    augment: Annotated[
+        str,
+        typer.Option(help="Comma-separated: rotation, shift, crop, flip, contrast, color, randaugment, mixup, cutmix; or none."),
+    ] = "crop,flip",
+    label_smoothing: Annotated[float, typer.Option(min=0, max=0.99)] = 0.1,
+    average: Annotated[float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0: off.")] = 0.98,
+    balance: Annotated[str, typer.Option(help="For skewed classes: auto, none, sampling or loss.")] = "auto",
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without improvement before stopping early.")] = 10,
+    precision: Annotated[str, typer.Option(help="auto (measured), float32, bfloat16 or float16.")] = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images.", show_default="half of the cores")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name, or of --out.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop when an image cannot be read.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier on a folder of photographs.
+
+    The folder has one folder a class, or train/, val/ and test/ with those inside.
+
+    \b
+    hubel train flowers/
+    hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
+    hubel train flowers/ --resume
+    """
+    from hubel.training import train as run
+
+    result = run(
+        data,
+        resume=resume,
+        out=out,
+        model=model,
+        weights=None if from_scratch else weights,
+        epochs=epochs,
+        head_epochs=head_epochs,
+        image_size=image_size,
+        batch=batch,
+        accumulate=accumulate,
+        split=split,
+        seed=seed,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        head_learning_rate=head_learning_rate,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        warmup=warmup,
+        unfreeze_from=unfreeze_from,
+        batch_norm=batch_norm,
+        label_smoothing=label_smoothing,
+        augmentation=augment,
+        average=average,
+        balance=balance,
+        patience=patience,
+        precision=precision,
+        device=device,
+        threads=threads,
+        workers=workers,
+        tensorboard=tensorboard,
+        strict=strict,
+    )
+    if json:
+        print_json(result.to_json())
+    else:
+        print(result.headline())
+    say(f"report: {result.folder / 'report.html'}")
+    say(f"next: hubel predict PHOTO.jpg --model {result.folder}")

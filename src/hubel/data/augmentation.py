@@ -1,0 +1,143 @@
+"""Random changes of training images that keep their class: each has a name and can be switched off.
+
+The transforms are torchvision's (``torchvision.transforms.v2``), on Pillow images, before the pixels become an
+array; MixUp and CutMix blend whole batches and come after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import DataError
+
+_INTERPOLATION = {
+    "nearest": v2.InterpolationMode.NEAREST,
+    "bilinear": v2.InterpolationMode.BILINEAR,
+    "bicubic": v2.InterpolationMode.BICUBIC,
+    "lanczos": v2.InterpolationMode.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """A named change: what a person reads, and how to build it for a given input."""
+
+    description: str
+    build: Callable[[Preprocessing], Any]
+
+
+# In the order in which they are applied: geometry of the whole image, crop to the input's size, then colour.
+IMAGE_TRANSFORMS: dict[str, ImageTransform] = {
+    "rotation": ImageTransform(
+        "rotation by up to 15 degrees",
+        lambda size: v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR),
+    ),
+    "shift": ImageTransform(
+        "shift by up to 10 % of the width and height",
+        lambda size: v2.RandomAffine(0, translate=(0.1, 0.1)),
+    ),
+    "crop": ImageTransform(
+        "random crop of 35 to 100 % of the area, aspect ratio 3/4 to 4/3, scaled to the input "
+        "(Szegedy et al. 2015, arXiv 1409.4842, section 6)",
+        lambda size: v2.RandomResizedCrop(
+            (size.height, size.width),
+            scale=(0.35, 1.0),
+            ratio=(3 / 4, 4 / 3),
+            interpolation=_INTERPOLATION[size.interpolation],
+        ),
+    ),
+    "flip": ImageTransform("horizontal flip of every second image", lambda size: v2.RandomHorizontalFlip()),
+    "contrast": ImageTransform(
+        "contrast and brightness changed by up to 20 %",
+        lambda size: v2.ColorJitter(brightness=0.2, contrast=0.2),
+    ),
+    "color": ImageTransform(
+        "saturation changed by up to 20 %, hue by up to 2 % of the circle",
+        lambda size: v2.ColorJitter(saturation=0.2, hue=0.02),
+    ),
+    "randaugment": ImageTransform(
+        "RandAugment: two of fourteen changes at magnitude 7 of 30 (Cubuk et al. 2020, arXiv 1909.13719)",
+        lambda size: v2.RandAugment(num_ops=2, magnitude=7),
+    ),
+}
+
+BATCH_TRANSFORMS: dict[str, str] = {
+    "mixup": "MixUp: pairs of images blended, and their labels, in half of the batches "
+    "(Zhang et al. 2018, arXiv 1710.09412)",
+    "cutmix": "CutMix: a box of one image pasted into another, labels by area, in half of the batches "
+    "(Yun et al. 2019, arXiv 1905.04899)",
+}
+
+AUGMENTATIONS = (*IMAGE_TRANSFORMS, *BATCH_TRANSFORMS)
+
+
+def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in the order of application; raises :class:`DataError` for one that does not exist."""
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise DataError(f"there is no augmentation {name!r}", f"choose from: {', '.join(AUGMENTATIONS)}, or none")
+    return tuple(name for name in AUGMENTATIONS if name in names)
+
+
+class TrainingPixels:
+    """From an upright Pillow image to randomly changed pixels of the network's input size.
+
+    Without ``crop`` the image is cut and scaled as for prediction, before the other changes.
+
+    Args:
+        preprocessing: of the network; gives size, channels and filter.
+        names: of :data:`IMAGE_TRANSFORMS`; names of batch transforms are ignored here.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, names: Sequence[str]) -> None:
+        self._preprocessing = preprocessing
+        self._crops = "crop" in names
+        self._transform = v2.Compose(
+            [v2.Identity(), *(row.build(preprocessing) for name, row in IMAGE_TRANSFORMS.items() if name in names)]
+        )
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """uint8 array (height, width, channels); draws from torch's global random generator."""
+        size = self._preprocessing
+        image = image.convert("L" if size.channels == 1 else "RGB")
+        if not self._crops:
+            pixels = size.pixels(image)
+            image = Image.fromarray(pixels[:, :, 0] if size.channels == 1 else pixels)
+        return np.array(self._transform(image)).reshape(size.height, size.width, size.channels)
+
+
+class BatchBlending:
+    """MixUp and CutMix on a training batch: in every second batch, one of those switched on.
+
+    Draws from torch's global random generator. Calling it with images (N, C, H, W) float and labels (N,) gives
+    images and targets: the labels as they came, or rows of class probabilities (N, classes).
+    """
+
+    def __init__(self, names: Sequence[str], num_classes: int) -> None:
+        choices: list[Any] = []
+        if "mixup" in names:
+            choices.append(v2.MixUp(alpha=0.2, num_classes=num_classes))
+        if "cutmix" in names:
+            choices.append(v2.CutMix(alpha=1.0, num_classes=num_classes))
+        self._blend = v2.RandomApply([v2.RandomChoice(choices)], p=0.5) if choices else None
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and targets, blended or as they came."""
+        if self._blend is None or len(images) < 2:
+            return images, labels
+        blended, targets = self._blend(images, labels)
+        return blended, targets
+
+
+def describe_augmentations(names: Sequence[str]) -> list[str]:
+    """One sentence for each augmentation, in the order of application."""
+    sentences = {name: row.description for name, row in IMAGE_TRANSFORMS.items()} | BATCH_TRANSFORMS
+    return [sentences[name] for name in check_augmentations(names)]

@@ -1,0 +1,270 @@
+"""From a picture file, or a picture in memory, to an upright 8-bit RGB image.
+
+All picture kinds that people have end here: grey, palette, CMYK, 16-bit, with alpha, rotated by a camera's
+EXIF tag, animated. What cannot be read is told in one sentence that names the file and the reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import stat
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from hubel.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_PIXELS = 178_956_970
+"""The largest picture that is decoded, in pixels: 512 MiB of RGB, and what Pillow itself allows.
+
+Larger ones are refused by their header, before memory is taken for them.
+"""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+"""The formats that are read, by Pillow's names. Others are left out: some of its readers start programs."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112
+_EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+_CONVERT = "Open it in an image program and save it as JPEG or PNG, or leave it out."
+_COPY_AGAIN = "Copy or download it again, or leave it out."
+
+# Pillow warns of odd metadata (a broken EXIF block, surplus TIFF tags) that changes nothing in the pixels.
+# A filter made once is safe with threads; ``warnings.catch_warnings`` around each picture is not.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.Image:
+    """Read one picture.
+
+    - The rotation in the EXIF data is applied, also for a ``PIL`` image that still carries it.
+    - Of animations the first frame is taken.
+    - Transparent parts are laid on white: pictures with alpha are mostly cut-outs and drawings made for white
+      pages, and what lies under their transparent pixels (often black) was never meant to be seen.
+    - 16-bit grey is scaled from 0..65535 to 0..255, whatever part of that range the picture uses. 32-bit
+      integers are taken for 16-bit values if they fit, floats for 0..1 or 0..255 if they fit; otherwise the
+      range from their least to their greatest value is stretched to 0..255.
+    - Colour profiles are not applied, as everywhere in the field; CMYK is converted by its plain formula.
+
+    Args:
+        source: a file name; the bytes of a file; a ``PIL`` image of any mode; or an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4) in the order R, G, B, A, of uint8, bool, or floats within 0..1.
+
+    Returns:
+        A loaded image of mode RGB. It may be the very image handed in, where that is already as wanted.
+
+    Raises:
+        ImageError: there is no such file, it is no picture, it is damaged, or it has more than
+            :data:`MAX_PIXELS` pixels.
+    """
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_from_array(source), "the array")
+    if isinstance(source, Image.Image):
+        return _load_upright(source, "the image")
+    with _opened(source) as (image, name):
+        return _load_upright(image, name)
+
+
+def read_size(source: str | Path | bytes) -> tuple[int, int]:
+    """Width and height in pixels of the upright picture, from its header alone.
+
+    Raises:
+        ImageError: as :func:`read_image`, except for damage that shows only when the pixels are decoded.
+    """
+    with _opened(source) as (image, _):
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+@contextmanager
+def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
+    """The picture with its header read, and the name that errors call it by."""
+    if isinstance(source, bytes):
+        if not source:
+            raise ImageError("the image is empty (0 bytes).", "Hand over the bytes of a picture file.")
+        with io.BytesIO(source) as memory:
+            yield _read_header(memory, "the image"), "the image"
+        return
+    name = str(source)
+    with open_file(Path(source), name) as file:
+        yield _read_header(file, name), name
+
+
+def open_file(path: Path, name: str) -> BinaryIO:
+    """Open a picture or video for reading.
+
+    Args:
+        path: the file.
+        name: what errors call it.
+
+    Raises:
+        ImageError: it does not exist, is a folder or a device, is empty, or cannot be opened.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{name} is a folder.", "Name a picture or video file.")
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe would wait for ever.
+            raise ImageError(f"{name} is not a regular file.", "Name a picture or video file.")
+        if status.st_size == 0:
+            raise ImageError(f"{name} is empty (0 bytes).", _COPY_AGAIN)
+        return path.open("rb")
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            fault = f"{name} is a broken link (to {path.readlink()})."
+            raise ImageError(fault, "Make the link again, or remove it.") from error
+        raise ImageError(f"{name} does not exist.", "Check the spelling and the folder.") from error
+    except PermissionError as error:
+        fault = f"{name}: permission denied."
+        raise ImageError(fault, "Ask its owner for the right to read it (chmod +r).") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            fault = f"{name} is a broken link (it leads back to itself)."
+            raise ImageError(fault, "Make the link again, or remove it.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name} cannot be opened: {reason}.", "Check the name and the disk.") from error
+
+
+def _read_header(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(_declared_size(file), name) from error
+    except UnidentifiedImageError as error:
+        file.seek(4)
+        if file.read(8) in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+            raise ImageError(f"{name} is a HEIC photograph, which is not read.", _CONVERT) from error
+        fault = f"{name} is not an image (or of a format that is not read)."
+        raise ImageError(fault, _CONVERT) from error
+    except Exception as error:  # the readers meet hostile bytes: they may raise anything
+        raise _damaged(error, name) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(image.size, name)
+    return image
+
+
+def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
+    """The size in the header of a picture that ``Image.open`` refuses for its size, if it can be told."""
+    file.seek(0)
+    prefix = file.read(16)
+    for kind in FORMATS:
+        factory, accept = Image.OPEN.get(kind, (None, None))
+        if factory is None or (accept is not None and not accept(prefix)):
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "").size
+        except Exception:  # not this kind, or refused for its size in the reader itself
+            continue
+    return None
+
+
+def _too_large(size: tuple[int, int] | None, name: str) -> ImageError:
+    limit = f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
+    fault = f"{name} has {size[0]}×{size[1]} pixels, {limit}." if size else f"{name} has {limit}."
+    return ImageError(fault, "Scale it down or cut it into tiles.")
+
+
+def _damaged(error: Exception, name: str) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError(f"{name} needs more memory than there is.", "Scale it down or cut it into tiles.")
+    reason = str(error).strip().rstrip(".") or type(error).__name__
+    if "truncated" in reason.lower() or isinstance(error, EOFError):
+        return ImageError(f"{name} is truncated: {reason}.", _COPY_AGAIN)
+    return ImageError(f"{name} is damaged: {reason}.", _COPY_AGAIN)
+
+
+def _load_upright(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+    except Exception as error:  # the decoders meet hostile bytes: they may raise anything
+        raise _damaged(error, name) from error
+    if not image.width or not image.height:
+        raise ImageError(f"{name} has no pixels ({image.width}×{image.height}).", "Leave it out.")
+    turn = _UPRIGHT.get(_orientation(image))
+    image = _to_rgb(image, name)
+    return image.transpose(turn) if turn is not None else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be applied, 1..8, with 1 for none, unknown or unreadable."""
+    # Pillow applies TIFF's own orientation tag itself.
+    if image.format == "TIFF" or not any(key in image.info for key in _EXIF_KEYS):
+        return 1
+    try:
+        # The base class's method: PNG's own decodes the whole picture to look for EXIF data after it.
+        value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    try:
+        if image.mode == "F" or image.mode.startswith("I"):
+            return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+        if image.has_transparency_data:
+            with_alpha = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            return Image.alpha_composite(white, with_alpha).convert("RGB")
+        return image.convert("RGB")
+    except ValueError as error:
+        fault = f"{name} has the colour mode {image.mode}, which cannot be turned into RGB."
+        raise ImageError(fault, _CONVERT) from error
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Grey values of more than 8 bits, (H, W) integers or floats, as uint8; ranges as in ``read_image``."""
+    steps = (1.0, 255.0) if np.issubdtype(values.dtype, np.floating) else (65535.0,)
+    scaled = np.nan_to_num(values.astype(np.float32), copy=False, nan=0.0)
+    low, high = float(scaled.min()), float(scaled.max())
+    if low >= 0 and high <= steps[-1]:
+        low, high = 0.0, next(step for step in steps if high <= step)
+    scaled -= low
+    scaled *= 255.0 / max(high - low, 1e-12)
+    scaled += 0.5
+    return scaled.clip(0, 255, out=scaled).astype(np.uint8)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.size == 0:
+        raise ImageError(f"the array has no pixels (shape {array.shape}).", "Hand over a picture.")
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        fault = f"the array has the shape {array.shape}, which is no picture."
+        raise ImageError(
+            fault, "Hand over (height, width), or (height, width, 3 or 4); one picture at a time."
+        )
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise _too_large((array.shape[1], array.shape[0]), "the array")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):  # NaN fails this too
+            fault = f"the array holds floats from {array.min():g} to {array.max():g}."
+            raise ImageError(fault, "Hand over floats within 0..1, or uint8 within 0..255.")
+        array = np.floor(array * 255.0 + 0.5).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        fault = f"the array is of {array.dtype}."
+        raise ImageError(fault, "Hand over uint8 within 0..255, or floats within 0..1.")
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,159 @@
+"""Batches of pixels and labels, decoded by worker processes while the network computes.
+
+What a sample looks like depends on the seed, the epoch and its index alone, never on the number of workers or
+on what ran before: a resumed run sees the pixels that an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hubel.data.decoding import read_image
+from hubel.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def seed_for(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part: ``seed_for(run_seed, "order", epoch)``."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """What a loader gives.
+
+    Attributes:
+        pixels: uint8 (N, C, H, W) in channels-last memory; N may be 0 where no image of the batch could be read.
+        labels: int64 (N,).
+        indices: int64 (N,), positions in the data set.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class LabelledImages(Dataset["tuple[np.ndarray, int, int] | None"]):
+    """Images from disk as pixels, with their class and position.
+
+    An image that cannot be read gives ``None`` and is left out of its batch: it was readable when the data were
+    checked, and one file that has gone since must not end hours of training.
+
+    Args:
+        paths: image files.
+        labels: their classes, 0-based.
+        pixels: turns an upright Pillow image into a uint8 array (H, W, C).
+        seed: of the run; each access re-seeds torch's generator from it, the epoch and the index.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], labels: Sequence[int], pixels: Callable[[Image.Image], np.ndarray], seed: int
+    ) -> None:
+        self.paths = paths
+        self.labels = labels
+        self.pixels = pixels
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, int, int] | None:  # type: ignore[override]
+        epoch, index = key
+        try:
+            image = read_image(self.paths[index])
+        except ImageError:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(self.seed, "pixels", epoch, index))
+            return self.pixels(image), self.labels[index], index
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Keys (epoch, index) of one epoch; set :attr:`epoch` before iterating.
+
+    Args:
+        count: number of images.
+        seed: of the run.
+        shuffle: a new order each epoch; otherwise 0, 1, 2, …
+        weights: chance of each image to be drawn, with replacement (weighted sampling); ``None`` draws each once.
+    """
+
+    def __init__(self, count: int, seed: int, shuffle: bool, weights: Tensor | None = None) -> None:
+        self.count = count
+        self.seed = seed
+        self.shuffle = shuffle
+        self.weights = weights
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "order", self.epoch))
+        if self.weights is not None:
+            order = torch.multinomial(self.weights, self.count, replacement=True, generator=generator)
+        elif self.shuffle:
+            order = torch.randperm(self.count, generator=generator)
+        else:
+            order = torch.arange(self.count)
+        return ((self.epoch, index) for index in order.tolist())
+
+
+def stack_samples(samples: Sequence[tuple[np.ndarray, int, int] | None]) -> LoadedBatch:
+    """Make a batch of the samples that could be read; stacked rows of pixels are channels-last as they come."""
+    read = [sample for sample in samples if sample is not None]
+    pixels = torch.from_numpy(np.stack([sample[0] for sample in read])) if read else torch.zeros(0, 1, 1, 1)
+    return LoadedBatch(
+        pixels.permute(0, 3, 1, 2),
+        torch.tensor([sample[1] for sample in read], dtype=torch.int64),
+        torch.tensor([sample[2] for sample in read], dtype=torch.int64),
+    )
+
+
+def default_workers() -> int:
+    """Half of the cores, at least one, at most eight: the rest computes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min(8, cores // 2))
+
+
+def _be_quiet_worker(_: int) -> None:
+    """Ctrl-C is the parent's to answer; a worker that also prints a traceback only frightens people."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def batches(
+    images: LabelledImages, sampler: EpochSampler, batch: int, workers: int, drop_last: bool = False
+) -> DataLoader[Any]:
+    """A loader of :class:`LoadedBatch` whose workers live as long as it does.
+
+    ``drop_last`` leaves out a last batch that is not full, unless it is the only one.
+    """
+    return DataLoader(
+        images,
+        batch_size=batch,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=stack_samples,
+        drop_last=drop_last and len(sampler) >= batch,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_be_quiet_worker if workers else None,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )

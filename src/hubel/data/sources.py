@@ -1,0 +1,169 @@
+"""What people name on a command line, picture by picture: files, folders, patterns, videos, webcams.
+
+Everything becomes a :class:`Picture`. It knows how it is called and how to get its pixels, but holds none
+yet: so the list may be endless, the consumer decides which thread decodes, and a bad file is bad only when its
+turn comes. Something that is not there at all is a picture too, one whose ``read`` says so; thus there is one
+kind of failure, in order with the rest, and nothing stops the others.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from hubel.data.decoding import read_image
+from hubel.data.video import VideoFrame, camera_frames, video_frames
+from hubel.data.walking import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order
+from hubel.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_KNOWN_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture that can be read.
+
+    Attributes:
+        source: the file as the user named it or would name it, ``"webcam 0"``, or ``None`` for what was
+            handed over in memory.
+        read: returns the upright RGB image or raises :class:`ImageError`. Call it once, from any thread.
+        frame: number of the video frame, from 1; ``None`` for still pictures.
+        time: seconds since the video's first frame; ``None`` for still pictures.
+    """
+
+    source: str | None
+    read: Callable[[], Image.Image]
+    frame: int | None = None
+    time: float | None = None
+
+
+def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[Picture]:
+    """All pictures that the sources name, in their order, found while iterating.
+
+    A source is, by the first of these that fits:
+
+    - an image or array in memory, or the bytes of an image file;
+    - the name of something that exists, whatever characters it is made of: a folder (all pictures and videos
+      below it, by their suffixes, in natural order, hidden ones left out), a video, or else a picture;
+    - the number of a webcam;
+    - a pattern with ``*``, ``?``, ``[…]`` or ``**``: as a shell would expand it, in natural order; where the
+      pattern does not end in a suffix, only pictures, videos and (without ``**``) folders count.
+
+    Videos give one picture a frame. Memory is bounded: by the names in one folder (or of one pattern), and by
+    the pictures that the consumer keeps.
+
+    Args:
+        sources: of any length; taken one by one.
+
+    Yields:
+        The pictures. Nothing is raised for a bad source: reading its picture raises.
+    """
+    for source in sources:
+        if isinstance(source, (str, Path)):
+            yield from _named(str(source))
+        elif isinstance(source, int):
+            yield from _frames(f"webcam {source}", camera_frames(source))
+        else:
+            yield Picture(None, partial(read_image, source))
+
+
+def _named(name: str) -> Iterator[Picture]:
+    if _exists(name):
+        if Path(name).is_dir():
+            yield from _folder(name)
+        else:
+            yield from _file(name)
+    elif name.isascii() and name.isdigit():
+        yield from _frames(f"webcam {int(name)}", camera_frames(int(name)))
+    elif glob.has_magic(name):
+        yield from _pattern(name)
+    else:
+        yield Picture(name, partial(read_image, name))  # which says that it does not exist
+
+
+def _exists(name: str) -> bool:
+    try:
+        return os.path.lexists(name)
+    except ValueError:  # a null character
+        return False
+
+
+def _file(name: str) -> Iterator[Picture]:
+    if Path(name).suffix.lower() in VIDEO_SUFFIXES:
+        yield from _frames(name, video_frames(Path(name), name))
+    else:
+        yield Picture(name, partial(read_image, name))
+
+
+def _folder(name: str) -> Iterator[Picture]:
+    empty = True
+    for picture in _below(name):
+        empty = False
+        yield picture
+    if empty:
+        fault = f"{name} has no pictures or videos in it."
+        yield _failed(name, ImageError(fault, "Name a folder that has, or the files themselves."))
+
+
+def _below(folder: str) -> Iterator[Picture]:
+    """The pictures below a folder, and a failed one for each folder that cannot be listed."""
+    faults: deque[Picture] = deque()
+
+    def note(where: Path, error: OSError) -> None:
+        fault = f"{where} cannot be listed: {error.strerror or error}."
+        remedy = "Ask its owner for the right to read it (chmod +rx)."
+        faults.append(_failed(str(where), ImageError(fault, remedy)))
+
+    for path in files_below(Path(folder), note):
+        while faults:
+            yield faults.popleft()
+        if path.suffix.lower() in _KNOWN_SUFFIXES:
+            yield from _file(str(path))
+    yield from faults
+
+
+def _pattern(pattern: str) -> Iterator[Picture]:
+    suffix = Path(pattern).suffix
+    any_suffix = bool(suffix) and not glob.has_magic(suffix)
+    # Not Path.glob, which takes no absolute patterns.
+    names = sorted(glob.iglob(pattern, recursive=True), key=natural_order)  # noqa: PTH207
+    empty = True
+    for name in names:
+        pictures: Iterable[Picture] = ()
+        if Path(name).is_dir():
+            if "**" not in pattern:  # else the files inside fit the pattern themselves
+                pictures = _below(name)
+        elif any_suffix or Path(name).suffix.lower() in _KNOWN_SUFFIXES:
+            pictures = _file(name)
+        for picture in pictures:
+            empty = False
+            yield picture
+    if empty:
+        fault = f"{pattern} does not exist, and as a pattern it fits no picture or video."
+        yield _failed(pattern, ImageError(fault, "Check the spelling and the folder."))
+
+
+def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[Picture]:
+    try:
+        for frame in frames:
+            yield Picture(name, frame.image, frame.number, frame.time)
+    except ImageError as error:
+        yield _failed(name, error)
+
+
+def _failed(name: str, error: ImageError) -> Picture:
+    def read() -> Image.Image:
+        raise error
+
+    return Picture(name, read)

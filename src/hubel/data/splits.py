@@ -1,0 +1,257 @@
+"""Which samples train, which validate and which test, and the record of it in the run folder.
+
+All rules of splitting are here: folders named as splits are used as they are; where any of them exists
+nothing becomes a test set by itself, and without ``val`` 15 % of ``train`` is held back; an unsplit data set
+is split by fractions, stratified and seeded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hubel.data.class_folders import SPLIT_NAMES, ClassFolders, Sample
+from hubel.errors import DataError
+
+HELD_BACK = 0.15
+"""Share of ``train`` that validates where there is no ``val`` folder."""
+
+
+class SplitFractions(NamedTuple):
+    """Shares of the samples that train, validate and test; they sum to 1."""
+
+    train: float = 0.75
+    val: float = 0.15
+    test: float = 0.10
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The samples that a training run uses.
+
+    Attributes:
+        train: what is trained on.
+        val: what is validated on after each epoch; never empty.
+        test: what is kept for the end; may be empty.
+        warnings: what a person should know about the split, one line each.
+    """
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def by_name(self) -> dict[str, tuple[Sample, ...]]:
+        """The splits that have samples, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: samples for name, samples in named.items() if samples}
+
+
+def parse_fractions(text: str) -> SplitFractions:
+    """Read ``"0.75,0.15,0.10"``: train, validation, test.
+
+    Raises:
+        ValueError: these are not three numbers that sum to 1, or nothing is left to train or to validate on;
+            the message is for the person who typed them.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{text!r} is not three numbers for train, validation, test, such as 0.75,0.15,0.10")
+    if min(numbers) < 0:
+        raise ValueError(f"{text!r} has a negative share")
+    if abs(sum(numbers) - 1) > 1e-6:
+        raise ValueError(f"{text!r} sums to {sum(numbers):g}, not to 1")
+    if numbers[0] == 0 or numbers[1] == 0:
+        raise ValueError(f"{text!r} leaves nothing to train on or nothing to validate on")
+    return SplitFractions(*numbers)
+
+
+def training_splits(folders: ClassFolders, fractions: SplitFractions, seed: int) -> Splits:
+    """The splits for training on a data set of class folders, by the rules above.
+
+    Args:
+        folders: the data set.
+        fractions: used only if the data set is unsplit.
+        seed: the same seed gives the same split of the same files.
+
+    Raises:
+        DataError: there is no ``train`` folder among the splits, or no sample is left to validate on.
+    """
+    warnings: tuple[str, ...] = ()
+    if "all" in folders.splits:
+        train, val, test = stratified_split(folders.splits["all"], fractions, seed)
+        warnings = _small_classes(folders, folders.splits["all"])
+    elif not folders.splits.get("train"):
+        there = ", ".join(folders.splits)
+        fault = f"{folders.root} has nothing to train on: it has {there}, but no train."
+        raise DataError(fault, "Add train/CLASS/…, or name a folder that holds the classes themselves.")
+    else:
+        train, test = folders.splits["train"], folders.splits.get("test", ())
+        if folders.splits.get("val"):
+            val = folders.splits["val"]
+        else:
+            warnings = _small_classes(folders, train)
+            train, val = hold_back(train, HELD_BACK, seed)
+    if not val:
+        fault = f"{folders.root} has too few pictures to keep any back for validation."
+        raise DataError(fault, "Add pictures (ten a class is a start), or put some into a val folder.")
+    return Splits(train, val, test, warnings)
+
+
+def stratified_split(
+    samples: Iterable[Sample], fractions: Sequence[float], seed: int
+) -> tuple[tuple[Sample, ...], ...]:
+    """Deal the samples of each class out by fractions, at random, whatever order they come in.
+
+    Each sample goes to the part that is most behind its share, and what is owed carries over to the next
+    class. So the sizes of the parts are right to one sample, within classes too as far as these can be
+    divided, and many classes of few samples still fill every part. The first of each class goes to the first
+    part.
+
+    Args:
+        samples: in any order; paths tell them apart.
+        fractions: one share a part, which sum to 1.
+        seed: with the paths it alone decides; a class is shuffled the same whatever the other classes hold.
+
+    Returns:
+        The parts, each sorted by label and path.
+    """
+    by_label: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_label[sample.label].append(sample)
+    parts: tuple[list[Sample], ...] = tuple([] for _ in fractions)
+    owed = [0.0] * len(fractions)
+    for label in sorted(by_label):
+        group = sorted(by_label[label], key=_order)
+        random.Random(f"{seed}:{label}").shuffle(group)
+        for place, sample in enumerate(group):
+            owed = [debt + share for debt, share in zip(owed, fractions, strict=True)]
+            part = 0 if place == 0 else owed.index(max(owed))
+            owed[part] -= 1.0
+            parts[part].append(sample)
+    return tuple(tuple(sorted(part, key=lambda sample: (sample.label, _order(sample)))) for part in parts)
+
+
+def hold_back(
+    train: Iterable[Sample], fraction: float, seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Divide training samples into those that train and a stratified ``fraction`` that validates."""
+    kept, held = stratified_split(train, (1.0 - fraction, fraction), seed)
+    return kept, held
+
+
+def _order(sample: Sample) -> str:
+    return sample.path.as_posix()
+
+
+def _small_classes(folders: ClassFolders, samples: Sequence[Sample]) -> tuple[str, ...]:
+    counts = [0] * len(folders.classes)
+    for sample in samples:
+        counts[sample.label] += 1
+    few = [name for name, count in zip(folders.classes, counts, strict=True) if 0 < count <= 2]
+    if not few:
+        return ()
+    names = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+    return (
+        f"{folders.root}: one or two pictures only of {names}: they train, and are validated little or not.",
+    )
+
+
+def write_splits(path: Path, splits: Splits, root: Path) -> None:
+    """Record which files are in which split, as JSON lists of paths relative to the data set's folder."""
+    record = {
+        name: [sample.path.relative_to(root).as_posix() for sample in samples]
+        for name, samples in splits.by_name().items()
+    }
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read what :func:`write_splits` wrote: relative paths by split.
+
+    Raises:
+        DataError: there is no such file, or it is no such record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): tuple(map(str, names)) for name, names in record.items()}
+    except FileNotFoundError as error:
+        fault = f"{path} does not exist: the run's split is not known."
+        raise DataError(fault, "Name a complete run folder.") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{path} is not a record of splits: {error}.", "Train again.") from error
+
+
+def recorded_splits(folders: ClassFolders, recorded: Mapping[str, Sequence[str]]) -> Splits:
+    """The splits of a run on its own data set, sample by sample as recorded; files added since are left out.
+
+    Raises:
+        DataError: recorded files are no longer there; the fault names the first of them.
+    """
+    here = {
+        sample.path.relative_to(folders.root).as_posix(): sample
+        for samples in folders.splits.values()
+        for sample in samples
+    }
+    missing = [name for names in recorded.values() for name in names if name not in here]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        fault = f"{folders.root} lacks pictures that the run used: {', '.join(missing[:3])}{more}."
+        raise DataError(fault, "Put them back, train anew, or score another data set with --split all.")
+    parts = {name: tuple(here[path] for path in names) for name, names in recorded.items()}
+    return Splits(parts.get("train", ()), parts.get("val", ()), parts.get("test", ()))
+
+
+def evaluation_samples(
+    folders: ClassFolders, recorded: Mapping[str, Sequence[str]] | None = None, wanted: str | None = None
+) -> tuple[str, tuple[Sample, ...]]:
+    """What ``evaluate`` scores: ``test``, else ``val``, unless a split is asked for by name.
+
+    Args:
+        folders: the data set; its folders count as they are.
+        recorded: from the run's record; it tells which part of an unsplit data set, or of a ``train`` folder
+            without ``val``, was held back. A record of other data (no file of it is here) is passed over.
+        wanted: ``train``, ``val`` (``valid``, ``validation``), ``test``, or ``all`` for everything.
+
+    Returns:
+        The split's name and its samples.
+
+    Raises:
+        DataError: the split is not there; the remedy names those that are.
+    """
+    there = {name: samples for name, samples in folders.splits.items() if name != "all" and samples}
+    if "val" not in there and recorded and _is_of(folders, recorded):
+        ours = recorded_splits(folders, recorded).by_name()
+        if "all" in folders.splits:
+            there = ours
+        elif "train" in there:
+            there |= {name: ours[name] for name in ("train", "val") if name in ours}
+    if wanted == "all":
+        return "all", tuple(sample for samples in folders.splits.values() for sample in samples)
+    names = [SPLIT_NAMES.get(wanted.casefold(), wanted)] if wanted else ["test", "val"]
+    for name in names:
+        if name in there:
+            return name, there[name]
+    ask = " or ".join([*(f"--split {name}" for name in there), "--split all (everything)"])
+    raise DataError(f"{folders.root} has no {' or '.join(names)} split.", f"There are: {ask}.")
+
+
+def _is_of(folders: ClassFolders, recorded: Mapping[str, Sequence[str]]) -> bool:
+    """Whether any recorded file is in this data set."""
+    names = {name for names in recorded.values() for name in names}
+    return any(
+        sample.path.relative_to(folders.root).as_posix() in names
+        for samples in folders.splits.values()
+        for sample in samples
+    )

@@ -1,0 +1,75 @@
+"""The files below a folder, in the order in which a person would list them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif"}
+    | {".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
+    # Telephones' HEIC is not read, but has to be named: passing over it in silence would lose pictures.
+    | {".heic", ".heif"}
+)
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".mts", ".m2ts"}
+    | {".wmv", ".flv", ".ogv", ".3gp", ".asf"}
+)
+
+
+def natural_order(name: str) -> list[tuple[int, str] | str]:
+    """Sort key that puts ``2.jpg`` before ``10.jpg``; names that differ only in zeros or case stay apart."""
+    parts = re.split(r"(\d+)", name.casefold())  # text and digits in turn, text first and last
+    # Without leading zeros, (length, digits) compare like numbers of any size.
+    key: list[tuple[int, str] | str] = [
+        (len(part.lstrip("0")), part.lstrip("0")) if place % 2 else part for place, part in enumerate(parts)
+    ]
+    return [*key, (0, ""), name]
+
+
+def files_below(folder: Path, on_error: Callable[[Path, OSError], None]) -> Iterator[Path]:
+    """All files below a folder: its own first, in natural order, then those of each of its folders.
+
+    Hidden files and folders (``.name``) are left out, and so are the folders that some systems add
+    (``__MACOSX``). Links are followed; a folder that is reached twice is read once, so links that lead in
+    circles end. Broken links are handed out as files. Only the names of one folder a level are in memory.
+
+    Args:
+        folder: where to begin.
+        on_error: called with each folder that cannot be listed and the reason; the walk goes on after it.
+    """
+    return _walk(folder, on_error, set())
+
+
+def _walk(
+    folder: Path, on_error: Callable[[Path, OSError], None], seen: set[tuple[int, int]]
+) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        files, folders = _listed(folder)
+    except OSError as error:
+        on_error(folder, error)
+        return
+    for name in files:
+        yield folder / name
+    for name in folders:
+        yield from _walk(folder / name, on_error, seen)
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself: reading it as a file will tell
+                is_folder = False
+            (folders if is_folder else files).append(entry.name)
+    return sorted(files, key=natural_order), sorted(folders, key=natural_order)

@@ -1,0 +1,124 @@
+"""What operations are called in the field, and what of them belongs into a layer table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hubel.insight.receptive_field import is_global_mean, pair
+from hubel.insight.tracing import Operation
+
+Pair = tuple[int, int]
+
+NORMALIZATIONS = {
+    "native_batch_norm": "batch normalization",
+    "_native_batch_norm_legit": "batch normalization",
+    "_native_batch_norm_legit_no_training": "batch normalization",
+    "cudnn_batch_norm": "batch normalization",
+    "native_group_norm": "group normalization",
+    "native_layer_norm": "layer normalization",
+}
+
+_POOLINGS = {
+    "max_pool2d_with_indices": "max pooling",
+    "max_pool2d": "max pooling",
+    "avg_pool2d": "average pooling",
+}
+
+_PLAIN = {
+    **NORMALIZATIONS,
+    "mm": "fully connected",
+    "addmm": "fully connected",
+    "_adaptive_avg_pool2d": "adaptive average pooling",
+    "adaptive_max_pool2d": "adaptive max pooling",
+    "upsample_bilinear2d": "bilinear upsampling",
+    "upsample_bicubic2d": "bicubic upsampling",
+    "upsample_nearest2d": "nearest upsampling",
+    "pixel_shuffle": "pixel shuffle",
+    "cat": "concatenation",
+}
+
+# Layers whose operations do not tell what they are, by class.
+KINDS_OF_CLASSES = {
+    "LocalResponseNorm": "local response normalization",
+    "Subsampling": "subsampling",
+    "TrainableSubsampling": "subsampling",
+    "EuclideanRBF": "radial basis",
+    "RadialBasis": "radial basis",
+    "RBF": "radial basis",
+}
+
+_ACTIVATIONS = {
+    "relu": "ReLU",
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+    "silu": "SiLU",
+    "gelu": "GELU",
+    "mish": "Mish",
+    "elu": "ELU",
+    "softplus": "softplus",
+    "hardswish": "hard swish",
+    "hardsigmoid": "hard sigmoid",
+    "leaky_relu": "leaky ReLU",
+    "prelu": "PReLU",
+    "_prelu_kernel": "PReLU",
+    "_softmax": "softmax",
+    "_log_softmax": "log-softmax",
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the table says of an operation besides its sizes; ``None`` where a column does not apply."""
+
+    kind: str
+    kernel: Pair | None = None
+    stride: Pair | None = None
+    padding: Pair | None = None
+
+
+def activation_name(operation: Operation) -> str | None:
+    """The activation that the operation is, if it is one."""
+    if operation.name == "hardtanh":
+        limits = tuple(operation.arguments[1:3])
+        return "ReLU6" if limits == (0, 6) else "hard tanh"
+    return _ACTIVATIONS.get(operation.name)
+
+
+def describe(operation: Operation) -> Description | None:
+    """The table's words for an operation; ``None`` for those that are no layer by themselves."""
+    name = operation.name
+    if name == "convolution":
+        return _convolution(operation)
+    if name in _POOLINGS:
+        return _pooling(_POOLINGS[name], operation.arguments)
+    if name == "add":
+        return Description("addition") if _joins_two_maps(operation) else None
+    if is_global_mean(operation):
+        return Description("global average pooling")
+    if name.startswith(("_adaptive", "adaptive")) and pair(operation.arguments[1]) == (1, 1):
+        return Description("global average pooling" if "avg" in name else "global max pooling")
+    return Description(_PLAIN[name]) if name in _PLAIN else None
+
+
+def _convolution(operation: Operation) -> Description:
+    maps, weight, _, stride, padding, _, transposed, _, groups = operation.arguments
+    if transposed:
+        kind = "transposed convolution"
+    elif groups == 1:
+        kind = "convolution"
+    else:
+        kind = "depthwise convolution" if groups == maps.shape[1] else "grouped convolution"
+    return Description(kind, pair(weight.shape[2:]), pair(stride), pair(padding))
+
+
+def _pooling(kind: str, arguments: tuple[Any, ...]) -> Description:
+    kernel = pair(arguments[1])
+    stride = pair(arguments[2]) if len(arguments) > 2 and arguments[2] else kernel
+    return Description(kind, kernel, stride, pair(arguments[3]) if len(arguments) > 3 else (0, 0))
+
+
+def _joins_two_maps(operation: Operation) -> bool:
+    """A shortcut's sum, against a bias or a constant that is added."""
+    shapes = [tensor.shape for tensor in operation.inputs]
+    return len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0]) == 4

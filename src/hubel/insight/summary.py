@@ -1,0 +1,254 @@
+"""What a network outputs and costs, layer by layer, found out without computing with a single pixel."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hubel.errors import ModelError
+from hubel.insight.activation_memory import LiveTensors, SavedTensors
+from hubel.insight.layer_rows import LayerRecorder, named
+from hubel.insight.multiplications import multiplications_of
+from hubel.insight.receptive_field import ReceptiveFields
+from hubel.insight.tracing import Operation, Tracing, meta_copy
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_MASTER_BYTES = 4  # mixed precision keeps parameters, gradients and optimizer state in float32
+_ADAMW_STATES = 2  # running means of the gradient and of its square (Kingma and Ba 2015, algorithm 1)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer, with the normalization and activation that follow it; ``None`` where a column does not apply.
+
+    Attributes:
+        name: path of the module, as in ``model.get_submodule(name)``.
+        kind: in the field's words: ``"convolution"``, ``"max pooling"``, ``"fully connected"``, …
+        output: channels, height, width of the output; one number for vectors.
+        kernel: height and width in taps.
+        stride: down and to the right.
+        padding: pixels on each side, above and left, or ``"same"`` where the sides differ, as TensorFlow pads.
+        activation: ``"ReLU"``, …
+        parameters: of the row, those of its normalization included; shared ones count where they are met first.
+        multiplications: multiply-accumulates for one image (:mod:`hubel.insight.multiplications`).
+        activation_bytes: of the row's output, for the whole batch, in the summary's dtype.
+        receptive_field: side of the square of input pixels that a unit depends on, the longer one where it is no
+            square; ``None``: the whole image (:mod:`hubel.insight.receptive_field`).
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    kernel: tuple[int, int] | None
+    stride: tuple[int, int] | None
+    padding: tuple[int, int] | Literal["same"] | None
+    activation: str | None
+    parameters: int
+    multiplications: int
+    activation_bytes: int
+    receptive_field: int | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network's layers and totals. Bytes are those of a batch of ``batch`` images in ``dtype``.
+
+    Attributes:
+        model: its name.
+        input: channels, height, width.
+        batch: images at a time.
+        dtype: of the activations; of the parameters too, except in training.
+        rows: the layers in the order of execution.
+        parameters: of the whole network, also of parts that this input does not reach.
+        multiplications: multiply-accumulates for one image.
+        parameter_bytes: parameters and buffers in ``dtype``.
+        peak_activation_bytes: the largest set of tensors alive at one moment in prediction, the input included,
+            which the caller holds; in a plain chain the outputs of two consecutive layers.
+        saved_bytes: what the forward pass keeps for the backward pass.
+        master_bytes: parameters and buffers in training: float32 always; with a ``dtype`` of 16 bits, as mixed
+            precision has it, the 16-bit copy of the parameters too.
+        gradient_bytes: a float32 number for each trainable parameter.
+        optimizer_bytes: AdamW's two float32 numbers for each trainable parameter.
+    """
+
+    model: str
+    input: tuple[int, int, int]
+    batch: int
+    dtype: str
+    rows: tuple[LayerRow, ...]
+    parameters: int
+    multiplications: int
+    parameter_bytes: int
+    peak_activation_bytes: int
+    saved_bytes: int
+    master_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+
+    @property
+    def inference_bytes(self) -> int:
+        """Memory for prediction: parameters, buffers and the largest set of tensors alive at one moment."""
+        return self.parameter_bytes + self.peak_activation_bytes
+
+    @property
+    def training_bytes(self) -> int:
+        """Memory for a training step: parameters, gradients, optimizer state and what backpropagation keeps."""
+        return self.training_bytes_at(self.batch)
+
+    @property
+    def fixed_training_bytes(self) -> int:
+        """The part of :attr:`training_bytes` that does not grow with the batch."""
+        return self.master_bytes + self.gradient_bytes + self.optimizer_bytes
+
+    def training_bytes_at(self, batch: int) -> int:
+        """:attr:`training_bytes` with another number of images at a time."""
+        return self.fixed_training_bytes + self.saved_bytes * batch // self.batch
+
+    def inference_bytes_at(self, batch: int) -> int:
+        """:attr:`inference_bytes` with another number of images at a time."""
+        return self.parameter_bytes + self.peak_activation_bytes * batch // self.batch
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``hubel summary --json`` prints."""
+        parts = (
+            "parameter_bytes", "peak_activation_bytes", "saved_bytes", "master_bytes", "gradient_bytes",
+            "optimizer_bytes",
+        )  # fmt: skip
+        return {
+            "model": self.model,
+            "input": list(self.input),
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "layers": [
+                {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(row).items()}
+                for row in self.rows
+            ],
+            "parameters": self.parameters,
+            "multiplications": self.multiplications,
+            "inference_bytes": self.inference_bytes,
+            "training_bytes": self.training_bytes,
+            **{part: getattr(self, part) for part in parts},
+        }
+
+
+def summarize(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    batch: int = 1,
+    dtype: str = "float32",
+    name: str | None = None,
+) -> Summary:
+    """Run a network on tensors without content and note what every layer does and costs.
+
+    Args:
+        module: any network that takes one batch of images (N, C, H, W); it is left as it is. A network on the meta
+            device will do.
+        input_shape: channels, height, width.
+        batch: images at a time.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        name: for :attr:`Summary.model`; by default the module's class.
+
+    Raises:
+        ModelError: an unknown dtype, a batch below 1, or an input that does not go through the network.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not known.", f"Choose one of {', '.join(DTYPES)}.")
+    if batch < 1 or any(size < 1 for size in input_shape):
+        raise ModelError(f"A batch of {batch} images of {input_shape} is empty.", "Give sizes of 1 or more.")
+    name = name or type(module).__name__
+    network = meta_copy(module, DTYPES[dtype])
+    images = torch.empty(batch, *input_shape, dtype=DTYPES[dtype], device="meta")
+    constants = [*network.parameters(), *network.buffers()]
+    try:
+        saved_bytes = _saved_bytes(network, images)
+        live = LiveTensors(constants, given=images)
+        fields = ReceptiveFields(images)
+        total = MultiplicationCounter()
+        recorder = LayerRecorder(network, fields)
+        with torch.no_grad(), Tracing(live, fields, total, recorder):
+            network.eval()(images)
+    except (RuntimeError, ValueError, IndexError, NotImplementedError, ModelError) as error:
+        raise _misfit(name, input_shape, error) from error
+    trainable = sum(tensor.numel() for tensor in network.parameters() if tensor.requires_grad)
+    parameter_bytes = sum(tensor.numel() * tensor.element_size() for tensor in constants)
+    numbers = sum(tensor.numel() for tensor in constants)
+    return Summary(
+        model=name,
+        input=input_shape,
+        batch=batch,
+        dtype=dtype,
+        rows=_rows(recorder, batch),
+        parameters=sum(tensor.numel() for tensor in network.parameters()),
+        multiplications=total.multiplications // batch,
+        parameter_bytes=parameter_bytes,
+        peak_activation_bytes=live.peak,
+        saved_bytes=saved_bytes,
+        master_bytes=parameter_bytes if dtype == "float32" else parameter_bytes + numbers * _MASTER_BYTES,
+        gradient_bytes=trainable * _MASTER_BYTES,
+        optimizer_bytes=trainable * _MASTER_BYTES * _ADAMW_STATES,
+    )
+
+
+def count_multiplications(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of a network for one image (channels, height, width), without its layers: quicker."""
+    network = meta_copy(module, torch.float32)
+    total = MultiplicationCounter()
+    with torch.no_grad(), Tracing(total):
+        network.eval()(torch.empty(1, *input_shape, device="meta"))
+    return total.multiplications
+
+
+class MultiplicationCounter:
+    """An observer of operations that adds up their multiplications."""
+
+    def __init__(self) -> None:
+        self.multiplications = 0
+
+    def __call__(self, operation: Operation) -> None:
+        """Add those of one operation."""
+        self.multiplications += multiplications_of(operation)
+
+
+def _saved_bytes(network: nn.Module, images: torch.Tensor) -> int:
+    """What a training step on these images keeps for its backward pass, the loss's own share left out."""
+    network.train()
+    if len(images) == 1:
+        # One image may leave one value a channel, which batch normalization refuses to train on.
+        for part in network.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+    saved = SavedTensors([*network.parameters(), *network.buffers()])
+    with torch.enable_grad(), saved, Tracing():
+        network(images)
+    return saved.bytes
+
+
+def _rows(recorder: LayerRecorder, batch: int) -> tuple[LayerRow, ...]:
+    return tuple(
+        LayerRow(
+            name=name,
+            kind=layer.kind,
+            output=layer.output,
+            kernel=layer.kernel,
+            stride=layer.stride,
+            padding=layer.padding,
+            activation=layer.activation,
+            parameters=layer.parameters,
+            multiplications=layer.multiplications // batch,
+            activation_bytes=layer.activation_bytes,
+            receptive_field=layer.receptive_field,
+        )
+        for name, layer in named(recorder.layers)
+    )
+
+
+def _misfit(name: str, input_shape: tuple[int, int, int], error: Exception) -> ModelError:
+    shape = "×".join(str(size) for size in input_shape)
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ModelError(
+        f"an input of {shape} does not go through {name}: {said}",
+        "Give channels, height and width that the network takes, e.g. 3x224x224.",
+    )

@@ -1,0 +1,62 @@
+"""TensorFlow's ``SAME`` padding: the output has ``ceil(size / stride)`` pixels, and an odd pixel of padding goes
+to the right and bottom.
+
+torch.nn pads both sides alike, which for strides above 1 reads other pixels than TensorFlow does; weights trained
+there (all of Google's EfficientNets and MobileNets) want theirs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """Pixels to add before and after one axis.
+
+    Args:
+        size: of the axis in pixels; may be symbolic while exporting.
+        kernel: size of the kernel along the axis.
+        stride: step of the kernel along the axis.
+        dilation: distance of the kernel's taps along the axis.
+
+    Returns:
+        (before, after), ``before <= after <= before + 1``. Source: TensorFlow's documentation of ``tf.nn``,
+        "SAME padding".
+    """
+    positions = (size + stride - 1) // stride
+    total = torch.sym_max((positions - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with ``SAME`` padding, worked out from the size of each input.
+
+    Takes the arguments of :class:`torch.nn.Conv2d` without ``padding``. Images (N, C, H, W) become maps
+    (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps (N, out_channels, ceil(H / stride), ceil(W / stride)) of images (N, C, H, W)."""
+        height, width = input.shape[-2:]
+        top, bottom = same_padding(height, self.kernel_size[0], self.stride[0], self.dilation[0])
+        left, right = same_padding(width, self.kernel_size[1], self.stride[1], self.dilation[1])
+        # A comparison of symbolic sizes would tie an exported graph to odd or even ones.
+        sizes_known = isinstance(height, int) and isinstance(width, int)
+        if sizes_known and top == bottom and left == right:
+            symmetric = (top, left)
+        else:
+            input = F.pad(input, (left, right, top, bottom))
+            symmetric = (0, 0)
+        return F.conv2d(input, self.weight, self.bias, self.stride, symmetric, self.dilation, self.groups)
+
+
+def same_conv(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = True
+) -> nn.Conv2d:
+    """The cheapest convolution with ``SAME`` padding: a plain one where both sides are padded alike anyway."""
+    if stride == 1 and kernel_size % 2 == 1:
+        padding = kernel_size // 2
+        return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, groups=groups, bias=bias)
+    return SameConv2d(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias)

@@ -1,0 +1,180 @@
+"""LeNet-5 (LeCun, Bottou, Bengio, Haffner 1998, "Gradient-Based Learning Applied to Document Recognition",
+Proceedings of the IEEE 86(11), section II.B and figure 2).
+
+====== =========================================== ======== ==========
+layer  kind                                        output   parameters
+====== =========================================== ======== ==========
+c1     5×5 convolution, squashing                  6@28×28  156
+s2     2×2 trainable subsampling, squashing        6@14×14  12
+c3     5×5 convolution by table I, squashing       16@10×10 1,516
+s4     2×2 trainable subsampling, squashing        16@5×5   32
+c5     5×5 convolution, squashing                  120@1×1  48,120
+f6     dense, squashing                            84       10,164
+output squared distances to ten 7×12 pictures      10       none
+====== =========================================== ======== ==========
+
+60,000 trainable parameters. Squashing is 1.7159 tanh(2/3 a). Weights start uniformly in ±2.4 / fan-in (appendix A);
+biases, which the paper counts as connections to a unit that is always on, likewise.
+
+``lenet5_modern`` is what the field calls LeNet-5 today: plain tanh, average pooling without parameters, all 96 pairs
+in C3, a linear output, Glorot's initialization; 61,706 parameters.
+
+Where we deviate: C5's kernels span S4's maps whatever the image size (5×5 at the paper's 32×32), so that C5 is 1×1
+always; the paper keeps 5×5 and lets C5 grow. Scores are negated distances (:mod:`hubel.layers.radial_basis`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from hubel.errors import ModelError
+from hubel.layers.activations import ScaledTanh
+from hubel.layers.connection_table import LENET5_C3, ConnectionTableConv2d
+from hubel.layers.radial_basis import CODE_LENGTH, RadialBasisOutput
+from hubel.layers.subsampling import TrainableSubsampling
+from hubel.models.registry import Architecture, Classifier
+
+_SMALLEST = 16  # pixels; below, nothing is left of S4
+
+
+@dataclass(frozen=True)
+class LeNetConfig:
+    """What varies between the paper's and later readings.
+
+    Attributes:
+        activation: ``"scaled_tanh"`` (paper), ``"tanh"`` or ``"relu"``.
+        subsampling: ``"trainable"`` (paper; squashed), ``"average"`` or ``"max"``.
+        connections: of C3, ``"table"`` (paper) or ``"full"``.
+        output: ``"rbf"`` (paper) or ``"linear"``.
+        initialization: ``"fan_in"`` (paper: ±2.4 / fan-in) or ``"glorot"``.
+    """
+
+    activation: Literal["scaled_tanh", "tanh", "relu"] = "scaled_tanh"
+    subsampling: Literal["trainable", "average", "max"] = "trainable"
+    connections: Literal["table", "full"] = "table"
+    output: Literal["rbf", "linear"] = "rbf"
+    initialization: Literal["fan_in", "glorot"] = "fan_in"
+
+    def __post_init__(self) -> None:
+        for option, choices in _CHOICES.items():
+            chosen = getattr(self, option)
+            if chosen not in choices:
+                raise ModelError(
+                    f"{option}={chosen!r} is not known to LeNet-5.", f"Choose one of {', '.join(choices)}."
+                )
+
+
+class LeNetHead(nn.Module):
+    """F6 and the output layer.
+
+    Args:
+        activation: squashing of F6.
+        classifier: maps 84 features to scores.
+    """
+
+    def __init__(self, activation: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.f6 = _part(linear=nn.Linear(120, CODE_LENGTH), activation=activation)
+        self.classifier = classifier
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Raw class scores (N, classes) of C5's maps (N, 120, 1, 1)."""
+        scores: Tensor = self.classifier(self.f6(maps.flatten(1)))
+        return scores
+
+
+def _part(**modules: nn.Module) -> nn.Sequential:
+    part = nn.Sequential()
+    for name, module in modules.items():
+        part.add_module(name, module)
+    return part
+
+
+def _trainable(channels: int) -> nn.Sequential:
+    return _part(subsampling=TrainableSubsampling(channels), activation=ScaledTanh())
+
+
+def _fan_in(module: nn.Module) -> None:
+    """Appendix A; the paper's own layers initialize themselves in the same way."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        assert module.bias is not None
+        bound = 2.4 / module.weight[0].numel()
+        nn.init.uniform_(module.weight, -bound, bound)
+        nn.init.uniform_(module.bias, -bound, bound)
+
+
+def _glorot(module: nn.Module) -> None:
+    """Glorot and Bengio 2010, equation 16."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        assert module.bias is not None
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"scaled_tanh": ScaledTanh, "tanh": nn.Tanh, "relu": nn.ReLU}
+_SUBSAMPLINGS: dict[str, Callable[[int], nn.Module]] = {
+    "trainable": _trainable,
+    "average": lambda channels: nn.AvgPool2d(2),
+    "max": lambda channels: nn.MaxPool2d(2),
+}
+_CONNECTIONS: dict[str, Callable[[], nn.Module]] = {
+    "table": lambda: ConnectionTableConv2d(6, LENET5_C3, 5),
+    "full": lambda: nn.Conv2d(6, 16, 5),
+}
+_OUTPUTS: dict[str, Callable[[int], nn.Module]] = {
+    "rbf": RadialBasisOutput,
+    "linear": lambda classes: nn.Linear(CODE_LENGTH, classes),
+}
+_INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {"fan_in": _fan_in, "glorot": _glorot}
+_CHOICES = {
+    "activation": _ACTIVATIONS,
+    "subsampling": _SUBSAMPLINGS,
+    "connections": _CONNECTIONS,
+    "output": _OUTPUTS,
+    "initialization": _INITIALIZATIONS,
+}
+
+
+def build(config: LeNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """LeNet-5 for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 16."""
+    if image_size < _SMALLEST:
+        raise ModelError(
+            f"LeNet-5 has nothing left of an image of {image_size} pixels.", f"Give at least {_SMALLEST}."
+        )
+    activation, subsampling = _ACTIVATIONS[config.activation], _SUBSAMPLINGS[config.subsampling]
+    left = ((image_size - 4) // 2 - 4) // 2
+    backbone = _part(
+        c1=_part(conv=nn.Conv2d(in_channels, 6, 5), activation=activation()),
+        s2=subsampling(6),
+        c3=_part(conv=_CONNECTIONS[config.connections](), activation=activation()),
+        s4=subsampling(16),
+        c5=_part(conv=nn.Conv2d(16, 120, left), activation=activation()),
+    )
+    head = LeNetHead(activation(), _OUTPUTS[config.output](num_classes))
+    model = Classifier(backbone, head, {1: ("c1", 6), 2: ("c3", 16), 4: ("s4", 16)})
+    model.apply(_INITIALIZATIONS[config.initialization])
+    return model
+
+
+_MODERN = LeNetConfig("tanh", "average", "full", "linear", "glorot")
+
+
+def _row(name: str, config: LeNetConfig, depth: int) -> Architecture:
+    return Architecture(
+        name=name,
+        task="classify",
+        build=build,
+        config=config,
+        input=(1, 32, 32),
+        num_classes=10,
+        depth=depth,
+        reference="LeCun et al. 1998, Proceedings of the IEEE 86(11), section II.B, figure 2",
+    )
+
+
+# The paper counts the subsampling layers too, which have trainable parameters there.
+ARCHITECTURES = (_row("lenet5", LeNetConfig(), depth=7), _row("lenet5_modern", _MODERN, depth=5))

@@ -1,0 +1,114 @@
+"""The textbook's first network, for 28 × 28 greyscale images such as Fashion-MNIST (Géron 2022, "Hands-On Machine
+Learning", third edition, chapter 14, "CNN Architectures").
+
+======= ================================ ========= ==========
+part    kind                             output    parameters
+======= ================================ ========= ==========
+stage1  7×7 convolution, 64              64@28×28  3,200
+pool1   2×2 max                          64@14×14
+stage2  two 3×3 convolutions, 128        128@14×14 221,440
+pool2   2×2 max                          128@7×7
+stage3  two 3×3 convolutions, 256        256@7×7   885,248
+pool3   2×2 max                          256@3×3
+head    dense 128, dropout 0.5           128       295,040
+        dense 64, dropout 0.5            64        8,256
+        dense                            10        650
+======= ================================ ========= ==========
+
+1,413,834 parameters. Padding keeps the size; every layer but the last ends in ReLU and starts with He's weights, the
+last with Glorot's; biases start at 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from hubel.errors import ModelError
+from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.models.registry import Architecture, Classifier
+
+_Conv = partial(ConvNormActivation, norm=None)
+_SMALLEST = 8  # pixels; below, the pooling leaves nothing
+
+
+@dataclass(frozen=True)
+class SimpleCNNConfig:
+    """What may be varied.
+
+    Attributes:
+        dropout: share of the dense layers' units dropped in training, 0..1.
+    """
+
+    dropout: float = 0.5
+
+
+class DenseHead(nn.Module):
+    """Dense layers of 128 and 64 units with ReLU and dropout, and the output.
+
+    Args:
+        in_features: values of the last maps of one image.
+        num_classes: units of the output.
+        dropout: share of units dropped.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dense1 = nn.Linear(in_features, 128)
+        self.dense2 = nn.Linear(128, 64)
+        self.activation = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(64, num_classes)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Raw class scores (N, classes) of feature maps (N, C, H, W)."""
+        signal = maps.flatten(1)
+        for dense in (self.dense1, self.dense2):
+            signal = self.dropout(self.activation(dense(signal)))
+        scores: Tensor = self.classifier(signal)
+        return scores
+
+
+def build(config: SimpleCNNConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """The network for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 8."""
+    if image_size < _SMALLEST:
+        raise ModelError(
+            f"simple_cnn has nothing left of an image of {image_size} pixels.", f"Give at least {_SMALLEST}."
+        )
+    backbone = nn.Sequential()
+    backbone.add_module("stage1", _Conv(in_channels, 64, 7))
+    backbone.add_module("pool1", nn.MaxPool2d(2))
+    backbone.add_module("stage2", nn.Sequential(_Conv(64, 128, 3), _Conv(128, 128, 3)))
+    backbone.add_module("pool2", nn.MaxPool2d(2))
+    backbone.add_module("stage3", nn.Sequential(_Conv(128, 256, 3), _Conv(256, 256, 3)))
+    backbone.add_module("pool3", nn.MaxPool2d(2))
+    head = DenseHead(256 * (image_size // 8) ** 2, num_classes, config.dropout)
+    pyramid = {1: ("stage1", 64), 2: ("stage2", 128), 4: ("stage3", 256), 8: ("pool3", 256)}
+    model = Classifier(backbone, head, pyramid)
+    _initialize(model, head.classifier)
+    return model
+
+
+def _initialize(model: nn.Module, last: nn.Linear) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert module.bias is not None
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(last.weight)
+
+
+ARCHITECTURES = (
+    Architecture(
+        name="simple_cnn",
+        task="classify",
+        build=build,
+        config=SimpleCNNConfig(),
+        input=(1, 28, 28),
+        num_classes=10,
+        depth=8,
+        reference="Géron 2022, Hands-On Machine Learning, third edition, chapter 14",
+    ),
+)

@@ -1,0 +1,271 @@
+"""From a name to a module, with published weights or fresh ones."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import ModelError, WeightsError
+from hubel.models import classification
+from hubel.models.registry import Architecture
+
+if TYPE_CHECKING:
+    from hubel.insight.summary import Summary
+
+_CLASSIFIER = "head.classifier."
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts resnet18 before resnet101: runs of digits count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+_ARCHITECTURES = {
+    row.name: row for row in sorted(classification.ARCHITECTURES, key=lambda row: _natural(row.name))
+}
+
+
+def list_models(task: str | None = None, match: str = "*") -> list[str]:
+    """Names of the registered architectures, in natural order.
+
+    Args:
+        task: ``"classify"``, …; all tasks by default.
+        match: shell pattern that the names have to match, e.g. ``"res*"``.
+    """
+    return [
+        row.name
+        for row in _ARCHITECTURES.values()
+        if task in (None, row.task) and fnmatch.fnmatchcase(row.name, match)
+    ]
+
+
+def architecture(name: str) -> Architecture:
+    """The registered row of that name.
+
+    Raises:
+        ModelError: there is none; names the closest ones.
+    """
+    if name in _ARCHITECTURES:
+        return _ARCHITECTURES[name]
+    close = difflib.get_close_matches(name, _ARCHITECTURES, n=3)
+    remedy = f"Did you mean {' or '.join(close)}?" if close else "hubel models lists the names there are."
+    raise ModelError(f"There is no architecture named {name!r}.", remedy)
+
+
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    image_size: int | None = None,
+    weights: str | Path | None = None,
+    backbone: str | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a registered architecture.
+
+    Args:
+        name: one of :func:`list_models`.
+        num_classes: by default as many as the weights tell apart, without weights as many as the paper's network.
+        in_channels: of the images; by default the architecture's own (3; 1 for the greyscale networks). For other
+            numbers than the weights have, the first convolution's weights are summed over their inputs (1 channel),
+            or repeated and scaled so that the sum over the inputs keeps its size.
+        image_size: side of the square images in pixels, for architectures with dense layers of a fixed size.
+        weights: name in the catalog (``"default"``, ``"torchvision/IMAGENET1K_V2"``,
+            ``"resnet50:torchvision/IMAGENET1K_V2"``) or a local file as hubel, torchvision, timm publish it. With
+            another ``num_classes`` than the weights', the classifier stays fresh.
+        backbone: name of another architecture, for detectors and segmenters.
+        options: fields of the family's configuration, e.g. ``stride_in="1x1"``.
+
+    Returns:
+        The module in training mode. It maps images (N, in_channels, H, W) to raw tensors; classifiers to scores
+        (N, num_classes).
+
+    Raises:
+        ModelError: unknown name or option, or a size or number that the architecture cannot have.
+        WeightsError: weights that are missing, damaged or of another architecture.
+    """
+    row = architecture(name)
+    if backbone is not None:
+        raise ModelError(f"{name} takes no backbone: it is one.", "Leave backbone out.")
+    state: dict[str, Tensor] | None = None
+    origin = ""
+    if weights is not None:
+        state, origin, settings = _published(weights, row)
+        options = {**settings, **options}
+        num_classes = _classes_of(state) if num_classes is None else num_classes
+    num_classes = row.num_classes if num_classes is None else num_classes
+    in_channels = row.input[0] if in_channels is None else in_channels
+    image_size = row.input[1] if image_size is None else image_size
+    for what, number in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
+        if number < 1:
+            raise ModelError(f"{name} cannot be built with {what}={number}.", f"Give a positive {what}.")
+    model = row.build(_configured(row, options), num_classes, in_channels, image_size)
+    if state is not None:
+        _load_published(model, state, origin)
+    return model
+
+
+def default_preprocessing(
+    name: str, image_size: int | None = None, in_channels: int | None = None
+) -> Preprocessing:
+    """How images are prepared for an architecture without pretrained weights.
+
+    Colour images get ImageNet's mean and deviation and its usual centre crop; greyscale ones, whose subject fills
+    the picture as a rule, are scaled as a whole to -1..1.
+
+    Args:
+        name: one of :func:`list_models`.
+        image_size: side of the square input in pixels; the native one by default.
+        in_channels: channels of the input; the native number by default.
+
+    Raises:
+        ModelError: unknown name, or a number of channels that images do not have.
+    """
+    row = architecture(name)
+    height, width = (row.input[1], row.input[2]) if image_size is None else (image_size, image_size)
+    channels = row.input[0] if in_channels is None else in_channels
+    if channels == 1:
+        return Preprocessing(height, width, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
+    if channels != 3:
+        raise ModelError(
+            f"Image files do not give {channels} channels.", "Use 1 (greyscale) or 3 (RGB), or feed tensors."
+        )
+    return Preprocessing(height, width)
+
+
+def summary(
+    model: str | nn.Module,
+    input_shape: tuple[int, int, int] | None = None,
+    batch: int = 1,
+    dtype: str = "float32",
+) -> Summary:
+    """Layer by layer: what a network outputs and what it costs (:func:`hubel.insight.summary.summarize`).
+
+    Args:
+        model: a registered name, or any module.
+        input_shape: channels, height, width; a registered name has a native one.
+        batch: images at a time.
+        dtype: of the activations.
+
+    Raises:
+        ModelError: unknown name, or a module without ``input_shape``.
+    """
+    from hubel.insight.summary import summarize
+
+    if isinstance(model, str):
+        input_shape = architecture(model).input if input_shape is None else input_shape
+        channels, height, width = input_shape
+        size = height if height == width else None
+        model = create_model(model, in_channels=channels, image_size=size)
+    if input_shape is None:
+        raise ModelError("A module has no native input size.", "Give input_shape=(channels, height, width).")
+    return summarize(model, input_shape, batch=batch, dtype=dtype)
+
+
+def _configured(row: Architecture, options: Mapping[str, Any]) -> Any:
+    """The row's configuration with the options in place of its own values."""
+    known = [field.name for field in fields(row.config)]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        offer = f"It has {', '.join(known)}." if known else "It has none."
+        raise ModelError(f"{row.name} has no option {unknown[0]!r}.", offer)
+    # Options that come back from JSON are lists where the dataclass has tuples.
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return replace(row.config, **values)
+
+
+def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
+    """Tensors under our names, the file they come from, and the options that they need."""
+    from hubel.weights import fetch, find_entry, read_state_dict
+    from hubel.weights.renaming import rename
+
+    settings: dict[str, Any] = {}
+    path = Path(weights)
+    if not path.is_file():
+        if isinstance(weights, Path) or path.suffix in (".pth", ".pt", ".safetensors"):
+            raise WeightsError(f"{weights}: no such file.", "Check the path.")
+        entry = find_entry(weights, row.name)
+        settings = dict(entry.settings)
+        path = fetch(entry)
+    return rename(read_state_dict(path), row.name, origin=str(path)), str(path), settings
+
+
+def _classes_of(state: Mapping[str, Tensor]) -> int | None:
+    """How many classes the classifier in the weights has; None if it has no classifier."""
+    return next((tensor.shape[0] for key, tensor in state.items() if key.startswith(_CLASSIFIER)), None)
+
+
+def _load_published(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Load weights, leaving the classifier fresh where it differs, and adapting the first convolution."""
+    own = model.state_dict()
+    theirs = {key: tensor for key, tensor in state.items() if key.startswith(_CLASSIFIER)}
+    fresh = {key for key in own if key.startswith(_CLASSIFIER)}
+    if all(key in own and own[key].shape == tensor.shape for key, tensor in theirs.items()):
+        fresh -= theirs.keys()
+    state = {key: tensor for key, tensor in state.items() if key not in theirs or key not in fresh}
+    first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and f"{first}.weight" in state:
+        key = f"{first}.weight"
+        state[key] = _adapted(state[key], own[key].shape[1])
+    load_checked(model, state, origin, may_be_fresh=fresh)
+
+
+def _adapted(kernel: Tensor, in_channels: int) -> Tensor:
+    """First convolution's weights (out, in, k, k) for another number of input channels."""
+    before = kernel.shape[1]
+    if before == in_channels:
+        return kernel
+    if in_channels == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    repeats = -(-in_channels // before)
+    return kernel.repeat(1, repeats, 1, 1)[:, :in_channels] * (before / in_channels)
+
+
+def load_checked(
+    model: nn.Module, state: Mapping[str, Tensor], origin: str, may_be_fresh: set[str] | None = None
+) -> None:
+    """Load a state dictionary that has to fit, but for ``may_be_fresh``.
+
+    Args:
+        model: what is loaded into.
+        state: tensors under the model's names.
+        origin: the file, for messages.
+        may_be_fresh: keys that may be missing.
+
+    Raises:
+        WeightsError: keys are missing or too many, or shapes differ; names the file and the first of them.
+    """
+    own = model.state_dict()
+    # Files from before 2018 lack the counter of batches, which only an averaging momentum would use.
+    missing = [
+        key
+        for key in own
+        if key not in state and key not in (may_be_fresh or ()) and not key.endswith(".num_batches_tracked")
+    ]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {tuple(tensor.shape)} for {tuple(own[key].shape)}"
+        for key, tensor in state.items()
+        if key in own and own[key].shape != tensor.shape
+    ]
+    faults = (("misses", missing), ("has unknown", unexpected), ("has other shapes:", misshapen))
+    said = [f"{verb} {_first(keys)}" for verb, keys in faults if keys]
+    if said:
+        raise WeightsError(
+            f"{origin} does not fit the model: it {'; it '.join(said)}.",
+            "Check that the architecture and its options are those of the file.",
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _first(keys: list[str]) -> str:
+    more = len(keys) - 3
+    return ", ".join(keys[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,271 @@
+"""Saved models: a folder with ``model.safetensors`` (the weights) and ``model.json`` (all else one needs to use it)."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import hubel
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import ModelError, WeightsError
+from hubel.models.creation import architecture, create_model, list_models, load_checked
+
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is needed, besides its weights, to rebuild a model and to use it.
+
+    Attributes:
+        task: ``"classify"``, …
+        architecture: name as in ``create_model(name)``.
+        num_classes: as in ``create_model``.
+        in_channels: as in ``create_model``.
+        image_size: as in ``create_model``.
+        classes: their names, in the order of the outputs.
+        preprocessing: from an image to the network's input.
+        options: further options of ``create_model`` that differ from the architecture's own.
+        hubel: the version that wrote it.
+        weights: name in the catalog of the weights that it is or started from; None if it started fresh.
+    """
+
+    task: str
+    architecture: str
+    num_classes: int
+    in_channels: int
+    image_size: int
+    classes: list[str]
+    preprocessing: Preprocessing
+    options: dict[str, Any] = field(default_factory=dict)
+    hubel: str = hubel.__version__
+    weights: str | None = None
+
+    def build(self) -> nn.Module:
+        """The model that the card describes, with fresh weights."""
+        return create_model(
+            self.architecture,
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+            image_size=self.image_size,
+            **self.options,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, as it stands in ``model.json``."""
+        return {**asdict(self), "preprocessing": self.preprocessing.to_json()}
+
+    @classmethod
+    def from_json(cls, row: Any, origin: str = CARD_FILE) -> ModelCard:
+        """The inverse of :meth:`to_json`.
+
+        Args:
+            row: what the file holds.
+            origin: the file, for messages.
+
+        Raises:
+            ModelError: keys are missing, unknown or of the wrong type.
+        """
+        again = "Train or save the model again, or take an undamaged copy."
+        if not isinstance(row, dict):
+            raise ModelError(f"{origin}: not a model card but {type(row).__name__}.", again)
+        known = {entry.name for entry in fields(cls)}
+        unknown = sorted(set(row) - known)
+        if unknown:
+            raise ModelError(
+                f"{origin}: written by hubel {row.get('hubel', '?')}, with {', '.join(unknown)}, which "
+                f"hubel {hubel.__version__} does not know.",
+                "Update hubel: pip install --upgrade hubel",
+            )
+        missing = sorted(known - set(row))
+        if missing:
+            raise ModelError(f"{origin}: {', '.join(missing)} is missing.", again)
+        for name, fits in _FITS.items():
+            if not fits(row[name]):
+                raise ModelError(f"{origin}: {name} cannot be {row[name]!r:.60}.", again)
+        if len(row["classes"]) != row["num_classes"]:
+            raise ModelError(
+                f"{origin}: names {len(row['classes'])} classes for {row['num_classes']} outputs.", again
+            )
+        try:
+            preprocessing = Preprocessing.from_json(row["preprocessing"])
+        except (TypeError, KeyError) as error:
+            raise ModelError(f"{origin}: preprocessing cannot be read: {error}.", again) from error
+        return cls(**{**row, "preprocessing": preprocessing})
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "task": _is_text,
+    "architecture": _is_text,
+    "num_classes": _is_count,
+    "in_channels": _is_count,
+    "image_size": _is_count,
+    "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "preprocessing": lambda value: isinstance(value, dict),
+    "options": lambda value: isinstance(value, dict),
+    "hubel": _is_text,
+    "weights": lambda value: value is None or isinstance(value, str),
+}
+
+
+def save_model(folder: Path | str, model: nn.Module, card: ModelCard) -> None:
+    """Write ``model.safetensors`` and ``model.json``.
+
+    Each file is written beside and renamed into place, so that an interruption leaves the old or the new one whole.
+    Tensors are stored contiguous on the CPU, whatever layout and device the model has; training state is not kept.
+
+    Args:
+        folder: made if it is not there.
+        model: the one that ``card.build()`` makes.
+        card: what describes it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    text = json.dumps(card.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def write_weights(path: Path) -> None:
+        save_file(state, path, metadata={"format": "pt"})
+
+    def write_card(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    _put(folder / WEIGHTS_FILE, write_weights)
+    _put(folder / CARD_FILE, write_card)
+
+
+def _put(path: Path, write: Callable[[Path], None]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
+    """Read a saved model.
+
+    Args:
+        folder: one that :func:`save_model` wrote.
+
+    Returns:
+        The model, in evaluation mode on the CPU, and its card.
+
+    Raises:
+        ModelError: the folder or its card is missing or damaged, or the architecture is unknown.
+        WeightsError: the weights are missing, damaged or do not fit.
+    """
+    folder = Path(folder)
+    card = _read_card(folder / CARD_FILE)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise WeightsError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
+    try:
+        model = card.build()
+    except ModelError as error:
+        raise ModelError(f"{folder / CARD_FILE}: {error.fault}", error.remedy) from error
+    load_checked(model, state, str(path))
+    return model.eval(), card
+
+
+def _read_card(path: Path) -> ModelCard:
+    if not path.is_file():
+        raise ModelError(
+            f"{path} is missing: {path.parent} is no saved model.",
+            "Name a run folder, or a folder with model.json and model.safetensors.",
+        )
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
+    return ModelCard.from_json(row, str(path))
+
+
+def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelCard]:
+    """Find the model that a person means.
+
+    Args:
+        reference: a registered name (its default weights), a name with weights
+            (``resnet50:torchvision/IMAGENET1K_V2``), a run folder (its ``best/``), or a saved model's folder. A
+            registered name wins over a folder of the same name; ``./NAME`` means the folder.
+
+    Returns:
+        The model, in evaluation mode on the CPU, and its card.
+
+    Raises:
+        ModelError: it is none of these, the name has no pretrained weights, or the saved model is damaged.
+        WeightsError: the weights could not be had.
+    """
+    text = str(reference)
+    name, _, weights = text.partition(":")
+    if isinstance(reference, str) and name in list_models():
+        return _pretrained(name, weights)
+    folder = Path(reference)
+    if folder.is_dir():
+        best = folder / "best"
+        return load_model(best if best.is_dir() and not (folder / CARD_FILE).is_file() else folder)
+    if folder.is_file():
+        raise ModelError(
+            f"{text} is a file; a saved model is a folder with model.json and model.safetensors.",
+            'Name the folder, or load weights alone with hubel.create_model(NAME, weights="FILE").',
+        )
+    if ":" in text and not {"/", os.sep} & set(name):
+        architecture(name)  # raises, and offers the closest names
+    raise ModelError(f"{text} is no folder that exists, and no architecture has that name.", _offer(text))
+
+
+def _offer(text: str) -> str:
+    try:
+        architecture(text)
+    except ModelError as error:
+        return error.remedy
+    return "hubel models lists the names there are."
+
+
+def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelCard]:
+    """An architecture with weights of the catalog; the default ones if ``weights`` is empty."""
+    from hubel.weights import class_names, default_entry, find_entry
+
+    row = architecture(name)
+    entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
+    if entry is None:
+        raise ModelError(
+            f"{name} has no pretrained weights.", f"Train it: hubel train DATA --model {name}"
+        )
+    model = create_model(name, weights=entry.name)
+    classes = class_names(entry.classes)
+    card = ModelCard(
+        task=row.task,
+        architecture=name,
+        num_classes=len(classes),
+        in_channels=entry.preprocessing.channels,
+        image_size=entry.preprocessing.height,
+        classes=classes,
+        preprocessing=entry.preprocessing,
+        options=dict(entry.settings),
+        weights=entry.name,
+    )
+    return model.eval(), card

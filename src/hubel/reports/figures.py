@@ -1,0 +1,180 @@
+"""The report's figures, drawn with matplotlib's object-oriented interface (no pyplot, no global state).
+
+The colours are those of Okabe and Ito's palette, told apart with any colour vision. Text is never parsed as
+mathematics: class names may hold dollar signs.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from hubel.metrics.classification import CalibrationBin
+
+LABELLED_CLASSES = 30
+"""Confusion matrices of more classes are drawn without names and counts."""
+
+_BLUE, _ORANGE, _INK, _FAINT = "#0072B2", "#D55E00", "#333a45", "#d9dde3"
+_DOTS_PER_INCH = 180
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # Letters that no font here has become boxes in the figure; the tables beside it name the classes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(file, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    return file.getvalue()
+
+
+def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epoch: int | None) -> Figure:
+    """Training and validation values of a quantity over the epochs, the phases of training shaded.
+
+    Args:
+        history: rows of ``metrics.csv``, see :class:`hubel.reports.records.TrainingReport`.
+        quantity: ``"loss"`` or ``"top1"``.
+        best_epoch: marked with a ring where it is known.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = _figure(5.6, 3.5)
+    epochs = [number(row.get("epoch")) for row in history]
+    _shade_phases(axes, epochs, [str(row.get("phase") or "") for row in history])
+    marker = "o" if len(epochs) <= 40 else ""
+    for split, colour, line in (("train", _BLUE, (0, (4, 2))), ("val", _ORANGE, "solid")):
+        values = [number(row.get(f"{split}_{quantity}")) for row in history]
+        if all(math.isnan(value) for value in values):
+            continue
+        name = {"train": "training", "val": "validation"}[split]
+        axes.plot(epochs, values, color=colour, linestyle=line, marker=marker, markersize=3.5, label=name)
+        if split == "val" and best_epoch in epochs:
+            best = values[epochs.index(best_epoch)]
+            axes.plot([best_epoch], [best], "o", markersize=10, fillstyle="none", color=colour, label="kept")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if quantity == "top1":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    return figure
+
+
+def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
+    """Who is taken for whom: counts, coloured by the share of the true class (blue right, orange wrong).
+
+    Args:
+        confusion: counts (K, K), rows are the truth.
+        names: the K classes.
+
+    Returns:
+        The figure; beyond ``LABELLED_CLASSES`` without names and counts.
+    """
+    count = len(names)
+    labelled = count <= LABELLED_CLASSES
+    side = min(11.0, 2.6 + 0.46 * count) if labelled else 6.0
+    figure, axes = _figure(max(4.2, side), max(3.8, side - 0.3))
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    right = np.eye(count, dtype=bool)[:, :, None]
+    colours = np.where(right, colormaps["Blues"](shares * 0.85), colormaps["Oranges"](shares * 0.85))
+    axes.imshow(colours, interpolation="nearest" if labelled else "antialiased")
+    axes.grid(visible=False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    if not labelled:
+        return figure
+    shown = [name if len(name) <= 22 else name[:21] + "…" for name in names]
+    turned = 45 if max(map(len, shown)) * count > 45 else 0
+    axes.set_xticks(
+        range(count), shown, rotation=turned, ha="right" if turned else "center",
+        rotation_mode="anchor", parse_math=False,
+    )  # fmt: skip
+    axes.set_yticks(range(count), shown, parse_math=False)
+    axes.tick_params(length=0)
+    for row, column in zip(*np.nonzero(confusion), strict=True):
+        ink = "white" if shares[row, column] > 0.6 else _INK
+        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=9, color=ink)
+    return figure
+
+
+def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
+    """Accuracy over confidence, with the gap to the diagonal, above the number of images in each bin."""
+    figure = Figure(figsize=(5.0, 4.6), layout="constrained", facecolor="white")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    width = bins[0].high - bins[0].low
+    for axes in (upper, lower):
+        _style(axes)
+        axes.set_xlim(0, 1)
+    centres = [(row.low + row.high) / 2 for row in bins if row.images]
+    filled = [row for row in bins if row.images]
+    accuracy = [row.accuracy for row in filled]
+    gaps = [row.confidence - row.accuracy for row in filled]
+    upper.bar(centres, accuracy, width * 0.92, color=_BLUE, label="accuracy")
+    upper.bar(
+        centres, gaps, width * 0.92, bottom=accuracy, color="#D55E0040", edgecolor=_ORANGE, hatch="////",
+        linewidth=0.8, label="gap to confidence",
+    )  # fmt: skip
+    upper.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
+    upper.set_ylim(0, 1.02)
+    upper.set_ylabel("accuracy")
+    upper.yaxis.set_major_formatter(PercentFormatter(1.0))
+    upper.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="upper left")
+    lower.bar(centres, [row.images for row in filled], width * 0.92, color="#8d97a5")
+    lower.set_ylabel("images")
+    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    lower.set_xlabel("confidence")
+    lower.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+def number(value: Any) -> float:
+    """A value of ``metrics.csv`` as a number; NaN where it is empty."""
+    return math.nan if value is None or value == "" else float(value)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#9aa3af")
+    axes.tick_params(colors=_INK, labelsize=9, length=3, color="#9aa3af")
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(_INK)
+        label.set_fontsize(10)
+
+
+def _shade_phases(axes: Axes, epochs: Sequence[float], phases: Sequence[str]) -> None:
+    """A band of grey behind every second phase, each with its name at the top; nothing for a single phase."""
+    if len(set(phases)) < 2:
+        return
+    runs = itertools.groupby(zip(epochs, phases, strict=True), key=lambda pair: pair[1])
+    for turn, (phase, pairs) in enumerate(runs):
+        span = [epoch for epoch, _ in pairs]
+        left, right = span[0] - 0.5, span[-1] + 0.5
+        axes.axvspan(left, right, color="#eef1f5" if turn % 2 == 0 else "white", zorder=0, linewidth=0)
+        axes.text(
+            (left + right) / 2, 1.01, phase, transform=axes.get_xaxis_transform(), ha="center", va="bottom",
+            fontsize=8.5, color="#6b7480", parse_math=False,
+        )  # fmt: skip
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)

@@ -1,0 +1,123 @@
+"""What a report is made from: finished numbers, names and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubel.metrics.classification import ClassificationScores
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image that was classified wrongly.
+
+    Attributes:
+        path: its file.
+        truth: the name of its class.
+        predicted: the name of the class it was taken for.
+        probability: of the predicted class, 0..1.
+    """
+
+    path: Path
+    truth: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class AugmentationSample:
+    """One training image and what augmentation made of it.
+
+    Attributes:
+        original: uint8 (H, W, C) with C of 3 or 1, 0..255.
+        augmented: as many such arrays as there are to show.
+    """
+
+    original: np.ndarray
+    augmented: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """Everything a report says; a section without material is left out, so an evaluation fits as well.
+
+    Attributes:
+        title: the heading, such as the name of the run folder.
+        task: ``"classify"``.
+        model: name of the architecture or of the saved model.
+        data: path or name of the data set.
+        scores: the final scores of each scored split. ``"test"``, if it is there, makes the headline,
+            else the first one.
+        split_sizes: number of images of each split.
+        history: one mapping an epoch with the columns of ``metrics.csv``: ``epoch``, ``phase``,
+            ``train_loss``, ``val_loss``, ``train_top1``, ``val_top1``, ``learning_rate``, ``seconds``.
+            Columns may be missing, values be ``None`` or text as the file has them.
+        best_epoch: the epoch whose weights were kept.
+        mistakes: the most confident mistakes, most confident first.
+        mistakes_split: the split they belong to.
+        augmentation: training images before and after augmentation.
+        transforms: the augmentations in words, in the order they are applied.
+        configuration: the run's settings; nested mappings are shown as ``outer.inner``.
+        environment: versions, processor, threads, precision.
+        timing: seconds by what they were spent on.
+        decisions: what the run decided by measuring, a sentence each.
+        warnings: what the check of the data found, a sentence each.
+    """
+
+    title: str
+    task: str
+    model: str
+    data: str
+    scores: Mapping[str, ClassificationScores]
+    split_sizes: Mapping[str, int] = field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = ()
+    best_epoch: int | None = None
+    mistakes: Sequence[Mistake] = ()
+    mistakes_split: str = "validation"
+    augmentation: Sequence[AugmentationSample] = ()
+    transforms: Sequence[str] = ()
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict)
+    decisions: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+    @property
+    def headline_split(self) -> str | None:
+        """The split whose scores come first: the test set, else the first one; ``None`` without scores."""
+        return "test" if "test" in self.scores else next(iter(self.scores), None)
+
+
+def most_confident_mistakes(
+    paths: Sequence[str | Path],
+    labels: Sequence[int] | np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    count: int = 24,
+) -> tuple[Mistake, ...]:
+    """The wrongly classified images of which the model was surest.
+
+    Args:
+        paths: the N image files.
+        labels: (N,) class indices.
+        probabilities: (N, K), 0..1.
+        class_names: the K names.
+        count: how many at most.
+
+    Returns:
+        The mistakes, most confident first; of equal confidence in the order of the images.
+    """
+    labels = np.asarray(labels)
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    return tuple(
+        Mistake(Path(paths[i]), class_names[labels[i]], class_names[predicted[i]], float(confidence[i]))
+        for i in surest
+    )

@@ -1,0 +1,43 @@
+"""The C library's memory allocator, set up for networks that reuse the same large buffers over and over."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+# mallopt(3), malloc.h of glibc
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+# Blocks up to this size come from the heap; glibc before 2.35 accepts no more than 32 MiB.
+_LARGEST_HEAP_BLOCKS = (1 << 30, 32 << 20)
+_KEPT_WHEN_FREE = 512 << 20
+
+
+def tune_allocator() -> bool:
+    """Let glibc keep freed memory for the next feature map instead of giving it back to the kernel.
+
+    By default a large block is mapped afresh from the kernel and unmapped when freed, so every feature map of
+    every batch is paid for in page faults. Measured on an AVX2 CPU, one thread, batches of 16 at 224 px,
+    processor time: EfficientNet-Lite0 627 → 357 ms, ResNet-50 2360 → 1853 ms.
+
+    The price is resident memory: up to 512 MiB of freed memory stays with the process. Measured in the same runs:
+    peak 1.07 → 1.12 GB, and after the last batch 1.15 GB stay where 0.91 GB did (0.8 GB of it is torch itself).
+
+    Commands call this before the first tensor. Programs that use hubel as a library may call it too, early, as it
+    changes nothing for blocks that are allocated already. The environment variable ``HUBEL_MALLOC=0`` switches
+    it off.
+
+    Returns:
+        Whether the allocator was tuned: ``False`` where it is not glibc's, or when switched off.
+    """
+    if os.environ.get("HUBEL_MALLOC") == "0" or not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library, such as musl
+        return False
+    if not any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_HEAP_BLOCKS):
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, _KEPT_WHEN_FREE))

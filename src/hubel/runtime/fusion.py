@@ -1,0 +1,237 @@
+"""Makes a trained network cheaper to run without changing what it computes.
+
+Three steps: batch normalization goes into the weights of the convolution before it; the activation is computed by
+the convolution itself, while its output is still in the processor's cache; and so is the sum with a shortcut and
+the activation after it. The last two need oneDNN, which x86 builds of torch carry.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import platform
+from functools import cache
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.padding import SameConv2d, same_padding
+
+# Activations that oneDNN computes within the convolution: its name and its parameters.
+_FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.Identity: ("none", []),
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+
+
+def fuse(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Prepare a network for prediction.
+
+    Args:
+        model: in evaluation mode; it is left as it is.
+        device: where the result will run.
+        dtype: float32 or bfloat16.
+
+    Returns:
+        A network on ``device`` with weights of ``dtype``, stored channels-last, that maps the same images
+        (N, C, H, W) to the same output up to rounding. It is fastest at the image size that it sees first.
+    """
+    onednn = device.type == "cpu" and _onednn_fuses(dtype)
+    # Told to deepcopy as copied already, the replacements take the units' places in the copy.
+    replacements = {
+        id(unit): _replacement(unit, onednn, dtype)
+        for unit in model.modules()
+        if isinstance(unit, ConvNormActivation) and _foldable(unit.norm)
+    }
+    fused = copy.deepcopy(model, dict(replacements))
+    fused = fused.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    return _fuse_sums(fused) if onednn else fused
+
+
+def _foldable(norm: nn.Module) -> bool:
+    return isinstance(norm, nn.Identity) or (isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None)
+
+
+def _replacement(unit: ConvNormActivation, onednn: bool, dtype: torch.dtype) -> nn.Module:
+    folded = FoldedConvolution(unit)
+    return OneDnnConvolution(folded, dtype) if onednn and OneDnnConvolution.fits(folded.conv) else folded
+
+
+class FoldedConvolution(nn.Module):
+    """``activation(conv(images))`` with the weights of a :class:`ConvNormActivation`'s normalization multiplied in.
+
+    With γ, β, the running mean μ and variance σ² (Ioffe and Szegedy 2015, arXiv 1502.03167, algorithm 2):
+    ``weight · γ / √(σ² + ε)`` and ``β + (bias - μ) · γ / √(σ² + ε)``.
+    """
+
+    def __init__(self, unit: ConvNormActivation) -> None:
+        super().__init__()
+        weight, bias = _folded_weights(unit)
+        # As above: the copy gets the new weight instead of a copy of the old one.
+        self.conv = copy.deepcopy(unit.conv, {id(unit.conv.weight): nn.Parameter(weight, requires_grad=False)})
+        self.conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.activation = unit.activation
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps (N, out_channels, H', W') of images (N, C, H, W)."""
+        maps: Tensor = self.activation(self.conv(images))
+        return maps
+
+
+def _folded_weights(unit: ConvNormActivation) -> tuple[Tensor, Tensor | None]:
+    weight = unit.conv.weight.detach()
+    bias = None if unit.conv.bias is None else unit.conv.bias.detach()
+    norm = unit.norm
+    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
+        return weight, bias
+    scale = (norm.running_var + norm.eps).rsqrt()
+    shift = (0 if bias is None else bias) - norm.running_mean
+    if norm.affine:
+        scale = scale * norm.weight.detach()
+        return weight * scale.view(-1, 1, 1, 1), shift * scale + norm.bias.detach()
+    return weight * scale.view(-1, 1, 1, 1), shift * scale
+
+
+class OneDnnConvolution(nn.Module):
+    """Convolution, bias, activation, and optionally the sum with other maps before it, in one oneDNN call.
+
+    The weights are rearranged into the order that oneDNN likes best for the image size, which is known at the
+    first call.
+
+    Args:
+        folded: what it computes; :meth:`fits` must hold for its convolution.
+        dtype: of the weights and the images.
+    """
+
+    @staticmethod
+    def fits(conv: nn.Conv2d) -> bool:
+        """Whether a convolution is of a kind that is expressed here."""
+        plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+        return plain or (type(conv) is SameConv2d and conv.dilation == (1, 1))
+
+    def __init__(self, folded: FoldedConvolution, dtype: torch.dtype) -> None:
+        super().__init__()
+        conv = folded.conv
+        self._same = isinstance(conv, SameConv2d)
+        self._padding, self._stride = conv.padding, conv.stride
+        self._dilation, self._groups = conv.dilation, conv.groups
+        # No parameters: nn.Module would move and convert them, which rearranged weights do not survive.
+        self._weight = conv.weight.detach().to(dtype)
+        self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        self._packed_weight: Tensor | None = None
+        self._packed_for: torch.Size | None = None
+        self._packed_padding: tuple[int, int] = (0, 0)
+        self.activation = folded.activation
+        self._fused = _FUSED_ACTIVATIONS.get(type(folded.activation), ("none", []))
+        self._left_over = folded.activation if type(folded.activation) not in _FUSED_ACTIVATIONS else None
+
+    def forward(self, images: Tensor, addend: Tensor | None = None) -> Tensor:
+        """``activation(convolution(images) + addend)``: maps (N, out_channels, H', W'), stored channels-last.
+
+        Args:
+            images: (N, C, H, W).
+            addend: maps of the shape of the output, or ``None``; only for an activation of ReLU or none.
+        """
+        if images.shape[1:] != self._packed_for:
+            self._pack(images.shape)
+        name, parameters = self._fused
+        geometry = (self._bias, self._packed_padding, self._stride, self._dilation, self._groups)
+        if addend is None:
+            maps = torch.ops.mkldnn._convolution_pointwise(images, self._packed_weight, *geometry, name, parameters, "")
+        else:
+            unary = None if name == "none" else name
+            maps = torch.ops.mkldnn._convolution_pointwise.binary(
+                images, addend, self._packed_weight, *geometry, "add", 1.0, unary, parameters, ""
+            )
+        return maps if self._left_over is None else self._left_over(maps)
+
+    def follow_with_relu(self) -> None:
+        """Compute a ReLU after the sum; only for an activation of none."""
+        self._fused = _FUSED_ACTIVATIONS[nn.ReLU]
+
+    def _pack(self, shape: torch.Size) -> None:
+        """Rearrange the weights for images of one size."""
+        weight = self._weight
+        padding = self._padding
+        if self._same:
+            # oneDNN's call pads both sides alike. A kernel with a line of zeros before it needs as much padding
+            # before as after, and costs less than a padded copy of the images.
+            kernel = weight.shape[-2:]
+            (top, bottom), (left, right) = (same_padding(shape[i + 2], kernel[i], self._stride[i]) for i in (0, 1))
+            weight = functional.pad(weight, (right - left, 0, bottom - top, 0))
+            padding = (bottom, right)
+        self._packed_weight = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, padding, self._stride, self._dilation, self._groups, list(shape)
+        )
+        self._packed_padding = padding
+        self._packed_for = shape[1:]
+
+
+@cache
+def _onednn_fuses(dtype: torch.dtype) -> bool:
+    """Whether torch offers oneDNN's fused convolutions here, found out by running one.
+
+    The calls are those that ``torch.compile`` makes; they are not public, so another torch may lack them or want
+    other arguments.
+    """
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+        return False
+    unit = ConvNormActivation(16, 16, 1, norm=None).eval()
+    images = torch.randn(1, 16, 2, 2)
+    with torch.inference_mode():
+        expected = functional.relu(unit.conv(images) + images)
+        try:
+            got = OneDnnConvolution(FoldedConvolution(unit), dtype)(images.to(dtype), images.to(dtype))
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+        return torch.allclose(got.float(), expected, atol=0.1, rtol=0.1)
+
+
+class _Tracer(fx.Tracer):
+    """Records calls of layers, not what happens within them."""
+
+    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
+        home = type(module).__module__
+        return home.startswith(("torch.nn", "hubel.layers", __name__)) and not isinstance(module, nn.Sequential)
+
+
+def _fuse_sums(model: nn.Module) -> nn.Module:
+    """Hand sums of a convolution's output with other maps, and a ReLU after them, to the convolution."""
+    try:
+        graph = _Tracer().trace(model)
+    except Exception:  # control flow that depends on the data: such a network keeps its sums
+        return model
+    traced = fx.GraphModule(model, graph)
+    position = {node: index for index, node in enumerate(graph.nodes)}
+    for total in list(graph.nodes):
+        if total.op != "call_function" or total.target not in (operator.add, operator.iadd, torch.add):
+            continue
+        operands = [operand for operand in total.args if isinstance(operand, fx.Node)]
+        if len(operands) != 2 or total.kwargs or operands[0] is operands[1]:
+            continue
+        # The later of the two: the other must exist when the convolution runs.
+        other, last = sorted(operands, key=position.__getitem__)
+        convolution = _sole_module(traced, last)
+        if not isinstance(convolution, OneDnnConvolution) or type(convolution.activation) is not nn.Identity:
+            continue
+        last.args = (*last.args, other)
+        total.replace_all_uses_with(last)
+        graph.erase_node(total)
+        after = next(iter(last.users)) if len(last.users) == 1 else None
+        if after is not None and after.op == "call_module" and type(traced.get_submodule(after.target)) is nn.ReLU:
+            convolution.follow_with_relu()
+            after.replace_all_uses_with(last)
+            graph.erase_node(after)
+    traced.recompile()
+    return traced
+
+
+def _sole_module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The module that ``node`` calls, if nothing else calls it and only one other node uses what it returns."""
+    if node.op != "call_module" or len(node.users) != 1:
+        return None
+    calls = sum(other.op == "call_module" and other.target == node.target for other in traced.graph.nodes)
+    return traced.get_submodule(node.target) if calls == 1 else None

@@ -1,0 +1,113 @@
+"""Which number format a network runs in, decided by measuring the machine at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from hubel.errors import ModelError
+
+# bfloat16 keeps 8 bits of the significand: it must pay clearly before answers move in their third digit.
+_WORTHWHILE = 1.3
+_RUNS = 3
+
+
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """A number format and why it was taken.
+
+    Attributes:
+        dtype: ``torch.float32`` or ``torch.bfloat16``.
+        reason: for the log line, with the measured figure where there is one.
+    """
+
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """``"float32"`` or ``"bfloat16"``."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose_precision(device: torch.device, precision: str = "auto") -> PrecisionChoice:
+    """Take the number format that is asked for, or for ``"auto"`` the one that a short probe finds faster.
+
+    Args:
+        device: where the network will run.
+        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+
+    Raises:
+        ModelError: for any other ``precision``.
+    """
+    if precision in ("float32", "bfloat16"):
+        return PrecisionChoice(getattr(torch, precision), "as asked")
+    if precision != "auto":
+        raise ModelError(f"unknown precision {precision!r}", "use auto, float32 or bfloat16")
+    gain = bfloat16_gain(device)
+    if gain == 0:
+        return PrecisionChoice(torch.float32, f"bfloat16 does not run on {device}")
+    dtype = torch.bfloat16 if gain >= _WORTHWHILE else torch.float32
+    return PrecisionChoice(dtype, f"bfloat16 runs at {gain:.2g} times the speed of float32 here")
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether bfloat16 is clearly faster than float32 on ``device``; takes a few hundredths of a second."""
+    return bfloat16_gain(device) >= _WORTHWHILE
+
+
+def bfloat16_gain(device: torch.device) -> float:
+    """Speed of bfloat16 over that of float32 on ``device``; 0 where it does not run.
+
+    A processor without bfloat16 instructions emulates them up to 500 times slower. So a small matrix product is
+    timed first, and a convolution of a network's size only where that has not ruled bfloat16 out. One thread
+    measures, as threads that wait for each other on a busy machine would hide the difference.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measured_gain(device)
+    except RuntimeError:  # the device has no bfloat16 kernels
+        return 0.0
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured_gain(device: torch.device) -> float:
+    matrix = torch.randn(128, 128, device=device)
+    signal = torch.randn(4, 128, 28, 28, device=device).contiguous(memory_format=torch.channels_last)
+    kernels = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+    gain = _gain(device, lambda dtype: _matrix_product(matrix.to(dtype)))
+    if gain * _WORTHWHILE < 1:
+        return gain
+    return _gain(device, lambda dtype: _convolution(signal.to(dtype), kernels.to(dtype)))
+
+
+def _matrix_product(matrix: torch.Tensor) -> Callable[[], torch.Tensor]:
+    return lambda: matrix @ matrix
+
+
+def _convolution(signal: torch.Tensor, kernels: torch.Tensor) -> Callable[[], torch.Tensor]:
+    return lambda: functional.conv2d(signal, kernels, padding=1)
+
+
+def _gain(device: torch.device, operation: Callable[[torch.dtype], Callable[[], torch.Tensor]]) -> float:
+    """Seconds in float32 over seconds in bfloat16, each the best of a few runs after one to warm up."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        run = operation(dtype)
+        seconds[dtype] = min([_seconds(device, run) for _ in range(1 + _RUNS)][1:])
+    return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+def _seconds(device: torch.device, run: Callable[[], torch.Tensor]) -> float:
+    with torch.inference_mode():
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start

@@ -1,0 +1,57 @@
+"""Image classification: the loss, the decoding of scores, the choice for skewed classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from hubel.results import ClassScore
+
+
+def classification_loss(
+    scores: Tensor, targets: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy.
+
+    Args:
+        scores: raw class scores (N, classes).
+        targets: class indices (N,), or rows of class probabilities (N, classes) after MixUp or CutMix.
+        label_smoothing: share of the target's probability spread evenly over all classes
+            (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+        class_weights: weight of each class in the mean (classes,).
+    """
+    return F.cross_entropy(scores, targets, weight=class_weights, label_smoothing=label_smoothing)
+
+
+def class_probabilities(scores: Tensor) -> Tensor:
+    """Raw scores (N, classes) → probabilities, float32."""
+    return torch.softmax(scores.float(), dim=1)
+
+
+def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> tuple[ClassScore, ...]:
+    """The ``top`` most probable classes of one image, best first; ties go to the lower index.
+
+    Args:
+        probabilities: (classes,), 0..1.
+        names: of all classes.
+        top: how many at most.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple(ClassScore(int(index), names[index], float(probabilities[index])) for index in order)
+
+
+def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Weight of each class, proportional to 1 / its images, with a mean of 1 over the images (classes,)."""
+    counts = torch.bincount(torch.as_tensor(labels), minlength=num_classes).float()
+    weights = 1.0 / counts.clamp(min=1.0)
+    return weights * (counts.sum() / (weights * counts).sum())
+
+
+def class_skew(labels: Sequence[int], num_classes: int) -> float:
+    """Images of the largest class over images of the smallest."""
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    return float(counts.max() / max(1, counts.min()))

@@ -1,0 +1,61 @@
+"""What a resumed run needs, in one file that is replaced after every epoch.
+
+Random generators are not in it: every epoch seeds them from the run's seed and its own number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hubel.errors import DataError
+from hubel.writing import replacing
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: the last finished one, from 1; 0 before the first.
+        history: a row an epoch, as in ``metrics.csv``.
+        best_epoch: the epoch whose weights lie in ``best/``.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+
+    def is_stuck(self, patience: int) -> bool:
+        """Whether validation has not improved for ``patience`` epochs."""
+        return self.epoch - self.best_epoch >= patience
+
+    def is_better(self, row: dict[str, Any]) -> bool:
+        """Whether an epoch's row beats the best so far: higher validation accuracy, or as high with lower loss."""
+        if self.best_epoch == 0:
+            return True
+        best = self.history[self.best_epoch - 1]
+        return (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"])
+
+
+def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> None:
+    """Write the progress and the state dictionaries of model, optimizer, … whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save({"progress": asdict(progress), **tensors}, temporary)
+
+
+def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]]:
+    """Read what :func:`save_checkpoint` wrote; nothing in the file is executed.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        progress = Progress(**content.pop("progress"))
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise DataError(f"{path} is damaged: {error}", "start the run again without --resume") from error
+    return progress, content

@@ -1,0 +1,237 @@
+"""The one training loop: epochs of phases, validation, the best weights kept, resumable after every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from hubel.data.augmentation import BatchBlending
+from hubel.data.loading import EpochSampler, seed_for
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import ModelError
+from hubel.models.registry import Classifier
+from hubel.models.saved import ModelCard, save_model
+from hubel.training.averaging import average_of
+from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from hubel.training.execution import Execution
+from hubel.training.phases import Phase, enter_training_mode, freeze_below, make_optimizer
+from hubel.training.progress_bar import TrainingDisplay
+from hubel.training.schedules import rate_factor
+from hubel.training.settings import TrainingSettings
+from hubel.writing import write_rows
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass
+class Training:
+    """What the loop works on.
+
+    Attributes:
+        folder: the run's.
+        settings: resolved.
+        model: on its device.
+        card: what is saved beside the weights.
+        phases: in order.
+        train: shuffled batches of uint8 pixels (N, C, H, W) and labels (N,); its sampler is an ``EpochSampler``.
+        validation: batches in fixed order.
+        loss: raw scores, targets → mean loss.
+        blending: MixUp and CutMix.
+        execution: precision and layout.
+        accelerator: devices, mixed precision, accumulation.
+    """
+
+    folder: Path
+    settings: TrainingSettings
+    model: Classifier
+    card: ModelCard
+    phases: tuple[Phase, ...]
+    train: DataLoader[Any]
+    validation: DataLoader[Any]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    blending: BatchBlending
+    execution: Execution
+    accelerator: Accelerator
+
+
+def fit(training: Training, display: TrainingDisplay) -> Progress:
+    """Train from the last checkpoint, or from the start, to the end of the last phase.
+
+    Leaves ``best/``, ``last/``, ``metrics.csv`` and the checkpoint in the run's folder after every epoch.
+    """
+    checkpoint = training.folder / CHECKPOINT
+    progress, state = load_checkpoint(checkpoint) if checkpoint.exists() else (Progress(), {})
+    if progress.epoch:
+        display.say(f"resuming after epoch {progress.epoch}")
+    for phase in training.phases:
+        if progress.epoch < phase.last_epoch and not progress.is_stuck(training.settings.patience):
+            _run_phase(training, phase, progress, state, display)
+            state = {}
+    return progress
+
+
+def _run_phase(
+    training: Training, phase: Phase, progress: Progress, state: dict[str, Any], display: TrainingDisplay
+) -> None:
+    """Train the epochs of one phase that are not done yet; ``state`` is the checkpoint's where there is one."""
+    settings, accelerator = training.settings, training.accelerator
+    if state:
+        training.model.load_state_dict(state["model"])
+    learning = freeze_below(training.model, phase.trainable_from)
+    what = f"the head and {', '.join(learning)}" if learning else "the head"
+    display.say(f"phase {phase.name}: {what} learn, rate {phase.learning_rate:g}, {phase.epochs} epochs")
+    optimizer = make_optimizer(training.model, settings, phase.learning_rate)
+    average = average_of(training.model, settings.average) if settings.average else None
+    if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
+        optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load_state_dict(state["average"])
+    model, optimizer = accelerator.prepare(training.model, optimizer)
+    for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
+        row = _train_epoch(training, model, optimizer, average, phase, epoch, display)
+        kept = average.module if average is not None else training.model
+        row |= _validate(training, kept)
+        row["seconds"] = round(time.perf_counter() - row.pop("started"), 3)
+        if accelerator.is_main_process:
+            _finish_epoch(training, progress, row, kept, optimizer, average, display)
+        accelerator.wait_for_everyone()
+        if progress.is_stuck(settings.patience):
+            display.say(f"validation has not improved for {settings.patience} epochs: stopping early")
+            return
+
+
+def _train_epoch(
+    training: Training,
+    model: nn.Module,
+    optimizer: Any,
+    average: AveragedModel | None,
+    phase: Phase,
+    epoch: int,
+    display: TrainingDisplay,
+) -> dict[str, Any]:
+    """One pass over the training images; returns the beginning of the epoch's row."""
+    settings, accelerator, card = training.settings, training.accelerator, training.card
+    sampler = training.train.sampler
+    assert isinstance(sampler, EpochSampler)
+    sampler.epoch = epoch
+    torch.manual_seed(seed_for(settings.seed, "epoch", epoch))
+    np.random.seed(seed_for(settings.seed, "blend", epoch) % 2**32)
+    enter_training_mode(model, settings.batch_norm or "train")
+    steps = len(training.train)
+    display.start_epoch(epoch, phase.name, steps)
+    started, total_loss, correct, seen, rate = time.perf_counter(), 0.0, 0, 0, 0.0
+    for step, batch in enumerate(training.train):
+        if not len(batch.labels):
+            continue
+        done = (epoch - phase.first_epoch) * steps + step
+        factor = rate_factor(settings.schedule, done, phase.epochs * steps, round(settings.warmup * steps))
+        rate = phase.learning_rate * factor
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        images = card.preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
+        images, targets = training.blending(images, batch.labels.to(accelerator.device))
+        images = images.contiguous(memory_format=training.execution.memory_format)
+        with accelerator.accumulate(model):
+            with accelerator.autocast():
+                scores = model(images)
+                loss = training.loss(scores, targets)
+            _refuse_nonfinite(loss, epoch)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        if average is not None and accelerator.sync_gradients:
+            average.update_parameters(training.model)
+        classes = targets.argmax(1) if targets.ndim == 2 else targets
+        total_loss += float(loss.detach()) * len(classes)
+        correct += int((scores.detach().argmax(1) == classes).sum())
+        seen += len(classes)
+        display.step(total_loss / seen, seen / (time.perf_counter() - started))
+    return {
+        "epoch": epoch,
+        "phase": phase.name,
+        "train_loss": round(total_loss / seen, 6),
+        "train_top1": round(correct / seen, 6),
+        "learning_rate": rate,
+        "images_per_second": round(seen / (time.perf_counter() - started), 2),
+        "started": started,
+    }
+
+
+def _refuse_nonfinite(loss: Tensor, epoch: int) -> None:
+    if not math.isfinite(float(loss.detach())):
+        raise ModelError(
+            f"the loss is {float(loss.detach())} in epoch {epoch}: training diverged",
+            "lower --learning-rate, or use --precision float32; the epochs before are kept",
+        )
+
+
+def _validate(training: Training, model: nn.Module) -> dict[str, Any]:
+    """Loss and accuracy on the validation images, without smoothing, weights or augmentation."""
+    probabilities, labels, _ = predict_batches(
+        model, training.validation, training.card.preprocessing, training.accelerator, training.execution
+    )
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return {
+        "val_loss": round(float(-np.log(np.maximum(chosen, 1e-12)).mean()), 6),
+        "val_top1": round(float((probabilities.argmax(1) == labels).mean()), 6),
+    }
+
+
+def predict_batches(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    preprocessing: Preprocessing,
+    accelerator: Accelerator,
+    execution: Execution,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (N, classes) float32, labels (N,) and positions (N,) of all images that could be read."""
+    model.eval()
+    probabilities, labels, indices = [], [], []
+    with torch.inference_mode():
+        for batch in loader:
+            if not len(batch.labels):
+                continue
+            images = preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
+            images = images.contiguous(memory_format=execution.memory_format)
+            with accelerator.autocast():
+                scores = model(images)
+            probabilities.append(torch.softmax(scores.float(), 1).cpu().numpy())
+            labels.append(batch.labels.numpy())
+            indices.append(batch.indices.numpy())
+    return np.concatenate(probabilities), np.concatenate(labels), np.concatenate(indices)
+
+
+def _finish_epoch(
+    training: Training,
+    progress: Progress,
+    row: dict[str, Any],
+    kept: nn.Module,
+    optimizer: Any,
+    average: AveragedModel | None,
+    display: TrainingDisplay,
+) -> None:
+    """Write what the epoch gave; the checkpoint comes last, so that a run killed before it repeats the epoch."""
+    better = progress.is_better(row)
+    progress.history.append(row)
+    progress.epoch = row["epoch"]
+    if better:
+        progress.best_epoch = row["epoch"]
+        save_model(training.folder / "best", kept, training.card)
+    save_model(training.folder / "last", kept, training.card)
+    write_rows(training.folder / "metrics.csv", progress.history)
+    state = {"model": training.model.state_dict(), "optimizer": optimizer.state_dict()}
+    if average is not None:
+        state["average"] = average.state_dict()
+    save_checkpoint(training.folder / CHECKPOINT, progress, state)
+    display.end_epoch(row, better)

@@ -1,0 +1,137 @@
+"""Transfer learning in phases: which layers learn when, and how BatchNorm behaves meanwhile.
+
+First a new head learns on a frozen backbone, so that its random gradients cannot wreck the pretrained filters;
+then the upper layers are unfrozen at a lower rate (Yosinski et al. 2014, arXiv 1411.1792, on why the lower ones
+transfer best).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hubel.errors import ModelError
+from hubel.models.registry import Classifier
+from hubel.training.settings import TrainingSettings
+
+HEAD_ONLY = "head"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with the same trainable layers.
+
+    Attributes:
+        name: ``"head"``, ``"fine-tune"`` or ``"train"``.
+        first_epoch: from 1.
+        epochs: how many.
+        learning_rate: at the schedule's peak.
+        trainable_from: ``"head"``, a fraction of the backbone's parts counted from the top, or a layer's name.
+    """
+
+    name: str
+    first_epoch: int
+    epochs: int
+    learning_rate: float
+    trainable_from: str
+
+    @property
+    def last_epoch(self) -> int:
+        """Its last epoch, from 1."""
+        return self.first_epoch + self.epochs - 1
+
+
+def plan_phases(settings: TrainingSettings) -> tuple[Phase, ...]:
+    """The phases of resolved settings; ``epochs`` counts those of the head too."""
+    epochs, head_epochs = settings.epochs or 1, settings.head_epochs or 0
+    head_epochs = min(head_epochs, epochs)
+    phases = []
+    if head_epochs:
+        phases.append(Phase("head", 1, head_epochs, settings.head_learning_rate, HEAD_ONLY))
+    if epochs > head_epochs:
+        phases.append(
+            Phase(
+                "fine-tune" if head_epochs else "train",
+                head_epochs + 1,
+                epochs - head_epochs,
+                settings.learning_rate or 1e-3,
+                settings.unfreeze_from or "1.0",
+            )
+        )
+    return tuple(phases)
+
+
+def parts_with_parameters(model: Classifier) -> list[str]:
+    """Names of the backbone's parts that have something to learn, bottom first."""
+    return [name for name, part in model.backbone.named_children() if any(True for _ in part.parameters())]
+
+
+def _first_trainable_name(model: Classifier, trainable_from: str) -> str:
+    """The module from which on parameters learn, as a prefix of their names."""
+    if trainable_from == HEAD_ONLY:
+        return "head."
+    parts = parts_with_parameters(model)
+    try:
+        fraction = float(trainable_from)
+    except ValueError:
+        prefix = f"backbone.{trainable_from}."
+        if any(name.startswith(prefix) for name, _ in model.named_parameters()):
+            return prefix
+        raise ModelError(
+            f"--unfreeze-from {trainable_from}: the network has no such layer with weights",
+            f"choose from {', '.join(parts)}, a layer inside one (as {parts[-1]}.0), or a fraction 0..1",
+        ) from None
+    if not 0 <= fraction <= 1:
+        raise ModelError(f"--unfreeze-from {trainable_from} is no fraction 0..1", "0 trains the head, 1 everything")
+    count = round(fraction * len(parts))
+    return f"backbone.{parts[-count]}." if count else "head."
+
+
+def freeze_below(model: Classifier, trainable_from: str) -> list[str]:
+    """Let parameters learn from a layer upwards, and freeze those below.
+
+    Parameters count in the order in which the network defines them, which is the order of execution.
+
+    Returns:
+        Names of the backbone's parts that learn, at least partly.
+
+    Raises:
+        ModelError: the layer does not exist, or the fraction is not in 0..1.
+    """
+    prefix = _first_trainable_name(model, trainable_from)
+    learning = False
+    for name, parameter in model.named_parameters():
+        learning = learning or name.startswith(prefix)
+        parameter.requires_grad_(learning)
+    backbone = dict(model.backbone.named_children())
+    return [name for name in backbone if any(p.requires_grad for p in backbone[name].parameters())]
+
+
+def enter_training_mode(model: nn.Module, batch_norm: str) -> None:
+    """Switch to training, except where layers are frozen.
+
+    A frozen BatchNorm must not drift: its running statistics stay those of the pretraining. With
+    ``batch_norm="frozen"`` those of unfrozen layers stay too, since a small data set's batches estimate them worse
+    than ImageNet did, while their scale and shift learn; ``"train"`` lets the unfrozen ones follow the batches.
+    """
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        frozen = bool(own) and not any(parameter.requires_grad for parameter in own)
+        if frozen or (batch_norm == "frozen" and isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            module.eval()
+
+
+def make_optimizer(model: nn.Module, settings: TrainingSettings, learning_rate: float) -> torch.optim.Optimizer:
+    """An optimizer of what learns; biases and normalization are not decayed (He et al. 2019, arXiv 1812.01187, 3.1)."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)

@@ -1,0 +1,62 @@
+"""What a person sees while a network learns: a bar for the epoch in hand, a line for each that is done."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class TrainingDisplay:
+    """Writes to stderr; the bar only where that is a terminal."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> TrainingDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._console.print(line, markup=False)
+
+    def start_epoch(self, epoch: int, phase: str, steps: int) -> None:
+        """A new bar."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(f"epoch {epoch}/{self._epochs} {phase}", total=steps, figures="")
+
+    def step(self, loss: float, images_per_second: float) -> None:
+        """One batch further."""
+        if self._task is not None:
+            figures = f"loss {loss:.3f}  {images_per_second:.0f} images/s"
+            self._bar.update(self._task, advance=1, figures=figures)
+
+    def end_epoch(self, row: dict[str, Any], best: bool) -> None:
+        """The epoch's figures in a line."""
+        self.say(
+            f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  "
+            f"train loss {row['train_loss']:.3f} top-1 {row['train_top1']:.3f}  "
+            f"validation loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}  "
+            f"{row['seconds']:.0f} s{'  best so far' if best else ''}"
+        )

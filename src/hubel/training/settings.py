@@ -1,0 +1,132 @@
+"""Everything a training run can be told; kept as ``config.yaml`` in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hubel.data.splits import parse_fractions
+from hubel.errors import DataError
+
+# Chosen on flowers5 by cross-validation within its training images; docs/results.md has the figures.
+DEFAULT_AUGMENTATION = ("crop", "flip")
+
+
+class TrainingSettings(BaseModel):
+    """Settings of a run, checked on construction.
+
+    Rates are for AdamW; ``None`` stands for a value that depends on whether training starts from pretrained
+    weights: see :meth:`resolved`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path
+    task: Literal["classify"] = "classify"
+    model: str = "efficientnet_lite0"
+    weights: str | None = "default"
+    epochs: int | None = Field(None, ge=1)
+    head_epochs: int | None = Field(None, ge=0)
+    image_size: int | None = Field(None, ge=8)
+    batch: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
+    split: tuple[float, float, float] = (0.75, 0.15, 0.10)
+    seed: int = 0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float | None = Field(None, gt=0)
+    head_learning_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
+    warmup: float = Field(1.0, ge=0)
+    unfreeze_from: str | None = None
+    batch_norm: Literal["frozen", "train"] | None = None
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
+    average: float = Field(0.98, ge=0, lt=1)
+    balance: Literal["auto", "none", "sampling", "loss"] = "auto"
+    patience: int = Field(10, ge=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    threads: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=0)
+    tensorboard: bool = False
+    strict: bool = False
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _split_from_text(cls, value: Any) -> Any:
+        return parse_fractions(value) if isinstance(value, str) else value
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _augmentation_from_text(cls, value: Any) -> Any:
+        from hubel.data.augmentation import check_augmentations
+
+        names = value.split(",") if isinstance(value, str) else list(value)
+        names = [name.strip() for name in names if name.strip() not in ("", "none")]
+        return check_augmentations(names)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from published weights."""
+        return self.weights is not None
+
+    def resolved(self, has_weights: bool) -> TrainingSettings:
+        """Fill in what depends on the start: from pretrained weights, or from scratch.
+
+        Args:
+            has_weights: the architecture has weights to start from.
+        """
+        start = TRANSFER if self.pretrained and has_weights else FROM_SCRATCH
+        missing = {key: value for key, value in start.items() if getattr(self, key) is None}
+        if not has_weights:
+            missing["weights"] = None
+        return self.model_copy(update=missing)
+
+
+TRANSFER: dict[str, Any] = {
+    "epochs": 10,
+    "head_epochs": 2,
+    "learning_rate": 1e-3,
+    "unfreeze_from": "0.45",
+    "batch_norm": "frozen",
+}
+FROM_SCRATCH: dict[str, Any] = {
+    "epochs": 60,
+    "head_epochs": 0,
+    "learning_rate": 2e-3,
+    "unfreeze_from": "1.0",
+    "batch_norm": "train",
+}
+
+
+def make_settings(**values: Any) -> TrainingSettings:
+    """Build settings; a value that is out of range raises :class:`DataError` that names it."""
+    try:
+        return TrainingSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise DataError(f"{name} = {first.get('input')!r}: {first['msg'].lower()}", "see hubel train --help") from error
+
+
+def write_settings(path: Path, settings: TrainingSettings) -> None:
+    """Write ``config.yaml``."""
+    from hubel.writing import write_text
+
+    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+
+def read_settings(path: Path) -> TrainingSettings:
+    """Read ``config.yaml``; raises :class:`DataError` when it is missing or damaged."""
+    try:
+        return make_settings(**yaml.safe_load(path.read_text()))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is missing: {path.parent} is not a run that can be resumed", "start it again without --resume"
+        ) from None
+    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged: {error}", "start the run again without --resume") from error

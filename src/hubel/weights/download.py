@@ -1,0 +1,309 @@
+"""Downloading one file: resumed after a cut, verified before it appears under its name.
+
+Own code on the standard library's urllib, and not pooch: pooch starts from zero after a cut connection, and
+going on where it stopped is most of what a downloader of 200 MB files is for.
+
+The bytes grow in ``NAME.part`` beside the target; ``NAME.part.version`` keeps the server's mark of the file's
+version (ETag or date), so that a later request resumes that version and no other (RFC 9110, section 13.1.5,
+If-Range). A lock lets one process at a time write.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+import hubel
+from hubel.errors import WeightsError
+
+_ATTEMPTS = 5  # requests for one file before giving up; what has arrived stays for the next call
+_PAUSE = 0.5  # seconds before the second request; doubled before each further one
+_TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 1 << 18  # bytes
+_LARGEST = 2 << 30  # bytes, where no size is published
+_PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that the same request may not get a second time
+
+
+def download(url: str, target: Path, *, sha256: str, size_bytes: int | None = None) -> None:
+    """Download ``url`` to ``target``; on return the file is there, complete and verified.
+
+    Args:
+        url: https (or http on 127.0.0.1).
+        target: the file to write; its folder is made. If another process puts it there meanwhile, fine.
+        sha256: leading or all lower-case hexadecimal digits of the expected SHA-256.
+        size_bytes: expected size; more than 5 % above it is refused.
+
+    Raises:
+        WeightsError: offline, refused by the server, wrong bytes, disk full, connection cut again and again.
+            After a cut, a full disk or Ctrl-C the part stays and the next call resumes.
+    """
+    transfer = _Transfer(url, target, sha256, round(size_bytes * 1.05) if size_bytes else _LARGEST)
+    if os.environ.get("HUBEL_OFFLINE", "0") not in ("", "0"):
+        raise transfer.unreachable("HUBEL_OFFLINE is set")
+    if not _is_secure(url):
+        raise transfer.error(f"{url} is not https", "weights are downloaded over https only")
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target):
+        if not target.exists():
+            transfer.run()
+
+
+class _CutError(Exception):
+    """The connection or the server failed in a way that a further request may get past."""
+
+
+@dataclass
+class _Transfer:
+    url: str
+    target: Path
+    sha256: str
+    limit: int  # bytes
+
+    def __post_init__(self) -> None:
+        self.part = self.target.with_name(f"{self.target.name}.part")
+        self.version = self.target.with_name(f"{self.target.name}.part.version")
+
+    def run(self) -> None:
+        """Request until the part is complete; verify it; give it its name."""
+        for attempt in range(_ATTEMPTS):
+            resumed = self._arrived() > 0
+            try:
+                self._receive()
+            except _CutError as cut:
+                if attempt == _ATTEMPTS - 1:
+                    raise self.error(
+                        f"{cut} (request {_ATTEMPTS} of {_ATTEMPTS})",
+                        "run again later: it resumes where it stopped",
+                    ) from cut
+                time.sleep(_PAUSE * 2**attempt)
+                continue
+            if self._has_checksum():
+                with _writing(self.target):
+                    self.part.replace(self.target)
+                    self.version.unlink(missing_ok=True)
+                return
+            self._discard()
+            if (
+                not resumed
+            ):  # a joined part may mix two versions of the file: that deserves another try, this does not
+                break
+        raise self.error(
+            f"the SHA-256 does not begin with {self.sha256}: wrong bytes, which were deleted",
+            f"run again; if it stays so, put the right file at {self.target} by hand",
+        )
+
+    def _receive(self) -> None:
+        """One request: append what is missing to the part, or start it over if the server does not resume."""
+        start = self._arrived()
+        response = self._open(start)
+        if response is None:
+            return
+        with response:
+            if response.status != 206:
+                start = 0
+            elif _range_start(response) != start:
+                self._discard()
+                raise _CutError("the server sent another range than asked for")
+            length = response.headers.get("Content-Length", "")
+            total = start + int(length) if length.isdigit() else None
+            self._check_size(total or 0)
+            with _writing(self.target), self.part.open("ab" if start else "wb") as file:
+                self.version.write_text(_version_mark(response), "utf-8")
+                received = start
+                with _progress(self.target.name, start, total) as advance:
+                    for chunk in _chunks(response):
+                        received += file.write(chunk)
+                        self._check_size(received)
+                        advance(len(chunk))
+                file.flush()
+                os.fsync(file.fileno())
+        if total is not None and received < total:
+            raise _CutError(f"the connection was cut after {received:,} of {total:,} bytes")
+
+    def _open(self, start: int) -> HTTPResponse | None:
+        """Ask for the bytes from ``start`` on; None if the server says that there are none."""
+        headers = {"User-Agent": f"hubel/{hubel.__version__}", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+            mark = self.version.read_text("utf-8") if self.version.exists() else ""
+            if mark:
+                headers["If-Range"] = mark
+        opener = urllib.request.build_opener(_SecureRedirects(self))
+        try:
+            response: HTTPResponse = opener.open(
+                urllib.request.Request(self.url, headers=headers), timeout=_TIMEOUT
+            )
+            return response
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:
+                return None
+            answer = f"the server answered {error.code} {error.reason}"
+            if error.code in _PASSING:
+                raise _CutError(answer) from error
+            raise self.error(answer, self._without_download()) from error
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ConnectionResetError):
+                raise _CutError("the connection was reset") from error
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise self.error(
+                    "the server's certificate cannot be verified",
+                    "install root certificates (python.org's Python on macOS: Install Certificates.command)",
+                ) from error
+            raise self.unreachable(
+                f"no connection to {urlsplit(self.url).hostname} ({error.reason})"
+            ) from error
+        except (HTTPException, OSError) as error:
+            raise _CutError(f"the connection failed ({error or type(error).__name__})") from error
+
+    def _arrived(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _discard(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
+
+    def _has_checksum(self) -> bool:
+        return self.part.exists() and has_checksum(self.part, self.sha256)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limit:
+            self._discard()
+            raise self.error(
+                f"the server sends more than the {self.limit:,} bytes that are plausible",
+                self._without_download(),
+            )
+
+    def error(self, what: str, remedy: str) -> WeightsError:
+        return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {what}.", remedy)
+
+    def unreachable(self, reason: str) -> WeightsError:
+        return WeightsError(
+            f"{self.target.name} is not on this machine and cannot be downloaded from {self.url}: {reason}.",
+            self._without_download(),
+        )
+
+    def _without_download(self) -> str:
+        return f"put the file at {self.target} by hand, or use efficientnet_lite0, which needs no download"
+
+
+def has_checksum(path: Path, sha256: str) -> bool:
+    """Whether the file's SHA-256, in lower-case hexadecimal, begins with ``sha256``.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror or error}.", "check its permissions"
+        ) from error
+
+
+class _SecureRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to anything else."""
+
+    def __init__(self, transfer: _Transfer) -> None:
+        self.transfer = transfer
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        weakened = urlsplit(req.full_url).scheme == "https" and urlsplit(newurl).scheme != "https"
+        if weakened or not _is_secure(newurl):
+            raise self.transfer.error(f"the server redirects to {newurl}, which is not https", "report it")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_secure(url: str) -> bool:
+    """Https, or a server on this very machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname == "127.0.0.1")
+
+
+def _range_start(response: HTTPResponse) -> int | None:
+    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else None
+
+
+def _version_mark(response: HTTPResponse) -> str:
+    """What If-Range takes: a strong ETag, else the date of the last change, else nothing."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _chunks(response: HTTPResponse) -> Iterator[bytes]:
+    """The body as it arrives; network errors become :class:`_CutError`, so that others are the disk's."""
+    while True:
+        try:
+            chunk = response.read1(_CHUNK)
+        except (HTTPException, OSError) as error:
+            raise _CutError(f"the connection was cut ({error or type(error).__name__})") from error
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WeightsError(
+                f"{target.name} does not fit: no space left for {target.parent}.",
+                "make room and run again (it resumes), or set HUBEL_CACHE to a folder on another disk",
+            ) from error
+        raise WeightsError(
+            f"{error.filename or target} cannot be written: {error.strerror or error}.",
+            "set HUBEL_CACHE to a folder that you may write to",
+        ) from error
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Let one process at a time write the target; the system frees the lock of one that dies."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    with _writing(target):
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"another process is downloading {target.name}: waiting for it", file=sys.stderr)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr if a person watches; yields what tells it of further bytes."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total, completed=start)
+        yield lambda count: bar.advance(task, count)

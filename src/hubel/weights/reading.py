@@ -1,0 +1,113 @@
+"""Reading weights files without executing anything in them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubel.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_WRAPPERS = (
+    "state_dict",
+    "model",
+)  # under which training scripts keep the parameters beside optimizer and epoch
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since version 1.6 and before
+_ANOTHER_FILE = "give a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the parameters that a file holds.
+
+    Args:
+        path: a ``.safetensors`` file, or one that ``torch.save`` wrote: a state dict, bare or under
+            ``"state_dict"`` or ``"model"``.
+
+    Returns:
+        Name → tensor, on the CPU, in the file's order, with the file's types. Entries that are no tensors are
+        left out.
+
+    Raises:
+        WeightsError: the file is missing, truncated, no weights file, without tensors, or wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}.", "check the path")
+    try:
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror or error}.", "check its permissions"
+        ) from error
+    return _tensors_of(content, path)
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        content: Mapping[str, Any] = load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path} is damaged or no safetensors file: {_first_line(error)}.", "get the file again"
+        ) from error
+    return content
+
+
+def _read_torch(path: Path) -> Any:
+    import pickle
+
+    import torch
+
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start.startswith((_ZIP, _PICKLE)):
+        raise WeightsError(f"{path} is no weights file.", _ANOTHER_FILE)
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # torch remarks on pickle protocols; whether it is refused is what counts
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=start == _ZIP)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
+        raise WeightsError(
+            f"{path} is refused: it holds more than tensors and wants to execute code{what} when it is read.",
+            _ANOTHER_FILE,
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes make the unpickler fail in any way there is
+        raise WeightsError(
+            f"{path} is truncated or damaged: {_first_line(error)}.", "get the file again"
+        ) from error
+
+
+def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
+    import torch
+
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors: dict[str, Tensor] = {}
+    if isinstance(content, Mapping):
+        tensors = {
+            str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)
+        }
+    if not tensors:
+        raise WeightsError(f"{path} holds no named tensors.", _ANOTHER_FILE)
+    return tensors
+
+
+def _first_line(error: Exception) -> str:
+    """The start of a message that may run over many lines, or the error's type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return textwrap.shorten(lines[0], 150).rstrip(".") if lines else type(error).__name__
