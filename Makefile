@@ -35,8 +35,9 @@ format: $(VENV)/.installed-test  ## let ruff rewrite what it can
 docs-images: $(VENV)/.installed-test  ## draw the documentation's pictures again
 	@$(BIN)/python docs/run_pages.py
 
+# A folder that VENV names is only removed if this file has made it.
 clean:  ## remove the environment, caches and build results (runs/ stays)
-	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache demo
+	@rm -rf $(if $(wildcard $(VENV)/.installed-*),$(VENV)) build dist .mypy_cache .pytest_cache .ruff_cache demo
 	@find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The test environment contains the demo's, so a later `make demo` need not install again.

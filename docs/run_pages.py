@@ -13,6 +13,8 @@ import os
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +95,7 @@ def run(page: Path, folder: Path) -> dict[int, str]:
     import matplotlib
 
     matplotlib.use("Agg")
+    import torch
     from matplotlib import pyplot
     from sklearn import datasets
 
@@ -102,13 +105,15 @@ def run(page: Path, folder: Path) -> dict[int, str]:
     script = folder / f"{page.stem}.py"
     script.write_text(script_of(page), encoding="utf-8")
     stdout = io.StringIO()
-    before = Path.cwd()
+    before, threads = Path.cwd(), torch.get_num_threads()
+    torch.set_num_threads(1)  # the pages' networks are too small to share
     os.chdir(folder)
     try:
         with contextlib.redirect_stdout(stdout), pyplot.rc_context():
             runpy.run_path(str(script), run_name="page")
     finally:
         os.chdir(before)
+        torch.set_num_threads(threads)
         pyplot.close("all")
     pieces = re.split(_MARK.format(r"(\d+)") + r"\n", stdout.getvalue())
     return {int(number): text.rstrip("\n") for text, number in zip(pieces[::2], pieces[1::2], strict=False)}
@@ -122,7 +127,7 @@ def pictures_of(page: Path) -> list[Path]:
 
 
 def draw_pictures() -> None:
-    """Run every page and keep the pictures that it shows, in 256 colours."""
+    """Run every page and keep the pictures that it shows, in 256 colours; then the demo's."""
     from PIL import Image
 
     for page in all_pages():
@@ -135,6 +140,9 @@ def draw_pictures() -> None:
                     image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
                     image.save(picture, optimize=True)
                     print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
+    with tempfile.TemporaryDirectory() as name:
+        subprocess.run([sys.executable, "-m", "hubel", "demo", "--out", name], check=True)
+        shutil.copyfile(Path(name, "china.jpg"), IMAGES / "demo.jpg")
 
 
 if __name__ == "__main__":

@@ -96,9 +96,7 @@ def test_confidence_on_an_edge_belongs_to_the_bin_below():
     assert expected_calibration_error(bins) == pytest.approx((0.8 + abs(1 - 0.6000001) + 0.0) / 4)
 
 
-@pytest.mark.parametrize(
-    ("right", "images"), [(0, 1), (1, 1), (0, 20), (20, 20), (81, 263), (238, 250), (9999, 10000)]
-)
+@pytest.mark.parametrize(("right", "images"), [(0, 1), (1, 1), (0, 20), (20, 20), (81, 263), (238, 250), (9999, 10000)])
 def test_wilson_interval_equals_scipy(right, images):
     expected = binomtest(right, images).proportion_ci(0.95, method="wilson")
     assert wilson_interval(right, images) == pytest.approx(tuple(expected), abs=1e-12)
@@ -127,9 +125,7 @@ def test_a_certain_mistake_leaves_the_loss_finite():
 
 def test_json_has_the_names_of_the_interface():
     probabilities, labels, names = random_case(50, 4)
-    row = json.loads(
-        json.dumps(score_classification(probabilities, labels, names).to_json(), allow_nan=False)
-    )
+    row = json.loads(json.dumps(score_classification(probabilities, labels, names).to_json(), allow_nan=False))
     assert set(row["metrics"]) == {"top1", "top5", "loss", "macro_f1", "ece", "top1_low", "top1_high"}
     assert [item["name"] for item in row["per_class"]] == names
     assert sum(item["images"] for item in row["per_class"]) == 50

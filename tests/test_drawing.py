@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hubel.drawing import draw_class_scores, save_annotated
-from hubel.errors import ImageError
+from hubel.errors import DataError, ImageError
 from hubel.results import Classification, ClassScore
 
 SCORES = (
@@ -55,9 +55,7 @@ def test_text_stands_out_on_any_ground(kind):
 
 
 def test_panel_is_translucent():
-    grounds = [
-        np.asarray(draw_class_scores(Image.new("RGB", (640, 480), c), SCORES)) for c in ("red", "blue")
-    ]
+    grounds = [np.asarray(draw_class_scores(Image.new("RGB", (640, 480), c), SCORES)) for c in ("red", "blue")]
     x, y = 24, 480 - 22
     assert grounds[0][y, x, 0] > grounds[1][y, x, 0] + 20
     assert grounds[1][y, x, 2] > grounds[0][y, x, 2] + 20
@@ -112,18 +110,16 @@ def test_small_pictures_are_enlarged_and_others_keep_their_size(size, expected):
 
 
 def test_panel_grows_with_the_picture():
-    small, large = (Image.new("RGB", size, "white") for size in ((640, 480), (6400, 4800)))
+    small, large = (Image.new("RGB", size, "white") for size in ((640, 480), (2560, 1920)))
     boxes = [changed_box(image, draw_class_scores(image, SCORES)) for image in (small, large)]
-    assert np.array(boxes[1]) / 10 == pytest.approx(np.array(boxes[0]), abs=4)
+    assert np.array(boxes[1]) / 4 == pytest.approx(np.array(boxes[0]), abs=4)
 
 
 def test_long_names_stay_inside():
     for size in ((240, 240), (640, 480), (2000, 300)):
         image = Image.new("RGB", size, "white")
         name = "sulphur-crested cockatoo, Kakatoe galerita, Cacatua galerita " * 5
-        left, top, right, bottom = changed_box(
-            image, draw_class_scores(image, [ClassScore(0, name, 0.5)] * 5)
-        )
+        left, top, right, bottom = changed_box(image, draw_class_scores(image, [ClassScore(0, name, 0.5)] * 5))
         assert 0 < left < right < size[0]
         assert 0 < top < bottom < size[1]
 
@@ -188,7 +184,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match="a.png cannot be written"):
         save_annotated(path, Image.new("RGB", (10, 10)))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

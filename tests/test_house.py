@@ -65,13 +65,9 @@ def test_a_floor_uses_only_the_floors_below(module: Path) -> None:
     part = module.relative_to(SOURCE).parts[0].removesuffix(".py")
     for imported, line in _imported(module):
         if imported in FLOOR_OF:  # else it is a name that `hubel` itself offers
-            assert FLOOR_OF[imported] <= FLOOR_OF[part], (
-                f"{_relative(module)}:{line} imports hubel.{imported}"
-            )
+            assert FLOOR_OF[imported] <= FLOOR_OF[part], f"{_relative(module)}:{line} imports hubel.{imported}"
         else:
-            assert FLOOR_OF[part] == len(FLOORS) - 1, (
-                f"{_relative(module)}:{line} imports {imported} from the top"
-            )
+            assert FLOOR_OF[part] == len(FLOORS) - 1, f"{_relative(module)}:{line} imports {imported} from the top"
 
 
 def test_every_part_has_a_floor_and_a_docstring() -> None:
@@ -152,7 +148,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def _commands_in(page: Path) -> Iterator[list[str]]:
     """The words of every `hubel …` line in shell blocks and of every `hubel …` code span."""
     text = page.read_text(encoding="utf-8")
-    shell = re.findall(r"^```(?:sh|bash|console|shell)?\n(.*?)^```", text, flags=re.M | re.S)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.M | re.S)
+    shell = [block for language, block in blocks if language in ("", "sh", "bash", "console", "shell")]
     lines = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     for line in [*lines, *re.findall(r"`([^`\n]+)`", prose)]:
@@ -167,9 +164,7 @@ def test_pages_name_commands_and_options_that_exist(page: Path) -> None:
     for name, *arguments in _commands_in(page):
         assert name in COMMANDS, f"{_relative(page)}: hubel {name}"
         known = {
-            option
-            for parameter in COMMANDS[name].params
-            for option in (*parameter.opts, *parameter.secondary_opts)
+            option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)
         }
         for word in arguments:
             option = word.split("=")[0].strip("[]")

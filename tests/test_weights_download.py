@@ -34,7 +34,7 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 class Answer:
     """What the server does with one request."""
 
-    body: bytes = BODY
+    body: bytes = field(default=BODY, repr=False)
     status: int = 200
     etag: str | None = '"v1"'
     ranges: bool = True
@@ -241,7 +241,8 @@ def test_redirect_to_anything_but_https_is_refused(server: Server, target: Path,
     server.answers = [Answer(status=302, location=location), Answer()]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
-    assert f"redirects to {location}, which is not https" in caught.value.fault
+    assert location in caught.value.fault
+    assert "not https" in caught.value.fault or "not allowed" in caught.value.fault  # urllib's own word on file:
     assert len(server.requests) == 1
 
 
@@ -338,9 +339,10 @@ def test_folder_that_cannot_be_made_is_a_sentence(server: Server, tmp_path: Path
 
 
 _CHILD = """
-import sys
+import signal, sys
 from pathlib import Path
 from hubel.weights.download import download
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start with it ignored
 download(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3])
 """
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from hubel.errors import ImageError
 from hubel.results import ClassScore
+from hubel.writing import replacing
 
 MINIMUM_SIDE = 240
 """Pictures with a shorter side in pixels are enlarged before anything is written on them."""
@@ -79,20 +80,15 @@ def save_annotated(path: str | Path, image: Image.Image) -> None:
 
     Raises:
         ImageError: a suffix that Pillow cannot write.
+        DataError: the folder cannot be written, or the disk is full; an older file is then as it was.
     """
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise ImageError(f"{path}: no picture format is called {path.suffix!r}.", "Use .jpg, .png or .webp.")
-    settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(
-        kind, {}
-    )
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(kind, {})
+    with replacing(path) as partial:
         image.save(partial, format=kind, **settings)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _large_enough(picture: Image.Image) -> Image.Image:
@@ -145,8 +141,7 @@ def _lay_out(size: tuple[int, int], scores: Sequence[ClassScore]) -> _Panel:
     most = min(width - 2 * margin, max(0.5 * width, 26 * text)) - 2 * padding
     inner = math.ceil(min(max(wanted, 12 * text), most))
     fitted = tuple(
-        replace(row, name=_shorten(row.name, row.font, inner - gap - row.font.getlength(row.percent)))
-        for row in rows
+        replace(row, name=_shorten(row.name, row.font, inner - gap - row.font.getlength(row.percent))) for row in rows
     )
     top = height - margin - sum(row.height for row in rows) - 2 * padding
     box = (margin, top, margin + inner + 2 * padding, height - margin)

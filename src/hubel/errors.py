@@ -21,6 +21,10 @@ class HubelError(Exception):
         return f"{self.fault}\n{self.remedy}"
 
 
+class UsageError(HubelError):
+    """An option has a value that it cannot have; commands exit with 2."""
+
+
 class ImageError(HubelError):
     """An image file cannot be read: missing, empty, truncated, too large, or no image at all."""
 

@@ -32,7 +32,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}", "free some space or choose --out") from error
+        raise DataError(
+            f"{path} cannot be written: {error.strerror or error}", "free some space or choose --out"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,4 +58,3 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         table.writeheader()
         table.writerows(rows)
     write_text(path, text.getvalue())
-

@@ -14,9 +14,7 @@ from hubel.cli.options import Device, Json, Threads
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, or a registered name with the data's classes.")],
     data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class.")],
-    split: Annotated[
-        str | None, typer.Option(help="train, val, test or all.", show_default="test, else val")
-    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all.", show_default="test, else val")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report into this folder.")] = None,
     batch: Annotated[int, typer.Option(min=1)] = 32,
     device: Device = "auto",

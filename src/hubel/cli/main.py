@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 import hubel
+from hubel.cli.evaluate import evaluate
 from hubel.cli.manners import report_error, say
-from hubel.errors import HubelError
+from hubel.cli.train import train
+from hubel.errors import HubelError, UsageError
 
 app = typer.Typer(
     name="hubel",
@@ -20,6 +22,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+for command in (train, evaluate):
+    app.command()(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         report_error(error.fault, error.remedy)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)
@@ -59,5 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        report_error(f"{type(error).__name__}: {error}", "this is a fault of hubel's: run again with --debug and report it")
+        report_error(
+            f"{type(error).__name__}: {error}", "this is a fault of hubel's: run again with --debug and report it"
+        )
         sys.exit(1)

@@ -8,9 +8,7 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Write results to stdout as JSON and nothing else.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads for the network.", show_default="all cores")
-]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads for the network.", show_default="all cores")]
 Model = Annotated[
     str,
     typer.Option(

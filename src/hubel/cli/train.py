@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from hubel.cli.options import Device, Json, Threads
 
 def train(
     data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class.")],
+    task: Annotated[Literal["classify"], typer.Option(help="What to learn.")] = "classify",
     model: Annotated[str, typer.Option("--model", "-m", help="The network; see hubel models.")] = "efficientnet_lite0",
     epochs: Annotated[int | None, typer.Option(min=1, show_default="by the start")] = None,
     head_epochs: Annotated[
@@ -23,31 +24,44 @@ def train(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up before an update.")] = 1,
-    split: Annotated[str, typer.Option(help="Shares of train,validation,test of an unsplit folder.")] = "0.75,0.15,0.10",
+    split: Annotated[
+        str, typer.Option(help="Shares of train,validation,test of an unsplit folder.")
+    ] = "0.75,0.15,0.10",
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     weights: Annotated[str, typer.Option(help="Weights to start from: a catalog name or a file.")] = "default",
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate after the head.", show_default="by the start")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate after the head.", show_default="by the start")
+    ] = None,
     head_learning_rate: Annotated[float, typer.Option(help="Peak rate of the head alone.")] = 3e-3,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    schedule: Annotated[str, typer.Option(help="cosine, one-cycle or constant.")] = "cosine",
+    optimizer: Annotated[Literal["adamw", "sgd"], typer.Option(help="adamw or sgd.")] = "adamw",
+    schedule: Annotated[Literal["cosine", "one-cycle", "constant"], typer.Option()] = "cosine",
     warmup: Annotated[float, typer.Option(min=0, help="Epochs of linear warm-up.")] = 1.0,
     unfreeze_from: Annotated[
         str | None,
-        typer.Option(help="A layer's name or a fraction from the top: what learns after the head.", show_default="by the start"),
+        typer.Option(
+            help="A layer's name or a fraction from the top: what learns after the head.", show_default="by the start"
+        ),
     ] = None,
     batch_norm: Annotated[
-        str | None, typer.Option(help="frozen or train: the statistics of unfrozen BatchNorm.", show_default="by the start")
+        Literal["frozen", "train"] | None,
+        typer.Option(help="The statistics of unfrozen BatchNorm.", show_default="by the start"),
     ] = None,
     augment: Annotated[
         str,
-        typer.Option(help="Comma-separated: rotation, shift, crop, flip, contrast, color, randaugment, mixup, cutmix; or none."),
+        typer.Option(
+            help="Comma-separated: rotation, shift, crop, flip, contrast, color, randaugment, mixup, cutmix; or none."
+        ),
     ] = "crop,flip",
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99)] = 0.1,
-    average: Annotated[float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0: off.")] = 0.98,
-    balance: Annotated[str, typer.Option(help="For skewed classes: auto, none, sampling or loss.")] = "auto",
+    average: Annotated[
+        float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0: off.")
+    ] = 0.98,
+    balance: Annotated[Literal["auto", "none", "sampling", "loss"], typer.Option(help="For skewed classes.")] = "auto",
     patience: Annotated[int, typer.Option(min=1, help="Epochs without improvement before stopping early.")] = 10,
-    precision: Annotated[str, typer.Option(help="auto (measured), float32, bfloat16 or float16.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: measured.")
+    ] = "auto",
     device: Device = "auto",
     threads: Threads = None,
     workers: Annotated[
@@ -55,7 +69,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name, or of --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of this name, or of --out.")
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop when an image cannot be read.")] = False,
     json: Json = False,
@@ -75,6 +91,7 @@ def train(
         data,
         resume=resume,
         out=out,
+        task=task,
         model=model,
         weights=None if from_scratch else weights,
         epochs=epochs,

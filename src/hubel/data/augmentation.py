@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import DataError
+from hubel.errors import UsageError
 
 _INTERPOLATION = {
     "nearest": v2.InterpolationMode.NEAREST,
@@ -80,10 +80,10 @@ AUGMENTATIONS = (*IMAGE_TRANSFORMS, *BATCH_TRANSFORMS)
 
 
 def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the order of application; raises :class:`DataError` for one that does not exist."""
+    """Return the names in the order of application; raises :class:`UsageError` for one that does not exist."""
     for name in names:
         if name not in AUGMENTATIONS:
-            raise DataError(f"there is no augmentation {name!r}", f"choose from: {', '.join(AUGMENTATIONS)}, or none")
+            raise UsageError(f"there is no augmentation {name!r}", f"choose from: {', '.join(AUGMENTATIONS)}, or none")
     return tuple(name for name in AUGMENTATIONS if name in names)
 
 

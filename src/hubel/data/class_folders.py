@@ -18,9 +18,13 @@ from hubel.errors import DataError
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Folder names (and values of ``--split``) and the split that they mean."""
 
-_LAYOUT = (
-    "Expected a folder a class with its pictures in it: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
-)
+_LAYOUT = "Expected a folder a class with its pictures in it: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
+
+
+def listing(names: Sequence[str], shown: int = 5) -> str:
+    """``a, b, c``, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,8 @@ class ClassFolders:
         """
         unknown = [name for name in self.classes if name not in set(classes)]
         if unknown:
-            fault = f"{self.root} has classes that the model does not know: {_listing(unknown)}."
-            raise DataError(
-                fault, f"The model knows {_listing(list(classes))}; rename or remove the folders."
-            )
+            fault = f"{self.root} has classes that the model does not know: {listing(unknown)}."
+            raise DataError(fault, f"The model knows {listing(list(classes))}; rename or remove the folders.")
         index = {name: place for place, name in enumerate(classes)}
         labels = [index[name] for name in self.classes]
         splits = {
@@ -85,9 +87,12 @@ def read_class_folders(root: Path) -> ClassFolders:
             under two names, or a folder cannot be listed.
     """
     root = Path(root)
-    if not root.is_dir():
-        what = "is a file, not a folder of pictures" if root.exists() else "does not exist"
-        raise DataError(f"{root} {what}.", _LAYOUT)
+    try:
+        if not root.is_dir():
+            what = "is a file, not a folder of pictures" if root.exists() else "does not exist"
+            raise DataError(f"{root} {what}.", _LAYOUT)
+    except OSError as error:
+        raise _not_listed(root, error) from error
     warnings: list[str] = []
     split_folders = _split_folders(root, warnings)
     found = {split: _pictures_by_class(folder, warnings) for split, folder in split_folders.items()}
@@ -96,12 +101,10 @@ def read_class_folders(root: Path) -> ClassFolders:
         raise _nothing_found(root, split_folders)
     empty = sorted({name for by_class in found.values() for name in by_class} - with_pictures)
     if empty:
-        warnings.append(f"{root}: no picture in {_listing(empty)}: left out of the classes.")
+        warnings.append(f"{root}: no picture in {listing(empty)}: left out of the classes.")
     classes = tuple(sorted(with_pictures))
     splits = {
-        split: tuple(
-            Sample(path, label) for label, name in enumerate(classes) for path in by_class.get(name, ())
-        )
+        split: tuple(Sample(path, label) for label, name in enumerate(classes) for path in by_class.get(name, ()))
         for split, by_class in found.items()
     }
     return ClassFolders(root, classes, splits, tuple(warnings))
@@ -123,7 +126,7 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
             raise DataError(fault, "Put their pictures into one folder.")
         splits[split] = folder
     if others := [folder.name for folder in folders if folder not in named]:
-        warnings.append(f"{root}: beside {_listing(list(splits))}, not read: {_listing(others)}.")
+        warnings.append(f"{root}: beside {listing(list(splits))}, not read: {listing(others)}.")
     return {split: splits[split] for split in ("train", "val", "test") if split in splits}
 
 
@@ -160,15 +163,13 @@ def _pictures_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path
     if loose := _loose_pictures(folder):
         warnings.append(f"{folder}: {loose} pictures beside the class folders are not read.")
     if others:
-        warnings.append(f"{folder}: not pictures, left out: {_listing(others)}.")
+        warnings.append(f"{folder}: not pictures, left out: {listing(others)}.")
     return pictures
 
 
 def _not_listed(folder: Path, error: OSError) -> DataError:
     reason = error.strerror or str(error)
-    return DataError(
-        f"{folder} cannot be listed: {reason}.", "Ask its owner for the right to read it (chmod +rx)."
-    )
+    return DataError(f"{folder} cannot be listed: {reason}.", "Ask its owner for the right to read it (chmod +rx).")
 
 
 def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
@@ -179,9 +180,3 @@ def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
     if not _folders_in(root):
         return DataError(f"{root} has neither class folders nor pictures.", _LAYOUT)
     return DataError(f"{root} has no pictures in its folders.", _LAYOUT)
-
-
-def _listing(names: Sequence[str], shown: int = 5) -> str:
-    """``a, b, c``, and how many more."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -252,9 +252,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
         raise ImageError(f"the array has no pixels (shape {array.shape}).", "Hand over a picture.")
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         fault = f"the array has the shape {array.shape}, which is no picture."
-        raise ImageError(
-            fault, "Hand over (height, width), or (height, width, 3 or 4); one picture at a time."
-        )
+        raise ImageError(fault, "Hand over (height, width), or (height, width, 3 or 4); one picture at a time.")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise _too_large((array.shape[1], array.shape[0]), "the array")
     if array.dtype == np.bool_:

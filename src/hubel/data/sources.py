@@ -1,9 +1,9 @@
 """What people name on a command line, picture by picture: files, folders, patterns, videos, webcams.
 
 Everything becomes a :class:`Picture`. It knows how it is called and how to get its pixels, but holds none
-yet: so the list may be endless, the consumer decides which thread decodes, and a bad file is bad only when its
-turn comes. Something that is not there at all is a picture too, one whose ``read`` says so; thus there is one
-kind of failure, in order with the rest, and nothing stops the others.
+yet: so the list may be endless, the consumer decides which thread decodes, and a bad file is bad only when
+its turn comes. Something that is not there at all is a picture too, one whose ``read`` says so; thus there is
+one kind of failure, in order with the rest, and nothing stops the others.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
 
 def _named(name: str) -> Iterator[Picture]:
     if _exists(name):
-        if Path(name).is_dir():
+        if _is_folder(name):
             yield from _folder(name)
         else:
             yield from _file(name)
@@ -96,6 +96,13 @@ def _exists(name: str) -> bool:
     try:
         return os.path.lexists(name)
     except ValueError:  # a null character
+        return False
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # behind a folder that may not be entered: reading it as a file will tell
         return False
 
 
@@ -141,7 +148,7 @@ def _pattern(pattern: str) -> Iterator[Picture]:
     empty = True
     for name in names:
         pictures: Iterable[Picture] = ()
-        if Path(name).is_dir():
+        if _is_folder(name):
             if "**" not in pattern:  # else the files inside fit the pattern themselves
                 pictures = _below(name)
         elif any_suffix or Path(name).suffix.lower() in _KNOWN_SUFFIXES:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from hubel.data.class_folders import SPLIT_NAMES, ClassFolders, Sample
+from hubel.data.class_folders import SPLIT_NAMES, ClassFolders, Sample, listing
 from hubel.errors import DataError
 
 HELD_BACK = 0.15
@@ -141,9 +141,7 @@ def stratified_split(
     return tuple(tuple(sorted(part, key=lambda sample: (sample.label, _order(sample)))) for part in parts)
 
 
-def hold_back(
-    train: Iterable[Sample], fraction: float, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def hold_back(train: Iterable[Sample], fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Divide training samples into those that train and a stratified ``fraction`` that validates."""
     kept, held = stratified_split(train, (1.0 - fraction, fraction), seed)
     return kept, held
@@ -160,10 +158,7 @@ def _small_classes(folders: ClassFolders, samples: Sequence[Sample]) -> tuple[st
     few = [name for name, count in zip(folders.classes, counts, strict=True) if 0 < count <= 2]
     if not few:
         return ()
-    names = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-    return (
-        f"{folders.root}: one or two pictures only of {names}: they train, and are validated little or not.",
-    )
+    return (f"{folders.root}: one or two pictures only of {listing(few)}: little or nothing validates them.",)
 
 
 def write_splits(path: Path, splits: Splits, root: Path) -> None:
@@ -204,10 +199,8 @@ def recorded_splits(folders: ClassFolders, recorded: Mapping[str, Sequence[str]]
         for samples in folders.splits.values()
         for sample in samples
     }
-    missing = [name for names in recorded.values() for name in names if name not in here]
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        fault = f"{folders.root} lacks pictures that the run used: {', '.join(missing[:3])}{more}."
+    if missing := [name for names in recorded.values() for name in names if name not in here]:
+        fault = f"{folders.root} lacks pictures that the run used: {listing(missing)}."
         raise DataError(fault, "Put them back, train anew, or score another data set with --split all.")
     parts = {name: tuple(here[path] for path in names) for name, names in recorded.items()}
     return Splits(parts.get("train", ()), parts.get("val", ()), parts.get("test", ()))

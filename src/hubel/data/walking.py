@@ -43,9 +43,7 @@ def files_below(folder: Path, on_error: Callable[[Path, OSError], None]) -> Iter
     return _walk(folder, on_error, set())
 
 
-def _walk(
-    folder: Path, on_error: Callable[[Path, OSError], None], seen: set[tuple[int, int]]
-) -> Iterator[Path]:
+def _walk(folder: Path, on_error: Callable[[Path, OSError], None], seen: set[tuple[int, int]]) -> Iterator[Path]:
     try:
         status = folder.stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -62,7 +60,8 @@ def _walk(
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":

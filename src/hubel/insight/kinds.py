@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from hubel.insight.receptive_field import is_global_mean, pair
 from hubel.insight.tracing import Operation
+from hubel.layers.pooling import DepthwiseMaxPool2d
+from hubel.layers.radial_basis import RadialBasisOutput
+from hubel.layers.subsampling import TrainableSubsampling
 
 Pair = tuple[int, int]
 
@@ -38,14 +43,13 @@ _PLAIN = {
     "cat": "concatenation",
 }
 
-# Layers whose operations do not tell what they are, by class.
-KINDS_OF_CLASSES = {
-    "LocalResponseNorm": "local response normalization",
-    "Subsampling": "subsampling",
-    "TrainableSubsampling": "subsampling",
-    "EuclideanRBF": "radial basis",
-    "RadialBasis": "radial basis",
-    "RBF": "radial basis",
+# Layers whose operations do not tell what they are.
+KINDS_OF_LAYERS: dict[type[nn.Module], str] = {
+    nn.LocalResponseNorm: "local response normalization",
+    nn.ZeroPad2d: "zero padding",
+    DepthwiseMaxPool2d: "depthwise max pooling",
+    RadialBasisOutput: "radial basis",
+    TrainableSubsampling: "subsampling",
 }
 
 _ACTIVATIONS = {

@@ -17,13 +17,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from hubel.insight.kinds import (
-    KINDS_OF_CLASSES,
+    KINDS_OF_LAYERS,
     NORMALIZATIONS,
     Description,
     activation_name,
     describe,
 )
-from hubel.insight.multiplications import multiplications_of
+from hubel.insight.multiplications import MultiplicationCounter
 from hubel.insight.receptive_field import ReceptiveFields, pair
 from hubel.insight.tracing import Operation, storage_key
 
@@ -75,14 +75,16 @@ class LayerRecorder:
     Args:
         module: on the meta device, to be run once; hooks stay on it.
         fields: observer of the same run, called before this one.
+        counter: likewise.
 
     Attributes:
         layers: rows so far, in the order of execution.
     """
 
-    def __init__(self, module: nn.Module, fields: ReceptiveFields) -> None:
+    def __init__(self, module: nn.Module, fields: ReceptiveFields, counter: MultiplicationCounter) -> None:
         self.layers: list[Layer] = []
         self._fields = fields
+        self._counter = counter
         self._calls: list[_Call] = []
         self._made_by = WeakTensorKeyDictionary()  # tensor → Layer whose output it is
         self._uncounted = {storage_key(tensor): tensor.numel() for tensor in module.parameters()}
@@ -122,7 +124,7 @@ class LayerRecorder:
         return next((layer for tensor in inputs if (layer := self._made_by.get(tensor)) is not None), None)
 
     def _book(self, call: _Call, operation: Operation) -> None:
-        call.multiplications += multiplications_of(operation)
+        call.multiplications += self._counter.last
         call.parameters |= {storage_key(tensor) for tensor in operation.inputs}
         call.activation = call.activation or activation_name(operation)
         if operation.name == "constant_pad_nd":
@@ -137,7 +139,7 @@ class LayerRecorder:
     def _finish(self, call: _Call, before: Layer | None, output: Tensor) -> None:
         """Make a row of the call, or join it to the row of the layer whose output it has worked on."""
         parameters = sum(self._uncounted.pop(key, 0) for key in call.parameters)
-        kind = KINDS_OF_CLASSES.get(type(call.module).__name__) if call.is_layer else None
+        kind = KINDS_OF_LAYERS.get(type(call.module)) if call.is_layer else None
         is_activation = kind is None and call.description is None and call.activation is not None
         is_normalization = kind is None and call.description is not None and (
             call.description.kind in NORMALIZATIONS.values()

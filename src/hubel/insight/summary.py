@@ -11,9 +11,9 @@ from torch import nn
 from hubel.errors import ModelError
 from hubel.insight.activation_memory import LiveTensors, SavedTensors
 from hubel.insight.layer_rows import LayerRecorder, named
-from hubel.insight.multiplications import multiplications_of
+from hubel.insight.multiplications import MultiplicationCounter
 from hubel.insight.receptive_field import ReceptiveFields
-from hubel.insight.tracing import Operation, Tracing, meta_copy
+from hubel.insight.tracing import Tracing, meta_copy
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _MASTER_BYTES = 4  # mixed precision keeps parameters, gradients and optimizer state in float32
@@ -166,9 +166,9 @@ def summarize(
         saved_bytes = _saved_bytes(network, images)
         live = LiveTensors(constants, given=images)
         fields = ReceptiveFields(images)
-        total = MultiplicationCounter()
-        recorder = LayerRecorder(network, fields)
-        with torch.no_grad(), Tracing(live, fields, total, recorder):
+        counter = MultiplicationCounter(network)
+        recorder = LayerRecorder(network, fields, counter)
+        with torch.no_grad(), Tracing(live, fields, counter, recorder):
             network.eval()(images)
     except (RuntimeError, ValueError, IndexError, NotImplementedError, ModelError) as error:
         raise _misfit(name, input_shape, error) from error
@@ -182,7 +182,7 @@ def summarize(
         dtype=dtype,
         rows=_rows(recorder, batch),
         parameters=sum(tensor.numel() for tensor in network.parameters()),
-        multiplications=total.multiplications // batch,
+        multiplications=counter.total // batch,
         parameter_bytes=parameter_bytes,
         peak_activation_bytes=live.peak,
         saved_bytes=saved_bytes,
@@ -195,21 +195,10 @@ def summarize(
 def count_multiplications(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of a network for one image (channels, height, width), without its layers: quicker."""
     network = meta_copy(module, torch.float32)
-    total = MultiplicationCounter()
-    with torch.no_grad(), Tracing(total):
+    counter = MultiplicationCounter(network)
+    with torch.no_grad(), Tracing(counter):
         network.eval()(torch.empty(1, *input_shape, device="meta"))
-    return total.multiplications
-
-
-class MultiplicationCounter:
-    """An observer of operations that adds up their multiplications."""
-
-    def __init__(self) -> None:
-        self.multiplications = 0
-
-    def __call__(self, operation: Operation) -> None:
-        """Add those of one operation."""
-        self.multiplications += multiplications_of(operation)
+    return counter.total
 
 
 def _saved_bytes(network: nn.Module, images: torch.Tensor) -> int:

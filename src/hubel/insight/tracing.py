@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from hubel.insight.result_shapes import RESULTS
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -51,7 +53,7 @@ def meta_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     stand_ins: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
         wanted = dtype if tensor.is_floating_point() else tensor.dtype
-        empty = torch.empty_like(tensor, dtype=wanted, device="meta", requires_grad=False)
+        empty = torch.empty(tensor.shape, dtype=wanted, device="meta")
         if isinstance(tensor, nn.Parameter):
             stand_ins[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad)
         else:
@@ -71,17 +73,24 @@ class Tracing(TorchDispatchMode):
         super().__init__()
         self._observers = observers
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep PyTorch from importing its compiler, which takes two seconds, to exempt this class from it."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run the operation, then show it."""
         kwargs = dict(kwargs or {})
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        devices = {tensor.device.type for tensor in inputs}
+        # Numbers in arithmetic arrive as CPU tensors without dimensions and go with any device.
+        devices = {tensor.device.type for tensor in inputs if tensor.dim() > 0}
         if "meta" in devices and len(devices) > 1:
             args, kwargs = tree_map_only(Tensor, _shape_only, (args, kwargs))
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        result = func(*args, **kwargs)
+        shaped = RESULTS.get(func) if "meta" in devices else None
+        result = func(*args, **kwargs) if shaped is None else shaped(*args, **kwargs)
         outputs = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
         name = func.overloadpacket.__name__
         if name.endswith("_") and not name.endswith("__"):
@@ -93,4 +102,6 @@ class Tracing(TorchDispatchMode):
 
 
 def _shape_only(tensor: Tensor) -> Tensor:
-    return tensor if tensor.device.type == "meta" else tensor.to("meta")
+    if tensor.device.type == "meta" or tensor.dim() == 0:
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")

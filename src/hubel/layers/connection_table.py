@@ -18,10 +18,11 @@ LENET5_C3 = (
 
 
 class ConnectionTableConv2d(nn.Module):
-    """A convolution without padding, with one kernel for each pair of maps in a table and none for the others.
+    """A convolution without padding, with one kernel for each pair of maps in a table and none for the
+    others.
 
-    LeCun et al. 1998, section II.B, layer C3: it breaks the symmetry between maps and saves connections. Kernels
-    outside the table do not exist; they are laid out as zeros for the computation only.
+    LeCun et al. 1998, section II.B, layer C3: it breaks the symmetry between maps and saves connections.
+    Kernels outside the table do not exist; they are laid out as zeros for the computation only.
 
     Args:
         in_channels: maps that come in.

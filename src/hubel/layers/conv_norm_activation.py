@@ -16,8 +16,8 @@ ReLU6 = partial(nn.ReLU6, inplace=True)
 class ConvNormActivation(nn.Module):
     """``activation(norm(conv(images)))`` (Ioffe and Szegedy 2015, arXiv 1502.03167, section 3.2).
 
-    Its three parts are always there under these names; what is switched off is an ``nn.Identity``. Code that folds
-    the normalization into the convolution for prediction finds them so.
+    Its three parts are always there under these names; what is switched off is an ``nn.Identity``. Code that
+    folds the normalization into the convolution for prediction finds them so.
 
     Args:
         in_channels: channels of the images.
@@ -27,8 +27,8 @@ class ConvNormActivation(nn.Module):
         padding: pixels added on each side; by default half the kernel, which keeps the size at stride 1.
         groups: see :class:`torch.nn.Conv2d`; ``in_channels`` for a depthwise convolution.
         same: pad as TensorFlow's ``SAME`` does (:mod:`hubel.layers.padding`), instead of ``padding``.
-        norm: makes the normalization of so many channels; ``None`` for none. The convolution has biases only then,
-            since a normalization would cancel them.
+        norm: makes the normalization of so many channels; ``None`` for none. The convolution has biases only
+            then, since a normalization would cancel them.
         activation: makes the activation; ``None`` for none.
     """
 
@@ -54,9 +54,7 @@ class ConvNormActivation(nn.Module):
             self.conv = same_conv(in_channels, out_channels, kernel_size, stride, groups, bias)
         else:
             padding = kernel_size // 2 if padding is None else padding
-            self.conv = nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias
-            )
+            self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
         self.norm = nn.Identity() if norm is None else norm(out_channels)
         self.activation = nn.Identity() if activation is None else activation()
 

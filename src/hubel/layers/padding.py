@@ -1,8 +1,8 @@
-"""TensorFlow's ``SAME`` padding: the output has ``ceil(size / stride)`` pixels, and an odd pixel of padding goes
-to the right and bottom.
+"""TensorFlow's ``SAME`` padding: the output has ``ceil(size / stride)`` pixels, and an odd pixel of padding
+goes to the right and bottom.
 
-torch.nn pads both sides alike, which for strides above 1 reads other pixels than TensorFlow does; weights trained
-there (all of Google's EfficientNets and MobileNets) want theirs.
+torch.nn pads both sides alike, which for strides above 1 reads other pixels than TensorFlow does; weights
+trained there (all of Google's EfficientNets and MobileNets) want theirs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SameConv2d(nn.Conv2d):
 def same_conv(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = True
 ) -> nn.Conv2d:
-    """The cheapest convolution with ``SAME`` padding: a plain one where both sides are padded alike anyway."""
+    """The cheapest convolution with ``SAME`` padding: a plain one where both sides get as much anyway."""
     if stride == 1 and kernel_size % 2 == 1:
         padding = kernel_size // 2
         return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, groups=groups, bias=bias)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# The digits in 7 × 12 pixels, drawn after figure 3 of LeCun et al. 1998 (# is +1, . is -1). The figure is printed
-# too small to be certain of every pixel.
+# The digits in 7 × 12 pixels, drawn after figure 3 of LeCun et al. 1998 (# is +1, . is -1). The figure is
+# printed too small to be certain of every pixel.
 _GLYPHS = (
     "..###.. .#...#. ##...## ##...## ##...## ##...## ##...## ##...## .#...#. ..###.. ....... .......",
     "...##.. ..###.. .####.. ...##.. ...##.. ...##.. ...##.. ...##.. ...##.. .###### ....... .......",
@@ -34,7 +34,8 @@ def digit_codes() -> np.ndarray:
 def random_codes(classes: int) -> np.ndarray:
     """Codes for classes that are no digits: (classes, 84) of ±1, always the same ones.
 
-    Any two differ in at least :data:`MINIMUM_DISTANCE` places. The first codes do not depend on how many follow.
+    Any two differ in at least :data:`MINIMUM_DISTANCE` places. The first codes do not depend on how many
+    follow.
     """
     generator = np.random.default_rng(1998)
     codes = np.empty((0, CODE_LENGTH), dtype=np.float32)
@@ -49,13 +50,13 @@ def random_codes(classes: int) -> np.ndarray:
 class RadialBasisOutput(nn.Module):
     """Negated squared Euclidean distances between the features and a fixed code a class.
 
-    LeCun et al. 1998, section II.B, equation 7, where the output is the distance itself and the smallest wins. The
-    sign is turned so that the largest wins, as everywhere else, and cross-entropy applies: on these scores it is
-    ``distance of the right class + log(sum over classes of exp(-distance))``, which is the paper's equation 9 with
-    its constant j, the score of a rubbish class, gone to infinity.
+    LeCun et al. 1998, section II.B, equation 7, where the output is the distance itself and the smallest
+    wins. The sign is turned so that the largest wins, as everywhere else, and cross-entropy applies: on these
+    scores it is ``distance of the right class + log(sum over classes of exp(-distance))``, which is the
+    paper's equation 9 with its constant j, the score of a rubbish class, gone to infinity.
 
-    The codes are the digits' pictures (figure 3) for 10 classes, else random ones. They are not trained, as in the
-    paper, and hence no parameters.
+    The codes are the digits' pictures (figure 3) for 10 classes, else random ones. They are not trained, as
+    in the paper, and hence no parameters.
 
     Args:
         num_classes: how many codes.

@@ -8,11 +8,12 @@ from torch.nn import functional as F
 
 
 class TrainableSubsampling(nn.Module):
-    """Adds the inputs of each window, times a trainable coefficient, plus a trainable bias: one of each a map.
+    """Adds the inputs of each window, times a trainable coefficient, plus a trainable bias: one of each a
+    map.
 
     It is the sum, not the mean, that is multiplied (LeCun et al. 1998, section II.B, layer S2). The squashing
-    function that follows in the paper is a layer of its own. Windows do not overlap; an odd row or column at the
-    end is left out.
+    function that follows in the paper is a layer of its own. Windows do not overlap; an odd row or column at
+    the end is left out.
 
     Args:
         channels: maps in and out.

@@ -212,9 +212,7 @@ def calibration_bins(
     accuracy = np.bincount(which, weights=right, minlength=bins) / filled
     return tuple(
         CalibrationBin(float(low), float(high), int(inside), float(sure), float(share))
-        for low, high, inside, sure, share in zip(
-            edges[:-1], edges[1:], images, mean_confidence, accuracy, strict=True
-        )
+        for low, high, inside, sure, share in zip(edges[:-1], edges[1:], images, mean_confidence, accuracy, strict=True)
     )
 
 

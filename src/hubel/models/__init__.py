@@ -1,7 +1,7 @@
 """The architectures, the registry that lists them, and saved models.
 
-A model maps a batch of images to raw tensors, the same type in training and evaluation. Losses, thresholds and
-decoding belong to the tasks.
+A model maps a batch of images to raw tensors, the same type in training and evaluation. Losses, thresholds
+and decoding belong to the tasks.
 """
 
 from hubel.models.creation import architecture, create_model, default_preprocessing, list_models, summary

@@ -6,11 +6,14 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
@@ -28,9 +31,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-_ARCHITECTURES = {
-    row.name: row for row in sorted(classification.ARCHITECTURES, key=lambda row: _natural(row.name))
-}
+_ARCHITECTURES = {row.name: row for row in sorted(classification.ARCHITECTURES, key=lambda row: _natural(row.name))}
 
 
 def list_models(task: str | None = None, match: str = "*") -> list[str]:
@@ -41,9 +42,7 @@ def list_models(task: str | None = None, match: str = "*") -> list[str]:
         match: shell pattern that the names have to match, e.g. ``"res*"``.
     """
     return [
-        row.name
-        for row in _ARCHITECTURES.values()
-        if task in (None, row.task) and fnmatch.fnmatchcase(row.name, match)
+        row.name for row in _ARCHITECTURES.values() if task in (None, row.task) and fnmatch.fnmatchcase(row.name, match)
     ]
 
 
@@ -73,20 +72,21 @@ def create_model(
 
     Args:
         name: one of :func:`list_models`.
-        num_classes: by default as many as the weights tell apart, without weights as many as the paper's network.
-        in_channels: of the images; by default the architecture's own (3; 1 for the greyscale networks). For other
-            numbers than the weights have, the first convolution's weights are summed over their inputs (1 channel),
-            or repeated and scaled so that the sum over the inputs keeps its size.
+        num_classes: by default as many as the weights tell apart, without weights as many as the paper's
+            network.
+        in_channels: of the images; by default the architecture's own (3; 1 for the greyscale networks). For
+            other numbers than the weights have, the first convolution's weights are summed over their inputs
+            (1 channel), or repeated and scaled so that the sum over the inputs keeps its size.
         image_size: side of the square images in pixels, for architectures with dense layers of a fixed size.
         weights: name in the catalog (``"default"``, ``"torchvision/IMAGENET1K_V2"``,
-            ``"resnet50:torchvision/IMAGENET1K_V2"``) or a local file as hubel, torchvision, timm publish it. With
-            another ``num_classes`` than the weights', the classifier stays fresh.
+            ``"resnet50:torchvision/IMAGENET1K_V2"``) or a local file as hubel, torchvision, timm publish it.
+            With another ``num_classes`` than the weights', the classifier stays fresh.
         backbone: name of another architecture, for detectors and segmenters.
         options: fields of the family's configuration, e.g. ``stride_in="1x1"``.
 
     Returns:
-        The module in training mode. It maps images (N, in_channels, H, W) to raw tensors; classifiers to scores
-        (N, num_classes).
+        The module in training mode. It maps images (N, in_channels, H, W) to raw tensors; classifiers to
+        scores (N, num_classes).
 
     Raises:
         ModelError: unknown name or option, or a size or number that the architecture cannot have.
@@ -95,31 +95,74 @@ def create_model(
     row = architecture(name)
     if backbone is not None:
         raise ModelError(f"{name} takes no backbone: it is one.", "Leave backbone out.")
-    state: dict[str, Tensor] | None = None
-    origin = ""
-    if weights is not None:
-        state, origin, settings = _published(weights, row)
-        options = {**settings, **options}
-        num_classes = _classes_of(state) if num_classes is None else num_classes
-    num_classes = row.num_classes if num_classes is None else num_classes
     in_channels = row.input[0] if in_channels is None else in_channels
     image_size = row.input[1] if image_size is None else image_size
-    for what, number in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
-        if number < 1:
-            raise ModelError(f"{name} cannot be built with {what}={number}.", f"Give a positive {what}.")
-    model = row.build(_configured(row, options), num_classes, in_channels, image_size)
-    if state is not None:
-        _load_published(model, state, origin)
+    if weights is None:
+        num_classes = row.num_classes if num_classes is None else num_classes
+        return build(row, num_classes, in_channels, image_size, options)
+    state, origin, settings = _published(weights, row)
+    published_classes = _classes_of(state)
+    if num_classes is None:
+        num_classes = published_classes or row.num_classes
+    same_classes = num_classes == published_classes
+    options = {**settings, **options}
+    model = build(row, num_classes, in_channels, image_size, options, for_loading=same_classes)
+    _load_published(model, state, origin, with_classifier=same_classes)
     return model
 
 
-def default_preprocessing(
-    name: str, image_size: int | None = None, in_channels: int | None = None
-) -> Preprocessing:
+def build(
+    row: Architecture,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    options: Mapping[str, Any],
+    for_loading: bool = False,
+) -> nn.Module:
+    """Build a row's module with the given options.
+
+    Args:
+        row: the architecture.
+        num_classes: what it tells apart.
+        in_channels: of the images.
+        image_size: side of the images in pixels.
+        options: fields of the configuration to replace.
+        for_loading: leave memory as it comes instead of drawing random weights, which takes a second for the
+            large networks. All of it has to be loaded then.
+
+    Raises:
+        ModelError: an option that the configuration does not have, or a size or number that cannot be.
+    """
+    for what, number in (
+        ("num_classes", num_classes),
+        ("in_channels", in_channels),
+        ("image_size", image_size),
+    ):
+        if number < 1:
+            raise ModelError(f"{row.name} cannot be built with {what}={number}.", f"Give a positive {what}.")
+    config = _configured(row, options)
+    with _NoDrawing() if for_loading else nullcontext():
+        return row.build(config, num_classes, in_channels, image_size)
+
+
+class _NoDrawing(TorchFunctionMode):
+    """While active, random initializations leave a tensor as it is."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        if getattr(func, "__module__", "") == "torch.nn.init":  # the mode is off within what it passes on
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def default_preprocessing(name: str, image_size: int | None = None, in_channels: int | None = None) -> Preprocessing:
     """How images are prepared for an architecture without pretrained weights.
 
-    Colour images get ImageNet's mean and deviation and its usual centre crop; greyscale ones, whose subject fills
-    the picture as a rule, are scaled as a whole to -1..1.
+    Colour images get ImageNet's mean and deviation and its usual centre crop; greyscale ones, whose subject
+    fills the picture as a rule, are scaled as a whole to -1..1.
 
     Args:
         name: one of :func:`list_models`.
@@ -203,16 +246,14 @@ def _classes_of(state: Mapping[str, Tensor]) -> int | None:
     return next((tensor.shape[0] for key, tensor in state.items() if key.startswith(_CLASSIFIER)), None)
 
 
-def _load_published(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:
-    """Load weights, leaving the classifier fresh where it differs, and adapting the first convolution."""
+def _load_published(model: nn.Module, state: dict[str, Tensor], origin: str, with_classifier: bool) -> None:
+    """Load weights, with or without the classifier, and adapt the first convolution to the images' channels."""
     own = model.state_dict()
-    theirs = {key: tensor for key, tensor in state.items() if key.startswith(_CLASSIFIER)}
-    fresh = {key for key in own if key.startswith(_CLASSIFIER)}
-    if all(key in own and own[key].shape == tensor.shape for key, tensor in theirs.items()):
-        fresh -= theirs.keys()
-    state = {key: tensor for key, tensor in state.items() if key not in theirs or key not in fresh}
+    fresh = set() if with_classifier else {key for key in own if key.startswith(_CLASSIFIER)}
+    if not with_classifier:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(_CLASSIFIER)}
     first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
-    if first is not None and f"{first}.weight" in state:
+    if f"{first}.weight" in state:
         key = f"{first}.weight"
         state[key] = _adapted(state[key], own[key].shape[1])
     load_checked(model, state, origin, may_be_fresh=fresh)
@@ -244,7 +285,7 @@ def load_checked(
         WeightsError: keys are missing or too many, or shapes differ; names the file and the first of them.
     """
     own = model.state_dict()
-    # Files from before 2018 lack the counter of batches, which only an averaging momentum would use.
+    # Files from before 2018 lack the counters of batches; a new model's are at 0.
     missing = [
         key
         for key in own

@@ -18,8 +18,8 @@ class Architecture:
         name: as in ``create_model(name)``.
         task: ``"classify"``, …
         build: ``build(config, num_classes, in_channels, image_size)`` gives the module.
-        config: frozen dataclass of the numbers that vary within the family; ``create_model``'s further keyword
-            arguments replace its fields.
+        config: frozen dataclass of the numbers that vary within the family; ``create_model``'s further
+            keyword arguments replace its fields.
         input: native input as channels, height, width.
         num_classes: what the paper's network tells apart.
         depth: layers with weights on the longest path, counted as the paper counts them.
@@ -40,9 +40,10 @@ class Classifier(nn.Module):
     """A backbone and a head.
 
     Args:
-        backbone: named parts applied one after the other; freezing, pyramids and summaries speak of these names.
-        head: maps the last feature map to raw class scores; its attribute ``classifier`` is the layer whose shape
-            depends on the number of classes.
+        backbone: named parts applied one after the other; freezing, pyramids and summaries speak of these
+            names.
+        head: maps the last feature map to raw class scores; its attribute ``classifier`` is the layer whose
+            shape depends on the number of classes.
         pyramid: stride → (name of the part whose output has it, its channels).
 
     ``forward`` maps images (N, C, H, W) to raw scores (N, classes), in training and evaluation alike.

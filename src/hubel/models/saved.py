@@ -1,10 +1,9 @@
-"""Saved models: a folder with ``model.safetensors`` (the weights) and ``model.json`` (all else one needs to use it)."""
+"""Saved models: a folder with ``model.safetensors`` (the weights) and ``model.json`` (all else it takes)."""
 
 from __future__ import annotations
 
 import json
 import os
-import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
-from hubel.models.creation import architecture, create_model, list_models, load_checked
+from hubel.models.creation import architecture, build, create_model, list_models, load_checked
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -94,9 +93,7 @@ class ModelCard:
             if not fits(row[name]):
                 raise ModelError(f"{origin}: {name} cannot be {row[name]!r:.60}.", again)
         if len(row["classes"]) != row["num_classes"]:
-            raise ModelError(
-                f"{origin}: names {len(row['classes'])} classes for {row['num_classes']} outputs.", again
-            )
+            raise ModelError(f"{origin}: names {len(row['classes'])} classes for {row['num_classes']} outputs.", again)
         try:
             preprocessing = Preprocessing.from_json(row["preprocessing"])
         except (TypeError, KeyError) as error:
@@ -129,8 +126,9 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 def save_model(folder: Path | str, model: nn.Module, card: ModelCard) -> None:
     """Write ``model.safetensors`` and ``model.json``.
 
-    Each file is written beside and renamed into place, so that an interruption leaves the old or the new one whole.
-    Tensors are stored contiguous on the CPU, whatever layout and device the model has; training state is not kept.
+    Each file is written beside and renamed into place, so that an interruption leaves the old or the new one
+    whole. Tensors are stored contiguous on the CPU, whatever layout and device the model has; training state
+    is not kept.
 
     Args:
         folder: made if it is not there.
@@ -181,10 +179,17 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
         raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
     try:
         state = load_file(path)
-    except (SafetensorError, OSError, ValueError, struct.error) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
     try:
-        model = card.build()
+        model = build(
+            architecture(card.architecture),
+            card.num_classes,
+            card.in_channels,
+            card.image_size,
+            card.options,
+            for_loading=True,
+        )
     except ModelError as error:
         raise ModelError(f"{folder / CARD_FILE}: {error.fault}", error.remedy) from error
     load_checked(model, state, str(path))
@@ -209,8 +214,8 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelCard]:
 
     Args:
         reference: a registered name (its default weights), a name with weights
-            (``resnet50:torchvision/IMAGENET1K_V2``), a run folder (its ``best/``), or a saved model's folder. A
-            registered name wins over a folder of the same name; ``./NAME`` means the folder.
+            (``resnet50:torchvision/IMAGENET1K_V2``), a run folder (its ``best/``), or a saved model's folder.
+            A registered name wins over a folder of the same name; ``./NAME`` means the folder.
 
     Returns:
         The model, in evaluation mode on the CPU, and its card.
@@ -252,9 +257,7 @@ def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelCard]:
     row = architecture(name)
     entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
     if entry is None:
-        raise ModelError(
-            f"{name} has no pretrained weights.", f"Train it: hubel train DATA --model {name}"
-        )
+        raise ModelError(f"{name} has no pretrained weights.", f"Train it: hubel train DATA --model {name}")
     model = create_model(name, weights=entry.name)
     classes = class_names(entry.classes)
     card = ModelCard(

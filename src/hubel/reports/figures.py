@@ -64,10 +64,11 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
         if split == "val" and best_epoch in epochs:
             best = values[epochs.index(best_epoch)]
             axes.plot([best_epoch], [best], "o", markersize=10, fillstyle="none", color=colour, label="kept")
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if quantity == "top1":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
     return figure
@@ -85,18 +86,22 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     """
     count = len(names)
     labelled = count <= LABELLED_CLASSES
-    side = min(11.0, 2.6 + 0.46 * count) if labelled else 6.0
-    figure, axes = _figure(max(4.2, side), max(3.8, side - 0.3))
+    width = confusion_width(count)
+    figure, axes = _figure(width, 0.92 * width)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     right = np.eye(count, dtype=bool)[:, :, None]
-    colours = np.where(right, colormaps["Blues"](shares * 0.85), colormaps["Oranges"](shares * 0.85))
-    axes.imshow(colours, interpolation="nearest" if labelled else "antialiased")
+    colours = np.where(right, colormaps["Blues"](0.15 + 0.7 * shares), colormaps["Oranges"](0.15 + 0.7 * shares))
+    axes.imshow(
+        np.where(confusion[:, :, None] > 0, colours, colormaps["Greys"](0.02)),
+        interpolation="nearest" if labelled else "antialiased",
+    )
     axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(not labelled)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
     if not labelled:
         return figure
-    shown = [name if len(name) <= 22 else name[:21] + "…" for name in names]
+    shown = [name if len(name) <= 22 else f"{name[:12]}…{name[-9:]}" for name in names]
     turned = 45 if max(map(len, shown)) * count > 45 else 0
     axes.set_xticks(
         range(count), shown, rotation=turned, ha="right" if turned else "center",
@@ -104,10 +109,20 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     )  # fmt: skip
     axes.set_yticks(range(count), shown, parse_math=False)
     axes.tick_params(length=0)
+    # White lines between the cells.
+    axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
     for row, column in zip(*np.nonzero(confusion), strict=True):
         ink = "white" if shares[row, column] > 0.6 else _INK
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=9, color=ink)
     return figure
+
+
+def confusion_width(classes: int) -> float:
+    """Width in inches of the confusion matrix of that many classes."""
+    return min(10.4, max(4.6, 2.6 + 0.46 * classes)) if classes <= LABELLED_CLASSES else 6.0
 
 
 def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
@@ -124,14 +139,14 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
     gaps = [row.confidence - row.accuracy for row in filled]
     upper.bar(centres, accuracy, width * 0.92, color=_BLUE, label="accuracy")
     upper.bar(
-        centres, gaps, width * 0.92, bottom=accuracy, color="#D55E0040", edgecolor=_ORANGE, hatch="////",
+        centres, gaps, width * 0.92, bottom=accuracy, color="#fbe3d3", edgecolor=_ORANGE, hatch="////",
         linewidth=0.8, label="gap to confidence",
     )  # fmt: skip
     upper.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
     upper.set_ylim(0, 1.02)
     upper.set_ylabel("accuracy")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
-    upper.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="upper left")
+    figure.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="outside upper center", ncols=3)
     lower.bar(centres, [row.images for row in filled], width * 0.92, color="#8d97a5")
     lower.set_ylabel("images")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -177,4 +192,3 @@ def _shade_phases(axes: Axes, epochs: Sequence[float], phases: Sequence[str]) ->
             (left + right) / 2, 1.01, phase, transform=axes.get_xaxis_transform(), ha="center", va="bottom",
             fontsize=8.5, color="#6b7480", parse_math=False,
         )  # fmt: skip
-    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)

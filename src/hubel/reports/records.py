@@ -51,8 +51,8 @@ class TrainingReport:
         task: ``"classify"``.
         model: name of the architecture or of the saved model.
         data: path or name of the data set.
-        scores: the final scores of each scored split. ``"test"``, if it is there, makes the headline,
-            else the first one.
+        scores: the final scores of each scored split (``train``, ``val``, ``test``, ``all``). ``"test"``, if
+            it is there, makes the headline, else the first one.
         split_sizes: number of images of each split.
         history: one mapping an epoch with the columns of ``metrics.csv``: ``epoch``, ``phase``,
             ``train_loss``, ``val_loss``, ``train_top1``, ``val_top1``, ``learning_rate``, ``seconds``.
@@ -78,7 +78,7 @@ class TrainingReport:
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int | None = None
     mistakes: Sequence[Mistake] = ()
-    mistakes_split: str = "validation"
+    mistakes_split: str = "val"
     augmentation: Sequence[AugmentationSample] = ()
     transforms: Sequence[str] = ()
     configuration: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +118,5 @@ def most_confident_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     return tuple(
-        Mistake(Path(paths[i]), class_names[labels[i]], class_names[predicted[i]], float(confidence[i]))
-        for i in surest
+        Mistake(Path(paths[i]), class_names[labels[i]], class_names[predicted[i]], float(confidence[i])) for i in surest
     )

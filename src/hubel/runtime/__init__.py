@@ -1,0 +1,29 @@
+"""Fast prediction: engines, precision, the pipeline from pictures to answers.
+
+What a model's outputs mean is the task's; training does not belong here. Imported on first use, as the allocator and
+the files of results do without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubel.runtime.allocator import tune_allocator as tune_allocator
+    from hubel.runtime.image_pipeline import FailedImage as FailedImage
+    from hubel.runtime.predictor import Predictor as Predictor
+
+_HOME_OF = {
+    "FailedImage": "hubel.runtime.image_pipeline",
+    "Predictor": "hubel.runtime.predictor",
+    "tune_allocator": "hubel.runtime.allocator",
+}
+
+__all__ = ["FailedImage", "Predictor", "tune_allocator"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'hubel.runtime' has no attribute {name!r}")

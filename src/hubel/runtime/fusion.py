@@ -205,6 +205,10 @@ def _fuse_sums(model: nn.Module) -> nn.Module:
     except Exception:  # control flow that depends on the data: such a network keeps its sums
         return model
     traced = fx.GraphModule(model, graph)
+    for node in list(graph.nodes):
+        if node.op == "call_module" and type(traced.get_submodule(node.target)) is nn.Identity:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
     position = {node: index for index, node in enumerate(graph.nodes)}
     for total in list(graph.nodes):
         if total.op != "call_function" or total.target not in (operator.add, operator.iadd, torch.add):

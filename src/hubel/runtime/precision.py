@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from hubel.errors import ModelError
+from hubel.errors import UsageError
 
 # bfloat16 keeps 8 bits of the significand: it must pay clearly before answers move in their third digit.
 _WORTHWHILE = 1.3
@@ -42,12 +42,12 @@ def choose_precision(device: torch.device, precision: str = "auto") -> Precision
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
 
     Raises:
-        ModelError: for any other ``precision``.
+        UsageError: for any other ``precision``.
     """
     if precision in ("float32", "bfloat16"):
         return PrecisionChoice(getattr(torch, precision), "as asked")
     if precision != "auto":
-        raise ModelError(f"unknown precision {precision!r}", "use auto, float32 or bfloat16")
+        raise UsageError(f"unknown precision {precision!r}", "use auto, float32 or bfloat16")
     gain = bfloat16_gain(device)
     if gain == 0:
         return PrecisionChoice(torch.float32, f"bfloat16 does not run on {device}")

@@ -183,5 +183,7 @@ def scores_table(scores: ClassificationScores) -> str:
     ]
     for row in scores.per_class:
         if row.images or row.predicted:
-            lines.append(f"{row.name:<{width}}  {row.images:>6}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>6.3f}")
+            lines.append(
+                f"{row.name:<{width}}  {row.images:>6}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>6.3f}"
+            )
     return "\n".join(lines)

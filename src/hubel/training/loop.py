@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,24 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from hubel.data.augmentation import BatchBlending
 from hubel.data.loading import EpochSampler, seed_for
-from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models.registry import Classifier
 from hubel.models.saved import ModelCard, save_model
 from hubel.training.averaging import average_of
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.execution import Execution
+from hubel.training.frozen import FrozenLower, UpperPart, frozen_lower
 from hubel.training.phases import Phase, enter_training_mode, freeze_below, make_optimizer
 from hubel.training.progress_bar import TrainingDisplay
 from hubel.training.schedules import rate_factor
 from hubel.training.settings import TrainingSettings
+from hubel.training.tensorboard import write_scalars
 from hubel.writing import write_rows
 
 CHECKPOINT = "checkpoint.pt"
@@ -97,11 +100,13 @@ def _run_phase(
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:
             average.load_state_dict(state["average"])
-    model, optimizer = accelerator.prepare(training.model, optimizer)
+    dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
+    lower = frozen_lower(training.model, accelerator.device, dtype)
+    upper, optimizer = accelerator.prepare(UpperPart(training.model, lower.parts), optimizer)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
-        row = _train_epoch(training, model, optimizer, average, phase, epoch, display)
+        row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = average.module if average is not None else training.model
-        row |= _validate(training, kept)
+        row |= _validate(training, lower, UpperPart(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - row.pop("started"), 3)
         if accelerator.is_main_process:
             _finish_epoch(training, progress, row, kept, optimizer, average, display)
@@ -113,7 +118,8 @@ def _run_phase(
 
 def _train_epoch(
     training: Training,
-    model: nn.Module,
+    lower: FrozenLower,
+    upper: nn.Module,
     optimizer: Any,
     average: AveragedModel | None,
     phase: Phase,
@@ -127,7 +133,7 @@ def _train_epoch(
     sampler.epoch = epoch
     torch.manual_seed(seed_for(settings.seed, "epoch", epoch))
     np.random.seed(seed_for(settings.seed, "blend", epoch) % 2**32)
-    enter_training_mode(model, settings.batch_norm or "train")
+    enter_training_mode(upper, settings.batch_norm or "train")
     steps = len(training.train)
     display.start_epoch(epoch, phase.name, steps)
     started, total_loss, correct, seen, rate = time.perf_counter(), 0.0, 0, 0, 0.0
@@ -142,16 +148,18 @@ def _train_epoch(
         images = card.preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
         images, targets = training.blending(images, batch.labels.to(accelerator.device))
         images = images.contiguous(memory_format=training.execution.memory_format)
-        with accelerator.accumulate(model):
+        updates = (step + 1) % settings.accumulate == 0 or step + 1 == steps
+        with nullcontext() if updates else accelerator.no_sync(upper):
             with accelerator.autocast():
-                scores = model(images)
+                scores = upper(lower(images))
                 loss = training.loss(scores, targets)
             _refuse_nonfinite(loss, epoch)
             accelerator.backward(loss)
+        if updates:
             optimizer.step()
             optimizer.zero_grad()
-        if average is not None and accelerator.sync_gradients:
-            average.update_parameters(training.model)
+            if average is not None:
+                average.update_parameters(training.model)
         classes = targets.argmax(1) if targets.ndim == 2 else targets
         total_loss += float(loss.detach()) * len(classes)
         correct += int((scores.detach().argmax(1) == classes).sum())
@@ -176,40 +184,23 @@ def _refuse_nonfinite(loss: Tensor, epoch: int) -> None:
         )
 
 
-def _validate(training: Training, model: nn.Module) -> dict[str, Any]:
+def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[str, Any]:
     """Loss and accuracy on the validation images, without smoothing, weights or augmentation."""
-    probabilities, labels, _ = predict_batches(
-        model, training.validation, training.card.preprocessing, training.accelerator, training.execution
-    )
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return {
-        "val_loss": round(float(-np.log(np.maximum(chosen, 1e-12)).mean()), 6),
-        "val_top1": round(float((probabilities.argmax(1) == labels).mean()), 6),
-    }
-
-
-def predict_batches(
-    model: nn.Module,
-    loader: DataLoader[Any],
-    preprocessing: Preprocessing,
-    accelerator: Accelerator,
-    execution: Execution,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities (N, classes) float32, labels (N,) and positions (N,) of all images that could be read."""
-    model.eval()
-    probabilities, labels, indices = [], [], []
-    with torch.inference_mode():
-        for batch in loader:
+    accelerator = training.accelerator
+    upper.eval()
+    loss, correct, seen = 0.0, 0, 0
+    with torch.no_grad():
+        for batch in training.validation:
             if not len(batch.labels):
                 continue
-            images = preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
-            images = images.contiguous(memory_format=execution.memory_format)
+            images = training.card.preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
             with accelerator.autocast():
-                scores = model(images)
-            probabilities.append(torch.softmax(scores.float(), 1).cpu().numpy())
-            labels.append(batch.labels.numpy())
-            indices.append(batch.indices.numpy())
-    return np.concatenate(probabilities), np.concatenate(labels), np.concatenate(indices)
+                scores = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))
+            labels = batch.labels.to(accelerator.device)
+            loss += float(functional.cross_entropy(scores.float(), labels, reduction="sum"))
+            correct += int((scores.argmax(1) == labels).sum())
+            seen += len(labels)
+    return {"val_loss": round(loss / seen, 6), "val_top1": round(correct / seen, 6)}
 
 
 def _finish_epoch(
@@ -230,6 +221,8 @@ def _finish_epoch(
         save_model(training.folder / "best", kept, training.card)
     save_model(training.folder / "last", kept, training.card)
     write_rows(training.folder / "metrics.csv", progress.history)
+    if training.settings.tensorboard:
+        write_scalars(training.folder / "tensorboard", row)
     state = {"model": training.model.state_dict(), "optimizer": optimizer.state_dict()}
     if average is not None:
         state["average"] = average.state_dict()

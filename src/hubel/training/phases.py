@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hubel.errors import ModelError
+from hubel.errors import UsageError
 from hubel.models.registry import Classifier
 from hubel.training.settings import TrainingSettings
 
@@ -79,12 +79,12 @@ def _first_trainable_name(model: Classifier, trainable_from: str) -> str:
         prefix = f"backbone.{trainable_from}."
         if any(name.startswith(prefix) for name, _ in model.named_parameters()):
             return prefix
-        raise ModelError(
+        raise UsageError(
             f"--unfreeze-from {trainable_from}: the network has no such layer with weights",
             f"choose from {', '.join(parts)}, a layer inside one (as {parts[-1]}.0), or a fraction 0..1",
         ) from None
     if not 0 <= fraction <= 1:
-        raise ModelError(f"--unfreeze-from {trainable_from} is no fraction 0..1", "0 trains the head, 1 everything")
+        raise UsageError(f"--unfreeze-from {trainable_from} is no fraction 0..1", "0 trains the head, 1 everything")
     count = round(fraction * len(parts))
     return f"backbone.{parts[-count]}." if count else "head."
 
@@ -98,7 +98,7 @@ def freeze_below(model: Classifier, trainable_from: str) -> list[str]:
         Names of the backbone's parts that learn, at least partly.
 
     Raises:
-        ModelError: the layer does not exist, or the fraction is not in 0..1.
+        UsageError: the layer does not exist, or the fraction is not in 0..1.
     """
     prefix = _first_trainable_name(model, trainable_from)
     learning = False

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+def check_progress() -> Callable[[int, int], None] | None:
+    """A callback (done, of) that shows how far the check of the images is; ``None`` where nobody watches."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return None
+
+    def show(done: int, of: int) -> None:
+        console.print(f"checking images {done}/{of}", end="\r" if done < of else "\n")
+
+    return show
 
 
 class TrainingDisplay:

@@ -80,7 +80,7 @@ class TrainingResult:
         parts = [
             f"{names[split]}, {scores.images} images\n{scores_table(scores)}" for split, scores in self.scores.items()
         ]
-        chosen = f"weights of epoch {self.best_epoch}, chosen on the validation images: expect a little less on new ones"
+        chosen = f"weights of epoch {self.best_epoch}, chosen on validation: expect a little less on new images"
         return "\n\n".join(parts) + f"\n\n{chosen}"
 
 

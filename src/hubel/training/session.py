@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,30 +15,32 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from hubel.data.augmentation import BatchBlending, TrainingPixels
-from hubel.data.class_folder_checks import check_class_folders
+from hubel.data.class_folder_checks import SKEWED, check_class_folders
 from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
 from hubel.data.loading import EpochSampler, LabelledImages, batches, default_workers
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitFractions, Splits, read_splits, recorded_splits, training_splits, write_splits
-from hubel.errors import DataError, MissingExtraError, ModelError
+from hubel.errors import ModelError
 from hubel.models import ModelCard, architecture, create_model, default_preprocessing
 from hubel.models.registry import Classifier
 from hubel.runtime.allocator import tune_allocator
+from hubel.runtime.devices import choose_device
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
 from hubel.training.execution import Execution, choose_execution
 from hubel.training.loop import Training, fit
 from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
-from hubel.training.progress_bar import TrainingDisplay
+from hubel.training.progress_bar import TrainingDisplay, check_progress
 from hubel.training.results import TrainingResult, finish
 from hubel.training.run_folder import latest_run_folder, new_run_folder
 from hubel.training.settings import TrainingSettings, make_settings, read_settings, write_settings
+from hubel.training.tensorboard import require_tensorboard
 from hubel.weights import default_entry, find_entry
 from hubel.writing import write_json
 
 CONFIG, SPLITS, DECISIONS = "config.yaml", "splits.json", "decisions.json"
-_SKEWED = 3.0  # largest class over smallest, from which classes are balanced by themselves
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     else:
         chosen = make_settings(data=data, **settings)
         chosen = chosen.resolved(_weights_name(chosen) is not None)
+        if chosen.tensorboard:
+            require_tensorboard()
         architecture(chosen.model)  # an unknown name is told before the images are read
         run_data = _read_data(chosen, None)
     if chosen.threads:
@@ -119,8 +124,10 @@ def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
         splits = recorded_splits(folders, read_splits(recorded))
     else:
         splits = training_splits(folders, SplitFractions(*settings.split), settings.seed)
-    findings = check_class_folders(splits, folders.classes, strict=settings.strict)
-    return RunData(folders, findings.splits, (*folders.warnings, *splits.warnings, *findings.warnings))
+    findings = check_class_folders(splits.by_name(), folders.classes, check_progress())
+    findings.raise_if_unusable(settings.strict)
+    readable = Splits(*(findings.readable(samples) for samples in (splits.train, splits.val, splits.test)))
+    return RunData(folders, readable, (*folders.warnings, *splits.warnings, *findings.warnings()))
 
 
 def _make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[Classifier, ModelCard]:
@@ -133,11 +140,15 @@ def _make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[C
     model = create_model(settings.model, len(classes), in_channels=channels, image_size=size, weights=weights)
     if not isinstance(model, Classifier):
         raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
+    if weights is not None:
+        _start_head_small(model.head.get_submodule("classifier"))
     options: dict[str, Any] = {}
     preprocessing = default_preprocessing(settings.model, size)
     if weights is not None and not Path(weights).is_file():
         entry = find_entry(weights, settings.model)
         options, preprocessing = dict(entry.settings), _at_size(entry.preprocessing, size)
+    if settings.crop_fraction is not None:
+        preprocessing = replace(preprocessing, crop_fraction=settings.crop_fraction)
     card = ModelCard(
         task=settings.task,
         architecture=settings.model,
@@ -150,6 +161,13 @@ def _make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[C
         weights=weights,
     )
     return model, card
+
+
+def _start_head_small(classifier: nn.Module) -> None:
+    """Let a new head on pretrained features begin undecided, not confidently wrong."""
+    if isinstance(classifier, nn.Linear):
+        nn.init.normal_(classifier.weight, std=0.01)
+        nn.init.zeros_(classifier.bias)
 
 
 def _at_size(preprocessing: Preprocessing, size: int) -> Preprocessing:
@@ -170,11 +188,10 @@ def _assemble(
         display.say(f"note: {warning}")
     display.say(
         f"{len(train_samples)} images train, {len(data.splits.val)} validate, {len(data.splits.test)} test; "
-        f"{len(classes)} classes; {settings.model}"
-        + (f" from {card.weights}" if card.weights else " from scratch")
+        f"{len(classes)} classes; {settings.model}" + (f" from {card.weights}" if card.weights else " from scratch")
     )
     balance, sentence = _choose_balance(settings.balance, train_samples, len(classes))
-    device = _device(settings.device)
+    device = choose_device(settings.device)
     labels = [sample.label for sample in train_samples]
     class_weights = inverse_frequency(labels, len(classes)).to(device) if balance == "loss" else None
     loss = partial(classification_loss, label_smoothing=settings.label_smoothing, class_weights=class_weights)
@@ -195,7 +212,7 @@ def _assemble(
     workers = default_workers() if settings.workers is None else settings.workers
     weights = inverse_frequency(labels, len(classes))[torch.tensor(labels)] if balance == "sampling" else None
     sampler = EpochSampler(len(labels), settings.seed, shuffle=True, weights=weights)
-    training_pixels = TrainingPixels(card.preprocessing, settings.augmentation)
+    training_pixels = TrainingPixels(_at_size(size, settings.training_size or size.height), settings.augmentation)
     training = Training(
         folder=folder,
         settings=settings,
@@ -209,8 +226,6 @@ def _assemble(
         execution=execution,
         accelerator=accelerator,
     )
-    if settings.tensorboard:
-        _require_tensorboard()
     return training, tuple(line for line in (execution.reason, sentence) if line)
 
 
@@ -228,8 +243,11 @@ def _choose_balance(wanted: str, samples: tuple[Sample, ...], classes: int) -> t
     """How skewed classes are treated, and the sentence that says so."""
     skew = class_skew([sample.label for sample in samples], classes)
     if wanted != "auto":
-        return wanted, "" if wanted == "none" else f"class balance: {wanted}, as asked (largest / smallest class {skew:.1f})"
-    if skew < _SKEWED:
+        return (
+            wanted,
+            "" if wanted == "none" else f"class balance: {wanted}, as asked (largest / smallest class {skew:.1f})",
+        )
+    if skew < SKEWED:
         return "none", ""
     return "sampling", (
         f"class balance: the largest class has {skew:.1f} times the images of the smallest, so rare classes are drawn "
@@ -237,31 +255,16 @@ def _choose_balance(wanted: str, samples: tuple[Sample, ...], classes: int) -> t
     )
 
 
-def _device(name: str) -> torch.device:
-    from hubel.runtime.devices import choose_device
-
-    return choose_device(name)
-
-
 def _execution(
     folder: Path, model: Classifier, loss: Any, shape: Any, device: torch.device, settings: TrainingSettings
 ) -> Execution:
     """The run's own choice where it has been made, so that a resumed run computes as it began."""
-    import json
-
     path = folder / DECISIONS
     if path.exists():
         return Execution(**json.loads(path.read_text())["execution"])
     execution = choose_execution(model, loss, shape, device, settings.precision)
     write_json(path, {"execution": execution.__dict__})
     return execution
-
-
-def _require_tensorboard() -> None:
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("--tensorboard", "tensorboard") from None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hubel.data.splits import parse_fractions
-from hubel.errors import DataError
+from hubel.errors import DataError, UsageError
 
 # Chosen on flowers5 by cross-validation within its training images; docs/results.md has the figures.
 DEFAULT_AUGMENTATION = ("crop", "flip")
@@ -31,6 +31,8 @@ class TrainingSettings(BaseModel):
     epochs: int | None = Field(None, ge=1)
     head_epochs: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=8)
+    training_size: int | None = Field(None, ge=8)
+    crop_fraction: float | None = Field(None, gt=0, le=1)
     batch: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
     split: tuple[float, float, float] = (0.75, 0.15, 0.10)
@@ -104,13 +106,13 @@ FROM_SCRATCH: dict[str, Any] = {
 
 
 def make_settings(**values: Any) -> TrainingSettings:
-    """Build settings; a value that is out of range raises :class:`DataError` that names it."""
+    """Build settings; a value that is out of range raises :class:`UsageError` that names it."""
     try:
         return TrainingSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise DataError(f"{name} = {first.get('input')!r}: {first['msg'].lower()}", "see hubel train --help") from error
+        raise UsageError(f"{name} = {first.get('input')!r}: {first['msg'].lower()}", "see hubel train --help") from error
 
 
 def write_settings(path: Path, settings: TrainingSettings) -> None:

@@ -22,9 +22,7 @@ from hubel.weights.download import download, has_checksum
 def cache_folder() -> Path:
     """The folder for downloaded weights: ``$HUBEL_CACHE/weights``, else below the user's cache folder."""
     chosen = os.environ.get("HUBEL_CACHE")
-    root = (
-        Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hubel", appauthor=False))
-    )
+    root = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hubel", appauthor=False))
     return root / "weights"
 
 

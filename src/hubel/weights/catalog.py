@@ -4,7 +4,7 @@ Plain data: reading it imports neither torch nor anything that downloads.
 
 Checksums: the file inside the wheel is given with its whole SHA-256. torchvision and timm publish only the
 leading eight hexadecimal digits, in the file's name (``resnet50-11ad3fa6.pth``); the entry then holds these
-eight, and verification compares as many: it finds damaged and mixed-up files, but is no proof against forgery.
+eight, and verification compares as many: it finds damaged and mixed-up files, but does not prove origin.
 """
 
 from __future__ import annotations

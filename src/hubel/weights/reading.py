@@ -42,9 +42,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:
-        raise WeightsError(
-            f"{path} cannot be read: {error.strerror or error}.", "check its permissions"
-        ) from error
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
     return _tensors_of(content, path)
 
 
@@ -71,24 +69,19 @@ def _read_torch(path: Path) -> Any:
     if not start.startswith((_ZIP, _PICKLE)):
         raise WeightsError(f"{path} is no weights file.", _ANOTHER_FILE)
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # torch remarks on pickle protocols; whether it is refused is what counts
+        with warnings.catch_warnings():  # torch remarks on pickle protocols; whether it is refused is what counts
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=start == _ZIP)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f" ({named[1]})" if named else ""
-        raise WeightsError(
-            f"{path} is refused: it holds more than tensors and wants to execute code{what} when it is read.",
-            _ANOTHER_FILE,
-        ) from error
-    except OSError:
-        raise
-    except Exception as error:  # damaged bytes make the unpickler fail in any way there is
-        raise WeightsError(
-            f"{path} is truncated or damaged: {_first_line(error)}.", "get the file again"
-        ) from error
+        what = (
+            f"it wants to execute code ({named[1]}) when it is read"
+            if named
+            else "it is damaged, or holds more than tensors and could execute code when it is read"
+        )
+        raise WeightsError(f"{path} is refused: {what}.", _ANOTHER_FILE) from error
+    except Exception as error:  # damaged bytes make the readers fail in any way there is, OSError among them
+        raise WeightsError(f"{path} is truncated or damaged: {_first_line(error)}.", "get the file again") from error
 
 
 def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
@@ -99,9 +92,7 @@ def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     tensors: dict[str, Tensor] = {}
     if isinstance(content, Mapping):
-        tensors = {
-            str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)
-        }
+        tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise WeightsError(f"{path} holds no named tensors.", _ANOTHER_FILE)
     return tensors

@@ -1,7 +1,7 @@
 """Parameter names of other libraries, translated into ours. Whose file it is, its keys tell.
 
-Tables of data: a format is recognized by one key that no other has, and translated by the first of its rules whose
-pattern matches the whole key.
+Tables of data: a format is recognized by one key that no other has, and translated by the first of its rules
+whose pattern matches the whole key.
 """
 
 from __future__ import annotations
@@ -48,7 +48,12 @@ _RESNET: Rules = (
 
 
 # The parts of a unit in timm; its first stage does not widen, so that numbers shift there.
-_TIMM_NARROW = {"conv_dw": "depthwise.conv", "bn1": "depthwise.norm", "conv_pw": "project.conv", "bn2": "project.norm"}
+_TIMM_NARROW = {
+    "conv_dw": "depthwise.conv",
+    "bn1": "depthwise.norm",
+    "conv_pw": "project.conv",
+    "bn2": "project.norm",
+}
 _TIMM_WIDE = {
     "conv_pw": "expand.conv",
     "bn1": "expand.norm",
@@ -120,9 +125,7 @@ _FORMATS = (
 )
 
 
-def rename(
-    state: Mapping[str, Tensor], architecture: str, origin: str = "The weights file"
-) -> dict[str, Tensor]:
+def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The weights file") -> dict[str, Tensor]:
     """Give a state dictionary our names.
 
     Args:
@@ -131,7 +134,8 @@ def rename(
         origin: the file, for messages.
 
     Returns:
-        The same tensors in the same order. A key that the format does not know stays, so that loading names it.
+        The same tensors in the same order. A key that the format does not know stays, so that loading names
+        it.
 
     Raises:
         WeightsError: the keys are of no format that is known, or of another family.

@@ -1,4 +1,4 @@
-"""The classifiers, a family a file. Each family lists its rows as ``ARCHITECTURES``; here they are put together."""
+"""The classifiers, a family a file. Each lists its rows as ``ARCHITECTURES``; here they are put together."""
 
 from hubel.models.classification import efficientnet_lite, lenet, resnet, simple_cnn
 

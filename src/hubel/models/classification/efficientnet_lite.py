@@ -1,8 +1,10 @@
-"""EfficientNet-Lite (Google 2020; the architecture of Tan and Le 2019, arXiv 1905.11946, made fit for phones).
+"""EfficientNet-Lite (Google 2020; the architecture of Tan and Le 2019, arXiv 1905.11946, made fit for
+phones).
 
-Source: the tensorflow/tpu repository, ``models/official/efficientnet/lite``, and the TensorFlow blog of March 2020.
-Against EfficientNet: no squeeze-and-excitation, ReLU6 in place of swish, and stem, top and the numbers of units of
-the first and last stage are not scaled. Table 1 of the paper, with the Lite edition's numbers for lite0:
+Source: the tensorflow/tpu repository, ``models/official/efficientnet/lite``, and the TensorFlow blog of March
+2020. Against EfficientNet: no squeeze-and-excitation, ReLU6 in place of swish, and stem, top and the numbers
+of units of the first and last stage are not scaled. Table 1 of the paper, with the Lite edition's numbers for
+lite0:
 
 ====== ============ ====== ====== ======== ===== ==============
 part   operator     kernel stride channels units output at 224
@@ -28,11 +30,11 @@ lite3  1.2   1.4   280×280    0.3     8,197,096
 lite4  1.4   1.8   300×300    0.3     13,006,568
 ====== ===== ===== ========== ======= ===========
 
-All convolutions pad as TensorFlow's ``SAME``; batch normalization has epsilon 1e-3 and momentum 0.01 (TensorFlow
-says 0.99).
+All convolutions pad as TensorFlow's ``SAME``; batch normalization has epsilon 1e-3 and momentum 0.01
+(TensorFlow says 0.99).
 
-Where we deviate: no stochastic depth while training (the authors' code drops units with up to 20 %). ``depth`` in
-the registry counts convolutions and the dense layer; the paper counts none.
+Where we deviate: no stochastic depth while training (the authors' code drops units with up to 20 %).
+``depth`` in the registry counts convolutions and the dense layer; the paper counts none.
 """
 
 from __future__ import annotations
@@ -105,8 +107,8 @@ def scaled_units(units: int, depth: float) -> int:
 
 
 class MBConv(nn.Module):
-    """The inverted residual unit: widen by a 1×1, filter each channel by itself, narrow by a 1×1 without activation
-    (Sandler et al. 2018, arXiv 1801.04381, table 1), with a shortcut where the shape stays.
+    """The inverted residual unit: widen by a 1×1, filter each channel by itself, narrow by a 1×1 without
+    activation (Sandler et al. 2018, arXiv 1801.04381, table 1), with a shortcut where the shape stays.
 
     Args:
         in_channels: of the maps that come in.
@@ -141,7 +143,7 @@ def _scaled_stages(config: EfficientNetLiteConfig) -> list[tuple[_Stage, int, in
 
 
 def _initialize(model: nn.Module) -> None:
-    """As the authors' code: normal by the fan-out of each channel group, dense weights uniform by the classes."""
+    """As the authors' code: convolutions normal by their fan-out, the dense layer uniform by its classes."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
@@ -184,7 +186,7 @@ def _row(number: int, width: float, depth: float, image_size: int, dropout: floa
         input=(3, image_size, image_size),
         num_classes=1000,
         depth=convolutions + 3,  # and stem, top, dense
-        reference="tensorflow/tpu, models/official/efficientnet/lite; Tan and Le 2019, arXiv 1905.11946, table 1",
+        reference="tensorflow/tpu, models/official/efficientnet/lite; Tan and Le 2019, arXiv 1905.11946",
     )
 
 

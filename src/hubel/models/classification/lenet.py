@@ -13,14 +13,15 @@ f6     dense, squashing                            84       10,164
 output squared distances to ten 7×12 pictures      10       none
 ====== =========================================== ======== ==========
 
-60,000 trainable parameters. Squashing is 1.7159 tanh(2/3 a). Weights start uniformly in ±2.4 / fan-in (appendix A);
-biases, which the paper counts as connections to a unit that is always on, likewise.
+60,000 trainable parameters. Squashing is 1.7159 tanh(2/3 a). Weights start uniformly in ±2.4 / fan-in
+(appendix A); biases, which the paper counts as connections to a unit that is always on, likewise.
 
-``lenet5_modern`` is what the field calls LeNet-5 today: plain tanh, average pooling without parameters, all 96 pairs
-in C3, a linear output, Glorot's initialization; 61,706 parameters.
+``lenet5_modern`` is what the field calls LeNet-5 today: plain tanh, average pooling without parameters, all
+96 pairs in C3, a linear output, Glorot's initialization; 61,706 parameters.
 
-Where we deviate: C5's kernels span S4's maps whatever the image size (5×5 at the paper's 32×32), so that C5 is 1×1
-always; the paper keeps 5×5 and lets C5 grow. Scores are negated distances (:mod:`hubel.layers.radial_basis`).
+Where we deviate: C5's kernels span S4's maps whatever the image size (5×5 at the paper's 32×32), so that C5
+is 1×1 always; the paper keeps 5×5 and lets C5 grow. Scores are negated distances
+(:mod:`hubel.layers.radial_basis`).
 """
 
 from __future__ import annotations
@@ -115,7 +116,11 @@ def _glorot(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"scaled_tanh": ScaledTanh, "tanh": nn.Tanh, "relu": nn.ReLU}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "scaled_tanh": ScaledTanh,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+}
 _SUBSAMPLINGS: dict[str, Callable[[int], nn.Module]] = {
     "trainable": _trainable,
     "average": lambda channels: nn.AvgPool2d(2),
@@ -142,9 +147,7 @@ _CHOICES = {
 def build(config: LeNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """LeNet-5 for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 16."""
     if image_size < _SMALLEST:
-        raise ModelError(
-            f"LeNet-5 has nothing left of an image of {image_size} pixels.", f"Give at least {_SMALLEST}."
-        )
+        raise ModelError(f"LeNet-5 has nothing left of an image of {image_size} pixels.", f"Give at least {_SMALLEST}.")
     activation, subsampling = _ACTIVATIONS[config.activation], _SUBSAMPLINGS[config.subsampling]
     left = ((image_size - 4) // 2 - 4) // 2
     backbone = _part(

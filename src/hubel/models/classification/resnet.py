@@ -1,7 +1,7 @@
 """ResNet (He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385).
 
-The paper's table 1, for 224 × 224 input; every convolution is followed by batch normalization, and the first unit
-of stages 2, 3 and 4 (the paper's conv3_x, conv4_x, conv5_x) halves the size:
+The paper's table 1, for 224 × 224 input; every convolution is followed by batch normalization, and the first
+unit of stages 2, 3 and 4 (the paper's conv3_x, conv4_x, conv5_x) halves the size:
 
 ========== ======= ============== ============== =================== =================== ===================
 part       output  18             34             50                  101                 152
@@ -18,10 +18,10 @@ parameters         11,689,512     21,797,672     25,557,032          44,549,160 
 
 Shortcuts are the paper's option B: a 1×1 projection where the shape changes, the identity elsewhere.
 
-Where we deviate from the paper: bottleneck units that halve the size stride in their 3×3 convolution ("v1.5", the
-edition that the field's weights and figures belong to); ``stride_in="1x1"`` gives the paper's, which strides in the
-first 1×1. Initialization is He's with the fan-out (He et al. 2015, arXiv 1502.01852, equation 14); the paper cites
-it without saying which of the two equations it took.
+Where we deviate from the paper: bottleneck units that halve the size stride in their 3×3 convolution ("v1.5",
+the edition that the field's weights and figures belong to); ``stride_in="1x1"`` gives the paper's, which
+strides in the first 1×1. Initialization is He's with the fan-out (He et al. 2015, arXiv 1502.01852, equation
+14); the paper cites it without saying which of the two equations it took.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class ResNetConfig:
     Attributes:
         unit: ``"basic"`` (two 3×3) or ``"bottleneck"`` (1×1, 3×3, 1×1).
         depths: units in each of the four stages.
-        stride_in: which convolution of a bottleneck unit halves the size, ``"3x3"`` (v1.5) or ``"1x1"`` (paper).
+        stride_in: which convolution of a bottleneck unit halves the size, ``"3x3"`` (v1.5) or ``"1x1"``
+            (paper).
     """
 
     unit: Literal["basic", "bottleneck"]
@@ -56,7 +57,8 @@ class ResNetConfig:
     def __post_init__(self) -> None:
         if self.stride_in not in ("3x3", "1x1"):
             raise ModelError(
-                f"stride_in={self.stride_in!r} is not known to the ResNets.", 'Choose "3x3" (v1.5) or "1x1" (paper).'
+                f"stride_in={self.stride_in!r} is not known to the ResNets.",
+                'Choose "3x3" (v1.5) or "1x1" (paper).',
             )
 
 
@@ -131,14 +133,14 @@ def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int) ->
 
 
 def _initialize(model: nn.Module) -> None:
-    """He's initialization of the convolutions; batch normalization starts as the identity (torch's default)."""
+    """He's initialization of the convolutions; batch normalization starts as the identity, as in torch."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
-    """A ResNet of any image size: ``image_size`` changes no shape, since the head averages over all positions."""
+    """A ResNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
     expansion = ResidualUnit.expansion if config.unit == "basic" else BottleneckUnit.expansion
     backbone = nn.Sequential()
     backbone.add_module("stem", ConvNormActivation(in_channels, _WIDTHS[0], 7, stride=2))

@@ -1,5 +1,5 @@
-"""The textbook's first network, for 28 × 28 greyscale images such as Fashion-MNIST (Géron 2022, "Hands-On Machine
-Learning", third edition, chapter 14, "CNN Architectures").
+"""The textbook's first network, for 28 × 28 greyscale images such as Fashion-MNIST (Géron 2022, "Hands-On
+Machine Learning", third edition, chapter 14, "CNN Architectures").
 
 ======= ================================ ========= ==========
 part    kind                             output    parameters
@@ -15,8 +15,8 @@ head    dense 128, dropout 0.5           128       295,040
         dense                            10        650
 ======= ================================ ========= ==========
 
-1,413,834 parameters. Padding keeps the size; every layer but the last ends in ReLU and starts with He's weights, the
-last with Glorot's; biases start at 0.
+1,413,834 parameters. Padding keeps the size; every layer but the last ends in ReLU and starts with He's
+weights, the last with Glorot's; biases start at 0.
 """
 
 from __future__ import annotations

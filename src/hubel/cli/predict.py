@@ -1,0 +1,184 @@
+"""``hubel predict``: what a model says of pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hubel.cli.manners import print_json, report_error, say
+from hubel.cli.options import Device, Json, Model, Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hubel.data.sources import Picture
+    from hubel.results import Classification
+    from hubel.runtime.annotated_files import AnnotatedFiles
+    from hubel.runtime.image_pipeline import FailedImage
+    from hubel.runtime.predictor import Predictor
+
+_SAVED_AHEAD = 4
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="Pictures, folders, patterns, videos, or a webcam's number."),
+    ],
+    model: Model = "efficientnet_lite0",
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name, best first.")] = 5,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also save the pictures with the answers written on them.")
+    ] = None,
+    json: Json = False,
+    engine: Annotated[str, typer.Option(help="What runs the network: auto or torch.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (measured), float32 or bfloat16.")] = "auto",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures at once.", show_default="16 on a CPU, 64 on a GPU")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
+) -> None:
+    """Say what is in pictures: the most probable classes of each, one line a picture.
+
+    A picture that cannot be read is named and left out; the others go on, and the exit status is 1.
+    With --json: one object a line, {"source", "width", "height", "model", "task", "classes"}.
+
+    \b
+    hubel predict photo.jpg
+    hubel predict holiday/ more/*.png --save out/
+    hubel predict new.jpg --model runs/flowers --json
+    """
+    from hubel.runtime.annotated_files import AnnotatedFiles
+
+    files = AnnotatedFiles(save) if save is not None else None  # before the seconds that torch takes to load
+
+    from hubel.data.sources import expand
+    from hubel.runtime import Predictor, tune_allocator
+
+    tune_allocator()
+    predictor = Predictor(model, engine, precision, device, batch, top, threads)
+    say(predictor.describe())
+    pictures: Iterable[Picture] = expand(sources)
+    if files is not None and not any(files.holds(source) for source in sources):
+        # DIR may lie in a folder of sources: what is written there now is not to be predicted next.
+        pictures = (picture for picture in pictures if not files.holds(picture.source))
+    outcomes = predictor.stream_pictures(pictures) if files is None else _saved(predictor, pictures, files)
+    failures = _report(outcomes, predictor.model_name, json, strict)
+    if failures:
+        say(f"{failures} of the sources could not be read")
+        raise typer.Exit(1)
+
+
+def _saved(
+    predictor: Predictor, pictures: Iterable[Picture], files: AnnotatedFiles
+) -> Iterator[Classification | FailedImage]:
+    """The predictor's outcomes, each after its annotated picture has been written (by background threads)."""
+    from hubel.results import Classification
+    from hubel.runtime.image_pipeline import map_ahead
+
+    taken: deque[Picture] = deque()
+
+    def remembered() -> Iterator[Picture]:
+        for picture in pictures:
+            taken.append(picture)
+            yield picture
+
+    def jobs() -> Iterator[tuple[Classification | FailedImage, Picture, Path | None]]:
+        for outcome in predictor.stream_pictures(remembered()):
+            path = files.path_for(outcome) if isinstance(outcome, Classification) else None
+            yield outcome, taken.popleft(), path
+
+    def write(job: tuple[Classification | FailedImage, Picture, Path | None]) -> Classification | FailedImage:
+        outcome, picture, path = job
+        if isinstance(outcome, Classification) and path is not None:
+            files.save(path, picture, outcome)
+        return outcome
+
+    return map_ahead(write, jobs(), _SAVED_AHEAD)
+
+
+def _report(outcomes: Iterable[Classification | FailedImage], model: str, json: bool, strict: bool) -> int:
+    """Write each outcome where it belongs; returns how many pictures could not be read.
+
+    Raises:
+        ImageError: with ``strict``, at the first of them.
+    """
+    from hubel.runtime.image_pipeline import FailedImage
+
+    failures = 0
+    with _progress(lines_are_seen=sys.stdout.isatty() and not json) as advance:
+        for outcome in outcomes:
+            advance()
+            if isinstance(outcome, FailedImage):
+                failures += 1
+                if json:
+                    print_json({**_origin(outcome), "error": outcome.error.fault})
+                if strict:
+                    raise outcome.error
+                report_error(_printable(outcome.error.fault), outcome.error.remedy)
+            elif json:
+                print_json(_row(outcome, model))
+            else:
+                print(_line(outcome), flush=True)
+    return failures
+
+
+def _origin(outcome: Classification | FailedImage) -> dict[str, Any]:
+    row: dict[str, Any] = {"source": None if outcome.source is None else _encodable(outcome.source)}
+    if outcome.frame is not None:
+        row |= {"frame": outcome.frame, "time": outcome.time}
+    return row
+
+
+def _row(result: Classification, model: str) -> dict[str, Any]:
+    size = {"width": result.width, "height": result.height}
+    return {**_origin(result), **size, "model": model, "task": result.task, **result.to_json()}
+
+
+def _line(result: Classification) -> str:
+    """``china.jpg  palace 82.1%  (bell cote 3%, monastery 1%)``: classes under 1 % are left to --json."""
+    best, *others = result.classes
+    name = _printable(result.source or "image")
+    if result.frame is not None:
+        name += f" frame {result.frame}"
+    line = f"{name}  {_short(best.name)} {best.score:.1%}"
+    rest = ", ".join(f"{_short(score.name)} {score.score:.0%}" for score in others if score.score >= 0.01)
+    return f"{line}  ({rest})" if rest else line
+
+
+def _short(name: str) -> str:
+    """The first of a class's synonyms, as ImageNet separates them."""
+    return name.split(",")[0]
+
+
+def _encodable(name: str) -> str:
+    """A file name's bytes that are no UTF-8, which neither JSON nor a terminal can show, as replacement characters."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _printable(text: str) -> str:
+    """The same in one line: file names may hold line breaks and terminal commands."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in _encodable(text))
+
+
+@contextmanager
+def _progress(lines_are_seen: bool) -> Iterator[Callable[[], None]]:
+    """A count and a rate on the terminal, unless the results themselves show there how it goes."""
+    if lines_are_seen or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} pictures"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("predict", total=None)
+        yield lambda: progress.advance(task)

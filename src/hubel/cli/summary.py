@@ -1,0 +1,127 @@
+"""``hubel summary``: a network layer by layer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hubel.cli.manners import print_json
+from hubel.cli.options import Json
+from hubel.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from hubel.models import Architecture
+
+Shape = tuple[int, int, int]
+
+
+def summary(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V1; "
+            "they are not downloaded), or a run folder."
+        ),
+    ],
+    input_size: Annotated[
+        str | None,
+        typer.Option("--input", metavar="CxHxW", help="Channels, height, width.", show_default="the model's own"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time; memory grows with them.")] = 1,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="Number format of the activations.")
+    ] = "float32",
+    as_json: Json = False,
+) -> None:
+    """What every layer outputs and costs: maps, parameters, multiplications, memory, receptive field.
+
+    Nothing is computed and no weights are needed, so a batch of any size may be asked for. When training would not
+    fit into this machine's memory, the ways out are listed with what each would need.
+
+    Example:
+
+        hubel summary lenet5
+
+        hubel summary resnet50 --input 3x448x448 --batch 32 --dtype bfloat16
+    """
+    shape = None if input_size is None else _parsed(input_size)
+    from hubel.errors import ModelError
+    from hubel.insight.layer_table import layer_table
+    from hubel.insight.memory_advice import advise, free_memory
+    from hubel.insight.summary import summarize
+
+    module, native, row = _module(model, shape)
+    try:
+        result = summarize(module, shape or native, batch, dtype, name=model)
+    except ModelError as error:
+        if shape is None:
+            raise
+        raise typer.BadParameter(error.fault, param_hint="'--input'") from error
+    advice = advise(module, result, free_memory(), _smaller_relatives(row, result.input, result.parameters))
+    if as_json:
+        print_json({**result.to_json(), "advice": advice})
+        return
+    print_table(layer_table(result))
+    if advice:
+        print("\n" + "\n  ".join(advice))
+
+
+def _parsed(text: str) -> Shape:
+    match = re.fullmatch(r"([1-9]\d*)[x×,]([1-9]\d*)[x×,]([1-9]\d*)", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not channels, height, width, e.g. 3x224x224.", param_hint="'--input'")
+    channels, height, width = map(int, match.groups())
+    return channels, height, width
+
+
+def _module(model: str, shape: Shape | None) -> tuple[nn.Module, Shape, Architecture | None]:
+    """The network, its own input size, and its row in the registry unless it comes from a folder."""
+    from hubel.models import architecture, list_models, resolve_model
+    from hubel.weights import find_entry
+
+    name, _, weights = model.partition(":")
+    if name not in list_models():
+        network, card = resolve_model(model)
+        preprocessing = card.preprocessing
+        return network, (card.in_channels, preprocessing.height, preprocessing.width), None
+    row = architecture(name)
+    settings = dict(find_entry(weights, name).settings) if weights else {}
+    return _without_weights(row, shape, settings), row.input, row
+
+
+def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str, object] | None = None) -> nn.Module:
+    """The architecture on the meta device: its parameters have shapes and take no memory."""
+    import torch
+
+    from hubel.errors import ModelError
+    from hubel.models.creation import build
+
+    channels, height, width = shape or row.input
+    image_size = height if height == width else row.input[1]
+    try:
+        with torch.device("meta"):
+            return build(row, row.num_classes, channels, image_size, settings or {}, for_loading=True)
+    except ModelError as error:
+        if shape is None:
+            raise
+        raise typer.BadParameter(error.fault, param_hint="'--input'") from error
+
+
+def _smaller_relatives(row: Architecture | None, shape: Shape, parameters: int) -> Iterator[tuple[str, nn.Module]]:
+    """Networks of the same family with fewer parameters, largest first; built only as they are asked for."""
+    from hubel.models import architecture, list_models
+
+    if row is None:
+        return
+    family = [other for other in map(architecture, list_models()) if other.build is row.build]
+    modules = [(other.name, _without_weights(other, shape)) for other in family if other.name != row.name]
+    sized = [(sum(p.numel() for p in module.parameters()), name, module) for name, module in modules]
+    for count, name, module in sorted(sized, key=lambda entry: -entry[0]):
+        if count < parameters:
+            yield name, module

@@ -1,0 +1,239 @@
+"""What is wrong with a data set of class folders, found before the first epoch and not in the fifth.
+
+Every picture's header is read. Up to :data:`DECODED_WHOLE` pictures are decoded whole as well, of larger sets
+an even sample of as many, for damage that the header does not show; the loader leaves out, batch by batch,
+what may still turn out unreadable. Copies are told by identical bytes; re-encoded copies are not found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubel.data.class_folders import Sample, listing
+from hubel.data.decoding import read_image, read_size
+from hubel.errors import DataError, ImageError
+
+DECODED_WHOLE = 5000
+"""How many pictures are decoded whole: some 5 s a core at 1 ms each."""
+
+SKEWED = 3.0
+"""From this ratio of the largest to the smallest class on, weighting the classes is worth a thought."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that cannot be read; ``reason`` is a sentence that names it."""
+
+    split: str
+    sample: Sample
+    reason: str
+
+
+@dataclass(frozen=True)
+class SamePicture:
+    """Two files with the same bytes, and where they are."""
+
+    first: Sample
+    first_split: str
+    second: Sample
+    second_split: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a check of class folders found.
+
+    Attributes:
+        classes: the names that labels count.
+        counts: by split, the number of readable pictures of each class.
+        unreadable: what cannot be read, in the order of the samples.
+        contradictions: the same picture in two classes.
+        leaks: the same picture, in one class, in two splits.
+    """
+
+    classes: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]
+    unreadable: tuple[Unreadable, ...]
+    contradictions: tuple[SamePicture, ...]
+    leaks: tuple[SamePicture, ...]
+
+    @property
+    def skew(self) -> float:
+        """Pictures of the largest training class over those of the smallest that has any; 1 if all are alike."""
+        there = [count for count in self.counts.get("train", ()) if count]
+        return max(there) / min(there) if there else 1.0
+
+    def readable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+        """The samples without those that cannot be read."""
+        bad = {found.sample.path for found in self.unreadable}
+        return tuple(sample for sample in samples if sample.path not in bad)
+
+    def warnings(self) -> list[str]:
+        """What a person should know before training, one line each; empty if all is well."""
+        lines = [f"{found.reason} Left out." for found in self.unreadable[:_SHOWN]]
+        if len(self.unreadable) > _SHOWN:
+            lines.append(f"{len(self.unreadable) - _SHOWN} more pictures cannot be read and are left out.")
+        if self.leaks:
+            pairs = _pairs(self.leaks)
+            lines.append(f"the same picture in two splits makes scores look better than they are: {pairs}.")
+        train = self.counts.get("train", ())
+        if single := self._classes_where(train, lambda count: count == 1):
+            lines.append(f"one training picture only of {listing(single)}: too few to learn from.")
+        unseen = self._classes_where(self.counts.get("val", ()), lambda count: count == 0)
+        if any(self.counts.get("val", ())) and unseen:
+            lines.append(f"no validation picture of {listing(unseen)}: validation says nothing of them.")
+        if self.skew >= SKEWED:
+            most, least = max(train), min(count for count in train if count)
+            lines.append(
+                f"classes are skewed: {most} training pictures of {self.classes[train.index(most)]}, "
+                f"{least} of {self.classes[train.index(least)]}."
+            )
+        return lines
+
+    def raise_if_unusable(self, strict: bool = False) -> None:
+        """Stop where training could not give anything sensible.
+
+        Args:
+            strict: unreadable pictures stop too, instead of being left out.
+
+        Raises:
+            DataError: fewer than two classes, a class without readable training pictures, no readable
+                validation picture, the same picture in two classes, or, if ``strict``, an unreadable one.
+        """
+        if strict and self.unreadable:
+            first, more = self.unreadable[0], len(self.unreadable) - 1
+            fault = first.reason + (f" So are {more} more." if more else "")
+            raise DataError(fault, "Repair or remove the pictures, or run without --strict.")
+        if len(self.classes) < 2:
+            fault = f"there is one class only ({listing(self.classes)}): at least two are needed."
+            raise DataError(fault, "Name the folder that holds the class folders, or add a class.")
+        if untrained := self._classes_where(self.counts.get("train", ()), lambda count: count == 0):
+            fault = f"no readable training picture of {listing(untrained)}."
+            raise DataError(fault, "Add pictures to the class in the training data, or remove its folders.")
+        if "val" in self.counts and not any(self.counts["val"]):
+            raise DataError("no validation picture is readable.", "Replace the pictures of the val split.")
+        if self.contradictions:
+            fault = f"the same picture is in two classes: {_pairs(self.contradictions)}."
+            raise DataError(fault, "Keep each picture in the class that it belongs to and delete the other copy.")
+
+    def _classes_where(self, counts: Sequence[int], wanted: Callable[[int], bool]) -> list[str]:
+        return [name for name, count in zip(self.classes, counts, strict=False) if wanted(count)]
+
+
+def check_class_folders(
+    splits: Mapping[str, Sequence[Sample]],
+    classes: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> Findings:
+    """Open every picture and compare them; nothing is raised for what is found.
+
+    Args:
+        splits: samples by the name of their split.
+        classes: the names that labels count.
+        progress: called now and then with the number of pictures opened and of all.
+        threads: that decode; the number of cores, at most 8, by default.
+    """
+    placed = [(split, sample) for split, samples in splits.items() for sample in samples]
+    reasons = _unreadable([sample.path for _, sample in placed], progress, threads)
+    unreadable = tuple(
+        Unreadable(split, sample, reasons[sample.path]) for split, sample in placed if sample.path in reasons
+    )
+    good = [(split, sample) for split, sample in placed if sample.path not in reasons]
+    counts = {split: [0] * len(classes) for split in splits}
+    for split, sample in good:
+        counts[split][sample.label] += 1
+    contradictions, leaks = _same_pictures(good)
+    return Findings(
+        tuple(classes),
+        {split: tuple(numbers) for split, numbers in counts.items()},
+        unreadable,
+        contradictions,
+        leaks,
+    )
+
+
+def _same_pictures(
+    placed: Iterable[tuple[str, Sample]],
+) -> tuple[tuple[SamePicture, ...], tuple[SamePicture, ...]]:
+    """Copies across classes, and copies in one class across splits; one pair stands for all alike."""
+    contradictions, leaks = [], []
+    for group in _identical(placed):
+        # A placeholder that a thousand downloads share would make half a million pairs.
+        first_of: dict[int, dict[str, Sample]] = defaultdict(dict)
+        for split, sample in group:
+            first_of[sample.label].setdefault(split, sample)
+        (split, sample), *others = [next(iter(found.items())) for found in first_of.values()]
+        contradictions += [SamePicture(sample, split, other, where) for where, other in others]
+        for found in first_of.values():
+            (split, sample), *others = found.items()
+            leaks += [SamePicture(sample, split, other, where) for where, other in others]
+    return tuple(contradictions), tuple(leaks)
+
+
+def _unreadable(
+    paths: Sequence[Path], progress: Callable[[int, int], None] | None, threads: int | None
+) -> dict[Path, str]:
+    """The fault of each picture that cannot be read."""
+    step = max(1, -(-len(paths) // DECODED_WHOLE))
+    reasons: dict[Path, str] = {}
+
+    def fault(place: int) -> str | None:
+        try:
+            if place % step == 0:
+                read_image(paths[place])
+            else:
+                read_size(paths[place])
+        except ImageError as error:
+            return error.fault
+        return None
+
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        chunk = 100  # a million futures at once would take a gigabyte
+        for start in range(0, len(paths), chunk):
+            places = range(start, min(start + chunk, len(paths)))
+            for place, reason in zip(places, pool.map(fault, places), strict=True):
+                if reason is not None:
+                    reasons[paths[place]] = reason
+            if progress is not None:
+                progress(places.stop, len(paths))
+    return reasons
+
+
+def _identical(placed: Iterable[tuple[str, Sample]]) -> list[list[tuple[str, Sample]]]:
+    """Groups of two or more files with the same bytes: by size, then by their beginnings, then whole."""
+    groups = [list(placed)]
+    keys: tuple[Callable[[Path], object], ...] = (
+        lambda path: path.stat().st_size,
+        lambda path: _digest(path, 16384),
+        _digest,
+    )
+    for key in keys:
+        finer: list[list[tuple[str, Sample]]] = []
+        for group in groups:
+            by_key: dict[object, list[tuple[str, Sample]]] = defaultdict(list)
+            for split, sample in group:
+                by_key[key(sample.path)].append((split, sample))
+            finer += [members for members in by_key.values() if len(members) > 1]
+        groups = finer
+    return groups
+
+
+def _digest(path: Path, length: int | None = None) -> bytes:
+    with path.open("rb") as file:
+        if length is not None:
+            return hashlib.blake2b(file.read(length)).digest()
+        return hashlib.file_digest(file, "blake2b").digest()
+
+
+def _pairs(same: Sequence[SamePicture]) -> str:
+    shown = "; ".join(f"{pair.first.path} = {pair.second.path}" for pair in same[:_SHOWN])
+    return shown + (f" and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else "")

@@ -1,0 +1,122 @@
+"""A summary as a table in the style of the papers."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from hubel.insight.summary import LayerRow, Summary
+
+_COLUMNS = (
+    ("Layer", "left"),
+    ("Type", "left"),
+    ("Maps", "right"),
+    ("Size", "right"),
+    ("Kernel", "right"),
+    ("Stride", "right"),
+    ("Padding", "right"),
+    ("Activation", "left"),
+    ("Parameters", "right"),
+    ("Multiplications", "right"),
+    ("Memory", "right"),
+    ("Receptive\nfield", "right"),
+)
+_NONE = "–"
+_PARTS = ("backbone.", "head.")
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes as a person would say it: ``"12.0 MB"``, in powers of 1000."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{count} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def count_text(count: int) -> str:
+    """A large number as a person would say it: ``"225 million"``."""
+    for limit, word in ((1e9, "billion"), (1e6, "million")):
+        if count >= limit:
+            return f"{count / limit:.4g} {word}"
+    return f"{count:,}"
+
+
+def layer_table(summary: Summary) -> Group:
+    """The table with its totals, for ``rich`` to print.
+
+    Memory is that of the layer's output; the receptive field is the side of a square of pixels, or "all" of them.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for title, side in _COLUMNS:
+        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
+    channels, height, width = summary.input
+    table.add_row("in", "input", str(channels), f"{height}×{width}", *([_NONE] * 7), "1")
+    for name, row in zip(_short_names(summary.rows), summary.rows, strict=True):
+        table.add_row(*_cells(name, row))
+    return Group(table, Text(_totals(summary)))
+
+
+def _cells(name: str, row: LayerRow) -> tuple[str, ...]:
+    size = "×".join(map(str, row.output[1:])) or _NONE
+    return (
+        name,
+        row.kind,
+        str(row.output[0]),
+        size,
+        _product(row.kernel),
+        _NONE if row.stride is None else _one_or_product(row.stride),
+        _padding(row),
+        row.activation or _NONE,
+        f"{row.parameters:,}" if row.parameters else _NONE,
+        f"{row.multiplications:,}" if row.multiplications else _NONE,
+        bytes_text(row.activation_bytes),
+        "all" if row.receptive_field is None else str(row.receptive_field),
+    )
+
+
+def _product(sizes: tuple[int, int] | None) -> str:
+    return _NONE if sizes is None else f"{sizes[0]}×{sizes[1]}"
+
+
+def _one_or_product(sizes: tuple[int, int]) -> str:
+    return str(sizes[0]) if sizes[0] == sizes[1] else _product(sizes)
+
+
+def _padding(row: LayerRow) -> str:
+    """``valid`` and ``same`` where that is what the pixels amount to, else their number."""
+    if row.padding is None or isinstance(row.padding, str):
+        return row.padding or _NONE
+    if row.padding == (0, 0):
+        return _NONE if row.kernel == row.stride or row.kernel == (1, 1) else "valid"
+    halves = row.kernel is not None and all(
+        2 * pixels == kernel - 1 for pixels, kernel in zip(row.padding, row.kernel, strict=True)
+    )
+    return "same" if halves and row.stride == (1, 1) else _one_or_product(row.padding)
+
+
+def _short_names(rows: tuple[LayerRow, ...]) -> list[str]:
+    """Names without backbone and head, where they stay distinct."""
+    short = []
+    for row in rows:
+        prefix = next((part for part in _PARTS if row.name.startswith(part)), "")
+        short.append(row.name.removeprefix(prefix))
+    return short if len(set(short)) == len(set(row.name for row in rows)) else [row.name for row in rows]
+
+
+def _totals(summary: Summary) -> str:
+    images = "one image" if summary.batch == 1 else f"a batch of {summary.batch}"
+    kept = bytes_text(summary.saved_bytes)
+    lines = (
+        f"{summary.parameters:,} parameters, {count_text(summary.multiplications)} multiplications an image",
+        f"memory for {images} in {summary.dtype}:",
+        f"  inference {bytes_text(summary.inference_bytes):>8}  parameters {bytes_text(summary.parameter_bytes)}, "
+        f"largest set of tensors alive at one moment {bytes_text(summary.peak_activation_bytes)}",
+        f"  training  {bytes_text(summary.training_bytes):>8}  parameters {bytes_text(summary.master_bytes)}, "
+        f"gradients {bytes_text(summary.gradient_bytes)}, optimizer {bytes_text(summary.optimizer_bytes)}, "
+        f"kept for the backward pass {kept}",
+    )
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""What to do when a network does not fit into memory, with the number that each remedy would give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+
+from hubel.errors import ModelError
+from hubel.insight.layer_table import bytes_text
+from hubel.insight.summary import Summary, summarize
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory that a network could use.
+
+    Attributes:
+        free: bytes.
+        place: whose, for a sentence: ``"this machine"``, ``"cuda:0"``.
+    """
+
+    free: int
+    place: str
+
+
+def free_memory() -> Memory:
+    """Free memory of the first CUDA device, else of this machine, or of the container that this is."""
+    if torch.cuda.is_available():
+        return Memory(torch.cuda.mem_get_info(0)[0], "cuda:0")
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        used = int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or one without a limit
+        return Memory(free, "this machine")
+    return Memory(max(0, min(free, limit - used)), "this machine")
+
+
+def largest_batch(summary: Summary, free: int) -> int:
+    """Most images at a time for which a training step fits into ``free`` bytes; 0 if not even one does."""
+    left = free - summary.fixed_training_bytes
+    return max(0, left * summary.batch // max(1, summary.saved_bytes)) if left > 0 else 0
+
+
+def advise(
+    module: nn.Module, summary: Summary, memory: Memory, smaller: Iterable[tuple[str, nn.Module]] = ()
+) -> list[str]:
+    """Ways out when training, or even prediction, would not fit.
+
+    Args:
+        module: the network.
+        summary: of ``module``, for the batch and dtype in question.
+        memory: what there is.
+        smaller: further networks of the family with fewer layers or parameters, as name and module, best first.
+
+    Returns:
+        Sentences: first what does not fit, then a remedy each; none if everything fits.
+    """
+    if summary.training_bytes <= memory.free:
+        return []
+    needs = f"Training with {_images(summary.batch)} at a time needs {bytes_text(summary.training_bytes)}; "
+    advice = [f"{needs}{memory.place} has {bytes_text(memory.free)} free."]
+    if summary.inference_bytes > memory.free:
+        advice.append(f"Prediction does not fit either: it needs {bytes_text(summary.inference_bytes)}.")
+    advice += _smaller_batch(summary, memory)
+    advice += _smaller_maps(module, summary)
+    advice += _sixteen_bits(module, summary)
+    advice += _smaller_network(summary, memory, smaller)
+    advice += _more_devices(summary, memory)
+    return advice
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _smaller_batch(summary: Summary, memory: Memory) -> list[str]:
+    batch = largest_batch(summary, memory.free)
+    if batch == 0:
+        fixed = bytes_text(summary.training_bytes_at(1))
+        return [f"A smaller batch does not help: one image alone needs {fixed}."]
+    steps = -(-summary.batch // batch)
+    needed = bytes_text(summary.training_bytes_at(batch))
+    return [
+        f"A smaller batch: {_images(batch)} at a time fit ({needed}); gradients accumulated over {steps} steps "
+        "make up for it."
+    ]
+
+
+def _smaller_maps(module: nn.Module, summary: Summary) -> list[str]:
+    channels, height, width = summary.input
+    try:
+        half = summarize(module, (channels, height // 2, width // 2), summary.batch, summary.dtype)
+    except ModelError:  # networks with dense layers take images of one size only
+        return []
+    return [
+        f"Images of half the side ({height // 2}×{width // 2}), or twice the stride in the first layer, which "
+        f"shrinks the maps alike: {bytes_text(half.training_bytes)}."
+    ]
+
+
+def _sixteen_bits(module: nn.Module, summary: Summary) -> list[str]:
+    if summary.dtype != "float32":
+        return []
+    half = summarize(module, summary.input, summary.batch, "bfloat16")
+    return [f"Activations of 16 bits (mixed precision): {bytes_text(half.training_bytes)}."]
+
+
+def _smaller_network(summary: Summary, memory: Memory, smaller: Iterable[tuple[str, nn.Module]]) -> list[str]:
+    """The first that fits, else the most frugal of them."""
+    found: tuple[str, int] | None = None
+    for name, module in smaller:
+        needed = summarize(module, summary.input, summary.batch, summary.dtype).training_bytes
+        if found is None or needed < found[1]:
+            found = (name, needed)
+        if needed <= memory.free:
+            break
+    if found is None or found[1] >= summary.training_bytes:
+        return []
+    return [f"Fewer layers: {found[0]} needs {bytes_text(found[1])}."]
+
+
+def _more_devices(summary: Summary, memory: Memory) -> list[str]:
+    """Each device holds the whole network and its share of the batch."""
+    batch = largest_batch(summary, memory.free)
+    if batch == 0:
+        return []
+    devices = -(-summary.batch // batch)
+    share = -(-summary.batch // devices)
+    needed = bytes_text(summary.training_bytes_at(share))
+    return [f"More devices: {devices} with as much memory, {_images(share)} on each, {needed} each."]

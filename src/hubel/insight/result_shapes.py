@@ -1,0 +1,166 @@
+"""The shapes that the commonest operations give on the meta device.
+
+PyTorch knows them all, but for many of them first imports its compiler and sympy, which takes two seconds, and then
+works them out by decomposing the operation. What is not in this table is left to PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hubel.errors import ModelError
+from hubel.layers.output_size import output_size, same_size
+
+_aten = torch.ops.aten
+
+
+def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype or like.dtype, device="meta")
+
+
+def _convolution(
+    maps: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Weights are (out, in / groups, ...), for transposed convolutions (in, out / groups, ...)."""
+    seen = weight.shape[0] if transposed else weight.shape[1] * groups
+    if maps.dim() != weight.dim() or maps.shape[1] != seen:
+        given = f"{maps.shape[1]} in {maps.dim()} dimensions" if maps.dim() != weight.dim() else maps.shape[1]
+        raise ModelError(f"a convolution for {seen} channels got {given}.", "Give it as many as it takes.")
+    sizes = []
+    for axis, size in enumerate(maps.shape[2:]):
+        kernel = weight.shape[axis + 2]
+        step, added, apart = (values[axis % len(values)] for values in (stride, padding, dilation))
+        if transposed:
+            sizes.append((size - 1) * step - 2 * added + apart * (kernel - 1) + output_padding[axis] + 1)
+        else:
+            sizes.append(output_size(size, kernel, step, added, apart))
+    channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    return _empty((maps.shape[0], channels, *sizes), maps)
+
+
+def _batch_norm(
+    maps: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The maps, and in training the batch's mean and deviation of each channel, which the backward pass needs."""
+    statistics = (maps.shape[1] if training else 0,)
+    return _empty(maps.shape, maps), _empty(statistics, maps), _empty(statistics, maps)
+
+
+def _pooled(
+    maps: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> list[int]:
+    sizes = list(maps.shape[:-2])
+    for axis, size in enumerate(maps.shape[-2:]):
+        taps, added, apart = (values[axis % len(values)] for values in (kernel, padding, dilation))
+        step = stride[axis % len(stride)] if stride else taps
+        count = output_size(size, taps, step, added, apart)
+        if ceil_mode:  # one more window, if it begins inside of the maps or their padding on the left
+            wanted = same_size(size + 2 * added - apart * (taps - 1) - 1, step) + 1
+            count = wanted if (wanted - 1) * step < size + added else wanted - 1
+        sizes.append(count)
+    return sizes
+
+
+def _max_pool(
+    maps: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The maxima and where they were, as 64-bit numbers."""
+    shape = _pooled(maps, kernel, stride, padding, dilation, ceil_mode)
+    return _empty(shape, maps), _empty(shape, maps, torch.int64)
+
+
+def _average_pool(
+    maps: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    *_: Any,
+) -> Tensor:
+    return _empty(_pooled(maps, kernel, stride, padding, (1,), ceil_mode), maps)
+
+
+def _addmm(bias: Tensor, left: Tensor, right: Tensor, **_: Any) -> Tensor:
+    return _mm(left, right)
+
+
+def _mm(left: Tensor, right: Tensor) -> Tensor:
+    if left.shape[1] != right.shape[0]:
+        raise ModelError(f"a dense layer for {right.shape[0]} numbers got {left.shape[1]}.", "Give as many as it takes.")
+    return _empty((left.shape[0], right.shape[1]), left)
+
+
+def _elementwise(first: Any, *others: Any, **_: Any) -> Tensor:
+    tensors = [value for value in (first, *others) if isinstance(value, Tensor)]
+    # Sizes from the last axis on: each is that of the operands that do not have 1 there.
+    columns = zip_longest(*(reversed(tensor.shape) for tensor in tensors), fillvalue=1)
+    sizes = [next((size for size in column if size != 1), 1) for column in columns]
+    if any(size not in (1, wanted) for tensor in tensors for size, wanted in zip(reversed(tensor.shape), sizes)):
+        shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
+        raise ModelError(f"tensors of {shapes} do not go together.", "Give an image size that the network takes.")
+    shape = sizes[::-1]
+    dtype = tensors[0].dtype if len(tensors) == 1 else torch.result_type(*tensors[:2])
+    return _empty(shape, tensors[0], dtype)
+
+
+def _reduction(tensor: Tensor, axes: Sequence[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
+    rank = tensor.dim()
+    gone = {axis % rank for axis in axes} if axes else set(range(rank))
+    if keepdim:
+        return _empty([1 if axis in gone else size for axis, size in enumerate(tensor.shape)], tensor)
+    return _empty([size for axis, size in enumerate(tensor.shape) if axis not in gone], tensor)
+
+
+def _like_first(tensor: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+    return _empty(tensor.shape, tensor, dtype)
+
+
+def _in_place(first: Tensor, *_: Any, **__: Any) -> Tensor:
+    return first
+
+
+RESULTS: dict[Any, Callable[..., Any]] = {
+    _aten.convolution.default: _convolution,
+    _aten.native_batch_norm.default: _batch_norm,
+    _aten.max_pool2d_with_indices.default: _max_pool,
+    _aten.avg_pool2d.default: _average_pool,
+    _aten.addmm.default: _addmm,
+    _aten.mm.default: _mm,
+    _aten.empty_like.default: _like_first,
+    _aten.index_copy.default: _like_first,
+    _aten.mean.dim: _reduction,
+    _aten.sum.dim_IntList: _reduction,
+    **dict.fromkeys(
+        (_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.tanh.default, _aten.relu.default,
+         _aten.sigmoid.default, _aten.silu.default, _aten.hardtanh.default, _aten.pow.Tensor_Scalar),
+        _elementwise,
+    ),
+    **dict.fromkeys(
+        (_aten.add_.Tensor, _aten.mul_.Tensor, _aten.div_.Scalar, _aten.div_.Tensor, _aten.bernoulli_.float, _aten.relu_.default,
+         _aten.silu_.default, _aten.hardtanh_.default),
+        _in_place,
+    ),
+}  # fmt: skip

@@ -1,0 +1,120 @@
+"""Pictures made ready for a network in background threads, in order, a bounded number of them ahead of it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.sources import Picture
+from hubel.errors import ImageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A picture as the network wants it.
+
+    Attributes:
+        source: file name, or ``None`` for what was handed over in memory.
+        width: of the upright original in pixels.
+        height: of the upright original in pixels.
+        pixels: uint8 array (height, width, channels) of the network's input size.
+        frame: number of the video frame, from 1; ``None`` for still images.
+        time: seconds from the start of the video; ``None`` for still images.
+    """
+
+    source: str | None
+    width: int
+    height: int
+    pixels: np.ndarray
+    frame: int | None = None
+    time: float | None = None
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """A picture that could not be read.
+
+    Attributes:
+        source: file name, or ``None`` for what was handed over in memory.
+        error: what is wrong with it.
+        frame: number of the video frame, from 1; ``None`` for still images.
+        time: seconds from the start of the video; ``None`` for still images.
+    """
+
+    source: str | None
+    error: ImageError
+    frame: int | None = None
+    time: float | None = None
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int, workers: int | None = None
+) -> Generator[Result, None, None]:
+    """``map(function, items)`` in threads, with the results in order.
+
+    ``items`` are taken in the caller's thread, and at most ``ahead`` more of them than results were asked for: so
+    they may be endless. An exception comes up where its result would have been. When the iterator is closed,
+    what has not begun is dropped.
+
+    Args:
+        function: called from several threads at once.
+        items: of any length.
+        ahead: how many results may wait, at least 1.
+        workers: threads; by default as many as there are processors, at most 8.
+    """
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers or min(_processors(), _MOST_WORKERS), "hubel-image") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def prepare(
+    pictures: Iterable[Picture], preprocessing: Preprocessing, ahead: int
+) -> Generator[PreparedImage | FailedImage, None, None]:
+    """Decode, turn upright, crop and scale.
+
+    The decoded original is let go as soon as it is scaled: what waits is small, whatever the pictures' size.
+
+    Args:
+        pictures: from :func:`hubel.data.sources.expand`.
+        preprocessing: the model's.
+        ahead: how many pictures may wait for the network.
+    """
+    return map_ahead(partial(_prepare, preprocessing), pictures, ahead)
+
+
+def _prepare(preprocessing: Preprocessing, picture: Picture) -> PreparedImage | FailedImage:
+    try:
+        image = picture.read()
+    except ImageError as error:
+        return FailedImage(picture.source, error, picture.frame, picture.time)
+    pixels = preprocessing.pixels(image)
+    return PreparedImage(picture.source, image.width, image.height, pixels, picture.frame, picture.time)
+
+
+def _processors() -> int:
+    """Processors that this process may use; a container may have fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

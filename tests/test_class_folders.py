@@ -1,0 +1,265 @@
+"""Class folders as people have them, good and bad, and the check before training."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hubel.data import class_folder_checks
+from hubel.data.class_folder_checks import Findings, check_class_folders
+from hubel.data.class_folders import read_class_folders
+from hubel.errors import DataError
+
+
+def make(root: Path, *names: str) -> Path:
+    """Files that are different pictures if their suffix says so, else text."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            colours = np.random.default_rng(list(str(path).encode())).integers(0, 256, (4, 4, 3), np.uint8)
+            Image.fromarray(colours).save(path)
+        else:
+            path.write_text(name)
+    return root
+
+
+def listed(root: Path, split: str = "all") -> list[tuple[str, str]]:
+    folders = read_class_folders(root)
+    return [(s.path.relative_to(root).as_posix(), folders.classes[s.label]) for s in folders.splits[split]]
+
+
+def fault_of(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_class_folders(root)
+    assert "flowers/daisy/1.jpg" in caught.value.remedy or "one folder" in caught.value.remedy
+    return caught.value.fault
+
+
+# --- layouts ---
+
+
+def test_unsplit(tmp_path: Path) -> None:
+    make(tmp_path, "b/10.png", "b/9.png", "a/deep/er/1.png", "Z/2.png", "b/.hidden.png", ".git/3.png", "LICENSE.txt")
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("Z", "a", "b")  # by code point, as ``sorted``
+    assert listed(tmp_path) == [("Z/2.png", "Z"), ("a/deep/er/1.png", "a"), ("b/9.png", "b"), ("b/10.png", "b")]
+    assert folders.warnings == ()  # a licence beside the class folders is nobody's business
+
+
+def test_split_folders_under_their_usual_names(tmp_path: Path) -> None:
+    make(tmp_path, "Train/b/1.png", "Train/a/2.png", "validation/a/3.png", "TEST/c/4.png")
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("a", "b", "c")  # the union
+    assert list(folders.splits) == ["train", "val", "test"]
+    assert [[sample.label for sample in samples] for samples in folders.splits.values()] == [[0, 1], [0], [2]]
+    assert list(read_class_folders(make(tmp_path / "x", "valid/a/1.png")).splits) == ["val"]
+    assert list(read_class_folders(make(tmp_path / "y", "test/a/1.png", "test/b/1.png")).splits) == ["test"]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    make(tmp_path, "train/1.png", "bus/2.png", "tram/3.png")
+    assert read_class_folders(tmp_path).classes == ("bus", "train", "tram")
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "train/a/1.png", "train/b/2.png", "train/b/notes.txt", "train/3.png", "docs/c/4.png")
+    (tmp_path / "train" / "empty").mkdir()
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("a", "b")
+    assert folders.warnings == (
+        f"{tmp_path}: beside train, not read: docs.",
+        f"{tmp_path / 'train'}: 1 pictures beside the class folders are not read.",
+        f"{tmp_path / 'train'}: not pictures, left out: b/notes.txt.",
+        f"{tmp_path}: no picture in empty: left out of the classes.",
+    )
+
+
+def test_layouts_that_are_none(tmp_path: Path) -> None:
+    assert fault_of(tmp_path / "gone") == f"{tmp_path / 'gone'} does not exist."
+    file = make(tmp_path / "f", "file.txt") / "file.txt"
+    assert fault_of(file) == f"{file} is a file, not a folder of pictures."
+    (tmp_path / "empty").mkdir()
+    assert fault_of(tmp_path / "empty") == f"{tmp_path / 'empty'} has neither class folders nor pictures."
+    loose = make(tmp_path / "loose", "1.png", "2.png")
+    assert fault_of(loose) == f"{loose} has 2 pictures, but no class folders: nothing says what they show."
+    in_train = make(tmp_path / "in_train", "train/1.png")
+    assert fault_of(in_train).startswith(f"{in_train / 'train'} has 1 pictures, but no class folders")
+    texts = make(tmp_path / "texts", "a/1.txt", "b/2.txt")
+    assert fault_of(texts) == f"{texts} has no pictures in its folders."
+    twice = make(tmp_path / "twice", "val/a/1.png", "valid/a/2.png")
+    assert fault_of(twice) == f"{twice} has the val split twice: val and valid."
+
+
+def test_labels_in_a_models_order(tmp_path: Path) -> None:
+    folders = read_class_folders(make(tmp_path, "a/1.png", "b/2.png"))
+    relabelled = folders.labelled_by(["c", "b", "a"])
+    assert [(s.path.parent.name, s.label) for s in relabelled.splits["all"]] == [("a", 2), ("b", 1)]
+    with pytest.raises(DataError, match="does not know: b") as caught:
+        folders.labelled_by(["a", "c"])
+    assert "The model knows a, c" in caught.value.remedy
+
+
+@pytest.mark.data
+def test_flowers(data_folder: Path) -> None:
+    folders = read_class_folders(data_folder / "flowers5")
+    assert folders.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+    assert {split: len(samples) for split, samples in folders.splits.items()} == {"train": 900, "val": 250}
+    expected = Counter(path.parent.name for path in data_folder.glob("flowers5/train/*/*.jpg"))
+    assert Counter(folders.classes[sample.label] for sample in folders.splits["train"]) == expected
+
+
+# --- the check before training ---
+
+
+def check(root: Path) -> Findings:
+    folders = read_class_folders(root)
+    return check_class_folders(folders.splits, folders.classes)
+
+
+def unusable(findings: Findings, strict: bool = False) -> str:
+    with pytest.raises(DataError) as caught:
+        findings.raise_if_unusable(strict)
+    assert caught.value.remedy
+    return caught.value.fault
+
+
+def four(root: Path) -> Path:
+    return make(root, "train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png", "val/a/5.png", "val/b/6.png")
+
+
+def test_nothing_wrong(tmp_path: Path) -> None:
+    findings = check(four(tmp_path))
+    findings.raise_if_unusable(strict=True)
+    assert findings.warnings() == []
+    assert findings.counts == {"train": (2, 2), "val": (1, 1)}
+    assert findings.skew == 1.0
+
+
+def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    four(tmp_path)
+    half, text = tmp_path / "train/a/2.png", tmp_path / "train/b/9.png"
+    half.write_bytes(half.read_bytes()[:70])  # a whole header, half the pixels
+    text.write_text("no picture")
+    findings = check(tmp_path)
+    assert [(found.split, found.sample.path) for found in findings.unreadable] == [("train", half), ("train", text)]
+    first, second, third = findings.warnings()
+    assert first.startswith(f"{half} is truncated") and first.endswith("Left out.")
+    assert second == f"{text} is not an image (or of a format that is not read). Left out."
+    assert third == "one training picture only of a: too few to learn from."
+    samples = read_class_folders(tmp_path).splits["train"]
+    assert [s.path.name for s in findings.readable(samples)] == ["1.png", "3.png", "4.png"]
+    findings.raise_if_unusable()
+    fault = unusable(findings, strict=True)
+    assert fault.startswith(f"{half} is truncated") and fault.endswith("So are 1 more.")
+
+
+def test_many_unreadable_pictures_take_few_lines(tmp_path: Path) -> None:
+    four(tmp_path)
+    for number in range(20, 28):
+        (tmp_path / f"train/a/{number}.png").touch()
+    lines = check(tmp_path).warnings()
+    assert len(lines) == 6
+    assert lines[-1] == "3 more pictures cannot be read and are left out."
+
+
+def test_class_without_a_readable_training_picture(tmp_path: Path) -> None:
+    four(tmp_path)
+    make(tmp_path, "val/c/7.png")
+    assert unusable(check(tmp_path)) == "no readable training picture of c."
+    make(tmp_path, "train/c/8.png")
+    (tmp_path / "train/c/8.png").write_bytes(b"")
+    assert unusable(check(tmp_path)) == "no readable training picture of c."
+
+
+def test_one_class_only(tmp_path: Path) -> None:
+    make(tmp_path, "flowers/daisy/1.png", "flowers/rose/2.png")  # one folder too high
+    assert unusable(check(tmp_path)).startswith("there is one class only (flowers)")
+
+
+def test_class_that_is_never_validated(tmp_path: Path) -> None:
+    four(tmp_path)
+    make(tmp_path, "train/c/7.png", "train/c/8.png")
+    assert check(tmp_path).warnings() == ["no validation picture of c: validation says nothing of them."]
+    for path in (tmp_path / "val").glob("*/*.png"):
+        path.write_text("")
+    assert unusable(check(tmp_path)) == "no validation picture is readable."
+
+
+def test_same_picture_in_two_classes(tmp_path: Path) -> None:
+    four(tmp_path)
+    first, copy = tmp_path / "train/a/1.png", tmp_path / "val/b/copy.png"
+    shutil.copy(first, copy)
+    findings = check(tmp_path)
+    assert [(p.first.path, p.second.path) for p in findings.contradictions] == [(first, copy)]
+    assert unusable(findings) == f"the same picture is in two classes: {first} = {copy}."
+    assert findings.leaks == ()
+
+
+def test_five_of_many_contradictions_are_named(tmp_path: Path) -> None:
+    four(tmp_path)
+    for number in range(10, 18):
+        make(tmp_path, f"train/a/{number}.png")
+        shutil.copy(tmp_path / f"train/a/{number}.png", tmp_path / f"train/b/{number}.png")
+    fault = unusable(check(tmp_path))
+    assert fault.count(" = ") == 5 and fault.endswith("and 3 more pairs.")
+
+
+def test_same_picture_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
+    four(tmp_path)
+    first, copy = tmp_path / "train/a/1.png", tmp_path / "val/a/copy.png"
+    shutil.copy(first, copy)
+    shutil.copy(first, tmp_path / "train/a/again.png")  # twice in one split is no leak
+    findings = check(tmp_path)
+    findings.raise_if_unusable()
+    assert [(p.first_split, p.second_split) for p in findings.leaks] == [("train", "val")]
+    assert findings.warnings()[0].endswith(f"{first} = {copy}.")
+
+
+def test_same_size_and_beginning_is_not_the_same_picture(tmp_path: Path) -> None:
+    four(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    for name in ("train/a/7.bmp", "train/b/8.bmp"):
+        Image.fromarray(pixels).save(tmp_path / name)
+        pixels[0, 0] += 1  # BMP writes the top row last, beyond the first 16 KB
+    assert (tmp_path / "train/a/7.bmp").stat().st_size == (tmp_path / "train/b/8.bmp").stat().st_size > 16384
+    assert check(tmp_path).contradictions == ()
+
+
+def test_a_thousand_copies_of_a_placeholder_are_few_pairs(tmp_path: Path) -> None:
+    four(tmp_path)
+    for number in range(30):
+        for split in ("train", "val"):
+            shutil.copy(tmp_path / "train/a/1.png", tmp_path / split / "a" / f"copy{number}.png")
+    assert len(check(tmp_path).leaks) == 1
+
+
+def test_skewed_classes(tmp_path: Path) -> None:
+    make(tmp_path, *(f"big/{n}.png" for n in range(9)), *(f"small/{n}.png" for n in range(3)))
+    folders = read_class_folders(tmp_path)
+    findings = check_class_folders({"train": folders.splits["all"]}, folders.classes)
+    assert findings.skew == 3.0
+    assert findings.warnings() == ["classes are skewed: 9 training pictures of big, 3 of small."]
+
+
+def test_large_sets_are_decoded_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in range(4)))
+    for path in tmp_path.glob("*/*.png"):
+        path.write_bytes(path.read_bytes()[:70])  # the header is whole: only decoding tells
+    monkeypatch.setattr(class_folder_checks, "DECODED_WHOLE", 3)
+    assert len(check(tmp_path).unreadable) == 3  # 8 pictures, at most 3 decoded: every third
+    for path in tmp_path.glob("*/*.png"):
+        path.write_bytes(b"no header")
+    assert len(check(tmp_path).unreadable) == 8
+
+
+def test_progress(tmp_path: Path) -> None:
+    folders = read_class_folders(make(tmp_path, *(f"a/{n}.png" for n in range(120))))
+    calls: list[tuple[int, int]] = []
+    check_class_folders(folders.splits, folders.classes, lambda done, total: calls.append((done, total)))
+    assert calls == [(100, 120), (120, 120)]

@@ -1,0 +1,218 @@
+"""``hubel predict`` and ``hubel demo``: what goes where, which files appear, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hubel.cli.main import main
+from hubel.data.preprocessing import Preprocessing
+from hubel.models import ModelCard, save_model
+
+
+@pytest.fixture(scope="module")
+def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model of three classes that answers with the colour of the picture."""
+    folder = tmp_path_factory.mktemp("runs") / "colours" / "best"
+    preprocessing = Preprocessing(32, 32, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), crop_fraction=1.0)
+    card = ModelCard(
+        task="classify",
+        architecture="resnet18",
+        num_classes=3,
+        in_channels=3,
+        image_size=32,
+        classes=["red, scarlet", "green", "blue"],
+        preprocessing=preprocessing,
+    )
+    model = card.build().eval()
+    images = torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 32, 32)
+    with torch.no_grad():
+        features = model.head.pool(model.backbone(images))
+        # The dense layer that maps each colour's features to its own class.
+        model.head.classifier.weight.copy_(20 * torch.linalg.pinv(features).T)
+        model.head.classifier.bias.zero_()
+    save_model(folder, model, card)
+    return folder.parent
+
+
+def _run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    out, err = capfd.readouterr()
+    return int(exit_.value.code or 0), out, err
+
+
+def _picture(path: Path, colour: str, size: tuple[int, int] = (48, 40)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def test_one_line_a_picture(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pictures = [_picture(tmp_path / f"{colour}.png", colour) for colour in ("red", "lime", "blue")]
+    status, out, err = _run(capfd, "predict", *pictures, "--model", colour_model, "--threads", 1)
+    assert status == 0
+    lines = out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [str(path) for path in pictures]
+    assert [re.split(r"  | ", line)[1] for line in lines] == ["red", "green", "blue"]
+    assert all(re.search(r" (9\d\.\d|100\.0)%$", line) for line in lines), lines
+    assert len(err.splitlines()) == 1 and "float32" in err and "1 threads" in err
+
+
+def test_json_rows(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    blue = _picture(tmp_path / "blue.png", "blue")
+    status, out, _ = _run(capfd, "predict", blue, "--model", colour_model, "--json", "--top", 2)
+    (row,) = map(json.loads, out.splitlines())
+    assert status == 0
+    assert list(row) == ["source", "width", "height", "model", "task", "classes"]
+    assert (row["source"], row["width"], row["height"]) == (str(blue), 48, 40)
+    assert row["model"] == str(colour_model)
+    assert row["classes"][0]["index"] == 2 and row["classes"][0]["name"] == "blue"
+    assert len(row["classes"]) == 2
+
+
+def test_bad_pictures_are_skipped_or_stop_with_strict(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    red, blue = _picture(tmp_path / "red.png", "red"), _picture(tmp_path / "blue.png", "blue")
+    missing = tmp_path / "missing.png"
+    status, out, err = _run(capfd, "predict", red, missing, blue, "--model", colour_model)
+    assert status == 1
+    assert [Path(line.split("  ")[0]).name for line in out.splitlines()] == ["red.png", "blue.png"]
+    assert f"error: {missing} does not exist." in err
+    status, out, err = _run(capfd, "predict", red, missing, blue, "--model", colour_model, "--strict", "--json")
+    assert status == 1
+    assert [Path(json.loads(line)["source"]).name for line in out.splitlines()] == ["red.png", "missing.png"]
+    assert err.count("does not exist") == 1
+
+
+def test_saved_pictures_overwrite_nothing(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = _picture(tmp_path / "out" / "a.jpg", "red")
+    before = first.read_bytes()
+    second, third = _picture(tmp_path / "b" / "a.png", "lime"), _picture(tmp_path / "c" / "a.png", "blue")
+    out_folder = tmp_path / "out"
+    status, *_ = _run(capfd, "predict", first, second, third, "--model", colour_model, "--save", out_folder)
+    assert status == 0
+    assert first.read_bytes() == before
+    assert sorted(path.name for path in out_folder.iterdir()) == ["a-2.jpg", "a-3.jpg", "a-4.jpg", "a.jpg"]
+    for number, channel in ((2, 0), (3, 1), (4, 2)):  # each on its own picture: the upper right corner is bare
+        corner = np.asarray(Image.open(out_folder / f"a-{number}.jpg"))[5, -5]
+        assert corner.argmax() == channel and corner.max() > 200
+
+
+def test_pictures_written_into_a_source_folder_are_not_predicted_again(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(40):
+        _picture(tmp_path / f"{number:02}.png", "red")
+    out_folder = tmp_path / "zzz"
+    status, out, _ = _run(
+        capfd, "predict", tmp_path, "--model", colour_model, "--save", out_folder, "--batch", 2
+    )
+    assert status == 0
+    assert len(out.splitlines()) == 40
+    assert len(list(out_folder.iterdir())) == 40
+
+
+def test_a_video_gives_a_row_a_frame(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    av = pytest.importorskip("av")
+    video = tmp_path / "clip.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for colour in ((255, 0, 0), (255, 0, 0), (0, 0, 255)):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), colour, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    out_folder = tmp_path / "out"
+    status, out, _ = _run(capfd, "predict", video, "--model", colour_model, "--json", "--save", out_folder)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [row["frame"] for row in rows] == [1, 2, 3]
+    assert [row["time"] for row in rows] == pytest.approx([0.0, 0.1, 0.2])
+    assert [row["classes"][0]["name"] for row in rows] == ["red, scarlet", "red, scarlet", "blue"]
+    names = ["clip-000001.jpg", "clip-000002.jpg", "clip-000003.jpg"]
+    assert sorted(path.name for path in out_folder.iterdir()) == names
+
+
+def test_what_is_refused_names_the_way_out(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    red = _picture(tmp_path / "red.png", "red")
+    status, out, err = _run(capfd, "predict", red, "--model", colour_model, "--engine", "onnx")
+    assert (status, out) == (2, "") and "engine 'onnx' is not available" in err and "torch" in err
+    status, _, err = _run(capfd, "predict", red, "--model", colour_model, "--precision", "int7")
+    assert status == 2 and "int7" in err
+    status, _, err = _run(capfd, "predict", red, "--model", colour_model, "--save", red)
+    assert status == 1 and f"{red} cannot be written" in err and "--save" in err
+    status, _, err = _run(capfd, "predict", red, "--model", tmp_path / "no-model")
+    assert status == 1 and "no-model" in err
+    status, _, err = _run(capfd, "predict")
+    assert status == 2 and "SOURCE" in err
+
+
+def test_odd_file_names_do_no_harm(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = _picture(tmp_path / "two\nlines\x1b[31m.png", "red")
+    status, out, _ = _run(capfd, "predict", odd, "--model", colour_model)
+    assert status == 0
+    assert len(out.splitlines()) == 1 and "\x1b" not in out
+    try:
+        no_utf8 = _picture(tmp_path / "caf\udce9.png", "red")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    status, out, _ = _run(capfd, "predict", no_utf8, "--model", colour_model, "--json", "--save", tmp_path / "out")
+    assert status == 0
+    assert json.loads(out)["source"].endswith("caf\ufffd.png")
+
+
+def test_demo_sees_a_palace_without_heavy_imports(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from hubel.cli.main import main\n"
+        "try:\n"
+        "    main(['demo', '--out', sys.argv[1]])\n"
+        "finally:\n"
+        "    heavy = {'torchvision', 'sklearn', 'matplotlib', 'accelerate', 'scipy', 'torch._inductor'}\n"
+        "    print('heavy:', sorted(heavy & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "demo")]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    china, flower = process.stdout.split("flower.jpg\n", 1)
+    assert re.search(r"china.jpg\n +\d+\.\d%  palace\n", china)
+    assert re.match(r" +\d+\.\d%  daisy\n", flower)
+    assert "heavy: []" in process.stdout
+    assert Image.open(tmp_path / "demo" / "china.jpg").size == (640, 427)
+    assert Image.open(tmp_path / "demo" / "flower.jpg").size == (640, 427)
+
+
+@pytest.mark.data
+def test_top5_on_imagenet_samples(data_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    samples = data_folder / "imagenet_samples"
+    with (samples / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    name_column, label_column = list(rows[0])[:2]
+    labels = {row[name_column]: int(row[label_column]) for row in rows}
+    status, out, _ = _run(capfd, "predict", samples, "--json")
+    assert status == 0
+    answers = {Path(row["source"]).name: row["classes"] for row in map(json.loads, out.splitlines())}
+    assert len(answers) == len(labels) == 100
+    hits = sum(
+        label in [entry["index"] for entry in answers[Path(name).name]] for name, label in labels.items()
+    )
+    assert hits / 100 >= 0.95

@@ -1,0 +1,253 @@
+"""Predictor against an independent pipeline, and its manners with many images, bad images and its arguments."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from torchvision import transforms
+
+import hubel
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import ImageError, ModelError, UsageError
+from hubel.models import ModelCard, create_model, resolve_model
+from hubel.runtime import FailedImage, Predictor
+from hubel.runtime.image_pipeline import map_ahead
+
+
+def _photographs(count: int, seed: int = 0) -> list[Image.Image]:
+    """Smooth random colour pictures of several sizes, so that resizing matters and rounding does not."""
+    generator = np.random.default_rng(seed)
+    # 0.875 of the shorter side is a whole number that leaves an even rest: no box falls between pixels.
+    sizes = [(304, 208), (176, 256), (224, 256), (512, 336)]
+    return [
+        Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
+            sizes[i % len(sizes)], Image.Resampling.BICUBIC
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def lite0() -> Predictor:
+    return Predictor("efficientnet_lite0", precision="float32", batch=3, top=1000)
+
+
+@pytest.fixture(scope="module")
+def small() -> Predictor:
+    """A quick predictor of four classes with random weights."""
+    torch.manual_seed(0)
+    card = ModelCard(
+        task="classify",
+        architecture="resnet18",
+        num_classes=4,
+        in_channels=3,
+        image_size=32,
+        classes=["a", "b", "c", "d"],
+        preprocessing=Preprocessing(32, 32),
+    )
+    return Predictor(card.build(), card=card, precision="float32", batch=4, top=2)
+
+
+def test_probabilities_are_those_of_timm_and_torchvision(lite0: Predictor) -> None:
+    ours, card = resolve_model("efficientnet_lite0")
+    theirs = timm.create_model("tf_efficientnet_lite0").eval()
+    # Both list their layers in the order of computation.
+    values = [value for key, value in ours.state_dict().items()]
+    keys = list(theirs.state_dict())
+    assert len(keys) == len(values)
+    theirs.load_state_dict(dict(zip(keys, values, strict=True)))
+    # One scaling of the central 87.5 %, antialiased; (x - 127) / 128.
+    resize = transforms.Compose(
+        [
+            transforms.Lambda(_central_part),
+            transforms.Resize((224, 224), _torchvision_filter(card.preprocessing.interpolation)),
+            transforms.PILToTensor(),
+        ]
+    )
+    photographs = _photographs(5)
+    batch = torch.stack([(resize(image).float() - 127) / 128 for image in photographs])
+    with torch.inference_mode():
+        expected = theirs(batch).softmax(1).numpy()
+    for result, row in zip(lite0(photographs), expected, strict=True):
+        got = np.zeros(1000)
+        for score in result.classes:
+            got[score.index] = score.score
+        # Scaling within the picture sees a pixel or two beyond the cut, which the cut picture lacks.
+        np.testing.assert_allclose(got, row, atol=0.005)
+        assert [score.index for score in result.classes][:1] == [int(row.argmax())]
+        assert [score.score for score in result.classes] == sorted(got, reverse=True)
+
+
+def _central_part(image: Image.Image) -> Image.Image:
+    side = round(0.875 * min(image.size))
+    return transforms.functional.center_crop(image, [side, side])
+
+
+def _torchvision_filter(name: str) -> transforms.InterpolationMode:
+    return transforms.InterpolationMode[name.upper()]
+
+
+def test_scores_are_exactly_the_plain_networks(small: Predictor) -> None:
+    network = small_network()
+    pictures = _photographs(6)
+    mean, std = (np.array(values) / 255 for values in (small.card.preprocessing.mean, small.card.preprocessing.std))
+    to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean.tolist(), std.tolist())])
+    scaled = [
+        image.resize((32, 32), Image.Resampling.BILINEAR, box=small.card.preprocessing.crop_box(*image.size))
+        for image in pictures
+    ]
+    with torch.inference_mode():
+        expected = network(torch.stack([to_input(image) for image in scaled])).softmax(1)
+    best = expected.topk(2)
+    results = list(small(pictures))
+    assert [[score.index for score in result.classes] for result in results] == best.indices.tolist()
+    got = [[score.score for score in result.classes] for result in results]
+    np.testing.assert_allclose(got, best.values.numpy(), atol=1e-5)
+    assert [(result.width, result.height) for result in results] == [image.size for image in pictures]
+
+
+def small_network() -> torch.nn.Module:
+    """The network of the fixture ``small``, which seeds the same way."""
+    torch.manual_seed(0)
+    return create_model("resnet18", num_classes=4, image_size=32).eval()
+
+
+def test_any_kind_of_input_alone_or_in_order(small: Predictor, tmp_path: Path) -> None:
+    pictures = _photographs(11)
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    expected = [result.classes for result in small(pictures)]
+    mixed = [
+        (str(tmp_path / f"{number}.png"), np.asarray(picture), picture, tmp_path / f"{number}.png")[number % 4]
+        for number, picture in enumerate(pictures)
+    ]
+    results = list(small(mixed))
+    assert [result.classes for result in results] == expected
+    sources = [str(tmp_path / f"{n}.png") if n % 4 in (0, 3) else None for n in range(11)]
+    assert [result.source for result in results] == sources
+    for alone in (str(tmp_path / "2.png"), tmp_path / "2.png", np.asarray(pictures[2]), pictures[2]):
+        (result,) = small(alone)
+        assert result.best.score == pytest.approx(expected[2][0].score, abs=1e-6)
+
+
+def test_an_endless_source_is_streamed_a_bounded_way_ahead(small: Predictor) -> None:
+    taken = 0
+    (picture,) = _photographs(1)
+
+    def endless() -> Iterator[Image.Image]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield picture
+
+    results = small(endless())
+    for seen in range(1, 30):
+        next(results)
+        assert taken <= seen + 3 * small.batch + 1
+    results.close()
+    at_close = taken
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hubel-image")]
+    assert taken == at_close
+
+
+def test_bad_images_raise_or_are_yielded_in_their_place(small: Predictor, tmp_path: Path) -> None:
+    good = _photographs(5)
+    missing = tmp_path / "missing.jpg"
+    images = [good[0], good[1], missing, good[2], good[3], good[4]]
+    seen = []
+    with pytest.raises(ImageError, match="missing.jpg"):
+        for result in small(images):
+            seen.append(result.classes)
+    expected = [result.classes for result in small(good)]
+    assert seen == expected[:2]
+    outcomes = list(small.stream(images))
+    failed = outcomes.pop(2)
+    assert isinstance(failed, FailedImage) and failed.source == str(missing)
+    np.testing.assert_allclose(
+        [outcome.best.score for outcome in outcomes], [classes[0].score for classes in expected], atol=1e-6
+    )
+    only_bad = list(small.stream([missing, missing]))
+    assert [type(outcome) for outcome in only_bad] == [FailedImage, FailedImage]
+    assert list(small([])) == []
+
+
+def test_map_ahead_keeps_order_and_raises_in_place() -> None:
+    first_may_end = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            assert first_may_end.wait(10)  # the first to begin is the last to end
+        if number == 2:
+            first_may_end.set()
+        if number == 5:
+            raise ValueError("five")
+        return number * number
+
+    squares = map_ahead(work, range(10), ahead=4, workers=3)
+    assert [next(squares) for _ in range(5)] == [0, 1, 4, 9, 16]
+    with pytest.raises(ValueError, match="five"):
+        next(squares)
+
+
+def test_a_greyscale_network_gets_grey_pixels() -> None:
+    card = ModelCard(
+        task="classify",
+        architecture="resnet18",
+        num_classes=2,
+        in_channels=1,
+        image_size=32,
+        classes=["a", "b"],
+        preprocessing=Preprocessing(32, 32, channels=1, mean=(127.5,), std=(127.5,)),
+    )
+    torch.manual_seed(1)
+    network = card.build().eval()
+    (picture,) = _photographs(1)
+    box = card.preprocessing.crop_box(*picture.size)
+    grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BILINEAR, box=box), np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(grey)[None, None] / 127.5 - 1).softmax(1)[0].max()
+    (result,) = Predictor(network, card=card, precision="float32")(picture)
+    assert result.best.score == pytest.approx(float(expected), abs=1e-5)
+    assert len(result.classes) == 2  # there are no five
+
+
+def test_the_model_handed_over_stays_as_it_is() -> None:
+    _, card = resolve_model("efficientnet_lite0")
+    model = create_model("efficientnet_lite0").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    list(Predictor(model, card=card)(_photographs(1)))
+    assert model.training and all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(UsageError, match="'onnx' is not available"):
+        Predictor("efficientnet_lite0", engine="onnx")
+    with pytest.raises(UsageError, match="batch is 0"):
+        Predictor("efficientnet_lite0", batch=0)
+    with pytest.raises(UsageError, match="int8"):
+        Predictor("efficientnet_lite0", precision="int8")
+    with pytest.raises(ModelError, match="card"):
+        hubel.Predictor(torch.nn.Identity())
+
+
+def test_the_allocator_is_tuned_once_asked_and_can_be_left_alone() -> None:
+    code = "from hubel.runtime.allocator import tune_allocator; print(tune_allocator())"
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **extra}, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for extra in ({}, {"HUBEL_MALLOC": "0"})
+    ]
+    assert answers == [str(platform.libc_ver()[0] == "glibc"), "False"]

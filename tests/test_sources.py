@@ -1,0 +1,268 @@
+"""What people name becomes pictures, in order; what fails is named and stops nothing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tracemalloc
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from hubel.data.sources import expand
+from hubel.data.walking import natural_order
+from hubel.errors import ImageError
+
+
+def picture(path: Path, grey: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (2, 2), (grey, grey, grey)).save(path)
+    return path
+
+
+def names(*sources: object) -> list[str | None]:
+    """The sources of all pictures that can be read, and the faults of the others."""
+    found = []
+    for one in expand(sources):
+        try:
+            one.read()
+            found.append(one.source)
+        except ImageError as error:
+            found.append(f"ERROR {error.fault}")
+    return found
+
+
+def film(path: Path, greys: list[int], codec: str = "ffv1", rate: int = 5, turned: int | None = None) -> Path:
+    """A lossless video of frames 8×4, black but for the left half, which has one grey value a frame."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = 8, 4
+        stream.pix_fmt = "bgr0" if codec == "ffv1" else "rgb24"
+        if turned is not None:
+            stream.set_display_rotation(turned)
+        for grey in greys:
+            pixels = np.zeros((4, 8, 3), np.uint8)
+            pixels[:, :4] = grey
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+# --- files, folders, patterns ---
+
+
+def test_natural_order() -> None:
+    expected = ["1.jpg", "2.jpg", "10.jpg", "010.jpg", "a1.jpg", "A2.jpg", "a10b2.jpg", "a10b11.jpg"]
+    # 10 and 010 are the same number; the names decide, so that the order is the same everywhere.
+    expected[2:4] = sorted(expected[2:4])
+    assert sorted(reversed(expected), key=natural_order) == expected
+
+
+def test_files_keep_their_order_and_their_names(tmp_path: Path) -> None:
+    b, a = picture(tmp_path / "b with space 🌷.png"), picture(tmp_path / "a.png")
+    assert names(str(b), a, str(b)) == [str(b), str(a), str(b)]
+
+
+def test_folder_is_read_below_in_natural_order(tmp_path: Path) -> None:
+    for name in ["10.png", "9.png", "sub/b/1.png", "sub/2.PNG", ".hidden.png", ".git/x.png", "__MACOSX/x.png"]:
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    expected = ["9.png", "10.png", "sub/2.PNG", "sub/b/1.png"]
+    assert names(str(tmp_path)) == [str(tmp_path / name) for name in expected]
+
+
+def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+    (tmp_path / "z").symlink_to(tmp_path / "a")
+    assert names(tmp_path) == [str(tmp_path / "a" / "1.png")]
+
+
+def test_broken_link_in_a_folder_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "2.png")
+    (tmp_path / "1.png").symlink_to(tmp_path / "gone.png")
+    broken, good = names(tmp_path)
+    assert broken == f"ERROR {tmp_path / '1.png'} is a broken link (to {tmp_path / 'gone.png'})."
+    assert good == str(tmp_path / "2.png")
+
+
+def test_what_is_not_there_stops_nothing(tmp_path: Path) -> None:
+    good, empty = picture(tmp_path / "a.png"), tmp_path / "empty"
+    empty.mkdir()
+    nothing, pattern = tmp_path / "nothing.png", str(tmp_path / "*.gif")
+    pictures = list(expand([str(nothing), str(empty), pattern, "b\0.png", str(good)]))
+    assert [one.source for one in pictures] == [str(nothing), str(empty), pattern, "b\0.png", str(good)]
+    faults = names(nothing, empty, pattern, good)
+    assert faults == [
+        f"ERROR {nothing} does not exist.",
+        f"ERROR {empty} has no pictures or videos in it.",
+        f"ERROR {pattern} does not exist, and as a pattern it fits no picture or video.",
+        str(good),
+    ]
+
+
+def test_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "a" / "1.png")
+    picture(tmp_path / "b" / "2.png")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    fault = f"ERROR {tmp_path / 'a'} cannot be listed: Permission denied."
+    assert names(tmp_path) == [fault, str(tmp_path / "b" / "2.png")]
+
+
+def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png", ".h/5.png"]:
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    assert names("*.png") == ["1.png", "2.png", "10.png"]
+    assert names("[12].png") == ["1.png", "2.png"]
+    assert names("?0.png") == ["10.png"]
+    assert names("**/*.png") == ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png"]
+    assert names("in/**") == ["in/3.png", "in/deep/4.png"]
+    # As a shell would: folders that fit are read below; but the text file is no picture by its name.
+    assert names("*") == ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png"]
+    assert names("*.txt") == ["ERROR notes.txt is not an image (or of a format that is not read)."]
+    assert names(str(tmp_path / "in" / "*.png")) == [str(tmp_path / "in" / "3.png")]
+
+
+def test_what_exists_wins_over_reading_it_as_a_pattern_or_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a[1].png", 1)
+    picture(tmp_path / "a1.png", 2)
+    picture(tmp_path / "7" / "x.png", 3)
+    assert [one.read().getpixel((0, 0))[0] for one in expand(["a[1].png", "7"])] == [1, 3]
+
+
+def test_pictures_in_memory() -> None:
+    image = Image.new("RGB", (3, 2), (1, 2, 3))
+    first, second = expand([image, np.zeros((2, 4), np.uint8)])
+    assert (first.source, first.frame, first.time) == (None, None, None)
+    assert first.read() is image
+    assert second.read().size == (4, 2)
+
+
+def test_sources_are_found_while_iterating(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    endless = expand(itertools.repeat(str(path)))
+    assert [one.source for one in itertools.islice(endless, 3)] == [str(path)] * 3
+    for number in range(50):
+        picture(tmp_path / "many" / f"{number}.png")
+    found = expand([tmp_path / "many"])
+    next(found)
+    (tmp_path / "many" / "1.png").unlink()
+    with pytest.raises(ImageError, match="does not exist"):  # nothing was opened beforehand
+        next(found).read()
+
+
+# --- videos ---
+
+
+def test_video_frames_have_numbers_times_and_pixels(tmp_path: Path) -> None:
+    greys = [0, 50, 100, 150, 200, 255, 7]
+    path = film(tmp_path / "a film.mkv", greys)
+    frames = list(expand([path]))
+    assert [one.frame for one in frames] == [1, 2, 3, 4, 5, 6, 7]
+    assert [one.time for one in frames] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2], abs=1e-3)
+    assert {one.source for one in frames} == {str(path)}
+    # Read late and in another order, as threads would.
+    images = {one.frame: np.asarray(one.read()) for one in reversed(frames)}
+    for number, grey in enumerate(greys, start=1):
+        assert images[number].shape == (4, 8, 3)
+        assert (images[number][:, :4] == grey).all() and (images[number][:, 4:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("turned", "shape", "bright"),
+    # The display matrix turns anticlockwise: the left half goes to the bottom, to the right, to the top.
+    [(90, (8, 4), np.s_[4:]), (180, (4, 8), np.s_[:, 4:]), (-90, (8, 4), np.s_[:4])],
+)
+def test_video_rotation(tmp_path: Path, turned: int, shape: tuple, bright: object) -> None:
+    path = film(tmp_path / "turned.mov", [200], codec="png", turned=turned)
+    (frame,) = expand([path])
+    expected = np.zeros((*shape, 3), np.uint8)
+    expected[bright] = 200
+    assert np.array_equal(np.asarray(frame.read()), expected)
+
+
+def test_videos_among_pictures(tmp_path: Path) -> None:
+    film(tmp_path / "b.mkv", [1, 2])
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "c.png")
+    found = [(Path(one.source).name, one.frame) for one in expand([tmp_path])]
+    assert found == [("a.png", None), ("b.mkv", 1), ("b.mkv", 2), ("c.png", None)]
+
+
+def test_bad_videos_are_named(tmp_path: Path) -> None:
+    text, empty = tmp_path / "text.mp4", tmp_path / "empty.avi"
+    text.write_text("no video at all\n" * 100)
+    empty.touch()
+    sound = tmp_path / "sound.mkv"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        block.sample_rate = 8000
+        container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    playlist = tmp_path / "list.avi"
+    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
+    good = film(tmp_path / "with:colon.mkv", [9])
+    found = names(text, empty, sound, playlist, tmp_path / "gone.mp4", good)
+    assert found[0].startswith(f"ERROR {text} is not a video that can be read")
+    assert found[1] == f"ERROR {empty} is empty (0 bytes)."
+    assert found[2] == f"ERROR {sound} has no pictures, only sound or text."
+    assert found[3].startswith(f"ERROR {playlist} ")
+    assert found[4] == f"ERROR {tmp_path / 'gone.mp4'} does not exist."
+    assert found[5] == str(good)
+
+
+def test_long_videos_take_no_more_memory(tmp_path: Path) -> None:
+    path = tmp_path / "long.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "gray"
+        for number in range(150):
+            pixels = np.full((240, 320), number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        container.mux(stream.encode(None))
+    tracemalloc.start()
+    count = 0
+    for one in expand([path]):
+        count += one.read().getpixel((0, 0))[0] == one.frame - 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 150
+    assert peak < 10 * 320 * 240 * 3  # ten frames' pixels, of 150
+
+
+def test_webcam_that_is_not_there() -> None:
+    for source in ("97", 97):
+        (one,) = expand([source])
+        assert one.source == "webcam 97"
+        with pytest.raises(ImageError, match="webcam 97 cannot be opened") as caught:
+            one.read()
+        assert "another number" in caught.value.remedy
+
+
+@pytest.mark.data
+def test_real_video(data_folder: Path) -> None:
+    frames = list(itertools.islice(expand([data_folder / "mot/PETS09-S2L1/vtest.avi"]), 20))
+    assert [one.frame for one in frames] == list(range(1, 21))
+    assert frames[19].time == pytest.approx(1.9)  # 10 frames a second
+    image = frames[19].read()
+    assert (image.size, image.mode) == ((768, 576), "RGB")
+    # People walk on a light pavement: neither black nor grey mush.
+    assert 60 < np.asarray(image).mean() < 200 and np.asarray(image).std() > 20

@@ -1,0 +1,324 @@
+"""The parts of training, each against torch's or scikit-learn's own, or against arithmetic by hand."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_shapes
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+
+from hubel.data.augmentation import BatchBlending, TrainingPixels
+from hubel.data.decoding import read_image
+from hubel.data.loading import EpochSampler, LabelledImages, batches, seed_for
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import DataError, UsageError
+from hubel.models import create_model
+from hubel.models.registry import Classifier
+from hubel.tasks.classification import best_classes, class_skew, classification_loss, inverse_frequency
+from hubel.training.averaging import average_of
+from hubel.training.execution import choose_execution
+from hubel.training.frozen import UpperPart, frozen_lower
+from hubel.training.phases import enter_training_mode, freeze_below, make_optimizer, parts_with_parameters, plan_phases
+from hubel.training.run_folder import latest_run_folder, new_run_folder
+from hubel.training.schedules import rate_factor
+from hubel.training.settings import make_settings, read_settings, write_settings
+
+
+def scheduled_by_torch(make, steps: int) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    scheduler = make(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_cosine_is_torchs() -> None:
+    expected = scheduled_by_torch(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40), 40)
+    assert [rate_factor("cosine", step, 40, 0) for step in range(40)] == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_cycle_follows_torchs() -> None:
+    # torch counts its last step as the lowest rate, one step earlier than we do.
+    expected = scheduled_by_torch(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 1.0, total_steps=1000), 1000)
+    ours = [rate_factor("one-cycle", step, 1000, 0) for step in range(1000)]
+    assert ours == pytest.approx(expected, abs=0.01)
+    assert ours[0] == pytest.approx(1 / 25) and max(ours) == pytest.approx(1.0) and np.argmax(ours) == 300
+
+
+def test_warm_up_rises_in_equal_steps() -> None:
+    assert [rate_factor("constant", step, 100, 3) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_loss_is_cross_entropy_by_hand() -> None:
+    scores = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0]])
+    labels = torch.tensor([0, 2])
+    log_p = scores.double().numpy() - np.log(np.exp(scores.double().numpy()).sum(1, keepdims=True))
+    target = np.eye(3)[[0, 2]] * 0.7 + 0.1  # smoothing 0.3 over three classes
+    expected = -(target * log_p).sum(1).mean()
+    assert float(classification_loss(scores, labels, 0.3)) == pytest.approx(expected, abs=1e-6)
+    soft = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.5, 0.5]])
+    assert float(classification_loss(scores, soft)) == pytest.approx(-(soft.numpy() * log_p).sum(1).mean(), abs=1e-6)
+
+
+def test_class_weights_are_scikit_learns_balanced() -> None:
+    labels = [0] * 10 + [1] * 5 + [2] * 1
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert inverse_frequency(labels, 3).numpy() == pytest.approx(expected, rel=1e-6)
+    assert class_skew(labels, 3) == 10
+
+
+def test_weighted_sampling_draws_classes_alike() -> None:
+    labels = torch.tensor([0] * 900 + [1] * 100)
+    sampler = EpochSampler(1000, seed=1, shuffle=True, weights=inverse_frequency(labels.tolist(), 2)[labels])
+    drawn = torch.tensor([labels[index] for _, index in sampler])
+    assert 430 < int(drawn.sum()) < 570  # binomial(1000, 0.5): 4.4 standard deviations
+
+
+def test_epochs_are_shuffled_by_seed_and_number() -> None:
+    sampler = EpochSampler(50, seed=3, shuffle=True)
+    first = list(sampler)
+    assert sorted(index for _, index in first) == list(range(50)) and first == list(sampler)
+    sampler.epoch = 1
+    assert [index for _, index in sampler] != [index for _, index in first]
+    assert {epoch for epoch, _ in sampler} == {1}
+
+
+def test_best_classes_are_sorted_and_ties_keep_their_order() -> None:
+    scores = best_classes(np.array([0.1, 0.4, 0.4, 0.1]), ["a", "b", "c", "d"], 3)
+    assert [(score.index, score.name, score.score) for score in scores] == [(1, "b", 0.4), (2, "c", 0.4), (0, "a", 0.1)]
+
+
+def tiny() -> Classifier:
+    torch.manual_seed(0)
+    model = create_model("resnet18", num_classes=3, image_size=32)
+    assert isinstance(model, Classifier)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("where", "learning"),
+    [
+        ("head", []),
+        ("0", []),
+        ("0.4", ["stage3", "stage4"]),
+        ("1.0", ["stem", "stage1", "stage2", "stage3", "stage4"]),
+        ("stage4", ["stage4"]),
+        ("stage3.1", ["stage3", "stage4"]),
+    ],
+)
+def test_freezing_from_a_layer_upwards(where: str, learning: list[str]) -> None:
+    model = tiny()
+    assert freeze_below(model, where) == learning
+    assert all(parameter.requires_grad for parameter in model.head.parameters())
+    if where == "stage3.1":
+        backbone = model.backbone
+        assert not any(p.requires_grad for p in backbone.get_submodule("stage3.0").parameters())
+        assert all(p.requires_grad for p in backbone.get_submodule("stage3.1").parameters())
+
+
+@pytest.mark.parametrize("where", ["stage9", "1.5", "-0.1"])
+def test_wrong_layer_is_named(where: str) -> None:
+    with pytest.raises(UsageError, match=where):
+        freeze_below(tiny(), where)
+
+
+def test_what_is_frozen_does_not_move() -> None:
+    model = tiny()
+    freeze_below(model, "stage4")
+    before = copy.deepcopy(model.state_dict())
+    optimizer = make_optimizer(model, make_settings(data="x", weight_decay=0.5), 0.1)
+    enter_training_mode(model, "train")
+    for _ in range(2):
+        classification_loss(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
+        optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[1] for name in changed if name.startswith("backbone")} == {"stage4"}
+    assert any("running_mean" in name for name in changed)
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale() -> None:
+    model = tiny()
+    freeze_below(model, "1.0")
+    before = copy.deepcopy(model.state_dict())
+    enter_training_mode(model, "frozen")
+    classification_loss(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
+    make_optimizer(model, make_settings(data="x"), 0.1).step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any("running" in name for name in changed)
+    assert any(".norm.weight" in name for name in changed)
+
+
+def test_parts_count_those_with_weights() -> None:
+    assert parts_with_parameters(tiny()) == ["stem", "stage1", "stage2", "stage3", "stage4"]
+
+
+def test_biases_and_norms_are_not_decayed() -> None:
+    model = tiny()
+    optimizer = make_optimizer(model, make_settings(data="x", weight_decay=0.3), 0.1)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+
+
+def test_frozen_lower_and_upper_are_the_model() -> None:
+    model = tiny()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None and module.running_var is not None
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    freeze_below(model, "stage3")
+    model.eval()
+    images = torch.randn(2, 3, 64, 64)
+    lower = frozen_lower(model, torch.device("cpu"), torch.float32)
+    assert lower.parts == 4  # stem, pool, stage1, stage2
+    assert (UpperPart(model, 4)(lower(images)) - model(images)).abs().max() < 1e-4
+
+
+def test_average_of_weights_by_hand() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    average = average_of(layer, 0.9)
+    values, expected = [1.0, 2.0, 4.0], 0.0
+    for count, value in enumerate(values):
+        nn.init.constant_(layer.weight, value)
+        average.update_parameters(layer)
+        decay = min(0.9, (1 + count) / (10 + count))
+        expected = value if count == 0 else decay * expected + (1 - decay) * value
+    assert float(average.module.weight.detach()) == pytest.approx(expected)
+
+
+def test_execution_is_remembered_and_slow_formats_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hubel.training.execution.bfloat16_pays", lambda device: False)
+    model = tiny()
+    calls = []
+
+    def loss(scores: torch.Tensor) -> torch.Tensor:
+        calls.append(scores.dtype)
+        return scores.square().mean()
+
+    before = copy.deepcopy(model.state_dict())
+    first = choose_execution(model, loss, (2, 3, 32, 32), torch.device("cpu"))
+    assert first.precision == "float32" and set(calls) == {torch.float32}
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    count = len(calls)
+    assert choose_execution(model, loss, (2, 3, 32, 32), torch.device("cpu")) == first
+    assert len(calls) == count
+
+
+def test_pixels_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    root = write_shapes(tmp_path, {"disc": 6})
+    paths = sorted(root.rglob("*.png"))
+    pixels = TrainingPixels(Preprocessing(24, 24), ("rotation", "crop", "flip", "contrast", "color", "randaugment"))
+    images = LabelledImages(paths, [0] * 6, pixels, seed=5)
+    seen = []
+    for workers in (0, 2):
+        torch.manual_seed(workers)  # the surrounding generator must not matter
+        sampler = EpochSampler(6, seed=5, shuffle=True)
+        sampler.epoch = 2
+        seen.append(torch.cat([batch.pixels for batch in batches(images, sampler, 2, workers)]))
+    assert torch.equal(seen[0], seen[1])
+    sampler = EpochSampler(6, seed=5, shuffle=True)
+    sampler.epoch = 3
+    other = torch.cat([batch.pixels for batch in batches(images, sampler, 2, 0)])
+    assert not torch.equal(other.sum((1, 2, 3)).sort().values, seen[0].sum((1, 2, 3)).sort().values)
+
+
+def test_unreadable_image_is_left_out_of_its_batch(tmp_path: Path) -> None:
+    root = write_shapes(tmp_path, {"disc": 3})
+    paths = sorted(root.rglob("*.png"))
+    paths[1].write_bytes(b"gone")
+    images = LabelledImages(paths, [0, 1, 2], Preprocessing(8, 8).pixels, seed=0)
+    batch = next(iter(batches(images, EpochSampler(3, 0, shuffle=False), 3, 0)))
+    assert batch.labels.tolist() == [0, 2] and batch.indices.tolist() == [0, 2] and len(batch.pixels) == 2
+
+
+def test_augmentations_change_what_they_say(tmp_path: Path) -> None:
+    path = next(write_shapes(tmp_path, {"disc": 1}).rglob("*.png"))
+    image = read_image(path)
+    plain = Preprocessing(32, 32, crop_fraction=1.0)
+    torch.manual_seed(0)
+    flipped = [TrainingPixels(plain, ("flip",))(image) for _ in range(20)]
+    original = np.asarray(image)
+    assert all(np.array_equal(p, original) or np.array_equal(p, original[:, ::-1]) for p in flipped)
+    assert len({p.tobytes() for p in flipped}) == 2
+    assert np.array_equal(TrainingPixels(plain, ())(image), original)
+    grey = TrainingPixels(Preprocessing(16, 16, channels=1), ("crop", "rotation", "contrast"))(image)
+    assert grey.shape == (16, 16, 1) and grey.dtype == np.uint8
+
+
+def test_cutmix_labels_are_the_areas() -> None:
+    images = torch.zeros(4, 1, 20, 20)
+    images[0], images[1], images[2], images[3] = 0, 1, 2, 3
+    torch.manual_seed(1)
+    blend = BatchBlending(("cutmix",), 4)
+    blended, targets = next((x, y) for x, y in (blend(images, torch.arange(4)) for _ in range(20)) if y.ndim == 2)
+    for picture, target in zip(blended, targets, strict=True):
+        areas = [float((picture == label).float().mean()) for label in range(4)]
+        assert areas == pytest.approx(target.tolist(), abs=1e-5)
+
+
+def test_mixup_labels_are_the_shares() -> None:
+    images = torch.eye(4).reshape(4, 4, 1, 1).expand(4, 4, 2, 2)
+    torch.manual_seed(0)
+    blend = BatchBlending(("mixup",), 4)
+    blended, targets = next((x, y) for x, y in (blend(images, torch.arange(4)) for _ in range(20)) if y.ndim == 2)
+    assert torch.allclose(blended[:, :, 0, 0], targets, atol=1e-6)
+
+
+def test_seeds_differ_by_every_part() -> None:
+    seeds = {seed_for(a, b, c) for a in (0, 1) for b in ("order", "pixels") for c in range(10)}
+    assert len(seeds) == 40 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"split": "0.5,0.5"}, "split"),
+        ({"split": "0.5,0.2,0.1"}, "split"),
+        ({"augmentation": "flip,blur"}, "blur"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_wrong_settings_are_named(values: dict, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        make_settings(data="x", **values)
+
+
+def test_settings_survive_the_file(tmp_path: Path) -> None:
+    settings = make_settings(data="flowers", split="0.6,0.2,0.2", augmentation="flip,crop", epochs=3).resolved(True)
+    assert settings.augmentation == ("crop", "flip")  # in the order of application
+    write_settings(tmp_path / "config.yaml", settings)
+    assert read_settings(tmp_path / "config.yaml") == settings
+    (tmp_path / "config.yaml").write_text("data: [")
+    with pytest.raises(DataError, match="config.yaml"):
+        read_settings(tmp_path / "config.yaml")
+
+
+def test_phases_share_the_epochs() -> None:
+    phases = plan_phases(make_settings(data="x", epochs=10, head_epochs=2, learning_rate=1e-3, unfreeze_from="0.4"))
+    assert [(p.name, p.first_epoch, p.last_epoch, p.trainable_from) for p in phases] == [
+        ("head", 1, 2, "head"),
+        ("fine-tune", 3, 10, "0.4"),
+    ]
+    assert [p.name for p in plan_phases(make_settings(data="x", epochs=2, head_epochs=5))] == ["head"]
+    scratch = make_settings(data="x", weights=None).resolved(False)
+    assert [(p.name, p.trainable_from) for p in plan_phases(scratch)] == [("train", "1.0")]
+
+
+def test_run_folders_are_never_reused(tmp_path: Path) -> None:
+    names = [new_run_folder(tmp_path / "runs" / "a").name for _ in range(3)]
+    assert names == ["a", "a-2", "a-3"]
+    assert latest_run_folder(tmp_path / "runs" / "a").name == "a-3"
+    with pytest.raises(DataError, match="no run to resume"):
+        latest_run_folder(tmp_path / "runs" / "b")
