@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 NETWORKS = ("efficientnet_lite0", "resnet50")
@@ -34,12 +36,21 @@ def main() -> None:
         print(json.dumps(side(arguments.network, arguments.weights, _files(arguments))))
         return
     files = _files(arguments)
-    print(f"{len(files)} JPEG files of {arguments.folder}, {os.cpu_count()} processors, {arguments.rounds} rounds")
+    print(f"{len(files)} JPEG files of {arguments.folder}, batches of {BATCH}, {arguments.rounds} rounds")
+    print(f"{os.cpu_count()} processors ({_processor()}), Python {platform.python_version()}, torch {version('torch')}")
     with tempfile.TemporaryDirectory() as folder:
         for network in NETWORKS:
             weights = Path(folder, f"{network}.pth")
             _save_weights(network, weights)
             _compare(network, weights, arguments)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 import subprocess
@@ -117,17 +118,13 @@ def test_pictures_written_into_a_source_folder_are_not_predicted_again(
     for number in range(40):
         _picture(tmp_path / f"{number:02}.png", "red")
     out_folder = tmp_path / "zzz"
-    status, out, _ = _run(
-        capfd, "predict", tmp_path, "--model", colour_model, "--save", out_folder, "--batch", 2
-    )
+    status, out, _ = _run(capfd, "predict", tmp_path, "--model", colour_model, "--save", out_folder, "--batch", 2)
     assert status == 0
     assert len(out.splitlines()) == 40
     assert len(list(out_folder.iterdir())) == 40
 
 
-def test_a_video_gives_a_row_a_frame(
-    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_video_gives_a_row_a_frame(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     av = pytest.importorskip("av")
     video = tmp_path / "clip.mp4"
     with av.open(str(video), "w") as container:
@@ -164,9 +161,20 @@ def test_what_is_refused_names_the_way_out(
     assert status == 2 and "SOURCE" in err
 
 
-def test_odd_file_names_do_no_harm(
-    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_full_disk_stops_with_the_file_named(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def full(path: Path, image: Image.Image) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hubel.runtime.annotated_files.save_annotated", full)
+    red = _picture(tmp_path / "red.png", "red")
+    status, out, err = _run(capfd, "predict", red, red, "--model", colour_model, "--save", tmp_path / "out")
+    assert (status, out) == (1, "")
+    assert f"error: {tmp_path / 'out' / 'red.jpg'} cannot be written: No space left on device." in err
+
+
+def test_odd_file_names_do_no_harm(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     odd = _picture(tmp_path / "two\nlines\x1b[31m.png", "red")
     status, out, _ = _run(capfd, "predict", odd, "--model", colour_model)
     assert status == 0
@@ -212,7 +220,5 @@ def test_top5_on_imagenet_samples(data_folder: Path, capfd: pytest.CaptureFixtur
     assert status == 0
     answers = {Path(row["source"]).name: row["classes"] for row in map(json.loads, out.splitlines())}
     assert len(answers) == len(labels) == 100
-    hits = sum(
-        label in [entry["index"] for entry in answers[Path(name).name]] for name, label in labels.items()
-    )
+    hits = sum(label in [entry["index"] for entry in answers[Path(name).name]] for name, label in labels.items())
     assert hits / 100 >= 0.95

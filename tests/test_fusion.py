@@ -1,4 +1,4 @@
-"""A prepared network computes what the original does: plain torch layers, with real running statistics, are the oracle."""
+"""A prepared network computes what the original does: plain torch layers, with real statistics, are the oracle."""
 
 from __future__ import annotations
 
@@ -115,6 +115,7 @@ class _Sums(nn.Module):
         self.three = ConvNormActivation(8, 8, 1, activation=None)
         self.twice = ConvNormActivation(8, 8, 1, activation=None)
         self.active = ConvNormActivation(8, 8, 1)
+        self.pooled = ConvNormActivation(8, 8, 1, activation=None)
         self.skip = nn.Identity()
         self.relu = nn.ReLU()
         self.tanh = nn.Tanh()
@@ -123,9 +124,9 @@ class _Sums(nn.Module):
         maps = self.relu(self.one(maps) + self.two(maps))
         again = self.three(maps)
         maps = self.relu(again + self.skip(maps)) * again
-        maps = self.tanh(self.twice(maps) + self.twice(maps * 2))
+        maps = self.tanh(self.twice(maps) - self.relu(maps + self.twice(maps * 2)))
         maps = self.relu(self.active(maps) + maps)
-        maps = maps + self.three(maps.mean(dim=(2, 3), keepdim=True))
+        maps = self.relu(maps + self.pooled(maps.mean(dim=(2, 3), keepdim=True)))
         return maps + 1
 
 
@@ -190,7 +191,9 @@ def test_a_fixed_precision_is_taken_and_an_unknown_one_refused() -> None:
         choose_precision(_CPU, "float8")
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(2.0, "bfloat16"), (1.05, "float32"), (0.002, "float32"), (0.0, "float32")])
+@pytest.mark.parametrize(
+    ("gain", "dtype"), [(2.0, "bfloat16"), (1.05, "float32"), (0.002, "float32"), (0.0, "float32")]
+)
 def test_bfloat16_must_pay_clearly(gain: float, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hubel.runtime.precision.bfloat16_gain", lambda device: gain)
     assert choose_precision(_CPU).name == dtype

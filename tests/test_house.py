@@ -38,7 +38,7 @@ FLOORS = (
     ("cli", "server", "__main__"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "rich", "matplotlib", "pydantic", "sklearn", "scipy")
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "rich", "matplotlib", "sklearn", "scipy")
 
 
 def _relative(path: Path) -> str:

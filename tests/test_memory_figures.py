@@ -18,18 +18,17 @@ from hubel.models import architecture, create_model
 CASES = [
     ("lenet5", (1, 32, 32)),
     ("simple_cnn", (1, 28, 28)),
-    ("resnet18", (3, 96, 96)),
+    ("resnet18", (3, 64, 64)),
     ("resnet50", (3, 64, 64)),
-    ("efficientnet_lite0", (3, 96, 96)),
+    ("efficientnet_lite0", (3, 64, 64)),
 ]
-OTHERS = [("densenet121", (3, 64, 64)), ("googlenet", (3, 96, 96)), ("mobilenet_v3_small", (3, 96, 96))]
+OTHERS = [("squeezenet1_1", (3, 64, 64)), ("mobilenet_v3_small", (3, 64, 64))]
 
 
 def _network(name: str) -> nn.Module:
     if name in dict(CASES):
         return create_model(name)
-    settings = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    return getattr(torchvision.models, name)(weights=None, **settings)
+    return getattr(torchvision.models, name)(weights=None)
 
 
 class _Watching(TorchFunctionMode):
@@ -74,8 +73,10 @@ def test_largest_set_alive_is_that_of_a_real_run(name: str, shape: tuple[int, in
     assert stated.inference_bytes == pytest.approx(held + watching.peak, rel=0.1)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("name", "shape"), [*CASES, *OTHERS])
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [*((*case, "float32") for case in [*CASES, *OTHERS]), *((*case, "bfloat16") for case in CASES[:2])],
+)
 def test_what_training_keeps_is_that_of_a_real_run(name: str, shape: tuple[int, int, int], dtype: str) -> None:
     model = _network(name).train().to(getattr(torch, dtype))
     kept: dict[int, Tensor] = {}
@@ -84,14 +85,14 @@ def test_what_training_keeps_is_that_of_a_real_run(name: str, shape: tuple[int, 
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    images = torch.rand(4, *shape, dtype=getattr(torch, dtype))
+    images = torch.rand(2, *shape, dtype=getattr(torch, dtype))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(images)
     assert output.requires_grad
     for tensor in (*model.parameters(), *model.buffers()):
         kept.pop(tensor.untyped_storage().data_ptr(), None)
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    stated = summarize(model, shape, batch=4, dtype=dtype)
+    stated = summarize(model, shape, batch=2, dtype=dtype)
     assert stated.saved_bytes == pytest.approx(real, rel=0.1)
 
 
@@ -133,7 +134,7 @@ def test_advice_names_numbers_that_fit() -> None:
     assert fits <= memory.free < too_large
     advice = " ".join(advise(model, summary, memory, [("resnet34", create_model("resnet34"))]))
     for part in (
-        f"with 64 images at a time needs 5.9",
+        "with 64 images at a time needs 5.9",
         "2 GB free",
         f"{batch} images at a time fit",
         "half the side (112×112)",

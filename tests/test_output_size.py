@@ -27,9 +27,7 @@ def test_the_textbooks_examples() -> None:
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (5, 1), (3, 2), (2, 3)])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [0, 1, 2])
-def test_sizes_are_those_that_torch_computes(
-    size: int, kernel: int, dilation: int, stride: int, padding: int
-) -> None:
+def test_sizes_are_those_that_torch_computes(size: int, kernel: int, dilation: int, stride: int, padding: int) -> None:
     image = torch.zeros(1, 1, 1, size)
     computed = F.conv2d(
         image, torch.zeros(1, 1, 1, kernel), stride=(1, stride), padding=(0, padding), dilation=(1, dilation)

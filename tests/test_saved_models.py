@@ -78,6 +78,11 @@ def test_an_interrupted_save_leaves_the_old_model(folder: Path, monkeypatch: pyt
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_folder_that_cannot_be_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match="model.json/best: the model cannot be written"):
+        save_model(folder / "model.json" / "best", create_model("lenet5", num_classes=3), card_of())
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_shapes
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
+from conftest import write_shapes
 from hubel.data.augmentation import BatchBlending, TrainingPixels
 from hubel.data.decoding import read_image
 from hubel.data.loading import EpochSampler, LabelledImages, batches, seed_for

@@ -29,7 +29,7 @@ _HOME_OF = {
     "train": "hubel.training",
 }
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME_OF)]
 
 
 def __getattr__(name: str) -> Any:

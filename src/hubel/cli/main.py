@@ -9,8 +9,12 @@ from typing import Annotated
 import typer
 
 import hubel
+from hubel.cli.demo import demo
 from hubel.cli.evaluate import evaluate
 from hubel.cli.manners import report_error, say
+from hubel.cli.models import models
+from hubel.cli.predict import predict
+from hubel.cli.summary import summary
 from hubel.cli.train import train
 from hubel.errors import HubelError, UsageError
 
@@ -24,7 +28,7 @@ app = typer.Typer(
 )
 
 
-for command in (train, evaluate):
+for command in (demo, predict, train, evaluate, models, summary):
     app.command()(command)
 
 

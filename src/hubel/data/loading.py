@@ -71,7 +71,7 @@ class LabelledImages(Dataset["tuple[np.ndarray, int, int] | None"]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, int, int] | None:  # type: ignore[override]
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, int, int] | None:
         epoch, index = key
         try:
             image = read_image(self.paths[index])
@@ -155,5 +155,8 @@ def batches(
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_be_quiet_worker if workers else None,
+        # Its own generator: from the global one it would draw a number at its first epoch only, and a resumed run's
+        # dropout would differ from an uninterrupted one's.
+        generator=torch.Generator(),
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )

@@ -54,8 +54,9 @@ class Preprocessing:
             return 0.0, 0.0, float(width), float(height)
         scale = min(width / self.width, height / self.height) * self.crop_fraction
         box_width, box_height = self.width * scale, self.height * scale
-        left, top = (width - box_width) / 2, (height - box_height) / 2
-        return left, top, left + box_width, top + box_height
+        # Rounding may put a box of the whole width a hair outside the image.
+        left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)
+        return left, top, min(float(width), left + box_width), min(float(height), top + box_height)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Crop and scale in one antialiased pass.

@@ -41,9 +41,15 @@ class LiveTensors:
         self._born(given)
 
     def __call__(self, operation: Operation) -> None:
-        """Count what the operation has made."""
-        for tensor in operation.outputs:
+        """Count what the operation has made.
+
+        Max pooling also gives the places of the maxima, which prediction drops at once: what comes besides the
+        first result counts from the next operation on, if it is still there.
+        """
+        for position, tensor in enumerate(operation.outputs):
             self._born(tensor)
+            if position == 0:
+                self.peak = max(self.peak, self.now)
 
     def _born(self, tensor: Tensor) -> None:
         key = storage_key(tensor)
@@ -53,7 +59,6 @@ class LiveTensors:
         size = storage.nbytes()
         self._alive[key] = (weakref.ref(storage, lambda _: self._died(key)), size)
         self.now += size
-        self.peak = max(self.peak, self.now)
 
     def _died(self, key: int) -> None:
         self.now -= self._alive.pop(key)[1]

@@ -141,8 +141,8 @@ class LayerRecorder:
         parameters = sum(self._uncounted.pop(key, 0) for key in call.parameters)
         kind = KINDS_OF_LAYERS.get(type(call.module)) if call.is_layer else None
         is_activation = kind is None and call.description is None and call.activation is not None
-        is_normalization = kind is None and call.description is not None and (
-            call.description.kind in NORMALIZATIONS.values()
+        is_normalization = (
+            kind is None and call.description is not None and (call.description.kind in NORMALIZATIONS.values())
         )
         shape = tuple(output.shape[1:])
         joins = before is not None and before.output == shape
@@ -197,9 +197,6 @@ def named(layers: list[Layer]) -> Iterator[tuple[str, Layer]]:
         parent = layer.paths[0].rpartition(".")[0]
         inside = f"{parent}."
         is_all = all(path.startswith(inside) for path in layer.paths) and not any(
-            path == parent or path.startswith(inside)
-            for other in layers
-            if other is not layer
-            for path in other.paths
+            path == parent or path.startswith(inside) for other in layers if other is not layer for path in other.paths
         )
         yield (parent if parent and len(layer.paths) > 1 and is_all else layer.paths[0]), layer

@@ -109,19 +109,20 @@ def _addmm(bias: Tensor, left: Tensor, right: Tensor, **_: Any) -> Tensor:
 
 def _mm(left: Tensor, right: Tensor) -> Tensor:
     if left.shape[1] != right.shape[0]:
-        raise ModelError(f"a dense layer for {right.shape[0]} numbers got {left.shape[1]}.", "Give as many as it takes.")
+        raise ModelError(
+            f"a dense layer for {right.shape[0]} numbers got {left.shape[1]}.", "Give as many as it takes."
+        )
     return _empty((left.shape[0], right.shape[1]), left)
 
 
 def _elementwise(first: Any, *others: Any, **_: Any) -> Tensor:
     tensors = [value for value in (first, *others) if isinstance(value, Tensor)]
-    # Sizes from the last axis on: each is that of the operands that do not have 1 there.
-    columns = zip_longest(*(reversed(tensor.shape) for tensor in tensors), fillvalue=1)
-    sizes = [next((size for size in column if size != 1), 1) for column in columns]
-    if any(size not in (1, wanted) for tensor in tensors for size, wanted in zip(reversed(tensor.shape), sizes)):
+    # From the last axis on, each size is that of the operands that do not have 1 there.
+    columns = list(zip_longest(*(reversed(tensor.shape) for tensor in tensors), fillvalue=1))
+    if any(len({1, *column}) > 2 for column in columns):
         shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
         raise ModelError(f"tensors of {shapes} do not go together.", "Give an image size that the network takes.")
-    shape = sizes[::-1]
+    shape = [next((size for size in column if size != 1), 1) for column in reversed(columns)]
     dtype = tensors[0].dtype if len(tensors) == 1 else torch.result_type(*tensors[:2])
     return _empty(shape, tensors[0], dtype)
 
@@ -142,6 +143,28 @@ def _in_place(first: Tensor, *_: Any, **__: Any) -> Tensor:
     return first
 
 
+_ELEMENTWISE = (
+    _aten.add.Tensor,
+    _aten.sub.Tensor,
+    _aten.mul.Tensor,
+    _aten.pow.Tensor_Scalar,
+    _aten.tanh.default,
+    _aten.sigmoid.default,
+    _aten.relu.default,
+    _aten.hardtanh.default,
+    _aten.silu.default,
+)
+_IN_PLACE = (
+    _aten.add_.Tensor,
+    _aten.mul_.Tensor,
+    _aten.div_.Scalar,
+    _aten.div_.Tensor,
+    _aten.bernoulli_.float,
+    _aten.relu_.default,
+    _aten.hardtanh_.default,
+    _aten.silu_.default,
+)
+
 RESULTS: dict[Any, Callable[..., Any]] = {
     _aten.convolution.default: _convolution,
     _aten.native_batch_norm.default: _batch_norm,
@@ -153,14 +176,6 @@ RESULTS: dict[Any, Callable[..., Any]] = {
     _aten.index_copy.default: _like_first,
     _aten.mean.dim: _reduction,
     _aten.sum.dim_IntList: _reduction,
-    **dict.fromkeys(
-        (_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.tanh.default, _aten.relu.default,
-         _aten.sigmoid.default, _aten.silu.default, _aten.hardtanh.default, _aten.pow.Tensor_Scalar),
-        _elementwise,
-    ),
-    **dict.fromkeys(
-        (_aten.add_.Tensor, _aten.mul_.Tensor, _aten.div_.Scalar, _aten.div_.Tensor, _aten.bernoulli_.float, _aten.relu_.default,
-         _aten.silu_.default, _aten.hardtanh_.default),
-        _in_place,
-    ),
-}  # fmt: skip
+    **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(_IN_PLACE, _in_place),
+}

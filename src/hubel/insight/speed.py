@@ -14,7 +14,7 @@ _WARM_UP = 2  # the first runs choose kernels and reorder weights
 
 def milliseconds_an_image(module: nn.Module, input_shape: tuple[int, int, int]) -> float:
     """Median time of one image (channels, height, width) through a network on the CPU, float32, channels last."""
-    network = module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = module.eval().to(memory_format=torch.channels_last)
     image = torch.rand(1, *input_shape).to(memory_format=torch.channels_last)
     times = []
     with torch.inference_mode():

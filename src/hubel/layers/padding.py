@@ -7,6 +7,8 @@ trained there (all of Google's EfficientNets and MobileNets) want theirs.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +28,8 @@ def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> 
         "SAME padding".
     """
     positions = (size + stride - 1) // stride
-    total = torch.sym_max((positions - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    # Python's max would tie an exported graph to the sizes it was exported with.
+    total = cast(int, torch.sym_max((positions - 1) * stride + dilation * (kernel - 1) + 1 - size, 0))
     return total // 2, total - total // 2
 
 

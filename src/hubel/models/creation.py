@@ -203,14 +203,16 @@ def summary(
     """
     from hubel.insight.summary import summarize
 
+    name = None
     if isinstance(model, str):
-        input_shape = architecture(model).input if input_shape is None else input_shape
-        channels, height, width = input_shape
-        size = height if height == width else None
-        model = create_model(model, in_channels=channels, image_size=size)
+        row, name = architecture(model), model
+        channels, height, width = input_shape = row.input if input_shape is None else input_shape
+        size = height if height == width else row.input[1]
+        with torch.device("meta"):  # shapes are enough: no weights are drawn
+            model = build(row, row.num_classes, channels, size, {}, for_loading=True)
     if input_shape is None:
         raise ModelError("A module has no native input size.", "Give input_shape=(channels, height, width).")
-    return summarize(model, input_shape, batch=batch, dtype=dtype)
+    return summarize(model, input_shape, batch=batch, dtype=dtype, name=name)
 
 
 def _configured(row: Architecture, options: Mapping[str, Any]) -> Any:
@@ -243,7 +245,7 @@ def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor
 
 def _classes_of(state: Mapping[str, Tensor]) -> int | None:
     """How many classes the classifier in the weights has; None if it has no classifier."""
-    return next((tensor.shape[0] for key, tensor in state.items() if key.startswith(_CLASSIFIER)), None)
+    return next((len(tensor) for key, tensor in state.items() if key.startswith(_CLASSIFIER) and tensor.ndim), None)
 
 
 def _load_published(model: nn.Module, state: dict[str, Tensor], origin: str, with_classifier: bool) -> None:
@@ -253,8 +255,8 @@ def _load_published(model: nn.Module, state: dict[str, Tensor], origin: str, wit
     if not with_classifier:
         state = {key: tensor for key, tensor in state.items() if not key.startswith(_CLASSIFIER)}
     first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
-    if f"{first}.weight" in state:
-        key = f"{first}.weight"
+    key = f"{first}.weight"
+    if key in state and state[key].ndim == own[key].ndim:
         state[key] = _adapted(state[key], own[key].shape[1])
     load_checked(model, state, origin, may_be_fresh=fresh)
 

@@ -50,15 +50,17 @@ class ModelCard:
     hubel: str = hubel.__version__
     weights: str | None = None
 
-    def build(self) -> nn.Module:
-        """The model that the card describes, with fresh weights."""
-        return create_model(
-            self.architecture,
-            num_classes=self.num_classes,
-            in_channels=self.in_channels,
-            image_size=self.image_size,
-            **self.options,
-        )
+    def build(self, for_loading: bool = False) -> nn.Module:
+        """The model that the card describes, in training mode.
+
+        Args:
+            for_loading: leave memory as it comes instead of drawing random weights; all has to be loaded then.
+
+        Raises:
+            ModelError: this version of hubel does not know the architecture or one of its options.
+        """
+        row = architecture(self.architecture)
+        return build(row, self.num_classes, self.in_channels, self.image_size, self.options, for_loading=for_loading)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, as it stands in ``model.json``."""
@@ -134,9 +136,11 @@ def save_model(folder: Path | str, model: nn.Module, card: ModelCard) -> None:
         folder: made if it is not there.
         model: the one that ``card.build()`` makes.
         card: what describes it.
+
+    Raises:
+        ModelError: the folder cannot be written to.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     text = json.dumps(card.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -146,12 +150,19 @@ def save_model(folder: Path | str, model: nn.Module, card: ModelCard) -> None:
     def write_card(path: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
-    _put(folder / WEIGHTS_FILE, write_weights)
-    _put(folder / CARD_FILE, write_card)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _put(folder / WEIGHTS_FILE, write_weights)
+        _put(folder / CARD_FILE, write_card)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: the model cannot be written: {error}.", "Free some space, or choose another folder."
+        ) from error
 
 
 def _put(path: Path, write: Callable[[Path], None]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Always the same name, so that what a killed process left behind is overwritten by the next.
+    beside = path.with_name(f".{path.name}.partial")
     try:
         write(beside)
         beside.replace(path)
@@ -182,14 +193,7 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
     try:
-        model = build(
-            architecture(card.architecture),
-            card.num_classes,
-            card.in_channels,
-            card.image_size,
-            card.options,
-            for_loading=True,
-        )
+        model = card.build(for_loading=True)
     except ModelError as error:
         raise ModelError(f"{folder / CARD_FILE}: {error.fault}", error.remedy) from error
     load_checked(model, state, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class AnnotatedFiles:
     def path_for(self, result: Classification) -> Path:
         """A path that is free and given out only once."""
         stem = Path(result.source or "image").stem
-        stem = stem.encode(errors="surrogateescape")[:_LONGEST_NAME_BYTES].decode(errors="ignore")
+        stem = stem.encode(errors="surrogateescape")[:_LONGEST_NAME_BYTES].decode(errors="ignore") or "image"
         if result.frame is not None:
             stem = f"{stem}-{result.frame:06d}"
         while True:
@@ -64,10 +65,12 @@ class AnnotatedFiles:
 
     def holds(self, source: str | None) -> bool:
         """Whether a source lies in this folder or below it."""
-        return source is not None and Path(source).resolve().is_relative_to(self.folder.resolve())
+        # Not Path.resolve, which raises for a link that leads back to itself.
+        return source is not None and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(self.folder))
 
     @staticmethod
     def _not_writable(path: Path, error: OSError) -> HubelError:
         return HubelError(
-            f"{path} cannot be written: {error.strerror or error}.", "Free some space, or name another folder with --save."
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Free some space, or name another folder with --save.",
         )

@@ -11,6 +11,7 @@ import copy
 import operator
 import platform
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -31,13 +32,13 @@ def fuse(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Modul
     """Prepare a network for prediction.
 
     Args:
-        model: in evaluation mode; it is left as it is.
+        model: in either mode; it is left as it is.
         device: where the result will run.
         dtype: float32 or bfloat16.
 
     Returns:
-        A network on ``device`` with weights of ``dtype``, stored channels-last, that maps the same images
-        (N, C, H, W) to the same output up to rounding. It is fastest at the image size that it sees first.
+        A network in evaluation mode, on ``device``, with weights of ``dtype``, stored channels-last. It maps the same
+        images (N, C, H, W) to the same output, up to rounding, and is fastest at the image size that it sees first.
     """
     onednn = device.type == "cpu" and _onednn_fuses(dtype)
     # Told to deepcopy as copied already, the replacements take the units' places in the copy.
@@ -46,8 +47,8 @@ def fuse(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Modul
         for unit in model.modules()
         if isinstance(unit, ConvNormActivation) and _foldable(unit.norm)
     }
-    fused = copy.deepcopy(model, dict(replacements))
-    fused = fused.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    fused = copy.deepcopy(model, dict(replacements)).eval()
+    fused = fused.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
     return _fuse_sums(fused) if onednn else fused
 
 
@@ -73,7 +74,7 @@ class FoldedConvolution(nn.Module):
         # As above: the copy gets the new weight instead of a copy of the old one.
         self.conv = copy.deepcopy(unit.conv, {id(unit.conv.weight): nn.Parameter(weight, requires_grad=False)})
         self.conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.activation = unit.activation
+        self.activation = copy.deepcopy(unit.activation)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, out_channels, H', W') of images (N, C, H, W)."""
@@ -116,14 +117,15 @@ class OneDnnConvolution(nn.Module):
         super().__init__()
         conv = folded.conv
         self._same = isinstance(conv, SameConv2d)
-        self._padding, self._stride = conv.padding, conv.stride
-        self._dilation, self._groups = conv.dilation, conv.groups
+        self._padding = cast(tuple[int, int], conv.padding)
+        self._stride, self._dilation, self._groups = conv.stride, conv.dilation, conv.groups
         # No parameters: nn.Module would move and convert them, which rearranged weights do not survive.
         self._weight = conv.weight.detach().to(dtype)
         self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
         self._packed_weight: Tensor | None = None
         self._packed_for: torch.Size | None = None
         self._packed_padding: tuple[int, int] = (0, 0)
+        self._output_size: tuple[int, ...] = (0, 0)
         self.activation = folded.activation
         self._fused = _FUSED_ACTIVATIONS.get(type(folded.activation), ("none", []))
         self._left_over = folded.activation if type(folded.activation) not in _FUSED_ACTIVATIONS else None
@@ -133,19 +135,21 @@ class OneDnnConvolution(nn.Module):
 
         Args:
             images: (N, C, H, W).
-            addend: maps of the shape of the output, or ``None``; only for an activation of ReLU or none.
+            addend: maps that can be added to the output, or ``None``; only for an activation of ReLU or none.
         """
         if images.shape[1:] != self._packed_for:
             self._pack(images.shape)
         name, parameters = self._fused
         geometry = (self._bias, self._packed_padding, self._stride, self._dilation, self._groups)
+        call = torch.ops.mkldnn._convolution_pointwise
         if addend is None:
-            maps = torch.ops.mkldnn._convolution_pointwise(images, self._packed_weight, *geometry, name, parameters, "")
-        else:
+            maps = call(images, self._packed_weight, *geometry, name, parameters, "")
+        elif addend.shape == (len(images), len(self._weight), *self._output_size):
             unary = None if name == "none" else name
-            maps = torch.ops.mkldnn._convolution_pointwise.binary(
-                images, addend, self._packed_weight, *geometry, "add", 1.0, unary, parameters, ""
-            )
+            maps = call.binary(images, addend, self._packed_weight, *geometry, "add", 1.0, unary, parameters, "")
+        else:  # one of the two is repeated over the other's positions
+            maps = call(images, self._packed_weight, *geometry, "none", [], "") + addend
+            maps = maps if name == "none" else functional.relu(maps)
         return maps if self._left_over is None else self._left_over(maps)
 
     def follow_with_relu(self) -> None:
@@ -168,6 +172,13 @@ class OneDnnConvolution(nn.Module):
         )
         self._packed_padding = padding
         self._packed_for = shape[1:]
+        # The size formula in the documentation of torch.nn.Conv2d.
+        self._output_size = tuple(
+            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for size, pad, dilation, kernel, stride in zip(
+                shape[2:], padding, self._dilation, weight.shape[2:], self._stride, strict=True
+            )
+        )
 
 
 @cache
@@ -206,12 +217,12 @@ def _fuse_sums(model: nn.Module) -> nn.Module:
         return model
     traced = fx.GraphModule(model, graph)
     for node in list(graph.nodes):
-        if node.op == "call_module" and type(traced.get_submodule(node.target)) is nn.Identity:
+        if node.op == "call_module" and type(traced.get_submodule(str(node.target))) is nn.Identity:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     position = {node: index for index, node in enumerate(graph.nodes)}
     for total in list(graph.nodes):
-        if total.op != "call_function" or total.target not in (operator.add, operator.iadd, torch.add):
+        if total.op != "call_function" or total.target not in (operator.add, torch.add):
             continue
         operands = [operand for operand in total.args if isinstance(operand, fx.Node)]
         if len(operands) != 2 or total.kwargs or operands[0] is operands[1]:
@@ -225,7 +236,7 @@ def _fuse_sums(model: nn.Module) -> nn.Module:
         total.replace_all_uses_with(last)
         graph.erase_node(total)
         after = next(iter(last.users)) if len(last.users) == 1 else None
-        if after is not None and after.op == "call_module" and type(traced.get_submodule(after.target)) is nn.ReLU:
+        if after is not None and after.op == "call_module" and type(traced.get_submodule(str(after.target))) is nn.ReLU:
             convolution.follow_with_relu()
             after.replace_all_uses_with(last)
             graph.erase_node(after)
@@ -238,4 +249,4 @@ def _sole_module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     if node.op != "call_module" or len(node.users) != 1:
         return None
     calls = sum(other.op == "call_module" and other.target == node.target for other in traced.graph.nodes)
-    return traced.get_submodule(node.target) if calls == 1 else None
+    return traced.get_submodule(str(node.target)) if calls == 1 else None

@@ -50,7 +50,7 @@ def choose_precision(device: torch.device, precision: str = "auto") -> Precision
         raise UsageError(f"unknown precision {precision!r}", "use auto, float32 or bfloat16")
     gain = bfloat16_gain(device)
     if gain == 0:
-        return PrecisionChoice(torch.float32, f"bfloat16 does not run on {device}")
+        return PrecisionChoice(torch.float32, f"bfloat16 is not for {device}")
     dtype = torch.bfloat16 if gain >= _WORTHWHILE else torch.float32
     return PrecisionChoice(dtype, f"bfloat16 runs at {gain:.2g} times the speed of float32 here")
 
@@ -61,12 +61,14 @@ def bfloat16_pays(device: torch.device) -> bool:
 
 
 def bfloat16_gain(device: torch.device) -> float:
-    """Speed of bfloat16 over that of float32 on ``device``; 0 where it does not run.
+    """Speed of bfloat16 over that of float32 on a CPU or CUDA ``device``; 0 elsewhere and where it does not run.
 
     A processor without bfloat16 instructions emulates them up to 500 times slower. So a small matrix product is
     timed first, and a convolution of a network's size only where that has not ruled bfloat16 out. One thread
     measures, as threads that wait for each other on a busy machine would hide the difference.
     """
+    if device.type not in ("cpu", "cuda"):
+        return 0.0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

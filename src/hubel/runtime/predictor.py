@@ -153,5 +153,7 @@ def _network_and_card(model: str | Path | nn.Module, card: ModelCard | None) -> 
     else:
         network, card = resolve_model(model)
     if card.task != "classify":
-        raise ModelError(f"{model}: predicting with a model of the task {card.task!r} is not available", "use a classifier")
+        raise ModelError(
+            f"{model}: predicting with a model of the task {card.task!r} is not available", "use a classifier"
+        )
     return network, card

@@ -29,10 +29,7 @@ class TorchEngine:
         self.device = device
         self.precision = precision
         self._preprocessing = preprocessing
-        # torch.export and training want modules in either mode; only here is it certain which.
-        training = model.training
-        self._network = fuse(model.eval(), device, precision.dtype)
-        model.train(training)
+        self._network = fuse(model, device, precision.dtype)
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -105,7 +105,7 @@ def _run_phase(
     upper, optimizer = accelerator.prepare(UpperPart(training.model, lower.parts), optimizer)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
-        kept = average.module if average is not None else training.model
+        kept = training.model if average is None else cast(Classifier, average.module)
         row |= _validate(training, lower, UpperPart(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - row.pop("started"), 3)
         if accelerator.is_main_process:

@@ -23,7 +23,7 @@ from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
 from hubel.data.loading import EpochSampler, LabelledImages, batches, default_workers
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitFractions, Splits, read_splits, recorded_splits, training_splits, write_splits
-from hubel.errors import ModelError
+from hubel.errors import DataError, ModelError
 from hubel.models import ModelCard, architecture, create_model, default_preprocessing
 from hubel.models.registry import Classifier
 from hubel.runtime.allocator import tune_allocator
@@ -102,9 +102,12 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     with _terminate_as_interrupt(), TrainingDisplay(chosen.epochs or 1) as display:
         try:
             training, decisions = _assemble(folder, chosen, model, card, run_data, display)
-            progress = fit(training, display)
+            with _worker_deaths_explained():
+                progress = fit(training, display)
         except KeyboardInterrupt:
-            display.say(f"interrupted: finished epochs are kept in {folder}; go on with: hubel train {data} --resume")
+            place = f" --out {folder}" if out is not None else ""
+            display.say(f"interrupted: finished epochs are kept in {folder}")
+            display.say(f"go on with: hubel train {data}{place} --resume")
             raise
         return finish(training, progress, run_data.folders, run_data.splits, (*run_data.warnings, *decisions))
 
@@ -126,7 +129,7 @@ def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
         splits = training_splits(folders, SplitFractions(*settings.split), settings.seed)
     findings = check_class_folders(splits.by_name(), folders.classes, check_progress())
     findings.raise_if_unusable(settings.strict)
-    readable = Splits(*(findings.readable(samples) for samples in (splits.train, splits.val, splits.test)))
+    readable = Splits(*map(findings.readable, (splits.train, splits.val, splits.test)))
     return RunData(folders, readable, (*folders.warnings, *splits.warnings, *findings.warnings()))
 
 
@@ -158,7 +161,7 @@ def _make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[C
         classes=list(classes),
         preprocessing=preprocessing,
         options=options,
-        weights=weights,
+        weights=Path(weights).name if weights is not None and Path(weights).is_file() else weights,
     )
     return model, card
 
@@ -265,6 +268,22 @@ def _execution(
     execution = choose_execution(model, loss, shape, device, settings.precision)
     write_json(path, {"execution": execution.__dict__})
     return execution
+
+
+@contextmanager
+def _worker_deaths_explained() -> Iterator[None]:
+    """A decoding process that was killed: as part of an interruption, or by a system short of memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        if isinstance(error.__context__, KeyboardInterrupt) or "Terminated" in str(error):
+            raise KeyboardInterrupt from None
+        raise DataError(
+            f"a process that decodes images has died: {error}",
+            "often memory ran out: go on with --resume, or start again with fewer --workers",
+        ) from error
 
 
 @contextmanager

@@ -112,7 +112,9 @@ def make_settings(**values: Any) -> TrainingSettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise UsageError(f"{name} = {first.get('input')!r}: {first['msg'].lower()}", "see hubel train --help") from error
+        raise UsageError(
+            f"{name} = {first.get('input')!r}: {first['msg'].lower()}", "see hubel train --help"
+        ) from error
 
 
 def write_settings(path: Path, settings: TrainingSettings) -> None:

@@ -26,7 +26,7 @@ is 1×1 always; the paper keeps 5×5 and lets C5 grow. Scores are negated distan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,7 +135,7 @@ _OUTPUTS: dict[str, Callable[[int], nn.Module]] = {
     "linear": lambda classes: nn.Linear(CODE_LENGTH, classes),
 }
 _INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {"fan_in": _fan_in, "glorot": _glorot}
-_CHOICES = {
+_CHOICES: dict[str, Collection[str]] = {
     "activation": _ACTIVATIONS,
     "subsampling": _SUBSAMPLINGS,
     "connections": _CONNECTIONS,

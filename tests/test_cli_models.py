@@ -1,0 +1,152 @@
+"""The commands ``models`` and ``summary``: what they print, as JSON and for people, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from hubel.cli.models import models
+from hubel.cli.summary import summary
+from hubel.errors import ModelError
+
+app = typer.Typer(rich_markup_mode=None)
+app.command()(models)
+app.command()(summary)
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def _json(*arguments: str) -> Any:
+    result = _run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_models_json() -> None:
+    rows = {row["name"]: row for row in _json("models")}
+    assert {"lenet5", "simple_cnn", "resnet18", "resnet152", "efficientnet_lite0", "efficientnet_lite4"} <= set(rows)
+    row = rows["resnet50"]
+    # torchvision's documentation of ResNet50_Weights: 25,557,032 parameters, 4.09 GFLOPS, 76.13 and 80.858 top-1.
+    assert row["task"] == "classify" and row["parameters"] == 25_557_032 and row["depth"] == 50
+    assert row["macs"] == pytest.approx(4.09e9, rel=0.005)
+    assert row["size_bytes"] == pytest.approx(97.8 * 2**20, rel=0.005)
+    assert row["input"] == [3, 224, 224]
+    weights = {each["name"]: each for each in row["weights"]}
+    assert weights["resnet50:torchvision/IMAGENET1K_V1"]["top1"] == pytest.approx(0.76130)
+    assert weights["resnet50:torchvision/IMAGENET1K_V2"]["top5"] == pytest.approx(0.95434)
+    assert weights["resnet50:torchvision/IMAGENET1K_V2"]["license"] == "BSD-3-Clause"
+    assert rows["lenet5"]["weights"] == []
+    assert rows["efficientnet_lite0"]["weights"][0]["installed"] is True
+    assert "ms" not in row
+
+
+def test_models_tells_which_weights_are_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubel.weights import cache_path, find_entry
+
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
+    (before,) = _json("models", "--match", "resnet18")
+    assert [each["installed"] for each in before["weights"]] == [False]
+    path = cache_path(find_entry("resnet18:torchvision/IMAGENET1K_V1"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    (after,) = _json("models", "--match", "resnet18")
+    assert [each["installed"] for each in after["weights"]] == [True]
+
+
+def test_models_table_and_filters() -> None:
+    shown = _run("models", "--match", "resnet[15]*", "--task", "classify").stdout
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["resnet18", "classify", "11.69", "46.8", "1.814", "18", "3×224×224", "0.698", "0.891"] in [
+        line[:9] for line in lines
+    ]
+    assert "resnet152" in shown and "resnet34" not in shown and "lenet5" not in shown
+    refused = _run("models", "--task", "fly")
+    assert refused.exit_code == 2
+    assert "classify" in refused.stderr
+    nothing = _run("models", "--match", "nonesuch*", "--json")
+    assert (nothing.exit_code, json.loads(nothing.stdout)) == (0, [])
+
+
+def test_measured_times_are_in_the_rows_and_progress_is_not_on_stdout() -> None:
+    small, large = _json("models", "--match", "[ls]*", "--measure")[0::2]
+    assert (small["name"], large["name"]) == ("lenet5", "simple_cnn")
+    assert small["ms"]["float32"] > 0 and large["ms"]["float32"] > 0
+
+
+def test_summary_prints_the_papers_table() -> None:
+    shown = _run("summary", "lenet5").stdout
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["in", "input", "1", "32×32"] in [line[:4] for line in lines]
+    assert ["c1", "convolution", "6", "28×28", "5×5", "1", "valid", "tanh", "156", "117,600"] in [
+        line[:10] for line in lines
+    ]
+    assert ["s2", "subsampling", "6", "14×14", "2×2", "2", "–", "tanh", "12"] in [line[:9] for line in lines]
+    assert ["f6", "fully", "connected", "84"] in [line[:4] for line in lines]
+    assert "60,000 parameters" in shown
+    assert "…" not in shown  # no cell is cut off
+
+
+def test_summary_json_of_a_batch_in_another_size_and_dtype() -> None:
+    row = _json("summary", "resnet50:torchvision/IMAGENET1K_V1", "--input", "3x448x448", "--batch", "4")
+    assert row["input"] == [3, 448, 448]
+    assert row["layers"][0]["output"] == [64, 224, 224]
+    assert row["layers"][0]["activation_bytes"] == 4 * 4 * 64 * 224 * 224
+    half = _json("summary", "resnet50", "--input", "3x448x448", "--batch", "4", "--dtype", "bfloat16")
+    assert half["layers"][0]["activation_bytes"] * 2 == row["layers"][0]["activation_bytes"]
+
+
+@pytest.mark.parametrize("wrong", ["224", "3x224", "3xAx224", "0x32x32", "1x4x4", "1x32x64"])
+def test_a_wrong_input_is_wrong_usage(wrong: str) -> None:
+    result = _run("summary", "lenet5", "--input", wrong)
+    assert result.exit_code == 2
+    assert "--input" in result.stderr and not result.stdout
+
+
+def test_an_unknown_model_is_an_error_with_a_way_out() -> None:
+    with pytest.raises(ModelError, match="resnet51"):
+        CliRunner().invoke(app, ["summary", "resnet51"], catch_exceptions=False)
+
+
+def test_summary_advises_when_training_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubel.insight import memory_advice
+
+    memory = memory_advice.Memory(3_000_000_000, "this machine")
+    monkeypatch.setattr(memory_advice, "free_memory", lambda: memory)
+    row = _json("summary", "resnet50", "--batch", "64")
+    assert row["training_bytes"] > memory.free
+    assert any("resnet34" in line or "resnet18" in line for line in row["advice"])
+    assert "More devices" in _run("summary", "resnet50", "--batch", "64").stdout
+    assert _json("summary", "resnet50")["advice"] == []
+
+
+def test_a_run_folder_is_summarized_as_it_is(tmp_path: Path) -> None:
+    from hubel.models import ModelCard, create_model, default_preprocessing, save_model
+
+    preprocessing = default_preprocessing("simple_cnn", 32, 3)
+    card = ModelCard("classify", "simple_cnn", 5, 3, 32, list("abcde"), preprocessing)
+    save_model(tmp_path / "run" / "best", create_model("simple_cnn", 5, 3, 32), card)
+    row = _json("summary", str(tmp_path / "run"))
+    assert row["input"] == [3, 32, 32]
+    assert row["layers"][-1]["output"] == [5]
+
+
+def test_neither_command_imports_torchs_compiler() -> None:
+    """It would take two seconds; and help needs no torch at all."""
+    code = (
+        "import sys; import hubel.cli.models, hubel.cli.summary; assert 'torch' not in sys.modules;"
+        "hubel.cli.models.models(None, '*', False, True);"
+        "hubel.cli.summary.summary('lenet5', None, 1, 'float32', True);"
+        "assert not {'sympy', 'torch._dynamo', 'torchvision'} & set(sys.modules), 'slow imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
