@@ -19,7 +19,7 @@ demo: $(VENV)/.installed-demo  ## set up if needed, then classify two photograph
 	@$(BIN)/hubel demo
 
 test: lint types  ## set up if needed, then lint, types and all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.installed-test  ## ruff: rules and format
 	@$(BIN)/ruff check .

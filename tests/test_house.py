@@ -24,6 +24,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
@@ -170,3 +171,8 @@ def test_pages_name_commands_and_options_that_exist(page: Path) -> None:
             option = word.split("=")[0].strip("[]")
             if option.startswith("--"):
                 assert option in known | {"--help", "--debug"}, f"{_relative(page)}: hubel {name} {option}"
+
+
+def test_every_benchmark_is_listed() -> None:
+    listed = set(re.findall(r"^\| `(\w+\.py)`", (ROOT / "benchmarks" / "README.md").read_text("utf-8"), flags=re.M))
+    assert listed == {path.name for path in (ROOT / "benchmarks").glob("*.py")}

@@ -231,6 +231,15 @@ def test_the_model_handed_over_stays_as_it_is() -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_a_created_module_brings_its_classes_and_preprocessing(lite0: Predictor) -> None:
+    predict = Predictor(create_model("efficientnet_lite0", weights="default"), precision="float32", top=3)
+    photographs = _photographs(2)
+    for result, expected in zip(predict(photographs), lite0(photographs), strict=True):
+        assert [score.name for score in result.classes] == [score.name for score in expected.classes[:3]]
+        assert result.best.score == pytest.approx(expected.best.score, abs=1e-5)
+    assert predict.model_name == "efficientnet_lite0"
+
+
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(UsageError, match="'onnx' is not available"):
         Predictor("efficientnet_lite0", engine="onnx")
@@ -238,7 +247,7 @@ def test_wrong_arguments_are_named() -> None:
         Predictor("efficientnet_lite0", batch=0)
     with pytest.raises(UsageError, match="int8"):
         Predictor("efficientnet_lite0", precision="int8")
-    with pytest.raises(ModelError, match="card"):
+    with pytest.raises(ModelError, match="Identity"):
         hubel.Predictor(torch.nn.Identity())
 
 

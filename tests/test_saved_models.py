@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 import hubel
 from hubel.errors import ModelError, WeightsError
-from hubel.models import ModelCard, create_model, default_preprocessing, load_model, resolve_model, save_model
+from hubel.models import ModelCard, create_model, default_preprocessing, describe, load_model, resolve_model, save_model
 
 
 def card_of(name: str = "lenet5", **changes: Any) -> ModelCard:
@@ -164,3 +164,14 @@ def test_what_is_no_model_is_said(folder: Path, tmp_path: Path) -> None:
         resolve_model(folder / "model.safetensors")
     with pytest.raises(ModelError, match="is no saved model"):
         resolve_model(tmp_path)
+
+
+def test_a_created_model_describes_itself() -> None:
+    """What a predictor needs to run a module alone: classes and preprocessing, as the catalog has them."""
+    card = describe(create_model("efficientnet_lite0", weights="default"))
+    assert card.classes[698] == "palace" and card.weights == "efficientnet_lite0:google/IMAGENET1K"
+    assert card.preprocessing.mean == (127.0, 127.0, 127.0) and card.preprocessing.std == (128.0, 128.0, 128.0)
+    other = describe(create_model("resnet18", num_classes=2, image_size=96, stride_in="1x1"))
+    assert (other.classes, other.preprocessing.height, other.options) == (["0", "1"], 96, {"stride_in": "1x1"})
+    with pytest.raises(ModelError, match="Linear"):
+        describe(torch.nn.Linear(1, 1))

@@ -37,7 +37,8 @@ class Picture:
     Attributes:
         source: the file as the user named it or would name it, ``"webcam 0"``, or ``None`` for what was
             handed over in memory.
-        read: returns the upright RGB image or raises :class:`ImageError`. Call it once, from any thread.
+        read: returns the upright RGB image or raises :class:`ImageError`; may be called again, from any
+            thread.
         frame: number of the video frame, from 1; ``None`` for still pictures.
         time: seconds since the video's first frame; ``None`` for still pictures.
     """

@@ -6,7 +6,7 @@ and decoding belong to the tasks.
 
 from hubel.models.creation import architecture, create_model, default_preprocessing, list_models, summary
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
-from hubel.models.saved import ModelCard, load_model, resolve_model, save_model
+from hubel.models.saved import ModelCard, describe, load_model, resolve_model, save_model
 
 __all__ = [
     "Architecture",
@@ -16,6 +16,7 @@ __all__ = [
     "architecture",
     "create_model",
     "default_preprocessing",
+    "describe",
     "list_models",
     "load_model",
     "resolve_model",

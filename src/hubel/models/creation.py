@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
 from hubel.models import classification
-from hubel.models.registry import Architecture
+from hubel.models.registry import Architecture, Origin
 
 if TYPE_CHECKING:
     from hubel.insight.summary import Summary
@@ -99,15 +99,18 @@ def create_model(
     image_size = row.input[1] if image_size is None else image_size
     if weights is None:
         num_classes = row.num_classes if num_classes is None else num_classes
-        return build(row, num_classes, in_channels, image_size, options)
-    state, origin, settings = _published(weights, row)
+        model = build(row, num_classes, in_channels, image_size, options)
+        model.origin = Origin(name, num_classes, in_channels, image_size, options, None)
+        return model
+    state, path, settings, weights_name = _published(weights, row)
     published_classes = _classes_of(state)
     if num_classes is None:
         num_classes = published_classes or row.num_classes
     same_classes = num_classes == published_classes
     options = {**settings, **options}
     model = build(row, num_classes, in_channels, image_size, options, for_loading=same_classes)
-    _load_published(model, state, origin, with_classifier=same_classes)
+    _load_published(model, state, path, with_classifier=same_classes)
+    model.origin = Origin(name, num_classes, in_channels, image_size, options, weights_name)
     return model
 
 
@@ -227,20 +230,21 @@ def _configured(row: Architecture, options: Mapping[str, Any]) -> Any:
     return replace(row.config, **values)
 
 
-def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
-    """Tensors under our names, the file they come from, and the options that they need."""
+def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor], str, dict[str, Any], str]:
+    """Tensors under our names, the file they come from, the options that they need, and what they are called."""
     from hubel.weights import fetch, find_entry, read_state_dict
     from hubel.weights.renaming import rename
 
     settings: dict[str, Any] = {}
     path = Path(weights)
+    weights_name = path.name
     if not path.is_file():
         if isinstance(weights, Path) or path.suffix in (".pth", ".pt", ".safetensors"):
             raise WeightsError(f"{weights}: no such file.", "Check the path.")
         entry = find_entry(weights, row.name)
-        settings = dict(entry.settings)
+        settings, weights_name = dict(entry.settings), entry.name
         path = fetch(entry)
-    return rename(read_state_dict(path), row.name, origin=str(path)), str(path), settings
+    return rename(read_state_dict(path), row.name, origin=str(path)), str(path), settings, weights_name
 
 
 def _classes_of(state: Mapping[str, Tensor]) -> int | None:

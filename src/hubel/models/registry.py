@@ -36,6 +36,27 @@ class Architecture:
     reference: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """How ``create_model`` was told to build a module; it stays with the module as its attribute ``origin``.
+
+    Attributes:
+        architecture: the registered name.
+        num_classes: as built.
+        in_channels: as built.
+        image_size: side of the square images in pixels.
+        options: fields of the family's configuration that were replaced.
+        weights: name in the catalog, name of a local file, or ``None`` for random weights.
+    """
+
+    architecture: str
+    num_classes: int
+    in_channels: int
+    image_size: int
+    options: Mapping[str, Any]
+    weights: str | None
+
+
 class Classifier(nn.Module):
     """A backbone and a head.
 

@@ -16,7 +16,8 @@ from torch import nn
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
-from hubel.models.creation import architecture, build, create_model, list_models, load_checked
+from hubel.models.creation import architecture, build, create_model, default_preprocessing, list_models, load_checked
+from hubel.models.registry import Origin
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -256,23 +257,49 @@ def _offer(text: str) -> str:
 
 def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelCard]:
     """An architecture with weights of the catalog; the default ones if ``weights`` is empty."""
-    from hubel.weights import class_names, default_entry, find_entry
+    from hubel.weights import default_entry, find_entry
 
-    row = architecture(name)
     entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
     if entry is None:
         raise ModelError(f"{name} has no pretrained weights.", f"Train it: hubel train DATA --model {name}")
     model = create_model(name, weights=entry.name)
-    classes = class_names(entry.classes)
-    card = ModelCard(
-        task=row.task,
-        architecture=name,
-        num_classes=len(classes),
-        in_channels=entry.preprocessing.channels,
-        image_size=entry.preprocessing.height,
+    return model.eval(), describe(model)
+
+
+def describe(model: nn.Module) -> ModelCard:
+    """The card of a module that ``create_model`` has made.
+
+    Classes have the names of the weights' catalog entry if the module tells as many apart, else numbers.
+
+    Raises:
+        ModelError: ``create_model`` has not made it, or its number of channels is not an image's.
+    """
+    from hubel.weights import CATALOG, class_names
+
+    origin = getattr(model, "origin", None)
+    if not isinstance(origin, Origin):
+        raise ModelError(
+            f"nothing tells the classes and the preprocessing of this {type(model).__name__}.",
+            "Make it with hubel.create_model, or give its card too (hubel.models.ModelCard).",
+        )
+    size = origin.image_size
+    entry = next((entry for entry in CATALOG if entry.name == origin.weights), None)
+    preprocessing = default_preprocessing(origin.architecture, size, origin.in_channels)
+    classes = [str(index) for index in range(origin.num_classes)]
+    if entry is not None:
+        if origin.in_channels == entry.preprocessing.channels:
+            same = (entry.preprocessing.height, entry.preprocessing.width) == (size, size)
+            preprocessing = entry.preprocessing if same else entry.preprocessing.resized(size)
+        names = class_names(entry.classes)
+        classes = names if len(names) == origin.num_classes else classes
+    return ModelCard(
+        task=architecture(origin.architecture).task,
+        architecture=origin.architecture,
+        num_classes=origin.num_classes,
+        in_channels=origin.in_channels,
+        image_size=size,
         classes=classes,
-        preprocessing=entry.preprocessing,
-        options=dict(entry.settings),
-        weights=entry.name,
+        preprocessing=preprocessing,
+        options=dict(origin.options),
+        weights=origin.weights,
     )
-    return model.eval(), card

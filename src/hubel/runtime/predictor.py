@@ -14,12 +14,13 @@ from torch import nn
 
 from hubel.data.sources import Picture, expand
 from hubel.errors import ModelError, UsageError
-from hubel.models.saved import ModelCard, resolve_model
-from hubel.results import Classification, ClassScore
+from hubel.models.saved import ModelCard, describe, resolve_model
+from hubel.results import Classification
 from hubel.runtime.devices import choose_device
 from hubel.runtime.image_pipeline import FailedImage, PreparedImage, prepare
 from hubel.runtime.precision import choose_precision
 from hubel.runtime.torch_engine import TorchEngine
+from hubel.tasks.classification import best_classes
 
 ImageSource = str | Path | int | bytes | Image.Image | np.ndarray
 
@@ -41,8 +42,8 @@ class Predictor:
 
     Args:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
-            (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module together
-            with its ``card``.
+            (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
+            :func:`hubel.create_model` makes it, or any other together with its ``card``.
         engine: what runs the network: ``"auto"`` or ``"torch"``.
         precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where a short probe finds it clearly
             faster.
@@ -50,7 +51,8 @@ class Predictor:
         batch: pictures that go through the network at once; 16 on a CPU, 64 on a GPU by default.
         top: how many classes a result names, best first; fewer if the model knows fewer.
         threads: CPU threads of the network, for the whole process as torch has it; all cores by default.
-        card: what describes ``model`` if that is a module: its classes and its preprocessing.
+        card: what describes ``model`` if that is a module: its classes and its preprocessing; by default what
+            ``create_model`` knows of it.
 
     Attributes:
         card: the model's description.
@@ -136,20 +138,13 @@ class Predictor:
         return [self._result(image, row) for image, row in zip(images, probabilities, strict=True)]
 
     def _result(self, image: PreparedImage, probabilities: np.ndarray) -> Classification:
-        best = np.argsort(-probabilities, kind="stable")[: self.top]
-        names = self.card.classes
-        classes = tuple(ClassScore(int(index), names[index], float(probabilities[index])) for index in best)
+        classes = best_classes(probabilities, self.card.classes, self.top)
         return Classification(image.source, image.width, image.height, classes, image.frame, image.time)
 
 
 def _network_and_card(model: str | Path | nn.Module, card: ModelCard | None) -> tuple[nn.Module, ModelCard]:
     if isinstance(model, nn.Module):
-        if card is None:
-            raise ModelError(
-                "a module alone does not say its classes and its preprocessing",
-                "give its card too: Predictor(model, card=...), or the name or folder of a model",
-            )
-        network = model
+        network, card = model, card or describe(model)
     else:
         network, card = resolve_model(model)
     if card.task != "classify":

@@ -24,7 +24,7 @@ from hubel.data.loading import EpochSampler, LabelledImages, batches, default_wo
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitFractions, Splits, read_splits, recorded_splits, training_splits, write_splits
 from hubel.errors import DataError, ModelError
-from hubel.models import ModelCard, architecture, create_model, default_preprocessing
+from hubel.models import ModelCard, architecture, create_model, describe
 from hubel.models.registry import Classifier
 from hubel.runtime.allocator import tune_allocator
 from hubel.runtime.devices import choose_device
@@ -37,7 +37,7 @@ from hubel.training.results import TrainingResult, finish
 from hubel.training.run_folder import latest_run_folder, new_run_folder
 from hubel.training.settings import TrainingSettings, make_settings, read_settings, write_settings
 from hubel.training.tensorboard import require_tensorboard
-from hubel.weights import default_entry, find_entry
+from hubel.weights import default_entry
 from hubel.writing import write_json
 
 CONFIG, SPLITS, DECISIONS = "config.yaml", "splits.json", "decisions.json"
@@ -145,24 +145,9 @@ def _make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[C
         raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
     if weights is not None:
         _start_head_small(model.head.get_submodule("classifier"))
-    options: dict[str, Any] = {}
-    preprocessing = default_preprocessing(settings.model, size)
-    if weights is not None and not Path(weights).is_file():
-        entry = find_entry(weights, settings.model)
-        options, preprocessing = dict(entry.settings), _at_size(entry.preprocessing, size)
+    card = replace(describe(model), classes=list(classes))
     if settings.crop_fraction is not None:
-        preprocessing = replace(preprocessing, crop_fraction=settings.crop_fraction)
-    card = ModelCard(
-        task=settings.task,
-        architecture=settings.model,
-        num_classes=len(classes),
-        in_channels=channels,
-        image_size=size,
-        classes=list(classes),
-        preprocessing=preprocessing,
-        options=options,
-        weights=Path(weights).name if weights is not None and Path(weights).is_file() else weights,
-    )
+        card = replace(card, preprocessing=replace(card.preprocessing, crop_fraction=settings.crop_fraction))
     return model, card
 
 
