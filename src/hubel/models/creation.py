@@ -100,8 +100,7 @@ def create_model(
     if weights is None:
         num_classes = row.num_classes if num_classes is None else num_classes
         model = build(row, num_classes, in_channels, image_size, options)
-        model.origin = Origin(name, num_classes, in_channels, image_size, options, None)
-        return model
+        return _marked(model, Origin(name, num_classes, in_channels, image_size, options, None))
     state, path, settings, weights_name = _published(weights, row)
     published_classes = _classes_of(state)
     if num_classes is None:
@@ -110,7 +109,12 @@ def create_model(
     options = {**settings, **options}
     model = build(row, num_classes, in_channels, image_size, options, for_loading=same_classes)
     _load_published(model, state, path, with_classifier=same_classes)
-    model.origin = Origin(name, num_classes, in_channels, image_size, options, weights_name)
+    return _marked(model, Origin(name, num_classes, in_channels, image_size, options, weights_name))
+
+
+def _marked(model: nn.Module, origin: Origin) -> nn.Module:
+    """The module with its origin as a plain attribute, past torch's bookkeeping of tensors and modules."""
+    object.__setattr__(model, "origin", origin)
     return model
 
 

@@ -129,8 +129,8 @@ def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
         splits = training_splits(folders, SplitFractions(*settings.split), settings.seed)
     findings = check_class_folders(splits.by_name(), folders.classes, check_progress())
     findings.raise_if_unusable(settings.strict)
-    readable = Splits(*map(findings.readable, (splits.train, splits.val, splits.test)))
-    return RunData(folders, readable, (*folders.warnings, *splits.warnings, *findings.warnings()))
+    train, val, test = map(findings.readable, (splits.train, splits.val, splits.test))
+    return RunData(folders, Splits(train, val, test), (*folders.warnings, *splits.warnings, *findings.warnings()))
 
 
 def _make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[Classifier, ModelCard]:
