@@ -27,18 +27,19 @@ def test_stretching_is_torchvisions_resize() -> None:
 
 
 @pytest.mark.parametrize(("interpolation", "mode"), [("bilinear", "BILINEAR"), ("bicubic", "BICUBIC")])
-def test_crop_is_torchvisions_resize_and_centre_crop(interpolation: str, mode: str) -> None:
-    """One pass from the exact box; torchvision scales to whole pixels first, so edges move by under half a pixel."""
-    image = photograph(500, 375)
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (333, 500), (301, 200), (224, 224), (150, 97)])
+def test_crop_is_torchvisions_resize_and_centre_crop(interpolation: str, mode: str, width: int, height: int) -> None:
+    """One pass instead of two, with the same samples: equal up to the rounding of a grey level."""
+    image = photograph(width, height)
     ours = Preprocessing(224, 224, interpolation=interpolation).pixels(image).astype(int)
     steps = v2.Compose([v2.Resize(256, interpolation=v2.InterpolationMode[mode]), v2.CenterCrop(224)])
-    difference = np.abs(ours - np.asarray(steps(image)).astype(int))
-    assert difference.mean() < 4
+    assert np.abs(ours - np.asarray(steps(image)).astype(int)).max() <= 1
 
 
 def test_crop_box_by_hand() -> None:
-    # The largest centred square of 400 × 300 is 300 wide; seven eighths of it are 262.5.
-    assert Preprocessing(224, 224).crop_box(400, 300) == pytest.approx((68.75, 18.75, 331.25, 281.25))
+    # 400 × 300 is scaled to 341 × 256; the central 224 of 341 begin at 58, those of 256 at 16.
+    expected = (58 * 400 / 341, 16 * 300 / 256, 282 * 400 / 341, 240 * 300 / 256)
+    assert Preprocessing(224, 224).crop_box(400, 300) == pytest.approx(expected)
     # A 2:1 input: the largest centred 2:1 box of 400 × 300 is 400 × 200.
     assert Preprocessing(100, 200, crop_fraction=1.0).crop_box(400, 300) == pytest.approx((0, 50, 400, 250))
 

@@ -15,12 +15,17 @@ def train(
     data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class.")],
     task: Annotated[Literal["classify"], typer.Option(help="What to learn.")] = "classify",
     model: Annotated[str, typer.Option("--model", "-m", help="The network; see hubel models.")] = "efficientnet_lite0",
-    epochs: Annotated[int | None, typer.Option(min=1, show_default="by the start")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="In all.", show_default="11; 60 from scratch")] = None,
     head_epochs: Annotated[
-        int | None, typer.Option(min=0, help="Epochs of the head alone, counted in --epochs.", show_default="2")
+        int | None,
+        typer.Option(min=0, help="Epochs of the head alone, counted in --epochs.", show_default="3; 0 from scratch"),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=8, help="Pixels of a side.", show_default="the network's own")
+    ] = None,
+    training_size: Annotated[
+        int | None,
+        typer.Option(min=8, help="Pixels of a side in training.", show_default="6/7 of it for transfer learning"),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up before an update.")] = 1,
@@ -30,9 +35,9 @@ def train(
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     weights: Annotated[str, typer.Option(help="Weights to start from: a catalog name or a file.")] = "default",
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak rate after the head.", show_default="by the start")
+        float | None, typer.Option(help="Peak rate after the head.", show_default="3e-4; 2e-3 from scratch")
     ] = None,
-    head_learning_rate: Annotated[float, typer.Option(help="Peak rate of the head alone.")] = 3e-3,
+    head_learning_rate: Annotated[float, typer.Option(help="Peak rate of the head alone.")] = 1e-2,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
     optimizer: Annotated[Literal["adamw", "sgd"], typer.Option(help="adamw or sgd.")] = "adamw",
     schedule: Annotated[Literal["cosine", "one-cycle", "constant"], typer.Option()] = "cosine",
@@ -40,12 +45,13 @@ def train(
     unfreeze_from: Annotated[
         str | None,
         typer.Option(
-            help="A layer's name or a fraction from the top: what learns after the head.", show_default="by the start"
+            help="A layer's name or a fraction from the top: what learns after the head.",
+            show_default="0.67; all from scratch",
         ),
     ] = None,
     batch_norm: Annotated[
         Literal["frozen", "train"] | None,
-        typer.Option(help="The statistics of unfrozen BatchNorm.", show_default="by the start"),
+        typer.Option(help="The statistics of unfrozen BatchNorm.", show_default="frozen; train from scratch"),
     ] = None,
     augment: Annotated[
         str,
@@ -85,6 +91,9 @@ def train(
     hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
     hubel train flowers/ --resume
     """
+    from hubel.runtime.waiting import wait_passively
+
+    wait_passively()
     from hubel.training import train as run
 
     result = run(
@@ -97,6 +106,7 @@ def train(
         epochs=epochs,
         head_epochs=head_epochs,
         image_size=image_size,
+        training_size=training_size,
         batch=batch,
         accumulate=accumulate,
         split=split,

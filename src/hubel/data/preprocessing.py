@@ -33,9 +33,9 @@ class Preprocessing:
         channels: 3 for RGB, 1 for greyscale.
         mean: what is subtracted from each channel, in pixel units 0..255.
         std: what the difference is divided by, in pixel units.
-        resize: ``"crop"`` takes the largest centred box of the input's aspect ratio, shrunk by
-            ``crop_fraction``, and scales it to the input; ``"stretch"`` scales the whole image.
-        crop_fraction: share of the largest centred box that is kept (ImageNet's usual 224/256 is 0.875).
+        resize: ``"crop"`` scales the image until the input's size divided by ``crop_fraction`` just fits in, and
+            cuts out the centre; ``"stretch"`` scales the whole image, whatever its shape.
+        crop_fraction: input over scaled image along the tighter side (ImageNet's usual 224/256 is 0.875).
         interpolation: the antialiased filter of the scaling: nearest, bilinear, bicubic, lanczos.
     """
 
@@ -52,11 +52,17 @@ class Preprocessing:
         """The part of a ``width`` × ``height`` image that the network sees, as x1, y1, x2, y2 in its pixels."""
         if self.resize == "stretch":
             return 0.0, 0.0, float(width), float(height)
-        scale = min(width / self.width, height / self.height) * self.crop_fraction
-        box_width, box_height = self.width * scale, self.height * scale
-        # Rounding may put a box of the whole width a hair outside the image.
-        left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)
-        return left, top, min(float(width), left + box_width), min(float(height), top + box_height)
+        # On the grid of "scale the shorter side to 256, cut out the central 224", in whole pixels as torchvision and
+        # timm count them: the same samples in one pass, so that published weights give their published answers.
+        inner_height, inner_width = (int(side / self.crop_fraction + 1e-6) for side in (self.height, self.width))
+        if inner_height * width >= inner_width * height:
+            scaled_height, scaled_width = inner_height, max(self.width, int(inner_height * width / height))
+        else:
+            scaled_height, scaled_width = max(self.height, int(inner_width * height / width)), inner_width
+        left, top = round((scaled_width - self.width) / 2), round((scaled_height - self.height) / 2)
+        x_scale, y_scale = width / scaled_width, height / scaled_height
+        right, bottom = (left + self.width) * x_scale, (top + self.height) * y_scale
+        return left * x_scale, top * y_scale, min(float(width), right), min(float(height), bottom)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Crop and scale in one antialiased pass.
