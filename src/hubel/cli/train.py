@@ -53,10 +53,11 @@ def train(
         Literal["frozen", "train"] | None,
         typer.Option(help="The statistics of unfrozen BatchNorm.", show_default="frozen; train from scratch"),
     ] = None,
-    augment: Annotated[
+    augmentation: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: rotation, shift, crop, flip, contrast, color, randaugment, mixup, cutmix; or none."
+            "--augment",
+            help="Comma-separated: rotation, shift, crop, flip, contrast, color, randaugment, mixup, cutmix; or none.",
         ),
     ] = "crop,flip",
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99)] = 0.1,
@@ -91,46 +92,16 @@ def train(
     hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
     hubel train flowers/ --resume
     """
+    given = dict(locals())  # options but for these are settings of the same name
+    for name in ("data", "resume", "out", "json", "from_scratch"):
+        del given[name]
+    given["weights"] = None if from_scratch else weights
     from hubel.runtime.waiting import wait_passively
 
     wait_passively()
     from hubel.training import train as run
 
-    result = run(
-        data,
-        resume=resume,
-        out=out,
-        task=task,
-        model=model,
-        weights=None if from_scratch else weights,
-        epochs=epochs,
-        head_epochs=head_epochs,
-        image_size=image_size,
-        training_size=training_size,
-        batch=batch,
-        accumulate=accumulate,
-        split=split,
-        seed=seed,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        head_learning_rate=head_learning_rate,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup=warmup,
-        unfreeze_from=unfreeze_from,
-        batch_norm=batch_norm,
-        label_smoothing=label_smoothing,
-        augmentation=augment,
-        average=average,
-        balance=balance,
-        patience=patience,
-        precision=precision,
-        device=device,
-        threads=threads,
-        workers=workers,
-        tensorboard=tensorboard,
-        strict=strict,
-    )
+    result = run(data, resume=resume, out=out, **given)
     if json:
         print_json(result.to_json())
     else:
