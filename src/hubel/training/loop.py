@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from hubel.data.augmentation import BatchBlending
 from hubel.data.loading import EpochSampler, seed_for
-from hubel.errors import ModelError
+from hubel.errors import DataError, ModelError
 from hubel.models.registry import Classifier
 from hubel.models.saved import ModelCard, save_model
 from hubel.training.averaging import average_of
@@ -165,6 +165,7 @@ def _train_epoch(
         correct += int((scores.detach().argmax(1) == classes).sum())
         seen += len(classes)
         display.step(total_loss / seen, seen / (time.perf_counter() - started))
+    _refuse_nothing_read(seen, "training")
     return {
         "epoch": epoch,
         "phase": phase.name,
@@ -184,6 +185,11 @@ def _refuse_nonfinite(loss: Tensor, epoch: int) -> None:
         )
 
 
+def _refuse_nothing_read(images: int, split: str) -> None:
+    if not images:
+        raise DataError(f"not one {split} image can be read any more", "put the images back, then go on with --resume")
+
+
 def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[str, Any]:
     """Loss and accuracy on the validation images, without smoothing, weights or augmentation."""
     accelerator = training.accelerator
@@ -200,6 +206,7 @@ def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[
             loss += float(functional.cross_entropy(scores.float(), labels, reduction="sum"))
             correct += int((scores.argmax(1) == labels).sum())
             seen += len(labels)
+    _refuse_nothing_read(seen, "validation")
     return {"val_loss": round(loss / seen, 6), "val_top1": round(correct / seen, 6)}
 
 
