@@ -131,10 +131,11 @@ def default_workers() -> int:
 
 
 def _be_quiet_worker(_: int) -> None:
-    """Ctrl-C is the parent's to answer; a worker that also prints a traceback only frightens people."""
+    """Interruptions are the parent's to answer: it ends its workers itself, without tracebacks that frighten people."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

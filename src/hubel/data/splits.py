@@ -223,6 +223,8 @@ def evaluation_samples(
     Raises:
         DataError: the split is not there; the remedy names those that are.
     """
+    if wanted == "all":
+        return "all", tuple(sample for samples in folders.splits.values() for sample in samples)
     there = {name: samples for name, samples in folders.splits.items() if name != "all" and samples}
     if "val" not in there and recorded and _is_of(folders, recorded):
         ours = recorded_splits(folders, recorded).by_name()
@@ -230,8 +232,6 @@ def evaluation_samples(
             there = ours
         elif "train" in there:
             there |= {name: ours[name] for name in ("train", "val") if name in ours}
-    if wanted == "all":
-        return "all", tuple(sample for samples in folders.splits.values() for sample in samples)
     names = [SPLIT_NAMES.get(wanted.casefold(), wanted)] if wanted else ["test", "val"]
     for name in names:
         if name in there:
