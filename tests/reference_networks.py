@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hubel.models.registry import Classifier
+
 
 def with_live_statistics(model: nn.Module, in_channels: int = 3, seed: int = 0) -> nn.Module:
     """Give every batch normalization statistics and parameters of its own, and the model evaluation mode.
@@ -32,3 +34,13 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
     """Of tensors of the same shape."""
     assert first.shape == second.shape
     return (first - second).abs().max().item()
+
+
+def assert_same_pyramid(ours: Classifier, theirs: nn.Module, images: Tensor) -> None:
+    """Strides, channels and maps are those of timm's network made with ``features_only=True``."""
+    with torch.no_grad():
+        maps, expected = ours.features(images), theirs(images)
+    assert list(maps) == theirs.feature_info.reduction()
+    assert list(ours.feature_channels.values()) == theirs.feature_info.channels()
+    for ours_map, theirs_map in zip(maps.values(), expected, strict=True):
+        assert largest_difference(ours_map, theirs_map) < 1e-4

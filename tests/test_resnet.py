@@ -11,7 +11,7 @@ from torch import nn
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model
 from hubel.weights.renaming import rename
-from reference_networks import largest_difference, with_live_statistics
+from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -52,12 +52,7 @@ def test_pyramid_equals_timms() -> None:
     ours = create_model("resnet50").eval()
     ours.load_state_dict(rename(theirs.state_dict(), "resnet50"), strict=False)  # timm's has no classifier
     images = torch.randn(1, 3, 65, 96)
-    with torch.no_grad():
-        maps, expected = ours.features(images), theirs(images)
-    assert list(maps) == theirs.feature_info.reduction()
-    assert list(ours.feature_channels.values()) == theirs.feature_info.channels()
-    for ours_map, theirs_map in zip(maps.values(), expected, strict=True):
-        assert largest_difference(ours_map, theirs_map) < 1e-4
+    assert_same_pyramid(ours, theirs, images)
 
 
 def test_output_sizes_are_those_of_table_1() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hubel.data.augmentation import TrainingPixels, describe_augmentations
-from hubel.data.class_folders import ClassFolders, Sample
+from hubel.data.class_folders import Sample
 from hubel.data.decoding import read_image
 from hubel.data.loading import seed_for
 from hubel.data.preprocessing import Preprocessing
@@ -84,9 +84,7 @@ class TrainingResult:
         return "\n\n".join(parts) + f"\n\n{chosen}"
 
 
-def finish(
-    training: Training, progress: Progress, folders: ClassFolders, splits: Splits, notes: Sequence[str]
-) -> TrainingResult:
+def finish(training: Training, progress: Progress, splits: Splits, notes: Sequence[str]) -> TrainingResult:
     """Score the kept weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
     settings, folder = training.settings, training.folder
     model, card = load_model(folder / "best")

@@ -99,7 +99,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
             display.say(f"interrupted: finished epochs are kept in {folder}")
             display.say(f"go on with: hubel train {data}{place} --resume")
             raise
-        return finish(training, progress, run_data.folders, run_data.splits, (*run_data.warnings, *decisions))
+        return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
 
 
 def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
