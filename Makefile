@@ -10,7 +10,7 @@ export MPLBACKEND
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types docs-images clean
+.PHONY: help demo test test-slow lint format types docs-images clean
 
 help:  ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -18,8 +18,11 @@ help:  ## list what make can do
 demo: $(VENV)/.installed-demo  ## set up if needed, then classify two photographs
 	@$(BIN)/hubel demo
 
-test: lint types  ## set up if needed, then lint, types and all tests
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+test: lint types  ## set up if needed, then lint, types and the tests
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.installed-test  ## the tests that take minutes: every architecture, not one of each family
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
 lint: $(VENV)/.installed-test  ## ruff: rules and format
 	@$(BIN)/ruff check .

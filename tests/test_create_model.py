@@ -131,7 +131,7 @@ def test_both_publishers_numberings_of_the_lites_meet(number: int) -> None:
     with torch.device("meta"):
         of_timm = timm.create_model(f"tf_{name}").state_dict()
         of_package = EfficientNet.from_name(f"efficientnet-lite{number}").state_dict()
-    renamed = [rename(state, name) for state in (of_timm, of_package)]
+    renamed = [rename(state, name).state for state in (of_timm, of_package)]
     shapes = [{key: tuple(tensor.shape) for key, tensor in state.items()} for state in renamed]
     ours = {key: tuple(tensor.shape) for key, tensor in create_model(name).state_dict().items()}
     assert shapes == [ours, ours]

@@ -23,7 +23,7 @@ NAMES = [f"efficientnet_lite{number}" for number in range(5)]
 def test_scores_equal_timms_at_even_and_odd_sizes(name: str) -> None:
     theirs = with_live_statistics(timm.create_model(f"tf_{name}"))
     ours = create_model(name).eval()
-    ours.load_state_dict(rename(theirs.state_dict(), name))
+    ours.load_state_dict(rename(theirs.state_dict(), name).state)
     with torch.no_grad():
         for height, width in ((64, 64), (97, 75)):
             images = torch.randn(2, 3, height, width)
@@ -36,7 +36,7 @@ def test_pyramid_equals_timms() -> None:
     theirs = timm.create_model("tf_efficientnet_lite2", features_only=True)
     with_live_statistics(theirs)
     ours = create_model("efficientnet_lite2").eval()
-    ours.load_state_dict(rename(theirs.state_dict(), "efficientnet_lite2"), strict=False)  # timm's ends earlier
+    ours.load_state_dict(rename(theirs.state_dict(), "efficientnet_lite2").state, strict=False)  # timm's ends earlier
     images = torch.randn(1, 3, 70, 97)
     assert_same_pyramid(ours, theirs, images)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,25 +22,26 @@ from hubel.models import (
     save_model,
 )
 from hubel.models.creation import build
+from published_figures import PUBLISHED
 
-# As published: the papers, torchvision's metadata, timm's tables, the textbook's summary.
-PUBLISHED_PARAMETERS = {
-    "lenet5": 60_000,
-    "lenet5_modern": 61_706,
-    "simple_cnn": 1_413_834,
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
-    "efficientnet_lite0": 4_652_008,
-    "efficientnet_lite1": 5_416_680,
-    "efficientnet_lite2": 6_092_072,
-    "efficientnet_lite3": 8_197_096,
-    "efficientnet_lite4": 13_006_568,
-}
-SIZES = (32, 61)
-DENSE = {"lenet5", "lenet5_modern", "simple_cnn"}  # built for one image size each
+
+def representatives() -> set[str]:
+    """The smallest architecture of each family: the others run under the marker ``slow``."""
+    families: dict[str, list[str]] = {}
+    for name in list_models("classify"):
+        families.setdefault(architecture(name).build.__module__, []).append(name)
+    return {min(names, key=lambda name: PUBLISHED[name].parameters) for names in families.values()}
+
+
+def swept() -> list[Any]:
+    fast = representatives()
+    return [pytest.param(name, marks=[] if name in fast else pytest.mark.slow) for name in list_models("classify")]
+
+
+def sizes_for(name: str) -> tuple[int, int]:
+    """Two sides of images in pixels, one of them odd."""
+    smallest = PUBLISHED[name].smallest
+    return smallest, 2 * smallest - 3
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +53,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=list_models())
+@pytest.fixture(scope="module", params=swept())
 def name(request: pytest.FixtureRequest) -> str:
     """Each architecture in turn; pytest runs all tests of one before the next."""
     chosen: str = request.param
@@ -60,14 +62,14 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def shared(name: str) -> Classifier:
-    """A seeded model for images of 32 pixels, with 7 classes, that no test may change."""
+    """A seeded model for the smallest images, with 7 classes, that no test may change."""
     torch.manual_seed(0)
-    return create_model(name, num_classes=7, image_size=SIZES[0])
+    return create_model(name, num_classes=7, image_size=PUBLISHED[name].smallest)
 
 
 def at_size(model: Classifier, name: str, size: int) -> Classifier:
     """The shared model, or one of its kind where another image size needs another."""
-    if size == SIZES[0] or name not in DENSE:
+    if size == PUBLISHED[name].smallest or not PUBLISHED[name].fixed_size:
         return model
     return create_model(name, num_classes=7, image_size=size)
 
@@ -78,17 +80,19 @@ def images_for(name: str, size: int, count: int = 2) -> Tensor:
 
 
 def test_every_architecture_has_a_published_figure() -> None:
-    assert set(list_models("classify")) == set(PUBLISHED_PARAMETERS)
+    assert set(list_models("classify")) == set(PUBLISHED)
 
 
 def test_parameters_are_as_published(name: str) -> None:
     row = architecture(name)
     model = build(row, row.num_classes, row.input[0], row.input[1], {}, for_loading=True)
-    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED_PARAMETERS[name]
+    model.auxiliary.clear()
+    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[name].parameters
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_scores_in_training_and_evaluation(name: str, shared: Classifier, size: int) -> None:
+@pytest.mark.parametrize("which", [0, 1])
+def test_scores_in_training_and_evaluation(name: str, shared: Classifier, which: int) -> None:
+    size = sizes_for(name)[which]
     model, images = copy.deepcopy(at_size(shared, name, size)), images_for(name, size)
     with torch.no_grad():
         for mode in (True, False):
@@ -103,8 +107,9 @@ def test_scores_in_training_and_evaluation(name: str, shared: Classifier, size: 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_numbers_of_channels(name: str, channels: int) -> None:
-    model = create_model(name, num_classes=3, in_channels=channels, image_size=32).eval()
-    images = torch.randn(1, channels, 32, 32).repeat(channels + 1, 1, 1, 1)
+    size = PUBLISHED[name].smallest
+    model = create_model(name, num_classes=3, in_channels=channels, image_size=size).eval()
+    images = torch.randn(1, channels, size, size).repeat(channels + 1, 1, 1, 1)
     for channel in range(channels):
         images[channel + 1, channel] += 1
     with torch.no_grad():
@@ -115,28 +120,31 @@ def test_other_numbers_of_channels(name: str, channels: int) -> None:
 
 
 def test_gradients_reach_every_parameter(name: str, shared: Classifier) -> None:
-    model, images = at_size(shared, name, 64), images_for(name, 64)
+    size = max(64, PUBLISHED[name].smallest)
+    model, images = at_size(shared, name, size), images_for(name, size)
     model = copy.deepcopy(model).train()
-    nn.functional.cross_entropy(model(images), torch.tensor([1, 5])).backward()
+    scores, auxiliary = model.scores_with_auxiliary(images)
+    losses = [nn.functional.cross_entropy(each, torch.tensor([1, 5])) for each in (scores, *auxiliary)]
+    sum(losses).backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_pyramid_is_as_announced(name: str, shared: Classifier, size: int) -> None:
+@pytest.mark.parametrize("which", [0, 1])
+def test_pyramid_is_as_announced(name: str, shared: Classifier, which: int) -> None:
+    size = sizes_for(name)[which]
     model = at_size(shared, name, size).eval()
     with torch.no_grad():
         maps = model.features(images_for(name, size))
     assert {stride: tensor.shape[1] for stride, tensor in maps.items()} == model.feature_channels
     assert list(maps) == sorted(maps)
-    # LeNet-5's convolutions do not pad: two times 4 pixels at strides 1 and 2 are lost on the way.
-    lost = 12 if name.startswith("lenet") else 0
+    lost = PUBLISHED[name].lost
     for stride, tensor in maps.items():
         assert (size - lost) // stride <= tensor.shape[2] <= -(-size // stride)
 
 
 def test_a_saved_model_gives_the_same_scores(name: str, shared: Classifier, tmp_path: Path) -> None:
-    model, images = copy.deepcopy(shared).eval(), images_for(name, 32)
+    model, images = copy.deepcopy(shared).eval(), images_for(name, PUBLISHED[name].smallest)
     for key, buffer in model.named_buffers():  # as if it had been trained
         if key.endswith("running_var"):
             buffer.uniform_(0.5, 2)
@@ -145,9 +153,9 @@ def test_a_saved_model_gives_the_same_scores(name: str, shared: Classifier, tmp_
         architecture=name,
         num_classes=7,
         in_channels=architecture(name).input[0],
-        image_size=32,
+        image_size=PUBLISHED[name].smallest,
         classes=[f"class {number}" for number in range(7)],
-        preprocessing=default_preprocessing(name, 32),
+        preprocessing=default_preprocessing(name, PUBLISHED[name].smallest),
     )
     with torch.no_grad():
         expected = model(images)
@@ -159,17 +167,18 @@ def test_a_saved_model_gives_the_same_scores(name: str, shared: Classifier, tmp_
 
 
 def test_exported_graph_equals_the_model(name: str, shared: Classifier) -> None:
-    model, images = at_size(shared, name, 33).eval(), images_for(name, 33)
+    size = PUBLISHED[name].smallest + 1
+    model, images = at_size(shared, name, size).eval(), images_for(name, size)
     exported = torch.export.export(
         model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},)
     ).module()
     with torch.no_grad():
-        for batch in (images, images_for(name, 33, count=5)):
+        for batch in (images, images_for(name, size, count=5)):
             torch.testing.assert_close(exported(batch), model(batch), rtol=1e-4, atol=1e-5)
 
 
 def test_backbone_and_head_are_separate(name: str, shared: Classifier) -> None:
-    images = images_for(name, 32)
+    images = images_for(name, PUBLISHED[name].smallest)
     shared.eval()
     with torch.no_grad():
         assert torch.equal(shared.head(shared.backbone(images)), shared(images))

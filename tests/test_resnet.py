@@ -20,7 +20,7 @@ NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 def test_scores_equal_torchvisions(name: str) -> None:
     theirs = with_live_statistics(torchvision.models.get_model(name, weights=None))
     ours = create_model(name).eval()
-    ours.load_state_dict(rename(theirs.state_dict(), name))
+    ours.load_state_dict(rename(theirs.state_dict(), name).state)
     with torch.no_grad():
         for size in (64, 75):
             images = torch.randn(2, 3, size, size)
@@ -35,7 +35,7 @@ def test_the_papers_stride_placement() -> None:
         if isinstance(module, torchvision.models.resnet.Bottleneck):
             module.conv1.stride, module.conv2.stride = module.conv2.stride, (1, 1)
     ours = create_model("resnet50", stride_in="1x1").eval()
-    ours.load_state_dict(rename(theirs.state_dict(), "resnet50"))
+    ours.load_state_dict(rename(theirs.state_dict(), "resnet50").state)
     default = create_model("resnet50").eval()
     default.load_state_dict(ours.state_dict())
     images = torch.randn(2, 3, 96, 96)
@@ -50,7 +50,7 @@ def test_pyramid_equals_timms() -> None:
     theirs = timm.create_model("resnet50", features_only=True)
     with_live_statistics(theirs)
     ours = create_model("resnet50").eval()
-    ours.load_state_dict(rename(theirs.state_dict(), "resnet50"), strict=False)  # timm's has no classifier
+    ours.load_state_dict(rename(theirs.state_dict(), "resnet50").state, strict=False)  # timm's has no classifier
     images = torch.randn(1, 3, 65, 96)
     assert_same_pyramid(ours, theirs, images)
 

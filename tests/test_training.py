@@ -48,13 +48,11 @@ def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory):
     return train(shapes, out=tmp_path_factory.mktemp("runs") / "shapes", **{**QUICK, "epochs": 16, "average": 0.9})
 
 
-@pytest.mark.slow
 def test_it_learns_what_it_has_not_seen(run) -> None:
     assert run.scores["test"].images == 18 and run.scores["val"].images == 27
     assert run.scores["test"].top1 >= 0.85 and run.scores["val"].top1 >= 0.85  # chance: 0.33
 
 
-@pytest.mark.slow
 def test_run_folder_holds_what_is_promised(run) -> None:
     names = {path.name for path in run.folder.iterdir()}
     promised = {"config.yaml", "best", "last", "metrics.csv", "report.html", "figures", "predictions.jsonl"}
@@ -66,7 +64,6 @@ def test_run_folder_holds_what_is_promised(run) -> None:
     assert int(best["epoch"]) == run.best_epoch
 
 
-@pytest.mark.slow
 def test_scores_are_those_of_the_predictions(run) -> None:
     """The printed figures, recomputed by scikit-learn from predictions.jsonl."""
     rows = [json.loads(line) for line in (run.folder / "predictions.jsonl").read_text().splitlines()]
@@ -82,7 +79,6 @@ def test_scores_are_those_of_the_predictions(run) -> None:
     assert all(Path(row["source"]).parent.name == row["truth"] for row in rows)
 
 
-@pytest.mark.slow
 def test_evaluate_repeats_the_runs_own_split(run, shapes: Path) -> None:
     again = evaluate(run.folder, shapes)
     assert again.split == "test"
@@ -92,7 +88,6 @@ def test_evaluate_repeats_the_runs_own_split(run, shapes: Path) -> None:
         evaluate(run.folder, shapes, split="valdiation")
 
 
-@pytest.mark.slow
 def test_evaluate_agrees_with_a_plain_loop(run, shapes: Path) -> None:
     """The same accuracy from the saved model with nothing but Pillow and numpy around it."""
     model, card = load_model(run.folder / "best")
@@ -107,7 +102,6 @@ def test_evaluate_agrees_with_a_plain_loop(run, shapes: Path) -> None:
     assert right / len(names) == pytest.approx(run.scores["test"].top1)
 
 
-@pytest.mark.slow
 def test_json_is_what_the_interface_says(run) -> None:
     row = run.to_json()
     assert {"task", "model", "data", "split", "images", "seconds", "metrics", "per_class"} <= set(row)
@@ -138,7 +132,6 @@ def wait_for_epoch(out: Path, epoch: int, process: subprocess.Popen[str]) -> Non
     pytest.fail(f"no epoch {epoch}: {process.communicate()[1]}")
 
 
-@pytest.mark.slow
 def test_killed_and_interrupted_runs_end_as_if_nothing_had_happened(shapes: Path, tmp_path: Path) -> None:
     """kill -9, then SIGTERM, then Ctrl-C, each in the middle of an epoch; the weights are equal to the bit.
 
@@ -263,7 +256,6 @@ def test_folders_named_as_splits_are_used_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.slow
 def test_flowers_with_the_head_alone(data_folder: Path, tmp_path: Path) -> None:
     """One epoch of a new head on frozen ImageNet features; logistic regression on them gives 0.928."""
     result = train(data_folder / "flowers5", out=tmp_path / "run", epochs=1, head_epochs=1, precision="float32")

@@ -23,7 +23,9 @@ from hubel.models.registry import Architecture, Origin
 if TYPE_CHECKING:
     from hubel.insight.summary import Summary
 
-_CLASSIFIER = "head.classifier."
+# Keys of the layers whose shape depends on the number of classes, and of what only training needs.
+_CLASSIFIER = re.compile(r"(head|auxiliary\.\w+)\.classifier\.")
+_HEAD_CLASSIFIER, _AUXILIARY = "head.classifier.", "auxiliary."
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -77,9 +79,10 @@ def create_model(
         in_channels: of the images; by default the architecture's own (3; 1 for the greyscale networks). For
             other numbers than the weights have, the first convolution's weights are summed over their inputs
             (1 channel), or repeated and scaled so that the sum over the inputs keeps its size.
-        image_size: side of the square images in pixels, for architectures with dense layers of a fixed size.
+        image_size: side of the square images in pixels, for architectures with dense layers of a fixed size;
+            by default what the weights were published for, else the architecture's own.
         weights: name in the catalog (``"default"``, ``"torchvision/IMAGENET1K_V2"``,
-            ``"resnet50:torchvision/IMAGENET1K_V2"``) or a local file as hubel, torchvision, timm publish it.
+            ``"resnet50:torchvision/IMAGENET1K_V2"``) or a local file as hubel, torchvision, timm, Keras publish it.
             With another ``num_classes`` than the weights', the classifier stays fresh.
         backbone: name of another architecture, for detectors and segmenters.
         options: fields of the family's configuration, e.g. ``stride_in="1x1"``.
@@ -96,18 +99,22 @@ def create_model(
     if backbone is not None:
         raise ModelError(f"{name} takes no backbone: it is one.", "Leave backbone out.")
     in_channels = row.input[0] if in_channels is None else in_channels
-    image_size = row.input[1] if image_size is None else image_size
     if weights is None:
+        image_size = row.input[1] if image_size is None else image_size
         num_classes = row.num_classes if num_classes is None else num_classes
         model = build(row, num_classes, in_channels, image_size, options)
         return _marked(model, Origin(name, num_classes, in_channels, image_size, options, None))
-    state, path, settings, weights_name = _published(weights, row)
+    state, path, settings, weights_name, published_size = _published(weights, row)
+    image_size = published_size if image_size is None else image_size
     published_classes = _classes_of(state)
     if num_classes is None:
         num_classes = published_classes or row.num_classes
     same_classes = num_classes == published_classes
     options = {**settings, **options}
     model = build(row, num_classes, in_channels, image_size, options, for_loading=same_classes)
+    if same_classes and _auxiliary_keys(model.state_dict()) and not _auxiliary_keys(state):
+        # Some publish what prediction needs and no more: the auxiliary classifiers have to be drawn.
+        model = build(row, num_classes, in_channels, image_size, options)
     _load_published(model, state, path, with_classifier=same_classes)
     return _marked(model, Origin(name, num_classes, in_channels, image_size, options, weights_name))
 
@@ -234,34 +241,46 @@ def _configured(row: Architecture, options: Mapping[str, Any]) -> Any:
     return replace(row.config, **values)
 
 
-def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor], str, dict[str, Any], str]:
-    """Tensors under our names, the file they come from, the options that they need, and what they are called."""
+def _auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
+    return {key for key in state if key.startswith(_AUXILIARY)}
+
+
+def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor], str, dict[str, Any], str, int]:
+    """Tensors under our names, their file, the options that they need, their name, and their image size."""
     from hubel.weights import fetch, find_entry, read_state_dict
+    from hubel.weights.reading import FILE_SUFFIXES
     from hubel.weights.renaming import rename
 
     settings: dict[str, Any] = {}
-    path = Path(weights)
+    path, image_size = Path(weights), row.input[1]
     weights_name = path.name
     if not path.is_file():
-        if isinstance(weights, Path) or path.suffix in (".pth", ".pt", ".safetensors"):
+        if isinstance(weights, Path) or path.suffix in FILE_SUFFIXES:
             raise WeightsError(f"{weights}: no such file.", "Check the path.")
         entry = find_entry(weights, row.name)
-        settings, weights_name = dict(entry.settings), entry.name
+        settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
         path = fetch(entry)
-    return rename(read_state_dict(path), row.name, origin=str(path)), str(path), settings, weights_name
+    state, needed = rename(read_state_dict(path), row.name, origin=str(path))
+    return state, str(path), {**needed, **settings}, weights_name, image_size
 
 
 def _classes_of(state: Mapping[str, Tensor]) -> int | None:
     """How many classes the classifier in the weights has; None if it has no classifier."""
-    return next((len(tensor) for key, tensor in state.items() if key.startswith(_CLASSIFIER) and tensor.ndim), None)
+    scores = (tensor for key, tensor in state.items() if key.startswith(_HEAD_CLASSIFIER))
+    return next((len(tensor) for tensor in scores if tensor.ndim), None)
 
 
 def _load_published(model: nn.Module, state: dict[str, Tensor], origin: str, with_classifier: bool) -> None:
     """Load weights, with or without the classifier, and adapt the first convolution to the images' channels."""
     own = model.state_dict()
-    fresh = set() if with_classifier else {key for key in own if key.startswith(_CLASSIFIER)}
+    fresh = set() if with_classifier else {key for key in own if _CLASSIFIER.match(key)}
     if not with_classifier:
-        state = {key: tensor for key, tensor in state.items() if not key.startswith(_CLASSIFIER)}
+        state = {key: tensor for key, tensor in state.items() if not _CLASSIFIER.match(key)}
+    published, wanted = _auxiliary_keys(state), _auxiliary_keys(own)
+    if not published:
+        fresh |= wanted
+    if not wanted:
+        state = {key: tensor for key, tensor in state.items() if key not in published}
     first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
     key = f"{first}.weight"
     if key in state and state[key].ndim == own[key].ndim:

@@ -66,15 +66,28 @@ class Classifier(nn.Module):
         head: maps the last feature map to raw class scores; its attribute ``classifier`` is the layer whose
             shape depends on the number of classes.
         pyramid: stride → (name of the part whose output has it, its channels).
+        auxiliary: name of a part → classifier that reads its output while training (N, classes); its attribute
+            ``classifier`` is as the head's.
+        auxiliary_weight: of each auxiliary classifier's loss, added to that of the head.
 
-    ``forward`` maps images (N, C, H, W) to raw scores (N, classes), in training and evaluation alike.
+    ``forward`` maps images (N, C, H, W) to raw scores (N, classes), in training and evaluation alike. Auxiliary
+    classifiers are reached by :meth:`scores_with_auxiliary` alone.
     """
 
-    def __init__(self, backbone: nn.Sequential, head: nn.Module, pyramid: Mapping[int, tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Sequential,
+        head: nn.Module,
+        pyramid: Mapping[int, tuple[str, int]],
+        auxiliary: Mapping[str, nn.Module] | None = None,
+        auxiliary_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self._pyramid = dict(pyramid)
+        self.auxiliary = nn.ModuleDict(dict(auxiliary or {}))
+        self.auxiliary_weight = auxiliary_weight
 
     @property
     def feature_channels(self) -> dict[int, int]:
@@ -85,6 +98,15 @@ class Classifier(nn.Module):
         """Raw class scores (N, classes) of images (N, C, H, W)."""
         scores: Tensor = self.head(self.backbone(images))
         return scores
+
+    def scores_with_auxiliary(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The scores (N, classes), and those of each auxiliary classifier (N, classes), lowest part first."""
+        signal, auxiliary = images, []
+        for name, part in self.backbone.named_children():
+            signal = part(signal)
+            if name in self.auxiliary:
+                auxiliary.append(self.auxiliary[name](signal))
+        return self.head(signal), auxiliary
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """The feature pyramid: stride → map (N, channels, about H / stride, about W / stride)."""

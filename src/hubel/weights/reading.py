@@ -18,6 +18,8 @@ _WRAPPERS = (
     "state_dict",
     "model",
 )  # under which training scripts keep the parameters beside optimizer and epoch
+_KERAS_SUFFIXES = (".h5", ".keras")
+FILE_SUFFIXES = (".pth", ".pt", ".safetensors", *_KERAS_SUFFIXES)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since version 1.6 and before
 _ANOTHER_FILE = "give a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
 
@@ -26,8 +28,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the parameters that a file holds.
 
     Args:
-        path: a ``.safetensors`` file, or one that ``torch.save`` wrote: a state dict, bare or under
-            ``"state_dict"`` or ``"model"``.
+        path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or under
+            ``"state_dict"`` or ``"model"``), or one of Keras (:mod:`hubel.weights.keras_files`).
 
     Returns:
         Name → tensor, on the CPU, in the file's order, with the file's types. Entries that are no tensors are
@@ -40,7 +42,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"There is no weights file {path}.", "check the path")
     try:
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        content: Any
+        if path.suffix in _KERAS_SUFFIXES:
+            from hubel.weights.keras_files import read_keras
+
+            content = read_keras(path)
+        else:
+            content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
     return _tensors_of(content, path)

@@ -1,0 +1,43 @@
+"""Squeeze and excitation: maps are weighed by what the whole image shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from hubel.layers.conv_norm_activation import ReLU
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each map by a number 0..1 that two dense layers compute from the means of all maps.
+
+    Hu et al. 2018, arXiv 1709.01507, section 3: squeeze (equation 2), excitation (equation 3), scale (equation
+    4). The dense layers are 1×1 convolutions, which spares reshaping.
+
+    Args:
+        channels: of the maps.
+        reduced: units of the first dense layer; the paper's ``channels // 16`` by default.
+        activation: makes the activation between the two.
+        gate: makes the function that gives the factors; MobileNet-v3 has a piecewise linear one.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduced: int | None = None,
+        activation: Callable[[], nn.Module] = ReLU,
+        gate: Callable[[], nn.Module] = nn.Sigmoid,
+    ) -> None:
+        super().__init__()
+        reduced = channels // 16 if reduced is None else reduced
+        self.reduce = nn.Conv2d(channels, reduced, 1)
+        self.activation = activation()
+        self.expand = nn.Conv2d(reduced, channels, 1)
+        self.gate = gate()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, H, W), scaled; the same shape."""
+        factors = maps.mean((2, 3), keepdim=True)
+        factors = self.gate(self.expand(self.activation(self.reduce(factors))))
+        return maps * factors
