@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hubel.models.registry import Classifier
 
 
-def with_live_statistics(model: nn.Module, in_channels: int = 3, seed: int = 0) -> nn.Module:
+def with_live_statistics(model: nn.Module, in_channels: int = 3, seed: int = 0, size: int = 64) -> nn.Module:
     """Give every batch normalization statistics and parameters of its own, and the model evaluation mode.
 
     Fresh ones are the identity, under which wrong epsilons, orders and keys go unseen. The statistics come from
@@ -20,7 +20,7 @@ def with_live_statistics(model: nn.Module, in_channels: int = 3, seed: int = 0) 
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        model.train()(torch.randn(4, in_channels, 64, 64))
+        model.train()(torch.randn(4, in_channels, size, size))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.running_mean += 0.1 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean)

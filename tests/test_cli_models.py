@@ -55,12 +55,13 @@ def test_models_tells_which_weights_are_on_this_machine(tmp_path: Path, monkeypa
 
     monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
     (before,) = _json("models", "--match", "resnet18")
-    assert [each["installed"] for each in before["weights"]] == [False]
+    assert not any(each["installed"] for each in before["weights"])
     path = cache_path(find_entry("resnet18:torchvision/IMAGENET1K_V1"))
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
     (after,) = _json("models", "--match", "resnet18")
-    assert [each["installed"] for each in after["weights"]] == [True]
+    installed = [each["name"] for each in after["weights"] if each["installed"]]
+    assert installed == ["resnet18:torchvision/IMAGENET1K_V1"]
 
 
 def test_models_table_and_filters() -> None:
@@ -77,10 +78,24 @@ def test_models_table_and_filters() -> None:
     assert (nothing.exit_code, json.loads(nothing.stdout)) == (0, [])
 
 
+def test_models_lists_default_weights_and_counts_the_others() -> None:
+    def tags(*arguments: str) -> list[str]:
+        lines = _run("models", *arguments).stdout.splitlines()
+        return [line[line.index("torchvision/") :].split("  ")[0] for line in lines if "torchvision/" in line]
+
+    count = len(_json("models", "--match", "resnet50")[0]["weights"])
+    assert count > 15
+    assert f"torchvision/IMAGENET1K_V2 (+{count - 1} more)" in tags("--match", "resnet*")
+    both = ["torchvision/IMAGENET1K_V2", "torchvision/IMAGENET1K_V1"]
+    assert tags("--match", "resnet50") == both  # few architectures: all of theirs
+    assert set(both) <= set(tags("--match", "resnet*", "--all-weights"))
+
+
 def test_measured_times_are_in_the_rows_and_progress_is_not_on_stdout() -> None:
-    small, large = _json("models", "--match", "[ls]*", "--measure")[0::2]
-    assert (small["name"], large["name"]) == ("lenet5", "simple_cnn")
-    assert small["ms"]["float32"] > 0 and large["ms"]["float32"] > 0
+    rows = {row["name"]: row for row in _json("models", "--match", "*e*n*", "--max-mb", "6", "--measure")}
+    assert {"lenet5", "simple_cnn"} <= set(rows)
+    for row in rows.values():
+        assert set(row["ms"]) == {"batch1", "batch32"} and all(figure > 0 for figure in row["ms"].values())
 
 
 def test_summary_prints_the_papers_table() -> None:
@@ -103,6 +118,16 @@ def test_summary_json_of_a_batch_in_another_size_and_dtype() -> None:
     assert row["layers"][0]["activation_bytes"] == 4 * 4 * 64 * 224 * 224
     half = _json("summary", "resnet50", "--input", "3x448x448", "--batch", "4", "--dtype", "bfloat16")
     assert half["layers"][0]["activation_bytes"] * 2 == row["layers"][0]["activation_bytes"]
+
+
+def test_summary_of_an_architecture_with_options() -> None:
+    # torchvision: VGG-16 has 138,357,544 parameters, with batch normalization 138,365,992, of which 4,224 are biases
+    # that the normalization cancels and that we leave out.
+    assert _json("summary", "vgg16")["parameters"] == 138_357_544
+    assert _json("summary", "vgg16", "--set", "batch_norm=true")["parameters"] == 138_365_992 - 4_224
+    for wrong in ("batch_norm", "=1", "batch_norm={"):
+        assert _run("summary", "vgg16", "--set", wrong).exit_code == 2
+    assert isinstance(_run("summary", "vgg16", "--set", "depth=3").exception, ModelError)
 
 
 @pytest.mark.parametrize("wrong", ["224", "3x224", "3xAx224", "0x32x32", "1x4x4", "1x32x64"])
@@ -144,8 +169,8 @@ def test_neither_command_imports_torchs_compiler() -> None:
     """It would take two seconds; and help needs no torch at all."""
     code = (
         "import sys; import hubel.cli.models, hubel.cli.summary; assert 'torch' not in sys.modules;"
-        "hubel.cli.models.models(None, '*', False, True);"
-        "hubel.cli.summary.summary('lenet5', None, 1, 'float32', True);"
+        "hubel.cli.models.models(as_json=True);"
+        "hubel.cli.summary.summary('lenet5', as_json=True);"
         "assert not {'sympy', 'torch._dynamo', 'torchvision'} & set(sys.modules), 'slow imports'"
     )
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), capture_output=True, text=True)

@@ -10,8 +10,8 @@ import timm
 import torch
 from PIL import Image
 
+from hubel.layers.inverted_residual import scaled_channels
 from hubel.models import architecture, create_model, resolve_model
-from hubel.models.classification.efficientnet_lite import scaled_channels
 from hubel.weights import default_entry, fetch, read_state_dict
 from hubel.weights.renaming import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics

@@ -46,7 +46,7 @@ def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     return True
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "mobilenet_v3_small", "resnet50"])
 def test_prepared_networks_give_the_same_scores(name: str, onednn: bool) -> None:
     torch.manual_seed(0)
     model = _with_statistics(create_model(name))
@@ -70,6 +70,7 @@ def test_prepared_networks_give_the_same_scores(name: str, onednn: bool) -> None
         (3, 2, 16, True, ReLU6),
         (5, 2, 16, True, ReLU6),
         (3, 1, 4, True, nn.SiLU),
+        (1, 1, 1, False, nn.Hardswish),
         (2, 1, 1, True, nn.ReLU),
         (5, 3, 1, True, nn.Tanh),
     ],
@@ -139,14 +140,15 @@ def test_sums_keep_their_meaning(onednn: bool) -> None:
         torch.testing.assert_close(fuse(model, _CPU, torch.float32)(images), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_sums_of_residual_networks_are_computed_by_convolutions() -> None:
+@pytest.mark.parametrize(("name", "sums"), [("resnet50", 16), ("mobilenet_v2", 10), ("efficientnet_b0", 9)])
+def test_sums_of_residual_networks_are_computed_by_convolutions(name: str, sums: int) -> None:
     if not fusion._onednn_fuses(torch.float32):
         pytest.skip("this torch has no fused oneDNN convolutions")
-    prepared = fuse(create_model("resnet50").eval(), _CPU, torch.float32)
+    prepared = fuse(create_model(name).eval(), _CPU, torch.float32)
     assert isinstance(prepared, torch.fx.GraphModule)
     calls = [node.name for node in prepared.graph.nodes if node.op == "call_function"]
     assert not [name for name in calls if "add" in name], "a sum was left to itself"
-    assert sum(len(node.args) == 2 for node in prepared.graph.nodes if node.op == "call_module") == 16
+    assert sum(len(node.args) == 2 for node in prepared.graph.nodes if node.op == "call_module") == sums
 
 
 class _Untraceable(nn.Module):

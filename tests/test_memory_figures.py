@@ -2,75 +2,64 @@
 
 from __future__ import annotations
 
-import gc
-from typing import Any
+import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
 
 from hubel.insight.memory_advice import Memory, advise, largest_batch
 from hubel.insight.summary import summarize
-from hubel.models import architecture, create_model
+from hubel.models import Classifier, architecture, create_model
 
+# One or two of every way to connect layers: chains, shortcuts, concatenations within and between layers, inverted
+# residuals, local response normalization, auxiliary classifiers, pre-activation.
 CASES = [
     ("lenet5", (1, 32, 32)),
     ("simple_cnn", (1, 28, 28)),
     ("resnet18", (3, 64, 64)),
     ("resnet50", (3, 64, 64)),
     ("efficientnet_lite0", (3, 64, 64)),
+    ("alexnet", (3, 99, 99)),
+    ("vgg11", (3, 64, 64)),
+    ("googlenet_bn", (3, 64, 64)),
+    ("densenet121", (3, 64, 64)),
+    ("mobilenet_v2", (3, 64, 64)),
+    ("cspresnext50", (3, 64, 64)),
 ]
 OTHERS = [("squeezenet1_1", (3, 64, 64)), ("mobilenet_v3_small", (3, 64, 64))]
 
 
-def _network(name: str) -> nn.Module:
+def _network(name: str, shape: tuple[int, int, int]) -> nn.Module:
     if name in dict(CASES):
-        return create_model(name)
+        return create_model(name, image_size=shape[1])
     return getattr(torchvision.models, name)(weights=None)
 
 
-class _Watching(TorchFunctionMode):
-    """After each call of torch's interface, adds up the memory of all tensors that Python still knows."""
+def _alive(run: Callable[[], object]) -> list[int]:
+    """Bytes that torch's allocator has given out since the start, at the end of each operation, by torch's profiler.
 
-    def __init__(self, permanent: set[int]) -> None:
-        super().__init__()
-        self.permanent = permanent
-        self.peak = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") != "__get__":
-            with torch._C.DisableTorchFunction():
-                self.peak = max(self.peak, self._alive())
-        return result
-
-    def _alive(self) -> int:
-        storages = {}
-        for thing in gc.get_objects():
-            if type(thing) is Tensor:
-                storages[thing.data_ptr() or id(thing)] = thing.untyped_storage()
-        places = {storage.data_ptr(): storage.nbytes() for storage in storages.values()}
-        return sum(size for place, size in places.items() if place not in self.permanent)
+    What an operation takes and gives back while it runs does not show.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = run()
+    ended = sorted(profiler.events(), key=lambda event: event.time_range.end)
+    assert result is not None  # it lives to the end
+    return list(itertools.accumulate(event.self_cpu_memory_usage for event in ended))
 
 
 @pytest.mark.parametrize(("name", "shape"), [*CASES, *OTHERS])
 def test_largest_set_alive_is_that_of_a_real_run(name: str, shape: tuple[int, int, int]) -> None:
-    model = _network(name).eval()
-    constants = [*model.parameters(), *model.buffers()]
-    permanent = {tensor.untyped_storage().data_ptr() for tensor in constants}
-    gc.collect()
-    gc.freeze()  # what is there already is not looked at
-    try:
-        with torch.no_grad(), _Watching(permanent) as watching:
-            model(torch.rand(2, *shape))
-    finally:
-        gc.unfreeze()
+    model = _network(name, shape).eval()
+    with torch.no_grad():
+        measured = max(_alive(lambda: model(torch.rand(2, *shape))))
     stated = summarize(model, shape, batch=2)
-    assert stated.peak_activation_bytes == pytest.approx(watching.peak, rel=0.1)
-    held = sum(tensor.numel() * tensor.element_size() for tensor in constants)
-    assert stated.inference_bytes == pytest.approx(held + watching.peak, rel=0.1)
+    assert stated.peak_activation_bytes == pytest.approx(measured, rel=0.1)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    assert stated.inference_bytes == pytest.approx(held + measured, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +67,7 @@ def test_largest_set_alive_is_that_of_a_real_run(name: str, shape: tuple[int, in
     [*((*case, "float32") for case in [*CASES, *OTHERS]), *((*case, "bfloat16") for case in CASES[:2])],
 )
 def test_what_training_keeps_is_that_of_a_real_run(name: str, shape: tuple[int, int, int], dtype: str) -> None:
-    model = _network(name).train().to(getattr(torch, dtype))
+    model = _network(name, shape).train().to(getattr(torch, dtype))
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -87,13 +76,34 @@ def test_what_training_keeps_is_that_of_a_real_run(name: str, shape: tuple[int, 
 
     images = torch.rand(2, *shape, dtype=getattr(torch, dtype))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(images)
+        # As the training loop does; torchvision's have no auxiliary classifiers.
+        output = model.scores_with_auxiliary(images)[0] if isinstance(model, Classifier) else model(images)
     assert output.requires_grad
     for tensor in (*model.parameters(), *model.buffers()):
         kept.pop(tensor.untyped_storage().data_ptr(), None)
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     stated = summarize(model, shape, batch=2, dtype=dtype)
     assert stated.saved_bytes == pytest.approx(real, rel=0.1)
+
+
+def test_a_training_step_holds_what_is_stated() -> None:
+    """Parameters, gradients, AdamW's numbers and what is kept, as the allocator sees them after a step's forward."""
+    model = create_model("mobilenet_v2", image_size=64)
+    optimizer = torch.optim.AdamW(model.parameters())
+    images, stated = torch.rand(2, 3, 64, 64), summarize(model, (3, 64, 64), batch=2)
+
+    def step() -> None:
+        loss = model(images).square().mean()
+        loss.backward()
+        optimizer.step()
+
+    step()  # gradients and the optimizer's numbers exist from here on
+    tensors = [*model.parameters(), *model.buffers(), *(parameter.grad for parameter in model.parameters())]
+    tensors += [value for state in optimizer.state.values() for value in state.values()]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
+    assert stated.fixed_training_bytes == pytest.approx(held, rel=0.01)
+    kept = _alive(lambda: model(images))[-1] + images.nbytes
+    assert stated.training_bytes == pytest.approx(held + kept, rel=0.1)
 
 
 def test_a_plain_chain_needs_two_consecutive_outputs() -> None:

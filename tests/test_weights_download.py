@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -14,7 +15,9 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,7 @@ class Answer:
     cut_after: int | None = None  # close the connection after that many bytes of the body
     hold_after: int | None = None  # send no more than that until the server is released
     location: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -81,7 +85,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             elif status != 200:
                 body = b""
             self.send_response(status)
-            for name, value in extra.items():
+            for name, value in (*extra.items(), *answer.headers):
                 self.send_header(name, value)
             if answer.length:
                 self.send_header("Content-Length", str(len(body)))
@@ -110,6 +114,19 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("HUBEL_OFFLINE", raising=False)
     monkeypatch.setattr(module, "_PAUSE", 0.0)
+    with _serving() as state:
+        yield state
+
+
+@pytest.fixture
+def storage() -> Iterator[Server]:
+    """Where a publisher's server may redirect to."""
+    with _serving() as state:
+        yield state
+
+
+@contextmanager
+def _serving() -> Iterator[Server]:
     state = Server()
     http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state))
     http.daemon_threads = True
@@ -160,6 +177,73 @@ def test_part_of_an_earlier_run_is_resumed(server: Server, target: Path) -> None
     assert server.ranges[-1] == "bytes=1000-"
     assert target.read_bytes() == BODY
     assert visible(target) == ["net.pth"]
+
+
+def test_hubs_own_digest_verifies_and_is_noted(server: Server, storage: Server, target: Path) -> None:
+    """As huggingface.co answers: a redirect that states the SHA-256; the storage's own marks mean nothing."""
+    linked = Answer(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", f'"{SHA256}"'),))
+    server.answers = [linked]
+    storage.answers = [Answer(cut_after=5000, etag=f'"{"0" * 64}"'), Answer(etag=f'"{"0" * 64}"')]
+    download(server.url, target)
+    assert target.read_bytes() == BODY
+    assert storage.ranges == [None, "bytes=5000-"]
+    assert visible(target) == ["net.pth", "net.pth.sha256"]
+    assert Path(f"{target}.sha256").read_text() == f"{SHA256}  net.pth\n"
+
+
+def test_wrong_bytes_from_the_hub_are_refused(server: Server, storage: Server, target: Path) -> None:
+    linked = Answer(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", f'"{SHA256}"'),))
+    server.answers, storage.answers = [linked], [Answer(body=NEWER)]
+    with pytest.raises(WeightsError, match="wrong bytes, which were deleted"):
+        download(server.url, target)
+    assert visible(target) == []
+
+
+def test_complete_part_from_the_hub_is_verified_too(server: Server, storage: Server, target: Path) -> None:
+    server.answers = [Answer(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", SHA256),))]
+    target.parent.mkdir()
+    Path(f"{target}.part").write_bytes(BODY)
+    download(server.url, target)
+    assert storage.ranges == [f"bytes={len(BODY)}-"]
+    assert visible(target) == ["net.pth", "net.pth.sha256"]
+
+
+def _google_hash(body: bytes) -> tuple[tuple[str, str], ...]:
+    """The two lines that storage.googleapis.com sends."""
+    md5 = base64.b64encode(hashlib.md5(body).digest()).decode()
+    return ("x-goog-hash", "crc32c=4gcgLQ=="), ("x-goog-hash", f"md5={md5}")
+
+
+def test_digest_of_googles_storage(server: Server, target: Path) -> None:
+    server.answers = [Answer(headers=_google_hash(BODY))]
+    download(server.url, target)
+    assert target.read_bytes() == BODY
+    assert Path(f"{target}.sha256").read_text().startswith(SHA256)
+
+
+def test_wrong_digest_of_googles_storage(server: Server, target: Path) -> None:
+    server.answers = [Answer(headers=_google_hash(NEWER))]
+    with pytest.raises(WeightsError, match=hashlib.md5(NEWER).hexdigest()):
+        download(server.url, target)
+    assert visible(target) == []
+
+
+def test_known_md5_counts_and_not_what_the_server_says(server: Server, target: Path) -> None:
+    server.answers = [Answer(headers=_google_hash(NEWER))]
+    download(server.url, target, md5=hashlib.md5(BODY).hexdigest())
+    assert visible(target) == ["net.pth"]
+    target.unlink()
+    with pytest.raises(WeightsError, match="its MD5 does not begin with"):
+        download(server.url, target, md5=hashlib.md5(NEWER).hexdigest())
+
+
+@pytest.mark.parametrize("headers", [(), (("X-Linked-ETag", '"abc"'),), (("x-goog-hash", "crc32c=4gcgLQ=="),)])
+def test_without_any_digest_nothing_is_downloaded(server: Server, target: Path, headers: Any) -> None:
+    server.answers = [Answer(headers=headers)]
+    with pytest.raises(WeightsError, match="states no SHA-256 or MD5") as caught:
+        download(server.url, target)
+    assert "by hand" in caught.value.remedy
+    assert visible(target) == []
 
 
 def test_server_that_ignores_ranges_starts_over(server: Server, target: Path) -> None:
@@ -247,11 +331,11 @@ def test_redirect_to_anything_but_https_is_refused(server: Server, target: Path,
 
 
 def test_redirect_never_weakens_https(target: Path) -> None:
-    handler = module._SecureRedirects(module._Transfer("https://example.org/net.pth", target, SHA256, 1))
+    handler = module._SecureRedirects(module._Transfer("https://example.org/net.pth", target, None, 1))
     request = urllib.request.Request("https://example.org/net.pth", headers={"Range": "bytes=5-"})
     with pytest.raises(WeightsError, match="not https"):
-        handler.redirect_request(request, None, 302, "Found", {}, "http://127.0.0.1/net.pth")
-    followed = handler.redirect_request(request, None, 302, "Found", {}, "https://example.com/net.pth")
+        handler.redirect_request(request, None, 302, "Found", Message(), "http://127.0.0.1/net.pth")
+    followed = handler.redirect_request(request, None, 302, "Found", Message(), "https://example.com/net.pth")
     assert followed.full_url == "https://example.com/net.pth"
     assert followed.get_header("Range") == "bytes=5-"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hubel.cli.manners import print_json, say
+from hubel.cli.model_choice import answer, draw, within
+from hubel.cli.model_choice import measure as time_each
 from hubel.cli.options import Json
 from hubel.cli.tables import print_table
 
@@ -14,22 +17,40 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_FEW = 3  # architectures of which all weights are listed without being asked for
+
+
 def models(
     task: Annotated[str | None, typer.Option(help="Only those for a task, e.g. classify.")] = None,
     match: Annotated[str, typer.Option(metavar="PATTERN", help="Only names that match, e.g. 'res*'.")] = "*",
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time each on this machine: milliseconds an image, on the CPU.")
+        bool, typer.Option("--measure", help="Time each on this machine's CPU: milliseconds an image.")
+    ] = False,
+    max_ms: Annotated[
+        float | None, typer.Option(min=0, help="Only those that need no longer for an image here; measures.")
+    ] = None,
+    max_mb: Annotated[float | None, typer.Option(min=0, help="Only those whose weights are no larger.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw accuracy against cost, with the Pareto front.")
+    ] = None,
+    all_weights: Annotated[
+        bool, typer.Option("--all-weights", help="List every set of weights, not each network's default alone.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """The architectures there are: what they cost, how good their published weights are.
 
     GMACs are billions of multiply-accumulates for one image of the native size; size is that of the weights in
-    float32. Top-1 and top-5 are the publishers' figures on ImageNet.
+    float32. Top-1 and top-5 are the publishers' figures on ImageNet. With --max-ms or --max-mb the most accurate
+    come first, and one sentence names the best.
 
     Example:
 
         hubel models --match 'res*' --measure
+
+        hubel models --max-ms 20 --max-mb 30
+
+        hubel models --task classify --plot choice.png
     """
     from hubel.models import architecture, list_models
 
@@ -40,14 +61,23 @@ def models(
         )
     names = list_models(task, match)
     rows = [_row(name) for name in names]
-    if measure:
-        _measure(rows)
+    limited = max_ms is not None or max_mb is not None
+    if max_mb is not None:  # before anything is timed: the large take longest
+        rows = within(rows, None, max_mb)
+    if measure or max_ms is not None:
+        time_each(rows)
+    if limited:
+        rows = within(rows, max_ms, max_mb)
+    if plot is not None:
+        draw(rows, plot)
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(_table(rows))
-    else:
+        print_table(_table(rows, all_weights or len(rows) <= _FEW))
+    elif not limited:
         say(f"no architecture's name matches {match!r}")
+    if limited:
+        say(answer(rows, max_ms, max_mb))
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -55,13 +85,15 @@ def _row(name: str) -> dict[str, Any]:
     import torch
 
     from hubel.insight.summary import count_multiplications
-    from hubel.models import architecture
+    from hubel.models import Classifier, architecture
     from hubel.models.creation import build
     from hubel.weights import entries_for
 
     row = architecture(name)
     with torch.device("meta"):
         module = build(row, row.num_classes, row.input[0], row.input[1], {}, for_loading=True)
+    if isinstance(module, Classifier):
+        module.auxiliary.clear()  # prediction does not need them, and the published figures leave them out
     numbers = [*module.parameters(), *(each for each in module.buffers() if each.is_floating_point())]
     return {
         "name": name,
@@ -88,20 +120,8 @@ def _weights(entry: Any) -> dict[str, Any]:
     }
 
 
-def _measure(rows: list[dict[str, Any]]) -> None:
-    """Add ``"ms"`` to each row, with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
-    from hubel.insight.speed import milliseconds_an_image
-    from hubel.models import create_model
-
-    for row in track(rows, "timing", console=Console(stderr=True)):
-        row["ms"] = {"float32": round(milliseconds_an_image(create_model(row["name"]), tuple(row["input"])), 3)}
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    """A line a set of weights; what belongs to the architecture stands on its first."""
+def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
+    """A line a set of weights, or the default alone; what belongs to the architecture stands on its first."""
     from rich import box
     from rich.table import Table
 
@@ -109,7 +129,14 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in ("Name", "Task"):
         table.add_column(title, no_wrap=True)
-    for title in ("Parameters\n(M)", "Size\n(MB)", "GMACs", "Depth", "Input", *(["ms/image\nhere"] * measured)):
+    for title in (
+        "Parameters\n(M)",
+        "Size\n(MB)",
+        "GMACs",
+        "Depth",
+        "Input",
+        *(["ms/image\nbatch 1", "ms/image\nbatch 32"] * measured),
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     for title in ("Top-1", "Top-5"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -117,8 +144,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(title, no_wrap=True)
     for row in rows:
         own = _own_cells(row)
-        for entry in row["weights"] or [None]:
-            table.add_row(*own, *_weight_cells(entry))
+        weights = row["weights"] or [None]
+        for entry in weights if all_weights else weights[:1]:
+            table.add_row(*own, *_weight_cells(entry, 0 if all_weights else len(weights) - 1))
             own = [""] * len(own)
     return table
 
@@ -133,12 +161,12 @@ def _own_cells(row: dict[str, Any]) -> list[str]:
         str(row["depth"]),
         "×".join(map(str, row["input"])),
     ]
-    return cells + ([f"{row['ms']['float32']:.1f}"] if "ms" in row else [])
+    return cells + ([f"{figure:.1f}" for figure in row["ms"].values()] if "ms" in row else [])
 
 
-def _weight_cells(entry: dict[str, Any] | None) -> list[str]:
+def _weight_cells(entry: dict[str, Any] | None, more: int) -> list[str]:
     if entry is None:
         return ["–", "–", "none", "", ""]
     figures = ["–" if entry[key] is None else f"{entry[key]:.3f}" for key in ("top1", "top5")]
-    tag = entry["name"].partition(":")[2]
+    tag = entry["name"].partition(":")[2] + (f" (+{more} more)" if more else "")
     return [*figures, tag, "yes" if entry["installed"] else "no", entry["metrics_source"]]

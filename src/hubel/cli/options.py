@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,3 +17,27 @@ Model = Annotated[
         help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run folder.",
     ),
 ]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the architecture, e.g. se=true; may be repeated."),
+]
+
+
+def parsed_options(given: list[str] | None) -> dict[str, Any]:
+    """``["se=true", "width=0.5"]`` → ``{"se": True, "width": 0.5}``; values as YAML reads them.
+
+    Raises:
+        typer.BadParameter: a word without an equals sign, or a value that is none.
+    """
+    import yaml
+
+    options: dict[str, Any] = {}
+    for word in given or ():
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{word!r} is not NAME=VALUE.", param_hint="'--set'")
+        try:
+            options[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"{value!r} is no value.", param_hint="'--set'") from error
+    return options

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hubel.cli.manners import print_json
-from hubel.cli.options import Json
+from hubel.cli.options import Json, Options, parsed_options
 from hubel.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def summary(
             "they are not downloaded), or a run folder."
         ),
     ],
+    options: Options = None,
     input_size: Annotated[
         str | None,
         typer.Option("--input", metavar="CxHxW", help="Channels, height, width.", show_default="the model's own"),
@@ -49,6 +50,8 @@ def summary(
         hubel summary lenet5
 
         hubel summary resnet50 --input 3x448x448 --batch 32 --dtype bfloat16
+
+        hubel summary vgg16 --set batch_norm=true
     """
     shape = None if input_size is None else _parsed(input_size)
     from hubel.errors import ModelError
@@ -56,7 +59,7 @@ def summary(
     from hubel.insight.memory_advice import advise, free_memory
     from hubel.insight.summary import summarize
 
-    module, native, row = _module(model, shape)
+    module, native, row = _module(model, shape, parsed_options(options))
     try:
         result = summarize(module, shape or native, batch, dtype, name=model)
     except ModelError as error:
@@ -80,19 +83,21 @@ def _parsed(text: str) -> Shape:
     return channels, height, width
 
 
-def _module(model: str, shape: Shape | None) -> tuple[nn.Module, Shape, Architecture | None]:
+def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[nn.Module, Shape, Architecture | None]:
     """The network, its own input size, and its row in the registry unless it comes from a folder."""
     from hubel.models import architecture, list_models, resolve_model
     from hubel.weights import find_entry
 
     name, _, weights = model.partition(":")
     if name not in list_models():
+        if options:
+            raise typer.BadParameter("a saved model's options stand.", param_hint="'--set'")
         network, card = resolve_model(model)
         preprocessing = card.preprocessing
         return network, (card.in_channels, preprocessing.height, preprocessing.width), None
     row = architecture(name)
     settings = dict(find_entry(weights, name).settings) if weights else {}
-    return _without_weights(row, shape, settings), row.input, row
+    return _without_weights(row, shape, {**settings, **options}), row.input, row
 
 
 def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str, object] | None = None) -> nn.Module:

@@ -41,15 +41,12 @@ class LiveTensors:
         self._born(given)
 
     def __call__(self, operation: Operation) -> None:
-        """Count what the operation has made.
-
-        Max pooling also gives the places of the maxima, which prediction drops at once: what comes besides the
-        first result counts from the next operation on, if it is still there.
+        """Count what the operation has made: of max pooling also the places of the maxima, of 8 bytes each, which
+        prediction drops as soon as it has them.
         """
-        for position, tensor in enumerate(operation.outputs):
+        for tensor in operation.outputs:
             self._born(tensor)
-            if position == 0:
-                self.peak = max(self.peak, self.now)
+        self.peak = max(self.peak, self.now)
 
     def _born(self, tensor: Tensor) -> None:
         key = storage_key(tensor)

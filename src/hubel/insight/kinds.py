@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from torch import nn
 
 from hubel.insight.receptive_field import is_global_mean, pair
 from hubel.insight.tracing import Operation
+from hubel.layers.output_size import same_padding, same_size
 from hubel.layers.pooling import DepthwiseMaxPool2d
 from hubel.layers.radial_basis import RadialBasisOutput
 from hubel.layers.subsampling import TrainableSubsampling
@@ -78,7 +80,7 @@ class Description:
     kind: str
     kernel: Pair | None = None
     stride: Pair | None = None
-    padding: Pair | None = None
+    padding: Pair | Literal["same"] | None = None
 
 
 def activation_name(operation: Operation) -> str | None:
@@ -95,9 +97,11 @@ def describe(operation: Operation) -> Description | None:
     if name == "convolution":
         return _convolution(operation)
     if name in _POOLINGS:
-        return _pooling(_POOLINGS[name], operation.arguments)
+        return _pooling(_POOLINGS[name], operation)
     if name == "add":
         return Description("addition") if _joins_two_maps(operation) else None
+    if name == "mul":
+        return Description("channel-wise multiplication") if _scales_maps(operation) else None
     if is_global_mean(operation):
         return Description("global average pooling")
     if name.startswith(("_adaptive", "adaptive")) and pair(operation.arguments[1]) == (1, 1):
@@ -116,10 +120,36 @@ def _convolution(operation: Operation) -> Description:
     return Description(kind, pair(weight.shape[2:]), pair(stride), pair(padding))
 
 
-def _pooling(kind: str, arguments: tuple[Any, ...]) -> Description:
+def _pooling(kind: str, operation: Operation) -> Description:
+    arguments = operation.arguments
     kernel = pair(arguments[1])
     stride = pair(arguments[2]) if len(arguments) > 2 and arguments[2] else kernel
-    return Description(kind, kernel, stride, pair(arguments[3]) if len(arguments) > 3 else (0, 0))
+    padding = pair(arguments[3]) if len(arguments) > 3 else (0, 0)
+    if _goes_over_the_edge(operation, kernel, stride, padding):
+        return Description(kind, kernel, stride, "same")
+    return Description(kind, kernel, stride, padding)
+
+
+def _goes_over_the_edge(operation: Operation, kernel: Pair, stride: Pair, padding: Pair) -> bool:
+    """Whether the windows lie as TensorFlow's "same" padding has them, with less before the maps than after.
+
+    PyTorch reaches that by rounding the number of windows up (``ceil_mode``) where a last one begins on the maps.
+    """
+    sizes, windows = operation.inputs[0].shape[-2:], operation.outputs[0].shape[-2:]
+    wanted = [same_padding(size, *others) for size, *others in zip(sizes, kernel, stride, strict=True)]
+    return (
+        [same_size(size, step) for size, step in zip(sizes, stride, strict=True)] == list(windows)
+        and [each.before for each in wanted] == list(padding)
+        and any(each.after > each.before for each in wanted)
+    )
+
+
+def _scales_maps(operation: Operation) -> bool:
+    """Maps (N, C, H, W) times a number for each, as squeeze-and-excitation ends: (N, C, 1, 1), or learnt: (C, 1, 1)."""
+    shapes = sorted((tensor.shape for tensor in operation.inputs), key=math.prod)
+    if len(shapes) != 2 or len(shapes[1]) != 4:
+        return False
+    return shapes[0][-3:] == (shapes[1][1], 1, 1)
 
 
 def _joins_two_maps(operation: Operation) -> bool:

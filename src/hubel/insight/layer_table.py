@@ -110,8 +110,10 @@ def _short_names(rows: tuple[LayerRow, ...]) -> list[str]:
 def _totals(summary: Summary) -> str:
     images = "one image" if summary.batch == 1 else f"a batch of {summary.batch}"
     kept = bytes_text(summary.saved_bytes)
+    beside = summary.parameters - sum(row.parameters for row in summary.rows)
+    share = f" ({beside:,} of them not used in prediction)" if beside else ""
     lines = (
-        f"{summary.parameters:,} parameters, {count_text(summary.multiplications)} multiplications an image",
+        f"{summary.parameters:,} parameters{share}, {count_text(summary.multiplications)} multiplications an image",
         f"memory for {images} in {summary.dtype}:",
         f"  inference {bytes_text(summary.inference_bytes):>8}  parameters {bytes_text(summary.parameter_bytes)}, "
         f"largest set of tensors alive at one moment {bytes_text(summary.peak_activation_bytes)}",

@@ -7,6 +7,7 @@ works them out by decomposing the operation. What is not in this table is left t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hubel.errors import ModelError
-from hubel.layers.output_size import output_size, same_size
+from hubel.layers.output_size import effective_kernel, output_size, same_size
 
 _aten = torch.ops.aten
 
@@ -66,15 +67,17 @@ def _pooled(
     padding: Sequence[int],
     dilation: Sequence[int],
     ceil_mode: bool,
+    axes: int = 2,
 ) -> list[int]:
-    sizes = list(maps.shape[:-2])
-    for axis, size in enumerate(maps.shape[-2:]):
+    sizes = list(maps.shape[:-axes])
+    for axis, size in enumerate(maps.shape[-axes:]):
         taps, added, apart = (values[axis % len(values)] for values in (kernel, padding, dilation))
         step = stride[axis % len(stride)] if stride else taps
-        count = output_size(size, taps, step, added, apart)
         if ceil_mode:  # one more window, if it begins inside of the maps or their padding on the left
-            wanted = same_size(size + 2 * added - apart * (taps - 1) - 1, step) + 1
-            count = wanted if (wanted - 1) * step < size + added else wanted - 1
+            count = same_size(size + 2 * added - effective_kernel(taps, apart), step) + 1
+            count -= (count - 1) * step >= size + added
+        else:
+            count = output_size(size, taps, step, added, apart)
         sizes.append(count)
     return sizes
 
@@ -99,8 +102,25 @@ def _average_pool(
     padding: Sequence[int] = (0,),
     ceil_mode: bool = False,
     *_: Any,
+    axes: int = 2,
 ) -> Tensor:
-    return _empty(_pooled(maps, kernel, stride, padding, (1,), ceil_mode), maps)
+    return _empty(_pooled(maps, kernel, stride, padding, (1,), ceil_mode, axes), maps)
+
+
+def _adaptive_pool(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return _empty((*maps.shape[:-2], size[0], size[-1]), maps)
+
+
+def _concatenated(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    tensors = [tensor for tensor in tensors if tensor.shape != (0,)] or tensors
+    first, axis = tensors[0], axis % tensors[0].dim()
+    rest = {(*tensor.shape[:axis], *tensor.shape[axis + 1 :]) for tensor in tensors}
+    if len(rest) > 1:
+        shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
+        raise ModelError(f"tensors of {shapes} cannot be joined.", "Give an image size that the network takes.")
+    joined = sum(tensor.shape[axis] for tensor in tensors)
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    return _empty((*first.shape[:axis], joined, *first.shape[axis + 1 :]), first, dtype)
 
 
 def _addmm(bias: Tensor, left: Tensor, right: Tensor, **_: Any) -> Tensor:
@@ -147,12 +167,17 @@ _ELEMENTWISE = (
     _aten.add.Tensor,
     _aten.sub.Tensor,
     _aten.mul.Tensor,
+    _aten.div.Tensor,
     _aten.pow.Tensor_Scalar,
     _aten.tanh.default,
     _aten.sigmoid.default,
     _aten.relu.default,
     _aten.hardtanh.default,
     _aten.silu.default,
+    _aten.mish.default,
+    _aten.leaky_relu.default,
+    _aten.hardswish.default,
+    _aten.hardsigmoid.default,
 )
 _IN_PLACE = (
     _aten.add_.Tensor,
@@ -163,6 +188,10 @@ _IN_PLACE = (
     _aten.relu_.default,
     _aten.hardtanh_.default,
     _aten.silu_.default,
+    _aten.mish_.default,
+    _aten.leaky_relu_.default,
+    _aten.hardswish_.default,
+    _aten.hardsigmoid_.default,
 )
 
 RESULTS: dict[Any, Callable[..., Any]] = {
@@ -170,6 +199,9 @@ RESULTS: dict[Any, Callable[..., Any]] = {
     _aten.native_batch_norm.default: _batch_norm,
     _aten.max_pool2d_with_indices.default: _max_pool,
     _aten.avg_pool2d.default: _average_pool,
+    _aten.avg_pool3d.default: partial(_average_pool, axes=3),
+    _aten._adaptive_avg_pool2d.default: _adaptive_pool,
+    _aten.cat.default: _concatenated,
     _aten.addmm.default: _addmm,
     _aten.mm.default: _mm,
     _aten.empty_like.default: _like_first,

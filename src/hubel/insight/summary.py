@@ -193,8 +193,12 @@ def summarize(
 
 
 def count_multiplications(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of a network for one image (channels, height, width), without its layers: quicker."""
-    network = meta_copy(module, torch.float32)
+    """Multiply-accumulates of a network for one image (channels, height, width), without its layers: quicker.
+
+    A network on the meta device is run as it is, in evaluation mode, instead of a copy, which takes most of the time.
+    """
+    on_meta = all(parameter.is_meta for parameter in module.parameters())
+    network = module if on_meta else meta_copy(module, torch.float32)
     counter = MultiplicationCounter(network)
     with torch.no_grad(), Tracing(counter):
         network.eval()(torch.empty(1, *input_shape, device="meta"))
@@ -202,7 +206,10 @@ def count_multiplications(module: nn.Module, input_shape: tuple[int, int, int]) 
 
 
 def _saved_bytes(network: nn.Module, images: torch.Tensor) -> int:
-    """What a training step on these images keeps for its backward pass, the loss's own share left out."""
+    """What a training step on these images keeps for its backward pass, the loss's own share left out.
+
+    Auxiliary classifiers run in training alone; a network that has some is asked for their scores too.
+    """
     network.train()
     if len(images) == 1:
         # One image may leave one value a channel, which batch normalization refuses to train on.
@@ -210,8 +217,9 @@ def _saved_bytes(network: nn.Module, images: torch.Tensor) -> int:
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eval()
     saved = SavedTensors([*network.parameters(), *network.buffers()])
+    step = getattr(network, "scores_with_auxiliary", network)
     with torch.enable_grad(), saved, Tracing():
-        network(images)
+        step(images)
     return saved.bytes
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hubel.layers.padding import same_conv
+from hubel.layers.padding import half_of, same_conv
 
 ReLU = partial(nn.ReLU, inplace=True)
 ReLU6 = partial(nn.ReLU6, inplace=True)
@@ -22,9 +22,10 @@ class ConvNormActivation(nn.Module):
     Args:
         in_channels: channels of the images.
         out_channels: channels of the maps.
-        kernel_size: side of the square kernel.
+        kernel_size: side of a square kernel, or height and width.
         stride: step of the kernel.
-        padding: pixels added on each side; by default half the kernel, which keeps the size at stride 1.
+        padding: pixels added on each side, or above and below and to the left and right; by default half the kernel,
+            which keeps the size at stride 1.
         groups: see :class:`torch.nn.Conv2d`; ``in_channels`` for a depthwise convolution.
         same: pad as TensorFlow's ``SAME`` does (:mod:`hubel.layers.padding`), instead of ``padding``.
         norm: makes the normalization of so many channels; ``None`` for none. The convolution has biases only
@@ -40,9 +41,9 @@ class ConvNormActivation(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         stride: int = 1,
-        padding: int | None = None,
+        padding: int | tuple[int, int] | None = None,
         groups: int = 1,
         same: bool = False,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
@@ -53,7 +54,7 @@ class ConvNormActivation(nn.Module):
         if same:
             self.conv = same_conv(in_channels, out_channels, kernel_size, stride, groups, bias)
         else:
-            padding = kernel_size // 2 if padding is None else padding
+            padding = half_of(kernel_size) if padding is None else padding
             self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
         self.norm = nn.Identity() if norm is None else norm(out_channels)
         self.activation = nn.Identity() if activation is None else activation()

@@ -55,11 +55,23 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(input, self.weight, self.bias, self.stride, symmetric, self.dilation, self.groups)
 
 
+def half_of(kernel_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Padding above and below, left and right, with which a kernel of odd sides keeps the size of the maps."""
+    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    return height // 2, width // 2
+
+
 def same_conv(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = True
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | tuple[int, int],
+    stride: int = 1,
+    groups: int = 1,
+    bias: bool = True,
 ) -> nn.Conv2d:
     """The cheapest convolution with ``SAME`` padding: a plain one where both sides get as much anyway."""
-    if stride == 1 and kernel_size % 2 == 1:
-        padding = kernel_size // 2
+    sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    if stride == 1 and all(side % 2 == 1 for side in sides):
+        padding = half_of(kernel_size)
         return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, groups=groups, bias=bias)
     return SameConv2d(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias)

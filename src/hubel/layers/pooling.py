@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hubel.layers.padding import same_padding
 
 
 class DepthwiseMaxPool2d(nn.Module):
@@ -32,6 +35,30 @@ class DepthwiseMaxPool2d(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` says of the layer."""
         return f"size={self.size}"
+
+
+class SameMaxPool2d(nn.Module):
+    """The maximum over windows, with TensorFlow's ``SAME`` padding (:mod:`hubel.layers.padding`).
+
+    Args:
+        kernel_size: side of the windows in pixels.
+        stride: step of the windows, at least 2.
+    """
+
+    def __init__(self, kernel_size: int, stride: int = 2) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, ceil(H / stride), ceil(W / stride)) of maps (N, C, H, W)."""
+        top, left = (same_padding(size, self.kernel_size, self.stride)[0] for size in maps.shape[2:])
+        # Where the right and lower side get a pixel more, the last windows go over the edge: ceil_mode.
+        return F.max_pool2d(maps, self.kernel_size, self.stride, (top, left), ceil_mode=True)
+
+    def extra_repr(self) -> str:
+        """What ``print`` says of the layer."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}"
 
 
 class GlobalAveragePool2d(nn.Module):

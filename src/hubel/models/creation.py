@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -104,19 +104,21 @@ def create_model(
         num_classes = row.num_classes if num_classes is None else num_classes
         model = build(row, num_classes, in_channels, image_size, options)
         return _marked(model, Origin(name, num_classes, in_channels, image_size, options, None))
-    state, path, settings, weights_name, published_size = _published(weights, row)
-    image_size = published_size if image_size is None else image_size
+    published = _published(weights, row)
+    state, path = published.state, published.path
+    image_size = published.image_size if image_size is None else image_size
     published_classes = _classes_of(state)
     if num_classes is None:
         num_classes = published_classes or row.num_classes
     same_classes = num_classes == published_classes
-    options = {**settings, **options}
+    options = {**published.settings, **options}
     model = build(row, num_classes, in_channels, image_size, options, for_loading=same_classes)
     if same_classes and _auxiliary_keys(model.state_dict()) and not _auxiliary_keys(state):
         # Some publish what prediction needs and no more: the auxiliary classifiers have to be drawn.
         model = build(row, num_classes, in_channels, image_size, options)
     _load_published(model, state, path, with_classifier=same_classes)
-    return _marked(model, Origin(name, num_classes, in_channels, image_size, options, weights_name))
+    origin = Origin(name, num_classes, in_channels, image_size, options, published.name, published.source)
+    return _marked(model, origin)
 
 
 def _marked(model: nn.Module, origin: Origin) -> nn.Module:
@@ -245,8 +247,19 @@ def _auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
     return {key for key in state if key.startswith(_AUXILIARY)}
 
 
-def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor], str, dict[str, Any], str, int]:
-    """Tensors under our names, their file, the options that they need, their name, and their image size."""
+class _Published(NamedTuple):
+    """Weights that were read: tensors under our names, and what is known of them."""
+
+    state: dict[str, Tensor]
+    path: str
+    settings: dict[str, Any]  # options that they need
+    name: str  # in the catalog, or of the file
+    image_size: int  # pixels
+    source: str | None  # whose format it was
+
+
+def _published(weights: str | Path, row: Architecture) -> _Published:
+    """Find weights in the catalog or on the disk, and read them."""
     from hubel.weights import fetch, find_entry, read_state_dict
     from hubel.weights.reading import FILE_SUFFIXES
     from hubel.weights.renaming import rename
@@ -260,8 +273,8 @@ def _published(weights: str | Path, row: Architecture) -> tuple[dict[str, Tensor
         entry = find_entry(weights, row.name)
         settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
         path = fetch(entry)
-    state, needed = rename(read_state_dict(path), row.name, origin=str(path))
-    return state, str(path), {**needed, **settings}, weights_name, image_size
+    state, needed, source = rename(read_state_dict(path, row.name), row.name, origin=str(path))
+    return _Published(state, str(path), {**needed, **settings}, weights_name, image_size, source)
 
 
 def _classes_of(state: Mapping[str, Tensor]) -> int | None:

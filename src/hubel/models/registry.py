@@ -47,6 +47,7 @@ class Origin:
         image_size: side of the square images in pixels.
         options: fields of the family's configuration that were replaced.
         weights: name in the catalog, name of a local file, or ``None`` for random weights.
+        source: whose format the weights were in, as the catalog calls them (``"keras"``), or ``None``.
     """
 
     architecture: str
@@ -55,6 +56,7 @@ class Origin:
     image_size: int
     options: Mapping[str, Any]
     weights: str | None
+    source: str | None = None
 
 
 class Classifier(nn.Module):

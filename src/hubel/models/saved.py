@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -18,6 +18,9 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
 from hubel.models.creation import architecture, build, create_model, default_preprocessing, list_models, load_checked
 from hubel.models.registry import Origin
+
+if TYPE_CHECKING:
+    from hubel.weights import WeightsEntry
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -269,12 +272,14 @@ def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelCard]:
 def describe(model: nn.Module) -> ModelCard:
     """The card of a module that ``create_model`` has made.
 
-    Classes have the names of the weights' catalog entry if the module tells as many apart, else numbers.
+    Preprocessing and the names of the classes are those of the weights' catalog entry. A local file in a library's
+    format has that library's, where all of the library's entries for the architecture want pixels alike. If the
+    module tells another number of classes apart, they have numbers for names.
 
     Raises:
         ModelError: ``create_model`` has not made it, or its number of channels is not an image's.
     """
-    from hubel.weights import CATALOG, class_names
+    from hubel.weights import class_names
 
     origin = getattr(model, "origin", None)
     if not isinstance(origin, Origin):
@@ -283,7 +288,7 @@ def describe(model: nn.Module) -> ModelCard:
             "Make it with hubel.create_model, or give its card too (hubel.models.ModelCard).",
         )
     size = origin.image_size
-    entry = next((entry for entry in CATALOG if entry.name == origin.weights), None)
+    entry = _entry_of(origin)
     preprocessing = default_preprocessing(origin.architecture, size, origin.in_channels)
     classes = [str(index) for index in range(origin.num_classes)]
     if entry is not None:
@@ -303,3 +308,16 @@ def describe(model: nn.Module) -> ModelCard:
         options=dict(origin.options),
         weights=origin.weights,
     )
+
+
+def _entry_of(origin: Origin) -> WeightsEntry | None:
+    """The catalog entry whose preprocessing a module's weights want; None if that is not known."""
+    from hubel.weights import entries_for
+
+    entries = entries_for(origin.architecture)
+    named = [entry for entry in entries if entry.name == origin.weights]
+    if named:
+        return named[0]
+    theirs = [entry for entry in entries if entry.source == origin.source]
+    pixels = {(entry.preprocessing.mean, entry.preprocessing.std) for entry in theirs}
+    return theirs[0] if len(pixels) == 1 else None

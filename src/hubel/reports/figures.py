@@ -25,7 +25,7 @@ from hubel.metrics.classification import CalibrationBin
 LABELLED_CLASSES = 30
 """Confusion matrices of more classes are drawn without names and counts."""
 
-_BLUE, _ORANGE, _INK, _FAINT = "#0072B2", "#D55E00", "#333a45", "#d9dde3"
+BLUE, ORANGE, INK, FAINT = "#0072B2", "#D55E00", "#333a45", "#d9dde3"
 _DOTS_PER_INCH = 180
 
 
@@ -51,11 +51,11 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
     Returns:
         The figure.
     """
-    figure, axes = _figure(5.6, 3.5)
+    figure, axes = styled_figure(5.6, 3.5)
     epochs = [number(row.get("epoch")) for row in history]
     _shade_phases(axes, epochs, [str(row.get("phase") or "") for row in history])
     marker = "o" if len(epochs) <= 40 else ""
-    for split, colour, line in (("train", _BLUE, (0, (4, 2))), ("val", _ORANGE, "solid")):
+    for split, colour, line in (("train", BLUE, (0, (4, 2))), ("val", ORANGE, "solid")):
         values = [number(row.get(f"{split}_{quantity}")) for row in history]
         if all(math.isnan(value) for value in values):
             continue
@@ -70,7 +70,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
     if quantity == "top1":
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 
@@ -87,7 +87,7 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     count = len(names)
     labelled = count <= LABELLED_CLASSES
     width = confusion_width(count)
-    figure, axes = _figure(width, 0.92 * width)
+    figure, axes = styled_figure(width, 0.92 * width)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     right = np.eye(count, dtype=bool)[:, :, None]
     colours = np.where(right, colormaps["Blues"](0.15 + 0.7 * shares), colormaps["Oranges"](0.15 + 0.7 * shares))
@@ -115,7 +115,7 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
     for row, column in zip(*np.nonzero(confusion), strict=True):
-        ink = "white" if shares[row, column] > 0.6 else _INK
+        ink = "white" if shares[row, column] > 0.6 else INK
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=9, color=ink)
     return figure
 
@@ -137,16 +137,16 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
     filled = [row for row in bins if row.images]
     accuracy = [row.accuracy for row in filled]
     gaps = [row.confidence - row.accuracy for row in filled]
-    upper.bar(centres, accuracy, width * 0.92, color=_BLUE, label="accuracy")
+    upper.bar(centres, accuracy, width * 0.92, color=BLUE, label="accuracy")
     upper.bar(
-        centres, gaps, width * 0.92, bottom=accuracy, color="#fbe3d3", edgecolor=_ORANGE, hatch="////",
+        centres, gaps, width * 0.92, bottom=accuracy, color="#fbe3d3", edgecolor=ORANGE, hatch="////",
         linewidth=0.8, label="gap to confidence",
     )  # fmt: skip
-    upper.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
+    upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
     upper.set_ylim(0, 1.02)
     upper.set_ylabel("accuracy")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="outside upper center", ncols=3)
+    figure.legend(frameon=False, fontsize=9, labelcolor=INK, loc="outside upper center", ncols=3)
     lower.bar(centres, [row.images for row in filled], width * 0.92, color="#8d97a5")
     lower.set_ylabel("images")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -160,7 +160,8 @@ def number(value: Any) -> float:
     return math.nan if value is None or value == "" else float(value)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def styled_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches in the reports' style."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = figure.subplots()
     _style(axes)
@@ -169,13 +170,13 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _style(axes: Axes) -> None:
     axes.set_axisbelow(True)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color("#9aa3af")
-    axes.tick_params(colors=_INK, labelsize=9, length=3, color="#9aa3af")
+    axes.tick_params(colors=INK, labelsize=9, length=3, color="#9aa3af")
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(_INK)
+        label.set_color(INK)
         label.set_fontsize(10)
 
 

@@ -25,6 +25,8 @@ _FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.Identity: ("none", []),
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+    nn.Hardswish: ("hardswish", []),
 }
 
 
@@ -202,11 +204,13 @@ def _onednn_fuses(dtype: torch.dtype) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Records calls of layers, not what happens within them."""
+    """Records calls of layers, not what happens within them, unless they are made of fused convolutions."""
 
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        home = type(module).__module__
-        return home.startswith(("torch.nn", "hubel.layers", __name__)) and not isinstance(module, nn.Sequential)
+        if isinstance(module, OneDnnConvolution):
+            return True
+        composed = isinstance(module, nn.Sequential) or any(isinstance(p, OneDnnConvolution) for p in module.modules())
+        return not composed and type(module).__module__.startswith(("torch.nn", "hubel.layers", __name__))
 
 
 def _fuse_sums(model: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
 """Published weights: what there is, getting it onto this machine verified, reading it.
 
-Here belong the catalog (:mod:`~hubel.weights.catalog`), the cache and its downloads
-(:mod:`~hubel.weights.cache`, :mod:`~hubel.weights.download`), reading weights files
+Here belong the catalog (:mod:`~hubel.weights.catalog`, data in ``tables/``), the cache and its downloads
+(:mod:`~hubel.weights.cache`, :mod:`~hubel.weights.download`, :mod:`~hubel.weights.checksum`), reading weights files
 (:mod:`~hubel.weights.reading`), the translation of other libraries' parameter names
 (:mod:`~hubel.weights.renaming`) and class names. Nothing here executes what a file or a package contains.
 What a network is (``models``) and how a saved model is laid out do not belong here.
@@ -15,9 +15,13 @@ Importing this package does not import torch::
 
 from __future__ import annotations
 
+from typing import Any
+
+from hubel.weights import catalog as _catalog
 from hubel.weights.cache import cache_folder, cache_path, fetch
-from hubel.weights.catalog import CATALOG, WeightsEntry, default_entry, entries_for, find_entry
+from hubel.weights.catalog import default_entry, entries_for, find_entry
 from hubel.weights.class_names import class_names
+from hubel.weights.entry import WeightsEntry
 from hubel.weights.reading import read_state_dict
 
 __all__ = [
@@ -32,3 +36,11 @@ __all__ = [
     "find_entry",
     "read_state_dict",
 ]
+
+CATALOG: tuple[WeightsEntry, ...]  # all entries; read when it is asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CATALOG":
+        return _catalog.catalog()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
 """Where weights files are on this machine: inside an installed package, or in the cache.
 
-The cache is a plain folder (:func:`cache_folder`) that may be filled by hand: whatever lies there is checked
-against the catalog's checksum each time it is asked for.
+The cache is a plain folder (:func:`cache_folder`) that may be filled by hand. Whatever lies there is checked each time
+it is asked for: against the catalog's checksum; where the catalog has none, against the one that its download noted
+beside it. A file that was put there by hand, and of which no checksum is published, is taken as it is.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 import platformdirs
 
 from hubel.errors import WeightsError
-from hubel.weights.catalog import WeightsEntry
-from hubel.weights.download import download, has_checksum
+from hubel.weights.checksum import published, recorded
+from hubel.weights.download import download
+from hubel.weights.entry import WeightsEntry
 
 
 def cache_folder() -> Path:
@@ -27,9 +29,13 @@ def cache_folder() -> Path:
 
 
 def cache_path(entry: WeightsEntry) -> Path:
-    """Where a downloaded entry lies, or would lie: source and original file name, nothing else of the URL."""
-    published = PurePosixPath(unquote(urlsplit(entry.location).path)).name
-    name = re.sub(r"[^\w.-]", "_", f"{entry.source}-{published}")
+    """Where a downloaded entry lies, or would lie: source and original file name, nothing else of the URL.
+
+    On the Hub all files are called ``model.safetensors``; the repository's name tells them apart.
+    """
+    path = PurePosixPath(unquote(urlsplit(entry.location).path))
+    on_hub = re.fullmatch(r"/[^/]+/([^/]+)/resolve/[^/]+/model(\.\w+)", str(path))
+    name = re.sub(r"[^\w.-]", "_", f"{entry.source}-{on_hub[1] + on_hub[2] if on_hub else path.name}")
     return cache_folder() / name
 
 
@@ -46,13 +52,14 @@ def fetch(entry: WeightsEntry) -> Path:
         return _inside_package(entry)
     path = cache_path(entry)
     if path.is_file():
-        if has_checksum(path, entry.sha256):
+        checksum = published(entry.sha256, entry.md5) or recorded(path)
+        if checksum is None or checksum.fits(path):
             return path
         raise WeightsError(
-            f"{path} is not {entry.name}: its SHA-256 does not begin with {entry.sha256}.",
+            f"{path} is not {entry.name}: {checksum.fault}.",
             "delete it: it is then downloaded again",
         )
-    download(entry.location, path, sha256=entry.sha256, size_bytes=entry.size_bytes)
+    download(entry.location, path, sha256=entry.sha256, md5=entry.md5, size_bytes=entry.size_bytes)
     return path
 
 
@@ -66,9 +73,10 @@ def _inside_package(entry: WeightsEntry) -> Path:
     path = Path(spec.submodule_search_locations[0]) / inside
     if not path.is_file():
         raise WeightsError(f"{path}, which carries {entry.name}, is missing.", f"{install} --force-reinstall")
-    if not has_checksum(path, entry.sha256):
+    checksum = published(entry.sha256, entry.md5)
+    if checksum is not None and not checksum.fits(path):
         raise WeightsError(
-            f"{path} is not {entry.name}: its SHA-256 is another.",
+            f"{path} is not {entry.name}: {checksum.fault}.",
             f"{install} --force-reinstall",
         )
     return path

@@ -6,12 +6,14 @@ going on where it stopped is most of what a downloader of 200 MB files is for.
 The bytes grow in ``NAME.part`` beside the target; ``NAME.part.version`` keeps the server's mark of the file's
 version (ETag or date), so that a later request resumes that version and no other (RFC 9110, section 13.1.5,
 If-Range). A lock lets one process at a time write.
+
+Where no digest is known beforehand, the server that the URL names has to state one (:func:`.checksum.stated`); the
+verified file's SHA-256 is then kept in ``NAME.sha256`` beside it.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import ssl
 import sys
@@ -30,6 +32,7 @@ from filelock import FileLock, Timeout
 
 import hubel
 from hubel.errors import WeightsError
+from hubel.weights.checksum import Checksum, digest, published, record_beside, stated
 
 _ATTEMPTS = 5  # requests for one file before giving up; what has arrived stays for the next call
 _PAUSE = 0.5  # seconds before the second request; doubled before each further one
@@ -39,20 +42,22 @@ _LARGEST = 2 << 30  # bytes, where no size is published
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that the same request may not get a second time
 
 
-def download(url: str, target: Path, *, sha256: str, size_bytes: int | None = None) -> None:
+def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_bytes: int | None = None) -> None:
     """Download ``url`` to ``target``; on return the file is there, complete and verified.
 
     Args:
         url: https (or http on 127.0.0.1).
         target: the file to write; its folder is made. If another process puts it there meanwhile, fine.
-        sha256: leading or all lower-case hexadecimal digits of the expected SHA-256.
+        sha256: leading or all lower-case hexadecimal digits of the expected SHA-256; none if they are unknown.
+        md5: of the expected MD5, where only that is known. With neither, the server has to state a digest.
         size_bytes: expected size; more than 5 % above it is refused.
 
     Raises:
-        WeightsError: offline, refused by the server, wrong bytes, disk full, connection cut again and again.
+        WeightsError: offline, refused by the server, wrong bytes, no digest to verify them by, disk full,
+            connection cut again and again.
             After a cut, a full disk or Ctrl-C the part stays and the next call resumes.
     """
-    transfer = _Transfer(url, target, sha256, round(size_bytes * 1.05) if size_bytes else _LARGEST)
+    transfer = _Transfer(url, target, published(sha256, md5), round(size_bytes * 1.05) if size_bytes else _LARGEST)
     if os.environ.get("HUBEL_OFFLINE", "0") not in ("", "0"):
         raise transfer.unreachable("HUBEL_OFFLINE is set")
     if not _is_secure(url):
@@ -72,10 +77,11 @@ class _CutError(Exception):
 class _Transfer:
     url: str
     target: Path
-    sha256: str
+    checksum: Checksum | None  # None: what the server states
     limit: int  # bytes
 
     def __post_init__(self) -> None:
+        self.stated: Checksum | None = None
         self.part = self.target.with_name(f"{self.target.name}.part")
         self.version = self.target.with_name(f"{self.target.name}.part.version")
 
@@ -93,18 +99,39 @@ class _Transfer:
                     ) from cut
                 time.sleep(_PAUSE * 2**attempt)
                 continue
-            if self._has_checksum():
-                with _writing(self.target):
-                    self.part.replace(self.target)
-                    self.version.unlink(missing_ok=True)
+            wanted = self._wanted()
+            if self.part.exists() and wanted.fits(self.part):
+                self._finish()
                 return
             self._discard()
             if not resumed:  # a joined part may mix two versions of the file and deserves another try
                 break
         raise self.error(
-            f"the SHA-256 does not begin with {self.sha256}: wrong bytes, which were deleted",
+            f"{wanted.fault}: wrong bytes, which were deleted",
             f"run again; if it stays so, put the right file at {self.target} by hand",
         )
+
+    def _wanted(self) -> Checksum:
+        """The digest that is known beforehand, or that the server has stated."""
+        wanted = self.checksum or self.stated
+        if wanted is None:
+            self._discard()
+            raise self.error("the server states no SHA-256 or MD5 to verify it by", self._without_download())
+        return wanted
+
+    def _finish(self) -> None:
+        """Give the verified part its name."""
+        with _writing(self.target):
+            if self.checksum is None:
+                line = f"{digest(self.part)}  {self.target.name}\n"
+                record_beside(self.target).write_text(line, "utf-8")
+            self.part.replace(self.target)
+            self.version.unlink(missing_ok=True)
+
+    def listen(self, url: str, headers: Any) -> None:
+        """Note what an answer states of the file, if it comes from the host that the URL names, over https."""
+        if urlsplit(url).netloc == urlsplit(self.url).netloc:
+            self.stated = stated(headers) or self.stated
 
     def _receive(self) -> None:
         """One request: append what is missing to the part, or start it over if the server does not resume."""
@@ -113,6 +140,7 @@ class _Transfer:
         if response is None:
             return
         with response:
+            self._wanted()
             if response.status != 206:
                 start = 0
             length = response.headers.get("Content-Length", "")
@@ -142,10 +170,12 @@ class _Transfer:
         opener = urllib.request.build_opener(_SecureRedirects(self))
         try:
             response: HTTPResponse = opener.open(urllib.request.Request(self.url, headers=headers), timeout=_TIMEOUT)
+            self.listen(response.url, response.headers)
             return response
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 416:
+                self.listen(error.url, error.headers)
                 return None
             answer = f"the server answered {error.code} {error.reason}"
             if error.code in _PASSING:
@@ -170,9 +200,6 @@ class _Transfer:
         self.part.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
 
-    def _has_checksum(self) -> bool:
-        return self.part.exists() and has_checksum(self.part, self.sha256)
-
     def _check_size(self, size: int) -> None:
         if size > self.limit:
             self._discard()
@@ -194,19 +221,6 @@ class _Transfer:
         return f"put the file at {self.target} by hand, or use efficientnet_lite0, which needs no download"
 
 
-def has_checksum(path: Path, sha256: str) -> bool:
-    """Whether the file's SHA-256, in lower-case hexadecimal, begins with ``sha256``.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
-
-
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything else."""
 
@@ -217,6 +231,7 @@ class _SecureRedirects(urllib.request.HTTPRedirectHandler):
         weakened = urlsplit(req.full_url).scheme == "https" and urlsplit(newurl).scheme != "https"
         if weakened or not _is_secure(newurl):
             raise self.transfer.error(f"the server redirects to {newurl}, which is not https", "report it")
+        self.transfer.listen(req.full_url, headers)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -3,14 +3,19 @@
 All are HDF5 files of arrays (``.keras`` is an archive with one inside). A layer's arrays come out under its
 name, with torch's names and torch's layout, so that the tables of :mod:`hubel.weights.formats` can translate
 them like anybody else's. The configuration in the file, which can name code to run, is never looked at.
+
+The files that Keras publishes (``weights="imagenet"``) are of the older kind, and keep the names that layers had when
+they were made: Xception's are ``convolution2d_1``, ``batchnormalization_1``, … of Keras 1. Keras goes by position, and
+so does :func:`read_keras` where it is told the layers' names of today.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,23 +36,38 @@ _ARRAYS_OF_CLASS = {
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
 _TORCH_NAME = {
+    "kernel": "weight",
+    "depthwise_kernel": "weight",
+    "pointwise_kernel": "pointwise.weight",
     "bias": "bias",
     "gamma": "weight",
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+# Keras 1 called them so; its running_std was a variance.
+_KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+# An older file's array: "conv1/kernel:0", "block1_conv1_W_1:0"
+_NAMED_ARRAY = re.compile(rf"(?:.*?[/_])??({'|'.join([*_TORCH_NAME, *_KERAS_1])})(?:_\d+)?(?::\d+)?")
 # Names that Keras gives by counting: how far the count had come does not belong to the network.
 _COUNTED = re.compile(rf"({'|'.join(_ARRAYS_OF_CLASS)})(?:_(\d+))?")
+_WITHOUT_TOP = 3  # layers that a file without the classifier lacks, at most: VGG's
 _INSIDE = "model.weights.h5"
 _AGAIN = "get the file again, or save it with model.save_weights('NAME.weights.h5')"
 
+# What damaged bytes make h5py, NumPy and zipfile raise.
+_DAMAGED = (OSError, LookupError, ValueError, RuntimeError, TypeError, ArithmeticError, EOFError)
 
-def read_keras(path: Path) -> dict[str, Tensor]:
-    """Read the arrays of a file that Keras 2 or 3 has saved.
+Layers = dict[str, dict[str, "h5py.Dataset"]]
+
+
+def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
+    """Read the arrays of a file that Keras 1, 2 or 3 has saved.
 
     Args:
         path: ``.h5``, ``.weights.h5`` or ``.keras``.
+        layers: names of the application's layers with weights in Keras's order, for older files whose own are
+            others: as many as the file has, or the classifier's more.
 
     Returns:
         ``LAYER.weight``, ``LAYER.bias``, ``LAYER.running_mean``, … → tensor in torch's layout. A separable
@@ -64,14 +84,20 @@ def read_keras(path: Path) -> dict[str, Tensor]:
         raise MissingExtraError("reading Keras's files", "keras") from None
     try:
         with h5py.File(_hdf5_of(path), "r") as file:
-            layers = dict(_layers(file, path))
-            _refuse_more_than_there_is(file, layers)
-            arrays = {name: {kind: array[()] for kind, array in found.items()} for name, found in layers.items()}
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or no file of Keras: {error}.", _AGAIN) from error
-    if not arrays:
-        raise WeightsError(f"{path} holds no layers with weights.", _AGAIN)
-    return _named(arrays)
+            datasets = dict(_datasets(file, path))
+            _refuse_more_than_there_is(file, datasets)
+            root = file.get("model_weights", file)
+            if "layer_names" in root.attrs or "layer_names0" in root.attrs:
+                found = _by_position(dict(_named_layers(root, datasets)), tuple(layers))
+            else:
+                found = dict(_numbered_layers(file, datasets))
+            arrays = {name: {kind: array[()] for kind, array in held.items()} for name, held in found.items()}
+        if not arrays:
+            raise WeightsError(f"{path} holds no layers with weights.", _AGAIN)
+        return _named(arrays)
+    except (*_DAMAGED, zipfile.BadZipFile) as error:
+        said = str(error).strip("'\"").splitlines() or [type(error).__name__]
+        raise WeightsError(f"{path} is damaged or no file of Keras: {said[0]:.150}.", _AGAIN) from error
 
 
 def _hdf5_of(path: Path) -> Any:
@@ -79,60 +105,97 @@ def _hdf5_of(path: Path) -> Any:
     if path.suffix != ".keras":
         return path
     with zipfile.ZipFile(path) as archive:
+        if _INSIDE not in archive.namelist():
+            raise WeightsError(f"{path} holds no {_INSIDE}: it is no model that Keras saved, or one without.", _AGAIN)
         info = archive.getinfo(_INSIDE)
-        if info.file_size > 4 * path.stat().st_size:  # Keras stores it as it is: weights do not compress
-            raise WeightsError(f"{path} is refused: {_INSIDE} in it unpacks to {info.file_size:,} bytes.", _AGAIN)
+        # Keras stores it as it is, as weights do not compress; what is compressed may unpack to anything.
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise WeightsError(f"{path} is refused: {_INSIDE} in it is compressed.", _AGAIN)
         return io.BytesIO(archive.read(info))
 
 
-def _layers(file: h5py.File, path: Path) -> Iterator[tuple[str, dict[str, h5py.Dataset]]]:
-    """Each layer's name with its arrays by Keras's names for them."""
-    datasets = dict(_datasets(file, path))
-    groups: dict[str, dict[str, h5py.Dataset]] = {}
-    for where, dataset in datasets.items():
-        folder, _, last = where.rpartition("/")
-        groups.setdefault(folder, {})[last] = dataset
-    for folder, arrays in groups.items():
-        above, _, vars_ = folder.rpartition("/")
-        if vars_ == "vars":  # layers/conv2d_3/vars/0, with the layer's own name as an attribute
-            match = _COUNTED.fullmatch(above.rpartition("/")[2])
-            if match is not None:
-                name = str(file[folder].attrs.get("name", match[0]))
-                yield name, _by_position(_ARRAYS_OF_CLASS[match[1]], arrays)
-        else:  # conv1/conv1/kernel:0 or model_weights/conv1/conv1/kernel
-            layer = folder.removeprefix("model_weights/").split("/")[0]
-            named = {last.partition(":")[0]: dataset for last, dataset in arrays.items()}
-            if set(named) <= {*_TORCH_NAME, "kernel", "depthwise_kernel", "pointwise_kernel"}:
-                yield layer, named
-
-
-def _datasets(group: h5py.Group, path: Path, above: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
-    """All arrays with their places. Nothing outside of this file is followed: HDF5 can point anywhere."""
+def _datasets(
+    group: h5py.Group, path: Path, above: str = "", seen: set[Any] | None = None
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """All arrays of numbers with their places. Nothing outside of this file is followed: HDF5 can point anywhere."""
     import h5py
 
+    seen = {h5py.h5o.get_info(group.id).addr} if seen is None else seen
     for key in group:
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise WeightsError(f"{path} is refused: {above}{key} refers to something elsewhere.", _AGAIN)
         found = group[key]
+        address = h5py.h5o.get_info(found.id).addr
+        if address in seen:  # a group within itself, or one array under many names, would have no end
+            raise WeightsError(f"{path} is refused: {above}{key} is in it twice.", _AGAIN)
+        seen.add(address)
         if isinstance(found, h5py.Group):
-            yield from _datasets(found, path, f"{above}{key}/")
-        elif found.external or found.is_virtual:
-            raise WeightsError(f"{path} is refused: the data of {above}{key} lies in another file.", _AGAIN)
-        elif np.issubdtype(found.dtype, np.number):
-            yield above + key, found
+            yield from _datasets(found, path, f"{above}{key}/", seen)
+        elif isinstance(found, h5py.Dataset):
+            if found.external or found.is_virtual:
+                raise WeightsError(f"{path} is refused: the data of {above}{key} lies in another file.", _AGAIN)
+            if np.issubdtype(found.dtype, np.number):
+                yield above + key, found
 
 
-def _by_position(names: tuple[str, ...], arrays: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
-    ordered = [arrays[str(number)] for number in range(len(arrays))]
-    if names[0] == "gamma" and len(ordered) == 3:  # scale=False
-        names = names[1:]
-    return dict(zip(names, ordered, strict=False))
-
-
-def _refuse_more_than_there_is(file: h5py.File, layers: Mapping[str, Mapping[str, h5py.Dataset]]) -> None:
-    declared = sum(array.nbytes for arrays in layers.values() for array in arrays.values())
+def _refuse_more_than_there_is(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> None:
+    declared = sum(array.nbytes for array in datasets.values())
     if declared > file.id.get_filesize():
         raise ValueError(f"it declares {declared:,} bytes of arrays, more than it is long")
+
+
+def _numbered_layers(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Keras 3's files: ``layers/conv2d_3/vars/0``, with the layer's own name as an attribute."""
+    groups: Layers = {}
+    for where, dataset in datasets.items():
+        folder, _, number = where.rpartition("/")
+        groups.setdefault(folder, {})[number] = dataset
+    for folder, arrays in groups.items():
+        above, _, last = folder.rpartition("/")
+        match = _COUNTED.fullmatch(above.rpartition("/")[2])
+        if last == "vars" and match is not None:
+            kinds = _ARRAYS_OF_CLASS[match[1]]
+            if kinds[0] == "gamma" and len(arrays) == 3:  # scale=False
+                kinds = kinds[1:]
+            held = {kind: arrays[str(number)] for number, kind in enumerate(kinds[: len(arrays)])}
+            yield _text(file[folder].attrs.get("name", match[0])), held
+
+
+def _named_layers(root: h5py.Group, datasets: Mapping[str, h5py.Dataset]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Older files: lists of names as attributes say what belongs to which layer, and in which order.
+
+    A model within the model counts as one layer there; its arrays' names begin with those of its own layers.
+    """
+    place = root.name.strip("/") + "/" if root.name != "/" else ""
+    for layer in _texts(root, "layer_names"):
+        inner: Layers = {}
+        for name in _texts(root[layer], "weight_names"):
+            match = _NAMED_ARRAY.fullmatch(name)
+            dataset = datasets.get(f"{place}{layer}/{name}")
+            if match is not None and dataset is not None:
+                inner.setdefault(name.rpartition("/")[0], {})[_KERAS_1.get(match[1], match[1])] = dataset
+        if len(inner) == 1:
+            yield layer, next(iter(inner.values()))
+        else:
+            yield from ((name.removeprefix(f"{layer}/"), arrays) for name, arrays in inner.items())
+
+
+def _by_position(found: Layers, layers: tuple[str, ...]) -> Layers:
+    """Today's names, if the file has others and as many layers."""
+    if set(found) <= set(layers) or not 0 <= len(layers) - len(found) <= _WITHOUT_TOP:
+        return found
+    return dict(zip(layers, found.values(), strict=False))
+
+
+def _texts(group: h5py.Group, name: str) -> list[str]:
+    """An attribute that is a list of names; a long one is cut into ``NAME0``, ``NAME1``, …"""
+    pieces = (f"{name}{number}" for number in itertools.count())
+    cut = itertools.takewhile(group.attrs.__contains__, pieces)
+    return [_text(value) for piece in ((name,) if name in group.attrs else cut) for value in group.attrs[piece]]
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _named(layers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
@@ -144,8 +207,9 @@ def _named(layers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
     for layer, arrays in layers.items():
         if "moving_variance" in arrays and "gamma" not in arrays:
             arrays = {**arrays, "gamma": np.ones_like(arrays["moving_variance"])}
+        separable = "pointwise_kernel" in arrays
         for kind, array in arrays.items():
-            key = _key(kind, array, separable="pointwise_kernel" in arrays)
+            key = "depthwise.weight" if separable and kind == "depthwise_kernel" else _TORCH_NAME[kind]
             tensor = torch.from_numpy(np.ascontiguousarray(_torch_layout(kind, array), dtype=np.float32))
             state[f"{names[layer]}.{key}"] = tensor
     return state
@@ -164,19 +228,13 @@ def _uncounted(layers: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def _key(kind: str, array: np.ndarray, separable: bool) -> str:
-    if kind in ("depthwise_kernel", "pointwise_kernel") and separable:
-        return f"{kind.removesuffix('_kernel')}.weight"
-    return _TORCH_NAME.get(kind, "weight")
-
-
 def _torch_layout(kind: str, array: np.ndarray) -> np.ndarray:
     """Keras has kernels as (height, width, in, out), depthwise ones as (height, width, in, multiplier)."""
     if array.ndim == 2:
         return array.T
     if array.ndim != 4:
         return array
-    # Old files of Keras 3 call depthwise kernels "kernel" too; no application has a convolution with one output.
+    # Keras 3 calls depthwise kernels "kernel" in older files; no application has a convolution with one output.
     if kind == "depthwise_kernel" or (kind == "kernel" and array.shape[3] == 1):
         height, width, channels, multiplier = array.shape
         return array.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)

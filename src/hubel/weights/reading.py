@@ -24,12 +24,14 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since ve
 _ANOTHER_FILE = "give a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[str, Tensor]:
     """Read the parameters that a file holds.
 
     Args:
         path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or under
             ``"state_dict"`` or ``"model"``), or one of Keras (:mod:`hubel.weights.keras_files`).
+        architecture: what the file is for, as in ``create_model(architecture)``: Keras's published files need to be
+            told, as their layers have other names than Keras gives them today.
 
     Returns:
         Name → tensor, on the CPU, in the file's order, with the file's types. Entries that are no tensors are
@@ -44,9 +46,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         content: Any
         if path.suffix in _KERAS_SUFFIXES:
+            from hubel.weights.catalog import keras_layers
             from hubel.weights.keras_files import read_keras
 
-            content = read_keras(path)
+            content = read_keras(path, keras_layers(architecture) if architecture else ())
         else:
             content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:

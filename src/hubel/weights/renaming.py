@@ -20,10 +20,12 @@ class Renamed(NamedTuple):
     Attributes:
         state: name → tensor.
         settings: options of ``create_model`` without which the network computes something else.
+        source: whose format it was, as the catalog calls them (``"keras"``); None for our own.
     """
 
     state: dict[str, Tensor]
     settings: dict[str, Any]
+    source: str | None
 
 
 def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The weights file") -> Renamed:
@@ -35,14 +37,14 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
         origin: the file, for messages.
 
     Returns:
-        The tensors in the same order, and the settings. A key that the format does not know stays, so that
+        The tensors in the same order, the settings, the source. A key that the format does not know stays, so that
         loading names it.
 
     Raises:
         WeightsError: the keys are of no format that is known, or of another family.
     """
     if any(key.startswith("backbone.") for key in state):
-        return Renamed(dict(state), {})
+        return Renamed(dict(state), {}, None)
     known = _recognized(state, architecture, origin)
     kept = {key: tensor for key, tensor in state.items() if not re.fullmatch(known.ignored, key)}
     renamed = {_renamed(key, known.rules): tensor for key, tensor in kept.items()}
@@ -54,7 +56,7 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
             f"{origin} is not complete: it looks like {known.name}, but {error} is wrong or missing.",
             "get the file again",
         ) from error
-    return Renamed(renamed, dict(known.settings))
+    return Renamed(renamed, dict(known.settings), known.source)
 
 
 def _recognized(state: Mapping[str, Tensor], architecture: str, origin: str) -> Format:

@@ -1,10 +1,47 @@
 """The classifiers, a family a file. Each lists its rows as ``ARCHITECTURES``; here they are put together."""
 
-from hubel.models.classification import efficientnet_lite, lenet, resnet, simple_cnn
+from hubel.models.classification import (
+    alexnet,
+    bn_inception,
+    cspnet,
+    densenet,
+    efficientnet,
+    efficientnet_lite,
+    googlenet,
+    inception_v3,
+    inception_v4,
+    lenet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnet,
+    resnext,
+    senet,
+    simple_cnn,
+    vgg,
+    xception,
+    zfnet,
+)
 
 ARCHITECTURES = (
     *lenet.ARCHITECTURES,
     *simple_cnn.ARCHITECTURES,
+    *alexnet.ARCHITECTURES,
+    *zfnet.ARCHITECTURES,
+    *vgg.ARCHITECTURES,
+    *googlenet.ARCHITECTURES,
+    *bn_inception.ARCHITECTURES,
+    *inception_v3.ARCHITECTURES,
+    *inception_v4.ARCHITECTURES,
+    *xception.ARCHITECTURES,
     *resnet.ARCHITECTURES,
+    *resnext.ARCHITECTURES,
+    *senet.ARCHITECTURES,
+    *densenet.ARCHITECTURES,
+    *cspnet.ARCHITECTURES,
+    *mobilenet_v1.ARCHITECTURES,
+    *mobilenet_v2.ARCHITECTURES,
+    *mobilenet_v3.ARCHITECTURES,
+    *efficientnet.ARCHITECTURES,
     *efficientnet_lite.ARCHITECTURES,
 )

@@ -33,50 +33,24 @@ lite4  1.4   1.8   300×300    0.3     13,006,568
 All convolutions pad as TensorFlow's ``SAME``; batch normalization has epsilon 1e-3 and momentum 0.01
 (TensorFlow says 0.99).
 
-Where we deviate: no stochastic depth while training (the authors' code drops units with up to 20 %).
+Where we deviate: no stochastic depth while training by default; ``stochastic_depth=0.2`` is the authors' code's.
 ``depth`` in the registry counts convolutions and the dense layer; the paper counts none.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.classification.efficientnet import STAGES, STEM_CHANNELS, TOP_CHANNELS, initialize, scaled
+from hubel.models.classification.inverted_residual_network import Stage, assemble, depth
+from hubel.models.registry import Architecture, Classifier
 
 _BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 _Conv = partial(ConvNormActivation, same=True, norm=_BatchNorm, activation=ReLU6)
-
-_STEM_CHANNELS = 32
-_TOP_CHANNELS = 1280
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """A row of table 1: units with the expansion ratio, the first of which takes the stride."""
-
-    kernel: int
-    stride: int
-    expansion: int
-    channels: int
-    units: int
-
-
-_STAGES = (
-    _Stage(3, 1, 1, 16, 1),
-    _Stage(3, 2, 6, 24, 2),
-    _Stage(5, 2, 6, 40, 2),
-    _Stage(3, 2, 6, 80, 3),
-    _Stage(5, 1, 6, 112, 3),
-    _Stage(5, 2, 6, 192, 4),
-    _Stage(3, 1, 6, 320, 1),
-)
-# The last stage of each stride; the numbers are those of _STAGES, from 1.
-_PYRAMID = {2: 1, 4: 2, 8: 3, 16: 5, 32: 7}
 
 
 @dataclass(frozen=True)
@@ -87,105 +61,46 @@ class EfficientNetLiteConfig:
         width: factor on the channels of the stages.
         depth: factor on the units of the stages except the first and last.
         dropout: share of features dropped before the dense layer, 0..1.
+        stochastic_depth: share of images for which the last units are passed by while training, 0..1.
     """
 
     width: float
     depth: float
     dropout: float
+    stochastic_depth: float = 0.0
 
 
-def scaled_channels(channels: int, width: float) -> int:
-    """``channels * width`` to the nearest multiple of 8, but never more than 10 % below the product."""
-    product = channels * width
-    rounded = max(8, int(product + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * product else rounded
-
-
-def scaled_units(units: int, depth: float) -> int:
-    """``units * depth``, rounded up."""
-    return math.ceil(units * depth)
-
-
-class MBConv(nn.Module):
-    """The inverted residual unit: widen by a 1×1, filter each channel by itself, narrow by a 1×1 without
-    activation (Sandler et al. 2018, arXiv 1801.04381, table 1), with a shortcut where the shape stays.
-
-    Args:
-        in_channels: of the maps that come in.
-        out_channels: of the maps that go out.
-        kernel: side of the depthwise kernel.
-        stride: of the depthwise convolution.
-        expansion: factor of the widening; at 1 there is none.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        wide = in_channels * expansion
-        self.expand = nn.Identity() if expansion == 1 else _Conv(in_channels, wide, 1)
-        self.depthwise = _Conv(wide, wide, kernel, stride, groups=wide)
-        self.project = _Conv(wide, out_channels, 1, activation=None)
-        self.has_shortcut = stride == 1 and in_channels == out_channels
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, out_channels, ceil(H / stride), ceil(W / stride)) of maps (N, in_channels, H, W)."""
-        out: Tensor = self.project(self.depthwise(self.expand(maps)))
-        return out + maps if self.has_shortcut else out
-
-
-def _scaled_stages(config: EfficientNetLiteConfig) -> list[tuple[_Stage, int, int]]:
-    """Each stage with its scaled number of channels and of units."""
-    rows = []
-    for number, stage in enumerate(_STAGES):
-        fixed = number in (0, len(_STAGES) - 1)
-        units = stage.units if fixed else scaled_units(stage.units, config.depth)
-        rows.append((stage, scaled_channels(stage.channels, config.width), units))
-    return rows
-
-
-def _initialize(model: nn.Module) -> None:
-    """As the authors' code: convolutions normal by their fan-out, the dense layer uniform by its classes."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        elif isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.out_features)
-            nn.init.uniform_(module.weight, -bound, bound)
-            nn.init.zeros_(module.bias)
+def _stages(width: float, depth_factor: float) -> list[Stage]:
+    """All channels scaled, the units of the first and last stage not."""
+    first, *others, last = STAGES
+    return [*scaled([first], width, 1), *scaled(others, width, depth_factor), *scaled([last], width, 1)]
 
 
 def build(config: EfficientNetLiteConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An EfficientNet-Lite of any image size: ``image_size`` changes no shape."""
-    backbone = nn.Sequential()
-    backbone.add_module("stem", _Conv(in_channels, _STEM_CHANNELS, 3, stride=2))
-    channels = _STEM_CHANNELS
-    outputs: dict[int, int] = {}
-    for number, (stage, out_channels, units) in enumerate(_scaled_stages(config), start=1):
-        part = nn.Sequential()
-        for index in range(units):
-            stride = stage.stride if index == 0 else 1
-            part.append(MBConv(channels, out_channels, stage.kernel, stride, stage.expansion))
-            channels = out_channels
-        backbone.add_module(f"stage{number}", part)
-        outputs[number] = out_channels
-    backbone.add_module("top", _Conv(channels, _TOP_CHANNELS, 1))
-    pyramid = {stride: (f"stage{number}", outputs[number]) for stride, number in _PYRAMID.items()}
-    model = Classifier(backbone, ClassificationHead(_TOP_CHANNELS, num_classes, config.dropout), pyramid)
-    _initialize(model)
+    model = assemble(
+        _stages(config.width, config.depth),
+        STEM_CHANNELS,
+        TOP_CHANNELS,
+        _Conv,
+        num_classes,
+        in_channels,
+        config.dropout,
+        stochastic_depth=config.stochastic_depth,
+    )
+    initialize(model)
     return model
 
 
-def _row(number: int, width: float, depth: float, image_size: int, dropout: float) -> Architecture:
-    config = EfficientNetLiteConfig(width, depth, dropout)
-    convolutions = sum(units * (2 if stage.expansion == 1 else 3) for stage, _, units in _scaled_stages(config))
+def _row(number: int, width: float, depth_factor: float, image_size: int, dropout: float) -> Architecture:
     return Architecture(
         name=f"efficientnet_lite{number}",
         task="classify",
         build=build,
-        config=config,
+        config=EfficientNetLiteConfig(width, depth_factor, dropout),
         input=(3, image_size, image_size),
         num_classes=1000,
-        depth=convolutions + 3,  # and stem, top, dense
+        depth=depth(_stages(width, depth_factor)),
         reference="tensorflow/tpu, models/official/efficientnet/lite; Tan and Le 2019, arXiv 1905.11946",
     )
 

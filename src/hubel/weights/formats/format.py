@@ -18,7 +18,8 @@ class Format:
     """How one library names, and where it differs how it lays out, the parameters of one family.
 
     Attributes:
-        name: library and family, for messages: ``"torchvision's ResNets"``.
+        name: library and family, for messages: ``"torchvision's ResNets"``. It begins with the library, of two that
+            name alike with the one whose preprocessing counts.
         architectures: pattern of the names of our architectures that it belongs to.
         signature: a key that every such file has, and no other format's of the same architectures.
         rules: (pattern of a key without its last part, ours); the first that matches the whole counts.
@@ -35,3 +36,9 @@ class Format:
     ignored: str = ""
     adaptations: tuple[Adaptation, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def source(self) -> str:
+        """The library as the catalog calls it: ``"torchvision"``, ``"timm"``, ``"keras"``; else its own name."""
+        library = self.name.partition("'s ")[0]
+        return {"the package efficientnet-lite-pytorch": "google"}.get(library, library.lower())

@@ -1,17 +1,93 @@
-"""ResNets as torchvision and timm name them."""
+"""ResNets, ResNeXts and SE-ResNets as torchvision, timm and Keras name them."""
 
 from __future__ import annotations
 
+from hubel.weights.formats.adaptations import fold_convolution_biases, reversed_input
 from hubel.weights.formats.format import Format, Rules
 
+_STAGES: Rules = (
+    (r"layer(\d)\.(\d+)\.conv(\d)", r"backbone.stage\1.\2.conv\3.conv"),
+    (r"layer(\d)\.(\d+)\.bn(\d)", r"backbone.stage\1.\2.conv\3.norm"),
+    (r"layer(\d)\.(\d+)\.se(?:_module)?\.fc1", r"backbone.stage\1.\2.se.reduce"),
+    (r"layer(\d)\.(\d+)\.se(?:_module)?\.fc2", r"backbone.stage\1.\2.se.expand"),
+    (r"layer(\d)\.(\d+)\.downsample\.0", r"backbone.stage\1.\2.shortcut.conv"),
+    (r"layer(\d)\.(\d+)\.downsample\.1", r"backbone.stage\1.\2.shortcut.norm"),
+)
 _RESNET: Rules = (
     (r"conv1", "backbone.stem.conv"),
     (r"bn1", "backbone.stem.norm"),
-    (r"layer(\d)\.(\d+)\.conv(\d)", r"backbone.stage\1.\2.conv\3.conv"),
-    (r"layer(\d)\.(\d+)\.bn(\d)", r"backbone.stage\1.\2.conv\3.norm"),
-    (r"layer(\d)\.(\d+)\.downsample\.0", r"backbone.stage\1.\2.shortcut.conv"),
-    (r"layer(\d)\.(\d+)\.downsample\.1", r"backbone.stage\1.\2.shortcut.norm"),
+    *_STAGES,
     (r"fc", "head.classifier"),
 )
+# SENet-154's stem has three convolutions.
+_SENET: Rules = (
+    (r"conv1\.0", "backbone.stem.0.conv"),
+    (r"conv1\.1", "backbone.stem.0.norm"),
+    (r"conv1\.3", "backbone.stem.1.conv"),
+    (r"conv1\.4", "backbone.stem.1.norm"),
+    (r"conv1\.6", "backbone.stem.2.conv"),
+    (r"bn1", "backbone.stem.2.norm"),
+    *_STAGES,
+    (r"fc", "head.classifier"),
+)
+# timm's ``legacy_*``, which the authors trained in Caffe.
+_CAFFE: Rules = (
+    (r"layer0\.conv1", "backbone.stem.conv"),
+    (r"layer0\.bn1", "backbone.stem.norm"),
+    *_STAGES,
+    (r"last_linear", "head.classifier"),
+)
+_CAFFE_SENET: Rules = (
+    *((rf"layer0\.conv{n}", f"backbone.stem.{n - 1}.conv") for n in (1, 2, 3)),
+    *((rf"layer0\.bn{n}", f"backbone.stem.{n - 1}.norm") for n in (1, 2, 3)),
+    *_STAGES,
+    (r"last_linear", "head.classifier"),
+)
+# Keras counts stages from 2 and units from 1; part 0 of a unit is the projection. Its published files say "probs".
+_KERAS: Rules = (
+    (r"conv1_conv", "backbone.stem.conv"),
+    (r"conv1_bn", "backbone.stem.norm"),
+    *(
+        (rf"conv{stage + 1}_block1_0_{theirs}", f"backbone.stage{stage}.0.shortcut.{ours}")
+        for stage in range(1, 5)
+        for theirs, ours in (("conv", "conv"), ("bn", "norm"))
+    ),
+    *(
+        (rf"conv{stage + 1}_block{unit}_(\d)_{theirs}", rf"backbone.stage{stage}.{unit - 1}.conv\1.{ours}")
+        for stage, most in enumerate((3, 8, 36, 3), start=1)
+        for unit in range(1, most + 1)
+        for theirs, ours in (("conv", "conv"), ("bn", "norm"))
+    ),
+    (r"predictions|probs", "head.classifier"),
+)
 
-FORMATS = (Format("torchvision's and timm's ResNets", r"resnet\d+", "layer1.0.conv1.weight", _RESNET),)
+_CAFFE_POOL = {"pool_past_end": True}
+
+FORMATS = (
+    Format(
+        "timm's legacy SE-ResNets",
+        r"se_resnet\d+",
+        "layer1.0.se_module.fc1.weight",
+        _CAFFE,
+        settings={"stride_in": "1x1", **_CAFFE_POOL},
+    ),
+    Format(
+        "timm's legacy SE-ResNeXts",
+        r"resnext.*",
+        "layer1.0.se_module.fc1.weight",
+        _CAFFE,
+        settings={"se": True, **_CAFFE_POOL},
+    ),
+    Format("timm's legacy SENet-154", "senet154", "layer0.conv3.weight", _CAFFE_SENET, settings=_CAFFE_POOL),
+    Format("timm's SENet-154", "senet154", "conv1.6.weight", _SENET),
+    Format("timm's SE-ResNets", r"se_resnet\d+|resnext.*", "layer1.0.se.fc1.weight", _RESNET, settings={"se": True}),
+    Format("torchvision's and timm's ResNets", r"resnet\d+|resnext.*", "layer1.0.conv1.weight", _RESNET),
+    Format(
+        "Keras's ResNets",
+        r"resnet\d+",
+        "conv2_block1_3_bn.weight",
+        _KERAS,
+        adaptations=(fold_convolution_biases, reversed_input("backbone.stem.conv.weight")),
+        settings={"stride_in": "1x1", "norm_eps": 1.001e-5},
+    ),
+)

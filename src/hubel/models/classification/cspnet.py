@@ -1,0 +1,240 @@
+"""CSPResNet, CSPResNeXt and CSPDarknet: known networks made of cross-stage partial stages.
+
+Wang et al. 2019, "CSPNet: A New Backbone that can Enhance Learning Capability of CNN", arXiv 1911.11929;
+CSPDarknet53: Bochkovskiy, Wang, Liao 2020, "YOLOv4", arXiv 2004.10934, section 3.4. The papers print no tables of
+layers; these follow the authors' Darknet files (github.com/WongKinYiu/CrossStagePartialNetworks, ``cfg/cs*.cfg``),
+for 256 × 256 input. "128+128: [64; 64; 128] ×3 → 256" is a cross-stage partial block
+(:mod:`hubel.layers.cross_stage_partial`): it splits into two times 128 maps, of which one goes through three units,
+and merges both into 256.
+
+========== ======= =================================== =======================================
+part       output  cspresnet50                         cspresnext50 (3×3 in 32 groups)
+========== ======= =================================== =======================================
+stem       128×128 7×7, 64, stride 2
+pool       64×64   3×3 max, stride 2
+stage1     64×64   128+128: [64; 64; 128] ×3 → 128     128+128: [128; 128; 128] ×3 → 256
+stage2     32×32   256+256: [128; 128; 256] ×3 → 256   256+256: [256; 256; 256] ×3 → 512
+stage3     16×16   512+512: [256; 256; 512] ×5 → 512   512+512: [512; 512; 512] ×5 → 1024
+stage4     8×8     1024+1024: [512; 512; 1024] ×2      1024+1024: [1024; 1024; 1024] ×2 → 2048
+                   → 1024
+parameters         21,616,168                          20,569,896
+========== ======= =================================== =======================================
+
+========== ======= =================================
+part       output  cspdarknet53
+========== ======= =================================
+stem       256×256 3×3, 32
+stage1     128×128 64+64: [32; 64] ×1 → 64
+stage2     64×64   64+64: [64; 64] ×2 → 128
+stage3     32×32   128+128: [128; 128] ×8 → 256
+stage4     16×16   256+256: [256; 256] ×8 → 512
+stage5     8×8     512+512: [512; 512] ×4 → 1024
+parameters         27,642,184
+========== ======= =================================
+
+All end in an average pool and a 1000-d dense layer. A unit of three convolutions is ResNet's 1×1, 3×3, 1×1, its sum
+taken before the last activation; one of two is Darknet-53's 1×1, 3×3, its sum not activated. A stage that halves the
+size begins with a 3×3 convolution of stride 2, which gives as many maps as it gets, in CSPDarknet53 as many as the
+stage.
+
+This is timm's edition, which published weights belong to. It departs from the authors' files so:
+
+- leaky ReLU has slope 0.01, Darknet's 0.1 (``leaky_slope=0.1``); CSPDarknet53 within YOLOv4 has Mish
+  (``activation="mish"``);
+- CSPResNet and CSPResNeXt pool 3×3, Darknet 2×2; their stage 1 splits into 128+128 maps, Darknet's into 128+64, with
+  64 of the first unit's 128 maps having a shortcut; none of their splits has an activation, in Darknet those of
+  stages 1 and 4 have;
+- the part that bypasses the block comes first in the concatenation, in Darknet last: an order of maps, no other
+  network.
+
+The names keep the number of layers of the networks they come from; ``depth`` in the registry counts splits,
+transitions and merges too: 56, 56 and 68. The papers say nothing of the initialization; it is He's with the fan-out
+(He et al. 2015, arXiv 1502.01852, equation 14), and a standard deviation of 0.01 for the dense layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch import Tensor, nn
+
+from hubel.errors import ModelError
+from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.cross_stage_partial import CrossStagePartial
+from hubel.models.registry import Architecture, ClassificationHead, Classifier
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table.
+
+    Attributes:
+        units: how many.
+        narrow: channels of the convolutions of a unit before its last.
+        part: channels of each part, and of a unit's last convolution.
+        out: channels of the merge.
+    """
+
+    units: int
+    narrow: int
+    part: int
+    out: int
+
+
+@dataclass(frozen=True)
+class CSPNetConfig:
+    """What varies within the family.
+
+    Attributes:
+        unit: ``"bottleneck"`` (of ResNet) or ``"dark"`` (of Darknet-53); stem, pooling and splits follow it.
+        stages: the rows of the table.
+        groups: of the 3×3 convolutions.
+        activation: ``"leaky_relu"`` or ``"mish"``, everywhere.
+        leaky_slope: slope of leaky ReLU below 0.
+    """
+
+    unit: Literal["bottleneck", "dark"]
+    stages: tuple[Stage, ...]
+    groups: int = 1
+    activation: Literal["leaky_relu", "mish"] = "leaky_relu"
+    leaky_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.activation not in ("leaky_relu", "mish"):
+            raise ModelError(
+                f"activation={self.activation!r} is not known to the CSPNets.", 'Choose "leaky_relu" or "mish".'
+            )
+
+
+class BottleneckUnit(nn.Module):
+    """1×1, 3×3, 1×1 convolutions and a shortcut; the sum is taken before the last activation.
+
+    Args:
+        channels: of the maps that come in and go out.
+        narrow: of the first two convolutions.
+        groups: of the 3×3.
+        activation: makes the activation.
+    """
+
+    def __init__(self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.conv1 = ConvNormActivation(channels, narrow, 1, activation=activation)
+        self.conv2 = ConvNormActivation(narrow, narrow, 3, groups=groups, activation=activation)
+        self.conv3 = ConvNormActivation(narrow, channels, 1, activation=None)
+        self.activation = activation()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, channels, H, W) of maps of the same shape."""
+        out: Tensor = self.activation(self.conv3(self.conv2(self.conv1(maps))) + maps)
+        return out
+
+
+class DarkUnit(nn.Module):
+    """1×1 and 3×3 convolutions and a shortcut (Redmon and Farhadi 2018, arXiv 1804.02767, table 1).
+
+    Arguments are those of :class:`BottleneckUnit`.
+    """
+
+    def __init__(self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.conv1 = ConvNormActivation(channels, narrow, 1, activation=activation)
+        self.conv2 = ConvNormActivation(narrow, channels, 3, groups=groups, activation=activation)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, channels, H, W) of maps of the same shape."""
+        out: Tensor = self.conv2(self.conv1(maps)) + maps
+        return out
+
+
+def _initialize(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+
+
+def _activation(config: CSPNetConfig) -> Callable[[], nn.Module]:
+    return nn.Mish if config.activation == "mish" else partial(nn.LeakyReLU, config.leaky_slope, inplace=True)
+
+
+def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -> nn.Sequential:
+    """A convolution of stride 2, where the stage halves the size, and the cross-stage partial block."""
+    activation, is_dark = _activation(config), config.unit == "dark"
+    part = nn.Sequential()
+    channels = in_channels
+    if halves:
+        channels = stage.out if is_dark else in_channels
+        part.add_module(
+            "downsample", ConvNormActivation(in_channels, channels, 3, 2, groups=config.groups, activation=activation)
+        )
+    unit = DarkUnit if is_dark else BottleneckUnit
+    units = nn.Sequential(*(unit(stage.part, stage.narrow, config.groups, activation) for _ in range(stage.units)))
+    partial_block = CrossStagePartial(
+        channels,
+        stage.out,
+        block=units,
+        part_channels=stage.part,
+        activation=activation,
+        split_activation=activation if is_dark else None,
+    )
+    part.add_module("partial", partial_block)
+    return part
+
+
+def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """A CSPNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
+    conv = partial(ConvNormActivation, activation=_activation(config))
+    backbone = nn.Sequential()
+    pyramid: dict[int, tuple[str, int]] = {}
+    if config.unit == "dark":
+        channels, stride = 32, 1
+        backbone.add_module("stem", conv(in_channels, channels, 3))
+    else:
+        channels, stride = 64, 4
+        backbone.add_module("stem", conv(in_channels, channels, 7, stride=2))
+        backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
+        pyramid[2] = ("stem", channels)
+    for number, stage in enumerate(config.stages, start=1):
+        halves = number > 1 or config.unit == "dark"
+        backbone.add_module(f"stage{number}", _stage(config, stage, channels, halves))
+        channels, stride = stage.out, 2 * stride if halves else stride
+        pyramid[stride] = (f"stage{number}", channels)
+    model = Classifier(backbone, ClassificationHead(channels, num_classes), pyramid)
+    _initialize(model)
+    return model
+
+
+def _row(name: str, config: CSPNetConfig, reference: str) -> Architecture:
+    in_units = sum(stage.units for stage in config.stages) * (2 if config.unit == "dark" else 3)
+    # A stage also has a convolution with stride 2 (but for ResNets' first), a split, a transition and a merge; stem
+    # and dense layer come on top.
+    return Architecture(
+        name=name,
+        task="classify",
+        build=build,
+        config=config,
+        input=(3, 256, 256),
+        num_classes=1000,
+        depth=in_units + 4 * len(config.stages) + (2 if config.unit == "dark" else 1),
+        reference=reference,
+    )
+
+
+_CSPNET = "Wang et al. 2019, arXiv 1911.11929, figure 5"
+_RESNET = (Stage(3, 64, 128, 128), Stage(3, 128, 256, 256), Stage(5, 256, 512, 512), Stage(2, 512, 1024, 1024))
+_RESNEXT = (Stage(3, 128, 128, 256), Stage(3, 256, 256, 512), Stage(5, 512, 512, 1024), Stage(2, 1024, 1024, 2048))
+_DARKNET = (
+    *(Stage(1, 32, 64, 64), Stage(2, 64, 64, 128), Stage(8, 128, 128, 256)),
+    *(Stage(8, 256, 256, 512), Stage(4, 512, 512, 1024)),
+)
+
+ARCHITECTURES = (
+    _row("cspresnet50", CSPNetConfig("bottleneck", _RESNET), _CSPNET),
+    _row("cspresnext50", CSPNetConfig("bottleneck", _RESNEXT, groups=32), _CSPNET),
+    _row("cspdarknet53", CSPNetConfig("dark", _DARKNET), "Bochkovskiy et al. 2020, arXiv 2004.10934, section 3.4"),
+)

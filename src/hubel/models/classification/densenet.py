@@ -1,0 +1,135 @@
+"""DenseNet (Huang, Liu, van der Maaten, Weinberger 2016, "Densely Connected Convolutional Networks", arXiv
+1608.06993).
+
+The paper's table 1, for 224 × 224 input; k = 32 maps a layer. Inside the blocks and transitions normalization and
+ReLU come before the convolution:
+
+=========== ======= =========== ============ =========== ============
+part        output  121         169          201         264
+=========== ======= =========== ============ =========== ============
+stem        112×112 7×7, 64, stride 2
+pool        56×56   3×3 max, stride 2
+stage1      56×56   [1×1, 128; 3×3, 32] ×6 in all four
+transition1 28×28   1×1, half of the maps; 2×2 average pool, stride 2
+stage2      28×28   [..] ×12 in all four
+transition2 14×14   1×1, half of the maps; 2×2 average pool, stride 2
+stage3      14×14   [..] ×24    [..] ×32     [..] ×48    [..] ×64
+transition3 7×7     1×1, half of the maps; 2×2 average pool, stride 2
+stage4      7×7     [..] ×16    [..] ×32     [..] ×32    [..] ×48
+top         7×7     normalization, ReLU
+head        1×1     average pool, 1000-d dense
+maps               1024        1664         1920        2688
+parameters         7,978,856   14,149,480   20,013,928  33,337,704
+=========== ======= =========== ============ =========== ============
+
+The paper names its networks by their layers with weights, but DenseNet-264 has 265 by the count that gives the
+other names: stem, 2 a dense layer, transitions, dense classifier. ``depth`` in the registry says 265. Nobody
+publishes its parameters; the figure is what the table's layers imply.
+
+In the feature pyramid, strides 4, 8 and 16 are the concatenated maps as the transitions get them, before any
+normalization and ReLU; strides 2 and 32 have both behind them.
+
+Where we deviate from the paper: nowhere that we know of. Of the initialization it says that it is He's (He et al. 2015,
+arXiv 1502.01852), not which of the two equations; as in the authors' code it is that with the fan-out (14), and the
+dense layer's biases start at 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.dense_block import DenseBlock, PreActivation
+from hubel.models.registry import Architecture, ClassificationHead, Classifier
+
+
+@dataclass(frozen=True)
+class DenseNetConfig:
+    """What varies within the family.
+
+    Attributes:
+        depths: layers in each dense block.
+        growth: maps that each layer adds, the paper's k; the stem has twice as many.
+        bottleneck: maps of a layer's 1×1 convolution, in multiples of ``growth``.
+        compression: share of the maps that a transition keeps, the paper's θ.
+        norm_eps: epsilon of the normalizations.
+    """
+
+    depths: tuple[int, ...]
+    growth: int = 32
+    bottleneck: int = 4
+    compression: float = 0.5
+    norm_eps: float = 1e-5
+
+
+class Transition(PreActivation):
+    """Normalization, ReLU, 1×1 convolution, 2×2 average pooling (section 3, "Pooling layers" and "Compression").
+
+    Maps (N, in_channels, H, W) become (N, out_channels, H // 2, W // 2).
+
+    Args:
+        in_channels: of the maps that come in.
+        out_channels: of the maps that go out.
+        norm: makes the normalization of so many channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: partial[nn.BatchNorm2d]) -> None:
+        super().__init__(in_channels, norm)
+        self.add_module("conv", nn.Conv2d(in_channels, out_channels, 1, bias=False))
+        self.add_module("pool", nn.AvgPool2d(2))
+
+
+def _initialize(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+
+def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """A DenseNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
+    norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
+    channels = 2 * config.growth
+    backbone = nn.Sequential()
+    backbone.add_module("stem", ConvNormActivation(in_channels, channels, 7, stride=2, norm=norm))
+    backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
+    pyramid = {2: ("stem", channels)}
+    for number, depth in enumerate(config.depths, start=1):
+        block = DenseBlock(channels, depth, config.growth, config.bottleneck, norm)
+        backbone.add_module(f"stage{number}", block)
+        channels = block.out_channels
+        if number < len(config.depths):
+            pyramid[2 ** (number + 1)] = (f"stage{number}", channels)
+            kept = int(channels * config.compression)
+            backbone.add_module(f"transition{number}", Transition(channels, kept, norm))
+            channels = kept
+    backbone.add_module("top", PreActivation(channels, norm))
+    pyramid[2 ** (len(config.depths) + 1)] = ("top", channels)
+    model = Classifier(backbone, ClassificationHead(channels, num_classes), pyramid)
+    _initialize(model)
+    return model
+
+
+def _row(number: int, *depths: int) -> Architecture:
+    return Architecture(
+        name=f"densenet{number}",
+        task="classify",
+        build=build,
+        config=DenseNetConfig(depths),
+        input=(3, 224, 224),
+        num_classes=1000,
+        depth=2 * sum(depths) + len(depths) + 1,  # and stem, transitions, dense
+        reference="Huang et al. 2016, arXiv 1608.06993, table 1",
+    )
+
+
+ARCHITECTURES = (
+    _row(121, 6, 12, 24, 16),
+    _row(169, 6, 12, 32, 32),
+    _row(201, 6, 12, 48, 32),
+    _row(264, 6, 12, 64, 48),
+)

@@ -1,0 +1,110 @@
+"""What MobileNet-v2, EfficientNet and EfficientNet-Lite share: a stem, seven stages of inverted residual units, a
+wide 1×1 convolution on top, and a dense layer over the means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.inverted_residual import InvertedResidual
+from hubel.models.registry import ClassificationHead, Classifier
+
+# The last stage of each stride; the stages count from 1.
+_PYRAMID = {2: 1, 4: 2, 8: 3, 16: 5, 32: 7}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the papers' tables.
+
+    Attributes:
+        expansion: channels within a unit, over those that come in.
+        channels: of the maps that the stage gives.
+        units: how many.
+        stride: of the first unit.
+        kernel: side of the depthwise kernels.
+    """
+
+    expansion: int
+    channels: int
+    units: int
+    stride: int
+    kernel: int = 3
+
+
+def assemble(
+    stages: Sequence[Stage],
+    stem_channels: int,
+    top_channels: int,
+    conv: Callable[..., ConvNormActivation],
+    num_classes: int,
+    in_channels: int,
+    dropout: float,
+    squeeze: Callable[[int, int], nn.Module] | None = None,
+    stochastic_depth: float = 0.0,
+) -> Classifier:
+    """The network of a table.
+
+    Args:
+        stages: seven, whose strides multiply to 2, 4, 8, 16, 16, 32, 32 with the stem's.
+        stem_channels: of the 3×3 convolution with stride 2 that comes first.
+        top_channels: of the 1×1 convolution that comes last.
+        conv: makes all convolutions.
+        num_classes: outputs of the dense layer.
+        in_channels: of the images.
+        dropout: share of features dropped before the dense layer, 0..1.
+        squeeze: makes what weighs a unit's filtered maps, of their number and that of the maps coming in.
+        stochastic_depth: share of images for which unit ``b`` of ``B`` is passed by, at ``b / B = 1``; it grows
+            from 0 in proportion to ``b``.
+    """
+    backbone = nn.Sequential()
+    backbone.add_module("stem", conv(in_channels, stem_channels, 3, stride=2))
+    channels, unit_number, all_units = stem_channels, 0, sum(stage.units for stage in stages)
+    pyramid: dict[int, tuple[str, int]] = {}
+    for number, stage in enumerate(stages, start=1):
+        part = nn.Sequential()
+        for index in range(stage.units):
+            wide = channels * stage.expansion
+            unit = InvertedResidual(
+                channels,
+                wide,
+                stage.channels,
+                stage.kernel,
+                stage.stride if index == 0 else 1,
+                conv,
+                None if squeeze is None else squeeze(wide, channels),
+                stochastic_depth * unit_number / all_units,
+            )
+            part.append(unit)
+            channels, unit_number = stage.channels, unit_number + 1
+        backbone.add_module(f"stage{number}", part)
+        pyramid |= {stride: (f"stage{number}", channels) for stride, last in _PYRAMID.items() if last == number}
+    backbone.add_module("top", conv(channels, top_channels, 1))
+    return Classifier(backbone, ClassificationHead(top_channels, num_classes, dropout), pyramid)
+
+
+def depth(stages: Sequence[Stage]) -> int:
+    """Convolutions and the dense layer; those of squeeze-and-excitation are not counted, as in SE-ResNet-50."""
+    return sum(stage.units * (2 if stage.expansion == 1 else 3) for stage in stages) + 3
+
+
+def initialize_convolutions(model: nn.Module) -> None:
+    """Normal by the fan-out of each group (He et al. 2015, arXiv 1502.01852, equation 14); biases zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def initialize_dense(model: nn.Module) -> None:
+    """Normal with deviation 0.01; biases zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)

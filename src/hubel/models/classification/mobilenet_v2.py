@@ -1,0 +1,109 @@
+"""MobileNet-v2 (Sandler, Howard, Zhu, Zhmoginov, Chen 2018, "MobileNetV2: Inverted Residuals and Linear
+Bottlenecks", arXiv 1801.04381).
+
+The paper's table 2, for 224 × 224 input; t is the expansion of the units, and the first unit of a stage takes the
+stride:
+
+====== =========== = ==== ===== ====== =======
+part   operator    t out  units stride output
+====== =========== = ==== ===== ====== =======
+stem   3×3         – 32   1     2      112×112
+stage1 bottleneck  1 16   1     1      112×112
+stage2 bottleneck  6 24   2     2      56×56
+stage3 bottleneck  6 32   3     2      28×28
+stage4 bottleneck  6 64   4     2      14×14
+stage5 bottleneck  6 96   3     1      14×14
+stage6 bottleneck  6 160  3     2      7×7
+stage7 bottleneck  6 320  1     1      7×7
+top    1×1         – 1280 1     1      7×7
+head   pool, dense – 1000 1     –      1×1
+====== =========== = ==== ===== ====== =======
+
+3,504,872 parameters at width 1.
+
+A width multiplier narrows or widens all layers, but the top only widens (section 4). The paper writes the last
+layer as a 1×1 convolution of the means, which is the dense layer here.
+
+The paper's slip: its table 4 prints 6.9 million parameters for width 1.4, whose layers have 6.1.
+
+What the paper leaves open: padding (``same=True`` pads as the authors' code and Keras do, the default as torchvision
+and timm), the normalization's epsilon (Keras's weights need 1e-3), dropout (0.2, the authors' code's),
+initialization (He's by the fan-out; of the dense layer normal with deviation 0.01). ``depth`` in the registry counts
+convolutions and the dense layer; the paper counts none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import nn
+
+from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
+from hubel.layers.inverted_residual import scaled_channels
+from hubel.models.classification.inverted_residual_network import (
+    Stage,
+    assemble,
+    depth,
+    initialize_convolutions,
+    initialize_dense,
+)
+from hubel.models.registry import Architecture, Classifier
+
+_STAGES = (
+    Stage(expansion=1, channels=16, units=1, stride=1),
+    Stage(6, 24, 2, 2),
+    Stage(6, 32, 3, 2),
+    Stage(6, 64, 4, 2),
+    Stage(6, 96, 3, 1),
+    Stage(6, 160, 3, 2),
+    Stage(6, 320, 1, 1),
+)
+
+
+@dataclass(frozen=True)
+class MobileNetV2Config:
+    """What varies within the family.
+
+    Attributes:
+        width: factor on the channels; the paper has 0.35 to 1.4.
+        dropout: share of features dropped before the dense layer, 0..1.
+        norm_eps: epsilon of the batch normalizations.
+        same: pad as TensorFlow's ``SAME`` does.
+    """
+
+    width: float = 1.0
+    dropout: float = 0.2
+    norm_eps: float = 1e-5
+    same: bool = False
+
+
+def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """A MobileNet-v2 for any image size: ``image_size`` changes no shape."""
+    norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
+    model = assemble(
+        [replace(stage, channels=scaled_channels(stage.channels, config.width)) for stage in _STAGES],
+        stem_channels=scaled_channels(32, config.width),
+        top_channels=scaled_channels(1280, max(1.0, config.width)),
+        conv=partial(ConvNormActivation, same=config.same, norm=norm, activation=ReLU6),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        dropout=config.dropout,
+    )
+    initialize_convolutions(model)
+    initialize_dense(model)
+    return model
+
+
+ARCHITECTURES = (
+    Architecture(
+        name="mobilenet_v2",
+        task="classify",
+        build=build,
+        config=MobileNetV2Config(),
+        input=(3, 224, 224),
+        num_classes=1000,
+        depth=depth(_STAGES),
+        reference="Sandler et al. 2018, arXiv 1801.04381, table 2",
+    ),
+)

@@ -1,0 +1,198 @@
+"""MobileNet-v3 (Howard, Sandler, Chu, Chen, Chen, Tan, Wang, Zhu, Pang, Vasudevan, Le, Adam 2019, "Searching for
+MobileNetV3", arXiv 1905.02244).
+
+The paper's tables 1 (large) and 2 (small), for 224 × 224 input. A unit's row: kernel, channels within ("exp size"),
+channels out, SE for squeeze-and-excitation, HS for hard swish or RE for ReLU, stride; units with the same number of
+channels out are a stage.
+
+====== ================================ ======= ================================ =======
+part   large                            output  small                            output
+====== ================================ ======= ================================ =======
+stem   3×3, 16, HS, stride 2            112×112 3×3, 16, HS, stride 2            112×112
+stage1 3 16 16 RE 1                     112×112 3 16 16 SE RE 2                  56×56
+stage2 3 64 24 RE 2; 3 72 24 RE 1       56×56   3 72 24 RE 2; 3 88 24 RE 1       28×28
+stage3 5 72 40 SE RE 2;                 28×28   5 96 40 SE HS 2;                 14×14
+       5 120 40 SE RE 1, twice                  5 240 40 SE HS 1, twice
+stage4 3 240 80 HS 2; 3 200 80 HS 1;    14×14   5 120 48 SE HS 1;                14×14
+       3 184 80 HS 1, twice                     5 144 48 SE HS 1
+stage5 3 480 112 SE HS 1;               14×14   5 288 96 SE HS 2;                7×7
+       3 672 112 SE HS 1                        5 576 96 SE HS 1, twice
+stage6 5 672 160 SE HS 2;               7×7
+       5 960 160 SE HS 1, twice
+top    1×1, 960, HS                     7×7     1×1, 576, HS                     7×7
+head   average pool; dense, 1280, HS;   1×1     average pool; dense, 1024, HS;   1×1
+       dense                                    dense
+====== ================================ ======= ================================ =======
+
+5,483,032 parameters (large) and 2,542,856 (small) at width 1. Squeeze-and-excitation reduces to a quarter of the
+channels within the unit, rounded to a multiple of 8, and its gate is the hard sigmoid (sections 5.2 and 5.3); batch
+normalization has momentum 0.01 (section 6.1.1 says an average decay of 0.99).
+
+At other widths a unit keeps its expansion ratio and the top its 6 times, and the stem and the first dense layer are
+at least as wide as printed: Keras's and timm's reading, which torchvision does not share.
+
+The paper's slips: its table 2 marks squeeze-and-excitation on the small network's top, which Keras, timm and
+torchvision leave out; its first preprint has other strides and widths in large's stage 6.
+
+What the paper leaves open: padding (``same=True`` pads as the authors' code and Keras do), the normalization's
+epsilon (1e-3 as in the authors' code; timm's own weights need 1e-5), initialization (He's by the fan-out; of the
+dense layers normal with deviation 0.01). The dropout of 0.8 in section 6.1.1 is the share kept. ``depth`` in the
+registry counts convolutions and dense layers without squeeze-and-excitation's; the paper counts none.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.inverted_residual import InvertedResidual, scaled_channels
+from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.classification.inverted_residual_network import initialize_convolutions, initialize_dense
+from hubel.models.registry import Architecture, ClassificationHead, Classifier
+
+_STEM_CHANNELS = 16
+_HardSwish = partial(nn.Hardswish, inplace=True)
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"RE": ReLU, "HS": _HardSwish}
+
+
+class _Unit(NamedTuple):
+    """A row of the paper's tables; ``wide`` is its "exp size"."""
+
+    kernel: int
+    wide: int
+    channels: int
+    squeeze: Literal["SE", "–"]
+    activation: Literal["RE", "HS"]
+    stride: int
+
+
+_LARGE = (
+    _Unit(3, 16, 16, "–", "RE", 1),
+    _Unit(3, 64, 24, "–", "RE", 2),
+    _Unit(3, 72, 24, "–", "RE", 1),
+    _Unit(5, 72, 40, "SE", "RE", 2),
+    _Unit(5, 120, 40, "SE", "RE", 1),
+    _Unit(5, 120, 40, "SE", "RE", 1),
+    _Unit(3, 240, 80, "–", "HS", 2),
+    _Unit(3, 200, 80, "–", "HS", 1),
+    _Unit(3, 184, 80, "–", "HS", 1),
+    _Unit(3, 184, 80, "–", "HS", 1),
+    _Unit(3, 480, 112, "SE", "HS", 1),
+    _Unit(3, 672, 112, "SE", "HS", 1),
+    _Unit(5, 672, 160, "SE", "HS", 2),
+    _Unit(5, 960, 160, "SE", "HS", 1),
+    _Unit(5, 960, 160, "SE", "HS", 1),
+)
+_SMALL = (
+    _Unit(3, 16, 16, "SE", "RE", 2),
+    _Unit(3, 72, 24, "–", "RE", 2),
+    _Unit(3, 88, 24, "–", "RE", 1),
+    _Unit(5, 96, 40, "SE", "HS", 2),
+    _Unit(5, 240, 40, "SE", "HS", 1),
+    _Unit(5, 240, 40, "SE", "HS", 1),
+    _Unit(5, 120, 48, "SE", "HS", 1),
+    _Unit(5, 144, 48, "SE", "HS", 1),
+    _Unit(5, 288, 96, "SE", "HS", 2),
+    _Unit(5, 576, 96, "SE", "HS", 1),
+    _Unit(5, 576, 96, "SE", "HS", 1),
+)
+
+
+@dataclass(frozen=True)
+class MobileNetV3Config:
+    """What varies within the family.
+
+    Attributes:
+        units: the rows of the table.
+        features: of the first dense layer.
+        width: factor on the channels.
+        dropout: share of features dropped before the last dense layer, 0..1.
+        norm_eps: epsilon of the batch normalizations.
+        same: pad as TensorFlow's ``SAME`` does.
+    """
+
+    units: tuple[_Unit, ...]
+    features: int
+    width: float = 1.0
+    dropout: float = 0.2
+    norm_eps: float = 1e-3
+    same: bool = False
+
+
+class MobileNetV3Head(ClassificationHead):
+    """Global average pooling before a dense layer with hard swish, then dropout and the last dense layer (figure 5)."""
+
+    def __init__(self, in_features: int, features: int, num_classes: int, dropout: float) -> None:
+        super().__init__(features, num_classes, dropout)
+        self.hidden = nn.Linear(in_features, features)
+        self.activation = _HardSwish()
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """What the last dense layer sees of maps (N, C, H, W): (N, features)."""
+        seen: Tensor = self.activation(self.hidden(super().pool(maps)))
+        return seen
+
+
+def _unit(
+    row: _Unit, in_channels: int, ratio: float, width: float, conv: Callable[..., ConvNormActivation]
+) -> InvertedResidual:
+    """The unit of a row that widens ``in_channels`` by the ratio that the row has as printed."""
+    wide = scaled_channels(in_channels, ratio)
+    squeeze = SqueezeExcitation(wide, scaled_channels(wide, 0.25), gate=nn.Hardsigmoid) if row.squeeze == "SE" else None
+    conv = partial(conv, activation=_ACTIVATIONS[row.activation])
+    return InvertedResidual(
+        in_channels, wide, scaled_channels(row.channels, width), row.kernel, row.stride, conv, squeeze
+    )
+
+
+def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """A MobileNet-v3 for any image size: ``image_size`` changes no shape."""
+    norm = partial(nn.BatchNorm2d, eps=config.norm_eps, momentum=0.01)
+    conv = partial(ConvNormActivation, same=config.same, norm=norm, activation=_HardSwish)
+    channels = max(_STEM_CHANNELS, scaled_channels(_STEM_CHANNELS, config.width))
+    backbone = nn.Sequential(OrderedDict(stem=conv(in_channels, channels, 3, stride=2)))
+    printed, stride, pyramid = _STEM_CHANNELS, 2, {2: ("stem", channels)}
+    for number, (printed_out, rows) in enumerate(groupby(config.units, key=lambda row: row.channels), start=1):
+        part = nn.Sequential()
+        for row in rows:
+            part.append(_unit(row, channels, row.wide / printed, config.width, conv))
+            printed, stride = printed_out, stride * row.stride
+            channels = scaled_channels(printed_out, config.width)
+        backbone.add_module(f"stage{number}", part)
+        pyramid[stride] = (f"stage{number}", channels)
+    top_channels = 6 * channels
+    backbone.add_module("top", conv(channels, top_channels, 1))
+    pyramid[stride] = ("top", top_channels)
+    features = scaled_channels(config.features, max(1.0, config.width))
+    head = MobileNetV3Head(top_channels, features, num_classes, config.dropout)
+    model = Classifier(backbone, head, pyramid)
+    initialize_convolutions(model)
+    initialize_dense(model)
+    return model
+
+
+def _row(size: str, units: tuple[_Unit, ...], features: int, table: int) -> Architecture:
+    convolutions = 3 * len(units) - 1  # the first unit does not widen
+    return Architecture(
+        name=f"mobilenet_v3_{size}",
+        task="classify",
+        build=build,
+        config=MobileNetV3Config(units, features),
+        input=(3, 224, 224),
+        num_classes=1000,
+        depth=convolutions + 4,  # and stem, top, two dense layers
+        reference=f"Howard et al. 2019, arXiv 1905.02244, table {table}",
+    )
+
+
+ARCHITECTURES = (
+    _row("small", _SMALL, features=1024, table=2),
+    _row("large", _LARGE, features=1280, table=1),
+)

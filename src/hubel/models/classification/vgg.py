@@ -1,0 +1,113 @@
+"""VGG (Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv
+1409.1556).
+
+The paper's table 1, for 224 × 224 input. All convolutions are 3×3, keep the size and end in ReLU; a stage is followed
+by 2×2 max pooling with stride 2:
+
+========== ======= =========== =========== =========== ===========
+part       output  11 (A)      13 (B)      16 (D)      19 (E)
+========== ======= =========== =========== =========== ===========
+stage1     224×224 64          64, 64      64, 64      64, 64
+stage2     112×112 128         128, 128    128, 128    128, 128
+stage3     56×56   256 ×2      256 ×2      256 ×3      256 ×4
+stage4     28×28   512 ×2      512 ×2      512 ×3      512 ×4
+stage5     14×14   512 ×2      512 ×2      512 ×3      512 ×4
+pool5      7×7
+head       1×1     dense 4096, 4096, dropout 0.5 after each; dense 1000
+parameters         132,863,336 133,047,848 138,357,544 143,667,240
+========== ======= =========== =========== =========== ===========
+
+Not here: the paper's A-LRN, which does no better than A there, and C, with 1×1 convolutions, which does worse than D.
+
+``batch_norm=True`` is not the paper's, which is older: batch normalization before each ReLU of the convolutions, as in
+torchvision's and timm's ``vgg16_bn``. Theirs have biases in those convolutions too; the normalization takes them away
+again, so that loading moves them into its running mean.
+
+Initialization is Glorot's (Glorot and Bengio 2010, equation 16) with biases 0, which section 3.1 found to work without
+what the paper had done first: to train A, and to start the others from its layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.inverted_residual import scaled_channels
+from hubel.models.classification.dense_head import DenseHead, grid_side
+from hubel.models.registry import Architecture, Classifier
+
+_WIDTHS = (64, 128, 256, 512, 512)
+
+
+@dataclass(frozen=True)
+class VGGConfig:
+    """What varies within the family.
+
+    Attributes:
+        depths: convolutions in each of the five stages.
+        batch_norm: normalize before each ReLU of the convolutions.
+        dropout: share of values that the hidden dense layers drop in training, 0..1.
+        grid: side of the maps that the dense layers read; by default what the image size gives.
+        width: factor on the channels of the convolutions.
+    """
+
+    depths: tuple[int, int, int, int, int]
+    batch_norm: bool = False
+    dropout: float = 0.5
+    grid: int | None = None
+    width: float = 1.0
+
+
+def _initialize(model: nn.Module) -> None:
+    """Glorot's, uniform; batch normalization starts as the identity, as in torch."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """A VGG for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 32."""
+    grid = grid_side("VGG", image_size, 0, config.grid)
+    norm = nn.BatchNorm2d if config.batch_norm else None
+    backbone = nn.Sequential()
+    pyramid = {}
+    channels = in_channels
+    widths = [scaled_channels(width, config.width) for width in _WIDTHS]
+    for number, (depth, width) in enumerate(zip(config.depths, widths, strict=True), start=1):
+        stage = nn.Sequential()
+        for _ in range(depth):
+            stage.append(ConvNormActivation(channels, width, 3, norm=norm))
+            channels = width
+        backbone.add_module(f"stage{number}", stage)
+        backbone.add_module(f"pool{number}", nn.MaxPool2d(2))
+        pyramid[2 ** (number - 1)] = (f"stage{number}", width)
+    pyramid[32] = ("pool5", channels)
+    model = Classifier(backbone, DenseHead(channels, grid, num_classes, config.dropout), pyramid)
+    _initialize(model)
+    return model
+
+
+def _row(letter: str, depths: tuple[int, int, int, int, int]) -> Architecture:
+    depth = sum(depths) + 3  # and the dense layers
+    return Architecture(
+        name=f"vgg{depth}",
+        task="classify",
+        build=build,
+        config=VGGConfig(depths),
+        input=(3, 224, 224),
+        num_classes=1000,
+        depth=depth,
+        reference=f"Simonyan and Zisserman 2014, arXiv 1409.1556, table 1, {letter}",
+    )
+
+
+ARCHITECTURES = (
+    _row("A", (1, 1, 2, 2, 2)),
+    _row("B", (2, 2, 2, 2, 2)),
+    _row("D", (2, 2, 3, 3, 3)),
+    _row("E", (2, 2, 4, 4, 4)),
+)

@@ -1,0 +1,141 @@
+"""Xception (Chollet 2016, "Xception: Deep Learning with Depthwise Separable Convolutions", arXiv 1610.02357).
+
+Figure 5, for 299 × 299 input; "sep" are separable 3×3 convolutions, all others are 1×1 or as said. Batch normalization
+follows every convolution. Each bracket is a unit: it begins with a ReLU, except the first, and its input is added
+to what it gives, through a 1×1 convolution where the shape changes.
+
+====== ======================================================= =============
+part   layers                                                  output
+====== ======================================================= =============
+stem   3×3, 32, stride 2; 3×3, 64; not padded, with ReLU       147×147×64
+stage1 [sep, 128; sep, 128; 3×3 max, stride 2]                 74×74×128
+stage2 [sep, 256; sep, 256; 3×3 max, stride 2]                 37×37×256
+stage3 [sep, 728; sep, 728; 3×3 max, stride 2]                 19×19×728
+..     [sep, 728; sep, 728; sep, 728] ×8, the middle flow
+stage4 [sep, 728; sep, 1024; 3×3 max, stride 2]                10×10×1024
+top    sep, 1536; sep, 2048; with ReLU                         10×10×2048
+head   average pool, dropout, 1000-d dense
+====== ======================================================= =============
+
+34 separable convolutions and 2 others make the paper's 36 layers. 22,855,952 parameters, as its table 3 says; Keras's
+22,910,480 has the running statistics among them.
+
+The maps of strides 4, 8 and 16 are sums as they leave their unit; the ReLU is the first thing in the next one.
+
+What the paper does not say is the author's code, which is Keras's: padding as TensorFlow's ``SAME``, epsilon 1e-3 and
+momentum 0.01 (Keras says 0.99) in batch normalization, Glorot's uniform initialization.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.pooling import SameMaxPool2d
+from hubel.layers.separable_convolution import SeparableConv2d
+from hubel.models.registry import Architecture, ClassificationHead, Classifier
+
+
+@dataclass(frozen=True)
+class XceptionConfig:
+    """What published weights differ in, and what only training needs.
+
+    Attributes:
+        same: max pooling pads as TensorFlow's ``SAME``, else a pixel on each side.
+        norm_eps: what batch normalization adds to the variance.
+        dropout: share of features dropped before the dense layer, 0..1 (section 4.3: 0.5 on ImageNet, none on JFT).
+    """
+
+    same: bool = True
+    norm_eps: float = 1e-3
+    dropout: float = 0.5
+
+
+class XceptionUnit(nn.Module):
+    """Separable convolutions and a shortcut around them.
+
+    Maps (N, in_channels, H, W) become maps (N, channels[-1], H', W'), with half the size if ``pool`` is given.
+
+    Args:
+        in_channels: of the maps that come in.
+        channels: of each separable convolution.
+        norm: makes the normalizations.
+        pool: halves the size at the end; then the shortcut is a 1×1 convolution with stride 2, else the identity.
+        activated: begins with a ReLU.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: tuple[int, ...],
+        norm: partial[nn.BatchNorm2d],
+        pool: nn.Module | None = None,
+        activated: bool = True,
+    ) -> None:
+        super().__init__()
+        self.activation = nn.ReLU() if activated else nn.Identity()  # not in place: the shortcut needs the input
+        self.convs = nn.Sequential()
+        before = in_channels
+        for number, width in enumerate(channels, start=1):
+            activation = ReLU if number < len(channels) else None
+            self.convs.append(SeparableConv2d(before, width, 3, norm=norm, activation=activation))
+            before = width
+        self.pool = nn.Identity() if pool is None else pool
+        self.shortcut: nn.Module = nn.Identity()
+        if pool is not None:
+            self.shortcut = ConvNormActivation(in_channels, before, 1, stride=2, norm=norm, activation=None)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, channels[-1], H', W') of maps (N, in_channels, H, W)."""
+        out: Tensor = self.pool(self.convs(self.activation(maps))) + self.shortcut(maps)
+        return out
+
+
+def _initialize(model: Classifier) -> None:
+    """Glorot's; batch normalization starts as the identity, as in torch."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+
+def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """An Xception for any image size: ``image_size`` changes no shape."""
+    norm = partial(nn.BatchNorm2d, eps=config.norm_eps, momentum=0.01)
+    conv = partial(ConvNormActivation, norm=norm, padding=0)
+    sep = partial(SeparableConv2d, kernel_size=3, norm=norm, activation=ReLU)
+
+    def halving(before: int, *channels: int, activated: bool = True) -> XceptionUnit:
+        pool = SameMaxPool2d(3, stride=2) if config.same else nn.MaxPool2d(3, stride=2, padding=1)
+        return XceptionUnit(before, channels, norm, pool, activated)
+
+    backbone = nn.Sequential()
+    backbone.add_module("stem", nn.Sequential(conv(in_channels, 32, 3, stride=2), conv(32, 64, 3)))
+    backbone.add_module("stage1", nn.Sequential(halving(64, 128, 128, activated=False)))
+    backbone.add_module("stage2", nn.Sequential(halving(128, 256, 256)))
+    middle = [XceptionUnit(728, (728, 728, 728), norm) for _ in range(8)]
+    backbone.add_module("stage3", nn.Sequential(halving(256, 728, 728), *middle))
+    backbone.add_module("stage4", nn.Sequential(halving(728, 728, 1024)))
+    backbone.add_module("top", nn.Sequential(sep(1024, 1536), sep(1536, 2048)))
+    pyramid = {2: ("stem", 64), 4: ("stage1", 128), 8: ("stage2", 256), 16: ("stage3", 728), 32: ("top", 2048)}
+    model = Classifier(backbone, ClassificationHead(2048, num_classes, config.dropout), pyramid)
+    _initialize(model)
+    return model
+
+
+ARCHITECTURES = (
+    Architecture(
+        name="xception",
+        task="classify",
+        build=build,
+        config=XceptionConfig(),
+        input=(3, 299, 299),
+        num_classes=1000,
+        depth=36,
+        reference="Chollet 2016, arXiv 1610.02357, figure 5",
+    ),
+)

@@ -1,0 +1,131 @@
+"""EfficientNets as torchvision, timm and Keras name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from string import ascii_lowercase
+
+from hubel.weights.formats.format import Format, Rules
+
+# The parts of a unit in timm, without and with a convolution that widens.
+_TIMM_SQUEEZE = {"se.conv_reduce": "squeeze.reduce", "se.conv_expand": "squeeze.expand"}
+_TIMM_NARROW = {
+    "conv_dw": "depthwise.conv",
+    "bn1": "depthwise.norm",
+    "conv_pw": "project.conv",
+    "bn2": "project.norm",
+    **_TIMM_SQUEEZE,
+}
+_TIMM_WIDE = {
+    "conv_pw": "expand.conv",
+    "bn1": "expand.norm",
+    "conv_dw": "depthwise.conv",
+    "bn2": "depthwise.norm",
+    "conv_pwl": "project.conv",
+    "bn3": "project.norm",
+    **_TIMM_SQUEEZE,
+}
+
+# torchvision numbers the parts of a unit, so that without the one that widens the others move up.
+_TORCHVISION_NARROW = {
+    r"block\.0\.0": "depthwise.conv",
+    r"block\.0\.1": "depthwise.norm",
+    r"block\.1\.fc1": "squeeze.reduce",
+    r"block\.1\.fc2": "squeeze.expand",
+    r"block\.2\.0": "project.conv",
+    r"block\.2\.1": "project.norm",
+}
+_TORCHVISION_WIDE = {
+    r"block\.0\.0": "expand.conv",
+    r"block\.0\.1": "expand.norm",
+    r"block\.1\.0": "depthwise.conv",
+    r"block\.1\.1": "depthwise.norm",
+    r"block\.2\.fc1": "squeeze.reduce",
+    r"block\.2\.fc2": "squeeze.expand",
+    r"block\.3\.0": "project.conv",
+    r"block\.3\.1": "project.norm",
+}
+_KERAS_UNIT = {
+    "expand_conv": "expand.conv",
+    "expand_bn": "expand.norm",
+    "dwconv": "depthwise.conv",
+    "bn": "depthwise.norm",
+    "se_reduce": "squeeze.reduce",
+    "se_expand": "squeeze.expand",
+    "project_conv": "project.conv",
+    "project_bn": "project.norm",
+}
+
+
+def timm_units(stage: int, widening: bool = True) -> Rules:
+    """The units of a stage, which count from 1 here and from 0 in timm."""
+    parts = _TIMM_WIDE if widening else _TIMM_NARROW
+    return tuple(
+        (rf"blocks\.{stage - 1}\.(\d+)\.{theirs}", rf"backbone.stage{stage}.\1.{ours}")
+        for theirs, ours in parts.items()
+    )
+
+
+# Also EfficientNet-Lite's and MobileNet-v2's, which have no squeeze-and-excitation.
+TIMM: Rules = (
+    (r"conv_stem", "backbone.stem.conv"),
+    (r"bn1", "backbone.stem.norm"),
+    *timm_units(1, widening=False),
+    *(rule for stage in range(2, 8) for rule in timm_units(stage)),
+    (r"conv_head", "backbone.top.conv"),
+    (r"bn2", "backbone.top.norm"),
+    (r"classifier", "head.classifier"),
+)
+
+
+def _torchvision_units(stages: str, parts: Mapping[str, str]) -> Rules:
+    return tuple(
+        (rf"features\.({stages})\.(\d+)\.{theirs}", rf"backbone.stage\1.\2.{ours}") for theirs, ours in parts.items()
+    )
+
+
+_TORCHVISION: Rules = (
+    (r"features\.0\.0", "backbone.stem.conv"),
+    (r"features\.0\.1", "backbone.stem.norm"),
+    *_torchvision_units("1", _TORCHVISION_NARROW),
+    *_torchvision_units("[2-7]", _TORCHVISION_WIDE),
+    (r"features\.8\.0", "backbone.top.conv"),
+    (r"features\.8\.1", "backbone.top.norm"),
+    (r"classifier\.1", "head.classifier"),
+)
+_KERAS: Rules = (
+    (r"stem_conv", "backbone.stem.conv"),
+    (r"stem_bn", "backbone.stem.norm"),
+    *(
+        (rf"block(\d){letter}_{theirs}", rf"backbone.stage\1.{index}.{ours}")
+        for index, letter in enumerate(ascii_lowercase)
+        for theirs, ours in _KERAS_UNIT.items()
+    ),
+    (r"top_conv", "backbone.top.conv"),
+    (r"top_bn", "backbone.top.norm"),
+    (r"predictions", "head.classifier"),
+)
+
+# TensorFlow's padding and the epsilon of Google's code.
+GOOGLES = {"norm_eps": 1e-3, "same": True}
+_OWN = {"norm_eps": 1e-5, "same": False}
+
+# timm's "tf_" weights have these keys too but need GOOGLES: the catalog says so.
+FORMATS = (
+    Format(
+        "torchvision's EfficientNets",
+        r"efficientnet_b[0-4]",
+        "features.1.0.block.0.0.weight",
+        _TORCHVISION,
+        settings=_OWN,
+    ),
+    Format(
+        "torchvision's EfficientNets",
+        r"efficientnet_b[5-7]",
+        "features.1.0.block.0.0.weight",
+        _TORCHVISION,
+        settings={"norm_eps": 1e-3, "same": False},
+    ),
+    Format("timm's EfficientNets", r"efficientnet_b\d", "blocks.1.0.se.conv_reduce.weight", TIMM, settings=_OWN),
+    Format("Keras's EfficientNets", r"efficientnet_b\d", "block1a_dwconv.weight", _KERAS, settings=GOOGLES),
+)

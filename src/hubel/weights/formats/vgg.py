@@ -1,0 +1,82 @@
+"""VGGs as torchvision, timm and Keras name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from hubel.weights.formats.adaptations import (
+    convolution_as_dense,
+    flattened_channels_last,
+    fold_convolution_biases,
+    reversed_input,
+)
+from hubel.weights.formats.format import Format, Rules
+
+_DEPTHS = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+_TORCHVISION_HEAD: Rules = (
+    (r"classifier\.0", "head.fc1"),
+    (r"classifier\.3", "head.fc2"),
+    (r"classifier\.6", "head.classifier"),
+)
+_TIMM_HEAD: Rules = (
+    (r"pre_logits\.fc(\d)", r"head.fc\1"),
+    (r"head\.fc", "head.classifier"),
+)
+_KERAS: Rules = (
+    *((rf"block(\d)_conv{index + 1}", rf"backbone.stage\1.{index}.conv") for index in range(4)),
+    (r"fc(\d)", r"head.fc\1"),
+    (r"predictions", "head.classifier"),
+)
+_WHOLE_IMAGE = {"grid": 7}  # the dense layers of all published files read 7 × 7 pixels
+
+
+def _features(depths: Iterable[int], batch_norm: bool) -> Iterator[tuple[str, str]]:
+    """Both number convolutions, normalizations, ReLUs and poolings through."""
+    position = 0
+    for stage, depth in enumerate(depths, start=1):
+        for index in range(depth):
+            unit = f"backbone.stage{stage}.{index}"
+            yield rf"features\.{position}", f"{unit}.conv"
+            if batch_norm:
+                yield rf"features\.{position + 1}", f"{unit}.norm"
+            position += 3 if batch_norm else 2
+        position += 1
+
+
+def _numbered(architecture: str, batch_norm: bool) -> Format:
+    """timm's and torchvision's: they differ in the head alone, whose dense layers are convolutions in timm."""
+    depths = _DEPTHS[architecture]
+    second_convolution = 2 if depths[0] > 1 else 3  # at this number a network with normalization has no weights
+    return Format(
+        f"torchvision's and timm's {architecture}{'_bn' if batch_norm else ''}",
+        architecture,
+        "features.1.running_mean" if batch_norm else f"features.{second_convolution}.weight",
+        (*_features(depths, batch_norm), *_TORCHVISION_HEAD, *_TIMM_HEAD),
+        adaptations=(
+            convolution_as_dense("head.fc1.weight"),
+            convolution_as_dense("head.fc2.weight"),
+            *((fold_convolution_biases,) if batch_norm else ()),
+        ),
+        settings={**_WHOLE_IMAGE, "batch_norm": batch_norm},
+    )
+
+
+FORMATS = (
+    *(_numbered(architecture, batch_norm) for architecture in _DEPTHS for batch_norm in (False, True)),
+    Format(
+        "Keras's VGGs",
+        "vgg1[69]",
+        "block1_conv1.weight",
+        _KERAS,
+        adaptations=(
+            reversed_input("backbone.stage1.0.conv.weight"),
+            flattened_channels_last("head.fc1.weight", 512),
+        ),
+        settings=_WHOLE_IMAGE,
+    ),
+)

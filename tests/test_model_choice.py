@@ -1,0 +1,78 @@
+"""Which network to take: the Pareto front, the limits, the plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from hubel.cli.main import app
+from hubel.errors import UsageError
+from hubel.insight.choice import Candidate, best_within, pareto_front
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["models", *arguments])
+
+
+def test_front_is_everyone_whom_nobody_beats() -> None:
+    rng = np.random.default_rng(0)
+    costs, values = rng.integers(1, 30, 200), rng.integers(0, 50, 200)
+
+    def beaten(index: int) -> bool:  # the definition: nowhere worse, somewhere better
+        nowhere_worse = (costs <= costs[index]) & (values >= values[index])
+        return bool((nowhere_worse & ((costs < costs[index]) | (values > values[index]))).any())
+
+    expected = {(costs[i], values[i]) for i in range(200) if not beaten(i)}
+    front = pareto_front(costs.tolist(), values.tolist())
+    assert {(costs[i], values[i]) for i in front} == expected
+    assert len(front) == len(expected)
+    assert [costs[i] for i in front] == sorted(costs[i] for i in front)
+
+
+def test_limits() -> None:
+    small = Candidate("small", 0.70, 10, 0.3, milliseconds=5)
+    cheap_twin = Candidate("cheap_twin", 0.80, 40, 2.0, milliseconds=25)
+    dear_twin = Candidate("dear_twin", 0.80, 40, 4.0, milliseconds=30)
+    everyone = [small, dear_twin, cheap_twin]
+    assert best_within(everyone, 30, 40) == [cheap_twin, dear_twin, small]
+    assert best_within(everyone, 24.9, None) == [small]
+    assert best_within(everyone, None, 9) == []
+    with pytest.raises(UsageError, match="measured"):
+        best_within([Candidate("x", 0.5, 1, 1)], 20)
+
+
+def test_largest_size_in_the_table() -> None:
+    result = _run("--match", "resnet*", "--max-mb", "90", "--json")
+    # torchvision's ResNet-34 has 83 MiB of weights and top-1 0.7331; ResNet-18 45 and 0.6976; ResNet-50 98.
+    assert [row["name"] for row in json.loads(result.stdout)] == ["resnet34", "resnet18"]
+    assert "Best within 90 MB: resnet34 (top-1 0.733, 87.3 MB)." in result.stderr
+    nothing = _run("--match", "resnet*", "--max-mb", "1")
+    assert nothing.exit_code == 0 and nothing.stdout == ""
+    assert "raise the limit" in nothing.stderr
+
+
+def test_longest_time_measures() -> None:
+    result = _run("--match", "lenet5", "--max-ms", "60000", "--json")
+    (row,) = json.loads(result.stdout)
+    assert 0 < row["ms"]["batch1"] < 60_000
+    assert json.loads(_run("--match", "lenet5", "--max-ms", "0", "--json").stdout) == []
+
+
+def test_plot(tmp_path: Path) -> None:
+    path = tmp_path / "choice.png"
+    result = _run("--match", "resnet*", "--plot", str(path), "--json")
+    assert result.exit_code == 0, result.output
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    orange, blue = np.array((0xD5, 0x5E, 0x00)), np.array((0x00, 0x72, 0xB2))
+    # All five ResNets lie on a front of their own: each is dearer and better than the last.
+    assert (np.abs(pixels.astype(int) - orange).max(1) < 3).sum() > 500
+    assert (np.abs(pixels.astype(int) - blue).max(1) < 3).sum() == 0
+    without = _run("--match", "lenet*", "--plot", str(path))
+    assert isinstance(without.exception, UsageError)
+    missing = _run("--match", "resnet*", "--plot", str(tmp_path / "nowhere" / "choice.png"))
+    assert "cannot be written" in str(missing.exception)

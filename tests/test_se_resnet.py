@@ -1,0 +1,124 @@
+"""Squeeze and excitation, SE-ResNets and SENet-154 against torchvision's block and timm's networks, old and new."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models import architecture, create_model
+from hubel.runtime.fusion import fuse
+from hubel.weights.renaming import rename
+from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
+
+slow = pytest.mark.slow
+# Ours, timm's.
+PAIRS = (
+    ("se_resnet50", "seresnet50"),
+    ("se_resnet50", "legacy_seresnet50"),
+    pytest.param("se_resnet101", "seresnet101", marks=slow),
+    pytest.param("se_resnet101", "legacy_seresnet101", marks=slow),
+    pytest.param("se_resnet152", "seresnet152", marks=slow),
+    pytest.param("se_resnet152", "legacy_seresnet152", marks=slow),
+    pytest.param("senet154", "senet154", marks=slow),
+    pytest.param("senet154", "legacy_senet154", marks=slow),
+    pytest.param("resnext50_32x4d", "seresnext50_32x4d", marks=slow),
+    pytest.param("resnext50_32x4d", "legacy_seresnext50_32x4d", marks=slow),
+)
+
+
+@pytest.mark.parametrize("gate", [nn.Sigmoid, nn.Hardsigmoid])
+def test_block_equals_torchvisions(gate: type[nn.Module]) -> None:
+    theirs = torchvision.ops.SqueezeExcitation(32, 8, scale_activation=gate)
+    ours = SqueezeExcitation(32, 8, gate=gate)
+    for part, counterpart in ((ours.reduce, theirs.fc1), (ours.expand, theirs.fc2)):
+        part.load_state_dict(counterpart.state_dict())
+    maps = 3 * torch.randn(2, 32, 5, 7)
+    torch.testing.assert_close(ours(maps), theirs(maps))
+
+
+def test_block_follows_the_papers_equations() -> None:
+    block, maps = SqueezeExcitation(64).double(), torch.randn(2, 64, 5, 7).double()
+    w1, w2 = block.reduce.weight.flatten(1), block.expand.weight.flatten(1)
+    assert w1.shape == (64 // 16, 64)
+    z = maps.sum((2, 3)) / (5 * 7)  # equation 2
+    s = torch.sigmoid(torch.relu(z @ w1.T + block.reduce.bias) @ w2.T + block.expand.bias)  # equation 3, with biases
+    torch.testing.assert_close(block(maps), torch.einsum("nchw,nc->nchw", maps, s))  # equation 4
+
+
+@pytest.mark.parametrize(("name", "counterpart"), PAIRS)
+def test_scores_equal_timms(name: str, counterpart: str, tmp_path: Path) -> None:
+    theirs = with_live_statistics(timm.create_model(counterpart))
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    ours = create_model(name, weights=tmp_path / "model.safetensors").eval()
+    with torch.no_grad():
+        for size in (64, 75):
+            images = torch.randn(2, 3, size, size)
+            expected = theirs(images)
+            assert expected.std() > 0.05
+            assert largest_difference(ours(images), expected) < 1e-4
+        # What prediction runs, with normalizations and sums computed by the convolutions, too.
+        prepared = fuse(ours, torch.device("cpu"), torch.float32)
+        assert largest_difference(prepared(images), expected) < 1e-4
+
+
+def test_editions_differ(tmp_path: Path) -> None:
+    theirs = with_live_statistics(timm.create_model("legacy_seresnet50"))
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    images = torch.randn(2, 3, 64, 64)
+    for option in ({"stride_in": "3x3"}, {"pool_past_end": False}):
+        other = create_model("se_resnet50", weights=tmp_path / "model.safetensors", **option).eval()
+        with torch.no_grad():
+            assert largest_difference(other(images), theirs(images)) > 1e-2
+
+
+def test_blocks_go_into_any_resnet(tmp_path: Path) -> None:
+    # timm's seresnet18 rounds 64 / 16 up to 8; its legacy one has a further ReLU before the block.
+    block = partial(timm.layers.SqueezeExcite, rd_divisor=1)
+    theirs = with_live_statistics(timm.create_model("seresnet18", block_args={"attn_layer": block}))
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    ours = create_model("resnet18", se=True, weights=tmp_path / "model.safetensors").eval()
+    images = torch.randn(2, 3, 75, 75)
+    with torch.no_grad():
+        assert largest_difference(ours(images), theirs(images)) < 1e-4
+
+
+def test_pyramid_equals_timms() -> None:
+    theirs = with_live_statistics(timm.create_model("seresnet50", features_only=True))
+    ours = create_model("se_resnet50").eval()
+    ours.load_state_dict(rename(theirs.state_dict(), "se_resnet50").state, strict=False)  # timm's has no classifier
+    assert_same_pyramid(ours, theirs, torch.randn(1, 3, 65, 96))
+
+
+def test_senet154_is_as_the_appendix_says() -> None:
+    with torch.device("meta"):
+        model = create_model("senet154")
+    row = architecture("senet154")
+    counted = [
+        part
+        for part, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and ".shortcut." not in part and ".se." not in part
+    ]
+    assert len(counted) == row.depth == 154
+    stem = [(each.conv.kernel_size[0], each.conv.stride[0], each.conv.out_channels) for each in model.backbone.stem]
+    assert stem == [(3, 2, 64), (3, 1, 64), (3, 1, 128)]
+    for number, width in enumerate((256, 512, 1024, 2048), start=1):
+        unit = model.get_submodule(f"backbone.stage{number}.0")
+        assert (unit.conv1.conv.out_channels, unit.conv2.conv.out_channels) == (width // 2, width)
+        assert unit.conv2.conv.groups == 64
+        assert unit.shortcut.conv.kernel_size[0] == (1 if number == 1 else 3)
+        assert (unit.se.reduce.out_channels, unit.se.expand.out_channels) == (width // 16, width)
+    assert model.head.dropout.p == 0.2
+
+
+def test_blocks_start_as_hes() -> None:
+    block = create_model("se_resnet50").backbone.stage4[1].se
+    assert block.expand.weight.std().item() == pytest.approx((2 / 2048) ** 0.5, rel=0.03)
+    assert not block.reduce.bias.any() and not block.expand.bias.any()
