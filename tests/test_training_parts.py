@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from conftest import write_shapes
-from hubel.data.augmentation import BatchBlending, TrainingPixels
+from hubel.data.augmentation import BatchBlending, Lighting, TrainingPixels, check_augmentations
 from hubel.data.decoding import read_image
 from hubel.data.loading import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
@@ -66,6 +67,20 @@ def test_loss_is_cross_entropy_by_hand() -> None:
     assert float(classification_loss(scores, labels, 0.3)) == pytest.approx(expected, abs=1e-6)
     soft = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.5, 0.5]])
     assert float(classification_loss(scores, soft)) == pytest.approx(-(soft.numpy() * log_p).sum(1).mean(), abs=1e-6)
+
+
+def test_weighted_loss_counts_images_by_their_own_class() -> None:
+    torch.manual_seed(0)
+    scores, labels, weights = torch.randn(6, 3), torch.tensor([0, 0, 1, 2, 0, 1]), torch.tensor([0.5, 1.0, 3.0])
+    plain = nn.functional.cross_entropy(scores, labels, weight=weights)
+    torch.testing.assert_close(classification_loss(scores, labels, 0.0, weights), plain)
+    rows = nn.functional.one_hot(labels, 3).float()
+    torch.testing.assert_close(classification_loss(scores, rows, 0.0, weights), plain)
+    # Szegedy et al. 2016, section 7: the target's share 1 - ε, and ε / classes for every class.
+    smoothed = 0.9 * rows + 0.1 / 3
+    each = -(smoothed * torch.log_softmax(scores, 1)).sum(1).numpy()
+    expected = np.average(each, weights=weights[labels].numpy())
+    assert float(classification_loss(scores, labels, 0.1, weights)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_class_weights_are_scikit_learns_balanced() -> None:
@@ -180,7 +195,8 @@ def test_frozen_lower_and_upper_are_the_model() -> None:
     images = torch.randn(2, 3, 64, 64)
     lower = frozen_lower(model, torch.device("cpu"), torch.float32)
     assert lower.parts == 4  # stem, pool, stage1, stage2
-    assert (UpperPart(model, 4)(lower(images)) - model(images)).abs().max() < 1e-4
+    (scores,) = UpperPart(model, 4).eval()(lower(images))
+    assert (scores - model(images)).abs().max() < 1e-4
 
 
 def test_average_of_weights_by_hand() -> None:
@@ -217,7 +233,9 @@ def test_execution_is_remembered_and_slow_formats_are_not_tried(monkeypatch: pyt
 def test_pixels_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     root = write_shapes(tmp_path, {"disc": 6})
     paths = sorted(root.rglob("*.png"))
-    pixels = TrainingPixels(Preprocessing(24, 24), ("rotation", "crop", "flip", "contrast", "color", "randaugment"))
+    pixels = TrainingPixels(
+        Preprocessing(24, 24), ("rotation", "crop", "flip", "contrast", "color", "lighting", "randaugment")
+    )
     images = LabelledImages(paths, [0] * 6, pixels, seed=5)
     seen = []
     for workers in (0, 2):
@@ -253,6 +271,54 @@ def test_augmentations_change_what_they_say(tmp_path: Path) -> None:
     assert np.array_equal(TrainingPixels(plain, ())(image), original)
     grey = TrainingPixels(Preprocessing(16, 16, channels=1), ("crop", "rotation", "contrast"))(image)
     assert grey.shape == (16, 16, 1) and grey.dtype == np.uint8
+
+
+def lighting_shifts(mode: str, draws: int) -> np.ndarray:
+    """What PCA lighting adds to a pixel of middle grey (draws, channels)."""
+    torch.manual_seed(0)
+    image, lighting = Image.new(mode, (1, 1), 128 if mode == "L" else (128, 128, 128)), Lighting()
+    return np.array([np.asarray(lighting(image), float).ravel() - 128 for _ in range(draws)])
+
+
+def test_lighting_varies_as_imagenets_colours() -> None:
+    # MXNet's PCALighting has the same constants for pixels in 0..255; a deviation of 0.1 on each component.
+    eigenvalues = np.array([55.46, 4.794, 1.148])
+    eigenvectors = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+    expected = eigenvectors @ np.diag((0.1 * eigenvalues) ** 2) @ eigenvectors.T
+    shifts = lighting_shifts("RGB", 4000)
+    assert np.abs(shifts.mean(axis=0)).max() < 0.2
+    covariance = np.cov(shifts.T) - np.eye(3) / 12  # rounding adds the variance of a uniform error
+    assert covariance == pytest.approx(expected, rel=0.05)
+    grey = lighting_shifts("L", 4000)
+    assert grey.std() == pytest.approx(np.sqrt(expected.mean() + 1 / 12), rel=0.05)
+    assert grey[:50, 0] == pytest.approx(shifts[:50].mean(axis=1), abs=1)  # the same draws
+
+
+def test_lighting_shifts_all_pixels_alike_up_to_black_and_white() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    torch.manual_seed(4)
+    alpha = 0.1 * torch.randn(3).double().numpy()
+    expected_shift = 255 * (
+        alpha[0] * 0.2175 * np.array([-0.5675, -0.5808, -0.5836])
+        + alpha[1] * 0.0188 * np.array([0.7192, -0.0045, -0.6948])
+        + alpha[2] * 0.0045 * np.array([0.4009, -0.8140, 0.4203])
+    )
+    assert np.abs(expected_shift).min() > 1
+    torch.manual_seed(4)
+    changed = TrainingPixels(Preprocessing(40, 50, crop_fraction=1.0), ("lighting",))(Image.fromarray(pixels))
+    assert np.array_equal(changed, np.clip(np.rint(pixels + expected_shift), 0, 255).astype(np.uint8))
+
+
+def test_alexnets_preset_shows_windows_of_the_central_square() -> None:
+    # A gradient tells each pixel's place: 256 columns of the central square, of which the network sees 224.
+    columns = np.clip(np.arange(-40, 296), 0, 255).astype(np.uint8)
+    image = Image.fromarray(np.repeat(np.tile(columns, (256, 1))[:, :, None], 3, axis=2))
+    torch.manual_seed(0)
+    seen = [TrainingPixels(Preprocessing(224, 224), ("window",))(image) for _ in range(200)]
+    starts = {int(pixels[0, 0, 0]) for pixels in seen}
+    assert min(starts) >= 0 and max(starts) <= 32 and len(starts) > 25
+    assert all(np.array_equal(p[5, :, 1], int(p[0, 0, 0]) + np.arange(224)) for p in seen)
+    assert check_augmentations(["alexnet"]) == ("window", "flip", "lighting")
 
 
 def test_cutmix_labels_are_the_areas() -> None:

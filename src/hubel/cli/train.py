@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 from hubel.cli.manners import print_json, say
-from hubel.cli.options import Device, Json, Threads
+from hubel.cli.options import Device, Json, Options, Threads, parsed_options
 
 
 def train(
     data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class.")],
     task: Annotated[Literal["classify"], typer.Option(help="What to learn.")] = "classify",
     model: Annotated[str, typer.Option("--model", "-m", help="The network; see hubel models.")] = "efficientnet_lite0",
+    options: Options = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="In all.", show_default="11; 60 from scratch")] = None,
     head_epochs: Annotated[
         int | None,
@@ -57,14 +58,18 @@ def train(
         str,
         typer.Option(
             "--augment",
-            help="Comma-separated: rotation, shift, crop, flip, contrast, color, randaugment, mixup, cutmix; or none.",
+            help="Comma-separated: rotation, shift, window, crop, flip, contrast, color, lighting, randaugment, mixup, "
+            "cutmix; alexnet (window, flip, lighting); or none.",
         ),
     ] = "crop,flip",
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99)] = 0.1,
     average: Annotated[
         float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0: off.")
     ] = 0.98,
-    balance: Annotated[Literal["auto", "none", "sampling", "loss"], typer.Option(help="For skewed classes.")] = "auto",
+    balance: Annotated[
+        Literal["auto", "none", "sampling", "loss", "smote"],
+        typer.Option(help="For skewed classes; smote: features for a head on a frozen backbone, --augment none."),
+    ] = "auto",
     patience: Annotated[int, typer.Option(min=1, help="Epochs without improvement before stopping early.")] = 10,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="auto: measured.")
@@ -96,6 +101,7 @@ def train(
     for name in ("data", "resume", "out", "json", "from_scratch"):
         del given[name]
     given["weights"] = None if from_scratch else weights
+    given["options"] = parsed_options(options)
     from hubel.runtime.waiting import wait_passively
 
     wait_passively()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -24,6 +25,42 @@ _INTERPOLATION = {
     "bicubic": v2.InterpolationMode.BICUBIC,
     "lanczos": v2.InterpolationMode.LANCZOS,
 }
+
+
+# Of the covariance of ImageNet's pixels in 0..1: eigenvalues, and as columns the eigenvectors (red, green, blue).
+# Source: Facebook's fb.resnet.torch, datasets/imagenet.lua; MXNet's and others' are the same.
+_COLOUR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+_COLOUR_EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+class Lighting:
+    """PCA lighting: one shift of the colour for the whole image, along the principal components of ImageNet's colours.
+
+    Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 4.1: the sum of
+    the eigenvectors, each times its eigenvalue times a Gaussian of deviation 0.1. The eigenvalues are those of pixels
+    in 0..1, as in Facebook's and MXNet's training, and the sum is scaled with the pixels: a deviation of 5.5 of 255
+    along the first component. (Those of pixels in 0..255 would make every image black or white. Krizhevsky's later
+    code, cuda-convnet2, takes their square roots: a deviation of 12.)
+
+    Calling it with an image of mode RGB gives one of that mode; greyscale (L) gets the mean of the three shifts. It
+    draws from torch's global random generator.
+    """
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The image with all pixels shifted alike, rounded, clipped to 0..255."""
+        multiples = 0.1 * torch.randn(3).numpy() * _COLOUR_EIGENVALUES
+        shift = 255 * _COLOUR_EIGENVECTORS @ multiples
+        if image.mode == "L":
+            shift = shift.mean(keepdims=True)
+        table = np.clip(np.rint(np.arange(256) + shift[:, None]), 0, 255)
+        return image.point(table.astype(int).ravel().tolist())
+
+
+def _random_window(size: Preprocessing) -> v2.Compose:
+    """AlexNet's crops: of the central 256 × 256 pixels of an image whose shorter side is 256, any 224 × 224."""
+    height, width = (round(side * 256 / 224) for side in (size.height, size.width))
+    scaled = v2.Resize(max(height, width), interpolation=_INTERPOLATION[size.interpolation])
+    return v2.Compose([scaled, v2.CenterCrop((height, width)), v2.RandomCrop((size.height, size.width))])
 
 
 @dataclass(frozen=True)
@@ -44,6 +81,11 @@ IMAGE_TRANSFORMS: dict[str, ImageTransform] = {
         "shift by up to 10 % of the width and height",
         lambda size: v2.RandomAffine(0, translate=(0.1, 0.1)),
     ),
+    "window": ImageTransform(
+        "window of the input's size at a random place of the central square of the image, which is 8/7 as large "
+        "(Krizhevsky et al. 2012, section 4.1)",
+        _random_window,
+    ),
     "crop": ImageTransform(
         "random crop of 35 to 100 % of the area, aspect ratio 3/4 to 4/3, scaled to the input "
         "(Szegedy et al. 2015, arXiv 1409.4842, section 6)",
@@ -63,6 +105,11 @@ IMAGE_TRANSFORMS: dict[str, ImageTransform] = {
         "saturation changed by up to 20 %, hue by up to 2 % of the circle",
         lambda size: v2.ColorJitter(saturation=0.2, hue=0.02),
     ),
+    "lighting": ImageTransform(
+        "PCA lighting: a shift along the principal components of ImageNet's colours "
+        "(Krizhevsky et al. 2012, section 4.1)",
+        lambda size: Lighting(),
+    ),
     "randaugment": ImageTransform(
         "RandAugment: two of fourteen changes at magnitude 7 of 30 (Cubuk et al. 2020, arXiv 1909.13719)",
         lambda size: v2.RandAugment(num_ops=2, magnitude=7),
@@ -78,19 +125,28 @@ BATCH_TRANSFORMS: dict[str, str] = {
 
 AUGMENTATIONS = (*IMAGE_TRANSFORMS, *BATCH_TRANSFORMS)
 
+# What a paper trained with, as one name.
+PRESETS = {"alexnet": ("window", "flip", "lighting")}
+
 
 def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the order of application; raises :class:`UsageError` for one that does not exist."""
+    """Return the names in the order of application, presets spelled out.
+
+    Raises:
+        UsageError: a name does not exist.
+    """
+    names = [single for name in names for single in PRESETS.get(name, (name,))]
     for name in names:
         if name not in AUGMENTATIONS:
-            raise UsageError(f"there is no augmentation {name!r}", f"choose from: {', '.join(AUGMENTATIONS)}, or none")
+            offer = ", ".join((*AUGMENTATIONS, *PRESETS))
+            raise UsageError(f"there is no augmentation {name!r}", f"choose from: {offer}, or none")
     return tuple(name for name in AUGMENTATIONS if name in names)
 
 
 class TrainingPixels:
     """From an upright Pillow image to randomly changed pixels of the network's input size.
 
-    Without ``crop`` the image is cut and scaled as for prediction, before the other changes.
+    Without ``crop`` and ``window`` the image is cut and scaled as for prediction, before the other changes.
 
     Args:
         preprocessing: of the network; gives size, channels and filter.
@@ -99,7 +155,7 @@ class TrainingPixels:
 
     def __init__(self, preprocessing: Preprocessing, names: Sequence[str]) -> None:
         self._preprocessing = preprocessing
-        self._crops = "crop" in names
+        self._crops = "crop" in names or "window" in names
         self._transform = v2.Compose(
             [v2.Identity(), *(row.build(preprocessing) for name, row in IMAGE_TRANSFORMS.items() if name in names)]
         )

@@ -22,9 +22,26 @@ def classification_loss(
         targets: class indices (N,), or rows of class probabilities (N, classes) after MixUp or CutMix.
         label_smoothing: share of the target's probability spread evenly over all classes
             (Szegedy et al. 2016, arXiv 1512.00567, section 7).
-        class_weights: weight of each class in the mean (classes,).
+        class_weights: how much an image of each class counts in the mean (classes,).
     """
-    return F.cross_entropy(scores, targets, weight=class_weights, label_smoothing=label_smoothing)
+    if class_weights is None:
+        return F.cross_entropy(scores, targets, label_smoothing=label_smoothing)
+    # Given to torch's function, the weights would also apply to the smoothed share of every other class, and pull
+    # all answers towards rare classes.
+    each = F.cross_entropy(scores, targets, label_smoothing=label_smoothing, reduction="none")
+    counts = class_weights[targets] if targets.ndim == 1 else targets @ class_weights
+    return (counts * each).sum() / counts.sum()
+
+
+def with_auxiliary(loss: Tensor, auxiliary: Sequence[Tensor], weight: float) -> Tensor:
+    """What is minimized where auxiliary classifiers learn too (Szegedy et al. 2014, arXiv 1409.4842, section 5).
+
+    Args:
+        loss: of the head's scores.
+        auxiliary: the same loss of each auxiliary classifier's scores; may be empty.
+        weight: of each of these; 0.3 in GoogLeNet.
+    """
+    return loss + weight * sum(auxiliary)
 
 
 def class_probabilities(scores: Tensor) -> Tensor:

@@ -25,9 +25,11 @@ from hubel.models.registry import Classifier
 from hubel.runtime.devices import choose_device
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
 from hubel.training.execution import Execution, choose_execution
+from hubel.training.frozen_features import FeatureCache
 from hubel.training.loop import Training
 from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
 from hubel.training.settings import TrainingSettings
+from hubel.training.smote import with_smote
 from hubel.training.starting_model import training_size
 from hubel.writing import write_json
 
@@ -79,6 +81,11 @@ def assemble(
     order = EpochSampler(len(labels), settings.seed, shuffle=True, weights=sample_weights)
     training_pixels = TrainingPixels(card.preprocessing.resized(side), settings.augmentation)
     in_order = EpochSampler(len(splits.val), settings.seed, shuffle=False)
+    features = None
+    if balance == "smote":
+        once = EpochSampler(len(labels), settings.seed, shuffle=False)
+        images = _loader(splits.train, training_pixels, once, settings, drop_last=False)
+        features = FeatureCache(images, partial(with_smote, classes=card.classes, seed=settings.seed))
     training = Training(
         folder=folder,
         settings=settings,
@@ -91,6 +98,8 @@ def assemble(
         blending=BatchBlending(settings.augmentation, classes),
         execution=execution,
         accelerator=accelerator,
+        prepare=card.preprocessing.normalize,
+        features=features,
     )
     return training, decisions
 
@@ -112,6 +121,12 @@ def _choose_balance(wanted: str, labels: list[int], classes: int) -> tuple[str, 
     skew = class_skew(labels, classes)
     if wanted == "none" or (wanted == "auto" and skew < SKEWED):
         return "none", ""
+    if wanted == "smote":
+        largest = np.bincount(labels, minlength=classes).max()
+        return wanted, (
+            f"class balance: SMOTE, as asked: {largest * classes - len(labels)} interpolated features beside those of "
+            f"{len(labels)} images, so that every class has {largest}"
+        )
     if wanted != "auto":
         return wanted, f"class balance: {wanted}, as asked (largest class {skew:.1f} times the smallest)"
     return "sampling", (

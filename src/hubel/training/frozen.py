@@ -5,6 +5,7 @@ Their output is the same up to rounding, and on a CPU they take half the time.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -15,20 +16,27 @@ from hubel.runtime.fusion import fuse
 
 
 class UpperPart(nn.Module):
-    """The parts of a classifier from ``first`` on, and its head; shares their weights.
+    """The parts of a classifier from ``first`` on, its head, and the auxiliary classifiers of those parts.
 
-    Maps what the parts below give, (N, C, H, W), to raw class scores (N, classes).
+    It shares their weights, and maps what the parts below give, (N, C, H, W), to raw class scores (N, classes): a list
+    of the head's, followed in training mode by those of the auxiliary classifiers, lowest part first.
     """
 
     def __init__(self, model: Classifier, first: int) -> None:
         super().__init__()
-        self.parts = nn.Sequential(*list(model.backbone.children())[first:])
+        parts = list(model.backbone.named_children())[first:]
+        self.parts = nn.Sequential(OrderedDict(parts))
         self.head = model.head
+        self.auxiliary = nn.ModuleDict({name: model.auxiliary[name] for name, _ in parts if name in model.auxiliary})
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Raw class scores (N, classes)."""
-        scores: Tensor = self.head(self.parts(maps))
-        return scores
+    def forward(self, maps: Tensor) -> list[Tensor]:
+        """Raw class scores (N, classes) of each classifier, the head's first."""
+        auxiliary = []
+        for name, part in self.parts.named_children():
+            maps = part(maps)
+            if self.training and name in self.auxiliary:
+                auxiliary.append(self.auxiliary[name](maps))
+        return [self.head(maps), *auxiliary]
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ from hubel.data.loading import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
 from hubel.models.registry import Classifier
 from hubel.models.saved import ModelCard, save_model
+from hubel.tasks.classification import with_auxiliary
 from hubel.training.averaging import average_of
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.execution import Execution
 from hubel.training.frozen import FrozenLower, UpperPart, frozen_lower
+from hubel.training.frozen_features import FeatureCache
 from hubel.training.phases import Phase, enter_training_mode, freeze_below, make_optimizer
 from hubel.training.progress_bar import TrainingDisplay
 from hubel.training.schedules import rate_factor
@@ -53,6 +55,8 @@ class Training:
         blending: MixUp and CutMix.
         execution: precision and layout.
         accelerator: devices, mixed precision, accumulation.
+        prepare: uint8 pixels (N, C, H, W) → the network's input.
+        features: stands in for the images while the head alone learns; ``None`` where they change from epoch to epoch.
     """
 
     folder: Path
@@ -66,6 +70,8 @@ class Training:
     blending: BatchBlending
     execution: Execution
     accelerator: Accelerator
+    prepare: Callable[[Tensor], Tensor]
+    features: FeatureCache | None = None
 
 
 def fit(training: Training, display: TrainingDisplay) -> Progress:
@@ -103,6 +109,9 @@ def _run_phase(
     dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
     lower = frozen_lower(training.model, accelerator.device, dtype)
     upper, optimizer = accelerator.prepare(UpperPart(training.model, lower.parts), optimizer)
+    if training.features is not None and not learning:
+        display.say("the images' features are computed once")
+        training, lower = training.features.in_place_of_images(training, lower)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = training.model if average is None else cast(Classifier, average.module)
@@ -127,7 +136,7 @@ def _train_epoch(
     display: TrainingDisplay,
 ) -> dict[str, Any]:
     """One pass over the training images; returns the beginning of the epoch's row."""
-    settings, accelerator, card = training.settings, training.accelerator, training.card
+    settings, accelerator = training.settings, training.accelerator
     sampler = training.train.sampler
     assert isinstance(sampler, EpochSampler)
     sampler.epoch = epoch
@@ -145,16 +154,18 @@ def _train_epoch(
         rate = phase.learning_rate * factor
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = card.preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
+        images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
         images, targets = training.blending(images, batch.labels.to(accelerator.device))
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % settings.accumulate == 0 or step + 1 == steps
         with nullcontext() if updates else accelerator.no_sync(upper):
             with accelerator.autocast():
-                scores = upper(lower(images))
+                scores, *auxiliary = upper(lower(images))
                 loss = training.loss(scores, targets)
-            _refuse_nonfinite(loss, epoch)
-            accelerator.backward(loss)
+                beside = [training.loss(each, targets) for each in auxiliary]
+                objective = with_auxiliary(loss, beside, training.model.auxiliary_weight)
+            _refuse_nonfinite(objective, epoch)
+            accelerator.backward(objective)
         if updates:
             optimizer.step()
             optimizer.zero_grad()
@@ -199,9 +210,9 @@ def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[
         for batch in training.validation:
             if not len(batch.labels):
                 continue
-            images = training.card.preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
+            images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
             with accelerator.autocast():
-                scores = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))
+                scores = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))[0]
             labels = batch.labels.to(accelerator.device)
             loss += float(functional.cross_entropy(scores.float(), labels, reduction="sum"))
             correct += int((scores.argmax(1) == labels).sum())

@@ -20,12 +20,14 @@ from hubel.errors import DataError
 from hubel.models import ModelCard, architecture
 from hubel.runtime.allocator import tune_allocator
 from hubel.training.assembly import assemble
+from hubel.training.frozen_features import require_fixed_features
 from hubel.training.loop import fit
 from hubel.training.phases import freeze_below, plan_phases
 from hubel.training.progress_bar import TrainingDisplay, check_progress
 from hubel.training.results import TrainingResult, finish
 from hubel.training.run_folder import latest_run_folder, new_run_folder
 from hubel.training.settings import TrainingSettings, make_settings, read_settings, write_settings
+from hubel.training.smote import neighbours_for, require_imbalanced_learn
 from hubel.training.starting_model import make_model, weights_name
 from hubel.training.tensorboard import require_tensorboard
 
@@ -76,6 +78,8 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         chosen = chosen.resolved(weights_name(chosen) is not None)
         if chosen.tensorboard:
             require_tensorboard()
+        if chosen.balance == "smote":
+            require_imbalanced_learn()
         architecture(chosen.model)  # an unknown name is told before the images are read
         run_data = _read_data(chosen, None)
     if chosen.threads:
@@ -84,6 +88,9 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     phases = plan_phases(chosen)
     for phase in reversed(phases):  # a wrong --unfreeze-from is told before a folder is made
         freeze_below(model, phase.trainable_from)
+    if chosen.balance == "smote":
+        require_fixed_features(chosen, model, phases, "--balance smote")
+        neighbours_for([sample.label for sample in run_data.splits.train], run_data.folders.classes)
     if not resume:
         folder = new_run_folder(wanted)
         write_settings(folder / CONFIG, chosen)

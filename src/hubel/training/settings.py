@@ -28,6 +28,7 @@ class TrainingSettings(BaseModel):
     task: Literal["classify"] = "classify"
     model: str = "efficientnet_lite0"
     weights: str | None = "default"
+    options: dict[str, Any] = Field(default_factory=dict)
     epochs: int | None = Field(None, ge=1)
     head_epochs: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=8)
@@ -47,7 +48,7 @@ class TrainingSettings(BaseModel):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
     average: float = Field(0.98, ge=0, lt=1)
-    balance: Literal["auto", "none", "sampling", "loss"] = "auto"
+    balance: Literal["auto", "none", "sampling", "loss", "smote"] = "auto"
     patience: int = Field(10, ge=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -85,6 +86,8 @@ class TrainingSettings(BaseModel):
         missing = {key: value for key, value in start.items() if getattr(self, key) is None}
         if not has_weights:
             missing["weights"] = None
+        elif self.balance == "smote" and "head_epochs" in missing and self.unfreeze_from is None:
+            missing["head_epochs"] = self.epochs or start["epochs"]  # it is for a head on fixed features
         return self.model_copy(update=missing)
 
 

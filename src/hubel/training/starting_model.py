@@ -29,11 +29,14 @@ def make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[Cl
     size = settings.image_size or row.input[1]
     weights = weights_name(settings)
     torch.manual_seed(settings.seed)
-    model = create_model(settings.model, len(classes), in_channels=channels, image_size=size, weights=weights)
+    model = create_model(
+        settings.model, len(classes), in_channels=channels, image_size=size, weights=weights, **settings.options
+    )
     if not isinstance(model, Classifier):
         raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
     if weights is not None:
-        _start_head_small(model.head.get_submodule("classifier"))
+        for head in (model.head, *model.auxiliary.values()):
+            _start_head_small(head.get_submodule("classifier"))
     card = replace(describe(model), classes=list(classes))
     if weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred as ImageNet
         card = replace(card, preprocessing=replace(card.preprocessing, crop_fraction=1.0))

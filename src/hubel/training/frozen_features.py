@@ -1,0 +1,162 @@
+"""Features of images, computed once: a head on a frozen backbone need not see the images again in every epoch.
+
+It holds where nothing below the head learns and nothing changes the images at random. An epoch then takes as long as
+the head does, and features can be treated as data: SMOTE adds some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from hubel.data.loading import EpochSampler, LoadedBatch
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import DataError, UsageError
+from hubel.models.registry import ClassificationHead, Classifier
+from hubel.training.frozen import FrozenLower
+from hubel.training.phases import Phase, freeze_below
+from hubel.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from hubel.training.loop import Training
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the frozen backbone says of images.
+
+    Attributes:
+        maps: float32 (N, C, H, W) on the CPU, what the head is given; H = W = 1 where it begins with averaging.
+        labels: int64 (N,).
+    """
+
+    maps: Tensor
+    labels: Tensor
+
+
+class FeatureRows(Dataset[LoadedBatch]):
+    """Features under the keys (epoch, index) of an :class:`~hubel.data.loading.EpochSampler`."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+
+    def __len__(self) -> int:
+        return len(self._features.labels)
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LoadedBatch:
+        """A batch whose pixels are features; the loader asks for whole batches."""
+        index = torch.tensor([index for _, index in keys])
+        return LoadedBatch(self._features.maps[index], self._features.labels[index], index)
+
+
+def compute_features(
+    images: DataLoader[Any],
+    preprocessing: Preprocessing,
+    lower: FrozenLower,
+    head: nn.Module,
+    accelerator: Accelerator,
+) -> Features:
+    """One pass over the images.
+
+    Args:
+        images: batches of uint8 pixels in fixed order.
+        preprocessing: normalizes them.
+        lower: the whole backbone.
+        head: what reads the maps. Where it is a :class:`ClassificationHead`, the means of the maps are kept, as maps of
+            one pixel: it averages those to the same numbers, and neighbours are near in what its dense layer sees.
+        accelerator: device and mixed precision.
+
+    Raises:
+        DataError: not one image can be read.
+    """
+    maps, labels = [], []
+    for batch in images:
+        if not len(batch.labels):
+            continue
+        pixels = preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
+        with accelerator.autocast():
+            out = lower(pixels.contiguous(memory_format=torch.channels_last)).float()
+        out = head.pool(out)[:, :, None, None] if isinstance(head, ClassificationHead) else out
+        maps.append(out.cpu())
+        labels.append(batch.labels)
+    if not maps:
+        raise DataError("not one image can be read any more", "put the images back, then go on with --resume")
+    return Features(torch.cat(maps), torch.cat(labels))
+
+
+def feature_batches(features: Features, sampler: EpochSampler, batch: int, drop_last: bool = False) -> DataLoader[Any]:
+    """A loader of batches of features; ``drop_last`` as in :func:`hubel.data.loading.batches`."""
+    return DataLoader(
+        FeatureRows(features),
+        batch_size=batch,
+        sampler=sampler,
+        collate_fn=_as_it_is,
+        drop_last=drop_last and len(sampler) >= batch,
+        generator=torch.Generator(),  # leaves the global one, which dropout draws from, alone
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Puts features in the place of images while the head alone learns.
+
+    Attributes:
+        images: training images in fixed order, without random changes.
+        enlarge: what is done to their features before the head learns from them, such as SMOTE.
+    """
+
+    images: DataLoader[Any]
+    enlarge: Callable[[Features], Features] | None = None
+
+    def in_place_of_images(self, training: Training, lower: FrozenLower) -> tuple[Training, FrozenLower]:
+        """The training on features, and the lower part that they make superfluous."""
+        settings, card = training.settings, training.card
+        learn, check = (
+            compute_features(images, card.preprocessing, lower, training.model.head, training.accelerator)
+            for images in (self.images, training.validation)
+        )
+        if self.enlarge is not None:
+            learn = self.enlarge(learn)
+        order = EpochSampler(len(learn.labels), settings.seed, shuffle=True)
+        in_order = EpochSampler(len(check.labels), settings.seed, shuffle=False)
+        on_features = replace(
+            training,
+            train=feature_batches(learn, order, settings.batch, drop_last=True),
+            validation=feature_batches(check, in_order, settings.batch),
+            prepare=torch.Tensor.float,
+        )
+        return on_features, replace(lower, network=nn.Identity())
+
+
+def require_fixed_features(settings: TrainingSettings, model: Classifier, phases: Sequence[Phase], who: str) -> None:
+    """Refuse settings under which an image's features would change from epoch to epoch.
+
+    Args:
+        settings: resolved.
+        model: as it starts; the last call decides what of it is frozen.
+        phases: of the run.
+        who: the option that wants fixed features, for the message.
+
+    Raises:
+        UsageError: images change at random, or something below the head learns.
+    """
+    if settings.augmentation:
+        changes = ",".join(settings.augmentation)
+        raise UsageError(f"{who} computes features once, and --augment {changes} changes them", "add --augment none")
+    for phase in phases:
+        learning = freeze_below(model, phase.trainable_from)
+        if learning:
+            raise UsageError(
+                f"{who} computes features once, and {', '.join(learning)} would learn in phase {phase.name}",
+                "add --unfreeze-from 0, so that the head alone learns",
+            )
