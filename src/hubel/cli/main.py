@@ -14,6 +14,7 @@ from hubel.cli.evaluate import evaluate
 from hubel.cli.manners import report_error, say
 from hubel.cli.models import models
 from hubel.cli.predict import predict
+from hubel.cli.scale import scale
 from hubel.cli.summary import summary
 from hubel.cli.train import train
 from hubel.errors import HubelError, UsageError
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 
-for command in (demo, predict, train, evaluate, models, summary):
+for command in (demo, predict, train, evaluate, models, summary, scale):
     app.command()(command)
 
 

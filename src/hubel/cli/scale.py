@@ -1,0 +1,138 @@
+"""``hubel scale``: compound scaling of an architecture, and the grid search for its coefficients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hubel.cli.manners import print_json, say
+from hubel.cli.options import Json
+from hubel.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from hubel.scaling import ScaledNetwork, Trial
+
+
+def scale(
+    baseline: Annotated[str, typer.Argument(help="A registered architecture; see hubel models.")],
+    phi: Annotated[
+        list[float] | None, typer.Option(help="How much more to spend, as a power of 2; may be repeated.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(min=1, help="Depth at phi = 1.")] = 1.2,
+    beta: Annotated[float, typer.Option(min=1, help="Width at phi = 1.")] = 1.1,
+    gamma: Annotated[float, typer.Option(min=1, help="Resolution at phi = 1.")] = 1.15,
+    search: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Train the grid of (alpha, beta, gamma) at phi = 1 on this data set."),
+    ] = None,
+    step: Annotated[float, typer.Option(help="Of the grid.")] = 0.1,
+    tolerance: Annotated[float, typer.Option(min=0, help="How far alpha * beta^2 * gamma^2 may be from 2.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each point of the grid.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, help="Side that gamma multiplies.", show_default="the architecture's own")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Makes the search repeatable.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the search's runs; the same folder resumes.")] = Path(
+        "runs/scaling"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Scale depth, width and resolution together, as EfficientNet does, and say what it costs.
+
+    Multiplications grow by about 2^phi (Tan and Le 2019, arXiv 1905.11946, section 3.3). With --search every
+    (alpha, beta, gamma) with alpha * beta^2 * gamma^2 near 2 is trained on your data and ranked by its
+    validation accuracy.
+
+    \b
+    hubel scale efficientnet_b0 --phi 1 --phi 2 --phi 3
+    hubel scale efficientnet_lite0 --search flowers/ --epochs 10 --image-size 96
+    """
+    from hubel.scaling import CompoundScaling, candidates
+    from hubel.scaling import scale as scaled
+
+    if search is None:
+        networks = [scaled(baseline, CompoundScaling(each, alpha, beta, gamma)) for each in phi or [0.0, 1.0, 2.0, 3.0]]
+        if as_json:
+            print_json([_network_json(network) for network in networks])
+        else:
+            print_table(_networks_table(networks))
+        return
+    if phi:
+        raise typer.BadParameter("the search is at phi = 1; leave --phi out.", param_hint="'--phi'")
+    grid = candidates(step, tolerance=tolerance)
+    from hubel.runtime.waiting import wait_passively
+
+    wait_passively()
+    from hubel.scaling import search as run
+
+    say(f"{len(grid)} points of the grid, {epochs} epochs each; stop with Ctrl-C, go on with the same command")
+    trials = run(
+        baseline,
+        search,
+        grid,
+        out,
+        image_size,
+        lambda trial: say(f"{_factors(trial.network)}: validation top-1 {trial.top1:.3f}"),
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+    )
+    if as_json:
+        print_json([_trial_json(trial) for trial in trials])
+        return
+    print_table(_networks_table([trial.network for trial in trials], [trial.top1 for trial in trials]))
+    best = trials[0].network.scaling
+    say(
+        f"next: hubel scale {baseline} --alpha {best.alpha:g} --beta {best.beta:g} --gamma {best.gamma:g} "
+        "--phi 1 --phi 2 --phi 3"
+    )
+
+
+def _factors(network: ScaledNetwork) -> str:
+    point = network.scaling
+    return f"alpha {point.alpha:g}, beta {point.beta:g}, gamma {point.gamma:g}"
+
+
+def _network_json(network: ScaledNetwork) -> dict[str, Any]:
+    point = network.scaling
+    return {
+        "baseline": network.baseline,
+        "phi": point.phi,
+        "alpha": point.alpha,
+        "beta": point.beta,
+        "gamma": point.gamma,
+        "depth": point.depth,
+        "width": point.width,
+        "resolution": point.resolution,
+        "flops_factor": point.flops_factor,
+        "options": dict(network.options),
+        "image_size": network.image_size,
+        "parameters": network.parameters,
+        "macs": network.multiplications,
+        "growth": network.growth,
+    }
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {**_network_json(trial.network), "top1": trial.top1, "run": str(trial.folder)}
+
+
+def _networks_table(networks: list[ScaledNetwork], top1: list[float] | None = None) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    titles = ["phi", "alpha", "beta", "gamma", "depth ×", "width ×", "resolution ×", "image", "parameters (M)"]
+    for title in [*titles, "GMACs", "cost ×", *(["validation\ntop-1"] if top1 else [])]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for index, network in enumerate(networks):
+        point = network.scaling
+        factors = [f"{value:g}" for value in (point.phi, point.alpha, point.beta, point.gamma)]
+        applied = [f"{value:.3f}" for value in (point.depth, point.width, point.resolution)]
+        cost = [f"{network.parameters / 1e6:.2f}", f"{network.multiplications / 1e9:.3f}", f"{network.growth:.2f}"]
+        score = [f"{top1[index]:.3f}"] if top1 else []
+        table.add_row(*factors, *applied, str(network.image_size), *cost, *score)
+    return table

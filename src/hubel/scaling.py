@@ -1,0 +1,264 @@
+"""Compound scaling: one coefficient makes a network deeper, wider and its images larger at once.
+
+Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", arXiv 1905.11946,
+section 3.3: with a coefficient φ, depth is multiplied by α^φ, width by β^φ and resolution by γ^φ (equation 3).
+Multiplications grow with depth, with the square of the width and with the square of the resolution, so under
+``α · β² · γ² ≈ 2`` they grow by about 2^φ. The paper finds α = 1.2, β = 1.1, γ = 1.15 for its B0 by a small grid
+search at φ = 1, and keeps them for all φ.
+
+>>> CompoundScaling(phi=1).flops_factor  # 1.2 · 1.1² · 1.15²
+1.9203
+
+The published B1 to B7 are not this formula's results to the pixel: their factors and sizes were rounded by hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubel.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from hubel.models import Architecture
+
+ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
+_STEP, _LARGEST = 0.05, 2.0
+# Fields of a family's configuration that say how wide and how deep it is: factors, or numbers to be multiplied.
+_WIDTH_FIELDS = ("width", "growth", "channels")
+_DEPTH_FIELDS = ("depth", "depths")
+
+
+@dataclass(frozen=True)
+class CompoundScaling:
+    """Equation 3 of the paper.
+
+    Attributes:
+        phi: how much more is spent: multiplications grow by about 2^φ; may be negative.
+        alpha: factor on the depth at φ = 1.
+        beta: factor on the width at φ = 1.
+        gamma: factor on the resolution at φ = 1.
+    """
+
+    phi: float
+    alpha: float = ALPHA
+    beta: float = BETA
+    gamma: float = GAMMA
+
+    @property
+    def depth(self) -> float:
+        """Factor on the number of units."""
+        return float(self.alpha**self.phi)
+
+    @property
+    def width(self) -> float:
+        """Factor on the number of channels."""
+        return float(self.beta**self.phi)
+
+    @property
+    def resolution(self) -> float:
+        """Factor on the side of the images."""
+        return float(self.gamma**self.phi)
+
+    @property
+    def flops_factor(self) -> float:
+        """By how much multiplications grow before anything is rounded: ``(α · β² · γ²)^φ``, to four decimals."""
+        return round(float((self.alpha * self.beta**2 * self.gamma**2) ** self.phi), 4)
+
+
+@dataclass(frozen=True)
+class ScaledNetwork:
+    """A baseline scaled, with what it then really costs: units, channels and pixels are whole numbers.
+
+    Attributes:
+        baseline: name of the architecture.
+        scaling: the coefficients.
+        options: for ``create_model(baseline, **options)``.
+        image_size: side of the images in pixels.
+        parameters: count.
+        multiplications: multiply-accumulates for one image.
+        growth: ``multiplications`` over the baseline's.
+    """
+
+    baseline: str
+    scaling: CompoundScaling
+    options: Mapping[str, Any]
+    image_size: int
+    parameters: int
+    multiplications: int
+    growth: float
+
+
+def scale(baseline: str, scaling: CompoundScaling, num_classes: int | None = None) -> ScaledNetwork:
+    """Scale a registered architecture.
+
+    Args:
+        baseline: its name. Its configuration has to have a field for what is scaled: ``width``, ``growth`` or
+            ``channels`` for the width, ``depth`` or ``depths`` (units of each stage) for the depth. An axis with
+            factor 1 needs none, and resolution never does.
+        scaling: the coefficients.
+        num_classes: of the network that is counted; the architecture's own by default.
+
+    Raises:
+        ModelError: unknown name, or an architecture without such a field; names those that have them.
+    """
+    from hubel.models import architecture
+
+    row = architecture(baseline)
+    options = _options(row, scaling)
+    size = _image_size(row, scaling)
+    parameters, multiplications = _cost(row, options, size, num_classes or row.num_classes)
+    _, before = _cost(row, {}, row.input[1], num_classes or row.num_classes)
+    return ScaledNetwork(
+        baseline, scaling, options, size, parameters, multiplications, round(multiplications / before, 4)
+    )
+
+
+def scalable() -> list[str]:
+    """Names of the architectures that can be scaled in depth and width."""
+    from hubel.models import architecture, list_models
+
+    rows = map(architecture, list_models())
+    return [row.name for row in rows if _field(row, _WIDTH_FIELDS) and _field(row, _DEPTH_FIELDS)]
+
+
+def candidates(step: float = _STEP, target: float = 2.0, tolerance: float = 0.1) -> tuple[CompoundScaling, ...]:
+    """The grid that is searched at φ = 1: all (α, β, γ) ≥ 1 with ``α · β² · γ²`` near the target.
+
+    Args:
+        step: of α, β and γ, which begin at 1.
+        target: what the product should be; the paper's is 2.
+        tolerance: largest distance from the target that is kept.
+
+    Raises:
+        UsageError: the step is not positive, or nothing on the grid comes near enough.
+    """
+    if step <= 0:
+        raise UsageError(f"a grid with steps of {step} has no end", "give a positive step, such as 0.05")
+    count = math.floor((max(_LARGEST, target) - 1) / step + 1e-9) + 1
+    axis = [round(1 + number * step, 6) for number in range(count)]
+    near = [
+        CompoundScaling(1.0, alpha, beta, gamma)
+        for alpha, beta, gamma in itertools.product(axis, repeat=3)
+        if abs(alpha * beta**2 * gamma**2 - target) <= tolerance + 1e-9
+    ]
+    if not near:
+        raise UsageError(
+            f"no (α, β, γ) in steps of {step} has a product within {tolerance} of {target}",
+            "take a smaller step or a larger tolerance",
+        )
+    return tuple(near)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the grid, trained.
+
+    Attributes:
+        network: what was trained.
+        top1: accuracy on the validation images, 0..1.
+        folder: the run's.
+    """
+
+    network: ScaledNetwork
+    top1: float
+    folder: Path
+
+
+def search(
+    baseline: str,
+    data: Path | str,
+    grid: tuple[CompoundScaling, ...] | None = None,
+    out: Path | str = Path("runs") / "scaling",
+    image_size: int | None = None,
+    report: Callable[[Trial], None] | None = None,
+    **settings: Any,
+) -> tuple[Trial, ...]:
+    """Train every point of the grid from scratch on a data set and rank them: the paper's step 1 (section 3.3).
+
+    Args:
+        baseline: name of an architecture that :func:`scale` takes.
+        data: class folders, as for ``hubel train``.
+        grid: the points; :func:`candidates` by default.
+        out: folder with a run for each point. Called again with the same, finished points are read, not
+            trained anew, and an interrupted one is resumed.
+        image_size: side that γ multiplies; the architecture's own by default. Small images make a search quick.
+        report: called with each trial as it is done.
+        settings: of ``hubel.train``: ``epochs``, ``batch``, …, the same for all points.
+
+    Returns:
+        The trials, best validation accuracy first; of equal ones the cheaper first.
+
+    Raises:
+        ModelError, DataError: as :func:`scale` and ``hubel.train``; before anything is trained where possible.
+    """
+    from hubel.models import architecture
+    from hubel.training import train
+
+    row = architecture(baseline)
+    networks = [scale(baseline, point) for point in grid or candidates()]
+    trials = []
+    for network in networks:
+        point = network.scaling
+        folder = Path(out) / f"{baseline}-{point.alpha:g}-{point.beta:g}-{point.gamma:g}"
+        side = network.image_size if image_size is None else round(image_size * point.resolution)
+        given = {"weights": None, **settings, "options": dict(network.options), "image_size": side}
+        done = train(data, model=row.name, out=folder, resume=(folder / "config.yaml").is_file(), **given)
+        trials.append(Trial(network, done.scores["val"].to_json()["metrics"]["top1"], done.folder))
+        if report is not None:
+            report(trials[-1])
+    return tuple(sorted(trials, key=lambda trial: (-trial.top1, trial.network.multiplications)))
+
+
+def _field(row: Architecture, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if hasattr(row.config, name)), None)
+
+
+def _options(row: Architecture, scaling: CompoundScaling) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    axes = (("width", _WIDTH_FIELDS, scaling.width, round), ("depth", _DEPTH_FIELDS, scaling.depth, math.ceil))
+    for axis, names, factor, whole in axes:
+        if math.isclose(factor, 1):
+            continue
+        field = _field(row, names)
+        if field is None:
+            raise _unscalable(row, axis)
+        options[field] = _multiplied(getattr(row.config, field), factor, whole)
+    return options
+
+
+def _multiplied(value: Any, factor: float, whole: Callable[[float], int]) -> Any:
+    """A factor times ``factor``; whole numbers, and each of several, stay whole."""
+    if isinstance(value, tuple):
+        return tuple(_multiplied(each, factor, whole) for each in value)
+    # A product of floats such as 5.000000001 must not become 6.
+    return whole(round(value * factor, 6)) if isinstance(value, int) else value * factor
+
+
+def _unscalable(row: Architecture, axis: str) -> ModelError:
+    return ModelError(
+        f"{row.name} cannot be scaled in {axis}: its configuration has no such factor.",
+        f"Choose one that can: {', '.join(scalable())}; or leave that factor at 1.",
+    )
+
+
+def _image_size(row: Architecture, scaling: CompoundScaling) -> int:
+    return max(1, round(row.input[1] * scaling.resolution))
+
+
+def _cost(row: Architecture, options: Mapping[str, Any], image_size: int, num_classes: int) -> tuple[int, int]:
+    """Parameters and multiply-accumulates of one image."""
+    import torch
+
+    from hubel.insight.summary import count_multiplications
+    from hubel.models.creation import build
+
+    channels = row.input[0]
+    with torch.device("meta"):
+        model = build(row, num_classes, channels, image_size, options, for_loading=True)
+    parameters = sum(tensor.numel() for tensor in model.parameters())
+    return parameters, count_multiplications(model, (channels, image_size, image_size))

@@ -1,0 +1,106 @@
+"""Compound scaling: the paper's figures, the published sizes that follow, the grid search on a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hubel.cli.main import app
+from hubel.errors import ModelError, UsageError
+from hubel.scaling import CompoundScaling, candidates, scale, search
+
+
+def test_the_papers_coefficients_double_the_cost() -> None:
+    # Tan and Le 2019, section 3.3: α = 1.2, β = 1.1, γ = 1.15 under α · β² · γ² ≈ 2.
+    one, three = CompoundScaling(1), CompoundScaling(3)
+    assert (one.depth, one.width, one.resolution) == pytest.approx((1.2, 1.1, 1.15))
+    assert one.flops_factor == pytest.approx(1.2 * 1.21 * 1.3225, abs=1e-4)
+    assert (three.depth, three.width, three.resolution) == pytest.approx((1.728, 1.331, 1.520875))
+
+
+def test_scaled_networks_are_the_published_ones() -> None:
+    # EfficientNet-Lite2 and 3 were published with the factors (1.1, 1.2) and (1.2, 1.4): 6.09 M and 8.20 M parameters.
+    assert scale("efficientnet_lite0", CompoundScaling(1)).parameters == 6_092_072
+    assert scale("efficientnet_lite0", CompoundScaling(2)).parameters == 8_197_096
+    assert scale("efficientnet_lite0", CompoundScaling(0)).growth == 1
+
+
+def test_image_size_and_real_growth() -> None:
+    only_resolution = scale("efficientnet_lite0", CompoundScaling(1, alpha=1, beta=1, gamma=2**0.5))
+    assert only_resolution.image_size == 317 and only_resolution.options == {}
+    assert only_resolution.growth == pytest.approx(2, rel=0.05)
+    only_width = scale("efficientnet_lite0", CompoundScaling(2, alpha=1, beta=2**0.5, gamma=1))
+    assert only_width.options == {"width": pytest.approx(2)}
+    # Four times where both sides of a product widen; stem and top do not.
+    assert 3 < only_width.growth < 4
+
+
+def test_depths_of_stages_are_rounded_up() -> None:
+    deeper = scale("resnet18", CompoundScaling(1, alpha=1.5, beta=1, gamma=1))
+    assert deeper.options == {"depths": (3, 3, 3, 3)}
+    assert scale("densenet121", CompoundScaling(1, alpha=1, beta=1.5, gamma=1)).options == {"growth": 48}
+
+
+def test_a_resnet_twice_as_wide() -> None:
+    # Convolutions see and give twice the channels, but for the image's three; the dense layer sees 1024.
+    wide = scale("resnet18", CompoundScaling(1, alpha=1, beta=2, gamma=1))
+    convolutions, first, norms = 11_166_912, 7 * 7 * 3 * 64, 9_600
+    assert wide.parameters == 4 * (convolutions - first) + 2 * first + 2 * norms + 1024 * 1000 + 1000
+
+
+def test_what_cannot_be_scaled_is_said() -> None:
+    with pytest.raises(ModelError, match="lenet5 cannot be scaled in width") as told:
+        scale("lenet5", CompoundScaling(1))
+    assert "efficientnet_lite0" in told.value.remedy
+    with pytest.raises(UsageError, match="no end"):
+        candidates(step=0)
+    with pytest.raises(UsageError, match="smaller step"):
+        candidates(step=0.7, tolerance=0.001)
+
+
+def test_the_grid_holds_the_papers_point_and_keeps_the_constraint() -> None:
+    grid = candidates(step=0.05)
+    assert (1.2, 1.1, 1.15) in {(point.alpha, point.beta, point.gamma) for point in grid}
+    assert all(1.9 <= point.alpha * point.beta**2 * point.gamma**2 <= 2.1 for point in grid)
+    assert len(candidates(step=0.1, tolerance=0.02)) == len(
+        [
+            1
+            for a in range(10, 21)
+            for b in range(10, 21)
+            for c in range(10, 21)
+            if abs(a * b * b * c * c - 200_000) <= 2_000
+        ]
+    )
+
+
+def test_search_trains_ranks_and_resumes(shapes: Path, tmp_path: Path) -> None:
+    grid = (CompoundScaling(1, 1.0, 1.0, 1.4), CompoundScaling(1, 2.0, 1.0, 1.0))
+    settings = {"epochs": 1, "workers": 0, "batch": 64}
+    seen = []
+    trials = search("efficientnet_lite0", shapes, grid, tmp_path, 32, seen.append, **settings)
+    assert len(trials) == len(seen) == 2
+    assert trials[0].top1 >= trials[1].top1
+    for trial in trials:
+        metrics = (trial.folder / "metrics.csv").read_text().splitlines()
+        assert len(metrics) == 2
+    sizes = {
+        trial.network.scaling.gamma: json.loads((trial.folder / "best" / "model.json").read_text()) for trial in trials
+    }
+    assert sizes[1.4]["image_size"] == 45 and sizes[1.0]["image_size"] == 32
+    assert sizes[1.0]["options"] == {"depth": 2.0}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoint.pt")}
+    again = search("efficientnet_lite0", shapes, grid, tmp_path, 32, **settings)
+    assert [trial.top1 for trial in again] == [trial.top1 for trial in trials]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoint.pt")} == before
+
+
+def test_command() -> None:
+    shown = CliRunner().invoke(app, ["scale", "efficientnet_lite0", "--phi", "1", "--json"])
+    assert shown.exit_code == 0, shown.output
+    (row,) = json.loads(shown.stdout)
+    assert row["parameters"] == 6_092_072 and row["options"]["depth"] == pytest.approx(1.2)
+    table = CliRunner().invoke(app, ["scale", "efficientnet_lite0"])
+    assert table.exit_code == 0 and "6.09" in table.stdout
