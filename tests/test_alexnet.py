@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model
 from hubel.weights.renaming import rename
+from published_figures import PUBLISHED
 from reference_networks import largest_difference
 
 
@@ -63,6 +64,14 @@ def test_sizes_and_neurons_are_those_of_the_paper() -> None:
     assert (256 * 27**2, 256 * 13**2) == (186_624, 43_264)
     neurons = 96 * 55**2 + 256 * 27**2 + 2 * 384 * 13**2 + 256 * 13**2 + 2 * 4096 + 1000
     assert neurons == pytest.approx(650_000, rel=0.02)
+
+
+def test_parameters_are_what_the_papers_layers_imply() -> None:
+    # Section 3.5: kernels with the depth that they see, of which the groups halve some; a bias each.
+    convolutions = 96 * (11 * 11 * 3 + 1) + 256 * (5 * 5 * 48 + 1) + 384 * (3 * 3 * 256 + 1)
+    convolutions += 384 * (3 * 3 * 192 + 1) + 256 * (3 * 3 * 192 + 1)
+    dense = 4096 * (6 * 6 * 256 + 1) + 4096 * (4096 + 1) + 1000 * (4096 + 1)
+    assert convolutions + dense == PUBLISHED["alexnet"].parameters == pytest.approx(60e6, rel=0.02)  # the abstract's
 
 
 def normalized_by_hand(maps: Tensor) -> Tensor:

@@ -42,6 +42,29 @@ def test_options_that_cannot_be_are_named() -> None:
         create_model("resnet18", backbone="resnet50")
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("vgg16", "width", "half"),
+        ("vgg16", "width", -1),
+        ("vgg16", "batch_norm", "yes"),
+        ("vgg16", "depths", [1, 2]),
+        ("resnet50", "depths", 3),
+        ("resnet50", "dropout", 2),
+        ("resnet50", "group_width", 1.5),
+        ("resnet50", "se", "maybe"),
+        ("cspresnet50", "groups", 7),
+        ("densenet121", "growth", True),
+    ],
+)
+def test_values_that_an_option_cannot_have_are_named(name: str, option: str, value: object) -> None:
+    with pytest.raises(ModelError) as raised, torch.device("meta"):
+        create_model(name, **{option: value})
+    shown = tuple(value) if isinstance(value, list) else value
+    assert f"{option}={value!r}" in raised.value.fault or f"{option}={shown!r}" in raised.value.fault
+    assert f"{option}={getattr(architecture(name).config, option)!r}" in raised.value.remedy
+
+
 def test_native_channels_are_the_default() -> None:
     assert create_model("lenet5").get_submodule("backbone.c1.conv").in_channels == 1
     assert create_model("resnet18").get_submodule("backbone.stem.conv").in_channels == 3

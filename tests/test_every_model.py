@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from hubel.layers.stochastic_depth import StochasticDepth
@@ -82,6 +84,17 @@ def images_for(name: str, size: int, count: int = 2) -> Tensor:
 
 def test_every_architecture_has_a_published_figure() -> None:
     assert set(list_models("classify")) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("row", [name for name in PUBLISHED if " " in PUBLISHED[name].source])
+def test_published_figures_stand_where_they_are_said_to(row: str) -> None:
+    library, _, theirs = PUBLISHED[row].source.partition(" ")
+    if library == "torchvision":
+        counts = {weights.meta["num_params"] for weights in torchvision.models.get_model_weights(theirs)}
+    else:
+        with torch.device("meta"):
+            counts = {sum(parameter.numel() for parameter in timm.create_model(theirs).parameters())}
+    assert counts == {PUBLISHED[row].parameters}
 
 
 def test_parameters_are_as_published(name: str) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from hubel.cli.main import app
+from hubel.cli.model_choice import with_accuracy
 from hubel.errors import UsageError
 from hubel.insight.choice import Candidate, best_within, pareto_front
 
@@ -56,10 +58,22 @@ def test_largest_size_in_the_table() -> None:
     assert "raise the limit" in nothing.stderr
 
 
+def test_accuracy_and_cost_are_of_the_same_images() -> None:
+    """torchvision's EfficientNet-B2 takes 288 pixels, the paper's 260; its figure is for the former."""
+    (row,) = json.loads(_run("--match", "efficientnet_b2", "--json").stdout)
+    (candidate,) = with_accuracy([row])
+    published = torchvision.models.EfficientNet_B2_Weights.IMAGENET1K_V1.meta
+    assert candidate.accuracy == pytest.approx(published["_metrics"]["ImageNet-1K"]["acc@1"] / 100)
+    assert candidate.gmacs == pytest.approx(published["_ops"], rel=0.01)
+    assert row["input"] == [3, 260, 260] and row["macs"] / 1e9 < 0.95 * candidate.gmacs
+
+
 def test_longest_time_measures() -> None:
     result = _run("--match", "lenet5", "--max-ms", "60000", "--json")
     (row,) = json.loads(result.stdout)
     assert 0 < row["ms"]["batch1"] < 60_000
+    assert set(row["ms"]) == {"batch1"}  # 32 images at a time would take 32 times as long
+    assert "batch 1" in _run("--match", "lenet5", "--max-ms", "60000").stdout
     assert json.loads(_run("--match", "lenet5", "--max-ms", "0", "--json").stdout) == []
 
 

@@ -76,6 +76,21 @@ def test_the_grid_holds_the_papers_point_and_keeps_the_constraint() -> None:
     )
 
 
+def test_what_cannot_be_scaled_stays_in_the_grid() -> None:
+    for name, deeper, wider in (("mobilenet_v2", False, True), ("lenet5", False, False), ("resnet18", True, True)):
+        grid = candidates(step=0.1, baseline=name)
+        assert any(point.alpha > 1 for point in grid) is deeper
+        assert any(point.beta > 1 for point in grid) is wider
+        assert any(point.gamma > 1 for point in grid)
+        assert all(scale(name, point).growth > 1 for point in grid[:3])
+
+
+def test_scaling_of_other_images_than_the_papers() -> None:
+    small = scale("efficientnet_lite0", CompoundScaling(1), image_size=96)
+    assert small.image_size == 110 and small.parameters == 6_092_072
+    assert small.multiplications < scale("efficientnet_lite0", CompoundScaling(1)).multiplications / 4
+
+
 def test_search_trains_ranks_and_resumes(shapes: Path, tmp_path: Path) -> None:
     grid = (CompoundScaling(1, 1.0, 1.0, 1.4), CompoundScaling(1, 2.0, 1.0, 1.0))
     settings = {"epochs": 1, "workers": 0, "batch": 64}
@@ -104,3 +119,5 @@ def test_command() -> None:
     assert row["parameters"] == 6_092_072 and row["options"]["depth"] == pytest.approx(1.2)
     table = CliRunner().invoke(app, ["scale", "efficientnet_lite0"])
     assert table.exit_code == 0 and "6.09" in table.stdout
+    refused = CliRunner().invoke(app, ["scale", "efficientnet_lite0", "--search", "flowers", "--alpha", "1"])
+    assert refused.exit_code == 2 and "--alpha" in refused.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models import architecture, create_model
 from hubel.runtime.fusion import fuse
@@ -88,6 +91,51 @@ def test_blocks_go_into_any_resnet(tmp_path: Path) -> None:
     images = torch.randn(2, 3, 75, 75)
     with torch.no_grad():
         assert largest_difference(ours(images), theirs(images)) < 1e-4
+
+
+# What a block follows, by the paper: the ReLU of each convolution (section 3.3: VGG), a residual branch (figure 3),
+# a depthwise separable unit.
+FOLLOWED: dict[str, Callable[[str, nn.Module], bool]] = {
+    "vgg11": lambda name, module: isinstance(module, ConvNormActivation),
+    "inception_resnet_v2": lambda name, module: name.endswith(".project"),
+    "mobilenet_v1": lambda name, module: re.fullmatch(r"backbone\.stage\d\.\d", name) is not None,
+}
+
+
+@pytest.mark.parametrize(("name", "options"), [(n, {"units": [1, 1, 1]} if "v2" in n else {}) for n in FOLLOWED])
+def test_blocks_go_into_other_families(name: str, options: dict[str, object]) -> None:
+    """The plain network whose maps are weighed from outside, by the paper's equations, gives the same scores."""
+    plain = with_live_statistics(create_model(name, num_classes=5, image_size=75, **options), size=75)
+    weighed = create_model(name, num_classes=5, image_size=75, se=True, **options).eval()
+    blocks = [module for module in weighed.modules() if isinstance(module, SqueezeExcitation)]
+    inside = {id(tensor) for block in blocks for tensor in block.parameters()}
+    shared = [tensor for tensor in weighed.state_dict(keep_vars=True).values() if id(tensor) not in inside]
+    followed = [module for key, module in plain.named_modules() if FOLLOWED[name](key, module)]
+    images = torch.randn(2, 3, 75, 75)
+    with torch.no_grad():
+        for mine, theirs in zip(shared, plain.state_dict().values(), strict=True):
+            mine.copy_(theirs)
+        unweighed = plain(images)
+        for block, module in zip(blocks, followed, strict=True):
+            module.register_forward_hook(partial(weighed_by, block))
+        expected = plain(images)
+        assert largest_difference(unweighed, expected) > 1e-3 * expected.abs().max()
+        assert largest_difference(weighed(images), expected) < 1e-4 * max(1, expected.abs().max())
+
+
+def weighed_by(block: SqueezeExcitation, module: nn.Module, inputs: object, maps: Tensor) -> Tensor:
+    """Equations 2, 3 and 4, with biases."""
+    w1, w2 = block.reduce.weight.flatten(1), block.expand.weight.flatten(1)
+    z = maps.sum((2, 3)) / (maps.shape[2] * maps.shape[3])
+    s = torch.sigmoid(torch.relu(z @ w1.T + block.reduce.bias) @ w2.T + block.expand.bias)
+    return torch.einsum("nchw,nc->nchw", maps, s)
+
+
+def test_se_mobilenet_has_the_papers_parameters() -> None:
+    # Table 3: 4.2 million, 4.7 with the blocks.
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in create_model("mobilenet_v1", se=se).parameters()) for se in (False, True)]
+    assert [round(count / 1e6, 1) for count in counts] == [4.2, 4.7]
 
 
 def test_pyramid_equals_timms() -> None:

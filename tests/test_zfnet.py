@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model
+from published_figures import PUBLISHED
 from reference_networks import largest_difference
 from test_alexnet import normalized_by_hand, sides_of
 
@@ -19,6 +20,13 @@ def test_sizes_are_those_of_figure_3() -> None:
         "stage2": (256, 26), "pool2": (256, 13), "norm2": (256, 13),
         "stage3": (256, 13), "pool3": (256, 6),
     }  # fmt: skip
+
+
+def test_parameters_are_what_the_figures_layers_imply() -> None:
+    convolutions = 96 * (7 * 7 * 3 + 1) + 256 * (5 * 5 * 96 + 1)
+    convolutions += 384 * (3 * 3 * 256 + 1) + 384 * (3 * 3 * 384 + 1) + 256 * (3 * 3 * 384 + 1)
+    dense = 4096 * (6 * 6 * 256 + 1) + 4096 * (4096 + 1) + 1000 * (4096 + 1)
+    assert convolutions + dense == PUBLISHED["zfnet"].parameters
 
 
 def test_scores_equal_the_figure_written_out() -> None:

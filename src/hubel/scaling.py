@@ -93,7 +93,9 @@ class ScaledNetwork:
     growth: float
 
 
-def scale(baseline: str, scaling: CompoundScaling, num_classes: int | None = None) -> ScaledNetwork:
+def scale(
+    baseline: str, scaling: CompoundScaling, num_classes: int | None = None, image_size: int | None = None
+) -> ScaledNetwork:
     """Scale a registered architecture.
 
     Args:
@@ -102,6 +104,7 @@ def scale(baseline: str, scaling: CompoundScaling, num_classes: int | None = Non
             factor 1 needs none, and resolution never does.
         scaling: the coefficients.
         num_classes: of the network that is counted; the architecture's own by default.
+        image_size: side in pixels that the resolution multiplies; the architecture's own by default.
 
     Raises:
         ModelError: unknown name, or an architecture without such a field; names those that have them.
@@ -110,9 +113,10 @@ def scale(baseline: str, scaling: CompoundScaling, num_classes: int | None = Non
 
     row = architecture(baseline)
     options = _options(row, scaling)
-    size = _image_size(row, scaling)
+    side = image_size or row.input[1]
+    size = max(1, round(side * scaling.resolution))
     parameters, multiplications = _cost(row, options, size, num_classes or row.num_classes)
-    _, before = _cost(row, {}, row.input[1], num_classes or row.num_classes)
+    _, before = _cost(row, {}, side, num_classes or row.num_classes)
     return ScaledNetwork(
         baseline, scaling, options, size, parameters, multiplications, round(multiplications / before, 4)
     )
@@ -126,24 +130,34 @@ def scalable() -> list[str]:
     return [row.name for row in rows if _field(row, _WIDTH_FIELDS) and _field(row, _DEPTH_FIELDS)]
 
 
-def candidates(step: float = _STEP, target: float = 2.0, tolerance: float = 0.1) -> tuple[CompoundScaling, ...]:
+def candidates(
+    step: float = _STEP, target: float = 2.0, tolerance: float = 0.1, baseline: str | None = None
+) -> tuple[CompoundScaling, ...]:
     """The grid that is searched at φ = 1: all (α, β, γ) ≥ 1 with ``α · β² · γ²`` near the target.
 
     Args:
         step: of α, β and γ, which begin at 1.
         target: what the product should be; the paper's is 2.
         tolerance: largest distance from the target that is kept.
+        baseline: name of an architecture; α or β stay 1 where its depth or width cannot be scaled.
 
     Raises:
+        ModelError: unknown name.
         UsageError: the step is not positive, or nothing on the grid comes near enough.
     """
     if step <= 0:
         raise UsageError(f"a grid with steps of {step} has no end", "give a positive step, such as 0.05")
     count = math.floor((max(_LARGEST, target) - 1) / step + 1e-9) + 1
     axis = [round(1 + number * step, 6) for number in range(count)]
+    alphas, betas = axis, axis
+    if baseline is not None:
+        from hubel.models import architecture
+
+        row = architecture(baseline)
+        alphas, betas = (axis if _field(row, names) else [1.0] for names in (_DEPTH_FIELDS, _WIDTH_FIELDS))
     near = [
         CompoundScaling(1.0, alpha, beta, gamma)
-        for alpha, beta, gamma in itertools.product(axis, repeat=3)
+        for alpha, beta, gamma in itertools.product(alphas, betas, axis)
         if abs(alpha * beta**2 * gamma**2 - target) <= tolerance + 1e-9
     ]
     if not near:
@@ -181,9 +195,9 @@ def search(
     """Train every point of the grid from scratch on a data set and rank them: the paper's step 1 (section 3.3).
 
     Args:
-        baseline: name of an architecture that :func:`scale` takes.
+        baseline: name of any architecture.
         data: class folders, as for ``hubel train``.
-        grid: the points; :func:`candidates` by default.
+        grid: the points; the baseline's :func:`candidates` by default.
         out: folder with a run for each point. Called again with the same, finished points are read, not
             trained anew, and an interrupted one is resumed.
         image_size: side that γ multiplies; the architecture's own by default. Small images make a search quick.
@@ -200,13 +214,13 @@ def search(
     from hubel.training import train
 
     row = architecture(baseline)
-    networks = [scale(baseline, point) for point in grid or candidates()]
+    grid = grid or candidates(baseline=baseline)
+    networks = [scale(baseline, point, image_size=image_size) for point in grid]
     trials = []
     for network in networks:
         point = network.scaling
         folder = Path(out) / f"{baseline}-{point.alpha:g}-{point.beta:g}-{point.gamma:g}"
-        side = network.image_size if image_size is None else round(image_size * point.resolution)
-        given = {"weights": None, **settings, "options": dict(network.options), "image_size": side}
+        given = {"weights": None, **settings, "options": dict(network.options), "image_size": network.image_size}
         done = train(data, model=row.name, out=folder, resume=(folder / "config.yaml").is_file(), **given)
         trials.append(Trial(network, done.scores["val"].to_json()["metrics"]["top1"], done.folder))
         if report is not None:
@@ -242,12 +256,8 @@ def _multiplied(value: Any, factor: float, whole: Callable[[float], int]) -> Any
 def _unscalable(row: Architecture, axis: str) -> ModelError:
     return ModelError(
         f"{row.name} cannot be scaled in {axis}: its configuration has no such factor.",
-        f"Choose one that can: {', '.join(scalable())}; or leave that factor at 1.",
+        f"Leave that factor at 1, or choose one that can: {', '.join(scalable())}.",
     )
-
-
-def _image_size(row: Architecture, scaling: CompoundScaling) -> int:
-    return max(1, round(row.input[1] * scaling.resolution))
 
 
 def _cost(row: Architecture, options: Mapping[str, Any], image_size: int, num_classes: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from hubel.cli.manners import say
 BATCHES = (1, 32)
 
 
-def measure(rows: list[dict[str, Any]]) -> None:
+def measure(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) -> None:
     """Add ``"ms"`` to each row: milliseconds an image at each batch size, as ``hubel predict`` runs the network.
 
     A progress bar on stderr tells how far it is; Ctrl-C ends it.
@@ -31,9 +31,31 @@ def measure(rows: list[dict[str, Any]]) -> None:
     say(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
     for row in track(rows, "timing", console=Console(stderr=True)):
         network = fuse(create_model(row["name"]), cpu, precision.dtype)
-        shape = tuple(row["input"])
-        figures = {batch: milliseconds_an_image(network, shape, batch, precision.dtype) for batch in BATCHES}
+        shape = input_of_weights(row)
+        figures = {batch: milliseconds_an_image(network, shape, batch, precision.dtype) for batch in batches}
         row["ms"] = {f"batch{batch}": round(figure, 3) for batch, figure in figures.items()}
+
+
+def input_of_weights(row: dict[str, Any]) -> tuple[int, int, int]:
+    """Channels, height, width that the default weights want; without weights the architecture's own."""
+    channels, height, width = row["weights"][0]["input"] if row["weights"] else row["input"]
+    return channels, height, width
+
+
+def _macs(row: dict[str, Any]) -> int:
+    """Multiply-accumulates at the size for which the accuracy is published."""
+    shape = input_of_weights(row)
+    if list(shape) == row["input"]:
+        return int(row["macs"])
+    import torch
+
+    from hubel.insight.summary import count_multiplications
+    from hubel.models import architecture
+    from hubel.models.creation import build
+
+    known = architecture(row["name"])
+    with torch.device("meta"):
+        return count_multiplications(build(known, known.num_classes, shape[0], shape[1], {}, for_loading=True), shape)
 
 
 def with_accuracy(rows: list[dict[str, Any]]) -> list[Any]:
@@ -45,7 +67,7 @@ def with_accuracy(rows: list[dict[str, Any]]) -> list[Any]:
             name=row["name"],
             accuracy=row["weights"][0]["top1"],
             megabytes=row["size_bytes"] / 1e6,
-            gmacs=row["macs"] / 1e9,
+            gmacs=_macs(row) / 1e9,
             milliseconds=row["ms"]["batch1"] if "ms" in row else None,
         )
         for row in rows

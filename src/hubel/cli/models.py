@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.manners import print_json, say
-from hubel.cli.model_choice import answer, draw, within
+from hubel.cli.model_choice import BATCHES, answer, draw, within
 from hubel.cli.model_choice import measure as time_each
 from hubel.cli.options import Json
 from hubel.cli.tables import print_table
@@ -42,7 +42,7 @@ def models(
 
     GMACs are billions of multiply-accumulates for one image of the native size; size is that of the weights in
     float32. Top-1 and top-5 are the publishers' figures on ImageNet. With --max-ms or --max-mb the most accurate
-    come first, and one sentence names the best.
+    come first, and one sentence names the best. Times and the plot are for images of the size that the weights want.
 
     Example:
 
@@ -65,7 +65,7 @@ def models(
     if max_mb is not None:  # before anything is timed: the large take longest
         rows = within(rows, None, max_mb)
     if measure or max_ms is not None:
-        time_each(rows)
+        time_each(rows, BATCHES if measure else BATCHES[:1])
     if limited:
         rows = within(rows, max_ms, max_mb)
     if plot is not None:
@@ -102,6 +102,7 @@ def _row(name: str) -> dict[str, Any]:
         "size_bytes": 4 * sum(tensor.numel() for tensor in numbers),
         "macs": count_multiplications(module, row.input),
         "depth": row.depth,
+        "reference": row.reference,
         "input": list(row.input),
         "weights": [_weights(entry) for entry in entries_for(name)],
     }
@@ -112,6 +113,7 @@ def _weights(entry: Any) -> dict[str, Any]:
 
     return {
         "name": entry.name,
+        "input": [entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width],
         "top1": entry.metrics.get("top1"),
         "top5": entry.metrics.get("top5"),
         "license": entry.license,
@@ -125,7 +127,7 @@ def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
     from rich import box
     from rich.table import Table
 
-    measured = any("ms" in row for row in rows)
+    batches = rows[0].get("ms", {})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in ("Name", "Task"):
         table.add_column(title, no_wrap=True)
@@ -135,7 +137,7 @@ def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
         "GMACs",
         "Depth",
         "Input",
-        *(["ms/image\nbatch 1", "ms/image\nbatch 32"] * measured),
+        *(f"ms/image\n{batch.replace('batch', 'batch ')}" for batch in batches),
     ):
         table.add_column(title, justify="right", no_wrap=True)
     for title in ("Top-1", "Top-5"):

@@ -20,9 +20,9 @@ def scale(
     phi: Annotated[
         list[float] | None, typer.Option(help="How much more to spend, as a power of 2; may be repeated.")
     ] = None,
-    alpha: Annotated[float, typer.Option(min=1, help="Depth at phi = 1.")] = 1.2,
-    beta: Annotated[float, typer.Option(min=1, help="Width at phi = 1.")] = 1.1,
-    gamma: Annotated[float, typer.Option(min=1, help="Resolution at phi = 1.")] = 1.15,
+    alpha: Annotated[float | None, typer.Option(min=1, help="Depth at phi = 1.", show_default="1.2")] = None,
+    beta: Annotated[float | None, typer.Option(min=1, help="Width at phi = 1.", show_default="1.1")] = None,
+    gamma: Annotated[float | None, typer.Option(min=1, help="Resolution at phi = 1.", show_default="1.15")] = None,
     search: Annotated[
         Path | None,
         typer.Option(metavar="DATA", help="Train the grid of (alpha, beta, gamma) at phi = 1 on this data set."),
@@ -50,19 +50,24 @@ def scale(
     hubel scale efficientnet_b0 --phi 1 --phi 2 --phi 3
     hubel scale efficientnet_lite0 --search flowers/ --epochs 10 --image-size 96
     """
-    from hubel.scaling import CompoundScaling, candidates
+    from hubel.scaling import ALPHA, BETA, GAMMA, CompoundScaling, candidates
     from hubel.scaling import scale as scaled
 
     if search is None:
-        networks = [scaled(baseline, CompoundScaling(each, alpha, beta, gamma)) for each in phi or [0.0, 1.0, 2.0, 3.0]]
+        factors = (alpha or ALPHA, beta or BETA, gamma or GAMMA)
+        points = [CompoundScaling(each, *factors) for each in phi or [0.0, 1.0, 2.0, 3.0]]
+        networks = [scaled(baseline, point, image_size=image_size) for point in points]
         if as_json:
             print_json([_network_json(network) for network in networks])
         else:
             print_table(_networks_table(networks))
         return
-    if phi:
-        raise typer.BadParameter("the search is at phi = 1; leave --phi out.", param_hint="'--phi'")
-    grid = candidates(step, tolerance=tolerance)
+    if phi or alpha or beta or gamma:
+        raise typer.BadParameter(
+            "it tries all (alpha, beta, gamma) at phi = 1; leave --phi, --alpha, --beta, --gamma out.",
+            param_hint="'--search'",
+        )
+    grid = candidates(step, tolerance=tolerance, baseline=baseline)
     from hubel.runtime.waiting import wait_passively
 
     wait_passively()

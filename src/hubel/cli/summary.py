@@ -96,8 +96,11 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
         preprocessing = card.preprocessing
         return network, (card.in_channels, preprocessing.height, preprocessing.width), None
     row = architecture(name)
-    settings = dict(find_entry(weights, name).settings) if weights else {}
-    return _without_weights(row, shape, {**settings, **options}), row.input, row
+    if not weights:
+        return _without_weights(row, shape, options), row.input, row
+    entry = find_entry(weights, name)
+    wanted = (entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width)
+    return _without_weights(row, shape or wanted, {**entry.settings, **options}), wanted, row
 
 
 def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str, object] | None = None) -> nn.Module:

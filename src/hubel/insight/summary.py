@@ -107,10 +107,6 @@ class Summary:
         """:attr:`training_bytes` with another number of images at a time."""
         return self.fixed_training_bytes + self.saved_bytes * batch // self.batch
 
-    def inference_bytes_at(self, batch: int) -> int:
-        """:attr:`inference_bytes` with another number of images at a time."""
-        return self.parameter_bytes + self.peak_activation_bytes * batch // self.batch
-
     def to_json(self) -> dict[str, Any]:
         """What ``hubel summary --json`` prints."""
         parts = (

@@ -17,7 +17,7 @@ class SqueezeExcitation(nn.Module):
 
     Args:
         channels: of the maps.
-        reduced: units of the first dense layer; the paper's ``channels // 16`` by default.
+        reduced: units of the first dense layer; the paper's ``channels // 16`` by default, at least 1.
         activation: makes the activation between the two.
         gate: makes the function that gives the factors; MobileNet-v3 has a piecewise linear one.
     """
@@ -30,7 +30,7 @@ class SqueezeExcitation(nn.Module):
         gate: Callable[[], nn.Module] = nn.Sigmoid,
     ) -> None:
         super().__init__()
-        reduced = channels // 16 if reduced is None else reduced
+        reduced = max(1, channels // 16) if reduced is None else reduced
         self.reduce = nn.Conv2d(channels, reduced, 1)
         self.activation = activation()
         self.expand = nn.Conv2d(reduced, channels, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -157,8 +157,14 @@ def build(
         if number < 1:
             raise ModelError(f"{row.name} cannot be built with {what}={number}.", f"Give a positive {what}.")
     config = _configured(row, options)
-    with _NoDrawing() if for_loading else nullcontext():
-        return row.build(config, num_classes, in_channels, image_size)
+    try:
+        with _NoDrawing() if for_loading else nullcontext():
+            return row.build(config, num_classes, in_channels, image_size)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if not options:
+            raise
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise ModelError(f"{row.name} cannot be built with {given}: {error}.", _own(row, options)) from error
 
 
 class _NoDrawing(TorchFunctionMode):
@@ -240,7 +246,25 @@ def _configured(row: Architecture, options: Mapping[str, Any]) -> Any:
         raise ModelError(f"{row.name} has no option {unknown[0]!r}.", offer)
     # Options that come back from JSON are lists where the dataclass has tuples.
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    for option, value in values.items():
+        if not _alike(value, getattr(row.config, option)):
+            raise ModelError(f"{row.name} cannot be built with {option}={value!r}.", _own(row, [option]))
     return replace(row.config, **values)
+
+
+def _own(row: Architecture, options: Iterable[str]) -> str:
+    return f"Its own: {', '.join(f'{option}={getattr(row.config, option)!r}' for option in options)}."
+
+
+def _alike(value: Any, usual: Any) -> bool:
+    """Whether a value is of the kind of the row's own, and not a negative number; where that is None, anything is."""
+    if usual is None:
+        return True
+    if isinstance(usual, bool) or not isinstance(usual, int | float):
+        return isinstance(value, type(usual))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value >= 0 and (isinstance(value, int) or isinstance(usual, float))
 
 
 def _auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
@@ -344,7 +368,7 @@ def load_checked(
     if said:
         raise WeightsError(
             f"{origin} does not fit the model: it {'; it '.join(said)}.",
-            "Check that the architecture and its options are those of the file.",
+            "Give the architecture and the options of the file, or start without weights (--from-scratch).",
         )
     model.load_state_dict(state, strict=False)
 

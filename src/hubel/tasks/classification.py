@@ -44,11 +44,6 @@ def with_auxiliary(loss: Tensor, auxiliary: Sequence[Tensor], weight: float) -> 
     return loss + weight * sum(auxiliary)
 
 
-def class_probabilities(scores: Tensor) -> Tensor:
-    """Raw scores (N, classes) → probabilities, float32."""
-    return torch.softmax(scores.float(), dim=1)
-
-
 def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> tuple[ClassScore, ...]:
     """The ``top`` most probable classes of one image, best first; ties go to the lower index.
 

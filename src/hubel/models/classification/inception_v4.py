@@ -58,6 +58,7 @@ from torch import Tensor, nn
 from hubel.errors import ModelError
 from hubel.layers.branches import Branches
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.layers.truncated_normal import truncated_normal_
 from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
@@ -90,12 +91,15 @@ class InceptionResNetConfig:
         units: residual modules A, B and C.
         scales: what their branches are multiplied by.
         dropout: share of features dropped before the dense layer, 0..1.
+        se: squeeze and excitation in the residual modules, before they are multiplied (Hu et al. 2018, arXiv
+            1709.01507, table 2).
     """
 
     edition: Literal["code", "paper"]
     units: tuple[int, int, int]
     scales: tuple[float, float, float] = (0.17, 0.1, 0.2)
     dropout: float = 0.2
+    se: bool = False
 
     def __post_init__(self) -> None:
         if self.edition not in ("code", "paper"):
@@ -189,28 +193,36 @@ def _module_of_v3() -> Branches:
 
 
 class ResidualModule(nn.Module):
-    """``activation(maps + scale * project(branches(maps)))``; maps keep their shape (N, channels, H, W).
+    """``activation(maps + scale * se(project(branches(maps))))``; maps keep their shape (N, channels, H, W).
 
     Args:
         channels: of the maps.
         branches: channels and kernel of each convolution of each branch.
         scale: section 3.3; keeps the sum from growing so much that training dies.
         activated: ends in a ReLU.
+        se: squeeze and excitation of what is added.
     """
 
     def __init__(
-        self, channels: int, branches: tuple[tuple[Step, ...], ...], scale: float, activated: bool = True
+        self,
+        channels: int,
+        branches: tuple[tuple[Step, ...], ...],
+        scale: float,
+        activated: bool = True,
+        se: bool = False,
     ) -> None:
         super().__init__()
         self.branches = Branches(*(branch(channels, *steps) for steps in branches))
         joined = sum(steps[-1][0] for steps in branches)
         self.project = ConvNormActivation(joined, channels, 1, norm=None, activation=None)
+        self.se = SqueezeExcitation(channels) if se else nn.Identity()
         self.activation = ReLU() if activated else nn.Identity()
         self.scale = scale
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, channels, H, W) of maps (N, channels, H, W)."""
-        out: Tensor = self.activation(torch.add(maps, self.project(self.branches(maps)), alpha=self.scale))
+        added = self.se(self.project(self.branches(maps)))
+        out: Tensor = self.activation(torch.add(maps, added, alpha=self.scale))
         return out
 
     def extra_repr(self) -> str:
@@ -251,9 +263,9 @@ def build_residual(config: InceptionResNetConfig, num_classes: int, in_channels:
     reductions = (first, _reduction_a(widths[0], 256, 256, 384, 384), _residual_reduction_b(widths[1]))
     kinds = zip(reductions, widths, _RESIDUAL_BRANCHES, config.units, config.scales, strict=True)
     for number, (reduction, width, branches, units, scale) in enumerate(kinds, start=2):
-        modules = [ResidualModule(width, branches, scale) for _ in range(units)]
+        modules = [ResidualModule(width, branches, scale, se=config.se) for _ in range(units)]
         if code and number == 4:
-            modules[-1] = ResidualModule(width, branches, scale=1.0, activated=False)
+            modules[-1] = ResidualModule(width, branches, scale=1.0, activated=False, se=config.se)
         backbone.add_module(f"stage{number}", stage(reduction, *modules))
     pyramid = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", widths[0]), 16: ("stage3", widths[1])}
     pyramid[32] = ("stage4", widths[2])

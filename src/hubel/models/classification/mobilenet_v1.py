@@ -41,6 +41,7 @@ from torch import nn
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU, ReLU6
 from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.inverted_residual_network import initialize_convolutions, initialize_dense
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
@@ -58,12 +59,15 @@ class MobileNetV1Config:
         activation: ``"relu6"`` (authors' code) or ``"relu"`` (paper).
         norm_eps: epsilon of the batch normalizations.
         same: pad as TensorFlow's ``SAME`` does.
+        se: squeeze and excitation at the end of each unit, which gives the 4.7 million parameters of Hu et al. 2018,
+            arXiv 1709.01507, table 3.
     """
 
     width: float = 1.0
     activation: Literal["relu6", "relu"] = "relu6"
     norm_eps: float = 1e-5
     same: bool = False
+    se: bool = False
 
     def __post_init__(self) -> None:
         if self.activation not in _ACTIVATIONS:
@@ -86,7 +90,10 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
         for index in range(units):
             depthwise = conv(channels, channels, 3, stride if index == 0 else 1, groups=channels)
             pointwise = conv(channels, out_channels, 1)
-            part.append(nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise)))
+            unit = nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))
+            if config.se:
+                unit.add_module("se", SqueezeExcitation(out_channels))
+            part.append(unit)
             channels = out_channels
         backbone.add_module(f"stage{number}", part)
         pyramid[2**number] = (f"stage{number}", channels)

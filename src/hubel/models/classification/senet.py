@@ -26,7 +26,8 @@ this is the edition of timm's ``seresnet*`` and ``senet154``. What the authors t
 strides in the first 1×1 (SENet-154: in the 3×3) and pools past the end: ``stride_in="1x1", pool_past_end=True``.
 Initialization is He's throughout, with biases of 0.
 
-``se=True`` puts the blocks into any other ResNet or ResNeXt.
+``se=True`` puts the blocks into any other ResNet or ResNeXt; and, as tables 2 and 3 have it, into the VGGs,
+BN-Inception, Inception-ResNet-v2 and MobileNet; into GoogLeNet, too.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ head       1×1     dense 4096, 4096, dropout 0.5 after each; dense 1000
 parameters         132,863,336 133,047,848 138,357,544 143,667,240
 ========== ======= =========== =========== =========== ===========
 
+``se=True`` puts squeeze and excitation after each convolution's ReLU (Hu et al. 2018, arXiv 1709.01507, section 3.3).
+
 Not here: the paper's A-LRN, which does no better than A there, and C, with 1×1 convolutions, which does worse than D.
 
 ``batch_norm=True`` is not the paper's, which is older: batch normalization before each ReLU of the convolutions, as in
@@ -35,6 +37,7 @@ from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.dense_head import DenseHead, grid_side
 from hubel.models.registry import Architecture, Classifier
 
@@ -51,6 +54,7 @@ class VGGConfig:
         dropout: share of values that the hidden dense layers drop in training, 0..1.
         grid: side of the maps that the dense layers read; by default what the image size gives.
         width: factor on the channels of the convolutions.
+        se: squeeze and excitation after each convolution.
     """
 
     depths: tuple[int, int, int, int, int]
@@ -58,6 +62,7 @@ class VGGConfig:
     dropout: float = 0.5
     grid: int | None = None
     width: float = 1.0
+    se: bool = False
 
 
 def _initialize(model: nn.Module) -> None:
@@ -81,6 +86,8 @@ def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int
         stage = nn.Sequential()
         for _ in range(depth):
             stage.append(ConvNormActivation(channels, width, 3, norm=norm))
+            if config.se:
+                stage.append(SqueezeExcitation(width))
             channels = width
         backbone.add_module(f"stage{number}", stage)
         backbone.add_module(f"pool{number}", nn.MaxPool2d(2))

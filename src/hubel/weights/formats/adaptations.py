@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from hubel.weights.formats.format import Adaptation
@@ -37,16 +36,6 @@ def flattened_channels_last(key: str, channels: int) -> Adaptation:
     def adapt(state: dict[str, Tensor]) -> None:
         weight = state[key]
         state[key] = weight.unflatten(1, (-1, channels)).transpose(1, 2).flatten(1).contiguous()
-
-    return adapt
-
-
-def dense_as_convolution(pattern: str) -> Adaptation:
-    """Dense layers (out, in) whose keys match are 1×1 convolutions (out, in, 1, 1) here."""
-
-    def adapt(state: dict[str, Tensor]) -> None:
-        for key in [key for key in state if re.fullmatch(pattern, key) and state[key].ndim == 2]:
-            state[key] = state[key][:, :, None, None]
 
     return adapt
 
