@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +26,7 @@ from hubel.models import create_model
 from hubel.models.registry import Classifier
 from hubel.tasks.classification import best_classes, class_skew, classification_loss, inverse_frequency
 from hubel.training.averaging import average_of
-from hubel.training.execution import choose_execution
+from hubel.training.execution import OtherWork, choose_execution
 from hubel.training.frozen import UpperPart, frozen_lower
 from hubel.training.phases import enter_training_mode, freeze_below, make_optimizer, parts_with_parameters, plan_phases
 from hubel.training.run_folder import latest_run_folder, new_run_folder
@@ -388,3 +392,25 @@ def test_run_folders_are_never_reused(tmp_path: Path) -> None:
     assert latest_run_folder(tmp_path / "runs" / "a").name == "a-3"
     with pytest.raises(DataError, match="no run to resume"):
         latest_run_folder(tmp_path / "runs" / "b")
+
+
+def test_other_work_on_the_machine_is_seen() -> None:
+    watch = OtherWork()
+    worker = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(1.0)  # asleep, this process takes nothing of it
+        share = watch.share()
+    finally:
+        worker.kill()
+        worker.wait()
+    assert share > 0.5 / (psutil.cpu_count() or 1)
+
+
+def test_a_choice_on_a_busy_machine_is_not_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
+    model, loss = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)), torch.sum
+    for share, kept in ((0.9, 0), (0.0, 1)):
+        monkeypatch.setattr(OtherWork, "share", lambda self, share=share: share)
+        chosen = choose_execution(model, loss, (2, 3, 8, 8), torch.device("cpu"))
+        assert ("busy" in chosen.reason) is not bool(kept)
+        assert len(list(tmp_path.rglob("measurements.json"))) == kept

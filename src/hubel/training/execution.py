@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from hubel.weights.cache import cache_folder
 from hubel.writing import write_json
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2
+_BUSY = 0.15  # share of the machine that other processes take, above which wall-clock times say little
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def choose_execution(
     if remembered is not None:
         return remembered
     precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
-    figures = _seconds_per_step(model, loss, batch, device, precisions)
+    figures, busy = _seconds_per_step(model, loss, batch, device, precisions)
     # Fused prediction and the frozen layers want channels-last: another layout has to be clearly faster.
     handicap = {(name, last): seconds * (1 if last else 1.05) for (name, last), seconds in figures.items()}
     chosen, channels_last = min(handicap, key=handicap.__getitem__)
@@ -79,8 +81,10 @@ def choose_execution(
         for (name, last), time_ in figures.items()
     )
     layout = "channels-last" if channels_last else "contiguous"
-    execution = Execution(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}")
-    _remember(model, batch, device, precision, execution)
+    note = "; by processor seconds, as the machine is busy with other work: not remembered" if busy else ""
+    execution = Execution(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
+    if not busy:
+        _remember(model, batch, device, precision, execution)
     return execution
 
 
@@ -90,27 +94,54 @@ def _seconds_per_step(
     batch: tuple[int, int, int, int],
     device: torch.device,
     precisions: list[str],
-) -> dict[tuple[str, bool], float]:
-    """Seconds of a forward and backward pass by precision and whether channels-last.
+) -> tuple[dict[tuple[str, bool], float], bool]:
+    """Seconds of a forward and backward pass by precision and whether channels-last; whether the machine was busy.
 
-    The ways take turns and the best time of each counts, so that other work on the machine falls on all alike.
+    The ways take turns and the best time of each counts, so that other work on the machine falls on all alike. Where
+    there is much of it, waiting for it could still decide: the seconds are then those that this process computed,
+    divided by its threads.
     """
     ways = [(precision, channels_last) for precision in precisions for channels_last in (True, False)]
     trial = copy.deepcopy(model)
-    seconds: dict[tuple[str, bool], float] = {}
+    elapsed: dict[tuple[str, bool], float] = {}
+    computed: dict[tuple[str, bool], float] = {}
+    others = OtherWork()
     for turn in range(_WARM_UP_TURNS + _TIMED_TURNS):
         for precision, channels_last in ways:
             layout = torch.channels_last if channels_last else torch.contiguous_format
             trial.to(memory_format=layout)
             images = torch.rand(batch, device=device).contiguous(memory_format=layout)
-            start = time.perf_counter()
+            start, start_computing = time.perf_counter(), time.process_time()
             with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
                 value = loss(trial(images))
             value.backward()
             taken = time.perf_counter() - start
+            taken_computing = (time.process_time() - start_computing) / torch.get_num_threads()
             if turn >= _WARM_UP_TURNS:
-                seconds[precision, channels_last] = min(taken, seconds.get((precision, channels_last), taken))
-    return seconds
+                way = (precision, channels_last)
+                elapsed[way] = min(taken, elapsed.get(way, taken))
+                computed[way] = min(taken_computing, computed.get(way, taken_computing))
+    busy = device.type == "cpu" and others.share() > _BUSY
+    return (computed if busy else elapsed), busy
+
+
+class OtherWork:
+    """Watches, from its making on, how much of the machine other processes take."""
+
+    def __init__(self) -> None:
+        self._everybody, self._own, self._time = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        times = psutil.cpu_times()
+        everybody = sum(getattr(times, state, 0.0) for state in ("user", "nice", "system", "steal"))
+        return everybody, time.process_time(), time.perf_counter()
+
+    def share(self) -> float:
+        """Processor seconds of others over those that all cores together had, 0..1."""
+        everybody, own, now = self._now()
+        there_were = max(1e-9, (now - self._time) * (psutil.cpu_count() or 1))
+        return min(1.0, max(0.0, (everybody - self._everybody) - (own - self._own)) / there_were)
 
 
 def _key(model: nn.Module, batch: tuple[int, ...], device: torch.device, precision: str) -> str:
