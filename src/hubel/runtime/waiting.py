@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-
 # Turns of the waiting loop of GNU's OpenMP, which torch's Linux builds carry, before a thread sleeps: some tenths of a
 # millisecond, longer than threads that share a convolution miss each other by, and shorter than decoding a photograph.
 _SPINS = "10000"
