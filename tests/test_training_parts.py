@@ -406,11 +406,22 @@ def test_other_work_on_the_machine_is_seen() -> None:
     assert share > 0.5 / (psutil.cpu_count() or 1)
 
 
-def test_a_choice_on_a_busy_machine_is_not_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
-    model, loss = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)), torch.sum
-    for share, kept in ((0.9, 0), (0.0, 1)):
+def test_on_a_busy_machine_the_processes_own_seconds_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Slow(nn.Module):
+        """Contiguous images wait, as for a core that somebody else has; channels-last ones compute."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.is_contiguous():
+                time.sleep(0.05)
+            else:
+                end = time.process_time() + 0.02
+                while time.process_time() < end:
+                    pass
+            return images.mean().requires_grad_()
+
+    for share, channels_last in ((0.9, False), (0.0, True)):
+        monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / str(share)))
         monkeypatch.setattr(OtherWork, "share", lambda self, share=share: share)
-        chosen = choose_execution(model, loss, (2, 3, 8, 8), torch.device("cpu"))
-        assert ("busy" in chosen.reason) is not bool(kept)
-        assert len(list(tmp_path.rglob("measurements.json"))) == kept
+        chosen = choose_execution(Slow(), lambda mean: mean, (2, 3, 8, 8), torch.device("cpu"), "float32")
+        assert chosen.channels_last is channels_last
+        assert ("busy" in chosen.reason) is (share > 0.5)

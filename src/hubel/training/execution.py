@@ -81,10 +81,9 @@ def choose_execution(
         for (name, last), time_ in figures.items()
     )
     layout = "channels-last" if channels_last else "contiguous"
-    note = "; by processor seconds, as the machine is busy with other work: not remembered" if busy else ""
+    note = " (by processor seconds, as the machine is busy with other work)" if busy else ""
     execution = Execution(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
-    if not busy:
-        _remember(model, batch, device, precision, execution)
+    _remember(model, batch, device, precision, execution)
     return execution
 
 

@@ -95,10 +95,11 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         folder = new_run_folder(wanted)
         write_settings(folder / CONFIG, chosen)
         write_splits(folder / SPLITS, run_data.splits, run_data.folders.root)
-    with _terminate_as_interrupt(), TrainingDisplay(chosen.epochs or 1) as display:
+    with _interruptions() as interruption, TrainingDisplay(chosen.epochs or 1) as display:
         try:
             _announce(chosen, card, run_data, display)
             training, decisions = assemble(folder, chosen, model, card, run_data.splits, display.say)
+            interruption.raise_if_asked()
             with _worker_deaths_explained():
                 progress = fit(training, display)
         except KeyboardInterrupt:
@@ -149,18 +150,34 @@ def _worker_deaths_explained() -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """While training, SIGTERM (a cluster's or a shutdown's) ends like Ctrl-C: with everything finished kept."""
+class _Interruption:
+    """Whether somebody has asked to stop."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    asked = False
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler."""
+        self.asked = True
         raise KeyboardInterrupt
 
+    def raise_if_asked(self) -> None:
+        """For after code of others, in which a bare ``except`` may have swallowed the interrupt."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interruptions() -> Iterator[_Interruption]:
+    """While training, SIGTERM (a cluster's or a shutdown's) ends like Ctrl-C: with everything finished kept."""
+    interruption = _Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield interruption
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # What is ignored, as Ctrl-C is in a shell's background, stays so.
+    wanted = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interruption.ask) for number in wanted}
     try:
-        yield
+        yield interruption
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
