@@ -226,7 +226,7 @@ def _fuse_sums(model: nn.Module) -> nn.Module:
             graph.erase_node(node)
     position = {node: index for index, node in enumerate(graph.nodes)}
     for total in list(graph.nodes):
-        if total.op != "call_function" or total.target not in (operator.add, torch.add):
+        if total.op != "call_function" or total.target not in (operator.add, operator.iadd, torch.add):
             continue
         operands = [operand for operand in total.args if isinstance(operand, fx.Node)]
         if len(operands) != 2 or total.kwargs or operands[0] is operands[1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hubel.data.class_folder_checks import check_class_folders
 from hubel.data.class_folders import ClassFolders, read_class_folders
@@ -99,7 +100,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         try:
             _announce(chosen, card, run_data, display)
             training, decisions = assemble(folder, chosen, model, card, run_data.splits, display.say)
-            interruption.raise_if_asked()
+            training.loss = interruption.seen_before(training.loss)
             with _worker_deaths_explained():
                 progress = fit(training, display)
         except KeyboardInterrupt:
@@ -160,10 +161,15 @@ class _Interruption:
         self.asked = True
         raise KeyboardInterrupt
 
-    def raise_if_asked(self) -> None:
-        """For after code of others, in which a bare ``except`` may have swallowed the interrupt."""
-        if self.asked:
-            raise KeyboardInterrupt
+    def seen_before(self, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The same function, but for an interrupt that a bare ``except`` in code of others has swallowed before."""
+
+        def checked(*arguments: Any, **named: Any) -> Tensor:
+            if self.asked:
+                raise KeyboardInterrupt
+            return compute(*arguments, **named)
+
+        return checked
 
 
 @contextmanager

@@ -142,7 +142,9 @@ class ResidualUnit(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, channels, H / stride, W / stride) of maps (N, in_channels, H, W)."""
-        out: Tensor = self.activation(self.se(self.conv2(self.conv1(maps))) + self.shortcut(maps))
+        out: Tensor = self.se(self.conv2(self.conv1(maps)))
+        out += self.shortcut(maps)  # in place: a copy would cost as much time as the sum
+        out = self.activation(out)
         return out
 
 
@@ -191,7 +193,9 @@ class BottleneckUnit(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, 4 * channels, H / stride, W / stride) of maps (N, in_channels, H, W)."""
-        out: Tensor = self.activation(self.se(self.conv3(self.conv2(self.conv1(maps)))) + self.shortcut(maps))
+        out: Tensor = self.se(self.conv3(self.conv2(self.conv1(maps))))
+        out += self.shortcut(maps)  # in place: a copy would cost as much time as the sum
+        out = self.activation(out)
         return out
 
 
