@@ -1,0 +1,139 @@
+"""Box geometry against torchvision, by hand, and by counting pixels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from hubel import boxes
+from hubel.errors import UsageError
+
+
+def some_boxes(count: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corner = 80 * torch.rand(count, 2, generator=generator)
+    return torch.cat((corner, corner + 1 + 40 * torch.rand(count, 2, generator=generator)), 1)
+
+
+def test_formats_by_hand():
+    box = np.array([[10.0, 20.0, 40.0, 80.0]])
+    assert boxes.convert(box, "xyxy", "xywh").tolist() == [[10, 20, 30, 60]]
+    assert boxes.convert(box, "xyxy", "cxcywh").tolist() == [[25, 50, 30, 60]]
+    assert boxes.convert(np.array([[25, 50, 30, 60]]), "cxcywh", "xyxy").tolist() == box.tolist()
+    with pytest.raises(UsageError, match="yxyx"):
+        boxes.convert(box, "yxyx", "xyxy")
+
+
+def test_iou_equals_counted_pixels():
+    rng = np.random.default_rng(0)
+    corner = rng.integers(0, 20, (12, 2))
+    given = np.concatenate((corner, corner + rng.integers(0, 15, (12, 2))), 1)
+    masks = np.zeros((12, 40, 40), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, given, strict=True):
+        mask[y1:y2, x1:x2] = True
+    shared = (masks[:, None] & masks[None]).sum((2, 3))
+    union = (masks[:, None] | masks[None]).sum((2, 3))
+    np.testing.assert_allclose(boxes.iou(given, given), shared / np.maximum(union, 1), atol=1e-6)
+    own = np.maximum(masks.sum((1, 2)), 1)[:, None]
+    np.testing.assert_allclose(boxes.ioa(given, given), shared / own, atol=1e-6)
+    assert boxes.area(given).tolist() == masks.sum((1, 2)).tolist()
+
+
+def test_a_box_without_area_overlaps_nothing():
+    point = np.array([[5.0, 5.0, 5.0, 5.0]])
+    assert boxes.iou(point, point).tolist() == [[0.0]]
+    assert boxes.iou(np.zeros((0, 4)), point).shape == (0, 1)
+
+
+def test_iou_is_torchvision_s():
+    a, b = some_boxes(30, 0), some_boxes(20, 1)
+    torch.testing.assert_close(boxes.iou(a, b), torchvision.ops.box_iou(a, b))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    # Two squares of side 2, the second shifted by 1 to the right and down: shared 1, union 7, hull 3 × 3 = 9;
+    # squared distance of centres 2, squared diagonal of the hull 18; equal aspect ratios.
+    [("giou", 1 / 7 - 2 / 9), ("diou", 1 / 7 - 2 / 18), ("ciou", 1 / 7 - 2 / 18)],
+)
+def test_variants_of_iou_by_hand(name: str, expected: float):
+    a, b = np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 1, 3, 3]])
+    assert getattr(boxes, name)(a, b)[0, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ciou_charges_for_the_aspect_ratio():
+    # Same centre, 2 × 4 in 4 × 4: IoU 1/2, v = 4/π² (atan 1/2 - atan 1)², α = v / (1 - IoU + v).
+    a, b = np.array([[-1.0, -2, 1, 2]]), np.array([[-2.0, -2, 2, 2]])
+    v = 4 / math.pi**2 * (math.atan(0.5) - math.atan(1)) ** 2
+    assert boxes.ciou(a, b)[0, 0] == pytest.approx(0.5 - v * v / (1 - 0.5 + v), abs=1e-6)
+
+
+@pytest.mark.parametrize("variances", [(1.0, 1.0, 1.0, 1.0), boxes.SSD_VARIANCES])
+def test_encoding_is_torchvision_s_box_coder(variances: tuple[float, ...]):
+    from torchvision.models.detection._utils import BoxCoder
+
+    coder = BoxCoder(weights=tuple(1 / v for v in variances))
+    found, anchors = some_boxes(40, 2), some_boxes(40, 3)
+    offsets = boxes.encode(found, anchors, variances)
+    torch.testing.assert_close(offsets, coder.encode_single(found, anchors))
+    wild = 9 * torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        boxes.decode(wild, anchors, variances), coder.decode_single(wild, anchors), atol=1e-4, rtol=1e-5
+    )
+    torch.testing.assert_close(boxes.decode(offsets, anchors, variances), found, atol=1e-3, rtol=1e-4)
+    batch = boxes.decode(torch.stack((offsets, wild)), anchors, variances)
+    torch.testing.assert_close(batch[1], boxes.decode(wild, anchors, variances))
+
+
+def naive_nms(found: np.ndarray, scores: np.ndarray, labels: np.ndarray, threshold: float) -> list[int]:
+    kept: list[int] = []
+    for index in np.argsort(-scores):
+        overlaps = [boxes.iou(found[index][None], found[k][None])[0, 0] for k in kept if labels[k] == labels[index]]
+        if all(overlap <= threshold for overlap in overlaps):
+            kept.append(int(index))
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.6])
+def test_suppression_as_the_rule_says(threshold: float):
+    rng = np.random.default_rng(1)
+    found, scores, labels = some_boxes(150, 4).numpy(), rng.random(150).astype(np.float32), rng.integers(0, 3, 150)
+    expected = naive_nms(found, scores, labels, threshold)
+    assert 10 < len(expected) < 150
+    assert boxes.nms(found, scores, labels, iou=threshold).tolist() == expected
+    agnostic = naive_nms(found, scores, np.zeros_like(labels), threshold)
+    assert boxes.nms(found, scores, iou=threshold).tolist() == agnostic != expected
+
+
+def test_soft_suppression_as_the_paper_s_algorithm():
+    rng = np.random.default_rng(2)
+    found, scores, labels = some_boxes(60, 5).numpy(), rng.random(60), rng.integers(0, 2, 60)
+    # Figure 2 of the paper, written out.
+    left, decayed, expected = list(range(60)), scores.astype(float).copy(), []
+    while left:
+        best = max(left, key=lambda index: decayed[index])
+        left.remove(best)
+        if decayed[best] < 0.001:
+            break
+        expected.append(best)
+        for other in left:
+            if labels[other] == labels[best]:
+                overlap = float(boxes.iou(found[best][None], found[other][None])[0, 0])
+                decayed[other] *= math.exp(-(overlap**2) / 0.5)
+    kept, kept_scores = boxes.soft_nms(found, scores, labels)
+    assert kept.tolist() == expected
+    np.testing.assert_allclose(kept_scores, decayed[expected], rtol=1e-5)
+    assert (np.diff(kept_scores) <= 0).all()
+    nothing, none = boxes.soft_nms(found[:0], scores[:0])
+    assert nothing.shape == none.shape == (0,)
+
+
+def test_arrays_give_arrays_and_tensors_tensors():
+    found = some_boxes(3, 6)
+    assert isinstance(boxes.iou(found, found), torch.Tensor)
+    assert isinstance(boxes.nms(found.numpy(), np.ones(3, np.float32)), np.ndarray)
+    np.testing.assert_array_equal(boxes.clip(found.numpy(), 10, 20), found.numpy().clip(0, [10, 20, 10, 20]))
