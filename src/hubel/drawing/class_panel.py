@@ -1,0 +1,122 @@
+"""A panel of classes and their probabilities, readable on any photograph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from hubel.drawing.picture import GROUND, WHITE, large_enough, rounded_mask
+from hubel.drawing.type import font_file_for, load_font, one_line, percent, shorten
+from hubel.results import ClassScore
+
+_OPACITY = 0.74
+_GREY = (226, 229, 234)
+_BEST_BAR = (255, 200, 66)
+_BAR = (150, 196, 255)
+_TRACK = (96, 99, 106)
+
+
+def draw_class_scores(image: Image.Image, scores: Sequence[ClassScore]) -> Image.Image:
+    """Write classes and their probabilities on a picture.
+
+    A translucent dark panel in the lower left corner holds the best class large and the next ones smaller,
+    each with a bar as long as its probability. Of the next ones those below 1 % are left out, and those that
+    would make the panel taller than 45 % of the picture. Long names are shortened.
+
+    Args:
+        image: any mode and size; it is not modified.
+        scores: the classes, best first; with none the picture comes back without a panel.
+
+    Returns:
+        A new RGB image: of the same size, or enlarged so that both sides have ``MINIMUM_SIDE`` pixels.
+    """
+    picture = large_enough(image.convert("RGB") if image.mode != "RGB" else image.copy())
+    if scores:
+        _draw_panel(picture, _lay_out(picture.size, scores))
+    return picture
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One class of a panel: what is written, in which font, and how tall row and bar are in pixels."""
+
+    name: str
+    percent: str
+    score: float
+    font: ImageFont.FreeTypeFont
+    height: int
+    bar: int
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Where a panel lies (x1, y1, x2, y2 in pixels), its inner margin, corner radius and rows, best first."""
+
+    box: tuple[int, int, int, int]
+    padding: int
+    radius: int
+    rows: tuple[_Row, ...]
+
+
+def _lay_out(size: tuple[int, int], scores: Sequence[ClassScore]) -> _Panel:
+    width, height = size
+    text = max(12.5, min(0.0295 * math.sqrt(width * height), 0.055 * min(width, height)))
+    margin, padding = round(0.9 * text), round(0.9 * text)
+    shown = [scores[0], *(score for score in scores[1:] if score.score >= 0.01)]
+    rows = _rows(shown, text, room=0.45 * height - 2 * padding)
+    gap = 1.6 * text
+    numbers = max(row.font.getlength(row.percent) for row in rows)
+    wanted = max(row.font.getlength(row.name) for row in rows) + gap + numbers
+    most = min(width - 2 * margin, max(0.5 * width, 26 * text)) - 2 * padding
+    inner = math.ceil(min(max(wanted, 12 * text), most))
+    fitted = tuple(
+        replace(row, name=shorten(row.name, row.font, inner - gap - row.font.getlength(row.percent))) for row in rows
+    )
+    top = height - margin - sum(row.height for row in rows) - 2 * padding
+    box = (margin, top, margin + inner + 2 * padding, height - margin)
+    return _Panel(box, padding, round(0.7 * text), fitted)
+
+
+def _rows(scores: Sequence[ClassScore], text: float, room: float) -> list[_Row]:
+    """The rows that fit into ``room`` pixels of height, the best class always; ``text`` is the type size."""
+    names = [one_line(score.name) for score in scores]
+    file = font_file_for("".join(names))
+    rows: list[_Row] = []
+    for score, name in zip(scores, names, strict=True):
+        share, line, bar = (1.5, 2.5, 0.3) if not rows else (1.0, 1.9, 0.18)
+        height = round(line * text)
+        if rows and sum(row.height for row in rows) + height > room:
+            break
+        font = load_font(file, round(share * text))
+        rows.append(_Row(name, percent(score.score), score.score, font, height, max(2, round(bar * text))))
+    return rows
+
+
+def _draw_panel(picture: Image.Image, panel: _Panel) -> None:
+    """Darken and soften what lies under the panel, in place, and write the rows on it."""
+    under = picture.crop(panel.box)
+    # Blurring at a quarter of the size looks the same and keeps large scans quick.
+    small = under.resize((max(1, under.width // 4), max(1, under.height // 4)), Image.Resampling.BOX)
+    soft = small.filter(ImageFilter.GaussianBlur(panel.padding / 4)).resize(under.size)
+    panelled = Image.blend(soft, Image.new("RGB", under.size, GROUND), _OPACITY)
+    y = panel.padding
+    for number, row in enumerate(panel.rows):
+        _draw_row(panelled, row, panel.padding, y, best=number == 0)
+        y += row.height
+    picture.paste(panelled, panel.box[:2], rounded_mask(panelled.size, panel.radius))
+
+
+def _draw_row(surface: Image.Image, row: _Row, padding: int, top: int, best: bool) -> None:
+    draw = ImageDraw.Draw(surface)
+    bar_top = top + round(row.height * 0.86) - row.bar
+    inner = surface.width - 2 * padding
+    text_y = (top + bar_top) / 2
+    colour = WHITE if best else _GREY
+    draw.text((padding, text_y), row.name, fill=colour, font=row.font, anchor="lm")
+    draw.text((surface.width - padding, text_y), row.percent, fill=colour, font=row.font, anchor="rm")
+    for length, shade in ((inner, _TRACK), (round(inner * row.score), _BEST_BAR if best else _BAR)):
+        size = (max(row.bar, min(inner, length)), row.bar)
+        surface.paste(shade, (padding, bar_top), rounded_mask(size, row.bar // 2))
