@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from hubel.models import list_models as list_models
     from hubel.models import summary as summary
     from hubel.results import Classification as Classification
+    from hubel.results import Detections as Detections
     from hubel.runtime import Predictor as Predictor
     from hubel.training import train as train
 
 _HOME_OF = {
     "Classification": "hubel.results",
+    "Detections": "hubel.results",
     "HubelError": "hubel.errors",
     "Predictor": "hubel.runtime",
     "create_model": "hubel.models",
@@ -29,14 +31,18 @@ _HOME_OF = {
     "train": "hubel.training",
 }
 
-__all__ = ["__version__", *sorted(_HOME_OF)]
+_MODULES = ("boxes", "scaling")
+
+__all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"hubel.{name}")
     if name in _HOME_OF:
         return getattr(importlib.import_module(_HOME_OF[name]), name)
     raise AttributeError(f"module 'hubel' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME_OF])
+    return sorted([*globals(), *_HOME_OF, *_MODULES])

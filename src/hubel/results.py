@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hubel.errors import HubelError
+
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 
@@ -64,3 +68,97 @@ class Classification:
         from hubel.drawing import draw_class_scores
 
         return draw_class_scores(image, self.classes)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects that a detector finds in one image, best first.
+
+    Attributes:
+        source: file name, or ``None`` for arrays and images handed over in memory.
+        width: width of the upright original image in pixels.
+        height: height of the upright original image in pixels.
+        boxes: float32 (N, 4), x1, y1, x2, y2 in pixels of the upright original image.
+        scores: float32 (N,), 0..1.
+        labels: int64 (N,), positions of the classes in the model's list, from 0.
+        names: the classes as a person would say them, one for each object.
+        masks: bool (N, height, width), or ``None`` where the model gives boxes alone.
+        frame: number of the video frame, from 1; ``None`` for still images.
+        time: seconds from the start of the video; ``None`` for still images.
+    """
+
+    source: str | None
+    width: int
+    height: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    masks: np.ndarray | None = None
+    frame: int | None = None
+    time: float | None = None
+
+    task = "detect"
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def to_json(self) -> dict[str, Any]:
+        """The task's part of a JSON row: ``{"objects": [{"index", "name", "score", "box"[, "mask"]}]}``.
+
+        A mask is COCO's compressed run-length encoding: ``{"size": [height, width], "counts": text}``.
+        """
+        objects: list[dict[str, Any]] = []
+        for place, name in enumerate(self.names):
+            box = [round(float(value), 2) for value in self.boxes[place]]
+            row = {"index": int(self.labels[place]), "name": name, "score": float(self.scores[place]), "box": box}
+            if self.masks is not None:
+                row["mask"] = _run_lengths(self.masks[place])
+            objects.append(row)
+        return {"objects": objects}
+
+    def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows of a COCO result file.
+
+        Args:
+            image_id: of the image.
+            category_ids: the category id of each class of the model.
+        """
+        rows = []
+        for place, entry in enumerate(self.to_json()["objects"]):
+            x1, y1, x2, y2 = (float(value) for value in self.boxes[place])
+            row = {"image_id": image_id, "category_id": category_ids[entry["index"]], "score": entry["score"]}
+            row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+            if "mask" in entry:
+                row["segmentation"] = entry["mask"]
+            rows.append(row)
+        return rows
+
+    def to_supervision(self) -> Any:
+        """The same as ``supervision.Detections``; the package ``supervision`` has to be installed.
+
+        Raises:
+            HubelError: it is not.
+        """
+        try:
+            import numpy
+            import supervision
+        except ImportError as error:
+            raise HubelError("supervision is not installed.", "pip install supervision") from error
+        data = {"class_name": numpy.array(self.names)}
+        return supervision.Detections(self.boxes, self.masks, self.scores, self.labels.astype(int), data=data)
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """Return a copy of ``image`` (RGB, any size) with the boxes, classes and scores drawn on it."""
+        from hubel.drawing import BoxLabel, draw_boxes
+
+        rows = zip(self.boxes.tolist(), self.scores, self.labels, self.names, strict=True)
+        labels = [BoxLabel(tuple(box), f"{name} {score:.2f}", int(index)) for box, score, index, name in rows]
+        return draw_boxes(image, labels)
+
+
+def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    from faster_coco_eval import mask as coding
+
+    encoded = coding.encode(mask.astype("uint8", order="F"))
+    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
