@@ -66,7 +66,7 @@ def test_one_line_a_picture(colour_model: Path, tmp_path: Path, capfd: pytest.Ca
     assert [line.split("  ")[0] for line in lines] == [str(path) for path in pictures]
     assert [re.split(r"  | ", line)[1] for line in lines] == ["red", "green", "blue"]
     assert all(re.search(r" (9\d\.\d|100\.0)%$", line) for line in lines), lines
-    assert len(err.splitlines()) == 1 and "float32" in err and "1 threads" in err
+    assert len(err.splitlines()) == 1 and "fp32" in err and "1 threads" in err
 
 
 def test_json_rows(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

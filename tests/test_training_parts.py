@@ -24,7 +24,8 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
 from hubel.models.registry import Classifier
-from hubel.tasks.classification import best_classes, class_skew, classification_loss, inverse_frequency
+from hubel.tasks.class_scores import best_classes
+from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
 from hubel.training.averaging import average_of
 from hubel.training.execution import OtherWork, choose_execution
 from hubel.training.frozen import UpperPart, frozen_lower

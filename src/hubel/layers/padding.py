@@ -27,6 +27,8 @@ def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> 
         (before, after), ``before <= after <= before + 1``. Source: TensorFlow's documentation of ``tf.nn``,
         "SAME padding".
     """
+    if torch.jit.is_tracing():  # sizes are tensors then; a trace is of one size
+        size = int(size)
     positions = (size + stride - 1) // stride
     # Python's max would tie an exported graph to the sizes it was exported with.
     total = cast(int, torch.sym_max((positions - 1) * stride + dilation * (kernel - 1) + 1 - size, 0))
@@ -46,7 +48,7 @@ class SameConv2d(nn.Conv2d):
         top, bottom = same_padding(height, self.kernel_size[0], self.stride[0], self.dilation[0])
         left, right = same_padding(width, self.kernel_size[1], self.stride[1], self.dilation[1])
         # A comparison of symbolic sizes would tie an exported graph to odd or even ones.
-        sizes_known = isinstance(height, int) and isinstance(width, int)
+        sizes_known = isinstance(top, int) and isinstance(left, int)
         if sizes_known and top == bottom and left == right:
             symmetric = (top, left)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import operator
 import platform
+from collections.abc import Callable
 from functools import cache
 from typing import cast
 
@@ -43,15 +44,27 @@ def fuse(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Modul
         images (N, C, H, W) to the same output, up to rounding, and is fastest at the image size that it sees first.
     """
     onednn = device.type == "cpu" and _onednn_fuses(dtype)
+    fused = _with_units_replaced(model, lambda unit: _replacement(unit, onednn, dtype))
+    fused = fused.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    return _fuse_sums(fused) if onednn else fused
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose normalizations are in the weights of the convolutions before them.
+
+    It is made of plain layers of torch, so that other engines' converters can read it.
+    """
+    return _with_units_replaced(model, FoldedConvolution)
+
+
+def _with_units_replaced(model: nn.Module, replacement: Callable[[ConvNormActivation], nn.Module]) -> nn.Module:
     # Told to deepcopy as copied already, the replacements take the units' places in the copy.
     replacements = {
-        id(unit): _replacement(unit, onednn, dtype)
+        id(unit): replacement(unit)
         for unit in model.modules()
         if isinstance(unit, ConvNormActivation) and _foldable(unit.norm)
     }
-    fused = copy.deepcopy(model, dict(replacements)).eval()
-    fused = fused.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    return _fuse_sums(fused) if onednn else fused
+    return copy.deepcopy(model, dict(replacements)).eval()
 
 
 def _foldable(norm: nn.Module) -> bool:

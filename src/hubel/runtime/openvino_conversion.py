@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.runtime.deployable import INPUT_NAME, OUTPUT_NAME, capture
+from hubel.runtime.deployable import INPUT_NAME, OUTPUT_NAME, Deployable, capture
+from hubel.runtime.fusion import fold
+from hubel.runtime.openvino_library import openvino
 
 if TYPE_CHECKING:
-    import openvino
+    from openvino import Model
 
 
-def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> openvino.Model:
+def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> Model:
     """Convert a network.
 
     Args:
@@ -24,11 +28,31 @@ def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> openvino.Mode
         A model in float32 with the input ``pixels``, uint8 (N, H, W, C) of any N, and the output ``scores``,
         float32 (N, classes).
     """
-    import openvino
-
-    converted = openvino.convert_model(capture(model, preprocessing))
+    folded = fold(model).to("cpu", torch.float32)
+    converted = _traced(folded, preprocessing)
+    if converted is None:
+        converted = openvino().convert_model(capture(folded, preprocessing))
     shape = [-1, preprocessing.height, preprocessing.width, preprocessing.channels]
     converted.reshape(shape)
     converted.inputs[0].get_tensor().set_names({INPUT_NAME})
     converted.outputs[0].get_tensor().set_names({OUTPUT_NAME})
     return converted
+
+
+def _traced(model: nn.Module, preprocessing: Preprocessing) -> Any:
+    """The conversion of a trace, or None if the network cannot be traced.
+
+    Tracing takes a fifth of the time of torch.export and OpenVINO's reading of it (EfficientNet-Lite0 here: 1.6 s in
+    place of 9 s). What a trace cannot hold is control flow that depends on the pixels: torch warns of it, and then
+    torch.export has to decide.
+    """
+    pixels = torch.zeros(2, preprocessing.height, preprocessing.width, preprocessing.channels, dtype=torch.uint8)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", module=r"hubel\.layers\.padding")  # whose sizes are those of the input
+        try:
+            trace = torch.jit.trace(Deployable(model, preprocessing), pixels, check_trace=False)
+            return openvino().convert_model(trace)
+        except Exception:  # the tracer and the converter meet whatever a network does: they may raise anything
+            return None

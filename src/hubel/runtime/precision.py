@@ -4,55 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
-from hubel.errors import UsageError
+from hubel.runtime.number_formats import NumberFormat, canonical
 
 # bfloat16 keeps 8 bits of the significand: it must pay clearly before answers move in their third digit.
 _WORTHWHILE = 1.3
 _RUNS = 3
 
 
-@dataclass(frozen=True)
-class PrecisionChoice:
-    """A number format and why it was taken.
-
-    Attributes:
-        dtype: ``torch.float32`` or ``torch.bfloat16``.
-        reason: for the log line, with the measured figure where there is one.
-    """
-
-    dtype: torch.dtype
-    reason: str
-
-    @property
-    def name(self) -> str:
-        """``"float32"`` or ``"bfloat16"``."""
-        return str(self.dtype).removeprefix("torch.")
-
-
-def choose_precision(device: torch.device, precision: str = "auto") -> PrecisionChoice:
+def choose_precision(device: torch.device, precision: str = "auto") -> NumberFormat:
     """Take the number format that is asked for, or for ``"auto"`` the one that a short probe finds faster.
 
     Args:
-        device: where the network will run.
-        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+        device: where torch will run the network.
+        precision: ``"auto"``, ``"fp32"`` or ``"bf16"``; on a GPU also ``"fp16"``.
 
     Raises:
         UsageError: for any other ``precision``.
     """
-    if precision in ("float32", "bfloat16"):
-        return PrecisionChoice(getattr(torch, precision), "as asked")
-    if precision != "auto":
-        raise UsageError(f"unknown precision {precision!r}", "use auto, float32 or bfloat16")
+    name = canonical(precision, ("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16"))
+    if name != "auto":
+        return NumberFormat(name, "as asked")
     gain = bfloat16_gain(device)
     if gain == 0:
-        return PrecisionChoice(torch.float32, f"bfloat16 is not for {device}")
-    dtype = torch.bfloat16 if gain >= _WORTHWHILE else torch.float32
-    return PrecisionChoice(dtype, f"bfloat16 runs at {gain:.2g} times the speed of float32 here")
+        return NumberFormat("fp32", f"bf16 is not for {device}")
+    reason = f"bf16 runs at {gain:.2g} times the speed of fp32 here"
+    return NumberFormat("bf16" if gain >= _WORTHWHILE else "fp32", reason)
 
 
 def bfloat16_pays(device: torch.device) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -12,18 +13,22 @@ import torch
 from PIL import Image
 from torch import nn
 
+from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import Picture, expand
 from hubel.errors import ModelError, UsageError
 from hubel.models.saved import ModelCard, describe, resolve_model
 from hubel.results import Classification
 from hubel.runtime.devices import choose_device
+from hubel.runtime.engine import Engine
 from hubel.runtime.image_pipeline import FailedImage, PreparedImage, prepare
 from hubel.runtime.precision import choose_precision
 from hubel.runtime.torch_engine import TorchEngine
-from hubel.tasks.classification import best_classes
+from hubel.tasks.class_scores import best_classes, probabilities
 
 ImageSource = str | Path | int | bytes | Image.Image | np.ndarray
 
+# Pictures that wait for the network, at least.
+_AHEAD = 16
 _BATCH = {"cpu": 16, "mps": 32, "cuda": 64}
 
 
@@ -75,7 +80,7 @@ class Predictor:
         threads: int | None = None,
         card: ModelCard | None = None,
     ) -> None:
-        if engine not in ("auto", "torch"):
+        if engine not in ("auto", "torch", "openvino"):
             raise UsageError(f"engine {engine!r} is not available in this version", "use auto or torch")
         for what, number in (("batch", batch), ("top", top), ("threads", threads)):
             if number is not None and number < 1:
@@ -86,10 +91,18 @@ class Predictor:
         network, self.card = _network_and_card(model, card)
         self.model_name = self.card.architecture if isinstance(model, nn.Module) else str(model)
         self.top = top
-        self.batch = batch or _BATCH[chosen_device.type]
-        self._engine = TorchEngine(
-            network, self.card.preprocessing, chosen_device, choose_precision(chosen_device, precision)
-        )
+        self._engine: Engine
+        if engine == "openvino":
+            from hubel.runtime.openvino_conversion import to_openvino
+            from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
+
+            converted = to_openvino(network, self.card.preprocessing)
+            self._engine = OpenVinoEngine(converted, choose_format(precision), threads, batch or 1)
+        else:
+            batch = batch or _BATCH[chosen_device.type]
+            chosen = choose_precision(chosen_device, precision)
+            self._engine = TorchEngine(network, self.card.preprocessing, chosen_device, chosen, batch)
+        self.batch = self._engine.batch
 
     def __call__(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Classification]:
         """Answers for images, one after the other.
@@ -117,29 +130,35 @@ class Predictor:
 
     def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Classification | FailedImage]:
         """As :meth:`stream`, for pictures that :func:`hubel.data.sources.expand` found."""
-        with closing(prepare(pictures, self.card.preprocessing, ahead=2 * self.batch)) as prepared:
-            while outcomes := list(islice(prepared, self.batch)):
-                answers = iter(self._classify([image for image in outcomes if isinstance(image, PreparedImage)]))
-                for outcome in outcomes:
-                    yield outcome if isinstance(outcome, FailedImage) else next(answers)
+        groups: deque[list[PreparedImage | FailedImage]] = deque()
+        with closing(prepare(pictures, self.card.preprocessing, ahead=max(2 * self.batch, _AHEAD))) as prepared:
+
+            def batches() -> Iterator[np.ndarray]:
+                while group := list(islice(prepared, self.batch)):
+                    groups.append(group)
+                    pixels = [outcome.pixels for outcome in group if isinstance(outcome, PreparedImage)]
+                    yield np.stack(pixels) if pixels else _no_pixels(self.card.preprocessing)
+
+            for scores, *_ in self._engine.run(batches()):
+                rows = iter(probabilities(scores))
+                for outcome in groups.popleft():
+                    yield outcome if isinstance(outcome, FailedImage) else self._result(outcome, next(rows))
 
     def describe(self) -> str:
         """One line for a log: what runs where, in which precision, and why."""
         engine = self._engine
         return (
-            f"{self.model_name} on {engine.name}, {engine.device}, {torch.get_num_threads()} threads, batches of "
-            f"{self.batch}, {engine.precision.name} ({engine.precision.reason})"
+            f"{self.model_name} on {engine.name}, {engine.device}, {engine.threads} threads, batches of "
+            f"{engine.batch}, {engine.precision.name} ({engine.precision.reason})"
         )
 
-    def _classify(self, images: list[PreparedImage]) -> list[Classification]:
-        if not images:
-            return []
-        probabilities = self._engine(np.stack([image.pixels for image in images]))
-        return [self._result(image, row) for image, row in zip(images, probabilities, strict=True)]
-
-    def _result(self, image: PreparedImage, probabilities: np.ndarray) -> Classification:
-        classes = best_classes(probabilities, self.card.classes, self.top)
+    def _result(self, image: PreparedImage, row: np.ndarray) -> Classification:
+        classes = best_classes(row, self.card.classes, self.top)
         return Classification(image.source, image.width, image.height, classes, image.frame, image.time)
+
+
+def _no_pixels(preprocessing: Preprocessing) -> np.ndarray:
+    return np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
 
 
 def _network_and_card(model: str | Path | nn.Module, card: ModelCard | None) -> tuple[nn.Module, ModelCard]:

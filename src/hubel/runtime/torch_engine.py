@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.runtime.fusion import fuse
-from hubel.runtime.precision import PrecisionChoice
+from hubel.runtime.number_formats import NumberFormat
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
-    """From batches of pixels to probabilities.
+    """From batches of pixels to raw outputs.
 
     Args:
-        model: a classifier; it is left as it is, a copy is prepared.
+        model: a network with one output; it is left as it is, a copy is prepared.
         preprocessing: the model's.
         device: where to run.
-        precision: the number format of weights and feature maps; probabilities are computed in float32.
+        precision: the number format of weights and feature maps.
+        batch: pictures that go through the network at once.
     """
 
     name = "torch"
 
     def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, device: torch.device, precision: PrecisionChoice
+        self, model: nn.Module, preprocessing: Preprocessing, device: torch.device, precision: NumberFormat, batch: int
     ) -> None:
-        self.device = device
+        self.device = str(device)
         self.precision = precision
+        self.threads = torch.get_num_threads()
+        self.batch = batch
         self._preprocessing = preprocessing
-        self._network = fuse(model, device, precision.dtype)
+        self._dtype = DTYPES[precision.name]
+        self._network = fuse(model, device, self._dtype)
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+        """See :meth:`hubel.runtime.engine.Engine.run`."""
+        for pixels in batches:
+            yield (self._scores(pixels),)
 
     @torch.inference_mode()
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Probabilities of a batch.
-
-        Args:
-            pixels: uint8 (N, height, width, channels), as :meth:`Preprocessing.pixels` gives them.
-
-        Returns:
-            float32 (N, classes), each row of sum 1.
-        """
+    def _scores(self, pixels: np.ndarray) -> np.ndarray:
         # (N, H, W, C) in memory, seen as (N, C, H, W), is torch's channels-last: nothing is copied.
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        scores = self._network(self._preprocessing.normalize(images).to(self.precision.dtype))
-        probabilities: np.ndarray = torch.softmax(scores.float(), dim=1).cpu().numpy()
-        return probabilities
+        scores: np.ndarray = self._network(self._preprocessing.normalize(images).to(self._dtype)).float().cpu().numpy()
+        return scores

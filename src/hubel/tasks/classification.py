@@ -1,4 +1,4 @@
-"""Image classification: the loss, the decoding of scores, the choice for skewed classes."""
+"""Image classification: the loss, the choice for skewed classes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from hubel.results import ClassScore
 
 
 def classification_loss(
@@ -42,18 +40,6 @@ def with_auxiliary(loss: Tensor, auxiliary: Sequence[Tensor], weight: float) -> 
         weight: of each of these; 0.3 in GoogLeNet.
     """
     return loss + weight * sum(auxiliary)
-
-
-def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> tuple[ClassScore, ...]:
-    """The ``top`` most probable classes of one image, best first; ties go to the lower index.
-
-    Args:
-        probabilities: (classes,), 0..1.
-        names: of all classes.
-        top: how many at most.
-    """
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    return tuple(ClassScore(int(index), names[index], float(probabilities[index])) for index in order)
 
 
 def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:

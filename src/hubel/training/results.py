@@ -23,7 +23,7 @@ from hubel.errors import ImageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import load_model
 from hubel.reports import AugmentationSample, TrainingReport, most_confident_mistakes, write_report
-from hubel.tasks.classification import best_classes
+from hubel.tasks.class_scores import best_classes
 from hubel.training.checkpoint import Progress
 from hubel.training.evaluation import Evaluation, Predictions, predict_samples, scores_table
 from hubel.training.loop import Training

@@ -1,0 +1,48 @@
+"""What every engine does, whoever's kernels it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from hubel.runtime.number_formats import NumberFormat
+
+NAMES = ("torch", "openvino", "onnx")
+
+
+class Engine(Protocol):
+    """A network made ready to run, from uint8 pixels to its raw outputs.
+
+    What the outputs mean (probabilities, boxes) is for the task to say, in NumPy: engines know neither the task nor
+    torch's types.
+
+    Attributes:
+        name: one of :data:`NAMES`.
+        device: ``"cpu"``, ``"cuda:0"``, ….
+        precision: the number format that it runs in, and why.
+        threads: CPU threads that it uses.
+        batch: pictures that go through the network at once. Batches of any other size are taken too.
+    """
+
+    name: str
+    device: str
+    precision: NumberFormat
+    threads: int
+    batch: int
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+        """The outputs of each batch, in order.
+
+        Batches are taken one by one, in the caller's thread, and only a few more than were answered: so they may be
+        endless.
+
+        Args:
+            batches: uint8 (N, height, width, channels) each, of any N from 0, as
+                :meth:`~hubel.data.preprocessing.Preprocessing.pixels` gives them, stacked.
+
+        Yields:
+            float32 arrays (N, …), one for each output of the network.
+        """
+        ...

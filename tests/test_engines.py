@@ -1,0 +1,148 @@
+"""Every engine gives the scores of plain torch layers, in order, whatever the batches; tests' oracle is torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import mobilenet_v2
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import UsageError
+from hubel.models import create_model
+from hubel.runtime.engine import Engine
+from hubel.runtime.number_formats import NumberFormat, canonical
+from hubel.runtime.openvino_conversion import to_openvino
+from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
+from hubel.runtime.torch_engine import TorchEngine
+
+_PREPROCESSING = Preprocessing(64, 96)
+_FP32 = NumberFormat("fp32", "as asked")
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return mobilenet_v2(num_classes=7).eval()
+
+
+@pytest.fixture(scope="module", params=["torch", "openvino", "openvino, 4 at once"])
+def engine(request: pytest.FixtureRequest, network: nn.Module) -> Engine:
+    if request.param == "torch":
+        return TorchEngine(network, _PREPROCESSING, torch.device("cpu"), _FP32, batch=4)
+    converted = to_openvino(network, _PREPROCESSING)
+    return OpenVinoEngine(converted, _FP32, threads=2, batch=4 if "4" in request.param else 1)
+
+
+def _batches(sizes: list[int], seed: int = 0) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 256, (size, 64, 96, 3), dtype=np.uint8) for size in sizes]
+
+
+def _expected(network: nn.Module, pixels: np.ndarray) -> np.ndarray:
+    mean, std = (np.array(each, np.float32) for each in (_PREPROCESSING.mean, _PREPROCESSING.std))
+    with torch.inference_mode():
+        scores: np.ndarray = network(torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)).numpy()
+    return scores
+
+
+def test_batches_of_any_size_are_answered_in_order(engine: Engine, network: nn.Module) -> None:
+    batches = _batches([3, 1, 0, 9, 4, 1, 1, 6])
+    answers = list(engine.run(iter(batches)))
+    assert [[array.dtype for array in answer] for answer in answers] == [[np.float32]] * len(batches)
+    for (scores,), pixels in zip(answers, batches, strict=True):
+        if len(pixels):
+            np.testing.assert_allclose(scores, _expected(network, pixels), atol=2e-5)
+        else:
+            assert scores.shape == (0, 7)
+    assert list(engine.run([])) == []
+
+
+def test_no_more_batches_are_taken_than_are_needed(engine: Engine) -> None:
+    (pixels,) = _batches([4])
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pixels
+
+    answers = engine.run(endless())
+    for seen in range(1, 10):
+        next(answers)
+        assert taken <= seen + 4
+    answers.close()  # type: ignore[attr-defined]
+    assert len(list(engine.run([pixels, pixels]))) == 2  # it can be used again
+
+
+def test_an_error_in_the_source_comes_up_and_the_engine_goes_on(engine: Engine, network: nn.Module) -> None:
+    first, second = _batches([2, 2], seed=1)
+
+    def broken() -> Iterator[np.ndarray]:
+        yield first
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        list(engine.run(broken()))
+    ((scores,),) = engine.run([second])
+    np.testing.assert_allclose(scores, _expected(network, second), atol=2e-5)
+
+
+class _DependsOnPixels(nn.Module):
+    """Control flow that a trace cannot hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(3, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = images.mean(dim=(2, 3))
+        return self.dense(means) if means.mean() > 0 else self.dense(-means)
+
+
+def test_control_flow_is_not_left_out_in_silence() -> None:
+    with pytest.raises(Exception, match="data-dependent|control flow"):
+        to_openvino(_DependsOnPixels().eval(), _PREPROCESSING)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "googlenet", "densenet121"])
+def test_networks_of_every_make_are_converted(name: str) -> None:
+    """Padding as TensorFlow's, LRN, branches, dense blocks: OpenVINO against the unprepared modules of torch."""
+    torch.manual_seed(0)
+    network = create_model(name, num_classes=5, image_size=128).eval()
+    preprocessing = Preprocessing(128, 128)
+    (pixels,) = _batches([2])
+    pixels = np.tile(pixels, (1, 2, 2, 1))[:, :128, :128]
+    images = preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    with torch.inference_mode():
+        expected = network(images).numpy()
+    ((scores,),) = OpenVinoEngine(to_openvino(network, preprocessing), _FP32, threads=1).run([pixels])
+    np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_number_formats_have_two_spellings() -> None:
+    assert [canonical(name) for name in ("auto", "float32", "bf16", "bfloat16", "float16", "int8")] == [
+        "auto", "fp32", "bf16", "bf16", "fp16", "int8",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="'fp8'"):
+        canonical("fp8")
+    with pytest.raises(UsageError, match="'int8'"):
+        canonical("int8", ("fp32", "bf16"))
+
+
+def test_formats_that_the_processor_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    class OldProcessor:
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32", "INT8", "EXPORT_IMPORT"]
+
+    assert choose_format("float32").name == "fp32"
+    monkeypatch.setattr(openvino, "Core", OldProcessor)
+    assert choose_format().name == "fp32"
+    with pytest.raises(UsageError, match="no instructions for fp16"):
+        choose_format("fp16")
