@@ -149,8 +149,8 @@ def test_what_is_refused_names_the_way_out(
     colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     red = _picture(tmp_path / "red.png", "red")
-    status, out, err = _run(capfd, "predict", red, "--model", colour_model, "--engine", "onnx")
-    assert (status, out) == (2, "") and "engine 'onnx' is not available" in err and "torch" in err
+    status, out, err = _run(capfd, "predict", red, "--model", colour_model, "--engine", "tpu")
+    assert (status, out) == (2, "") and "engine 'tpu'" in err and "openvino" in err
     status, _, err = _run(capfd, "predict", red, "--model", colour_model, "--precision", "int7")
     assert status == 2 and "int7" in err
     status, _, err = _run(capfd, "predict", red, "--model", colour_model, "--save", red)

@@ -236,11 +236,13 @@ def test_a_created_module_brings_its_classes_and_preprocessing(lite0: Predictor)
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(UsageError, match="'onnx' is not available"):
-        Predictor("efficientnet_lite0", engine="onnx")
+    with pytest.raises(UsageError, match="'tpu'"):
+        Predictor("efficientnet_lite0", engine="tpu")
     with pytest.raises(UsageError, match="batch is 0"):
         Predictor("efficientnet_lite0", batch=0)
-    with pytest.raises(UsageError, match="int8"):
+    with pytest.raises(UsageError, match="'int7'"):
+        Predictor("efficientnet_lite0", precision="int7")
+    with pytest.raises(ModelError, match="not been quantized to int8"):
         Predictor("efficientnet_lite0", precision="int8")
     with pytest.raises(ModelError, match="Identity"):
         hubel.Predictor(torch.nn.Identity())

@@ -11,7 +11,7 @@ BATCHES = (1, 32)
 
 
 def measure(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) -> None:
-    """Add ``"ms"`` to each row: milliseconds an image at each batch size, as ``hubel predict`` runs the network.
+    """Add ``"ms"`` to each row: milliseconds an image at each batch size, as ``hubel predict --engine torch`` runs it.
 
     A progress bar on stderr tells how far it is; Ctrl-C ends it.
     """
@@ -24,15 +24,17 @@ def measure(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) -> N
     from hubel.runtime.allocator import tune_allocator
     from hubel.runtime.fusion import fuse
     from hubel.runtime.precision import choose_precision
+    from hubel.runtime.torch_engine import DTYPES
 
     tune_allocator()
     cpu = torch.device("cpu")
     precision = choose_precision(cpu)
+    dtype = DTYPES[precision.name]
     say(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
     for row in track(rows, "timing", console=Console(stderr=True)):
-        network = fuse(create_model(row["name"]), cpu, precision.dtype)
+        network = fuse(create_model(row["name"]), cpu, dtype)
         shape = input_of_weights(row)
-        figures = {batch: milliseconds_an_image(network, shape, batch, precision.dtype) for batch in batches}
+        figures = {batch: milliseconds_an_image(network, shape, batch, dtype) for batch in batches}
         row["ms"] = {f"batch{batch}": round(figure, 3) for batch, figure in figures.items()}
 
 

@@ -37,10 +37,10 @@ def predict(
         Path | None, typer.Option(metavar="DIR", help="Also save the pictures with the answers written on them.")
     ] = None,
     json: Json = False,
-    engine: Annotated[str, typer.Option(help="What runs the network: auto or torch.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (measured), float32 or bfloat16.")] = "auto",
+    engine: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino or onnx.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Pictures at once.", show_default="16 on a CPU, 64 on a GPU")
+        int | None, typer.Option(min=1, help="Pictures at once.", show_default="what the engine is fastest with")
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -65,11 +65,12 @@ def predict(
 
     tune_allocator()
     predictor = Predictor(model, engine, precision, device, batch, top, threads)
-    say(predictor.describe())
     pictures: Iterable[Picture] = expand(sources)
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may lie in a folder of sources: what is written there now is not to be predicted next.
         pictures = (picture for picture in pictures if not files.holds(picture.source))
+    pictures = predictor.get_ready(pictures)
+    say(predictor.describe())
     outcomes = predictor.stream_pictures(pictures) if files is None else _saved(predictor, pictures, files)
     failures = _report(outcomes, predictor.model_name, json, strict)
     if failures:

@@ -5,128 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import hubel
-from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
-from hubel.models.creation import architecture, build, create_model, default_preprocessing, list_models, load_checked
+from hubel.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, read_card
+from hubel.models.creation import architecture, create_model, default_preprocessing, list_models, load_checked
 from hubel.models.registry import Origin
 
 if TYPE_CHECKING:
     from hubel.weights import WeightsEntry
-
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "model.json"
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What is needed, besides its weights, to rebuild a model and to use it.
-
-    Attributes:
-        task: ``"classify"``, …
-        architecture: name as in ``create_model(name)``.
-        num_classes: as in ``create_model``.
-        in_channels: as in ``create_model``.
-        image_size: as in ``create_model``.
-        classes: their names, in the order of the outputs.
-        preprocessing: from an image to the network's input.
-        options: further options of ``create_model`` that differ from the architecture's own.
-        hubel: the version that wrote it.
-        weights: name in the catalog of the weights that it is or started from; None if it started fresh.
-    """
-
-    task: str
-    architecture: str
-    num_classes: int
-    in_channels: int
-    image_size: int
-    classes: list[str]
-    preprocessing: Preprocessing
-    options: dict[str, Any] = field(default_factory=dict)
-    hubel: str = hubel.__version__
-    weights: str | None = None
-
-    def build(self, for_loading: bool = False) -> nn.Module:
-        """The model that the card describes, in training mode.
-
-        Args:
-            for_loading: leave memory as it comes instead of drawing random weights; all has to be loaded then.
-
-        Raises:
-            ModelError: this version of hubel does not know the architecture or one of its options.
-        """
-        row = architecture(self.architecture)
-        return build(row, self.num_classes, self.in_channels, self.image_size, self.options, for_loading=for_loading)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary, as it stands in ``model.json``."""
-        return {**asdict(self), "preprocessing": self.preprocessing.to_json()}
-
-    @classmethod
-    def from_json(cls, row: Any, origin: str = CARD_FILE) -> ModelCard:
-        """The inverse of :meth:`to_json`.
-
-        Args:
-            row: what the file holds.
-            origin: the file, for messages.
-
-        Raises:
-            ModelError: keys are missing, unknown or of the wrong type.
-        """
-        again = "Train or save the model again, or take an undamaged copy."
-        if not isinstance(row, dict):
-            raise ModelError(f"{origin}: not a model card but {type(row).__name__}.", again)
-        known = {entry.name for entry in fields(cls)}
-        unknown = sorted(set(row) - known)
-        if unknown:
-            raise ModelError(
-                f"{origin}: written by hubel {row.get('hubel', '?')}, with {', '.join(unknown)}, which "
-                f"hubel {hubel.__version__} does not know.",
-                "Update hubel: pip install --upgrade hubel",
-            )
-        missing = sorted(known - set(row))
-        if missing:
-            raise ModelError(f"{origin}: {', '.join(missing)} is missing.", again)
-        for name, fits in _FITS.items():
-            if not fits(row[name]):
-                raise ModelError(f"{origin}: {name} cannot be {row[name]!r:.60}.", again)
-        if len(row["classes"]) != row["num_classes"]:
-            raise ModelError(f"{origin}: names {len(row['classes'])} classes for {row['num_classes']} outputs.", again)
-        try:
-            preprocessing = Preprocessing.from_json(row["preprocessing"])
-        except (TypeError, KeyError) as error:
-            raise ModelError(f"{origin}: preprocessing cannot be read: {error}.", again) from error
-        return cls(**{**row, "preprocessing": preprocessing})
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
-
-
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "task": _is_text,
-    "architecture": _is_text,
-    "num_classes": _is_count,
-    "in_channels": _is_count,
-    "image_size": _is_count,
-    "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "preprocessing": lambda value: isinstance(value, dict),
-    "options": lambda value: isinstance(value, dict),
-    "hubel": _is_text,
-    "weights": lambda value: value is None or isinstance(value, str),
-}
 
 
 def save_model(folder: Path | str, model: nn.Module, card: ModelCard) -> None:
@@ -188,7 +80,7 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
         WeightsError: the weights are missing, damaged or do not fit.
     """
     folder = Path(folder)
-    card = _read_card(folder / CARD_FILE)
+    card = read_card(folder / CARD_FILE)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
@@ -202,19 +94,6 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
         raise ModelError(f"{folder / CARD_FILE}: {error.fault}", error.remedy) from error
     load_checked(model, state, str(path))
     return model.eval(), card
-
-
-def _read_card(path: Path) -> ModelCard:
-    if not path.is_file():
-        raise ModelError(
-            f"{path} is missing: {path.parent} is no saved model.",
-            "Name a run folder, or a folder with model.json and model.safetensors.",
-        )
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
-    return ModelCard.from_json(row, str(path))
 
 
 def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelCard]:

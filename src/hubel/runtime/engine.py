@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ class Engine(Protocol):
     threads: int
     batch: int
 
-    def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
         """The outputs of each batch, in order.
 
         Batches are taken one by one, in the caller's thread, and only a few more than were answered: so they may be

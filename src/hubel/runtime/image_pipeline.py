@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import Picture
 from hubel.errors import ImageError
+from hubel.runtime.processors import processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,7 +76,7 @@ def map_ahead(
         workers: threads; by default as many as there are processors, at most 8.
     """
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers or min(_processors(), _MOST_WORKERS), "hubel-image") as pool:
+    with ThreadPoolExecutor(workers or min(processors(), _MOST_WORKERS), "hubel-image") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
@@ -111,10 +111,3 @@ def _prepare(preprocessing: Preprocessing, picture: Picture) -> PreparedImage | 
         return FailedImage(picture.source, error, picture.frame, picture.time)
     pixels = preprocessing.pixels(image)
     return PreparedImage(picture.source, image.width, image.height, pixels, picture.frame, picture.time)
-
-
-def _processors() -> int:
-    """Processors that this process may use; a container may have fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

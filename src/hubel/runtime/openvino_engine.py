@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ class OpenVinoEngine:
         self._requests = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue: Any = None
 
-    def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
         """See :meth:`hubel.runtime.engine.Engine.run`."""
         if self._queue is None:
             self._queue = openvino().AsyncInferQueue(self._compiled, self._requests)
@@ -99,8 +100,8 @@ class OpenVinoEngine:
         try:
             for pixels in batches:
                 pending.append(self._start(pixels))
-                # So many that no request waits for the caller, whatever part of it a batch is.
-                while len(pending) * max(1, len(pixels)) > 2 * self._requests * self.batch and len(pending) > 1:
+                # While the caller has the first, there is work for all requests.
+                while len(pending) > 1 and sum(answer.parts for answer in islice(pending, 1, None)) >= self._requests:
                     yield pending.popleft().outputs()
             while pending:
                 yield pending.popleft().outputs()
@@ -120,12 +121,12 @@ class OpenVinoEngine:
 
 
 class _Answer:
-    """The outputs of a batch, filled in by the requests that work on its parts."""
+    """The outputs of a batch, filled in by the requests that work on its ``parts``."""
 
     def __init__(self, compiled: Any, images: int, parts: int) -> None:
         shapes = [tuple(output.get_partial_shape())[1:] for output in compiled.outputs]
         self._arrays = tuple(np.empty((images, *(side.get_length() for side in shape)), np.float32) for shape in shapes)
-        self._missing = parts
+        self.parts = self._missing = parts
         self._lock = threading.Lock()
         self._complete = threading.Event()
         if not parts:

@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import Picture, expand
-from hubel.errors import ModelError, UsageError
-from hubel.models.saved import ModelCard, describe, resolve_model
+from hubel.errors import UsageError
+from hubel.models.card import ModelCard
 from hubel.results import Classification
-from hubel.runtime.devices import choose_device
 from hubel.runtime.engine import Engine
+from hubel.runtime.engine_choice import WORTH_CONVERTING, EngineChoice
 from hubel.runtime.image_pipeline import FailedImage, PreparedImage, prepare
-from hubel.runtime.precision import choose_precision
-from hubel.runtime.torch_engine import TorchEngine
+from hubel.runtime.model_source import ModelSource
 from hubel.tasks.class_scores import best_classes, probabilities
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ImageSource = str | Path | int | bytes | Image.Image | np.ndarray
 
 # Pictures that wait for the network, at least.
 _AHEAD = 16
-_BATCH = {"cpu": 16, "mps": 32, "cuda": 64}
 
 
 class Predictor:
@@ -49,13 +49,13 @@ class Predictor:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
             (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``card``.
-        engine: what runs the network: ``"auto"`` or ``"torch"``.
-        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where a short probe finds it clearly
-            faster.
+        engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU and for
+            a few pictures, OpenVINO for more, or where the model has been converted before.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        batch: pictures that go through the network at once; 16 on a CPU, 64 on a GPU by default.
+        batch: pictures that go through the network at once; by default what the engine is fastest with.
         top: how many classes a result names, best first; fewer if the model knows fewer.
-        threads: CPU threads of the network, for the whole process as torch has it; all cores by default.
+        threads: CPU threads of the network, with torch for the whole process; all cores by default.
         card: what describes ``model`` if that is a module: its classes and its preprocessing; by default what
             ``create_model`` knows of it.
 
@@ -80,29 +80,16 @@ class Predictor:
         threads: int | None = None,
         card: ModelCard | None = None,
     ) -> None:
-        if engine not in ("auto", "torch", "openvino"):
-            raise UsageError(f"engine {engine!r} is not available in this version", "use auto or torch")
         for what, number in (("batch", batch), ("top", top), ("threads", threads)):
             if number is not None and number < 1:
                 raise UsageError(f"{what} is {number}", "use 1 or more")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        chosen_device = choose_device(device)
-        network, self.card = _network_and_card(model, card)
-        self.model_name = self.card.architecture if isinstance(model, nn.Module) else str(model)
+        source = ModelSource(model, card)
+        self._choice = EngineChoice(source, engine, precision, device, batch, threads)
+        self._engine: Engine | None = None
+        self._answered = 0
+        self.card = self._choice.card
+        self.model_name = source.name
         self.top = top
-        self._engine: Engine
-        if engine == "openvino":
-            from hubel.runtime.openvino_conversion import to_openvino
-            from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
-
-            converted = to_openvino(network, self.card.preprocessing)
-            self._engine = OpenVinoEngine(converted, choose_format(precision), threads, batch or 1)
-        else:
-            batch = batch or _BATCH[chosen_device.type]
-            chosen = choose_precision(chosen_device, precision)
-            self._engine = TorchEngine(network, self.card.preprocessing, chosen_device, chosen, batch)
-        self.batch = self._engine.batch
 
     def __call__(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Classification]:
         """Answers for images, one after the other.
@@ -130,26 +117,56 @@ class Predictor:
 
     def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Classification | FailedImage]:
         """As :meth:`stream`, for pictures that :func:`hubel.data.sources.expand` found."""
+        pictures = self.get_ready(pictures)
+        assert self._engine is not None
+        engine, preprocessing = self._engine, self.card.preprocessing
         groups: deque[list[PreparedImage | FailedImage]] = deque()
-        with closing(prepare(pictures, self.card.preprocessing, ahead=max(2 * self.batch, _AHEAD))) as prepared:
+        with closing(prepare(pictures, preprocessing, ahead=max(2 * engine.batch, _AHEAD))) as prepared:
 
             def batches() -> Iterator[np.ndarray]:
-                while group := list(islice(prepared, self.batch)):
+                while group := list(islice(prepared, engine.batch)):
                     groups.append(group)
                     pixels = [outcome.pixels for outcome in group if isinstance(outcome, PreparedImage)]
-                    yield np.stack(pixels) if pixels else _no_pixels(self.card.preprocessing)
+                    yield np.stack(pixels) if pixels else _no_pixels(preprocessing)
 
-            for scores, *_ in self._engine.run(batches()):
-                rows = iter(probabilities(scores))
-                for outcome in groups.popleft():
-                    yield outcome if isinstance(outcome, FailedImage) else self._result(outcome, next(rows))
+            with closing(engine.run(batches())) as answers:
+                for scores, *_ in answers:
+                    rows = iter(probabilities(scores))
+                    for outcome in groups.popleft():
+                        self._answered += 1
+                        yield outcome if isinstance(outcome, FailedImage) else self._result(outcome, next(rows))
+
+    def get_ready(self, pictures: Iterable[Picture]) -> Iterable[Picture]:
+        """Choose the engine and make it ready, by how many pictures are coming and have been answered.
+
+        :meth:`stream_pictures` does so itself; a command that says beforehand what it chose calls it first.
+
+        Args:
+            pictures: the first few are taken, not read.
+
+        Returns:
+            All of the pictures.
+        """
+        remaining = iter(pictures)
+        first: list[Picture] = []
+        while self._answered + len(first) < WORTH_CONVERTING and not (first and first[-1].frame):
+            picture = next(remaining, None)
+            if picture is None:
+                break
+            first.append(picture)
+        endless = bool(first and first[-1].frame)  # videos and webcams have many
+        self._engine = self._choice.engine_for(WORTH_CONVERTING if endless else self._answered + len(first))
+        return chain(first, remaining)
 
     def describe(self) -> str:
         """One line for a log: what runs where, in which precision, and why."""
         engine = self._engine
+        if engine is None:
+            return f"{self.model_name}, on an engine that is chosen when pictures come"
+        at_once = f", batches of {engine.batch}" if engine.batch > 1 else ""
         return (
-            f"{self.model_name} on {engine.name}, {engine.device}, {engine.threads} threads, batches of "
-            f"{engine.batch}, {engine.precision.name} ({engine.precision.reason})"
+            f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, {engine.threads} threads"
+            f"{at_once}, {engine.precision.name} ({engine.precision.reason})"
         )
 
     def _result(self, image: PreparedImage, row: np.ndarray) -> Classification:
@@ -159,15 +176,3 @@ class Predictor:
 
 def _no_pixels(preprocessing: Preprocessing) -> np.ndarray:
     return np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
-
-
-def _network_and_card(model: str | Path | nn.Module, card: ModelCard | None) -> tuple[nn.Module, ModelCard]:
-    if isinstance(model, nn.Module):
-        network, card = model, card or describe(model)
-    else:
-        network, card = resolve_model(model)
-    if card.task != "classify":
-        raise ModelError(
-            f"{model}: predicting with a model of the task {card.task!r} is not available", "use a classifier"
-        )
-    return network, card

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class TorchEngine:
         self._dtype = DTYPES[precision.name]
         self._network = fuse(model, device, self._dtype)
 
-    def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
         """See :meth:`hubel.runtime.engine.Engine.run`."""
         for pixels in batches:
             yield (self._scores(pixels),)

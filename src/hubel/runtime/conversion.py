@@ -1,0 +1,160 @@
+"""A network in an engine's own form: found in the cache, or made and put there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import hubel
+from hubel.errors import ModelError
+from hubel.models.card import ModelCard
+from hubel.models.reference import FoundModel
+from hubel.runtime.converted_cache import ConvertedCache, Entry, key_of
+from hubel.runtime.model_source import ModelSource
+
+# To be counted up when what is written, or how it computes, changes while the versions do not.
+_EDITION = "1"
+
+
+class Format(Protocol):
+    """How networks are converted for an engine, stored and read again.
+
+    Attributes:
+        engine: its name.
+        packages: whose versions decide what a conversion gives.
+    """
+
+    engine: str
+    packages: tuple[str, ...]
+
+    def convert(self, source: ModelSource) -> Any:
+        """The network in the engine's form, in float32."""
+
+    def write(self, network: Any, folder: Path) -> None:
+        """Write its files; raises ``OSError``."""
+
+    def read(self, folder: Path) -> Any:
+        """The inverse of :meth:`write`."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A network in an engine's form.
+
+    Attributes:
+        network: what the engine takes.
+        card: the model's.
+        note: where it comes from, for the log line.
+    """
+
+    network: Any
+    card: ModelCard
+    note: str
+
+
+def conversion_key(found: FoundModel, form: Format, precision: str = "fp32", calibration: str = "") -> str:
+    """The name in the cache of a model's conversion.
+
+    Args:
+        found: the model.
+        form: of the engine.
+        precision: of the weights that are stored: ``"fp32"``, which every float format is computed from, or
+            ``"int8"``.
+        calibration: a digest of what int8's ranges were measured on, and how.
+    """
+    versions = [f"{package} {version(package)}" for package in form.packages]
+    return key_of(_EDITION, hubel.__version__, found.digest, form.engine, precision, calibration, *versions)
+
+
+def find_converted(source: ModelSource, form: Format) -> Converted | None:
+    """The conversion in float32 that the cache has, without torch; None if it has none."""
+    if source.found is None:
+        return None
+    return _read(ConvertedCache().get(conversion_key(source.found, form)), form)
+
+
+def find_newest(source: ModelSource, form: Format, precision: str) -> Converted | None:
+    """The conversion of a precision that was used last, whatever it was calibrated on."""
+    cache = ConvertedCache()
+    for entry in cache.entries():
+        if source.found is not None and (entry.origin, entry.precision, entry.engine) == (
+            source.found.digest,
+            precision,
+            form.engine,
+        ):
+            converted = _read(cache.get(entry.folder.name), form)
+            if converted is not None:
+                return converted
+    return None
+
+
+def _read(entry: Entry | None, form: Format) -> Converted | None:
+    if entry is None:
+        return None
+    try:
+        return Converted(form.read(entry.folder), ModelCard.from_json(entry.card), "converted before")
+    except (RuntimeError, OSError, ValueError, ModelError):  # another process has just thrown it out
+        return None
+
+
+def convert(source: ModelSource, form: Format) -> Converted:
+    """Find a model's conversion in the cache, or make it and put it there.
+
+    What cannot be kept (a full disk, a folder that may not be written, a module that was handed over) is made all the
+    same; the note says so.
+
+    Raises:
+        ModelError, WeightsError: the model cannot be loaded.
+    """
+    found = source.found
+    if found is None:
+        return _converted(source, form, lambda network, card, seconds: "not kept: only models with a name are")
+    key = conversion_key(found, form)
+
+    def keep(network: Any, card: ModelCard, seconds: float) -> str:
+        return keep_converted(ConvertedCache(), key, found, form, network, card, seconds)
+
+    try:
+        with ConvertedCache().alone():
+            return find_converted(source, form) or _converted(source, form, keep)
+    except OSError as error:
+        fault = f"not kept: {error.strerror or error}"
+        return _converted(source, form, lambda network, card, seconds: fault)
+
+
+def _converted(source: ModelSource, form: Format, keep: Callable[[Any, ModelCard, float], str]) -> Converted:
+    _, card = source.load()
+    start = time.perf_counter()
+    network = form.convert(source)
+    seconds = time.perf_counter() - start
+    return Converted(network, card, f"converted in {seconds:.1f} s, {keep(network, card, seconds)}")
+
+
+def keep_converted(
+    cache: ConvertedCache,
+    key: str,
+    found: FoundModel,
+    form: Format,
+    network: Any,
+    card: ModelCard,
+    seconds: float,
+    precision: str = "fp32",
+) -> str:
+    """Put a conversion into the cache if it can be had there; says in a few words what came of it."""
+    facts = {
+        "model": found.name,
+        "engine": form.engine,
+        "precision": precision,
+        "origin": found.digest,
+        "card": card.to_json(),
+        "seconds": seconds,
+    }
+    try:
+        cache.put(key, lambda folder: form.write(network, folder), facts)
+    except (OSError, RuntimeError) as error:  # OpenVINO says that a disk is full with a RuntimeError
+        return f"not kept: {getattr(error, 'strerror', None) or str(error).strip().splitlines()[-1]}"
+    return "kept for next time"

@@ -1,0 +1,237 @@
+"""Converted networks, kept between runs: bounded, checked when read, safe with several processes.
+
+An entry is a folder ``KEY`` below ``$HUBEL_CACHE/converted`` with the network's files and ``entry.json``, which has
+their digests. It is filled beside its place and renamed into it; whatever does not fit its digests is thrown away and
+converted anew. What was not used for longest goes first when the bound is reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubel.errors import UsageError
+from hubel.weights.cache import cache_folder
+
+_FACTS = "entry.json"
+_LIMIT_GB = 2.0
+_LONGEST_WAIT = 300.0  # seconds for another process's conversion
+_ABANDONED = 3600.0  # seconds after which an unfinished folder belongs to nobody
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A converted network.
+
+    Attributes:
+        folder: where its files are.
+        model: what a person calls the model.
+        engine: what it was converted for.
+        precision: of its weights: ``"fp32"`` or ``"int8"``.
+        origin: digest of the model that it was made of (:class:`hubel.models.reference.FoundModel`).
+        card: the model's card, as in ``model.json``.
+        seconds: how long the conversion took.
+        files: digest of each file.
+        size_bytes: of all files.
+        last_used: seconds since the epoch.
+    """
+
+    folder: Path
+    model: str
+    engine: str
+    precision: str
+    origin: str
+    card: dict[str, Any]
+    seconds: float
+    files: dict[str, str]
+    size_bytes: int = 0
+    last_used: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``hubel cache --json`` says of it."""
+        return {
+            "key": self.folder.name,
+            "model": self.model,
+            "engine": self.engine,
+            "precision": self.precision,
+            "size_bytes": self.size_bytes,
+            "seconds": round(self.seconds, 3),
+            "last_used": self.last_used,
+        }
+
+
+def key_of(*facts: str) -> str:
+    """The name of an entry: a digest of all that decides what the converted network computes."""
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]
+
+
+class ConvertedCache:
+    """The folder of converted networks.
+
+    Args:
+        folder: ``$HUBEL_CACHE/converted`` by default.
+        limit: bytes of all entries together; by default what the environment variable ``HUBEL_CACHE_GB`` says, else
+            2 GB.
+
+    Raises:
+        UsageError: ``HUBEL_CACHE_GB`` is no number.
+    """
+
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        self.folder = cache_folder().with_name("converted") if folder is None else folder
+        self.limit = _limit() if limit is None else limit
+
+    def get(self, key: str) -> Entry | None:
+        """The entry, if it is there and whole; from now on it is the one used last."""
+        entry = _read(self.folder / key)
+        if entry is None:
+            return None
+        if not _whole(entry):
+            self._remove(entry.folder)
+            return None
+        with contextlib.suppress(OSError):  # a folder that may only be read: then nothing is ever thrown out of it
+            os.utime(entry.folder / _FACTS)
+        return entry
+
+    def put(self, key: str, write: Callable[[Path], None], facts: dict[str, Any]) -> Entry:
+        """Add an entry, and throw out others where they would be more than the bound allows.
+
+        Args:
+            key: from :func:`key_of`.
+            write: fills the folder that it is given with files.
+            facts: the attributes ``model``, ``engine``, ``precision``, ``origin``, ``card``, ``seconds`` of the
+                :class:`Entry`.
+
+        Raises:
+            OSError: the disk is full or may not be written, or the entry alone is larger than the bound.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The name tells an unfinished folder from an entry.
+        beside = Path(tempfile.mkdtemp(prefix=f".{key[:8]}.", dir=self.folder))
+        try:
+            write(beside)
+            files = {path.name: _digest(path) for path in beside.iterdir()}
+            size = sum(path.stat().st_size for path in beside.iterdir())
+            if size > self.limit:
+                raise OSError(f"{size / 1e6:.0f} MB are more than the cache may hold ({self.limit / 1e6:.0f} MB)")
+            row = {**facts, "files": files}
+            (beside / _FACTS).write_text(json.dumps(row, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            for path in beside.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            self._make_room(size)
+            self._remove(self.folder / key)
+            try:
+                beside.rename(self.folder / key)
+            except OSError:
+                if not (self.folder / key).is_dir():  # else another process was faster: its entry is as good
+                    raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        entry = _read(self.folder / key)
+        if entry is None:
+            raise OSError("it was removed at once")
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """All entries, the one used last first."""
+        try:
+            folders = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        except OSError:
+            return []
+        found = [entry for entry in map(_read, folders) if entry is not None]
+        return sorted(found, key=lambda entry: -entry.last_used)
+
+    def clear(self) -> int:
+        """Remove all entries and whatever else lies in the folder; gives the number of bytes that they had."""
+        freed = sum(entry.size_bytes for entry in self.entries())
+        with contextlib.suppress(OSError):
+            for path in list(self.folder.iterdir()):
+                if path.is_dir():
+                    self._remove(path)
+        return freed
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process at a time convert: the others then find what it has made.
+
+        Raises:
+            OSError: the folder may not be written, or another process takes minutes.
+        """
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # filelock's Timeout is an OSError.
+        with FileLock(self.folder / ".lock", timeout=_LONGEST_WAIT):
+            yield
+
+    def _make_room(self, size: int) -> None:
+        """Throw out what was used least recently until ``size`` more bytes fit, and what killed processes left."""
+        entries = self.entries()
+        total = size + sum(entry.size_bytes for entry in entries)
+        while entries and total > self.limit:
+            last = entries.pop()
+            self._remove(last.folder)
+            total -= last.size_bytes
+        for path in self.folder.glob(".*.*"):
+            with contextlib.suppress(OSError):
+                if path.is_dir() and time.time() - path.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _remove(self, folder: Path) -> None:
+        """Remove an entry, which is gone at once for whoever looks for it."""
+        with contextlib.suppress(OSError):
+            aside = Path(tempfile.mkdtemp(prefix=".removed.", dir=self.folder))
+            with contextlib.suppress(OSError):
+                folder.rename(aside / "entry")
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _limit() -> int:
+    given = os.environ.get("HUBEL_CACHE_GB", "")
+    try:
+        return round((float(given) if given else _LIMIT_GB) * 1e9)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"HUBEL_CACHE_GB is {given!r}", "give a number of gigabytes, such as 2") from error
+
+
+def _read(folder: Path) -> Entry | None:
+    """What lies in a folder by its own account; None if that cannot be read."""
+    facts = folder / _FACTS
+    try:
+        row = json.loads(facts.read_text("utf-8"))
+        # Only names of files in the folder itself: what lies in a cache is not to be trusted.
+        files = {Path(name).name: str(value) for name, value in row.pop("files").items()}
+        size = sum((folder / name).stat().st_size for name in files)
+        return Entry(folder=folder, files=files, size_bytes=size, last_used=facts.stat().st_mtime, **row)
+    except FileNotFoundError:
+        return None if not facts.exists() else _broken(folder)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return _broken(folder)
+
+
+def _broken(folder: Path) -> Entry:
+    """An entry that :func:`_whole` refuses, so that it is seen and removed."""
+    return Entry(folder, "damaged", "", "", "", {}, 0.0, {})
+
+
+def _whole(entry: Entry) -> bool:
+    try:
+        return bool(entry.files) and all(_digest(entry.folder / name) == value for name, value in entry.files.items())
+    except OSError:
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
