@@ -241,7 +241,7 @@ def test_pixels_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     pixels = TrainingPixels(
         Preprocessing(24, 24), ("rotation", "crop", "flip", "contrast", "color", "lighting", "randaugment")
     )
-    images = LabelledImages(paths, [0] * 6, pixels, seed=5)
+    images = LabelledImages(paths, [0] * 6, pixels.fixed, seed=5, change=pixels.changed)
     seen = []
     for workers in (0, 2):
         torch.manual_seed(workers)  # the surrounding generator must not matter

@@ -77,8 +77,19 @@ def train(
     device: Device = "auto",
     threads: Threads = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode images.", show_default="half of the cores")
+        int | None, typer.Option(min=0, help="Processes that load images.", show_default="measured")
     ] = None,
+    cache: Annotated[
+        Literal["auto", "ram", "disk", "none"],
+        typer.Option(help="Where decoded images are kept for further epochs; auto: ram, else disk, within a quarter."),
+    ] = "auto",
+    cache_features: Annotated[
+        bool,
+        typer.Option(
+            "--cache-features",
+            help="The head alone learns from features of unchanged images; always so with --augment none.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Makes a run repeatable.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
     resume: Annotated[

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hubel.data.decoding import read_image
+from hubel.data.pixel_cache import PixelCache
 from hubel.errors import ImageError
 
 if TYPE_CHECKING:
@@ -47,39 +48,69 @@ class LoadedBatch:
     indices: Tensor
 
 
-class LabelledImages(Dataset["tuple[np.ndarray, int, int] | None"]):
+class LabelledImages(Dataset[LoadedBatch]):
     """Images from disk as pixels, with their class and position.
 
-    An image that cannot be read gives ``None`` and is left out of its batch: it was readable when the data were
-    checked, and one file that has gone since must not end hours of training.
+    An image that cannot be read is left out of its batch: it was readable when the data were checked, and one file
+    that has gone since must not end hours of training.
 
     Args:
         paths: image files.
         labels: their classes, 0-based.
-        pixels: turns an upright Pillow image into a uint8 array (H, W, C).
-        seed: of the run; each access re-seeds torch's generator from it, the epoch and the index.
+        pixels: turns an upright Pillow image into a uint8 array (H, W, C), always the same one.
+        seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
+        change: ``change(arrays, seeds)`` gives a batch (N, H, W, C) of randomly changed images; ``None`` for none,
+            where all arrays are of one size.
+        cache: keeps what ``pixels`` gave for the next epoch.
     """
 
     def __init__(
-        self, paths: Sequence[Path], labels: Sequence[int], pixels: Callable[[Image.Image], np.ndarray], seed: int
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        pixels: Callable[[Image.Image], np.ndarray],
+        seed: int,
+        change: Callable[[Sequence[np.ndarray], Sequence[int]], np.ndarray] | None = None,
+        cache: PixelCache | None = None,
     ) -> None:
         self.paths = paths
         self.labels = labels
         self.pixels = pixels
         self.seed = seed
+        self.change = change
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, int, int] | None:
-        epoch, index = key
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LoadedBatch:
+        """The batch of these keys (epoch, index); the loader asks for whole batches."""
+        found = [(key, pixels) for key in keys if (pixels := self._fixed(key[1])) is not None]
+        indices = torch.tensor([index for (_, index), _ in found], dtype=torch.int64)
+        labels = torch.tensor([self.labels[index] for (_, index), _ in found], dtype=torch.int64)
+        if not found:
+            return LoadedBatch(torch.zeros(0, 1, 1, 1, dtype=torch.uint8), labels, indices)
+        arrays = [pixels for _, pixels in found]
+        if self.change is None:
+            batch = np.stack(arrays)
+        else:
+            with torch.random.fork_rng(devices=[]):  # once a batch: it takes longer than changing a small image
+                batch = self.change(arrays, [seed_for(self.seed, "pixels", epoch, i) for (epoch, i), _ in found])
+        # Stacked rows of pixels are channels-last as they come.
+        return LoadedBatch(torch.from_numpy(batch).permute(0, 3, 1, 2), labels, indices)
+
+    def _fixed(self, index: int) -> np.ndarray | None:
+        """The pixels of one image before any random change, from the cache where they are there."""
+        kept = None if self.cache is None else self.cache.get(index)
+        if kept is not None:
+            return kept
         try:
-            image = read_image(self.paths[index])
+            pixels = self.pixels(read_image(self.paths[index]))
         except ImageError:
             return None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(self.seed, "pixels", epoch, index))
-            return self.pixels(image), self.labels[index], index
+        if self.cache is not None:
+            self.cache.put(index, pixels)
+        return pixels
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -113,15 +144,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, index) for index in order.tolist())
 
 
-def stack_samples(samples: Sequence[tuple[np.ndarray, int, int] | None]) -> LoadedBatch:
-    """Make a batch of the samples that could be read; stacked rows of pixels are channels-last as they come."""
-    read = [sample for sample in samples if sample is not None]
-    pixels = torch.from_numpy(np.stack([sample[0] for sample in read])) if read else torch.zeros(0, 1, 1, 1)
-    return LoadedBatch(
-        pixels.permute(0, 3, 1, 2),
-        torch.tensor([sample[1] for sample in read], dtype=torch.int64),
-        torch.tensor([sample[2] for sample in read], dtype=torch.int64),
-    )
+def as_it_is(batch: Any) -> Any:
+    """For loaders of data sets that give whole batches: nothing is left to collate."""
+    return batch
 
 
 def default_workers() -> int:
@@ -140,9 +165,15 @@ def _be_quiet_worker(_: int) -> None:
 
 
 def batches(
-    images: LabelledImages, sampler: EpochSampler, batch: int, workers: int, drop_last: bool = False
+    images: LabelledImages,
+    sampler: EpochSampler | Sequence[tuple[int, int]],
+    batch: int,
+    workers: int,
+    drop_last: bool = False,
 ) -> DataLoader[Any]:
     """A loader of :class:`LoadedBatch` whose workers live as long as it does.
+
+    The sampler gives the keys (epoch, index).
 
     ``drop_last`` leaves out a last batch that is not full, unless it is the only one.
     """
@@ -151,7 +182,7 @@ def batches(
         batch_size=batch,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=stack_samples,
+        collate_fn=as_it_is,
         drop_last=drop_last and len(sampler) >= batch,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,

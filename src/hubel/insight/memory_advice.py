@@ -34,6 +34,11 @@ def free_memory() -> Memory:
     """Free memory of the first CUDA device, else of this machine, or of the container that this is."""
     if torch.cuda.is_available():
         return Memory(torch.cuda.mem_get_info(0)[0], "cuda:0")
+    return free_host_memory()
+
+
+def free_host_memory() -> Memory:
+    """Free memory of this machine, or of the container that this is."""
     free = int(psutil.virtual_memory().available)
     try:
         limit = int((_CGROUP / "memory.max").read_text())

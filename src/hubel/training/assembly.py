@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
 from hubel.data.augmentation import BatchBlending, TrainingPixels
 from hubel.data.class_folder_checks import SKEWED
-from hubel.data.class_folders import Sample
-from hubel.data.loading import EpochSampler, LabelledImages, batches, default_workers
+from hubel.data.loading import LoadedBatch
 from hubel.data.splits import Splits
 from hubel.models import ModelCard
 from hubel.models.registry import Classifier
 from hubel.runtime.devices import choose_device
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
-from hubel.training.execution import Execution, choose_execution
+from hubel.training.execution import Execution, choose_execution, execution_key, forward_and_backward
+from hubel.training.frozen import UpperPart
 from hubel.training.frozen_features import FeatureCache
 from hubel.training.loop import Training
 from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
+from hubel.training.recomputation import needs_recomputation
+from hubel.training.run_images import RunImages
 from hubel.training.settings import TrainingSettings
 from hubel.training.smote import with_smote
 from hubel.training.starting_model import training_size
@@ -68,9 +68,6 @@ def assemble(
     side = training_size(settings, model, card.preprocessing.height)
     batch = (min(settings.batch, len(labels)), card.in_channels, side, side)
     execution = _execution(folder, model, loss, batch, device, settings)
-    decisions = tuple(line for line in (execution.reason, sentence) if line)
-    for line in decisions:
-        say(f"chosen: {line}")
     model.to(memory_format=execution.memory_format)
     accelerator = Accelerator(
         mixed_precision=_MIXED[execution.precision],
@@ -78,42 +75,41 @@ def assemble(
         cpu=device.type == "cpu",
     )
     sample_weights = inverse_frequency(labels, classes)[torch.tensor(labels)] if balance == "sampling" else None
-    order = EpochSampler(len(labels), settings.seed, shuffle=True, weights=sample_weights)
-    training_pixels = TrainingPixels(card.preprocessing.resized(side), settings.augmentation)
-    in_order = EpochSampler(len(splits.val), settings.seed, shuffle=False)
+    pixels = TrainingPixels(card.preprocessing.resized(side), settings.augmentation)
+    images = RunImages(splits, settings, pixels, card.preprocessing, sample_weights)
+    phases = plan_phases(settings)
+    fixed = balance == "smote" or settings.cache_features or not settings.augmentation
+    epochs = sum(phase.epochs for phase in phases if not fixed or freeze_below(model, phase.trainable_from))
+    kept = workers = ""
+    if epochs > 1:
+        kept = images.keep()
+        step = _trial_step(model, loss, card.preprocessing.normalize, execution, settings, batch)
+        workers = images.choose_workers(folder, step, execution_key(model, batch, device, execution.precision))
+    decisions = tuple(line for line in (execution.reason, sentence, kept, workers) if line)
+    for line in decisions:
+        say(f"chosen: {line}")
     features = None
-    if balance == "smote":
-        once = EpochSampler(len(labels), settings.seed, shuffle=False)
-        images = _loader(splits.train, training_pixels, once, settings, drop_last=False)
-        features = FeatureCache(images, partial(with_smote, classes=card.classes, seed=settings.seed))
+    if fixed:
+        enlarge = partial(with_smote, classes=card.classes, seed=settings.seed) if balance == "smote" else None
+        size = card.preprocessing if settings.augmentation else card.preprocessing.resized(side)
+        features = FeatureCache(images.unchanged(), size, enlarge)
     training = Training(
         folder=folder,
         settings=settings,
         model=model,
         card=card,
-        phases=plan_phases(settings),
-        train=_loader(splits.train, training_pixels, order, settings, drop_last=True),
-        validation=_loader(splits.val, card.preprocessing.pixels, in_order, settings, drop_last=False),
+        phases=phases,
+        train=images.train(),
+        validation=images.validation(),
         loss=loss,
         blending=BatchBlending(settings.augmentation, classes),
         execution=execution,
         accelerator=accelerator,
         prepare=card.preprocessing.normalize,
+        batch=batch,
         features=features,
     )
     return training, decisions
-
-
-def _loader(
-    samples: tuple[Sample, ...],
-    pixels: Callable[[Image.Image], np.ndarray],
-    sampler: EpochSampler,
-    settings: TrainingSettings,
-    drop_last: bool,
-) -> DataLoader[Any]:
-    paths, labels = [sample.path for sample in samples], [sample.label for sample in samples]
-    workers = default_workers() if settings.workers is None else settings.workers
-    return batches(LabelledImages(paths, labels, pixels, settings.seed), sampler, settings.batch, workers, drop_last)
 
 
 def _choose_balance(wanted: str, labels: list[int], classes: int) -> tuple[str, str]:
@@ -147,9 +143,39 @@ def _execution(
     path = folder / DECISIONS
     if path.exists():
         return Execution(**json.loads(path.read_text())["execution"])
-    freeze_below(model, plan_phases(settings)[-1].trainable_from)
-    enter_training_mode(model, settings.batch_norm or "train")
+    network = _as_in_the_last_phase(model, batch, settings, "float32")
     targets = torch.zeros(batch[0], dtype=torch.int64, device=device)
-    execution = choose_execution(model, lambda scores: loss(scores, targets), batch, device, settings.precision)
+    execution = choose_execution(network, lambda scores: loss(scores[0], targets), batch, device, settings.precision)
     write_json(path, {"execution": execution.__dict__})
     return execution
+
+
+def _trial_step(
+    model: Classifier,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    prepare: Callable[[Tensor], Tensor],
+    execution: Execution,
+    settings: TrainingSettings,
+    batch: tuple[int, int, int, int],
+) -> Callable[[LoadedBatch], None]:
+    """A step on a copy of the network as it trains in the last phase."""
+    trial = copy.deepcopy(_as_in_the_last_phase(model, batch, settings, execution.precision))
+
+    def step(loaded: LoadedBatch) -> None:
+        if len(loaded.labels):
+            device = next(trial.parameters()).device
+            images = prepare(loaded.pixels.to(device)).contiguous(memory_format=execution.memory_format)
+            labels = loaded.labels.to(device)
+            forward_and_backward(trial, lambda scores: loss(scores[0], labels), images, execution.precision)
+
+    return step
+
+
+def _as_in_the_last_phase(
+    model: Classifier, batch: tuple[int, int, int, int], settings: TrainingSettings, precision: str
+) -> nn.Module:
+    """The network in the mode and with the memory of the phase in which most of it learns."""
+    freeze_below(model, plan_phases(settings)[-1].trainable_from)
+    network = UpperPart(model, 0, needs_recomputation(model, batch, precision))
+    enter_training_mode(network, settings.batch_norm or "train")
+    return network

@@ -50,7 +50,7 @@ class Execution:
 
 def choose_execution(
     model: nn.Module,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Any], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
     precision: str = "auto",
@@ -68,9 +68,10 @@ def choose_execution(
         half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
         chosen = half if precision == "auto" else precision
         return Execution(chosen, True, f"{chosen}, channels-last: a GPU with tensor cores")
-    remembered = _recall(model, batch, device, precision)
+    key = execution_key(model, batch, device, precision)
+    remembered = recall(key)
     if remembered is not None:
-        return remembered
+        return Execution(**remembered)
     precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
     figures, busy = _seconds_per_step(model, loss, batch, device, precisions)
     # Fused prediction and the frozen layers want channels-last: another layout has to be clearly faster.
@@ -83,13 +84,13 @@ def choose_execution(
     layout = "channels-last" if channels_last else "contiguous"
     note = " (by processor seconds, as the machine is busy with other work)" if busy else ""
     execution = Execution(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
-    _remember(model, batch, device, precision, execution)
+    remember(key, asdict(execution))
     return execution
 
 
 def _seconds_per_step(
     model: nn.Module,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Any], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
     precisions: list[str],
@@ -111,9 +112,7 @@ def _seconds_per_step(
             trial.to(memory_format=layout)
             images = torch.rand(batch, device=device).contiguous(memory_format=layout)
             start, start_computing = time.perf_counter(), time.process_time()
-            with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-                value = loss(trial(images))
-            value.backward()
+            forward_and_backward(trial, loss, images, precision)
             taken = time.perf_counter() - start
             taken_computing = (time.process_time() - start_computing) / torch.get_num_threads()
             if turn >= _WARM_UP_TURNS:
@@ -122,6 +121,20 @@ def _seconds_per_step(
                 computed[way] = min(taken_computing, computed.get(way, taken_computing))
     busy = device.type == "cpu" and others.share() > _BUSY
     return (computed if busy else elapsed), busy
+
+
+def forward_and_backward(model: nn.Module, loss: Callable[[Any], Tensor], images: Tensor, precision: str) -> None:
+    """A training step without its end: no weight moves.
+
+    Args:
+        model: in training mode.
+        loss: scores → loss.
+        images: (N, C, H, W), as the network takes them.
+        precision: as in :class:`Execution`.
+    """
+    with torch.autocast(images.device.type, getattr(torch, precision), enabled=precision != "float32"):
+        value = loss(model(images))
+    value.backward()
 
 
 class OtherWork:
@@ -143,7 +156,8 @@ class OtherWork:
         return min(1.0, max(0.0, (everybody - self._everybody) - (own - self._own)) / there_were)
 
 
-def _key(model: nn.Module, batch: tuple[int, ...], device: torch.device, precision: str) -> str:
+def execution_key(model: nn.Module, batch: tuple[int, ...], device: torch.device, precision: str) -> str:
+    """What a measurement of training steps depends on, in short."""
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
     described = (shapes, batch, str(device), precision, torch.get_num_threads(), torch.__version__)
     return hashlib.blake2b(repr(described).encode(), digest_size=12).hexdigest()
@@ -161,14 +175,14 @@ def _stored() -> dict[str, Any]:
     return rows if isinstance(rows, dict) else {}
 
 
-def _recall(model: nn.Module, batch: tuple[int, ...], device: torch.device, precision: str) -> Execution | None:
-    row = _stored().get(_key(model, batch, device, precision))
-    return Execution(**row) if row else None
+def recall(key: str) -> dict[str, Any] | None:
+    """What an earlier run on this machine has measured under this key."""
+    row = _stored().get(key)
+    return row if isinstance(row, dict) else None
 
 
-def _remember(
-    model: nn.Module, batch: tuple[int, ...], device: torch.device, precision: str, execution: Execution
-) -> None:
-    rows = {**_stored(), _key(model, batch, device, precision): asdict(execution)}
+def remember(key: str, row: dict[str, Any]) -> None:
+    """Keep a measurement for later runs on this machine."""
+    rows = {**_stored(), key: row}
     _measurements().parent.mkdir(parents=True, exist_ok=True)
     write_json(_measurements(), rows)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hubel.models.registry import Classifier
 from hubel.runtime.fusion import fuse
+from hubel.training.recomputation import recomputed
 
 
 class UpperPart(nn.Module):
@@ -20,10 +21,13 @@ class UpperPart(nn.Module):
 
     It shares their weights, and maps what the parts below give, (N, C, H, W), to raw class scores (N, classes): a list
     of the head's, followed in training mode by those of the auxiliary classifiers, lowest part first.
+
+    With ``recompute``, what happens within a part is not kept for the backward pass, but computed again in it.
     """
 
-    def __init__(self, model: Classifier, first: int) -> None:
+    def __init__(self, model: Classifier, first: int, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         parts = list(model.backbone.named_children())[first:]
         self.parts = nn.Sequential(OrderedDict(parts))
         self.head = model.head
@@ -33,7 +37,7 @@ class UpperPart(nn.Module):
         """Raw class scores (N, classes) of each classifier, the head's first."""
         auxiliary = []
         for name, part in self.parts.named_children():
-            maps = part(maps)
+            maps = recomputed(part, maps) if self.recompute and self.training else part(maps)
             if self.training and name in self.auxiliary:
                 auxiliary.append(self.auxiliary[name](maps))
         return [self.head(maps), *auxiliary]

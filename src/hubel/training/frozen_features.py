@@ -15,11 +15,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from hubel.data.loading import EpochSampler, LoadedBatch
+from hubel.data.augmentation import BatchBlending
+from hubel.data.loading import EpochSampler, LoadedBatch, as_it_is
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, UsageError
+from hubel.insight.tracing import Tracing, meta_copy
 from hubel.models.registry import ClassificationHead, Classifier
 from hubel.training.frozen import FrozenLower
+from hubel.training.kept_pixels import find_room
 from hubel.training.phases import Phase, freeze_below
 from hubel.training.settings import TrainingSettings
 
@@ -34,10 +37,12 @@ class Features:
     Attributes:
         maps: float32 (N, C, H, W) on the CPU, what the head is given; H = W = 1 where it begins with averaging.
         labels: int64 (N,).
+        indices: int64 (N,), positions in the data set; none of features that belong to no image.
     """
 
     maps: Tensor
     labels: Tensor
+    indices: Tensor | None = None
 
 
 class FeatureRows(Dataset[LoadedBatch]):
@@ -61,6 +66,7 @@ def compute_features(
     lower: FrozenLower,
     head: nn.Module,
     accelerator: Accelerator,
+    room: Tensor | None = None,
 ) -> Features:
     """One pass over the images.
 
@@ -71,11 +77,14 @@ def compute_features(
         head: what reads the maps. Where it is a :class:`ClassificationHead`, the means of the maps are kept, as maps of
             one pixel: it averages those to the same numbers, and neighbours are near in what its dense layer sees.
         accelerator: device and mixed precision.
+        room: float32, where the maps are put; new memory by default.
 
     Raises:
         DataError: not one image can be read.
     """
-    maps, labels = [], []
+    maps: list[Tensor] = []
+    labels, indices = [], []
+    used = 0
     for batch in images:
         if not len(batch.labels):
             continue
@@ -83,11 +92,26 @@ def compute_features(
         with accelerator.autocast():
             out = lower(pixels.contiguous(memory_format=torch.channels_last)).float()
         out = head.pool(out)[:, :, None, None] if isinstance(head, ClassificationHead) else out
+        if room is not None:
+            out = room[used : used + out.numel()].view(out.shape).copy_(out)
+            used += out.numel()
         maps.append(out.cpu())
         labels.append(batch.labels)
+        indices.append(batch.indices)
     if not maps:
         raise DataError("not one image can be read any more", "put the images back, then go on with --resume")
-    return Features(torch.cat(maps), torch.cat(labels))
+    together = torch.cat(maps) if room is None else room[:used].view(-1, *maps[0].shape[1:])
+    return Features(together, torch.cat(labels), torch.cat(indices))
+
+
+def features_size(model: Classifier, preprocessing: Preprocessing) -> int:
+    """Numbers that are kept of an image."""
+    network = meta_copy(model, torch.float32).eval()
+    assert isinstance(network, Classifier)
+    shape = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
+    with torch.no_grad(), Tracing():
+        maps = network.backbone(torch.empty(shape, device="meta"))
+    return int(maps.shape[1]) if isinstance(model.head, ClassificationHead) else int(maps.numel())
 
 
 def feature_batches(features: Features, sampler: EpochSampler, batch: int, drop_last: bool = False) -> DataLoader[Any]:
@@ -96,14 +120,10 @@ def feature_batches(features: Features, sampler: EpochSampler, batch: int, drop_
         FeatureRows(features),
         batch_size=batch,
         sampler=sampler,
-        collate_fn=_as_it_is,
+        collate_fn=as_it_is,
         drop_last=drop_last and len(sampler) >= batch,
         generator=torch.Generator(),  # leaves the global one, which dropout draws from, alone
     )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 @dataclass(frozen=True)
@@ -112,30 +132,57 @@ class FeatureCache:
 
     Attributes:
         images: training images in fixed order, without random changes.
+        preprocessing: of these.
         enlarge: what is done to their features before the head learns from them, such as SMOTE.
     """
 
     images: DataLoader[Any]
+    preprocessing: Preprocessing
     enlarge: Callable[[Features], Features] | None = None
 
-    def in_place_of_images(self, training: Training, lower: FrozenLower) -> tuple[Training, FrozenLower]:
-        """The training on features, and the lower part that they make superfluous."""
+    def in_place_of_images(
+        self, training: Training, lower: FrozenLower, say: Callable[[str], None]
+    ) -> tuple[Training, FrozenLower]:
+        """The training on features, and the lower part that they make superfluous; unchanged where there is no room."""
         settings, card = training.settings, training.card
+        sets = ((self.images, self.preprocessing), (training.validation, card.preprocessing))
+        lengths = [len(images.dataset) * features_size(training.model, size) for images, size in sets]  # type: ignore[arg-type]
+        block, where = find_room(4 * sum(lengths), "auto" if settings.cache == "none" else settings.cache)
+        if block is None and self.enlarge is None:
+            say(f"the images' features are computed in every epoch: {where}")
+            return training, lower
+        rooms: Sequence[Tensor | None] = (None, None)
+        if block is not None:
+            rooms = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
+        as_they_are = " without random changes" if settings.augmentation else ""
+        say(f"the images' features{as_they_are} are computed once and kept {where}")
         learn, check = (
-            compute_features(images, card.preprocessing, lower, training.model.head, training.accelerator)
-            for images in (self.images, training.validation)
+            compute_features(images, size, lower, training.model.head, training.accelerator, room)
+            for (images, size), room in zip(sets, rooms, strict=True)
         )
+        weights = training.train.sampler.weights if isinstance(training.train.sampler, EpochSampler) else None
         if self.enlarge is not None:
-            learn = self.enlarge(learn)
-        order = EpochSampler(len(learn.labels), settings.seed, shuffle=True)
+            learn, weights = self.enlarge(learn), None
+        elif weights is not None:
+            weights = weights[learn.indices]
+        order = EpochSampler(len(learn.labels), settings.seed, shuffle=True, weights=weights)
         in_order = EpochSampler(len(check.labels), settings.seed, shuffle=False)
         on_features = replace(
             training,
             train=feature_batches(learn, order, settings.batch, drop_last=True),
             validation=feature_batches(check, in_order, settings.batch),
             prepare=torch.Tensor.float,
+            blending=BatchBlending((), len(card.classes)),
         )
         return on_features, replace(lower, network=nn.Identity())
+
+
+def require_head_alone(settings: TrainingSettings, model: Classifier, phases: Sequence[Phase]) -> None:
+    """Refuse ``--cache-features`` where no phase has use for it; raises :class:`UsageError`."""
+    if settings.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
+        raise UsageError(
+            "--cache-features is for epochs in which the head alone learns, and there are none", "add --head-epochs 3"
+        )
 
 
 def require_fixed_features(settings: TrainingSettings, model: Classifier, phases: Sequence[Phase], who: str) -> None:

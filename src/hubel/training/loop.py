@@ -31,6 +31,7 @@ from hubel.training.frozen import FrozenLower, UpperPart, frozen_lower
 from hubel.training.frozen_features import FeatureCache
 from hubel.training.phases import Phase, enter_training_mode, freeze_below, make_optimizer
 from hubel.training.progress_bar import TrainingDisplay
+from hubel.training.recomputation import needs_recomputation
 from hubel.training.schedules import rate_factor
 from hubel.training.settings import TrainingSettings
 from hubel.training.tensorboard import write_scalars
@@ -56,6 +57,7 @@ class Training:
         execution: precision and layout.
         accelerator: devices, mixed precision, accumulation.
         prepare: uint8 pixels (N, C, H, W) → the network's input.
+        batch: shape (N, C, H, W) of what ``prepare`` gives for a step.
         features: stands in for the images while the head alone learns; ``None`` where they change from epoch to epoch.
     """
 
@@ -71,6 +73,7 @@ class Training:
     execution: Execution
     accelerator: Accelerator
     prepare: Callable[[Tensor], Tensor]
+    batch: tuple[int, int, int, int]
     features: FeatureCache | None = None
 
 
@@ -108,18 +111,20 @@ def _run_phase(
             average.load_state_dict(state["average"])
     dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
     lower = frozen_lower(training.model, accelerator.device, dtype)
-    upper, optimizer = accelerator.prepare(UpperPart(training.model, lower.parts), optimizer)
+    recompute = needs_recomputation(training.model, training.batch, training.execution.precision, display.say)
+    upper, optimizer = accelerator.prepare(UpperPart(training.model, lower.parts, recompute), optimizer)
+    beginning = time.perf_counter()
     if training.features is not None and not learning:
-        display.say("the images' features are computed once")
-        training, lower = training.features.in_place_of_images(training, lower)
+        training, lower = training.features.in_place_of_images(training, lower, display.say)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = training.model if average is None else cast(Classifier, average.module)
         row |= _validate(training, lower, UpperPart(kept, lower.parts))
-        row["seconds"] = round(time.perf_counter() - row.pop("started"), 3)
+        row["seconds"] = round(time.perf_counter() - beginning, 3)
         if accelerator.is_main_process:
             _finish_epoch(training, progress, row, kept, optimizer, average, display)
         accelerator.wait_for_everyone()
+        beginning = time.perf_counter()
         if progress.is_stuck(settings.patience):
             display.say(f"validation has not improved for {settings.patience} epochs: stopping early")
             return
@@ -184,7 +189,6 @@ def _train_epoch(
         "train_top1": round(correct / seen, 6),
         "learning_rate": rate,
         "images_per_second": round(seen / (time.perf_counter() - started), 2),
-        "started": started,
     }
 
 

@@ -21,7 +21,7 @@ from hubel.errors import DataError
 from hubel.models import ModelCard, architecture
 from hubel.runtime.allocator import tune_allocator
 from hubel.training.assembly import assemble
-from hubel.training.frozen_features import require_fixed_features
+from hubel.training.frozen_features import require_fixed_features, require_head_alone
 from hubel.training.loop import fit
 from hubel.training.phases import freeze_below, plan_phases
 from hubel.training.progress_bar import TrainingDisplay, check_progress
@@ -87,6 +87,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         torch.set_num_threads(chosen.threads)
     model, card = make_model(chosen, run_data.folders.classes)
     phases = plan_phases(chosen)
+    require_head_alone(chosen, model, phases)
     for phase in reversed(phases):  # a wrong --unfreeze-from is told before a folder is made
         freeze_below(model, phase.trainable_from)
     if chosen.balance == "smote":

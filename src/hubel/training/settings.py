@@ -54,6 +54,8 @@ class TrainingSettings(BaseModel):
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     workers: int | None = Field(None, ge=0)
+    cache: Literal["auto", "ram", "disk", "none"] = "auto"
+    cache_features: bool = False
     tensorboard: bool = False
     strict: bool = False
 

@@ -1,0 +1,107 @@
+"""Where the pixels, or the features, that every epoch needs again are kept: in memory, on disk, or not at all."""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hubel.data.class_folders import Sample
+from hubel.data.decoding import read_size
+from hubel.data.pixel_cache import PixelCache, disk_block, memory_block
+from hubel.errors import ImageError
+from hubel.insight.layer_table import bytes_text
+from hubel.insight.memory_advice import free_host_memory
+from hubel.weights.cache import cache_folder
+
+# Of what is free: left to itself the cache stays out of everybody's way; asked for, it may take the most of it.
+_SHARE, _SHARE_WHEN_ASKED = 0.25, 0.75
+
+Shape = tuple[int, int, int]
+
+
+def shared_between_processes(workers: int | None) -> bool:
+    """Whether the loading processes can share memory with this one: where they are forked, or where there are none."""
+    return sys.platform == "linux" or workers == 0
+
+
+def find_room(size: int, wanted: str) -> tuple[mmap.mmap | None, str]:
+    """A block of ``size`` bytes within the budget.
+
+    Args:
+        size: bytes.
+        wanted: ``"auto"`` takes up to a quarter of the free memory, else up to a quarter of the free space on the
+            cache folder's disk; ``"ram"`` and ``"disk"`` up to three quarters of the one; ``"none"`` nothing.
+
+    Returns:
+        The block, or ``None`` where there is no room; and where it is, or why there is none, to end a sentence with.
+    """
+    share = _SHARE if wanted == "auto" else _SHARE_WHEN_ASKED
+    obstacles = []
+    for kind in ("ram", "disk") if wanted == "auto" else (wanted,):
+        place, take = _PLACES[kind]
+        try:
+            allowed = int(share * _free(kind))
+            if size <= allowed:
+                return take(size), f"{place}, {bytes_text(size)}"
+            obstacles.append(f"more than the {bytes_text(allowed)} allowed {place}")
+        except OSError as error:
+            obstacles.append(f"and {place} there is no room ({error.strerror or error})")
+    return None, f"they take {bytes_text(size)}, {', '.join(obstacles)}"
+
+
+def _free(kind: str) -> int:
+    if kind == "ram":
+        return free_host_memory().free
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(folder).free
+
+
+def _folder() -> Path:
+    return cache_folder().parent
+
+
+_PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
+    "ram": ("in memory", memory_block),
+    "disk": ("on disk", lambda size: disk_block(size, _folder())),
+}
+
+
+def keep_pixels(
+    parts: Sequence[tuple[Sequence[Sample], Shape | Callable[[int, int], Shape]]], wanted: str
+) -> tuple[list[PixelCache | None], str]:
+    """A cache for each part of a data set, all of them or none.
+
+    Args:
+        parts: images, and the shape (H, W, C) that is kept of each; or of an upright image of a width and height, which
+            are then read from the files.
+        wanted: as in :func:`find_room`.
+
+    Returns:
+        The caches, and a sentence that says where they are.
+    """
+    if wanted == "none":
+        return [None for _ in parts], ""
+    shapes = [
+        [_shape(sample.path, kept) for sample in samples] if callable(kept) else [kept] * len(samples)
+        for samples, kept in parts
+    ]
+    block, where = find_room(sum(PixelCache.needed(part) for part in shapes), wanted)
+    if block is None:
+        return [None for _ in parts], f"images are decoded in every epoch: {where}"
+    caches: list[PixelCache | None] = []
+    start = 0
+    for part in shapes:
+        caches.append(PixelCache(memoryview(block)[start : start + PixelCache.needed(part)], part))
+        start += PixelCache.needed(part)
+    return caches, f"decoded images are kept {where}"
+
+
+def _shape(path: Path, shape_of: Callable[[int, int], Shape]) -> Shape:
+    try:
+        return shape_of(*read_size(path))
+    except ImageError:  # it has gone since the check
+        return 0, 0, 0

@@ -1,0 +1,139 @@
+"""Less memory for a third more time: activations within a part of the network computed again in the backward pass.
+
+Gradient checkpointing (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174): only what
+goes from one part of the backbone to the next is kept. The gradients are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from hubel.insight.activation_memory import SavedTensors
+from hubel.insight.layer_table import bytes_text
+from hubel.insight.memory_advice import Memory, advise, free_memory
+from hubel.insight.summary import DTYPES, summarize
+from hubel.insight.tracing import Tracing, meta_copy
+from hubel.models.registry import Classifier
+
+# What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that
+# the allocator holds. Resident memory over stated memory in docs/results.md, rounded up.
+_OVERHEAD = 1.5
+_MASTER_BYTES = 4  # a float32 number
+
+
+def recomputed(part: nn.Module, maps: Tensor) -> Tensor:
+    """``part(maps)``, of which only ``maps`` is kept for the backward pass.
+
+    Batch normalization updates its running statistics in the forward pass alone, dropout drops the same units twice.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_left_alone(part)
+
+    result: Tensor = checkpoint(part, maps, use_reentrant=False, context_fn=contexts)
+    return result
+
+
+@contextmanager
+def _statistics_left_alone(part: nn.Module) -> Iterator[None]:
+    """While active, batch normalization in training uses the batch's statistics and does not note them."""
+    noting = [
+        module
+        for module in part.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
+    ]
+    for module in noting:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in noting:
+            module.track_running_stats = True
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of a training step.
+
+    Attributes:
+        plain: with everything kept for the backward pass.
+        recomputed: with only what goes from part to part, and within one part at a time everything.
+    """
+
+    plain: int
+    recomputed: int
+
+
+def step_memory(model: Classifier, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
+    """What a step with AdamW and a moving average of the weights needs, parameters included.
+
+    Args:
+        model: as it trains: what is frozen has no gradients and keeps nothing.
+        batch: shape (N, C, H, W).
+        precision: of the activations; parameters, gradients and their averages are float32.
+    """
+    network = meta_copy(model, DTYPES[precision])
+    network.train()
+    assert isinstance(network, Classifier)
+    constants = [*network.parameters(), *network.buffers()]
+    saved = SavedTensors(constants)
+    between, within, before = 0, [], 0
+    maps = torch.empty(batch, dtype=DTYPES[precision], device="meta")
+    with torch.enable_grad(), saved, Tracing():
+        for name, part in network.backbone.named_children():
+            learns = any(parameter.requires_grad for parameter in part.parameters()) or maps.requires_grad
+            between += maps.numel() * maps.element_size() if learns else 0
+            maps = part(maps)
+            if name in network.auxiliary:
+                network.auxiliary[name](maps)
+            within.append(saved.bytes - before)
+            before = saved.bytes
+        network.head(maps)
+    numbers = sum(tensor.numel() for tensor in constants)
+    trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    fixed = _MASTER_BYTES * (2 * numbers + 3 * trainable)  # twice for the average
+    head = saved.bytes - before
+    return StepMemory(fixed + saved.bytes, fixed + between + max(within, default=0) + head)
+
+
+def needs_recomputation(
+    model: Classifier,
+    batch: tuple[int, int, int, int],
+    precision: str,
+    say: Callable[[str], None] = lambda line: None,
+    memory: Memory | None = None,
+) -> bool:
+    """Whether a step fits only with recomputation; told, with advice where it does not fit even so.
+
+    Args:
+        model: as it trains.
+        batch: shape (N, C, H, W).
+        precision: of the activations.
+        say: shows a line to the person.
+        memory: that there is; by default what is free now.
+    """
+    memory = memory or free_memory()
+    try:
+        need = step_memory(model, batch, precision)
+    except (RuntimeError, ValueError, NotImplementedError):  # no estimate: the step itself will tell
+        return False
+    room = memory.free / _OVERHEAD
+    if need.plain <= room:
+        return False
+    plain, less = (bytes_text(int(size * _OVERHEAD)) for size in (need.plain, need.recomputed))
+    say(
+        f"memory: a step with {batch[0]} images needs {plain}, {memory.place} has {bytes_text(memory.free)} free: "
+        f"what happens within a part of the network is computed twice, not kept, for {less} and a third more time"
+    )
+    if need.recomputed > room:
+        say("note: even that may not fit")
+        within = Memory(int(room), memory.place)
+        for line in advise(model, summarize(model, batch[1:], batch[0], precision), within)[1:]:
+            say(f"note: {line}")
+    return True

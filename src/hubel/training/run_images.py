@@ -1,0 +1,129 @@
+"""The images of a run as batches: what is kept of them between epochs, and how many processes load them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from hubel.data.augmentation import TrainingPixels
+from hubel.data.class_folders import Sample
+from hubel.data.loading import EpochSampler, LabelledImages, LoadedBatch, batches, default_workers
+from hubel.data.pixel_cache import PixelCache
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.splits import Splits
+from hubel.training.execution import recall, remember
+from hubel.training.kept_pixels import keep_pixels, shared_between_processes
+from hubel.training.settings import TrainingSettings
+from hubel.training.workers import TRIAL_BATCHES, Workers, choose_workers, cores
+from hubel.writing import write_json
+
+WORKERS = "workers"
+
+
+class RunImages:
+    """Training and validation images.
+
+    Args:
+        splits: readable samples.
+        settings: resolved.
+        pixels: of training images.
+        preprocessing: of validation images.
+        weights: chance of each training image to be drawn; ``None`` shows each once an epoch.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        settings: TrainingSettings,
+        pixels: TrainingPixels,
+        preprocessing: Preprocessing,
+        weights: Tensor | None,
+    ) -> None:
+        self._splits, self._settings = splits, settings
+        self._pixels, self._preprocessing = pixels, preprocessing
+        self._weights = weights
+        self._caches: list[PixelCache | None] = [None, None]
+        self._workers = default_workers() if settings.workers is None else settings.workers
+
+    def keep(self) -> str:
+        """Let decoded images be kept for further epochs; returns the sentence that says where."""
+        size = self._preprocessing
+        shape = self._pixels.fixed_shape if self._pixels.crops else self._pixels.fixed_shape(1, 1)
+        if not shared_between_processes(self._settings.workers):
+            return ""
+        parts = [(self._splits.train, shape), (self._splits.val, (size.height, size.width, size.channels))]
+        self._caches, sentence = keep_pixels(parts, self._settings.cache)
+        return sentence
+
+    def choose_workers(self, folder: Path, step: Callable[[LoadedBatch], None], key: str) -> str:
+        """Take the number that was asked for, that the run has recorded, or that is fastest.
+
+        Args:
+            folder: the run's, with its recorded decisions.
+            step: trains on a batch, and leaves nothing of it.
+            key: of the network and how it is executed, to find the choice of an earlier run.
+
+        Returns:
+            A sentence with the figures that decided; empty where none were needed.
+        """
+        if self._settings.workers is not None:
+            return ""
+        path = folder / "decisions.json"
+        decisions = json.loads(path.read_text()) if path.exists() else {}
+        kept = self._caches[0] is not None
+        key = f"{WORKERS} {key} {self._settings.data.resolve()} {self._settings.augmentation} {kept}"
+        recorded = decisions.get(WORKERS) or recall(key)
+        chosen = Workers(**recorded) if recorded else choose_workers(self._trial, step, min(8, cores()))
+        if not recorded:
+            remember(key, asdict(chosen))
+        write_json(path, {**decisions, WORKERS: asdict(chosen)})
+        self._workers = chosen.count
+        return chosen.reason
+
+    def train(self) -> DataLoader[Any]:
+        """Shuffled, changed at random."""
+        order = EpochSampler(len(self._splits.train), self._settings.seed, shuffle=True, weights=self._weights)
+        return batches(self._training_images(), order, self._settings.batch, self._workers, drop_last=True)
+
+    def validation(self) -> DataLoader[Any]:
+        """In order, as for prediction."""
+        images = self._images(self._splits.val, self._preprocessing.pixels, cache=self._caches[1])
+        return self._in_order(images)
+
+    def unchanged(self) -> DataLoader[Any]:
+        """The training images in order, without random changes: as training sees them where it makes none, else as
+        prediction does.
+        """
+        fixed = self._preprocessing.pixels if self._settings.augmentation else self._pixels.fixed
+        return self._in_order(self._images(self._splits.train, fixed))
+
+    def _in_order(self, images: LabelledImages) -> DataLoader[Any]:
+        order = EpochSampler(len(images), self._settings.seed, shuffle=False)
+        return batches(images, order, self._settings.batch, self._workers)
+
+    def _trial(self, workers: int) -> DataLoader[Any]:
+        """A few batches of epoch 0, which no run has."""
+        settings, count = self._settings, len(self._splits.train)
+        order = EpochSampler(count, settings.seed, shuffle=True, weights=self._weights)
+        keys = list(islice(cycle(order), min(settings.batch, count) * TRIAL_BATCHES))
+        return batches(self._training_images(), keys, min(settings.batch, count), workers)
+
+    def _training_images(self) -> LabelledImages:
+        return self._images(self._splits.train, self._pixels.fixed, self._pixels.changed, self._caches[0])
+
+    def _images(
+        self,
+        samples: Sequence[Sample],
+        pixels: Callable[..., Any],
+        change: Callable[..., Any] | None = None,
+        cache: PixelCache | None = None,
+    ) -> LabelledImages:
+        paths, labels = [sample.path for sample in samples], [sample.label for sample in samples]
+        return LabelledImages(paths, labels, pixels, self._settings.seed, change, cache)
