@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
 from hubel.models import classification
+from hubel.models.options import allowed, configured
 from hubel.models.registry import Architecture, Origin
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def build(
     ):
         if number < 1:
             raise ModelError(f"{row.name} cannot be built with {what}={number}.", f"Give a positive {what}.")
-    config = _configured(row, options)
+    config = configured(row, options)
     try:
         with _NoDrawing() if for_loading else nullcontext():
             return row.build(config, num_classes, in_channels, image_size)
@@ -164,7 +164,8 @@ def build(
         if not options:
             raise
         given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        raise ModelError(f"{row.name} cannot be built with {given}: {error}.", _own(row, options)) from error
+        fault = f"{row.name} cannot be built with {given}: {str(error).rstrip('.')}."
+        raise ModelError(fault, allowed(row, options)) from error
 
 
 class _NoDrawing(TorchFunctionMode):
@@ -235,36 +236,6 @@ def summary(
     if input_shape is None:
         raise ModelError("A module has no native input size.", "Give input_shape=(channels, height, width).")
     return summarize(model, input_shape, batch=batch, dtype=dtype, name=name)
-
-
-def _configured(row: Architecture, options: Mapping[str, Any]) -> Any:
-    """The row's configuration with the options in place of its own values."""
-    known = [field.name for field in fields(row.config)]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        offer = f"It has {', '.join(known)}." if known else "It has none."
-        raise ModelError(f"{row.name} has no option {unknown[0]!r}.", offer)
-    # Options that come back from JSON are lists where the dataclass has tuples.
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    for option, value in values.items():
-        if not _alike(value, getattr(row.config, option)):
-            raise ModelError(f"{row.name} cannot be built with {option}={value!r}.", _own(row, [option]))
-    return replace(row.config, **values)
-
-
-def _own(row: Architecture, options: Iterable[str]) -> str:
-    return f"Its own: {', '.join(f'{option}={getattr(row.config, option)!r}' for option in options)}."
-
-
-def _alike(value: Any, usual: Any) -> bool:
-    """Whether a value is of the kind of the row's own, and not a negative number; where that is None, anything is."""
-    if usual is None:
-        return True
-    if isinstance(usual, bool) or not isinstance(usual, int | float):
-        return isinstance(value, type(usual))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return value >= 0 and (isinstance(value, int) or isinstance(usual, float))
 
 
 def _auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:

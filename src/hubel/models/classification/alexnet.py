@@ -32,12 +32,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.local_response_norm import local_response_norm
 from hubel.models.classification.dense_head import DenseHead, grid_side
+from hubel.models.options import Count, Groups, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
 _Conv = partial(ConvNormActivation, norm=None)
@@ -51,7 +53,7 @@ class AlexNetConfig:
 
     Attributes:
         channels: of the five convolutions.
-        padding: of the first convolution in pixels.
+        padding: of the first convolution in pixels, at most half its kernel.
         groups: of the second, fourth and fifth convolution.
         normalized: local response normalization after the first two convolutions.
         dropout_before: drop what the hidden dense layers read, instead of what they give.
@@ -59,13 +61,13 @@ class AlexNetConfig:
         grid: side of the maps that the dense layers read; by default what the image size gives.
     """
 
-    channels: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
-    padding: int = 0
-    groups: int = 2
+    channels: tuple[Count, Count, Count, Count, Count] = (96, 256, 384, 384, 256)
+    padding: Literal[0, 1, 2, 3, 4, 5] = 0
+    groups: Groups = 2
     normalized: bool = True
     dropout_before: bool = False
-    dropout: float = 0.5
-    grid: int | None = None
+    dropout: ShareBelowOne = 0.5
+    grid: Count | None = None
 
 
 def _initialize(model: nn.Module) -> None:

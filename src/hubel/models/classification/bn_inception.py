@@ -62,6 +62,7 @@ from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.inception import InceptionModule
+from hubel.models.options import ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 # Figure 5: 1×1; 3×3 narrowed, 3×3; double 3×3 narrowed, double 3×3; projection after pooling (0: passed through).
@@ -95,7 +96,7 @@ class BNInceptionConfig:
 
     se: bool = False
     separable_stem: bool = True
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
 
 
 def _stem(config: BNInceptionConfig, in_channels: int) -> nn.Module:

@@ -61,9 +61,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.cross_stage_partial import CrossStagePartial
+from hubel.models.options import Count, Groups, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 
@@ -78,10 +78,10 @@ class Stage:
         out: channels of the merge.
     """
 
-    units: int
-    narrow: int
-    part: int
-    out: int
+    units: Count
+    narrow: Count
+    part: Count
+    out: Count
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,9 @@ class CSPNetConfig:
 
     unit: Literal["bottleneck", "dark"]
     stages: tuple[Stage, ...]
-    groups: int = 1
+    groups: Groups = 1
     activation: Literal["leaky_relu", "mish"] = "leaky_relu"
-    leaky_slope: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.activation not in ("leaky_relu", "mish"):
-            raise ModelError(
-                f"activation={self.activation!r} is not known to the CSPNets.", 'Choose "leaky_relu" or "mish".'
-            )
+    leaky_slope: ShareBelowOne = 0.01
 
 
 class BottleneckUnit(nn.Module):

@@ -54,13 +54,11 @@ def grid_side(family: str, image_size: int, lost: int, grid: int | None) -> int:
         grid: what the user asks for, if anything; by default all that is left of an image, pixel by pixel.
 
     Raises:
-        ModelError: nothing is left of such images, or the grid has no pixels.
+        ModelError: nothing is left of such images.
     """
     left = (image_size - lost) // 32
     if left < 1:
         raise ModelError(
             f"{family} has nothing left of an image of {image_size} pixels.", f"Give at least {lost + 32}."
         )
-    if grid is not None and grid < 1:
-        raise ModelError(f"{family} cannot be built with grid={grid}.", "Give a positive grid.")
     return left if grid is None else grid

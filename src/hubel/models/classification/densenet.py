@@ -43,6 +43,7 @@ from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.dense_block import DenseBlock, PreActivation
+from hubel.models.options import Count, Factor, PositiveShare
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 
@@ -58,11 +59,11 @@ class DenseNetConfig:
         norm_eps: epsilon of the normalizations.
     """
 
-    depths: tuple[int, ...]
-    growth: int = 32
-    bottleneck: int = 4
-    compression: float = 0.5
-    norm_eps: float = 1e-5
+    depths: tuple[Count, ...]
+    growth: Count = 32
+    bottleneck: Count = 4
+    compression: PositiveShare = 0.5
+    norm_eps: Factor = 1e-5
 
 
 class Transition(PreActivation):
@@ -104,7 +105,7 @@ def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size
         channels = block.out_channels
         if number < len(config.depths):
             pyramid[2 ** (number + 1)] = (f"stage{number}", channels)
-            kept = int(channels * config.compression)
+            kept = max(1, int(channels * config.compression))
             backbone.add_module(f"transition{number}", Transition(channels, kept, norm))
             channels = kept
     backbone.add_module("top", PreActivation(channels, norm))

@@ -58,6 +58,7 @@ from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.inverted_residual_network import Stage, assemble, depth, initialize_convolutions
+from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
 STEM_CHANNELS, TOP_CHANNELS = 32, 1280
@@ -86,11 +87,11 @@ class EfficientNetConfig:
         same: pad as TensorFlow's ``SAME`` does.
     """
 
-    width: float
-    depth: float
-    dropout: float
-    stochastic_depth: float = 0.2
-    norm_eps: float = 1e-3
+    width: Factor
+    depth: Factor
+    dropout: ShareBelowOne
+    stochastic_depth: ShareBelowOne = 0.2
+    norm_eps: Factor = 1e-3
     same: bool = False
 
 

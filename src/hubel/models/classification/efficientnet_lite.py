@@ -47,6 +47,7 @@ from torch import nn
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
 from hubel.models.classification.efficientnet import STAGES, STEM_CHANNELS, TOP_CHANNELS, initialize, scaled
 from hubel.models.classification.inverted_residual_network import Stage, assemble, depth
+from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
 _BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
@@ -64,10 +65,10 @@ class EfficientNetLiteConfig:
         stochastic_depth: share of images for which the last units are passed by while training, 0..1.
     """
 
-    width: float
-    depth: float
-    dropout: float
-    stochastic_depth: float = 0.0
+    width: Factor
+    depth: Factor
+    dropout: ShareBelowOne
+    stochastic_depth: ShareBelowOne = 0.0
 
 
 def _stages(width: float, depth_factor: float) -> list[Stage]:

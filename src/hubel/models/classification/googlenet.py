@@ -53,15 +53,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
 from hubel.layers.inception import InceptionModule
 from hubel.layers.local_response_norm import local_response_norm
+from hubel.models.options import OddSide, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 # Table 1: 1×1; 3×3 narrowed, 3×3; 5×5 narrowed, 5×5; projection after pooling.
@@ -96,20 +96,12 @@ class GoogLeNetConfig:
     """
 
     batch_norm: bool = False
-    kernel: int = 5
-    last_pool: int = 3
-    dropout: float = 0.4
+    kernel: OddSide = 5
+    last_pool: Literal[2, 3] = 3
+    dropout: ShareBelowOne = 0.4
     auxiliary: bool = True
-    auxiliary_pool: str = "5x5"
+    auxiliary_pool: Literal["5x5", "adaptive"] = "5x5"
     se: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kernel % 2 == 0:
-            raise ModelError(f"kernel={self.kernel} is even: the branches' maps differ in size.", "Choose 3 or 5.")
-        if self.auxiliary_pool not in ("5x5", "adaptive"):
-            raise ModelError(
-                f"auxiliary_pool={self.auxiliary_pool!r} is not known to GoogLeNet.", 'Choose "5x5" or "adaptive".'
-            )
 
 
 class AuxiliaryClassifier(nn.Module):

@@ -43,6 +43,7 @@ from torch.nn import functional as F
 from hubel.layers.branches import Branches
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.truncated_normal import truncated_normal_
+from hubel.models.options import ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 # Every convolution of the Inception networks of 2015 and 2016.
@@ -64,7 +65,7 @@ class InceptionV3Config:
     """
 
     auxiliary: bool = True
-    dropout: float = 0.2
+    dropout: ShareBelowOne = 0.2
     count_padding: bool = False
 
 

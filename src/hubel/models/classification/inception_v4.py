@@ -55,12 +55,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hubel.errors import ModelError
 from hubel.layers.branches import Branches
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.layers.truncated_normal import truncated_normal_
 from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
+from hubel.models.options import Count, PositiveShare, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 # Branches of the residual modules A, B and C (figures 16, 17, 19): channels and kernel of each convolution.
@@ -79,7 +79,7 @@ class InceptionV4Config:
         dropout: share of features dropped before the dense layer, 0..1.
     """
 
-    dropout: float = 0.2
+    dropout: ShareBelowOne = 0.2
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,10 @@ class InceptionResNetConfig:
     """
 
     edition: Literal["code", "paper"]
-    units: tuple[int, int, int]
-    scales: tuple[float, float, float] = (0.17, 0.1, 0.2)
-    dropout: float = 0.2
+    units: tuple[Count, Count, Count]
+    scales: tuple[PositiveShare, PositiveShare, PositiveShare] = (0.17, 0.1, 0.2)
+    dropout: ShareBelowOne = 0.2
     se: bool = False
-
-    def __post_init__(self) -> None:
-        if self.edition not in ("code", "paper"):
-            raise ModelError(f"Inception-ResNet-v2 has no edition {self.edition!r}.", 'Choose "code" or "paper".')
 
 
 def _entry(in_channels: int) -> nn.Sequential:

@@ -26,7 +26,7 @@ is 1×1 always; the paper keeps 5×5 and lets C5 grow. Scores are negated distan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,14 +59,6 @@ class LeNetConfig:
     connections: Literal["table", "full"] = "table"
     output: Literal["rbf", "linear"] = "rbf"
     initialization: Literal["fan_in", "glorot"] = "fan_in"
-
-    def __post_init__(self) -> None:
-        for option, choices in _CHOICES.items():
-            chosen = getattr(self, option)
-            if chosen not in choices:
-                raise ModelError(
-                    f"{option}={chosen!r} is not known to LeNet-5.", f"Choose one of {', '.join(choices)}."
-                )
 
 
 class LeNetHead(nn.Module):
@@ -135,13 +127,6 @@ _OUTPUTS: dict[str, Callable[[int], nn.Module]] = {
     "linear": lambda classes: nn.Linear(CODE_LENGTH, classes),
 }
 _INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {"fan_in": _fan_in, "glorot": _glorot}
-_CHOICES: dict[str, Collection[str]] = {
-    "activation": _ACTIVATIONS,
-    "subsampling": _SUBSAMPLINGS,
-    "connections": _CONNECTIONS,
-    "output": _OUTPUTS,
-    "initialization": _INITIALIZATIONS,
-}
 
 
 def build(config: LeNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:

@@ -38,11 +38,11 @@ from typing import Literal
 
 from torch import nn
 
-from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU, ReLU6
 from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.inverted_residual_network import initialize_convolutions, initialize_dense
+from hubel.models.options import Factor
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 _STEM_CHANNELS = 32
@@ -63,18 +63,11 @@ class MobileNetV1Config:
             arXiv 1709.01507, table 3.
     """
 
-    width: float = 1.0
+    width: Factor = 1.0
     activation: Literal["relu6", "relu"] = "relu6"
-    norm_eps: float = 1e-5
+    norm_eps: Factor = 1e-5
     same: bool = False
     se: bool = False
-
-    def __post_init__(self) -> None:
-        if self.activation not in _ACTIVATIONS:
-            raise ModelError(
-                f"activation={self.activation!r} is not known to MobileNet.",
-                'Choose "relu6" (authors\' code) or "relu" (paper).',
-            )
 
 
 def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:

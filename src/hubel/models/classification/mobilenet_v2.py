@@ -48,6 +48,7 @@ from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
 )
+from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
 _STAGES = (
@@ -72,9 +73,9 @@ class MobileNetV2Config:
         same: pad as TensorFlow's ``SAME`` does.
     """
 
-    width: float = 1.0
-    dropout: float = 0.2
-    norm_eps: float = 1e-5
+    width: Factor = 1.0
+    dropout: ShareBelowOne = 0.2
+    norm_eps: Factor = 1e-5
     same: bool = False
 
 

@@ -55,6 +55,7 @@ from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
 from hubel.layers.inverted_residual import InvertedResidual, scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.inverted_residual_network import initialize_convolutions, initialize_dense
+from hubel.models.options import Count, Factor, OddSide, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 _STEM_CHANNELS = 16
@@ -65,12 +66,12 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"RE": ReLU, "HS": _HardSwish
 class _Unit(NamedTuple):
     """A row of the paper's tables; ``wide`` is its "exp size"."""
 
-    kernel: int
-    wide: int
-    channels: int
+    kernel: OddSide
+    wide: Count
+    channels: Count
     squeeze: Literal["SE", "–"]
     activation: Literal["RE", "HS"]
-    stride: int
+    stride: Literal[1, 2]
 
 
 _LARGE = (
@@ -119,10 +120,10 @@ class MobileNetV3Config:
     """
 
     units: tuple[_Unit, ...]
-    features: int
-    width: float = 1.0
-    dropout: float = 0.2
-    norm_eps: float = 1e-3
+    features: Count
+    width: Factor = 1.0
+    dropout: ShareBelowOne = 0.2
+    norm_eps: Factor = 1e-3
     same: bool = False
 
 

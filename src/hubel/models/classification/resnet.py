@@ -40,6 +40,7 @@ from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
 from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.options import Count, Factor, Groups, OddSide, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 _WIDTHS = (64, 128, 256, 512)
@@ -70,27 +71,20 @@ class ResNetConfig:
     """
 
     unit: Literal["basic", "bottleneck"]
-    depths: tuple[int, int, int, int]
+    depths: tuple[Count, Count, Count, Count]
     stride_in: Literal["3x3", "1x1"] = "3x3"
-    groups: int = 1
-    group_width: int = 64
+    groups: Groups = 1
+    group_width: Count = 64
     se: bool = False
     stem: Literal["7x7", "3x3"] = "7x7"
     first_halved: bool = False
-    projection: int = 1
+    projection: OddSide = 1
     pool_past_end: bool = False
-    dropout: float = 0.0
-    norm_eps: float = 1e-5
-    width: float = 1.0
+    dropout: ShareBelowOne = 0.0
+    norm_eps: Factor = 1e-5
+    width: Factor = 1.0
 
     def __post_init__(self) -> None:
-        if self.stride_in not in ("3x3", "1x1"):
-            raise ModelError(
-                f"stride_in={self.stride_in!r} is not known to the ResNets.",
-                'Choose "3x3" (v1.5) or "1x1" (paper).',
-            )
-        if self.stem not in ("7x7", "3x3"):
-            raise ModelError(f"stem={self.stem!r} is not known to the ResNets.", 'Choose "7x7" or "3x3".')
         if self.unit == "basic" and (self.groups, self.group_width, self.first_halved) != (1, 64, False):
             raise ModelError(
                 "groups, group_width and first_halved are for bottleneck units; this network has basic ones.",
@@ -202,14 +196,14 @@ class BottleneckUnit(nn.Module):
 def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     if config.unit == "basic":
         return ResidualUnit(in_channels, channels, stride, config.se, config.projection, norm)
-    inner = channels * config.group_width // _WIDTHS[0] * config.groups
+    inner = max(1, channels * config.group_width // _WIDTHS[0]) * config.groups
     return BottleneckUnit(
         in_channels,
         channels,
         stride,
         config.stride_in,
         inner=inner,
-        first=inner // 2 if config.first_halved else inner,
+        first=max(1, inner // 2) if config.first_halved else inner,
         groups=config.groups,
         se=config.se,
         projection=config.projection,

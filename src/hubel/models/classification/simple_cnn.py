@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.models.options import ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
 _Conv = partial(ConvNormActivation, norm=None)
@@ -42,7 +43,7 @@ class SimpleCNNConfig:
         dropout: share of the dense layers' units dropped in training, 0..1.
     """
 
-    dropout: float = 0.5
+    dropout: ShareBelowOne = 0.5
 
 
 class DenseHead(nn.Module):

@@ -39,6 +39,7 @@ from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.dense_head import DenseHead, grid_side
+from hubel.models.options import Count, Factor, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -57,11 +58,11 @@ class VGGConfig:
         se: squeeze and excitation after each convolution.
     """
 
-    depths: tuple[int, int, int, int, int]
+    depths: tuple[Count, Count, Count, Count, Count]
     batch_norm: bool = False
-    dropout: float = 0.5
-    grid: int | None = None
-    width: float = 1.0
+    dropout: ShareBelowOne = 0.5
+    grid: Count | None = None
+    width: Factor = 1.0
     se: bool = False
 
 

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
+from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 
@@ -50,8 +51,8 @@ class XceptionConfig:
     """
 
     same: bool = True
-    norm_eps: float = 1e-3
-    dropout: float = 0.5
+    norm_eps: Factor = 1e-3
+    dropout: ShareBelowOne = 0.5
 
 
 class XceptionUnit(nn.Module):

@@ -38,6 +38,7 @@ from torch import nn
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.local_response_norm import local_response_norm
 from hubel.models.classification.dense_head import DenseHead, grid_side
+from hubel.models.options import Count, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
 _Conv = partial(ConvNormActivation, norm=None)
@@ -53,8 +54,8 @@ class ZFNetConfig:
         grid: side of the maps that the dense layers read; by default what the image size gives.
     """
 
-    dropout: float = 0.5
-    grid: int | None = None
+    dropout: ShareBelowOne = 0.5
+    grid: Count | None = None
 
 
 def build(config: ZFNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:

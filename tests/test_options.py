@@ -1,0 +1,160 @@
+"""Every option of every architecture: what it cannot be is refused by name and range, and what it can be works."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+
+from hubel.errors import ModelError
+from hubel.models import architecture, create_model, list_models
+
+NAN, INF = math.nan, math.inf
+NO_FLAG = (2, 0.5, "yes", None, [True])
+NO_SHARE = (-0.1, 1, 1.5, "half", True, None, NAN, [0.5])
+NO_FACTOR = (0, -1, NAN, INF, "wide", True, None, [1.0])
+NO_COUNT = (0, -1, 1.5, "many", True, INF, [1])
+NO_COUNTS = ((), 3, "deep", None, [1, 2, 0, 1], [1, 1, -1, 1, 1], [1, 1.5, 1, 1], [True] * 4, [[1]] * 4)
+# By the name of an option: what it cannot be in any family. An option that is missing here fails the first test.
+WRONG: dict[str, tuple[object, ...]] = {
+    "activation": ("gelu", None, 1, ["relu"]),
+    "auxiliary": NO_FLAG,
+    "auxiliary_pool": ("7x7", 5, None),
+    "batch_norm": NO_FLAG,
+    "bottleneck": (*NO_COUNT, None),
+    "channels": (*NO_COUNTS, [96, 256, 384, 384], [96, 0, 384, 384, 256], [97, 256, 384, 384, 256.5]),
+    "compression": (0, -0.5, 1.5, NAN, "half", True, None),
+    "connections": ("half", True),
+    "count_padding": NO_FLAG,
+    "depth": NO_FACTOR,
+    "depths": NO_COUNTS,
+    "dropout": NO_SHARE,
+    "dropout_before": NO_FLAG,
+    "edition": ("draft", 1, None),
+    "features": (*NO_COUNT, None),
+    "first_halved": NO_FLAG,
+    "grid": NO_COUNT,
+    "group_width": (*NO_COUNT, None),
+    "groups": (*NO_COUNT, None),
+    "growth": (*NO_COUNT, None),
+    "initialization": ("he", 0),
+    "kernel": (*NO_COUNT, 4, None),
+    "last_pool": (0, 1, 4, "3", True, None),
+    "leaky_slope": NO_SHARE,
+    "norm_eps": NO_FACTOR,
+    "normalized": NO_FLAG,
+    "output": ("softmax", 10),
+    "padding": (-1, 6, 1.5, "same", True, None),
+    "pool_past_end": NO_FLAG,
+    "projection": (*NO_COUNT, 2, None),
+    "same": NO_FLAG,
+    "scales": ((), 0.1, [0.1, 0.2], [0.1, 0, 0.2], [0.1, 0.1, 1.5], [NAN, 0.1, 0.1], ["a", "b", "c"]),
+    "se": NO_FLAG,
+    "separable_stem": NO_FLAG,
+    "stages": ((), 4, "deep", [3, 3, 5, 2], [[3, 64, 128]], [[3, 64, 128, 0]], [[3, 64, 128, "wide"]]),
+    "stem": ("5x5", 7, None),
+    "stochastic_depth": NO_SHARE,
+    "stride_in": ("5x5", 1, None),
+    "subsampling": ("sum", True),
+    "unit": ("light", 1, None),
+    "units": ((), 3, "deep", [1, 0, 1], [1, 1], [[3, 16, 16, "SE", "RE"]], [[3, 16, 16, "SE", "RE", 3]]),
+    "width": NO_FACTOR,
+}
+# Values that differ from a row's own and are as right.
+RIGHT: dict[str, object] = {
+    "compression": 0.001,  # a transition keeps one map
+    "stages": [[1, 8, 8, 16], [2, 12, 8, 16]],
+    "width": 0.01,
+    "group_width": 1,
+    "kernel": 3,
+    "projection": 3,
+    "grid": 2,
+    "leaky_slope": 0.2,
+}
+NAMES = [name for name in list_models() if name not in ("resnet18", "resnet34")]  # basic units have no groups
+OPTIONS = [(name, field.name) for name in NAMES for field in fields(architecture(name).config)]
+
+
+def one_of_each_family() -> dict[tuple[str, str], str]:
+    """Family and option → the first network that has it."""
+    chosen: dict[tuple[str, str], str] = {}
+    for name, option in OPTIONS:
+        config = type(architecture(name).config)
+        chosen.setdefault((f"{config.__module__.rpartition('.')[2]}.{config.__name__}", option), name)
+    return chosen
+
+
+def test_every_option_is_in_the_table() -> None:
+    assert {option for _, option in OPTIONS} == set(WRONG)
+
+
+@pytest.mark.parametrize(("family_option", "name"), one_of_each_family().items(), ids=lambda each: str(each))
+def test_what_an_option_cannot_be_is_refused(family_option: tuple[str, str], name: str) -> None:
+    _, option = family_option
+    own = getattr(architecture(name).config, option)
+    for value in WRONG[option]:
+        with pytest.raises(ModelError) as raised, torch.device("meta"):
+            create_model(name, **{option: value})
+        error = raised.value
+        assert error.fault.startswith(f"{name} cannot be built with {option}="), value
+        assert error.remedy.startswith(f"{option} is ") and f"the network's own is {option}={own!r}" in error.remedy
+
+
+@pytest.mark.parametrize(("family_option", "name"), one_of_each_family().items(), ids=lambda each: str(each))
+def test_what_an_option_can_be_makes_a_network(family_option: tuple[str, str], name: str) -> None:
+    _, option = family_option
+    row = architecture(name)
+    own: Any = getattr(row.config, option)
+    value = RIGHT.get(option, (not own) if isinstance(own, bool) else own)
+    with torch.device("cpu" if name == "lenet5" else "meta"):  # its digits' codes are real
+        model = create_model(name, **{option: value}).eval()
+        assert model(torch.zeros(2, *row.input)).shape == (2, row.num_classes)
+    assert all(tensor.numel() for tensor in model.state_dict().values())
+
+
+@pytest.mark.parametrize(("option", "value"), [("groups", 2), ("group_width", 4), ("first_halved", True)])
+def test_basic_units_have_no_groups(option: str, value: object) -> None:
+    with pytest.raises(ModelError, match=rf"{option}.*bottleneck units"):
+        create_model("resnet18", **{option: value})
+
+
+@pytest.mark.parametrize("name", ["alexnet", "cspresnet50", "senet154"])
+def test_groups_that_do_not_divide_are_refused(name: str) -> None:
+    with pytest.raises(ModelError) as raised, torch.device("meta"):
+        create_model(name, groups=7, **({"width": 0.01} if name == "senet154" else {}))
+    assert raised.value.fault.startswith(f"{name} cannot be built with groups=7")
+    assert "that divides the channels of all grouped convolutions" in raised.value.remedy
+
+
+def test_ranges_are_said_in_words() -> None:
+    said = {
+        ("densenet121", "growth", 0): "growth is a whole number of at least 1; the network's own is growth=32.",
+        ("resnet50", "stem", "5x5"): "stem is '7x7' or '3x3'; the network's own is stem='7x7'.",
+        ("vgg16", "grid", 0): "grid is a whole number of at least 1 or nothing; the network's own is grid=None.",
+        ("vgg16", "batch_norm", 3): "batch_norm is true or false; the network's own is batch_norm=False.",
+        ("inception_resnet_v2", "scales", 3): (
+            "scales is 3 values, each a number above 0, at most 1; the network's own is scales=(0.17, 0.1, 0.2)."
+        ),
+        ("densenet121", "depths", 3): (
+            "depths is one or more values, each a whole number of at least 1; "
+            "the network's own is depths=(6, 12, 24, 16)."
+        ),
+    }
+    for (name, option, value), words in said.items():
+        with pytest.raises(ModelError) as raised:
+            create_model(name, **{option: value})
+        assert raised.value.remedy == words
+    with pytest.raises(ModelError, match="each a row of units .a whole number of at least 1., narrow"):
+        create_model("cspresnet50", stages=3)
+
+
+def test_rows_of_tables_may_come_from_json() -> None:
+    # A CSPResNet of one stage, counted by hand: the stem 7·7·3·4·64 / 4, and two numbers of each normalization.
+    with torch.device("meta"):
+        model = create_model("cspresnet50", stages=[[1, 8, 16, 32]], num_classes=10)
+    convolutions = (7 * 7 * 3 * 64, 64 * 32, 16 * 8, 9 * 8 * 8, 8 * 16, 16 * 16, 32 * 32)
+    normalized = 64 + 32 + 8 + 8 + 16 + 16 + 32
+    assert sum(p.numel() for p in model.parameters()) == sum(convolutions) + 2 * normalized + 32 * 10 + 10
