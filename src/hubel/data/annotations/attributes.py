@@ -1,0 +1,65 @@
+"""The free attributes of tools: some say what this package knows by its own name.
+
+``occluded: true`` in a VIA region or a CVAT attribute means what ``<occluded>1</occluded>`` means in VOC. Where a
+format has free attributes, what it has no place of its own for goes into them, and is found there again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from hubel.data.annotations.dataset import LabelledObject
+from hubel.data.annotations.values import truth
+
+_FLAGS = {
+    "crowd": "crowd", "iscrowd": "crowd", "ignore": "ignore", "difficult": "difficult", "truncated": "truncated",
+    "occluded": "occluded",
+}  # fmt: skip
+_NOTHING = (None, "", False, "false", "False", "0", 0)
+
+
+def split_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of :class:`LabelledObject` from a tool's attributes: known ones, and the rest by name."""
+    known: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in attributes.items():
+        key = _FLAGS.get(name.strip().casefold())
+        if key and (truth(value) or value in _NOTHING):
+            known[key] = truth(value)
+        elif name in ("annotator", "labeler") and isinstance(value, str) and value:
+            known["annotator"] = value
+        elif name in ("score", "area") and (number := _number(value)) is not None:
+            known[name] = number
+        elif value is not None:
+            rest[name] = value
+    if rest:
+        known["attributes"] = rest
+    return known
+
+
+def merged_attributes(thing: LabelledObject, apart: Collection[str] = ()) -> dict[str, Any]:
+    """All that is said of an object as attributes by name, except what has a place of its own (``apart``)."""
+    merged = dict(thing.attributes)
+    for name in ("crowd", "ignore", "difficult", "truncated", "occluded"):
+        if name not in apart and getattr(thing, name):
+            merged[name] = True
+    for name in ("annotator", "score", "area"):
+        if name not in apart and (value := getattr(thing, name)) is not None:
+            merged[name] = value
+    return merged
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) < 1e18 and not isinstance(value, bool) else None
+
+
+def as_text(value: Any) -> str:
+    """An attribute's value for formats that hold text only; ``1`` and ``0`` for true and false."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

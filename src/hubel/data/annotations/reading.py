@@ -1,0 +1,154 @@
+"""What readers share: the faults of files, the classes and pictures found, what is left out and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from hubel.data.annotations.dataset import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.pictures import Pictures
+from hubel.data.annotations.values import WrongLabel
+from hubel.errors import DataError, HubelError
+
+MOST_OBJECTS = 100_000
+"""More objects in one picture than any annotator has drawn; files that claim so are forged or broken."""
+
+_SPLIT_ORDER = ("train", "val", "test", "all")
+
+
+class Reading:
+    """One reading of a data set: its classes and pictures as they are found, its faults, what was left out.
+
+    Args:
+        root: the data set's folder.
+        format: name of the format, for errors.
+        pictures: where its pictures are.
+        on_fault: takes each fault of a label file or of one object in it, which is then left out; without it the
+            first fault ends the reading.
+    """
+
+    def __init__(
+        self, root: Path, format: str, pictures: Pictures, on_fault: Callable[[DataError], None] | None = None
+    ) -> None:
+        self.root = root
+        self.format = format
+        self.pictures = pictures
+        self.classes: dict[str, int] = {}
+        self.category_ids: tuple[int, ...] | None = None
+        self._on_fault = on_fault
+        self._images: dict[str, list[LabelledImage]] = {}
+        self._counts: Counter[str] = Counter()
+        self._said: list[str] = []
+
+    def label(self, name: str) -> int:
+        """The class's number; numbers are given in order of appearance."""
+        return self.classes.setdefault(name, len(self.classes))
+
+    def add(self, split: str, image: LabelledImage) -> None:
+        """Take a picture into a split."""
+        self._images.setdefault(split, []).append(image)
+
+    def say(self, line: str) -> None:
+        """A warning, once."""
+        if line not in self._said:
+            self._said.append(line)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Something was left out or changed; ``what`` follows its number in the warning."""
+        self._counts[what] += number
+
+    def fault(self, error: DataError) -> None:
+        """A file or an object in it is wrong: hand it on, or raise it."""
+        if self._on_fault is None:
+            raise error
+        self._on_fault(error)
+
+    def at(self, file: Path, row: str = "") -> _Place:
+        """Within it, whatever is wrong is a fault of this file (and row), and the block is left."""
+        return _Place(self, file, row)
+
+    def limit(self, objects: int) -> None:
+        """Refuse what no picture has.
+
+        Raises:
+            WrongLabel: there are more than :data:`MOST_OBJECTS`.
+        """
+        if objects > MOST_OBJECTS:
+            raise WrongLabel(f"one picture has {objects:,} objects, more than the {MOST_OBJECTS:,} that are read")
+
+    def dataset(self, by_name: bool = True) -> LabelledDataset:
+        """What was read.
+
+        Args:
+            by_name: sort the classes by name; else they keep the order in which they were given.
+
+        Raises:
+            DataError: there is no picture in it.
+        """
+        if not any(self._images.values()):
+            fault = f"{self.root} names no picture in its {self.format} files."
+            raise DataError(fault, "Name a data set with labels in it.")
+        classes = tuple(self.classes)
+        splits = {split: tuple(self._images[split]) for split in _SPLIT_ORDER if self._images.get(split)}
+        if by_name and (ordered := tuple(sorted(classes))) != classes:
+            new = {self.classes[name]: place for place, name in enumerate(ordered)}
+            splits = {split: tuple(_relabelled(image, new) for image in images) for split, images in splits.items()}
+            classes = ordered
+        missing = [image for images in splits.values() for image in images if not self.pictures.has(image.path)]
+        if missing:
+            self.say(f"{len(missing)} pictures are not there, the first is {missing[0].path}")
+        counted = [f"{number:,} {what}" for what, number in self._counts.items()]
+        warnings = (*self._said, *counted)
+        return LabelledDataset(self.root, classes, splits, self.format, warnings, self.category_ids)
+
+
+class _Place:
+    """See :meth:`Reading.at`."""
+
+    __slots__ = ("file", "reading", "row")
+
+    def __init__(self, reading: Reading, file: Path, row: str) -> None:
+        self.reading = reading
+        self.file = file
+        self.row = row
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if error is None:
+            return False
+        where = f"{self.file}, {self.row}" if self.row else str(self.file)
+        if isinstance(error, WrongLabel):
+            fault = f"{where}: {error}."
+        elif isinstance(error, HubelError):
+            fault = error.fault
+        elif isinstance(error, KeyError):
+            fault = f"{where}: {error} is missing."
+        elif isinstance(error, AttributeError | TypeError | ValueError | IndexError | OverflowError | RecursionError):
+            fault = f"{where}: is not laid out as {self.reading.format} ({error})."
+        elif isinstance(error, OSError):
+            fault = f"{where}: cannot be read: {error.strerror or error}."
+        else:
+            return False
+        remedy = error.remedy if isinstance(error, HubelError) else "Export it again, mend it, or leave it out."
+        try:
+            self.reading.fault(DataError(fault, remedy))
+        except DataError as raised:
+            raise raised from error
+        return True
+
+
+def _relabelled(image: LabelledImage, new: dict[int, int]) -> LabelledImage:
+    if not image.objects:
+        return image
+    objects = tuple(
+        LabelledObject(
+            new[o.label], o.box, o.polygons, o.holes, o.mask, o.crowd, o.ignore, o.difficult, o.truncated, o.occluded,
+            o.area, o.attributes, o.annotator, o.score,
+        )
+        for o in image.objects
+    )  # fmt: skip
+    return LabelledImage(image.path, image.width, image.height, objects, image.label_file, image.id)
