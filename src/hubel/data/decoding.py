@@ -87,9 +87,18 @@ def read_size(source: str | Path | bytes) -> tuple[int, int]:
     Raises:
         ImageError: as :func:`read_image`, except for damage that shows only when the pixels are decoded.
     """
+    width, height, orientation = read_stored_size(source)
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
+    """Width and height in pixels as the file stores the picture, and the EXIF orientation to be applied, 1..8.
+
+    Raises:
+        ImageError: as :func:`read_size`.
+    """
     with _opened(source) as (image, _):
-        width, height = image.size
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+        return *image.size, _orientation(image)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from hubel.data.annotations import run_length
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
 from hubel.data.annotations.files import read_json
-from hubel.data.annotations.outlines import surface
 from hubel.data.annotations.placing import Target, tidy
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, rows_of, text, whole
@@ -113,7 +113,11 @@ def _object(reading: Reading, row: dict[str, Any], labels: dict[int, int], width
         box = run_length.box(known["mask"])
     if box is None:
         raise WrongLabel("has neither bbox nor segmentation")
-    return LabelledObject(labels[category], box, **known)
+    thing = LabelledObject(labels[category], box, **known)
+    # Most files give the area that their outlines have; what follows from them is not kept apart from them.
+    if thing.area is not None and abs(thing.area - run_length.covered(replace(thing, area=None))) <= 1e-3 * thing.area:
+        thing = replace(thing, area=None)
+    return thing
 
 
 def _number(value: Any, what: str) -> float:
@@ -158,15 +162,11 @@ def _annotation(thing: LabelledObject, image: LabelledImage, ids: Sequence[int])
     mask = thing.mask
     if mask is None and thing.holes and image.width:
         mask = run_length.encode(run_length.draw(thing.polygons, thing.holes, image.height, image.width))
-    area = thing.area
     if mask is not None:
         row["segmentation"] = {"size": [mask.height, mask.width], "counts": mask.counts}
-        area = run_length.area(mask) if area is None else area
     else:
         row["segmentation"] = [[tidy(value) for value in ring] for ring in thing.polygons]
-        if area is None:
-            area = sum(map(surface, thing.polygons)) if thing.polygons else max(x2 - x1, 0) * max(y2 - y1, 0)
-    row |= {"area": tidy(area), "iscrowd": int(thing.crowd)}
+    row |= {"area": tidy(run_length.covered(thing)), "iscrowd": int(thing.crowd)}
     if thing.ignore:
         row["ignore"] = 1
     if thing.score is not None:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from hubel.data.annotations.dataset import Box, RunLengthMask
+from hubel.data.annotations.dataset import Box, LabelledObject, RunLengthMask
+from hubel.data.annotations.outlines import surface
 from hubel.data.decoding import MAX_PIXELS
 
 _STEPS = 5
@@ -77,10 +78,11 @@ def encode(mask: np.ndarray) -> RunLengthMask:
     """From pixels, (H, W) bool or 0 and 1."""
     height, width = mask.shape
     flat = np.asarray(mask, dtype=bool).ravel(order="F")
-    return RunLengthMask(height, width, text_of(_runs(flat)))
+    return RunLengthMask(height, width, text_of(runs(flat)))
 
 
-def _runs(flat: np.ndarray) -> list[int]:
+def runs(flat: np.ndarray) -> list[int]:
+    """Lengths of zeros and ones in turn, zeros first, of a row of bools."""
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     edges = np.concatenate(([0], changes, [flat.size]))
     lengths = np.diff(edges).tolist()
@@ -163,3 +165,15 @@ def _walk(start: list[int], end: list[int]) -> tuple[np.ndarray, np.ndarray]:
     if dx >= dy:
         return steps + xs, (ys + (ye - ys) / max(dx, 1) * steps + 0.5).astype(np.int64)
     return (xs + (xe - xs) / dy * steps + 0.5).astype(np.int64), steps + ys
+
+
+def covered(thing: LabelledObject) -> float:
+    """The area of an object in pixels: as its file says, else of its mask, its polygons or its box."""
+    if thing.area is not None:
+        return thing.area
+    if thing.mask is not None:
+        return float(area(thing.mask))
+    if thing.polygons:
+        return sum(map(surface, thing.polygons)) - sum(map(surface, thing.holes))
+    x1, y1, x2, y2 = thing.box
+    return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)

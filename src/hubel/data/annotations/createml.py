@@ -1,0 +1,58 @@
+"""CreateML JSON: boxes by their centre, in pixels of the picture; also as Roboflow and LabelImg write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hubel.data.annotations.dataset import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.files import read_json
+from hubel.data.annotations.placing import Target, place_of, tidy
+from hubel.data.annotations.reading import Reading
+from hubel.data.annotations.values import fields_of, number, rows_of, text
+
+
+def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+    """Read CreateML files; ``imagefilename`` and ``annotation`` are older spellings."""
+    for split, file in files:
+        with reading.at(file):
+            near = reading.pictures.folder_of(split, file)
+            for place, row in enumerate(rows_of(read_json(file), "the file")):
+                with reading.at(file, f"image {place + 1}"):
+                    entry = fields_of(row, "it")
+                    name = text(entry.get("image", entry.get("imagefilename")), "image")
+                    path = reading.pictures.find(name, near)
+                    found = rows_of(entry.get("annotations", entry.get("annotation")), "annotations")
+                    reading.limit(len(found))
+                    width, height = reading.pictures.size(path)
+                    objects: list[LabelledObject] = []
+                    for at, thing in enumerate(found):
+                        with reading.at(file, f"image {place + 1}, annotation {at + 1}"):
+                            objects.append(_object(reading, fields_of(thing, "it")))
+                    reading.add(split, LabelledImage(path, width, height, tuple(objects), file))
+
+
+def _object(reading: Reading, row: dict[str, Any]) -> LabelledObject:
+    place = fields_of(row["coordinates"], "coordinates")
+    x, y, w, h = (number(place[name], name) for name in ("x", "y", "width", "height"))
+    box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+    return LabelledObject(reading.label(text(row["label"], "label")), box)
+
+
+def write(dataset: LabelledDataset, target: Target) -> None:
+    """``SPLIT/_annotations.createml.json`` beside the pictures."""
+    for split, images in dataset.splits.items():
+        rows: list[dict[str, Any]] = []
+        for image in images:
+            name = target.place(image, place_of(split)).name
+            if image.objects is not None:
+                things = [_annotation(thing, dataset.classes) for thing in image.objects]
+                rows.append({"image": name, "annotations": things})
+        target.write_json(Path(place_of(split)) / "_annotations.createml.json", rows)
+
+
+def _annotation(thing: LabelledObject, classes: Sequence[str]) -> dict[str, Any]:
+    x1, y1, x2, y2 = thing.box
+    sides = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1}
+    return {"label": classes[thing.label], "coordinates": {name: tidy(value) for name, value in sides.items()}}
