@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import hubel
+from hubel.cli.data import data
 from hubel.cli.demo import demo
 from hubel.cli.evaluate import evaluate
 from hubel.cli.manners import report_error, say
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 for command in (demo, predict, train, evaluate, models, summary, scale):
     app.command()(command)
+app.add_typer(data)
 
 
 def _print_version(wanted: bool) -> None:

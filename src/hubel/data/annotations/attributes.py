@@ -6,7 +6,7 @@ format has free attributes, what it has no place of its own for goes into them, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hubel.data.annotations.dataset import LabelledObject
@@ -48,6 +48,11 @@ def merged_attributes(thing: LabelledObject, apart: Collection[str] = ()) -> dic
         if name not in apart and (value := getattr(thing, name)) is not None:
             merged[name] = value
     return merged
+
+
+def annotators(objects: Iterable[LabelledObject]) -> list[str | None]:
+    """Who labelled a picture, in order of appearance; one unknown where nobody has found anything."""
+    return list(dict.fromkeys(thing.annotator for thing in objects)) or [None]
 
 
 def _number(value: Any) -> float | None:

@@ -152,6 +152,8 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             for thing in image.objects:
                 serial += 1
                 annotations.append({"id": serial, "image_id": number_of, **_annotation(thing, image, ids)})
+                if thing.holes and thing.mask is None:
+                    target.lost("outlines with holes become masks")
         content = {"images": listed, "annotations": annotations, "categories": categories}
         target.write_json(f"annotations/instances_{split}.json", content)
 

@@ -118,7 +118,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             if image.objects is None:
                 continue
             sides = {"width": str(image.width), "height": str(image.height)}
-            element = SubElement(root, "image", id=str(len(root) - 2), name=name, **sides)
+            element = SubElement(root, "image", {"id": str(len(root) - 2), "name": name, **sides})
             for thing in image.objects:
                 _write_object(element, thing, dataset.classes[thing.label])
         indent(root)
@@ -128,12 +128,12 @@ def write(dataset: LabelledDataset, target: Target) -> None:
 def _write_object(image: Element, thing: LabelledObject, name: str) -> None:
     said = {"label": name, "source": "manual", "occluded": str(int(thing.occluded))}
     if thing.mask is not None:
-        element = SubElement(image, "mask", **said, **_written_mask(thing.mask))
+        element = SubElement(image, "mask", {**said, **_written_mask(thing.mask)})
     elif thing.polygons:
-        element = SubElement(image, "polygon", **said, points=_points(joined((*thing.polygons, *thing.holes))))
+        element = SubElement(image, "polygon", {**said, "points": _points(joined((*thing.polygons, *thing.holes)))})
     else:
         sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(spelled, thing.box), strict=True))
-        element = SubElement(image, "box", **said, **sides)
+        element = SubElement(image, "box", {**said, **sides})
     for key, value in merged_attributes(thing, ("occluded",)).items():
         SubElement(element, "attribute", name=key).text = as_text(value)
 

@@ -31,7 +31,9 @@ def read_bytes(path: Path, largest: int = LARGEST_FILE) -> bytes:
         DataError: it is not there, is no regular file, is too large, or cannot be read.
     """
     try:
-        with path.open("rb", opener=_without_waiting) as file:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{path} is no file.", "Name a label file.")
+        with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > largest:
                 fault = f"{path} has {size / 1e6:,.0f} MB, more than the {largest / 1e6:,.0f} MB that are read."
@@ -40,12 +42,9 @@ def read_bytes(path: Path, largest: int = LARGEST_FILE) -> bytes:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Check the file and its rights.") from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens a pipe without waiting for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or error}.", "Check the file and its rights."
+        ) from error
 
 
 def decoded(data: bytes) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from hubel.data.annotations import run_length
-from hubel.data.annotations.attributes import merged_attributes, split_attributes
+from hubel.data.annotations.attributes import annotators, merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, RunLengthMask
 from hubel.data.annotations.files import read_json
 from hubel.data.annotations.outlines import corners, ellipse, joined, turned
@@ -59,8 +59,8 @@ def _read_task(reading: Reading, split: str, file: Path, near: Path, where: str,
         for key, results in regions.items():
             with reading.at(file, f"{where}, region {key}"):
                 for result in results:
-                    sides = (whole(result.get(f"original_{side}") or 0, side) for side in ("width", "height"))
-                    size = max(size, tuple(sides))
+                    w, h = (whole(result.get(f"original_{side}") or 0, side) for side in ("width", "height"))
+                    size = max(size, (w, h))
                 thing = _object(reading, results, reading.pictures.size(path, *size), _annotator(annotation))
                 objects += [thing] if thing else []
     if len({thing.annotator for thing in objects}) > 1:
@@ -73,10 +73,10 @@ def _find(reading: Reading, data: _Row, upload: Any, near: Path) -> Path:
     names = [value for value in data.values() if isinstance(value, str)]
     pictures = [name for name in names if Path(name.partition("?")[0]).suffix.lower() in PICTURE_SUFFIXES]
     pictures += [name for name in names if "?d=" in name]
-    chosen = data.get("image") or data.get("img") or (pictures or names or [None])[0]
+    chosen = data.get("image") or data.get("img") or next(iter(pictures or names), None)
     name = text(chosen, "data.image")
     # What begins with / is an address on Label Studio's server, not a place on somebody's disk.
-    candidates = [f"http://server{name}" if name.startswith("/data/") else name]
+    candidates: list[str] = [f"http://server{name}" if name.startswith("/data/") else name]
     candidates += [upload] if isinstance(upload, str) and upload else []
     candidates += [re.sub(r"^.*[/\\]", "", one) for one in candidates]
     candidates += [re.sub(r"^[0-9a-f]{8}-", "", one) for one in candidates]
@@ -199,7 +199,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             if image.objects and not (image.width and image.height):
                 target.lost("pictures of unknown size: their labels cannot be written in percent")
             elif image.objects is not None:
-                for by in dict.fromkeys(thing.annotator for thing in image.objects) or [None]:
+                for by in annotators(image.objects):
                     things = [thing for thing in image.objects if thing.annotator == by]
                     results = [r for place, t in enumerate(things) for r in _results(t, image, dataset.classes, place)]
                     task["annotations"].append({"result": results, **({"completed_by": by} if by else {})})

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
+from hubel.data.annotations.attributes import annotators, as_text, merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject
 from hubel.data.annotations.files import csv_rows, parsed_json, read_text
 from hubel.data.annotations.outlines import joined
@@ -51,11 +51,11 @@ def _rows(reading: Reading, file: Path) -> Iterator[tuple[str, _Row]]:
         for place, row in enumerate(rows_of(parsed_json(content, str(file)), "the file")):
             yield f"row {place + 1}", fields_of(row, f"row {place + 1}")
     else:
-        for place, line in enumerate(content.split("\n")):
-            if line.strip():
+        for place, one in enumerate(content.split("\n")):
+            if one.strip():
                 with reading.at(file):
                     where = f"line {place + 1}"
-                    yield where, fields_of(parsed_json(line, f"{file}, {where}"), where)
+                    yield where, fields_of(parsed_json(one, f"{file}, {where}"), where)
 
 
 def _take_row(reading: Reading, split: str, file: Path, near: Path, where: str, row: _Row) -> None:
@@ -156,7 +156,9 @@ def _answers(row: _Row) -> dict[str, Any]:
         answer = question.get("radio_answer") or question.get("text_answer") or question.get("answer")
         several = question.get("checklist_answers") or question.get("answers") or ()
         parts = [part for part in (answer, *several) if part]
-        texts = [str(p.get("name") or p.get("title") or p.get("content")) if isinstance(p, dict) else str(p) for p in parts]
+        texts = [
+            str(p.get("name") or p.get("title") or p.get("content")) if isinstance(p, dict) else str(p) for p in parts
+        ]
         said[str(question.get("name") or question.get("title") or question.get("value"))] = ", ".join(texts)
     return said
 
@@ -170,7 +172,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             if image.objects is None:
                 continue
             labels = []
-            for annotator in dict.fromkeys(thing.annotator for thing in image.objects) or [None]:
+            for annotator in annotators(image.objects):
                 things = [_object(t, dataset.classes) for t in image.objects if t.annotator == annotator]
                 details = {"created_by": annotator} if annotator is not None else {}
                 labels.append({"label_kind": "Default", "label_details": details, "annotations": {"objects": things}})

@@ -108,7 +108,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
                 for serial, thing in enumerate(image.objects)
                 for shape in _shapes(thing, dataset.classes[thing.label], serial)
             ]
-            content = {
+            content: dict[str, Any] = {
                 "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": place.name, "imageData": None,
                 "imageHeight": image.height, "imageWidth": image.width,
             }  # fmt: skip

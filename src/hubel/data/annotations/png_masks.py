@@ -42,7 +42,7 @@ def unpacked(text: str, left: int, top: int, width: int, height: int, compressed
     except (binascii.Error, zlib.error, OSError, SyntaxError, Image.DecompressionBombError, TypeError) as error:
         raise WrongLabel(f"a mask is no PNG ({str(error)[:60]})") from error
     if part.ndim == 3:
-        part = part[:, :, 3] if part.shape[2] == 4 else part.any(axis=2)
+        part = part[:, :, 3] if part.shape[2] == 4 else part.max(axis=2)
     pixels = np.zeros((height, width), dtype=bool)
     pixels[top : top + h, left : left + w] = part > 0
     return run_length.encode(pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -39,6 +40,7 @@ class Reading:
         self.category_ids: tuple[int, ...] | None = None
         self._on_fault = on_fault
         self._images: dict[str, list[LabelledImage]] = {}
+        self._places: dict[Path, tuple[str, int]] = {}
         self._counts: Counter[str] = Counter()
         self._said: list[str] = []
 
@@ -47,8 +49,39 @@ class Reading:
         return self.classes.setdefault(name, len(self.classes))
 
     def add(self, split: str, image: LabelledImage) -> None:
-        """Take a picture into a split."""
-        self._images.setdefault(split, []).append(image)
+        """Take a picture into a split.
+
+        Raises:
+            WrongLabel: another label file has it already.
+        """
+        place = self._places.get(image.path)
+        if place is None:
+            images = self._images.setdefault(split, [])
+            self._places[image.path] = (split, len(images))
+            images.append(image)
+            return
+        known, index = place
+        first = self._images[known][index]
+        if first.label_file != image.label_file or known != split:
+            others = f"{first.label_file or known} has it too"
+            raise WrongLabel(f"labels {image.path.name}, but {others}: name one of the files")
+        self.count("pictures stand in their file more than once: their objects are put together")
+        objects = (*(first.objects or ()), *(image.objects or ()))
+        self._images[known][index] = replace(first, objects=objects)
+
+    def _add_unlabelled(self) -> None:
+        """Take in the pictures that lie among labelled ones and have no labels."""
+        splits: dict[Path, set[str]] = {}
+        for path, (split, _) in self._places.items():
+            splits.setdefault(path.parent, set()).add(split)
+        for folder, names in splits.items():
+            others = [path for path in self.pictures.within(folder) if path not in self._places]
+            if len(names) > 1 and others:
+                self.say(f"{folder}: {len(others)} pictures have no labels and no split: left out")
+            elif others:
+                (split,) = names
+                for path in others:
+                    self.add(split, LabelledImage(path, 0, 0, None))
 
     def say(self, line: str) -> None:
         """A warning, once."""
@@ -78,15 +111,17 @@ class Reading:
         if objects > MOST_OBJECTS:
             raise WrongLabel(f"one picture has {objects:,} objects, more than the {MOST_OBJECTS:,} that are read")
 
-    def dataset(self, by_name: bool = True) -> LabelledDataset:
+    def dataset(self, by_name: bool, name: str) -> LabelledDataset:
         """What was read.
 
         Args:
             by_name: sort the classes by name; else they keep the order in which they were given.
+            name: the format's, for the record.
 
         Raises:
             DataError: there is no picture in it.
         """
+        self._add_unlabelled()
         if not any(self._images.values()):
             fault = f"{self.root} names no picture in its {self.format} files."
             raise DataError(fault, "Name a data set with labels in it.")
@@ -101,7 +136,7 @@ class Reading:
             self.say(f"{len(missing)} pictures are not there, the first is {missing[0].path}")
         counted = [f"{number:,} {what}" for what, number in self._counts.items()]
         warnings = (*self._said, *counted)
-        return LabelledDataset(self.root, classes, splits, self.format, warnings, self.category_ids)
+        return LabelledDataset(self.root, classes, splits, name, warnings, self.category_ids)
 
 
 class _Place:

@@ -59,7 +59,9 @@ def _read_file(reading: Reading, split: str, file: Path) -> None:
 
 
 def _object(reading: Reading, figure: dict[str, Any], width: int, height: int) -> LabelledObject:
-    said = {text(tag["name"], "a tag"): True if (v := tag.get("value")) is None else v for tag in figure.get("tags") or ()}
+    said = {
+        text(tag["name"], "a tag"): True if (v := tag.get("value")) is None else v for tag in figure.get("tags") or ()
+    }
     if login := figure.get("labelerLogin"):
         said["annotator"] = text(login, "labelerLogin")
     box, known = _geometry(figure, width, height)
@@ -102,8 +104,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             target.write_json(f"{split}/ann/{name}.json", content)
     colours = [f"#{(place * 2654435761) % 0xFFFFFF:06X}" for place in range(1, len(dataset.classes) + 1)]
     classes = [
-        {"title": name, "shape": "any", "color": colour}
-        for name, colour in zip(dataset.classes, colours, strict=True)
+        {"title": name, "shape": "any", "color": colour} for name, colour in zip(dataset.classes, colours, strict=True)
     ]
     kinds = [{"name": name, "value_type": "any_string", "color": "#808080"} for name in sorted(tags)]
     target.write_json("meta.json", {"classes": classes, "tags": kinds}, indent=2)

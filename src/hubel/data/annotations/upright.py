@@ -51,7 +51,9 @@ def turned_back(image: LabelledImage) -> LabelledImage:
     return turned_upright(image, _BACK.get(orientation, orientation))
 
 
-def _turned(thing: LabelledObject, turn: Callable[..., tuple[float, float]], way: int, w: int, h: int) -> LabelledObject:
+def _turned(
+    thing: LabelledObject, turn: Callable[..., tuple[float, float]], way: int, w: int, h: int
+) -> LabelledObject:
     def ring(points: Ring) -> Ring:
         pairs = (turn(x, y, w, h) for x, y in zip(points[::2], points[1::2], strict=True))
         return tuple(value for pair in pairs for value in pair)

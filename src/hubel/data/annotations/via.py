@@ -92,7 +92,9 @@ def _json_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | 
             name = text(entry["filename"], "filename")
             regions = entry.get("regions") or []
             yield name, None
-            for place, region in enumerate(regions.values() if isinstance(regions, dict) else rows_of(regions, "regions")):
+            for place, region in enumerate(
+                regions.values() if isinstance(regions, dict) else rows_of(regions, "regions")
+            ):
                 with reading.at(file, f"picture {name}, region {place + 1}"):
                     row = fields_of(region, "it")
                     shape = fields_of(row["shape_attributes"], "shape_attributes")
@@ -206,7 +208,8 @@ def write_csv(dataset: LabelledDataset, target: Target) -> None:
             size = place.stat().st_size if place.exists() else -1
             regions = [_region(thing, dataset.classes) for thing in image.objects]
             for number_of, region in enumerate(regions or [{"shape_attributes": {}, "region_attributes": {}}]):
-                cells = [json.dumps(region[name], ensure_ascii=False) for name in ("shape_attributes", "region_attributes")]
+                cells = [
+                    json.dumps(region[name], ensure_ascii=False) for name in ("shape_attributes", "region_attributes")
+                ]
                 table.writerow([place.name, size, "{}", len(regions), number_of, *cells])
         target.write(Path(place_of(split)) / "via_export.csv", rows.getvalue())
-

@@ -87,7 +87,9 @@ def _csv_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | N
             listed = rows_of(parsed_json(cells["file_list"], f"{file}, {where}"), "file_list")
             name = text(listed[0], "file_list")
             yield name, None
-            shape = rows_of(parsed_json(cells["spatial_coordinates"] or "[]", f"{file}, {where}"), "spatial_coordinates")
+            shape = rows_of(
+                parsed_json(cells["spatial_coordinates"] or "[]", f"{file}, {where}"), "spatial_coordinates"
+            )
             attributes = fields_of(parsed_json(cells.get("metadata") or "{}", f"{file}, {where}"), "metadata")
             if (found := _shape(reading, shape)) is not None:
                 yield name, Region(where, *found, attributes)
@@ -142,7 +144,9 @@ def write(dataset: LabelledDataset, target: Target) -> None:
         content = {
             "project": {**project, "data_format_version": "3.1.1", "vid_list": list(files)},
             "config": {"file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}}},
-            "attribute": {key: {"anchor_id": _PLACE, "desc": "", "default_option_id": "", **k} for key, k in kinds.items()},
+            "attribute": {
+                key: {"anchor_id": _PLACE, "desc": "", "default_option_id": "", **k} for key, k in kinds.items()
+            },
             "file": files,
             "metadata": metadata,
             "view": {key: {"fid_list": [int(key)]} for key in files},

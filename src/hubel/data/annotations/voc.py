@@ -145,8 +145,8 @@ def _annotation(image: LabelledImage, name: str, classes: Sequence[str]) -> Elem
     _child(root, "folder", "JPEGImages")
     _child(root, "filename", name)
     size = SubElement(root, "size")
-    for tag, value in (("width", image.width), ("height", image.height), ("depth", 3)):
-        _child(size, tag, str(value))
+    for tag, length in (("width", image.width), ("height", image.height), ("depth", 3)):
+        _child(size, tag, str(length))
     _child(root, "segmented", "0")
     for thing in image.objects or ():
         element = SubElement(root, "object")
