@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hubel.models import create_model as create_model
     from hubel.models import list_models as list_models
     from hubel.models import summary as summary
+    from hubel.models.fully_convolutional import to_fully_convolutional as to_fully_convolutional
     from hubel.results import Classification as Classification
     from hubel.results import Detections as Detections
     from hubel.runtime import Predictor as Predictor
@@ -28,6 +29,7 @@ _HOME_OF = {
     "create_model": "hubel.models",
     "list_models": "hubel.models",
     "summary": "hubel.models",
+    "to_fully_convolutional": "hubel.models.fully_convolutional",
     "train": "hubel.training",
 }
 
