@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import UsageError
-from hubel.models import create_model
+from hubel.errors import MissingExtraError, UsageError
+from hubel.models import ModelCard, create_model
+from hubel.runtime import Predictor
 from hubel.runtime.engine import Engine
+from hubel.runtime.model_source import ModelSource
 from hubel.runtime.number_formats import NumberFormat, canonical
+from hubel.runtime.onnx_engine import OnnxEngine, choose_onnx_format
+from hubel.runtime.onnx_format import OnnxFormat
 from hubel.runtime.openvino_conversion import to_openvino
 from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
 from hubel.runtime.torch_engine import TorchEngine
@@ -26,15 +30,24 @@ _FP32 = NumberFormat("fp32", "as asked")
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return mobilenet_v2(num_classes=7).eval()
+    return resnet18(num_classes=7).eval()
 
 
-@pytest.fixture(scope="module", params=["torch", "openvino", "openvino, 4 at once"])
+@pytest.fixture(scope="module")
+def onnx_file(network: nn.Module) -> bytes:
+    card = ModelCard("classify", "resnet18", 7, 3, 64, list("abcdefg"), _PREPROCESSING)
+    return OnnxFormat().convert(ModelSource(network, card))
+
+
+@pytest.fixture(scope="module", params=["torch", "openvino", "openvino, 4 at once", "onnx", "onnx, 4 at once"])
 def engine(request: pytest.FixtureRequest, network: nn.Module) -> Engine:
     if request.param == "torch":
         return TorchEngine(network, _PREPROCESSING, torch.device("cpu"), _FP32, batch=4)
+    batch = 4 if "4" in request.param else 1
+    if request.param.startswith("onnx"):
+        return OnnxEngine(request.getfixturevalue("onnx_file"), _FP32, threads=2, batch=batch)
     converted = to_openvino(network, _PREPROCESSING)
-    return OpenVinoEngine(converted, _FP32, threads=2, batch=4 if "4" in request.param else 1)
+    return OpenVinoEngine(converted, _FP32, threads=2, batch=batch)
 
 
 def _batches(sizes: list[int], seed: int = 0) -> list[np.ndarray]:
@@ -146,3 +159,17 @@ def test_formats_that_the_processor_lacks_are_refused(monkeypatch: pytest.Monkey
     assert choose_format().name == "fp32"
     with pytest.raises(UsageError, match="no instructions for fp16"):
         choose_format("fp16")
+    with pytest.raises(UsageError, match="'bfloat16' is not available"):
+        choose_onnx_format("bfloat16")
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hubel.runtime.onnx_format.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"hubel\[onnx\]"):
+        Predictor("efficientnet_lite0", engine="onnx")
+
+
+def test_gpus_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hubel.runtime.engine_choice._gpu", lambda device: torch.device("cuda", 0))
+    with pytest.raises(UsageError, match="openvino does not run on cuda:0"):
+        Predictor("efficientnet_lite0", engine="openvino", device="cuda:0")

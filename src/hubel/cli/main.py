@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import hubel
+from hubel.cli.cache import cache
 from hubel.cli.data import data
 from hubel.cli.demo import demo
 from hubel.cli.evaluate import evaluate
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 
 
-for command in (demo, predict, train, evaluate, models, summary, scale):
+for command in (demo, predict, train, evaluate, models, summary, scale, cache):
     app.command()(command)
 app.add_typer(data)
 

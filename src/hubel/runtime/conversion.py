@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,51 +109,61 @@ def convert(source: ModelSource, form: Format) -> Converted:
     Raises:
         ModelError, WeightsError: the model cannot be loaded.
     """
-    found = source.found
-    if found is None:
-        return _converted(source, form, lambda network, card, seconds: "not kept: only models with a name are")
-    key = conversion_key(found, form)
-
-    def keep(network: Any, card: ModelCard, seconds: float) -> str:
-        return keep_converted(ConvertedCache(), key, found, form, network, card, seconds)
-
     try:
         with ConvertedCache().alone():
-            return find_converted(source, form) or _converted(source, form, keep)
+            return find_converted(source, form) or _converted(source, form)
     except OSError as error:
-        fault = f"not kept: {error.strerror or error}"
-        return _converted(source, form, lambda network, card, seconds: fault)
+        made = _make(source, form)
+        return replace(made, note=f"{made.note}, not kept: {error.strerror or error}")
 
 
-def _converted(source: ModelSource, form: Format, keep: Callable[[Any, ModelCard, float], str]) -> Converted:
+def _make(source: ModelSource, form: Format) -> Converted:
     _, card = source.load()
     start = time.perf_counter()
     network = form.convert(source)
-    seconds = time.perf_counter() - start
-    return Converted(network, card, f"converted in {seconds:.1f} s, {keep(network, card, seconds)}")
+    return Converted(network, card, f"converted in {time.perf_counter() - start:.1f} s")
+
+
+def _converted(source: ModelSource, form: Format) -> Converted:
+    made = _make(source, form)
+    found = source.found
+    if found is None:
+        return replace(made, note=f"{made.note}, not kept: only models with a name are")
+    failure = keep_converted(found, form, made.network, made.card, conversion_key(found, form))
+    if failure:
+        return replace(made, note=f"{made.note}, not kept: {failure}")
+    # What was written, as every later run will read it: the first then answers to the last digit as they do.
+    kept = find_converted(source, form) or made
+    return replace(kept, note=f"{made.note}, kept for next time")
 
 
 def keep_converted(
-    cache: ConvertedCache,
-    key: str,
-    found: FoundModel,
-    form: Format,
-    network: Any,
-    card: ModelCard,
-    seconds: float,
-    precision: str = "fp32",
+    found: FoundModel, form: Format, network: Any, card: ModelCard, key: str, precision: str = "fp32"
 ) -> str:
-    """Put a conversion into the cache if it can be had there; says in a few words what came of it."""
+    """Put a conversion into the cache.
+
+    Args:
+        found: the model that was converted.
+        form: of the engine.
+        network: in the engine's form.
+        card: the model's.
+        key: from :func:`conversion_key`.
+        precision: as the key has it.
+
+    Returns:
+        In a few words why it could not be kept; empty if it is.
+    """
     facts = {
         "model": found.name,
         "engine": form.engine,
         "precision": precision,
         "origin": found.digest,
         "card": card.to_json(),
-        "seconds": seconds,
     }
     try:
-        cache.put(key, lambda folder: form.write(network, folder), facts)
-    except (OSError, RuntimeError) as error:  # OpenVINO says that a disk is full with a RuntimeError
-        return f"not kept: {getattr(error, 'strerror', None) or str(error).strip().splitlines()[-1]}"
-    return "kept for next time"
+        ConvertedCache().put(key, lambda folder: form.write(network, folder), facts)
+    except OSError as error:
+        return error.strerror or str(error)
+    except RuntimeError:  # OpenVINO's, which does not tell more
+        return "it could not be written (is the disk full?)"
+    return ""

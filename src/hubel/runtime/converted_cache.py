@@ -40,7 +40,6 @@ class Entry:
         precision: of its weights: ``"fp32"`` or ``"int8"``.
         origin: digest of the model that it was made of (:class:`hubel.models.reference.FoundModel`).
         card: the model's card, as in ``model.json``.
-        seconds: how long the conversion took.
         files: digest of each file.
         size_bytes: of all files.
         last_used: seconds since the epoch.
@@ -52,7 +51,6 @@ class Entry:
     precision: str
     origin: str
     card: dict[str, Any]
-    seconds: float
     files: dict[str, str]
     size_bytes: int = 0
     last_used: float = 0.0
@@ -65,7 +63,6 @@ class Entry:
             "engine": self.engine,
             "precision": self.precision,
             "size_bytes": self.size_bytes,
-            "seconds": round(self.seconds, 3),
             "last_used": self.last_used,
         }
 
@@ -109,7 +106,7 @@ class ConvertedCache:
         Args:
             key: from :func:`key_of`.
             write: fills the folder that it is given with files.
-            facts: the attributes ``model``, ``engine``, ``precision``, ``origin``, ``card``, ``seconds`` of the
+            facts: the attributes ``model``, ``engine``, ``precision``, ``origin``, ``card`` of the
                 :class:`Entry`.
 
         Raises:
@@ -222,7 +219,7 @@ def _read(folder: Path) -> Entry | None:
 
 def _broken(folder: Path) -> Entry:
     """An entry that :func:`_whole` refuses, so that it is seen and removed."""
-    return Entry(folder, "damaged", "", "", "", {}, 0.0, {})
+    return Entry(folder, "damaged", "", "", "", {}, {})
 
 
 def _whole(entry: Entry) -> bool:

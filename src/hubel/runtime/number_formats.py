@@ -36,5 +36,6 @@ def canonical(precision: str, allowed: Sequence[str] = FORMATS) -> str:
     """
     name = _LONG_NAMES.get(precision, precision)
     if name != "auto" and name not in allowed:
-        raise UsageError(f"unknown precision {precision!r}", f"use auto, {', '.join(allowed)}")
+        fault = "is not available with this engine and device" if name in FORMATS else "is not known"
+        raise UsageError(f"precision {precision!r} {fault}", f"use auto, {', '.join(allowed)}")
     return name

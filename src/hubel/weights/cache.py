@@ -39,6 +39,31 @@ def cache_path(entry: WeightsEntry) -> Path:
     return cache_folder() / name
 
 
+def downloads() -> list[Path]:
+    """All files in the folder for downloaded weights: weights, the digests beside them, parts of broken downloads."""
+    try:
+        return sorted(path for path in cache_folder().iterdir() if path.is_file())
+    except OSError:
+        return []
+
+
+def clear_downloads() -> int:
+    """Remove them; gives the number of bytes that they had.
+
+    Raises:
+        WeightsError: a file cannot be removed.
+    """
+    freed = 0
+    for path in downloads():
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be removed: {error.strerror or error}.", "remove it yourself") from error
+        freed += size
+    return freed
+
+
 def fetch(entry: WeightsEntry) -> Path:
     """The entry's file on this machine, verified; downloaded first if it has to be.
 

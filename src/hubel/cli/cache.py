@@ -1,0 +1,88 @@
+"""``hubel cache``: what hubel keeps on this machine, and how to be rid of it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hubel.cli.manners import print_json
+from hubel.cli.options import Json
+
+if TYPE_CHECKING:
+    from hubel.runtime.converted_cache import ConvertedCache
+
+
+def cache(
+    action: Annotated[str, typer.Argument(metavar="[clear]", help="clear: remove the converted networks.")] = "",
+    weights: Annotated[bool, typer.Option("--weights", help="With clear: also the downloaded weights.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the converted networks and the downloaded weights that are kept, or remove them.
+
+    Networks are converted for OpenVINO or ONNX Runtime when many pictures are to be predicted, and kept for the next
+    time; those that were not used for longest go when there are more than HUBEL_CACHE_GB gigabytes (2) of them.
+    With --json: {"folder", "limit_bytes", "size_bytes", "converted": […], "weights": {…}}.
+
+    \b
+    hubel cache
+    hubel cache clear
+    hubel cache clear --weights
+    """
+    from hubel.errors import UsageError
+    from hubel.runtime.converted_cache import ConvertedCache
+    from hubel.weights.cache import clear_downloads
+
+    if action not in ("", "clear") or (weights and not action):
+        raise UsageError(f"{action or '--weights'!r} is not what cache does", "use hubel cache, or hubel cache clear")
+    converted = ConvertedCache()
+    if action:
+        freed = converted.clear()
+        freed += clear_downloads() if weights else 0
+        if json:
+            print_json({"freed_bytes": freed})
+        else:
+            print(f"{_megabytes(freed)} freed")
+        return
+    contents = _contents(converted)
+    if json:
+        print_json(contents)
+    else:
+        _print(contents)
+
+
+def _contents(converted: ConvertedCache) -> dict[str, Any]:
+    from hubel.weights.cache import cache_folder, downloads
+
+    entries = converted.entries()
+    files = downloads()
+    return {
+        "folder": str(converted.folder),
+        "limit_bytes": converted.limit,
+        "size_bytes": sum(entry.size_bytes for entry in entries),
+        "converted": [entry.to_json() for entry in entries],
+        "weights": {
+            "folder": str(cache_folder()),
+            "files": len(files),
+            "size_bytes": sum(path.stat().st_size for path in files),
+        },
+    }
+
+
+def _print(contents: dict[str, Any]) -> None:
+    entries = contents["converted"]
+    for entry in entries:
+        used = datetime.datetime.fromtimestamp(entry["last_used"]).strftime("%Y-%m-%d %H:%M")
+        size = _megabytes(entry["size_bytes"])
+        print(f"{entry['model']}  {entry['engine']} {entry['precision']}  {size}  used {used}")
+    total, limit = _megabytes(contents["size_bytes"]), _megabytes(contents["limit_bytes"])
+    print(f"{len(entries)} converted networks, {total} of at most {limit}, in {contents['folder']}")
+    weights = contents["weights"]
+    print(
+        f"{weights['files']} files of downloaded weights, {_megabytes(weights['size_bytes'])}, in {weights['folder']}"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

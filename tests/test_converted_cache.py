@@ -1,0 +1,328 @@
+"""Kept conversions: never a wrong answer, whatever happens to the files; bounded; without torch."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from PIL import Image
+
+from hubel.cli.main import main
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import UsageError
+from hubel.models import ModelCard, load_model, resolve_model, save_model
+from hubel.models.reference import find_model
+from hubel.runtime import Predictor
+from hubel.runtime.conversion import convert, find_converted
+from hubel.runtime.converted_cache import ConvertedCache, key_of
+from hubel.runtime.model_source import ModelSource
+from hubel.runtime.openvino_format import OpenVinoFormat
+
+_PREPROCESSING = Preprocessing(32, 32, crop_fraction=1.0)
+_FACTS = {"model": "m", "engine": "openvino", "precision": "fp32", "origin": "", "card": {}}
+
+
+def _save(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    card = ModelCard("classify", "lenet5", 4, 3, 32, ["a", "b", "c", "d"], _PREPROCESSING)
+    save_model(folder, card.build().eval(), card)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A saved model of four classes, and a cache of its own."""
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
+    return _save(tmp_path / "models" / "first", seed=0)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    generator = np.random.default_rng(0)
+    return [Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(17)]
+
+
+def _expected(model: Path, pictures: list[Image.Image]) -> np.ndarray:
+    """Probabilities by the saved network as it is, without anything of the runtime."""
+    network, card = load_model(model)
+    mean, std = (np.array(each, np.float32) for each in (card.preprocessing.mean, card.preprocessing.std))
+    images = (np.stack([np.asarray(picture, np.float32) for picture in pictures]) - mean) / std
+    with torch.inference_mode():
+        return network(torch.from_numpy(images).permute(0, 3, 1, 2)).softmax(1).numpy()
+
+
+def _probabilities(predict: Predictor, pictures: list[Image.Image]) -> np.ndarray:
+    rows = [{score.index: score.score for score in result.classes} for result in predict(pictures)]
+    return np.array([[row[index] for index in range(len(row))] for row in rows])
+
+
+def _predictor(model: Path | str, **options: str) -> Predictor:
+    return Predictor(model, precision="fp32", device="cpu", threads=1, **options)  # type: ignore[arg-type]
+
+
+def test_many_pictures_are_worth_a_conversion_and_few_use_it_then(model: Path, pictures: list[Image.Image]) -> None:
+    expected = _expected(model, pictures)
+    predict = _predictor(model)
+    np.testing.assert_allclose(_probabilities(predict, pictures[:3]), expected[:3], atol=1e-4)
+    assert "torch (fewer than 16 pictures" in predict.describe()
+    assert ConvertedCache().entries() == []
+    np.testing.assert_allclose(_probabilities(predict, pictures), expected, atol=1e-4)
+    assert "openvino (converted in" in predict.describe() and "kept for next time" in predict.describe()
+    again = _predictor(model)
+    np.testing.assert_allclose(_probabilities(again, pictures[:1]), expected[:1], atol=1e-4)
+    assert "openvino (converted before)" in again.describe()
+    by_torch = _predictor(model, engine="torch")
+    np.testing.assert_allclose(_probabilities(by_torch, pictures), expected, atol=1e-4)
+    assert "torch (as asked)" in by_torch.describe()
+
+
+def test_pictures_one_by_one_add_up(model: Path, pictures: list[Image.Image]) -> None:
+    predict = _predictor(model)
+    engines = []
+    for picture in pictures:
+        list(predict(picture))
+        engines.append(predict.describe().split(" on ")[1].split()[0])
+    assert engines == ["torch"] * 15 + ["openvino"] * 2
+
+
+def test_other_weights_are_another_conversion(model: Path, pictures: list[Image.Image]) -> None:
+    _predictor(model, engine="openvino")
+    _save(model, seed=1)  # trained again, into the same folder
+    np.testing.assert_allclose(
+        _probabilities(_predictor(model, engine="openvino"), pictures), _expected(model, pictures), atol=1e-4
+    )
+    card = json.loads((model / "model.json").read_text())
+    card["preprocessing"]["mean"] = [0.0, 0.0, 0.0]
+    (model / "model.json").write_text(json.dumps(card))
+    np.testing.assert_allclose(
+        _probabilities(_predictor(model, engine="openvino"), pictures), _expected(model, pictures), atol=1e-4
+    )
+    assert len(ConvertedCache().entries()) == 3
+
+
+class _Text:
+    """A format that takes no time."""
+
+    engine = "openvino"
+    packages: tuple[str, ...] = ()
+
+    def convert(self, source: ModelSource) -> str:
+        return source.name * 100
+
+    def write(self, network: str, folder: Path) -> None:
+        (folder / "a").write_text(network)
+        (folder / "b").write_text(network)
+
+    def read(self, folder: Path) -> str:
+        return (folder / "a").read_text() + (folder / "b").read_text()
+
+
+def _change_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [_change_a_byte, _truncate, Path.unlink, _empty])
+@pytest.mark.parametrize("file", ["a", "b", "entry.json"])
+def test_a_damaged_entry_is_thrown_away(model: Path, harm: Callable[[Path], None], file: str) -> None:
+    convert(ModelSource(model), _Text())
+    (entry,) = ConvertedCache().entries()
+    harm(entry.folder / file)
+    found = find_converted(ModelSource(model), _Text())
+    if file == "entry.json" and found is not None:  # the byte was in a name, on which nothing depends
+        assert harm is _change_a_byte
+    else:
+        assert found is None
+        assert convert(ModelSource(model), _Text()).note.startswith("converted in")
+    assert len(ConvertedCache().entries()) == 1
+    found = find_converted(ModelSource(model), _Text())
+    assert found is not None and found.network == str(model) * 200
+
+
+def test_a_damaged_entry_changes_no_answer(model: Path, pictures: list[Image.Image]) -> None:
+    _predictor(model, engine="openvino")
+    (entry,) = ConvertedCache().entries()
+    weights = entry.folder / "model.bin"
+    weights.write_bytes(bytes(weights.stat().st_size))  # of the right size: OpenVINO would take it
+    predict = _predictor(model)
+    np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
+    assert "converted in" in predict.describe()
+
+
+def test_a_full_disk_is_said_and_changes_no_answer(
+    model: Path, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(network: object, path: Path, compress_to_fp16: bool) -> None:
+        path.write_bytes(b"half of it")
+        raise RuntimeError("basic_ios::clear: iostream error")  # what OpenVINO says on a full disk
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    predict = _predictor(model, engine="openvino")
+    np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
+    assert "not kept" in predict.describe() and "disk full" in predict.describe()
+    assert [path.name for path in ConvertedCache().folder.iterdir()] == [".lock"]
+
+    def no_folder(self: Path, *arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", no_folder)
+    predict = _predictor(model, engine="openvino")
+    np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
+    assert "not kept: Read-only file system" in predict.describe()
+
+
+def test_two_processes_convert_once(model: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        picture.save(folder / f"{number}.png")
+    command = [sys.executable, "-m", "hubel", "predict", str(folder), "--json", "--precision", "fp32"]
+    command += ["--model", str(model), "--threads", "1", "--top", "4"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted("converted in" in errors for _, errors in outputs) == [False, True], outputs
+    assert outputs[0][0] == outputs[1][0]
+    for line, row in zip(outputs[0][0].splitlines(), _expected(model, pictures), strict=True):
+        for score in json.loads(line)["classes"]:
+            assert score["score"] == pytest.approx(row[score["index"]], abs=1e-4)
+    assert len(ConvertedCache().entries()) == 1
+
+
+def test_what_a_killed_process_left_is_swept_up(tmp_path: Path) -> None:
+    cache = ConvertedCache(tmp_path, limit=1000)
+    old, young = tmp_path / ".12345678.abc", tmp_path / ".87654321.abc"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (time.time() - 7200,) * 2)
+    cache.put(key_of("a"), lambda folder: (folder / "f").write_bytes(b"1"), _FACTS)  # type: ignore[arg-type, func-returns-value]
+    assert not old.exists() and young.exists()  # which another process may be filling
+    assert len(cache.entries()) == 1
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+    cache = ConvertedCache(tmp_path, limit=1000)
+    keys = [key_of(name) for name in "abcd"]
+
+    def put(key: str, size: int) -> None:
+        cache.put(key, lambda folder: (folder / "f").write_bytes(bytes(size)), _FACTS)  # type: ignore[arg-type, func-returns-value]
+
+    for age, key in enumerate(keys[:3]):
+        put(key, 300)
+        os.utime(tmp_path / key / "entry.json", (time.time() - 100 + age,) * 2)
+    assert cache.get(keys[0]) is not None  # used: now the last to go
+    put(keys[3], 300)
+    assert {entry.folder.name for entry in cache.entries()} == {keys[0], keys[2], keys[3]}
+    put(keys[1], 900)
+    assert [entry.folder.name for entry in cache.entries()] == [keys[1]]
+    with pytest.raises(OSError, match="more than the cache may hold"):
+        put(keys[0], 1001)
+    assert [entry.folder.name for entry in cache.entries()] == [keys[1]]
+
+
+def test_the_bound_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ConvertedCache().limit == 2_000_000_000
+    monkeypatch.setenv("HUBEL_CACHE_GB", "0.5")
+    assert ConvertedCache().limit == 500_000_000
+    monkeypatch.setenv("HUBEL_CACHE_GB", "lots")
+    with pytest.raises(UsageError, match="HUBEL_CACHE_GB is 'lots'"):
+        ConvertedCache()
+
+
+def test_file_names_in_an_entry_do_not_lead_out_of_it(tmp_path: Path) -> None:
+    cache = ConvertedCache(tmp_path / "cache")
+    key = key_of("a")
+    cache.put(key, lambda folder: (folder / "f").write_bytes(b"1"), _FACTS)  # type: ignore[arg-type, func-returns-value]
+    (tmp_path / "secret").write_bytes(b"1")
+    facts = cache.folder / key / "entry.json"
+    row = json.loads(facts.read_text())
+    row["files"] = {"../../secret": row["files"]["f"]}
+    facts.write_text(json.dumps(row))
+    assert cache.get(key) is None
+
+
+def _run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    return int(exit_.value.code or 0), capfd.readouterr().out
+
+
+def test_the_command_shows_and_clears(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = time.time()
+    convert(ModelSource(model), OpenVinoFormat())
+    weights = ConvertedCache().folder.with_name("weights") / "downloaded.pth"
+    weights.parent.mkdir()
+    weights.write_bytes(bytes(1000))
+    status, out = _run(capfd, "cache", "--json")
+    shown = json.loads(out)
+    (entry,) = shown["converted"]
+    size = sum(path.stat().st_size for path in ConvertedCache().folder.glob("*/model.*"))
+    assert (status, entry["model"], entry["engine"], entry["precision"]) == (0, str(model), "openvino", "fp32")
+    assert entry["size_bytes"] == shown["size_bytes"] == size > 200_000  # LeNet-5's 60,000 weights in float32, at least
+    assert before - 1 < entry["last_used"] < time.time() + 1
+    assert shown["weights"]["size_bytes"] == 1000
+    status, out = _run(capfd, "cache")
+    assert str(model) in out and "at most 2000.0 MB" in out
+    status, out = _run(capfd, "cache", "clear")
+    assert (status, out) == (0, f"{size / 1e6:.1f} MB freed\n")
+    assert ConvertedCache().entries() == [] and weights.exists()
+    status, out = _run(capfd, "cache", "clear", "--weights", "--json")
+    assert json.loads(out) == {"freed_bytes": 1000} and not weights.exists()
+    assert _run(capfd, "cache", "celar")[0] == 2
+    assert _run(capfd, "cache", "--weights")[0] == 2
+
+
+def test_models_are_found_as_resolve_model_finds_them(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.parent / "run"
+    _save(run / "best", seed=2)
+    best, itself = find_model(run), find_model(str(run / "best"))
+    assert best is not None and itself is not None and best.digest == itself.digest
+    other = find_model(model)
+    assert other is not None and other.digest != best.digest
+    lite0, default = find_model("efficientnet_lite0"), find_model("efficientnet_lite0:google/IMAGENET1K")
+    assert lite0 is not None and default is not None and lite0.digest == default.digest
+    monkeypatch.chdir(model.parent)
+    _save(Path("efficientnet_lite0"), seed=3)  # the registered name wins; with ./ it is the folder
+    assert find_model("efficientnet_lite0") == lite0
+    folder = find_model("./efficientnet_lite0")
+    assert folder is not None and folder.digest != lite0.digest
+    assert resolve_model("./efficientnet_lite0")[1].architecture == "lenet5"
+    for unsure in ("lenet5", "no-such-model", "first", "models/none"):
+        assert find_model(unsure) is None
+
+
+def test_a_kept_conversion_answers_without_torch(model: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
+    convert(ModelSource(model), OpenVinoFormat())
+    pictures[0].save(tmp_path / "one.png")
+    program = (
+        "import sys, hubel.cli.main\n"
+        "try:\n"
+        "    hubel.cli.main.main(['predict', sys.argv[1], '--model', sys.argv[2], '--json', '--precision', 'fp32'])\n"
+        "finally:\n"
+        "    print(sorted({'torch', 'torchvision', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "one.png"), str(model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer, imported = done.stdout.splitlines()
+    assert imported == "[]", done.stderr
+    scores = {score["index"]: score["score"] for score in json.loads(answer)["classes"]}
+    np.testing.assert_allclose([scores[index] for index in range(4)], _expected(model, pictures[:1])[0], atol=1e-4)
