@@ -63,7 +63,7 @@ def _read_task(reading: Reading, split: str, file: Path, near: Path, where: str,
                     size = max(size, (w, h))
                 thing = _object(reading, results, reading.pictures.size(path, *size), _annotator(annotation))
                 objects += [thing] if thing else []
-    if len({thing.annotator for thing in objects}) > 1:
+    if len({thing.annotator for thing in objects} - {None}) > 1:
         reading.count("pictures are labelled by several people: all their objects are kept, with names")
     width, height = reading.pictures.size(path, *size)
     reading.add(split, LabelledImage(path, width, height, tuple(objects) if done else None, file if done else None))

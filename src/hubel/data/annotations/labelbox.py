@@ -127,7 +127,7 @@ def _add(
                 name = row.get("name") or row.get("title") or row.get("value")
                 label = reading.label(text(name, "name"))
                 objects.append(LabelledObject(label, shape[0], **shape[1], **known))
-    if len({thing.annotator for thing in objects}) > 1:
+    if len({thing.annotator for thing in objects} - {None}) > 1:
         reading.count("pictures are labelled by several people: all their objects are kept, with names")
     image = LabelledImage(path, width, height, tuple(objects), file)
     if turn >= 5 and (width, height) == stored_size(path)[:2]:

@@ -44,6 +44,11 @@ def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
             split = listed[file.stem]
         with reading.at(file):
             _read_file(reading, split, file)
+    for folder, listed in splits.items():
+        with_labels = {file.stem for _, file in files if file.parent.parent == folder}
+        for stem, split in listed.items():
+            if stem not in with_labels and (path := reading.pictures.beside(folder / "JPEGImages", stem)):
+                reading.add(split, LabelledImage(path, 0, 0, None))
     if unlisted:
         reading.count("XML files are in no list of ImageSets/Main: left out", unlisted)
 
@@ -56,8 +61,9 @@ def _listed(reading: Reading, folder: Path) -> dict[str, str]:
             file = folder / "ImageSets" / "Main" / f"{name}.txt"
             if file.is_file():
                 with reading.at(file):
-                    stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
-                    listed.update((stem, split) for stem in stems if stem not in listed)
+                    # Lists of one class have 1, 0 or -1 after the name.
+                    lines = (re.sub(r"\s+-?[01]$", "", line.strip()) for line in read_text(file).splitlines())
+                    listed.update((stem, split) for stem in lines if stem and stem not in listed)
                 break
     return listed
 
@@ -130,9 +136,9 @@ def write(dataset: LabelledDataset, target: Target) -> None:
         stems: list[str] = []
         for image in images:
             place = target.place(image, "JPEGImages")
+            stems.append(place.stem)
             if image.objects is None:
                 continue
-            stems.append(place.stem)
             root = _annotation(image, place.name, dataset.classes)
             indent(root)
             target.write(f"Annotations/{place.stem}.xml", tostring(root, encoding="unicode") + "\n")

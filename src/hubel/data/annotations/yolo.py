@@ -232,6 +232,8 @@ def write(dataset: LabelledDataset, target: Target) -> None:
 
 def _line(thing: LabelledObject, image: LabelledImage, outlines: bool, target: Target) -> str:
     ring: Ring | None = None
+    if outlines and thing.score is not None:
+        target.lost("scores")
     if thing.polygons:
         ring = joined((*thing.polygons, *thing.holes))
     elif outlines:  # readers take a file with one outline for a file of outlines

@@ -1,0 +1,145 @@
+"""Every format, written and read again: what it holds is there, what it does not is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hubel.data.annotations import LabelledDataset, LabelledObject, read_annotations, write_annotations
+from hubel.data.annotations.formats import FORMATS
+from hubel.data.annotations.losses import LOSSES
+from hubel.data.annotations.run_length import decode, draw
+from hubel.data.annotations.values import around
+from labelled_sets import HEIGHT, WIDTH, small_set
+
+FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
+FORMATS_WITHOUT_RINGS = {"dlib", "createml"}
+
+
+def _by_name(dataset: LabelledDataset) -> dict[str, tuple[str, tuple[LabelledObject, ...] | None]]:
+    return {image.path.name: (split, image.objects) for split, images in dataset.splits.items() for image in images}
+
+
+def _pixels(thing: LabelledObject) -> np.ndarray:
+    return decode(thing.mask) if thing.mask else draw(thing.polygons, thing.holes, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_format_holds_comes_back(name: str, tmp_path: Path) -> None:
+    source = small_set(tmp_path / "source")
+    losses = write_annotations(source, name, tmp_path / "out")
+    back = read_annotations(tmp_path / "out")
+    assert (back.format, back.classes, back.warnings) == (name, source.classes, ())
+
+    before, after = _by_name(source), _by_name(back)
+    assert after.keys() == before.keys()
+    holds = FORMATS[name].holds
+    for picture, (split, things) in before.items():
+        split_now, things_now = after[picture]
+        assert split_now == split
+        assert (things_now is None) == (things is None), picture
+        for thing, now in zip(things or (), things_now or (), strict=True):
+            assert now.label == thing.label
+            # dlib holds whole pixels, the others ten-thousandths.
+            assert np.allclose(now.box, thing.box, atol=0.5 if name == "dlib" else 1e-3), picture
+            for flag in FLAGS:
+                assert getattr(now, flag) == (getattr(thing, flag) and flag in holds), flag
+            # YOLO's lines have room for a score where no outline is among them.
+            assert now.score == (thing.score if "score" in holds and name != "yolo" else None)
+            assert now.annotator == (thing.annotator if "annotator" in holds else None)
+            kept = {"age": "3"} if name == "dlib" and thing.attributes else {}
+            assert now.attributes == (thing.attributes if "attributes" in holds and name != "dlib" else kept)
+            if thing.mask:
+                assert bool(now.mask) == ("masks" in holds)
+            if (thing.polygons and name not in FORMATS_WITHOUT_RINGS) or now.mask:
+                assert np.array_equal(_pixels(now), _pixels(thing)), picture
+    sizes = {(image.width, image.height) for image in back.images() if image.objects is not None}
+    assert sizes == {(WIDTH, HEIGHT)}
+
+    said = " ".join(losses)
+    for key in ("masks", "crowd", "ignore", "difficult", "truncated", "occluded", "annotator", "score"):
+        is_lost = key not in holds or (name, key) == ("yolo", "score")
+        assert (LOSSES[key][0] in said) == is_lost, (key, losses)
+    assert (LOSSES["parts"][0] in said) == ("parts" not in holds and name not in FORMATS_WITHOUT_RINGS)
+    assert ("1 attributes of objects" if name == "dlib" else LOSSES["attributes"][0]) in said or "attributes" in holds
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_second_round_loses_nothing_more(name: str, tmp_path: Path) -> None:
+    write_annotations(small_set(tmp_path / "source"), name, tmp_path / "first")
+    once = read_annotations(tmp_path / "first")
+    losses = write_annotations(once, name, tmp_path / "second")
+    twice = read_annotations(tmp_path / "second")
+    assert losses in ((), ("1 outlines with holes become masks",))
+    assert _by_name(once) == _by_name(twice)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_unsplit_sets_stay_unsplit(name: str, tmp_path: Path) -> None:
+    source = small_set(tmp_path / "source")
+    whole = LabelledDataset(source.root, source.classes, {"all": source.images()})
+    write_annotations(whole, name, tmp_path / "out")
+    back = read_annotations(tmp_path / "out")
+    assert {split: len(images) for split, images in back.splits.items()} == {"all": 5}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", FORMATS)
+def test_real_labels_come_back(name: str, tmp_path: Path, data_folder: Path) -> None:
+    """Raccoon (whole pixels) and the outlines of coco128, through every format."""
+    holds = FORMATS[name].holds
+    for source in (data_folder / "raccoon", data_folder / "coco128" / "instances_panoptic100.json"):
+        dataset = read_annotations(source)
+        dataset = replace(dataset, splits={split: images[:30] for split, images in dataset.splits.items()})
+        write_annotations(dataset, name, tmp_path / source.stem, "link")
+        back = read_annotations(tmp_path / source.stem)
+        before, after = _by_name(dataset), _by_name(back)
+        assert after.keys() == before.keys()
+        for picture, (_, things) in before.items():
+            for thing, now in zip(things or (), after[picture][1] or (), strict=True):
+                assert back.classes[now.label] == dataset.classes[thing.label]
+                box = thing.box
+                if thing.polygons and "polygons" in holds and "boxes" not in holds:
+                    box = around(thing.polygons)
+                assert np.allclose(now.box, box, atol=0.5 if name == "dlib" else 1e-3), (picture, box, now.box)
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    from hubel.errors import DataError
+
+    source = small_set(tmp_path / "source")
+    (tmp_path / "out").mkdir()
+    write_annotations(source, "coco", tmp_path / "out")  # an empty folder may be filled
+    kept = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="holds files already"):
+        write_annotations(source, "yolo", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == kept
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = small_set(tmp_path / "source")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.copyfile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_annotations(source, "voc", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_pictures_of_the_same_name_get_their_own(tmp_path: Path) -> None:
+    from hubel.data.annotations import LabelledImage
+    from labelled_sets import picture
+
+    paths = [picture(tmp_path / "in" / folder / "a.jpg") for folder in ("x", "y")]
+    images = tuple(
+        LabelledImage(path, WIDTH, HEIGHT, (LabelledObject(0, (n, 0, n + 5, 5)),)) for n, path in enumerate(paths)
+    )
+    losses = write_annotations(LabelledDataset(tmp_path, ("it",), {"all": images}), "voc", tmp_path / "out")
+    back = _by_name(read_annotations(tmp_path / "out"))
+    assert losses == ("1 pictures got a new name, as another has theirs",)
+    assert {name: things and things[0].box[0] for name, (_, things) in back.items()} == {"a.jpg": 0, "a-2.jpg": 1}
