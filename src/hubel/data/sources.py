@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from hubel.data.decoding import read_image
+from hubel.data.decoding import Reduced, read_image, read_reduced
 from hubel.data.video import VideoFrame, camera_frames, video_frames
 from hubel.data.walking import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order
 from hubel.errors import ImageError
@@ -41,12 +41,15 @@ class Picture:
             thread.
         frame: number of the video frame, from 1; ``None`` for still pictures.
         time: seconds since the video's first frame; ``None`` for still pictures.
+        read_reduced: the same for a purpose that does not need all pixels, as
+            :func:`hubel.data.decoding.read_reduced`; ``None`` where there is nothing to gain.
     """
 
     source: str | None
     read: Callable[[], Image.Image]
     frame: int | None = None
     time: float | None = None
+    read_reduced: Callable[[Callable[[int, int], float]], Reduced] | None = None
 
 
 def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[Picture]:
@@ -76,7 +79,16 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
         elif isinstance(source, int):
             yield from _frames(f"webcam {source}", camera_frames(source))
         else:
-            yield Picture(None, partial(read_image, source))
+            yield _in_memory(source)
+
+
+def _in_memory(source: bytes | Image.Image | np.ndarray) -> Picture:
+    reduced = partial(read_reduced, source) if isinstance(source, bytes) else None
+    return Picture(None, partial(read_image, source), read_reduced=reduced)
+
+
+def _in_file(name: str) -> Picture:
+    return Picture(name, partial(read_image, name), read_reduced=partial(read_reduced, name))
 
 
 def _named(name: str) -> Iterator[Picture]:
@@ -90,7 +102,7 @@ def _named(name: str) -> Iterator[Picture]:
     elif glob.has_magic(name):
         yield from _pattern(name)
     else:
-        yield Picture(name, partial(read_image, name))  # which says that it does not exist
+        yield _in_file(name)  # whose reading says that it does not exist
 
 
 def _exists(name: str) -> bool:
@@ -111,7 +123,7 @@ def _file(name: str) -> Iterator[Picture]:
     if Path(name).suffix.lower() in VIDEO_SUFFIXES:
         yield from _frames(name, video_frames(Path(name), name))
     else:
-        yield Picture(name, partial(read_image, name))
+        yield _in_file(name)
 
 
 def _folder(name: str) -> Iterator[Picture]:

@@ -106,8 +106,13 @@ def prepare(
 
 def _prepare(preprocessing: Preprocessing, picture: Picture) -> PreparedImage | FailedImage:
     try:
-        image = picture.read()
+        if picture.read_reduced is None:
+            image = picture.read()
+            width, height, pixels = image.width, image.height, preprocessing.pixels(image)
+        else:
+            reduced = picture.read_reduced(preprocessing.reduction)
+            width, height = reduced.width, reduced.height
+            pixels = preprocessing.pixels(reduced.image, (width, height, reduced.scale))
     except ImageError as error:
         return FailedImage(picture.source, error, picture.frame, picture.time)
-    pixels = preprocessing.pixels(image)
-    return PreparedImage(picture.source, image.width, image.height, pixels, picture.frame, picture.time)
+    return PreparedImage(picture.source, width, height, pixels, picture.frame, picture.time)
