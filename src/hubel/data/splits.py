@@ -226,7 +226,7 @@ def evaluation_samples(
     if wanted == "all":
         return "all", tuple(sample for samples in folders.splits.values() for sample in samples)
     there = {name: samples for name, samples in folders.splits.items() if name != "all" and samples}
-    if "val" not in there and recorded and _is_of(folders, recorded):
+    if "val" not in there and recorded and is_of(folders, recorded):
         ours = recorded_splits(folders, recorded).by_name()
         if "all" in folders.splits:
             there = ours
@@ -240,7 +240,7 @@ def evaluation_samples(
     raise DataError(f"{folders.root} has no {' or '.join(names)} split.", f"There are: {ask}.")
 
 
-def _is_of(folders: ClassFolders, recorded: Mapping[str, Sequence[str]]) -> bool:
+def is_of(folders: ClassFolders, recorded: Mapping[str, Sequence[str]]) -> bool:
     """Whether any recorded file is in this data set."""
     names = {name for names in recorded.values() for name in names}
     return any(
