@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hubel.results import Classification as Classification
     from hubel.results import Detections as Detections
     from hubel.runtime import Predictor as Predictor
+    from hubel.runtime import export as export
     from hubel.training import train as train
 
 _HOME_OF = {
@@ -27,6 +28,7 @@ _HOME_OF = {
     "HubelError": "hubel.errors",
     "Predictor": "hubel.runtime",
     "create_model": "hubel.models",
+    "export": "hubel.runtime",
     "list_models": "hubel.models",
     "summary": "hubel.models",
     "to_fully_convolutional": "hubel.models.fully_convolutional",

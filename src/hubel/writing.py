@@ -1,4 +1,4 @@
-"""Files that are never half written: filled beside their place and renamed into it."""
+"""Files and folders that are never half written: filled beside their place and renamed into it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,52 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_beside(wanted: Path) -> Iterator[Path]:
+    """Give an empty folder of the same name on the same disk, to be filled and then given to :func:`place`.
+
+    Whatever happens, nothing of it is left behind, nor of folders above ``wanted`` that were made for it.
+
+    Raises:
+        DataError: the folder cannot be made, or writing into it fails.
+    """
+    above = [folder for folder in wanted.parents if not folder.exists()]
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{wanted.name}.", dir=wanted.parent) as temporary:
+            folder = Path(temporary, wanted.name)
+            folder.mkdir()  # unlike its parent, with the permissions that new folders have here
+            yield folder
+    except OSError as error:
+        raise DataError(
+            f"{wanted} cannot be written: {error.strerror or error}",
+            "free some space or choose another place with --out",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # not empty: it was filled
+            for folder in above:
+                folder.rmdir()
+
+
+def place(folder: Path, wanted: Path) -> Path:
+    """Rename a filled folder to ``wanted``, or to ``wanted-2``, ``-3``, … where there is something already.
+
+    Raises:
+        OSError: the disk does not let it.
+    """
+    number = 1
+    while True:
+        target = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            target.mkdir()  # nobody else can take it now
+        except FileExistsError:
+            number += 1
+            continue
+        if os.name == "nt":  # where a folder, even an empty one, is not renamed over
+            target.rmdir()
+        return folder.rename(target)
 
 
 def write_text(path: Path, text: str) -> None:

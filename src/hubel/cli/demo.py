@@ -10,7 +10,6 @@ import typer
 from hubel.cli.manners import say
 
 _MODEL = "efficientnet_lite0"
-_PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 
 
 def demo(
@@ -22,10 +21,11 @@ def demo(
     hubel demo
     hubel demo --out somewhere/
     """
+    from hubel.data.sample_photographs import sample_photographs
     from hubel.runtime.annotated_files import AnnotatedFiles
 
     files = AnnotatedFiles(out)
-    folder = _sample_folder()
+    photographs = sample_photographs()
 
     from hubel.data.sources import expand
     from hubel.runtime import Predictor, tune_allocator
@@ -33,7 +33,7 @@ def demo(
     tune_allocator()
     say(f"classifying scikit-learn's sample photographs with {_MODEL} (ImageNet's 1000 classes)")
     predict = Predictor(_MODEL)
-    for picture in expand(folder / name for name in _PHOTOGRAPHS):
+    for picture in expand(photographs):
         (result,) = predict([picture.source or ""])
         path = files.path_for(result)
         files.save(path, picture, result)
@@ -50,17 +50,3 @@ What to try next:
   hubel models                                which networks there are, their size and accuracy
   hubel summary lenet5                        a network layer by layer
   hubel train FOLDER                          your own classes: a folder of pictures for each"""
-
-
-def _sample_folder() -> Path:
-    """Where scikit-learn's photographs are, found without the seconds that importing it takes."""
-    from importlib.util import find_spec
-
-    from hubel.errors import HubelError
-
-    spec = find_spec("sklearn")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        folder = Path(place, "datasets", "images")
-        if all((folder / name).is_file() for name in _PHOTOGRAPHS):
-            return folder
-    raise HubelError("scikit-learn's sample photographs are not installed.", "pip install scikit-learn")

@@ -13,6 +13,7 @@ from hubel.cli.cache import cache
 from hubel.cli.data import data
 from hubel.cli.demo import demo
 from hubel.cli.evaluate import evaluate
+from hubel.cli.export import export
 from hubel.cli.manners import report_error, say
 from hubel.cli.models import models
 from hubel.cli.predict import predict
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 
 
-for command in (demo, predict, train, evaluate, models, summary, scale, cache):
+for command in (demo, predict, train, evaluate, export, models, summary, scale, cache):
     app.command()(command)
 app.add_typer(data)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
+from hubel.data.cropping import crop_box
+
 if TYPE_CHECKING:
     import torch
 
@@ -52,17 +54,7 @@ class Preprocessing:
         """The part of a ``width`` × ``height`` image that the network sees, as x1, y1, x2, y2 in its pixels."""
         if self.resize == "stretch":
             return 0.0, 0.0, float(width), float(height)
-        # On the grid of "scale the shorter side to 256, cut out the central 224", in whole pixels as torchvision and
-        # timm count them: the same samples in one pass, so that published weights give their published answers.
-        inner_height, inner_width = (int(side / self.crop_fraction + 1e-6) for side in (self.height, self.width))
-        if inner_height * width >= inner_width * height:
-            scaled_height, scaled_width = inner_height, max(self.width, int(inner_height * width / height))
-        else:
-            scaled_height, scaled_width = max(self.height, int(inner_width * height / width)), inner_width
-        left, top = round((scaled_width - self.width) / 2), round((scaled_height - self.height) / 2)
-        x_scale, y_scale = width / scaled_width, height / scaled_height
-        right, bottom = (left + self.width) * x_scale, (top + self.height) * y_scale
-        return left * x_scale, top * y_scale, min(float(width), right), min(float(height), bottom)
+        return crop_box(width, height, self.width, self.height, self.crop_fraction)
 
     def reduction(self, width: int, height: int) -> float:
         """How many times a ``width`` × ``height`` image may be reduced before :meth:`pixels` sees it.

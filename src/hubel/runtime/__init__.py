@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hubel.runtime.allocator import tune_allocator as tune_allocator
+    from hubel.runtime.exporting.exporting import Exported as Exported
+    from hubel.runtime.exporting.exporting import export as export
     from hubel.runtime.image_pipeline import FailedImage as FailedImage
     from hubel.runtime.predictor import Predictor as Predictor
 
 _HOME_OF = {
+    "Exported": "hubel.runtime.exporting.exporting",
     "FailedImage": "hubel.runtime.image_pipeline",
     "Predictor": "hubel.runtime.predictor",
+    "export": "hubel.runtime.exporting.exporting",
     "tune_allocator": "hubel.runtime.allocator",
 }
 
-__all__ = ["FailedImage", "Predictor", "tune_allocator"]
+__all__ = ["Exported", "FailedImage", "Predictor", "export", "tune_allocator"]
 
 
 def __getattr__(name: str) -> Any:

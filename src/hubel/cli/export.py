@@ -1,0 +1,65 @@
+"""``hubel export``: a model as a file for use without hubel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hubel.cli.manners import print_json, say
+from hubel.cli.options import Json
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run "
+            "folder."
+        ),
+    ],
+    format: Annotated[
+        Literal["onnx", "openvino", "torch"],
+        typer.Option(help="model.onnx, model.xml with model.bin, or model.pt2 (torch.export)."),
+    ],
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"],
+        typer.Option(help="bf16: openvino and torch; int8: openvino, with --calibrate."),
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="For int8: images like those that the model will see.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder, which gets a number if it exists.",
+            show_default="exports/MODEL-FORMAT[-PRECISION]",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a model as a file for use without hubel, checked against the model before it appears.
+
+    The file takes pixels and gives probabilities; classes and preprocessing are in its metadata. Beside it are
+    preprocessing.json and use.py, a short program that uses it: python use.py photo.jpg.
+
+    \b
+    hubel export efficientnet_lite0 --format onnx
+    hubel export runs/flowers --format openvino --precision fp16 --out deploy/flowers
+    """
+    from hubel.runtime import tune_allocator
+    from hubel.runtime.exporting.exporting import EXAMPLE
+    from hubel.runtime.exporting.exporting import export as run
+
+    tune_allocator()
+    done = run(model, format, precision, calibrate=calibrate, out=out)
+    if json:
+        print_json(done.to_json())
+        return
+    print(
+        f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; probabilities differ from the "
+        f"model's by at most {done.max_difference:.1g}"
+    )
+    say(f"try it: python {done.path.parent / EXAMPLE} photo.jpg")

@@ -1,0 +1,41 @@
+"""The example of use without hubel that is written beside an exported model."""
+
+from __future__ import annotations
+
+import inspect
+
+import jinja2
+
+import hubel
+from hubel.data.cropping import crop_box
+from hubel.data.preprocessing import Preprocessing
+
+EXAMPLE = "use.py"
+_PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+
+
+def example(format: str, file: str, preprocessing: Preprocessing) -> str:
+    """A short program that answers for pictures with the exported file, NumPy, Pillow and the format's own runtime.
+
+    How it crops is this installation's own function, word for word: a second description would drift from it.
+
+    Args:
+        format: onnx, openvino or torch.
+        file: name of the model's file, in the same folder.
+        preprocessing: the model's.
+    """
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubel.runtime.exporting", "."),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+    )
+    return templates.get_template("use.py.jinja").render(
+        format=format,
+        file=file,
+        package=_PACKAGES[format],
+        hubel=hubel.__version__,
+        crop=preprocessing.resize == "crop",
+        crop_box=inspect.getsource(crop_box).rstrip(),
+    )

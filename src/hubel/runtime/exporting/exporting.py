@@ -1,0 +1,189 @@
+"""``hubel.export``: a model into a folder that any program can use, or no folder at all."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import HubelError, ModelError, UsageError
+from hubel.models.saved import ModelCard, describe, resolve_model
+from hubel.runtime.exporting import onnx_file, openvino_file, torch_file
+from hubel.runtime.exporting.agreement import check_agreement, trial_pixels
+from hubel.runtime.exporting.example import EXAMPLE, example
+from hubel.runtime.exporting.metadata import metadata_of
+from hubel.runtime.exporting.network import OUTPUTS, Answers, answers_of
+from hubel.writing import folder_beside, place, write_json, write_text
+
+FORMATS = {"onnx": onnx_file.FILE, "openvino": openvino_file.FILE, "torch": torch_file.FILE}
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PREPROCESSING_FILE = "preprocessing.json"
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_NOT_OFFERED = {
+    ("onnx", "bf16"): "ONNX Runtime computes hardly anything in bfloat16 on CPUs",
+    ("onnx", "int8"): "quantization, and the check of what it costs, are made with OpenVINO",
+    ("torch", "int8"): "quantization, and the check of what it costs, are made with OpenVINO",
+}
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: of the model's file; OpenVINO's weights are beside it.
+        format: onnx, openvino or torch.
+        precision: fp32, fp16, bf16 or int8.
+        bytes: of the model's file or files.
+        max_difference: the greatest difference of a probability from the model's, as measured with the written file.
+        model: what was exported.
+        task: the model's.
+        outputs: names of the file's outputs.
+    """
+
+    path: Path
+    format: str
+    precision: str
+    bytes: int
+    max_difference: float
+    model: str
+    task: str
+    outputs: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, as ``hubel export --json`` prints it."""
+        return {**asdict(self), "path": str(self.path), "outputs": list(self.outputs)}
+
+
+def export(
+    model: str | Path | nn.Module,
+    format: str,
+    precision: str = "fp32",
+    calibrate: str | Path | None = None,
+    out: str | Path | None = None,
+    card: ModelCard | None = None,
+) -> Exported:
+    """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
+
+    The file takes uint8 pixels (N, height, width, channels), any N, and gives probabilities in float32; classes,
+    preprocessing, task, versions and the weights' licence are in its metadata. Beside it are ``preprocessing.json`` and
+    ``use.py``, a short program that uses it. Before the folder appears the file is run by its own runtime and
+    compared with the model.
+
+    Args:
+        model: a registered name, a name with weights, a run folder, a saved model's folder; or a module, as
+            :func:`hubel.create_model` makes it, or any other together with its ``card``.
+        format: ``"onnx"``, ``"openvino"`` or ``"torch"``.
+        precision: ``"fp32"``; ``"fp16"``; ``"bf16"`` for OpenVINO and torch; ``"int8"`` for OpenVINO.
+        calibrate: for int8, a folder of images like those that the model will see.
+        out: the folder; ``exports/MODEL-FORMAT`` by default, with the precision at its end unless that is fp32. If
+            there is something already, the folder gets a number: ``…-2``.
+        card: what describes ``model`` if that is a module.
+
+    Raises:
+        UsageError: an argument is not what it may be, or the format does not have the precision.
+        MissingExtraError: packages that the format needs are not installed.
+        ModelError: the model cannot be found or exported, or the file differs from it.
+        WeightsError: the weights could not be had.
+        DataError: the folder cannot be written.
+    """
+    _check_request(format, precision, calibrate)
+    network, card = _network_and_card(model, card)
+    name = card.architecture if isinstance(model, nn.Module) else str(model)
+    wanted = Path("exports", _folder_name(name, format, precision)) if out is None else Path(out)
+    facts = metadata_of(card, name, precision, OUTPUTS)
+    pixels = trial_pixels(card.preprocessing)
+    expected = answers_of(network, card.preprocessing, pixels)
+    with folder_beside(wanted.absolute()) as folder:
+        with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
+            run = _written(network, card.preprocessing, format, precision, facts, folder)
+            difference = check_agreement(run, pixels, expected, precision, f"{name} as {FORMATS[format]}")
+            del run  # it holds the file
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        write_json(folder / PREPROCESSING_FILE, card.preprocessing.to_json())
+        write_text(folder / EXAMPLE, example(format, FORMATS[format], card.preprocessing))
+        placed = place(folder, wanted)
+    return Exported(placed / FORMATS[format], format, precision, size, difference, name, card.task, OUTPUTS)
+
+
+def _check_request(format: str, precision: str, calibrate: str | Path | None) -> None:
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}", f"use {', '.join(FORMATS)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", f"use {', '.join(PRECISIONS)}")
+    if (format, precision) in _NOT_OFFERED:
+        others = [other for other in FORMATS if (other, precision) not in _NOT_OFFERED]
+        raise UsageError(
+            f"{format} is not exported in {precision}: {_NOT_OFFERED[format, precision]}.",
+            f"Take --format {' or '.join(others)} for {precision}, or --precision fp32 or fp16.",
+        )
+    if calibrate is not None and precision != "int8":
+        raise UsageError(f"calibration images are of no use for {precision}", "leave --calibrate out, or ask for int8")
+    if format == "onnx":
+        onnx_file.require_onnx()
+
+
+def _network_and_card(model: str | Path | nn.Module, card: ModelCard | None) -> tuple[nn.Module, ModelCard]:
+    if isinstance(model, nn.Module):
+        network, card = copy.deepcopy(model).cpu().float().eval(), card or describe(model)
+    else:
+        network, card = resolve_model(model)
+    if card.task != "classify":
+        raise ModelError(f"{model}: models of the task {card.task!r} cannot be exported yet.", "Use a classifier.")
+    return network, card
+
+
+def _folder_name(name: str, format: str, precision: str) -> str:
+    """``resnet50:timm/a1_in1k`` in onnx → ``resnet50-timm-a1_in1k-onnx``, ``runs/flowers/best`` → ``flowers-onnx``."""
+    if ":" in name and not Path(name).exists():
+        stem = name
+    else:
+        path = Path(name).absolute()
+        stem = path.parent.name if path.name in ("best", "last") else path.name
+    stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "model"
+    return "-".join([stem, format] if precision == "fp32" else [stem, format, precision])
+
+
+def _written(
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    format: str,
+    precision: str,
+    facts: dict[str, Any],
+    folder: Path,
+) -> Run:
+    """Write the model's file and read it back."""
+    if format == "openvino":
+        converted = openvino_file.convert(Answers(network), preprocessing, OUTPUTS)
+        openvino_file.write(converted, precision == "fp16", facts, folder)
+        return openvino_file.load(folder)
+    answers = Answers(network, _DTYPES[precision])
+    if format == "onnx":
+        onnx_file.write(answers, preprocessing, OUTPUTS, facts, folder)
+        return onnx_file.load(folder)
+    torch_file.write(answers, preprocessing, facts, folder)
+    return torch_file.load(folder, OUTPUTS)
+
+
+@contextmanager
+def _failing_as(fault: str) -> Iterator[None]:
+    """Exporters and runtimes raise whatever comes to their libraries' minds: it becomes one line."""
+    try:
+        yield
+    except (HubelError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{fault}: {reason:.300}", "Try another --format or --precision.") from error

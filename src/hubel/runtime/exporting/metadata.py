@@ -1,0 +1,59 @@
+"""What travels in an exported file besides the network."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hubel
+from hubel.models.saved import ModelCard
+from hubel.runtime.deployable import INPUT_NAME
+
+# What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing
+# weights: asked to compute with them, OpenVINO takes bfloat16 on processors that have that, with its larger errors.
+_ARITHMETIC = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
+
+
+def metadata_of(card: ModelCard, name: str, precision: str, outputs: tuple[str, ...]) -> dict[str, Any]:
+    """Facts that a program without hubel needs, or a person who finds the file.
+
+    Args:
+        card: of the model.
+        name: what the model was called by whoever exported it.
+        precision: of the file: fp32, fp16, bf16 or int8.
+        outputs: their names.
+
+    Returns:
+        Text, lists and dictionaries. ``weights`` and ``license`` are there if the catalog knows the weights that the
+        model is or started from.
+    """
+    facts = {
+        "task": card.task,
+        "model": name,
+        "architecture": card.architecture,
+        "classes": card.classes,
+        "preprocessing": card.preprocessing.to_json(),
+        "input": f"{INPUT_NAME}: uint8 (N, height, width, channels), 0..255; normalized inside the network",
+        "outputs": list(outputs),
+        "precision": precision,
+        "inference_precision": _ARITHMETIC[precision],
+        "hubel": hubel.__version__,
+    }
+    if card.weights is not None:
+        facts["weights"] = card.weights
+        license = _license(card)
+        facts |= {"license": license} if license else {}
+    return facts
+
+
+def _license(card: ModelCard) -> str | None:
+    from hubel.weights import entries_for
+
+    return next((entry.license for entry in entries_for(card.architecture) if entry.name == card.weights), None)
+
+
+def as_text(facts: dict[str, Any]) -> dict[str, str]:
+    """The same for files whose metadata are text only: text as it is, everything else as JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in facts.items()
+    }
