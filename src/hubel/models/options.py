@@ -49,7 +49,7 @@ def configured(row: Architecture, options: Mapping[str, Any]) -> Any:
     if unknown:
         offer = f"It has {', '.join(known)}." if known else "It has none."
         raise ModelError(f"{row.name} has no option {unknown[0]!r}.", offer)
-    annotations = _annotations(type(row.config))
+    annotations = _annotations(row.config.__class__)
     values = {option: _read(value, annotations[option]) for option, value in options.items()}
     for option, value in values.items():
         if not _fits(value, annotations[option]):
@@ -59,7 +59,7 @@ def configured(row: Architecture, options: Mapping[str, Any]) -> Any:
 
 def allowed(row: Architecture, options: Iterable[str]) -> str:
     """One sentence an option: what it may be, and what it is in the row."""
-    annotations = _annotations(type(row.config))
+    annotations = _annotations(row.config.__class__)
     return " ".join(
         f"{option} is {_words(annotations[option])}; the network's own is {option}={getattr(row.config, option)!r}."
         for option in options

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.errors import MissingExtraError
-from hubel.runtime.openvino_library import keep_quiet
+from hubel.runtime.telemetry import switch_off_telemetry
 from hubel.runtime.weight_rounding import with_kernel_sums_kept
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def nncf_library() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    keep_quiet()
+    switch_off_telemetry()
     try:
         import nncf
     except ImportError as error:
