@@ -87,7 +87,7 @@ def test_depth_and_scales() -> None:
             model = create_model(name)
         assert longest_path(model) == architecture(name).depth
     assert [unit.scale for unit in model.backbone.stage3.units] == [0.1] * 10
-    with pytest.raises(ModelError, match="no edition 'v1'"):
+    with pytest.raises(ModelError, match="edition='v1'"):
         create_model("inception_resnet_v2", edition="v1")
 
 

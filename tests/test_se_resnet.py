@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.dense_block import DenseLayer
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models import architecture, create_model
+from hubel.models import architecture, create_model, list_models
 from hubel.runtime.fusion import fuse
 from hubel.weights.renaming import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
@@ -94,20 +95,33 @@ def test_blocks_go_into_any_resnet(tmp_path: Path) -> None:
 
 
 # What a block follows, by the paper: the ReLU of each convolution (section 3.3: VGG), a residual branch (figure 3),
-# a depthwise separable unit.
+# a depthwise separable unit, a module of Inception (figure 2); by MobileNet-v3's figure 4 the depthwise convolution.
+INCEPTION_MODULE = r"backbone\.(stage\d\.units\.\d|stage[34]\.reduce)"
 FOLLOWED: dict[str, Callable[[str, nn.Module], bool]] = {
     "vgg11": lambda name, module: isinstance(module, ConvNormActivation),
     "inception_resnet_v2": lambda name, module: name.endswith(".project"),
     "mobilenet_v1": lambda name, module: re.fullmatch(r"backbone\.stage\d\.\d", name) is not None,
+    "xception": lambda name, module: re.fullmatch(r"backbone\.stage\d\.\d\.pool", name) is not None,
+    "cspresnet50": lambda name, module: name.endswith(".conv3"),
+    "cspdarknet53": lambda name, module: name.endswith(".conv2"),
+    "densenet121": lambda name, module: isinstance(module, DenseLayer),
+    "inception_v3": lambda name, module: re.fullmatch(INCEPTION_MODULE, name) is not None,
+    "inception_v4": lambda name, module: re.fullmatch(INCEPTION_MODULE, name) is not None,
+    "mobilenet_v2": lambda name, module: name.endswith(".depthwise"),
+    "efficientnet_lite0": lambda name, module: name.endswith(".depthwise"),
 }
 
 
-@pytest.mark.parametrize(("name", "options"), [(n, {"units": [1, 1, 1]} if "v2" in n else {}) for n in FOLLOWED])
+FEWER_UNITS = {"inception_resnet_v2": {"units": [1, 1, 1]}, "densenet121": {"depths": [2, 2, 2, 2]}}
+
+
+@pytest.mark.parametrize(("name", "options"), [(n, FEWER_UNITS.get(n, {})) for n in FOLLOWED])
 def test_blocks_go_into_other_families(name: str, options: dict[str, object]) -> None:
     """The plain network whose maps are weighed from outside, by the paper's equations, gives the same scores."""
     plain = with_live_statistics(create_model(name, num_classes=5, image_size=75, **options), size=75)
     weighed = create_model(name, num_classes=5, image_size=75, se=True, **options).eval()
     blocks = [module for module in weighed.modules() if isinstance(module, SqueezeExcitation)]
+    assert not any(bool(layer.bias.any()) for block in blocks for layer in (block.reduce, block.expand))
     inside = {id(tensor) for block in blocks for tensor in block.parameters()}
     shared = [tensor for tensor in weighed.state_dict(keep_vars=True).values() if id(tensor) not in inside]
     followed = [module for key, module in plain.named_modules() if FOLLOWED[name](key, module)]
@@ -129,6 +143,45 @@ def weighed_by(block: SqueezeExcitation, module: nn.Module, inputs: object, maps
     z = maps.sum((2, 3)) / (maps.shape[2] * maps.shape[3])
     s = torch.sigmoid(torch.relu(z @ w1.T + block.reduce.bias) @ w2.T + block.expand.bias)
     return torch.einsum("nchw,nc->nchw", maps, s)
+
+
+# Channels that are weighed → how often, by the papers' tables.
+WEIGHED = {
+    "vgg16": {64: 2, 128: 2, 256: 3, 512: 6},
+    "resnet18": {64: 2, 128: 2, 256: 2, 512: 2},
+    "resnext50_32x4d": {256: 3, 512: 4, 1024: 6, 2048: 3},
+    "googlenet": {256: 1, 480: 1, 512: 3, 528: 1, 832: 2, 1024: 1},
+    "bn_inception": {256: 1, 320: 1, 576: 3, 608: 2, 1056: 1, 1024: 2},
+    "inception_v3": {256: 1, 288: 2, 768: 5, 1280: 1, 2048: 2},
+    "inception_v4": {384: 4, 1024: 8, 1536: 4},
+    "inception_resnet_v2": {320: 10, 1088: 20, 2080: 10},
+    "xception": {128: 1, 256: 1, 728: 9, 1024: 1},
+    "densenet121": {32: 6 + 12 + 24 + 16},
+    "cspresnet50": {128: 3, 256: 3, 512: 5, 1024: 2},
+    "cspdarknet53": {64: 3, 128: 8, 256: 8, 512: 4},
+    "mobilenet_v1": {64: 1, 128: 2, 256: 2, 512: 6, 1024: 2},
+    "mobilenet_v2": {32: 1, 96: 1, 144: 2, 192: 3, 384: 4, 576: 3, 960: 3},
+    "efficientnet_lite0": {32: 1, 96: 1, 144: 2, 240: 2, 480: 3, 672: 3, 1152: 4},
+}
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_blocks_cost_what_the_paper_says(name: str) -> None:
+    """Section 4: 2/r · Σ N·C² with r = 16, and the biases that equation 3 leaves out; fractions of units are cut."""
+    with torch.device("meta"):
+        with_blocks, plain = (sum(p.numel() for p in create_model(name, se=se).parameters()) for se in (True, False))
+    blocks = sum(count * (2 * channels * (channels // 16)) for channels, count in WEIGHED[name].items())
+    biases = sum(count * (channels // 16 + channels) for channels, count in WEIGHED[name].items())
+    assert with_blocks - plain == blocks + biases
+
+
+def test_every_family_that_may_have_blocks_is_tested() -> None:
+    rows = [architecture(name) for name in list_models("classify")]
+    optional = {type(row.config) for row in rows if hasattr(row.config, "se")}
+    assert optional == {type(architecture(name).config) for name in WEIGHED}
+    # Blocks of their own kind, or nothing to put one into (docs/models.md).
+    without = {row.name.partition("_")[0].rstrip("5") for row in rows if type(row.config) not in optional}
+    assert without == {"lenet", "alexnet", "zfnet", "simple", "mobilenet", "efficientnet"}
 
 
 def test_se_mobilenet_has_the_papers_parameters() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 
 
 class PreActivation(nn.Sequential):
@@ -42,20 +43,27 @@ class DenseLayer(nn.Module):
         growth: maps that it gives (the paper's k).
         bottleneck: the 1×1 convolution gives ``bottleneck * growth`` maps.
         norm: makes the normalization of so many channels.
+        se: squeeze and excitation of the maps that it gives.
     """
 
     def __init__(
-        self, in_channels: int, growth: int, bottleneck: int = 4, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+        self,
+        in_channels: int,
+        growth: int,
+        bottleneck: int = 4,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        se: bool = False,
     ) -> None:
         super().__init__()
         self.before = PreActivation(in_channels, norm)
         # The second normalization follows the first convolution: together they are a unit that can be fused.
         self.reduce = ConvNormActivation(in_channels, bottleneck * growth, 1, norm=norm)
         self.conv = nn.Conv2d(bottleneck * growth, growth, 3, padding=1, bias=False)
+        self.se = SqueezeExcitation(growth) if se else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, growth, H, W) of maps (N, in_channels, H, W)."""
-        out: Tensor = self.conv(self.reduce(self.before(maps)))
+        out: Tensor = self.se(self.conv(self.reduce(self.before(maps))))
         return out
 
 
@@ -70,6 +78,7 @@ class DenseBlock(nn.Module):
         growth: maps that each layer adds.
         bottleneck: see :class:`DenseLayer`.
         norm: makes the normalization of so many channels.
+        se: see :class:`DenseLayer`.
 
     Attributes:
         out_channels: ``in_channels + layers * growth``.
@@ -82,11 +91,12 @@ class DenseBlock(nn.Module):
         growth: int = 32,
         bottleneck: int = 4,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        se: bool = False,
     ) -> None:
         super().__init__()
         self.out_channels = in_channels + layers * growth
         for number in range(layers):
-            layer = DenseLayer(in_channels + number * growth, growth, bottleneck, norm)
+            layer = DenseLayer(in_channels + number * growth, growth, bottleneck, norm, se)
             self.add_module(f"layer{number + 1}", layer)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -41,3 +42,8 @@ class SqueezeExcitation(nn.Module):
         factors = maps.mean((2, 3), keepdim=True)
         factors = self.gate(self.expand(self.activation(self.reduce(factors))))
         return maps * factors
+
+
+def excited(module: nn.Module, channels: int, se: bool) -> nn.Module:
+    """The module; if ``se``, followed by a block that weighs its maps (N, channels, H, W)."""
+    return nn.Sequential(OrderedDict(module=module, se=SqueezeExcitation(channels))) if se else module

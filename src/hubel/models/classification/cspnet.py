@@ -63,6 +63,7 @@ from torch import Tensor, nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.cross_stage_partial import CrossStagePartial
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.options import Count, Groups, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
@@ -94,6 +95,7 @@ class CSPNetConfig:
         groups: of the 3×3 convolutions.
         activation: ``"leaky_relu"`` or ``"mish"``, everywhere.
         leaky_slope: slope of leaky ReLU below 0.
+        se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
     """
 
     unit: Literal["bottleneck", "dark"]
@@ -101,6 +103,7 @@ class CSPNetConfig:
     groups: Groups = 1
     activation: Literal["leaky_relu", "mish"] = "leaky_relu"
     leaky_slope: ShareBelowOne = 0.01
+    se: bool = False
 
 
 class BottleneckUnit(nn.Module):
@@ -111,18 +114,22 @@ class BottleneckUnit(nn.Module):
         narrow: of the first two convolutions.
         groups: of the 3×3.
         activation: makes the activation.
+        se: squeeze and excitation before the sum.
     """
 
-    def __init__(self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module]) -> None:
+    def __init__(
+        self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module], se: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = ConvNormActivation(channels, narrow, 1, activation=activation)
         self.conv2 = ConvNormActivation(narrow, narrow, 3, groups=groups, activation=activation)
         self.conv3 = ConvNormActivation(narrow, channels, 1, activation=None)
+        self.se = SqueezeExcitation(channels) if se else nn.Identity()
         self.activation = activation()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, channels, H, W) of maps of the same shape."""
-        out: Tensor = self.activation(self.conv3(self.conv2(self.conv1(maps))) + maps)
+        out: Tensor = self.activation(self.se(self.conv3(self.conv2(self.conv1(maps)))) + maps)
         return out
 
 
@@ -132,14 +139,17 @@ class DarkUnit(nn.Module):
     Arguments are those of :class:`BottleneckUnit`.
     """
 
-    def __init__(self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module]) -> None:
+    def __init__(
+        self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module], se: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = ConvNormActivation(channels, narrow, 1, activation=activation)
         self.conv2 = ConvNormActivation(narrow, channels, 3, groups=groups, activation=activation)
+        self.se = SqueezeExcitation(channels) if se else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, channels, H, W) of maps of the same shape."""
-        out: Tensor = self.conv2(self.conv1(maps)) + maps
+        out: Tensor = self.se(self.conv2(self.conv1(maps))) + maps
         return out
 
 
@@ -149,6 +159,7 @@ def _initialize(model: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
@@ -167,7 +178,9 @@ def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -
             "downsample", ConvNormActivation(in_channels, channels, 3, 2, groups=config.groups, activation=activation)
         )
     unit = DarkUnit if is_dark else BottleneckUnit
-    units = nn.Sequential(*(unit(stage.part, stage.narrow, config.groups, activation) for _ in range(stage.units)))
+    units = nn.Sequential(
+        *(unit(stage.part, stage.narrow, config.groups, activation, config.se) for _ in range(stage.units))
+    )
     partial_block = CrossStagePartial(
         channels,
         stage.out,

@@ -57,6 +57,7 @@ class DenseNetConfig:
         bottleneck: maps of a layer's 1×1 convolution, in multiples of ``growth``.
         compression: share of the maps that a transition keeps, the paper's θ.
         norm_eps: epsilon of the normalizations.
+        se: squeeze and excitation of the maps that each layer adds (Hu et al. 2018, arXiv 1709.01507).
     """
 
     depths: tuple[Count, ...]
@@ -64,6 +65,7 @@ class DenseNetConfig:
     bottleneck: Count = 4
     compression: PositiveShare = 0.5
     norm_eps: Factor = 1e-5
+    se: bool = False
 
 
 class Transition(PreActivation):
@@ -87,7 +89,7 @@ def _initialize(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
@@ -100,7 +102,7 @@ def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size
     backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
     pyramid = {2: ("stem", channels)}
     for number, depth in enumerate(config.depths, start=1):
-        block = DenseBlock(channels, depth, config.growth, config.bottleneck, norm)
+        block = DenseBlock(channels, depth, config.growth, config.bottleneck, norm, config.se)
         backbone.add_module(f"stage{number}", block)
         channels = block.out_channels
         if number < len(config.depths):

@@ -46,7 +46,7 @@ from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
 from hubel.models.classification.efficientnet import STAGES, STEM_CHANNELS, TOP_CHANNELS, initialize, scaled
-from hubel.models.classification.inverted_residual_network import Stage, assemble, depth
+from hubel.models.classification.inverted_residual_network import Stage, assemble, depth, squeeze_by_16
 from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
@@ -63,12 +63,15 @@ class EfficientNetLiteConfig:
         depth: factor on the units of the stages except the first and last.
         dropout: share of features dropped before the dense layer, 0..1.
         stochastic_depth: share of images for which the last units are passed by while training, 0..1.
+        se: squeeze and excitation of the filtered maps within each unit, where EfficientNet has it, with the reduction
+            of Hu et al. 2018, arXiv 1709.01507.
     """
 
     width: Factor
     depth: Factor
     dropout: ShareBelowOne
     stochastic_depth: ShareBelowOne = 0.0
+    se: bool = False
 
 
 def _stages(width: float, depth_factor: float) -> list[Stage]:
@@ -87,6 +90,7 @@ def build(config: EfficientNetLiteConfig, num_classes: int, in_channels: int, im
         num_classes,
         in_channels,
         config.dropout,
+        squeeze=squeeze_by_16 if config.se else None,
         stochastic_depth=config.stochastic_depth,
     )
     initialize(model)

@@ -42,6 +42,7 @@ from torch.nn import functional as F
 
 from hubel.layers.branches import Branches
 from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.squeeze_excitation import excited
 from hubel.layers.truncated_normal import truncated_normal_
 from hubel.models.options import ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
@@ -62,11 +63,13 @@ class InceptionV3Config:
         dropout: share of features dropped before the dense layer, 0..1.
         count_padding: average pooling in the modules divides by 9 at the border too, where padding is part of the
             window, as torchvision and timm do; the authors' code and Keras divide by the pixels there are.
+        se: squeeze and excitation after each module (Hu et al. 2018, arXiv 1709.01507, figure 2).
     """
 
     auxiliary: bool = True
     dropout: ShareBelowOne = 0.2
     count_padding: bool = False
+    se: bool = False
 
 
 def branch(in_channels: int, *steps: Step) -> nn.Sequential:
@@ -180,20 +183,21 @@ def _initialize(model: Classifier) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             truncated_normal_(module.weight, special.get(name, 0.1))
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
 def build(config: InceptionV3Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An Inception-v3 for any image size from 75 pixels: ``image_size`` changes no shape."""
-    counted = config.count_padding
+    counted, excite = config.count_padding, partial(excited, se=config.se)
     backbone = entry(in_channels)
-    units = [_module_a(*widths, counted) for widths in ((192, 32), (256, 64), (288, 64))]
+    rows = ((192, 32, 256), (256, 64, 288), (288, 64, 288))
+    units = [excite(_module_a(before, pool, counted), channels) for before, pool, channels in rows]
     backbone.add_module("stage2", stage(nn.MaxPool2d(3, stride=2), *units))
-    units = [_module_b(width, counted) for width in (128, 160, 160, 192)]
-    backbone.add_module("stage3", stage(_reduction_a(), *units))
-    units = [_module_c(channels, counted) for channels in (1280, 2048)]
-    backbone.add_module("stage4", stage(_reduction_b(), *units))
+    units = [excite(_module_b(width, counted), 768) for width in (128, 160, 160, 192)]
+    backbone.add_module("stage3", stage(excite(_reduction_a(), 768), *units))
+    units = [excite(_module_c(before, counted), 2048) for before in (1280, 2048)]
+    backbone.add_module("stage4", stage(excite(_reduction_b(), 1280), *units))
     pyramid = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 288), 16: ("stage3", 768), 32: ("stage4", 2048)}
     auxiliary = {"stage3": AuxiliaryHead(768, num_classes)} if config.auxiliary else {}
     head = ClassificationHead(2048, num_classes, config.dropout)

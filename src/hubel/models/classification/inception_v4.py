@@ -50,6 +50,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -57,7 +58,7 @@ from torch import Tensor, nn
 
 from hubel.layers.branches import Branches
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
-from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.layers.squeeze_excitation import SqueezeExcitation, excited
 from hubel.layers.truncated_normal import truncated_normal_
 from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
 from hubel.models.options import Count, PositiveShare, ShareBelowOne
@@ -73,13 +74,15 @@ _RESIDUAL_BRANCHES: tuple[tuple[tuple[Step, ...], ...], ...] = (
 
 @dataclass(frozen=True)
 class InceptionV4Config:
-    """What only training needs.
+    """What varies.
 
     Attributes:
         dropout: share of features dropped before the dense layer, 0..1.
+        se: squeeze and excitation after each module and reduction (Hu et al. 2018, arXiv 1709.01507, figure 2).
     """
 
     dropout: ShareBelowOne = 0.2
+    se: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,10 +243,12 @@ def _initialize(model: Classifier) -> None:
 
 def build(config: InceptionV4Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An Inception-v4 for any image size from 75 pixels: ``image_size`` changes no shape."""
+    excite = partial(excited, se=config.se)
     backbone = _entry(in_channels)
-    backbone.add_module("stage2", stage(_halved_entry(), *(_module_a() for _ in range(4))))
-    backbone.add_module("stage3", stage(_reduction_a(384, 192, 224, 256, 384), *(_module_b() for _ in range(7))))
-    backbone.add_module("stage4", stage(_reduction_b(), *(_module_c() for _ in range(3))))
+    backbone.add_module("stage2", stage(_halved_entry(), *(excite(_module_a(), 384) for _ in range(4))))
+    reduction = excite(_reduction_a(384, 192, 224, 256, 384), 1024)
+    backbone.add_module("stage3", stage(reduction, *(excite(_module_b(), 1024) for _ in range(7))))
+    backbone.add_module("stage4", stage(excite(_reduction_b(), 1536), *(excite(_module_c(), 1536) for _ in range(3))))
     pyramid = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 384), 16: ("stage3", 1024), 32: ("stage4", 1536)}
     model = Classifier(backbone, ClassificationHead(1536, num_classes, config.dropout), pyramid)
     _initialize(model)

@@ -11,6 +11,7 @@ from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.inverted_residual import InvertedResidual
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.registry import ClassificationHead, Classifier
 
 # The last stage of each stride; the stages count from 1.
@@ -85,6 +86,11 @@ def assemble(
         pyramid |= {stride: (f"stage{number}", channels) for stride, last in _PYRAMID.items() if last == number}
     backbone.add_module("top", conv(channels, top_channels, 1))
     return Classifier(backbone, ClassificationHead(top_channels, num_classes, dropout), pyramid)
+
+
+def squeeze_by_16(wide: int, narrow: int) -> nn.Module:
+    """For :func:`assemble`: reduces the unit's ``wide`` maps as SENet does (Hu et al. 2018, arXiv 1709.01507)."""
+    return SqueezeExcitation(wide)
 
 
 def depth(stages: Sequence[Stage]) -> int:

@@ -47,6 +47,7 @@ from hubel.models.classification.inverted_residual_network import (
     depth,
     initialize_convolutions,
     initialize_dense,
+    squeeze_by_16,
 )
 from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
@@ -71,12 +72,15 @@ class MobileNetV2Config:
         dropout: share of features dropped before the dense layer, 0..1.
         norm_eps: epsilon of the batch normalizations.
         same: pad as TensorFlow's ``SAME`` does.
+        se: squeeze and excitation of the filtered maps within each unit, where MobileNet-v3 has it (figure 4 there),
+            with the reduction of Hu et al. 2018, arXiv 1709.01507.
     """
 
     width: Factor = 1.0
     dropout: ShareBelowOne = 0.2
     norm_eps: Factor = 1e-5
     same: bool = False
+    se: bool = False
 
 
 def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
@@ -90,6 +94,7 @@ def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_s
         num_classes=num_classes,
         in_channels=in_channels,
         dropout=config.dropout,
+        squeeze=squeeze_by_16 if config.se else None,
     )
     initialize_convolutions(model)
     initialize_dense(model)

@@ -26,8 +26,8 @@ this is the edition of timm's ``seresnet*`` and ``senet154``. What the authors t
 strides in the first 1×1 (SENet-154: in the 3×3) and pools past the end: ``stride_in="1x1", pool_past_end=True``.
 Initialization is He's throughout, with biases of 0.
 
-``se=True`` puts the blocks into any other ResNet or ResNeXt; and, as tables 2 and 3 have it, into the VGGs,
-BN-Inception, Inception-ResNet-v2 and MobileNet; into GoogLeNet, too.
+``se=True`` puts the blocks into the units of any other network that has units (docs/models.md says where, and which
+networks go without).
 """
 
 from __future__ import annotations

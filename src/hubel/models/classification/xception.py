@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
@@ -48,11 +49,13 @@ class XceptionConfig:
         same: max pooling pads as TensorFlow's ``SAME``, else a pixel on each side.
         norm_eps: what batch normalization adds to the variance.
         dropout: share of features dropped before the dense layer, 0..1 (section 4.3: 0.5 on ImageNet, none on JFT).
+        se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
     """
 
     same: bool = True
     norm_eps: Factor = 1e-3
     dropout: ShareBelowOne = 0.5
+    se: bool = False
 
 
 class XceptionUnit(nn.Module):
@@ -66,6 +69,7 @@ class XceptionUnit(nn.Module):
         norm: makes the normalizations.
         pool: halves the size at the end; then the shortcut is a 1×1 convolution with stride 2, else the identity.
         activated: begins with a ReLU.
+        se: squeeze and excitation before the sum.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class XceptionUnit(nn.Module):
         norm: partial[nn.BatchNorm2d],
         pool: nn.Module | None = None,
         activated: bool = True,
+        se: bool = False,
     ) -> None:
         super().__init__()
         self.activation = nn.ReLU() if activated else nn.Identity()  # not in place: the shortcut needs the input
@@ -85,13 +90,14 @@ class XceptionUnit(nn.Module):
             self.convs.append(SeparableConv2d(before, width, 3, norm=norm, activation=activation))
             before = width
         self.pool = nn.Identity() if pool is None else pool
+        self.se = SqueezeExcitation(before) if se else nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if pool is not None:
             self.shortcut = ConvNormActivation(in_channels, before, 1, stride=2, norm=norm, activation=None)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, channels[-1], H', W') of maps (N, in_channels, H, W)."""
-        out: Tensor = self.pool(self.convs(self.activation(maps))) + self.shortcut(maps)
+        out: Tensor = self.se(self.pool(self.convs(self.activation(maps)))) + self.shortcut(maps)
         return out
 
 
@@ -100,8 +106,8 @@ def _initialize(model: Classifier) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
@@ -112,13 +118,13 @@ def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size
 
     def halving(before: int, *channels: int, activated: bool = True) -> XceptionUnit:
         pool = SameMaxPool2d(3, stride=2) if config.same else nn.MaxPool2d(3, stride=2, padding=1)
-        return XceptionUnit(before, channels, norm, pool, activated)
+        return XceptionUnit(before, channels, norm, pool, activated, config.se)
 
     backbone = nn.Sequential()
     backbone.add_module("stem", nn.Sequential(conv(in_channels, 32, 3, stride=2), conv(32, 64, 3)))
     backbone.add_module("stage1", nn.Sequential(halving(64, 128, 128, activated=False)))
     backbone.add_module("stage2", nn.Sequential(halving(128, 256, 256)))
-    middle = [XceptionUnit(728, (728, 728, 728), norm) for _ in range(8)]
+    middle = [XceptionUnit(728, (728, 728, 728), norm, se=config.se) for _ in range(8)]
     backbone.add_module("stage3", nn.Sequential(halving(256, 728, 728), *middle))
     backbone.add_module("stage4", nn.Sequential(halving(728, 728, 1024)))
     backbone.add_module("top", nn.Sequential(sep(1024, 1536), sep(1536, 2048)))
