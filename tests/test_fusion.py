@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,9 @@ def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     return True
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "mobilenet_v3_small", "resnet50"])
+@pytest.mark.parametrize(
+    "name", ["cspresnet50", "efficientnet_b0", "efficientnet_lite0", "mobilenet_v3_small", "resnet50"]
+)
 def test_prepared_networks_give_the_same_scores(name: str, onednn: bool) -> None:
     torch.manual_seed(0)
     model = _with_statistics(create_model(name))
@@ -71,6 +75,9 @@ def test_prepared_networks_give_the_same_scores(name: str, onednn: bool) -> None
         (5, 2, 16, True, ReLU6),
         (3, 1, 4, True, nn.SiLU),
         (1, 1, 1, False, nn.Hardswish),
+        (3, 1, 4, False, nn.LeakyReLU),
+        (3, 2, 1, True, partial(nn.LeakyReLU, 0.2, inplace=True)),
+        (3, 1, 1, False, nn.Mish),
         (2, 1, 1, True, nn.ReLU),
         (5, 3, 1, True, nn.Tanh),
     ],
@@ -104,6 +111,18 @@ def _tensorflow_same(unit: ConvNormActivation, images: Tensor) -> Tensor:
         total = max(kernel - stride if size % stride == 0 else kernel - size % stride, 0)
         pads += [total // 2, total - total // 2]
     return functional.conv2d(functional.pad(images, pads), unit.conv.weight, None, stride, groups=unit.conv.groups)
+
+
+@pytest.mark.parametrize(("name", "left"), [("cspresnet50", 13), ("efficientnet_b0", 0), ("resnet50", 0)])
+def test_activations_are_computed_by_convolutions(name: str, left: int) -> None:
+    """All but those that follow the sum of one of the 13 bottleneck units, where oneDNN knows ReLU alone."""
+    if not fusion._onednn_fuses(torch.float32):
+        pytest.skip("this torch has no fused oneDNN convolutions")
+    prepared = fuse(create_model(name).eval(), _CPU, torch.float32)
+    calls = [prepared.get_submodule(str(node.target)) for node in prepared.graph.nodes if node.op == "call_module"]
+    units = [module for module in calls if isinstance(module, OneDnnConvolution)]
+    assert units and all(unit._left_over is None for unit in units)
+    assert sum(isinstance(module, nn.ReLU | nn.LeakyReLU | nn.SiLU) for module in calls) == left
 
 
 class _Sums(nn.Module):

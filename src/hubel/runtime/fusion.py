@@ -12,7 +12,7 @@ import operator
 import platform
 from collections.abc import Callable
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,13 +21,14 @@ from torch.nn import functional
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.padding import SameConv2d, same_padding
 
-# Activations that oneDNN computes within the convolution: its name and its parameters.
-_FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
-    nn.Identity: ("none", []),
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-    nn.SiLU: ("swish", []),
-    nn.Hardswish: ("hardswish", []),
+# Activations that oneDNN computes within the convolution: its name and its parameters. torch hands no Mish to it.
+_FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, Callable[[Any], list[float]]]] = {
+    nn.Identity: ("none", lambda _: []),
+    nn.ReLU: ("relu", lambda _: []),
+    nn.ReLU6: ("hardtanh", lambda _: [0.0, 6.0]),
+    nn.LeakyReLU: ("leaky_relu", lambda activation: [activation.negative_slope]),
+    nn.SiLU: ("swish", lambda _: []),
+    nn.Hardswish: ("hardswish", lambda _: []),
 }
 
 
@@ -142,8 +143,9 @@ class OneDnnConvolution(nn.Module):
         self._packed_padding: tuple[int, int] = (0, 0)
         self._output_size: tuple[int, ...] = (0, 0)
         self.activation = folded.activation
-        self._fused = _FUSED_ACTIVATIONS.get(type(folded.activation), ("none", []))
-        self._left_over = folded.activation if type(folded.activation) not in _FUSED_ACTIVATIONS else None
+        fused = _FUSED_ACTIVATIONS.get(type(folded.activation))
+        self._left_over = folded.activation if fused is None else None
+        self._fused = ("none", []) if fused is None else (fused[0], fused[1](folded.activation))
 
     def forward(self, images: Tensor, addend: Tensor | None = None) -> Tensor:
         """``activation(convolution(images) + addend)``: maps (N, out_channels, H', W'), stored channels-last.
@@ -169,7 +171,7 @@ class OneDnnConvolution(nn.Module):
 
     def follow_with_relu(self) -> None:
         """Compute a ReLU after the sum; only for an activation of none."""
-        self._fused = _FUSED_ACTIVATIONS[nn.ReLU]
+        self._fused = ("relu", [])
 
     def _pack(self, shape: torch.Size) -> None:
         """Rearrange the weights for images of one size."""
