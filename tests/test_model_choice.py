@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 import torchvision
 from PIL import Image
+from torch import nn
 from typer.testing import CliRunner, Result
 
 from hubel.cli.main import app
 from hubel.cli.model_choice import with_accuracy
 from hubel.errors import UsageError
 from hubel.insight.choice import Candidate, best_within, pareto_front
+from hubel.weights.renaming import rename
 
 
 def _run(*arguments: str) -> Result:
@@ -66,6 +70,29 @@ def test_accuracy_and_cost_are_of_the_same_images() -> None:
     assert candidate.accuracy == pytest.approx(published["_metrics"]["ImageNet-1K"]["acc@1"] / 100)
     assert candidate.gmacs == pytest.approx(published["_ops"], rel=0.01)
     assert row["input"] == [3, 260, 260] and row["macs"] / 1e9 < 0.95 * candidate.gmacs
+
+
+def test_what_is_measured_is_the_network_whose_weights_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm's SE-ResNet-101 strides in the first 1×1, where ours has the stride in the 3×3: fewer multiplications."""
+    timed: list[nn.Module] = []
+
+    def note(network: nn.Module, *_: object) -> float:
+        timed.append(network)
+        return 1.0
+
+    monkeypatch.setattr("hubel.insight.speed.milliseconds_an_image", note)
+    monkeypatch.setattr("hubel.runtime.fusion.fuse", lambda model, *_: model.eval())
+    (row,) = json.loads(_run("--match", "se_resnet101", "--measure", "--json").stdout)
+    assert row["weights"][0]["name"] == "se_resnet101:timm/in1k"
+    theirs = timm.create_model("legacy_seresnet101").eval()
+    (network, again) = timed
+    assert network is again
+    network.load_state_dict(rename(theirs.state_dict(), "se_resnet101").state)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), theirs(images), atol=1e-4, rtol=1e-4)
+    (candidate,) = with_accuracy([row])
+    assert candidate.gmacs < 0.98 * row["macs"] / 1e9
 
 
 def test_longest_time_measures() -> None:

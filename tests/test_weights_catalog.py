@@ -10,7 +10,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -109,7 +109,7 @@ def test_torchvisions_are_as_torchvision_says(entry: WeightsEntry) -> None:
     inside = entry.architecture in ("googlenet_bn", "inception_v3")
     assert ready.mean == pytest.approx([127.5] * 3 if inside else [255 * value for value in transform.mean])
     assert ready.std == pytest.approx([127.5] * 3 if inside else [255 * value for value in transform.std])
-    assert entry.settings == ({"batch_norm": True} if norm else {})
+    assert entry.settings.get("batch_norm", False) == norm
     default = default_entry(entry.architecture)
     assert default is not None and default.location == models.get_model_weights(names[entry.architecture]).DEFAULT.url
 
@@ -220,7 +220,8 @@ def test_defaults_are_trained_on_nothing_but_imagenet_and_free_to_use() -> None:
         sources = {entry.source for entry in (first, *others)}
         assert first.source == next(source for source in ("google", *SOURCES) if source in sources)
         if first.source == "timm":
-            plain = [each for each in others if not MORE_THAN_IMAGENET.search(each.tag) and not each.settings]
+            unaltered = [each for each in others if not each.settings.keys() & {"width", "batch_norm"}]
+            plain = [each for each in unaltered if not MORE_THAN_IMAGENET.search(each.tag)]
             assert all(first.metrics["top1"] >= each.metrics["top1"] for each in plain if each.source == "timm")
 
 
@@ -269,12 +270,16 @@ def test_file_of_every_entry_fits_its_architecture(entry: WeightsEntry) -> None:
     state, needed, source = rename(theirs.state_dict(), entry.architecture, entry.name)
     row = architecture(entry.architecture)
     with torch.device("meta"):
-        ours = build(row, 1000, 3, entry.preprocessing.height, {**needed, **entry.settings}, for_loading=True)
+        ours = build(row, 1000, 3, entry.preprocessing.height, entry.settings, for_loading=True)
     load_checked(ours, state, entry.name, may_be_fresh={key for key in ours.state_dict() if key.startswith("auxil")})
     assert _epsilons(ours) <= _epsilons(theirs) != set()
     same = any(type(module).__name__ == "Conv2dSame" for module in theirs.modules())
-    if "same" in entry.settings:
-        assert entry.settings["same"] == same
+    in_force = {**asdict(row.config), **entry.settings}
+    if "same" in in_force:
+        assert in_force["same"] == same
+    # What neither names nor shapes nor epsilons nor padding show; the formats' are tested by scores.
+    unseen = {"stride_in", "pool_past_end", "count_padding", "grid"} & needed.keys()
+    assert {option: in_force[option] for option in unseen} == {option: needed[option] for option in unseen}
     assert source in SOURCES
 
 

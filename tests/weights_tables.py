@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +132,7 @@ def torchvision_rows() -> list[Row]:
 
     rows = []
     for theirs, ours in TORCHVISION.items():
+        options = _options(ours, "torchvision", _keys(partial(models.get_model, theirs)))
         published = list(models.get_model_weights(theirs))
         for weights in sorted(published, key=lambda each: each.name, reverse=True):
             metrics = weights.meta["_metrics"]["ImageNet-1K"]
@@ -149,7 +153,7 @@ def torchvision_rows() -> list[Row]:
                     "crop": f"{size}/{resized}",
                     "interpolation": transform.interpolation.value,
                     "pixels": "half" if inside else PIXELS[tuple(transform.mean), tuple(transform.std)],
-                    "settings": "batch_norm=true" if theirs.endswith("_bn") else "",
+                    "settings": options,
                     "bytes": str(round(weights.meta["_file_size"] * 2**20)),
                     "sha256": re.findall(r"-([0-9a-f]{8,})\.pth", weights.url)[0],
                     "md5": "",
@@ -161,7 +165,11 @@ def torchvision_rows() -> list[Row]:
 
 def timm_rows(measured: Path) -> list[Row]:
     """All that tell ImageNet's 1000 classes; an architecture's best first, of those that saw only ImageNet."""
-    from timm.models import get_pretrained_cfg, list_pretrained
+    from timm.models import create_model, get_pretrained_cfg, list_pretrained
+
+    @cache
+    def keys_of(theirs: str) -> list[str]:
+        return _keys(partial(create_model, theirs))
 
     with measured.open(newline="") as file:
         figures = {row["model"]: row for row in csv.DictReader(file)}
@@ -187,7 +195,7 @@ def timm_rows(measured: Path) -> list[Row]:
                 "crop": _crop(cfg, figure),
                 "interpolation": figure["interpolation"],
                 "pixels": PIXELS[tuple(cfg.mean), tuple(cfg.std)],
-                "settings": settings,
+                "settings": _options(ours, "timm", keys_of(theirs), settings),
                 "bytes": "",
                 "sha256": "" if hub else digits[0],
                 "md5": "",
@@ -195,6 +203,33 @@ def timm_rows(measured: Path) -> list[Row]:
             }
         )
     return sorted(rows, key=_timm_order)
+
+
+def _keys(make: Callable[[], Any]) -> list[str]:
+    import torch
+
+    with torch.device("meta"):
+        return list(make().state_dict())
+
+
+def _options(architecture_name: str, source: str, keys: list[str] | None = None, said: str = "") -> str:
+    """What these weights need and the architecture has not by itself: by their format, and ``said``.
+
+    Without keys the source has one format for the architecture.
+    """
+    from hubel.models import architecture
+    from hubel.weights.formats import FORMATS
+
+    (known,) = (
+        each
+        for each in FORMATS
+        if re.fullmatch(each.architectures, architecture_name)
+        and (each.source == source if keys is None else each.signature in keys)
+    )
+    own = asdict(architecture(architecture_name).config)
+    needed = {option: json.dumps(value) for option, value in known.settings.items()}
+    needed |= dict(text.split("=") for text in said.split())
+    return " ".join(f"{option}={value}" for option, value in needed.items() if json.loads(value) != own[option])
 
 
 def _ours(theirs: str) -> tuple[str, str, str] | None:
@@ -245,7 +280,7 @@ def keras_rows(figures: Path) -> list[Row]:
                 "crop": f"{size}/{size + 32}" if efficient else "0.875",
                 "interpolation": "bicubic" if efficient else "bilinear",
                 "pixels": pixels,
-                "settings": "",
+                "settings": _options(ours, "keras"),
                 "bytes": "",
                 "sha256": "",
                 "md5": md5,

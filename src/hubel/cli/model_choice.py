@@ -32,8 +32,9 @@ def measure(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) -> N
     dtype = DTYPES[precision.name]
     say(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
     for row in track(rows, "timing", console=Console(stderr=True)):
-        network = fuse(create_model(row["name"]), cpu, dtype)
         shape = input_of_weights(row)
+        options = settings_of_weights(row)
+        network = fuse(create_model(row["name"], in_channels=shape[0], image_size=shape[1], **options), cpu, dtype)
         figures = {batch: milliseconds_an_image(network, shape, batch, dtype) for batch in batches}
         row["ms"] = {f"batch{batch}": round(figure, 3) for batch, figure in figures.items()}
 
@@ -44,10 +45,18 @@ def input_of_weights(row: dict[str, Any]) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def settings_of_weights(row: dict[str, Any]) -> dict[str, Any]:
+    """Options of the architecture with which the default weights were trained; none without weights."""
+    from hubel.weights import entries_for
+
+    default = next(iter(entries_for(row["name"])), None)
+    return {} if default is None else dict(default.settings)
+
+
 def _macs(row: dict[str, Any]) -> int:
-    """Multiply-accumulates at the size for which the accuracy is published."""
-    shape = input_of_weights(row)
-    if list(shape) == row["input"]:
+    """Multiply-accumulates of the network and at the size for which the accuracy is published."""
+    shape, options = input_of_weights(row), settings_of_weights(row)
+    if list(shape) == row["input"] and not options:
         return int(row["macs"])
     import torch
 
@@ -57,7 +66,8 @@ def _macs(row: dict[str, Any]) -> int:
 
     known = architecture(row["name"])
     with torch.device("meta"):
-        return count_multiplications(build(known, known.num_classes, shape[0], shape[1], {}, for_loading=True), shape)
+        network = build(known, known.num_classes, shape[0], shape[1], options, for_loading=True)
+        return count_multiplications(network, shape)
 
 
 def with_accuracy(rows: list[dict[str, Any]]) -> list[Any]:

@@ -259,7 +259,7 @@ def _published(weights: str | Path, row: Architecture) -> _Published:
     from hubel.weights.reading import FILE_SUFFIXES
     from hubel.weights.renaming import rename
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] | None = None  # of a file that is not in the catalog the format says them
     path, image_size = Path(weights), row.input[1]
     weights_name = path.name
     if not path.is_file():
@@ -269,7 +269,7 @@ def _published(weights: str | Path, row: Architecture) -> _Published:
         settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
         path = fetch(entry)
     state, needed, source = rename(read_state_dict(path, row.name), row.name, origin=str(path))
-    return _Published(state, str(path), {**needed, **settings}, weights_name, image_size, source)
+    return _Published(state, str(path), needed if settings is None else settings, weights_name, image_size, source)
 
 
 def _classes_of(state: Mapping[str, Tensor]) -> int | None:

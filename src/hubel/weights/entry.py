@@ -27,7 +27,7 @@ class WeightsEntry:
         metrics_source: where the figures stand.
         preprocessing: from an image to the network's input.
         classes: whose names the outputs have, for :func:`hubel.weights.class_names`.
-        settings: options of the architecture that these weights need and their keys do not tell.
+        settings: all options of the architecture that these weights need and that are not its own.
         md5: the file's MD5 in lower-case hexadecimal, where the publisher gives that instead.
     """
 
