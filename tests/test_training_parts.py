@@ -26,8 +26,9 @@ from hubel.models import create_model
 from hubel.models.registry import Classifier
 from hubel.tasks.class_scores import best_classes
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
+from hubel.training import assembly
 from hubel.training.averaging import average_of
-from hubel.training.execution import OtherWork, choose_execution
+from hubel.training.execution import Execution, OtherWork, choose_execution
 from hubel.training.frozen import UpperPart, frozen_lower
 from hubel.training.phases import enter_training_mode, freeze_below, make_optimizer, parts_with_parameters, plan_phases
 from hubel.training.run_folder import latest_run_folder, new_run_folder
@@ -233,6 +234,24 @@ def test_execution_is_remembered_and_slow_formats_are_not_tried(monkeypatch: pyt
     count = len(calls)
     assert choose_execution(model, loss, (2, 3, 32, 32), torch.device("cpu")) == first
     assert len(calls) == count
+
+
+def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    timed = []
+
+    def note(network, objective, *_: object) -> Execution:
+        timed.append((network, objective))
+        return Execution("float32", True, "not measured")
+
+    monkeypatch.setattr(assembly, "choose_execution", note)
+    model = create_model("googlenet", num_classes=3)
+    settings = make_settings(data="x", model="googlenet", weights=None)
+    assembly._execution(tmp_path, model, classification_loss, (2, 3, 32, 32), torch.device("cpu"), settings)
+    ((network, objective),) = timed
+    scores = network(torch.randn(2, 3, 32, 32))
+    targets = torch.zeros(2, dtype=torch.int64)
+    of_head, lower, upper = (nn.functional.cross_entropy(each, targets) for each in scores)
+    torch.testing.assert_close(objective(scores), of_head + 0.3 * (lower + upper))
 
 
 def test_pixels_do_not_depend_on_the_workers(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hubel.data.splits import Splits
 from hubel.models import ModelCard
 from hubel.models.registry import Classifier
 from hubel.runtime.devices import choose_device
-from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
+from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency, with_auxiliary
 from hubel.training.execution import Execution, choose_execution, execution_key, forward_and_backward
 from hubel.training.frozen import UpperPart
 from hubel.training.frozen_features import FeatureCache
@@ -145,7 +145,8 @@ def _execution(
         return Execution(**json.loads(path.read_text())["execution"])
     network = _as_in_the_last_phase(model, batch, settings, "float32")
     targets = torch.zeros(batch[0], dtype=torch.int64, device=device)
-    execution = choose_execution(network, lambda scores: loss(scores[0], targets), batch, device, settings.precision)
+    objective = _objective(model, loss, targets)
+    execution = choose_execution(network, objective, batch, device, settings.precision)
     write_json(path, {"execution": execution.__dict__})
     return execution
 
@@ -166,9 +167,21 @@ def _trial_step(
             device = next(trial.parameters()).device
             images = prepare(loaded.pixels.to(device)).contiguous(memory_format=execution.memory_format)
             labels = loaded.labels.to(device)
-            forward_and_backward(trial, lambda scores: loss(scores[0], labels), images, execution.precision)
+            forward_and_backward(trial, _objective(model, loss, labels), images, execution.precision)
 
     return step
+
+
+def _objective(
+    model: Classifier, loss: Callable[[Tensor, Tensor], Tensor], targets: Tensor
+) -> Callable[[list[Tensor]], Tensor]:
+    """What a step minimizes, of the scores of the head and of the auxiliary classifiers, which take time as well."""
+
+    def objective(scores: list[Tensor]) -> Tensor:
+        of_head, *auxiliary = (loss(each, targets) for each in scores)
+        return with_auxiliary(of_head, auxiliary, model.auxiliary_weight)
+
+    return objective
 
 
 def _as_in_the_last_phase(
