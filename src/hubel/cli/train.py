@@ -28,7 +28,7 @@ def train(
         int | None,
         typer.Option(min=8, help="Pixels of a side in training.", show_default="6/7 of it for transfer learning"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step, of all processes together.")] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up before an update.")] = 1,
     split: Annotated[
         str, typer.Option(help="Shares of train,validation,test of an unsplit folder.")
@@ -117,8 +117,11 @@ def train(
 
     wait_passively()
     from hubel.training import train as run
+    from hubel.training.processes import is_main
 
     result = run(data, resume=resume, out=out, **given)
+    if not is_main():  # one of several processes speaks for all
+        return
     if json:
         print_json(result.to_json())
     else:

@@ -164,10 +164,12 @@ class TrainingPixels:
 
     Attributes:
         crops: whether the arrays of the first step are of the images' own sizes.
+        shape: (height, width, channels) of those of the second.
     """
 
     def __init__(self, preprocessing: Preprocessing, names: Sequence[str]) -> None:
         self._preprocessing = preprocessing
+        self.shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
         chosen = [name for name in IMAGE_TRANSFORMS if name in names]
         self.crops = "crop" in chosen or "window" in chosen
         self._only_flips = chosen == ["flip"]

@@ -149,10 +149,10 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def default_workers() -> int:
-    """Half of the cores, at least one, at most eight: the rest computes."""
+def default_workers(trainings: int = 1) -> int:
+    """Half of the cores, at least one, at most eight: the rest computes; ``trainings`` share the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, min(8, cores // 2))
+    return max(1, min(8, cores // 2 // trainings))
 
 
 def _be_quiet_worker(_: int) -> None:
@@ -165,7 +165,7 @@ def _be_quiet_worker(_: int) -> None:
 
 
 def batches(
-    images: LabelledImages,
+    images: Dataset[LoadedBatch],
     sampler: EpochSampler | Sequence[tuple[int, int]],
     batch: int,
     workers: int,

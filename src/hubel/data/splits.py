@@ -161,12 +161,17 @@ def _small_classes(folders: ClassFolders, samples: Sequence[Sample]) -> tuple[st
     return (f"{folders.root}: one or two pictures only of {listing(few)}: little or nothing validates them.",)
 
 
-def write_splits(path: Path, splits: Splits, root: Path) -> None:
-    """Record which files are in which split, as JSON lists of paths relative to the data set's folder."""
-    record = {
+def record_of(splits: Splits, root: Path) -> dict[str, list[str]]:
+    """Which files are in which split: paths relative to the data set's folder."""
+    return {
         name: [sample.path.relative_to(root).as_posix() for sample in samples]
         for name, samples in splits.by_name().items()
     }
+
+
+def write_splits(path: Path, splits: Splits, root: Path) -> None:
+    """Write the record of splits as JSON."""
+    record = record_of(splits, root)
     beside = path.with_name(path.name + ".part")
     beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)

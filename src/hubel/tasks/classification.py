@@ -27,8 +27,17 @@ def classification_loss(
     # Given to torch's function, the weights would also apply to the smoothed share of every other class, and pull
     # all answers towards rare classes.
     each = F.cross_entropy(scores, targets, label_smoothing=label_smoothing, reduction="none")
-    counts = class_weights[targets] if targets.ndim == 1 else targets @ class_weights
+    counts = _image_weights(targets, class_weights)
     return (counts * each).sum() / counts.sum()
+
+
+def weight_of(targets: Tensor, class_weights: Tensor | None = None) -> float:
+    """How much a batch counts beside others, if the mean is to be one over all of them; arguments as above."""
+    return float(len(targets) if class_weights is None else _image_weights(targets, class_weights).sum())
+
+
+def _image_weights(targets: Tensor, class_weights: Tensor) -> Tensor:
+    return class_weights[targets] if targets.ndim == 1 else targets @ class_weights
 
 
 def with_auxiliary(loss: Tensor, auxiliary: Sequence[Tensor], weight: float) -> Tensor:

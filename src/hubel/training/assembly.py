@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +20,19 @@ from hubel.data.loading import LoadedBatch
 from hubel.data.splits import Splits
 from hubel.models import ModelCard
 from hubel.models.registry import Classifier
-from hubel.runtime.devices import choose_device
-from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency, with_auxiliary
+from hubel.tasks.classification import (
+    class_skew,
+    classification_loss,
+    inverse_frequency,
+    weight_of,
+    with_auxiliary,
+)
 from hubel.training.execution import Execution, choose_execution, execution_key, forward_and_backward
 from hubel.training.frozen import UpperPart
 from hubel.training.frozen_features import FeatureCache
 from hubel.training.loop import Training
 from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
+from hubel.training.processes import ALONE, Processes
 from hubel.training.recomputation import needs_recomputation
 from hubel.training.run_images import RunImages
 from hubel.training.settings import TrainingSettings
@@ -44,6 +51,7 @@ def assemble(
     card: ModelCard,
     splits: Splits,
     say: Callable[[str], None],
+    processes: Processes = ALONE,
 ) -> tuple[Training, tuple[str, ...]]:
     """Everything a run needs beside its data check.
 
@@ -54,6 +62,7 @@ def assemble(
         card: what describes it.
         splits: readable samples.
         say: shows a line to the person.
+        processes: those that train together.
 
     Returns:
         The training, and the sentences that say what was decided and why.
@@ -61,14 +70,17 @@ def assemble(
     classes = len(card.classes)
     labels = [sample.label for sample in splits.train]
     balance, sentence = _choose_balance(settings.balance, labels, classes)
-    device = choose_device(settings.device)
+    device = processes.device_for(settings.device)
     class_weights = inverse_frequency(labels, classes).to(device) if balance == "loss" else None
     loss = partial(classification_loss, label_smoothing=settings.label_smoothing, class_weights=class_weights)
     model.to(device)
     side = training_size(settings, model, card.preprocessing.height)
-    batch = (min(settings.batch, len(labels)), card.in_channels, side, side)
-    execution = _execution(folder, model, loss, batch, device, settings)
+    share = -(-min(settings.batch, len(labels)) // processes.count)
+    batch = (share, card.in_channels, side, side)
+    made = processes.from_main(lambda: asdict(_execution(folder, model, loss, batch, device, settings)))
+    execution = Execution(**made)
     model.to(memory_format=execution.memory_format)
+    processes.copy_from_main(model)
     accelerator = Accelerator(
         mixed_precision=_MIXED[execution.precision],
         gradient_accumulation_steps=settings.accumulate,
@@ -76,7 +88,7 @@ def assemble(
     )
     sample_weights = inverse_frequency(labels, classes)[torch.tensor(labels)] if balance == "sampling" else None
     pixels = TrainingPixels(card.preprocessing.resized(side), settings.augmentation)
-    images = RunImages(splits, settings, pixels, card.preprocessing, sample_weights)
+    images = RunImages(splits, settings, pixels, card.preprocessing, sample_weights, processes)
     phases = plan_phases(settings)
     fixed = balance == "smote" or settings.cache_features or not settings.augmentation
     epochs = sum(phase.epochs for phase in phases if not fixed or freeze_below(model, phase.trainable_from))
@@ -92,7 +104,7 @@ def assemble(
     if fixed:
         enlarge = partial(with_smote, classes=card.classes, seed=settings.seed) if balance == "smote" else None
         size = card.preprocessing if settings.augmentation else card.preprocessing.resized(side)
-        features = FeatureCache(images.unchanged(), size, enlarge)
+        features = FeatureCache(images.unchanged(), size, images.whole_validation(), enlarge)
     training = Training(
         folder=folder,
         settings=settings,
@@ -102,12 +114,14 @@ def assemble(
         train=images.train(),
         validation=images.validation(),
         loss=loss,
+        weight=partial(weight_of, class_weights=class_weights),
         blending=BatchBlending(settings.augmentation, classes),
         execution=execution,
         accelerator=accelerator,
         prepare=card.preprocessing.normalize,
         batch=batch,
         features=features,
+        processes=processes,
     )
     return training, decisions
 
@@ -147,7 +161,7 @@ def _execution(
     targets = torch.zeros(batch[0], dtype=torch.int64, device=device)
     objective = _objective(model, loss, targets)
     execution = choose_execution(network, objective, batch, device, settings.precision)
-    write_json(path, {"execution": execution.__dict__})
+    write_json(path, {"execution": asdict(execution)})
     return execution
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -40,6 +40,15 @@ class Progress:
         best = self.history[self.best_epoch - 1]
         return (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"])
 
+    def add(self, row: dict[str, Any]) -> bool:
+        """Note a finished epoch; returns whether it is the best so far."""
+        better = self.is_better(row)
+        self.history.append(row)
+        self.epoch = row["epoch"]
+        if better:
+            self.best_epoch = row["epoch"]
+        return better
+
 
 def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> None:
     """Write the progress and the state dictionaries of model, optimizer, … whole or not at all."""
@@ -47,15 +56,19 @@ def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> 
         torch.save({"progress": asdict(progress), **tensors}, temporary)
 
 
-def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]]:
+def load_checkpoint(path: Path, content: IO[bytes] | None = None) -> tuple[Progress, dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        content: its bytes, where the file itself lies on another machine.
 
     Raises:
         DataError: the file is damaged.
     """
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        progress = Progress(**content.pop("progress"))
+        state = torch.load(content or path, weights_only=True, map_location="cpu")
+        progress = Progress(**state.pop("progress"))
     except Exception as error:  # torch raises many kinds for damaged files
         raise DataError(f"{path} is damaged: {error}", "start the run again without --resume") from error
-    return progress, content
+    return progress, state

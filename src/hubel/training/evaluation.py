@@ -157,13 +157,14 @@ def predict_samples(
                 scores = fused(preprocessing.normalize(loaded.pixels.to(device)))
                 probabilities.append(torch.softmax(scores.float(), 1).cpu().numpy())
                 read.extend(loaded.indices.tolist())
-    failures = tuple(_fault(samples[index].path) for index in sorted(set(range(len(samples))) - set(read)))
+    failures = tuple(fault_of(samples[index].path) for index in sorted(set(range(len(samples))) - set(read)))
     if not read:
         raise DataError(f"none of {len(samples)} images could be read: {failures[0].fault}", failures[0].remedy)
     return Predictions(tuple(samples[index] for index in read), np.concatenate(probabilities), failures)
 
 
-def _fault(path: Path) -> ImageError:
+def fault_of(path: Path) -> ImageError:
+    """What is wrong with an image that could not be read."""
     try:
         read_image(path)
     except ImageError as error:

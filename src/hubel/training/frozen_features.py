@@ -24,6 +24,7 @@ from hubel.models.registry import ClassificationHead, Classifier
 from hubel.training.frozen import FrozenLower
 from hubel.training.kept_pixels import find_room
 from hubel.training.phases import Phase, freeze_below
+from hubel.training.processes import ALONE, Processes
 from hubel.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class FeatureRows(Dataset[LoadedBatch]):
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LoadedBatch:
         """A batch whose pixels are features; the loader asks for whole batches."""
-        index = torch.tensor([index for _, index in keys])
+        index = torch.tensor([index for _, index in keys], dtype=torch.int64)
         return LoadedBatch(self._features.maps[index], self._features.labels[index], index)
 
 
@@ -114,14 +115,17 @@ def features_size(model: Classifier, preprocessing: Preprocessing) -> int:
     return int(maps.shape[1]) if isinstance(model.head, ClassificationHead) else int(maps.numel())
 
 
-def feature_batches(features: Features, sampler: EpochSampler, batch: int, drop_last: bool = False) -> DataLoader[Any]:
-    """A loader of batches of features; ``drop_last`` as in :func:`hubel.data.loading.batches`."""
+def feature_batches(
+    features: Features, sampler: EpochSampler, batch: int, training: bool, processes: Processes = ALONE
+) -> DataLoader[Any]:
+    """A loader of batches of features, or of this process's share of each; in training a last one must be full."""
+    maps = features.maps.shape
     return DataLoader(
-        FeatureRows(features),
+        processes.share_of(FeatureRows(features), (maps[1], maps[2], maps[3]) if training else None),
         batch_size=batch,
         sampler=sampler,
         collate_fn=as_it_is,
-        drop_last=drop_last and len(sampler) >= batch,
+        drop_last=training and len(sampler) >= batch,
         generator=torch.Generator(),  # leaves the global one, which dropout draws from, alone
     )
 
@@ -133,11 +137,13 @@ class FeatureCache:
     Attributes:
         images: training images in fixed order, without random changes.
         preprocessing: of these.
+        validation: validation images; of both, all in every process.
         enlarge: what is done to their features before the head learns from them, such as SMOTE.
     """
 
     images: DataLoader[Any]
     preprocessing: Preprocessing
+    validation: DataLoader[Any]
     enlarge: Callable[[Features], Features] | None = None
 
     def in_place_of_images(
@@ -145,9 +151,10 @@ class FeatureCache:
     ) -> tuple[Training, FrozenLower]:
         """The training on features, and the lower part that they make superfluous; unchanged where there is no room."""
         settings, card = training.settings, training.card
-        sets = ((self.images, self.preprocessing), (training.validation, card.preprocessing))
+        sets = ((self.images, self.preprocessing), (self.validation, card.preprocessing))
         lengths = [len(images.dataset) * features_size(training.model, size) for images, size in sets]  # type: ignore[arg-type]
-        block, where = find_room(4 * sum(lengths), "auto" if settings.cache == "none" else settings.cache)
+        wanted = "auto" if settings.cache == "none" else settings.cache
+        block, where = find_room(4 * sum(lengths), wanted, training.processes.on_this_machine)
         if block is None and self.enlarge is None:
             say(f"the images' features are computed in every epoch: {where}")
             return training, lower
@@ -169,8 +176,8 @@ class FeatureCache:
         in_order = EpochSampler(len(check.labels), settings.seed, shuffle=False)
         on_features = replace(
             training,
-            train=feature_batches(learn, order, settings.batch, drop_last=True),
-            validation=feature_batches(check, in_order, settings.batch),
+            train=feature_batches(learn, order, settings.batch, True, training.processes),
+            validation=feature_batches(check, in_order, settings.batch, False, training.processes),
             prepare=torch.Tensor.float,
             blending=BatchBlending((), len(card.classes)),
         )

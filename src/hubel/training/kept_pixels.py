@@ -27,13 +27,14 @@ def shared_between_processes(workers: int | None) -> bool:
     return sys.platform == "linux" or workers == 0
 
 
-def find_room(size: int, wanted: str) -> tuple[mmap.mmap | None, str]:
+def find_room(size: int, wanted: str, trainings: int = 1) -> tuple[mmap.mmap | None, str]:
     """A block of ``size`` bytes within the budget.
 
     Args:
         size: bytes.
         wanted: ``"auto"`` takes up to a quarter of the free memory, else up to a quarter of the free space on the
             cache folder's disk; ``"ram"`` and ``"disk"`` up to three quarters of the one; ``"none"`` nothing.
+        trainings: processes on this machine that want as much.
 
     Returns:
         The block, or ``None`` where there is no room; and where it is, or why there is none, to end a sentence with.
@@ -43,7 +44,7 @@ def find_room(size: int, wanted: str) -> tuple[mmap.mmap | None, str]:
     for kind in ("ram", "disk") if wanted == "auto" else (wanted,):
         place, take = _PLACES[kind]
         try:
-            allowed = int(share * _free(kind))
+            allowed = int(share * _free(kind) / trainings)
             if size <= allowed:
                 return take(size), f"{place}, {bytes_text(size)}"
             obstacles.append(f"more than the {bytes_text(allowed)} allowed {place}")
@@ -71,7 +72,7 @@ _PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
 
 
 def keep_pixels(
-    parts: Sequence[tuple[Sequence[Sample], Shape | Callable[[int, int], Shape]]], wanted: str
+    parts: Sequence[tuple[Sequence[Sample], Shape | Callable[[int, int], Shape]]], wanted: str, trainings: int = 1
 ) -> tuple[list[PixelCache | None], str]:
     """A cache for each part of a data set, all of them or none.
 
@@ -79,6 +80,7 @@ def keep_pixels(
         parts: images, and the shape (H, W, C) that is kept of each; or of an upright image of a width and height, which
             are then read from the files.
         wanted: as in :func:`find_room`.
+        trainings: the same.
 
     Returns:
         The caches, and a sentence that says where they are.
@@ -89,7 +91,7 @@ def keep_pixels(
         [_shape(sample.path, kept) for sample in samples] if callable(kept) else [kept] * len(samples)
         for samples, kept in parts
     ]
-    block, where = find_room(sum(PixelCache.needed(part) for part in shapes), wanted)
+    block, where = find_room(sum(PixelCache.needed(part) for part in shapes), wanted, trainings)
     if block is None:
         return [None for _ in parts], f"images are decoded in every epoch: {where}"
     caches: list[PixelCache | None] = []

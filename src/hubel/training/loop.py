@@ -30,6 +30,7 @@ from hubel.training.execution import Execution
 from hubel.training.frozen import FrozenLower, UpperPart, frozen_lower
 from hubel.training.frozen_features import FeatureCache
 from hubel.training.phases import Phase, enter_training_mode, freeze_below, make_optimizer
+from hubel.training.processes import ALONE, Processes
 from hubel.training.progress_bar import TrainingDisplay
 from hubel.training.recomputation import needs_recomputation
 from hubel.training.schedules import rate_factor
@@ -53,12 +54,14 @@ class Training:
         train: shuffled batches of uint8 pixels (N, C, H, W) and labels (N,); its sampler is an ``EpochSampler``.
         validation: batches in fixed order.
         loss: raw scores, targets → mean loss.
+        weight: targets → how much they count in that mean, all together.
         blending: MixUp and CutMix.
         execution: precision and layout.
         accelerator: devices, mixed precision, accumulation.
         prepare: uint8 pixels (N, C, H, W) → the network's input.
         batch: shape (N, C, H, W) of what ``prepare`` gives for a step.
         features: stands in for the images while the head alone learns; ``None`` where they change from epoch to epoch.
+        processes: those that train it together; the loaders give this one's share of each batch.
     """
 
     folder: Path
@@ -69,12 +72,14 @@ class Training:
     train: DataLoader[Any]
     validation: DataLoader[Any]
     loss: Callable[[Tensor, Tensor], Tensor]
+    weight: Callable[[Tensor], float]
     blending: BatchBlending
     execution: Execution
     accelerator: Accelerator
     prepare: Callable[[Tensor], Tensor]
     batch: tuple[int, int, int, int]
     features: FeatureCache | None = None
+    processes: Processes = ALONE
 
 
 def fit(training: Training, display: TrainingDisplay) -> Progress:
@@ -82,8 +87,9 @@ def fit(training: Training, display: TrainingDisplay) -> Progress:
 
     Leaves ``best/``, ``last/``, ``metrics.csv`` and the checkpoint in the run's folder after every epoch.
     """
-    checkpoint = training.folder / CHECKPOINT
-    progress, state = load_checkpoint(checkpoint) if checkpoint.exists() else (Progress(), {})
+    path = training.folder / CHECKPOINT
+    content = training.processes.file_from_main(path)
+    progress, state = load_checkpoint(path, content) if content is not None else (Progress(), {})
     if progress.epoch:
         display.say(f"resuming after epoch {progress.epoch}")
     for phase in training.phases:
@@ -112,6 +118,7 @@ def _run_phase(
     dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
     lower = frozen_lower(training.model, accelerator.device, dtype)
     recompute = needs_recomputation(training.model, training.batch, training.execution.precision, display.say)
+    accelerator.free_memory()  # of the phase before
     upper, optimizer = accelerator.prepare(UpperPart(training.model, lower.parts, recompute), optimizer)
     beginning = time.perf_counter()
     if training.features is not None and not learning:
@@ -119,11 +126,13 @@ def _run_phase(
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = training.model if average is None else cast(Classifier, average.module)
+        training.processes.copy_from_main(kept, buffers_only=True)
         row |= _validate(training, lower, UpperPart(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - beginning, 3)
-        if accelerator.is_main_process:
-            _finish_epoch(training, progress, row, kept, optimizer, average, display)
-        accelerator.wait_for_everyone()
+        better = progress.add(row)
+        if training.processes.is_main:
+            _finish_epoch(training, progress, better, kept, optimizer, average, display)
+        training.processes.wait()
         beginning = time.perf_counter()
         if progress.is_stuck(settings.patience):
             display.say(f"validation has not improved for {settings.patience} epochs: stopping early")
@@ -141,12 +150,12 @@ def _train_epoch(
     display: TrainingDisplay,
 ) -> dict[str, Any]:
     """One pass over the training images; returns the beginning of the epoch's row."""
-    settings, accelerator = training.settings, training.accelerator
+    settings, accelerator, processes = training.settings, training.accelerator, training.processes
     sampler = training.train.sampler
     assert isinstance(sampler, EpochSampler)
     sampler.epoch = epoch
-    torch.manual_seed(seed_for(settings.seed, "epoch", epoch))
-    np.random.seed(seed_for(settings.seed, "blend", epoch) % 2**32)
+    torch.manual_seed(seed_for(settings.seed, "epoch", epoch, *processes.seed_mark))
+    np.random.seed(seed_for(settings.seed, "blend", epoch, *processes.seed_mark) % 2**32)
     enter_training_mode(upper, settings.batch_norm or "train")
     steps = len(training.train)
     display.start_epoch(epoch, phase.name, steps)
@@ -169,18 +178,19 @@ def _train_epoch(
                 loss = training.loss(scores, targets)
                 beside = [training.loss(each, targets) for each in auxiliary]
                 objective = with_auxiliary(loss, beside, training.model.auxiliary_weight)
-            _refuse_nonfinite(objective, epoch)
-            accelerator.backward(objective)
+            whole = processes.whole_batch(loss, objective, scores, targets, training.weight(targets), batch.indices)
+            _refuse_nonfinite(whole.objective, epoch)
+            if whole.images:
+                accelerator.backward(objective * whole.factor)
         if updates:
             optimizer.step()
             optimizer.zero_grad()
             if average is not None:
                 average.update_parameters(training.model)
-        classes = targets.argmax(1) if targets.ndim == 2 else targets
-        total_loss += float(loss.detach()) * len(classes)
-        correct += int((scores.detach().argmax(1) == classes).sum())
-        seen += len(classes)
-        display.step(total_loss / seen, seen / (time.perf_counter() - started))
+        total_loss += whole.loss * whole.images
+        correct += whole.correct
+        seen += whole.images
+        display.step(total_loss / max(1, seen), seen / (time.perf_counter() - started))
     _refuse_nothing_read(seen, "training")
     return {
         "epoch": epoch,
@@ -192,15 +202,15 @@ def _train_epoch(
     }
 
 
-def _refuse_nonfinite(loss: Tensor, epoch: int) -> None:
-    if not math.isfinite(float(loss.detach())):
+def _refuse_nonfinite(loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
         raise ModelError(
-            f"the loss is {float(loss.detach())} in epoch {epoch}: training diverged",
+            f"the loss is {loss} in epoch {epoch}: training diverged",
             "lower --learning-rate, or use --precision float32; the epochs before are kept",
         )
 
 
-def _refuse_nothing_read(images: int, split: str) -> None:
+def _refuse_nothing_read(images: float, split: str) -> None:
     if not images:
         raise DataError(f"not one {split} image can be read any more", "put the images back, then go on with --resume")
 
@@ -209,7 +219,7 @@ def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[
     """Loss and accuracy on the validation images, without smoothing, weights or augmentation."""
     accelerator = training.accelerator
     upper.eval()
-    loss, correct, seen = 0.0, 0, 0
+    loss, correct, seen = 0.0, 0.0, 0.0
     with torch.no_grad():
         for batch in training.validation:
             if not len(batch.labels):
@@ -221,6 +231,7 @@ def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[
             loss += float(functional.cross_entropy(scores.float(), labels, reduction="sum"))
             correct += int((scores.argmax(1) == labels).sum())
             seen += len(labels)
+    loss, correct, seen = training.processes.total(loss, correct, seen)
     _refuse_nothing_read(seen, "validation")
     return {"val_loss": round(loss / seen, 6), "val_top1": round(correct / seen, 6)}
 
@@ -228,18 +239,15 @@ def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[
 def _finish_epoch(
     training: Training,
     progress: Progress,
-    row: dict[str, Any],
+    better: bool,
     kept: nn.Module,
     optimizer: Any,
     average: AveragedModel | None,
     display: TrainingDisplay,
 ) -> None:
     """Write what the epoch gave; the checkpoint comes last, so that a run killed before it repeats the epoch."""
-    better = progress.is_better(row)
-    progress.history.append(row)
-    progress.epoch = row["epoch"]
+    row = progress.history[-1]
     if better:
-        progress.best_epoch = row["epoch"]
         save_model(training.folder / "best", kept, training.card)
     save_model(training.folder / "last", kept, training.card)
     write_rows(training.folder / "metrics.csv", progress.history)

@@ -23,11 +23,16 @@ def check_progress() -> Callable[[int, int], None] | None:
 
 
 class TrainingDisplay:
-    """Writes to stderr; the bar only where that is a terminal."""
+    """Writes to stderr; the bar only where that is a terminal.
 
-    def __init__(self, epochs: int) -> None:
+    Args:
+        epochs: of the run.
+        quiet: write nothing, as one of several processes that show the same.
+    """
+
+    def __init__(self, epochs: int, quiet: bool = False) -> None:
         self._epochs = epochs
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -36,7 +41,7 @@ class TrainingDisplay:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
         )
         self._task: TaskID | None = None
 

@@ -25,9 +25,10 @@ from hubel.models import load_model
 from hubel.reports import AugmentationSample, TrainingReport, most_confident_mistakes, write_report
 from hubel.tasks.class_scores import best_classes
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluation import Evaluation, Predictions, predict_samples, scores_table
+from hubel.training.evaluation import Evaluation, Predictions, scores_table
 from hubel.training.loop import Training
 from hubel.training.settings import TrainingSettings
+from hubel.training.shared_evaluation import predict_together
 from hubel.writing import write_json, write_text
 
 _SHEET_IMAGES, _SHEET_VARIANTS = 6, 7
@@ -86,17 +87,21 @@ class TrainingResult:
 
 def finish(training: Training, progress: Progress, splits: Splits, notes: Sequence[str]) -> TrainingResult:
     """Score the kept weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
-    settings, folder = training.settings, training.folder
-    model, card = load_model(folder / "best")
+    settings, folder, processes, card = training.settings, training.folder, training.processes, training.card
+    model = load_model(folder / "best")[0] if processes.is_main else card.build()
+    device, classes = training.accelerator.device, len(card.classes)
+    processes.copy_from_main(model.to(device))
     scores: dict[str, ClassificationScores] = {}
     predictions: dict[str, Predictions] = {}
     for name, samples in (("val", splits.val), ("test", splits.test)):
         if samples:
-            predicted = predict_samples(model, samples, card.preprocessing, settings.batch, training.accelerator.device)
+            predicted = predict_together(processes, model, samples, card.preprocessing, settings.batch, device, classes)
             predictions[name] = predicted
             scores[name] = score_classification(predicted.probabilities, predicted.labels, card.classes)
     seconds = sum(row["seconds"] for row in progress.history)
     result = TrainingResult(folder, settings.model, settings.data, scores, progress.best_epoch, seconds)
+    if not processes.is_main:
+        return result
     write_text(folder / "predictions.jsonl", _prediction_lines(predictions["val"], card.classes))
     write_json(folder / "results.json", result.to_json())
     report = TrainingReport(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from hubel.data.augmentation import TrainingPixels
 from hubel.data.class_folders import Sample
@@ -20,6 +20,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
 from hubel.training.execution import recall, remember
 from hubel.training.kept_pixels import keep_pixels, shared_between_processes
+from hubel.training.processes import ALONE, Processes
 from hubel.training.settings import TrainingSettings
 from hubel.training.workers import TRIAL_BATCHES, Workers, choose_workers, cores
 from hubel.writing import write_json
@@ -36,6 +37,7 @@ class RunImages:
         pixels: of training images.
         preprocessing: of validation images.
         weights: chance of each training image to be drawn; ``None`` shows each once an epoch.
+        processes: those that train together; each loads its share of every batch.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class RunImages:
         pixels: TrainingPixels,
         preprocessing: Preprocessing,
         weights: Tensor | None,
+        processes: Processes = ALONE,
     ) -> None:
         self._splits, self._settings = splits, settings
         self._pixels, self._preprocessing = pixels, preprocessing
         self._weights = weights
+        self._processes = processes
         self._caches: list[PixelCache | None] = [None, None]
-        self._workers = default_workers() if settings.workers is None else settings.workers
+        self._workers = default_workers(processes.on_this_machine) if settings.workers is None else settings.workers
 
     def keep(self) -> str:
         """Let decoded images be kept for further epochs; returns the sentence that says where."""
@@ -59,7 +63,7 @@ class RunImages:
         if not shared_between_processes(self._settings.workers):
             return ""
         parts = [(self._splits.train, shape), (self._splits.val, (size.height, size.width, size.channels))]
-        self._caches, sentence = keep_pixels(parts, self._settings.cache)
+        self._caches, sentence = keep_pixels(parts, self._settings.cache, self._processes.on_this_machine)
         return sentence
 
     def choose_workers(self, folder: Path, step: Callable[[LoadedBatch], None], key: str) -> str:
@@ -75,45 +79,62 @@ class RunImages:
         """
         if self._settings.workers is not None:
             return ""
+        chosen = Workers(**self._processes.from_main(lambda: asdict(self._recorded_or_tried(folder, step, key))))
+        self._workers = chosen.count
+        return chosen.reason
+
+    def _recorded_or_tried(self, folder: Path, step: Callable[[LoadedBatch], None], key: str) -> Workers:
         path = folder / "decisions.json"
         decisions = json.loads(path.read_text()) if path.exists() else {}
         kept = self._caches[0] is not None
         key = f"{WORKERS} {key} {self._settings.data.resolve()} {self._settings.augmentation} {kept}"
+        key += "" if self._processes.alone else f" {self._processes.count}"
         recorded = decisions.get(WORKERS) or recall(key)
-        chosen = Workers(**recorded) if recorded else choose_workers(self._trial, step, min(8, cores()))
+        chosen = Workers(**recorded) if recorded else choose_workers(self._trial, step, self._most_workers())
         if not recorded:
             remember(key, asdict(chosen))
         write_json(path, {**decisions, WORKERS: asdict(chosen)})
-        self._workers = chosen.count
-        return chosen.reason
+        return chosen
+
+    def _most_workers(self) -> int:
+        return max(1, min(8, cores() // self._processes.on_this_machine))
 
     def train(self) -> DataLoader[Any]:
         """Shuffled, changed at random."""
         order = EpochSampler(len(self._splits.train), self._settings.seed, shuffle=True, weights=self._weights)
-        return batches(self._training_images(), order, self._settings.batch, self._workers, drop_last=True)
+        height, width, channels = self._pixels.shape
+        share = self._processes.share_of(self._training_images(), (channels, height, width))
+        return batches(share, order, self._settings.batch, self._workers, drop_last=True)
 
     def validation(self) -> DataLoader[Any]:
         """In order, as for prediction."""
-        images = self._images(self._splits.val, self._preprocessing.pixels, cache=self._caches[1])
-        return self._in_order(images)
+        return self._in_order(self._processes.share_of(self._validation_images()), len(self._splits.val))
+
+    def whole_validation(self) -> DataLoader[Any]:
+        """The same, with all images in every process."""
+        return self._in_order(self._validation_images(), len(self._splits.val))
 
     def unchanged(self) -> DataLoader[Any]:
         """The training images in order, without random changes: as training sees them where it makes none, else as
         prediction does.
         """
         fixed = self._preprocessing.pixels if self._settings.augmentation else self._pixels.fixed
-        return self._in_order(self._images(self._splits.train, fixed))
+        return self._in_order(self._images(self._splits.train, fixed), len(self._splits.train))
 
-    def _in_order(self, images: LabelledImages) -> DataLoader[Any]:
-        order = EpochSampler(len(images), self._settings.seed, shuffle=False)
+    def _in_order(self, images: Dataset[LoadedBatch], count: int) -> DataLoader[Any]:
+        order = EpochSampler(count, self._settings.seed, shuffle=False)
         return batches(images, order, self._settings.batch, self._workers)
 
     def _trial(self, workers: int) -> DataLoader[Any]:
         """A few batches of epoch 0, which no run has."""
         settings, count = self._settings, len(self._splits.train)
         order = EpochSampler(count, settings.seed, shuffle=True, weights=self._weights)
-        keys = list(islice(cycle(order), min(settings.batch, count) * TRIAL_BATCHES))
-        return batches(self._training_images(), keys, min(settings.batch, count), workers)
+        batch = -(-min(settings.batch, count) // self._processes.count)
+        keys = list(islice(cycle(order), batch * TRIAL_BATCHES))
+        return batches(self._training_images(), keys, batch, workers)
+
+    def _validation_images(self) -> LabelledImages:
+        return self._images(self._splits.val, self._preprocessing.pixels, cache=self._caches[1])
 
     def _training_images(self) -> LabelledImages:
         return self._images(self._splits.train, self._pixels.fixed, self._pixels.changed, self._caches[0])

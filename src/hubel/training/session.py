@@ -16,14 +16,25 @@ from torch import Tensor
 
 from hubel.data.class_folder_checks import check_class_folders
 from hubel.data.class_folders import ClassFolders, read_class_folders
-from hubel.data.splits import SplitFractions, Splits, read_splits, recorded_splits, training_splits, write_splits
+from hubel.data.splits import (
+    SplitFractions,
+    Splits,
+    read_splits,
+    record_of,
+    recorded_splits,
+    training_splits,
+    write_splits,
+)
 from hubel.errors import DataError
 from hubel.models import ModelCard, architecture
+from hubel.models.registry import Classifier
 from hubel.runtime.allocator import tune_allocator
 from hubel.training.assembly import assemble
+from hubel.training.ending_together import joined, one_voice
 from hubel.training.frozen_features import require_fixed_features, require_head_alone
 from hubel.training.loop import fit
 from hubel.training.phases import freeze_below, plan_phases
+from hubel.training.processes import Processes
 from hubel.training.progress_bar import TrainingDisplay, check_progress
 from hubel.training.results import TrainingResult, finish
 from hubel.training.run_folder import latest_run_folder, new_run_folder
@@ -68,48 +79,78 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` goes on.
     """
     tune_allocator()
-    data = Path(data)
-    wanted = Path(out) if out is not None else Path("runs") / (data.resolve().name or "run")
+    wanted = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
+    with joined(settings.get("device", "auto")) as processes:
+        plan = processes.from_main(lambda: _plan(Path(data), wanted, resume, settings))
+        chosen = make_settings(**plan["settings"])
+        if chosen.threads:
+            torch.set_num_threads(chosen.threads)
+        run_data = _read_data_together(processes, chosen, plan["folder"])
+        model, card = make_model(chosen, run_data.folders.classes)
+        _refuse_what_cannot_learn(chosen, model, run_data)
+        folder = Path(processes.from_main(lambda: plan["folder"] or _new_folder(wanted, chosen, run_data)))
+        with _interruptions() as interruption, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
+            try:
+                with one_voice(processes), _worker_deaths_explained():
+                    _announce(chosen, card, run_data, processes, display)
+                    training, decisions = assemble(folder, chosen, model, card, run_data.splits, display.say, processes)
+                    training.loss = interruption.seen_before(training.loss)
+                    progress = fit(training, display)
+            except KeyboardInterrupt:
+                place = f" --out {folder}" if out is not None else ""
+                again = f"hubel train {data}{place} --resume"
+                display.say(f"interrupted: finished epochs are kept in {folder}")
+                display.say(f"go on with: {again}{'' if processes.alone else ', by as many processes as you like'}")
+                raise
+            return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
+
+
+def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings, resolved, as JSON; and the folder of the run to go on with, or ``None``."""
     if resume:
         folder = latest_run_folder(wanted)
-        chosen = read_settings(folder / CONFIG)
-        run_data = _read_data(chosen, folder / SPLITS)
-    else:
-        chosen = make_settings(data=data, **settings)
-        chosen = chosen.resolved(weights_name(chosen) is not None)
-        if chosen.tensorboard:
-            require_tensorboard()
-        if chosen.balance == "smote":
-            require_imbalanced_learn()
-        architecture(chosen.model)  # an unknown name is told before the images are read
-        run_data = _read_data(chosen, None)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    model, card = make_model(chosen, run_data.folders.classes)
-    phases = plan_phases(chosen)
-    require_head_alone(chosen, model, phases)
-    for phase in reversed(phases):  # a wrong --unfreeze-from is told before a folder is made
-        freeze_below(model, phase.trainable_from)
+        return {"folder": str(folder), "settings": read_settings(folder / CONFIG).model_dump(mode="json")}
+    chosen = make_settings(data=data, **given)
+    chosen = chosen.resolved(weights_name(chosen) is not None)
+    if chosen.tensorboard:
+        require_tensorboard()
     if chosen.balance == "smote":
-        require_fixed_features(chosen, model, phases, "--balance smote")
-        neighbours_for([sample.label for sample in run_data.splits.train], run_data.folders.classes)
-    if not resume:
-        folder = new_run_folder(wanted)
-        write_settings(folder / CONFIG, chosen)
-        write_splits(folder / SPLITS, run_data.splits, run_data.folders.root)
-    with _interruptions() as interruption, TrainingDisplay(chosen.epochs or 1) as display:
-        try:
-            _announce(chosen, card, run_data, display)
-            training, decisions = assemble(folder, chosen, model, card, run_data.splits, display.say)
-            training.loss = interruption.seen_before(training.loss)
-            with _worker_deaths_explained():
-                progress = fit(training, display)
-        except KeyboardInterrupt:
-            place = f" --out {folder}" if out is not None else ""
-            display.say(f"interrupted: finished epochs are kept in {folder}")
-            display.say(f"go on with: hubel train {data}{place} --resume")
-            raise
-        return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
+        require_imbalanced_learn()
+    architecture(chosen.model)  # an unknown name is told before the images are read
+    return {"folder": None, "settings": chosen.model_dump(mode="json")}
+
+
+def _refuse_what_cannot_learn(settings: TrainingSettings, model: Classifier, data: RunData) -> None:
+    """Tell wrong settings before a folder is made."""
+    phases = plan_phases(settings)
+    require_head_alone(settings, model, phases)
+    for phase in reversed(phases):  # a wrong --unfreeze-from
+        freeze_below(model, phase.trainable_from)
+    if settings.balance == "smote":
+        require_fixed_features(settings, model, phases, "--balance smote")
+        neighbours_for([sample.label for sample in data.splits.train], data.folders.classes)
+
+
+def _new_folder(wanted: Path, settings: TrainingSettings, data: RunData) -> str:
+    folder = new_run_folder(wanted)
+    write_settings(folder / CONFIG, settings)
+    write_splits(folder / SPLITS, data.splits, data.folders.root)
+    return str(folder)
+
+
+def _read_data_together(processes: Processes, settings: TrainingSettings, folder: str | None) -> RunData:
+    """The main process checks the images; the others take its word for which can be used, and how they are split."""
+    made: list[RunData] = []
+
+    def checked() -> dict[str, Any]:
+        made.append(_read_data(settings, Path(folder) / SPLITS if folder else None))
+        return {"splits": record_of(made[0].splits, made[0].folders.root), "warnings": made[0].warnings}
+
+    word = processes.from_main(checked)
+    if not made:
+        folders = read_class_folders(settings.data)
+        made.append(RunData(folders, recorded_splits(folders, word["splits"]), tuple(word["warnings"])))
+    return made[0]
 
 
 def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
@@ -125,7 +166,9 @@ def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
     return RunData(folders, Splits(train, val, test), (*folders.warnings, *splits.warnings, *findings.warnings()))
 
 
-def _announce(settings: TrainingSettings, card: ModelCard, data: RunData, display: TrainingDisplay) -> None:
+def _announce(
+    settings: TrainingSettings, card: ModelCard, data: RunData, processes: Processes, display: TrainingDisplay
+) -> None:
     """What the check found, and what is about to happen."""
     for warning in data.warnings:
         display.say(f"note: {warning}")
@@ -134,6 +177,8 @@ def _announce(settings: TrainingSettings, card: ModelCard, data: RunData, displa
         f"{len(splits.train)} images train, {len(splits.val)} validate, {len(splits.test)} test; "
         f"{len(card.classes)} classes; {settings.model} {start}"
     )
+    if not processes.alone:
+        display.say(f"{processes.count} processes train together; each takes its share of the {settings.batch} a step")
 
 
 @contextmanager

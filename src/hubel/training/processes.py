@@ -1,0 +1,269 @@
+"""Several processes that train one network together, as ``accelerate launch`` or ``torchrun`` start them.
+
+Every process goes through the same batches in the same order and reads its share of each, so that step k sees the same
+images however many processes there are. What the loss and the metrics are means of is summed over all of them.
+Process 0, the main one, decides, writes and speaks; the others learn from it what was decided.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.utils.data import Dataset
+
+from hubel.data.loading import LoadedBatch
+from hubel.errors import UsageError
+from hubel.runtime.devices import choose_device
+
+Value = TypeVar("Value")
+
+# How many processes there are, as torchrun and accelerate, Intel's MPI, Open MPI and MVAPICH say it.
+_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_PATIENCE = timedelta(hours=1)  # for a process that is still at work on its own, such as writing the checkpoint
+_LOOK_AGAIN = 0.1  # seconds
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """A batch as all processes together see it.
+
+    Attributes:
+        loss: mean over the batch.
+        objective: the same with what else is minimized.
+        images: in it.
+        correct: how many of them were classified right.
+        factor: of this process's own objective: the mean over the processes of the gradients of their own, each times
+            its factor, is the gradient of this one's ``objective``.
+    """
+
+    loss: float
+    objective: float
+    images: int
+    correct: int
+    factor: float
+
+
+@dataclass(eq=False)
+class Processes:
+    """The processes of this training, as one of them sees them; by default it is alone.
+
+    Attributes:
+        rank: of this one, from 0.
+        count: of all.
+        on_this_machine: how many of them share its cores.
+        device: where this one computes; ``None`` where nobody has decided.
+    """
+
+    rank: int = 0
+    count: int = 1
+    on_this_machine: int = 1
+    device: torch.device | None = None
+    _words: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that decides, writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.count == 1
+
+    @property
+    def seed_mark(self) -> tuple[int, ...]:
+        """What is added to the seed of this process's own random numbers; nothing in the main one."""
+        return (self.rank,) if self.rank else ()
+
+    def device_for(self, name: str) -> torch.device:
+        """Where this process computes if ``--device`` is ``name``."""
+        return self.device or choose_device(name)
+
+    def share_of(
+        self, images: Dataset[LoadedBatch], stand_in: tuple[int, int, int] | None = None
+    ) -> Dataset[LoadedBatch]:
+        """A data set of which each whole batch that is asked for is read in part only: this process's share.
+
+        Args:
+            images: gives batches of the keys of an :class:`~hubel.data.loading.EpochSampler`.
+            stand_in: shape (C, H, W) of zeros, at index -1, for a share without any image: in training every process
+                has to take part in every step. Without it such a share is empty.
+        """
+        return images if self.alone else _Share(images, self.rank, self.count, stand_in)
+
+    def total(self, *figures: float) -> tuple[float, ...]:
+        """Sums of figures over all processes, which all have to ask for."""
+        if self.alone:
+            return figures
+        sums = torch.tensor(figures, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(sums)
+        return tuple(sums.tolist())
+
+    def whole_batch(
+        self, loss: Tensor, objective: Tensor, scores: Tensor, targets: Tensor, weight: float, indices: Tensor
+    ) -> WholeBatch:
+        """From this process's share to the batch of all.
+
+        Args:
+            loss: mean over the share.
+            objective: the same with what else is minimized.
+            scores: raw class scores (N, classes).
+            targets: classes (N,), or rows of class probabilities (N, classes).
+            weight: how much the share counts in the mean over the batch.
+            indices: of the share's images; -1 for one that stands in.
+        """
+        classes = targets.argmax(1) if targets.ndim == 2 else targets
+        right = int((scores.detach().argmax(1) == classes).sum())
+        figures = (float(loss.detach()), float(objective.detach()))
+        if self.alone:
+            return WholeBatch(*figures, len(classes), right, 1.0)
+        here = bool((indices >= 0).all())
+        own = (*(figure * weight for figure in figures), weight, len(classes), right)
+        *sums, total, images, correct = self.total(*(own if here else (0.0,) * len(own)))
+        if not images:
+            return WholeBatch(0.0, 0.0, 0, 0, 0.0)
+        factor = weight * self.count / total if here else 0.0
+        return WholeBatch(sums[0] / total, sums[1] / total, int(images), int(correct), factor)
+
+    def from_main(self, make: Callable[[], Value]) -> Value:
+        """What ``make`` returns in the main process, a JSON value; the others wait for it, however long it takes.
+
+        An exception in the main process ends the others: see :mod:`hubel.training.ending_together`.
+        """
+        if self.alone:
+            return make()
+        if not self.is_main:
+            return json.loads(self._sent_by_main(None))
+        try:
+            value = make()
+        except BaseException:
+            self._announce("failed")
+            raise
+        self._sent_by_main(json.dumps(value).encode())
+        return value
+
+    def file_from_main(self, path: Path) -> io.BytesIO | None:
+        """A file of the main process's disk, wherever this one runs; ``None`` if it does not exist."""
+        if not self.from_main(path.exists):
+            return None
+        return io.BytesIO(self._sent_by_main(path.read_bytes() if self.is_main else None))
+
+    def copy_from_main(self, module: nn.Module, buffers_only: bool = False) -> None:
+        """Give a module the weights and buffers that it has in the main process."""
+        if self.alone:
+            return
+        tensors = list(module.buffers()) if buffers_only else [*module.parameters(), *module.buffers()]
+        for tensor in tensors:
+            whole = tensor.detach().contiguous()  # channels-last weights lie otherwise in memory
+            distributed.broadcast(whole, 0)
+            tensor.data.copy_(whole)
+
+    def gathered(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of all processes, those of the main one first: float64 (N, …) of any N, the rest alike."""
+        if self.alone:
+            return rows
+        counts = [int(count) for count in self.total(*(len(rows) * (self.rank == rank) for rank in range(self.count)))]
+        padded = torch.zeros(max(counts), *rows.shape[1:], dtype=torch.float64, device=self.device)
+        padded[: len(rows)] = torch.from_numpy(rows)
+        parts = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]).cpu().numpy()
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        self.total(0.0)
+
+    def _announce(self, what: str) -> None:
+        """The main process tells the others, who may wait for hours without a timeout, what became of its work."""
+        self._words += 1
+        store().set(f"hubel/main/{self._words}", what)
+
+    def _sent_by_main(self, content: bytes | None) -> bytes:
+        """The main process's ``content``, in all processes."""
+        if content is not None:
+            self._announce(str(len(content)))
+            size = len(content)
+        else:
+            self._words += 1
+            key = f"hubel/main/{self._words}"
+            while not store().check([key]):  # store.wait would not see signals
+                time.sleep(_LOOK_AGAIN)
+            word = store().get(key).decode()
+            if word == "failed":
+                raise SystemExit(1)
+            size = int(word)
+        tensor = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        if content:
+            tensor.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        if size:
+            distributed.broadcast(tensor, 0)
+        return tensor.cpu().numpy().tobytes()
+
+
+ALONE = Processes()
+
+
+class _Share(Dataset[LoadedBatch]):
+    """Of each list of keys, which are a whole batch's, every ``count``-th is read."""
+
+    def __init__(
+        self, images: Dataset[LoadedBatch], rank: int, count: int, stand_in: tuple[int, int, int] | None
+    ) -> None:
+        self._images: Any = images
+        self._rank = rank
+        self._count = count
+        self._stand_in = stand_in
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitems__(self, keys: Sequence[Any]) -> LoadedBatch:
+        batch: LoadedBatch = self._images.__getitems__(keys[self._rank :: self._count])
+        if len(batch.labels) or self._stand_in is None:
+            return batch
+        return LoadedBatch(batch.pixels.new_zeros(1, *self._stand_in), torch.tensor([0]), torch.tensor([-1]))
+
+
+def join(device: str) -> Processes:
+    """Meet the other processes, if several were started.
+
+    Args:
+        device: as ``--device`` says; each process on a machine takes a GPU of its own.
+
+    Raises:
+        UsageError: the device is not for several processes.
+    """
+    expected = max(int(os.environ.get(name) or 1) for name in _COUNTS)
+    if expected < 2:
+        return ALONE
+    chosen = choose_device(device)
+    if chosen.type == "mps" or chosen.index is not None:
+        raise UsageError(f"--device {device}: {expected} processes cannot share it", "use --device cuda or cpu")
+    from accelerate import PartialState
+
+    state = PartialState(cpu=chosen.type == "cpu", timeout=_PATIENCE)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return Processes(state.process_index, state.num_processes, here, state.device)
+
+
+def is_main() -> bool:
+    """Whether this process speaks for all; true where there is one."""
+    from accelerate import PartialState
+
+    return not PartialState._shared_state or PartialState().process_index == 0
+
+
+def store() -> distributed.Store:
+    """Where the processes leave words for each other."""
+    return distributed.distributed_c10d._get_default_store()
