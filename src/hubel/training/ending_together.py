@@ -6,6 +6,8 @@ exchange something, read the word, and go silently.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +16,8 @@ from torch import distributed
 from hubel.errors import DataError
 from hubel.training.processes import Processes, join, store
 
-_WORD = "hubel/ended"
+_WORD, _GONE = "hubel/ended", "hubel/gone"
+_FAREWELL = 3.0  # seconds; a process that was killed says none
 _INTERRUPTED, _FAILED = "interrupted", "failed"
 
 
@@ -27,16 +30,32 @@ def joined(device: str) -> Iterator[Processes]:
         SystemExit: where another process has said what is wrong.
     """
     processes = join(device)
+    if processes.alone:
+        yield processes
+        return
     try:
         with one_voice(processes):
             yield processes
-    except KeyboardInterrupt:
-        if not processes.is_main:
+    except BaseException as error:
+        _leave(processes)
+        if isinstance(error, KeyboardInterrupt) and not processes.is_main:
             raise SystemExit(130) from None
         raise
-    finally:
-        if not processes.alone and distributed.is_initialized():
-            distributed.destroy_process_group()
+    else:
+        distributed.destroy_process_group()
+
+
+def _leave(processes: Processes) -> None:
+    """Cut the connections, which wakes those who wait, and give them time to read why: the store may be in here."""
+    kept = store()
+    if distributed.get_backend() == "gloo":  # NCCL would first wait for what will never come
+        distributed.destroy_process_group()
+    with contextlib.suppress(RuntimeError):  # of a store that has gone with the main process
+        gone = kept.add(_GONE, 1)
+        until = time.monotonic() + _FAREWELL
+        while processes.is_main and gone < processes.count and time.monotonic() < until:
+            time.sleep(0.05)
+            gone = kept.add(_GONE, 0)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -157,6 +158,8 @@ class Processes:
         """A file of the main process's disk, wherever this one runs; ``None`` if it does not exist."""
         if not self.from_main(path.exists):
             return None
+        if self.alone:
+            return io.BytesIO(path.read_bytes())
         return io.BytesIO(self._sent_by_main(path.read_bytes() if self.is_main else None))
 
     def copy_from_main(self, module: nn.Module, buffers_only: bool = False) -> None:
@@ -252,6 +255,8 @@ def join(device: str) -> Processes:
         raise UsageError(f"--device {device}: {expected} processes cannot share it", "use --device cuda or cpu")
     from accelerate import PartialState
 
+    # A filter on one channel, or of one pixel, is channels-last and contiguous at once; torch finds that remarkable.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     state = PartialState(cpu=chosen.type == "cpu", timeout=_PATIENCE)
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     return Processes(state.process_index, state.num_processes, here, state.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
 from torch import nn
@@ -38,16 +40,14 @@ def predict_together(
     """
     if processes.alone:
         return predict_samples(network, samples, preprocessing, batch, device)
-    own = range(processes.rank, len(samples), processes.count)
+    place = {samples[index].path: index for index in range(processes.rank, len(samples), processes.count)}
     rows = np.zeros((0, 1 + classes))
-    try:
-        predicted = predict_samples(network, tuple(samples[i] for i in own), preprocessing, batch, device)
-    except DataError:  # not one of this process's; there may be more
-        pass
-    else:
-        place = {samples[index].path: index for index in own}
-        indices = np.array([place[sample.path] for sample in predicted.samples], dtype=np.float64)
-        rows = np.concatenate([indices[:, None], predicted.probabilities], axis=1)
+    with contextlib.suppress(DataError):  # not one of this process's can be read: perhaps one of the others'
+        own = tuple(samples[index] for index in place.values())
+        if own:
+            predicted = predict_samples(network, own, preprocessing, batch, device)
+            indices = np.array([place[sample.path] for sample in predicted.samples], dtype=np.float64)
+            rows = np.concatenate([indices[:, None], predicted.probabilities], axis=1)
     rows = processes.gathered(rows)
     rows = rows[np.argsort(rows[:, 0])]
     read = rows[:, 0].astype(int).tolist()
