@@ -174,3 +174,49 @@ def test_what_smote_cannot_be_used_with_is_told_before_a_run_begins(
     with pytest.raises(MissingExtraError, match=r"hubel\[imbalance\]"):
         run(data, tmp_path / "run", weights)
     assert not (tmp_path / "run").exists()
+
+
+def test_head_on_unchanged_images_learns_from_features_computed_once(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same figures as from the images themselves; the same to the bit after an interruption."""
+    monkeypatch.setattr("hubel.training.session.finish", lambda training, *rest: training)  # no reports
+    data = write_shapes(tmp_path / "data", {"cross": 30, "disc": 9, "frame": 12})
+    settings = {"balance": "sampling", "epochs": 4, "head_epochs": 3, "unfreeze_from": "stage4", "average": 0.9}
+    once = run(data, tmp_path / "once", weights, **settings)
+    assert capsys.readouterr().err.count("features are computed once and kept in memory") == 1
+    asked = run(data, tmp_path / "asked", weights, **settings, augmentation="flip,mixup", cache_features=True)
+    assert "features without random changes are computed once" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr("hubel.training.frozen_features.find_room", lambda size, wanted: (None, "no room"))
+        images = run(data, tmp_path / "images", weights, **settings)
+    assert "features are computed in every epoch: no room" in capsys.readouterr().err
+    rows = [figures(each.folder) for each in (once, images, asked)]
+    for epoch in range(4):
+        assert rows[0][epoch] == pytest.approx(rows[1][epoch], abs=2e-3)
+    for epoch in range(3):
+        assert rows[0][epoch] == pytest.approx(rows[2][epoch], abs=1e-5)
+
+    def interrupt(self: object, row: dict, better: bool) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hubel.training.progress_bar.TrainingDisplay.end_epoch", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, tmp_path / "broken", weights, **settings)
+    again = train(data, out=tmp_path / "broken", resume=True)
+    assert figures(again.folder) == rows[0]
+
+
+def figures(folder: Path) -> list[list[float]]:
+    """Losses and accuracies of each epoch."""
+    names = ("train_loss", "train_top1", "val_loss", "val_top1")
+    return [[float(row[name]) for name in names] for row in csv.DictReader((folder / "metrics.csv").open())]
+
+
+def test_cached_features_want_a_phase_of_the_head_alone(weights: Path, tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "data", {"cross": 4, "disc": 4})
+    with pytest.raises(UsageError, match="--cache-features is for epochs in which the head alone learns"):
+        run(data, tmp_path / "run", weights, balance="none", head_epochs=0, cache_features=True)
+    assert not (tmp_path / "run").exists()

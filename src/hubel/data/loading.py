@@ -156,11 +156,15 @@ def default_workers(trainings: int = 1) -> int:
 
 
 def _be_quiet_worker(_: int) -> None:
-    """Interruptions are the parent's to answer: it ends its workers itself, without tracebacks that frighten people."""
+    """Interruptions are the parent's to answer: it ends its workers itself, without tracebacks that frighten people.
+
+    SIGTERM may hit the whole group of processes, so the first is the parent's. A second one comes from the parent,
+    where it ends with the loader still alive: it would wait for ever for a worker that ignored it.
+    """
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     torch.set_num_threads(1)
 
 

@@ -53,7 +53,12 @@ class Progress:
 def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> None:
     """Write the progress and the state dictionaries of model, optimizer, … whole or not at all."""
     with replacing(path) as temporary:
-        torch.save({"progress": asdict(progress), **tensors}, temporary)
+        try:
+            torch.save({"progress": asdict(progress), **tensors}, temporary)
+        except RuntimeError as error:  # torch's word for a full disk
+            raise DataError(
+                f"{path} cannot be written: {error}", "free some space, then go on with --resume"
+            ) from error
 
 
 def load_checkpoint(path: Path, content: IO[bytes] | None = None) -> tuple[Progress, dict[str, Any]]:

@@ -42,19 +42,16 @@ def recomputed(part: nn.Module, maps: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_left_alone(part: nn.Module) -> Iterator[None]:
-    """While active, batch normalization in training uses the batch's statistics and does not note them."""
-    noting = [
-        module
-        for module in part.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
-    ]
-    for module in noting:
-        module.track_running_stats = False
+    """While active, batch normalization in training moves its running statistics by nothing, and does not count."""
+    norms = [module for module in part.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for module in noting:
-            module.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 @dataclass(frozen=True)
@@ -126,14 +123,17 @@ def needs_recomputation(
     room = memory.free / _OVERHEAD
     if need.plain <= room:
         return False
+    helps = need.recomputed < need.plain
     plain, less = (bytes_text(int(size * _OVERHEAD)) for size in (need.plain, need.recomputed))
-    say(
-        f"memory: a step with {batch[0]} images needs {plain}, {memory.place} has {bytes_text(memory.free)} free: "
-        f"what happens within a part of the network is computed twice, not kept, for {less} and a third more time"
-    )
-    if need.recomputed > room:
-        say("note: even that may not fit")
+    line = f"memory: a step with {batch[0]} images needs {plain}, {memory.place} has {bytes_text(memory.free)} free"
+    if helps:
+        line += (
+            f": what happens within a part of the network is computed twice, not kept, for {less} and a third more time"
+        )
+    say(line)
+    if not helps or need.recomputed > room:
+        say("note: it may not fit")
         within = Memory(int(room), memory.place)
         for line in advise(model, summarize(model, batch[1:], batch[0], precision), within)[1:]:
             say(f"note: {line}")
-    return True
+    return helps
