@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import hubel
+from hubel.cli.bench import bench
 from hubel.cli.cache import cache
 from hubel.cli.data import data
 from hubel.cli.demo import demo
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 
 
-for command in (demo, predict, train, evaluate, export, models, summary, scale, cache):
+for command in (demo, predict, train, evaluate, export, models, summary, scale, bench, cache):
     app.command()(command)
 app.add_typer(data)
 

@@ -91,6 +91,10 @@ class Predictor:
         self.model_name = source.name
         self.top = top
 
+    def engine_for(self, pictures: int) -> Engine:
+        """The engine that so many pictures would be given, ready to run; for those who want to measure it alone."""
+        return self._choice.engine_for(pictures)
+
     def __call__(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Classification]:
         """Answers for images, one after the other.
 

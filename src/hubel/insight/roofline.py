@@ -1,0 +1,92 @@
+"""How fast a network can be at most on a machine: the roofline model (Williams, Waterman and Patterson 2009).
+
+A network needs a number of multiply-accumulates and has to move a number of bytes; a machine does so many of each in
+a second. Whichever takes longer is the bound, as computing and moving overlap at best.
+
+Counted are the fewest bytes that a network moves if nothing stays in a cache between two layers: the weights once for
+each batch, the input once, and the output of every layer twice, as it is written by one layer and read by the next.
+Small feature maps do stay in a processor's cache, so the bandwidth is a bound for large ones only; a network of small
+maps may pass it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
+"""Of a weight or a pixel of a feature map, by number format."""
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What a network takes, in numbers, whatever their format.
+
+    Attributes:
+        macs: multiply-accumulates for one image (:mod:`hubel.insight.multiplications`).
+        weights: numbers that are read once for each batch: parameters, and buffers such as running means.
+        moved: numbers that are written or read for each image.
+    """
+
+    macs: int
+    weights: int
+    moved: int
+
+    def bytes_an_image(self, precision: str, batch: int = 1) -> float:
+        """Bytes moved for one image of a batch, in a format of :data:`BYTES`."""
+        return BYTES[precision] * (self.moved + self.weights / batch)
+
+
+@dataclass(frozen=True)
+class MachineLimits:
+    """What a machine has shown that it can do, with a number of threads.
+
+    Attributes:
+        macs_per_second: multiply-accumulates by number format; formats that it lacks are not there.
+        bytes_per_second: read and written.
+        threads: CPU threads that were at work.
+    """
+
+    macs_per_second: dict[str, float]
+    bytes_per_second: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The most that a machine can do of a network.
+
+    Attributes:
+        images_per_second: at most.
+        by: what binds: ``"compute"`` or ``"memory"``.
+    """
+
+    images_per_second: float
+    by: Literal["compute", "memory"]
+
+
+def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> NetworkCost:
+    """What a network takes for one image (channels, height, width).
+
+    Normalization and activation count as part of the layer before them, as engines compute them there.
+    """
+    from hubel.insight.summary import summarize
+
+    summary = summarize(network, input_shape)  # in float32, of 4 bytes a number
+    outputs = sum(row.activation_bytes for row in summary.rows) // BYTES["fp32"]
+    weights = summary.parameter_bytes // BYTES["fp32"]
+    return NetworkCost(summary.multiplications, weights, prod(input_shape) + 2 * outputs)
+
+
+def bound(network: NetworkCost, machine: MachineLimits, precision: str, batch: int = 1) -> Bound | None:
+    """The bound for batches of a size in a number format; None if the machine does not compute in it."""
+    speed = machine.macs_per_second.get(precision)
+    if speed is None:
+        return None
+    computing = network.macs / speed
+    moving = network.bytes_an_image(precision, batch) / machine.bytes_per_second
+    return Bound(1 / max(computing, moving), "compute" if computing >= moving else "memory")

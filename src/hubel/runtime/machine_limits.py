@@ -1,0 +1,147 @@
+"""What this machine's processor can do at most, found out by trying: multiplications and bytes a second.
+
+The peak of a number format is that of the best of a few kernels that do nothing but multiply: a product of two large
+matrices and a convolution as in the middle of a residual network, in torch, and the same convolution in OpenVINO, which
+alone has kernels of int8. The bandwidth is that of a copy of an array much larger than the caches, by all threads,
+the bytes read and the bytes written both counted (as STREAM counts them, McCalpin 1995).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hubel.insight.roofline import MachineLimits
+from hubel.runtime.openvino_library import openvino
+from hubel.runtime.precision import bfloat16_gain
+from hubel.runtime.torch_engine import DTYPES
+
+_SIDE = 1536  # of the matrices
+_CHANNELS, _MAP, _IMAGES = 256, 28, 4
+_LAYERS = 4  # of OpenVINO's network, so that its input and output do not matter
+_COPIED_BYTES = 256 << 20
+_SECONDS = 0.5  # for each kernel
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Something that multiplies.
+
+    Attributes:
+        run: does it once.
+        macs: multiply-accumulates that this takes.
+    """
+
+    run: Callable[[], Any]
+    macs: int
+
+
+def measure_limits(threads: int | None = None, seconds: float = _SECONDS) -> MachineLimits:
+    """Measure the processor's peaks and its bandwidth; a few seconds.
+
+    A format that is no faster than float32 is one that the processor only emulates: it is left out.
+
+    Args:
+        threads: CPU threads; all cores by default. Set for the whole process, as torch has it.
+        seconds: for each kernel.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    peaks = {"fp32": _peak([*torch_kernels("fp32"), *openvino_kernels("fp32", threads)], seconds)}
+    if bfloat16_gain(torch.device("cpu")) > 1:
+        peaks["bf16"] = _peak([*torch_kernels("bf16"), *openvino_kernels("bf16", threads)], seconds)
+    if kernels := openvino_kernels("int8", threads):
+        peaks["int8"] = _peak(kernels, seconds)
+    limits = {name: peak for name, peak in peaks.items() if name == "fp32" or peak > peaks["fp32"]}
+    return MachineLimits(limits, copy_bandwidth(_COPIED_BYTES, seconds), threads)
+
+
+def torch_kernels(precision: str) -> list[Kernel]:
+    """Torch's matrix product and convolution."""
+    dtype = DTYPES[precision]
+    matrix = torch.randn(_SIDE, _SIDE).to(dtype)
+    channels_last = {"dtype": dtype, "memory_format": torch.channels_last}
+    maps = torch.randn(_IMAGES, _CHANNELS, _MAP, _MAP).to(**channels_last)
+    weights = torch.randn(_CHANNELS, _CHANNELS, 3, 3).to(**channels_last)
+    return [
+        Kernel(partial(torch.matmul, matrix, matrix), _SIDE**3),
+        Kernel(partial(functional.conv2d, maps, weights, padding=1), _IMAGES * _convolution_macs()),
+    ]
+
+
+def openvino_kernels(precision: str, threads: int) -> list[Kernel]:
+    """OpenVINO's convolution; none where OpenVINO is missing or its plugin does not compute in the format."""
+    capability = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
+    try:
+        core = openvino().Core()
+        if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return []
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+        }
+        request = core.compile_model(_convolutions(precision == "int8"), "CPU", options).create_infer_request()
+    except (ImportError, RuntimeError):
+        return []
+    maps = np.random.default_rng(0).uniform(0, 255, (1, _CHANNELS, _MAP, _MAP)).astype(np.float32)
+    return [Kernel(partial(request.infer, [maps]), _LAYERS * _convolution_macs())]
+
+
+def copy_bandwidth(size: int, seconds: float) -> float:
+    """Bytes a second, read and written, of the fastest copy of ``size`` bytes by all threads."""
+    source, target = torch.zeros(size, dtype=torch.uint8), torch.empty(size, dtype=torch.uint8)
+    return 2 * size / _fastest(partial(target.copy_, source), seconds)
+
+
+def _convolution_macs() -> int:
+    """Of 3 × 3 weights between as many maps as there are, at every position of one image."""
+    return _MAP * _MAP * _CHANNELS * _CHANNELS * 9
+
+
+def _convolutions(quantized: bool) -> Any:
+    """A chain of convolutions with ReLU; quantized as NNCF would, so that OpenVINO runs it in int8."""
+    ov = openvino()
+    from openvino import opset13 as op
+
+    size = (_CHANNELS, _CHANNELS, 3, 3)
+    weights = np.random.default_rng(0).integers(-127, 128, size, dtype=np.int8)
+    scale = np.full((_CHANNELS, 1, 1, 1), 1e-4, np.float32)
+    pixels = op.parameter([1, _CHANNELS, _MAP, _MAP], ov.Type.f32)
+    maps = pixels
+    for _ in range(_LAYERS):
+        if quantized:
+            ends = np.float32(0), np.float32(255)
+            maps = op.fake_quantize(maps, *ends, *ends, 256)
+            kernel = op.multiply(op.convert(op.constant(weights), "f32"), op.constant(scale))
+        else:
+            kernel = op.constant(weights * scale)
+        maps = op.relu(op.convolution(maps, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
+    return ov.Model([maps], [pixels], "convolutions")
+
+
+def _peak(kernels: list[Kernel], seconds: float) -> float:
+    return max(kernel.macs / _fastest(kernel.run, seconds) for kernel in kernels)
+
+
+def _fastest(run: Callable[[], Any], seconds: float) -> float:
+    """Seconds of the fastest of the runs that fit in ``seconds``, after one to warm up; of two at least.
+
+    The fastest, not the median: what is asked for is what the processor can do when nothing else is on it.
+    """
+    times: list[float] = []
+    with torch.inference_mode():
+        run()
+        while len(times) < 2 or sum(times) < seconds:
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+    return min(times)
