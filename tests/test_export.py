@@ -27,7 +27,8 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, ModelError
 from hubel.models import ModelCard, create_model, list_models, save_model
 from hubel.models.saved import describe
-from hubel.runtime.exporting import exporting, onnx_file, torch_file
+from hubel.runtime import onnx_conversion
+from hubel.runtime.exporting import exporting, torch_file
 from hubel.runtime.exporting.agreement import check_agreement
 from hubel.runtime.exporting.metadata import metadata_of
 from hubel.runtime.exporting.network import Answers
@@ -315,7 +316,7 @@ def test_a_name_without_weights_is_refused_as_by_predict(capfd: pytest.CaptureFi
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_conversion, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'hubel\[onnx\]'"):
         hubel.export(_network(), "onnx", card=_card(), out=tmp_path / "out")
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
-from hubel.errors import MissingExtraError
 from hubel.runtime.model_source import ModelSource
+from hubel.runtime.onnx_conversion import require_onnx, to_onnx
 
 _FILE = "model.onnx"
-_OPSET = 18  # what torch's exporter writes without converting
 
 
 class OnnxFormat:
@@ -27,29 +21,18 @@ class OnnxFormat:
     packages: tuple[str, ...] = ("onnx", "torch")
 
     def __init__(self) -> None:
-        if not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
-            raise MissingExtraError("The engine onnx", "onnx")
+        require_onnx("The engine onnx")
 
     def convert(self, source: ModelSource) -> bytes:
         """The network with its normalization, in float32: the bytes of an ONNX file."""
         import torch
 
-        from hubel.runtime.deployable import INPUT_NAME, OUTPUT_NAME, capture
+        from hubel.runtime.deployable import OUTPUT_NAME
         from hubel.runtime.fusion import fold
 
         network, card = source.load()
-        program = capture(fold(network).to("cpu", torch.float32), card.preprocessing)
-        with _quiet():
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                verbose=False,
-                opset_version=_OPSET,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-            )
-        assert exported is not None  # it is, unless a file is asked for
-        content: bytes = exported.model_proto.SerializeToString()
+        folded = fold(network).to("cpu", torch.float32)
+        content: bytes = to_onnx(folded, card.preprocessing, [OUTPUT_NAME]).SerializeToString()
         return content
 
     def write(self, network: bytes, folder: Path) -> None:
@@ -59,19 +42,3 @@ class OnnxFormat:
     def read(self, folder: Path) -> bytes:
         """The ONNX file of a folder."""
         return (folder / _FILE).read_bytes()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter tells what it does and what will change in torch; neither helps those who want an answer."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -16,16 +16,19 @@ from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
-from hubel.models.saved import ModelCard, describe, resolve_model
+from hubel.models.card import ModelCard
 from hubel.runtime.exporting import onnx_file, openvino_file, torch_file
 from hubel.runtime.exporting.agreement import check_agreement, trial_pixels
 from hubel.runtime.exporting.example import EXAMPLE, example
 from hubel.runtime.exporting.metadata import metadata_of
 from hubel.runtime.exporting.network import OUTPUTS, Answers, answers_of
+from hubel.runtime.model_source import ModelSource
+from hubel.runtime.number_formats import FORMATS as PRECISIONS
+from hubel.runtime.onnx_conversion import require_onnx, to_onnx
+from hubel.runtime.openvino_conversion import to_openvino
 from hubel.writing import folder_beside, place, write_json, write_text
 
 FORMATS = {"onnx": onnx_file.FILE, "openvino": openvino_file.FILE, "torch": torch_file.FILE}
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 PREPROCESSING_FILE = "preprocessing.json"
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -100,8 +103,11 @@ def export(
         DataError: the folder cannot be written.
     """
     _check_request(format, precision, calibrate)
-    network, card = _network_and_card(model, card)
-    name = card.architecture if isinstance(model, nn.Module) else str(model)
+    source = ModelSource(model, card)
+    network, card = source.load()
+    if isinstance(model, nn.Module):  # it stays as it is
+        network = copy.deepcopy(network).to("cpu", torch.float32).eval()
+    name = source.name
     wanted = Path("exports", _folder_name(name, format, precision)) if out is None else Path(out)
     facts = metadata_of(card, name, precision, OUTPUTS)
     pixels = trial_pixels(card.preprocessing)
@@ -132,17 +138,7 @@ def _check_request(format: str, precision: str, calibrate: str | Path | None) ->
     if calibrate is not None and precision != "int8":
         raise UsageError(f"calibration images are of no use for {precision}", "leave --calibrate out, or ask for int8")
     if format == "onnx":
-        onnx_file.require_onnx()
-
-
-def _network_and_card(model: str | Path | nn.Module, card: ModelCard | None) -> tuple[nn.Module, ModelCard]:
-    if isinstance(model, nn.Module):
-        network, card = copy.deepcopy(model).cpu().float().eval(), card or describe(model)
-    else:
-        network, card = resolve_model(model)
-    if card.task != "classify":
-        raise ModelError(f"{model}: models of the task {card.task!r} cannot be exported yet.", "Use a classifier.")
-    return network, card
+        require_onnx("Exporting to ONNX")
 
 
 def _folder_name(name: str, format: str, precision: str) -> str:
@@ -166,12 +162,12 @@ def _written(
 ) -> Run:
     """Write the model's file and read it back."""
     if format == "openvino":
-        converted = openvino_file.convert(Answers(network), preprocessing, OUTPUTS)
+        converted = openvino_file.name_outputs(to_openvino(Answers(network), preprocessing), OUTPUTS)
         openvino_file.write(converted, precision == "fp16", facts, folder)
         return openvino_file.load(folder)
     answers = Answers(network, _DTYPES[precision])
     if format == "onnx":
-        onnx_file.write(answers, preprocessing, OUTPUTS, facts, folder)
+        onnx_file.write(to_onnx(answers, preprocessing, OUTPUTS), facts, folder)
         return onnx_file.load(folder)
     torch_file.write(answers, preprocessing, facts, folder)
     return torch_file.load(folder, OUTPUTS)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import hubel
-from hubel.models.saved import ModelCard
+from hubel.models.card import ModelCard
 from hubel.runtime.deployable import INPUT_NAME
 
 # What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing
