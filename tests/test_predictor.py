@@ -242,8 +242,10 @@ def test_wrong_arguments_are_named() -> None:
         Predictor("efficientnet_lite0", batch=0)
     with pytest.raises(UsageError, match="'int7'"):
         Predictor("efficientnet_lite0", precision="int7")
-    with pytest.raises(ModelError, match="not been quantized to int8"):
+    with pytest.raises(UsageError, match="efficientnet_lite0 has none"):
         Predictor("efficientnet_lite0", precision="int8")
+    with pytest.raises(UsageError, match="pictures/ is to calibrate int8, but the precision is bf16"):
+        Predictor("efficientnet_lite0", precision="bf16", calibrate="pictures/")
     with pytest.raises(ModelError, match="Identity"):
         hubel.Predictor(torch.nn.Identity())
 

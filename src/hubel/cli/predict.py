@@ -39,6 +39,11 @@ def predict(
     json: Json = False,
     engine: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino or onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="For int8: pictures to set it on.", show_default="a run folder's own"),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="For int8: how much accuracy may fall, a fraction.")] = 0.01,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures at once.", show_default="what the engine is fastest with")
     ] = None,
@@ -55,6 +60,7 @@ def predict(
     hubel predict photo.jpg
     hubel predict holiday/ more/*.png --save out/
     hubel predict new.jpg --model runs/flowers --json
+    hubel predict archive/ --model runs/flowers --precision int8
     """
     from hubel.runtime.annotated_files import AnnotatedFiles
 
@@ -64,7 +70,7 @@ def predict(
     from hubel.runtime import Predictor, tune_allocator
 
     tune_allocator()
-    predictor = Predictor(model, engine, precision, device, batch, top, threads)
+    predictor = Predictor(model, engine, precision, device, batch, top, threads, None, calibrate, tolerance)
     pictures: Iterable[Picture] = expand(sources)
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may lie in a folder of sources: what is written there now is not to be predicted next.

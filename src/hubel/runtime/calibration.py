@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
 from hubel.data.decoding import read_image
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import Picture
-from hubel.data.splits import hold_back, is_of, read_splits, recorded_splits
+from hubel.data.splits import is_of, read_splits, recorded_splits
 from hubel.data.walking import PICTURE_SUFFIXES, files_below
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.runtime.image_pipeline import PreparedImage, prepare
@@ -31,40 +32,49 @@ _HELD_OUT_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
-class CalibrationImages:
-    """Images ready for a network.
+class CalibrationFiles:
+    """Images on disk.
 
     Attributes:
-        calibration: uint8 (N, height, width, channels), to set the quantizers on.
-        held_out: the same of other images, to judge on.
-        labels: of the held-out images, class indices (N,); None if they are not known.
+        calibration: to set the quantizers on.
+        held_out: others, to judge on.
+        labels: of the held-out images, class indices; None if they are not known.
         origin: where all this comes from, in words.
     """
 
-    calibration: np.ndarray
-    held_out: np.ndarray
-    labels: np.ndarray | None
-    origin: str
-
-
-@dataclass(frozen=True)
-class _Files:
     calibration: Sequence[Path]
     held_out: Sequence[Path]
     labels: Sequence[int] | None
     origin: str
 
+    def digest(self) -> str:
+        """Changes when other files are taken, or one of them is written again."""
+        stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._all()]
+        return hashlib.sha256(repr((stamps, len(self.calibration), self.labels)).encode()).hexdigest()
 
-def calibration_images(
-    reference: str | Path,
-    classes: Sequence[str],
-    preprocessing: Preprocessing,
-    data: Path | str | None,
-    tolerance: float,
-    seed: int = 0,
-    say: Callable[[str], None] = lambda line: None,
-) -> CalibrationImages:
-    """Find images and decode them.
+    def _all(self) -> Sequence[Path]:
+        return [*self.calibration, *self.held_out]
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Images ready for a network.
+
+    Attributes:
+        calibration: uint8 (N, height, width, channels).
+        held_out: the same of the others.
+        labels: of the held-out images (N,), or None.
+    """
+
+    calibration: np.ndarray
+    held_out: np.ndarray
+    labels: np.ndarray | None
+
+
+def find_calibration_files(
+    reference: str, classes: Sequence[str], data: Path | str | None, tolerance: float, seed: int = 0
+) -> CalibrationFiles:
+    """Choose images; none is opened.
 
     A run knows its data: its training split calibrates, its validation split is held out. Any other model needs
     ``data``: class folders with ``train`` and ``val`` count as they are, and of everything else a third is held out,
@@ -73,33 +83,46 @@ def calibration_images(
     Args:
         reference: the model as it was named; a run folder is recognized.
         classes: the model's.
-        preprocessing: the model's.
         data: a folder of images or of class folders; None takes the run's own.
-        tolerance: the loss that is to be seen: it takes one image over its inverse, or more, to see it.
+        tolerance: the loss that is to be seen, which takes as many images as it goes into one.
         seed: the same seed takes the same of the same files.
-        say: shows a line to the person.
 
     Raises:
         UsageError: there is no data.
-        DataError: it cannot be read, or is too little.
+        DataError: it cannot be listed, or is too little.
     """
-    if not 0 < tolerance < 1:
-        raise UsageError(f"tolerance is {tolerance:g}", "use a fraction such as 0.01: one point of accuracy")
     files = _find(Path(reference), tuple(classes), data, tolerance, seed)
-    few = {"calibration": (files.calibration, _FEWEST_CALIBRATION), "held-out": (files.held_out, _needed(tolerance))}
-    for what, (found, needed) in few.items():
-        if len(found) < needed:
-            raise _too_few(files.origin, what, len(found), needed, tolerance)
+    _check(files.origin, len(files.calibration), len(files.held_out), tolerance)
+    return files
+
+
+def read_calibration_images(
+    files: CalibrationFiles, preprocessing: Preprocessing, tolerance: float, say: Callable[[str], None]
+) -> CalibrationImages:
+    """Decode the images; those that cannot be read are named and left out.
+
+    Raises:
+        DataError: too few are left.
+    """
     calibration, _ = _decoded(files.calibration, preprocessing, say)
     held_out, kept = _decoded(files.held_out, preprocessing, say)
-    for what, pixels, needed in (
-        ("calibration", calibration, _FEWEST_CALIBRATION),
-        ("held-out", held_out, _needed(tolerance)),
-    ):
-        if len(pixels) < needed:
-            raise _too_few(f"{files.origin}, those that can be read,", what, len(pixels), needed, tolerance)
+    _check(f"{files.origin}, those that can be read,", len(calibration), len(held_out), tolerance)
     labels = None if files.labels is None else np.array(files.labels, np.int64)[kept]
-    return CalibrationImages(calibration, held_out, labels, files.origin)
+    return CalibrationImages(calibration, held_out, labels)
+
+
+def _check(origin: str, calibration: int, held_out: int, tolerance: float) -> None:
+    """Refuse too few images, with the number that is needed."""
+    if held_out < _needed(tolerance):
+        raise DataError(
+            f"{origin}: {held_out} held-out images; it takes {_needed(tolerance)} to see a loss of {tolerance:g}.",
+            "Name more images with --calibrate, allow more loss with --tolerance, or use --precision bf16.",
+        )
+    if calibration < _FEWEST_CALIBRATION:
+        raise DataError(
+            f"{origin}: {calibration} calibration images; int8 needs {_FEWEST_CALIBRATION}.",
+            "Name more images with --calibrate, or use --precision bf16.",
+        )
 
 
 def _needed(tolerance: float) -> int:
@@ -107,16 +130,9 @@ def _needed(tolerance: float) -> int:
     return math.ceil(1 / tolerance - 1e-9)
 
 
-def _too_few(origin: str, what: str, found: int, needed: int, tolerance: float) -> DataError:
-    see = f" to see a loss of {tolerance:g}" if what == "held-out" else ""
-    larger = ", allow more loss with --tolerance" if what == "held-out" else ""
-    return DataError(
-        f"{origin}: {found} {what} images; int8 needs {needed} or more{see}.",
-        f"Name more images with --calibrate{larger}, or use --precision bf16.",
-    )
-
-
-def _find(reference: Path, classes: tuple[str, ...], data: Path | str | None, tolerance: float, seed: int) -> _Files:
+def _find(
+    reference: Path, classes: tuple[str, ...], data: Path | str | None, tolerance: float, seed: int
+) -> CalibrationFiles:
     record = reference / "splits.json"
     if data is None:
         if not record.is_file():
@@ -147,40 +163,39 @@ def _data_of_run(run: Path) -> Path:
         raise ModelError(f"{run / 'config.yaml'} does not tell the run's data.", "Name it: --calibrate DATA") from error
 
 
-def _from_folders(folders: ClassFolders, known: bool, tolerance: float, seed: int) -> _Files:
+def _from_folders(folders: ClassFolders, known: bool, tolerance: float, seed: int) -> CalibrationFiles:
     train, val = folders.splits.get("train", ()), folders.splits.get("val", ())
     if train and val:
         return _from_samples(train, val, known, f"{folders.root} (train and val)", seed)
-    everything = [sample for samples in folders.splits.values() for sample in samples]
-    train, val = hold_back(everything, _share(len(everything), tolerance), seed)
-    return _from_samples(train, val, known, f"{folders.root} (a part held out)", seed)
+    pool = train or val or [sample for samples in folders.splits.values() for sample in samples]
+    return _from_pool(pool, known, folders.root, tolerance, seed)
 
 
-def _from_samples(train: Sequence[Sample], val: Sequence[Sample], known: bool, origin: str, seed: int) -> _Files:
+def _from_loose_images(root: Path, tolerance: float, seed: int) -> CalibrationFiles:
+    def refuse(where: Path, error: OSError) -> None:
+        fault = f"{where} cannot be listed: {error.strerror or error}."
+        raise DataError(fault, "Ask its owner for the right to read it (chmod +rx).")
+
+    pool = [Sample(path, 0) for path in files_below(root, refuse) if path.suffix.lower() in PICTURE_SUFFIXES]
+    return _from_pool(pool, False, root, tolerance, seed)
+
+
+def _from_pool(pool: Sequence[Sample], known: bool, root: Path, tolerance: float, seed: int) -> CalibrationFiles:
+    """A third is held out, or as many more as the tolerance needs while enough are left to calibrate with."""
+    shuffled = _some(pool, len(pool), seed)
+    wanted = max(round(len(pool) * _HELD_OUT_SHARE), _needed(tolerance))
+    held_out = max(0, min(wanted, len(pool) - _FEWEST_CALIBRATION))
+    origin = f"{root} ({held_out} of {len(pool)} held out)"
+    return _from_samples(shuffled[held_out:], shuffled[:held_out], known, origin, seed)
+
+
+def _from_samples(
+    train: Sequence[Sample], val: Sequence[Sample], known: bool, origin: str, seed: int
+) -> CalibrationFiles:
     calibration = _some([sample.path for sample in train], _MOST_CALIBRATION, seed)
     held_out = _some(val, _MOST_HELD_OUT, seed)
     labels = [sample.label for sample in held_out] if known else None
-    return _Files(calibration, [sample.path for sample in held_out], labels, origin)
-
-
-def _from_loose_images(root: Path, tolerance: float, seed: int) -> _Files:
-    def refuse(where: Path, error: OSError) -> None:
-        raise DataError(
-            f"{where} cannot be listed: {error.strerror or error}.", "Ask its owner for the right to read it."
-        )
-
-    found = [path for path in files_below(root, refuse) if path.suffix.lower() in PICTURE_SUFFIXES]
-    shuffled = _some(found, len(found), seed)
-    held_out = round(len(found) * _share(len(found), tolerance))
-    return _Files(
-        shuffled[held_out:][:_MOST_CALIBRATION], shuffled[:held_out][:_MOST_HELD_OUT], None, f"{root} (a part held out)"
-    )
-
-
-def _share(images: int, tolerance: float) -> float:
-    """A third, or as much more as it takes to see the tolerance, while enough to calibrate with is left."""
-    most = max(0, images - _FEWEST_CALIBRATION) / max(1, images)
-    return min(max(_HELD_OUT_SHARE, _needed(tolerance) / max(1, images)), max(most, 0.01))
+    return CalibrationFiles(calibration, [sample.path for sample in held_out], labels, origin)
 
 
 def _some(items: Sequence[Item], count: int, seed: int) -> list[Item]:

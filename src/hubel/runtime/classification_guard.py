@@ -11,10 +11,10 @@ from hubel.tasks.class_scores import probabilities
 def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> HeldOut:
     """The score of a classifier on held-out images.
 
-    With labels it is top-1 accuracy. Without, it is the accuracy to expect if the float32 network's probabilities are
-    right: the mean probability that they give to the class that a network answers. Both are in the same units, and
-    exchanging two classes that the float network itself cannot tell apart costs little. That more answers than the
-    float network's own would be right is not to be expected, so it is an estimate of the loss and never a gain.
+    With labels it is top-1 accuracy. Without, the float32 network's own probabilities say how accurate it expects its
+    answers to be, and how accurate the quantized network's: the score is the second over the first. So to exchange
+    two classes that the float32 network cannot tell apart costs little, and to answer what it does not believe costs
+    much, however sure of itself it is in general.
 
     Args:
         pixels: uint8 (N, height, width, channels).
@@ -33,13 +33,13 @@ def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Ru
         return float((best(run) == labels).mean())
 
     def expected_top1(run: Run) -> float:
-        return float(beliefs[np.arange(len(beliefs)), best(run)].mean())
+        return float(beliefs[np.arange(len(beliefs)), best(run)].sum() / beliefs.max(1).sum())
 
     def agreement(run: Run) -> float:
         return float((best(run) == exact_best).mean())
 
     if labels is None:
-        return HeldOut("expected top-1 (no labels)", len(pixels), expected_top1, agreement)
+        return HeldOut("expected accuracy (no labels; float32 = 1)", len(pixels), expected_top1, agreement)
     return HeldOut("top-1", len(pixels), top1, agreement)
 
 

@@ -73,7 +73,12 @@ def find_converted(source: ModelSource, form: Format) -> Converted | None:
     """The conversion in float32 that the cache has, without torch; None if it has none."""
     if source.found is None:
         return None
-    return _read(ConvertedCache().get(conversion_key(source.found, form)), form)
+    return read_converted(conversion_key(source.found, form), form)
+
+
+def read_converted(key: str, form: Format) -> Converted | None:
+    """The conversion of a key that the cache has; None if it has none."""
+    return _read(ConvertedCache().get(key), form)
 
 
 def find_newest(source: ModelSource, form: Format, precision: str) -> Converted | None:
@@ -96,7 +101,14 @@ def _read(entry: Entry | None, form: Format) -> Converted | None:
         return None
     try:
         return Converted(form.read(entry.folder), ModelCard.from_json(entry.card), "converted before")
-    except (RuntimeError, OSError, ValueError, ModelError):  # another process has just thrown it out
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        ModelError,
+    ):  # another process has just thrown it out
         return None
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubel.errors import ModelError, UsageError
+from hubel.errors import UsageError
 from hubel.models.card import ModelCard
-from hubel.runtime.conversion import Converted, Format, convert, find_converted, find_newest
+from hubel.runtime.conversion import Converted, Format, convert, find_converted
 from hubel.runtime.engine import NAMES, Engine
 from hubel.runtime.model_source import ModelSource, classifying
 from hubel.runtime.number_formats import NumberFormat, canonical
@@ -34,6 +35,8 @@ class EngineChoice:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         batch: pictures that go through the network at once; by default what the engine likes best.
         threads: CPU threads; all by default.
+        calibrate: for int8, a folder of images or of class folders to quantize with; a run folder knows its own.
+        tolerance: for int8, by how much the task's score may fall.
 
     Attributes:
         card: the model's.
@@ -46,12 +49,23 @@ class EngineChoice:
     """
 
     def __init__(
-        self, source: ModelSource, engine: str, precision: str, device: str, batch: int | None, threads: int | None
+        self,
+        source: ModelSource,
+        engine: str,
+        precision: str,
+        device: str,
+        batch: int | None,
+        threads: int | None,
+        calibrate: str | Path | None = None,
+        tolerance: float = 0.01,
     ) -> None:
         if engine not in ("auto", *NAMES):
             raise UsageError(f"unknown engine {engine!r}", f"use auto, {', '.join(NAMES)}")
         self._source = source
         self._precision = canonical(precision)
+        self._calibrate, self._tolerance = calibrate, tolerance
+        if calibrate is not None and self._precision != "int8":
+            raise UsageError(f"{calibrate} is to calibrate int8, but the precision is {precision}", "use int8")
         self._batch, self._threads = batch, threads
         self._device = _gpu(device)
         self._ready: tuple[str, bool] | None = None
@@ -84,16 +98,18 @@ class EngineChoice:
 
     def _find(self) -> Converted | None:
         if self._precision == "int8":
-            found = find_newest(self._source, self._form, "int8")
-            if found is None:
-                raise ModelError(
-                    f"{self._source.name} has not been quantized to int8 on this machine.",
-                    "Quantize it with pictures to calibrate on: hubel export MODEL --precision int8 --calibrate DATA",
-                )
-            return found
+            return self._quantized()
         if self._asked is not None:
             return convert(self._source, self._form)
         return find_converted(self._source, self._form)
+
+    def _quantized(self) -> Converted:
+        from hubel.runtime.int8 import find_or_quantize
+
+        if self._asked != "openvino":
+            raise UsageError(f"int8 is not available with the engine {self._asked}", "use openvino or auto")
+        converted = find_or_quantize(self._source, self._calibrate, self._tolerance)
+        return replace(converted, network=converted.network[0])
 
     def engine_for(self, pictures: int) -> Engine:
         """The engine for so many pictures, ready to run.

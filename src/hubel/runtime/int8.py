@@ -1,44 +1,65 @@
-"""Models in int8, from their names: what ``hubel predict`` and ``hubel export`` take."""
+"""Models in int8, from their names: kept from before, or quantized now. What predict and export call."""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from hubel.errors import ModelError
-from hubel.models.saved import ModelCard, resolve_model
-from hubel.runtime.calibration import calibration_images
-from hubel.runtime.classification_guard import classifier_held_out
-from hubel.runtime.openvino_conversion import to_openvino
+from hubel.errors import UsageError
+from hubel.runtime.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
+from hubel.runtime.conversion import Converted, conversion_key, convert, find_newest, keep_converted, read_converted
+from hubel.runtime.model_source import ModelSource
+from hubel.runtime.openvino_format import OpenVinoFormat
 from hubel.runtime.quantization import nncf_library
-from hubel.runtime.quantization_guard import QuantizationReport, quantize, runner
+from hubel.runtime.quantization_report import QuantizationReport
 
 if TYPE_CHECKING:
     from openvino import Model
+
+_REPORT = "int8.json"
+TOLERANCE = 0.01
 
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+class QuantizedFormat(OpenVinoFormat):
+    """How the cache holds a quantized network: as OpenVINO's IR, with the report of what it costs beside it."""
+
+    packages: tuple[str, ...] = ("openvino", "nncf")
+
+    def write(self, network: Any, folder: Path) -> None:
+        """Write both of ``(model, report)``."""
+        model, report = network
+        super().write(model, folder)
+        (folder / _REPORT).write_text(json.dumps(report.to_json()) + "\n", encoding="utf-8")
+
+    def read(self, folder: Path) -> tuple[Model, QuantizationReport]:
+        """The inverse of :meth:`write`."""
+        report = QuantizationReport.from_json(json.loads((folder / _REPORT).read_text(encoding="utf-8")))
+        return super().read(folder), report
+
+
 def quantized_for(
     reference: str | Path,
     calibrate: str | Path | None = None,
-    tolerance: float = 0.01,
-    network: tuple[nn.Module, ModelCard] | None = None,
+    tolerance: float = TOLERANCE,
     say: Callable[[str], None] = _to_stderr,
 ) -> tuple[Model, QuantizationReport]:
     """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with.
 
+    What was quantized before, with the same images and a tolerance that it keeps, is taken from the cache.
+
     Args:
         reference: a registered name, a name with weights, a run folder, a saved model's folder.
-        calibrate: a folder of images or of class folders; a run folder knows its own data.
+        calibrate: a folder of images or of class folders; a run folder knows its own data, and other models take
+            what they were quantized with last.
         tolerance: by how much the task's score may fall, a fraction.
-        network: the model and its card, if they have been loaded already.
         say: shows a line to the person: what was lost, on how many images.
 
     Returns:
@@ -49,16 +70,58 @@ def quantized_for(
         MissingExtraError: NNCF is not installed.
         UsageError: there are no images to calibrate with, or the tolerance is no fraction.
         DataError: they cannot be read, or are too few.
-        ModelError: more than the tolerance is lost; or the model's task cannot be judged yet.
+        ModelError: more than the tolerance is lost; or the model's task cannot be judged.
     """
-    nncf_library()  # before any work is done: it may be missing
-    model, card = network or resolve_model(reference)
-    if card.task != "classify":
-        raise ModelError(f"{reference}: int8 is not available for the task {card.task!r}.", "Use --precision bf16.")
-    images = calibration_images(reference, card.classes, card.preprocessing, calibrate, tolerance, say=say)
-    say(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {images.origin}")
-    converted = to_openvino(model, card.preprocessing)
-    held_out = classifier_held_out(images.held_out, images.labels, runner(converted, "fp32"))
-    quantized, report = quantize(converted, images.calibration, held_out, tolerance, say=say)
-    say(report.line())
-    return quantized, report
+    network, report = find_or_quantize(ModelSource(reference), calibrate, tolerance, say).network
+    return network, report
+
+
+def find_or_quantize(
+    source: ModelSource, calibrate: str | Path | None, tolerance: float, say: Callable[[str], None] = _to_stderr
+) -> Converted:
+    """As :func:`quantized_for`; the conversion's network is the pair of both results."""
+    if not 0 < tolerance < 1:
+        raise UsageError(f"tolerance is {tolerance:g}", "use a fraction such as 0.01: one point of accuracy")
+    form = QuantizedFormat()
+    if calibrate is None and (kept := _within(find_newest(source, form, "int8"), tolerance)) is not None:
+        return _announced(kept, say)
+    card = source.load()[1]
+    files = find_calibration_files(source.name, card.classes, calibrate, tolerance)
+    nncf_library()  # before the work begins: it may be missing
+    found = source.found
+    key = "" if found is None else conversion_key(found, form, "int8", files.digest())
+    if found is not None and (kept := _within(read_converted(key, form), tolerance)) is not None:
+        return _announced(kept, say)
+    start = time.perf_counter()
+    pair = _quantized(source, files, tolerance, say)
+    note = f"quantized in {time.perf_counter() - start:.0f} s"
+    if found is None:
+        return _announced(Converted(pair, card, f"{note}, not kept: only models with a name are"), say)
+    failure = keep_converted(found, form, pair, card, key, "int8")
+    return _announced(
+        Converted(pair, card, f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), say
+    )
+
+
+def _within(converted: Converted | None, tolerance: float) -> Converted | None:
+    """What was kept, unless it lost more than is allowed now."""
+    return converted if converted is not None and converted.network[1].loss <= tolerance else None
+
+
+def _announced(converted: Converted, say: Callable[[str], None]) -> Converted:
+    say(converted.network[1].line())
+    return converted
+
+
+def _quantized(
+    source: ModelSource, files: CalibrationFiles, tolerance: float, say: Callable[[str], None]
+) -> tuple[Model, QuantizationReport]:
+    from hubel.runtime.classification_guard import classifier_held_out
+    from hubel.runtime.quantization_guard import quantize, runner
+
+    card = source.load()[1]
+    images = read_calibration_images(files, card.preprocessing, tolerance, say)
+    say(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
+    model = convert(source, OpenVinoFormat()).network
+    held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
+    return quantize(model, images.calibration, held_out, tolerance, say=say)

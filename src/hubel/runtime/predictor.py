@@ -58,13 +58,17 @@ class Predictor:
         threads: CPU threads of the network, with torch for the whole process; all cores by default.
         card: what describes ``model`` if that is a module: its classes and its preprocessing; by default what
             ``create_model`` knows of it.
+        calibrate: with the precision ``"int8"``, images like those that are to come: a folder of them, or class
+            folders. A run folder knows its own, and other models take what they were quantized with last.
+        tolerance: with ``"int8"``, by how much accuracy may fall on held-out images, a fraction: 0.01 is one point.
 
     Attributes:
         card: the model's description.
         model_name: what results call the model.
 
     Raises:
-        ModelError: the model cannot be found or is damaged, or this machine has no such device.
+        ModelError: the model cannot be found or is damaged, this machine has no such device, or int8 would lose more
+            than the tolerance.
         UsageError: an argument is not what it may be.
         WeightsError: the weights could not be had.
     """
@@ -79,12 +83,14 @@ class Predictor:
         top: int = 5,
         threads: int | None = None,
         card: ModelCard | None = None,
+        calibrate: str | Path | None = None,
+        tolerance: float = 0.01,
     ) -> None:
         for what, number in (("batch", batch), ("top", top), ("threads", threads)):
             if number is not None and number < 1:
                 raise UsageError(f"{what} is {number}", "use 1 or more")
         source = ModelSource(model, card)
-        self._choice = EngineChoice(source, engine, precision, device, batch, threads)
+        self._choice = EngineChoice(source, engine, precision, device, batch, threads, calibrate, tolerance)
         self._engine: Engine | None = None
         self._answered = 0
         self.card = self._choice.card

@@ -54,7 +54,9 @@ def nncf_library() -> Any:
     """
     switch_off_telemetry()
     try:
-        import nncf
+        # What torch has to say of CUDA's compiler, which NNCF looks for, is nothing to the person who waits.
+        with _only_errors("torch.utils.cpp_extension"):
+            import nncf
     except ImportError as error:
         raise MissingExtraError("int8", "int8") from error
     return nncf
@@ -63,11 +65,17 @@ def nncf_library() -> Any:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """NNCF draws its progress bars on stdout, where only results belong, and logs what it does."""
-    logger = logging.getLogger("nncf")
+    with _only_errors("nncf"), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def _only_errors(name: str) -> Iterator[None]:
+    """Let a logger pass nothing below errors."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
+        yield
     finally:
         logger.setLevel(level)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from hubel.runtime.layer_harm import describe_layer, layers_by_harm, quantized_l
 from hubel.runtime.number_formats import NumberFormat
 from hubel.runtime.openvino_engine import OpenVinoEngine
 from hubel.runtime.quantization import post_training_quantization
+from hubel.runtime.quantization_report import QuantizationReport
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -44,51 +45,6 @@ class HeldOut:
     images: int
     score: Callable[[Run], float]
     agreement: Callable[[Run], float] | None = None
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """What int8 costs.
-
-    Attributes:
-        metric: the task's score.
-        float_score: of the float32 network.
-        int8_score: of the quantized one.
-        images: held-out images that both were scored on.
-        calibration_images: others, that the quantizers were set on.
-        agreement: share of the held-out images with the same answer, if the task has such a figure.
-        kept_in_float: the layers that hurt and so stay as they were.
-        layers: how many there are that could be quantized.
-        seconds: it all took.
-    """
-
-    metric: str
-    float_score: float
-    int8_score: float
-    images: int
-    calibration_images: int
-    agreement: float | None
-    kept_in_float: tuple[str, ...]
-    layers: int
-    seconds: float
-
-    @property
-    def loss(self) -> float:
-        """By how much the score fell; negative if it rose."""
-        return self.float_score - self.int8_score
-
-    def line(self) -> str:
-        """For the log: ``int8: top-1 0.952 → 0.948 on 250 held-out images; 3 of 74 layers kept in float``."""
-        agreement = "" if self.agreement is None else f", the same answer on {self.agreement:.3f} of them"
-        kept = f"{len(self.kept_in_float)} of {self.layers}" if self.kept_in_float else "none"
-        return (
-            f"int8: {self.metric} {self.float_score:.3f} → {self.int8_score:.3f} on {self.images} held-out images"
-            f"{agreement}; {kept} of the layers kept in float; {self.seconds:.0f} s"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return {**asdict(self), "kept_in_float": list(self.kept_in_float)}
 
 
 def quantize(
@@ -136,7 +92,7 @@ def quantize(
             quantized = post_training_quantization(model, calibration, in_float)
             score = held_out.score(runner(quantized, "int8"))
             say(f"int8: {held_out.metric} {score:.3f} with {len(in_float)} of {len(layers)} layers in float")
-            if float_score - score <= tolerance or time.monotonic() >= deadline:
+            if float_score - score <= tolerance:
                 break
     if not float_score - score <= tolerance:  # a score that is no number does not pass either
         raise _refusal(held_out, float_score, score, tolerance, len(in_float), len(layers))
@@ -174,7 +130,7 @@ def _attempts(model: Model, whole: Model, calibration: np.ndarray, deadline: flo
 
     ranked = layers_by_harm(model, whole, outputs, (time.monotonic() + deadline) / 2)
     count = 1
-    while count <= max(1, len(ranked) // 2):
+    while ranked and count <= max(1, len(ranked) // 2) and time.monotonic() < deadline:
         yield ranked[:count]
         count *= 2
 

@@ -1,0 +1,214 @@
+"""int8: what quantization does, what the guard lets through, which images it looks at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from torch import nn
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import MissingExtraError, ModelError
+from hubel.runtime import quantization
+from hubel.runtime.classification_guard import class_scores, classifier_held_out
+from hubel.runtime.layer_harm import layers_by_harm, quantized_layers
+from hubel.runtime.openvino_conversion import to_openvino
+from hubel.runtime.quantization import post_training_quantization
+from hubel.runtime.quantization_guard import HeldOut, quantize, runner
+from hubel.runtime.weight_rounding import round_keeping_sums, with_kernel_sums_kept
+
+PREPROCESSING = Preprocessing(32, 32)
+
+
+def _network(outlier: float = 0.0) -> nn.Sequential:
+    """Two convolutions and a head; ``outlier``: a channel so large that 8 bits are too few for the others beside it.
+
+    The head takes what the channel adds off again, so that in float it changes nothing.
+    """
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 8, 1)
+    )
+    network.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten())
+    if outlier:
+        with torch.no_grad():
+            network[2].weight[0] = 0
+            network[2].bias[0] = outlier
+            network[4].bias -= network[4].weight[:, 0, 0, 0] * outlier
+    return network.eval()
+
+
+@cache
+def _pixels(count: int, seed: int) -> np.ndarray:
+    """Pictures whose brightness, colour and texture differ, so that they fall into several classes."""
+    rng = np.random.default_rng(seed)
+    colours = rng.uniform(0, 255, (count, 1, 1, 3))
+    waves = np.sin(np.arange(32) * rng.uniform(0.1, 3, (count, 1)))[:, :, None, None] * rng.uniform(
+        0, 90, (count, 1, 1, 3)
+    )
+    noise = rng.normal(0, 1, (count, 32, 32, 3)) * rng.uniform(0, 40, (count, 1, 1, 1))
+    return (colours + waves * rng.uniform(0, 90, (count, 1, 1, 3)) + noise).clip(0, 255).astype(np.uint8)
+
+
+def _convolutions(model: openvino.Model) -> dict[str, bool]:
+    """Whether each convolution of a model has a quantizer before it, first to last."""
+    return {
+        each.get_friendly_name(): each.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        for each in model.get_ordered_ops()
+        if each.get_type_name() == "Convolution"
+    }
+
+
+def _agreement_guard(model: openvino.Model, count: int = 200) -> HeldOut:
+    return classifier_held_out(_pixels(count, 1), None, runner(model, "fp32"))
+
+
+def test_kernels_keep_their_sums_and_stay_within_one_step() -> None:
+    weights = np.random.default_rng(0).normal(size=(40, 3, 9)).astype(np.float32)
+    rounded = round_keeping_sums(weights)
+    step = np.abs(weights).max(axis=(1, 2), keepdims=True) / 127
+    levels = rounded / step
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
+    assert np.abs(levels).max() <= 127.0001
+    assert (np.abs(rounded - weights) < 1.0001 * step).all()
+    off = np.abs((rounded - weights).sum(2) / step[:, :, 0])
+    nearest = np.abs((np.rint(weights / step) * step - weights).sum(2) / step[:, :, 0])
+    assert off.max() <= 0.5001 < nearest.max()
+
+
+def test_quantization_keeps_the_rounding() -> None:
+    model = to_openvino(_network(), PREPROCESSING)
+    prepared = [np.array(_weights(each)) for each in _nodes(with_kernel_sums_kept(model))]
+    quantized = [np.array(_weights(each)) for each in _nodes(post_training_quantization(model, _pixels(32, 0)))]
+    for ours, theirs in zip(prepared[:2], quantized[:2], strict=True):  # those with more than one tap
+        np.testing.assert_allclose(theirs, ours, atol=1e-6)
+
+
+def _nodes(model: openvino.Model) -> list[openvino.Node]:
+    return [each for each in model.get_ordered_ops() if each.get_type_name() == "Convolution"]
+
+
+def _weights(convolution: openvino.Node) -> np.ndarray:
+    """A convolution's weights as OpenVINO computes them from what is stored."""
+    value = convolution.input_value(1)
+    if value.get_node().get_type_name() == "Constant":
+        return value.get_node().data
+    integers, scale = (part.get_node() for part in value.get_node().input_values())
+    return integers.input_value(0).get_node().data.astype(np.float32) * scale.data
+
+
+def test_quantized_scores_are_torchs_up_to_the_rounding() -> None:
+    network = _network()
+    pixels = _pixels(200, 1)
+    quantized, report = quantize(
+        model := to_openvino(network, PREPROCESSING), _pixels(64, 0), _agreement_guard(model), tolerance=0.05
+    )
+    with torch.no_grad():
+        images = PREPROCESSING.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        exact = network(images).numpy()
+    scores = class_scores(runner(quantized, "int8"), pixels)
+    error = np.square(scores - exact).mean() / np.square(exact).mean()
+    assert 1e-8 < error < 0.01  # quantized indeed, and by no more than 20 dB
+    assert all(_convolutions(quantized).values())
+    assert report.kept_in_float == ()
+    same = float((scores.argmax(1) == exact.argmax(1)).mean())
+    assert report.agreement == pytest.approx(same, abs=0.011)
+    assert (report.images, report.calibration_images) == (200, 64)
+    assert f"{report.float_score:.3f} → {report.int8_score:.3f} on 200 held-out images" in report.line()
+
+
+def test_a_layer_that_ruins_the_answers_stays_in_float(said: list[str], say: Callable[[str], None]) -> None:
+    model = to_openvino(_network(outlier=20000.0), PREPROCESSING)
+    guard = _agreement_guard(model)
+    whole = post_training_quantization(model, _pixels(64, 0))
+    before = guard.score(runner(whole, "int8"))
+    quantized, report = quantize(model, _pixels(64, 0), guard, tolerance=0.02, say=say)
+    assert report.float_score - before > 0.02 >= report.loss
+    assert 0 < len(report.kept_in_float) < report.layers
+    assert any("looking for the layers that hurt" in line for line in said)
+    first, _, third = _convolutions(quantized).values()
+    assert (first, third) == (True, False), "the layer that sees the outlier is in float, the first is not"
+    assert any("Convolution 1×1 of 8 maps" in layer for layer in report.kept_in_float)
+    in_float = _nodes(quantized)[2]
+    np.testing.assert_array_equal(_weights(in_float), _weights(_nodes(model)[2]))
+
+
+def test_layers_are_ranked_by_the_error_that_each_brings_alone() -> None:
+    model = to_openvino(_network(outlier=20000.0), PREPROCESSING)
+    quantized = post_training_quantization(model, _pixels(64, 0))
+    pixels = _pixels(16, 2)
+
+    def outputs(candidate: openvino.Model) -> tuple[np.ndarray, ...]:
+        return (class_scores(runner(candidate, "fp32"), pixels),)
+
+    ranked = layers_by_harm(model, quantized, outputs, math.inf)
+    assert set(ranked) == set(quantized_layers(quantized))
+    assert ranked[0] == list(_convolutions(model))[2]
+    assert layers_by_harm(model, quantized, outputs, 0.0) == ()
+
+
+def test_what_cannot_be_mended_is_refused_with_the_figures() -> None:
+    model = to_openvino(_network(), PREPROCESSING)
+    answers = iter([0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    guard = HeldOut("mean AP", 40, lambda run: next(answers))
+    with pytest.raises(ModelError) as refused:
+        quantize(model, _pixels(32, 0), guard, tolerance=0.01)
+    assert "mean AP 0.900 → 0.500 on 40 held-out images" in refused.value.fault
+    assert "layers kept in float" in refused.value.fault
+    assert "--precision bf16" in refused.value.remedy and "--tolerance 0.4" in refused.value.remedy
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    answers = iter([0.9] + [math.nan] * 9)
+    guard = HeldOut("mean AP", 40, lambda run: next(answers))
+    with pytest.raises(ModelError, match="nan"):
+        quantize(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), guard)
+
+
+def test_the_guard_stops_when_its_time_is_over() -> None:
+    calls: list[int] = []
+
+    def score(run: object) -> float:
+        calls.append(1)
+        return 0.9 if len(calls) == 1 else 0.5
+
+    with pytest.raises(ModelError):
+        quantize(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), HeldOut("top-1", 40, score), budget=0.0)
+    assert len(calls) == 2, "float and int8, and no attempt to mend"
+
+
+def test_without_labels_the_float_networks_beliefs_stand_for_them() -> None:
+    exact = np.log(np.array([[0.6, 0.3, 0.1], [0.5, 0.45, 0.05]], np.float32))
+    other = np.log(np.array([[0.6, 0.3, 0.1], [0.45, 0.5, 0.05]], np.float32))
+    guard = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), None, lambda batches: iter([(exact,)]))
+    assert guard.score(lambda batches: iter([(exact,)])) == pytest.approx(1.0)
+    assert guard.score(lambda batches: iter([(other,)])) == pytest.approx(1.05 / 1.1)
+    assert guard.agreement is not None and guard.agreement(lambda batches: iter([(other,)])) == 0.5
+    labelled = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), lambda batches: iter([(exact,)]))
+    assert labelled.score(lambda batches: iter([(other,)])) == 1.0
+
+
+def test_nncf_writes_nothing_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    post_training_quantization(to_openvino(_network(), PREPROCESSING), _pixels(32, 0))
+    assert capfd.readouterr().out == ""
+
+
+def test_without_nncf_one_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "nncf", None)
+    with pytest.raises(MissingExtraError, match=r"hubel\[int8\]"):
+        quantization.nncf_library()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def say(said: list[str]) -> Callable[[str], None]:
+    return said.append
