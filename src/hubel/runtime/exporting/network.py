@@ -31,7 +31,7 @@ class Answers(nn.Module):
         if isinstance(self.network, Classifier):
             self.network.auxiliary = nn.ModuleDict()
         self.network.requires_grad_(False).to(dtype)
-        if dtype == torch.float16:
+        if dtype != torch.float32:
             _protect_squares(self.network)
         self._dtype = dtype
 
@@ -55,7 +55,10 @@ class _InFloat32(nn.Module):
 
 
 def _protect_squares(network: nn.Module) -> None:
-    """Half floats end at 65504: local response normalization squares the maps, and goes beyond that from 256 on."""
+    """Compute local response normalization in float32, as torch has no other on CPUs.
+
+    It squares the maps, too, and half floats end at 65504, which is less than 256².
+    """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.LocalResponseNorm):
