@@ -24,8 +24,8 @@ from torch import nn
 import hubel
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import DataError, MissingExtraError, ModelError
-from hubel.models import ModelCard, create_model, list_models, save_model
+from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
+from hubel.models import ModelCard, create_model, list_models, load_model, save_model
 from hubel.models.saved import describe
 from hubel.runtime import onnx_conversion
 from hubel.runtime.exporting import exporting, torch_file
@@ -262,6 +262,34 @@ def test_command_exports_a_run_and_says_where(
     results = list(hubel.Predictor(lenet, precision="float32")(pictures))
     expected = [(result.best.name, pytest.approx(result.best.score, abs=1e-3)) for result in results]
     assert _answers_without_hubel(path.with_name("use.py"), pictures) == expected
+
+
+def test_int8_is_quantized_on_the_images_named(lenet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "grey").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(140):  # of three kinds that no small error mixes up: dark, middling, bright
+        noise = rng.integers(0, 10, (32, 32), dtype=np.uint8)
+        Image.fromarray(noise + np.uint8(20 + 100 * (number % 3))).save(tmp_path / "grey" / f"{number}.png")
+    arguments = ("--precision", "int8", "--calibrate", tmp_path / "grey", "--out", tmp_path / "out", "--json")
+    code, out, _ = _main(capfd, "export", lenet, "--format", "openvino", *arguments)
+    row = json.loads(out)
+    assert (code, row["precision"], row["quantization"]["images"] >= 100) == (0, "int8", True)
+    path = tmp_path / "out" / "model.xml"
+    facts = _metadata(path)
+    assert (facts["precision"], json.loads(facts["quantization"])) == ("int8", row["quantization"])
+    constants = [each for each in openvino.Core().read_model(path).get_ops() if each.get_type_name() == "Constant"]
+    assert sum(each.get_element_type() == openvino.Type.i8 for each in constants) >= 5
+    greys = np.stack([np.full((32, 32, 1), grey, np.uint8) for grey in (25, 125, 225)])
+    model, _ = load_model(lenet / "best")
+    with torch.no_grad():
+        expected = model(torch.from_numpy((greys - 120.0) / 60.0).permute(0, 3, 1, 2).float()).softmax(1).numpy()
+    np.testing.assert_allclose(_run(path, greys), expected, atol=0.1)
+
+
+def test_int8_of_a_module_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="int8 is for models with a name or a folder"):
+        hubel.export(_network(), "openvino", "int8", calibrate=tmp_path, out=tmp_path / "out", card=_card())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_exporting_is_quiet_and_tells_nobody(lenet: Path, tmp_path: Path) -> None:

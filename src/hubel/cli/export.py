@@ -25,10 +25,11 @@ def export(
     ],
     precision: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"],
-        typer.Option(help="bf16: openvino and torch; int8: openvino, with --calibrate."),
+        typer.Option(help="bf16: openvino and torch. int8: openvino."),
     ] = "fp32",
     calibrate: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="For int8: images like those that the model will see.")
+        Path | None,
+        typer.Option(metavar="DATA", help="For int8: a folder of images like those to come; a run has its own."),
     ] = None,
     out: Annotated[
         Path | None,

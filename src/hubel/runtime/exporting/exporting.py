@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,11 +22,15 @@ from hubel.runtime.exporting.agreement import check_agreement, trial_pixels
 from hubel.runtime.exporting.example import EXAMPLE, example
 from hubel.runtime.exporting.metadata import metadata_of
 from hubel.runtime.exporting.network import OUTPUTS, Answers, answers_of
+from hubel.runtime.int8 import quantized_for
 from hubel.runtime.model_source import ModelSource
 from hubel.runtime.number_formats import FORMATS as PRECISIONS
 from hubel.runtime.onnx_conversion import require_onnx, to_onnx
 from hubel.runtime.openvino_conversion import to_openvino
 from hubel.writing import folder_beside, place, write_json, write_text
+
+if TYPE_CHECKING:
+    from openvino import Model
 
 FORMATS = {"onnx": onnx_file.FILE, "openvino": openvino_file.FILE, "torch": torch_file.FILE}
 PREPROCESSING_FILE = "preprocessing.json"
@@ -54,6 +58,7 @@ class Exported:
         model: what was exported.
         task: the model's.
         outputs: names of the file's outputs.
+        quantization: for int8, what it costs in the task's score, on how many held-out images.
     """
 
     path: Path
@@ -64,6 +69,7 @@ class Exported:
     model: str
     task: str
     outputs: tuple[str, ...]
+    quantization: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, as ``hubel export --json`` prints it."""
@@ -90,7 +96,7 @@ def export(
             :func:`hubel.create_model` makes it, or any other together with its ``card``.
         format: ``"onnx"``, ``"openvino"`` or ``"torch"``.
         precision: ``"fp32"``; ``"fp16"``; ``"bf16"`` for OpenVINO and torch; ``"int8"`` for OpenVINO.
-        calibrate: for int8, a folder of images like those that the model will see.
+        calibrate: for int8, a folder of images like those that the model will see; a run has its own data.
         out: the folder; ``exports/MODEL-FORMAT`` by default, with the precision at its end unless that is fp32. If
             there is something already, the folder gets a number: ``…-2``.
         card: what describes ``model`` if that is a module.
@@ -98,7 +104,7 @@ def export(
     Raises:
         UsageError: an argument is not what it may be, or the format does not have the precision.
         MissingExtraError: packages that the format needs are not installed.
-        ModelError: the model cannot be found or exported, or the file differs from it.
+        ModelError: the model cannot be found or exported, int8 costs too much, or the file differs from the model.
         WeightsError: the weights could not be had.
         DataError: the folder cannot be written.
     """
@@ -113,15 +119,19 @@ def export(
     pixels = trial_pixels(card.preprocessing)
     expected = answers_of(network, card.preprocessing, pixels)
     with folder_beside(wanted.absolute()) as folder:
+        quantized = None
+        if precision == "int8":
+            quantized, facts["quantization"] = _quantized(model, calibrate)
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
-            run = _written(network, card.preprocessing, format, precision, facts, folder)
+            run = _written(network, card.preprocessing, format, precision, facts, folder, quantized)
             difference = check_agreement(run, pixels, expected, precision, f"{name} as {FORMATS[format]}")
             del run  # it holds the file
         size = sum(path.stat().st_size for path in folder.iterdir())
         write_json(folder / PREPROCESSING_FILE, card.preprocessing.to_json())
         write_text(folder / EXAMPLE, example(format, FORMATS[format], card.preprocessing))
         placed = place(folder, wanted)
-    return Exported(placed / FORMATS[format], format, precision, size, difference, name, card.task, OUTPUTS)
+    path, report = placed / FORMATS[format], facts.get("quantization")
+    return Exported(path, format, precision, size, difference, name, card.task, OUTPUTS, report)
 
 
 def _check_request(format: str, precision: str, calibrate: str | Path | None) -> None:
@@ -152,6 +162,14 @@ def _folder_name(name: str, format: str, precision: str) -> str:
     return "-".join([stem, format] if precision == "fp32" else [stem, format, precision])
 
 
+def _quantized(model: str | Path | nn.Module, calibrate: str | Path | None) -> tuple[Model, dict[str, Any]]:
+    """The model in int8, ending in probabilities, and what that costs."""
+    if isinstance(model, nn.Module):
+        raise UsageError("int8 is for models with a name or a folder", "save the module first: hubel.models.save_model")
+    scoring, report = quantized_for(model, calibrate)
+    return openvino_file.ending_in_probabilities(scoring), asdict(report)
+
+
 def _written(
     network: nn.Module,
     preprocessing: Preprocessing,
@@ -159,10 +177,12 @@ def _written(
     precision: str,
     facts: dict[str, Any],
     folder: Path,
+    quantized: Model | None,
 ) -> Run:
     """Write the model's file and read it back."""
     if format == "openvino":
-        converted = openvino_file.name_outputs(to_openvino(Answers(network), preprocessing), OUTPUTS)
+        converted = quantized or to_openvino(Answers(network), preprocessing)
+        openvino_file.name_outputs(converted, OUTPUTS)
         openvino_file.write(converted, precision == "fp16", facts, folder)
         return openvino_file.load(folder)
     answers = Answers(network, _DTYPES[precision])

@@ -20,11 +20,10 @@ SECTION = "hubel"
 """Of ``rt_info``, where the metadata are."""
 
 
-def name_outputs(converted: Model, outputs: Sequence[str]) -> Model:
-    """The same model, its outputs called by these names instead of those that they have."""
+def name_outputs(converted: Model, outputs: Sequence[str]) -> None:
+    """Call a model's outputs by these names instead of those that they have."""
     for output, name in zip(converted.outputs, outputs, strict=True):
         output.get_tensor().set_names({name})
-    return converted
 
 
 def ending_in_probabilities(scoring: Model) -> Model:
