@@ -5,8 +5,9 @@ a second. Whichever takes longer is the bound, as computing and moving overlap a
 
 Counted are the fewest bytes that a network moves if nothing stays in a cache between two layers: the weights once for
 each batch, the input once, and the output of every layer twice, as it is written by one layer and read by the next.
-Small feature maps do stay in a processor's cache, so the bandwidth is a bound for large ones only; a network of small
-maps may pass it.
+Sums, products, concatenations and normalizations move nothing of their own, as an engine may do them while it writes
+the maps of the layer before. Small feature maps do stay in a processor's cache, so the bandwidth is a bound for large
+ones only; a network of small maps may pass it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 """Of a weight or a pixel of a feature map, by number format."""
+
+# Kinds of layers that need no pass over memory of their own.
+_ON_THE_WAY = ("addition", "channel-wise multiplication", "concatenation", "zero padding")
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,14 @@ class Bound:
 def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> NetworkCost:
     """What a network takes for one image (channels, height, width).
 
-    Normalization and activation count as part of the layer before them, as engines compute them there.
+    Activations count as part of the layer before them, as engines compute them there.
     """
+    from hubel.insight.kinds import NORMALIZATIONS
     from hubel.insight.summary import summarize
 
     summary = summarize(network, input_shape)  # in float32, of 4 bytes a number
-    outputs = sum(row.activation_bytes for row in summary.rows) // BYTES["fp32"]
+    free = {*_ON_THE_WAY, *NORMALIZATIONS.values()}
+    outputs = sum(row.activation_bytes for row in summary.rows if row.kind not in free) // BYTES["fp32"]
     weights = summary.parameter_bytes // BYTES["fp32"]
     return NetworkCost(summary.multiplications, weights, prod(input_shape) + 2 * outputs)
 

@@ -68,9 +68,8 @@ def torch_kernels(precision: str) -> list[Kernel]:
     """Torch's matrix product and convolution."""
     dtype = DTYPES[precision]
     matrix = torch.randn(_SIDE, _SIDE).to(dtype)
-    channels_last = {"dtype": dtype, "memory_format": torch.channels_last}
-    maps = torch.randn(_IMAGES, _CHANNELS, _MAP, _MAP).to(**channels_last)
-    weights = torch.randn(_CHANNELS, _CHANNELS, 3, 3).to(**channels_last)
+    maps = torch.randn(_IMAGES, _CHANNELS, _MAP, _MAP).to(dtype, memory_format=torch.channels_last)
+    weights = torch.randn(_CHANNELS, _CHANNELS, 3, 3).to(dtype, memory_format=torch.channels_last)
     return [
         Kernel(partial(torch.matmul, matrix, matrix), _SIDE**3),
         Kernel(partial(functional.conv2d, maps, weights, padding=1), _IMAGES * _convolution_macs()),

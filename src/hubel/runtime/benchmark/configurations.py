@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from hubel.errors import UsageError
 from hubel.runtime.engine import NAMES
@@ -14,8 +13,6 @@ BATCHES = (1, 16)
 # What each engine can run in, and which of it is measured unless somebody asks for more.
 _FORMATS = {"torch": ("fp32", "bf16", "fp16"), "openvino": ("fp32", "bf16", "fp16", "int8"), "onnx": ("fp32",)}
 _MEASURED = ("fp32", "bf16", "int8")
-_PACKAGES = {"torch": ("torch",), "openvino": ("openvino",), "onnx": ("onnx", "onnxruntime", "onnxscript")}
-_INSTALL = {"torch": "hubel", "openvino": "hubel", "onnx": "hubel[onnx]"}
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,6 @@ def plan(
             if precision not in _FORMATS[engine]:
                 if formats:
                     left_out[runner] = f"{engine} does not compute in {precision} here"
-            elif any(find_spec(package) is None for package in _PACKAGES[engine]):
-                left_out[runner] = f"{engine} is not installed: pip install '{_INSTALL[engine]}'"
             elif precision == "bf16" and not formats and not bf16_pays:
                 left_out[runner] = "this processor has no instructions for bf16"
             else:

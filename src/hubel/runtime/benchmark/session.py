@@ -107,7 +107,7 @@ class Session:
         for done, (model, runner) in enumerate(starts):
             self._step(f"first start of {model.name} {runner.engine} {runner.precision}", done, len(starts))
             self._first_start(model, runner)
-        jobs = [*self._started, *self._configurations]
+        jobs: list[_Started | _Configuration] = [*self._started, *self._configurations]
         for number in range(self._wanted.rounds):
             for done, job in enumerate(jobs, start=number * len(jobs)):
                 if job.failed is None:
@@ -155,8 +155,8 @@ class Session:
                 raise JobFailure("random weights are not quantized", lacking=True)
             seconds, _ = self._start(model, runner)
         except JobFailure as failure:
-            kind = "left_out" if failure.lacking else "error"
-            self._without.append(_bare(model.name, runner, **{kind: failure.reason}))
+            bare = _bare(model.name, runner)
+            self._without.append({**bare, "left_out" if failure.lacking else "error": failure.reason})
             return
         started = _Started(model, runner, seconds)
         self._started.append(started)
