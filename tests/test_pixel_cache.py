@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 
 from conftest import write_shapes
 from hubel.data.augmentation import TrainingPixels
+from hubel.data.decoding import read_image, read_size
 from hubel.data.loading import EpochSampler, LabelledImages, batches
 from hubel.data.pixel_cache import PixelCache, disk_block, memory_block
 from hubel.data.preprocessing import Preprocessing
@@ -63,17 +64,34 @@ def test_what_is_much_larger_than_the_input_is_reduced_without_visible_change() 
     """Against Pillow's scaling of the original in one step, on the smallest crop of all."""
     pixels = TrainingPixels(Preprocessing(24, 24), ("crop",))
     image = Image.fromarray(load_sample_image("china.jpg"))
-    factor = pixels.reduction(640, 427)
-    assert factor == 5 and pixels.fixed_shape(640, 427) == pixels.fixed(image).shape == (86, 128, 3)
-    side = 250  # 250² / (640 · 427) = 0.23 of the area: 0.35 of it at an aspect ratio of 3/4 has this width
-    box = (100, 50, 100 + side, 50 + side)
+    factor, side = 4, 252  # 252² / (640 · 427) = 0.23 of the area: 0.35 of it at a ratio of 3/4 is as narrow
+    assert pixels.fixed_shape(640, 427) == pixels.fixed(image).shape == (107, 160, 3)
+    box = (100, 48, 100 + side, 48 + side)
     reduced = Image.fromarray(pixels.fixed(image)).crop(tuple(place // factor for place in box))
     kept, original = (
         np.asarray(part.resize((24, 24), Image.Resampling.BILINEAR), int) for part in (reduced, image.crop(box))
     )
     assert np.abs(kept - original).mean() < 1.3
     small = TrainingPixels(Preprocessing(192, 192), ("crop",))
-    assert small.reduction(320, 240) == small.reduction(1024, 700) == 1
+    assert small.fixed_shape(320, 240) == (240, 320, 3) and small.fixed_shape(1024, 700) == (700, 1024, 3)
+
+
+def test_large_photographs_are_decoded_reduced_and_fit_their_place_in_the_cache(tmp_path: Path) -> None:
+    """Also turned ones, and such as are not JPEG; against whole decoding and Pillow's means of blocks."""
+    photograph = Image.fromarray(load_sample_image("flower.jpg"))
+    turned = photograph.getexif()
+    turned[0x0112] = 6
+    photograph.save(tmp_path / "plain.jpg", quality=95)
+    photograph.save(tmp_path / "turned.jpg", quality=95, exif=turned)
+    photograph.save(tmp_path / "other.png")
+    pixels, paths = TrainingPixels(Preprocessing(24, 24), ("crop",)), sorted(tmp_path.iterdir())
+    shapes = [pixels.fixed_shape(*read_size(path)) for path in paths]
+    cache = PixelCache(memory_block(PixelCache.needed(shapes)), shapes)
+    images = LabelledImages(paths, [0] * 3, pixels.fixed, 3, pixels.changed, cache, pixels.reduction)
+    images.__getitems__([(1, 0), (1, 1), (1, 2)])
+    for index, path in enumerate(paths):
+        kept, means = cache.get(index), np.asarray(read_image(path).reduce(4), int)
+        assert kept is not None and np.abs(kept - means).mean() < 1.5
 
 
 def test_processes_fill_one_cache_and_find_the_same_pixels_in_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -427,16 +428,16 @@ def test_other_work_on_the_machine_is_seen() -> None:
 
 
 def test_on_a_busy_machine_the_processes_own_seconds_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = {"wall": 0.0, "computed": 0.0}
+    clocks = {"perf_counter": lambda: clock["wall"], "process_time": lambda: clock["computed"]}
+    monkeypatch.setattr("hubel.training.execution.time", SimpleNamespace(**clocks))
+
     class Slow(nn.Module):
         """Contiguous images wait, as for a core that somebody else has; channels-last ones compute."""
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            if images.is_contiguous():
-                time.sleep(0.05)
-            else:
-                end = time.process_time() + 0.02
-                while time.process_time() < end:
-                    pass
+            clock["wall"] += 0.05 if images.is_contiguous() else 0.02
+            clock["computed"] += 0.0 if images.is_contiguous() else 0.02
             return images.mean().requires_grad_()
 
     for share, channels_last in ((0.9, False), (0.0, True)):

@@ -179,34 +179,47 @@ class TrainingPixels:
         """uint8 array (height, width, channels); draws from torch's global random generator."""
         return self._changed(self.fixed(image))
 
-    def reduction(self, width: int, height: int) -> int:
-        """By how much the sides of an image are divided before it is cropped at random; 1 for most.
+    def reduction(self, width: int, height: int) -> float:
+        """How many times an image may be reduced before :meth:`fixed` sees it; below 2 for most.
 
-        Of a photograph of twelve megapixels a crop of 192 pixels keeps a hundredth, and keeping the rest costs more
-        than anything else. So whole blocks of pixels are averaged first, as large as leave the smallest crop
-        :data:`REDUCING_GAP` times the input's size. After that the smallest crop, scaled to the input, differs from one
-        taken of the original by about 1 of 255 on average in a detailed photograph; larger crops differ less.
+        Of a photograph of twelve megapixels a crop of 192 pixels keeps a hundredth, and reading and keeping the rest
+        costs more than anything else. So whole blocks of pixels are averaged first, as large as leave the smallest
+        crop :data:`REDUCING_GAP` times the input's size. After that the smallest crop, scaled to the input, differs
+        from one taken of the original by about 1 of 255 on average in a detailed photograph; larger crops differ less.
         """
+        if not self.crops:
+            return self._preprocessing.reduction(width, height)
         target = max(self._preprocessing.height, self._preprocessing.width)
         smallest = min(width, height, math.sqrt(_SMALLEST_CROP * _NARROWEST_CROP * width * height))
-        return max(1, int(smallest / (REDUCING_GAP * target)))
+        return smallest / (REDUCING_GAP * target)
+
+    def _blocks(self, width: int, height: int) -> int:
+        """Side of the blocks that are averaged, which JPEG can be decoded to: 1, 2, 4 or 8 pixels."""
+        most = self.reduction(width, height)
+        return next((side for side in (8, 4, 2) if side <= most), 1)
 
     def fixed_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Of the array that :meth:`fixed` gives for an upright image of this size: (H, W, C)."""
         size = self._preprocessing
         if not self.crops:
             return size.height, size.width, size.channels
-        factor = self.reduction(width, height)
-        return -(-height // factor), -(-width // factor), size.channels
+        side = self._blocks(width, height)
+        return -(-height // side), -(-width // side), size.channels
 
-    def fixed(self, image: Image.Image) -> np.ndarray:
-        """The pixels before any random change: uint8 (H, W, C), of the input's size where nothing crops."""
+    def fixed(self, image: Image.Image, original: tuple[int, int, int] | None = None) -> np.ndarray:
+        """The pixels before any random change: uint8 (H, W, C), of the input's size where nothing crops.
+
+        Args:
+            image: upright.
+            original: as in :meth:`hubel.data.preprocessing.Preprocessing.pixels`.
+        """
         size = self._preprocessing
         image = image.convert("L" if size.channels == 1 else "RGB")
         if not self.crops:
-            return size.pixels(image)
-        factor = self.reduction(*image.size)
-        pixels = np.asarray(image.reduce(factor) if factor > 1 else image)
+            return size.pixels(image, original)
+        width, height, scale = original or (*image.size, 1)
+        left = self._blocks(width, height) // scale
+        pixels = np.asarray(image.reduce(left) if left > 1 else image)
         return pixels.reshape(*pixels.shape[:2], size.channels)
 
     def changed(self, fixed: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:

@@ -12,19 +12,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hubel.data.decoding import read_image
+from hubel.data.decoding import read_reduced
 from hubel.data.pixel_cache import PixelCache
 from hubel.errors import ImageError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def seed_for(*parts: int | str) -> int:
@@ -57,21 +54,24 @@ class LabelledImages(Dataset[LoadedBatch]):
     Args:
         paths: image files.
         labels: their classes, 0-based.
-        pixels: turns an upright Pillow image into a uint8 array (H, W, C), always the same one.
+        pixels: turns an upright Pillow image into a uint8 array (H, W, C), always the same one; if it was reduced, it
+            is given what :meth:`hubel.data.preprocessing.Preprocessing.pixels` calls ``original`` too.
         seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
         change: ``change(arrays, seeds)`` gives a batch (N, H, W, C) of randomly changed images; ``None`` for none,
             where all arrays are of one size.
         cache: keeps what ``pixels`` gave for the next epoch.
+        reduction: how many times an image of a width and height may be reduced for it; ``None``: images come whole.
     """
 
     def __init__(
         self,
         paths: Sequence[Path],
         labels: Sequence[int],
-        pixels: Callable[[Image.Image], np.ndarray],
+        pixels: Callable[..., np.ndarray],
         seed: int,
         change: Callable[[Sequence[np.ndarray], Sequence[int]], np.ndarray] | None = None,
         cache: PixelCache | None = None,
+        reduction: Callable[[int, int], float] | None = None,
     ) -> None:
         self.paths = paths
         self.labels = labels
@@ -79,6 +79,7 @@ class LabelledImages(Dataset[LoadedBatch]):
         self.seed = seed
         self.change = change
         self.cache = cache
+        self.reduction = reduction or _whole
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -105,12 +106,18 @@ class LabelledImages(Dataset[LoadedBatch]):
         if kept is not None:
             return kept
         try:
-            pixels = self.pixels(read_image(self.paths[index]))
+            read = read_reduced(self.paths[index], self.reduction)
+            original = (read.width, read.height, read.scale)
+            pixels = self.pixels(read.image) if read.scale == 1 else self.pixels(read.image, original)
         except ImageError:
             return None
         if self.cache is not None:
             self.cache.put(index, pixels)
         return pixels
+
+
+def _whole(width: int, height: int) -> float:
+    return 1.0
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

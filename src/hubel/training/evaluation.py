@@ -146,7 +146,8 @@ def predict_samples(
     Raises:
         DataError: not one image could be read.
     """
-    images = LabelledImages([s.path for s in samples], [s.label for s in samples], preprocessing.pixels, 0)
+    paths, labels = [s.path for s in samples], [s.label for s in samples]
+    images = LabelledImages(paths, labels, preprocessing.pixels, 0, reduction=preprocessing.reduction)
     sampler = EpochSampler(len(samples), 0, shuffle=False)
     loader = batches(images, sampler, batch, default_workers() if workers is None else workers)
     fused = fuse(network.eval(), device, torch.float32)

@@ -118,8 +118,8 @@ class RunImages:
         """The training images in order, without random changes: as training sees them where it makes none, else as
         prediction does.
         """
-        fixed = self._preprocessing.pixels if self._settings.augmentation else self._pixels.fixed
-        return self._in_order(self._images(self._splits.train, fixed), len(self._splits.train))
+        size = self._preprocessing if self._settings.augmentation else self._pixels
+        return self._in_order(self._images(self._splits.train, size), len(self._splits.train))
 
     def _in_order(self, images: Dataset[LoadedBatch], count: int) -> DataLoader[Any]:
         order = EpochSampler(count, self._settings.seed, shuffle=False)
@@ -134,17 +134,18 @@ class RunImages:
         return batches(self._training_images(), keys, batch, workers)
 
     def _validation_images(self) -> LabelledImages:
-        return self._images(self._splits.val, self._preprocessing.pixels, cache=self._caches[1])
+        return self._images(self._splits.val, self._preprocessing, cache=self._caches[1])
 
     def _training_images(self) -> LabelledImages:
-        return self._images(self._splits.train, self._pixels.fixed, self._pixels.changed, self._caches[0])
+        return self._images(self._splits.train, self._pixels, self._pixels.changed, self._caches[0])
 
     def _images(
         self,
         samples: Sequence[Sample],
-        pixels: Callable[..., Any],
+        size: TrainingPixels | Preprocessing,
         change: Callable[..., Any] | None = None,
         cache: PixelCache | None = None,
     ) -> LabelledImages:
         paths, labels = [sample.path for sample in samples], [sample.label for sample in samples]
-        return LabelledImages(paths, labels, pixels, self._settings.seed, change, cache)
+        pixels = size.pixels if isinstance(size, Preprocessing) else size.fixed
+        return LabelledImages(paths, labels, pixels, self._settings.seed, change, cache, size.reduction)
