@@ -4,8 +4,8 @@ The plain loop: PIL opens and converts, torchvision's Resize, CenterCrop, ToTens
 network of timm (EfficientNet-Lite0) or torchvision (ResNet-50) in float32, NCHW. Both sides have the same weights.
 Each measurement is a process of its own and the two sides take turns, so that a machine that slows down slows both.
 Loading the libraries and the model is left out on both sides; everything after, from the first file opened to the
-last class named, is counted, hubel's compiling of its kept conversion included; the conversion itself, which happens once,
-is not: the line that tells how hubel ran the network says when it was made anew.
+last class named, is counted, hubel's compiling of its kept conversion included; the conversion itself, which happens
+once, is not: the line that tells how hubel ran the network says when it was made anew.
 
 ::
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from hubel.cli.main import app
 
-# Every process of a command, workers included, tells of connections, names looked up and messages sent, and fails there.
+# Every process of a command, workers included, tells of connections, names looked up, messages sent, and fails there.
 _WATCH = """
 import os, socket, sys
 
