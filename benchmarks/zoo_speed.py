@@ -1,30 +1,41 @@
 """Forward and training step of every classifier against torchvision's or timm's network of the same kind.
 
-    python benchmarks/zoo_speed.py [--match 'resnet*'] [--rounds 9] [--batch 4] [--threads 2]
+    python benchmarks/zoo_speed.py --match 'resnet*' --out zoo.jsonl      # a piece; again: what is missing in the file
+    python benchmarks/zoo_speed.py --table zoo.jsonl                      # the table of all pieces, in Markdown
 
-Both sides have random weights, float32, channels-last, the architecture's own image size, and the same batch: by
-default the largest of 8, 4 and 2 whose training step fits into 3 GB. A training step is forward, cross-entropy (of
-auxiliary classifiers too), backward and a step of plain SGD. Each architecture has a process of its own, in which the
-two networks take turns, step by step, and change places every round. Milliseconds are medians; the ratio, ours by
-theirs, is the median over the rounds. Prints a Markdown table.
+Both sides have random weights, float32, channels-last, the same batch, and images of the architecture's own size, of
+224 pixels at most (both sides take any; ratios of the large ones would take minutes a step). A training step is
+forward, cross-entropy (of auxiliary classifiers too), backward and a step of plain SGD.
+
+Each architecture has a process of its own, in which the two networks take turns, step by step: ours, theirs, theirs,
+ours. Such a round gives one ratio, in which what drifts evenly falls out. There are as many rounds as fit into the
+seconds given, six at least. The ratio is the median over the rounds, with the interval that holds the true median in 19
+of 20 cases, by order statistics (a median of any distribution; no assumption but independent rounds). It is told for
+seconds by the clock and for seconds that the process computed: on a machine with other work the second scatters less.
+A row is judged too slow if even the lower end of its interval is above 1.05. Exit status 1: one was, or one failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import math
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-MEMORY = 3e9
+BAR = 1.05
+LARGEST_SIDE = 224
+FEWEST_ROUNDS = 6  # with fewer not even the whole range of the ratios is an interval of 95 %
+KINDS = ("forward", "training")
 
 
 @dataclass(frozen=True)
@@ -60,40 +71,59 @@ COUNTERPARTS = {
 
 
 def main() -> int:
-    """Measure each architecture in a process of its own; 1 if one of them failed."""
+    """Measure each architecture in a process of its own, or print the table of what was measured."""
     arguments = _arguments()
     if arguments.only:
-        print(json.dumps(_measured(arguments.only, arguments.batch, arguments.rounds, arguments.threads)))
+        print(json.dumps(_measured(arguments)))
         return 0
+    if arguments.table:
+        rows = _read(arguments.table)
+        print(table(rows))
+        return 1 if slower(rows) else 0
     from hubel import list_models
 
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm"))
-    print(f"{_processor()}, {arguments.threads} threads; {libraries}; {arguments.rounds} rounds; ours / theirs in ms\n")
-    print("| architecture | counterpart | batch | forward | ratio | training step | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    failed = []
+    done = {row["name"] for row in _read(arguments.out)} if arguments.out else set()
+    rows, failed = [], []
     for name in list_models("classify", match=arguments.match):
-        batch = arguments.batch or _batch_that_fits(name)
-        command = [sys.executable, __file__, "--only", name, "--batch", str(batch)]
-        command += ["--rounds", str(arguments.rounds), "--threads", str(arguments.threads)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
+        if name in done or (arguments.compared and name not in COUNTERPARTS):
+            continue
+        options = {"--seconds": arguments.seconds, "--batch": arguments.batch, "--threads": arguments.threads}
+        options |= {"--only": name, "--image-size": arguments.image_size}
+        command = [sys.executable, __file__, *(str(word) for option in options.items() for word in option)]
+        child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if child.returncode:
             failed.append(name)
-        else:
-            print(_row(name, batch, json.loads(done.stdout.splitlines()[-1])), flush=True)
+            continue
+        line = child.stdout.splitlines()[-1]
+        rows.append(json.loads(line))
+        print(_said(rows[-1]), file=sys.stderr, flush=True)
+        if arguments.out:
+            with arguments.out.open("a") as file:
+                file.write(line + "\n")
+    if not arguments.out:
+        print(table(rows))
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or slower(rows) else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--match", default="*", help="pattern of the architectures' names")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int, help="images in a batch")
+    parser.add_argument("--compared", action="store_true", help="only those with a counterpart")
+    parser.add_argument("--seconds", type=float, default=20, help="for each kind of step of each architecture")
+    parser.add_argument("--batch", type=int, default=4, help="images in a batch")
+    parser.add_argument("--image-size", type=int, default=LARGEST_SIDE, help="most pixels of a side")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="JSON lines, one a network; what is in the file is not measured again")
+    parser.add_argument("--table", type=Path, help="print such a file as a table and measure nothing")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; none if there is no file yet."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def _processor() -> str:
@@ -105,50 +135,121 @@ def _processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def _batch_that_fits(name: str) -> int:
-    import hubel
-
-    return next((batch for batch in (8, 4) if hubel.summary(name, batch=batch).training_bytes <= MEMORY), 2)
-
-
-def _row(name: str, batch: int, result: dict[str, Any]) -> str:
-    other = COUNTERPARTS.get(name)
-    cells = [name, f"{other.library}: {other.name}" if other else "no counterpart", str(batch)]
-    for kind in ("forward", "training"):
-        ours, theirs = result[kind]["hubel"], result[kind].get("theirs")
-        medians = [f"{1000 * statistics.median(times):.1f}" for times in (ours, theirs) if times]
-        cells.append(" / ".join(medians))
-        ratios = [mine / other for mine, other in zip(ours, theirs or [], strict=False)]
-        cells.append(f"{statistics.median(ratios):.3f}" if ratios else "")
-    return f"| {' | '.join(cells)} |"
+def ratios(seconds: dict[str, list[float]]) -> list[float]:
+    """Ours by theirs, one a round of two steps each."""
+    ours, theirs = seconds["hubel"], seconds.get("theirs", [])
+    return [sum(ours[i : i + 2]) / sum(theirs[i : i + 2]) for i in range(0, len(theirs), 2)]
 
 
-def _measured(name: str, batch: int, rounds: int, threads: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of every step, by kind of step and by side."""
+def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Bounds of the median of the distribution that independent values come from.
+
+    The k-th smallest and the k-th largest hold it with probability 1 - 2 P(Binomial(n, 1/2) < k): the largest k that
+    is confident enough is taken, or the whole range.
+    """
+    ordered, n = sorted(values), len(values)
+    below, k = 0.0, 0
+    while k < n // 2 and 1 - 2 * (below + math.comb(n, k) / 2**n) >= confidence:
+        below += math.comb(n, k) / 2**n
+        k += 1
+    k = max(k, 1)
+    return ordered[k - 1], ordered[n - k]
+
+
+def _told(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Median milliseconds of either side; ratio, interval and rounds where there is a counterpart."""
+    told: dict[str, Any] = {side: round(1000 * statistics.median(each), 2) for side, each in seconds.items()}
+    found = ratios(seconds)
+    if found:
+        low, high = interval(found)
+        told |= {"ratio": round(statistics.median(found), 4), "low": round(low, 4), "high": round(high, 4)}
+        told["rounds"] = len(found)
+    return told
+
+
+def slower(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Names whose ratio is above the bar for certain, by the clock or in seconds that the process computed."""
+    clocks = ("by_clock", "computed")
+    return [
+        row["name"] for row in rows if any(row[kind][clock].get("low", 0) > BAR for kind in KINDS for clock in clocks)
+    ]
+
+
+def _said(row: dict[str, Any]) -> str:
+    parts = [f"{kind} {_cell(row[kind]['by_clock'])} (computed {_cell(row[kind]['computed'])})" for kind in KINDS]
+    return f"{row['name']}: {', '.join(parts)}"
+
+
+def _cell(told: dict[str, Any]) -> str:
+    if "ratio" not in told:
+        return f"{told['hubel']:.1f} ms"
+    return f"{told['ratio']:.3f} [{told['low']:.3f}, {told['high']:.3f}]"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: milliseconds and ratios of every row, then what they come to."""
+    settings = list(dict.fromkeys(f"{row['machine']}; {row['threads']} threads; {row['versions']}" for row in rows))
+    heads = [f"{kind}: ms | ratio by the clock | ratio of seconds computed" for kind in KINDS]
+    lines = [*settings, "", f"| architecture | counterpart | images | {' | '.join(heads)} |"]
+    lines.append("| --- " * 9 + "|")
+    for row in rows:
+        cells = [row["name"], row["counterpart"] or "none", f"{row['batch']} × {'×'.join(map(str, row['input']))}"]
+        for kind in KINDS:
+            by_clock, computed = row[kind]["by_clock"], row[kind]["computed"]
+            cells.append(" / ".join(f"{by_clock[side]:.1f}" for side in ("hubel", "theirs") if side in by_clock))
+            cells += [_cell(each) if "ratio" in each else "" for each in (by_clock, computed)]
+        lines.append(f"| {' | '.join(cells)} |")
+    compared = [row for row in rows if row["counterpart"]]
+    lines.append("")
+    for kind in KINDS:
+        if compared:
+            middle = statistics.median(row[kind]["by_clock"]["ratio"] for row in compared)
+            lines.append(f"{kind}: median ratio {middle:.3f} over {len(compared)} networks")
+    certain = slower(rows)
+    lines.append(f"above {BAR} for certain: {', '.join(certain) if certain else 'none'}")
+    return "\n".join(lines)
+
+
+def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One architecture: a row of the file."""
     import torch
 
     from hubel.models import architecture, create_model
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    name = arguments.only
     row, other = architecture(name), COUNTERPARTS.get(name)
-    networks = {"hubel": create_model(name, **(other.options if other else {}))}
+    side = min(row.input[1], arguments.image_size)
+    networks = {"hubel": create_model(name, image_size=side, **(other.options if other else {}))}
     if other:
-        networks["theirs"] = _built(other)
+        networks["theirs"] = built(other)
         ours, theirs = (sum(p.numel() for p in network.parameters()) for network in networks.values())
         if ours != theirs:
             print(f"{name}: {ours:,} parameters, {other.library}'s {other.name} {theirs:,}", file=sys.stderr)
-    images = torch.randn(batch, *row.input).to(memory_format=torch.channels_last)
-    labels = torch.randint(row.num_classes, (batch,))
-    steps: dict[str, dict[str, Callable[[], None]]] = {"forward": {}, "training": {}}
-    for side, network in networks.items():
+    shape = (row.input[0], side, side)
+    images = torch.randn(arguments.batch, *shape).to(memory_format=torch.channels_last)
+    labels = torch.randint(row.num_classes, (arguments.batch,))
+    steps: dict[str, dict[str, Callable[[], None]]] = {kind: {} for kind in KINDS}
+    for who, network in networks.items():
         network.to(memory_format=torch.channels_last)
-        steps["forward"][side] = _forward_step(network, images)
-        steps["training"][side] = _training_step(network, images, labels)
-    return {kind: _in_turns(sides, rounds) for kind, sides in steps.items()}
+        steps["forward"][who] = _forward_step(network, images)
+        steps["training"][who] = _training_step(network, images, labels)
+    measured = {kind: _in_turns(sides, arguments.seconds) for kind, sides in steps.items()}
+    return {
+        "name": name,
+        "counterpart": f"{other.library}: {other.name}" if other else None,
+        "batch": arguments.batch,
+        "input": list(shape),
+        "threads": arguments.threads,
+        "machine": _processor(),
+        "versions": ", ".join(f"{library} {version(library)}" for library in ("torch", "torchvision", "timm")),
+        **{kind: {clock: _told(seconds) for clock, seconds in of_kind.items()} for kind, of_kind in measured.items()},
+    }
 
 
-def _built(other: Counterpart) -> Any:
+def built(other: Counterpart) -> Any:
+    """The other library's network with random weights."""
     if other.library == "timm":
         import timm
 
@@ -169,22 +270,29 @@ def _forward_step(network: Any, images: Any) -> Callable[[], None]:
     return step
 
 
-def _training_step(network: Any, images: Any, labels: Any) -> Callable[[], None]:
+def objective(network: Any, images: Any, labels: Any) -> Any:
+    """Cross-entropy of what a network in training mode says, that of its auxiliary classifiers added."""
     import torch
 
     from hubel.models import Classifier
+
+    if isinstance(network, Classifier):
+        scores, auxiliary = network.scores_with_auxiliary(images)
+        outputs = [scores, *auxiliary]
+    else:
+        given = network(images)
+        outputs = [given] if isinstance(given, torch.Tensor) else [each for each in given if each is not None]
+    return sum(torch.nn.functional.cross_entropy(each, labels) for each in outputs)
+
+
+def _training_step(network: Any, images: Any, labels: Any) -> Callable[[], None]:
+    import torch
 
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
 
     def step() -> None:
         network.train()
-        if isinstance(network, Classifier):
-            scores, auxiliary = network.scores_with_auxiliary(images)
-            outputs = [scores, *auxiliary]
-        else:
-            given = network(images)
-            outputs = [given] if isinstance(given, torch.Tensor) else [each for each in given if each is not None]
-        loss = sum(torch.nn.functional.cross_entropy(each, labels) for each in outputs)
+        loss = objective(network, images, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -192,17 +300,22 @@ def _training_step(network: Any, images: Any, labels: Any) -> Callable[[], None]
     return step
 
 
-def _in_turns(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    order = list(sides)
-    for step in sides.values():
-        step()  # the first allocates and chooses kernels
-    for _ in range(rounds):
-        for side in order:
-            start = time.perf_counter()
+def _in_turns(sides: dict[str, Callable[[], None]], budget: float) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every step, by the clock and computed, by side: ours, theirs, theirs, ours, and so on."""
+    clocks = {"by_clock": time.perf_counter, "computed": time.process_time}
+    seconds: dict[str, dict[str, list[float]]] = {clock: {side: [] for side in sides} for clock in clocks}
+    for step in [*sides.values()] * 2:
+        step()  # the first allocate and choose kernels
+    gc.collect()
+    gc.disable()
+    begun, rounds = time.perf_counter(), 0
+    while rounds < FEWEST_ROUNDS or time.perf_counter() - begun < budget:
+        for side in (*sides, *reversed(sides)):
+            start = {clock: now() for clock, now in clocks.items()}
             sides[side]()
-            seconds[side].append(time.perf_counter() - start)
-        order.reverse()
+            for clock, now in clocks.items():
+                seconds[clock][side].append(now() - start[clock])
+        rounds += 1
     return seconds
 
 

@@ -97,7 +97,8 @@ class XceptionUnit(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, channels[-1], H', W') of maps (N, in_channels, H, W)."""
-        out: Tensor = self.se(self.pool(self.convs(self.activation(maps)))) + self.shortcut(maps)
+        out: Tensor = self.se(self.pool(self.convs(self.activation(maps))))
+        out += self.shortcut(maps)
         return out
 
 
