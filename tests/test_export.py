@@ -25,7 +25,7 @@ import hubel
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
-from hubel.models import ModelCard, create_model, list_models, load_model, save_model
+from hubel.models import ModelCard, create_model, load_model, save_model
 from hubel.models.saved import describe
 from hubel.runtime import onnx_conversion
 from hubel.runtime.exporting import exporting, torch_file
@@ -34,6 +34,7 @@ from hubel.runtime.exporting.metadata import metadata_of
 from hubel.runtime.exporting.network import Answers
 from hubel.runtime.telemetry import switch_off_telemetry
 from published_figures import PUBLISHED
+from test_every_model import representatives
 
 switch_off_telemetry()
 import openvino  # noqa: E402
@@ -402,6 +403,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_one_stands_in_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    done = hubel.export(_network(), "torch", card=_card(), out=".")
+    assert done.path == tmp_path / "here-2" / "model.pt2"
+    assert list((tmp_path / "here").iterdir()) == []
+    with pytest.raises(UsageError, match="root of a disk"):
+        hubel.export(_network(), "torch", card=_card(), out="/")
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/out cannot be written: .*[Nn]ot a directory|File exists"):
@@ -475,8 +486,8 @@ def test_folders_are_named_for_the_model(name: str, folder: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", list_models("classify"))
-def test_every_architecture_is_exported(name: str, format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(representatives()))
+def test_every_family_is_exported(name: str, format: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model(name, num_classes=7, image_size=PUBLISHED[name].smallest)
     done = hubel.export(model, format, out=tmp_path / "out")

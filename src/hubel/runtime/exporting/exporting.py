@@ -114,7 +114,7 @@ def export(
     if isinstance(model, nn.Module):  # it stays as it is
         network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     name = source.name
-    wanted = Path("exports", _folder_name(name, format, precision)) if out is None else Path(out)
+    wanted = _asked_for(out) or Path("exports", _folder_name(name, format, precision))
     facts = metadata_of(card, name, precision, OUTPUTS)
     pixels = trial_pixels(card.preprocessing)
     expected = answers_of(network, card.preprocessing, pixels)
@@ -149,6 +149,16 @@ def _check_request(format: str, precision: str, calibrate: str | Path | None) ->
         raise UsageError(f"calibration images are of no use for {precision}", "leave --calibrate out, or ask for int8")
     if format == "onnx":
         require_onnx("Exporting to ONNX")
+
+
+def _asked_for(out: str | Path | None) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    folder = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name to put a number to
+    if not folder.name:
+        raise UsageError(f"--out {out} is the root of a disk", "name a folder on it")
+    return folder
 
 
 def _folder_name(name: str, format: str, precision: str) -> str:
