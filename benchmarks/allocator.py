@@ -1,0 +1,119 @@
+"""What the allocator's thresholds and OpenMP's way of waiting do for efficientnet_lite0.
+
+    python benchmarks/allocator.py --rounds 3
+
+Training steps (float32, channels-last, batch 32 at 224 px) and eager prediction (batch 16), each way in a fresh
+process, taking turns: glibc's own settings; the thresholds of ``hubel.runtime.tune_allocator``; these and 64 MiB more
+taken at a time (M_TOP_PAD). Speed and minor page faults of the timed steps, and the process's peak resident memory,
+medians.
+With ``--waiting`` the ways are OpenMP's: spinning as torch has it, and ``hubel.runtime.waiting``, each with a
+process beside it that computes all the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+TRAIN_BATCH, PREDICT_BATCH, SIZE = 32, 16, 224
+STEPS = {"train": 4, "predict": 8}
+ALLOCATORS = {"glibc": "", "thresholds": "tune", "thresholds, top pad": "tune pad"}
+WAITING = {"spinning": "tune", "soon asleep": "tune wait"}
+_M_TOP_PAD = -2
+
+
+def measure(work: str, how: str) -> dict[str, float]:
+    """Seconds, faults and peak memory of one way, in this process, which has done nothing yet."""
+    if "wait" in how:
+        from hubel.runtime.waiting import wait_passively
+
+        wait_passively()
+    if "tune" in how:
+        from hubel.runtime.allocator import tune_allocator
+
+        tune_allocator()
+    if "pad" in how:
+        import ctypes
+
+        ctypes.CDLL("libc.so.6").mallopt(_M_TOP_PAD, 64 << 20)
+    import torch
+
+    from hubel.models import create_model
+
+    model = create_model("efficientnet_lite0", num_classes=5).to(memory_format=torch.channels_last)
+    images = torch.randn(TRAIN_BATCH if work == "train" else PREDICT_BATCH, 3, SIZE, SIZE)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def step() -> None:
+        if work == "predict":
+            with torch.inference_mode():
+                model(images)
+            return
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    model.train(work == "train")
+    for _ in range(2):
+        step()
+    faults, start, computing = _faults(), time.perf_counter(), time.process_time()
+    for _ in range(STEPS[work]):
+        step()
+    seconds, computed = time.perf_counter() - start, time.process_time() - computing
+    done = STEPS[work] * len(images)
+    return {
+        "images/s": done / seconds,
+        "processor ms an image": 1e3 * computed / done,
+        "faults an image": (_faults() - faults) / done,
+        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+    }
+
+
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def main() -> None:
+    """Take turns and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--waiting", action="store_true", help="compare OpenMP's ways of waiting instead")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(*arguments.measure)))
+        return
+    ways = WAITING if arguments.waiting else ALLOCATORS
+    neighbour = [sys.executable, "-c", "while True: pass"]
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for _ in range(arguments.rounds):
+        for work in STEPS:
+            for name, how in ways.items():
+                beside = subprocess.Popen(neighbour) if arguments.waiting else None
+                again = [sys.executable, __file__, "--measure", work, how]
+                environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP", "GOMP"))}
+                done = subprocess.run(again, check=True, capture_output=True, text=True, env=environment)
+                if beside is not None:
+                    beside.kill()
+                    beside.wait()
+                row = json.loads(done.stdout)
+                found.setdefault((work, name), []).append(row)
+                print(f"{work:<8} {name:<20} {_figures(row)}", file=sys.stderr, flush=True)
+    for (work, name), rows in found.items():
+        print(f"{work:<8} {name:<20} {_figures({key: statistics.median(row[key] for row in rows) for key in rows[0]})}")
+
+
+def _figures(row: dict[str, float]) -> str:
+    return "   ".join(f"{key} {value:.1f}" for key, value in row.items())
+
+
+if __name__ == "__main__":
+    main()
