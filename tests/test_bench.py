@@ -49,6 +49,7 @@ def _hangs_together(row: dict[str, Any]) -> None:
     assert row["bound_fraction"] == pytest.approx(row["images_per_second"] / row["bound_images_per_second"])
 
 
+@pytest.mark.timeout(900)  # seven processes that load torch; seconds each, but not on a machine that is busy
 def test_real_processes_until_an_interrupt(tmp_path: Path) -> None:
     """Rounds without end; what is printed after Ctrl-C in the second is whole, and no process is left behind."""
     options = "--engine torch --precision fp32 --batch 1 --seconds 0 --rounds 1000 --threads 1 --json"
@@ -82,6 +83,7 @@ class _Machine:
         self.jobs: list[dict[str, Any]] = []
         self.fails: dict[tuple[str, int], JobFailure] = {}
         self.bf16_pays = True
+        self.quantized = False
         self.interrupted_by: int | None = None
 
     def __call__(self, job: dict[str, Any], environment: Any = None, time_imports: bool = False) -> Answers:
@@ -97,6 +99,8 @@ class _Machine:
                 raise JobFailure("missing is no folder that exists")
             cost = {"macs": 10**9, "weights": 10**6, "moved": 10**7}
             return Answers({"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost}, {})
+        if job["job"] == "kept":
+            return Answers({"kept": self.quantized}, {})
         if failure := self.fails.get((job["precision"], job["batch"] if job["job"] == "measure" else 0)):
             raise failure
         if job["job"] == "start":
@@ -172,18 +176,64 @@ def test_a_model_that_cannot_be_had_stops_no_other(machine: _Machine) -> None:
 
 
 def test_what_the_machine_lacks_is_no_failure(machine: _Machine) -> None:
-    machine.fails["int8", 0] = JobFailure("m has not been quantized", lacking=True)
+    machine.fails["fp32", 0] = JobFailure("no such device", lacking=True)
     machine.bf16_pays = False
+    machine.quantized = True
     status, rows = _bench("--engine", "torch", "--engine", "openvino", "--rounds", "1")
     assert status == 0
     assert {(row["engine"], row["precision"]): row["left_out"] for row in rows if "left_out" in row} == {
         ("torch", "bf16"): "this processor has no instructions for bf16",
         ("openvino", "bf16"): "this processor has no instructions for bf16",
-        ("openvino", "int8"): "m has not been quantized",
+        ("torch", "fp32"): "no such device",
+        ("openvino", "fp32"): "no such device",
     }
-    assert {(row["engine"], row["batch"]) for row in rows if "rounds" in row} == {
-        (engine, batch) for engine in ("torch", "openvino") for batch in (1, 16)
-    }
+    assert {(row["engine"], row["precision"], row["batch"]) for row in rows if "rounds" in row} == {
+        ("openvino", "int8", 1), ("openvino", "int8", 16)
+    }  # fmt: skip
+
+
+def test_int8_is_measured_where_it_is_there_or_asked_for(machine: _Machine) -> None:
+    def tolerances(*words: str) -> set[float | None]:
+        machine.jobs.clear()
+        _, rows = _bench("--engine", "openvino", "--batch", "1", "--rounds", "1", *words)
+        assert len([row for row in rows if row["precision"] == "int8"]) == 1
+        return {job.get("tolerance") for job in machine.jobs if job.get("precision") == "int8"}
+
+    assert tolerances() == set()  # not begun: it would quantize
+    assert tolerances("--precision", "int8") == {None}  # as predict does it
+    machine.quantized = True
+    assert tolerances() == {0.999}  # whatever it lost
+
+
+def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubel.models import create_model, describe, save_model
+    from hubel.runtime.benchmark.worker import kept
+    from hubel.runtime.converted_cache import ConvertedCache
+    from hubel.runtime.model_source import ModelSource
+
+    model = create_model("lenet5").eval()
+    save_model(tmp_path / "run", model, describe(model))
+    answers: list[dict[str, Any]] = []
+    kept(answers.append, str(tmp_path / "run"))
+    found = ModelSource(tmp_path / "run").found
+    assert found is not None
+    facts = {"model": "m", "engine": "openvino", "origin": found.digest, "card": describe(model).to_json()}
+    for precision in ("fp32", "int8"):
+        ConvertedCache().put(precision, lambda folder: _write_model(folder), {**facts, "precision": precision})
+        kept(answers.append, str(tmp_path / "run"))
+    assert answers == [{"kept": False}, {"kept": False}, {"kept": True}]
+
+
+def _write_model(folder: Path) -> None:
+    import openvino
+    from openvino import opset13 as op
+
+    from hubel.runtime.int8 import QuantizedFormat
+    from hubel.runtime.quantization_report import QuantizationReport
+
+    pixels = op.parameter([1, 2], openvino.Type.f32)
+    report = QuantizationReport("top-1", 0.9, 0.8, 100, 100, 0.95, (), 3, 1.0)
+    QuantizedFormat().write((openvino.Model([op.relu(pixels)], [pixels], "m"), report), folder)
 
 
 def test_an_interrupt_in_the_first_round_leaves_what_is_there(

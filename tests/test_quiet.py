@@ -85,6 +85,9 @@ def test_openvino_reports_unless_switched_off(tmp_path: Path, quiet: bool) -> No
     assert (watched == "") is quiet
 
 
+_SHORT = "--engine openvino --precision fp32 --batch 1 --seconds 0 --rounds 1 --threads 1"
+
+
 def test_no_command_opens_a_connection(tmp_path: Path, shapes: Path) -> None:
     picture = str(next(shapes.rglob("*.png")))
     run = str(tmp_path / "run")
@@ -98,6 +101,7 @@ def test_no_command_opens_a_connection(tmp_path: Path, shapes: Path) -> None:
         "evaluate": [["evaluate", run, str(shapes), "--threads", "1"]],
         "models": [["models", "--match", "lenet*"]],
         "summary": [["summary", "lenet5"]],
+        "bench": [["bench", run, *_SHORT.split()]],
         "cache": [["cache"], ["cache", "clear"]],
         "demo": [["demo", "--out", str(tmp_path / "demo")]],
         "export": [["export", run, "--format", "openvino", "--out", str(tmp_path / "ir")]],

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from hubel.errors import HubelError, MissingExtraError, ModelError, UsageError
+from hubel.errors import HubelError, MissingExtraError, UsageError
 
 _MANY = 1 << 20  # pictures: so many that the engine makes itself ready for a stream of them
 
@@ -76,6 +76,15 @@ def made_up(model: str) -> Any:
     return create_model(model).eval()
 
 
+def kept(answer: Answer, model: str) -> None:
+    """Whether a model has been quantized before, on this machine."""
+    from hubel.runtime.conversion import find_newest
+    from hubel.runtime.int8 import QuantizedFormat
+    from hubel.runtime.model_source import ModelSource
+
+    answer({"kept": find_newest(ModelSource(model), QuantizedFormat(), "int8") is not None})
+
+
 def start(answer: Answer, picture: str, **wanted: Any) -> None:
     """What ``hubel predict PICTURE`` does."""
     from hubel.runtime import Predictor, tune_allocator
@@ -120,7 +129,13 @@ def measure(answer: Answer, pictures: list[str], seconds: float, **wanted: Any) 
     })  # fmt: skip
 
 
-JOBS: dict[str, Callable[..., None]] = {"limits": limits, "prepare": prepare, "start": start, "measure": measure}
+JOBS: dict[str, Callable[..., None]] = {
+    "limits": limits,
+    "prepare": prepare,
+    "kept": kept,
+    "start": start,
+    "measure": measure,
+}
 
 
 def main() -> int:
@@ -136,8 +151,7 @@ def main() -> int:
     try:
         JOBS[job.pop("job")](answer, **job)
     except HubelError as error:
-        unquantized = isinstance(error, ModelError) and job.get("precision") == "int8"
-        lacking = unquantized or isinstance(error, UsageError | MissingExtraError)
+        lacking = isinstance(error, UsageError | MissingExtraError)
         answer({"fault": error.fault, "remedy": error.remedy, "lacking": lacking})
         return 1
     except Exception as error:
