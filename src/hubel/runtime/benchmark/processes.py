@@ -16,17 +16,18 @@ from typing import IO, Any
 _IMPORT = "import time:"
 
 
-@dataclass(frozen=True)
 class JobFailure(Exception):
     """A job came to nothing.
 
-    Attributes:
+    Args:
         reason: in one line.
         lacking: whether this machine lacks what the job needs; otherwise something went wrong.
     """
 
-    reason: str
-    lacking: bool = False
+    def __init__(self, reason: str, lacking: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.lacking = lacking
 
 
 @dataclass(frozen=True)
