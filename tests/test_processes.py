@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -42,6 +43,8 @@ SMOOTH = {
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["torch", "accelerate", "hubel.training", "hubel.cli.main"])
 
+_HANGS = 200  # seconds
+
 Pair = tuple[list[int], list[str], list[str]]  # exit codes, stdout, stderr of both
 
 
@@ -71,6 +74,7 @@ def one_of_two(rank: int, port: int, folder: Path, arguments: list[str], prepare
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     os.environ |= {"HUBEL_CACHE": str(folder / "cache")}
+    faulthandler.dump_traceback_later(_HANGS - 10)
     torch.set_num_threads(1)
     if prepare is not None:
         prepare(rank)
@@ -94,9 +98,9 @@ def start_two(folder: Path, arguments: list[str], prepare: Callable[[int], None]
 
 def finish_two(folder: Path, pair: list[Any]) -> Pair:
     for process in pair:
-        process.join(100)
+        process.join(_HANGS)
     hanging = [process.kill() for process in pair if process.is_alive()]
-    assert not hanging, "a process hangs: " + (folder / "err0").read_text()
+    assert not hanging, "a process hangs: " + "".join((folder / f"err{rank}").read_text() for rank in (0, 1))
     out, err = ([(folder / f"{name}{rank}").read_text() for rank in (0, 1)] for name in ("out", "err"))
     return [process.exitcode for process in pair], out, err
 

@@ -88,11 +88,11 @@ def test_batches_of_features_are_shuffled_like_images() -> None:
     sampler = EpochSampler(11, seed=3, shuffle=True)
     sampler.epoch = 2
     expected = [index for _, index in sampler]
-    loaded = list(feature_batches(features, sampler, 4, drop_last=True))
+    loaded = list(feature_batches(features, sampler, 4, training=True))
     assert torch.cat([batch.indices for batch in loaded]).tolist() == expected[:8]
     assert all(torch.equal(batch.pixels, features.maps[batch.indices]) for batch in loaded)
     assert all(torch.equal(batch.labels, features.labels[batch.indices]) for batch in loaded)
-    assert [len(b.labels) for b in feature_batches(features, sampler, 32, drop_last=True)] == [11]
+    assert [len(b.labels) for b in feature_batches(features, sampler, 32, training=True)] == [11]
 
 
 def test_smote_trains_the_head_alone_unless_told() -> None:
