@@ -35,6 +35,9 @@ class Pictures:
         self.root = root
         self.folders = tuple(folders)
         self._names: dict[Path, frozenset[str]] = {}
+        self._within: dict[Path, list[Path]] = {}
+        self._stems: dict[Path, dict[str, Path]] = {}
+        self._folders: dict[tuple[str, Path, str], Path] = {}
         self._by_name: dict[str, list[tuple[str, ...]]] | None = None
         self._by_stem: dict[str, list[tuple[str, ...]]] = defaultdict(list)
 
@@ -82,23 +85,27 @@ class Pictures:
 
     def within(self, folder: Path) -> list[Path]:
         """The pictures directly in a folder, by name."""
-        self.has(folder / "-")
-        return [folder / name for name in sorted(self._names[folder]) if _is_picture(name)]
+        if folder not in self._within:
+            self.has(folder / "-")
+            self._within[folder] = [folder / name for name in sorted(self._names[folder]) if _is_picture(name)]
+        return self._within[folder]
 
     def beside(self, folder: Path, stem: str) -> Path | None:
-        """The picture of that stem in a folder, whatever its suffix."""
-        for suffix in (".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".JPEG"):
-            if self.has(path := folder / (stem + suffix)):
-                return path
-        return next((path for path in self.within(folder) if path.stem == stem), None)
+        """The picture of that stem in a folder, whatever its suffix; JPEG before others."""
+        if folder not in self._stems:
+            ordered = sorted(self.within(folder), key=lambda path: path.suffix.lower() in (".jpg", ".jpeg"))
+            self._stems[folder] = {path.stem: path for path in ordered}
+        return self._stems[folder].get(stem)
 
     def folder_of(self, split: str, file: Path) -> Path:
         """The folder of pictures that a label file of a split tells of, by its name and place.
 
         That is its own if there are pictures in it, else one named for the split or just for pictures.
         """
-        aliases = [name for name, meant in SPLIT_NAMES.items() if meant == split]
         year = re.sub(r".*?((?:train|val|test)\d+)?$", r"\1", file.stem.casefold())
+        if (known := self._folders.get((split, file.parent, year))) is not None:
+            return known
+        aliases = [name for name, meant in SPLIT_NAMES.items() if meant == split]
         names = [*([year] if year else []), *aliases]
         folders = [
             file.parent,
@@ -107,7 +114,8 @@ class Pictures:
             *(base / name for base in (file.parent, self.root) for name in ("images", "JPEGImages", "img")),
             self.root,
         ]
-        return next((folder for folder in folders if self.within(folder)), file.parent)
+        found = next((folder for folder in folders if self.within(folder)), file.parent)
+        return self._folders.setdefault((split, file.parent, year), found)
 
     def size(self, path: Path, width: int = 0, height: int = 0) -> tuple[int, int]:
         """Width and height as the label file says, else of the upright picture; ``(0, 0)`` if it cannot be read."""
