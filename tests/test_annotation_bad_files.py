@@ -103,24 +103,24 @@ def _limited(*, megabytes: int) -> int:
 
 
 @pytest.mark.parametrize("kind", ["yolo", "coco", "cvat", "voc"])
-def test_a_million_boxes_in_one_picture_are_refused(kind: str, tmp_path: Path) -> None:
+def test_more_boxes_than_a_picture_has_are_refused(kind: str, tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.jpg")
     if kind == "yolo":
         (tmp_path / "labels").mkdir()
-        (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n" * 1_000_000)
+        (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n" * 150_000)
     elif kind == "coco":
         row = '{"image_id":1,"category_id":1,"bbox":[1,2,3,4]}'
-        rows = ",".join([row] * 1_000_000)
+        rows = ",".join([row] * 150_000)
         head = '{"images":[{"id":1,"file_name":"a.jpg","width":64,"height":48}],"categories":[{"id":1,"name":"cat"}]'
         (tmp_path / "c.json").write_text(f'{head},"annotations":[{rows}]}}')
     elif kind == "cvat":
         row = '<box label="cat" xtl="1" ytl="1" xbr="2" ybr="2"/>'
-        (tmp_path / "a.xml").write_text(f'<annotations><image name="a.jpg">{row * 200_000}</image></annotations>')
+        (tmp_path / "a.xml").write_text(f'<annotations><image name="a.jpg">{row * 150_000}</image></annotations>')
     else:
         row = f"<object><name>cat</name><bndbox>{BOX.format(1)}</bndbox></object>"
         (tmp_path / "a.xml").write_text(f"<annotation>{row * 1_000_000}</annotation>")
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_limited(megabytes=2500), before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (_limited(megabytes=600), before[1]))
     try:
         with pytest.raises(DataError, match=r"more than the 100,000|more than the 67 MB"):
             read_annotations(tmp_path)

@@ -88,6 +88,7 @@ START = {
     "import hubel": "import hubel",
     "hubel --help": "from hubel.cli.main import main; main(['--help'])",
     "hubel predict --help": "from hubel.cli.main import main; main(['predict', '--help'])",
+    "hubel data convert --help": "from hubel.cli.main import main; main(['data', 'convert', '--help'])",
 }
 
 
@@ -119,9 +120,12 @@ def test_the_installed_package_has_that_version() -> None:
     assert installed == hubel.__version__
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+SUBCOMMANDS = [f"{name} {part}" for name, group in COMMANDS.items() for part in getattr(group, "commands", ())]
+
+
+@pytest.mark.parametrize("name", sorted([*COMMANDS, *SUBCOMMANDS]))
 def test_help_shows_an_example(name: str) -> None:
-    shown = CliRunner().invoke(app, [name, "--help"], prog_name="hubel", terminal_width=200)
+    shown = CliRunner().invoke(app, [*name.split(), "--help"], prog_name="hubel", terminal_width=200)
     assert shown.exit_code == 0, shown.output
     examples = [line for line in shown.stdout.splitlines() if re.search(rf"\bhubel {name}\b", line)]
     assert [line for line in examples if not line.startswith("Usage")], f"hubel {name} --help has no example"
@@ -164,9 +168,11 @@ def _commands_in(page: Path) -> Iterator[list[str]]:
 def test_pages_name_commands_and_options_that_exist(page: Path) -> None:
     for name, *arguments in _commands_in(page):
         assert name in COMMANDS, f"{_relative(page)}: hubel {name}"
-        known = {
-            option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)
-        }
+        command = COMMANDS[name]
+        while (parts := getattr(command, "commands", None)) and arguments and not arguments[0].startswith("-"):
+            assert arguments[0] in parts, f"{_relative(page)}: hubel {name} {arguments[0]}"
+            command = parts[arguments.pop(0)]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for word in arguments:
             option = word.split("=")[0].strip("[]")
             if option.startswith("--"):

@@ -38,7 +38,7 @@ def read_bytes(path: Path, largest: int = LARGEST_FILE) -> bytes:
             if size > largest:
                 fault = f"{path} has {size / 1e6:,.0f} MB, more than the {largest / 1e6:,.0f} MB that are read."
                 raise DataError(fault, "Split it, or leave it out.")
-            return file.read(largest + 1)
+            return file.read(size + 1)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
