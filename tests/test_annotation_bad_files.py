@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hubel.data.annotations import read_annotations
+from hubel.data.annotations import read_annotations, write_annotations
 from hubel.errors import DataError
 from labelled_sets import picture
 
@@ -164,3 +164,25 @@ def test_names_from_other_machines_find_their_picture(name: str, tmp_path: Path)
     (tmp_path / "images" / "c.json").write_text(_coco(file_name=name))
     (image,) = (image for image in read_annotations(tmp_path).images() if image.objects)
     assert image.path == tmp_path / "images" / "sub dir" / "a+.jpg"
+
+
+@pytest.mark.parametrize(
+    ("size", "far", "expected"),
+    [
+        (10**9, 20, "has a picture of 1000000000×1000000000 pixels"),
+        (10**6, 20, "a mask of 1000000×1000000 pixels is none"),
+        (64, 9e6, "an outline is millions of pixels long"),
+    ],
+)
+def test_forged_sizes_take_no_memory(size: int, far: float, expected: str, tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "all" / "img" / "a.jpg")
+    points = {"exterior": [[0, 0], [far, 0], [far, 20]], "interior": [[[5, 1], [9, 1], [9, 3]]]}
+    figure = {"classTitle": "cat", "geometryType": "polygon", "points": points, "tags": []}
+    (tmp_path / "in" / "all" / "ann").mkdir()
+    content = {"size": {"width": size, "height": size}, "objects": [figure]}
+    (tmp_path / "in" / "all" / "ann" / "a.jpg.json").write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        write_annotations(read_annotations(tmp_path / "in"), "coco", tmp_path / "out")
+    assert expected in caught.value.fault
+    assert "a.jpg.json" in caught.value.fault
+    assert not (tmp_path / "out").exists()

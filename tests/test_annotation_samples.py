@@ -111,6 +111,18 @@ def test_yolo_in_its_variants(yaml: str | None, tmp_path: Path) -> None:
     assert scored.score == 0.875
 
 
+def test_yolo_of_labelimg_beside_the_pictures(tmp_path: Path) -> None:
+    """Numbers with six digits, `classes.txt` among the labels."""
+    picture(tmp_path / "a.jpg", 100, 50)
+    picture(tmp_path / "b.jpg", 100, 50)
+    (tmp_path / "a.txt").write_text("1 0.250000 0.500000 0.500000 1.000000\n")
+    (tmp_path / "classes.txt").write_text("cat\r\ndog\r\n")
+    dataset = read_annotations(tmp_path)
+    a, b = dataset.images()
+    assert (dataset.format, dataset.classes, b.objects) == ("yolo", ("cat", "dog"), None)
+    assert [(thing.label, thing.box) for thing in a.objects or ()] == [(1, (0, 0, 50, 50))]
+
+
 def test_fractions_of_yolo_are_of_the_upright_picture(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.jpg", 100, 50, orientation=8)
     (tmp_path / "labels").mkdir()

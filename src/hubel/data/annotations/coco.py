@@ -23,6 +23,7 @@ from hubel.data.annotations.files import read_json
 from hubel.data.annotations.placing import Target, tidy
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, rows_of, text, whole
+from hubel.errors import DataError
 
 
 def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
@@ -167,8 +168,16 @@ def _annotation(thing: LabelledObject, image: LabelledImage, ids: Sequence[int])
     x1, y1, x2, y2 = thing.box
     row: dict[str, Any] = {"category_id": ids[thing.label], "bbox": [tidy(x1), tidy(y1), tidy(x2 - x1), tidy(y2 - y1)]}
     mask = thing.mask
-    if mask is None and thing.holes and image.width:
-        mask = run_length.encode(run_length.draw(thing.polygons, thing.holes, image.height, image.width))
+    if mask is None and thing.holes:
+        try:
+            pixels = run_length.draw(thing.polygons, thing.holes, image.height, image.width)
+        except ValueError as error:
+            where = image.label_file or image.path
+            fault = f"{where}: an object with holes cannot be drawn: {error}."
+            raise DataError(
+                fault, "Mend or leave out that object, or choose supervisely, which holds holes."
+            ) from error
+        mask = run_length.encode(pixels)
     if mask is not None:
         row["segmentation"] = {"size": [mask.height, mask.width], "counts": mask.counts}
     else:

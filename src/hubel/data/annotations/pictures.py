@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from hubel.data.annotations.values import WrongLabel
+from hubel.data.annotations.values import FARTHEST, WrongLabel
 from hubel.data.class_folders import SPLIT_NAMES
 from hubel.data.decoding import read_size
 from hubel.data.walking import PICTURE_SUFFIXES
@@ -118,7 +118,13 @@ class Pictures:
         return self._folders.setdefault((split, file.parent, year), found)
 
     def size(self, path: Path, width: int = 0, height: int = 0) -> tuple[int, int]:
-        """Width and height as the label file says, else of the upright picture; ``(0, 0)`` if it cannot be read."""
+        """Width and height as the label file says, else of the upright picture; ``(0, 0)`` if it cannot be read.
+
+        Raises:
+            WrongLabel: no picture is as large as the file says.
+        """
+        if max(width, height) > FARTHEST:
+            raise WrongLabel(f"has a picture of {width}×{height} pixels")
         if width > 0 and height > 0:
             return width, height
         try:

@@ -114,8 +114,10 @@ def draw(polygons: Iterable[Sequence[float]], holes: Iterable[Sequence[float]], 
     """The pixels that polygons enclose and holes do not, (H, W) bool.
 
     Raises:
-        ValueError: an outline is too long to be one of a picture.
+        ValueError: the picture is too large for a mask, or an outline too long to be one of a picture.
     """
+    if not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(f"a mask of {width}×{height} pixels is none")
     pixels = np.zeros((height, width), dtype=bool)
     for ring in polygons:
         pixels |= _inside(ring, height, width)
