@@ -33,7 +33,7 @@ def main() -> None:
     files = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[:50]
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(islice(cycle(files), arguments.images)):
-            os.symlink(path.resolve(), Path(folder, f"{number:06}.jpg"))
+            Path(folder, f"{number:06}.jpg").symlink_to(path.resolve())
         command = [sys.executable, __file__, "--links", folder, "--images", str(arguments.images)]
         done = subprocess.run([*command, "--model", arguments.model], stdout=subprocess.PIPE, check=True, text=True)
     row = json.loads(done.stdout)

@@ -148,14 +148,12 @@ def test_number_formats_have_two_spellings() -> None:
 
 
 def test_formats_that_the_processor_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
-
     class OldProcessor:
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8", "EXPORT_IMPORT"]
 
     assert choose_format("float32").name == "fp32"
-    monkeypatch.setattr(openvino, "Core", OldProcessor)
+    monkeypatch.setattr("hubel.runtime.openvino_engine.core", OldProcessor)
     assert choose_format().name == "fp32"
     with pytest.raises(UsageError, match="no instructions for fp16"):
         choose_format("fp16")
@@ -164,7 +162,7 @@ def test_formats_that_the_processor_lacks_are_refused(monkeypatch: pytest.Monkey
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.runtime.onnx_format.find_spec", lambda name: None)
+    monkeypatch.setattr("hubel.runtime.onnx_conversion.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"hubel\[onnx\]"):
         Predictor("efficientnet_lite0", engine="onnx")
 

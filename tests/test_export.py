@@ -32,6 +32,7 @@ from hubel.runtime.exporting import exporting, torch_file
 from hubel.runtime.exporting.agreement import check_agreement
 from hubel.runtime.exporting.metadata import metadata_of
 from hubel.runtime.exporting.network import Answers
+from hubel.runtime.openvino_library import core
 from hubel.runtime.telemetry import switch_off_telemetry
 from published_figures import PUBLISHED
 from test_every_model import representatives
@@ -98,9 +99,7 @@ def _run(path: Path, pixels: np.ndarray) -> np.ndarray:
         return onnxruntime.InferenceSession(path).run(["probabilities"], {"pixels": pixels})[0]
     if path.suffix == ".xml":
         hint = {"INFERENCE_PRECISION_HINT": "f32"}
-        return openvino.compile_model(openvino.Core().read_model(path), "CPU", hint)({"pixels": pixels})[
-            "probabilities"
-        ]
+        return core().compile_model(core().read_model(path), "CPU", hint)({"pixels": pixels})["probabilities"]
     return torch.export.load(path).module()(torch.from_numpy(pixels)).numpy()
 
 
@@ -108,7 +107,7 @@ def _metadata(path: Path) -> dict[str, str]:
     if path.suffix == ".onnx":
         return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     if path.suffix == ".xml":
-        model = openvino.Core().read_model(path)
+        model = core().read_model(path)
         return {key: model.get_rt_info(["hubel", key]).value for key in model.get_rt_info()["hubel"]}
     extra = {"metadata.json": ""}
     torch.export.load(path, extra_files=extra)
@@ -278,7 +277,7 @@ def test_int8_is_quantized_on_the_images_named(lenet: Path, tmp_path: Path, capf
     path = tmp_path / "out" / "model.xml"
     facts = _metadata(path)
     assert (facts["precision"], json.loads(facts["quantization"])) == ("int8", row["quantization"])
-    constants = [each for each in openvino.Core().read_model(path).get_ops() if each.get_type_name() == "Constant"]
+    constants = [each for each in core().read_model(path).get_ops() if each.get_type_name() == "Constant"]
     assert sum(each.get_element_type() == openvino.Type.i8 for each in constants) >= 5
     greys = np.stack([np.full((32, 32, 1), grey, np.uint8) for grey in (25, 125, 225)])
     model, _ = load_model(lenet / "best")

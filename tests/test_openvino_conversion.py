@@ -10,6 +10,7 @@ from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.runtime.openvino_conversion import to_openvino
+from hubel.runtime.openvino_library import core
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -22,6 +23,6 @@ def test_converted_network_gives_torch_s_scores_for_uint8_pixels(images: int) ->
     with torch.no_grad():
         expected = network(torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)).numpy()
     converted = to_openvino(network, preprocessing)
-    compiled = openvino.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert compiled.input("pixels").element_type == openvino.Type.u8
     np.testing.assert_allclose(compiled({"pixels": pixels})["scores"], expected, atol=1e-4)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hubel.insight.roofline import Bound, MachineLimits, NetworkCost, bound, cost
 from hubel.runtime.machine_limits import copy_bandwidth, measure_limits, openvino_kernels, torch_kernels
+from hubel.runtime.openvino_library import core
 
 
 def _flops(run: object) -> int:
@@ -73,9 +74,8 @@ def test_kernels_multiply_as_often_as_they_say(precision: str) -> None:
 
 
 def test_openvino_multiplies_in_the_format_that_is_asked_for() -> None:
-    import openvino
 
-    has = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for precision, capability, run_in in (("fp32", "FP32", "f32"), ("bf16", "BF16", "bf16"), ("int8", "INT8", "u8")):
         kernels = openvino_kernels(precision, threads=1)
         assert bool(kernels) == (capability in has)

@@ -53,7 +53,8 @@ def bench(
     Every measurement is a process of its own, and all are taken in turns; figures are medians of the rounds. Beside
     the network alone, whole pictures are timed, from the file to the answer. The bound is what this machine could do
     at most: the network's multiplications at its measured peak, or the network's bytes at its measured bandwidth.
-    Takes some minutes a model; Ctrl-C prints what there is so far. A name whose weights are not on this machine is measured with random ones.
+    Takes some minutes a model; Ctrl-C prints what there is so far. A name whose weights are not on this machine is
+    measured with random ones.
 
     \b
     hubel bench efficientnet_lite0

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from hubel.insight.roofline import MachineLimits
-from hubel.runtime.openvino_library import openvino
+from hubel.runtime.openvino_library import core, openvino
 from hubel.runtime.precision import bfloat16_gain
 from hubel.runtime.torch_engine import DTYPES
 
@@ -80,15 +80,14 @@ def openvino_kernels(precision: str, threads: int) -> list[Kernel]:
     """OpenVINO's convolution; none where OpenVINO is missing or its plugin does not compute in the format."""
     capability = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
     try:
-        core = openvino().Core()
-        if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if capability not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return []
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
         }
-        request = core.compile_model(_convolutions(precision == "int8"), "CPU", options).create_infer_request()
+        request = core().compile_model(_convolutions(precision == "int8"), "CPU", options).create_infer_request()
     except (ImportError, RuntimeError):
         return []
     maps = np.random.default_rng(0).uniform(0, 255, (1, _CHANNELS, _MAP, _MAP)).astype(np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 
 from hubel.errors import UsageError
 from hubel.runtime.number_formats import NumberFormat, canonical
-from hubel.runtime.openvino_library import openvino
+from hubel.runtime.openvino_library import core, openvino
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -33,7 +33,7 @@ def choose_format(precision: str = "auto") -> NumberFormat:
         UsageError: no such format, or this processor cannot compute in it.
     """
     name = canonical(precision)
-    has = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if name == "auto":
         if _CAPABILITIES["bf16"] in has:
             return NumberFormat("bf16", "this processor has instructions for it")
@@ -72,8 +72,7 @@ class OpenVinoEngine:
         batch: int = 1,
         many: bool = True,
     ) -> None:
-        core = openvino().Core()
-        network = core.read_model(model) if isinstance(model, Path) else model.clone()
+        network = core().read_model(model) if isinstance(model, Path) else model.clone()
         _, *size = network.inputs[0].partial_shape
         network.reshape([batch, *size])
         self.precision = precision
@@ -86,7 +85,7 @@ class OpenVinoEngine:
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = core.compile_model(network, "CPU", options)
+        self._compiled = core().compile_model(network, "CPU", options)
         self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
         self._requests = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue: Any = None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubel.runtime.model_source import ModelSource
-from hubel.runtime.openvino_library import openvino
+from hubel.runtime.openvino_library import core, openvino
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -33,4 +33,4 @@ class OpenVinoFormat:
 
     def read(self, folder: Path) -> Model:
         """The IR of a folder."""
-        return openvino().Core().read_model(folder / _FILE)
+        return core().read_model(folder / _FILE)

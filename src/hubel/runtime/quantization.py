@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.errors import MissingExtraError
+from hubel.runtime.openvino_library import own_signal_stack
 from hubel.runtime.telemetry import switch_off_telemetry
 from hubel.runtime.weight_rounding import with_kernel_sums_kept
 
@@ -33,8 +35,8 @@ def post_training_quantization(model: Model, calibration: np.ndarray, in_float: 
         MissingExtraError: NNCF is not installed.
     """
     nncf = nncf_library()
-    with _silent():
-        return nncf.quantize(
+    with own_signal_stack(), _silent():
+        quantized = nncf.quantize(
             with_kernel_sums_kept(model),
             nncf.Dataset([image[np.newaxis] for image in calibration]),
             subset_size=len(calibration),
@@ -44,6 +46,8 @@ def post_training_quantization(model: Model, calibration: np.ndarray, in_float: 
             # guard measures.
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
         )
+        gc.collect()  # NNCF's own cores must be gone before the signal stack is put back
+    return quantized
 
 
 def nncf_library() -> Any:

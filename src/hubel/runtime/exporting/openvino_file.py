@@ -10,7 +10,7 @@ import numpy as np
 
 from hubel.runtime.deployable import INPUT_NAME
 from hubel.runtime.exporting.metadata import as_text
-from hubel.runtime.openvino_library import openvino
+from hubel.runtime.openvino_library import core, openvino
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -56,10 +56,9 @@ def write(converted: Model, half: bool, facts: dict[str, Any], folder: Path) -> 
 
 def load(folder: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The written files, read by OpenVINO: from uint8 pixels (N, H, W, C) to outputs by name."""
-    core = openvino().Core()
-    model = core.read_model(folder / FILE)
+    model = core().read_model(folder / FILE)
     hint = model.get_rt_info([SECTION, "inference_precision"]).value
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
     names = [output.any_name for output in compiled.outputs]
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
