@@ -97,7 +97,8 @@ def test_no_command_opens_a_connection(tmp_path: Path, shapes: Path) -> None:
         "predict": [
             ["predict", picture, "--model", run, "--engine", engine, "--threads", "1"]
             for engine in ("torch", "openvino")
-        ],
+        ]
+        + [["predict", picture, "--model", run, "--precision", "int8", "--tolerance", "0.5", "--threads", "1"]],
         "evaluate": [["evaluate", run, str(shapes), "--threads", "1"]],
         "models": [["models", "--match", "lenet*"]],
         "summary": [["summary", "lenet5"]],

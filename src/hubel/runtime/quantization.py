@@ -58,8 +58,8 @@ def nncf_library() -> Any:
     """
     switch_off_telemetry()
     try:
-        # What torch has to say of CUDA's compiler, which NNCF looks for, is nothing to the person who waits.
-        with _only_errors("torch.utils.cpp_extension"):
+        # It looks for CUDA's compiler, and torch warns of what is found: nothing to the person who waits.
+        with _without_warnings():
             import nncf
     except ImportError as error:
         raise MissingExtraError("int8", "int8") from error
@@ -69,17 +69,16 @@ def nncf_library() -> Any:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """NNCF draws its progress bars on stdout, where only results belong, and logs what it does."""
-    with _only_errors("nncf"), contextlib.redirect_stdout(io.StringIO()):
+    with _without_warnings(), contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
-def _only_errors(name: str) -> Iterator[None]:
-    """Let a logger pass nothing below errors."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _without_warnings() -> Iterator[None]:
+    """Let loggers pass nothing below errors, whatever level their libraries give them meanwhile."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
