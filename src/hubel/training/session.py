@@ -191,6 +191,9 @@ def _worker_deaths_explained() -> Iterator[None]:
             raise
         if isinstance(error.__context__, KeyboardInterrupt) or "Terminated" in str(error):
             raise KeyboardInterrupt from None
+        # The run is over: that further processes die with it is no news, and torch would tell of each.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise DataError(
             f"a process that decodes images has died: {error}",
             "often memory ran out: go on with --resume, or start again with fewer --workers",
