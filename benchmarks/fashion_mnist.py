@@ -2,8 +2,9 @@
 
     python benchmarks/fashion_mnist.py --model simple_cnn
 
-Options of ``hubel train`` after ``--`` replace the recipe's. Unpacks the IDX files (Debian package ``dataset-fashion-mnist``) into class folders once, trains on the 60,000
-training images, of which 5 % are held back to choose the epoch, and scores the 10,000 test images afterwards.
+Options of ``hubel train`` after ``--`` replace the recipe's. Unpacks the IDX files (Debian package
+``dataset-fashion-mnist``) into class folders once, trains on the 60,000 training images, of which 5 % are held back to
+choose the epoch, and scores the 10,000 test images afterwards.
 """
 
 from __future__ import annotations
