@@ -15,7 +15,7 @@ from torch import nn
 import hubel
 from hubel.layers.stochastic_depth import StochasticDepth
 from hubel.models import architecture, create_model
-from hubel.models.classification.efficientnet import scaled_units
+from hubel.models.classification.inverted_residual_network import scaled_units
 from hubel.weights.renaming import rename
 from keras_networks import KINDS, keras, keras_application, keras_file, keras_logits
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from typer.testing import CliRunner
 
 from hubel.cli.main import app
 from hubel.errors import ModelError, UsageError
+from hubel.models import create_model
 from hubel.scaling import CompoundScaling, candidates, scale, search
 
 
@@ -44,11 +47,83 @@ def test_depths_of_stages_are_rounded_up() -> None:
     assert scale("densenet121", CompoundScaling(1, alpha=1, beta=1.5, gamma=1)).options == {"growth": 48}
 
 
+def test_channels_stay_multiples_that_groups_divide() -> None:
+    wider = scale("alexnet", CompoundScaling(1, alpha=1, beta=1.2, gamma=1))
+    assert wider.options == {"channels": (112, 304, 464, 464, 304)}  # 115.2, 307.2, 460.8 to the nearest eight
+
+
 def test_a_resnet_twice_as_wide() -> None:
     # Convolutions see and give twice the channels, but for the image's three; the dense layer sees 1024.
     wide = scale("resnet18", CompoundScaling(1, alpha=1, beta=2, gamma=1))
     convolutions, first, norms = 11_166_912, 7 * 7 * 3 * 64, 9_600
     assert wide.parameters == 4 * (convolutions - first) + 2 * first + 2 * norms + 1024 * 1000 + 1000
+
+
+def parameters_of(name: str, **options: object) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in create_model(name, **options).parameters())
+
+
+@pytest.mark.parametrize(("width", "depth"), [(1.0, 1.4), (1.1, 1.2), (1.4, 1.0)])
+def test_a_scaled_mobilenet_is_timms(width: float, depth: float) -> None:
+    with torch.device("meta"):
+        theirs = timm.models.efficientnet._gen_mobilenet_v2("mobilenetv2_100", width, depth)
+    expected = sum(parameter.numel() for parameter in theirs.parameters())
+    assert parameters_of("mobilenet_v2", width=width, depth=depth) == expected
+
+
+def counted_xception(factor: int, middle: int) -> int:
+    """By the paper's figure 5: convolutions and two numbers of each normalization, and the classifier."""
+    c32, c64, c128, c256, c728, c1024, c1536, c2048 = (
+        factor * width for width in (32, 64, 128, 256, 728, 1024, 1536, 2048)
+    )
+    separable = [(c64, c128), (c128, c128), (c128, c256), (c256, c256), (c256, c728), (c728, c728)]
+    separable += [(c728, c728)] * (3 * middle + 1) + [(c728, c1024), (c1024, c1536), (c1536, c2048)]
+    shortcuts = [(c64, c128), (c128, c256), (c256, c728), (c728, c1024)]
+    stem = 9 * 3 * c32 + 2 * c32 + 9 * c32 * c64 + 2 * c64
+    mixed = sum(before * after + 2 * after for before, after in (*separable, *shortcuts))
+    return stem + mixed + sum(9 * before for before, _ in separable) + c2048 * 1000 + 1000
+
+
+def test_a_scaled_xception_by_hand() -> None:
+    assert counted_xception(1, 8) == parameters_of("xception") == 22_855_952
+    assert counted_xception(2, 12) == parameters_of("xception", width=2, depth=1.5)
+
+
+def counted_darknet(width: float, depth: int) -> int:
+    """By the table of CSPDarknet53, whose channels are all multiples of 8 at half the width too."""
+    rows = [(1, 32, 64, 64), (2, 64, 64, 128), (8, 128, 128, 256), (8, 256, 256, 512), (4, 512, 512, 1024)]
+    before = int(32 * width)
+    total = 9 * 3 * before + 2 * before
+    for units, *channels in rows:
+        narrow, part, out = (int(width * each) for each in channels)
+        total += 9 * before * out + 2 * out + out * 2 * part + 4 * part
+        total += depth * units * (part * narrow + 2 * narrow + 9 * narrow * part + 2 * part)
+        total += part * part + 2 * part + 2 * part * out + 2 * out
+        before = out
+    return total + before * 1000 + 1000
+
+
+def test_a_scaled_darknet_by_hand() -> None:
+    assert counted_darknet(1, 1) == parameters_of("cspdarknet53") == 27_642_184
+    assert counted_darknet(0.5, 2) == parameters_of("cspdarknet53", width=0.5, depth=2)
+
+
+def test_deeper_mobilenets_by_hand() -> None:
+    first = [(64, 1), (128, 2), (256, 2), (512, 6), (1024, 2)]  # channels and units of each stage of the first
+    more = sum(units * (9 * c + 2 * c + c * c + 2 * c) for c, units in first)
+    assert parameters_of("mobilenet_v1", depth=2) == parameters_of("mobilenet_v1") + more
+    # Table 2 of the third: kernel, channels within and out, those of squeeze and excitation, units of each stage.
+    third = [(3, 16, 16, 8, 1), (3, 88, 24, 0, 2), (5, 240, 40, 64, 3), (5, 144, 48, 40, 2), (5, 576, 96, 144, 3)]
+    more = 0
+    for kernel, wide, out, squeezed, units in third:
+        widens = out * wide + 2 * wide if wide != out else 0
+        gate = 2 * wide * squeezed + squeezed + wide if squeezed else 0
+        more += units * (widens + kernel**2 * wide + 2 * wide + gate + wide * out + 2 * out)
+    assert parameters_of("mobilenet_v3_small", depth=2) == parameters_of("mobilenet_v3_small") + more
+    with torch.device("meta"):  # what comes on top keeps the size
+        model = create_model("mobilenet_v3_small", depth=2)
+        assert model.features(torch.zeros(1, 3, 64, 64))[32].shape == (1, 576, 2, 2)
 
 
 def test_what_cannot_be_scaled_is_said() -> None:
@@ -77,7 +152,7 @@ def test_the_grid_holds_the_papers_point_and_keeps_the_constraint() -> None:
 
 
 def test_what_cannot_be_scaled_stays_in_the_grid() -> None:
-    for name, deeper, wider in (("mobilenet_v2", False, True), ("lenet5", False, False), ("resnet18", True, True)):
+    for name, deeper, wider in (("alexnet", False, True), ("lenet5", False, False), ("resnet18", True, True)):
         grid = candidates(step=0.1, baseline=name)
         assert any(point.alpha > 1 for point in grid) is deeper
         assert any(point.beta > 1 for point in grid) is wider

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,17 @@ if TYPE_CHECKING:
 
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 _STEP, _LARGEST = 0.05, 2.0
-# Fields of a family's configuration that say how wide and how deep it is: factors, or numbers to be multiplied.
-_WIDTH_FIELDS = ("width", "growth", "channels")
-_DEPTH_FIELDS = ("depth", "depths")
+
+
+def _whole_eights(channels: float) -> int:
+    return max(8, 8 * round(channels / 8))
+
+
+# Fields of a family's configuration that say how wide and how deep it is: factors, or numbers to be multiplied, with
+# how these are rounded. Channels come in eights, which groups divide.
+_Rounding = Callable[[float], int]
+_WIDTH_FIELDS: dict[str, _Rounding] = {"width": round, "growth": round, "channels": _whole_eights}
+_DEPTH_FIELDS: dict[str, _Rounding] = {"depth": math.ceil, "depths": math.ceil}
 
 
 @dataclass(frozen=True)
@@ -228,24 +236,24 @@ def search(
     return tuple(sorted(trials, key=lambda trial: (-trial.top1, trial.network.multiplications)))
 
 
-def _field(row: Architecture, names: tuple[str, ...]) -> str | None:
+def _field(row: Architecture, names: Iterable[str]) -> str | None:
     return next((name for name in names if hasattr(row.config, name)), None)
 
 
 def _options(row: Architecture, scaling: CompoundScaling) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    axes = (("width", _WIDTH_FIELDS, scaling.width, round), ("depth", _DEPTH_FIELDS, scaling.depth, math.ceil))
-    for axis, names, factor, whole in axes:
+    axes = (("width", _WIDTH_FIELDS, scaling.width), ("depth", _DEPTH_FIELDS, scaling.depth))
+    for axis, names, factor in axes:
         if math.isclose(factor, 1):
             continue
         field = _field(row, names)
         if field is None:
             raise _unscalable(row, axis)
-        options[field] = _multiplied(getattr(row.config, field), factor, whole)
+        options[field] = _multiplied(getattr(row.config, field), factor, names[field])
     return options
 
 
-def _multiplied(value: Any, factor: float, whole: Callable[[float], int]) -> Any:
+def _multiplied(value: Any, factor: float, whole: _Rounding) -> Any:
     """A factor times ``factor``; whole numbers, and each of several, stay whole."""
     if isinstance(value, tuple):
         return tuple(_multiplied(each, factor, whole) for each in value)

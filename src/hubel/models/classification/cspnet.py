@@ -55,7 +55,7 @@ transitions and merges too: 56, 56 and 68. The papers say nothing of the initial
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -63,8 +63,10 @@ from torch import Tensor, nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.cross_stage_partial import CrossStagePartial
+from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.options import Count, Groups, ShareBelowOne
+from hubel.models.classification.inverted_residual_network import scaled_units
+from hubel.models.options import Count, Factor, Groups, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
 
@@ -96,6 +98,8 @@ class CSPNetConfig:
         activation: ``"leaky_relu"`` or ``"mish"``, everywhere.
         leaky_slope: slope of leaky ReLU below 0.
         se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
+        width: factor on the channels.
+        depth: factor on the units of the stages.
     """
 
     unit: Literal["bottleneck", "dark"]
@@ -104,6 +108,8 @@ class CSPNetConfig:
     activation: Literal["leaky_relu", "mish"] = "leaky_relu"
     leaky_slope: ShareBelowOne = 0.01
     se: bool = False
+    width: Factor = 1.0
+    depth: Factor = 1.0
 
 
 class BottleneckUnit(nn.Module):
@@ -167,6 +173,13 @@ def _activation(config: CSPNetConfig) -> Callable[[], nn.Module]:
     return nn.Mish if config.activation == "mish" else partial(nn.LeakyReLU, config.leaky_slope, inplace=True)
 
 
+def _scaled(stage: Stage, config: CSPNetConfig) -> Stage:
+    units = scaled_units(stage.units, config.depth)
+    if config.width == 1:  # channels stay as they are given, multiples of 8 or not
+        return replace(stage, units=units)
+    return Stage(units, *(scaled_channels(width, config.width) for width in (stage.narrow, stage.part, stage.out)))
+
+
 def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -> nn.Sequential:
     """A convolution of stride 2, where the stage halves the size, and the cross-stage partial block."""
     activation, is_dark = _activation(config), config.unit == "dark"
@@ -199,14 +212,14 @@ def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: 
     backbone = nn.Sequential()
     pyramid: dict[int, tuple[str, int]] = {}
     if config.unit == "dark":
-        channels, stride = 32, 1
+        channels, stride = scaled_channels(32, config.width), 1
         backbone.add_module("stem", conv(in_channels, channels, 3))
     else:
-        channels, stride = 64, 4
+        channels, stride = scaled_channels(64, config.width), 4
         backbone.add_module("stem", conv(in_channels, channels, 7, stride=2))
         backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
         pyramid[2] = ("stem", channels)
-    for number, stage in enumerate(config.stages, start=1):
+    for number, stage in enumerate((_scaled(stage, config) for stage in config.stages), start=1):
         halves = number > 1 or config.unit == "dark"
         backbone.add_module(f"stage{number}", _stage(config, stage, channels, halves))
         channels, stride = stage.out, 2 * stride if halves else stride

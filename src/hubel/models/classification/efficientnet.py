@@ -48,8 +48,7 @@ squeeze-and-excitation's; the paper counts none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
@@ -57,7 +56,13 @@ from torch import nn
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.classification.inverted_residual_network import Stage, assemble, depth, initialize_convolutions
+from hubel.models.classification.inverted_residual_network import (
+    Stage,
+    assemble,
+    depth,
+    initialize_convolutions,
+    scaled,
+)
 from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 
@@ -93,19 +98,6 @@ class EfficientNetConfig:
     stochastic_depth: ShareBelowOne = 0.2
     norm_eps: Factor = 1e-3
     same: bool = False
-
-
-def scaled_units(units: int, depth: float) -> int:
-    """``units * depth``, rounded up."""
-    return math.ceil(units * depth)
-
-
-def scaled(stages: Sequence[Stage], width: float, depth: float) -> list[Stage]:
-    """The stages with their channels and units multiplied."""
-    return [
-        replace(stage, channels=scaled_channels(stage.channels, width), units=scaled_units(stage.units, depth))
-        for stage in stages
-    ]
 
 
 def initialize(model: nn.Module) -> None:

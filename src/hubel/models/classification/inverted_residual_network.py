@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation
-from hubel.layers.inverted_residual import InvertedResidual
+from hubel.layers.inverted_residual import InvertedResidual, scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.registry import ClassificationHead, Classifier
 
@@ -86,6 +86,19 @@ def assemble(
         pyramid |= {stride: (f"stage{number}", channels) for stride, last in _PYRAMID.items() if last == number}
     backbone.add_module("top", conv(channels, top_channels, 1))
     return Classifier(backbone, ClassificationHead(top_channels, num_classes, dropout), pyramid)
+
+
+def scaled_units(units: int, depth: float) -> int:
+    """``units * depth``, rounded up."""
+    return math.ceil(units * depth)
+
+
+def scaled(stages: Sequence[Stage], width: float, depth: float) -> list[Stage]:
+    """The stages with their channels and units multiplied."""
+    return [
+        replace(stage, channels=scaled_channels(stage.channels, width), units=scaled_units(stage.units, depth))
+        for stage in stages
+    ]
 
 
 def squeeze_by_16(wide: int, narrow: int) -> nn.Module:

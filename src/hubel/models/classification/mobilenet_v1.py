@@ -41,7 +41,11 @@ from torch import nn
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU, ReLU6
 from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.classification.inverted_residual_network import initialize_convolutions, initialize_dense
+from hubel.models.classification.inverted_residual_network import (
+    initialize_convolutions,
+    initialize_dense,
+    scaled_units,
+)
 from hubel.models.options import Factor
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
@@ -61,6 +65,7 @@ class MobileNetV1Config:
         same: pad as TensorFlow's ``SAME`` does.
         se: squeeze and excitation at the end of each unit, which gives the 4.7 million parameters of Hu et al. 2018,
             arXiv 1709.01507, table 3.
+        depth: factor on the units of the stages.
     """
 
     width: Factor = 1.0
@@ -68,6 +73,7 @@ class MobileNetV1Config:
     norm_eps: Factor = 1e-5
     same: bool = False
     se: bool = False
+    depth: Factor = 1.0
 
 
 def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
@@ -80,7 +86,7 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
     for number, (full_width, units, stride) in enumerate(_STAGES, start=1):
         out_channels = scaled_channels(full_width, config.width)
         part = nn.Sequential()
-        for index in range(units):
+        for index in range(scaled_units(units, config.depth)):
             depthwise = conv(channels, channels, 3, stride if index == 0 else 1, groups=channels)
             pointwise = conv(channels, out_channels, 1)
             unit = nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))

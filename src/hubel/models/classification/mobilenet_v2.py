@@ -34,7 +34,7 @@ convolutions and the dense layer; the paper counts none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
@@ -47,6 +47,7 @@ from hubel.models.classification.inverted_residual_network import (
     depth,
     initialize_convolutions,
     initialize_dense,
+    scaled,
     squeeze_by_16,
 )
 from hubel.models.options import Factor, ShareBelowOne
@@ -74,6 +75,7 @@ class MobileNetV2Config:
         same: pad as TensorFlow's ``SAME`` does.
         se: squeeze and excitation of the filtered maps within each unit, where MobileNet-v3 has it (figure 4 there),
             with the reduction of Hu et al. 2018, arXiv 1709.01507.
+        depth: factor on the units of the stages.
     """
 
     width: Factor = 1.0
@@ -81,13 +83,14 @@ class MobileNetV2Config:
     norm_eps: Factor = 1e-5
     same: bool = False
     se: bool = False
+    depth: Factor = 1.0
 
 
 def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A MobileNet-v2 for any image size: ``image_size`` changes no shape."""
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     model = assemble(
-        [replace(stage, channels=scaled_channels(stage.channels, config.width)) for stage in _STAGES],
+        scaled(_STAGES, config.width, config.depth),
         stem_channels=scaled_channels(32, config.width),
         top_channels=scaled_channels(1280, max(1.0, config.width)),
         conv=partial(ConvNormActivation, same=config.same, norm=norm, activation=ReLU6),

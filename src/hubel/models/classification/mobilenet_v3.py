@@ -54,7 +54,11 @@ from torch import Tensor, nn
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
 from hubel.layers.inverted_residual import InvertedResidual, scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.classification.inverted_residual_network import initialize_convolutions, initialize_dense
+from hubel.models.classification.inverted_residual_network import (
+    initialize_convolutions,
+    initialize_dense,
+    scaled_units,
+)
 from hubel.models.options import Count, Factor, OddSide, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 
@@ -117,6 +121,7 @@ class MobileNetV3Config:
         dropout: share of features dropped before the last dense layer, 0..1.
         norm_eps: epsilon of the batch normalizations.
         same: pad as TensorFlow's ``SAME`` does.
+        depth: factor on the units of the stages; the last of a stage is repeated.
     """
 
     units: tuple[_Unit, ...]
@@ -125,6 +130,7 @@ class MobileNetV3Config:
     dropout: ShareBelowOne = 0.2
     norm_eps: Factor = 1e-3
     same: bool = False
+    depth: Factor = 1.0
 
 
 class MobileNetV3Head(ClassificationHead):
@@ -139,6 +145,12 @@ class MobileNetV3Head(ClassificationHead):
         """What the last dense layer sees of maps (N, C, H, W): (N, features)."""
         seen: Tensor = self.activation(self.hidden(super().pool(maps)))
         return seen
+
+
+def _repeated(rows: list[_Unit], depth: float) -> list[_Unit]:
+    """As many rows of a stage as its depth wants; what comes on top keeps the size."""
+    count = scaled_units(len(rows), depth)
+    return (rows + [rows[-1]._replace(stride=1)] * count)[:count]
 
 
 def _unit(
@@ -162,7 +174,7 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
     printed, stride, pyramid = _STEM_CHANNELS, 2, {2: ("stem", channels)}
     for number, (printed_out, rows) in enumerate(groupby(config.units, key=lambda row: row.channels), start=1):
         part = nn.Sequential()
-        for row in rows:
+        for row in _repeated([*rows], config.depth):
             part.append(_unit(row, channels, row.wide / printed, config.width, conv))
             printed, stride = printed_out, stride * row.stride
             channels = scaled_channels(printed_out, config.width)

@@ -34,11 +34,15 @@ from functools import partial
 from torch import Tensor, nn
 
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.inverted_residual import scaled_channels
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.classification.inverted_residual_network import scaled_units
 from hubel.models.options import Factor, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
+
+_WIDTHS = (32, 64, 128, 256, 728, 1024, 1536, 2048)
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,16 @@ class XceptionConfig:
         norm_eps: what batch normalization adds to the variance.
         dropout: share of features dropped before the dense layer, 0..1 (section 4.3: 0.5 on ImageNet, none on JFT).
         se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
+        width: factor on the channels.
+        depth: factor on the units of the middle flow.
     """
 
     same: bool = True
     norm_eps: Factor = 1e-3
     dropout: ShareBelowOne = 0.5
     se: bool = False
+    width: Factor = 1.0
+    depth: Factor = 1.0
 
 
 class XceptionUnit(nn.Module):
@@ -121,16 +129,17 @@ def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size
         pool = SameMaxPool2d(3, stride=2) if config.same else nn.MaxPool2d(3, stride=2, padding=1)
         return XceptionUnit(before, channels, norm, pool, activated, config.se)
 
+    c32, c64, c128, c256, c728, c1024, c1536, c2048 = (scaled_channels(width, config.width) for width in _WIDTHS)
     backbone = nn.Sequential()
-    backbone.add_module("stem", nn.Sequential(conv(in_channels, 32, 3, stride=2), conv(32, 64, 3)))
-    backbone.add_module("stage1", nn.Sequential(halving(64, 128, 128, activated=False)))
-    backbone.add_module("stage2", nn.Sequential(halving(128, 256, 256)))
-    middle = [XceptionUnit(728, (728, 728, 728), norm, se=config.se) for _ in range(8)]
-    backbone.add_module("stage3", nn.Sequential(halving(256, 728, 728), *middle))
-    backbone.add_module("stage4", nn.Sequential(halving(728, 728, 1024)))
-    backbone.add_module("top", nn.Sequential(sep(1024, 1536), sep(1536, 2048)))
-    pyramid = {2: ("stem", 64), 4: ("stage1", 128), 8: ("stage2", 256), 16: ("stage3", 728), 32: ("top", 2048)}
-    model = Classifier(backbone, ClassificationHead(2048, num_classes, config.dropout), pyramid)
+    backbone.add_module("stem", nn.Sequential(conv(in_channels, c32, 3, stride=2), conv(c32, c64, 3)))
+    backbone.add_module("stage1", nn.Sequential(halving(c64, c128, c128, activated=False)))
+    backbone.add_module("stage2", nn.Sequential(halving(c128, c256, c256)))
+    middle = (XceptionUnit(c728, (c728,) * 3, norm, se=config.se) for _ in range(scaled_units(8, config.depth)))
+    backbone.add_module("stage3", nn.Sequential(halving(c256, c728, c728), *middle))
+    backbone.add_module("stage4", nn.Sequential(halving(c728, c728, c1024)))
+    backbone.add_module("top", nn.Sequential(sep(c1024, c1536), sep(c1536, c2048)))
+    pyramid = {2: ("stem", c64), 4: ("stage1", c128), 8: ("stage2", c256), 16: ("stage3", c728), 32: ("top", c2048)}
+    model = Classifier(backbone, ClassificationHead(c2048, num_classes, config.dropout), pyramid)
     _initialize(model)
     return model
 
