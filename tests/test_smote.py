@@ -188,7 +188,7 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
     asked = run(data, tmp_path / "asked", weights, **settings, augmentation="flip,mixup", cache_features=True)
     assert "features without random changes are computed once" in capsys.readouterr().err
     with monkeypatch.context() as patched:
-        patched.setattr("hubel.training.frozen_features.find_room", lambda size, wanted: (None, "no room"))
+        patched.setattr("hubel.training.frozen_features.find_room", lambda size, wanted, processes: (None, "no room"))
         images = run(data, tmp_path / "images", weights, **settings)
     assert "features are computed in every epoch: no room" in capsys.readouterr().err
     rows = [figures(each.folder) for each in (once, images, asked)]
