@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from hubel.runtime.onnx_engine import OnnxEngine, choose_onnx_format
 from hubel.runtime.onnx_format import OnnxFormat
 from hubel.runtime.openvino_conversion import to_openvino
 from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
-from hubel.runtime.torch_engine import TorchEngine
+from hubel.runtime.torch_engine import Compiled, TorchEngine
 
 _PREPROCESSING = Preprocessing(64, 96)
 _FP32 = NumberFormat("fp32", "as asked")
@@ -171,3 +171,30 @@ def test_gpus_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hubel.runtime.engine_choice._gpu", lambda device: torch.device("cuda", 0))
     with pytest.raises(UsageError, match="openvino does not run on cuda:0"):
         Predictor("efficientnet_lite0", engine="openvino", device="cuda:0")
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_compiled_network_sees_one_size_of_batch(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    """As on a GPU, with a stand-in for the compiler: batches are filled up, and what does not compile runs as it is."""
+    sizes = []
+
+    def stand_in(plain: nn.Module, dynamic: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+        def compiled(images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if not works:
+                raise RuntimeError("Cannot find a working triton installation")
+            output: torch.Tensor = plain(images)
+            return output
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    compiled = Compiled(network, batch=4)
+    images = torch.rand(9, 3, 64, 96)
+    with torch.inference_mode():
+        expected = network(images)
+        got = torch.cat([compiled(part) for part in (images[:4], images[4:8], images[8:], images[:0])])
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+    assert sizes == ([4, 4, 4] if works else [4])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 
 import numpy as np
 import torch
@@ -37,7 +37,10 @@ class TorchEngine:
         self.batch = batch
         self._preprocessing = preprocessing
         self._dtype = DTYPES[precision.name]
-        self._network = fuse(model, device, self._dtype)
+        network = fuse(model, device, self._dtype)
+        self._network: Callable[[torch.Tensor], torch.Tensor] = network
+        if device.type == "cuda":
+            self._network = Compiled(network, batch)
 
     def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
         """See :meth:`hubel.runtime.engine.Engine.run`."""
@@ -50,3 +53,34 @@ class TorchEngine:
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         scores: np.ndarray = self._network(self._preprocessing.normalize(images).to(self._dtype)).float().cpu().numpy()
         return scores
+
+
+class Compiled:
+    """A network that ``torch.compile`` has made faster for batches of one size; any number of images is taken.
+
+    Where it cannot compile (no Triton, no C++ compiler, an operation it does not know), the network runs as it is.
+
+    Args:
+        network: maps images (N, C, H, W) to an output (N, …).
+        batch: images that are compiled for; fewer are filled up, as each further size would be compiled anew.
+    """
+
+    def __init__(self, network: nn.Module, batch: int) -> None:
+        self._plain = network
+        self._batch = batch
+        self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = torch.compile(network, dynamic=False)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """The network's output (N, …) of images (N, C, H, W)."""
+        if self._compiled is None or not 0 < len(images) <= self._batch:
+            plain: torch.Tensor = self._plain(images)
+            return plain
+        filled = images.new_zeros((self._batch, *images.shape[1:])).contiguous(memory_format=torch.channels_last)
+        filled[: len(images)] = images
+        try:
+            return self._compiled(filled)[: len(images)]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # the compiler may raise anything: what it cannot do must not cost the answer
+            self._compiled = None
+            return self(images)
