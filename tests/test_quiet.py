@@ -97,8 +97,7 @@ def test_no_command_opens_a_connection(tmp_path: Path, shapes: Path) -> None:
         "predict": [
             ["predict", picture, "--model", run, "--engine", engine, "--threads", "1"]
             for engine in ("torch", "openvino")
-        ]
-        + [["predict", picture, "--model", run, "--precision", "int8", "--tolerance", "0.5", "--threads", "1"]],
+        ],
         "evaluate": [["evaluate", run, str(shapes), "--threads", "1"]],
         "models": [["models", "--match", "lenet*"]],
         "summary": [["summary", "lenet5"]],
@@ -114,3 +113,19 @@ def test_no_command_opens_a_connection(tmp_path: Path, shapes: Path) -> None:
     assert watched == ""
     statuses = [line.split() for line in said.splitlines() if line.startswith("status")]
     assert [(status[2], status[1]) for status in statuses] == [(line[0], "0") for line in asked], said
+
+
+def test_quantization_opens_no_connection(tmp_path: Path) -> None:
+    program = """
+import time
+import numpy as np
+from torch import nn
+from hubel.data.preprocessing import Preprocessing
+from hubel.runtime.openvino_conversion import to_openvino
+from hubel.runtime.quantization import post_training_quantization
+
+network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+post_training_quantization(to_openvino(network, Preprocessing(16, 16)), np.zeros((4, 16, 16, 3), np.uint8))
+time.sleep(1)
+"""
+    assert _watched(tmp_path, program)[1] == ""
