@@ -137,7 +137,7 @@ def test_accelerate_launch_gives_the_result_of_one_process(skewed: Path, tmp_pat
         capture_output=True,
         text=True,
         env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
-        timeout=200,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "two", one.folder)

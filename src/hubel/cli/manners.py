@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
+
+from hubel.writing import json_line
 
 
 def say(line: str) -> None:
@@ -14,17 +15,7 @@ def say(line: str) -> None:
 
 def print_json(value: Any) -> None:
     """Write one JSON document in one line to stdout; NaN becomes null, as JSON knows none."""
-    print(json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False), flush=True)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and value != value:
-        return None
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
+    print(json_line(value), flush=True)
 
 
 def report_error(fault: str, remedy: str) -> None:

@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hubel.cli.manners import print_json, report_error, say
 from hubel.cli.options import Device, Json, Model, Threads
+from hubel.errors import UsageError
+from hubel.runtime.json_rows import encodable, json_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,12 @@ def predict(
     device: Device = "auto",
     threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="A collection of any size, by Ray, in blocks that last.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="With --ray: for the files of rows.")] = None,
+    shards: Annotated[
+        Literal["jsonl", "parquet"], typer.Option("--format", help="With --ray: of these files.")
+    ] = "jsonl",
+    block: Annotated[int, typer.Option(min=1, help="With --ray: sources in each of them.")] = 1000,
 ) -> None:
     """Say what is in pictures: the most probable classes of each, one line a picture.
 
@@ -61,7 +69,19 @@ def predict(
     hubel predict holiday/ more/*.png --save out/
     hubel predict new.jpg --model runs/flowers --json
     hubel predict archive/ --model runs/flowers --precision int8
+    hubel predict archive/ more.txt --ray --out rows/
     """
+    if ray:
+        if out is None or save is not None or strict:
+            raise UsageError("--ray needs --out DIR, and knows neither --save nor --strict", "see hubel predict --help")
+        named = {"model": model, "engine": engine, "precision": precision, "device": device, "batch": batch, "top": top}
+        more = {"threads": threads, "calibrate": calibrate, "tolerance": tolerance}
+        _predict_collection(sources, out, {**named, **more}, shards, block, json)
+        return
+    if out is not None:
+        raise UsageError(
+            f"--out {out} is for the files that --ray writes", "add --ray, or take --save DIR for pictures"
+        )
     from hubel.runtime.annotated_files import AnnotatedFiles
 
     files = AnnotatedFiles(save) if save is not None else None  # before the seconds that torch takes to load
@@ -81,6 +101,23 @@ def predict(
     failures = _report(outcomes, predictor.model_name, json, strict)
     if failures:
         say(f"{failures} of the sources could not be read")
+        raise typer.Exit(1)
+
+
+def _predict_collection(
+    sources: list[str], out: Path, predictor: dict[str, Any], shards: str, block: int, json: bool
+) -> None:
+    from hubel.runtime.collection.job import CollectionJob
+
+    def report(fault: str, remedy: str) -> None:
+        report_error(_printable(fault), remedy)
+
+    result = CollectionJob(sources, out, predictor, shards, block, say, report).run()
+    if json:
+        print_json(result.to_json())
+    else:
+        print(result.headline())
+    if result.errors:
         raise typer.Exit(1)
 
 
@@ -127,27 +164,15 @@ def _report(outcomes: Iterable[Classification | FailedImage], model: str, json: 
             if isinstance(outcome, FailedImage):
                 failures += 1
                 if json:
-                    print_json({**_origin(outcome), "error": outcome.error.fault})
+                    print_json(json_row(outcome, model))
                 if strict:
                     raise outcome.error
                 report_error(_printable(outcome.error.fault), outcome.error.remedy)
             elif json:
-                print_json(_row(outcome, model))
+                print_json(json_row(outcome, model))
             else:
                 print(_line(outcome), flush=True)
     return failures
-
-
-def _origin(outcome: Classification | FailedImage) -> dict[str, Any]:
-    row: dict[str, Any] = {"source": None if outcome.source is None else _encodable(outcome.source)}
-    if outcome.frame is not None:
-        row |= {"frame": outcome.frame, "time": outcome.time}
-    return row
-
-
-def _row(result: Classification, model: str) -> dict[str, Any]:
-    size = {"width": result.width, "height": result.height}
-    return {**_origin(result), **size, "model": model, "task": result.task, **result.to_json()}
 
 
 def _line(result: Classification) -> str:
@@ -166,14 +191,9 @@ def _short(name: str) -> str:
     return name.split(",")[0]
 
 
-def _encodable(name: str) -> str:
-    """A file name's bytes that are no UTF-8, which neither JSON nor a terminal can show, as replacement characters."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
-
-
 def _printable(text: str) -> str:
     """The same in one line: file names may hold line breaks and terminal commands."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in _encodable(text))
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in encodable(text))
 
 
 @contextmanager

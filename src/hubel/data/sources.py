@@ -22,7 +22,7 @@ from PIL import Image
 from hubel.data.decoding import Reduced, read_image, read_reduced
 from hubel.data.video import VideoFrame, camera_frames, video_frames
 from hubel.data.walking import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order
-from hubel.errors import ImageError
+from hubel.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,11 +75,27 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
     """
     for source in sources:
         if isinstance(source, (str, Path)):
-            yield from _named(str(source))
+            for found in _found(str(source)):
+                yield from _file(found) if isinstance(found, str) else (found,)
         elif isinstance(source, int):
             yield from _frames(f"webcam {source}", camera_frames(source))
         else:
             yield _in_memory(source)
+
+
+def file_names(sources: Iterable[str]) -> Iterator[str]:
+    """What :func:`expand` would open, without opening it: each name, expanded in its turn, gives the same pictures.
+
+    A source that is not there, or has nothing in it, stands for itself.
+
+    Raises:
+        UsageError: a webcam, which is no file.
+    """
+    for source in sources:
+        if _is_webcam(source):
+            raise UsageError(f"{source} is a webcam, or a file that does not exist", "name files and folders")
+        for found in _found(source):
+            yield found if isinstance(found, str) else str(found.source)
 
 
 def _in_memory(source: bytes | Image.Image | np.ndarray) -> Picture:
@@ -91,18 +107,20 @@ def _in_file(name: str) -> Picture:
     return Picture(name, partial(read_image, name), read_reduced=partial(read_reduced, name))
 
 
-def _named(name: str) -> Iterator[Picture]:
+def _found(name: str) -> Iterator[str | Picture]:
+    """The files that a name stands for, and pictures of what is not in a file or cannot be listed."""
     if _exists(name):
-        if _is_folder(name):
-            yield from _folder(name)
-        else:
-            yield from _file(name)
-    elif name.isascii() and name.isdigit():
+        yield from _folder(name) if _is_folder(name) else (name,)
+    elif _is_webcam(name):
         yield from _frames(f"webcam {int(name)}", camera_frames(int(name)))
     elif glob.has_magic(name):
         yield from _pattern(name)
     else:
-        yield _in_file(name)  # whose reading says that it does not exist
+        yield name  # whose reading says that it does not exist
+
+
+def _is_webcam(name: str) -> bool:
+    return name.isascii() and name.isdigit() and not _exists(name)
 
 
 def _exists(name: str) -> bool:
@@ -126,18 +144,18 @@ def _file(name: str) -> Iterator[Picture]:
         yield _in_file(name)
 
 
-def _folder(name: str) -> Iterator[Picture]:
+def _folder(name: str) -> Iterator[str | Picture]:
     empty = True
-    for picture in _below(name):
+    for found in _below(name):
         empty = False
-        yield picture
+        yield found
     if empty:
         fault = f"{name} has no pictures or videos in it."
         yield _failed(name, ImageError(fault, "Name a folder that has, or the files themselves."))
 
 
-def _below(folder: str) -> Iterator[Picture]:
-    """The pictures below a folder, and a failed one for each folder that cannot be listed."""
+def _below(folder: str) -> Iterator[str | Picture]:
+    """The pictures and videos below a folder, and a failed picture for each folder that cannot be listed."""
     faults: deque[Picture] = deque()
 
     def note(where: Path, error: OSError) -> None:
@@ -149,26 +167,26 @@ def _below(folder: str) -> Iterator[Picture]:
         while faults:
             yield faults.popleft()
         if path.suffix.lower() in _KNOWN_SUFFIXES:
-            yield from _file(str(path))
+            yield str(path)
     yield from faults
 
 
-def _pattern(pattern: str) -> Iterator[Picture]:
+def _pattern(pattern: str) -> Iterator[str | Picture]:
     suffix = Path(pattern).suffix
     any_suffix = bool(suffix) and not glob.has_magic(suffix)
     # Not Path.glob, which takes no absolute patterns.
     names = sorted(glob.iglob(pattern, recursive=True), key=natural_order)  # noqa: PTH207
     empty = True
     for name in names:
-        pictures: Iterable[Picture] = ()
+        fitting: Iterable[str | Picture] = ()
         if _is_folder(name):
             if "**" not in pattern:  # else the files inside fit the pattern themselves
-                pictures = _below(name)
+                fitting = _below(name)
         elif any_suffix or Path(name).suffix.lower() in _KNOWN_SUFFIXES:
-            pictures = _file(name)
-        for picture in pictures:
+            fitting = (name,)
+        for found in fitting:
             empty = False
-            yield picture
+            yield found
     if empty:
         fault = f"{pattern} does not exist, and as a pattern it fits no picture or video."
         yield _failed(pattern, ImageError(fault, "Check the spelling and the folder."))

@@ -1,0 +1,1 @@
+"""Predicting collections that take hours: in blocks, by Ray, each block written once and never computed again."""

@@ -1,0 +1,129 @@
+"""Ray: a local one that talks to nobody, or the cluster that ``RAY_ADDRESS`` names; and how its processors are used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hubel.errors import DataError, MissingExtraError
+from hubel.runtime.processors import processors
+
+_MOST_THREADS = 8  # of a network; more of them seldom help it, more networks side by side do
+_OBJECT_STORE = 100 << 20  # bytes; what goes through it is a few numbers a block
+# Ray reports to its maker that it is used, unless told not to; and says on stderr what is of no use here. Its workers
+# are the ones that work here: they need not stand back behind everything else on the machine.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# Ray replaces 127.0.0.1 by an address that others reach, where clusters are possible: but for this, on all but Linux.
+_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Actors of a job.
+
+    Attributes:
+        actors: how many.
+        threads: CPU threads of each.
+        gpu: whether each has a GPU.
+    """
+
+    actors: int
+    threads: int
+    gpu: bool
+
+
+def _cluster() -> str:
+    return os.environ.get("RAY_ADDRESS", "")
+
+
+def require_ray() -> None:
+    """Raise :class:`MissingExtraError` where Ray Data is not installed."""
+    os.environ.update(_QUIET if _cluster() else {**_QUIET, **_ALONE})
+    try:
+        import pyarrow  # noqa: F401
+        import ray.data  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("--ray", "ray") from None
+
+
+@contextmanager
+def ray_running() -> Iterator[Any]:
+    """The module ``ray``, connected.
+
+    Where ``RAY_ADDRESS`` is set, to that cluster. Else to one of this machine that lives as long as the context,
+    without a dashboard, on the loopback interface, its files in a temporary folder. One that the program itself has
+    started is used and left.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        DataError: the cluster cannot be reached, or Ray does not start.
+    """
+    require_ray()
+    import logging
+
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    folder = None
+    address = _cluster()
+    try:
+        if address:
+            ray.init(**quiet)
+        else:
+            folder = tempfile.mkdtemp(prefix="hubel-ray-")
+            ray.init(
+                address="local",
+                num_cpus=processors(),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+                **quiet,
+            )
+            if ray.util.get_node_ip_address() != "127.0.0.1":  # imported before, without what keeps it at home
+                raise DataError("Ray would listen to the network", "do not import ray before, or call ray.init yourself")
+        yield ray
+    except (ConnectionError, TimeoutError) as error:
+        where = f"the cluster at RAY_ADDRESS={address}" if address else "a Ray of this machine"
+        raise DataError(f"{where} does not answer: {error}", "start it, or unset RAY_ADDRESS") from error
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def crew_for(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> Crew:
+    """How many actors, with how many threads.
+
+    On machines with GPUs, one actor a GPU; else as many as fill the processors, with up to eight threads each.
+
+    Args:
+        ray: connected.
+        may_use_gpu: whether the engine and device that were asked for leave it open.
+        threads: of each, if asked for.
+        blocks: that are to be computed.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    machines = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
+    if may_use_gpu and any(gpus for gpus, _ in machines):
+        shares = [cpus // gpus for gpus, cpus in machines if gpus]
+        return Crew(
+            min(blocks, sum(gpus for gpus, _ in machines)), threads or max(1, min(_MOST_THREADS, *shares)), True
+        )
+    cpus = [count for _, count in machines if count]
+    threads = min(threads or min(_MOST_THREADS, *cpus, max(cpus)), max(cpus))
+    return Crew(max(1, min(blocks, sum(count // threads for count in cpus))), threads, False)

@@ -1,0 +1,209 @@
+"""``hubel predict --ray``: the sources in blocks, a shard a block, and only the shards that are not there yet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import hubel
+from hubel.errors import DataError
+from hubel.models.reference import find_model
+from hubel.runtime.collection.cluster import Crew, crew_for, ray_running, require_ray
+from hubel.runtime.collection.listing import Block, Listing, write_listing
+from hubel.runtime.collection.manifest import Chosen, Manifest, read_manifest, write_manifest
+from hubel.runtime.collection.shards import Shards, Written
+from hubel.runtime.collection.worker import Assignment, BlockPredictor
+from hubel.runtime.predictor import Predictor
+
+LISTING, FINISHED = "sources.jsonl", "finished.jsonl"
+_EVERY = 10.0  # seconds between two lines of progress
+
+
+@dataclass(frozen=True)
+class CollectionResult:
+    """A finished job.
+
+    Attributes:
+        folder: of the shards.
+        blocks: shards in it.
+        computed: how many of them this run has computed.
+        rows: pictures and frames in all shards.
+        errors: rows that say that something could not be read.
+        seconds: of this run.
+    """
+
+    folder: Path
+    blocks: int
+    computed: int
+    rows: int
+    errors: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``--json`` prints."""
+        return {**asdict(self), "folder": str(self.folder), "seconds": round(self.seconds, 3)}
+
+    def headline(self) -> str:
+        """The figures as a person reads them."""
+        unread = f", {self.errors} of them could not be read" if self.errors else ""
+        return f"{self.folder}: {self.rows} rows in {self.blocks} shards{unread}; {self.computed} computed now"
+
+
+class CollectionJob:
+    """A collection to predict, or what an earlier run of the same job has left of it.
+
+    Args:
+        sources: files, folders, patterns, videos; text files (``.txt``) name one source a line.
+        folder: for the shards; made if it is not there.
+        predictor: arguments of :class:`~hubel.runtime.predictor.Predictor`; all that are not given are its defaults.
+        kind: of the shards, ``"jsonl"`` or ``"parquet"``.
+        block: names in a shard.
+        say: shows a line to the person.
+        report: shows the fault and the remedy of a source that could not be read.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        folder: Path,
+        predictor: dict[str, Any],
+        kind: str = "jsonl",
+        block: int = 1000,
+        say: Callable[[str], None] = lambda line: None,
+        report: Callable[[str, str], None] = lambda fault, remedy: None,
+    ) -> None:
+        self._sources, self._folder, self._predictor = sources, folder, predictor
+        self._shards, self._kind, self._block = Shards(folder, kind), kind, block
+        self._say, self._report = say, report
+
+    def run(self) -> CollectionResult:
+        """Compute the shards that are not there.
+
+        Raises:
+            MissingExtraError: Ray Data is not installed.
+            DataError: the folder has another job in it or cannot be written, another process works on it, there is
+                nothing to predict, or Ray broke off.
+            ModelError, UsageError, WeightsError: the model or an argument is not right.
+        """
+        require_ray()
+        folder = self._folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".lock", timeout=0):
+                return self._run()
+        except Timeout:
+            raise DataError(
+                f"another process works on the job in {folder}", "wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise DataError(
+                f"{folder} cannot be written: {error.strerror or error}", "choose another place with --out"
+            ) from error
+
+    def _run(self) -> CollectionResult:
+        started = time.perf_counter()
+        listing, chosen = self._begin()
+        blocks, shards = listing.blocks, self._shards
+        shards.clear_away()
+        missing = [each for each in blocks if not shards.is_there(each.number)]
+        self._say(f"{listing.names} sources in {len(blocks)} blocks, {len(blocks) - len(missing)} of them done")
+        if missing:
+            with ray_running() as ray:
+                self._compute(ray, chosen, missing)
+        shards.clear_away()
+        totals = self._totals(listing)
+        rows, errors = sum(each.rows for each in totals), sum(each.errors for each in totals)
+        seconds = time.perf_counter() - started
+        return CollectionResult(self._folder, len(blocks), len(missing), rows, errors, seconds)
+
+    def _begin(self) -> tuple[Listing, Chosen]:
+        """Find the sources, and whether the folder has this job in it; a new one decides what its blocks keep to."""
+        model = self._predictor["model"]
+        found = find_model(model) or find_model(Path(model))
+        fresh = self._folder / f".{LISTING}.new"
+        try:
+            listing = write_listing(fresh, self._sources, self._block)
+            manifest = Manifest(
+                hubel=hubel.__version__,
+                model=str(model),
+                digest=found.digest if found is not None else "",
+                **{key: self._predictor.get(key, "auto") for key in ("engine", "precision", "device")},
+                top=self._predictor.get("top", 5),
+                format=self._kind,
+                block=self._block,
+                names=listing.names,
+                sources=listing.digest,
+            )
+            chosen = read_manifest(self._folder, manifest)
+            if chosen is None:
+                engine = Predictor(**self._predictor).engine_for(listing.names)
+                chosen = Chosen(engine.name, engine.precision.name)
+                fresh.replace(self._folder / LISTING)
+                write_manifest(self._folder, manifest, chosen)
+        finally:
+            fresh.unlink(missing_ok=True)
+        return listing, chosen
+
+    def _compute(self, ray: Any, chosen: Chosen, blocks: Sequence[Block]) -> None:
+        crew = crew_for(ray, self._may_use_gpu(), self._predictor.get("threads"), len(blocks))
+        arguments = {**self._predictor, "threads": crew.threads}
+        arguments |= {"device": "cuda"} if crew.gpu else {**asdict(chosen), "device": "cpu"}
+        self._say(f"{crew.actors} actors of {crew.threads} threads on {arguments['device']}")
+        folder = self._folder.absolute()
+        assignment = Assignment(str(Path.cwd()), str(folder / LISTING), str(folder), self._kind, arguments)
+        rows, started = 0, time.perf_counter()
+        said = started
+        with (folder / FINISHED).open("a", encoding="utf-8") as finished:
+            for done, outcome in enumerate(_outcomes(ray, assignment, crew, blocks), start=1):
+                if "fault" in outcome:
+                    raise DataError(outcome["fault"], outcome["remedy"])
+                for fault, remedy in outcome.pop("faults"):
+                    self._report(fault, remedy)
+                finished.write(json.dumps(outcome) + "\n")
+                finished.flush()
+                rows += outcome["rows"]
+                now = time.perf_counter()
+                if now - said > _EVERY or done == len(blocks):
+                    said = now
+                    self._say(f"{done}/{len(blocks)} blocks, {rows} pictures, {rows / (now - started):.1f} a second")
+
+    def _may_use_gpu(self) -> bool:
+        return self._predictor.get("device") != "cpu" and self._predictor.get("engine") in (None, "auto", "torch")
+
+    def _totals(self, listing: Listing) -> list[Written]:
+        """What is in each shard: as noted when it was computed, else counted."""
+        noted: dict[int, Written] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):  # the last line of a run that was killed is torn
+            for line in (self._folder / FINISHED).read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                noted[row["block"]] = Written(row["rows"], row["errors"])
+        return [noted.get(each.number) or self._shards.count(each.number) for each in listing.blocks]
+
+
+def _outcomes(ray: Any, assignment: Assignment, crew: Crew, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
+    """The blocks as a Ray Data pipeline: a task a block, in whatever order they are done."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    pipeline = ray.data.from_items([asdict(block) for block in blocks], override_num_blocks=len(blocks)).map(
+        BlockPredictor,
+        fn_constructor_args=(assignment,),
+        compute=ray.data.ActorPoolStrategy(size=crew.actors),
+        num_cpus=crew.threads,
+        num_gpus=1 if crew.gpu else None,
+    )
+    try:
+        for row in pipeline.iter_rows():
+            yield json.loads(row["outcome"])
+    except ray.exceptions.RayError as error:
+        raise DataError(
+            f"Ray broke off: {str(error).strip().splitlines()[-1]}",
+            "what is done is kept: the same command goes on with the rest",
+        ) from error

@@ -1,0 +1,112 @@
+"""One file a block: JSON Lines or Parquet, there as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hubel.writing import json_line, replacing
+
+FORMATS = ("jsonl", "parquet")
+_ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is in a shard: rows, and how many of them say that something could not be read."""
+
+    rows: int
+    errors: int
+
+
+class Shards:
+    """The shards of a job.
+
+    Args:
+        folder: where they lie.
+        kind: one of :data:`FORMATS`.
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder = folder
+        self._kind = kind
+
+    def path(self, block: int) -> Path:
+        """The file of a block."""
+        return self._folder / f"part-{block:06d}.{self._kind}"
+
+    def is_there(self, block: int) -> bool:
+        """Whether a block is done."""
+        return self.path(block).is_file()
+
+    def write(self, block: int, rows: Iterable[dict[str, Any]]) -> Written:
+        """Write a block's rows, few of them in memory at a time, and rename the file into place.
+
+        Raises:
+            DataError: the folder cannot be written, or the disk is full.
+        """
+        count = errors = 0
+        remaining = iter(rows)
+        with replacing(self.path(block)) as temporary, self._writer(temporary) as write:
+            while some := list(islice(remaining, _ROWS_AT_ONCE)):
+                write(some)
+                count += len(some)
+                errors += sum("error" in row for row in some)
+        return Written(count, errors)
+
+    def count(self, block: int) -> Written:
+        """Read how much there is in a block's file."""
+        path = self.path(block)
+        if self._kind == "parquet":
+            import pyarrow.parquet as parquet
+
+            column = parquet.read_table(path, columns=["error"]).column("error")
+            return Written(len(column), len(column) - column.null_count)
+        with path.open(encoding="utf-8") as lines:
+            failed = ["error" in json.loads(line) for line in lines]
+        return Written(len(failed), sum(failed))
+
+    def clear_away(self) -> None:
+        """Remove what writers that were killed have left half-written; to be called while nobody writes."""
+        for path in self._folder.glob(".part-*"):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writer(self, path: Path) -> Iterator[Any]:
+        if self._kind == "parquet":
+            import pyarrow
+            import pyarrow.parquet as parquet
+
+            schema = _schema()
+            with parquet.ParquetWriter(path, schema) as file:
+                yield lambda rows: file.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+        else:
+            with path.open("w", encoding="utf-8") as file:
+                yield lambda rows: file.writelines(f"{json_line(row)}\n" for row in rows)
+
+
+def _schema() -> Any:
+    """Columns of a Parquet shard; null where a row has no such key."""
+    import pyarrow
+
+    scored = pyarrow.struct(
+        [("index", pyarrow.int64()), ("name", pyarrow.string()), ("score", pyarrow.float64())],
+    )
+    return pyarrow.schema(
+        [
+            ("source", pyarrow.string()),
+            ("frame", pyarrow.int64()),
+            ("time", pyarrow.float64()),
+            ("width", pyarrow.int64()),
+            ("height", pyarrow.int64()),
+            ("model", pyarrow.string()),
+            ("task", pyarrow.string()),
+            ("classes", pyarrow.list_(scored)),
+            ("error", pyarrow.string()),
+        ]
+    )

@@ -1,0 +1,30 @@
+"""What is said of a picture, as one JSON object: on stdout, in files, over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubel.results import Classification
+    from hubel.runtime.image_pipeline import FailedImage
+
+
+def json_row(outcome: Classification | FailedImage, model: str) -> dict[str, Any]:
+    """``{"source", "width", "height", "model", "task", …}``, or ``{"source", "error"}`` of what could not be read.
+
+    Frames of a video also have ``"frame"`` and ``"time"``.
+    """
+    from hubel.runtime.image_pipeline import FailedImage
+
+    row: dict[str, Any] = {"source": None if outcome.source is None else encodable(outcome.source)}
+    if outcome.frame is not None:
+        row |= {"frame": outcome.frame, "time": outcome.time}
+    if isinstance(outcome, FailedImage):
+        return {**row, "error": encodable(outcome.error.fault)}
+    size = {"width": outcome.width, "height": outcome.height}
+    return {**row, **size, "model": model, "task": outcome.task, **outcome.to_json()}
+
+
+def encodable(name: str) -> str:
+    """A file name's bytes that are no UTF-8, which neither JSON nor a terminal can show, as replacement characters."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
