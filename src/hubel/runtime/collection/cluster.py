@@ -95,7 +95,9 @@ def ray_running() -> Iterator[Any]:
                 **quiet,
             )
             if ray.util.get_node_ip_address() != "127.0.0.1":  # imported before, without what keeps it at home
-                raise DataError("Ray would listen to the network", "do not import ray before, or call ray.init yourself")
+                raise DataError(
+                    "Ray would listen to the network", "do not import ray before, or call ray.init yourself"
+                )
         yield ray
     except (ConnectionError, TimeoutError) as error:
         where = f"the cluster at RAY_ADDRESS={address}" if address else "a Ray of this machine"
