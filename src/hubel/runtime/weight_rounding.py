@@ -20,7 +20,8 @@ def with_kernel_sums_kept(model: Model) -> Model:
     Neighbouring pixels are alike, so what a kernel's rounding errors do to its output is mostly their sum. Rounded to
     nearest, 9 errors add up by chance; here as many weights of each kernel as are needed are rounded the other way,
     those that this moves least, until the sum is right to half a step. On EfficientNet-Lite0, whose first depthwise
-    layer made a third of all errors, it nearly halves the mean squared error of the int8 network's scores, at no cost in speed.
+    layer made a third of all errors, it nearly halves the mean squared error of the int8 network's scores, at no cost
+    in speed.
 
     Args:
         model: in float; it is left as it is.
