@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 # How many processes there are, as torchrun and accelerate, Intel's MPI, Open MPI and MVAPICH say it.
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-_PATIENCE = timedelta(hours=1)  # for a process that is still at work on its own, such as writing the checkpoint
+_PATIENCE = timedelta(minutes=15)  # for a process that is still at work on its own, such as writing the checkpoint
 _LOOK_AGAIN = 0.1  # seconds
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,42 +70,40 @@ def ray_running() -> Iterator[Any]:
         DataError: the cluster cannot be reached, or Ray does not start.
     """
     require_ray()
-    import logging
-
     import ray
 
     if ray.is_initialized():
         yield ray
         return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    folder = None
+    with tempfile.TemporaryDirectory(prefix="hubel-ray-", ignore_cleanup_errors=True) as folder:
+        try:
+            _start(ray, folder)
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _start(ray: Any, folder: str) -> None:
+    """Connect, or start a Ray of this machine with its files in a folder."""
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = _cluster()
+    if not address:
+        given |= {"address": "local", "num_cpus": processors(), "object_store_memory": _OBJECT_STORE}
+        given |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
     try:
-        if address:
-            ray.init(**quiet)
-        else:
-            folder = tempfile.mkdtemp(prefix="hubel-ray-")
-            ray.init(
-                address="local",
-                num_cpus=processors(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=folder,
-                **quiet,
-            )
-            if ray.util.get_node_ip_address() != "127.0.0.1":  # imported before, without what keeps it at home
-                raise DataError(
-                    "Ray would listen to the network", "do not import ray before, or call ray.init yourself"
-                )
-        yield ray
-    except (ConnectionError, TimeoutError) as error:
-        where = f"the cluster at RAY_ADDRESS={address}" if address else "a Ray of this machine"
-        raise DataError(f"{where} does not answer: {error}", "start it, or unset RAY_ADDRESS") from error
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            ray.init(**given)
+        except Exception:  # Ray gives a busy machine thirty seconds
+            ray.shutdown()
+            ray.init(**given)
+    except Exception as error:  # of no class of its own
+        fault = f"the Ray cluster {address} does not answer" if address else "Ray does not start"
+        remedy = "start it, or unset RAY_ADDRESS" if address else "try again when the machine has less to do"
+        raise DataError(f"{fault}: {str(error).splitlines()[0]}", remedy) from error
+    if not address and ray.util.get_node_ip_address() != "127.0.0.1":
+        raise DataError(
+            "Ray, imported before, would listen to the network", "import it later, or call ray.init yourself"
+        )
 
 
 def crew_for(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> Crew:
