@@ -96,6 +96,10 @@ class Classifier(nn.Module):
         """Stride → number of channels of the map that :meth:`features` gives for it."""
         return {stride: channels for stride, (_, channels) in self._pyramid.items()}
 
+    def part_of_stride(self, stride: int) -> str:
+        """Name of the part whose output is the map of that stride."""
+        return self._pyramid[stride][0]
+
     def forward(self, images: Tensor) -> Tensor:
         """Raw class scores (N, classes) of images (N, C, H, W)."""
         scores: Tensor = self.head(self.backbone(images))

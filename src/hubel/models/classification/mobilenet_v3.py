@@ -44,7 +44,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Literal, NamedTuple
@@ -131,6 +131,17 @@ class MobileNetV3Config:
     norm_eps: Factor = 1e-3
     same: bool = False
     depth: Factor = 1.0
+
+
+def with_half_the_last_units(config: MobileNetV3Config) -> MobileNetV3Config:
+    """The reduced tail of detectors: half the channels from the unit that halves the maps for the last time on.
+
+    Section 6.3: these layers were made for a thousand classes, and detectors do as well with fewer.
+    """
+    last = max(index for index, row in enumerate(config.units) if row.stride == 2)
+    first, *others = config.units[last:]
+    halved = [row._replace(wide=row.wide // 2, channels=row.channels // 2) for row in others]
+    return replace(config, units=(*config.units[:last], first._replace(channels=first.channels // 2), *halved))
 
 
 class MobileNetV3Head(ClassificationHead):

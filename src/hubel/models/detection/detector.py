@@ -1,0 +1,61 @@
+"""What every detector is: images in, raw scores and offsets from anchors out."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class Detector(nn.Module):
+    """A network that says for each of many anchors what is there and how it lies.
+
+    ``forward`` maps images (N, C, H, W) to scores (N, A, …) and offsets (N, A, 4), in training and evaluation alike;
+    what they mean is the task's (:mod:`hubel.tasks.detection`).
+
+    Args:
+        num_classes: what it tells apart, without "nothing".
+
+    Attributes:
+        backbone: named parts applied one after the other, as a classifier's are.
+        head: what is made for the classes at hand.
+    """
+
+    backbone: nn.Sequential
+    head: nn.Module
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self._grids: dict[tuple[int, int], list[tuple[int, int]]] = {}
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps that the heads read, large to small."""
+        raise TypeError(f"{type(self).__name__} does not say which maps its heads read")
+
+    def anchors(self, height: int, width: int) -> Tensor:
+        """The anchors of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
+        raise TypeError(f"{type(self).__name__} does not say what its anchors are")
+
+    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Height and width of the maps that the heads read, for images of that size; nothing is computed."""
+        if (height, width) not in self._grids:
+            probe = _Maps(self)
+            tensors = chain(probe.named_parameters(), probe.named_buffers())
+            shapes = {name: tensor.to("meta") for name, tensor in tensors}
+            channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
+            with torch.no_grad():
+                maps = functional_call(probe, shapes, torch.empty(1, channels, height, width, device="meta"))
+            self._grids[height, width] = [(each.shape[2], each.shape[3]) for each in maps]
+        return self._grids[height, width]
+
+
+class _Maps(nn.Module):
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.detector.maps(images)

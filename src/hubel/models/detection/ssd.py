@@ -1,0 +1,285 @@
+"""SSD (Liu et al. 2016, "SSD: Single Shot MultiBox Detector", arXiv 1512.02325), and SSDLite (Sandler et al. 2018,
+arXiv 1801.04381, section 6.2), its light form with depthwise separable heads.
+
+``ssd300_vgg16`` and ``ssd512_vgg16``, figure 2 and section 3.1: VGG-16 up to conv4_3, whose maps are scaled to length
+20 at each place; its fully connected layers as convolutions, the first with holes; then ever smaller maps:
+
+======== ================================= ========= =========
+map      layers                            300 px    512 px
+======== ================================= ========= =========
+conv4_3  VGG-16's, L2 normalization × 20   512@38×38 512@64×64
+fc7      pool5 3×3/1, 3×3 with holes of 6, 1024@19×19 1024@32×32
+         1×1
+extra1   1×1 256, 3×3/2 512                512@10×10 512@16×16
+extra2   1×1 128, 3×3/2 256                256@5×5   256@8×8
+extra3   1×1 128, 3×3 256 (512 px: /2)     256@3×3   256@4×4
+extra4   1×1 128, 3×3 256 (512 px: /2)     256@1×1   256@2×2
+extra5   1×1 128, 4×4 256, padding 1                 256@1×1
+boxes                                      8,732     24,564
+======== ================================= ========= =========
+
+Four or six boxes a place; scales as the paper has them for COCO, 0.07 (300 px) and 0.04 (512 px) at conv4_3 upwards.
+Each map has two 3×3 convolutions: four offsets a box, and the scores of all classes and of "nothing".
+
+``ssdlite320_mobilenet_v3_large``: Howard et al. 2019, arXiv 1905.02244, section 6.3: the first map is what the unit
+that halves the maps to 10 × 10 widens to, the second the top's; the last units have half the channels (table 6). Batch
+normalization with momentum 0.03, as in torchvision, whose weights it takes.
+
+``ssd``: the light form on any classifier, on its maps of stride 8, 16 and 32 and three extra ones.
+
+Initialization is Glorot's (VGG) or a normal distribution of deviation 0.03 (light), biases 0.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hubel.errors import ModelError
+from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
+from hubel.models.classification import mobilenet_v3, vgg
+from hubel.models.detection.default_boxes import DefaultBoxes, evenly_scaled
+from hubel.models.detection.detector import Detector
+from hubel.models.registry import Classifier
+
+_Plain = partial(ConvNormActivation, norm=None)
+_Light = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)
+
+
+class ScaledToLength(nn.Module):
+    """Vectors of all channels at a place scaled to length 1, then each channel by a learned factor.
+
+    Liu et al. 2015, "ParseNet", arXiv 1506.04579, section 3.3; SSD starts the factors at 20.
+    """
+
+    def __init__(self, channels: int, start: float = 20.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), start))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, H, W) of maps of the same shape."""
+        return functional.normalize(maps) * self.weight.view(1, -1, 1, 1)
+
+
+class SSD(Detector):
+    """Parts, some of whose maps are read; extra parts, whose maps all are; two heads on each map.
+
+    Args:
+        backbone: named parts applied one after the other.
+        read: names of the parts whose maps are read.
+        extras: parts that follow.
+        channels: of each map that is read, the extras' too.
+        default_boxes: of each map.
+        predictor: makes a head from so many channels to so many.
+        num_classes: without "nothing".
+        scaled: brings the first map that is read to a length, or leaves it.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Sequential,
+        read: Sequence[str],
+        extras: Iterable[nn.Module],
+        channels: Sequence[int],
+        default_boxes: DefaultBoxes,
+        predictor: Callable[[int, int], nn.Module],
+        num_classes: int,
+        scaled: nn.Module | None = None,
+    ) -> None:
+        super().__init__(num_classes)
+        self.backbone = backbone
+        self.extras = nn.ModuleList(extras)
+        self.scaled = nn.Identity() if scaled is None else scaled
+        places = list(zip(channels, default_boxes.per_place, strict=True))
+        self.head = nn.ModuleDict(
+            {
+                "classifier": nn.ModuleList(predictor(c, boxes * (num_classes + 1)) for c, boxes in places),
+                "regressor": nn.ModuleList(predictor(c, boxes * 4) for c, boxes in places),
+            }
+        )
+        self._read = frozenset(read)
+        self._default_boxes = default_boxes
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The maps that the heads read, large to small."""
+        read = []
+        signal = images
+        for name, part in self.backbone.named_children():
+            signal = part(signal)
+            if name in self._read:
+                read.append(signal if read else self.scaled(signal))
+        for part in self.extras:
+            signal = part(signal)
+            read.append(signal)
+        return read
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw scores (N, A, 1 + classes), "nothing" first, and offsets (N, A, 4) from the A default boxes."""
+        maps = self.maps(images)
+        scores = [_rows(part(each), self.num_classes + 1) for part, each in self._pairs("classifier", maps)]
+        offsets = [_rows(part(each), 4) for part, each in self._pairs("regressor", maps)]
+        return torch.cat(scores, 1), torch.cat(offsets, 1)
+
+    def _pairs(self, head: str, maps: list[Tensor]) -> Iterable[tuple[nn.Module, Tensor]]:
+        parts = self.head[head]
+        assert isinstance(parts, nn.ModuleList)
+        return zip(parts, maps, strict=True)
+
+    def anchors(self, height: int, width: int) -> Tensor:
+        """The default boxes of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
+        grids = self.grids(height, width)
+        return self._default_boxes.boxes(grids, height, width)
+
+
+def _rows(maps: Tensor, values: int) -> Tensor:
+    """(N, boxes * values, H, W) → (N, H * W * boxes, values)."""
+    return maps.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, values))
+
+
+@dataclass(frozen=True)
+class SSDVGGConfig:
+    """What varies between the two sizes of the paper.
+
+    Attributes:
+        extras: of each extra part: channels between and after, kernel, stride, padding.
+        scales: of the default boxes.
+        steps: pixels between default boxes.
+    """
+
+    extras: tuple[tuple[int, int, int, int, int], ...]
+    scales: tuple[float, ...]
+    steps: tuple[int, ...]
+
+
+_300 = SSDVGGConfig(
+    extras=((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0)),
+    scales=(0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
+    steps=(8, 16, 32, 64, 100, 300),
+)
+_512 = SSDVGGConfig(
+    extras=((256, 512, 3, 2, 1), *3 * ((128, 256, 3, 2, 1),), (128, 256, 4, 1, 1)),
+    scales=(0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
+    steps=(8, 16, 32, 64, 128, 256, 512),
+)
+
+
+def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_size: int) -> SSD:
+    """SSD on VGG-16. Its default boxes stand ``steps`` pixels apart, so that other image sizes than its own do harm."""
+    source = vgg.build(vgg.VGGConfig((2, 2, 3, 3, 3)), 1, in_channels, 224).backbone
+    backbone = nn.Sequential(OrderedDict(source.named_children()))
+    backbone.pool3 = nn.MaxPool2d(2, ceil_mode=True)  # 75 → 38, as in the figure
+    backbone.pool5 = nn.MaxPool2d(3, stride=1, padding=1)
+    backbone.add_module("fc6", _with_holes())
+    backbone.add_module("fc7", _Plain(1024, 1024, 1))
+    channels, extras = [512, 1024], []
+    for between, after, kernel, stride, padding in config.extras:
+        narrow = _Plain(channels[-1], between, 1)
+        extras.append(nn.Sequential(narrow, _Plain(between, after, kernel, stride, padding)))
+        channels.append(after)
+    many, few = (2.0, 3.0), (2.0,)
+
+    ratios = (few, *(len(channels) - 3) * (many,), few, few)
+    boxes = DefaultBoxes(config.scales, ratios, config.steps)
+    predictor = partial(nn.Conv2d, kernel_size=3, padding=1)
+    model = SSD(backbone, ("stage4", "fc7"), extras, channels, boxes, predictor, num_classes, ScaledToLength(512))
+    _initialize(model, nn.init.xavier_uniform_)
+    return model
+
+
+def _with_holes() -> ConvNormActivation:
+    """VGG's first dense layer, thinned out to 3×3 with holes of 6 (section 3.1; Chen et al., DeepLab)."""
+    unit = _Plain(512, 1024, 3, padding=6)
+    unit.conv.dilation = (6, 6)
+    return unit
+
+
+@dataclass(frozen=True)
+class SSDLiteConfig:
+    """What varies in the light form.
+
+    Attributes:
+        extras: channels of the extra maps.
+        smallest: scale of the first map's boxes.
+        largest: scale of the last map's boxes.
+        ratios: aspect ratios at every place.
+    """
+
+    extras: tuple[int, ...]
+    smallest: float
+    largest: float
+    ratios: tuple[float, ...] = (2.0, 3.0)
+
+
+_MOBILENET = SSDLiteConfig(extras=(512, 256, 256, 128), smallest=0.2, largest=0.95)
+_LIGHT = SSDLiteConfig(extras=(256, 256, 128), smallest=0.08, largest=0.9)
+
+
+def build_mobilenet(config: SSDLiteConfig, num_classes: int, in_channels: int, image_size: int) -> SSD:
+    """SSDLite on MobileNet-v3 (large), for any image size."""
+    row = next(row for row in mobilenet_v3.ARCHITECTURES if row.name == "mobilenet_v3_large")
+    classifier = row.build(mobilenet_v3.with_half_the_last_units(row.config), 1, in_channels, image_size)
+    assert isinstance(classifier, Classifier)
+    source = classifier.backbone
+    parts = OrderedDict(source.named_children())
+    halving, *others = parts["stage6"]
+    rest = nn.Sequential(OrderedDict((name, part) for name, part in halving.named_children() if name != "expand"))
+    split = OrderedDict(list(parts.items())[:-2])
+    split |= {"stage6_expand": halving.expand, "stage6": nn.Sequential(rest, *others), "top": parts["top"]}
+    channels = [halving.expand.conv.out_channels, parts["top"].conv.out_channels]
+    for module in source.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.03
+    return _light(config, nn.Sequential(split), ("stage6_expand", "top"), channels, num_classes)
+
+
+def build_on(config: SSDLiteConfig, source: Classifier, num_classes: int) -> SSD:
+    """The light form on the maps of stride 8, 16 and 32 of a classifier; raises ``ModelError`` if it lacks them."""
+    wanted = [stride for stride in (8, 16, 32) if stride in source.feature_channels]
+    if len(wanted) < 3:
+        has = ", ".join(map(str, source.feature_channels))
+        raise ModelError(f"ssd needs maps of stride 8, 16 and 32; the backbone has {has}.", "Choose another backbone.")
+    read = [source.part_of_stride(stride) for stride in wanted]
+    parts = OrderedDict()
+    for name, part in source.backbone.named_children():
+        parts[name] = part
+        if name == read[-1]:
+            break
+    channels = [source.feature_channels[stride] for stride in wanted]
+    return _light(config, nn.Sequential(parts), read, channels, num_classes)
+
+
+def _light(
+    config: SSDLiteConfig, backbone: nn.Sequential, read: Sequence[str], channels: Sequence[int], num_classes: int
+) -> SSD:
+    extras, before = [], channels[-1]
+    for width in config.extras:
+        narrow = width // 2
+        filtered = _Light(narrow, narrow, 3, stride=2, groups=narrow)
+        extras.append(nn.Sequential(_Light(before, narrow, 1), filtered, _Light(narrow, width, 1)))
+        before = width
+    count = len(channels) + len(extras)
+    boxes = DefaultBoxes(evenly_scaled(count, config.smallest, config.largest), count * (config.ratios,))
+    model = SSD(backbone, read, extras, [*channels, *config.extras], boxes, _light_predictor, num_classes)
+    for part in (model.extras, model.head):
+        _initialize(part, partial(nn.init.normal_, std=0.03))
+    return model
+
+
+def _light_predictor(in_channels: int, out_channels: int) -> nn.Module:
+    """3×3 on each channel by itself, normalized, ReLU6; 1×1."""
+    filtered = _Light(in_channels, in_channels, 3, groups=in_channels)
+    return nn.Sequential(OrderedDict(depthwise=filtered, pointwise=nn.Conv2d(in_channels, out_channels, 1)))
+
+
+def _initialize(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            draw(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,139 @@
+"""SSD and SSDLite on torchvision's weights; the 512 px edition by the paper's sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.detection.image_list import ImageList
+
+from hubel.errors import ModelError
+from hubel.models import create_model
+from hubel.models.detection import ssd
+from hubel.tasks import detection
+
+OURS = {
+    "ssd300_vgg16": lambda classes: ssd.build_vgg(ssd._300, classes, 3, 300),
+    "ssdlite320_mobilenet_v3_large": lambda classes: ssd.build_mobilenet(ssd._MOBILENET, classes, 3, 320),
+}
+
+
+def theirs(name: str, classes: int) -> nn.Module:
+    torch.manual_seed(0)
+    build = getattr(torchvision.models.detection, name)
+    network = build(weights=None, weights_backbone=None, num_classes=classes + 1)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def moved(ours: nn.Module, network: nn.Module) -> None:
+    """Both define their layers in the order of execution, but that torchvision's scale comes first in its backbone."""
+    given = [(key, tensor) for key, tensor in network.state_dict().items() if key != "backbone.scale_weight"]
+    own = [key for key in ours.state_dict() if key != "scaled.weight"]
+    assert len(given) == len(own)
+    state = {key: tensor for key, (_, tensor) in zip(own, given, strict=True)}
+    if "backbone.scale_weight" in network.state_dict():
+        state["scaled.weight"] = network.state_dict()["backbone.scale_weight"]
+    ours.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("name", "side"), [("ssd300_vgg16", 300), ("ssdlite320_mobilenet_v3_large", 320)])
+def test_scores_offsets_and_default_boxes_are_torchvision_s(name: str, side: int):
+    network = theirs(name, 6)
+    ours = OURS[name](6).eval()
+    moved(ours, network)
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        features = list(network.backbone(images).values())
+        expected = network.head(features)
+        scores, offsets = ours(images)
+        boxes = network.anchor_generator(ImageList(images, [(side, side)] * 2), features)[0]
+    torch.testing.assert_close(scores, expected["cls_logits"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(offsets, expected["bbox_regression"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.anchors(side, side), boxes, atol=1e-3, rtol=1e-5)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in network.parameters())
+
+
+def test_512_has_the_paper_s_maps_and_boxes():
+    network = ssd.build_vgg(ssd._512, 20, 3, 512)
+    assert network.grids(512, 512) == [(64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+    assert len(network.anchors(512, 512)) == 24_564
+    assert network._default_boxes.per_place == (4, 6, 6, 6, 6, 4, 4)
+
+
+def some_targets() -> list[detection.Targets]:
+    generator = torch.Generator().manual_seed(0)
+
+    def boxes(count: int) -> detection.Targets:
+        corner = 200 * torch.rand(count, 2, generator=generator)
+        sizes = 10 + 90 * torch.rand(count, 2, generator=generator)
+        labels = torch.randint(0, 4, (count,), generator=generator)
+        return detection.Targets(torch.cat((corner, corner + sizes), 1), labels)
+
+    return [boxes(5), boxes(0), boxes(2)]
+
+
+def raw_outputs(anchors: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(3, anchors, 5, generator=generator), torch.randn(3, anchors, 4, generator=generator)
+
+
+def test_loss_is_torchvision_s():
+    network = theirs("ssd300_vgg16", 4)
+    anchors = ssd.build_vgg(ssd._300, 4, 3, 300).anchors(300, 300)
+    targets = some_targets()
+    scores, offsets = raw_outputs(len(anchors))
+    matched = [
+        network.proposal_matcher(torchvision.ops.box_iou(each.boxes, anchors))
+        if len(each.boxes)
+        else torch.full((len(anchors),), -1)
+        for each in targets
+    ]
+    labelled = [{"boxes": each.boxes, "labels": each.labels + 1} for each in targets]
+    given = {"bbox_regression": offsets, "cls_logits": scores}
+    expected = network.compute_loss(labelled, given, [anchors] * 3, matched)
+    found = detection.multibox_loss(scores, offsets, anchors, targets)
+    torch.testing.assert_close(found["class"], expected["classification"])
+    torch.testing.assert_close(found["box"], expected["bbox_regression"])
+    nothing = detection.multibox_loss(scores[:1], offsets[:1], anchors, [targets[1]])
+    assert nothing["class"] == nothing["box"] == 0
+
+
+@pytest.mark.parametrize("candidates", [400, 20])
+def test_decoding_and_suppression_are_torchvision_s(candidates: int):
+    network = theirs("ssd300_vgg16", 4)
+    anchors = ssd.build_vgg(ssd._300, 4, 3, 300).anchors(300, 300)
+    scores, offsets = raw_outputs(len(anchors))
+    scores[..., 0] += 2
+    network.score_thresh, network.nms_thresh, network.detections_per_img = 0.3, 0.45, 200
+    network.topk_candidates = candidates
+    given = {"bbox_regression": offsets, "cls_logits": scores}
+    expected = network.postprocess_detections(given, [anchors] * 3, [(300, 300)] * 3)
+    rule = detection.Suppression(conf=0.3, iou=0.45, most=200, candidates=candidates)
+    found = detection.decode(scores, offsets, anchors, (300, 300), rule)
+    for theirs_, ours in zip(expected, found, strict=True):
+        assert 10 < len(ours.scores) <= 200
+        torch.testing.assert_close(ours.boxes, theirs_["boxes"], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(ours.scores, theirs_["scores"])
+        assert ours.labels.tolist() == (theirs_["labels"] - 1).tolist()
+
+
+def test_light_form_stands_on_any_classifier_with_the_maps_it_needs():
+    classifier = create_model("resnet18")
+    network = ssd.build_on(ssd._LIGHT, classifier, 2).eval()
+    images = torch.rand(1, 3, 128, 160, generator=torch.Generator().manual_seed(2))
+    maps = classifier.eval().features(images)
+    with torch.inference_mode():
+        read = network.maps(images)
+        for stride, own in zip((8, 16, 32), read, strict=False):
+            torch.testing.assert_close(own, maps[stride])
+        scores, offsets = network(images)
+    assert network.grids(128, 160) == [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2), (1, 1)]
+    assert scores.shape[1] == offsets.shape[1] == len(network.anchors(128, 160)) == 6 * 429
+    with pytest.raises(ModelError, match="stride 8, 16 and 32"):
+        ssd.build_on(ssd._LIGHT, create_model("lenet5"), 2)
