@@ -67,6 +67,32 @@ class ScaledToLength(nn.Module):
         return functional.normalize(maps) * self.weight.view(1, -1, 1, 1)
 
 
+class SSDHead(nn.Module):
+    """Two predictors on each map: the scores of its boxes, and their offsets.
+
+    Args:
+        predictor: makes one from so many channels to so many.
+        channels: of each map.
+        boxes: at each place of each map.
+        scores: of each box.
+    """
+
+    def __init__(
+        self, predictor: Callable[[int, int], nn.Module], channels: Sequence[int], boxes: Sequence[int], scores: int
+    ) -> None:
+        super().__init__()
+        both = list(zip(channels, boxes, strict=True))
+        self.scores = scores
+        self.classifiers = nn.ModuleList(predictor(maps, scores * count) for maps, count in both)
+        self.regressors = nn.ModuleList(predictor(maps, 4 * count) for maps, count in both)
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Scores (N, A, scores) and offsets (N, A, 4) of all boxes of all maps (N, C, H, W)."""
+        scores = [_rows(part(each), self.scores) for part, each in zip(self.classifiers, maps, strict=True)]
+        offsets = [_rows(part(each), 4) for part, each in zip(self.regressors, maps, strict=True)]
+        return torch.cat(scores, 1), torch.cat(offsets, 1)
+
+
 class SSD(Detector):
     """Parts, some of whose maps are read; extra parts, whose maps all are; two heads on each map.
 
@@ -96,19 +122,13 @@ class SSD(Detector):
         self.backbone = backbone
         self.extras = nn.ModuleList(extras)
         self.scaled = nn.Identity() if scaled is None else scaled
-        places = list(zip(channels, default_boxes.per_place, strict=True))
-        self.head = nn.ModuleDict(
-            {
-                "classifier": nn.ModuleList(predictor(c, boxes * (num_classes + 1)) for c, boxes in places),
-                "regressor": nn.ModuleList(predictor(c, boxes * 4) for c, boxes in places),
-            }
-        )
+        self.head = SSDHead(predictor, channels, default_boxes.per_place, num_classes + 1)
         self._read = frozenset(read)
         self._default_boxes = default_boxes
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The maps that the heads read, large to small."""
-        read = []
+        read: list[Tensor] = []
         signal = images
         for name, part in self.backbone.named_children():
             signal = part(signal)
@@ -121,15 +141,8 @@ class SSD(Detector):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw scores (N, A, 1 + classes), "nothing" first, and offsets (N, A, 4) from the A default boxes."""
-        maps = self.maps(images)
-        scores = [_rows(part(each), self.num_classes + 1) for part, each in self._pairs("classifier", maps)]
-        offsets = [_rows(part(each), 4) for part, each in self._pairs("regressor", maps)]
-        return torch.cat(scores, 1), torch.cat(offsets, 1)
-
-    def _pairs(self, head: str, maps: list[Tensor]) -> Iterable[tuple[nn.Module, Tensor]]:
-        parts = self.head[head]
-        assert isinstance(parts, nn.ModuleList)
-        return zip(parts, maps, strict=True)
+        scores, offsets = self.head(self.maps(images))
+        return scores, offsets
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The default boxes of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
@@ -227,11 +240,15 @@ def build_mobilenet(config: SSDLiteConfig, num_classes: int, in_channels: int, i
     assert isinstance(classifier, Classifier)
     source = classifier.backbone
     parts = OrderedDict(source.named_children())
-    halving, *others = parts["stage6"]
+    halving, *others = parts["stage6"].children()
     rest = nn.Sequential(OrderedDict((name, part) for name, part in halving.named_children() if name != "expand"))
     split = OrderedDict(list(parts.items())[:-2])
-    split |= {"stage6_expand": halving.expand, "stage6": nn.Sequential(rest, *others), "top": parts["top"]}
-    channels = [halving.expand.conv.out_channels, parts["top"].conv.out_channels]
+    split |= {
+        "stage6_expand": halving.get_submodule("expand"),
+        "stage6": nn.Sequential(rest, *others),
+        "top": parts["top"],
+    }
+    channels = [split[name].get_submodule("conv").weight.shape[0] for name in ("stage6_expand", "top")]
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.03
