@@ -243,16 +243,19 @@ def build_mobilenet(config: SSDLiteConfig, num_classes: int, in_channels: int, i
     halving, *others = parts["stage6"].children()
     rest = nn.Sequential(OrderedDict((name, part) for name, part in halving.named_children() if name != "expand"))
     split = OrderedDict(list(parts.items())[:-2])
-    split |= {
-        "stage6_expand": halving.get_submodule("expand"),
-        "stage6": nn.Sequential(rest, *others),
-        "top": parts["top"],
-    }
-    channels = [split[name].get_submodule("conv").weight.shape[0] for name in ("stage6_expand", "top")]
+    split["stage6_expand"] = halving.get_submodule("expand")
+    split["stage6"] = nn.Sequential(rest, *others)
+    split["top"] = parts["top"]
+    channels = [_convolution_of(split[name]).out_channels for name in ("stage6_expand", "top")]
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.03
     return _light(config, nn.Sequential(split), ("stage6_expand", "top"), channels, num_classes)
+
+
+def _convolution_of(unit: nn.Module) -> nn.Conv2d:
+    assert isinstance(unit, ConvNormActivation)
+    return unit.conv
 
 
 def build_on(config: SSDLiteConfig, source: Classifier, num_classes: int) -> SSD:
