@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hubel.errors import DataError, MissingExtraError
@@ -91,11 +93,12 @@ def _start(ray: Any, folder: str) -> None:
         given |= {"address": "local", "num_cpus": processors(), "object_store_memory": _OBJECT_STORE}
         given |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
     try:
-        try:
-            ray.init(**given)
-        except Exception:  # Ray gives a busy machine thirty seconds
-            ray.shutdown()
-            ray.init(**given)
+        with _standard_error_in(Path(folder, "said")):  # Ray's core says there that it was told to say little
+            try:
+                ray.init(**given)
+            except Exception:  # Ray gives a busy machine thirty seconds
+                ray.shutdown()
+                ray.init(**given)
     except Exception as error:  # of no class of its own
         fault = f"the Ray cluster {address} does not answer" if address else "Ray does not start"
         remedy = "start it, or unset RAY_ADDRESS" if address else "try again when the machine has less to do"
@@ -104,6 +107,19 @@ def _start(ray: Any, folder: str) -> None:
         raise DataError(
             "Ray, imported before, would listen to the network", "import it later, or call ray.init yourself"
         )
+
+
+@contextmanager
+def _standard_error_in(path: Path) -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with path.open("w") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def crew_for(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> Crew:
