@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from hubel.cli.data_check import check
+from hubel.cli.data_stats import stats
 from hubel.cli.manners import print_json, say
 from hubel.cli.options import Json
 
@@ -82,3 +84,5 @@ def convert(
 
 
 data.command()(convert)
+data.command()(check)
+data.command()(stats)

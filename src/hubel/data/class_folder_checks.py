@@ -7,7 +7,6 @@ what may still turn out unreadable. Copies are told by identical bytes; re-encod
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from hubel.data.class_folders import Sample, listing
 from hubel.data.decoding import read_image, read_size
+from hubel.data.identical_files import identical
 from hubel.errors import DataError, ImageError
 
 DECODED_WHOLE = 5000
@@ -166,7 +166,7 @@ def _same_pictures(
 ) -> tuple[tuple[SamePicture, ...], tuple[SamePicture, ...]]:
     """Copies across classes, and copies in one class across splits; one pair stands for all alike."""
     contradictions, leaks = [], []
-    for group in _identical(placed):
+    for group in identical(placed, lambda each: each[1].path):
         # A placeholder that a thousand downloads share would make half a million pairs.
         first_of: dict[int, dict[str, Sample]] = defaultdict(dict)
         for split, sample in group:
@@ -206,32 +206,6 @@ def _unreadable(
             if progress is not None:
                 progress(places.stop, len(paths))
     return reasons
-
-
-def _identical(placed: Iterable[tuple[str, Sample]]) -> list[list[tuple[str, Sample]]]:
-    """Groups of two or more files with the same bytes: by size, then by their beginnings, then whole."""
-    groups = [list(placed)]
-    keys: tuple[Callable[[Path], object], ...] = (
-        lambda path: path.stat().st_size,
-        lambda path: _digest(path, 16384),
-        _digest,
-    )
-    for key in keys:
-        finer: list[list[tuple[str, Sample]]] = []
-        for group in groups:
-            by_key: dict[object, list[tuple[str, Sample]]] = defaultdict(list)
-            for split, sample in group:
-                by_key[key(sample.path)].append((split, sample))
-            finer += [members for members in by_key.values() if len(members) > 1]
-        groups = finer
-    return groups
-
-
-def _digest(path: Path, length: int | None = None) -> bytes:
-    with path.open("rb") as file:
-        if length is not None:
-            return hashlib.blake2b(file.read(length)).digest()
-        return hashlib.file_digest(file, "blake2b").digest()
 
 
 def _pairs(same: Sequence[SamePicture]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ import numpy as np
 import hubel
 from hubel.metrics.classification import ClassificationScores, ClassMetrics
 from hubel.reports import figures, pictures
+from hubel.reports.data_pages import data_url
 from hubel.reports.records import TrainingReport
 from hubel.writing import replacing, write_text
 
@@ -53,14 +53,14 @@ def write_report(folder: str | Path, report: TrainingReport) -> Path:
         report=report,
         version=hubel.__version__,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        charts={name: _data_url(png, "png") for name, png in charts.items()},
+        charts={name: data_url(png, "png") for name, png in charts.items()},
         headline=report.scores[report.headline_split] if report.headline_split else None,
         five_of_more=any(scores.top_n < len(scores.per_class) for scores in report.scores.values()),
         sentences=list(_sentences(report)),
         splits={name: _split(scores) for name, scores in report.scores.items()},
-        mistakes=[(mistake, _data_url(jpeg, "jpeg")) for mistake, jpeg in pictured],
+        mistakes=[(mistake, data_url(jpeg, "jpeg")) for mistake, jpeg in pictured],
         unreadable=unreadable,
-        samples=[[_data_url(pictures.to_jpeg(cell), "jpeg") for cell in row] for row in rows],
+        samples=[[data_url(pictures.to_jpeg(cell), "jpeg") for cell in row] for row in rows],
         configuration=dict(_flat(report.configuration)),
         environment=dict(_flat(report.environment)),
     )
@@ -198,7 +198,3 @@ def _template() -> jinja2.Template:
     environment.filters.update(percent=percent, duration=duration, cell=cell, set_name=set_name)
     source = files("hubel.reports").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(source)
-
-
-def _data_url(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,176 @@
+"""``hubel data check``: what is wrong with a data set, on the terminal, as a page, and mended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hubel.cli.manners import print_json, say
+from hubel.cli.options import Json
+
+if TYPE_CHECKING:
+    from hubel.data.checking import Check, Mended
+
+_SHOWN = 5
+
+
+def check(
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled pictures, or one label file.")],
+    from_format: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FORMAT", help="What it is written in.", show_default="by what it is"),
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a mended copy as this new folder; the original stays.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with each finding's picture.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find what is wrong with labels and pictures before a network learns it.
+
+    Exit code 1 if there are errors. --json lists every finding, the terminal the first few of each kind.
+
+    \b
+    hubel data check raccoon/
+    hubel data check labels/ --report check.html --fix labels-mended
+    """
+    from hubel.data.checking import check_data, mended
+
+    _refuse_inside(fix, source)
+    with _progress() as advance:
+        checked = check_data(source, from_format, advance)
+    repaired = mended(checked) if fix is not None else None
+    lost: tuple[str, ...] = ()
+    if repaired is not None and fix is not None:
+        from hubel.data.annotations import write_annotations
+
+        lost = write_annotations(repaired.dataset, repaired.dataset.format, fix)
+    if report is not None:
+        from hubel.reports.check_page import write_check_page
+
+        write_check_page(report, checked)
+    if as_json:
+        print_json(_as_json(source, checked, repaired, lost, fix, report))
+    else:
+        _print(checked)
+        if repaired is not None:
+            _print_mended(repaired, lost, fix)
+        if report is not None:
+            say(f"page: {report}")
+    if checked.errors or (strict and checked.findings):
+        raise typer.Exit(1)
+
+
+def _refuse_inside(fix: Path | None, source: Path) -> None:
+    from hubel.errors import UsageError
+
+    inside = source if source.is_dir() else source.parent
+    if fix is not None and fix.resolve().is_relative_to(inside.resolve()):
+        raise UsageError(f"--fix {fix} is inside the data set.", "Name a folder beside it.")
+
+
+def _counts(checked: Check) -> dict[str, Any]:
+    """Pictures and objects, for one line or for JSON."""
+    from hubel.data.checking.statistics import statistics
+
+    splits = statistics(checked.dataset).splits.values()
+    return {
+        "pictures": sum(split.pictures for split in splits),
+        "unlabelled": sum(split.unlabelled for split in splits),
+        "empty": sum(split.empty for split in splits),
+        "objects": sum(split.objects for split in splits),
+    }
+
+
+def _print(checked: Check) -> None:
+    from hubel.data.annotations import LabelledDataset
+    from hubel.data.checking import KINDS
+
+    for line in checked.notes:
+        say(f"note: {line}")
+    for kind, found in checked.by_kind().items():
+        about = KINDS[kind]
+        print(f"{about.severity}: {about.title}: {len(found):,}. {about.remedy}")
+        for finding in found[:_SHOWN]:
+            place = finding.place()
+            print(f"  {place}: {finding.sentence}" if place else f"  {finding.sentence}")
+        if len(found) > _SHOWN:
+            print(f"  and {len(found) - _SHOWN:,} more")
+    counts = _counts(checked)
+    warnings = len(checked.findings) - checked.errors
+    labels = ""
+    if isinstance(checked.dataset, LabelledDataset):
+        labels = (
+            f" ({counts['unlabelled']:,} unlabelled, {counts['empty']:,} labelled as empty), "
+            f"{counts['objects']:,} objects"
+        )
+    print(
+        f"{checked.dataset.root}: {counts['pictures']:,} pictures{labels}, {len(checked.dataset.classes):,} "
+        f"{'classes' if len(checked.dataset.classes) != 1 else 'class'}: "
+        f"{_many(checked.errors, 'error')}, {_many(warnings, 'warning')}"
+    )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("s" if number != 1 else "")
+
+
+def _print_mended(repaired: Mended, lost: tuple[str, ...], fix: Path | None) -> None:
+    from hubel.data.checking.mending import left_by_kind
+
+    print(f"mended copy in {fix}: {_many(len(repaired.changes), 'change')}")
+    for line in repaired.changes:
+        print(f"  {line}")
+    for line in lost:
+        say(f"not in the copy: {line}")
+    for line in left_by_kind(repaired.left):
+        print(f"left for you: {line}")
+
+
+def _as_json(
+    source: Path, checked: Check, repaired: Mended | None, lost: tuple[str, ...], fix: Path | None, report: Path | None
+) -> dict[str, Any]:
+    from hubel.data.annotations import LabelledDataset
+
+    dataset = checked.dataset
+    result: dict[str, Any] = {
+        "source": str(source),
+        "format": dataset.format if isinstance(dataset, LabelledDataset) else "class folders",
+        "classes": list(dataset.classes),
+        "images": {split: len(images) for split, images in dataset.splits.items()},
+        **_counts(checked),
+        "errors": checked.errors,
+        "warnings": len(checked.findings) - checked.errors,
+        "counts": {kind: len(found) for kind, found in checked.by_kind().items()},
+        "findings": [finding.as_json() for finding in checked.findings],
+        "notes": list(checked.notes),
+    }
+    if report is not None:
+        result["report"] = str(report)
+    if repaired is not None:
+        left = [finding.as_json() for finding in repaired.left]
+        result["fix"] = {"out": str(fix), "changes": list(repaired.changes), "losses": list(lost), "left": left}
+    return result
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pictures", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

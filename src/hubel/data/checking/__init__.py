@@ -1,0 +1,13 @@
+"""What is wrong with a labelled data set, what is in it, and a mended copy.
+
+What belongs here: one kind of check a file, the table of kinds, the order in which they run, and mending. What does
+not: reading label files (:mod:`hubel.data.annotations`), pages and figures (:mod:`hubel.reports`).
+
+:func:`check_data` is the way in, then :func:`mended`.
+"""
+
+from hubel.data.checking.checks import Check, check_data
+from hubel.data.checking.findings import KINDS, Finding, Kind
+from hubel.data.checking.mending import Mended, mended
+
+__all__ = ["KINDS", "Check", "Finding", "Kind", "Mended", "check_data", "mended"]

@@ -1,0 +1,151 @@
+"""All checks, one after another: of labelled data sets and of class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubel.data.annotations import LabelledDataset
+from hubel.data.checking import conventions
+from hubel.data.checking.boxes_in_pictures import box_findings
+from hubel.data.checking.class_names import class_findings
+from hubel.data.checking.findings import KINDS, Finding
+from hubel.data.checking.folder_checks import folder_findings
+from hubel.data.checking.label_files import fault_findings, unlabelled, without_picture
+from hubel.data.checking.looks import Look, look_at_all
+from hubel.data.checking.reading import read_any
+from hubel.data.checking.same_pictures import near_pictures, same_pictures
+from hubel.data.class_folders import ClassFolders
+from hubel.errors import DataError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found.
+
+    Attributes:
+        dataset: the data set, or the class folders.
+        findings: ordered by kind as in :data:`~hubel.data.checking.findings.KINDS`, then as the pictures come.
+        looks: at the pictures, by path; of class folders those that are readable.
+        notes: what the reader guessed or left out, one line each.
+    """
+
+    dataset: LabelledDataset | ClassFolders
+    findings: tuple[Finding, ...]
+    looks: dict[Path, Look]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    def by_kind(self) -> dict[str, list[Finding]]:
+        """The findings of each kind that there is."""
+        grouped: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            grouped.setdefault(finding.kind, []).append(finding)
+        return grouped
+
+
+def check_data(
+    path: str | Path, format: str | None = None, progress: Progress | None = None, threads: int | None = None
+) -> Check:
+    """Check a data set: labelled boxes in any format, or a folder a class.
+
+    Args:
+        path: its folder, or one label file in it.
+        format: as for :func:`~hubel.data.annotations.read_annotations`.
+        progress: called now and then with the number of pictures looked at and of all.
+        threads: that decode pictures.
+
+    Raises:
+        DataError: there is nothing to check, or it cannot be told what it is.
+        UsageError: ``format`` is none.
+    """
+    faults: list[DataError] = []
+    try:
+        dataset = read_any(path, format, faults.append)
+    except DataError:
+        if not faults:
+            raise
+        # Nothing but faults: they say more than that there is no picture.
+        empty = LabelledDataset(Path(path), (), {}, format or "")
+        return Check(empty, tuple(_ordered(fault_findings(faults))), {})
+    if isinstance(dataset, ClassFolders):
+        return _checked_folders(dataset, progress, threads)
+    return _checked_labels(dataset, faults, progress, threads)
+
+
+def _checked_labels(
+    dataset: LabelledDataset, faults: list[DataError], progress: Progress | None, threads: int | None
+) -> Check:
+    placed = [(split, image.path) for split, images in dataset.splits.items() for image in images]
+    looks = look_at_all([path for _, path in placed], progress, threads)
+    found = list(fault_findings(faults))
+    faulty = {finding.label_file for finding in found if finding.label_file}
+    found += _unreadable(placed, looks)
+    found += without_picture(dataset)
+    found += unlabelled(dataset, faulty)
+    found += _labels(dataset, looks)
+    found += conventions.counting(dataset)
+    found += class_findings(dataset)
+    readable = [(split, path) for split, path in placed if not looks[path].fault]
+    twice, copies = same_pictures(readable)
+    found += twice
+    found += near_pictures([(split, path) for split, path in readable if path not in copies], looks)
+    return Check(dataset, tuple(_ordered(found)), looks, dataset.warnings)
+
+
+def _unreadable(placed: list[tuple[str, Path]], looks: dict[Path, Look]) -> Iterator[Finding]:
+    for split, path in placed:
+        if fault := looks[path].fault:
+            kind = "unreadable" if path.exists() else "missing"
+            yield Finding(kind, fault.removeprefix(f"{path} ").removeprefix(f"{path}: "), split, path)
+
+
+def _labels(dataset: LabelledDataset, looks: dict[Path, Look]) -> Iterator[Finding]:
+    """What is wrong with boxes; what has one cause in a picture is told once."""
+    explained: set[Path] = set()
+    sizes: dict[Path, tuple[int, int]] = {}
+    for split, images in dataset.splits.items():
+        for image in images:
+            look = looks[image.path]
+            sizes[image.path] = (image.width, image.height) if look.fault else (look.width, look.height)
+            if look.fault or not image.objects:
+                continue
+            if turned := conventions.unrotated(split, image, look):
+                yield turned
+                explained.add(image.path)
+            elif resized := conventions.other_size(split, image, look):
+                yield resized
+                # Its boxes are measured in the picture that they were drawn in.
+                sizes[image.path] = (image.width, image.height)
+    for finding in conventions.misread(dataset, looks, explained):
+        yield finding
+        if finding.picture:
+            explained.add(finding.picture)
+    for split, images in dataset.splits.items():
+        for image in images:
+            if image.objects and image.path not in explained:
+                inside = list(conventions.fractions(split, image, dataset.classes, looks[image.path]))
+                yield from inside
+                numbers = {finding.object for finding in inside}
+                found = box_findings(split, image, dataset.classes, sizes[image.path])
+                yield from (finding for finding in found if finding.object not in numbers)
+
+
+def _checked_folders(folders: ClassFolders, progress: Progress | None, threads: int | None) -> Check:
+    found, readable = folder_findings(folders, threads)
+    looks = look_at_all([path for _, path in readable], progress, threads)
+    copies = {finding.other for finding in found if finding.other}
+    found += near_pictures([(split, path) for split, path in readable if path not in copies], looks)
+    return Check(folders, tuple(_ordered(found)), looks, tuple(folders.warnings))
+
+
+def _ordered(found: Iterator[Finding] | list[Finding]) -> list[Finding]:
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(found, key=lambda finding: order[finding.kind])

@@ -1,0 +1,88 @@
+"""What a picture looks like, in 64 bits: nearly the same pictures are found however they were stored.
+
+The picture is reduced to 32 × 32 grey values, and the signs of the 64 lowest frequencies of its cosine transform but
+the mean make the bits (the "pHash" of Zauner 2010, with signs in place of a median). Brightness and contrast leave the
+signs as they are; coding and resizing turn a few of the weak ones. Pictures of one kind (microscope slides, a fixed
+camera) can have close bits too, so two are held for the same only if their grey values also agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+SIDE = 32
+"""Pixels of the reduced picture in each direction."""
+
+MOST_BITS = 10
+"""Bits in which copies may differ; see docs/checking.md for the distances measured."""
+
+LEAST_CORRELATION = 0.9
+"""What the grey values of copies must agree in, 1 being equal but for brightness and contrast."""
+
+_FLAT = 3.0
+"""Standard deviation of grey values, of 255, under which a picture shows too little to be compared."""
+
+_BLOCK = 1024
+
+
+def _cosines() -> np.ndarray:
+    """The orthonormal type II cosine transform of :data:`SIDE` values, as a matrix."""
+    frequency, place = np.mgrid[:SIDE, :SIDE]
+    matrix = np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE)) * np.sqrt(2 / SIDE)
+    matrix[0] /= np.sqrt(2)
+    return matrix.astype(np.float32)
+
+
+_TRANSFORM = _cosines()
+# The 64 lowest frequencies after the mean, by the sum of both directions, then by rows.
+_LOWEST = sorted(((y, x) for y in range(SIDE) for x in range(SIDE)), key=lambda at: (at[0] + at[1], at))[1:65]
+_ROWS, _COLUMNS = (np.array(axis) for axis in zip(*_LOWEST, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a picture looks like.
+
+    Attributes:
+        bits: the hash, 0 ≤ bits < 2⁶⁴.
+        grey: (32 × 32) uint8, row by row.
+    """
+
+    bits: int
+    grey: bytes
+
+
+def fingerprint(image: Image.Image) -> Fingerprint | None:
+    """The fingerprint of an upright picture; ``None`` for one of hardly more than one grey."""
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    grey = np.asarray(small)
+    if grey.std() < _FLAT:
+        return None
+    frequencies = _TRANSFORM @ grey.astype(np.float32) @ _TRANSFORM.T
+    bits = np.packbits(frequencies[_ROWS, _COLUMNS] > 0)
+    return Fingerprint(int.from_bytes(bits.tobytes(), "big"), grey.tobytes())
+
+
+def close_pairs(prints: Sequence[Fingerprint], most_bits: int = MOST_BITS) -> Iterator[tuple[int, int, int]]:
+    """Pairs that look nearly the same: two places in ``prints``, the first the smaller, and the bits that differ.
+
+    Every pair is compared: some 0.3 s for 10,000 pictures, a hundred times as much for 100,000.
+    """
+    bits = np.array([one.bits for one in prints], np.uint64)
+    for start in range(0, len(bits), _BLOCK):
+        rows = bits[start : start + _BLOCK]
+        differing = np.bitwise_count(rows[:, None] ^ bits[None, start:])
+        for row, column in zip(*np.nonzero(differing <= most_bits), strict=True):
+            if column > row and correlation(prints[start + row], prints[start + column]) >= LEAST_CORRELATION:
+                yield int(start + row), int(start + column), int(differing[row, column])
+
+
+def correlation(a: Fingerprint, b: Fingerprint) -> float:
+    """How far the grey values of two pictures rise and fall together, -1..1."""
+    one, other = (np.frombuffer(each.grey, np.uint8).astype(np.float32) for each in (a, b))
+    one, other = one - one.mean(), other - other.mean()
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))

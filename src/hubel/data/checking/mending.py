@@ -1,0 +1,173 @@
+"""What can be mended without looking: a copy of the records in which it is, and the list of what was changed.
+
+Only what has one right answer is changed; the rest is for a person, and is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.upright import turned_upright
+from hubel.data.checking.box_pairs import doubled, equal
+from hubel.data.checking.boxes_in_pictures import beyond
+from hubel.data.checking.checks import Check
+from hubel.data.checking.class_names import spelling_groups
+from hubel.data.checking.cutting import cut_to_picture
+from hubel.data.checking.findings import KINDS, Finding
+from hubel.data.checking.looks import Look
+from hubel.errors import DataError
+
+_MENDED = frozenset({"missing", "unreadable", "unrotated", "degenerate", "partly-outside", "class-spelling"})
+_UNTOUCHED = frozenset({"size", "fractions", "pixels", "corners", "sizes"})
+"""Boxes of such pictures mean something else: cutting them would lose what they mean."""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A mended data set, in memory.
+
+    Attributes:
+        dataset: to be written.
+        changes: every change, one line each.
+        left: the findings that need a person.
+    """
+
+    dataset: LabelledDataset
+    changes: tuple[str, ...]
+    left: tuple[Finding, ...]
+
+
+def mended(check: Check) -> Mended:
+    """Mend what has one right answer; the files on disk stay as they are.
+
+    Pictures that are missing or unreadable are left out; labels made before the EXIF rotation are turned; boxes
+    without area and exact copies of boxes are dropped; boxes that leave the picture are cut off at its edge; classes
+    that differ only by case, blanks, hyphens and underscores become the most frequent of them.
+
+    Raises:
+        DataError: the check was of class folders, or no picture would be left.
+    """
+    dataset = check.dataset
+    if not isinstance(dataset, LabelledDataset):
+        raise DataError(f"{dataset.root} has class folders: there are no labels to mend.", "Leave --fix out.")
+    changes: list[str] = []
+    dataset = _merged(dataset, changes)
+    by_kind = {kind: {finding.picture for finding in found} for kind, found in check.by_kind().items()}
+    untouched = set().union(*(by_kind.get(kind, set()) for kind in _UNTOUCHED))
+    turned = by_kind.get("unrotated", set())
+    splits: dict[str, tuple[LabelledImage, ...]] = {}
+    dropped: set[tuple[object, int]] = set()
+    for split, images in dataset.splits.items():
+        kept: list[LabelledImage] = []
+        for image in images:
+            look = check.looks[image.path]
+            if look.fault:
+                changes.append(f"left out: {look.fault}")
+                continue
+            if image.path in turned:
+                image = _turned(image, look)
+                changes.append(f"{image.path}: labels turned by EXIF orientation {look.orientation}")
+            if image.objects and image.path not in untouched:
+                image = _sound(image, look, dataset.classes, changes, dropped)
+            kept.append(image)
+        if kept:
+            splits[split] = tuple(kept)
+    if not splits:
+        raise DataError(f"{dataset.root} has no readable picture.", "Put the pictures in their place.")
+    left = tuple(finding for finding in check.findings if not _is_mended(finding, dropped, untouched))
+    return Mended(replace(dataset, splits=splits), tuple(changes), left)
+
+
+def _is_mended(finding: Finding, dropped: set[tuple[object, int]], untouched: set[object]) -> bool:
+    if finding.object is not None and (finding.picture, finding.object) in dropped:
+        return True
+    if finding.kind == "missing" and finding.picture is None:
+        return True  # a label file without a picture is not copied
+    return finding.kind in _MENDED and (finding.object is None or finding.picture not in untouched)
+
+
+def _turned(image: LabelledImage, look: Look) -> LabelledImage:
+    return turned_upright(replace(image, width=look.height, height=look.width), look.orientation)
+
+
+def _merged(dataset: LabelledDataset, changes: list[str]) -> LabelledDataset:
+    """Each group of spellings made one class."""
+    target = {label: group[0] for group in spelling_groups(dataset) for label in group[1:]}
+    if not target:
+        return dataset
+    for label, first in target.items():
+        changes.append(f"class {dataset.classes[label]!r} became {dataset.classes[first]!r}")
+    kept = [label for label in range(len(dataset.classes)) if label not in target]
+    place = {label: at for at, label in enumerate(kept)}
+    new = {label: place[target.get(label, label)] for label in range(len(dataset.classes))}
+
+    def relabelled(image: LabelledImage) -> LabelledImage:
+        if not image.objects:
+            return image
+        return replace(image, objects=tuple(replace(thing, label=new[thing.label]) for thing in image.objects))
+
+    ids = dataset.category_ids
+    return replace(
+        dataset,
+        classes=tuple(dataset.classes[label] for label in kept),
+        category_ids=tuple(ids[label] for label in kept) if ids is not None else None,
+        splits={split: tuple(map(relabelled, images)) for split, images in dataset.splits.items()},
+    )
+
+
+def _sound(
+    image: LabelledImage, look: Look, classes: tuple[str, ...], changes: list[str], dropped: set[tuple[object, int]]
+) -> LabelledImage:
+    """The picture with boxes that have an area, lie in it and are there once."""
+    objects = image.objects or ()
+    kept: dict[int, LabelledObject] = {}
+    for at, thing in enumerate(objects):
+        where = f"{image.path}, object {at + 1} ({classes[thing.label]})"
+        if _has_area(thing) and beyond(thing.box, look.width, look.height) > 0 and _meets(thing, look):
+            cut = cut_to_picture(thing, look.width, look.height)
+            if _has_area(cut):
+                changes.append(f"{where}: cut off at the picture's edge, {_spelled(thing)} to {_spelled(cut)}")
+                kept[at] = cut
+                continue
+        elif _has_area(thing):
+            kept[at] = thing
+            continue
+        changes.append(f"{where}: dropped, {_spelled(thing)} has no area in the picture")
+        dropped.add((image.path, at + 1))
+    for at, first in _copies(kept):
+        changes.append(f"{image.path}, object {at + 1} ({classes[objects[at].label]}): dropped, equal to {first + 1}")
+        dropped.add((image.path, at + 1))
+        del kept[at]
+    return replace(image, objects=tuple(kept.values()))
+
+
+def _copies(kept: dict[int, LabelledObject]) -> Iterator[tuple[int, int]]:
+    places = list(kept)
+    for second, first, _ in list(doubled(list(kept.values()))):
+        at, before = places[second], places[first]
+        if kept[at].label == kept[before].label and equal(kept[at].box, kept[before].box):
+            yield at, before
+
+
+def _has_area(thing: LabelledObject) -> bool:
+    x1, y1, x2, y2 = thing.box
+    return x1 < x2 and y1 < y2
+
+
+def _meets(thing: LabelledObject, look: Look) -> bool:
+    x1, y1, x2, y2 = thing.box
+    return x1 < look.width and y1 < look.height and x2 > 0 and y2 > 0
+
+
+def _spelled(thing: LabelledObject) -> str:
+    return "(" + ", ".join(f"{round(value, 2):g}" for value in thing.box) + ")"
+
+
+def left_by_kind(left: tuple[Finding, ...]) -> list[str]:
+    """One line a kind of what needs a person."""
+    counts: dict[str, int] = {}
+    for finding in left:
+        counts[finding.kind] = counts.get(finding.kind, 0) + 1
+    return [f"{count:,} × {KINDS[kind].title}. {KINDS[kind].remedy}" for kind, count in counts.items()]

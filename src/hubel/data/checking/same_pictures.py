@@ -1,0 +1,53 @@
+"""Pictures that are there twice: the same bytes, or nearly the same to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hubel.data.checking.findings import Finding
+from hubel.data.checking.fingerprints import close_pairs
+from hubel.data.checking.looks import Look
+from hubel.data.identical_files import identical
+
+Placed = tuple[str, Path]
+"""A picture and its split."""
+
+
+def same_pictures(placed: Sequence[Placed]) -> tuple[list[Finding], set[Path]]:
+    """Findings of pictures with the same bytes, one for each copy, and the copies.
+
+    Args:
+        placed: readable pictures.
+    """
+    found, copies = [], set()
+    for (split, path), *others in identical(placed, lambda each: each[1]):
+        for other_split, other in others:
+            kind = "same" if split == other_split else "same-elsewhere"
+            found.append(_finding(kind, (split, path), (other_split, other), "the same bytes"))
+            copies.add(other)
+    return found, copies
+
+
+def near_pictures(placed: Sequence[Placed], looks: Mapping[Path, Look]) -> Iterator[Finding]:
+    """Pictures that look nearly the same: each is told of once for a picture in each split that it resembles.
+
+    Args:
+        placed: readable pictures, of which none is a copy of another.
+        looks: at them.
+    """
+    able = [(split, path, print_) for split, path in placed if (print_ := looks[path].print) is not None]
+    told: set[tuple[Path, str]] = set()
+    for first, second, bits in close_pairs([print_ for *_, print_ in able]):
+        (split, path, _), (other_split, other, _) = able[first], able[second]
+        # A film of a thousand frames would make half a million pairs.
+        if (other, split) in told:
+            continue
+        told.add((other, split))
+        kind = "near" if split == other_split else "near-elsewhere"
+        yield _finding(kind, (split, path), (other_split, other), f"{bits} of 64 bits of their hashes differ")
+
+
+def _finding(kind: str, one: Placed, other: Placed, how: str) -> Finding:
+    where = f"in {one[0]} and {other[0]}" if one[0] != other[0] else f"in {one[0]}"
+    return Finding(kind, f"{where}: {how}.", one[0], one[1], other=other[1], other_split=other[0])
