@@ -133,7 +133,8 @@ def _explained(image: LabelledImage, size: tuple[int, int], meant: Fits, words: 
     """How many boxes are clearly wrong as they are, if all of the picture's fit in the other meaning."""
     wrong = 0
     for thing in image.objects or ():
-        if not _fits(meant(thing.box, *size), size):
+        other = meant(thing.box, *size)
+        if not _fits(other, size) or min(other[2] - other[0], other[3] - other[1]) < 1:
             return 0
         wrong += not _fits(thing.box, size, _TOLERATED * max(size))
     return wrong if 2 * wrong >= len(image.objects or ()) else 0

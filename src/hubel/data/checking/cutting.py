@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from hubel.data.annotations.dataset import Box, LabelledObject, Ring
@@ -39,11 +38,16 @@ def cut_ring(ring: Ring, width: int, height: int) -> Ring:
     """
     points = list(zip(ring[::2], ring[1::2], strict=True))
     for axis, limit, sign in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
-        points = _cut(points, axis, limit, lambda value, limit=limit, sign=sign: sign * (value - limit) >= 0)
+        points = _cut(points, axis, limit, sign)
     return tuple(value for point in points for value in point)
 
 
-def _cut(points: list[Point], axis: int, limit: float, is_inside: Callable[[float], bool]) -> list[Point]:
+def _cut(points: list[Point], axis: int, limit: float, sign: int) -> list[Point]:
+    """What lies at ``limit`` or on from it, in the direction of ``sign``, along an axis: 0 is x, 1 is y."""
+
+    def is_inside(value: float) -> bool:
+        return sign * (value - limit) >= 0
+
     kept: list[Point] = []
     for before, point in zip(points[-1:] + points[:-1], points, strict=True):
         if is_inside(before[axis]) != is_inside(point[axis]):
