@@ -206,6 +206,20 @@ def test_frozen_lower_and_upper_are_the_model() -> None:
     assert (scores - model(images)).abs().max() < 1e-4
 
 
+def test_frozen_lower_takes_images_as_they_come_in_bfloat16_too() -> None:
+    model = tiny()
+    freeze_below(model, "stage3")
+    model.eval()
+    images = torch.randn(2, 3, 64, 64)
+    lower = frozen_lower(model, torch.device("cpu"), torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):  # as the loop calls it
+        maps = lower(images)
+    with torch.no_grad():
+        expected = nn.Sequential(*list(model.backbone.children())[:4])(images)
+    assert maps.dtype == torch.bfloat16
+    assert (maps.float() - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def test_average_of_weights_by_hand() -> None:
     layer = nn.Linear(1, 1, bias=False)
     average = average_of(layer, 0.9)

@@ -50,15 +50,18 @@ class FrozenLower:
     Attributes:
         parts: how many of the backbone's parts these are.
         network: they, fused; images (N, C, H, W) → maps.
+        dtype: of the network's weights and of what it takes. Autocast, which casts for layers, does not know the fused
+            ones.
     """
 
     parts: int
     network: nn.Module
+    dtype: torch.dtype = torch.float32
 
     def __call__(self, images: Tensor) -> Tensor:
         """Maps of images, without a gradient."""
         with torch.no_grad():
-            maps: Tensor = self.network(images)
+            maps: Tensor = self.network(images.to(self.dtype))
         return maps
 
 
@@ -72,4 +75,4 @@ def frozen_lower(model: Classifier, device: torch.device, dtype: torch.dtype) ->
             break
     if not first:
         return FrozenLower(0, nn.Identity())
-    return FrozenLower(first, fuse(nn.Sequential(*children[:first]).eval(), device, dtype))
+    return FrozenLower(first, fuse(nn.Sequential(*children[:first]).eval(), device, dtype), dtype)

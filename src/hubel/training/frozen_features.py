@@ -181,7 +181,7 @@ class FeatureCache:
             prepare=torch.Tensor.float,
             blending=BatchBlending((), len(card.classes)),
         )
-        return on_features, replace(lower, network=nn.Identity())
+        return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
 def require_head_alone(settings: TrainingSettings, model: Classifier, phases: Sequence[Phase]) -> None:
