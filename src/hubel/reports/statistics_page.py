@@ -88,7 +88,7 @@ def _per_picture(numbers: Statistics) -> Figure:
     values = np.repeat(list(numbers.per_picture), list(numbers.per_picture.values()))
     most = int(values.max()) if len(values) else 0
     step = max(1, -(-(most + 1) // 40))
-    axes.hist(values, bins=np.arange(-0.5, most + step + 0.5, step), color=BLUE, rwidth=0.9)
+    axes.hist(values, bins=np.arange(-0.5, most + step + 0.5, step).tolist(), color=BLUE, rwidth=0.9)
     axes.set_xlabel("objects in a picture")
     axes.set_ylabel("pictures")
     return figure

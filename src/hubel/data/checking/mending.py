@@ -6,6 +6,7 @@ Only what has one right answer is changed; the rest is for a person, and is said
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
@@ -80,7 +81,7 @@ def mended(check: Check) -> Mended:
     return Mended(replace(dataset, splits=splits), tuple(changes), left)
 
 
-def _is_mended(finding: Finding, dropped: set[tuple[object, int]], untouched: set[object]) -> bool:
+def _is_mended(finding: Finding, dropped: set[tuple[object, int]], untouched: AbstractSet[object]) -> bool:
     if finding.object is not None and (finding.picture, finding.object) in dropped:
         return True
     if finding.kind == "missing" and finding.picture is None:
