@@ -9,12 +9,13 @@ from pathlib import Path
 # Before torch is imported: tests run side by side, and two threads on small tensors wait for each other more than
 # they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell's background jobs start with interrupts ignored, and hand that on: tests interrupt the commands they start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+# A shell's background jobs start with interrupts ignored, and hand that on: tests interrupt the commands they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
