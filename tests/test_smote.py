@@ -6,6 +6,7 @@ import csv
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,10 +130,10 @@ def test_a_skewed_run_with_smote(
     monkeypatch.setattr("hubel.training.session.finish", lambda training, *rest: training)  # no more reports
     seen: Counter[int] = Counter()
 
-    def counted(features: Features, sampler: EpochSampler, batch: int, drop_last: bool = False):
-        if drop_last:
+    def counted(features: Features, sampler: EpochSampler, batch: int, training: bool, *processes: Any):
+        if training:
             seen.update(features.labels.tolist())
-        return feature_batches(features, sampler, batch, drop_last)
+        return feature_batches(features, sampler, batch, training, *processes)
 
     monkeypatch.setattr("hubel.training.frozen_features.feature_batches", counted)
     finished = []
