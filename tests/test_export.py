@@ -61,12 +61,22 @@ def _card() -> ModelCard:
     return ModelCard("classify", "tiny", 5, 3, 24, CLASSES, preprocessing)
 
 
+class _Exports(dict[str, hubel.runtime.Exported]):
+    """The network by format and precision, ``"onnx fp16"``; exported when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, which: str) -> hubel.runtime.Exported:
+        format, precision = which.split()
+        self[which] = hubel.export(_network(), format, precision, out=self._folder / which, card=_card())
+        return self[which]
+
+
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, hubel.runtime.Exported]:
-    """The network in every format, by format and precision."""
-    folder = tmp_path_factory.mktemp("exports")
-    offered = [(f, p) for f in FORMATS for p in ("fp32", "fp16", "bf16") if (f, p) != ("onnx", "bf16")]
-    return {f"{f} {p}": hubel.export(_network(), f, p, out=folder / f"{f}-{p}", card=_card()) for f, p in offered}
+def exports(tmp_path_factory: pytest.TempPathFactory) -> _Exports:
+    return _Exports(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +126,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("images", [1, 4])
 @pytest.mark.parametrize("format", FORMATS)
-def test_file_gives_the_network_s_probabilities(exports: dict[str, Any], format: str, images: int) -> None:
+def test_file_gives_the_network_s_probabilities(exports: _Exports, format: str, images: int) -> None:
     pixels = _pixels(images)
     got = _run(exports[f"{format} fp32"].path, pixels)
     assert got.dtype == np.float32
@@ -125,7 +135,7 @@ def test_file_gives_the_network_s_probabilities(exports: dict[str, Any], format:
 
 
 @pytest.mark.parametrize("which", ["onnx fp16", "openvino fp16", "torch fp16", "openvino bf16", "torch bf16"])
-def test_shorter_numbers_change_answers_a_little(exports: dict[str, Any], which: str) -> None:
+def test_shorter_numbers_change_answers_a_little(exports: _Exports, which: str) -> None:
     pixels = _pixels(4)
     np.testing.assert_allclose(_run(exports[which].path, pixels), _expected(pixels), atol=0.02)
     assert exports[which].max_difference < 0.02
@@ -133,7 +143,7 @@ def test_shorter_numbers_change_answers_a_little(exports: dict[str, Any], which:
         assert exports[which].max_difference > exports[f"{which.split()[0]} fp32"].max_difference
 
 
-def test_shorter_numbers_are_in_the_files(exports: dict[str, Any]) -> None:
+def test_shorter_numbers_are_in_the_files(exports: _Exports) -> None:
     half = onnx.load(exports["onnx fp16"].path)
     kernel = next(tensor for tensor in half.graph.initializer if list(tensor.dims) == [8, 3, 3, 3])
     assert kernel.data_type == onnx.TensorProto.FLOAT16
@@ -148,7 +158,7 @@ def test_shorter_numbers_are_in_the_files(exports: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_facts_travel_in_the_file(exports: dict[str, Any], format: str) -> None:
+def test_facts_travel_in_the_file(exports: _Exports, format: str) -> None:
     facts = _metadata(exports[f"{format} fp32"].path)
     assert json.loads(facts["classes"]) == CLASSES
     assert Preprocessing.from_json(json.loads(facts["preprocessing"])) == _card().preprocessing
@@ -166,7 +176,7 @@ def test_weights_of_the_catalog_carry_their_licence() -> None:
     assert "license" not in metadata_of(_card(), "tiny", "fp32", ("probabilities",))
 
 
-def test_onnx_is_valid_and_states_opset_and_batch(exports: dict[str, Any]) -> None:
+def test_onnx_is_valid_and_states_opset_and_batch(exports: _Exports) -> None:
     model = onnx.load(exports["onnx fp32"].path)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
@@ -176,7 +186,7 @@ def test_onnx_is_valid_and_states_opset_and_batch(exports: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_files_do_not_tell_where_they_were_made(exports: dict[str, Any], format: str) -> None:
+def test_files_do_not_tell_where_they_were_made(exports: _Exports, format: str) -> None:
     secret = str(Path(hubel.__file__).parent).encode()
     for path in exports[f"{format} fp32"].path.parent.iterdir():
         contents = [path.read_bytes()]
@@ -226,7 +236,7 @@ def _answers_without_hubel(use: Path, pictures: list[Path]) -> list[tuple[str, f
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_example_answers_as_hubel_does(exports: dict[str, Any], format: str, tmp_path: Path) -> None:
+def test_example_answers_as_hubel_does(exports: _Exports, format: str, tmp_path: Path) -> None:
     pictures = _pictures(tmp_path)
     results = list(hubel.Predictor(_network(), precision="float32", card=_card())(pictures))
     expected = [(result.best.name, pytest.approx(result.best.score, abs=1e-3)) for result in results]
