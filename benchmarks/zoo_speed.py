@@ -217,10 +217,14 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     from hubel.models import architecture, create_model
 
     torch.set_num_threads(arguments.threads)
+    # Without training, signals die away on their way through many layers, and processors are slow with what is nearly
+    # 0: that is chance of the random weights and nothing that trained networks do.
+    torch.set_flush_denormal(True)
     torch.manual_seed(0)
     name = arguments.only
     row, other = architecture(name), COUNTERPARTS.get(name)
-    side = min(row.input[1], arguments.image_size)
+    # Inception-v3's auxiliary classifier has nothing left of smaller images than its own.
+    side = row.input[1] if name == "inception_v3" else min(row.input[1], arguments.image_size)
     networks = {"hubel": create_model(name, image_size=side, **(other.options if other else {}))}
     if other:
         networks["theirs"] = built(other)
