@@ -17,7 +17,7 @@ from hubel.errors import DataError
 from hubel.training.processes import Processes, join, store
 
 _WORD, _GONE = "hubel/ended", "hubel/gone"
-_FAREWELL = 3.0  # seconds; a process that was killed says none
+_FAREWELL = 2.0  # seconds; a process that was killed says none
 _INTERRUPTED, _FAILED = "interrupted", "failed"
 
 

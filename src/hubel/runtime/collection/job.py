@@ -90,6 +90,7 @@ class CollectionJob:
             MissingExtraError: Ray Data is not installed.
             DataError: the folder has another job in it or cannot be written, another process works on it, there is
                 nothing to predict, or Ray broke off.
+            KeyboardInterrupt: on Ctrl-C; finished shards are kept.
             ModelError, UsageError, WeightsError: the model or an argument is not right.
         """
         require_ray()
@@ -115,8 +116,12 @@ class CollectionJob:
         missing = [each for each in blocks if not shards.is_there(each.number)]
         self._say(f"{listing.names} sources in {len(blocks)} blocks, {len(blocks) - len(missing)} of them done")
         if missing:
-            with ray_running() as ray:
-                self._compute(ray, chosen, missing)
+            try:
+                with ray_running() as ray:
+                    self._compute(ray, chosen, missing)
+            except KeyboardInterrupt:
+                self._say("interrupted: what is done is kept, and the same command goes on with the rest")
+                raise
         shards.clear_away()
         totals = self._totals(listing)
         rows, errors = sum(each.rows for each in totals), sum(each.errors for each in totals)
@@ -155,7 +160,7 @@ class CollectionJob:
         crew = crew_for(ray, self._may_use_gpu(), self._predictor.get("threads"), len(blocks))
         arguments = {**self._predictor, "threads": crew.threads}
         arguments |= {"device": "cuda"} if crew.gpu else {**asdict(chosen), "device": "cpu"}
-        self._say(f"{crew.actors} actors of {crew.threads} threads on {arguments['device']}")
+        self._say(f"actors: {crew.actors}, threads of each: {crew.threads}, device: {arguments['device']}")
         folder = self._folder.absolute()
         assignment = Assignment(str(Path.cwd()), str(folder / LISTING), str(folder), self._kind, arguments)
         rows, started = 0, time.perf_counter()
