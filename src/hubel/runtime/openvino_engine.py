@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import platform
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from hubel.errors import UsageError
 from hubel.runtime.number_formats import NumberFormat, canonical
-from hubel.runtime.openvino_library import core, openvino
+from hubel.runtime.openvino_library import core
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -80,73 +78,79 @@ class OpenVinoEngine:
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[precision.name],
-            # Decoding threads need the cores too.
-            "ENABLE_CPU_PINNING": False,
+            # Where many pictures come, the threads that decode them need the cores too.
+            "ENABLE_CPU_PINNING": not many,
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core().compile_model(network, "CPU", options)
         self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
-        self._requests = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._queue: Any = None
+        # One more than there are streams waits its turn: none is idle while this thread takes an answer away.
+        self._most = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+        shapes = [tuple(output.get_partial_shape())[1:] for output in self._compiled.outputs]
+        self._shapes = [tuple(side.get_length() for side in shape) for shape in shapes]
+        self._free: list[_Request] = []
 
     def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
         """See :meth:`hubel.runtime.engine.Engine.run`."""
-        if self._queue is None:
-            self._queue = openvino().AsyncInferQueue(self._compiled, self._requests)
-            self._queue.set_callback(_store)
-        pending: deque[_Answer] = deque()
+        running: deque[_Request] = deque()
+        answers: deque[_Answer] = deque()
         try:
             for pixels in batches:
-                pending.append(self._start(pixels))
-                # While the caller has the first, there is work for all requests.
-                while len(pending) > 1 and sum(answer.parts for answer in islice(pending, 1, None)) >= self._requests:
-                    yield pending.popleft().outputs()
-            while pending:
-                yield pending.popleft().outputs()
+                answers.append(_Answer(len(pixels), self._shapes))
+                for start in range(0, len(pixels), self.batch):
+                    if len(running) == self._most:
+                        self._collect(running)
+                    running.append(self._free.pop() if self._free else _Request(self._compiled))
+                    running[-1].start(pixels[start : start + self.batch], answers[-1], start)
+                # While the caller has an answer, all requests have work.
+                while answers[0].missing == 0 and len(answers) > 1:
+                    yield answers.popleft().arrays
+            while answers:
+                while answers[0].missing:
+                    self._collect(running)
+                yield answers.popleft().arrays
         finally:
-            self._queue.wait_all()
+            while running:
+                self._collect(running)
 
-    def _start(self, pixels: np.ndarray) -> _Answer:
-        """Hand a batch to the requests, in parts; waits until the last part has found a free one."""
-        starts = range(0, len(pixels), self.batch)
-        answer = _Answer(self._compiled, len(pixels), len(starts))
-        for start in starts:
-            part = pixels[start : start + self.batch]
-            if missing := self.batch - len(part):
-                part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-            self._queue.start_async({0: part}, (answer, start))
-        return answer
+    def _collect(self, running: deque[_Request]) -> None:
+        """Wait for the oldest request; it is then free for other pictures."""
+        request = running.popleft()
+        request.finish()
+        self._free.append(request)
 
 
 class _Answer:
-    """The outputs of a batch, filled in by the requests that work on its ``parts``."""
+    """The outputs of a batch: ``missing`` counts the pictures that have none yet."""
 
-    def __init__(self, compiled: Any, images: int, parts: int) -> None:
-        shapes = [tuple(output.get_partial_shape())[1:] for output in compiled.outputs]
-        self._arrays = tuple(np.empty((images, *(side.get_length() for side in shape)), np.float32) for shape in shapes)
-        self.parts = self._missing = parts
-        self._lock = threading.Lock()
-        self._complete = threading.Event()
-        if not parts:
-            self._complete.set()
-
-    def put(self, start: int, outputs: Iterable[np.ndarray]) -> None:
-        """Take the outputs of the part that begins at picture ``start``; any thread may call it."""
-        for array, part in zip(self._arrays, outputs, strict=True):
-            kept = min(len(part), len(array) - start)
-            array[start : start + kept] = part[:kept]
-        with self._lock:
-            self._missing -= 1
-            if self._missing == 0:
-                self._complete.set()
-
-    def outputs(self) -> tuple[np.ndarray, ...]:
-        """All arrays, once they are complete."""
-        self._complete.wait()
-        return self._arrays
+    def __init__(self, images: int, shapes: Iterable[tuple[int, ...]]) -> None:
+        self.arrays = tuple(np.empty((images, *shape), np.float32) for shape in shapes)
+        self.missing = images
 
 
-def _store(request: Any, place: tuple[_Answer, int]) -> None:
-    answer, start = place
-    answer.put(start, (tensor.data for tensor in request.output_tensors))
+class _Request:
+    """One of the requests that go side by side, with its own memory for pixels and outputs.
+
+    It is waited for by the thread that started it. A callback, which OpenVINO calls in a thread of its own, would cost
+    more, and where the interpreter ends before that thread has left it, the process aborts.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._pixels = self._request.get_input_tensor().data
+        self._outputs = [tensor.data for tensor in self._request.output_tensors]
+
+    def start(self, pixels: np.ndarray, answer: _Answer, start: int) -> None:
+        """Compute the outputs of some pictures, which belong into ``answer`` from row ``start`` on."""
+        self._pixels[: len(pixels)] = pixels
+        self._answer, self._rows = answer, slice(start, start + len(pixels))
+        self._request.start_async()
+
+    def finish(self) -> None:
+        """Wait, and put the outputs into the answer."""
+        self._request.wait()
+        rows = self._rows.stop - self._rows.start
+        for array, output in zip(self._answer.arrays, self._outputs, strict=True):
+            array[self._rows] = output[:rows]
+        self._answer.missing -= rows
