@@ -14,6 +14,9 @@ import torch
 from hubel.errors import DataError
 from hubel.writing import replacing
 
+WORKER_DEATH = "DataLoader worker"
+"""In the message of the RuntimeError that torch raises in the main thread, wherever that is, when one has died."""
+
 
 @dataclass
 class Progress:
@@ -56,6 +59,8 @@ def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> 
         try:
             torch.save({"progress": asdict(progress), **tensors}, temporary)
         except RuntimeError as error:  # torch's word for a full disk
+            if WORKER_DEATH in str(error):
+                raise
             raise DataError(
                 f"{path} cannot be written: {error}", "free some space, then go on with --resume"
             ) from error

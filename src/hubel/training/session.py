@@ -30,6 +30,7 @@ from hubel.models import ModelCard, architecture
 from hubel.models.registry import Classifier
 from hubel.runtime.allocator import tune_allocator
 from hubel.training.assembly import assemble
+from hubel.training.checkpoint import WORKER_DEATH
 from hubel.training.ending_together import joined, one_voice
 from hubel.training.frozen_features import require_fixed_features, require_head_alone
 from hubel.training.loop import fit
@@ -78,7 +79,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         ModelError, WeightsError: there is no such model, or its weights cannot be had.
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` goes on.
     """
-    tune_allocator(keep=None)
+    tune_allocator()
     wanted = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
     with joined(settings.get("device", "auto")) as processes:
         plan = processes.from_main(lambda: _plan(Path(data), wanted, resume, settings))
@@ -187,7 +188,7 @@ def _worker_deaths_explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if WORKER_DEATH not in str(error):
             raise
         if isinstance(error.__context__, KeyboardInterrupt) or "Terminated" in str(error):
             raise KeyboardInterrupt from None
