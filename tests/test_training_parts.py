@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from conftest import write_shapes
 from hubel.data.augmentation import BatchBlending, Lighting, TrainingPixels, check_augmentations
@@ -230,6 +231,36 @@ def test_average_of_weights_by_hand() -> None:
         decay = min(0.9, (1 + count) / (10 + count))
         expected = value if count == 0 else decay * expected + (1 - decay) * value
     assert float(average.module.weight.detach()) == pytest.approx(expected)
+
+
+def test_average_equals_that_of_torch_and_passes_over_what_is_frozen() -> None:
+    torch.manual_seed(0)
+    model = create_model("resnet18", num_classes=3).train()
+    assert 0 < len(freeze_below(model, "0.5")) < len(model.backbone)
+    enter_training_mode(model, "train")
+
+    def move(average: torch.Tensor, current: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        share = 1 - min(0.99, (1 + int(count)) / (10 + int(count)))
+        return average.lerp(current, share) if average.is_floating_point() else current
+
+    ours, torchs = average_of(model, 0.99), AveragedModel(model, avg_fn=move, use_buffers=True)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+        optimizer.step()
+        ours.update_parameters(model)
+        torchs.update_parameters(model)
+    expected = torchs.state_dict()
+    assert ours.state_dict().keys() == expected.keys() and int(ours.n_averaged) == 3
+    assert all(torch.equal(value, expected[name]) for name, value in ours.state_dict().items())
+    assert not torch.equal(ours.module.head.classifier.weight, model.head.classifier.weight)
+    frozen = next(p for p in ours.module.parameters() if not p.requires_grad)
+    with torch.no_grad():
+        next(p for p in model.parameters() if not p.requires_grad).add_(1)
+    before = frozen.clone()
+    ours.update_parameters(model)
+    assert torch.equal(frozen, before)
 
 
 def test_execution_is_remembered_and_slow_formats_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,54 @@ decay growing from 0.1 over the first steps so that the start is forgotten.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
+
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def average_of(model: nn.Module, decay: float) -> AveragedModel:
+class WeightAverage(AveragedModel):
+    """A copy of a network, as ``module``, that :meth:`update_parameters` moves towards it after every step.
+
+    Only what learns when it is made is moved: parameters with gradients, and buffers but for those of frozen modules.
+    While a head learns alone, going through all the other weights took longer than its whole step.
+
+    Args:
+        model: with what does not learn frozen already.
+        decay: share of the average that stays in a step, 0..1.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self._decay = decay
+        self._learning = _learning(model)
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move towards the weights as they are; the first call takes them over."""
+        count = int(self.n_averaged)
+        share = 1 - min(self._decay, (1 + count) / (10 + count)) if count else 1.0
+        with torch.no_grad():
+            for of in self._learning:
+                average, current = of(self.module), of(model)
+                if count and average.is_floating_point():
+                    average.lerp_(current, share)
+                else:
+                    average.copy_(current)
+        self.n_averaged += 1
+
+
+def _learning(model: nn.Module) -> list[Callable[[nn.Module], Tensor]]:
+    """For each tensor that steps change, what finds it in a network of this kind."""
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for prefix, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if not own or any(parameter.requires_grad for parameter in own):
+            names += [f"{prefix}.{name}".lstrip(".") for name, _ in module.named_buffers(recurse=False)]
+    return [attrgetter(name) for name in names]
+
+
+def average_of(model: nn.Module, decay: float) -> WeightAverage:
     """A copy of ``model`` that ``update_parameters(model)`` moves towards it after every step."""
-
-    def move(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not average.is_floating_point():
-            return current
-        return average.lerp(current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
-
-    return AveragedModel(model, avg_fn=move, use_buffers=True)
+    return WeightAverage(model, decay)
