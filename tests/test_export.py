@@ -281,6 +281,8 @@ def test_int8_is_quantized_on_the_images_named(lenet: Path, tmp_path: Path, capf
         noise = rng.integers(0, 10, (32, 32), dtype=np.uint8)
         Image.fromarray(noise + np.uint8(20 + 100 * (number % 3))).save(tmp_path / "grey" / f"{number}.png")
     arguments = ("--precision", "int8", "--calibrate", tmp_path / "grey", "--out", tmp_path / "out", "--json")
+    code, _, err = _main(capfd, "export", lenet, "--format", "openvino", *arguments, "--tolerance", "0.001")
+    assert code == 1 and "it takes 1000 to see a loss of 0.001" in err and not (tmp_path / "out").exists()
     code, out, _ = _main(capfd, "export", lenet, "--format", "openvino", *arguments)
     row = json.loads(out)
     assert (code, row["precision"], row["quantization"]["images"] >= 100) == (0, "int8", True)

@@ -31,6 +31,7 @@ def export(
         Path | None,
         typer.Option(metavar="DATA", help="For int8: a folder of images like those to come; a run has its own."),
     ] = None,
+    tolerance: Annotated[float, typer.Option(help="For int8: how much accuracy may fall, a fraction.")] = 0.01,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +56,7 @@ def export(
     from hubel.runtime.exporting.exporting import export as run
 
     tune_allocator()
-    done = run(model, format, precision, calibrate=calibrate, out=out)
+    done = run(model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance)
     if json:
         print_json(done.to_json())
         return

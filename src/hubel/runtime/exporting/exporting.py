@@ -22,7 +22,7 @@ from hubel.runtime.exporting.agreement import check_agreement, trial_pixels
 from hubel.runtime.exporting.example import EXAMPLE, example
 from hubel.runtime.exporting.metadata import metadata_of
 from hubel.runtime.exporting.network import OUTPUTS, Answers, answers_of
-from hubel.runtime.int8 import quantized_for
+from hubel.runtime.int8 import TOLERANCE, quantized_for
 from hubel.runtime.model_source import ModelSource
 from hubel.runtime.number_formats import FORMATS as PRECISIONS
 from hubel.runtime.onnx_conversion import require_onnx, to_onnx
@@ -83,6 +83,7 @@ def export(
     calibrate: str | Path | None = None,
     out: str | Path | None = None,
     card: ModelCard | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Exported:
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 
@@ -100,6 +101,7 @@ def export(
         out: the folder; ``exports/MODEL-FORMAT`` by default, with the precision at its end unless that is fp32. If
             there is something already, the folder gets a number: ``…-2``.
         card: what describes ``model`` if that is a module.
+        tolerance: for int8, by how much the task's score may fall, a fraction.
 
     Raises:
         UsageError: an argument is not what it may be, or the format does not have the precision.
@@ -121,7 +123,7 @@ def export(
     with folder_beside(wanted.absolute()) as folder:
         quantized = None
         if precision == "int8":
-            quantized, facts["quantization"] = _quantized(model, calibrate)
+            quantized, facts["quantization"] = _quantized(model, calibrate, tolerance)
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
             run = _written(network, card.preprocessing, format, precision, facts, folder, quantized)
             difference = check_agreement(run, pixels, expected, precision, f"{name} as {FORMATS[format]}")
@@ -172,11 +174,13 @@ def _folder_name(name: str, format: str, precision: str) -> str:
     return "-".join([stem, format] if precision == "fp32" else [stem, format, precision])
 
 
-def _quantized(model: str | Path | nn.Module, calibrate: str | Path | None) -> tuple[Model, dict[str, Any]]:
+def _quantized(
+    model: str | Path | nn.Module, calibrate: str | Path | None, tolerance: float
+) -> tuple[Model, dict[str, Any]]:
     """The model in int8, ending in probabilities, and what that costs."""
     if isinstance(model, nn.Module):
         raise UsageError("int8 is for models with a name or a folder", "save the module first: hubel.models.save_model")
-    scoring, report = quantized_for(model, calibrate)
+    scoring, report = quantized_for(model, calibrate, tolerance)
     return openvino_file.ending_in_probabilities(scoring), asdict(report)
 
 
