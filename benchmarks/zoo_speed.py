@@ -7,6 +7,10 @@ Both sides have random weights, float32, channels-last, the same batch, and imag
 224 pixels at most (both sides take any; ratios of the large ones would take minutes a step). A training step is
 forward, cross-entropy (of auxiliary classifiers too), backward and a step of plain SGD.
 
+The allocator is set up as hubel's commands do it, for both sides: left to itself, glibc takes memory from the kernel
+and gives it back around each large feature map, and which map that hits is chance of the order in which a network
+frees them. (It made our Xception, whose modules hold their input a little longer, 11 % slower, and others faster.)
+
 Each architecture has a process of its own, in which the two networks take turns, step by step: ours, theirs, theirs,
 ours. Such a round gives one ratio, in which what drifts evenly falls out. There are as many rounds as fit into the
 seconds given, six at least. The ratio is the median over the rounds, with the interval that holds the true median in 19
@@ -215,7 +219,9 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from hubel.models import architecture, create_model
+    from hubel.runtime.allocator import tune_allocator
 
+    tune_allocator()
     torch.set_num_threads(arguments.threads)
     # Without training, signals die away on their way through many layers, and processors are slow with what is nearly
     # 0: that is chance of the random weights and nothing that trained networks do.
