@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from hubel.cli.data_agree import agree
 from hubel.cli.data_check import check
 from hubel.cli.data_stats import stats
 from hubel.cli.manners import print_json, say
@@ -86,3 +87,4 @@ def convert(
 data.command()(convert)
 data.command()(check)
 data.command()(stats)
+data.command()(agree)

@@ -12,6 +12,7 @@ import typer
 
 from hubel.cli.manners import print_json, say
 from hubel.cli.options import Json
+from hubel.cli.outputs import refuse_inside
 
 if TYPE_CHECKING:
     from hubel.data.checking import Check, Mended
@@ -44,7 +45,7 @@ def check(
     """
     from hubel.data.checking import check_data, mended
 
-    _refuse_inside(fix, source)
+    refuse_inside("--fix", fix, [source])
     with _progress() as advance:
         checked = check_data(source, from_format, advance)
     repaired = mended(checked) if fix is not None else None
@@ -67,14 +68,6 @@ def check(
             say(f"page: {report}")
     if checked.errors or (strict and checked.findings):
         raise typer.Exit(1)
-
-
-def _refuse_inside(fix: Path | None, source: Path) -> None:
-    from hubel.errors import UsageError
-
-    inside = source if source.is_dir() else source.parent
-    if fix is not None and fix.resolve().is_relative_to(inside.resolve()):
-        raise UsageError(f"--fix {fix} is inside the data set.", "Name a folder beside it.")
 
 
 def _counts(checked: Check) -> dict[str, Any]:

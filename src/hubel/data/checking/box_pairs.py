@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from hubel.data.annotations.dataset import Box, LabelledObject
 
 SAME_BOX = 0.95
@@ -19,6 +21,16 @@ def overlap(a: Box, b: Box) -> float:
     if shared == 0:
         return 0.0
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """:func:`overlap` of each box of (N, 4) with each of (M, 4): (N, M)."""
+    sides = np.minimum(one[:, None, 2:], other[None, :, 2:]) - np.maximum(one[:, None, :2], other[None, :, :2])
+    shared = sides.clip(min=0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (one, other)]
+    union = areas[0][:, None] + areas[1][None] - shared
+    ratios: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    return ratios
 
 
 def doubled(objects: Sequence[LabelledObject]) -> Iterator[tuple[int, int, float]]:
