@@ -12,6 +12,7 @@ import typer
 
 from hubel.cli.data_agree import agree
 from hubel.cli.data_check import check
+from hubel.cli.data_split import split
 from hubel.cli.data_stats import stats
 from hubel.cli.manners import print_json, say
 from hubel.cli.options import Json
@@ -87,4 +88,5 @@ def convert(
 data.command()(convert)
 data.command()(check)
 data.command()(stats)
+data.command()(split)
 data.command()(agree)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +10,7 @@ import typer
 from hubel.cli.manners import print_json, say
 from hubel.cli.options import Json
 from hubel.cli.outputs import refuse_inside
+from hubel.cli.progress import pictures_done
 
 if TYPE_CHECKING:
     from hubel.data.checking import Check, Mended
@@ -46,7 +44,7 @@ def check(
     from hubel.data.checking import check_data, mended
 
     refuse_inside("--fix", fix, [source])
-    with _progress() as advance:
+    with pictures_done() as advance:
         checked = check_data(source, from_format, advance)
     repaired = mended(checked) if fix is not None else None
     lost: tuple[str, ...] = ()
@@ -152,18 +150,3 @@ def _as_json(
         left = [finding.as_json() for finding in repaired.left]
         result["fix"] = {"out": str(fix), "changes": list(repaired.changes), "losses": list(lost), "left": left}
     return result
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pictures", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)

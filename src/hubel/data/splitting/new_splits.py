@@ -1,0 +1,169 @@
+"""New splits of a data set: labelled pictures in any annotation format, or class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubel.data.annotations import LabelledDataset, LabelledImage, write_annotations
+from hubel.data.annotations.placing import Pictures
+from hubel.data.checking.looks import look_at_all
+from hubel.data.checking.reading import read_any
+from hubel.data.class_folder_writing import write_class_folders
+from hubel.data.class_folders import ClassFolders, Sample, listing
+from hubel.data.splits import HELD_BACK, SplitFractions
+from hubel.data.splitting.alike import alike
+from hubel.data.splitting.stratification import iterative_stratification
+from hubel.errors import DataError, UsageError
+
+Picture = Sample | LabelledImage
+
+_NAMES = ("train", "val", "test")
+_LARGE = 0.05
+"""Share of the pictures that look alike from which on a person should know."""
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A data set with its new splits.
+
+    Attributes:
+        dataset: as it was read, but for the splits.
+        together: how many groups of pictures that look alike were kept together, and how many pictures are in them.
+        notes: what a person should know, one line each.
+    """
+
+    dataset: LabelledDataset | ClassFolders
+    together: tuple[int, int]
+    notes: tuple[str, ...]
+
+
+def split_data(
+    path: str | Path,
+    format: str | None = None,
+    fractions: SplitFractions = SplitFractions(),  # noqa: B008 – immutable
+    seed: int = 0,
+    anew: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Divided:
+    """Divide a data set by the rules that training goes by, and keep pictures that look alike in one split.
+
+    One that is not split yet is divided by fractions. One that has ``train`` but no ``val`` has 15 % of ``train`` held
+    back, and what it has to test with stays so.
+
+    Args:
+        path: as for :func:`~hubel.data.checking.check_data`, and so is ``format``.
+        format: of label files, where a folder has several.
+        fractions: of an unsplit data set.
+        seed: the same seed gives the same splits of the same files.
+        anew: forget the splits that there are.
+        progress: called now and then with the number of pictures looked at and of all.
+
+    Raises:
+        DataError: it has the splits already; or it has too few pictures, or cannot be read.
+        UsageError: ``format`` is none.
+    """
+    dataset = read_any(path, format)
+    old: Mapping[str, Sequence[Picture]] = dataset.splits
+    if anew:
+        old = {"all": [picture for pictures in old.values() for picture in pictures]}
+    shares, pool = _shares(dataset.root, old, fractions)
+    paths = [picture.path for picture in old[pool]]
+    groups = alike(paths, look_at_all(paths, progress))
+    counts = np.zeros((len(groups), len(dataset.classes) + 2), int)
+    for at, group in enumerate(groups):
+        for place in group:
+            counts[at, _labels(old[pool][place], len(dataset.classes))] += 1
+    part_of = iterative_stratification(counts, np.array(list(map(len, groups))), shares, seed)
+    split_of = {paths[place]: _NAMES[part] for group, part in zip(groups, part_of, strict=True) for place in group}
+    if empty := [name for name, share in zip(_NAMES, shares, strict=True) if share and name not in split_of.values()]:
+        fault = f"{dataset.root} has too few pictures that do not look alike: nothing is left for {', '.join(empty)}."
+        raise DataError(fault, "Add pictures, or ask for fewer splits: --split 0.8,0.2,0")
+    several = [group for group in groups if len(group) > 1]
+    notes = [*dataset.warnings, *_large(several, paths), *_without(dataset.classes, counts, part_of, shares)]
+    together = (len(several), sum(map(len, several)))
+    splits: Any = _placed(dataset.splits, split_of)
+    return Divided(replace(dataset, splits=splits), together, tuple(notes))
+
+
+def _shares(
+    root: Path, splits: Mapping[str, Sequence[object]], fractions: SplitFractions
+) -> tuple[tuple[float, ...], str]:
+    """What is divided, and into which shares of train, val and test."""
+    if "all" in splits:
+        return tuple(fractions), "all"
+    if "val" in splits or "train" not in splits:
+        fault = f"{root} is split already: {', '.join(splits)}."
+        raise DataError(fault, "Use it as it is, or put its splits together first with --anew.")
+    return (1 - HELD_BACK, HELD_BACK, 0.0), "train"
+
+
+def _labels(picture: Picture, classes: int) -> list[int]:
+    """The classes that a picture shows; labelled as empty and not labelled at all are two more."""
+    if isinstance(picture, Sample):
+        return [picture.label]
+    if picture.objects is None:
+        return [classes + 1]
+    return sorted({thing.label for thing in picture.objects}) or [classes]
+
+
+def _placed(old: Mapping[str, Sequence[Picture]], split_of: Mapping[Path, str]) -> dict[str, tuple[Picture, ...]]:
+    """The pictures in their new splits, in the order in which they were."""
+    new: dict[str, list[Picture]] = {name: [] for name in _NAMES}
+    for split, pictures in old.items():
+        for picture in pictures:
+            new[split_of.get(picture.path, split)].append(picture)
+    return {name: tuple(pictures) for name, pictures in new.items() if pictures}
+
+
+def _large(several: Sequence[Sequence[int]], paths: Sequence[Path]) -> list[str]:
+    most = max(several, key=len, default=())
+    if len(most) < max(3, _LARGE * len(paths)):
+        return []
+    names = listing([paths[place].name for place in most], 3)
+    return [f"{len(most):,} of {len(paths):,} pictures look alike and stay in one split: {names}"]
+
+
+def _without(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, shares: Sequence[float]) -> list[str]:
+    """What a split has none of though there is some."""
+    notes = []
+    for part, share in enumerate(shares):
+        lacking = [
+            name
+            for label, name in enumerate(classes)
+            if counts[:, label].any() and not counts[part_of == part, label].any()
+        ]
+        if share and lacking:
+            notes.append(f"{_NAMES[part]} has none of {listing(lacking)}: too few pictures show it")
+    return notes
+
+
+def write_split(divided: Divided, out: str | Path, pictures: Pictures = "copy") -> tuple[str, ...]:
+    """Write the data set with its new splits as a new folder, in its own format.
+
+    Args:
+        divided: the data set.
+        out: the folder; it must not exist, or be empty.
+        pictures: copy or link them into the folder, or (of labelled pictures) leave them out.
+
+    Returns:
+        What the format cannot hold, one line each with a number.
+
+    Raises:
+        DataError: ``out`` holds something, or cannot be written.
+        UsageError: class folders without pictures were asked for.
+    """
+    dataset = divided.dataset
+    if isinstance(dataset, LabelledDataset):
+        return write_annotations(dataset, dataset.format, out, pictures)
+    if pictures == "none":
+        raise UsageError("Class folders are nothing without their pictures.", "Use --images link.")
+    splits = {
+        split: [(sample.path, dataset.classes[sample.label]) for sample in samples]
+        for split, samples in dataset.splits.items()
+    }
+    return write_class_folders(splits, Path(out), pictures)
