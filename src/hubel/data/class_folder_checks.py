@@ -1,26 +1,19 @@
 """What is wrong with a data set of class folders, found before the first epoch and not in the fifth.
 
-Every picture's header is read. Up to :data:`DECODED_WHOLE` pictures are decoded whole as well, of larger sets
-an even sample of as many, for damage that the header does not show; the loader leaves out, batch by batch,
-what may still turn out unreadable. Copies are told by identical bytes; re-encoded copies are not found.
+Pictures are opened as :func:`~hubel.data.readability.try_pictures` does; the loader leaves out, batch by batch, what
+may still turn out unreadable. Copies are told by identical bytes; re-encoded copies are not found.
 """
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from hubel.data.class_folders import Sample, listing
-from hubel.data.decoding import read_image, read_size
 from hubel.data.identical_files import identical
-from hubel.errors import DataError, ImageError
-
-DECODED_WHOLE = 5000
-"""How many pictures are decoded whole: some 5 s a core at 1 ms each."""
+from hubel.data.readability import left_out, refuse_unreadable, try_pictures
+from hubel.errors import DataError
 
 SKEWED = 3.0
 """From this ratio of the largest to the smallest class on, weighting the classes is worth a thought."""
@@ -78,9 +71,7 @@ class Findings:
 
     def warnings(self) -> list[str]:
         """What a person should know before training, one line each; empty if all is well."""
-        lines = [f"{found.reason} Left out." for found in self.unreadable[:_SHOWN]]
-        if len(self.unreadable) > _SHOWN:
-            lines.append(f"{len(self.unreadable) - _SHOWN} more pictures cannot be read and are left out.")
+        lines = left_out([found.reason for found in self.unreadable])
         if self.leaks:
             pairs = _pairs(self.leaks)
             lines.append(f"the same picture in two splits makes scores look better than they are: {pairs}.")
@@ -108,10 +99,8 @@ class Findings:
             DataError: fewer than two classes, a class without readable training pictures, no readable
                 validation picture, the same picture in two classes, or, if ``strict``, an unreadable one.
         """
-        if strict and self.unreadable:
-            first, more = self.unreadable[0], len(self.unreadable) - 1
-            fault = first.reason + (f" So are {more} more." if more else "")
-            raise DataError(fault, "Repair or remove the pictures, or run without --strict.")
+        if strict:
+            refuse_unreadable([found.reason for found in self.unreadable])
         if len(self.classes) < 2:
             fault = f"there is one class only ({listing(self.classes)}): at least two are needed."
             raise DataError(fault, "Name the folder that holds the class folders, or add a class.")
@@ -143,7 +132,8 @@ def check_class_folders(
         threads: that decode; the number of cores, at most 8, by default.
     """
     placed = [(split, sample) for split, samples in splits.items() for sample in samples]
-    reasons = _unreadable([sample.path for _, sample in placed], progress, threads)
+    tried = try_pictures([sample.path for _, sample in placed], progress, threads)
+    reasons = {path: found for path, found in tried.items() if isinstance(found, str)}
     unreadable = tuple(
         Unreadable(split, sample, reasons[sample.path]) for split, sample in placed if sample.path in reasons
     )
@@ -177,35 +167,6 @@ def _same_pictures(
             (split, sample), *others = found.items()
             leaks += [SamePicture(sample, split, other, where) for where, other in others]
     return tuple(contradictions), tuple(leaks)
-
-
-def _unreadable(
-    paths: Sequence[Path], progress: Callable[[int, int], None] | None, threads: int | None
-) -> dict[Path, str]:
-    """The fault of each picture that cannot be read."""
-    step = max(1, -(-len(paths) // DECODED_WHOLE))
-    reasons: dict[Path, str] = {}
-
-    def fault(place: int) -> str | None:
-        try:
-            if place % step == 0:
-                read_image(paths[place])
-            else:
-                read_size(paths[place])
-        except ImageError as error:
-            return error.fault
-        return None
-
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        chunk = 100  # a million futures at once would take a gigabyte
-        for start in range(0, len(paths), chunk):
-            places = range(start, min(start + chunk, len(paths)))
-            for place, reason in zip(places, pool.map(fault, places), strict=True):
-                if reason is not None:
-                    reasons[paths[place]] = reason
-            if progress is not None:
-                progress(places.stop, len(paths))
-    return reasons
 
 
 def _pairs(same: Sequence[SamePicture]) -> str:

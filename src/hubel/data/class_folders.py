@@ -39,6 +39,16 @@ class Sample:
     path: Path
     label: int
 
+    @property
+    def stratum(self) -> int:
+        """What splits share out evenly: the class."""
+        return self.label
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The class alone."""
+        return (self.label,)
+
 
 @dataclass(frozen=True)
 class ClassFolders:

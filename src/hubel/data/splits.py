@@ -14,13 +14,55 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from hubel.data.class_folders import SPLIT_NAMES, ClassFolders, Sample, listing
+from hubel.data.class_folders import SPLIT_NAMES, listing
 from hubel.errors import DataError
 
 HELD_BACK = 0.15
 """Share of ``train`` that validates where there is no ``val`` folder."""
+
+
+class Splittable(Protocol):
+    """A picture with what is labelled in it, as far as splitting is concerned."""
+
+    @property
+    def path(self) -> Path:
+        """Its file; no two have the same."""
+        ...
+
+    @property
+    def stratum(self) -> int:
+        """Pictures of one stratum are shared out by the fractions; the class, where a picture has one."""
+        ...
+
+    @property
+    def shown(self) -> Iterable[int]:
+        """The classes that are in it, each once."""
+        ...
+
+
+Item = TypeVar("Item", bound=Splittable)
+Item_co = TypeVar("Item_co", bound=Splittable, covariant=True)
+
+
+class SplitData(Protocol[Item_co]):
+    """A data set: its folder, classes, and pictures by split as they lie on disk, or all under ``"all"``."""
+
+    @property
+    def root(self) -> Path:
+        """All pictures are below it."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Their names."""
+        ...
+
+    @property
+    def splits(self) -> Mapping[str, tuple[Item_co, ...]]:
+        """Pictures of ``"train"``, ``"val"``, ``"test"``, or of ``"all"``."""
+        ...
 
 
 class SplitFractions(NamedTuple):
@@ -32,7 +74,7 @@ class SplitFractions(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Splits:
+class Splits(Generic[Item]):
     """The samples that a training run uses.
 
     Attributes:
@@ -42,12 +84,12 @@ class Splits:
         warnings: what a person should know about the split, one line each.
     """
 
-    train: tuple[Sample, ...]
-    val: tuple[Sample, ...]
-    test: tuple[Sample, ...] = ()
+    train: tuple[Item, ...]
+    val: tuple[Item, ...]
+    test: tuple[Item, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def by_name(self) -> dict[str, tuple[Sample, ...]]:
+    def by_name(self) -> dict[str, tuple[Item, ...]]:
         """The splits that have samples, by name."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: samples for name, samples in named.items() if samples}
@@ -75,11 +117,11 @@ def parse_fractions(text: str) -> SplitFractions:
     return SplitFractions(*numbers)
 
 
-def training_splits(folders: ClassFolders, fractions: SplitFractions, seed: int) -> Splits:
-    """The splits for training on a data set of class folders, by the rules above.
+def training_splits(data: SplitData[Item], fractions: SplitFractions, seed: int) -> Splits[Item]:
+    """The splits for training on a data set, by the rules above.
 
     Args:
-        folders: the data set.
+        data: the data set.
         fractions: used only if the data set is unsplit.
         seed: the same seed gives the same split of the same files.
 
@@ -87,30 +129,28 @@ def training_splits(folders: ClassFolders, fractions: SplitFractions, seed: int)
         DataError: there is no ``train`` folder among the splits, or no sample is left to validate on.
     """
     warnings: tuple[str, ...] = ()
-    if "all" in folders.splits:
-        train, val, test = stratified_split(folders.splits["all"], fractions, seed)
-        warnings = _small_classes(folders, folders.splits["all"])
-    elif not folders.splits.get("train"):
-        there = ", ".join(folders.splits)
-        fault = f"{folders.root} has nothing to train on: it has {there}, but no train."
-        raise DataError(fault, "Add train/CLASS/…, or name a folder that holds the classes themselves.")
+    if "all" in data.splits:
+        train, val, test = stratified_split(data.splits["all"], fractions, seed)
+        warnings = _small_classes(data, data.splits["all"])
+    elif not data.splits.get("train"):
+        there = ", ".join(data.splits)
+        fault = f"{data.root} has nothing to train on: it has {there}, but no train."
+        raise DataError(fault, "Add a train folder, or name one of these folders itself.")
     else:
-        train, test = folders.splits["train"], folders.splits.get("test", ())
-        if folders.splits.get("val"):
-            val = folders.splits["val"]
+        train, test = data.splits["train"], data.splits.get("test", ())
+        if data.splits.get("val"):
+            val = data.splits["val"]
         else:
-            warnings = _small_classes(folders, train)
+            warnings = _small_classes(data, train)
             train, val = hold_back(train, HELD_BACK, seed)
     if not val:
-        fault = f"{folders.root} has too few pictures to keep any back for validation."
+        fault = f"{data.root} has too few pictures to keep any back for validation."
         raise DataError(fault, "Add pictures (ten a class is a start), or put some into a val folder.")
     return Splits(train, val, test, warnings)
 
 
-def stratified_split(
-    samples: Iterable[Sample], fractions: Sequence[float], seed: int
-) -> tuple[tuple[Sample, ...], ...]:
-    """Deal the samples of each class out by fractions, at random, whatever order they come in.
+def stratified_split(samples: Iterable[Item], fractions: Sequence[float], seed: int) -> tuple[tuple[Item, ...], ...]:
+    """Deal the samples of each stratum (their class) out by fractions, at random, whatever order they come in.
 
     Each sample goes to the part that is most behind its share, and what is owed carries over to the next
     class. So the sizes of the parts are right to one sample, within classes too as far as these can be
@@ -123,45 +163,46 @@ def stratified_split(
         seed: with the paths it alone decides; a class is shuffled the same whatever the other classes hold.
 
     Returns:
-        The parts, each sorted by label and path.
+        The parts, each sorted by stratum and path.
     """
-    by_label: dict[int, list[Sample]] = defaultdict(list)
+    strata: dict[int, list[Item]] = defaultdict(list)
     for sample in samples:
-        by_label[sample.label].append(sample)
-    parts: tuple[list[Sample], ...] = tuple([] for _ in fractions)
+        strata[sample.stratum].append(sample)
+    parts: tuple[list[Item], ...] = tuple([] for _ in fractions)
     owed = [0.0] * len(fractions)
-    for label in sorted(by_label):
-        group = sorted(by_label[label], key=_order)
-        random.Random(f"{seed}:{label}").shuffle(group)
+    for stratum in sorted(strata):
+        group = sorted(strata[stratum], key=_order)
+        random.Random(f"{seed}:{stratum}").shuffle(group)
         for place, sample in enumerate(group):
             owed = [debt + share for debt, share in zip(owed, fractions, strict=True)]
             part = 0 if place == 0 else owed.index(max(owed))
             owed[part] -= 1.0
             parts[part].append(sample)
-    return tuple(tuple(sorted(part, key=lambda sample: (sample.label, _order(sample)))) for part in parts)
+    return tuple(tuple(sorted(part, key=lambda sample: (sample.stratum, _order(sample)))) for part in parts)
 
 
-def hold_back(train: Iterable[Sample], fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def hold_back(train: Iterable[Item], fraction: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """Divide training samples into those that train and a stratified ``fraction`` that validates."""
     kept, held = stratified_split(train, (1.0 - fraction, fraction), seed)
     return kept, held
 
 
-def _order(sample: Sample) -> str:
+def _order(sample: Splittable) -> str:
     return sample.path.as_posix()
 
 
-def _small_classes(folders: ClassFolders, samples: Sequence[Sample]) -> tuple[str, ...]:
-    counts = [0] * len(folders.classes)
+def _small_classes(data: SplitData[Item], samples: Iterable[Item]) -> tuple[str, ...]:
+    counts = [0] * len(data.classes)
     for sample in samples:
-        counts[sample.label] += 1
-    few = [name for name, count in zip(folders.classes, counts, strict=True) if 0 < count <= 2]
+        for label in sample.shown:
+            counts[label] += 1
+    few = [name for name, count in zip(data.classes, counts, strict=True) if 0 < count <= 2]
     if not few:
         return ()
-    return (f"{folders.root}: one or two pictures only of {listing(few)}: little or nothing validates them.",)
+    return (f"{data.root}: one or two pictures only of {listing(few)}: little or nothing validates them.",)
 
 
-def record_of(splits: Splits, root: Path) -> dict[str, list[str]]:
+def record_of(splits: Splits[Item], root: Path) -> dict[str, list[str]]:
     """Which files are in which split: paths relative to the data set's folder."""
     return {
         name: [sample.path.relative_to(root).as_posix() for sample in samples]
@@ -169,7 +210,7 @@ def record_of(splits: Splits, root: Path) -> dict[str, list[str]]:
     }
 
 
-def write_splits(path: Path, splits: Splits, root: Path) -> None:
+def write_splits(path: Path, splits: Splits[Item], root: Path) -> None:
     """Write the record of splits as JSON."""
     record = record_of(splits, root)
     beside = path.with_name(path.name + ".part")
@@ -193,31 +234,29 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
         raise DataError(f"{path} is not a record of splits: {error}.", "Train again.") from error
 
 
-def recorded_splits(folders: ClassFolders, recorded: Mapping[str, Sequence[str]]) -> Splits:
+def recorded_splits(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]) -> Splits[Item]:
     """The splits of a run on its own data set, sample by sample as recorded; files added since are left out.
 
     Raises:
         DataError: recorded files are no longer there; the fault names the first of them.
     """
     here = {
-        sample.path.relative_to(folders.root).as_posix(): sample
-        for samples in folders.splits.values()
-        for sample in samples
+        sample.path.relative_to(data.root).as_posix(): sample for samples in data.splits.values() for sample in samples
     }
     if missing := [name for names in recorded.values() for name in names if name not in here]:
-        fault = f"{folders.root} lacks pictures that the run used: {listing(missing)}."
+        fault = f"{data.root} lacks pictures that the run used: {listing(missing)}."
         raise DataError(fault, "Put them back, train anew, or score another data set with --split all.")
     parts = {name: tuple(here[path] for path in names) for name, names in recorded.items()}
     return Splits(parts.get("train", ()), parts.get("val", ()), parts.get("test", ()))
 
 
 def evaluation_samples(
-    folders: ClassFolders, recorded: Mapping[str, Sequence[str]] | None = None, wanted: str | None = None
-) -> tuple[str, tuple[Sample, ...]]:
+    data: SplitData[Item], recorded: Mapping[str, Sequence[str]] | None = None, wanted: str | None = None
+) -> tuple[str, tuple[Item, ...]]:
     """What ``evaluate`` scores: ``test``, else ``val``, unless a split is asked for by name.
 
     Args:
-        folders: the data set; its folders count as they are.
+        data: the data set; its folders count as they are.
         recorded: from the run's record; it tells which part of an unsplit data set, or of a ``train`` folder
             without ``val``, was held back. A record of other data (no file of it is here) is passed over.
         wanted: ``train``, ``val`` (``valid``, ``validation``), ``test``, or ``all`` for everything.
@@ -229,11 +268,11 @@ def evaluation_samples(
         DataError: the split is not there; the remedy names those that are.
     """
     if wanted == "all":
-        return "all", tuple(sample for samples in folders.splits.values() for sample in samples)
-    there = {name: samples for name, samples in folders.splits.items() if name != "all" and samples}
-    if "val" not in there and recorded and is_of(folders, recorded):
-        ours = recorded_splits(folders, recorded).by_name()
-        if "all" in folders.splits:
+        return "all", tuple(sample for samples in data.splits.values() for sample in samples)
+    there = {name: samples for name, samples in data.splits.items() if name != "all" and samples}
+    if "val" not in there and recorded and is_of(data, recorded):
+        ours = recorded_splits(data, recorded).by_name()
+        if "all" in data.splits:
             there = ours
         elif "train" in there:
             there |= {name: ours[name] for name in ("train", "val") if name in ours}
@@ -242,14 +281,12 @@ def evaluation_samples(
         if name in there:
             return name, there[name]
     ask = " or ".join([*(f"--split {name}" for name in there), "--split all (everything)"])
-    raise DataError(f"{folders.root} has no {' or '.join(names)} split.", f"There are: {ask}.")
+    raise DataError(f"{data.root} has no {' or '.join(names)} split.", f"There are: {ask}.")
 
 
-def is_of(folders: ClassFolders, recorded: Mapping[str, Sequence[str]]) -> bool:
+def is_of(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]) -> bool:
     """Whether any recorded file is in this data set."""
     names = {name for names in recorded.values() for name in names}
     return any(
-        sample.path.relative_to(folders.root).as_posix() in names
-        for samples in folders.splits.values()
-        for sample in samples
+        sample.path.relative_to(data.root).as_posix() in names for samples in data.splits.values() for sample in samples
     )

@@ -1,0 +1,72 @@
+"""Which pictures of a data set can be read, found before the first epoch and not in the fifth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hubel.data.decoding import read_image, read_size
+from hubel.errors import DataError, ImageError
+
+DECODED_WHOLE = 5000
+"""How many pictures are decoded whole: some 5 s a core at 1 ms each."""
+
+_SHOWN = 5
+_CHUNK = 100  # a million futures at once would take a gigabyte
+
+
+def try_pictures(
+    paths: Sequence[Path], progress: Callable[[int, int], None] | None = None, threads: int | None = None
+) -> dict[Path, tuple[int, int] | str]:
+    """Open every picture; nothing is raised for what is found.
+
+    Every header is read. Up to :data:`DECODED_WHOLE` pictures are decoded whole as well, of larger sets an even sample
+    of as many, for damage that the header does not show.
+
+    Args:
+        paths: of the pictures.
+        progress: called now and then with the number of pictures opened and of all.
+        threads: that decode; the number of cores, at most 8, by default.
+
+    Returns:
+        By path the width and height of the upright picture, or the sentence, naming it, that says why it cannot be
+        read.
+    """
+    step = max(1, -(-len(paths) // DECODED_WHOLE))
+    found: dict[Path, tuple[int, int] | str] = {}
+
+    def tried(place: int) -> tuple[int, int] | str:
+        try:
+            return read_image(paths[place]).size if place % step == 0 else read_size(paths[place])
+        except ImageError as error:
+            return error.fault
+
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(paths), _CHUNK):
+            places = range(start, min(start + _CHUNK, len(paths)))
+            found.update(zip((paths[place] for place in places), pool.map(tried, places), strict=True))
+            if progress is not None:
+                progress(places.stop, len(paths))
+    return found
+
+
+def left_out(reasons: Sequence[str]) -> list[str]:
+    """What a person is told of pictures that cannot be read: the first ones, and how many more."""
+    lines = [f"{reason} Left out." for reason in reasons[:_SHOWN]]
+    if len(reasons) > _SHOWN:
+        lines.append(f"{len(reasons) - _SHOWN} more pictures cannot be read and are left out.")
+    return lines
+
+
+def refuse_unreadable(reasons: Sequence[str]) -> None:
+    """For ``--strict``: stop at pictures that cannot be read.
+
+    Raises:
+        DataError: there is one.
+    """
+    if reasons:
+        more = len(reasons) - 1
+        fault = reasons[0] + (f" So are {more} more." if more else "")
+        raise DataError(fault, "Repair or remove the pictures, or run without --strict.")
