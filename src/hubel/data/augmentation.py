@@ -7,7 +7,7 @@ array; MixUp and CutMix blend whole batches and come after.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.whole_pictures import WholePictures
 from hubel.errors import UsageError
 
 _INTERPOLATION = {
@@ -142,12 +143,21 @@ def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a name does not exist.
     """
-    names = [single for name in names for single in PRESETS.get(name, (name,))]
+    return chosen_of(names, AUGMENTATIONS, PRESETS)
+
+
+def chosen_of(names: Sequence[str], known: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Those of the known names that are chosen, in their order, presets spelled out.
+
+    Raises:
+        UsageError: a name is neither known nor a preset.
+    """
+    names = [single for name in names for single in presets.get(name, (name,))]
     for name in names:
-        if name not in AUGMENTATIONS:
-            offer = ", ".join((*AUGMENTATIONS, *PRESETS))
+        if name not in known:
+            offer = ", ".join((*known, *presets))
             raise UsageError(f"there is no augmentation {name!r}", f"choose from: {offer}, or none")
-    return tuple(name for name in AUGMENTATIONS if name in names)
+    return tuple(name for name in known if name in names)
 
 
 class TrainingPixels:
@@ -174,6 +184,7 @@ class TrainingPixels:
         self.crops = "crop" in chosen or "window" in chosen
         self._only_flips = chosen == ["flip"]
         self._transforms = [IMAGE_TRANSFORMS[name].build(preprocessing) for name in chosen]
+        self._whole = WholePictures(preprocessing.channels, self.reduction)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """uint8 array (height, width, channels); draws from torch's global random generator."""
@@ -182,10 +193,9 @@ class TrainingPixels:
     def reduction(self, width: int, height: int) -> float:
         """How many times an image may be reduced before :meth:`fixed` sees it; below 2 for most.
 
-        Of a photograph of twelve megapixels a crop of 192 pixels keeps a hundredth, and reading and keeping the rest
-        costs more than anything else. So whole blocks of pixels are averaged first, as large as leave the smallest
-        crop :data:`REDUCING_GAP` times the input's size. After that the smallest crop, scaled to the input, differs
-        from one taken of the original by about 1 of 255 on average in a detailed photograph; larger crops differ less.
+        Blocks of pixels are averaged (:mod:`hubel.data.whole_pictures`), as large as leave the smallest crop
+        :data:`REDUCING_GAP` times the input's size. After that the smallest crop, scaled to the input, differs from
+        one taken of the original by about 1 of 255 on average in a detailed photograph; larger crops differ less.
         """
         if not self.crops:
             return self._preprocessing.reduction(width, height)
@@ -193,18 +203,12 @@ class TrainingPixels:
         smallest = min(width, height, math.sqrt(_SMALLEST_CROP * _NARROWEST_CROP * width * height))
         return smallest / (REDUCING_GAP * target)
 
-    def _blocks(self, width: int, height: int) -> int:
-        """Side of the blocks that are averaged, which JPEG can be decoded to: 1, 2, 4 or 8 pixels."""
-        most = self.reduction(width, height)
-        return next((side for side in (8, 4, 2) if side <= most), 1)
-
     def fixed_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Of the array that :meth:`fixed` gives for an upright image of this size: (H, W, C)."""
         size = self._preprocessing
         if not self.crops:
             return size.height, size.width, size.channels
-        side = self._blocks(width, height)
-        return -(-height // side), -(-width // side), size.channels
+        return self._whole.shape(width, height)
 
     def fixed(self, image: Image.Image, original: tuple[int, int, int] | None = None) -> np.ndarray:
         """The pixels before any random change: uint8 (H, W, C), of the input's size where nothing crops.
@@ -217,10 +221,7 @@ class TrainingPixels:
         image = image.convert("L" if size.channels == 1 else "RGB")
         if not self.crops:
             return size.pixels(image, original)
-        width, height, scale = original or (*image.size, 1)
-        left = self._blocks(width, height) // scale
-        pixels = np.asarray(image.reduce(left) if left > 1 else image)
-        return pixels.reshape(*pixels.shape[:2], size.channels)
+        return self._whole.pixels(image, original)
 
     def changed(self, fixed: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
         """A batch of randomly changed images: uint8 (N, height, width, channels).

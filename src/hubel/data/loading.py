@@ -45,6 +45,49 @@ class LoadedBatch:
     indices: Tensor
 
 
+class DecodedImages:
+    """The pixels of images before any random change, decoded once where a cache keeps them.
+
+    Args:
+        paths: image files.
+        pixels: turns an upright Pillow image into a uint8 array (H, W, C), always the same one; if it was reduced, it
+            is given what :meth:`hubel.data.preprocessing.Preprocessing.pixels` calls ``original`` too.
+        cache: keeps what ``pixels`` gave for the next epoch.
+        reduction: how many times an image of a width and height may be reduced for it; ``None``: images come whole.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        pixels: Callable[..., np.ndarray],
+        cache: PixelCache | None = None,
+        reduction: Callable[[int, int], float] | None = None,
+    ) -> None:
+        self._paths = paths
+        self._pixels = pixels
+        self._cache = cache
+        self._reduction = reduction or _whole
+
+    def __call__(self, index: int) -> np.ndarray | None:
+        """Those of one image, not to be written to; ``None`` where it cannot be read."""
+        kept = None if self._cache is None else self._cache.get(index)
+        if kept is not None:
+            return kept
+        try:
+            read = read_reduced(self._paths[index], self._reduction)
+            original = (read.width, read.height, read.scale)
+            pixels = self._pixels(read.image) if read.scale == 1 else self._pixels(read.image, original)
+        except ImageError:
+            return None
+        if self._cache is not None:
+            self._cache.put(index, pixels)
+        return pixels
+
+
+def _whole(width: int, height: int) -> float:
+    return 1.0
+
+
 class LabelledImages(Dataset[LoadedBatch]):
     """Images from disk as pixels, with their class and position.
 
@@ -54,13 +97,10 @@ class LabelledImages(Dataset[LoadedBatch]):
     Args:
         paths: image files.
         labels: their classes, 0-based.
-        pixels: turns an upright Pillow image into a uint8 array (H, W, C), always the same one; if it was reduced, it
-            is given what :meth:`hubel.data.preprocessing.Preprocessing.pixels` calls ``original`` too.
+        pixels: as for :class:`DecodedImages`; likewise ``cache`` and ``reduction``.
         seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
         change: ``change(arrays, seeds)`` gives a batch (N, H, W, C) of randomly changed images; ``None`` for none,
             where all arrays are of one size.
-        cache: keeps what ``pixels`` gave for the next epoch.
-        reduction: how many times an image of a width and height may be reduced for it; ``None``: images come whole.
     """
 
     def __init__(
@@ -73,20 +113,17 @@ class LabelledImages(Dataset[LoadedBatch]):
         cache: PixelCache | None = None,
         reduction: Callable[[int, int], float] | None = None,
     ) -> None:
-        self.paths = paths
         self.labels = labels
-        self.pixels = pixels
         self.seed = seed
         self.change = change
-        self.cache = cache
-        self.reduction = reduction or _whole
+        self.decoded = DecodedImages(paths, pixels, cache, reduction)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.labels)
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LoadedBatch:
         """The batch of these keys (epoch, index); the loader asks for whole batches."""
-        found = [(key, pixels) for key in keys if (pixels := self._fixed(key[1])) is not None]
+        found = [(key, pixels) for key in keys if (pixels := self.decoded(key[1])) is not None]
         indices = torch.tensor([index for (_, index), _ in found], dtype=torch.int64)
         labels = torch.tensor([self.labels[index] for (_, index), _ in found], dtype=torch.int64)
         if not found:
@@ -99,25 +136,6 @@ class LabelledImages(Dataset[LoadedBatch]):
                 batch = self.change(arrays, [seed_for(self.seed, "pixels", epoch, i) for (epoch, i), _ in found])
         # Stacked rows of pixels are channels-last as they come.
         return LoadedBatch(torch.from_numpy(batch).permute(0, 3, 1, 2), labels, indices)
-
-    def _fixed(self, index: int) -> np.ndarray | None:
-        """The pixels of one image before any random change, from the cache where they are there."""
-        kept = None if self.cache is None else self.cache.get(index)
-        if kept is not None:
-            return kept
-        try:
-            read = read_reduced(self.paths[index], self.reduction)
-            original = (read.width, read.height, read.scale)
-            pixels = self.pixels(read.image) if read.scale == 1 else self.pixels(read.image, original)
-        except ImageError:
-            return None
-        if self.cache is not None:
-            self.cache.put(index, pixels)
-        return pixels
-
-
-def _whole(width: int, height: int) -> float:
-    return 1.0
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -176,13 +194,13 @@ def _be_quiet_worker(_: int) -> None:
 
 
 def batches(
-    images: Dataset[LoadedBatch],
+    images: Dataset[Any],
     sampler: EpochSampler | Sequence[tuple[int, int]],
     batch: int,
     workers: int,
     drop_last: bool = False,
 ) -> DataLoader[Any]:
-    """A loader of :class:`LoadedBatch` whose workers live as long as it does.
+    """A loader of the data set's own batches, whose workers live as long as it does.
 
     The sampler gives the keys (epoch, index).
 
