@@ -34,6 +34,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "dropout": NO_SHARE,
     "dropout_before": NO_FLAG,
     "edition": ("draft", 1, None),
+    "extras": ((), 3, "deep", [0], [[256, 512, 3, 2]], [1.5], [[256, 512, 0, 2, 1]], [["wide"]]),
     "features": (*NO_COUNT, None),
     "first_halved": NO_FLAG,
     "grid": NO_COUNT,
@@ -42,6 +43,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "growth": (*NO_COUNT, None),
     "initialization": ("he", 0),
     "kernel": (*NO_COUNT, 4, None),
+    "largest": NO_FACTOR,
     "last_pool": (0, 1, 4, "3", True, None),
     "leaky_slope": NO_SHARE,
     "norm_eps": NO_FACTOR,
@@ -50,12 +52,15 @@ WRONG: dict[str, tuple[object, ...]] = {
     "padding": (-1, 6, 1.5, "same", True, None),
     "pool_past_end": NO_FLAG,
     "projection": (*NO_COUNT, 2, None),
+    "ratios": ((), 2, [0.0, 2.0], ["wide"], [NAN]),
     "same": NO_FLAG,
     "scales": ((), 0.1, [0.1, 0.2], [0.1, 0, 0.2], [0.1, 0.1, 1.5], [NAN, 0.1, 0.1], ["a", "b", "c"]),
     "se": NO_FLAG,
     "separable_stem": NO_FLAG,
+    "smallest": NO_FACTOR,
     "stages": ((), 4, "deep", [3, 3, 5, 2], [[3, 64, 128]], [[3, 64, 128, 0]], [[3, 64, 128, "wide"]]),
     "stem": ("5x5", 7, None),
+    "steps": ((), 8, [8, 16], [8, 16, 32, 64, 100, 0], [8, 16, 32, 64, 100, 1.5]),
     "stochastic_depth": NO_SHARE,
     "stride_in": ("5x5", 1, None),
     "subsampling": ("sum", True),
@@ -111,7 +116,11 @@ def test_what_an_option_can_be_makes_a_network(family_option: tuple[str, str], n
     value = RIGHT.get(option, (not own) if isinstance(own, bool) else own)
     with torch.device("cpu" if name == "lenet5" else "meta"):  # its digits' codes are real
         model = create_model(name, **{option: value}).eval()
-        assert model(torch.zeros(2, *row.input)).shape == (2, row.num_classes)
+        outputs = model(torch.zeros(2, *row.input))
+    if row.task == "classify":
+        assert outputs.shape == (2, row.num_classes)
+    else:  # the scores of all classes and of nothing
+        assert (len(outputs[0]), outputs[0].shape[-1]) == (2, row.num_classes + 1)
     assert all(tensor.numel() for tensor in model.state_dict().values())
 
 

@@ -125,7 +125,7 @@ def test_decoding_and_suppression_are_torchvision_s(candidates: int):
 
 def test_light_form_stands_on_any_classifier_with_the_maps_it_needs():
     classifier = create_model("resnet18")
-    network = ssd.build_on(ssd._LIGHT, classifier, 2).eval()
+    network = ssd.build_on(ssd._LIGHT, 2, classifier).eval()
     images = torch.rand(1, 3, 128, 160, generator=torch.Generator().manual_seed(2))
     maps = classifier.eval().features(images)
     with torch.inference_mode():
@@ -136,4 +136,4 @@ def test_light_form_stands_on_any_classifier_with_the_maps_it_needs():
     assert network.grids(128, 160) == [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2), (1, 1)]
     assert scores.shape[1] == offsets.shape[1] == len(network.anchors(128, 160)) == 6 * 429
     with pytest.raises(ModelError, match="stride 8, 16 and 32"):
-        ssd.build_on(ssd._LIGHT, create_model("lenet5"), 2)
+        ssd.build_on(ssd._LIGHT, 2, create_model("lenet5"))

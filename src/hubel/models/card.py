@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
+from hubel.models.backbone import Backbone
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +35,7 @@ class ModelCard:
         options: further options of ``create_model`` that differ from the architecture's own.
         hubel: the version that wrote it.
         weights: name in the catalog of the weights that it is or started from; None if it started fresh.
+        backbone: what it stands on, if that could be chosen.
     """
 
     task: str
@@ -46,6 +48,7 @@ class ModelCard:
     options: dict[str, Any] = field(default_factory=dict)
     hubel: str = hubel.__version__
     weights: str | None = None
+    backbone: Backbone | None = None
 
     def build(self, for_loading: bool = False) -> nn.Module:
         """The model that the card describes, in training mode.
@@ -59,11 +62,15 @@ class ModelCard:
         from hubel.models.creation import architecture, build
 
         row = architecture(self.architecture)
-        return build(row, self.num_classes, self.in_channels, self.image_size, self.options, for_loading=for_loading)
+        sizes = (self.num_classes, self.in_channels, self.image_size)
+        return build(row, *sizes, self.options, self.backbone, for_loading=for_loading)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, as it stands in ``model.json``."""
-        return {**asdict(self), "preprocessing": self.preprocessing.to_json()}
+        row = {**asdict(self), "preprocessing": self.preprocessing.to_json()}
+        if self.backbone is None:  # as earlier versions write and read it
+            del row["backbone"]
+        return row
 
     @classmethod
     def from_json(cls, row: Any, origin: str = CARD_FILE) -> ModelCard:
@@ -87,11 +94,11 @@ class ModelCard:
                 f"hubel {hubel.__version__} does not know.",
                 "Update hubel: pip install --upgrade hubel",
             )
-        missing = sorted(known - set(row))
+        missing = sorted(known - set(row) - {"backbone"})
         if missing:
             raise ModelError(f"{origin}: {', '.join(missing)} is missing.", again)
         for name, fits in _FITS.items():
-            if not fits(row[name]):
+            if not fits(row.get(name)):
                 raise ModelError(f"{origin}: {name} cannot be {row[name]!r:.60}.", again)
         if len(row["classes"]) != row["num_classes"]:
             raise ModelError(f"{origin}: names {len(row['classes'])} classes for {row['num_classes']} outputs.", again)
@@ -99,7 +106,11 @@ class ModelCard:
             preprocessing = Preprocessing.from_json(row["preprocessing"])
         except (TypeError, KeyError) as error:
             raise ModelError(f"{origin}: preprocessing cannot be read: {error}.", again) from error
-        return cls(**{**row, "preprocessing": preprocessing})
+        try:
+            backbone = Backbone(**row["backbone"]) if row.get("backbone") else None
+        except TypeError as error:
+            raise ModelError(f"{origin}: backbone cannot be read: {error}.", again) from error
+        return cls(**{**row, "preprocessing": preprocessing, "backbone": backbone})
 
 
 def _is_text(value: Any) -> bool:
@@ -121,6 +132,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "options": lambda value: isinstance(value, dict),
     "hubel": _is_text,
     "weights": lambda value: value is None or isinstance(value, str),
+    "backbone": lambda value: value is None or (isinstance(value, dict) and _is_text(value.get("architecture"))),
 }
 
 

@@ -25,6 +25,7 @@ class Range:
 
 
 Count = Annotated[int, Range("a whole number of at least 1", lambda value: value >= 1)]
+Natural = Annotated[int, Range("a whole number of at least 0", lambda value: value >= 0)]
 Groups = Annotated[
     int,
     Range(

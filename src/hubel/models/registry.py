@@ -9,6 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hubel.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class ClassLayers:
+    """The layers whose shape depends on the number of classes.
+
+    Attributes:
+        keys: pattern that their tensors' keys begin with, and what only training needs.
+        count: how many classes the tensors of a state dictionary tell apart; ``None`` if it has no such layers.
+    """
+
+    keys: str
+    count: Callable[[Mapping[str, Tensor]], int | None]
+
+
+def _classes_of_head(state: Mapping[str, Tensor]) -> int | None:
+    scores = (tensor for key, tensor in state.items() if key.startswith("head.classifier."))
+    return next((len(tensor) for tensor in scores if tensor.ndim), None)
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -17,23 +37,28 @@ class Architecture:
     Attributes:
         name: as in ``create_model(name)``.
         task: ``"classify"``, …
-        build: ``build(config, num_classes, in_channels, image_size)`` gives the module.
+        build: ``build(config, num_classes, in_channels, image_size)`` gives the module; of an architecture with a
+            ``backbone``, ``build(config, num_classes, classifier)``.
         config: frozen dataclass of the numbers that vary within the family; ``create_model``'s further
             keyword arguments replace its fields.
         input: native input as channels, height, width.
         num_classes: what the paper's network tells apart.
         depth: layers with weights on the longest path, counted as the paper counts them.
         reference: the paper, with section or table.
+        backbone: name of the classifier that it stands on if no other is asked for; ``None`` if it takes none.
+        class_layers: those that another number of classes needs anew.
     """
 
     name: str
     task: str
-    build: Callable[[Any, int, int, int], nn.Module]
+    build: Callable[..., nn.Module]
     config: Any
     input: tuple[int, int, int]
     num_classes: int
     depth: int
     reference: str
+    backbone: str | None = None
+    class_layers: ClassLayers = ClassLayers(r"(head|auxiliary\.\w+)\.classifier\.", _classes_of_head)
 
 
 @dataclass(frozen=True)
@@ -48,6 +73,7 @@ class Origin:
         options: fields of the family's configuration that were replaced.
         weights: name in the catalog, name of a local file, or ``None`` for random weights.
         source: whose format the weights were in, as the catalog calls them (``"keras"``), or ``None``.
+        backbone: what the module stands on, if that could be chosen.
     """
 
     architecture: str
@@ -57,6 +83,7 @@ class Origin:
     options: Mapping[str, Any]
     weights: str | None
     source: str | None = None
+    backbone: Backbone | None = None
 
 
 class Classifier(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hubel.errors import ModelError, WeightsError
+from hubel.models.backbone import Backbone
 from hubel.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, read_card
-from hubel.models.creation import architecture, create_model, default_preprocessing, list_models, load_checked
+from hubel.models.creation import architecture, create_model, default_preprocessing, list_models
+from hubel.models.published import load_checked
 from hubel.models.registry import Origin
 
 if TYPE_CHECKING:
@@ -153,7 +156,8 @@ def describe(model: nn.Module) -> ModelCard:
 
     Preprocessing and the names of the classes are those of the weights' catalog entry. A local file in a library's
     format has that library's, where all of the library's entries for the architecture want pixels alike. If the
-    module tells another number of classes apart, they have numbers for names.
+    module tells another number of classes apart, they have numbers for names. A detector that begins with weights in
+    its backbone alone wants pixels as these do.
 
     Raises:
         ModelError: ``create_model`` has not made it, or its number of channels is not an image's.
@@ -167,7 +171,7 @@ def describe(model: nn.Module) -> ModelCard:
             "Make it with hubel.create_model, or give its card too (hubel.models.ModelCard).",
         )
     size = origin.image_size
-    entry = _entry_of(origin)
+    entry = _entry_of(origin.architecture, origin)
     preprocessing = default_preprocessing(origin.architecture, size, origin.in_channels)
     classes = [str(index) for index in range(origin.num_classes)]
     if entry is not None:
@@ -176,6 +180,10 @@ def describe(model: nn.Module) -> ModelCard:
             preprocessing = entry.preprocessing if same else entry.preprocessing.resized(size)
         names = class_names(entry.classes)
         classes = names if len(names) == origin.num_classes else classes
+    elif origin.backbone is not None:
+        below = _entry_of(origin.backbone.architecture, origin.backbone)
+        if below is not None and origin.in_channels == below.preprocessing.channels:
+            preprocessing = replace(preprocessing, mean=below.preprocessing.mean, std=below.preprocessing.std)
     return ModelCard(
         task=architecture(origin.architecture).task,
         architecture=origin.architecture,
@@ -186,17 +194,18 @@ def describe(model: nn.Module) -> ModelCard:
         preprocessing=preprocessing,
         options=dict(origin.options),
         weights=origin.weights,
+        backbone=origin.backbone,
     )
 
 
-def _entry_of(origin: Origin) -> WeightsEntry | None:
-    """The catalog entry whose preprocessing a module's weights want; None if that is not known."""
+def _entry_of(architecture: str, begun: Origin | Backbone) -> WeightsEntry | None:
+    """The catalog entry whose preprocessing the weights of an architecture want; None if that is not known."""
     from hubel.weights import entries_for
 
-    entries = entries_for(origin.architecture)
-    named = [entry for entry in entries if entry.name == origin.weights]
+    entries = entries_for(architecture)
+    named = [entry for entry in entries if entry.name == begun.weights]
     if named:
         return named[0]
-    theirs = [entry for entry in entries if entry.source == origin.source]
+    theirs = [entry for entry in entries if entry.source == begun.source]
     pixels = {(entry.preprocessing.mean, entry.preprocessing.std) for entry in theirs}
     return theirs[0] if len(pixels) == 1 else None

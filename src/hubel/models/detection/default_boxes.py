@@ -25,11 +25,19 @@ class DefaultBoxes:
         scales: of each map, and one more for the last map's larger square; 1 is the side of the image.
         ratios: of each map: aspect ratios other than 1; a stands for 1 / a too.
         steps: pixels between the boxes of each map; ``None``: the image's side over the map's.
+
+    Raises:
+        ValueError: there are not as many of one as of the others.
     """
 
     scales: tuple[float, ...]
     ratios: tuple[tuple[float, ...], ...]
     steps: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        maps = len(self.ratios)
+        if len(self.scales) != maps + 1 or len(self.steps or self.ratios) != maps:
+            raise ValueError(f"{maps} maps need {maps + 1} scales and {maps} steps")
 
     @property
     def per_place(self) -> tuple[int, ...]:

@@ -46,8 +46,9 @@ class Detector(nn.Module):
             tensors = chain(probe.named_parameters(), probe.named_buffers())
             shapes = {name: tensor.to("meta") for name, tensor in tensors}
             channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
+            # Two images: normalization that trains has nothing to average on one of 1 × 1.
             with torch.no_grad():
-                maps = functional_call(probe, shapes, torch.empty(1, channels, height, width, device="meta"))
+                maps = functional_call(probe, shapes, torch.empty(2, channels, height, width, device="meta"))
             self._grids[height, width] = [(each.shape[2], each.shape[3]) for each in maps]
         return self._grids[height, width]
 

@@ -33,9 +33,10 @@ Initialization is Glorot's (VGG) or a normal distribution of deviation 0.03 (lig
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
 from hubel.models.classification import mobilenet_v3, vgg
 from hubel.models.detection.default_boxes import DefaultBoxes, evenly_scaled
 from hubel.models.detection.detector import Detector
-from hubel.models.registry import Classifier
+from hubel.models.options import Count, Factor, Natural
+from hubel.models.registry import Architecture, Classifier, ClassLayers
 
 _Plain = partial(ConvNormActivation, norm=None)
 _Light = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)
@@ -155,28 +157,41 @@ def _rows(maps: Tensor, values: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, values))
 
 
+class _Extra(NamedTuple):
+    """An extra part: channels between and after, kernel, stride and padding of its second convolution."""
+
+    between: Count
+    after: Count
+    kernel: Count
+    stride: Count
+    padding: Natural
+
+
+_HALVING, _SHRINKING = _Extra(128, 256, 3, 2, 1), _Extra(128, 256, 3, 1, 0)
+
+
 @dataclass(frozen=True)
 class SSDVGGConfig:
     """What varies between the two sizes of the paper.
 
     Attributes:
-        extras: of each extra part: channels between and after, kernel, stride, padding.
+        extras: the extra parts.
         scales: of the default boxes.
         steps: pixels between default boxes.
     """
 
-    extras: tuple[tuple[int, int, int, int, int], ...]
-    scales: tuple[float, ...]
-    steps: tuple[int, ...]
+    extras: tuple[_Extra, ...]
+    scales: tuple[Factor, ...]
+    steps: tuple[Count, ...]
 
 
 _300 = SSDVGGConfig(
-    extras=((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 1, 0), (128, 256, 3, 1, 0)),
+    extras=(_Extra(256, 512, 3, 2, 1), _HALVING, _SHRINKING, _SHRINKING),
     scales=(0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
     steps=(8, 16, 32, 64, 100, 300),
 )
 _512 = SSDVGGConfig(
-    extras=((256, 512, 3, 2, 1), *3 * ((128, 256, 3, 2, 1),), (128, 256, 4, 1, 1)),
+    extras=(_Extra(256, 512, 3, 2, 1), _HALVING, _HALVING, _HALVING, _Extra(128, 256, 4, 1, 1)),
     scales=(0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06),
     steps=(8, 16, 32, 64, 128, 256, 512),
 )
@@ -191,10 +206,10 @@ def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_si
     backbone.add_module("fc6", _with_holes())
     backbone.add_module("fc7", _Plain(1024, 1024, 1))
     channels, extras = [512, 1024], []
-    for between, after, kernel, stride, padding in config.extras:
-        narrow = _Plain(channels[-1], between, 1)
-        extras.append(nn.Sequential(narrow, _Plain(between, after, kernel, stride, padding)))
-        channels.append(after)
+    for row in config.extras:
+        narrow = _Plain(channels[-1], row.between, 1)
+        extras.append(nn.Sequential(narrow, _Plain(row.between, row.after, row.kernel, row.stride, row.padding)))
+        channels.append(row.after)
     many, few = (2.0, 3.0), (2.0,)
 
     ratios = (few, *(len(channels) - 3) * (many,), few, few)
@@ -223,10 +238,10 @@ class SSDLiteConfig:
         ratios: aspect ratios at every place.
     """
 
-    extras: tuple[int, ...]
-    smallest: float
-    largest: float
-    ratios: tuple[float, ...] = (2.0, 3.0)
+    extras: tuple[Count, ...]
+    smallest: Factor
+    largest: Factor
+    ratios: tuple[Factor, ...] = (2.0, 3.0)
 
 
 _MOBILENET = SSDLiteConfig(extras=(512, 256, 256, 128), smallest=0.2, largest=0.95)
@@ -258,7 +273,7 @@ def _convolution_of(unit: nn.Module) -> nn.Conv2d:
     return unit.conv
 
 
-def build_on(config: SSDLiteConfig, source: Classifier, num_classes: int) -> SSD:
+def build_on(config: SSDLiteConfig, num_classes: int, source: Classifier) -> SSD:
     """The light form on the maps of stride 8, 16 and 32 of a classifier; raises ``ModelError`` if it lacks them."""
     wanted = [stride for stride in (8, 16, 32) if stride in source.feature_channels]
     if len(wanted) < 3:
@@ -303,3 +318,54 @@ def _initialize(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
             draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _classes_of(state: Mapping[str, Tensor]) -> int | None:
+    """A box has four offsets, and a score for each class and for nothing."""
+    ends = ("weight", "pointwise.weight")
+    scores, offsets = (
+        next((len(state[key]) for end in ends if (key := f"head.{part}.0.{end}") in state), 0)
+        for part in ("classifiers", "regressors")
+    )
+    return 4 * scores // offsets - 1 if offsets else None
+
+
+_CLASS_LAYERS = ClassLayers(r"head\.classifiers\.\d+\.(pointwise\.)?(weight|bias)$", _classes_of)
+
+
+def _row(
+    name: str,
+    build: Callable[..., SSD],
+    config: SSDVGGConfig | SSDLiteConfig,
+    side: int,
+    depth: int,
+    reference: str,
+    backbone: str | None = None,
+) -> Architecture:
+    return Architecture(
+        name=name,
+        task="detect",
+        build=build,
+        config=config,
+        input=(3, side, side),
+        num_classes=80,
+        depth=depth,
+        reference=reference,
+        backbone=backbone,
+        class_layers=_CLASS_LAYERS,
+    )
+
+
+ARCHITECTURES = (
+    _row("ssd", build_on, _LIGHT, 320, 59, "Sandler et al. 2018, arXiv 1801.04381, section 6.2", "efficientnet_lite0"),
+    _row("ssd300_vgg16", build_vgg, _300, 300, 24, "Liu et al. 2016, arXiv 1512.02325, figure 2"),
+    _row("ssd512_vgg16", build_vgg, _512, 512, 26, "Liu et al. 2016, arXiv 1512.02325, section 3.5"),
+    _row(
+        "ssdlite320_mobilenet_v3_large",
+        build_mobilenet,
+        _MOBILENET,
+        320,
+        60,
+        "Howard et al. 2019, arXiv 1905.02244, section 6.3",
+    ),
+)

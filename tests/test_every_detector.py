@@ -1,0 +1,240 @@
+"""One sweep: the same demands on every registered detector. SSD on torchvision's weights is in test_ssd.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hubel.errors import ModelError
+from hubel.models import ModelCard, architecture, create_model, describe, list_models, load_model, save_model
+from hubel.models.creation import build
+from hubel.models.detection.detector import Detector
+from published_figures import PUBLISHED as CLASSIFIERS
+
+# VGG-16 takes seconds for an image.
+NAMES = [pytest.param(name, marks=pytest.mark.slow if "vgg" in name else []) for name in list_models("detect")]
+
+
+def _convolution(kernel: int, *channels: int) -> int:
+    """Weights and biases of convolutions from one number of channels to the next."""
+    return sum(kernel**2 * one * other + other for one, other in pairwise(channels))
+
+
+def _light(kernel: int, before: int, after: int) -> int:
+    """A 1×1 or depthwise convolution without biases, and its normalization."""
+    return (kernel**2 if kernel > 1 else before) * after + 2 * after
+
+
+def _ssd512_vgg16(scores: int) -> int:
+    """Liu et al., section 3 and the layers of VGG-16 in table 1 of arXiv 1409.1556."""
+    stages = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, *3 * (512,)), (512, *3 * (512,)))
+    vgg = sum(_convolution(3, *stage) for stage in stages) + _convolution(3, 512, 1024) + _convolution(1, 1024, 1024)
+    extras = _convolution(1, 1024, 256) + _convolution(3, 256, 512)
+    for before, kernel in ((512, 3), (256, 3), (256, 3), (256, 4)):
+        extras += _convolution(1, before, 128) + _convolution(kernel, 128, 256)
+    maps = ((512, 4), (1024, 6), (512, 6), (256, 6), (256, 6), (256, 4), (256, 4))
+    heads = sum(_convolution(3, channels, boxes * each) for channels, boxes in maps for each in (4, scores))
+    return vgg + 512 + extras + heads
+
+
+def _ssd_on_lite0(scores: int) -> int:
+    """EfficientNet-Lite0 up to its last unit (320 maps), three extra maps, six boxes a place."""
+    lite0 = CLASSIFIERS["efficientnet_lite0"].parameters - _light(1, 320, 1280) - _convolution(1, 1280, 1000)
+    extras = 0
+    for before, after in ((320, 256), (256, 256), (256, 128)):
+        extras += _light(1, before, after // 2) + _light(3, 1, after // 2) + _light(1, after // 2, after)
+    maps = (40, 112, 320, 256, 256, 128)
+    heads = sum(
+        _light(3, 1, channels) + _convolution(1, channels, 6 * each) for channels in maps for each in (4, scores)
+    )
+    return lite0 + extras + heads
+
+
+PARAMETERS = {
+    "ssd": _ssd_on_lite0(91),
+    "ssd300_vgg16": 35_641_826,  # torchvision, SSD300_VGG16_Weights.COCO_V1.meta["num_params"]
+    "ssd512_vgg16": _ssd512_vgg16(91),
+    "ssdlite320_mobilenet_v3_large": 3_440_060,  # torchvision, likewise
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def side(name: str) -> int:
+    """Of the smallest images that the sweep gives it: VGG's last maps have no padding."""
+    return architecture(name).input[1] if "vgg" in name else 96
+
+
+def detector(name: str, **given: int) -> Detector:
+    torch.manual_seed(0)
+    model = create_model(name, **{"num_classes": 7, "image_size": side(name), **given})
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as if it had been trained
+            module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def images(name: str, count: int = 2, channels: int = 3, larger: int = 0) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(count, channels, side(name) + larger, side(name) + larger)
+
+
+def test_parameters_are_as_published() -> None:
+    assert set(PARAMETERS) == set(list_models("detect"))
+    for name, published in PARAMETERS.items():
+        row = architecture(name)
+        with torch.device("meta"):
+            model = build(row, 90, *row.input[:2], {}, for_loading=True)
+        assert sum(parameter.numel() for parameter in model.parameters()) == published, name
+
+
+def test_depth_counts_the_layers_on_the_longest_path() -> None:
+    for name in list_models("detect"):
+        row = architecture(name)
+        with torch.device("meta"):
+            model = build(row, 1, *row.input[:2], {}, for_loading=True)
+        body = [
+            key
+            for key, module in model.named_modules()
+            if isinstance(module, nn.Conv2d) and not key.startswith("head.") and ".squeeze." not in key
+        ]
+        predictor = [module for module in model.head.classifiers[0].modules() if isinstance(module, nn.Conv2d)]
+        assert row.depth == len(body) + len(predictor), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_are_alike_in_training_and_evaluation(name: str) -> None:
+    model = detector(name)
+    for larger in (0, 37):
+        batch = images(name, larger=larger)
+        anchors = model.anchors(*batch.shape[2:])
+        with torch.no_grad():
+            for mode in (True, False):
+                scores, offsets = model.train(mode)(batch)
+                assert scores.shape == (2, len(anchors), 8)
+                assert offsets.shape == (2, len(anchors), 4)
+                assert bool(scores.isfinite().all() and offsets.isfinite().all())
+            alone = model(batch[:1])
+        torch.testing.assert_close((alone[0][0], alone[1][0]), (scores[0], offsets[0]), rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", NAMES)
+def test_other_numbers_of_channels(name: str, channels: int) -> None:
+    model = detector(name, in_channels=channels).eval()
+    batch = images(name, 1, channels).repeat(channels + 1, 1, 1, 1)
+    for channel in range(channels):
+        batch[channel + 1, channel] += 1
+    with torch.no_grad():
+        scores, _ = model(batch)
+    # Each channel counts, and each in its own way.
+    assert len({tuple(row.flatten().tolist()) for row in scores}) == channels + 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    model = detector(name).train()
+    outputs = model(images(name, 3, larger=0 if "vgg" in name else 64))
+    sum((output * torch.randn_like(output)).sum() for output in outputs).backward()
+    assert [key for key, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_model_gives_the_same_outputs(name: str, tmp_path: Path) -> None:
+    model = detector(name).eval()
+    card = replace(describe(model), classes=[f"class {number}" for number in range(7)])
+    save_model(tmp_path / "saved", model, card)
+    again, card_again = load_model(tmp_path / "saved")
+    assert (card_again, card.task, again.training) == (card, "detect", False)
+    batch = images(name, 1)
+    with torch.no_grad():
+        for ours, expected in zip(again(batch), model(batch), strict=True):
+            assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exported_graph_equals_the_model(name: str) -> None:
+    model, batch = detector(name).eval(), images(name)
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    exported = torch.export.export(model, (batch,), dynamic_shapes=dynamic).module()
+    with torch.no_grad():
+        for given in (batch, images(name, 3)):
+            torch.testing.assert_close(exported(given), model(given), rtol=1e-4, atol=1e-5)
+
+
+def test_any_classifier_with_the_maps_is_a_backbone(tmp_path: Path) -> None:
+    """Its options are those that its weights need, and a saved model is built with them again."""
+    torch.manual_seed(0)
+    classifier = create_model("mobilenet_v2", norm_eps=1e-5)
+    torch.save(classifier.state_dict(), tmp_path / "own.pth")
+    model = create_model("ssd", 2, in_channels=1, backbone=f"mobilenet_v2:{tmp_path / 'own.pth'}").eval()
+    kernel = classifier.backbone.stem.conv.weight
+    torch.testing.assert_close(model.backbone.stem.conv.weight, kernel.sum(1, keepdim=True))
+    for name, tensor in model.backbone.state_dict().items():
+        if name != "stem.conv.weight":
+            assert torch.equal(tensor, classifier.backbone.state_dict()[name]), name
+    save_model(tmp_path / "saved", model, describe(model))
+    again, card = load_model(tmp_path / "saved")
+    assert card.backbone is not None and card.backbone.architecture == "mobilenet_v2"
+    batch = torch.rand(1, 1, 96, 96)
+    assert torch.equal(again(batch)[0], model(batch)[0])
+
+
+def test_pretrained_backbones_bring_their_preprocessing_and_settings() -> None:
+    model = create_model("ssd", 3, backbone="efficientnet_lite0:default")
+    lite0 = create_model("efficientnet_lite0", weights="default")
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, lite0.backbone.state_dict()[name]), name
+    card = describe(model)
+    ready = card.preprocessing
+    assert (ready.height, ready.resize, ready.mean, ready.std) == (320, "stretch", (127.0,) * 3, (128.0,) * 3)
+    assert card.backbone is not None and card.backbone.weights == "efficientnet_lite0:google/IMAGENET1K"
+
+
+@pytest.mark.parametrize("name", ["ssd", "ssdlite320_mobilenet_v3_large"])
+def test_another_number_of_classes_leaves_what_tells_them_apart_fresh(name: str, tmp_path: Path) -> None:
+    first = detector(name)
+    torch.save(first.state_dict(), tmp_path / "own.pth")
+    assert create_model(name, weights=tmp_path / "own.pth").num_classes == 7
+    second = create_model(name, 2, weights=tmp_path / "own.pth")
+    fresh = {key for key, tensor in second.state_dict().items() if not torch.equal(tensor, first.state_dict()[key])}
+    maps = len(second.head.classifiers)
+    # Biases begin at 0 in both, but there are fewer of them.
+    expected = {f"head.classifiers.{n}.pointwise.{part}" for n in range(maps) for part in ("weight", "bias")}
+    assert fresh == expected
+    assert second.head.classifiers[0].pointwise.weight.std().item() == pytest.approx(0.03, rel=0.1)
+
+
+def test_what_cannot_be_a_backbone_is_refused() -> None:
+    with pytest.raises(ModelError, match="ssd300_vgg16 takes no backbone: it has its own"):
+        create_model("ssd300_vgg16", backbone="resnet18")
+    with pytest.raises(ModelError, match="ssd300_vgg16 cannot be a backbone"):
+        create_model("ssd", backbone="ssd300_vgg16")
+    with pytest.raises(ModelError, match="stride 8, 16 and 32"):
+        create_model("ssd", backbone="lenet5")
+    with pytest.raises(ModelError, match="no architecture named 'resnet'"):
+        create_model("ssd", backbone="resnet")
+
+
+def test_cards_without_a_backbone_are_as_earlier_versions_write_them(tmp_path: Path) -> None:
+    card = describe(create_model("simple_cnn"))
+    assert "backbone" not in card.to_json()
+    assert ModelCard.from_json(card.to_json()) == card
+    row = describe(detector("ssd")).to_json()
+    for damaged in ("resnet18", {"name": "resnet18"}, {"architecture": "resnet18", "size": 3}):
+        with pytest.raises(ModelError, match="backbone"):
+            ModelCard.from_json({**json.loads(json.dumps(row)), "backbone": damaged})
