@@ -34,6 +34,7 @@ from torchvision.transforms import v2
 from conftest import write_shapes
 from hubel.data.class_folders import read_class_folders
 from hubel.training.checkpoint import Progress
+from hubel.training.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "from-keras.md"
@@ -502,7 +503,7 @@ def test_early_stopping_counts_alike(page: SimpleNamespace) -> None:
     for epoch, accuracy in enumerate(accuracies):
         callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
         row = {"epoch": epoch + 1, "val_top1": accuracy, "val_loss": 1.0}
-        better = progress.is_better(row)
+        better = progress.is_better(row, Classification().merit)
         progress.history.append(row)
         progress.epoch = epoch + 1
         progress.best_epoch = epoch + 1 if better else progress.best_epoch

@@ -18,7 +18,8 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, load_model
 from hubel.models.registry import Classifier
-from hubel.tasks.classification import classification_loss, with_auxiliary
+from hubel.tasks.classification import classification_loss
+from hubel.tasks.objective import with_auxiliary
 from hubel.training import train
 from hubel.training.frozen import UpperPart, frozen_lower
 from hubel.training.phases import enter_training_mode, freeze_below

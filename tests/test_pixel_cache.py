@@ -208,7 +208,7 @@ def test_as_many_processes_load_as_make_it_fastest(
         def __iter__(self):
             for _ in range(4):
                 clock.now += max(0.0, decoding / self.workers - 1) if self.workers else decoding
-                yield type("Batch", (), {"labels": range(8), "workers": self.workers})()
+                yield type("Batch", (), {"indices": range(8), "workers": self.workers})()
 
     def step(batch) -> None:
         clock.now += 1 + contention * batch.workers

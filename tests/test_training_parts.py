@@ -36,6 +36,7 @@ from hubel.training.phases import enter_training_mode, freeze_below, make_optimi
 from hubel.training.run_folder import latest_run_folder, new_run_folder
 from hubel.training.schedules import rate_factor
 from hubel.training.settings import make_settings, read_settings, write_settings
+from hubel.training.tasks.class_learning import ClassLearning
 
 
 def scheduled_by_torch(make, steps: int) -> list[float]:
@@ -292,10 +293,11 @@ def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(assembly, "choose_execution", note)
     model = create_model("googlenet", num_classes=3)
     settings = make_settings(data="x", model="googlenet", weights=None)
-    assembly._execution(tmp_path, model, classification_loss, (2, 3, 32, 32), torch.device("cpu"), settings)
+    targets = torch.zeros(2, dtype=torch.int64)
+    minimized = assembly._objective(model, ClassLearning(BatchBlending((), 3)), targets)
+    assembly._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), settings)
     ((network, objective),) = timed
     scores = network(torch.randn(2, 3, 32, 32))
-    targets = torch.zeros(2, dtype=torch.int64)
     of_head, lower, upper = (nn.functional.cross_entropy(each, targets) for each in scores)
     torch.testing.assert_close(objective(scores), of_head + 0.3 * (lower + upper))
 

@@ -1,4 +1,4 @@
-"""The row that describes an architecture, and the module type that every classifier is."""
+"""The row that describes an architecture, and the module type of a backbone with a head."""
 
 from __future__ import annotations
 
@@ -86,21 +86,16 @@ class Origin:
     backbone: Backbone | None = None
 
 
-class Classifier(nn.Module):
-    """A backbone and a head.
+class Network(nn.Module):
+    """A backbone, whose weights may come from elsewhere, and a head that is made for the task and its classes.
 
     Args:
         backbone: named parts applied one after the other; freezing, pyramids and summaries speak of these
             names.
-        head: maps the last feature map to raw class scores; its attribute ``classifier`` is the layer whose
-            shape depends on the number of classes.
+        head: maps the last feature map to the task's raw output.
         pyramid: stride → (name of the part whose output has it, its channels).
-        auxiliary: name of a part → classifier that reads its output while training (N, classes); its attribute
-            ``classifier`` is as the head's.
-        auxiliary_weight: of each auxiliary classifier's loss, added to that of the head.
-
-    ``forward`` maps images (N, C, H, W) to raw scores (N, classes), in training and evaluation alike. Auxiliary
-    classifiers are reached by :meth:`scores_with_auxiliary` alone.
+        auxiliary: name of a part → what reads its output while training, and gives what the head gives.
+        auxiliary_weight: of each auxiliary output's loss, added to that of the head.
     """
 
     def __init__(
@@ -128,18 +123,9 @@ class Classifier(nn.Module):
         return self._pyramid[stride][0]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raw class scores (N, classes) of images (N, C, H, W)."""
-        scores: Tensor = self.head(self.backbone(images))
-        return scores
-
-    def scores_with_auxiliary(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The scores (N, classes), and those of each auxiliary classifier (N, classes), lowest part first."""
-        signal, auxiliary = images, []
-        for name, part in self.backbone.named_children():
-            signal = part(signal)
-            if name in self.auxiliary:
-                auxiliary.append(self.auxiliary[name](signal))
-        return self.head(signal), auxiliary
+        """The head's raw output of images (N, C, H, W), in training and evaluation alike."""
+        output: Tensor = self.head(self.backbone(images))
+        return output
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """The feature pyramid: stride → map (N, channels, about H / stride, about W / stride)."""
@@ -153,6 +139,23 @@ class Classifier(nn.Module):
             if len(maps) == len(stride_of):
                 break
         return maps
+
+
+class Classifier(Network):
+    """A network whose head gives raw class scores (N, classes).
+
+    The head's attribute ``classifier``, and that of each auxiliary classifier, is the layer whose shape depends on the
+    number of classes. Auxiliary classifiers are reached by :meth:`scores_with_auxiliary` alone.
+    """
+
+    def scores_with_auxiliary(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The scores (N, classes), and those of each auxiliary classifier (N, classes), lowest part first."""
+        signal, auxiliary = images, []
+        for name, part in self.backbone.named_children():
+            signal = part(signal)
+            if name in self.auxiliary:
+                auxiliary.append(self.auxiliary[name](signal))
+        return self.head(signal), auxiliary
 
 
 class ClassificationHead(nn.Module):

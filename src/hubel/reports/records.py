@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from hubel.metrics.classification import ClassificationScores
-
 
 @dataclass(frozen=True)
 class Mistake:
@@ -73,7 +71,7 @@ class TrainingReport:
     task: str
     model: str
     data: str
-    scores: Mapping[str, ClassificationScores]
+    scores: Mapping[str, Any]
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int | None = None

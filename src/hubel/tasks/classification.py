@@ -40,17 +40,6 @@ def _image_weights(targets: Tensor, class_weights: Tensor) -> Tensor:
     return class_weights[targets] if targets.ndim == 1 else targets @ class_weights
 
 
-def with_auxiliary(loss: Tensor, auxiliary: Sequence[Tensor], weight: float) -> Tensor:
-    """What is minimized where auxiliary classifiers learn too (Szegedy et al. 2014, arXiv 1409.4842, section 5).
-
-    Args:
-        loss: of the head's scores.
-        auxiliary: the same loss of each auxiliary classifier's scores; may be empty.
-        weight: of each of these; 0.3 in GoogLeNet.
-    """
-    return loss + weight * sum(auxiliary)
-
-
 def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:
     """Weight of each class, proportional to 1 / its images, with a mean of 1 over the images (classes,)."""
     counts = torch.bincount(torch.as_tensor(labels), minlength=num_classes).float()

@@ -6,38 +6,28 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from hubel.data.augmentation import BatchBlending, TrainingPixels
-from hubel.data.class_folder_checks import SKEWED
-from hubel.data.loading import LoadedBatch
 from hubel.data.splits import Splits
 from hubel.models import ModelCard
-from hubel.models.registry import Classifier
-from hubel.tasks.classification import (
-    class_skew,
-    classification_loss,
-    inverse_frequency,
-    weight_of,
-    with_auxiliary,
-)
+from hubel.models.registry import Network
+from hubel.tasks.objective import sum_of, with_auxiliary
 from hubel.training.execution import Execution, choose_execution, execution_key, forward_and_backward
 from hubel.training.frozen import UpperPart
-from hubel.training.frozen_features import FeatureCache
 from hubel.training.loop import Training
 from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
 from hubel.training.processes import ALONE, Processes
 from hubel.training.recomputation import needs_recomputation
 from hubel.training.run_images import RunImages
 from hubel.training.settings import TrainingSettings
-from hubel.training.smote import with_smote
 from hubel.training.starting_model import training_size
+from hubel.training.task import Learning
+from hubel.training.tasks import task_named
 from hubel.writing import write_json
 
 DECISIONS = "decisions.json"
@@ -47,9 +37,9 @@ _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 def assemble(
     folder: Path,
     settings: TrainingSettings,
-    model: Classifier,
+    model: Network,
     card: ModelCard,
-    splits: Splits,
+    splits: Splits[Any],
     say: Callable[[str], None],
     processes: Processes = ALONE,
 ) -> tuple[Training, tuple[str, ...]]:
@@ -67,17 +57,16 @@ def assemble(
     Returns:
         The training, and the sentences that say what was decided and why.
     """
-    classes = len(card.classes)
-    labels = [sample.label for sample in splits.train]
-    balance, sentence = _choose_balance(settings.balance, labels, classes)
+    task = task_named(settings.task)
     device = processes.device_for(settings.device)
-    class_weights = inverse_frequency(labels, classes).to(device) if balance == "loss" else None
-    loss = partial(classification_loss, label_smoothing=settings.label_smoothing, class_weights=class_weights)
+    learning = task.learning(settings, splits.train, len(card.classes), device)
     model.to(device)
     side = training_size(settings, model, card.preprocessing.height)
-    share = -(-min(settings.batch, len(labels)) // processes.count)
+    share = -(-min(settings.batch, len(splits.train)) // processes.count)
     batch = (share, card.in_channels, side, side)
-    made = processes.from_main(lambda: asdict(_execution(folder, model, loss, batch, device, settings)))
+    sampled = task.images(settings, card.preprocessing, side)
+    objective = _objective(model, learning, learning.labels(sampled.stand_in(share), device))
+    made = processes.from_main(lambda: asdict(_execution(folder, model, objective, batch, device, settings)))
     execution = Execution(**made)
     model.to(memory_format=execution.memory_format)
     processes.copy_from_main(model)
@@ -86,25 +75,18 @@ def assemble(
         gradient_accumulation_steps=settings.accumulate,
         cpu=device.type == "cpu",
     )
-    sample_weights = inverse_frequency(labels, classes)[torch.tensor(labels)] if balance == "sampling" else None
-    pixels = TrainingPixels(card.preprocessing.resized(side), settings.augmentation)
-    images = RunImages(splits, settings, pixels, card.preprocessing, sample_weights, processes)
+    images = RunImages(splits, settings, sampled, learning.chances, processes)
     phases = plan_phases(settings)
-    fixed = balance == "smote" or settings.cache_features or not settings.augmentation
+    fixed = learning.fixed_features
     epochs = sum(phase.epochs for phase in phases if not fixed or freeze_below(model, phase.trainable_from))
     kept = workers = ""
     if epochs > 1:
         kept = images.keep()
-        step = _trial_step(model, loss, card.preprocessing.normalize, execution, settings, batch)
+        step = _trial_step(model, learning, card.preprocessing.normalize, execution, settings, batch)
         workers = images.choose_workers(folder, step, execution_key(model, batch, device, execution.precision))
-    decisions = tuple(line for line in (execution.reason, sentence, kept, workers) if line)
+    decisions = tuple(line for line in (execution.reason, learning.decision, kept, workers) if line)
     for line in decisions:
         say(f"chosen: {line}")
-    features = None
-    if fixed:
-        enlarge = partial(with_smote, classes=card.classes, seed=settings.seed) if balance == "smote" else None
-        size = card.preprocessing if settings.augmentation else card.preprocessing.resized(side)
-        features = FeatureCache(images.unchanged(), size, images.whole_validation(), enlarge)
     training = Training(
         folder=folder,
         settings=settings,
@@ -113,42 +95,22 @@ def assemble(
         phases=phases,
         train=images.train(),
         validation=images.validation(),
-        loss=loss,
-        weight=partial(weight_of, class_weights=class_weights),
-        blending=BatchBlending(settings.augmentation, classes),
+        task=task,
+        learning=learning,
         execution=execution,
         accelerator=accelerator,
         prepare=card.preprocessing.normalize,
         batch=batch,
-        features=features,
+        features=task.features(settings, card, side, splits.train, images, learning),
         processes=processes,
     )
     return training, decisions
 
 
-def _choose_balance(wanted: str, labels: list[int], classes: int) -> tuple[str, str]:
-    """How skewed classes are treated, and the sentence that says so."""
-    skew = class_skew(labels, classes)
-    if wanted == "none" or (wanted == "auto" and skew < SKEWED):
-        return "none", ""
-    if wanted == "smote":
-        largest = np.bincount(labels, minlength=classes).max()
-        return wanted, (
-            f"class balance: SMOTE, as asked: {largest * classes - len(labels)} interpolated features beside those of "
-            f"{len(labels)} images, so that every class has {largest}"
-        )
-    if wanted != "auto":
-        return wanted, f"class balance: {wanted}, as asked (largest class {skew:.1f} times the smallest)"
-    return "sampling", (
-        f"class balance: the largest class has {skew:.1f} times the images of the smallest, so rare classes are drawn "
-        "more often (--balance loss weights the loss instead, --balance none leaves it)"
-    )
-
-
 def _execution(
     folder: Path,
-    model: Classifier,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    model: Network,
+    objective: Callable[[list[Any]], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
     settings: TrainingSettings,
@@ -158,48 +120,44 @@ def _execution(
     if path.exists():
         return Execution(**json.loads(path.read_text())["execution"])
     network = _as_in_the_last_phase(model, batch, settings, "float32")
-    targets = torch.zeros(batch[0], dtype=torch.int64, device=device)
-    objective = _objective(model, loss, targets)
     execution = choose_execution(network, objective, batch, device, settings.precision)
     write_json(path, {"execution": asdict(execution)})
     return execution
 
 
 def _trial_step(
-    model: Classifier,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    model: Network,
+    learning: Learning,
     prepare: Callable[[Tensor], Tensor],
     execution: Execution,
     settings: TrainingSettings,
     batch: tuple[int, int, int, int],
-) -> Callable[[LoadedBatch], None]:
+) -> Callable[[Any], None]:
     """A step on a copy of the network as it trains in the last phase."""
     trial = copy.deepcopy(_as_in_the_last_phase(model, batch, settings, execution.precision))
 
-    def step(loaded: LoadedBatch) -> None:
-        if len(loaded.labels):
+    def step(loaded: Any) -> None:
+        if len(loaded.indices):
             device = next(trial.parameters()).device
             images = prepare(loaded.pixels.to(device)).contiguous(memory_format=execution.memory_format)
-            labels = loaded.labels.to(device)
-            forward_and_backward(trial, _objective(model, loss, labels), images, execution.precision)
+            labels = learning.labels(loaded, device)
+            forward_and_backward(trial, _objective(model, learning, labels), images, execution.precision)
 
     return step
 
 
-def _objective(
-    model: Classifier, loss: Callable[[Tensor, Tensor], Tensor], targets: Tensor
-) -> Callable[[list[Tensor]], Tensor]:
-    """What a step minimizes, of the scores of the head and of the auxiliary classifiers, which take time as well."""
+def _objective(model: Network, learning: Learning, labels: Any) -> Callable[[list[Any]], Tensor]:
+    """What a step minimizes, of the outputs of the head and of the auxiliary heads, which take time as well."""
 
-    def objective(scores: list[Tensor]) -> Tensor:
-        of_head, *auxiliary = (loss(each, targets) for each in scores)
+    def objective(outputs: list[Any]) -> Tensor:
+        of_head, *auxiliary = (sum_of(learning.terms(each, labels)) for each in outputs)
         return with_auxiliary(of_head, auxiliary, model.auxiliary_weight)
 
     return objective
 
 
 def _as_in_the_last_phase(
-    model: Classifier, batch: tuple[int, int, int, int], settings: TrainingSettings, precision: str
+    model: Network, batch: tuple[int, int, int, int], settings: TrainingSettings, precision: str
 ) -> nn.Module:
     """The network in the mode and with the memory of the phase in which most of it learns."""
     freeze_below(model, plan_phases(settings)[-1].trainable_from)

@@ -5,6 +5,7 @@ Random generators are not in it: every epoch seeds them from the run's seed and 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,10 @@ from hubel.writing import replacing
 
 WORKER_DEATH = "DataLoader worker"
 """In the message of the RuntimeError that torch raises in the main thread, wherever that is, when one has died."""
+
+
+Merit = Callable[[Mapping[str, Any]], tuple[float, ...]]
+"""A row of ``metrics.csv`` → what makes it better than another: more is better, the first counts most."""
 
 
 @dataclass
@@ -36,16 +41,13 @@ class Progress:
         """Whether validation has not improved for ``patience`` epochs."""
         return self.epoch - self.best_epoch >= patience
 
-    def is_better(self, row: dict[str, Any]) -> bool:
-        """Whether an epoch's row beats the best so far: higher validation accuracy, or as high with lower loss."""
-        if self.best_epoch == 0:
-            return True
-        best = self.history[self.best_epoch - 1]
-        return (row["val_top1"], -row["val_loss"]) > (best["val_top1"], -best["val_loss"])
+    def is_better(self, row: dict[str, Any], merit: Merit) -> bool:
+        """Whether an epoch's row beats the best so far."""
+        return self.best_epoch == 0 or merit(row) > merit(self.history[self.best_epoch - 1])
 
-    def add(self, row: dict[str, Any]) -> bool:
+    def add(self, row: dict[str, Any], merit: Merit) -> bool:
         """Note a finished epoch; returns whether it is the best so far."""
-        better = self.is_better(row)
+        better = self.is_better(row, merit)
         self.history.append(row)
         self.epoch = row["epoch"]
         if better:

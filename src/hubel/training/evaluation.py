@@ -7,41 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from hubel.data.class_folders import Sample, read_class_folders
-from hubel.data.decoding import read_image
-from hubel.data.loading import EpochSampler, LabelledImages, batches, default_workers
-from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import evaluation_samples, read_splits
-from hubel.errors import DataError, ImageError
-from hubel.metrics.classification import ClassificationScores, score_classification
-from hubel.models import resolve_model
+from hubel.errors import ImageError
+from hubel.models import ModelCard, resolve_model
 from hubel.runtime.allocator import tune_allocator
 from hubel.runtime.devices import choose_device
-from hubel.runtime.fusion import fuse
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of labelled images.
-
-    Attributes:
-        samples: those that could be read, in order.
-        probabilities: (N, classes), float32.
-        failures: a fault for each image that could not be read.
-    """
-
-    samples: tuple[Sample, ...]
-    probabilities: np.ndarray
-    failures: tuple[ImageError, ...]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,)."""
-        return np.array([sample.label for sample in self.samples], dtype=np.int64)
+from hubel.training.answers import Answering, Answers
+from hubel.training.task import Task
+from hubel.training.tasks import task_named
 
 
 @dataclass(frozen=True)
@@ -53,27 +28,30 @@ class Evaluation:
         data: the data set's folder.
         split: ``"test"``, ``"val"``, ``"train"`` or ``"all"``.
         scores: the figures.
-        predictions: what they were computed from.
+        answers: what they were computed from.
         seconds: it took.
-        failures: images that could not be read.
+        task: the model's.
+        card: the model's.
     """
 
     model: str
     data: Path
     split: str
-    scores: ClassificationScores
-    predictions: Predictions
+    scores: Any
+    answers: Answers
     seconds: float
+    task: Task
+    card: ModelCard
 
     @property
     def failures(self) -> tuple[ImageError, ...]:
         """Images that could not be read."""
-        return self.predictions.failures
+        return self.answers.failures
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``--json`` prints."""
         return {
-            "task": "classify",
+            "task": self.task.name,
             "model": self.model,
             "data": str(self.data),
             "split": self.split,
@@ -84,7 +62,7 @@ class Evaluation:
 
     def table(self) -> str:
         """The figures as a person reads them."""
-        return f"{self.data}, {self.split} split, {self.scores.images} images\n{scores_table(self.scores)}"
+        return f"{self.data}, {self.split} split, {self.scores.images} images\n{self.task.table(self.scores)}"
 
 
 def evaluate(
@@ -97,11 +75,11 @@ def evaluate(
     strict: bool = False,
     report: Path | str | None = None,
 ) -> Evaluation:
-    """Score a model on a data set of class folders; the same as ``hubel evaluate``.
+    """Score a model on a labelled data set; the same as ``hubel evaluate``.
 
     Args:
         model: a run folder, or anything :func:`hubel.models.resolve_model` takes whose classes the data has.
-        data: class folders.
+        data: labelled as the model's task wants it.
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``; by default test, else val. A run's own split of an
             unsplit data set is used again.
         batch: images at a time.
@@ -112,80 +90,27 @@ def evaluate(
 
     Raises:
         DataError: no such split, or classes that the model does not know.
+        ModelError: the model's task is not scored here.
     """
     tune_allocator()
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
     network, card = resolve_model(model)
-    folders = read_class_folders(Path(data)).labelled_by(card.classes)
+    task = task_named(card.task)
+    data_set = task.read(Path(data)).labelled_by(card.classes)
     recorded = Path(model) / "splits.json"
-    name, samples = evaluation_samples(folders, read_splits(recorded) if recorded.is_file() else None, split)
-    predictions = predict_samples(network, samples, card.preprocessing, batch, choose_device(device))
-    if strict and predictions.failures:
-        raise predictions.failures[0]
-    scores = score_classification(predictions.probabilities, predictions.labels, card.classes)
-    result = Evaluation(str(model), Path(data), name, scores, predictions, time.perf_counter() - started)
+    name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
+    width = task.answer_width(len(card.classes))
+    answering = Answering(network, card.preprocessing, task.answer, width, batch, choose_device(device))
+    answers = answering.of(samples)
+    if strict and answers.failures:
+        raise answers.failures[0]
+    scores = task.scores(answers, card)
+    seconds = time.perf_counter() - started
+    result = Evaluation(str(model), Path(data), name, scores, answers, seconds, task, card)
     if report is not None:
         from hubel.training.results import write_evaluation_report
 
         write_evaluation_report(Path(report), result)
     return result
-
-
-def predict_samples(
-    network: nn.Module,
-    samples: tuple[Sample, ...],
-    preprocessing: Preprocessing,
-    batch: int,
-    device: torch.device,
-    workers: int | None = None,
-) -> Predictions:
-    """Class probabilities of labelled images, in their order, in float32.
-
-    Raises:
-        DataError: not one image could be read.
-    """
-    paths, labels = [s.path for s in samples], [s.label for s in samples]
-    images = LabelledImages(paths, labels, preprocessing.pixels, 0, reduction=preprocessing.reduction)
-    sampler = EpochSampler(len(samples), 0, shuffle=False)
-    loader = batches(images, sampler, batch, default_workers() if workers is None else workers)
-    fused = fuse(network.eval(), device, torch.float32)
-    probabilities, read = [], []
-    with torch.inference_mode():
-        for loaded in loader:
-            if len(loaded.labels):
-                scores = fused(preprocessing.normalize(loaded.pixels.to(device)))
-                probabilities.append(torch.softmax(scores.float(), 1).cpu().numpy())
-                read.extend(loaded.indices.tolist())
-    failures = tuple(fault_of(samples[index].path) for index in sorted(set(range(len(samples))) - set(read)))
-    if not read:
-        raise DataError(f"none of {len(samples)} images could be read: {failures[0].fault}", failures[0].remedy)
-    return Predictions(tuple(samples[index] for index in read), np.concatenate(probabilities), failures)
-
-
-def fault_of(path: Path) -> ImageError:
-    """What is wrong with an image that could not be read."""
-    try:
-        read_image(path)
-    except ImageError as error:
-        return error
-    return ImageError(f"{path} could not be read", "try again: it can be read now")
-
-
-def scores_table(scores: ClassificationScores) -> str:
-    """Totals, then a line a class; fractions."""
-    width = max(len("class"), *(len(row.name) for row in scores.per_class))
-    lines = [
-        f"top-1 {scores.top1:.4f} (95 % confidence {scores.top1_low:.3f} to {scores.top1_high:.3f})   "
-        f"top-{scores.top_n} {scores.top5:.4f}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
-        f"ECE {scores.ece:.4f}",
-        "",
-        f"{'class':<{width}}  images  precision  recall      F1",
-    ]
-    for row in scores.per_class:
-        if row.images or row.predicted:
-            lines.append(
-                f"{row.name:<{width}}  {row.images:>6}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>6.3f}"
-            )
-    return "\n".join(lines)

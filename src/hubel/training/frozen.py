@@ -11,21 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hubel.models.registry import Classifier
+from hubel.models.registry import Network
 from hubel.runtime.fusion import fuse
 from hubel.training.recomputation import recomputed
 
 
 class UpperPart(nn.Module):
-    """The parts of a classifier from ``first`` on, its head, and the auxiliary classifiers of those parts.
+    """The parts of a network from ``first`` on, its head, and the auxiliary heads of those parts.
 
-    It shares their weights, and maps what the parts below give, (N, C, H, W), to raw class scores (N, classes): a list
-    of the head's, followed in training mode by those of the auxiliary classifiers, lowest part first.
+    It shares their weights, and maps what the parts below give, (N, C, H, W), to raw outputs: a list of the head's,
+    followed in training mode by those of the auxiliary heads, lowest part first.
 
     With ``recompute``, what happens within a part is not kept for the backward pass, but computed again in it.
     """
 
-    def __init__(self, model: Classifier, first: int, recompute: bool = False) -> None:
+    def __init__(self, model: Network, first: int, recompute: bool = False) -> None:
         super().__init__()
         self.recompute = recompute
         parts = list(model.backbone.named_children())[first:]
@@ -34,7 +34,7 @@ class UpperPart(nn.Module):
         self.auxiliary = nn.ModuleDict({name: model.auxiliary[name] for name, _ in parts if name in model.auxiliary})
 
     def forward(self, maps: Tensor) -> list[Tensor]:
-        """Raw class scores (N, classes) of each classifier, the head's first."""
+        """The raw output of each head, that of the network's own first."""
         auxiliary = []
         for name, part in self.parts.named_children():
             maps = recomputed(part, maps) if self.recompute and self.training else part(maps)
@@ -45,7 +45,7 @@ class UpperPart(nn.Module):
 
 @dataclass(frozen=True)
 class FrozenLower:
-    """The lowest parts of a classifier that do not learn.
+    """The lowest parts of a network that do not learn.
 
     Attributes:
         parts: how many of the backbone's parts these are.
@@ -65,7 +65,7 @@ class FrozenLower:
         return maps
 
 
-def frozen_lower(model: Classifier, device: torch.device, dtype: torch.dtype) -> FrozenLower:
+def frozen_lower(model: Network, device: torch.device, dtype: torch.dtype) -> FrozenLower:
     """Take the parts below the first that learns, wholly or in part."""
     children = list(model.backbone.children())
     first = len(children)

@@ -15,12 +15,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from hubel.data.augmentation import BatchBlending
 from hubel.data.loading import EpochSampler, LoadedBatch, as_it_is
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, UsageError
 from hubel.insight.tracing import Tracing, meta_copy
-from hubel.models.registry import ClassificationHead, Classifier
+from hubel.models.registry import ClassificationHead, Network
 from hubel.training.frozen import FrozenLower
 from hubel.training.kept_pixels import find_room
 from hubel.training.phases import Phase, freeze_below
@@ -29,6 +28,7 @@ from hubel.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from hubel.training.loop import Training
+    from hubel.training.task import Learning
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def compute_features(
     labels, indices = [], []
     used = 0
     for batch in images:
-        if not len(batch.labels):
+        if not len(batch.indices):
             continue
         pixels = preprocessing.normalize(batch.pixels.to(accelerator.device, non_blocking=True))
         with accelerator.autocast():
@@ -105,10 +105,10 @@ def compute_features(
     return Features(together, torch.cat(labels), torch.cat(indices))
 
 
-def features_size(model: Classifier, preprocessing: Preprocessing) -> int:
+def features_size(model: Network, preprocessing: Preprocessing) -> int:
     """Numbers that are kept of an image."""
     network = meta_copy(model, torch.float32).eval()
-    assert isinstance(network, Classifier)
+    assert isinstance(network, Network)
     shape = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
     with torch.no_grad(), Tracing():
         maps = network.backbone(torch.empty(shape, device="meta"))
@@ -119,9 +119,9 @@ def feature_batches(
     features: Features, sampler: EpochSampler, batch: int, training: bool, processes: Processes = ALONE
 ) -> DataLoader[Any]:
     """A loader of batches of features, or of this process's share of each; in training a last one must be full."""
-    maps = features.maps.shape
+    stand_in = LoadedBatch(torch.zeros_like(features.maps[:1]), torch.tensor([0]), torch.tensor([-1]))
     return DataLoader(
-        processes.share_of(FeatureRows(features), (maps[1], maps[2], maps[3]) if training else None),
+        processes.share_of(FeatureRows(features), stand_in if training else None),
         batch_size=batch,
         sampler=sampler,
         collate_fn=as_it_is,
@@ -138,12 +138,14 @@ class FeatureCache:
         images: training images in fixed order, without random changes.
         preprocessing: of these.
         validation: validation images; of both, all in every process.
+        learning: what is minimized on features, which are not blended as images are.
         enlarge: what is done to their features before the head learns from them, such as SMOTE.
     """
 
     images: DataLoader[Any]
     preprocessing: Preprocessing
     validation: DataLoader[Any]
+    learning: Learning
     enlarge: Callable[[Features], Features] | None = None
 
     def in_place_of_images(
@@ -179,12 +181,12 @@ class FeatureCache:
             train=feature_batches(learn, order, settings.batch, True, training.processes),
             validation=feature_batches(check, in_order, settings.batch, False, training.processes),
             prepare=torch.Tensor.float,
-            blending=BatchBlending((), len(card.classes)),
+            learning=self.learning,
         )
         return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
-def require_head_alone(settings: TrainingSettings, model: Classifier, phases: Sequence[Phase]) -> None:
+def require_head_alone(settings: TrainingSettings, model: Network, phases: Sequence[Phase]) -> None:
     """Refuse ``--cache-features`` where no phase has use for it; raises :class:`UsageError`."""
     if settings.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
         raise UsageError(
@@ -192,7 +194,7 @@ def require_head_alone(settings: TrainingSettings, model: Classifier, phases: Se
         )
 
 
-def require_fixed_features(settings: TrainingSettings, model: Classifier, phases: Sequence[Phase], who: str) -> None:
+def require_fixed_features(settings: TrainingSettings, model: Network, phases: Sequence[Phase], who: str) -> None:
     """Refuse settings under which an image's features would change from epoch to epoch.
 
     Args:

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hubel.data.class_folders import Sample
 from hubel.data.decoding import read_size
 from hubel.data.pixel_cache import PixelCache, disk_block, memory_block
+from hubel.data.splits import Splittable
 from hubel.errors import ImageError
 from hubel.insight.layer_table import bytes_text
 from hubel.insight.memory_advice import free_host_memory
@@ -20,6 +20,8 @@ from hubel.weights.cache import cache_folder
 _SHARE, _SHARE_WHEN_ASKED = 0.25, 0.75
 
 Shape = tuple[int, int, int]
+KeptShape = Shape | Callable[[int, int], Shape]
+"""(H, W, C) of every image, or of an upright one of a width and height."""
 
 
 def shared_between_processes(workers: int | None) -> bool:
@@ -72,7 +74,7 @@ _PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
 
 
 def keep_pixels(
-    parts: Sequence[tuple[Sequence[Sample], Shape | Callable[[int, int], Shape]]], wanted: str, trainings: int = 1
+    parts: Sequence[tuple[Sequence[Splittable], KeptShape]], wanted: str, trainings: int = 1
 ) -> tuple[list[PixelCache | None], str]:
     """A cache for each part of a data set, all of them or none.
 

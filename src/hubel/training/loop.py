@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,16 +15,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from hubel.data.augmentation import BatchBlending
 from hubel.data.loading import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
-from hubel.models.registry import Classifier
+from hubel.models.registry import Network
 from hubel.models.saved import ModelCard, save_model
-from hubel.tasks.classification import with_auxiliary
+from hubel.tasks.objective import sum_of, with_auxiliary
 from hubel.training.averaging import average_of
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.execution import Execution
@@ -35,6 +34,7 @@ from hubel.training.progress_bar import TrainingDisplay
 from hubel.training.recomputation import needs_recomputation
 from hubel.training.schedules import rate_factor
 from hubel.training.settings import TrainingSettings
+from hubel.training.task import Learning, Task
 from hubel.training.tensorboard import write_scalars
 from hubel.writing import write_rows
 
@@ -51,35 +51,35 @@ class Training:
         model: on its device.
         card: what is saved beside the weights.
         phases: in order.
-        train: shuffled batches of uint8 pixels (N, C, H, W) and labels (N,); its sampler is an ``EpochSampler``.
+        train: shuffled batches of uint8 pixels (N, C, H, W) and labels; its sampler is an ``EpochSampler``.
         validation: batches in fixed order.
-        loss: raw scores, targets → mean loss.
-        weight: targets → how much they count in that mean, all together.
-        blending: MixUp and CutMix.
+        task: what the network is for.
+        learning: what is minimized and watched.
         execution: precision and layout.
         accelerator: devices, mixed precision, accumulation.
         prepare: uint8 pixels (N, C, H, W) → the network's input.
         batch: shape (N, C, H, W) of what ``prepare`` gives for a step.
         features: stands in for the images while the head alone learns; ``None`` where they change from epoch to epoch.
         processes: those that train it together; the loaders give this one's share of each batch.
+        stop_if_asked: called in each step; raises where somebody has interrupted.
     """
 
     folder: Path
     settings: TrainingSettings
-    model: Classifier
+    model: Network
     card: ModelCard
     phases: tuple[Phase, ...]
     train: DataLoader[Any]
     validation: DataLoader[Any]
-    loss: Callable[[Tensor, Tensor], Tensor]
-    weight: Callable[[Tensor], float]
-    blending: BatchBlending
+    task: Task
+    learning: Learning
     execution: Execution
     accelerator: Accelerator
     prepare: Callable[[Tensor], Tensor]
     batch: tuple[int, int, int, int]
     features: FeatureCache | None = None
     processes: Processes = ALONE
+    stop_if_asked: Callable[[], None] = lambda: None
 
 
 def fit(training: Training, display: TrainingDisplay) -> Progress:
@@ -125,11 +125,11 @@ def _run_phase(
         training, lower = training.features.in_place_of_images(training, lower, display.say)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
-        kept = training.model if average is None else cast(Classifier, average.module)
+        kept = training.model if average is None else cast(Network, average.module)
         training.processes.copy_from_main(kept, buffers_only=True)
         row |= _validate(training, lower, UpperPart(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - beginning, 3)
-        better = progress.add(row)
+        better = progress.add(row, training.task.merit)
         if training.processes.is_main:
             _finish_epoch(training, progress, better, kept, optimizer, average, display)
         training.processes.wait()
@@ -159,9 +159,10 @@ def _train_epoch(
     enter_training_mode(upper, settings.batch_norm or "train")
     steps = len(training.train)
     display.start_epoch(epoch, phase.name, steps)
-    started, total_loss, correct, seen, rate = time.perf_counter(), 0.0, 0, 0, 0.0
+    started, seen, rate = time.perf_counter(), 0, 0.0
+    totals: Counter[str] = Counter()
     for step, batch in enumerate(training.train):
-        if not len(batch.labels):
+        if not len(batch.indices):
             continue
         done = (epoch - phase.first_epoch) * steps + step
         factor = rate_factor(settings.schedule, done, phase.epochs * steps, round(settings.warmup * steps))
@@ -169,16 +170,21 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
-        images, targets = training.blending(images, batch.labels.to(accelerator.device))
+        labels = training.learning.labels(batch, accelerator.device)
+        images, labels = training.learning.change(images, labels)
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % settings.accumulate == 0 or step + 1 == steps
         with nullcontext() if updates else accelerator.no_sync(upper):
             with accelerator.autocast():
-                scores, *auxiliary = upper(lower(images))
-                loss = training.loss(scores, targets)
-                beside = [training.loss(each, targets) for each in auxiliary]
+                output, *auxiliary = upper(lower(images))
+                terms = training.learning.terms(output, labels)
+                loss = sum_of(terms)
+                beside = [sum_of(training.learning.terms(each, labels)) for each in auxiliary]
                 objective = with_auxiliary(loss, beside, training.model.auxiliary_weight)
-            whole = processes.whole_batch(loss, objective, scores, targets, training.weight(targets), batch.indices)
+            means = {"loss": loss, **({f"{name}_loss": term for name, term in terms.items()} if len(terms) > 1 else {})}
+            sums = training.learning.sums(output, labels)
+            training.stop_if_asked()
+            whole = processes.whole_batch(objective, means, sums, training.learning.weight(labels), batch.indices)
             _refuse_nonfinite(whole.objective, epoch)
             if whole.images:
                 accelerator.backward(objective * whole.factor)
@@ -187,16 +193,15 @@ def _train_epoch(
             optimizer.zero_grad()
             if average is not None:
                 average.update_parameters(training.model)
-        total_loss += whole.loss * whole.images
-        correct += whole.correct
+        totals.update({name: mean * whole.images for name, mean in whole.means.items()})
+        totals.update(whole.sums)
         seen += whole.images
-        display.step(total_loss / max(1, seen), seen / (time.perf_counter() - started))
+        display.step(totals["loss"] / max(1, seen), seen / (time.perf_counter() - started))
     _refuse_nothing_read(seen, "training")
     return {
         "epoch": epoch,
         "phase": phase.name,
-        "train_loss": round(total_loss / seen, 6),
-        "train_top1": round(correct / seen, 6),
+        **{f"train_{name}": round(total / seen, 6) for name, total in totals.items()},
         "learning_rate": rate,
         "images_per_second": round(seen / (time.perf_counter() - started), 2),
     }
@@ -216,24 +221,23 @@ def _refuse_nothing_read(images: float, split: str) -> None:
 
 
 def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[str, Any]:
-    """Loss and accuracy on the validation images, without smoothing, weights or augmentation."""
+    """The task's figures of the validation images."""
     accelerator = training.accelerator
     upper.eval()
-    loss, correct, seen = 0.0, 0.0, 0.0
+    validation, seen = training.learning.validation(), 0.0
     with torch.no_grad():
         for batch in training.validation:
-            if not len(batch.labels):
+            if not len(batch.indices):
                 continue
             images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
             with accelerator.autocast():
-                scores = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))[0]
-            labels = batch.labels.to(accelerator.device)
-            loss += float(functional.cross_entropy(scores.float(), labels, reduction="sum"))
-            correct += int((scores.argmax(1) == labels).sum())
-            seen += len(labels)
-    loss, correct, seen = training.processes.total(loss, correct, seen)
-    _refuse_nothing_read(seen, "validation")
-    return {"val_loss": round(loss / seen, 6), "val_top1": round(correct / seen, 6)}
+                output = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))[0]
+            validation.add(output, training.learning.labels(batch, accelerator.device))
+            seen += len(batch.indices)
+    (images_seen,) = training.processes.total(seen)
+    _refuse_nothing_read(images_seen, "validation")
+    columns = validation.columns(training.processes, images_seen)
+    return {f"val_{name}": round(value, 6) for name, value in columns.items()}
 
 
 def _finish_epoch(
@@ -257,4 +261,4 @@ def _finish_epoch(
     if average is not None:
         state["average"] = average.state_dict()
     save_checkpoint(training.folder / CHECKPOINT, progress, state)
-    display.end_epoch(row, better)
+    display.end_epoch(row, training.task.watched, better)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hubel.errors import UsageError
-from hubel.models.registry import Classifier
+from hubel.models.registry import Network
 from hubel.training.settings import TrainingSettings
 
 HEAD_ONLY = "head"
@@ -63,12 +63,12 @@ def plan_phases(settings: TrainingSettings) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def parts_with_parameters(model: Classifier) -> list[str]:
+def parts_with_parameters(model: Network) -> list[str]:
     """Names of the backbone's parts that have something to learn, bottom first."""
     return [name for name, part in model.backbone.named_children() if any(True for _ in part.parameters())]
 
 
-def _first_trainable_name(model: Classifier, trainable_from: str) -> str:
+def _first_trainable_name(model: Network, trainable_from: str) -> str:
     """The module from which on parameters learn, as a prefix of their names."""
     if trainable_from == HEAD_ONLY:
         return "head."
@@ -89,7 +89,7 @@ def _first_trainable_name(model: Classifier, trainable_from: str) -> str:
     return f"backbone.{parts[-count]}." if count else "head."
 
 
-def freeze_below(model: Classifier, trainable_from: str) -> list[str]:
+def freeze_below(model: Network, trainable_from: str) -> list[str]:
     """Let parameters learn from a layer upwards, and freeze those below.
 
     Parameters count in the order in which the network defines them, which is the order of execution.

@@ -12,7 +12,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
 
-from hubel.data.loading import LoadedBatch
 from hubel.errors import UsageError
 from hubel.runtime.devices import choose_device
 
@@ -40,18 +39,18 @@ class WholeBatch:
     """A batch as all processes together see it.
 
     Attributes:
-        loss: mean over the batch.
-        objective: the same with what else is minimized.
+        objective: what is minimized, the mean over the batch.
+        means: of what is watched, by name.
+        sums: of what is counted, by name.
         images: in it.
-        correct: how many of them were classified right.
         factor: of this process's own objective: the mean over the processes of the gradients of their own, each times
             its factor, is the gradient of this one's ``objective``.
     """
 
-    loss: float
     objective: float
+    means: dict[str, float]
+    sums: dict[str, float]
     images: int
-    correct: int
     factor: float
 
 
@@ -91,14 +90,12 @@ class Processes:
         """Where this process computes if ``--device`` is ``name``."""
         return self.device or choose_device(name)
 
-    def share_of(
-        self, images: Dataset[LoadedBatch], stand_in: tuple[int, int, int] | None = None
-    ) -> Dataset[LoadedBatch]:
+    def share_of(self, images: Dataset[Any], stand_in: Any = None) -> Dataset[Any]:
         """A data set of which each whole batch that is asked for is read in part only: this process's share.
 
         Args:
             images: gives batches of the keys of an :class:`~hubel.data.loading.EpochSampler`.
-            stand_in: shape (C, H, W) of zeros, at index -1, for a share without any image: in training every process
+            stand_in: a batch of one image, at index -1, for a share without any: in training every process
                 has to take part in every step. Without it such a share is empty.
         """
         return images if self.alone else _Share(images, self.rank, self.count, stand_in)
@@ -112,30 +109,35 @@ class Processes:
         return tuple(sums.tolist())
 
     def whole_batch(
-        self, loss: Tensor, objective: Tensor, scores: Tensor, targets: Tensor, weight: float, indices: Tensor
+        self,
+        objective: Tensor,
+        means: Mapping[str, Tensor],
+        sums: Mapping[str, float],
+        weight: float,
+        indices: Tensor,
     ) -> WholeBatch:
         """From this process's share to the batch of all.
 
         Args:
-            loss: mean over the share.
-            objective: the same with what else is minimized.
-            scores: raw class scores (N, classes).
-            targets: classes (N,), or rows of class probabilities (N, classes).
-            weight: how much the share counts in the mean over the batch.
+            objective: what is minimized, a mean over the share.
+            means: over the share, by name; the same names in every process.
+            sums: over the share, the same.
+            weight: how much the share counts in a mean over the batch.
             indices: of the share's images; -1 for one that stands in.
         """
-        classes = targets.argmax(1) if targets.ndim == 2 else targets
-        right = int((scores.detach().argmax(1) == classes).sum())
-        figures = (float(loss.detach()), float(objective.detach()))
+        values = [float(objective.detach()), *(float(mean.detach()) for mean in means.values())]
         if self.alone:
-            return WholeBatch(*figures, len(classes), right, 1.0)
+            return WholeBatch(values[0], dict(zip(means, values[1:], strict=True)), dict(sums), len(indices), 1.0)
         here = bool((indices >= 0).all())
-        own = (*(figure * weight for figure in figures), weight, len(classes), right)
-        *sums, total, images, correct = self.total(*(own if here else (0.0,) * len(own)))
+        own = [*(value * weight for value in values), weight, len(indices), *sums.values()]
+        totals = self.total(*(own if here else [0.0] * len(own)))
+        weighted, (total, images), counted = totals[: len(values)], totals[len(values) :][:2], totals[len(values) + 2 :]
         if not images:
-            return WholeBatch(0.0, 0.0, 0, 0, 0.0)
+            return WholeBatch(0.0, dict.fromkeys(means, 0.0), dict.fromkeys(sums, 0.0), 0, 0.0)
         factor = weight * self.count / total if here else 0.0
-        return WholeBatch(sums[0] / total, sums[1] / total, int(images), int(correct), factor)
+        whole = [value / total for value in weighted]
+        by_name = dict(zip(means, whole[1:], strict=True)), dict(zip(sums, counted, strict=True))
+        return WholeBatch(whole[0], *by_name, int(images), factor)
 
     def from_main(self, make: Callable[[], Value]) -> Value:
         """What ``make`` returns in the main process, a JSON value; the others wait for it, however long it takes.
@@ -217,12 +219,10 @@ class Processes:
 ALONE = Processes()
 
 
-class _Share(Dataset[LoadedBatch]):
+class _Share(Dataset[Any]):
     """Of each list of keys, which are a whole batch's, every ``count``-th is read."""
 
-    def __init__(
-        self, images: Dataset[LoadedBatch], rank: int, count: int, stand_in: tuple[int, int, int] | None
-    ) -> None:
+    def __init__(self, images: Dataset[Any], rank: int, count: int, stand_in: Any) -> None:
         self._images: Any = images
         self._rank = rank
         self._count = count
@@ -231,11 +231,9 @@ class _Share(Dataset[LoadedBatch]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitems__(self, keys: Sequence[Any]) -> LoadedBatch:
-        batch: LoadedBatch = self._images.__getitems__(keys[self._rank :: self._count])
-        if len(batch.labels) or self._stand_in is None:
-            return batch
-        return LoadedBatch(batch.pixels.new_zeros(1, *self._stand_in), torch.tensor([0]), torch.tensor([-1]))
+    def __getitems__(self, keys: Sequence[Any]) -> Any:
+        batch = self._images.__getitems__(keys[self._rank :: self._count])
+        return batch if len(batch.indices) or self._stand_in is None else self._stand_in
 
 
 def join(device: str) -> Processes:

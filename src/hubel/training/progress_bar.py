@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -70,11 +70,13 @@ class TrainingDisplay:
             figures = f"loss {loss:.3f}  {images_per_second:.0f} images/s"
             self._bar.update(self._task, advance=1, figures=figures)
 
-    def end_epoch(self, row: dict[str, Any], best: bool) -> None:
-        """The epoch's figures in a line."""
+    def end_epoch(self, row: dict[str, Any], watched: Mapping[str, str], best: bool) -> None:
+        """The epoch's figures in a line: the losses, and what is watched beside them, by name in plain words."""
+        figures = []
+        for part, words in (("train", "train"), ("val", "validation")):
+            named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **watched}.items()]
+            figures.append(" ".join([words, *(f"{text} {row[name]:.3f}" for name, text in named if name in row)]))
         self.say(
-            f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  "
-            f"train loss {row['train_loss']:.3f} top-1 {row['train_top1']:.3f}  "
-            f"validation loss {row['val_loss']:.3f} top-1 {row['val_top1']:.3f}  "
+            f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  {'  '.join(figures)}  "
             f"{row['seconds']:.0f} s{'  best so far' if best else ''}"
         )

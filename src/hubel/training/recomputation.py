@@ -19,7 +19,7 @@ from hubel.insight.layer_table import bytes_text
 from hubel.insight.memory_advice import Memory, advise, free_memory
 from hubel.insight.summary import DTYPES, summarize
 from hubel.insight.tracing import Tracing, meta_copy
-from hubel.models.registry import Classifier
+from hubel.models.registry import Network
 
 # What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that
 # the allocator holds. Resident memory over stated memory in docs/results.md, rounded up.
@@ -67,7 +67,7 @@ class StepMemory:
     recomputed: int
 
 
-def step_memory(model: Classifier, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
+def step_memory(model: Network, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
     """What a step with AdamW and a moving average of the weights needs, parameters included.
 
     Args:
@@ -77,7 +77,7 @@ def step_memory(model: Classifier, batch: tuple[int, int, int, int], precision: 
     """
     network = meta_copy(model, DTYPES[precision])
     network.train()
-    assert isinstance(network, Classifier)
+    assert isinstance(network, Network)
     constants = [*network.parameters(), *network.buffers()]
     saved = SavedTensors(constants)
     between, within, before = 0, [], 0
@@ -100,7 +100,7 @@ def step_memory(model: Classifier, batch: tuple[int, int, int, int], precision: 
 
 
 def needs_recomputation(
-    model: Classifier,
+    model: Network,
     batch: tuple[int, int, int, int],
     precision: str,
     say: Callable[[str], None] = lambda line: None,

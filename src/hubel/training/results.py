@@ -10,28 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from hubel.data.augmentation import TrainingPixels, describe_augmentations
-from hubel.data.class_folders import Sample
-from hubel.data.decoding import read_image
-from hubel.data.loading import seed_for
-from hubel.data.preprocessing import Preprocessing
+from hubel.data.augmentation import describe_augmentations
 from hubel.data.splits import Splits
-from hubel.errors import ImageError
-from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import load_model
-from hubel.reports import AugmentationSample, TrainingReport, most_confident_mistakes, write_report
-from hubel.tasks.class_scores import best_classes
+from hubel.reports import TrainingReport, write_report
+from hubel.training.answers import Answering
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluation import Evaluation, Predictions, scores_table
+from hubel.training.evaluation import Evaluation
 from hubel.training.loop import Training
-from hubel.training.settings import TrainingSettings
-from hubel.training.shared_evaluation import predict_together
+from hubel.training.task import Task
 from hubel.writing import write_json, write_text
-
-_SHEET_IMAGES, _SHEET_VARIANTS = 6, 7
 
 
 @dataclass(frozen=True)
@@ -40,6 +30,7 @@ class TrainingResult:
 
     Attributes:
         folder: the run's.
+        task: what was learned.
         model: name of the architecture.
         data: the data set's folder.
         scores: of the kept weights, by split: ``"val"`` and, where there is one, ``"test"``.
@@ -48,9 +39,10 @@ class TrainingResult:
     """
 
     folder: Path
+    task: Task
     model: str
     data: Path
-    scores: dict[str, ClassificationScores]
+    scores: dict[str, Any]
     best_epoch: int
     seconds: float
 
@@ -63,7 +55,7 @@ class TrainingResult:
         """The document that ``--json`` prints."""
         scores = self.scores[self.split]
         return {
-            "task": "classify",
+            "task": self.task.name,
             "model": self.model,
             "data": str(self.data),
             "split": self.split,
@@ -79,43 +71,43 @@ class TrainingResult:
         """The figures as a person reads them."""
         names = {"val": "validation", "test": "test"}
         parts = [
-            f"{names[split]}, {scores.images} images\n{scores_table(scores)}" for split, scores in self.scores.items()
+            f"{names[split]}, {scores.images} images\n{self.task.table(scores)}"
+            for split, scores in self.scores.items()
         ]
         chosen = f"weights of epoch {self.best_epoch}, chosen on validation: expect a little less on new images"
         return "\n\n".join(parts) + f"\n\n{chosen}"
 
 
-def finish(training: Training, progress: Progress, splits: Splits, notes: Sequence[str]) -> TrainingResult:
+def finish(training: Training, progress: Progress, splits: Splits[Any], notes: Sequence[str]) -> TrainingResult:
     """Score the kept weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
     settings, folder, processes, card = training.settings, training.folder, training.processes, training.card
+    task, device = training.task, training.accelerator.device
     model = load_model(folder / "best")[0] if processes.is_main else card.build()
-    device, classes = training.accelerator.device, len(card.classes)
     processes.copy_from_main(model.to(device))
-    scores: dict[str, ClassificationScores] = {}
-    predictions: dict[str, Predictions] = {}
-    for name, samples in (("val", splits.val), ("test", splits.test)):
-        if samples:
-            predicted = predict_together(processes, model, samples, card.preprocessing, settings.batch, device, classes)
-            predictions[name] = predicted
-            scores[name] = score_classification(predicted.probabilities, predicted.labels, card.classes)
+    width = task.answer_width(len(card.classes))
+    answering = Answering(model, card.preprocessing, task.answer, width, settings.batch, device)
+    named = {"val": splits.val, "test": splits.test}
+    answers = {name: answering.together(processes, samples) for name, samples in named.items() if samples}
+    scores = {name: task.scores(each, card) for name, each in answers.items()}
     seconds = sum(row["seconds"] for row in progress.history)
-    result = TrainingResult(folder, settings.model, settings.data, scores, progress.best_epoch, seconds)
+    result = TrainingResult(folder, task, settings.model, settings.data, scores, progress.best_epoch, seconds)
     if not processes.is_main:
         return result
-    write_text(folder / "predictions.jsonl", _prediction_lines(predictions["val"], card.classes))
+    lines = (json.dumps(row, ensure_ascii=False) for row in task.rows(answers["val"], card))
+    write_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(folder / "results.json", result.to_json())
     report = TrainingReport(
         title=folder.name,
-        task="classify",
+        task=task.name,
         model=settings.model,
         data=str(settings.data),
         scores=scores,
         split_sizes={name: len(samples) for name, samples in splits.by_name().items()},
         history=progress.history,
         best_epoch=progress.best_epoch,
-        mistakes=_mistakes(predictions[result.split], card.classes),
+        mistakes=task.mistakes(answers[result.split], card),
         mistakes_split=result.split,
-        augmentation=augmentation_sheet(splits.train, card.preprocessing, settings),
+        augmentation=task.sheet(splits.train, card.preprocessing, settings),
         transforms=describe_augmentations(settings.augmentation),
         configuration=settings.model_dump(mode="json"),
         environment=environment(training.execution.precision),
@@ -130,42 +122,20 @@ def finish(training: Training, progress: Progress, splits: Splits, notes: Sequen
 def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
     """Write ``report.html`` of an evaluation into a folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [row.name for row in evaluation.scores.per_class]
     report = TrainingReport(
         title=f"{evaluation.model} on {evaluation.data.name}",
-        task="classify",
+        task=evaluation.task.name,
         model=evaluation.model,
         data=str(evaluation.data),
         scores={evaluation.split: evaluation.scores},
         split_sizes={evaluation.split: evaluation.scores.images},
-        mistakes=_mistakes(evaluation.predictions, names),
+        mistakes=evaluation.task.mistakes(evaluation.answers, evaluation.card),
         mistakes_split=evaluation.split,
         environment=environment("float32"),
         timing={"evaluation": evaluation.seconds},
         warnings=[failure.fault for failure in evaluation.failures],
     )
     return write_report(folder, report)
-
-
-def augmentation_sheet(
-    samples: Sequence[Sample], preprocessing: Preprocessing, settings: TrainingSettings
-) -> list[AugmentationSample]:
-    """A few training images, evenly taken, and what augmentation makes of them, from the run's own seed."""
-    pixels = TrainingPixels(preprocessing, settings.augmentation)
-    sheet = []
-    step = max(1, len(samples) // _SHEET_IMAGES)
-    for sample in list(samples)[::step][:_SHEET_IMAGES]:
-        try:
-            image = read_image(sample.path)
-        except ImageError:
-            continue
-        variants = []
-        for number in range(_SHEET_VARIANTS):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed_for(settings.seed, "sheet", sample.path.name, number))
-                variants.append(pixels(image))
-        sheet.append(AugmentationSample(preprocessing.pixels(image), variants))
-    return sheet
 
 
 def environment(precision: str) -> dict[str, str]:
@@ -196,24 +166,9 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _mistakes(predictions: Predictions, names: Sequence[str]) -> Any:
-    paths = [sample.path for sample in predictions.samples]
-    return most_confident_mistakes(paths, predictions.labels, predictions.probabilities, names)
-
-
 def _timing(progress: Progress) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for row in progress.history:
         name = f"epochs, {row['phase']}"
         seconds[name] = seconds.get(name, 0.0) + row["seconds"]
     return seconds
-
-
-def _prediction_lines(predictions: Predictions, names: Sequence[str]) -> str:
-    """A JSON line an image: source, truth, and the best five classes."""
-    lines = []
-    for sample, probabilities in zip(predictions.samples, predictions.probabilities, strict=True):
-        best = best_classes(np.asarray(probabilities), names, 5)
-        row = {"source": str(sample.path), "truth": names[sample.label], "classes": [score.to_json() for score in best]}
-        lines.append(json.dumps(row, ensure_ascii=False))
-    return "".join(f"{line}\n" for line in lines)

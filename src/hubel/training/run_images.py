@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hubel.data.augmentation import TrainingPixels
-from hubel.data.class_folders import Sample
-from hubel.data.loading import EpochSampler, LabelledImages, LoadedBatch, batches, default_workers
+from hubel.data.loading import EpochSampler, batches, default_workers
 from hubel.data.pixel_cache import PixelCache
-from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
 from hubel.training.execution import recall, remember
 from hubel.training.kept_pixels import keep_pixels, shared_between_processes
@@ -24,6 +21,9 @@ from hubel.training.processes import ALONE, Processes
 from hubel.training.settings import TrainingSettings
 from hubel.training.workers import TRIAL_BATCHES, Workers, choose_workers, cores
 from hubel.writing import write_json
+
+if TYPE_CHECKING:
+    from hubel.training.task import SampleImages
 
 WORKERS = "workers"
 
@@ -34,39 +34,35 @@ class RunImages:
     Args:
         splits: readable samples.
         settings: resolved.
-        pixels: of training images.
-        preprocessing: of validation images.
-        weights: chance of each training image to be drawn; ``None`` shows each once an epoch.
+        images: how the task makes batches of them.
+        chances: of each training image to be drawn; ``None`` shows each once an epoch.
         processes: those that train together; each loads its share of every batch.
     """
 
     def __init__(
         self,
-        splits: Splits,
+        splits: Splits[Any],
         settings: TrainingSettings,
-        pixels: TrainingPixels,
-        preprocessing: Preprocessing,
-        weights: Tensor | None,
+        images: SampleImages,
+        chances: Tensor | None,
         processes: Processes = ALONE,
     ) -> None:
         self._splits, self._settings = splits, settings
-        self._pixels, self._preprocessing = pixels, preprocessing
-        self._weights = weights
+        self._images, self._chances = images, chances
         self._processes = processes
         self._caches: list[PixelCache | None] = [None, None]
         self._workers = default_workers(processes.on_this_machine) if settings.workers is None else settings.workers
 
     def keep(self) -> str:
         """Let decoded images be kept for further epochs; returns the sentence that says where."""
-        size = self._preprocessing
-        shape = self._pixels.fixed_shape if self._pixels.crops else self._pixels.fixed_shape(1, 1)
         if not shared_between_processes(self._settings.workers):
             return ""
-        parts = [(self._splits.train, shape), (self._splits.val, (size.height, size.width, size.channels))]
+        of_training, of_validation = self._images.kept_shapes()
+        parts = [(self._splits.train, of_training), (self._splits.val, of_validation)]
         self._caches, sentence = keep_pixels(parts, self._settings.cache, self._processes.on_this_machine)
         return sentence
 
-    def choose_workers(self, folder: Path, step: Callable[[LoadedBatch], None], key: str) -> str:
+    def choose_workers(self, folder: Path, step: Callable[[Any], None], key: str) -> str:
         """Take the number that was asked for, that the run has recorded, or that is fastest.
 
         Args:
@@ -83,7 +79,7 @@ class RunImages:
         self._workers = chosen.count
         return chosen.reason
 
-    def _recorded_or_tried(self, folder: Path, step: Callable[[LoadedBatch], None], key: str) -> Workers:
+    def _recorded_or_tried(self, folder: Path, step: Callable[[Any], None], key: str) -> Workers:
         path = folder / "decisions.json"
         decisions = json.loads(path.read_text()) if path.exists() else {}
         kept = self._caches[0] is not None
@@ -101,51 +97,33 @@ class RunImages:
 
     def train(self) -> DataLoader[Any]:
         """Shuffled, changed at random."""
-        order = EpochSampler(len(self._splits.train), self._settings.seed, shuffle=True, weights=self._weights)
-        height, width, channels = self._pixels.shape
-        share = self._processes.share_of(self._training_images(), (channels, height, width))
+        order = EpochSampler(len(self._splits.train), self._settings.seed, shuffle=True, weights=self._chances)
+        share = self._processes.share_of(self._training_images(), self._images.stand_in(1))
         return batches(share, order, self._settings.batch, self._workers, drop_last=True)
 
     def validation(self) -> DataLoader[Any]:
         """In order, as for prediction."""
-        return self._in_order(self._processes.share_of(self._validation_images()), len(self._splits.val))
+        return self.in_order(self._processes.share_of(self._validation_images()), len(self._splits.val))
 
     def whole_validation(self) -> DataLoader[Any]:
         """The same, with all images in every process."""
-        return self._in_order(self._validation_images(), len(self._splits.val))
+        return self.in_order(self._validation_images(), len(self._splits.val))
 
-    def unchanged(self) -> DataLoader[Any]:
-        """The training images in order, without random changes: as training sees them where it makes none, else as
-        prediction does.
-        """
-        size = self._preprocessing if self._settings.augmentation else self._pixels
-        return self._in_order(self._images(self._splits.train, size), len(self._splits.train))
-
-    def _in_order(self, images: Dataset[LoadedBatch], count: int) -> DataLoader[Any]:
+    def in_order(self, images: Dataset[Any], count: int) -> DataLoader[Any]:
+        """Batches of ``count`` images, loaded as those of the run are."""
         order = EpochSampler(count, self._settings.seed, shuffle=False)
         return batches(images, order, self._settings.batch, self._workers)
 
     def _trial(self, workers: int) -> DataLoader[Any]:
         """A few batches of epoch 0, which no run has."""
         settings, count = self._settings, len(self._splits.train)
-        order = EpochSampler(count, settings.seed, shuffle=True, weights=self._weights)
+        order = EpochSampler(count, settings.seed, shuffle=True, weights=self._chances)
         batch = -(-min(settings.batch, count) // self._processes.count)
         keys = list(islice(cycle(order), batch * TRIAL_BATCHES))
         return batches(self._training_images(), keys, batch, workers)
 
-    def _validation_images(self) -> LabelledImages:
-        return self._images(self._splits.val, self._preprocessing, cache=self._caches[1])
+    def _validation_images(self) -> Dataset[Any]:
+        return self._images.validation(self._splits.val, self._caches[1])
 
-    def _training_images(self) -> LabelledImages:
-        return self._images(self._splits.train, self._pixels, self._pixels.changed, self._caches[0])
-
-    def _images(
-        self,
-        samples: Sequence[Sample],
-        size: TrainingPixels | Preprocessing,
-        change: Callable[..., Any] | None = None,
-        cache: PixelCache | None = None,
-    ) -> LabelledImages:
-        paths, labels = [sample.path for sample in samples], [sample.label for sample in samples]
-        pixels = size.pixels if isinstance(size, Preprocessing) else size.fixed
-        return LabelledImages(paths, labels, pixels, self._settings.seed, change, cache, size.reduction)
+    def _training_images(self) -> Dataset[Any]:
+        return self._images.training(self._splits.train, self._caches[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from hubel.data.class_folder_checks import check_class_folders
-from hubel.data.class_folders import ClassFolders, read_class_folders
 from hubel.data.splits import (
     SplitFractions,
     Splits,
@@ -27,12 +24,12 @@ from hubel.data.splits import (
 )
 from hubel.errors import DataError
 from hubel.models import ModelCard, architecture
-from hubel.models.registry import Classifier
+from hubel.models.registry import Network
 from hubel.runtime.allocator import tune_allocator
 from hubel.training.assembly import assemble
 from hubel.training.checkpoint import WORKER_DEATH
 from hubel.training.ending_together import joined, one_voice
-from hubel.training.frozen_features import require_fixed_features, require_head_alone
+from hubel.training.frozen_features import require_head_alone
 from hubel.training.loop import fit
 from hubel.training.phases import freeze_below, plan_phases
 from hubel.training.processes import Processes
@@ -40,8 +37,9 @@ from hubel.training.progress_bar import TrainingDisplay, check_progress
 from hubel.training.results import TrainingResult, finish
 from hubel.training.run_folder import latest_run_folder, new_run_folder
 from hubel.training.settings import TrainingSettings, make_settings, read_settings, write_settings
-from hubel.training.smote import neighbours_for, require_imbalanced_learn
 from hubel.training.starting_model import make_model, weights_name
+from hubel.training.task import LabelledData
+from hubel.training.tasks import task_named
 from hubel.training.tensorboard import require_tensorboard
 
 CONFIG, SPLITS = "config.yaml", "splits.json"
@@ -52,21 +50,21 @@ class RunData:
     """The data of a run.
 
     Attributes:
-        folders: as they lie on disk.
+        samples: as they lie on disk.
         splits: which samples train, validate, test; unreadable images are left out.
         warnings: what the check found, one line each.
     """
 
-    folders: ClassFolders
-    splits: Splits
+    samples: LabelledData
+    splits: Splits[Any]
     warnings: tuple[str, ...]
 
 
 def train(data: Path | str, *, resume: bool = False, out: Path | str | None = None, **settings: Any) -> TrainingResult:
-    """Train a classifier on class folders; the same as ``hubel train``.
+    """Train a network on labelled images; the same as ``hubel train``.
 
     Args:
-        data: a folder with one folder a class, or with ``train``, ``val``, ``test`` that have those.
+        data: for classification a folder with one folder a class, or with ``train``, ``val``, ``test`` that have those.
         resume: go on with the newest run of this name (or ``out``), with its own settings.
         out: the run's folder; ``runs/NAME`` by default, with a number where it exists.
         settings: fields of :class:`~hubel.training.settings.TrainingSettings`: ``model``, ``epochs``, …
@@ -87,7 +85,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
         run_data = _read_data_together(processes, chosen, plan["folder"])
-        model, card = make_model(chosen, run_data.folders.classes)
+        model, card = make_model(chosen, run_data.samples.classes)
         _refuse_what_cannot_learn(chosen, model, run_data)
         folder = Path(processes.from_main(lambda: plan["folder"] or _new_folder(wanted, chosen, run_data)))
         with _interruptions() as interruption, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
@@ -95,7 +93,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
                 with one_voice(processes), _worker_deaths_explained():
                     _announce(chosen, card, run_data, processes, display)
                     training, decisions = assemble(folder, chosen, model, card, run_data.splits, display.say, processes)
-                    training.loss = interruption.seen_before(training.loss)
+                    training.stop_if_asked = interruption.stop_if_asked
                     progress = fit(training, display)
             except KeyboardInterrupt:
                 place = f" --out {folder}" if out is not None else ""
@@ -112,30 +110,27 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
         folder = latest_run_folder(wanted)
         return {"folder": str(folder), "settings": read_settings(folder / CONFIG).model_dump(mode="json")}
     chosen = make_settings(data=data, **given)
+    chosen = task_named(chosen.task).settle(chosen)
     chosen = chosen.resolved(weights_name(chosen) is not None)
     if chosen.tensorboard:
         require_tensorboard()
-    if chosen.balance == "smote":
-        require_imbalanced_learn()
     architecture(chosen.model)  # an unknown name is told before the images are read
     return {"folder": None, "settings": chosen.model_dump(mode="json")}
 
 
-def _refuse_what_cannot_learn(settings: TrainingSettings, model: Classifier, data: RunData) -> None:
+def _refuse_what_cannot_learn(settings: TrainingSettings, model: Network, data: RunData) -> None:
     """Tell wrong settings before a folder is made."""
     phases = plan_phases(settings)
     require_head_alone(settings, model, phases)
     for phase in reversed(phases):  # a wrong --unfreeze-from
         freeze_below(model, phase.trainable_from)
-    if settings.balance == "smote":
-        require_fixed_features(settings, model, phases, "--balance smote")
-        neighbours_for([sample.label for sample in data.splits.train], data.folders.classes)
+    task_named(settings.task).refuse(settings, model, phases, data.samples.classes, data.splits)
 
 
 def _new_folder(wanted: Path, settings: TrainingSettings, data: RunData) -> str:
     folder = new_run_folder(wanted)
     write_settings(folder / CONFIG, settings)
-    write_splits(folder / SPLITS, data.splits, data.folders.root)
+    write_splits(folder / SPLITS, data.splits, data.samples.root)
     return str(folder)
 
 
@@ -145,26 +140,25 @@ def _read_data_together(processes: Processes, settings: TrainingSettings, folder
 
     def checked() -> dict[str, Any]:
         made.append(_read_data(settings, Path(folder) / SPLITS if folder else None))
-        return {"splits": record_of(made[0].splits, made[0].folders.root), "warnings": made[0].warnings}
+        return {"splits": record_of(made[0].splits, made[0].samples.root), "warnings": made[0].warnings}
 
     word = processes.from_main(checked)
     if not made:
-        folders = read_class_folders(settings.data)
-        made.append(RunData(folders, recorded_splits(folders, word["splits"]), tuple(word["warnings"])))
+        samples = task_named(settings.task).read(settings.data, settings.strict)
+        made.append(RunData(samples, recorded_splits(samples, word["splits"]), tuple(word["warnings"])))
     return made[0]
 
 
 def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
     """Find, split and check the images; those that cannot be read are left out and named."""
-    folders = read_class_folders(settings.data)
+    task = task_named(settings.task)
+    samples = task.read(settings.data, settings.strict)
     if recorded is not None:
-        splits = recorded_splits(folders, read_splits(recorded))
+        splits = recorded_splits(samples, read_splits(recorded))
     else:
-        splits = training_splits(folders, SplitFractions(*settings.split), settings.seed)
-    findings = check_class_folders(splits.by_name(), folders.classes, check_progress())
-    findings.raise_if_unusable(settings.strict)
-    train, val, test = map(findings.readable, (splits.train, splits.val, splits.test))
-    return RunData(folders, Splits(train, val, test), (*folders.warnings, *splits.warnings, *findings.warnings()))
+        splits = training_splits(samples, SplitFractions(*settings.split), settings.seed)
+    usable, warnings = task.check(splits, samples.classes, settings.strict, check_progress())
+    return RunData(samples, usable, (*samples.warnings, *splits.warnings, *warnings))
 
 
 def _announce(
@@ -211,15 +205,10 @@ class _Interruption:
         self.asked = True
         raise KeyboardInterrupt
 
-    def seen_before(self, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The same function, but for an interrupt that a bare ``except`` in code of others has swallowed before."""
-
-        def checked(*arguments: Any, **named: Any) -> Tensor:
-            if self.asked:
-                raise KeyboardInterrupt
-            return compute(*arguments, **named)
-
-        return checked
+    def stop_if_asked(self) -> None:
+        """Raise the interrupt that a bare ``except`` in code of others has swallowed before."""
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 @contextmanager

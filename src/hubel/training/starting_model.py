@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from hubel.errors import ModelError
 from hubel.models import ModelCard, architecture, create_model, describe
-from hubel.models.registry import ClassificationHead, Classifier
+from hubel.models.registry import ClassificationHead, Network
 from hubel.training.settings import TrainingSettings
+from hubel.training.tasks import task_named
 from hubel.weights import default_entry
 
 
@@ -22,7 +23,7 @@ def weights_name(settings: TrainingSettings) -> str | None:
     return entry.name if entry else None
 
 
-def make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[Classifier, ModelCard]:
+def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Network, ModelCard]:
     """The network with a head for the data's classes, and its card."""
     row = architecture(settings.model)
     channels = row.input[0]
@@ -32,18 +33,15 @@ def make_model(settings: TrainingSettings, classes: tuple[str, ...]) -> tuple[Cl
     model = create_model(
         settings.model, len(classes), in_channels=channels, image_size=size, weights=weights, **settings.options
     )
-    if not isinstance(model, Classifier):
-        raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
-    if weights is not None:
-        for head in (model.head, *model.auxiliary.values()):
-            _start_head_small(head.get_submodule("classifier"))
+    if not isinstance(model, Network):
+        raise ModelError(f"{settings.model} is not trained here", "hubel models lists the networks there are")
     card = replace(describe(model), classes=list(classes))
     if weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred as ImageNet
         card = replace(card, preprocessing=replace(card.preprocessing, crop_fraction=1.0))
-    return model, card
+    return model, task_named(settings.task).prepare(settings, model, card)
 
 
-def training_size(settings: TrainingSettings, model: Classifier, size: int) -> int:
+def training_size(settings: TrainingSettings, model: Network, size: int) -> int:
     """Side of the training crops for a prediction input of ``size`` pixels.
 
     Random crops show objects larger than they are in prediction. Training at six sevenths of the size, to a
@@ -54,10 +52,3 @@ def training_size(settings: TrainingSettings, model: Classifier, size: int) -> i
         return settings.training_size
     flexible = isinstance(model.head, ClassificationHead) and settings.pretrained and "crop" in settings.augmentation
     return max(32, round(size * 6 / 7 / 32) * 32) if flexible and size >= 64 else size
-
-
-def _start_head_small(classifier: nn.Module) -> None:
-    """Let a new head on pretrained features begin undecided, not confidently wrong."""
-    if isinstance(classifier, nn.Linear):
-        nn.init.normal_(classifier.weight, std=0.01)
-        nn.init.zeros_(classifier.bias)

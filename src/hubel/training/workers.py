@@ -11,8 +11,6 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from hubel.data.loading import LoadedBatch
-
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
 _NEGLIGIBLE = 0.02  # of a step's time
 _WORTH_A_PROCESS = 1.03
@@ -31,7 +29,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[LoadedBatch], None], most: int) -> Workers:
+def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any], None], most: int) -> Workers:
     """Try none, one, two, four, … while each is faster than the one before.
 
     Args:
@@ -45,7 +43,7 @@ def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Loa
     step(last)
     loading = _seconds(lambda: next(iter(alone)))
     stepping = _seconds(lambda: step(last))
-    images = max(1, len(last.labels))
+    images = max(1, len(last.indices))
     if loading < _NEGLIGIBLE * stepping:
         each = f"{loading / images * 1e3:.2g} ms, and a training step {stepping / images * 1e3:.2g} ms"
         return Workers(0, f"no processes that load images: preparing an image takes {each}")
@@ -70,11 +68,11 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _images_per_second(batches: DataLoader[Any], step: Callable[[LoadedBatch], None]) -> float:
+def _images_per_second(batches: DataLoader[Any], step: Callable[[Any], None]) -> float:
     rows = iter(batches)
     step(next(rows))
     start, seen = time.perf_counter(), 0
     for batch in islice(rows, TRIAL_BATCHES - 1):
         step(batch)
-        seen += len(batch.labels)
+        seen += len(batch.indices)
     return seen / (time.perf_counter() - start)

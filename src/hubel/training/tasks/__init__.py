@@ -1,0 +1,24 @@
+"""What each task brings to the one training loop, a file a task.
+
+What belongs here: reading a task's data, its batches, what is minimized and measured of them, what a finished run
+says. What does not: the loop itself, and what can be computed without knowing of a run (:mod:`hubel.tasks`).
+"""
+
+from __future__ import annotations
+
+from hubel.errors import ModelError
+from hubel.training.task import Task
+from hubel.training.tasks.classification import Classification
+
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(),)}
+
+
+def task_named(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ModelError: models of that task are not trained or scored here.
+    """
+    if name not in TASKS:
+        raise ModelError(f"a model of the task {name!r} cannot be trained or scored", f"there are: {', '.join(TASKS)}")
+    return TASKS[name]

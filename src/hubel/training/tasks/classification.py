@@ -1,0 +1,184 @@
+"""Classification: one class an image, from class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hubel.data.augmentation import BatchBlending, TrainingPixels
+from hubel.data.class_folder_checks import check_class_folders
+from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.splits import Splits
+from hubel.errors import ModelError
+from hubel.metrics.classification import ClassificationScores, score_classification
+from hubel.models import ModelCard
+from hubel.models.registry import Classifier, Network
+from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
+from hubel.tasks.class_scores import best_classes
+from hubel.training.answers import Answers
+from hubel.training.frozen_features import FeatureCache, require_fixed_features
+from hubel.training.phases import Phase
+from hubel.training.run_images import RunImages
+from hubel.training.settings import TrainingSettings
+from hubel.training.smote import neighbours_for, require_imbalanced_learn, with_smote
+from hubel.training.task import Learning
+from hubel.training.tasks.augmentation_sheet import augmentation_sheet
+from hubel.training.tasks.class_images import ClassImages
+from hubel.training.tasks.class_learning import ClassLearning, class_learning
+
+
+class Classification:
+    """See :class:`hubel.training.task.Task`."""
+
+    name = "classify"
+    watched: Mapping[str, str] = {"top1": "top-1"}
+
+    def settle(self, settings: TrainingSettings) -> TrainingSettings:
+        """All options are for classification."""
+        if settings.balance == "smote":
+            require_imbalanced_learn()
+        return settings
+
+    def read(self, data: Path, strict: bool = False) -> ClassFolders:
+        """Class folders."""
+        return read_class_folders(data)
+
+    def check(
+        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
+    ) -> tuple[Splits[Any], Sequence[str]]:
+        """Unreadable pictures are left out; copies and lone classes are told or refused."""
+        findings = check_class_folders(splits.by_name(), classes, progress)
+        findings.raise_if_unusable(strict)
+        train, val, test = map(findings.readable, (splits.train, splits.val, splits.test))
+        return Splits(train, val, test), findings.warnings()
+
+    def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
+        """New heads on pretrained features begin undecided, not confidently wrong."""
+        if not isinstance(model, Classifier):
+            raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
+        if card.weights is not None:
+            for head in (model.head, *model.auxiliary.values()):
+                _start_small(head.get_submodule("classifier"))
+        return card
+
+    def refuse(
+        self,
+        settings: TrainingSettings,
+        model: Network,
+        phases: Sequence[Phase],
+        classes: Sequence[str],
+        splits: Splits[Any],
+    ) -> None:
+        """What SMOTE cannot be used with."""
+        if settings.balance == "smote":
+            require_fixed_features(settings, model, phases, "--balance smote")
+            neighbours_for([sample.label for sample in splits.train], classes)
+
+    def learning(
+        self, settings: TrainingSettings, samples: Sequence[Sample], classes: int, device: torch.device
+    ) -> ClassLearning:
+        """Cross-entropy, smoothed, weighted and blended as the settings say."""
+        return class_learning(settings, [sample.label for sample in samples], classes, device)
+
+    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> ClassImages:
+        """Pixels and a class each."""
+        pixels = TrainingPixels(preprocessing.resized(side), settings.augmentation)
+        return ClassImages(pixels, preprocessing, settings.seed)
+
+    def features(
+        self,
+        settings: TrainingSettings,
+        card: ModelCard,
+        side: int,
+        samples: Sequence[Sample],
+        images: RunImages,
+        learning: Learning,
+    ) -> FeatureCache | None:
+        """Of the training images as training sees them where it makes no changes, else as prediction does."""
+        if not learning.fixed_features:
+            return None
+        assert isinstance(learning, ClassLearning)
+        plain = replace(learning, blending=BatchBlending((), len(card.classes)))
+        enlarge = partial(with_smote, classes=card.classes, seed=settings.seed) if settings.balance == "smote" else None
+        size = card.preprocessing if settings.augmentation else card.preprocessing.resized(side)
+        unchanged = self.images(settings, card.preprocessing, side).unchanged(samples, bool(settings.augmentation))
+        in_order = images.in_order(unchanged, len(samples))
+        return FeatureCache(in_order, size, images.whole_validation(), plain, enlarge)
+
+    def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
+        """Accuracy; of equal accuracy the lower loss."""
+        return row["val_top1"], -row["val_loss"]
+
+    def answer(self, output: Tensor) -> np.ndarray:
+        """Probabilities (N, classes)."""
+        probabilities: np.ndarray = torch.softmax(output.float(), 1).cpu().numpy()
+        return probabilities
+
+    def answer_width(self, classes: int) -> int:
+        """One of each class."""
+        return classes
+
+    def scores(self, answers: Answers, card: ModelCard) -> ClassificationScores:
+        """Accuracy, calibration, and figures of every class."""
+        return score_classification(answers.values, _labels(answers), card.classes)
+
+    def table(self, scores: ClassificationScores) -> str:
+        """Totals, then a line a class; fractions."""
+        return scores_table(scores)
+
+    def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
+        """Source, truth, and the best five classes."""
+        rows = []
+        for sample, probabilities in zip(answers.samples, answers.values, strict=True):
+            best = [score.to_json() for score in best_classes(np.asarray(probabilities), card.classes, 5)]
+            rows.append({"source": str(sample.path), "truth": card.classes[sample.label], "classes": best})
+        return rows
+
+    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
+        """Of which the network was surest."""
+        paths = [sample.path for sample in answers.samples]
+        return most_confident_mistakes(paths, _labels(answers), answers.values, card.classes)
+
+    def sheet(
+        self, samples: Sequence[Sample], preprocessing: Preprocessing, settings: TrainingSettings
+    ) -> list[AugmentationSample]:
+        """From the run's own seed."""
+        pixels = TrainingPixels(preprocessing, settings.augmentation)
+        return augmentation_sheet(samples, settings.seed, preprocessing.pixels, lambda sample, image: pixels(image))
+
+
+def _labels(answers: Answers) -> np.ndarray:
+    """The true classes, int64 (N,)."""
+    return np.array([sample.label for sample in answers.samples], dtype=np.int64)
+
+
+def _start_small(classifier: nn.Module) -> None:
+    if isinstance(classifier, nn.Linear):
+        nn.init.normal_(classifier.weight, std=0.01)
+        nn.init.zeros_(classifier.bias)
+
+
+def scores_table(scores: ClassificationScores) -> str:
+    """Totals, then a line a class; fractions."""
+    width = max(len("class"), *(len(row.name) for row in scores.per_class))
+    lines = [
+        f"top-1 {scores.top1:.4f} (95 % confidence {scores.top1_low:.3f} to {scores.top1_high:.3f})   "
+        f"top-{scores.top_n} {scores.top5:.4f}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
+        f"ECE {scores.ece:.4f}",
+        "",
+        f"{'class':<{width}}  images  precision  recall      F1",
+    ]
+    for row in scores.per_class:
+        if row.images or row.predicted:
+            lines.append(
+                f"{row.name:<{width}}  {row.images:>6}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>6.3f}"
+            )
+    return "\n".join(lines)
