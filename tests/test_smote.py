@@ -138,7 +138,7 @@ def test_a_skewed_run_with_smote(
     monkeypatch.setattr("hubel.training.frozen_features.feature_batches", counted)
     finished = []
 
-    def interrupt(self: object, row: dict, better: bool) -> None:
+    def interrupt(self: object, row: dict, watched: dict, better: bool) -> None:
         finished.append(row["epoch"])
         if finished == [1, 2]:
             raise KeyboardInterrupt
@@ -198,7 +198,7 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
     for epoch in range(3):
         assert rows[0][epoch] == pytest.approx(rows[2][epoch], abs=1e-5)
 
-    def interrupt(self: object, row: dict, better: bool) -> None:
+    def interrupt(self: object, row: dict, watched: dict, better: bool) -> None:
         if row["epoch"] == 2:
             raise KeyboardInterrupt
 

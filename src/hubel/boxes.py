@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 
 from hubel.errors import UsageError
@@ -28,6 +27,13 @@ SSD_VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 # Largest log of a size's ratio that is decoded: exp of more would overflow half precision (Faster R-CNN's 1000 / 16).
 _LARGEST_LOG_RATIO = float(np.log(1000 / 16))
+
+
+def _operators() -> Any:
+    """torchvision's: a second to import, which who lists models or builds a classifier need not wait for."""
+    import torchvision
+
+    return torchvision.ops
 
 
 def _tensor(value: Any) -> Any:
@@ -59,7 +65,7 @@ def convert(boxes: Tensor, source: str, target: str) -> Tensor:
     for name in (source, target):
         if name not in FORMATS:
             raise UsageError(f"there is no box format {name!r}", f"use {', '.join(FORMATS)}")
-    converted: Tensor = torchvision.ops.box_convert(_floats(boxes), source, target)
+    converted: Tensor = _operators().box_convert(_floats(boxes), source, target)
     return converted
 
 
@@ -73,7 +79,7 @@ def area(boxes: Tensor) -> Tensor:
 @_for_arrays_too
 def clip(boxes: Tensor, width: float, height: float) -> Tensor:
     """The parts of boxes (N, 4) inside a ``width`` × ``height`` picture."""
-    clipped: Tensor = torchvision.ops.clip_boxes_to_image(_floats(boxes), (height, width))
+    clipped: Tensor = _operators().clip_boxes_to_image(_floats(boxes), (height, width))
     return clipped
 
 
@@ -98,21 +104,21 @@ def ioa(a: Tensor, b: Tensor) -> Tensor:
 @_for_arrays_too
 def giou(a: Tensor, b: Tensor) -> Tensor:
     """Generalized IoU, pairwise (N, M), -1..1 (Rezatofighi et al. 2019, arXiv 1902.09630, algorithm 1)."""
-    pairs: Tensor = torchvision.ops.generalized_box_iou(_floats(a), _floats(b))
+    pairs: Tensor = _operators().generalized_box_iou(_floats(a), _floats(b))
     return pairs
 
 
 @_for_arrays_too
 def diou(a: Tensor, b: Tensor) -> Tensor:
     """Distance IoU, pairwise (N, M), -1..1 (Zheng et al. 2020, arXiv 1911.08287, equation 7)."""
-    pairs: Tensor = torchvision.ops.distance_box_iou(_floats(a), _floats(b))
+    pairs: Tensor = _operators().distance_box_iou(_floats(a), _floats(b))
     return pairs
 
 
 @_for_arrays_too
 def ciou(a: Tensor, b: Tensor) -> Tensor:
     """Complete IoU, pairwise (N, M): distance IoU less a term for the aspect ratio (arXiv 1911.08287, equation 10)."""
-    pairs: Tensor = torchvision.ops.complete_box_iou(_floats(a), _floats(b))
+    pairs: Tensor = _operators().complete_box_iou(_floats(a), _floats(b))
     return pairs
 
 
@@ -163,11 +169,11 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor | None = None, iou: float 
     """
     boxes, scores = _floats(boxes), _floats(scores).to(_floats(boxes).dtype)
     if labels is None:
-        kept: Tensor = torchvision.ops.nms(boxes, scores, iou)
+        kept: Tensor = _operators().nms(boxes, scores, iou)
         return kept
     # torchvision's batched_nms shifts the classes apart by the largest coordinate or goes class by class, whichever
     # is quicker; either leaves the IoU within a class as it is.
-    by_class: Tensor = torchvision.ops.batched_nms(boxes, scores, labels, iou)
+    by_class: Tensor = _operators().batched_nms(boxes, scores, labels, iou)
     return by_class
 
 

@@ -17,12 +17,13 @@ from hubel.data.cropping import crop_box
 if TYPE_CHECKING:
     import torch
 
-_FILTERS = {
+FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+"""Pillow's, by the names of ``interpolation``."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Preprocessing:
             width, height, scale = original
             left, top, right, bottom = (side / scale for side in self.crop_box(width, height))
             box = left, top, min(right, float(image.width)), min(bottom, float(image.height))
-        scaled = image.resize((self.width, self.height), _FILTERS[self.interpolation], box=box)
+        scaled = image.resize((self.width, self.height), FILTERS[self.interpolation], box=box)
         return np.asarray(scaled).reshape(self.height, self.width, self.channels)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
@@ -66,7 +65,9 @@ class ScaledToLength(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) of maps of the same shape."""
-        return functional.normalize(maps) * self.weight.view(1, -1, 1, 1)
+        # As torch.nn.functional.normalize, which takes a second to import more of torch where only shapes are asked for.
+        length = maps.square().sum(1, keepdim=True).sqrt() + 1e-12
+        return maps / length * self.weight.view(1, -1, 1, 1)
 
 
 class SSDHead(nn.Module):

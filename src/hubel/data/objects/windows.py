@@ -1,0 +1,157 @@
+"""What part of a picture is shown, and where boxes, pixels and masks come to lie in it.
+
+A window is a rectangle in fractions of a picture, which may go beyond it. All changes of geometry here are windows,
+turned round or not; one after another they are one window, so that pixels are scaled once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a picture, in fractions of its width and height.
+
+    Attributes:
+        x1: left edge; below 0 where it begins beside the picture.
+        y1: upper edge.
+        x2: right edge, greater than ``x1``.
+        y2: lower edge, greater than ``y1``.
+        flipped: what is seen is turned left to right.
+    """
+
+    x1: float = 0.0
+    y1: float = 0.0
+    x2: float = 1.0
+    y2: float = 1.0
+    flipped: bool = False
+
+    def within(self, outer: Window) -> Window:
+        """The window on the picture that shows, of what ``outer`` shows, this part."""
+        width, height = outer.x2 - outer.x1, outer.y2 - outer.y1
+        left, right = (1 - self.x2, 1 - self.x1) if outer.flipped else (self.x1, self.x2)
+        return Window(
+            outer.x1 + left * width,
+            outer.y1 + self.y1 * height,
+            outer.x1 + right * width,
+            outer.y1 + self.y2 * height,
+            self.flipped != outer.flipped,
+        )
+
+    def seen(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where boxes lie in the window.
+
+        A box stays if its centre is in the window, and is cut off at the window's edge (Liu et al. 2016, arXiv
+        1512.02325, section 2.2, "Data augmentation").
+
+        Args:
+            boxes: (M, 4), x1, y1, x2, y2 in fractions of the picture.
+
+        Returns:
+            The boxes that stay, in fractions of the window, and their indices.
+        """
+        width, height = self.x2 - self.x1, self.y2 - self.y1
+        moved = (boxes - (self.x1, self.y1, self.x1, self.y1)) / (width, height, width, height)
+        centres = (moved[:, :2] + moved[:, 2:]) / 2
+        kept = np.flatnonzero(((centres > 0) & (centres < 1)).all(1))
+        moved = moved[kept].clip(0, 1)
+        if self.flipped:
+            moved = np.stack((1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]), 1)
+        return moved, kept
+
+
+WHOLE = Window()
+
+
+@dataclass(frozen=True)
+class View:
+    """A window, drawn in so many pixels.
+
+    Attributes:
+        window: on the picture.
+        height: of what is drawn, in pixels.
+        width: likewise.
+    """
+
+    window: Window
+    height: int
+    width: int
+
+    def pixels(
+        self, picture: np.ndarray, extent: tuple[float, float], ground: np.ndarray, filter: Image.Resampling
+    ) -> np.ndarray:
+        """Cut and scale in one antialiased pass.
+
+        Args:
+            picture: uint8 (h, w, C) with C of 1 or 3.
+            extent: width and height of the picture in pixels of ``picture``; less than w and h by a fraction where it
+                was reduced by averaging blocks, of which the last ones are not full.
+            ground: uint8 (C,), the colour beside the picture.
+            filter: of the scaling.
+
+        Returns:
+            uint8 (height, width, C); it may be (a view of) ``picture``.
+        """
+        window, size = self.window, (self.width, self.height)
+        columns, left, right = _covered(window.x1, window.x2, self.width, extent[0])
+        rows, upper, lower = _covered(window.y1, window.y2, self.height, extent[1])
+        inside = (columns.stop - columns.start, rows.stop - rows.start)
+        if min(inside) < 1:
+            return np.broadcast_to(ground, (self.height, self.width, len(ground)))
+        part = _scaled(picture, (left, upper, right, lower), inside, filter)
+        if inside != size:
+            whole = np.empty((self.height, self.width, picture.shape[2]), np.uint8)
+            whole[:] = ground
+            whole[rows, columns] = part
+            part = whole
+        return part[:, ::-1] if window.flipped else part
+
+    def masks(self, masks: np.ndarray) -> np.ndarray:
+        """Masks of the picture as the view shows them: (M, h, w) to (M, height, width), the same type.
+
+        Each pixel is the one that its centre falls on; beside the picture there is 0.
+        """
+        window = self.window
+        rows = _centres(window.y1, window.y2, self.height, masks.shape[1])
+        columns = _centres(window.x1, window.x2, self.width, masks.shape[2])
+        columns = columns[::-1] if window.flipped else columns
+        drawn = masks[:, rows.clip(0, masks.shape[1] - 1)][:, :, columns.clip(0, masks.shape[2] - 1)]
+        drawn[:, (rows < 0) | (rows >= masks.shape[1])] = 0
+        drawn[:, :, (columns < 0) | (columns >= masks.shape[2])] = 0
+        return drawn
+
+
+def _covered(start: float, end: float, drawn: int, extent: float) -> tuple[slice, float, float]:
+    """The drawn pixels that lie on the picture along an axis, and the stretch of the picture that they show."""
+    first = max(0, math.floor(-start / (end - start) * drawn + 0.5))
+    last = min(drawn, math.floor((1 - start) / (end - start) * drawn + 0.5))
+    step = (end - start) / drawn
+    # Drawn pixels are whole: the picture's edge is moved by up to half of one.
+    low, high = (start + first * step) * extent, (start + last * step) * extent
+    return slice(first, max(first, last)), max(0.0, low), min(extent, high)
+
+
+def _centres(start: float, end: float, drawn: int, pixels: int) -> np.ndarray:
+    places = start + (np.arange(drawn) + 0.5) * (end - start) / drawn
+    return np.floor(places * pixels + 1e-6).astype(np.int64)  # a centre between two pixels is on the second
+
+
+def _scaled(
+    picture: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int], filter: Image.Resampling
+) -> np.ndarray:
+    """A part of a picture, scaled."""
+    height, width, channels = picture.shape
+    if (width, height) == size and box == (0, 0, width, height):
+        return picture
+    # What lies well outside need not become an image first; at the edges the filter reaches a little beyond.
+    reach_x, reach_y = (2 + 3 * max(1.0, (box[at + 2] - box[at]) / size[at]) for at in (0, 1))
+    left, upper = max(0, int(box[0] - reach_x)), max(0, int(box[1] - reach_y))
+    part = picture[upper : math.ceil(box[3] + reach_y), left : math.ceil(box[2] + reach_x)]
+    image = Image.fromarray(part[:, :, 0] if channels == 1 else part)
+    inner = (box[0] - left, box[1] - upper, min(box[2] - left, image.width), min(box[3] - upper, image.height))
+    return np.asarray(image.resize(size, filter, box=inner)).reshape(size[1], size[0], channels)
