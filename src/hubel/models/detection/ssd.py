@@ -65,8 +65,8 @@ class ScaledToLength(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) of maps of the same shape."""
-        # As torch.nn.functional.normalize, which takes a second to import more of torch where only shapes are asked for.
-        length = maps.square().sum(1, keepdim=True).sqrt() + 1e-12
+        # As torch.nn.functional.normalize, which imports much of torch where only shapes are asked for.
+        length = (maps * maps).sum(1, keepdim=True).sqrt() + 1e-12
         return maps / length * self.weight.view(1, -1, 1, 1)
 
 
