@@ -155,6 +155,12 @@ def _reduction(tensor: Tensor, axes: Sequence[int] | None = None, keepdim: bool 
     return _empty([size for axis, size in enumerate(tensor.shape) if axis not in gone], tensor)
 
 
+def _norm(
+    tensor: Tensor, order: float = 2, axes: Sequence[int] | None = None, keepdim: bool = False, **_: Any
+) -> Tensor:
+    return _reduction(tensor, axes, keepdim)
+
+
 def _like_first(tensor: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
     return _empty(tensor.shape, tensor, dtype)
 
@@ -169,6 +175,7 @@ _ELEMENTWISE = (
     _aten.mul.Tensor,
     _aten.div.Tensor,
     _aten.pow.Tensor_Scalar,
+    _aten.clamp_min.default,
     _aten.tanh.default,
     _aten.sigmoid.default,
     _aten.relu.default,
@@ -208,6 +215,7 @@ RESULTS: dict[Any, Callable[..., Any]] = {
     _aten.index_copy.default: _like_first,
     _aten.mean.dim: _reduction,
     _aten.sum.dim_IntList: _reduction,
+    _aten.linalg_vector_norm.default: _norm,
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_IN_PLACE, _in_place),
 }

@@ -40,6 +40,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
@@ -65,9 +66,7 @@ class ScaledToLength(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) of maps of the same shape."""
-        # As torch.nn.functional.normalize, which imports much of torch where only shapes are asked for.
-        length = (maps * maps).sum(1, keepdim=True).sqrt() + 1e-12
-        return maps / length * self.weight.view(1, -1, 1, 1)
+        return functional.normalize(maps) * self.weight.view(1, -1, 1, 1)
 
 
 class SSDHead(nn.Module):
