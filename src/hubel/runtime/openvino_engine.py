@@ -85,8 +85,10 @@ class OpenVinoEngine:
             options["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core().compile_model(network, "CPU", options)
         self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
-        # One more than there are streams waits its turn: none is idle while this thread takes an answer away.
-        self._most = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+        # One more than there are streams waits its turn: none is idle while this thread takes an answer away. Where
+        # there is only one, for pictures that come one at a time, handing it over to another thread would cost time.
+        streams = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._most = streams + 1 if many else 1
         shapes = [tuple(output.get_partial_shape())[1:] for output in self._compiled.outputs]
         self._shapes = [tuple(side.get_length() for side in shape) for shape in shapes]
         self._free: list[_Request] = []
@@ -101,7 +103,7 @@ class OpenVinoEngine:
                 for start in range(0, len(pixels), self.batch):
                     if len(running) == self._most:
                         self._collect(running)
-                    running.append(self._free.pop() if self._free else _Request(self._compiled))
+                    running.append(self._free.pop() if self._free else _Request(self._compiled, self._most > 1))
                     running[-1].start(pixels[start : start + self.batch], answers[-1], start)
                 # While the caller has an answer, all requests have work.
                 while answers[0].missing == 0 and len(answers) > 1:
@@ -134,10 +136,15 @@ class _Request:
 
     It is waited for by the thread that started it. A callback, which OpenVINO calls in a thread of its own, would cost
     more, and where the interpreter ends before that thread has left it, the process aborts.
+
+    Args:
+        compiled: the network.
+        beside: whether to let the caller go on meanwhile.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, beside: bool) -> None:
         self._request = compiled.create_infer_request()
+        self._beside = beside
         self._pixels = self._request.get_input_tensor().data
         self._outputs = [tensor.data for tensor in self._request.output_tensors]
 
@@ -145,11 +152,15 @@ class _Request:
         """Compute the outputs of some pictures, which belong into ``answer`` from row ``start`` on."""
         self._pixels[: len(pixels)] = pixels
         self._answer, self._rows = answer, slice(start, start + len(pixels))
-        self._request.start_async()
+        if self._beside:
+            self._request.start_async()
+        else:
+            self._request.infer(share_outputs=True)
 
     def finish(self) -> None:
         """Wait, and put the outputs into the answer."""
-        self._request.wait()
+        if self._beside:
+            self._request.wait()
         rows = self._rows.stop - self._rows.start
         for array, output in zip(self._answer.arrays, self._outputs, strict=True):
             array[self._rows] = output[:rows]
