@@ -153,7 +153,7 @@ def test_two_files_for_one_picture_are_named(tmp_path: Path) -> None:
 def test_missing_pictures_are_kept_and_counted(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(_coco(file_name="gone.jpg"))
     dataset = read_annotations(tmp_path)
-    assert dataset.warnings == (f"1 pictures are not there, the first is {tmp_path / 'gone.jpg'}",)
+    assert dataset.warnings == (f"1 picture is not there: {tmp_path / 'gone.jpg'}",)
     assert dataset.images()[0].width == 64
 
 

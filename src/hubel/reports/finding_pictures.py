@@ -12,7 +12,7 @@ from hubel.drawing import BoxLabel, draw_boxes
 from hubel.errors import ImageError
 
 SIDE = 420
-"""Longest side of a finding's picture in pixels."""
+"""Longest side of a finding's picture, or of each of two, in pixels."""
 
 _GROUND = (120, 124, 132)
 _FARTHEST = 0.6
@@ -97,7 +97,7 @@ def _side_by_side(one: Path, other: Path) -> Image.Image | None:
     if len(pictures) < 2:
         return None
     for picture in pictures:
-        picture.thumbnail((SIDE // 2, SIDE // 2))
+        picture.thumbnail((SIDE, SIDE))
     gap = 6
     size = (sum(picture.width for picture in pictures) + gap, max(picture.height for picture in pictures))
     sheet = Image.new("RGB", size, "white")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 import hubel
 from hubel.data.checking.statistics import MEDIUM, SMALL, Statistics
@@ -55,7 +56,10 @@ def write_statistics(out: Path, title: str, numbers: Statistics) -> Path:
 def _figures(numbers: Statistics) -> Iterator[tuple[str, Figure, str]]:
     """Name, figure and caption of each."""
     things = "objects" if numbers.has_boxes else "pictures"
-    yield "classes", _classes(numbers, things), f"How many {things} each class has, by split."
+    many = len(numbers.classes)
+    each = f"each of the {SHOWN} most frequent of {many:,} classes" if many > SHOWN else "each class"
+    by_split = ", by split" if len(numbers.splits) > 1 else ""
+    yield "classes", _classes(numbers, things), f"How many {things} {each} has{by_split}."
     if numbers.has_boxes:
         yield "per_picture", _per_picture(numbers), "How many objects a labelled picture has."
     if len(numbers.boxes):
@@ -74,7 +78,10 @@ def _classes(numbers: Statistics, things: str) -> Figure:
         axes.barh(np.arange(len(order)), row[order], left=left, color=colour, label=split, height=0.72)
         left += row[order]
     axes.set_yticks(np.arange(len(order)), [numbers.classes[label] for label in order], parse_math=False)
-    axes.invert_yaxis()
+    for at, total in enumerate(counts.sum(0)[order]):
+        axes.annotate(f"{total:,}", (total, at), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.margins(x=0.12)
+    axes.set_ylim(len(order) - 0.4, -0.6)
     axes.grid(axis="x", color="#d9dde3", linewidth=0.8)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(things)
@@ -100,10 +107,18 @@ def _sizes(numbers: Statistics) -> Figure:
     some = np.linspace(0, len(width) - 1, min(len(width), 5000)).astype(int)
     axes.loglog(width[some], height[some], ".", color=BLUE, alpha=0.35, markersize=5, markeredgewidth=0)
     reach = np.array([max(1.0, width.min() / 1.5), width.max() * 1.5])
+    low, high = max(1.0, height.min() / 1.5), height.max() * 1.5
     for area, name in ((SMALL, "small"), (MEDIUM, "medium")):
         axes.plot(reach, area / reach, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate(name, (area**0.5, area**0.5), color=INK, fontsize=9, ha="right", va="top")
-    axes.set_ylim(max(1.0, height.min() / 1.5), height.max() * 1.5)
+        right = min(reach[1], area / low)  # where the line leaves the figure
+        if reach[0] < right and area / right < high:
+            place = (right, area / right)
+            axes.annotate(name, place, (-16, 3), textcoords="offset points", color=INK, fontsize=9, ha="right")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(low, high)
     axes.set_xlim(*reach)
     axes.set_xlabel("width, pixels")
     axes.set_ylabel("height, pixels")

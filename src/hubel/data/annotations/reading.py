@@ -133,7 +133,8 @@ class Reading:
             classes = ordered
         missing = [image for images in splits.values() for image in images if not self.pictures.has(image.path)]
         if missing:
-            self.say(f"{len(missing)} pictures are not there, the first is {missing[0].path}")
+            are = "1 picture is" if len(missing) == 1 else f"{len(missing):,} pictures are"
+            self.say(f"{are} not there{', the first is' if len(missing) > 1 else ':'} {missing[0].path}")
         counted = [f"{number:,} {what}" for what, number in self._counts.items()]
         warnings = (*self._said, *counted)
         return LabelledDataset(self.root, classes, splits, name, warnings, self.category_ids)

@@ -162,6 +162,6 @@ def counting(dataset: LabelledDataset) -> Iterator[Finding]:
     if counts["zero"] and counts["last"]:
         yield Finding(
             "counting",
-            f"{counts['zero']} boxes begin at 0, as if pixels counted from 0; {counts['last']} end at the picture's "
-            "width or height, as if they counted from 1.",
+            f"boxes begin at 0 ({counts['zero']:,} of them), as if pixels counted from 0, and end at the picture's "
+            f"width or height ({counts['last']:,}), as if they counted from 1.",
         )

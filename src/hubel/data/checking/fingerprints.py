@@ -67,22 +67,31 @@ def fingerprint(image: Image.Image) -> Fingerprint | None:
     return Fingerprint(int.from_bytes(bits.tobytes(), "big"), grey.tobytes())
 
 
-def close_pairs(prints: Sequence[Fingerprint], most_bits: int = MOST_BITS) -> Iterator[tuple[int, int, int]]:
-    """Pairs that look nearly the same: two places in ``prints``, the first the smaller, and the bits that differ.
+def close_pairs(
+    prints: Sequence[Fingerprint], most_bits: int = MOST_BITS
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs that look nearly the same, many at a time: places in ``prints``, the first the smaller, and differing bits.
 
-    Every pair is compared: some 0.3 s for 10,000 pictures, a hundred times as much for 100,000.
+    Every pair is compared: on one core some 0.2 s for 10,000 pictures that all differ, 7 s where they are a film of one
+    scene, and a hundred times as much for 100,000.
     """
     bits = np.array([one.bits for one in prints], np.uint64)
     for start in range(0, len(bits), _BLOCK):
-        rows = bits[start : start + _BLOCK]
-        differing = np.bitwise_count(rows[:, None] ^ bits[None, start:])
-        for row, column in zip(*np.nonzero(differing <= most_bits), strict=True):
-            if column > row and correlation(prints[start + row], prints[start + column]) >= LEAST_CORRELATION:
-                yield int(start + row), int(start + column), int(differing[row, column])
+        differing = np.bitwise_count(bits[start : start + _BLOCK, None] ^ bits[None, start:])
+        rows, columns = np.nonzero(differing <= most_bits)
+        rows, columns = rows[rows < columns], columns[rows < columns]
+        firsts, row_of = np.unique(rows, return_inverse=True)
+        seconds, column_of = np.unique(columns, return_inverse=True)
+        greys, others = (_standardized([prints[start + at] for at in places]) for places in (firsts, seconds))
+        alike = (greys @ others.T >= LEAST_CORRELATION)[row_of, column_of]
+        rows, columns = rows[alike], columns[alike]
+        if len(rows):
+            yield start + rows, start + columns, differing[rows, columns]
 
 
-def correlation(a: Fingerprint, b: Fingerprint) -> float:
-    """How far the grey values of two pictures rise and fall together, -1..1."""
-    one, other = (np.frombuffer(each.grey, np.uint8).astype(np.float32) for each in (a, b))
-    one, other = one - one.mean(), other - other.mean()
-    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
+def _standardized(prints: Sequence[Fingerprint]) -> np.ndarray:
+    """Grey values (N, SIDE²) of mean 0 and length 1: the product of two rows is how far they rise and fall together."""
+    grey = np.frombuffer(b"".join(one.grey for one in prints), np.uint8).reshape(-1, SIDE * SIDE).astype(np.float32)
+    grey -= grey.mean(1, keepdims=True)
+    lengths: np.ndarray = np.sqrt((grey**2).sum(1, keepdims=True))
+    return np.divide(grey, lengths, out=grey, where=lengths > 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from hubel.data.checking.findings import Finding
 from hubel.data.checking.fingerprints import close_pairs
 from hubel.data.checking.looks import Look
@@ -37,15 +39,20 @@ def near_pictures(placed: Sequence[Placed], looks: Mapping[Path, Look]) -> Itera
         looks: at them.
     """
     able = [(split, path, print_) for split, path in placed if (print_ := looks[path].print) is not None]
-    told: set[tuple[Path, str]] = set()
-    for first, second, bits in close_pairs([print_ for *_, print_ in able]):
-        (split, path, _), (other_split, other, _) = able[first], able[second]
-        # A film of a thousand frames would make half a million pairs.
-        if (other, split) in told:
-            continue
-        told.add((other, split))
-        kind = "near" if split == other_split else "near-elsewhere"
-        yield _finding(kind, (split, path), (other_split, other), f"{bits} of 64 bits of their hashes differ")
+    names = list(dict.fromkeys(split for split, *_ in able))
+    split_of = np.array([names.index(split) for split, *_ in able], int)
+    told = np.zeros((len(able), len(names)), bool)
+    for firsts, seconds, bits in close_pairs([print_ for *_, print_ in able]):
+        # A film of a thousand frames makes half a million pairs.
+        _, places = np.unique(seconds * len(names) + split_of[firsts], return_index=True)
+        for at in np.sort(places).tolist():
+            first, second = int(firsts[at]), int(seconds[at])
+            if not told[second, split_of[first]]:
+                told[second, split_of[first]] = True
+                (split, path, _), (other_split, other, _) = able[first], able[second]
+                kind = "near" if split == other_split else "near-elsewhere"
+                how = f"{bits[at]} of 64 bits of their hashes differ"
+                yield _finding(kind, (split, path), (other_split, other), how)
 
 
 def _finding(kind: str, one: Placed, other: Placed, how: str) -> Finding:

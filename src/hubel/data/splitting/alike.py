@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from hubel.data.checking.fingerprints import close_pairs
 from hubel.data.checking.looks import Look
 from hubel.data.identical_files import identical
@@ -19,22 +23,28 @@ def alike(paths: Sequence[Path], looks: Mapping[Path, Look]) -> list[list[int]]:
         paths: of the pictures; those that cannot be read stay alone.
         looks: at them.
     """
-    leader = list(range(len(paths)))
-
-    def leader_of(at: int) -> int:
-        while leader[at] != at:
-            leader[at] = leader[leader[at]]
-            at = leader[at]
-        return at
-
     readable = [at for at, path in enumerate(paths) if not looks[path].fault]
-    for first, *others in identical(readable, lambda at: paths[at]):
-        for other in others:
-            leader[leader_of(other)] = leader_of(first)
-    able = [(at, print_) for at in readable if (print_ := looks[paths[at]].print) is not None]
-    for one, two, _ in close_pairs([print_ for _, print_ in able]):
-        leader[leader_of(able[two][0])] = leader_of(able[one][0])
+    copies = identical(readable, lambda at: paths[at])
+    component = np.arange(len(paths))
+    component = _joined(component, *_edges([(first, other) for first, *others in copies for other in others]))
+    able = np.array([at for at in readable if looks[paths[at]].print is not None], int)
+    for firsts, seconds, _ in close_pairs([print_ for at in able if (print_ := looks[paths[at]].print) is not None]):
+        component = _joined(component, able[firsts], able[seconds])
     groups: dict[int, list[int]] = {}
-    for at in range(len(paths)):
-        groups.setdefault(leader_of(at), []).append(at)
+    for at, group in enumerate(component.tolist()):
+        groups.setdefault(group, []).append(at)
     return list(groups.values())
+
+
+def _edges(pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    ends = np.array(pairs, int).reshape(-1, 2)
+    return ends[:, 0], ends[:, 1]
+
+
+def _joined(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Components (N,) after places ``one`` have been joined with places ``other``."""
+    size = len(component)
+    graph = coo_array((np.ones(len(one), bool), (component[one], component[other])), (size, size))
+    _, new = connected_components(graph, directed=False)
+    joined: np.ndarray = new[component]
+    return joined
