@@ -72,6 +72,11 @@ def test_voc_as_published_with_missing_sizes(tmp_path: Path) -> None:
     assert dataset.splits["train"][0].objects[0].box == (1, 2, 9, 8)  # type: ignore[index]
     assert dataset.splits["train"][0].width == 64
     assert "1 XML files are in no list of ImageSets/Main: left out" in dataset.warnings
+    # Of one list, what is not in it is no part of the set either.
+    (lists / "val.txt").unlink()
+    dataset = read_annotations(tmp_path)
+    assert [image.path.stem for image in dataset.images()] == ["1"]
+    assert f"{tmp_path / 'JPEGImages'}: 3 pictures have no labels and no split: left out" in dataset.warnings
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class Reading:
         self._on_fault = on_fault
         self._images: dict[str, list[LabelledImage]] = {}
         self._places: dict[Path, tuple[str, int]] = {}
+        self._complete: set[Path] = set()
         self._counts: Counter[str] = Counter()
         self._said: list[str] = []
 
@@ -69,6 +70,10 @@ class Reading:
         objects = (*(first.objects or ()), *(image.objects or ()))
         self._images[known][index] = replace(first, objects=objects)
 
+    def is_complete(self, folder: Path) -> None:
+        """Lists say which pictures of a folder count: the others are no part of the data set, labelled or not."""
+        self._complete.add(folder)
+
     def _add_unlabelled(self) -> None:
         """Take in the pictures that lie among labelled ones and have no labels."""
         splits: dict[Path, set[str]] = {}
@@ -76,7 +81,7 @@ class Reading:
             splits.setdefault(path.parent, set()).add(split)
         for folder, names in splits.items():
             others = [path for path in self.pictures.within(folder) if path not in self._places]
-            if len(names) > 1 and others:
+            if (len(names) > 1 or folder in self._complete) and others:
                 self.say(f"{folder}: {len(others)} pictures have no labels and no split: left out")
             elif others:
                 (split,) = names

@@ -49,6 +49,8 @@ def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
         for stem, split in listed.items():
             if stem not in with_labels and (path := reading.pictures.beside(folder / "JPEGImages", stem)):
                 reading.add(split, LabelledImage(path, 0, 0, None))
+        if listed:
+            reading.is_complete(folder / "JPEGImages")
     if unlisted:
         reading.count("XML files are in no list of ImageSets/Main: left out", unlisted)
 
