@@ -105,8 +105,8 @@ class View:
             return np.broadcast_to(ground, (self.height, self.width, len(ground)))
         part = _scaled(picture, (left, upper, right, lower), inside, filter)
         if inside != size:
-            whole = np.empty((self.height, self.width, picture.shape[2]), np.uint8)
-            whole[:] = ground
+            row = np.tile(ground, self.width)  # whole rows are copied many times as fast as single pixels
+            whole = np.repeat(row[None], self.height, 0).reshape(self.height, self.width, -1)
             whole[rows, columns] = part
             part = whole
         return part[:, ::-1] if window.flipped else part
