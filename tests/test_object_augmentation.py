@@ -28,7 +28,9 @@ from hubel.data.objects.sets import ObjectSample
 from hubel.data.objects.windows import View, Window
 from hubel.data.pixel_cache import PixelCache, memory_block
 from hubel.data.preprocessing import Preprocessing
+from hubel.drawing.object_boxes import colour_of
 from hubel.errors import UsageError
+from hubel.reports.object_samples import object_samples
 
 INPUT = Preprocessing(96, 128, mean=(0.0, 0.0, 0.0), resize="stretch")
 GEOMETRY = ["zoom", "scale", "crop", "flip", "mosaic"]
@@ -388,3 +390,21 @@ def textured() -> np.ndarray:
     """Soft patches of all colours, (120, 180, 3)."""
     coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
     return np.asarray(coarse.resize((180, 120), Image.Resampling.BICUBIC))
+
+
+def test_the_sheet_shows_boxes_in_the_colours_of_their_classes(tmp_path: Path) -> None:
+    samples = scenes(tmp_path, 5)
+    samples[2].path.write_bytes(b"gone")
+    large = Preprocessing(240, 320, resize="stretch")  # of which boxes are drawn without enlarging it
+    sheet = object_samples(samples, large, ["flip", "color"], seed=0, images=5, variants=3)
+    assert len(sheet) == 4
+    for sample, shown in zip((samples[k] for k in (0, 1, 3, 4)), sheet, strict=True):
+        assert len(shown.augmented) == 3
+        x1, y1, x2, y2 = sample.boxes[0].astype(int).tolist()
+        frame = [(x1, (y1 + y2) // 2), (x2, (y1 + y2) // 2), ((x1 + x2) // 2, y1), ((x1 + x2) // 2, y2)]
+        for picture, mirrored in [(shown.original, (False,)), *((each, (False, True)) for each in shown.augmented)]:
+            found = [
+                [picture[min(y, 239), min(320 - x if mirror else x, 319)].tolist() for x, y in frame]
+                for mirror in mirrored
+            ]
+            assert any(colours == [list(colour_of(int(sample.labels[0])))] * 4 for colours in found)
