@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
+from hubel.data.annotations.formats import FORMATS
 from hubel.data.objects.checks import check_object_set
 from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
 from hubel.data.splits import (
@@ -82,6 +83,23 @@ def test_coco_as_pycocotools_reads_it_and_yolo_alike(data_folder: Path, tmp_path
     by_name = {sample.path.name: sample for sample in coco.splits["all"]}
     for sample in yolo.splits["all"]:
         np.testing.assert_allclose(sample.boxes, by_name[sample.path.name].boxes, atol=0.02)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_trains(tmp_path: Path, format: str) -> None:
+    write_annotations(small_set(tmp_path / "made"), format, tmp_path / "out")
+    found = read_object_set(tmp_path / "out")
+    assert found.classes == ("bus", "car", "ox")
+    boxes = {split: {s.path.name: s.boxes for s in samples} for split, samples in found.splits.items()}
+    assert {split: list(pictures) for split, pictures in boxes.items()} == {
+        "train": ["a.jpg", "b.png"],  # nobody labelled c.jpg
+        "val": ["d e.jpg", "turned.jpg"],
+    }
+    assert len(boxes["train"]["b.png"]) == 0
+    # Formats of whole pixels, and those that count from 1, round.
+    expected = [[0, 0, 64, 48], [3, 4, 10, 20], [1.25, 2.5, 33.75, 40.5], [5, 5, 9, 9], [7, 8, 17, 28]]
+    np.testing.assert_allclose(boxes["train"]["a.jpg"], expected, atol=0.51)
+    np.testing.assert_allclose(boxes["val"]["turned.jpg"], [[2, 4, 22, 14]], atol=0.01)  # of the upright picture
 
 
 def test_every_flag_and_every_kind_of_object(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class ObjectPixels:
 
     :meth:`fixed` does what is the same in every epoch, and can be kept; :meth:`changed` does the random rest. Without
     changes that take parts of a picture it is cut and scaled as for prediction in the first step; with them it stays
-    whole, reduced where it is several times the input's size.
+    whole, reduced where it is several times the input's size, and the parts are stretched to the input.
 
     Args:
         preprocessing: of the network; gives size, channels, filter, and with its mean the ground beside pictures.
