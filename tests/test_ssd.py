@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 from torchvision.models.detection.image_list import ImageList
 
-from hubel.errors import ModelError
-from hubel.models import create_model
+from hubel.errors import ModelError, WeightsError
+from hubel.models import create_model, describe
 from hubel.models.detection import ssd
 from hubel.tasks import detection
-
-OURS = {
-    "ssd300_vgg16": lambda classes: ssd.build_vgg(ssd._300, classes, 3, 300),
-    "ssdlite320_mobilenet_v3_large": lambda classes: ssd.build_mobilenet(ssd._MOBILENET, classes, 3, 320),
-}
 
 
 def theirs(name: str, classes: int) -> nn.Module:
@@ -31,22 +28,17 @@ def theirs(name: str, classes: int) -> nn.Module:
     return network.eval()
 
 
-def moved(ours: nn.Module, network: nn.Module) -> None:
-    """Both define their layers in the order of execution, but that torchvision's scale comes first in its backbone."""
-    given = [(key, tensor) for key, tensor in network.state_dict().items() if key != "backbone.scale_weight"]
-    own = [key for key in ours.state_dict() if key != "scaled.weight"]
-    assert len(given) == len(own)
-    state = {key: tensor for key, (_, tensor) in zip(own, given, strict=True)}
-    if "backbone.scale_weight" in network.state_dict():
-        state["scaled.weight"] = network.state_dict()["backbone.scale_weight"]
-    ours.load_state_dict(state)
-
-
 @pytest.mark.parametrize(("name", "side"), [("ssd300_vgg16", 300), ("ssdlite320_mobilenet_v3_large", 320)])
-def test_scores_offsets_and_default_boxes_are_torchvision_s(name: str, side: int):
+def test_scores_offsets_and_default_boxes_are_torchvision_s(name: str, side: int, tmp_path: Path):
+    """By way of a file as torchvision publishes it."""
     network = theirs(name, 6)
-    ours = OURS[name](6).eval()
-    moved(ours, network)
+    torch.save(network.state_dict(), tmp_path / "theirs.pth")
+    ours = create_model(name, weights=tmp_path / "theirs.pth").eval()
+    assert ours.num_classes == 6
+    ready = describe(ours).preprocessing
+    assert [*ready.mean, *ready.std] == pytest.approx(
+        [255 * value for value in (*network.transform.image_mean, *network.transform.image_std)]
+    )
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         features = list(network.backbone(images).values())
@@ -137,3 +129,25 @@ def test_light_form_stands_on_any_classifier_with_the_maps_it_needs():
     assert scores.shape[1] == offsets.shape[1] == len(network.anchors(128, 160)) == 6 * 429
     with pytest.raises(ModelError, match="stride 8, 16 and 32"):
         ssd.build_on(ssd._LIGHT, 2, create_model("lenet5"))
+
+
+def test_a_file_of_torchvision_for_other_classes_keeps_all_but_what_tells_them_apart(tmp_path: Path):
+    network = theirs("ssdlite320_mobilenet_v3_large", 90)
+    torch.save(network.state_dict(), tmp_path / "theirs.pth")
+    ours = create_model("ssdlite320_mobilenet_v3_large", 3, weights=tmp_path / "theirs.pth").eval()
+    images = torch.rand(1, 3, 320, 320, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        scores, offsets = ours(images)
+        expected = network.head(list(network.backbone(images).values()))["bbox_regression"]
+    assert scores.shape == (1, 3234, 4)
+    torch.testing.assert_close(offsets, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_of_torchvision_has_the_names_of_coco_s_classes(tmp_path: Path):
+    with torch.device("meta"):
+        network = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
+    torch.save({key: torch.zeros(tensor.shape) for key, tensor in network.state_dict().items()}, tmp_path / "it.pth")
+    card = describe(create_model("ssdlite320_mobilenet_v3_large", weights=tmp_path / "it.pth"))
+    assert card.classes[:3] == ["person", "bicycle", "car"] and card.classes[-1] == "toothbrush"
+    with pytest.raises(WeightsError, match=r"weights of torchvision's SSDLite320, not of ssd300_vgg16"):
+        create_model("ssd300_vgg16", weights=tmp_path / "it.pth")

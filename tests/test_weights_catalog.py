@@ -27,6 +27,7 @@ from hubel.weights import (
     WeightsEntry,
     cache_folder,
     cache_path,
+    class_names,
     default_entry,
     entries_for,
     fetch,
@@ -42,7 +43,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs" / "weights.md"
 
 
 def _of(source: str) -> list[WeightsEntry]:
-    return [entry for entry in CATALOG if entry.source == source]
+    """Its classifiers."""
+    return [entry for entry in CATALOG if entry.source == source and entry.classes == "imagenet1k"]
 
 
 def _name(entry: WeightsEntry) -> str:
@@ -56,7 +58,10 @@ def test_every_entry_can_be_verified_and_found() -> None:
         assert set(entry.sha256 + entry.md5) <= set("0123456789abcdef"), entry.name
         assert len(entry.sha256) >= 8 or len(entry.md5) == 32 or _states_digests(entry.location), entry.name
         assert urlsplit(entry.location).scheme in ("https", "package"), entry.name
-        assert 0 < entry.metrics["top1"] < entry.metrics.get("top5", 1) <= 1, entry.name
+        if entry.classes == "imagenet1k":
+            assert 0 < entry.metrics["top1"] < entry.metrics.get("top5", 1) <= 1, entry.name
+        else:
+            assert 0 < entry.metrics["mAP"] < 1, entry.name
         assert find_entry(entry.name) is entry
         assert find_entry(f"{entry.source}/{entry.tag}", entry.architecture) is entry
 
@@ -113,6 +118,47 @@ def test_torchvisions_are_as_torchvision_says(entry: WeightsEntry) -> None:
     assert entry.settings.get("batch_norm", False) == norm
     default = default_entry(entry.architecture)
     assert default is not None and default.location == models.get_model_weights(names[entry.architecture]).DEFAULT.url
+
+
+def _detectors() -> list[WeightsEntry]:
+    return [entry for entry in CATALOG if entry.classes == "coco90"]
+
+
+@pytest.mark.parametrize("entry", _detectors(), ids=_name)
+def test_torchvisions_detectors_are_as_torchvision_says(entry: WeightsEntry) -> None:
+    models = pytest.importorskip("torchvision.models")
+    weights = models.get_model_weights(entry.architecture)
+    theirs = weights[entry.tag]
+    assert theirs is weights.DEFAULT
+    assert entry.location == theirs.url
+    assert theirs.url.endswith(f"-{entry.sha256}.pth")
+    assert entry.size_bytes == pytest.approx(theirs.meta["_file_size"] * 2**20, abs=1)
+    assert entry.metrics["mAP"] == pytest.approx(theirs.meta["_metrics"]["COCO-val2017"]["box_map"] / 100)
+    with torch.device("meta"):
+        transform = models.get_model(entry.architecture, weights=None, weights_backbone=None).transform
+    ready = entry.preprocessing
+    assert (ready.width, ready.height) == transform.fixed_size
+    assert (ready.resize, ready.interpolation) == ("stretch", "bilinear")
+    assert ready.mean == pytest.approx([255 * value for value in transform.image_mean])
+    assert ready.std == pytest.approx([255 * value for value in transform.image_std])
+    named = [theirs if theirs != "N/A" else f"N/A {id}" for id, theirs in enumerate(theirs.meta["categories"])]
+    assert class_names(entry.classes) == named[1:]
+
+
+def test_torchvision_has_no_other_detectors_of_ours() -> None:
+    from hubel.models import list_models
+
+    models = pytest.importorskip("torchvision.models")
+    theirs = set(models.list_models(module=models.detection))
+    assert {entry.architecture for entry in _detectors()} == theirs & set(list_models("detect"))
+
+
+@pytest.mark.data
+def test_figures_of_detectors_are_those_of_the_independent_table(data_folder: Path) -> None:
+    with (data_folder / "tables" / "torchvision_0.29.1_weights_metrics.csv").open(newline="") as file:
+        rows = {row["arch"].lower(): row for row in csv.DictReader(file) if row["metric"] == "box_map"}
+    for entry in _detectors():
+        assert entry.metrics["mAP"] == pytest.approx(float(rows[entry.architecture]["value"]) / 100)
 
 
 @pytest.mark.data
@@ -259,8 +305,7 @@ FEW = {
     "entry",
     [
         pytest.param(entry, marks=[] if entry.architecture in FEW.get(entry.name.partition(":")[2], ()) else slow)
-        for entry in CATALOG
-        if entry.source in ("torchvision", "timm")
+        for entry in (*_of("torchvision"), *_of("timm"))
     ],
     ids=_name,
 )

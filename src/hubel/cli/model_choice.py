@@ -70,20 +70,27 @@ def _macs(row: dict[str, Any]) -> int:
         return count_multiplications(network, shape)
 
 
+def _figure_of(rows: list[dict[str, Any]]) -> tuple[str, str]:
+    """Key and name of the published figure that the rows are ranked by: mAP if all are detectors, else top-1."""
+    detectors = {row["task"] for row in rows} == {"detect"}
+    return ("mAP", "mAP") if detectors else ("top1", "top-1")
+
+
 def with_accuracy(rows: list[dict[str, Any]]) -> list[Any]:
-    """The candidates among the rows: those whose default weights have a published top-1."""
+    """The candidates among the rows: those whose default weights have the published figure that counts."""
     from hubel.insight.choice import Candidate
 
+    figure, _ = _figure_of(rows)
     return [
         Candidate(
             name=row["name"],
-            accuracy=row["weights"][0]["top1"],
+            accuracy=row["weights"][0][figure],
             megabytes=row["size_bytes"] / 1e6,
             gmacs=_macs(row) / 1e9,
             milliseconds=row["ms"]["batch1"] if "ms" in row else None,
         )
         for row in rows
-        if row["weights"] and row["weights"][0]["top1"] is not None
+        if row["weights"] and row["weights"][0][figure] is not None
     ]
 
 
@@ -114,7 +121,9 @@ def answer(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | Non
         return f"No network with published weights stays within {said}: raise the limit."
     best = candidates[0]
     time = "" if best.milliseconds is None else f", {best.milliseconds:.1f} ms"
-    return f"Best within {said}: {best.name} (top-1 {best.accuracy:.3f}, {best.megabytes:.1f} MB{time})."
+    return (
+        f"Best within {said}: {best.name} ({_figure_of(rows)[1]} {best.accuracy:.3f}, {best.megabytes:.1f} MB{time})."
+    )
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -135,7 +144,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     )
     accuracies = [each.accuracy for each in candidates]
     front = pareto_front(costs, accuracies)
-    figure = choice_plot([each.name for each in candidates], costs, accuracies, front, label)
+    quality = {"mAP": "mAP on COCO, as published", "top1": "top-1 on ImageNet, as published"}[_figure_of(rows)[0]]
+    figure = choice_plot([each.name for each in candidates], costs, accuracies, front, label, quality)
     with replacing(path) as beside:
         beside.write_bytes(to_png(figure))
     say(f"plot: {path}")

@@ -14,6 +14,8 @@ from hubel.cli.options import Json
 from hubel.cli.tables import print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.table import Table
 
 
@@ -41,8 +43,9 @@ def models(
     """The architectures there are: what they cost, how good their published weights are.
 
     GMACs are billions of multiply-accumulates for one image of the native size; size is that of the weights in
-    float32. Top-1 and top-5 are the publishers' figures on ImageNet. With --max-ms or --max-mb the most accurate
-    come first, and one sentence names the best. Times and the plot are for images of the size that the weights want.
+    float32. Top-1 and top-5 are the publishers' figures on ImageNet, mAP those of detectors on COCO. With --max-ms or
+    --max-mb the most accurate come first, and one sentence names the best. Times and the plot are for images of the
+    size that the weights want.
 
     Example:
 
@@ -116,6 +119,7 @@ def _weights(entry: Any) -> dict[str, Any]:
         "input": [entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width],
         "top1": entry.metrics.get("top1"),
         "top5": entry.metrics.get("top5"),
+        "mAP": entry.metrics.get("mAP"),
         "license": entry.license,
         "metrics_source": entry.metrics_source,
         "installed": not entry.needs_download or cache_path(entry).is_file(),
@@ -140,7 +144,8 @@ def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
         *(f"ms/image\n{batch.replace('batch', 'batch ')}" for batch in batches),
     ):
         table.add_column(title, justify="right", no_wrap=True)
-    for title in ("Top-1", "Top-5"):
+    shown = _metrics(rows)
+    for title in shown.values():
         table.add_column(title, justify="right", no_wrap=True)
     for title in ("Weights", "On this\nmachine", "Figures from"):
         table.add_column(title, no_wrap=True)
@@ -148,9 +153,18 @@ def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
         own = _own_cells(row)
         weights = row["weights"] or [None]
         for entry in weights if all_weights else weights[:1]:
-            table.add_row(*own, *_weight_cells(entry, 0 if all_weights else len(weights) - 1))
+            table.add_row(*own, *_weight_cells(entry, 0 if all_weights else len(weights) - 1, shown))
             own = [""] * len(own)
     return table
+
+
+def _metrics(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Key and title of the published figures that there are for the tasks of these rows."""
+    tasks = {row["task"] for row in rows}
+    found: dict[str, str] = {}
+    for task, titles in (("classify", {"top1": "Top-1", "top5": "Top-5"}), ("detect", {"mAP": "mAP"})):
+        found |= titles if task in tasks else {}
+    return found
 
 
 def _own_cells(row: dict[str, Any]) -> list[str]:
@@ -166,9 +180,9 @@ def _own_cells(row: dict[str, Any]) -> list[str]:
     return cells + ([f"{figure:.1f}" for figure in row["ms"].values()] if "ms" in row else [])
 
 
-def _weight_cells(entry: dict[str, Any] | None, more: int) -> list[str]:
+def _weight_cells(entry: dict[str, Any] | None, more: int, shown: Iterable[str]) -> list[str]:
     if entry is None:
-        return ["–", "–", "none", "", ""]
-    figures = ["–" if entry[key] is None else f"{entry[key]:.3f}" for key in ("top1", "top5")]
+        return [*("–" for _ in shown), "none", "", ""]
+    figures = ["–" if entry[key] is None else f"{entry[key]:.3f}" for key in shown]
     tag = entry["name"].partition(":")[2] + (f" (+{more} more)" if more else "")
     return [*figures, tag, "yes" if entry["installed"] else "no", entry["metrics_source"]]

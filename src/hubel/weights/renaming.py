@@ -43,9 +43,10 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
     Raises:
         WeightsError: the keys are of no format that is known, or of another family.
     """
-    if any(key.startswith("backbone.") for key in state):
+    matching = [known for known in FORMATS if known.signature in state]
+    if not matching and any(key.startswith("backbone.") for key in state):
         return Renamed(dict(state), {}, None)
-    known = _recognized(state, architecture, origin)
+    known = _recognized(matching, state, architecture, origin)
     kept = {key: tensor for key, tensor in state.items() if not re.fullmatch(known.ignored, key)}
     renamed = {_renamed(key, known.rules): tensor for key, tensor in kept.items()}
     try:
@@ -59,8 +60,7 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
     return Renamed(renamed, dict(known.settings), known.source)
 
 
-def _recognized(state: Mapping[str, Tensor], architecture: str, origin: str) -> Format:
-    matching = [known for known in FORMATS if known.signature in state]
+def _recognized(matching: list[Format], state: Mapping[str, Tensor], architecture: str, origin: str) -> Format:
     if not matching:
         first = ", ".join(list(state)[:3]) or "none"
         raise WeightsError(

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hubel.boxes import convert
-
 
 @dataclass(frozen=True)
 class DefaultBoxes:
@@ -67,10 +65,8 @@ class DefaultBoxes:
             (torch.arange(rows) + 0.5) * step_y, (torch.arange(columns) + 0.5) * step_x, indexing="ij"
         )
         places = torch.stack((x, y), -1).view(-1, 1, 2)
-        sizes = torch.tensor(self._sizes(number)).clamp(max=1) * torch.tensor([width, height])
-        sizes = sizes.expand(len(places), -1, -1)
-        boxes: Tensor = convert(torch.cat((places.expand(sizes.shape), sizes), -1).view(-1, 4), "cxcywh", "xyxy")
-        return boxes
+        halves = torch.tensor(self._sizes(number)).clamp(max=1) * torch.tensor([width, height]) / 2
+        return torch.cat((places - halves, places + halves), -1).view(-1, 4)
 
     def _sizes(self, number: int) -> list[tuple[float, float]]:
         """Width and height of the boxes of one map, as shares of the image's."""

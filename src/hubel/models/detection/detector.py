@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 
 class Detector(nn.Module):
@@ -42,21 +42,12 @@ class Detector(nn.Module):
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """Height and width of the maps that the heads read, for images of that size; nothing is computed."""
         if (height, width) not in self._grids:
-            probe = _Maps(self)
-            tensors = chain(probe.named_parameters(), probe.named_buffers())
-            shapes = {name: tensor.to("meta") for name, tensor in tensors}
+            tensors = chain(self.parameters(), self.buffers())
+            # Told to deepcopy as copied already, tensors without content take their places in the copy.
+            shapes = copy.deepcopy(self, {id(each): nn.Parameter(each.to("meta"), False) for each in tensors})
             channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
             # Two images: normalization that trains has nothing to average on one of 1 × 1.
             with torch.no_grad():
-                maps = functional_call(probe, shapes, torch.empty(2, channels, height, width, device="meta"))
+                maps = shapes.maps(torch.empty(2, channels, height, width, device="meta"))
             self._grids[height, width] = [(each.shape[2], each.shape[3]) for each in maps]
         return self._grids[height, width]
-
-
-class _Maps(nn.Module):
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return self.detector.maps(images)

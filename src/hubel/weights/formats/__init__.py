@@ -16,6 +16,7 @@ from hubel.weights.formats import (
     inception,
     mobilenet,
     resnet,
+    ssd,
     vgg,
     xception,
 )
@@ -33,4 +34,5 @@ FORMATS: tuple[Format, ...] = (
     *mobilenet.FORMATS,
     *efficientnet.FORMATS,
     *efficientnet_lite.FORMATS,
+    *ssd.FORMATS,
 )

@@ -102,7 +102,8 @@ _KERAS_V2: Rules = (
 )
 
 
-def _torchvision_v3(size: str) -> Rules:
+def torchvision_v3(size: str) -> Rules:
+    """Those of torchvision's MobileNet-v3, ``"small"`` or ``"large"``."""
     top = sum(_V3[size]) + 1
     return (
         *_ends(
@@ -176,7 +177,7 @@ FORMATS = (
                 "torchvision's MobileNet-v3",
                 f"mobilenet_v3_{size}",
                 "features.1.block.0.0.weight",
-                _torchvision_v3(size),
+                torchvision_v3(size),
                 settings={"norm_eps": 1e-3, "same": False},
             ),
             Format(

@@ -35,7 +35,7 @@ _KERAS: Rules = (
 _WHOLE_IMAGE = {"grid": 7}  # the dense layers of all published files read 7 × 7 pixels
 
 
-def _features(depths: Iterable[int], batch_norm: bool) -> Iterator[tuple[str, str]]:
+def numbered_layers(depths: Iterable[int], batch_norm: bool) -> Iterator[tuple[str, str]]:
     """Both number convolutions, normalizations, ReLUs and poolings through."""
     position = 0
     for stage, depth in enumerate(depths, start=1):
@@ -56,7 +56,7 @@ def _numbered(architecture: str, batch_norm: bool) -> Format:
         f"torchvision's and timm's {architecture}{'_bn' if batch_norm else ''}",
         architecture,
         "features.1.running_mean" if batch_norm else f"features.{second_convolution}.weight",
-        (*_features(depths, batch_norm), *_TORCHVISION_HEAD, *_TIMM_HEAD),
+        (*numbered_layers(depths, batch_norm), *_TORCHVISION_HEAD, *_TIMM_HEAD),
         adaptations=(
             convolution_as_dense("head.fc1.weight"),
             convolution_as_dense("head.fc2.weight"),

@@ -1,0 +1,79 @@
+"""SSDs as torchvision names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hubel.weights.formats.format import Format, Rules
+from hubel.weights.formats.mobilenet import torchvision_v3
+from hubel.weights.formats.vgg import numbered_layers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LISTS = {"classification_head": "classifiers", "regression_head": "regressors"}
+
+
+def _within(rules: Rules, place: Callable[[int], str]) -> Rules:
+    """Rules of a classifier whose numbered layers ``features.N`` a detector keeps elsewhere."""
+    return tuple(
+        (re.sub(r"^features\\\.(\d+)", lambda match: place(int(match[1])), theirs), ours)
+        for theirs, ours in rules
+        if theirs.startswith("features")
+    )
+
+
+# All convolutions up to conv4_3; then the poolings and ReLUs count as well.
+_VGG: Rules = (
+    *_within(tuple(numbered_layers((2, 2, 3, 3), batch_norm=False)), lambda number: rf"backbone\.features\.{number}"),
+    *((rf"backbone\.extra\.0\.{2 * index + 1}", f"backbone.stage5.{index}.conv") for index in range(3)),
+    (r"backbone\.extra\.0\.7\.1", "backbone.fc6.conv"),
+    (r"backbone\.extra\.0\.7\.3", "backbone.fc7.conv"),
+    *(
+        (rf"backbone\.extra\.{index + 1}\.{theirs}", f"extras.{index}.{ours}.conv")
+        for index in range(4)
+        for theirs, ours in ((0, 0), (2, 1))
+    ),
+    *((rf"head\.{theirs}\.module_list\.(\d)", rf"head.{ours}.\1") for theirs, ours in _LISTS.items()),
+)
+
+# Two sequences of layers: the first ends within unit 13, after the convolution that widens.
+_MOBILENET: Rules = (
+    (r"backbone\.features\.0\.13\.0", "backbone.stage6_expand.conv"),
+    (r"backbone\.features\.0\.13\.1", "backbone.stage6_expand.norm"),
+    (r"backbone\.features\.1\.0\.1\.0", "backbone.stage6.0.depthwise.conv"),
+    (r"backbone\.features\.1\.0\.1\.1", "backbone.stage6.0.depthwise.norm"),
+    (r"backbone\.features\.1\.0\.2\.fc1", "backbone.stage6.0.squeeze.reduce"),
+    (r"backbone\.features\.1\.0\.2\.fc2", "backbone.stage6.0.squeeze.expand"),
+    (r"backbone\.features\.1\.0\.3\.0", "backbone.stage6.0.project.conv"),
+    (r"backbone\.features\.1\.0\.3\.1", "backbone.stage6.0.project.norm"),
+    *_within(
+        torchvision_v3("large"),
+        lambda number: rf"backbone\.features\.0\.{number}" if number < 13 else rf"backbone\.features\.1\.{number - 13}",
+    ),
+    (r"backbone\.extra\.(\d)\.(\d)\.0", r"extras.\1.\2.conv"),
+    (r"backbone\.extra\.(\d)\.(\d)\.1", r"extras.\1.\2.norm"),
+    *(
+        (rf"head\.{theirs}\.module_list\.(\d)\.{number}", rf"head.{ours}.\1.{part}")
+        for theirs, ours in _LISTS.items()
+        for number, part in ((r"0\.0", "depthwise.conv"), (r"0\.1", "depthwise.norm"), ("1", "pointwise"))
+    ),
+)
+
+
+def _scale(state: dict[str, Tensor]) -> None:
+    """The factors of conv4_3's channels are a parameter of the backbone itself."""
+    state["scaled.weight"] = state.pop("backbone.scale_weight")
+
+
+FORMATS = (
+    Format("torchvision's SSD300", "ssd300_vgg16", "backbone.scale_weight", _VGG, adaptations=(_scale,)),
+    Format(
+        "torchvision's SSDLite320",
+        "ssdlite320_mobilenet_v3_large",
+        "backbone.features.1.0.2.fc1.weight",
+        _MOBILENET,
+    ),
+)
