@@ -155,9 +155,7 @@ def _reduction(tensor: Tensor, axes: Sequence[int] | None = None, keepdim: bool 
     return _empty([size for axis, size in enumerate(tensor.shape) if axis not in gone], tensor)
 
 
-def _norm(
-    tensor: Tensor, order: float = 2, axes: Sequence[int] | None = None, keepdim: bool = False, **_: Any
-) -> Tensor:
+def _vector_norm(tensor: Tensor, order: float, axes: Sequence[int] | None, keepdim: bool = False, **_: Any) -> Tensor:
     return _reduction(tensor, axes, keepdim)
 
 
@@ -215,7 +213,7 @@ RESULTS: dict[Any, Callable[..., Any]] = {
     _aten.index_copy.default: _like_first,
     _aten.mean.dim: _reduction,
     _aten.sum.dim_IntList: _reduction,
-    _aten.linalg_vector_norm.default: _norm,
+    _aten.linalg_vector_norm.default: _vector_norm,
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_IN_PLACE, _in_place),
 }

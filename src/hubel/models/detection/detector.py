@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from itertools import chain
-
 import torch
 from torch import Tensor, nn
+
+from hubel.insight.tracing import Tracing, meta_copy
 
 
 class Detector(nn.Module):
@@ -42,12 +41,10 @@ class Detector(nn.Module):
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """Height and width of the maps that the heads read, for images of that size; nothing is computed."""
         if (height, width) not in self._grids:
-            tensors = chain(self.parameters(), self.buffers())
-            # Told to deepcopy as copied already, tensors without content take their places in the copy.
-            shapes = copy.deepcopy(self, {id(each): nn.Parameter(each.to("meta"), False) for each in tensors})
+            shapes = meta_copy(self, torch.float32)
             channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
             # Two images: normalization that trains has nothing to average on one of 1 × 1.
-            with torch.no_grad():
+            with torch.no_grad(), Tracing():
                 maps = shapes.maps(torch.empty(2, channels, height, width, device="meta"))
             self._grids[height, width] = [(each.shape[2], each.shape[3]) for each in maps]
         return self._grids[height, width]
