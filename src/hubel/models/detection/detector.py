@@ -42,6 +42,7 @@ class Detector(nn.Module):
         """Height and width of the maps that the heads read, for images of that size; nothing is computed."""
         if (height, width) not in self._grids:
             shapes = meta_copy(self, torch.float32)
+            assert isinstance(shapes, Detector)
             channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
             # Two images: normalization that trains has nothing to average on one of 1 × 1.
             with torch.no_grad(), Tracing():
