@@ -157,6 +157,10 @@ class Detections:
         return draw_boxes(image, labels)
 
 
+Prediction = Classification | Detections
+"""What a model says of one image."""
+
+
 def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
     from faster_coco_eval import mask as coding
 

@@ -28,6 +28,7 @@ def demo(
     photographs = sample_photographs()
 
     from hubel.data.sources import expand
+    from hubel.results import Classification
     from hubel.runtime import Predictor, tune_allocator
 
     tune_allocator()
@@ -35,6 +36,7 @@ def demo(
     predict = Predictor(_MODEL)
     for picture in expand(photographs):
         (result,) = predict([picture.source or ""])
+        assert isinstance(result, Classification)
         path = files.path_for(result)
         files.save(path, picture, result)
         print(f"\n{Path(result.source or '').name}")

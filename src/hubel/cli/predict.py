@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,18 +14,19 @@ import typer
 from hubel.cli.manners import print_json, report_error, say
 from hubel.cli.options import Device, Json, Model, Threads
 from hubel.errors import UsageError
+from hubel.results import Classification, ClassScore, Detections, Prediction
 from hubel.runtime.json_rows import encodable, json_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hubel.data.sources import Picture
-    from hubel.results import Classification
     from hubel.runtime.annotated_files import AnnotatedFiles
     from hubel.runtime.image_pipeline import FailedImage
     from hubel.runtime.predictor import Predictor
 
 _SAVED_AHEAD = 4
+_CONF, _IOU = 0.25, 0.6
 
 
 def predict(
@@ -35,6 +36,10 @@ def predict(
     ],
     model: Model = "efficientnet_lite0",
     top: Annotated[int, typer.Option(min=1, help="How many classes to name, best first.")] = 5,
+    conf: Annotated[float, typer.Option(min=0, max=1, help="Detectors: leave out objects of a lower score.")] = _CONF,
+    iou: Annotated[
+        float, typer.Option(min=0, max=1, help="Detectors: of boxes of a class that overlap by more, keep the best.")
+    ] = _IOU,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also save the pictures with the answers written on them.")
     ] = None,
@@ -59,21 +64,25 @@ def predict(
     ] = "jsonl",
     block: Annotated[int, typer.Option(min=1, help="With --ray: sources in each of them.")] = 1000,
 ) -> None:
-    """Say what is in pictures: the most probable classes of each, one line a picture.
+    """Say what is in pictures: a classifier's most probable classes, a detector's objects, one line a picture.
 
     A picture that cannot be read is named and left out; the others go on, and the exit status is 1.
-    With --json: one object a line, {"source", "width", "height", "model", "task", "classes"}.
+    With --json: one object a line, {"source", "width", "height", "model", "task", …}, with "classes" or
+    "objects", boxes in pixels.
 
     \b
     hubel predict photo.jpg
     hubel predict holiday/ more/*.png --save out/
     hubel predict new.jpg --model runs/flowers --json
+    hubel predict street/ --model runs/cars --conf 0.5 --save found/
     hubel predict archive/ --model runs/flowers --precision int8
     hubel predict archive/ more.txt --ray --out rows/
     """
     if ray:
         if out is None or save is not None or strict:
             raise UsageError("--ray needs --out DIR, and knows neither --save nor --strict", "see hubel predict --help")
+        if (conf, iou) != (_CONF, _IOU):
+            raise UsageError("--ray takes --conf and --iou as they are", "leave them out")
         named = {"model": model, "engine": engine, "precision": precision, "device": device, "batch": batch, "top": top}
         more = {"threads": threads, "calibrate": calibrate, "tolerance": tolerance}
         _predict_collection(sources, out, {**named, **more}, shards, block, json)
@@ -90,7 +99,7 @@ def predict(
     from hubel.runtime import Predictor, tune_allocator
 
     tune_allocator()
-    predictor = Predictor(model, engine, precision, device, batch, top, threads, None, calibrate, tolerance)
+    predictor = Predictor(model, engine, precision, device, batch, top, threads, None, calibrate, tolerance, conf, iou)
     pictures: Iterable[Picture] = expand(sources)
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may lie in a folder of sources: what is written there now is not to be predicted next.
@@ -123,10 +132,9 @@ def _predict_collection(
 
 def _saved(
     predictor: Predictor, pictures: Iterable[Picture], files: AnnotatedFiles
-) -> Iterator[Classification | FailedImage]:
+) -> Iterator[Prediction | FailedImage]:
     """The predictor's outcomes, each after its annotated picture has been written (by background threads)."""
-    from hubel.results import Classification
-    from hubel.runtime.image_pipeline import map_ahead
+    from hubel.runtime.image_pipeline import FailedImage, map_ahead
 
     taken: deque[Picture] = deque()
 
@@ -135,21 +143,21 @@ def _saved(
             taken.append(picture)
             yield picture
 
-    def jobs() -> Iterator[tuple[Classification | FailedImage, Picture, Path | None]]:
+    def jobs() -> Iterator[tuple[Prediction | FailedImage, Picture, Path | None]]:
         for outcome in predictor.stream_pictures(remembered()):
-            path = files.path_for(outcome) if isinstance(outcome, Classification) else None
+            path = None if isinstance(outcome, FailedImage) else files.path_for(outcome)
             yield outcome, taken.popleft(), path
 
-    def write(job: tuple[Classification | FailedImage, Picture, Path | None]) -> Classification | FailedImage:
+    def write(job: tuple[Prediction | FailedImage, Picture, Path | None]) -> Prediction | FailedImage:
         outcome, picture, path = job
-        if isinstance(outcome, Classification) and path is not None:
+        if not isinstance(outcome, FailedImage) and path is not None:
             files.save(path, picture, outcome)
         return outcome
 
     return map_ahead(write, jobs(), _SAVED_AHEAD)
 
 
-def _report(outcomes: Iterable[Classification | FailedImage], model: str, json: bool, strict: bool) -> int:
+def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool, strict: bool) -> int:
     """Write each outcome where it belongs; returns how many pictures could not be read.
 
     Raises:
@@ -175,13 +183,25 @@ def _report(outcomes: Iterable[Classification | FailedImage], model: str, json: 
     return failures
 
 
-def _line(result: Classification) -> str:
-    """``china.jpg  palace 82.1%  (bell cote 3%, monastery 1%)``: classes under 1 % are left to --json."""
-    best, *others = result.classes
+def _line(result: Prediction) -> str:
     name = _printable(result.source or "image")
     if result.frame is not None:
         name += f" frame {result.frame}"
-    line = f"{name}  {_short(best.name)} {best.score:.1%}"
+    return f"{name}  {_classes(result.classes) if isinstance(result, Classification) else _objects(result)}"
+
+
+def _objects(result: Detections) -> str:
+    """``3 objects: person 98%, person 71%, dog 55%``: where they are is left to --json and --save."""
+    if not len(result):
+        return "nothing found"
+    named = ", ".join(f"{name} {score:.0%}" for name, score in zip(result.names, result.scores, strict=True))
+    return f"{len(result)} object{'s' if len(result) > 1 else ''}: {named}"
+
+
+def _classes(classes: Sequence[ClassScore]) -> str:
+    """``palace 82.1%  (bell cote 3%, monastery 1%)``: classes under 1 % are left to --json."""
+    best, *others = classes
+    line = f"{_short(best.name)} {best.score:.1%}"
     rest = ", ".join(f"{_short(score.name)} {score.score:.0%}" for score in others if score.score >= 0.01)
     return f"{line}  ({rest})" if rest else line
 

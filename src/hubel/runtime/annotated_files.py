@@ -9,7 +9,7 @@ from pathlib import Path
 from hubel.data.sources import Picture
 from hubel.drawing import save_annotated
 from hubel.errors import HubelError
-from hubel.results import Classification
+from hubel.results import Prediction
 
 # File systems allow 255 bytes; a number, the suffix and the temporary file's name need some.
 _LONGEST_NAME_BYTES = 200
@@ -38,7 +38,7 @@ class AnnotatedFiles:
         except OSError as error:
             raise self._not_writable(folder, error) from error
 
-    def path_for(self, result: Classification) -> Path:
+    def path_for(self, result: Prediction) -> Path:
         """A path that is free and given out only once."""
         stem = Path(result.source or "image").stem
         stem = stem.encode(errors="surrogateescape")[:_LONGEST_NAME_BYTES].decode(errors="ignore") or "image"
@@ -50,7 +50,7 @@ class AnnotatedFiles:
             if not path.exists() and not path.is_symlink():
                 return path
 
-    def save(self, path: Path, picture: Picture, result: Classification) -> None:
+    def save(self, path: Path, picture: Picture, result: Prediction) -> None:
         """Read the picture again, write the result on it and save it; may be called from any thread.
 
         Raises:

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 import hubel
 from hubel.errors import ModelError
 from hubel.models.card import ModelCard
@@ -17,6 +19,7 @@ from hubel.runtime.model_source import ModelSource
 
 # To be counted up when what is written, or how it computes, changes while the versions do not.
 _EDITION = "1"
+_ANCHORS = "anchors.npy"
 
 
 class Format(Protocol):
@@ -48,11 +51,13 @@ class Converted:
         network: what the engine takes.
         card: the model's.
         note: where it comes from, for the log line.
+        anchors: a detector's, float32 (A, 4) in pixels of its input; ``None`` for other tasks.
     """
 
     network: Any
     card: ModelCard
     note: str
+    anchors: np.ndarray | None = None
 
 
 def conversion_key(found: FoundModel, form: Format, precision: str = "fp32", calibration: str = "") -> str:
@@ -100,7 +105,13 @@ def _read(entry: Entry | None, form: Format) -> Converted | None:
     if entry is None:
         return None
     try:
-        return Converted(form.read(entry.folder), ModelCard.from_json(entry.card), "converted before")
+        anchors = entry.folder / _ANCHORS
+        return Converted(
+            form.read(entry.folder),
+            ModelCard.from_json(entry.card),
+            "converted before",
+            np.load(anchors, allow_pickle=False) if anchors.is_file() else None,
+        )
     except (
         RuntimeError,
         OSError,
@@ -133,7 +144,7 @@ def _make(source: ModelSource, form: Format) -> Converted:
     _, card = source.load()
     start = time.perf_counter()
     network = form.convert(source)
-    return Converted(network, card, f"converted in {time.perf_counter() - start:.1f} s")
+    return Converted(network, card, f"converted in {time.perf_counter() - start:.1f} s", source.anchors())
 
 
 def _converted(source: ModelSource, form: Format) -> Converted:
@@ -141,7 +152,7 @@ def _converted(source: ModelSource, form: Format) -> Converted:
     found = source.found
     if found is None:
         return replace(made, note=f"{made.note}, not kept: only models with a name are")
-    failure = keep_converted(found, form, made.network, made.card, conversion_key(found, form))
+    failure = keep_converted(found, form, made, conversion_key(found, form))
     if failure:
         return replace(made, note=f"{made.note}, not kept: {failure}")
     # What was written, as every later run will read it: the first then answers to the last digit as they do.
@@ -149,16 +160,13 @@ def _converted(source: ModelSource, form: Format) -> Converted:
     return replace(kept, note=f"{made.note}, kept for next time")
 
 
-def keep_converted(
-    found: FoundModel, form: Format, network: Any, card: ModelCard, key: str, precision: str = "fp32"
-) -> str:
+def keep_converted(found: FoundModel, form: Format, made: Converted, key: str, precision: str = "fp32") -> str:
     """Put a conversion into the cache.
 
     Args:
         found: the model that was converted.
         form: of the engine.
-        network: in the engine's form.
-        card: the model's.
+        made: the conversion.
         key: from :func:`conversion_key`.
         precision: as the key has it.
 
@@ -170,10 +178,16 @@ def keep_converted(
         "engine": form.engine,
         "precision": precision,
         "origin": found.digest,
-        "card": card.to_json(),
+        "card": made.card.to_json(),
     }
+
+    def write(folder: Path) -> None:
+        form.write(made.network, folder)
+        if made.anchors is not None:
+            np.save(folder / _ANCHORS, made.anchors)
+
     try:
-        ConvertedCache().put(key, lambda folder: form.write(network, folder), facts)
+        ConvertedCache().put(key, write, facts)
     except OSError as error:
         return error.strerror or str(error)
     except RuntimeError:  # OpenVINO's, which does not tell more

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from hubel.data.preprocessing import Preprocessing
 
 INPUT_NAME = "pixels"
-OUTPUT_NAME = "scores"
+OUTPUT_NAMES = {"classify": ("scores",), "detect": ("scores", "offsets")}
+"""Of a network's raw outputs, by task."""
 
 
 class Deployable(nn.Module):
@@ -34,10 +35,10 @@ class Deployable(nn.Module):
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Raw outputs of uint8 pixels (N, H, W, C), as :meth:`Preprocessing.pixels` gives them, stacked."""
         images = pixels.permute(0, 3, 1, 2).float()
-        outputs: Tensor = self.model((images - self.mean) / self.std)
+        outputs: Tensor | tuple[Tensor, ...] = self.model((images - self.mean) / self.std)
         return outputs
 
 

@@ -12,10 +12,11 @@ from hubel.errors import UsageError
 from hubel.models.card import ModelCard
 from hubel.runtime.conversion import Converted, Format, convert, find_converted
 from hubel.runtime.engine import NAMES, Engine
-from hubel.runtime.model_source import ModelSource, classifying
+from hubel.runtime.model_source import ModelSource, predicting
 from hubel.runtime.number_formats import NumberFormat, canonical
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 WORTH_CONVERTING = 16
@@ -77,7 +78,7 @@ class EngineChoice:
         if self._asked in (None, "openvino", "onnx"):
             self._converted = self._find()
         if self._converted is not None:
-            self.card: ModelCard = classifying(self._converted.card, source.name)
+            self.card: ModelCard = predicting(self._converted.card, source.name)
         else:
             self.card = source.load()[1]
 
@@ -129,6 +130,10 @@ class EngineChoice:
             self._engine = self._torch_engine() if wanted[0] == "torch" else self._converted_engine(wanted[1])
             self._ready = wanted
         return self._engine
+
+    def anchors(self) -> np.ndarray | None:
+        """A detector's anchors, without torch where the conversion knows them; None for other tasks."""
+        return self._source.anchors() if self._converted is None else self._converted.anchors
 
     def _torch_engine(self) -> Engine:
         import torch

@@ -6,10 +6,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hubel.errors import UsageError
+from hubel.errors import ModelError, UsageError
 from hubel.runtime.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
 from hubel.runtime.conversion import Converted, conversion_key, convert, find_newest, keep_converted, read_converted
 from hubel.runtime.model_source import ModelSource
@@ -86,6 +87,11 @@ def find_or_quantize(
     if calibrate is None and (kept := _within(find_newest(source, form, "int8"), tolerance)) is not None:
         return _announced(kept, say)
     card = source.load()[1]
+    if card.task != "classify":
+        raise ModelError(
+            f"{source.name} is not quantized: what int8 costs is only known of classifiers.",
+            "Take --precision bf16, fp16 or fp32.",
+        )
     files = find_calibration_files(source.name, card.classes, calibrate, tolerance)
     nncf_library()  # before the work begins: it may be missing
     found = source.found
@@ -97,10 +103,9 @@ def find_or_quantize(
     note = f"quantized in {time.perf_counter() - start:.0f} s"
     if found is None:
         return _announced(Converted(pair, card, f"{note}, not kept: only models with a name are"), say)
-    failure = keep_converted(found, form, pair, card, key, "int8")
-    return _announced(
-        Converted(pair, card, f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), say
-    )
+    made = Converted(pair, card, note)
+    failure = keep_converted(found, form, made, key, "int8")
+    return _announced(replace(made, note=f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), say)
 
 
 def _within(converted: Converted | None, tolerance: float) -> Converted | None:

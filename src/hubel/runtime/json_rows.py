@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hubel.results import Classification
+    from hubel.results import Prediction
     from hubel.runtime.image_pipeline import FailedImage
 
 
-def json_row(outcome: Classification | FailedImage, model: str) -> dict[str, Any]:
+def json_row(outcome: Prediction | FailedImage, model: str) -> dict[str, Any]:
     """``{"source", "width", "height", "model", "task", …}``, or ``{"source", "error"}`` of what could not be read.
 
     Frames of a video also have ``"frame"`` and ``"time"``.

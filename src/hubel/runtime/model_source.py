@@ -10,7 +10,12 @@ from hubel.models.card import ModelCard
 from hubel.models.reference import FoundModel, find_model
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
+
+
+TASKS = ("classify", "detect")
+"""Of the models that are predicted with."""
 
 
 class ModelSource:
@@ -43,7 +48,7 @@ class ModelSource:
         """The network, in evaluation mode unless it was handed over, and its card.
 
         Raises:
-            ModelError: it cannot be found, is damaged, or does not classify.
+            ModelError: it cannot be found, is damaged, or its task is not predicted with.
             WeightsError: the weights could not be had.
         """
         from hubel.models.saved import describe, resolve_model
@@ -54,17 +59,36 @@ class ModelSource:
             else:
                 self._network, self._card = self._model, self._card or describe(self._model)
         assert self._card is not None
-        return self._network, classifying(self._card, self._model)
+        return self._network, predicting(self._card, self._model)
+
+    def anchors(self) -> np.ndarray | None:
+        """A detector's anchors for its input: float32 (A, 4) in pixels; None for other tasks.
+
+        Raises:
+            ModelError: as :meth:`load`, or the module that was handed over has none.
+        """
+        from hubel.models.detection.detector import Detector
+
+        network, card = self.load()
+        if card.task != "detect":
+            return None
+        if not isinstance(network, Detector):
+            raise ModelError(
+                f"{self.name} has no anchors: it is no detector of hubel's.", "Make it with hubel.create_model."
+            )
+        boxes: np.ndarray = network.anchors(card.preprocessing.height, card.preprocessing.width).numpy()
+        return boxes
 
 
-def classifying(card: ModelCard, model: object) -> ModelCard:
-    """The card, if it is a classifier's.
+def predicting(card: ModelCard, model: object) -> ModelCard:
+    """The card, if its task is one that is predicted with.
 
     Raises:
         ModelError: it is not.
     """
-    if card.task != "classify":
+    if card.task not in TASKS:
         raise ModelError(
-            f"{model}: predicting with a model of the task {card.task!r} is not available", "use a classifier"
+            f"{model}: predicting with a model of the task {card.task!r} is not available",
+            f"use a model that can {' or '.join(TASKS)}",
         )
     return card

@@ -27,12 +27,12 @@ class OnnxFormat:
         """The network with its normalization, in float32: the bytes of an ONNX file."""
         import torch
 
-        from hubel.runtime.deployable import OUTPUT_NAME
+        from hubel.runtime.deployable import OUTPUT_NAMES
         from hubel.runtime.fusion import fold
 
         network, card = source.load()
         folded = fold(network).to("cpu", torch.float32)
-        content: bytes = to_onnx(folded, card.preprocessing, [OUTPUT_NAME]).SerializeToString()
+        content: bytes = to_onnx(folded, card.preprocessing, OUTPUT_NAMES[card.task]).SerializeToString()
         return content
 
     def write(self, network: bytes, folder: Path) -> None:

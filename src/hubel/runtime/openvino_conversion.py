@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.runtime.deployable import INPUT_NAME, OUTPUT_NAME, Deployable, capture
+from hubel.runtime.deployable import INPUT_NAME, Deployable, capture
 from hubel.runtime.fusion import fold
 from hubel.runtime.openvino_library import openvino
 
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
     from openvino import Model
 
 
-def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> Model:
+def to_openvino(model: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str]) -> Model:
     """Convert a network.
 
     Args:
-        model: maps images (N, C, H, W) to raw scores (N, classes); it is left as it is.
+        model: maps images (N, C, H, W) to raw outputs (N, …); it is left as it is.
         preprocessing: the model's; its normalization becomes part of the graph.
+        outputs: names for the network's outputs.
 
     Returns:
-        A model in float32 with the input ``pixels``, uint8 (N, H, W, C) of any N, and the output ``scores``,
-        float32 (N, classes).
+        A model in float32 with the input ``pixels``, uint8 (N, H, W, C) of any N, and the outputs by these names.
     """
     folded = fold(model).to("cpu", torch.float32)
     converted = _traced(folded, preprocessing)
@@ -35,7 +36,8 @@ def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> Model:
     shape = [-1, preprocessing.height, preprocessing.width, preprocessing.channels]
     converted.reshape(shape)
     converted.inputs[0].get_tensor().set_names({INPUT_NAME})
-    converted.outputs[0].get_tensor().set_names({OUTPUT_NAME})
+    for output, name in zip(converted.outputs, outputs, strict=True):
+        output.get_tensor().set_names({name})
     return converted
 
 

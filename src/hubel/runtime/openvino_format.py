@@ -22,10 +22,11 @@ class OpenVinoFormat:
 
     def convert(self, source: ModelSource) -> Model:
         """The network with its normalization, in float32."""
+        from hubel.runtime.deployable import OUTPUT_NAMES
         from hubel.runtime.openvino_conversion import to_openvino
 
         network, card = source.load()
-        return to_openvino(network, card.preprocessing)
+        return to_openvino(network, card.preprocessing, OUTPUT_NAMES[card.task])
 
     def write(self, network: Model, folder: Path) -> None:
         """Write the IR, its weights as they are."""

@@ -16,12 +16,13 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import Picture, expand
 from hubel.errors import UsageError
 from hubel.models.card import ModelCard
-from hubel.results import Classification
+from hubel.results import Prediction
+from hubel.runtime.answers import Answers, ClassAnswers, ObjectAnswers
 from hubel.runtime.engine import Engine
 from hubel.runtime.engine_choice import WORTH_CONVERTING, EngineChoice
 from hubel.runtime.image_pipeline import FailedImage, PreparedImage, prepare
 from hubel.runtime.model_source import ModelSource
-from hubel.tasks.class_scores import best_classes, probabilities
+from hubel.tasks.found_objects import Suppression
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,13 +55,15 @@ class Predictor:
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         batch: pictures that go through the network at once; by default what the engine is fastest with.
-        top: how many classes a result names, best first; fewer if the model knows fewer.
+        top: how many classes a classifier's result names, best first; fewer if the model knows fewer.
         threads: CPU threads of the network, with torch for the whole process; all cores by default.
         card: what describes ``model`` if that is a module: its classes and its preprocessing; by default what
             ``create_model`` knows of it.
         calibrate: with the precision ``"int8"``, images like those that are to come: a folder of them, or class
             folders. A run folder knows its own, and other models take what they were quantized with last.
         tolerance: with ``"int8"``, by how much accuracy may fall on held-out images, a fraction: 0.01 is one point.
+        conf: objects of a lower score are left out, 0..1.
+        iou: of two boxes of a class that overlap by more, a detector's result has the better one, 0..1.
 
     Attributes:
         card: the model's description.
@@ -85,10 +88,15 @@ class Predictor:
         card: ModelCard | None = None,
         calibrate: str | Path | None = None,
         tolerance: float = 0.01,
+        conf: float = 0.25,
+        iou: float = 0.6,
     ) -> None:
         for what, number in (("batch", batch), ("top", top), ("threads", threads)):
             if number is not None and number < 1:
                 raise UsageError(f"{what} is {number}", "use 1 or more")
+        for what, share in (("conf", conf), ("iou", iou)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{what} is {share:g}", "use a fraction from 0 to 1")
         source = ModelSource(model, card)
         self._choice = EngineChoice(source, engine, precision, device, batch, threads, calibrate, tolerance)
         self._engine: Engine | None = None
@@ -96,12 +104,13 @@ class Predictor:
         self.card = self._choice.card
         self.model_name = source.name
         self.top = top
+        self._rule = Suppression(conf, iou)
 
     def engine_for(self, pictures: int) -> Engine:
         """The engine that so many pictures would be given, ready to run; for those who want to measure it alone."""
         return self._choice.engine_for(pictures)
 
-    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Classification]:
+    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction]:
         """Answers for images, one after the other.
 
         Args:
@@ -119,17 +128,17 @@ class Predictor:
                 raise outcome.error
             yield outcome
 
-    def stream(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Classification | FailedImage]:
+    def stream(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
         """As :meth:`__call__`, but a bad image yields a :class:`FailedImage` in its place and the others go on."""
         if isinstance(images, str | Path | int | bytes | Image.Image | np.ndarray):
             images = [images]
         return self.stream_pictures(expand(images))
 
-    def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Classification | FailedImage]:
+    def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Prediction | FailedImage]:
         """As :meth:`stream`, for pictures that :func:`hubel.data.sources.expand` found."""
         pictures = self.get_ready(pictures)
         assert self._engine is not None
-        engine, preprocessing = self._engine, self.card.preprocessing
+        engine, preprocessing, answers_of = self._engine, self.card.preprocessing, self._answers()
         groups: deque[list[PreparedImage | FailedImage]] = deque()
         with closing(prepare(pictures, preprocessing, ahead=max(2 * engine.batch, _AHEAD))) as prepared:
 
@@ -140,11 +149,13 @@ class Predictor:
                     yield np.stack(pixels) if pixels else _no_pixels(preprocessing)
 
             with closing(engine.run(batches())) as answers:
-                for scores, *_ in answers:
-                    rows = iter(probabilities(scores))
-                    for outcome in groups.popleft():
+                for outputs in answers:
+                    group = groups.popleft()
+                    images = [outcome for outcome in group if isinstance(outcome, PreparedImage)]
+                    results = answers_of(images, outputs)
+                    for outcome in group:
                         self._answered += 1
-                        yield outcome if isinstance(outcome, FailedImage) else self._result(outcome, next(rows))
+                        yield outcome if isinstance(outcome, FailedImage) else next(results)
 
     def get_ready(self, pictures: Iterable[Picture]) -> Iterable[Picture]:
         """Choose the engine and make it ready, by how many pictures are coming and have been answered.
@@ -179,9 +190,9 @@ class Predictor:
             f"{at_once}, {engine.precision.name} ({engine.precision.reason})"
         )
 
-    def _result(self, image: PreparedImage, row: np.ndarray) -> Classification:
-        classes = best_classes(row, self.card.classes, self.top)
-        return Classification(image.source, image.width, image.height, classes, image.frame, image.time)
+    def _answers(self) -> Answers:
+        anchors = self._choice.anchors()
+        return ClassAnswers(self.card, self.top) if anchors is None else ObjectAnswers(self.card, anchors, self._rule)
 
 
 def _no_pixels(preprocessing: Preprocessing) -> np.ndarray:

@@ -12,6 +12,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.runtime.fusion import fuse
 from hubel.runtime.number_formats import NumberFormat
 
+Outputs = torch.Tensor | tuple[torch.Tensor, ...]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -19,7 +20,7 @@ class TorchEngine:
     """From batches of pixels to raw outputs.
 
     Args:
-        model: a network with one output; it is left as it is, a copy is prepared.
+        model: a network with one output or several; it is left as it is, a copy is prepared.
         preprocessing: the model's.
         device: where to run.
         precision: the number format of weights and feature maps.
@@ -38,21 +39,21 @@ class TorchEngine:
         self._preprocessing = preprocessing
         self._dtype = DTYPES[precision.name]
         network = fuse(model, device, self._dtype)
-        self._network: Callable[[torch.Tensor], torch.Tensor] = network
+        self._network: Callable[[torch.Tensor], Outputs] = network
         if device.type == "cuda":
             self._network = Compiled(network, batch)
 
     def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
         """See :meth:`hubel.runtime.engine.Engine.run`."""
         for pixels in batches:
-            yield (self._scores(pixels),)
+            yield self._outputs(pixels)
 
     @torch.inference_mode()
-    def _scores(self, pixels: np.ndarray) -> np.ndarray:
+    def _outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         # (N, H, W, C) in memory, seen as (N, C, H, W), is torch's channels-last: nothing is copied.
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        scores: np.ndarray = self._network(self._preprocessing.normalize(images).to(self._dtype)).float().cpu().numpy()
-        return scores
+        outputs = _all(self._network(self._preprocessing.normalize(images).to(self._dtype)))
+        return tuple(output.float().cpu().numpy() for output in outputs)
 
 
 class Compiled:
@@ -61,26 +62,33 @@ class Compiled:
     Where it cannot compile (no Triton, no C++ compiler, an operation it does not know), the network runs as it is.
 
     Args:
-        network: maps images (N, C, H, W) to an output (N, …).
+        network: maps images (N, C, H, W) to an output (N, …), or a tuple of such.
         batch: images that are compiled for; fewer are filled up, as each further size would be compiled anew.
     """
 
     def __init__(self, network: nn.Module, batch: int) -> None:
         self._plain = network
         self._batch = batch
-        self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = torch.compile(network, dynamic=False)
+        self._compiled: Callable[[torch.Tensor], Outputs] | None = torch.compile(network, dynamic=False)
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """The network's output (N, …) of images (N, C, H, W)."""
+    def __call__(self, images: torch.Tensor) -> Outputs:
+        """The network's output (N, …), or outputs, of images (N, C, H, W)."""
         if self._compiled is None or not 0 < len(images) <= self._batch:
-            plain: torch.Tensor = self._plain(images)
+            plain: Outputs = self._plain(images)
             return plain
         filled = images.new_zeros((self._batch, *images.shape[1:])).contiguous(memory_format=torch.channels_last)
         filled[: len(images)] = images
         try:
-            return self._compiled(filled)[: len(images)]
+            outputs = self._compiled(filled)
+            if isinstance(outputs, torch.Tensor):
+                return outputs[: len(images)]
+            return tuple(output[: len(images)] for output in outputs)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # the compiler may raise anything: what it cannot do must not cost the answer
             self._compiled = None
             return self(images)
+
+
+def _all(outputs: Outputs) -> tuple[torch.Tensor, ...]:
+    return (outputs,) if isinstance(outputs, torch.Tensor) else outputs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from hubel import boxes as geometry
 from hubel.data.objects.targets import Targets
+from hubel.tasks.found_objects import Suppression, find_objects
 
 NEGATIVES = 3
 """Anchors without an object that count for each with one (SSD, section 2.2, "Hard negative mining")."""
@@ -87,23 +87,6 @@ def multibox_loss(scores: Tensor, offsets: Tensor, anchors: Tensor, targets: Seq
     return {"class": (each_class * counted).sum() / objects, "box": total / objects}
 
 
-@dataclass(frozen=True)
-class Suppression:
-    """How raw outputs become a list of objects.
-
-    Attributes:
-        conf: boxes of a lower score are dropped, 0..1.
-        iou: of two boxes of a class that overlap by more, the worse is dropped.
-        most: objects of an image at most.
-        candidates: boxes of a class that are looked at.
-    """
-
-    conf: float = 0.25
-    iou: float = 0.6
-    most: int = 300
-    candidates: int = 1000
-
-
 class Found(NamedTuple):
     """Objects of one image, best first.
 
@@ -119,7 +102,7 @@ class Found(NamedTuple):
 
 
 def decode(scores: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int], rule: Suppression) -> list[Found]:
-    """Objects from raw outputs.
+    """Objects from raw outputs, as :func:`~hubel.tasks.found_objects.find_objects` finds them for all engines.
 
     Args:
         scores: (N, A, 1 + classes), "nothing" first.
@@ -128,26 +111,6 @@ def decode(scores: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, in
         size: height and width of the network's input in pixels; boxes are cut off there.
         rule: thresholds.
     """
-    probabilities = torch.softmax(scores.float(), -1)[..., 1:]
-    boxes = geometry.decode(offsets.float(), anchors, geometry.SSD_VARIANCES)
-    height, width = size
-    found = []
-    for each, own in zip(probabilities, boxes, strict=True):
-        anchor, label = torch.nonzero(each >= rule.conf, as_tuple=True)
-        score = each[anchor, label]
-        if len(score) > rule.candidates:
-            best = _best_of_each_class(score, label, rule.candidates)
-            anchor, label, score = anchor[best], label[best], score[best]
-        cut = geometry.clip(own[anchor], width, height)
-        kept = geometry.nms(cut, score, label, iou=rule.iou)[: rule.most]
-        found.append(Found(cut[kept], score[kept], label[kept]))
-    return found
-
-
-def _best_of_each_class(scores: Tensor, labels: Tensor, most: int) -> Tensor:
-    """Indices of the ``most`` best of each class, best first."""
-    order = scores.argsort(descending=True, stable=True)
-    order = order[labels[order].argsort(stable=True)]
-    starts = torch.searchsorted(labels[order], labels[order])
-    kept = order[torch.arange(len(order), device=order.device) - starts < most]
-    return kept[scores[kept].argsort(descending=True, stable=True)]
+    raw_scores, raw_offsets, places = (each.detach().float().cpu().numpy() for each in (scores, offsets, anchors))
+    found = [find_objects(*both, places, size, rule) for both in zip(raw_scores, raw_offsets, strict=True)]
+    return [Found(*(torch.from_numpy(array).to(scores.device) for array in each)) for each in found]

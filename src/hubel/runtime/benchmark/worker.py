@@ -92,7 +92,7 @@ def start(answer: Answer, picture: str, **wanted: Any) -> None:
     tune_allocator()
     predictor = Predictor(**wanted)
     (result,) = predictor([picture])
-    answer({"answered": result.best.name})
+    answer({"answered": result.to_json()})
 
 
 def measure(answer: Answer, pictures: list[str], seconds: float, **wanted: Any) -> None:

@@ -195,7 +195,7 @@ def _written(
 ) -> Run:
     """Write the model's file and read it back."""
     if format == "openvino":
-        converted = quantized or to_openvino(Answers(network), preprocessing)
+        converted = quantized or to_openvino(Answers(network), preprocessing, OUTPUTS)
         openvino_file.name_outputs(converted, OUTPUTS)
         openvino_file.write(converted, precision == "fp16", facts, folder)
         return openvino_file.load(folder)

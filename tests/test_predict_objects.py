@@ -1,0 +1,170 @@
+"""Predicting with detectors, through every engine: what torchvision finds, in pixels of the original."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from typer.testing import CliRunner
+
+import hubel
+from hubel.cli.main import app
+from hubel.data.decoding import read_image
+from hubel.data.sample_photographs import sample_photographs
+from hubel.errors import ModelError, UsageError
+from hubel.models import create_model, describe, save_model
+from hubel.tasks.found_objects import Suppression, find_objects
+
+NAME = "ssdlite320_mobilenet_v3_large"
+CLASSES = ["cat", "dog", "bird"]
+CONF, IOU = 0.5, 0.45
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Converted networks of this file are kept apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def theirs() -> torch.nn.Module:
+    """torchvision's network with the statistics of photographs, so that it finds dozens of objects in one."""
+    torch.manual_seed(0)
+    network = getattr(torchvision.models.detection, NAME)(weights=None, weights_backbone=None, num_classes=4)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    crops = [Image.open(path).crop((left, 0, left + 427, 427)) for path in sample_photographs() for left in (0, 200)]
+    pixels = np.stack([np.asarray(crop.resize((320, 320))) for crop in crops])
+    with torch.no_grad():
+        network.head(list(network.backbone(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1).values()))
+    network.score_thresh, network.nms_thresh = CONF, IOU
+    network.topk_candidates, network.detections_per_img = 10_000, 300
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(theirs: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its weights as a saved model of ours."""
+    place = tmp_path_factory.mktemp("model")
+    torch.save(theirs.state_dict(), place / "theirs.pth")
+    model = create_model(NAME, weights=place / "theirs.pth").eval()
+    save_model(place / "saved", model, replace(describe(model), classes=CLASSES))
+    return place / "saved"
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that lies on its side in the file, so that its rotation has to be undone."""
+    path = tmp_path_factory.mktemp("photograph") / "flower.png"
+    image = Image.open(sample_photographs()[1]).crop((0, 0, 600, 420))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    return path
+
+
+def expected(theirs: torch.nn.Module, photograph: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes in pixels of the upright photograph, scores, labels: torchvision's answer to the same 320 × 320 pixels."""
+    upright = read_image(photograph)
+    assert upright.size == (420, 600)
+    pixels = np.asarray(upright.resize((320, 320), Image.Resampling.BILINEAR))
+    with torch.inference_mode():
+        (found,) = theirs([torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255])
+    boxes = found["boxes"].numpy() * np.array([420 / 320, 600 / 320] * 2)
+    return boxes, found["scores"].numpy(), found["labels"].numpy() - 1
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_objects_are_torchvision_s(engine: str, theirs: torch.nn.Module, folder: Path, photograph: Path) -> None:
+    boxes, scores, labels = expected(theirs, photograph)
+    assert 20 < len(scores) < 300 and len(set(labels.tolist())) == 3
+    predict = hubel.Predictor(folder, engine=engine, precision="fp32", conf=CONF, iou=IOU)
+    (found,) = predict([photograph])
+    assert isinstance(found, hubel.Detections)
+    assert (found.width, found.height, found.source) == (420, 600, str(photograph))
+    np.testing.assert_allclose(found.scores, scores, atol=1e-4)
+    np.testing.assert_allclose(found.boxes, boxes, atol=0.05)
+    assert found.labels.tolist() == labels.tolist()
+    assert found.names == tuple(CLASSES[label] for label in labels)
+
+
+def test_command_prints_and_draws_them(theirs: torch.nn.Module, folder: Path, photograph: Path, tmp_path: Path) -> None:
+    boxes, scores, labels = expected(theirs, photograph)
+    more = ["--model", str(folder), "--conf", str(CONF), "--iou", str(IOU), "--engine", "torch", "--precision", "fp32"]
+    done = CliRunner().invoke(app, ["predict", str(photograph), *more, "--json", "--save", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert {key: row[key] for key in ("source", "width", "height", "model", "task")} == {
+        "source": str(photograph),
+        "width": 420,
+        "height": 600,
+        "model": str(folder),
+        "task": "detect",
+    }
+    assert [each["index"] for each in row["objects"]] == labels.tolist()
+    assert [each["name"] for each in row["objects"]] == [CLASSES[label] for label in labels]
+    np.testing.assert_allclose([each["box"] for each in row["objects"]], boxes, atol=0.06)
+    drawn = np.asarray(Image.open(tmp_path / "out" / "flower.jpg").convert("RGB")).astype(int)
+    plain = np.asarray(read_image(photograph)).astype(int)
+    assert drawn.shape == plain.shape
+    x1, y1, x2, _ = boxes[int(scores.argmax())].round().astype(int)
+    changed = np.abs(drawn - plain).max(axis=2) > 60
+    middle = slice((3 * x1 + x2) // 4, (x1 + 3 * x2) // 4)
+    assert changed[max(0, y1 - 2) : y1 + 4, middle].any(axis=0).mean() > 0.9  # the upper side of the best box
+    line = CliRunner().invoke(app, ["predict", str(photograph), *more]).stdout
+    assert line.startswith(f"{photograph}  {len(scores)} objects: {CLASSES[labels[0]]} {scores[0]:.0%}, ")
+    nothing = CliRunner().invoke(app, ["predict", str(photograph), *more[:2], "--conf", "0.99", "--engine", "torch"])
+    assert nothing.stdout == f"{photograph}  nothing found\n"
+
+
+def test_a_converted_detector_needs_no_torch(folder: Path, photograph: Path) -> None:
+    program = """
+import sys, hubel
+(found,) = hubel.Predictor(sys.argv[1], engine=sys.argv[3], precision="fp32", conf=0.5)([sys.argv[2]])
+print(len(found), "torch" in sys.modules)
+"""
+    first, again = (
+        subprocess.run(
+            [sys.executable, "-c", program, str(folder), str(photograph), engine],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for engine in ("openvino", "auto")
+    )
+    assert first[0] == again[0] != "0"
+    assert again[1] == "False"
+
+
+def test_what_detectors_are_not_asked_is_refused(folder: Path, photograph: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="conf is 25"):
+        hubel.Predictor(folder, conf=25)
+    with pytest.raises(ModelError, match="what int8 costs is only known of classifiers"):
+        hubel.Predictor(folder, precision="int8", calibrate=photograph.parent)
+    done = CliRunner().invoke(app, ["predict", str(photograph), "--ray", "--out", str(tmp_path), "--conf", "0.5"])
+    assert isinstance(done.exception, UsageError) and "--conf" in done.exception.fault
+
+
+def test_suppression_stops_at_enough_and_keeps_boxes_without_area() -> None:
+    """As torchvision does: two boxes without area have no overlap, and classes do not suppress each other."""
+    anchors = np.array([[10, 10, 20, 20], [10, 10, 20, 20], [10, 10, 20, 20], [400, 10, 420, 20], [450, 9, 470, 20]])
+    scores = np.log(np.array([[1, 8, 1], [1, 7, 1], [1, 1, 6], [1, 5, 1], [1, 4, 1]], np.float32))
+    found = find_objects(scores, np.zeros((5, 4), np.float32), anchors.astype(np.float32), (300, 300), Suppression(0.3))
+    boxes, label = torch.from_numpy(anchors).float().clamp(max=300), torch.tensor([0, 0, 1, 0, 0])
+    kept = torchvision.ops.batched_nms(boxes, torch.tensor([0.8, 7 / 9, 0.75, 5 / 7, 4 / 6]), label, 0.6)
+    assert found.labels.tolist() == label[kept].tolist()
+    np.testing.assert_allclose(found.boxes, boxes[kept])
+    rule = Suppression(0.3, most=2)
+    assert len(find_objects(scores, np.zeros((5, 4)), anchors, (300, 300), rule).scores) == 2
