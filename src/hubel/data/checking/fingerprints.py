@@ -72,7 +72,7 @@ def close_pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Pairs that look nearly the same, many at a time: places in ``prints``, the first the smaller, and differing bits.
 
-    Every pair is compared: on one core some 0.2 s for 10,000 pictures that all differ, 7 s where they are a film of one
+    Every pair is compared: on one core some 0.2 s for 10,000 pictures that all differ, 8 s where they are a film of one
     scene, and a hundred times as much for 100,000.
     """
     bits = np.array([one.bits for one in prints], np.uint64)
