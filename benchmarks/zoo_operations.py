@@ -22,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hubel.models import architecture, create_model, list_models
 from zoo_speed import COUNTERPARTS, built, objective
 
-FIXED = ("alexnet", "vgg", "zfnet")  # families whose dense layers want the size that their counterparts' have
+# Families whose dense layers, or auxiliary classifiers, want the size that their counterparts' have.
+FIXED = ("alexnet", "vgg", "zfnet", "inception_v3")
 
 
 @dataclass

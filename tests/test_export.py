@@ -502,6 +502,8 @@ def test_folders_are_named_for_the_model(name: str, folder: str) -> None:
 @pytest.mark.parametrize("name", sorted(representatives()))
 def test_every_family_is_exported(name: str, format: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = create_model(name, num_classes=7, image_size=PUBLISHED[name].smallest)
+    # OpenVINO pools no map that is smaller than the window, where torch takes what is there.
+    size = max(PUBLISHED[name].smallest, {"xception": 71, "zfnet": 96}.get(name, 0))
+    model = create_model(name, num_classes=7, image_size=size)
     done = hubel.export(model, format, out=tmp_path / "out")
     assert done.max_difference < 1e-4
