@@ -16,8 +16,9 @@ from PIL import Image
 
 from hubel.metrics.classification import score_classification
 from hubel.reports import AugmentationSample, TrainingReport, most_confident_mistakes, write_report
+from hubel.reports.classification_sections import confused_pairs
 from hubel.reports.figures import confusion_matrix, learning_curve, reliability_diagram, to_png
-from hubel.reports.page import confused_pairs, duration
+from hubel.reports.words import duration
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = ['<script>alert("x")</script>', "a & b", "$\\frac{1}{", 'quote" onerror="x', "薔薇"]

@@ -157,6 +157,13 @@ class Detections:
         return draw_boxes(image, labels)
 
 
+@dataclass(frozen=True)
+class Localization(Detections):
+    """What a localizer finds in one image: one object."""
+
+    task = "localize"
+
+
 Prediction = Classification | Detections
 """What a model says of one image."""
 

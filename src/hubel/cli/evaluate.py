@@ -13,7 +13,7 @@ from hubel.cli.options import Device, Json, Threads
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder, or a registered name with the data's classes.")],
-    data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class.")],
+    data: Annotated[Path, typer.Argument(help="Labelled as for hubel train.")],
     split: Annotated[str | None, typer.Option(help="train, val, test or all.", show_default="test, else val")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report into this folder.")] = None,
     batch: Annotated[int, typer.Option(min=1)] = 32,
@@ -22,7 +22,8 @@ def evaluate(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     json: Json = False,
 ) -> None:
-    """Score a model on labelled images: accuracy with its confidence interval, F1, calibration, every class.
+    """Score a model on labelled images: accuracy with its confidence interval, F1, calibration, every class; for boxes
+    mean IoU, and how many overlap the true one by half.
 
     \b
     hubel evaluate runs/flowers flowers/

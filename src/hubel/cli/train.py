@@ -1,4 +1,4 @@
-"""``hubel train``: from a folder of labelled photographs to a classifier and its report."""
+"""``hubel train``: from labelled photographs to a network and its report."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from hubel.cli.options import Device, Json, Options, Threads, parsed_options
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class.")],
-    task: Annotated[Literal["classify"], typer.Option(help="What to learn.")] = "classify",
+    data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class; or labelled boxes.")],
+    task: Annotated[
+        Literal["classify", "localize"],
+        typer.Option(help="What to learn: the class; the class and one box, from labels of any annotation tool."),
+    ] = "classify",
     model: Annotated[str, typer.Option("--model", "-m", help="The network; see hubel models.")] = "efficientnet_lite0",
+    backbone: Annotated[
+        str | None, typer.Option(help="The classifier that a localizer stands on.", show_default="efficientnet_lite0")
+    ] = None,
     options: Options = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="In all.", show_default="11; 60 from scratch")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="In all.", show_default="11; 60 from scratch; by task")
+    ] = None,
     head_epochs: Annotated[
         int | None,
         typer.Option(min=0, help="Epochs of the head alone, counted in --epochs.", show_default="3; 0 from scratch"),
@@ -38,7 +46,9 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak rate after the head.", show_default="3e-4; 2e-3 from scratch")
     ] = None,
-    head_learning_rate: Annotated[float, typer.Option(help="Peak rate of the head alone.")] = 1e-2,
+    head_learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate of the head alone.", show_default="1e-2; 3e-3 for boxes")
+    ] = None,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
     optimizer: Annotated[Literal["adamw", "sgd"], typer.Option(help="adamw or sgd.")] = "adamw",
     schedule: Annotated[Literal["cosine", "one-cycle", "constant"], typer.Option()] = "cosine",
@@ -55,14 +65,25 @@ def train(
         typer.Option(help="The statistics of unfrozen BatchNorm.", show_default="frozen; train from scratch"),
     ] = None,
     augmentation: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--augment",
             help="Comma-separated: rotation, shift, window, crop, flip, contrast, color, lighting, randaugment, mixup, "
-            "cutmix; alexnet (window, flip, lighting); or none.",
+            "cutmix; alexnet (window, flip, lighting); with boxes zoom, scale, crop, flip, color; ssd; or none.",
+            show_default="crop,flip; scale,flip,color for boxes",
         ),
-    ] = "crop,flip",
-    label_smoothing: Annotated[float, typer.Option(min=0, max=0.99)] = 0.1,
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(min=0, max=0.99, help="For classes.", show_default="0.1")
+    ] = None,
+    loss_weights: Annotated[
+        str,
+        typer.Option(
+            metavar="TERM=WEIGHT,…",
+            help="Of a localizer's loss: class, giou, smooth_l1, mse.",
+            show_default="class=1,giou=2,smooth_l1=5",
+        ),
+    ] = "",
     average: Annotated[
         float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0: off.")
     ] = 0.98,
@@ -99,18 +120,22 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Stop when an image cannot be read.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier on a folder of photographs.
+    """Train a network on labelled photographs.
 
-    The folder has one folder a class, or train/, val/ and test/ with those inside.
+    For classification the folder has one folder a class, or train/, val/ and test/ with those inside. For localization
+    it has labels of any annotation tool; of several boxes in a picture the largest counts.
 
     \b
     hubel train flowers/
     hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
+    hubel train raccoons/ --task localize
     hubel train flowers/ --resume
     """
     given = dict(locals())  # options but for these are settings of the same name
     for name in ("data", "resume", "out", "json", "from_scratch"):
         del given[name]
+    if augmentation is None:
+        del given["augmentation"]
     given["weights"] = None if from_scratch else weights
     given["options"] = parsed_options(options)
     from hubel.runtime.waiting import wait_passively

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
-from hubel.models import classification, detection
+from hubel.models import classification, detection, localization
 from hubel.models.backbone import Backbone
 from hubel.models.options import allowed, configured
 from hubel.models.published import Published, auxiliary_keys, load_backbone, load_published, published
@@ -32,7 +32,8 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-_ROWS = (*classification.ARCHITECTURES, *detection.ARCHITECTURES)
+_ROWS = (*classification.ARCHITECTURES, *localization.ARCHITECTURES, *detection.ARCHITECTURES)
+_WHOLE = ("detect", "localize")  # tasks that ask of the whole image
 _ARCHITECTURES = {row.name: row for row in sorted(_ROWS, key=lambda row: _natural(row.name))}
 
 
@@ -211,7 +212,8 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     """How images are prepared for an architecture without pretrained weights.
 
     Colour images get ImageNet's mean and deviation and its usual centre crop; greyscale ones, whose subject
-    fills the picture as a rule, are scaled as a whole to -1..1. For detectors the whole image is stretched.
+    fills the picture as a rule, are scaled as a whole to -1..1. For detectors and localizers the whole image is
+    stretched.
 
     Args:
         name: one of :func:`list_models`.
@@ -231,7 +233,7 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     ready = Preprocessing(height, width)
     if channels == 1:
         ready = Preprocessing(height, width, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
-    return replace(ready, resize="stretch", crop_fraction=1.0) if row.task == "detect" else ready
+    return replace(ready, resize="stretch", crop_fraction=1.0) if row.task in _WHOLE else ready
 
 
 def summary(

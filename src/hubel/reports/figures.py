@@ -45,7 +45,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
 
     Args:
         history: rows of ``metrics.csv``, see :class:`hubel.reports.records.TrainingReport`.
-        quantity: ``"loss"`` or ``"top1"``.
+        quantity: ``"loss"``, ``"top1"``, …
         best_epoch: marked with a ring where it is known.
 
     Returns:
@@ -71,6 +71,19 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
+def overlap_curve(overlap: np.ndarray) -> Figure:
+    """Share of images (N,) whose box overlaps the true one by at least so much, over the IoU."""
+    figure, axes = styled_figure(5.6, 3.5)
+    least = np.concatenate(([0.0], np.sort(overlap), [1.0]))
+    share = np.concatenate(([1.0], 1 - np.arange(len(overlap)) / len(overlap), [0.0]))
+    axes.step(least, share, where="pre", color=BLUE)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("IoU")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from hubel.drawing import draw_boxes
 from hubel.errors import ImageError
 from hubel.reports.records import AugmentationSample, Mistake
 
@@ -37,6 +38,8 @@ def read_mistakes(mistakes: Sequence[Mistake]) -> tuple[list[tuple[Mistake, byte
         except ImageError:
             unreadable.append(mistake.path.name)
             continue
+        if mistake.boxes:
+            picture = draw_boxes(picture, mistake.boxes)
         picture.thumbnail((MISTAKE_SIDE, MISTAKE_SIDE), Image.Resampling.LANCZOS)
         pictured.append((mistake, to_jpeg(picture)))
     return pictured, unreadable

@@ -9,22 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from hubel.drawing import BoxLabel
+
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image that was classified wrongly.
+    """One image of which the model says something wrong.
 
     Attributes:
         path: its file.
         truth: the name of its class.
         predicted: the name of the class it was taken for.
         probability: of the predicted class, 0..1.
+        overlap: IoU of the box that was found with the true one; ``None`` where there are no boxes.
+        boxes: what is drawn on the picture.
     """
 
     path: Path
     truth: str
     predicted: str
     probability: float
+    overlap: float | None = None
+    boxes: Sequence[BoxLabel] = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class TrainingReport:
 
     Attributes:
         title: the heading, such as the name of the run folder.
-        task: ``"classify"``.
+        task: ``"classify"``, ``"localize"``.
         model: name of the architecture or of the saved model.
         data: path or name of the data set.
         scores: the final scores of each scored split (``train``, ``val``, ``test``, ``all``). ``"test"``, if

@@ -9,10 +9,11 @@ import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.models.card import ModelCard
-from hubel.results import Classification, Detections, Prediction
+from hubel.results import Classification, Detections, Localization, Prediction
 from hubel.runtime.image_pipeline import PreparedImage
 from hubel.tasks.class_scores import best_classes, probabilities
 from hubel.tasks.found_objects import Suppression, find_objects
+from hubel.tasks.located_box import gives_roots, read_locations
 
 
 class Answers(Protocol):
@@ -39,6 +40,34 @@ class ClassAnswers:
         for image, row in zip(images, probabilities(outputs[0]), strict=True):
             classes = best_classes(row, self._classes, self._top)
             yield Classification(image.source, image.width, image.height, classes, image.frame, image.time)
+
+
+class LocationAnswers:
+    """The most probable class and its box, in pixels of the upright original.
+
+    Args:
+        card: the model's.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        self._classes, self._preprocessing, self._roots = card.classes, card.preprocessing, gives_roots(card.options)
+
+    def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Localization]:
+        """See :class:`Answers`."""
+        size = (self._preprocessing.width, self._preprocessing.height)
+        for image, found in zip(images, read_locations(outputs[0], self._roots, size), strict=True):
+            (best,) = best_classes(found.probabilities, self._classes, 1)
+            yield Localization(
+                image.source,
+                image.width,
+                image.height,
+                on_original(found.box[None], self._preprocessing, image.width, image.height),
+                np.array([best.score], np.float32),
+                np.array([best.index], np.int64),
+                (best.name,),
+                frame=image.frame,
+                time=image.time,
+            )
 
 
 class ObjectAnswers:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-TASKS = ("classify", "detect")
+TASKS = ("classify", "localize", "detect")
 """Of the models that are predicted with."""
 
 

@@ -17,7 +17,7 @@ from hubel.data.sources import Picture, expand
 from hubel.errors import UsageError
 from hubel.models.card import ModelCard
 from hubel.results import Prediction
-from hubel.runtime.answers import Answers, ClassAnswers, ObjectAnswers
+from hubel.runtime.answers import Answers, ClassAnswers, LocationAnswers, ObjectAnswers
 from hubel.runtime.engine import Engine
 from hubel.runtime.engine_choice import WORTH_CONVERTING, EngineChoice
 from hubel.runtime.image_pipeline import FailedImage, PreparedImage, prepare
@@ -191,6 +191,8 @@ class Predictor:
         )
 
     def _answers(self) -> Answers:
+        if self.card.task == "localize":
+            return LocationAnswers(self.card)
         anchors = self._choice.anchors()
         return ClassAnswers(self.card, self.top) if anchors is None else ObjectAnswers(self.card, anchors, self._rule)
 

@@ -59,7 +59,7 @@ def assemble(
     """
     task = task_named(settings.task)
     device = processes.device_for(settings.device)
-    learning = task.learning(settings, splits.train, len(card.classes), device)
+    learning = task.learning(settings, splits.train, card, device)
     model.to(device)
     side = training_size(settings, model, card.preprocessing.height)
     share = -(-min(settings.batch, len(splits.train)) // processes.count)

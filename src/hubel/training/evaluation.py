@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hubel.data.splits import evaluation_samples, read_splits
@@ -101,8 +104,7 @@ def evaluate(
     data_set = task.read(Path(data)).labelled_by(card.classes)
     recorded = Path(model) / "splits.json"
     name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
-    width = task.answer_width(len(card.classes))
-    answering = Answering(network, card.preprocessing, task.answer, width, batch, choose_device(device))
+    answering = Answering(network, card.preprocessing, *answer_of(task, card), batch, choose_device(device))
     answers = answering.of(samples)
     if strict and answers.failures:
         raise answers.failures[0]
@@ -114,3 +116,8 @@ def evaluate(
 
         write_evaluation_report(Path(report), result)
     return result
+
+
+def answer_of(task: Task, card: ModelCard) -> tuple[Callable[[Any], np.ndarray], int]:
+    """What is kept of a model's raw output, and how many numbers an image that is."""
+    return partial(task.answer, card=card), task.answer_width(len(card.classes))

@@ -49,7 +49,7 @@ def plan_phases(settings: TrainingSettings) -> tuple[Phase, ...]:
     head_epochs = min(head_epochs, epochs)
     phases = []
     if head_epochs:
-        phases.append(Phase("head", 1, head_epochs, settings.head_learning_rate, HEAD_ONLY))
+        phases.append(Phase("head", 1, head_epochs, settings.head_learning_rate or 1e-2, HEAD_ONLY))
     if epochs > head_epochs:
         phases.append(
             Phase(

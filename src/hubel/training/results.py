@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 
-from hubel.data.augmentation import describe_augmentations
 from hubel.data.splits import Splits
 from hubel.models import load_model
 from hubel.reports import TrainingReport, write_report
 from hubel.training.answers import Answering
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluation import Evaluation
+from hubel.training.evaluation import Evaluation, answer_of
 from hubel.training.loop import Training
 from hubel.training.task import Task
 from hubel.writing import write_json, write_text
@@ -84,8 +83,7 @@ def finish(training: Training, progress: Progress, splits: Splits[Any], notes: S
     task, device = training.task, training.accelerator.device
     model = load_model(folder / "best")[0] if processes.is_main else card.build()
     processes.copy_from_main(model.to(device))
-    width = task.answer_width(len(card.classes))
-    answering = Answering(model, card.preprocessing, task.answer, width, settings.batch, device)
+    answering = Answering(model, card.preprocessing, *answer_of(task, card), settings.batch, device)
     named = {"val": splits.val, "test": splits.test}
     answers = {name: answering.together(processes, samples) for name, samples in named.items() if samples}
     scores = {name: task.scores(each, card) for name, each in answers.items()}
@@ -108,7 +106,7 @@ def finish(training: Training, progress: Progress, splits: Splits[Any], notes: S
         mistakes=task.mistakes(answers[result.split], card),
         mistakes_split=result.split,
         augmentation=task.sheet(splits.train, card.preprocessing, settings),
-        transforms=describe_augmentations(settings.augmentation),
+        transforms=task.transforms(settings),
         configuration=settings.model_dump(mode="json"),
         environment=environment(training.execution.precision),
         timing=_timing(progress),

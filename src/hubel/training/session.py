@@ -110,11 +110,11 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
         folder = latest_run_folder(wanted)
         return {"folder": str(folder), "settings": read_settings(folder / CONFIG).model_dump(mode="json")}
     chosen = make_settings(data=data, **given)
+    architecture(chosen.model)  # an unknown name is told before the images are read
     chosen = task_named(chosen.task).settle(chosen)
     chosen = chosen.resolved(weights_name(chosen) is not None)
     if chosen.tensorboard:
         require_tensorboard()
-    architecture(chosen.model)  # an unknown name is told before the images are read
     return {"folder": None, "settings": chosen.model_dump(mode="json")}
 
 
@@ -167,7 +167,8 @@ def _announce(
     """What the check found, and what is about to happen."""
     for warning in data.warnings:
         display.say(f"note: {warning}")
-    splits, start = data.splits, f"from {card.weights}" if card.weights else "from scratch"
+    weights = card.weights or (card.backbone.weights if card.backbone else None)
+    splits, start = data.splits, f"from {weights}" if weights else "from scratch"
     display.say(
         f"{len(splits.train)} images train, {len(splits.val)} validate, {len(splits.test)} test; "
         f"{len(card.classes)} classes; {settings.model} {start}"

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hubel.data.splits import parse_fractions
 from hubel.errors import DataError, UsageError
 
-# Chosen by measurement on flowers5; docs/results.md has the figures.
-DEFAULT_AUGMENTATION = ("crop", "flip")
+# By task. That for classes was chosen by measurement on flowers5; docs/results.md has the figures. Crops would show
+# boxes larger than they are in prediction; jitter shows them smaller as often.
+DEFAULT_AUGMENTATION = {"classify": ("crop", "flip"), "localize": ("scale", "flip", "color")}
+DEFAULT_NETWORK = "efficientnet_lite0"
 
 
 class TrainingSettings(BaseModel):
@@ -25,8 +27,9 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
-    task: Literal["classify"] = "classify"
-    model: str = "efficientnet_lite0"
+    task: Literal["classify", "localize"] = "classify"
+    model: str = DEFAULT_NETWORK
+    backbone: str | None = None
     weights: str | None = "default"
     options: dict[str, Any] = Field(default_factory=dict)
     epochs: int | None = Field(None, ge=1)
@@ -39,14 +42,17 @@ class TrainingSettings(BaseModel):
     seed: int = 0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float | None = Field(None, gt=0)
-    head_learning_rate: float = Field(1e-2, gt=0)
+    head_learning_rate: float | None = Field(None, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
     warmup: float = Field(1.0, ge=0)
     unfreeze_from: str | None = None
     batch_norm: Literal["frozen", "train"] | None = None
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    loss_weights: dict[str, float] = Field(default_factory=dict)
+    augmentation: tuple[str, ...] = Field(
+        default_factory=lambda data: DEFAULT_AUGMENTATION[data.get("task", "classify")]
+    )
     average: float = Field(0.98, ge=0, lt=1)
     balance: Literal["auto", "none", "sampling", "loss", "smote"] = "auto"
     patience: int = Field(10, ge=1)
@@ -66,12 +72,22 @@ class TrainingSettings(BaseModel):
 
     @field_validator("augmentation", mode="before")
     @classmethod
-    def _augmentation_from_text(cls, value: Any) -> Any:
+    def _augmentation_from_text(cls, value: Any, info: ValidationInfo) -> Any:
         from hubel.data.augmentation import check_augmentations
+        from hubel.data.objects.augmentation import check_object_augmentations
 
         names = value.split(",") if isinstance(value, str) else list(value)
         names = [name.strip() for name in names if name.strip() not in ("", "none")]
-        return check_augmentations(names)
+        check = check_augmentations if info.data.get("task") == "classify" else check_object_augmentations
+        return check(names)
+
+    @field_validator("loss_weights", mode="before")
+    @classmethod
+    def _loss_weights_from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        return {name.strip(): float(number) for name, _, number in pairs}
 
     @property
     def pretrained(self) -> bool:
@@ -84,7 +100,7 @@ class TrainingSettings(BaseModel):
         Args:
             has_weights: the architecture has weights to start from.
         """
-        start = TRANSFER if self.pretrained and has_weights else FROM_SCRATCH
+        start = RECIPES[self.task][0 if self.pretrained and has_weights else 1]
         missing = {key: value for key, value in start.items() if getattr(self, key) is None}
         if not has_weights:
             missing["weights"] = None
@@ -109,6 +125,16 @@ FROM_SCRATCH: dict[str, Any] = {
     "unfreeze_from": "1.0",
     "batch_norm": "train",
 }
+_CLASSES: dict[str, Any] = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
+_BOXES: dict[str, Any] = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
+RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "classify": ({**TRANSFER, **_CLASSES}, {**FROM_SCRATCH, **_CLASSES}),
+    "localize": (
+        {**TRANSFER, **_BOXES, "epochs": 40, "head_epochs": 3, "learning_rate": 1e-3},
+        {**FROM_SCRATCH, **_BOXES, "epochs": 120},
+    ),
+}
+"""By task: from pretrained weights, and from scratch."""
 
 
 def make_settings(**values: Any) -> TrainingSettings:

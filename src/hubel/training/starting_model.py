@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -16,28 +17,31 @@ from hubel.weights import default_entry
 
 
 def weights_name(settings: TrainingSettings) -> str | None:
-    """The catalog name or file to start from; ``None`` from scratch or where the architecture has no weights."""
+    """The catalog name or file to start from; ``None`` from scratch or where there are no weights.
+
+    They are the network's, or its backbone's, if it has one that can be chosen.
+    """
     if settings.weights != "default":
         return settings.weights
-    entry = default_entry(settings.model)
+    entry = default_entry(settings.backbone or architecture(settings.model).backbone or settings.model)
     return entry.name if entry else None
 
 
 def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Network, ModelCard]:
     """The network with a head for the data's classes, and its card."""
     row = architecture(settings.model)
-    channels = row.input[0]
     size = settings.image_size or row.input[1]
-    weights = weights_name(settings)
+    begin: dict[str, Any] = {"weights": weights_name(settings)}
+    if row.backbone is not None:
+        ground = settings.backbone or row.backbone
+        begin = {"backbone": f"{ground}:{begin['weights']}" if begin["weights"] else ground}
     torch.manual_seed(settings.seed)
     model = create_model(
-        settings.model, len(classes), in_channels=channels, image_size=size, weights=weights, **settings.options
+        settings.model, len(classes), in_channels=row.input[0], image_size=size, **begin, **settings.options
     )
     if not isinstance(model, Network):
         raise ModelError(f"{settings.model} is not trained here", "hubel models lists the networks there are")
     card = replace(describe(model), classes=list(classes))
-    if weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred as ImageNet
-        card = replace(card, preprocessing=replace(card.preprocessing, crop_fraction=1.0))
     return model, task_named(settings.task).prepare(settings, model, card)
 
 

@@ -191,7 +191,7 @@ class Task(Protocol):
         """Tell wrong settings before a folder is made; raises :class:`~hubel.errors.HubelError`."""
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[Any], classes: int, device: torch.device
+        self, settings: TrainingSettings, samples: Sequence[Any], card: ModelCard, device: torch.device
     ) -> Learning:
         """What a run on these training samples minimizes and watches."""
 
@@ -212,7 +212,7 @@ class Task(Protocol):
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """What makes an epoch, a row of ``metrics.csv``, better than another: more is better, the first counts most."""
 
-    def answer(self, output: Any) -> np.ndarray:
+    def answer(self, output: Any, card: ModelCard) -> np.ndarray:
         """What is kept of the raw output of N images: float32 (N, :meth:`answer_width`)."""
 
     def answer_width(self, classes: int) -> int:
@@ -226,6 +226,9 @@ class Task(Protocol):
 
     def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
         """The lines of ``predictions.jsonl``."""
+
+    def transforms(self, settings: TrainingSettings) -> list[str]:
+        """The augmentations in words, in the order in which they are applied."""
 
     def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
         """The worst, worst first."""

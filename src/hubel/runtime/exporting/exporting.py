@@ -113,6 +113,8 @@ def export(
     _check_request(format, precision, calibrate)
     source = ModelSource(model, card)
     network, card = source.load()
+    if card.task == "localize":
+        raise ModelError(f"{source.name}: exporting a localizer is not available", "use it with hubel predict")
     if isinstance(model, nn.Module):  # it stays as it is
         network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     name = source.name

@@ -9,8 +9,9 @@ from __future__ import annotations
 from hubel.errors import ModelError
 from hubel.training.task import Task
 from hubel.training.tasks.classification import Classification
+from hubel.training.tasks.localization import Localization
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(),)}
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Localization())}
 
 
 def task_named(name: str) -> Task:

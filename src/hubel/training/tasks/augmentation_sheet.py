@@ -14,14 +14,14 @@ from hubel.data.loading import seed_for
 from hubel.errors import ImageError
 from hubel.reports import AugmentationSample
 
-_IMAGES, _VARIANTS = 6, 7
+SHEET_IMAGES, SHEET_VARIANTS = 6, 7
 
 
 def augmentation_sheet(
     samples: Sequence[Sample],
     seed: int,
     original: Callable[[Image.Image], np.ndarray],
-    changed: Callable[[Sample, Image.Image], np.ndarray],
+    changed: Callable[[Image.Image], np.ndarray],
 ) -> list[AugmentationSample]:
     """A few training images, evenly taken, as they are and changed.
 
@@ -32,16 +32,16 @@ def augmentation_sheet(
         changed: with random changes, drawn from torch's global generator.
     """
     sheet = []
-    step = max(1, len(samples) // _IMAGES)
-    for sample in list(samples)[::step][:_IMAGES]:
+    step = max(1, len(samples) // SHEET_IMAGES)
+    for sample in list(samples)[::step][:SHEET_IMAGES]:
         try:
             image = read_image(sample.path)
         except ImageError:
             continue
         variants = []
-        for number in range(_VARIANTS):
+        for number in range(SHEET_VARIANTS):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_for(seed, "sheet", sample.path.name, number))
-                variants.append(changed(sample, image))
+                variants.append(changed(image))
         sheet.append(AugmentationSample(original(image), variants))
     return sheet

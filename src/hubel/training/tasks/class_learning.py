@@ -77,7 +77,7 @@ def class_learning(
     balance, sentence = choose_balance(settings.balance, labels, classes)
     return ClassLearning(
         blending=BatchBlending(settings.augmentation, classes),
-        label_smoothing=settings.label_smoothing,
+        label_smoothing=settings.label_smoothing or 0.0,
         class_weights=inverse_frequency(labels, classes).to(device) if balance == "loss" else None,
         decision=sentence,
         chances=inverse_frequency(labels, classes)[torch.tensor(labels)] if balance == "sampling" else None,

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel.data.augmentation import BatchBlending, TrainingPixels
+from hubel.data.augmentation import BatchBlending, TrainingPixels, describe_augmentations
 from hubel.data.class_folder_checks import check_class_folders
 from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
-from hubel.errors import ModelError
+from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import ModelCard
 from hubel.models.registry import Classifier, Network
@@ -42,7 +42,10 @@ class Classification:
     watched: Mapping[str, str] = {"top1": "top-1"}
 
     def settle(self, settings: TrainingSettings) -> TrainingSettings:
-        """All options are for classification."""
+        """All options are for classification, but for those of boxes."""
+        for option, value in (("--backbone", settings.backbone), ("--loss-weights", settings.loss_weights)):
+            if value:
+                raise UsageError(f"{option} is not for classification", "see hubel train --help")
         if settings.balance == "smote":
             require_imbalanced_learn()
         return settings
@@ -64,7 +67,8 @@ class Classification:
         """New heads on pretrained features begin undecided, not confidently wrong."""
         if not isinstance(model, Classifier):
             raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
-        if card.weights is not None:
+        if card.weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred
+            card = replace(card, preprocessing=replace(card.preprocessing, crop_fraction=1.0))
             for head in (model.head, *model.auxiliary.values()):
                 _start_small(head.get_submodule("classifier"))
         return card
@@ -83,10 +87,10 @@ class Classification:
             neighbours_for([sample.label for sample in splits.train], classes)
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[Sample], classes: int, device: torch.device
+        self, settings: TrainingSettings, samples: Sequence[Sample], card: ModelCard, device: torch.device
     ) -> ClassLearning:
         """Cross-entropy, smoothed, weighted and blended as the settings say."""
-        return class_learning(settings, [sample.label for sample in samples], classes, device)
+        return class_learning(settings, [sample.label for sample in samples], len(card.classes), device)
 
     def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> ClassImages:
         """Pixels and a class each."""
@@ -117,7 +121,7 @@ class Classification:
         """Accuracy; of equal accuracy the lower loss."""
         return row["val_top1"], -row["val_loss"]
 
-    def answer(self, output: Tensor) -> np.ndarray:
+    def answer(self, output: Tensor, card: ModelCard) -> np.ndarray:
         """Probabilities (N, classes)."""
         probabilities: np.ndarray = torch.softmax(output.float(), 1).cpu().numpy()
         return probabilities
@@ -142,6 +146,10 @@ class Classification:
             rows.append({"source": str(sample.path), "truth": card.classes[sample.label], "classes": best})
         return rows
 
+    def transforms(self, settings: TrainingSettings) -> list[str]:
+        """As classification's augmentations describe themselves."""
+        return describe_augmentations(settings.augmentation)
+
     def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
         """Of which the network was surest."""
         paths = [sample.path for sample in answers.samples]
@@ -152,7 +160,7 @@ class Classification:
     ) -> list[AugmentationSample]:
         """From the run's own seed."""
         pixels = TrainingPixels(preprocessing, settings.augmentation)
-        return augmentation_sheet(samples, settings.seed, preprocessing.pixels, lambda sample, image: pixels(image))
+        return augmentation_sheet(samples, settings.seed, preprocessing.pixels, pixels)
 
 
 def _labels(answers: Answers) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""How good boxes are where each image has one: overlap with the true box, and the class beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hubel.errors import DataError
+from hubel.metrics.classification import ClassificationScores, score_classification
+
+ENOUGH = 0.5
+"""IoU from which on a box counts as right, as in the ImageNet localization challenge (Russakovsky et al. 2015, arXiv
+1409.0575, section 4.2)."""
+
+
+@dataclass(frozen=True)
+class LocalizationScores:
+    """Final figures; fractions.
+
+    Attributes:
+        classes: of the classes alone.
+        overlap: (N,), IoU of each image's box with the true one.
+        mean_iou: their mean.
+        iou50: share of images whose box overlaps the true one by at least :data:`ENOUGH`.
+        both: share of images where besides the class is right.
+        class_overlap: mean IoU of each class's images; NaN where it has none.
+    """
+
+    classes: ClassificationScores
+    overlap: np.ndarray
+    mean_iou: float
+    iou50: float
+    both: float
+    class_overlap: tuple[float, ...]
+
+    @property
+    def images(self) -> int:
+        """How many were scored."""
+        return self.classes.images
+
+    @property
+    def top1(self) -> float:
+        """Accuracy of the classes."""
+        return self.classes.top1
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"metrics": {…}, "per_class": […]}``: what classification has, and what boxes add."""
+        row = self.classes.to_json()
+        boxes = {"mean_iou": self.mean_iou, "iou50": self.iou50, "both": self.both}
+        per_class = [
+            {**each, "mean_iou": None if np.isnan(overlap) else overlap}
+            for each, overlap in zip(row["per_class"], self.class_overlap, strict=True)
+        ]
+        return {"metrics": {**boxes, **row["metrics"]}, "per_class": per_class}
+
+
+def score_localization(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    boxes: np.ndarray,
+    true_boxes: np.ndarray,
+    class_names: Sequence[str],
+) -> LocalizationScores:
+    """Score a class and a box for each image.
+
+    Args:
+        probabilities: (N, K), each row of sum 1.
+        labels: (N,), true classes, integers.
+        boxes: (N, 4), x1, y1, x2, y2 in pixels.
+        true_boxes: likewise.
+        class_names: the K names.
+
+    Raises:
+        DataError: nothing to score, shapes that do not fit, or boxes that are not finite.
+    """
+    if boxes.shape != true_boxes.shape or boxes.shape != (len(labels), 4):
+        raise DataError(
+            f"Boxes of shape {boxes.shape} do not fit {true_boxes.shape} and {len(labels)} labels.",
+            "Give one an image.",
+        )
+    if not np.isfinite(boxes).all():
+        raise DataError("Boxes are not finite.", "Train with a lower learning rate or in float32.")
+    classes = score_classification(probabilities, labels, class_names)
+    overlap = paired_iou(boxes, true_boxes)
+    enough = overlap >= ENOUGH
+    right = np.asarray(probabilities).argmax(1) == labels
+    by_class = [overlap[labels == index] for index in range(len(class_names))]
+    means = tuple(float(each.mean()) if len(each) else float("nan") for each in by_class)
+    return LocalizationScores(
+        classes, overlap, float(overlap.mean()), float(enough.mean()), float((enough & right).mean()), means
+    )
+
+
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of each box of ``a`` (N, 4) with its counterpart in ``b`` (N, 4): (N,), 0..1."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    shared = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0).prod(1)
+    areas = [(each[:, 2:] - each[:, :2]).clip(0).prod(1) for each in (a, b)]
+    union = areas[0] + areas[1] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -1,0 +1,112 @@
+"""A classifier's part of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hubel.metrics.classification import ClassificationScores, ClassMetrics
+from hubel.reports import figures
+from hubel.reports.records import TrainingReport
+from hubel.reports.sections import Sections
+from hubel.reports.words import percent, set_name
+
+CONFUSED_PAIRS = 20
+"""How many of the most confused pairs of classes are listed."""
+
+CSS_PIXELS_PER_INCH = 100
+"""How large a figure is shown at most: its letters then are as large as the page's."""
+
+
+def _charts(scores: ClassificationScores) -> Iterator[tuple[str, Figure]]:
+    names = [row.name for row in scores.per_class]
+    yield "confusion", figures.confusion_matrix(scores.confusion, names)
+    yield "calibration", figures.reliability_diagram(scores.calibration)
+
+
+def _sentences(report: TrainingReport) -> Iterator[str]:
+    """The headline in plain words: what was right, how sure that is, and what flatters it."""
+    split = report.headline_split
+    if split is None:
+        return
+    scores = report.scores[split]
+    right = int(np.trace(scores.confusion))
+    low, high = percent(scores.top1_low), percent(scores.top1_high)
+    yield (
+        f"Of the {scores.images:,} images of the {set_name(split)}, {right:,} were classified correctly. On more "
+        f"pictures of the same kind the accuracy would likely lie between {low} and {high} "
+        "(95\u202f% confidence interval)."
+    )
+    if scores.small:
+        wide = (scores.top1_high - scores.top1_low) / 2
+        yield (
+            f"{scores.images:,} images are few: a model whose accuracy differs from this by less than about "
+            f"{100 * wide * math.sqrt(2):.1f} points may differ by chance alone."
+        )
+    if report.history and split != "test":
+        yield (
+            "The weights that were kept were chosen on these images, so the figures flatter a little; only a "
+            "test set that took no part in any choice is free of that."
+        )
+
+
+def _of_split(scores: ClassificationScores) -> dict[str, Any]:
+    return {
+        "five_of_more": scores.top_n < len(scores.per_class),
+        "labelled": len(scores.per_class) <= figures.LABELLED_CLASSES,
+        "confused": confused_pairs(scores, CONFUSED_PAIRS),
+        "calibration": _calibration_sentence(scores),
+        "matrix_width": figures.confusion_width(len(scores.per_class)) * CSS_PIXELS_PER_INCH,
+        "classes": sorted(scores.per_class, key=_weakest_first),
+    }
+
+
+def _weakest_first(row: ClassMetrics) -> tuple[bool, float]:
+    return row.images == 0, row.f1
+
+
+def confused_pairs(scores: ClassificationScores, count: int) -> list[tuple[str, str, int, float]]:
+    """The most frequent confusions.
+
+    Args:
+        scores: of a split.
+        count: how many pairs at most.
+
+    Returns:
+        Truth, prediction, number of images, share of the true class's images; most frequent first, equally
+        frequent ones by their share.
+    """
+    pairs = []
+    for truth, predicted in zip(*np.nonzero(scores.confusion), strict=True):
+        if truth != predicted:
+            row, images = scores.per_class[truth], int(scores.confusion[truth, predicted])
+            pairs.append((row.name, scores.per_class[predicted].name, images, images / row.images))
+    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3]))[:count]
+
+
+def _calibration_sentence(scores: ClassificationScores) -> str:
+    confidence = sum(row.images * row.confidence for row in scores.calibration) / scores.images
+    means = f"Mean confidence {percent(confidence)}, accuracy {percent(scores.top1)}"
+    if confidence > scores.top1 + 0.02:
+        return f"{means}: the model is surer than it should be."
+    if confidence < scores.top1 - 0.02:
+        return f"{means}: the model is less sure than it could be, as label smoothing and mixup make it."
+    return f"{means}: on the whole the probabilities mean what they say."
+
+
+CLASSIFICATION = Sections(
+    headline="classification_headline.html.jinja",
+    scores="classification_scores.html.jinja",
+    curves={
+        "loss": ("Loss over the epochs", "Loss: lower is better."),
+        "top1": ("Accuracy over the epochs", "Accuracy (top-1): higher is better."),
+    },
+    charts=_charts,
+    sentences=_sentences,
+    of_split=_of_split,
+    mistakes="Most confident mistakes",
+)

@@ -1,0 +1,56 @@
+"""A localizer's part of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from hubel.metrics.localization import ENOUGH, LocalizationScores
+from hubel.reports import figures
+from hubel.reports.records import TrainingReport
+from hubel.reports.sections import Sections
+from hubel.reports.words import set_name
+
+
+def _charts(scores: LocalizationScores) -> Iterator[tuple[str, Figure]]:
+    yield "overlap", figures.overlap_curve(scores.overlap)
+
+
+def _sentences(report: TrainingReport) -> Iterator[str]:
+    split = report.headline_split
+    if split is None:
+        return
+    scores = report.scores[split]
+    enough = int((scores.overlap >= ENOUGH).sum())
+    yield (
+        f"Of the {scores.images:,} boxes of the {set_name(split)}, {enough:,} overlap the true one well enough (IoU "
+        f"≥ {ENOUGH}); the class is right in {round(scores.top1 * scores.images):,} images."
+    )
+    yield "IoU is the area that two boxes share, over the area that they cover together: 1 for the same box."
+    if report.history and split != "test":
+        yield (
+            "The weights that were kept were chosen on these images, so the figures flatter a little; only a "
+            "test set that took no part in any choice is free of that."
+        )
+
+
+def _of_split(scores: LocalizationScores) -> dict[str, Any]:
+    rows = [pair for pair in zip(scores.classes.per_class, scores.class_overlap, strict=True) if pair[0].images]
+    return {"classes": sorted(rows, key=lambda pair: pair[1])}
+
+
+LOCALIZATION = Sections(
+    headline="localization_headline.html.jinja",
+    scores="localization_scores.html.jinja",
+    curves={
+        "loss": ("Loss over the epochs", "Loss: lower is better."),
+        "mean_iou": ("Mean IoU over the epochs", "Mean IoU of the boxes: higher is better."),
+    },
+    charts=_charts,
+    sentences=_sentences,
+    of_split=_of_split,
+    mistakes="Worst boxes",
+    mistakes_key=" The true box has the class's name alone, the one that was found its overlap with it.",
+)

@@ -1,0 +1,42 @@
+"""Options that are for classification alone, and networks that stand on a classifier."""
+
+from __future__ import annotations
+
+from hubel.errors import UsageError
+from hubel.models import architecture
+from hubel.training.settings import DEFAULT_NETWORK, TrainingSettings
+
+
+def refuse_class_options(settings: TrainingSettings) -> None:
+    """For other tasks.
+
+    Raises:
+        UsageError: an option is set that means nothing there.
+    """
+    given = {
+        "--balance": settings.balance not in ("auto", "none"),
+        "--label-smoothing": bool(settings.label_smoothing),
+        "--cache-features": settings.cache_features,
+        "--training-size": settings.training_size is not None,
+    }
+    for option, is_set in given.items():
+        if is_set:
+            raise UsageError(f"{option} is for --task classify, not for {settings.task}", "leave it out")
+
+
+def on_backbone(settings: TrainingSettings, network: str) -> TrainingSettings:
+    """Settings in which a classifier that was named as the network is the backbone of another one.
+
+    Args:
+        settings: as they were given.
+        network: what stands on classifiers.
+
+    Raises:
+        UsageError: two of them were named.
+    """
+    if architecture(settings.model).task != "classify":
+        return settings
+    if settings.backbone is not None and settings.model != DEFAULT_NETWORK:
+        fault = f"--model {settings.model} is a backbone of {network}, and so is --backbone {settings.backbone}"
+        raise UsageError(fault, "name one of them")
+    return settings.model_copy(update={"model": network, "backbone": settings.backbone or settings.model})

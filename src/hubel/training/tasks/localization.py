@@ -1,0 +1,213 @@
+"""Localization: one class and one box an image, from labels of any annotation format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
+from hubel.data.objects.checks import check_object_set
+from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.splits import Splits
+from hubel.drawing import BoxLabel
+from hubel.drawing.object_boxes import Box
+from hubel.errors import ModelError, UsageError
+from hubel.metrics.localization import LocalizationScores, paired_iou, score_localization
+from hubel.models import ModelCard
+from hubel.models.localization import LocalizationHead
+from hubel.models.registry import Network
+from hubel.reports import AugmentationSample, Mistake
+from hubel.reports.object_samples import object_samples
+from hubel.runtime.answers import on_original
+from hubel.tasks.class_scores import best_classes, probabilities
+from hubel.tasks.localization import TERMS
+from hubel.tasks.located_box import gives_roots, read_boxes
+from hubel.training.answers import Answers
+from hubel.training.frozen_features import FeatureCache
+from hubel.training.phases import Phase
+from hubel.training.run_images import RunImages
+from hubel.training.settings import TrainingSettings
+from hubel.training.task import Learning
+from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
+from hubel.training.tasks.box_images import BoxImages
+from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
+from hubel.training.tasks.localization_learning import WATCHED, LocalizationLearning
+
+NETWORK = "localizer"
+_MISTAKES = 24
+LOSS_WEIGHTS = {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0}
+"""Those of the boxes as in DETR (Carion et al. 2020, arXiv 2005.12872, appendix A.4, which has L1)."""
+
+
+class Localization:
+    """See :class:`hubel.training.task.Task`."""
+
+    name = "localize"
+    watched: Mapping[str, str] = WATCHED
+
+    def settle(self, settings: TrainingSettings) -> TrainingSettings:
+        """A classifier named as the network becomes the backbone."""
+        refuse_class_options(settings)
+        if unknown := [name for name in settings.loss_weights if name not in TERMS]:
+            raise UsageError(
+                f"--loss-weights {unknown[0]}: the loss has no such term", f"choose from {', '.join(TERMS)}"
+            )
+        if "mosaic" in settings.augmentation:
+            raise UsageError("--augment mosaic shows several objects, and one box an image is learned", "leave it out")
+        settled = on_backbone(settings, NETWORK)
+        return settled.model_copy(update={"loss_weights": settings.loss_weights or LOSS_WEIGHTS})
+
+    def read(self, data: Path, strict: bool = False) -> ObjectSet:
+        """Of each picture the largest object; pictures without any are left out."""
+        objects = read_object_set(data, strict=strict).largest_only()
+        shown = {split: tuple(each for each in samples if len(each)) for split, samples in objects.splits.items()}
+        empty = sum(map(len, objects.splits.values())) - sum(map(len, shown.values()))
+        told = (f"{objects.root}: {empty} pictures show no object and are left out.",) if empty else ()
+        splits = {split: samples for split, samples in shown.items() if samples}
+        return replace(objects, splits=splits, warnings=(*objects.warnings, *told))
+
+    def check(
+        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
+    ) -> tuple[Splits[Any], Sequence[str]]:
+        """Unreadable pictures are left out; boxes are scaled to what is there."""
+        findings = check_object_set(splits.by_name(), classes, progress)
+        findings.raise_if_unusable(strict)
+        train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
+        return Splits(train, val, test), findings.warnings()
+
+    def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
+        """As it was made."""
+        if not isinstance(model.head, LocalizationHead):
+            raise ModelError(f"{settings.model} is no localizer", f"take --model {NETWORK}, and choose its --backbone")
+        return card
+
+    def refuse(
+        self,
+        settings: TrainingSettings,
+        model: Network,
+        phases: Sequence[Phase],
+        classes: Sequence[str],
+        splits: Splits[Any],
+    ) -> None:
+        """Nothing more."""
+
+    def learning(
+        self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
+    ) -> LocalizationLearning:
+        """Cross-entropy of the class, and what was asked for of the box."""
+        return LocalizationLearning(gives_roots(card.options), settings.loss_weights)
+
+    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
+        """Pixels and a box each."""
+        training = ObjectPixels(preprocessing.resized(side), settings.augmentation)
+        return BoxImages(training, ObjectPixels(preprocessing), settings.seed)
+
+    def features(
+        self,
+        settings: TrainingSettings,
+        card: ModelCard,
+        side: int,
+        samples: Sequence[ObjectSample],
+        images: RunImages,
+        learning: Learning,
+    ) -> FeatureCache | None:
+        """None: boxes are learned from images that change."""
+        return None
+
+    def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
+        """Mean IoU; of equal ones the lower loss."""
+        return row["val_mean_iou"], -row["val_loss"]
+
+    def answer(self, output: Tensor, card: ModelCard) -> np.ndarray:
+        """Probabilities, and the box in fractions of the input."""
+        values = output.float().cpu().numpy()
+        boxes = read_boxes(values[:, -4:], gives_roots(card.options)).astype(np.float32)
+        return np.concatenate((probabilities(values[:, :-4]), boxes), 1)
+
+    def answer_width(self, classes: int) -> int:
+        """One of each class, and four."""
+        return classes + 4
+
+    def scores(self, answers: Answers, card: ModelCard) -> LocalizationScores:
+        """Of classes and boxes, these in pixels of the pictures."""
+        labels = np.array([sample.labels[0] for sample in answers.samples])
+        true = np.stack([sample.boxes[0] for sample in answers.samples])
+        return score_localization(answers.values[:, :-4], labels, found_boxes(answers, card), true, card.classes)
+
+    def table(self, scores: LocalizationScores) -> str:
+        """Totals, then a line a class; fractions."""
+        return scores_table(scores)
+
+    def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
+        """Source, truth, and the class and box that were found."""
+        rows = []
+        for sample, values, box in zip(answers.samples, answers.values, found_boxes(answers, card), strict=True):
+            (best,) = best_classes(values[:-4], card.classes, 1)
+            truth = {"name": card.classes[sample.labels[0]], "box": [round(float(side), 2) for side in sample.boxes[0]]}
+            found = {**best.to_json(), "box": [round(float(side), 2) for side in box]}
+            rows.append({"source": str(sample.path), "truth": truth, "objects": [found]})
+        return rows
+
+    def transforms(self, settings: TrainingSettings) -> list[str]:
+        """As the augmentations that carry boxes describe themselves."""
+        return describe_object_augmentations(settings.augmentation)
+
+    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
+        """Those of the least overlap."""
+        found = found_boxes(answers, card)
+        overlap = paired_iou(found, np.stack([sample.boxes[0] for sample in answers.samples]))
+        return [
+            _mistake(answers.samples[place], answers.values[place], found[place], float(overlap[place]), card)
+            for place in np.argsort(overlap, kind="stable")[:_MISTAKES].tolist()
+        ]
+
+    def sheet(
+        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, settings: TrainingSettings
+    ) -> list[AugmentationSample]:
+        """With their boxes."""
+        return object_samples(
+            samples, preprocessing, settings.augmentation, settings.seed, SHEET_IMAGES, SHEET_VARIANTS
+        )
+
+
+def _mistake(sample: ObjectSample, values: np.ndarray, box: np.ndarray, overlap: float, card: ModelCard) -> Mistake:
+    (best,) = best_classes(values[:-4], card.classes, 1)
+    truth = card.classes[sample.labels[0]]
+    true = BoxLabel(_corners(sample.boxes[0]), truth, 0)
+    found = BoxLabel(_corners(box), f"{best.name} IoU {overlap:.2f}", 1)
+    return Mistake(sample.path, truth, best.name, best.score, overlap, (true, found))
+
+
+def _corners(box: np.ndarray) -> Box:
+    x1, y1, x2, y2 = (float(side) for side in box)
+    return x1, y1, x2, y2
+
+
+def found_boxes(answers: Answers, card: ModelCard) -> np.ndarray:
+    """The boxes (N, 4) that were found, in pixels of the upright originals."""
+    size = card.preprocessing
+    boxes = answers.values[:, -4:] * np.array([size.width, size.height] * 2)
+    rows = zip(boxes, answers.samples, strict=True)
+    return np.concatenate([on_original(box[None], size, sample.width, sample.height) for box, sample in rows])
+
+
+def scores_table(scores: LocalizationScores) -> str:
+    """Totals, then a line a class; fractions."""
+    width = max(len("class"), *(len(row.name) for row in scores.classes.per_class))
+    lines = [
+        f"mean IoU {scores.mean_iou:.4f}   IoU ≥ 0.5 {scores.iou50:.4f}   top-1 {scores.top1:.4f}   "
+        f"both {scores.both:.4f}",
+        "",
+        f"{'class':<{width}}  images  mean IoU      F1",
+    ]
+    for row, overlap in zip(scores.classes.per_class, scores.class_overlap, strict=True):
+        if row.images:
+            lines.append(f"{row.name:<{width}}  {row.images:>6}  {overlap:>8.3f}  {row.f1:>6.3f}")
+    return "\n".join(lines)

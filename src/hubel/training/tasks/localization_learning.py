@@ -1,0 +1,73 @@
+"""What a localizer minimizes, and what is watched meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hubel.data.objects.loading import ObjectBatch
+from hubel.metrics.localization import ENOUGH, paired_iou
+from hubel.tasks.localization import NOTHING, Located, decoded, localization_terms, split
+from hubel.training.tasks.means import Means
+
+WATCHED = {"mean_iou": "mean IoU", "top1": "top-1", "iou50": "IoU ≥ 0.5", "both": "both"}
+
+
+@dataclass(frozen=True)
+class LocalizationLearning:
+    """See :class:`hubel.training.task.Learning`. Labels are :class:`~hubel.tasks.localization.Located`.
+
+    Attributes:
+        roots: the network gives square roots of height and width.
+        weights: of the loss's terms.
+    """
+
+    roots: bool
+    weights: Mapping[str, float]
+
+    decision = ""
+    chances = None
+    fixed_features = False
+
+    def labels(self, batch: ObjectBatch, device: torch.device) -> Located:
+        """Of each image its only object; of one that a random change has made too small to be kept, nothing counts."""
+        height, width = batch.pixels.shape[2:]
+        scale = torch.tensor([width, height, width, height])
+        boxes = torch.stack([each.boxes[0] if len(each.boxes) else torch.zeros(4) for each in batch.targets])
+        labels = [int(each.labels[0]) if len(each.labels) else NOTHING for each in batch.targets]
+        return Located(torch.tensor(labels), boxes / scale).to(device)
+
+    def change(self, images: Tensor, labels: Located) -> tuple[Tensor, Located]:
+        """As it came."""
+        return images, labels
+
+    def terms(self, output: Tensor, labels: Located) -> dict[str, Tensor]:
+        """Of the class and of the box."""
+        return localization_terms(output, labels, self.roots, self.weights)
+
+    def weight(self, labels: Located) -> float:
+        """Its images."""
+        return float(len(labels.labels))
+
+    def sums(self, output: Tensor, labels: Located) -> dict[str, float]:
+        """Overlaps and what is right."""
+        return dict(zip(WATCHED, self._figures(output.detach(), labels), strict=True))
+
+    def validation(self) -> Means:
+        """The loss and what is watched."""
+        return Means(("loss", *WATCHED), self._all_figures)
+
+    def _all_figures(self, output: Tensor, labels: Located) -> tuple[float, ...]:
+        terms = localization_terms(output, labels, self.roots, self.weights)
+        loss = sum(float(term) for term in terms.values()) * len(labels.labels)
+        return loss, *self._figures(output, labels)
+
+    def _figures(self, output: Tensor, labels: Located) -> tuple[float, float, float, float]:
+        scores, raw = split(output.float())
+        overlap = paired_iou(decoded(raw, self.roots).cpu().numpy(), labels.boxes.cpu().numpy())
+        right = (scores.argmax(1) == labels.labels).cpu().numpy()
+        enough = overlap >= ENOUGH
+        return float(overlap.sum()), int(right.sum()), int(enough.sum()), int((enough & right).sum())
