@@ -225,12 +225,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def _answers_without_hubel(use: Path, pictures: list[Path]) -> list[tuple[str, float]]:
-    assert len(use.read_text().splitlines()) < 80
+def run_without_hubel(use: Path, pictures: list[Path]) -> str:
+    """What the example says of pictures, where there is neither hubel nor a network."""
     command = [sys.executable, "-c", _WITHOUT_HUBEL, str(use), *map(str, pictures)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
-    found = re.findall(r"^([^\n]+\.(?:jpg|png))  (.+?)  (\d\.\d+)$", done.stdout, flags=re.M | re.S)
+    return done.stdout
+
+
+def _answers_without_hubel(use: Path, pictures: list[Path]) -> list[tuple[str, float]]:
+    assert len(use.read_text().splitlines()) < 80
+    said = run_without_hubel(use, pictures)
+    found = re.findall(r"^([^\n]+\.(?:jpg|png))  (.+?)  (\d\.\d+)$", said, flags=re.M | re.S)
     assert [path for path, _, _ in found] == [str(path) for path in pictures]
     return [(name, float(score)) for _, name, score in found]
 

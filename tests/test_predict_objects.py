@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,9 @@ from hubel.cli.main import app
 from hubel.data.decoding import read_image
 from hubel.data.sample_photographs import sample_photographs
 from hubel.errors import ModelError, UsageError
-from hubel.models import create_model, describe, save_model
 from hubel.tasks.found_objects import Suppression, find_objects
+from reference_detectors import CLASSES, saved_detector, torchvision_detector
 
-NAME = "ssdlite320_mobilenet_v3_large"
-CLASSES = ["cat", "dog", "bird"]
 CONF, IOU = 0.5, 0.45
 
 
@@ -39,29 +36,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def theirs() -> torch.nn.Module:
-    """torchvision's network with the statistics of photographs, so that it finds dozens of objects in one."""
-    torch.manual_seed(0)
-    network = getattr(torchvision.models.detection, NAME)(weights=None, weights_backbone=None, num_classes=4)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    crops = [Image.open(path).crop((left, 0, left + 427, 427)) for path in sample_photographs() for left in (0, 200)]
-    pixels = np.stack([np.asarray(crop.resize((320, 320))) for crop in crops])
-    with torch.no_grad():
-        network.head(list(network.backbone(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1).values()))
+    """torchvision's network, with the thresholds of these tests."""
+    network = torchvision_detector()
     network.score_thresh, network.nms_thresh = CONF, IOU
     network.topk_candidates, network.detections_per_img = 10_000, 300
-    return network.eval()
+    return network
 
 
 @pytest.fixture(scope="module")
 def folder(theirs: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its weights as a saved model of ours."""
-    place = tmp_path_factory.mktemp("model")
-    torch.save(theirs.state_dict(), place / "theirs.pth")
-    model = create_model(NAME, weights=place / "theirs.pth").eval()
-    save_model(place / "saved", model, replace(describe(model), classes=CLASSES))
-    return place / "saved"
+    return saved_detector(theirs, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,8 @@ def export(
 ) -> None:
     """Write a model as a file for use without hubel, checked against the model before it appears.
 
-    The file takes pixels and gives probabilities; classes and preprocessing are in its metadata. Beside it are
+    The file takes pixels and gives probabilities, of a detector raw scores and offsets from anchors; classes,
+    preprocessing and anchors are in its metadata. Beside it are
     preprocessing.json and use.py, a short program that uses it: python use.py photo.jpg.
 
     \b

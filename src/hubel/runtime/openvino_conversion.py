@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openvino import Model
 
 
-def to_openvino(model: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str]) -> Model:
+def to_openvino(model: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str] = ("scores",)) -> Model:
     """Convert a network.
 
     Args:

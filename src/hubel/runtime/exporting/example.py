@@ -8,21 +8,23 @@ import jinja2
 
 import hubel
 from hubel.data.cropping import crop_box
-from hubel.data.preprocessing import Preprocessing
+from hubel.models.card import ModelCard
+from hubel.tasks import found_objects
 
 EXAMPLE = "use.py"
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
-def example(format: str, file: str, preprocessing: Preprocessing) -> str:
+def example(format: str, file: str, card: ModelCard) -> str:
     """A short program that answers for pictures with the exported file, NumPy, Pillow and the format's own runtime.
 
-    How it crops is this installation's own function, word for word: a second description would drift from it.
+    How it crops and finds objects are this installation's own functions, word for word: a second description would
+    drift from them.
 
     Args:
         format: onnx, openvino or torch.
         file: name of the model's file, in the same folder.
-        preprocessing: the model's.
+        card: the model's.
     """
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("hubel.runtime.exporting", "."),
@@ -36,6 +38,8 @@ def example(format: str, file: str, preprocessing: Preprocessing) -> str:
         file=file,
         package=_PACKAGES[format],
         hubel=hubel.__version__,
-        crop=preprocessing.resize == "crop",
+        crop=card.preprocessing.resize == "crop",
         crop_box=inspect.getsource(crop_box).rstrip(),
+        detects=card.task == "detect",
+        found_objects=inspect.getsource(found_objects).partition("import numpy as np\n")[2].strip(),
     )

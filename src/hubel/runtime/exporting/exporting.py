@@ -18,7 +18,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
 from hubel.models.card import ModelCard
 from hubel.runtime.exporting import onnx_file, openvino_file, torch_file
-from hubel.runtime.exporting.agreement import check_agreement, trial_pixels
+from hubel.runtime.exporting.agreement import check_agreement, check_objects, trial_pixels
 from hubel.runtime.exporting.example import EXAMPLE, example
 from hubel.runtime.exporting.metadata import metadata_of
 from hubel.runtime.exporting.network import OUTPUTS, Answers, answers_of
@@ -54,7 +54,8 @@ class Exported:
         format: onnx, openvino or torch.
         precision: fp32, fp16, bf16 or int8.
         bytes: of the model's file or files.
-        max_difference: the greatest difference of a probability from the model's, as measured with the written file.
+        max_difference: the greatest difference of a probability from the model's, as measured with the written file;
+            for detectors also of a box's place, as a share of the picture's side.
         model: what was exported.
         task: the model's.
         outputs: names of the file's outputs.
@@ -87,10 +88,10 @@ def export(
 ) -> Exported:
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 
-    The file takes uint8 pixels (N, height, width, channels), any N, and gives probabilities in float32; classes,
-    preprocessing, task, versions and the weights' licence are in its metadata. Beside it are ``preprocessing.json`` and
-    ``use.py``, a short program that uses it. Before the folder appears the file is run by its own runtime and
-    compared with the model.
+    The file takes uint8 pixels (N, height, width, channels), any N, and gives probabilities in float32, a detector's
+    raw scores and offsets from anchors; classes, preprocessing, anchors, task, versions and the weights' licence are in
+    its metadata. Beside it are ``preprocessing.json`` and ``use.py``, a short program that uses it. Before the folder
+    appears the file is run by its own runtime and compared with the model.
 
     Args:
         model: a registered name, a name with weights, a run folder, a saved model's folder; or a module, as
@@ -119,23 +120,30 @@ def export(
         network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     name = source.name
     wanted = _asked_for(out) or Path("exports", _folder_name(name, format, precision))
-    facts = metadata_of(card, name, precision, OUTPUTS)
+    outputs, anchors = OUTPUTS[card.task], source.anchors()
+    facts = metadata_of(card, name, precision, outputs)
     pixels = trial_pixels(card.preprocessing)
-    expected = answers_of(network, card.preprocessing, pixels)
+    expected = answers_of(network, card.preprocessing, pixels, outputs)
     with folder_beside(wanted.absolute()) as folder:
         quantized = None
         if precision == "int8":
             quantized, facts["quantization"] = _quantized(model, calibrate, tolerance)
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
+            if anchors is not None:
+                facts["anchors"] = anchors.astype(float).round(4).tolist()
             run = _written(network, card.preprocessing, format, precision, facts, folder, quantized)
-            difference = check_agreement(run, pixels, expected, precision, f"{name} as {FORMATS[format]}")
+            file = f"{name} as {FORMATS[format]}"
+            if anchors is None:
+                difference = check_agreement(run, pixels, expected, precision, file)
+            else:
+                difference = check_objects(run, pixels, expected, anchors, precision, file)
             del run  # it holds the file
         size = sum(path.stat().st_size for path in folder.iterdir())
         write_json(folder / PREPROCESSING_FILE, card.preprocessing.to_json())
-        write_text(folder / EXAMPLE, example(format, FORMATS[format], card.preprocessing))
+        write_text(folder / EXAMPLE, example(format, FORMATS[format], card))
         placed = place(folder, wanted)
     path, report = placed / FORMATS[format], facts.get("quantization")
-    return Exported(path, format, precision, size, difference, name, card.task, OUTPUTS, report)
+    return Exported(path, format, precision, size, difference, name, card.task, outputs, report)
 
 
 def _check_request(format: str, precision: str, calibrate: str | Path | None) -> None:
@@ -197,16 +205,16 @@ def _written(
 ) -> Run:
     """Write the model's file and read it back."""
     if format == "openvino":
-        converted = quantized or to_openvino(Answers(network), preprocessing, OUTPUTS)
-        openvino_file.name_outputs(converted, OUTPUTS)
+        converted = quantized or to_openvino(Answers(network), preprocessing, facts["outputs"])
+        openvino_file.name_outputs(converted, facts["outputs"])
         openvino_file.write(converted, precision == "fp16", facts, folder)
         return openvino_file.load(folder)
     answers = Answers(network, _DTYPES[precision])
     if format == "onnx":
-        onnx_file.write(to_onnx(answers, preprocessing, OUTPUTS), facts, folder)
+        onnx_file.write(to_onnx(answers, preprocessing, facts["outputs"]), facts, folder)
         return onnx_file.load(folder)
     torch_file.write(answers, preprocessing, facts, folder)
-    return torch_file.load(folder, OUTPUTS)
+    return torch_file.load(folder, facts["outputs"])
 
 
 @contextmanager

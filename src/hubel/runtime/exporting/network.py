@@ -10,14 +10,15 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.models.registry import Classifier
 from hubel.runtime.fusion import fold
 
-OUTPUTS = ("probabilities",)
-"""The names of a classifier's outputs, in order."""
+OUTPUTS = {"classify": ("probabilities",), "detect": ("scores", "offsets")}
+"""The names of a file's outputs, in order, by task."""
 
 
 class Answers(nn.Module):
-    """A classifier that ends in probabilities.
+    """A classifier that ends in probabilities, or a detector as it is.
 
-    Engines of hubel want raw scores, and its tasks decode them; a program without hubel wants what they mean.
+    Engines of hubel want raw scores, and its tasks decode them; a program without hubel wants what they mean. Of a
+    detector that takes its anchors too, which go into the metadata, and what finds the objects is in the example.
 
     Args:
         network: maps images (N, C, H, W) to raw scores (N, classes); it is left as it is, a copy is prepared: batch
@@ -35,10 +36,12 @@ class Answers(nn.Module):
             _protect_squares(self.network)
         self._dtype = dtype
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Probabilities (N, classes), each row of sum 1, of normalized images (N, C, H, W)."""
-        scores: Tensor = self.network(images.to(self._dtype))
-        return torch.softmax(scores.float(), dim=1)
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Probabilities (N, classes), each row of sum 1, of normalized images (N, C, H, W); or raw outputs."""
+        outputs: Tensor | tuple[Tensor, ...] = self.network(images.to(self._dtype))
+        if isinstance(outputs, Tensor):
+            return torch.softmax(outputs.float(), dim=1)
+        return tuple(output.float() for output in outputs)
 
 
 class _InFloat32(nn.Module):
@@ -66,16 +69,21 @@ def _protect_squares(network: nn.Module) -> None:
 
 
 @torch.inference_mode()
-def answers_of(network: nn.Module, preprocessing: Preprocessing, pixels: np.ndarray) -> dict[str, np.ndarray]:
+def answers_of(
+    network: nn.Module, preprocessing: Preprocessing, pixels: np.ndarray, names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
     """What a model itself says, in float32, as plain torch computes it: what exported files have to agree with.
 
     Args:
-        network: maps images (N, C, H, W) to raw scores (N, classes), on the CPU, in evaluation mode.
+        network: maps images (N, C, H, W) to raw outputs (N, …), on the CPU, in evaluation mode.
         preprocessing: the model's.
         pixels: uint8 (N, height, width, channels).
+        names: of the outputs.
 
     Returns:
-        Name of each output → float32 (N, classes).
+        Name of each output → float32 (N, …).
     """
     images = preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-    return {"probabilities": torch.softmax(network(images).float(), dim=1).numpy()}
+    outputs = network(images)
+    answers = (torch.softmax(outputs.float(), dim=1),) if isinstance(outputs, Tensor) else outputs
+    return {name: answer.float().numpy() for name, answer in zip(names, answers, strict=True)}

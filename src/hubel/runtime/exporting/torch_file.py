@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def write(network: nn.Module, preprocessing: Preprocessing, facts: dict[str, Any
     (folder / FILE).write_bytes(written.getbuffer())
 
 
-def load(folder: Path, outputs: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def load(folder: Path, outputs: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The written file, read by torch: from uint8 pixels (N, H, W, C) to outputs by name."""
     program = torch.export.load(folder / FILE).module()
 
