@@ -57,7 +57,14 @@ def _ssd_on_lite0(scores: int) -> int:
     return lite0 + extras + heads
 
 
+def _windows_on_lite0(scores: int) -> int:
+    """EfficientNet-Lite0 without its dense layer; 128 maps, of which each window reads 4 × 4 places."""
+    lite0 = CLASSIFIERS["efficientnet_lite0"].parameters - _convolution(1, 1280, 1000)
+    return lite0 + _convolution(1, 1280, 128) + _convolution(4, 128, scores) + _convolution(4, 128, 4)
+
+
 PARAMETERS = {
+    "sliding_window": _windows_on_lite0(91),
     "ssd": _ssd_on_lite0(91),
     "ssd300_vgg16": 35_641_826,  # torchvision, SSD300_VGG16_Weights.COCO_V1.meta["num_params"]
     "ssd512_vgg16": _ssd512_vgg16(91),
@@ -111,7 +118,9 @@ def test_depth_counts_the_layers_on_the_longest_path() -> None:
             for key, module in model.named_modules()
             if isinstance(module, nn.Conv2d) and not key.startswith("head.") and ".squeeze." not in key
         ]
-        predictor = [module for module in model.head.classifiers[0].modules() if isinstance(module, nn.Conv2d)]
+        head = model.head
+        predictors = (head.reader, head.classifier) if name == "sliding_window" else (head.classifiers[0],)
+        predictor = [module for each in predictors for module in each.modules() if isinstance(module, nn.Conv2d)]
         assert row.depth == len(body) + len(predictor), name
 
 

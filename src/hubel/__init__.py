@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hubel.results import Detections as Detections
     from hubel.runtime import Predictor as Predictor
     from hubel.runtime import export as export
+    from hubel.runtime.sliding import slide as slide
     from hubel.training import train as train
 
 _HOME_OF = {
@@ -31,6 +32,7 @@ _HOME_OF = {
     "export": "hubel.runtime",
     "list_models": "hubel.models",
     "summary": "hubel.models",
+    "slide": "hubel.runtime.sliding",
     "to_fully_convolutional": "hubel.models.fully_convolutional",
     "train": "hubel.training",
 }

@@ -91,13 +91,7 @@ def to_fully_convolutional(model: nn.Module, window: int | None = None) -> Fully
             f"{type(model).__name__} is no classifier with a backbone and a head.",
             "Give one that create_model or load_model makes.",
         )
-    for name, module in model.backbone.named_modules():
-        reason = _MIXING.get(type(module))
-        if reason is not None:
-            raise ModelError(
-                f"backbone.{name}: {reason}, so that windows are not independent.",
-                "Choose a network without it: resnet50, vgg16, mobilenet_v2, efficientnet_lite0, …",
-            )
+    require_independent_windows(model.backbone)
     origin = getattr(model, "origin", None)
     if window is None:
         if origin is None:
@@ -108,6 +102,21 @@ def to_fully_convolutional(model: nn.Module, window: int | None = None) -> Fully
     side, larger = _map_sides(model.backbone, channels, (window, 5 * window))
     stride = round(4 * window / (larger - side))
     return FullyConvolutional(copy.deepcopy(model.backbone), _converted(model.head, side), window, stride).eval()
+
+
+def require_independent_windows(backbone: nn.Sequential) -> None:
+    """Refuse layers that mix the whole image.
+
+    Raises:
+        ModelError: there is one; says which, and why it cannot be.
+    """
+    for name, module in backbone.named_modules():
+        reason = _MIXING.get(type(module))
+        if reason is not None:
+            raise ModelError(
+                f"backbone.{name}: {reason}, so that windows are not independent.",
+                "Choose a network without it: resnet50, vgg16, mobilenet_v2, efficientnet_lite0, …",
+            )
 
 
 def _map_sides(backbone: nn.Sequential, channels: int, sides: Sequence[int]) -> list[int]:

@@ -1,5 +1,5 @@
 """The detectors, a family a file. Losses, suppression and scores are the task's."""
 
-from hubel.models.detection import ssd
+from hubel.models.detection import sliding_window, ssd
 
-ARCHITECTURES = (*ssd.ARCHITECTURES,)
+ARCHITECTURES = (*sliding_window.ARCHITECTURES, *ssd.ARCHITECTURES)
