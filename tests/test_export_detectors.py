@@ -16,9 +16,11 @@ from torchvision.models.detection.image_list import ImageList
 
 import hubel
 from hubel.data.sample_photographs import sample_photographs
-from hubel.errors import ModelError
+from hubel.errors import ModelError, UsageError
 from hubel.runtime.exporting import exporting
 from hubel.runtime.exporting.agreement import check_objects
+from hubel.runtime.exporting.objects import check_found
+from hubel.tasks.found_objects import Suppression
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 from test_export import run_without_hubel
 
@@ -73,6 +75,58 @@ def _example_finds_what_hubel_finds(folder: Path, exported: hubel.runtime.Export
     np.testing.assert_allclose([float(score) for _, _, score, _ in lines[:best]], found.scores[:best], atol=1e-3)
     boxes = [[float(side) for side in box.split()] for *_, box in lines[:best]]
     np.testing.assert_allclose(boxes, found.boxes[:best], atol=0.3)
+
+
+@pytest.mark.parametrize(
+    "format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow), pytest.param("torch", marks=pytest.mark.slow)]
+)
+def test_graph_with_suppression_finds_what_torchvision_finds(
+    format: str, theirs: torch.nn.Module, folder: Path, tmp_path: Path
+) -> None:
+    exported = hubel.export(folder, format, out=tmp_path / "out", nms=True, conf=0.5, iou=0.45)
+    assert exported.outputs == ("boxes", "scores", "labels")
+    theirs.score_thresh, theirs.nms_thresh, theirs.topk_candidates = 0.5, 0.45, 10_000
+    photograph = Image.open(sample_photographs()[1]).resize((320, 320), Image.Resampling.BILINEAR)
+    photograph.save(tmp_path / "it.png")
+    with torch.inference_mode():
+        (found,) = theirs([torch.from_numpy(np.asarray(photograph).copy()).permute(2, 0, 1) / 255])
+    said = run_without_hubel(exported.path.with_name("use.py"), [tmp_path / "it.png"])
+    lines = [line.split("  ") for line in said.splitlines()]
+    assert 20 < len(lines) == len(found["scores"])
+    assert [name for _, name, *_ in lines] == [CLASSES[label - 1] for label in found["labels"]]
+    np.testing.assert_allclose([float(score) for _, _, score, _ in lines], found["scores"], atol=1e-3)
+    boxes = [[float(side) for side in box.split()] for *_, box in lines]
+    np.testing.assert_allclose(boxes, found["boxes"], atol=0.2)
+
+
+def test_found_objects_are_compared_both_ways() -> None:
+    """One object with probability 0.8 where the anchor is; a file may neither lose it nor find another."""
+    anchors, pixels = np.array([[100, 100, 150, 150]], np.float32), np.zeros((1, 320, 320, 3), np.uint8)
+    raw = {"scores": np.log([[[1.0, 4.0]]]).astype(np.float32), "offsets": np.zeros((1, 1, 4), np.float32)}
+
+    def judged(boxes: list[list[float]], scores: list[float], conf: float = 0.5) -> float:
+        answers = {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "scores": np.array(scores, np.float32)}
+        answers["labels"] = np.zeros(len(scores), np.int64)
+        return check_found(lambda _: answers, pixels, raw, anchors, Suppression(conf), "fp16", "file")
+
+    assert judged([[100, 100, 150, 151.6]], [0.79]) == pytest.approx(0.01, abs=1e-5)
+    assert judged([], [], conf=0.79) == 0  # about as probable as the threshold
+    for boxes, scores in (
+        ([], []),
+        ([[100, 100, 150, 160]], [0.8]),
+        ([[100, 100, 150, 150], [0, 0, 9, 9]], [0.8, 0.7]),
+    ):
+        with pytest.raises(ModelError, match=f"finds {len(scores)} objects where the model finds 1"):
+            judged(boxes, scores)
+
+
+def test_suppression_is_refused_where_it_cannot_be(folder: Path) -> None:
+    with pytest.raises(UsageError, match="finds no objects"):
+        hubel.export("efficientnet_lite0", "onnx", nms=True)
+    with pytest.raises(UsageError, match="bf16 cannot hold where boxes are"):
+        hubel.export(folder, "openvino", "bf16", nms=True)
+    with pytest.raises(UsageError, match="conf is 2"):
+        hubel.export(folder, "onnx", nms=True, conf=2)
 
 
 @pytest.mark.parametrize("what", ["scores", "offsets"])

@@ -40,6 +40,13 @@ def export(
             show_default="exports/MODEL-FORMAT[-PRECISION]",
         ),
     ] = None,
+    nms: Annotated[
+        bool, typer.Option("--nms", help="Detectors: the file finds the objects itself, in one picture at a time.")
+    ] = False,
+    conf: Annotated[float, typer.Option(min=0, max=1, help="With --nms: leave out objects of a lower score.")] = 0.25,
+    iou: Annotated[
+        float, typer.Option(min=0, max=1, help="With --nms: of boxes of a class that overlap by more, keep the best.")
+    ] = 0.6,
     json: Json = False,
 ) -> None:
     """Write a model as a file for use without hubel, checked against the model before it appears.
@@ -51,13 +58,14 @@ def export(
     \b
     hubel export efficientnet_lite0 --format onnx
     hubel export runs/flowers --format openvino --precision fp16 --out deploy/flowers
+    hubel export runs/cars --format onnx --nms --conf 0.4
     """
     from hubel.runtime import tune_allocator
     from hubel.runtime.exporting.exporting import EXAMPLE
     from hubel.runtime.exporting.exporting import export as run
 
     tune_allocator()
-    done = run(model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance)
+    done = run(model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance, nms=nms, conf=conf, iou=iou)
     if json:
         print_json(done.to_json())
         return

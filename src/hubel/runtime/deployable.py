@@ -42,11 +42,11 @@ class Deployable(nn.Module):
         return outputs
 
 
-def capture(model: nn.Module, preprocessing: Preprocessing) -> torch.export.ExportedProgram:
-    """The graph of a :class:`Deployable`, for any number of images of the preprocessing's size."""
+def capture(model: nn.Module, preprocessing: Preprocessing, alone: bool = False) -> torch.export.ExportedProgram:
+    """The graph of a :class:`Deployable`, for any number of images of the preprocessing's size, or for one."""
     size = (preprocessing.height, preprocessing.width, preprocessing.channels)
     # Two images: torch.export would take a batch of one for a constant.
-    pixels = torch.zeros(2, *size, dtype=torch.uint8)
-    batch: dict[str, Any] = {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
+    pixels = torch.zeros(1 if alone else 2, *size, dtype=torch.uint8)
+    batch: dict[str, Any] | None = None if alone else {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad():
         return torch.export.export(Deployable(model, preprocessing), (pixels,), dynamic_shapes=batch)

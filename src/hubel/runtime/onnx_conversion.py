@@ -31,22 +31,23 @@ def require_onnx(feature: str) -> None:
         raise MissingExtraError(feature, "onnx")
 
 
-def to_onnx(model: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str]) -> ModelProto:
+def to_onnx(model: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str], alone: bool = False) -> ModelProto:
     """Convert a network.
 
     Args:
         model: maps normalized images (N, C, H, W) to its outputs, on the CPU; taken as it is, in evaluation mode.
         preprocessing: the model's; its normalization becomes part of the graph.
         outputs: names for the network's outputs.
+        alone: the model takes one image at a time.
 
     Returns:
-        A model with the input ``pixels``, uint8 (N, H, W, C) of any N, and the outputs by these names.
+        A model with the input ``pixels``, uint8 (N, H, W, C) of any N unless ``alone``, and the outputs by these names.
     """
     import torch
 
     from hubel.runtime.deployable import INPUT_NAME, capture
 
-    program = capture(model, preprocessing)
+    program = capture(model, preprocessing, alone)
     with _quiet():
         exported = torch.onnx.export(
             program,
@@ -58,7 +59,7 @@ def to_onnx(model: nn.Module, preprocessing: Preprocessing, outputs: Sequence[st
         )
     assert exported is not None  # it is, unless a file is asked for
     proto: ModelProto = exported.model_proto
-    _tidy(proto.graph)
+    _tidy(proto.graph, alone)
     return proto
 
 
@@ -78,11 +79,13 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _tidy(graph: GraphProto) -> None:
+def _tidy(graph: GraphProto, alone: bool) -> None:
     """Take out where in whose file each operator comes from; call the batch by its name."""
     values = [*graph.input, *graph.output, *graph.value_info]
     for part in (*graph.node, *graph.initializer, *values):
         del part.metadata_props[:]
+    if alone:
+        return
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in values:
         for dimension in value.type.tensor_type.shape.dim:

@@ -19,7 +19,7 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.3}
 """By how much a probability may differ from the model's."""
 
 
-_REMEDY = "Export in another format or precision; if it is in fp32, this is a fault of hubel's: report it."
+REMEDY = "Export in another format or precision; if it is in fp32, this is a fault of hubel's: report it."
 
 
 def trial_pixels(preprocessing: Preprocessing) -> np.ndarray:
@@ -97,7 +97,7 @@ def check_objects(
                     raise ModelError(
                         f"{file} ({precision}) differs from the model by up to {difference:.2g} {what} (allowed: "
                         f"{TOLERANCE[precision]:g}).",
-                        _REMEDY,
+                        REMEDY,
                     )
             worst = max(worst, *differences)
     return worst
@@ -113,10 +113,10 @@ def _sound(got: np.ndarray | None, wanted: np.ndarray, file: str) -> np.ndarray:
     """An output, if it has the shape of the model's and holds numbers."""
     if got is None or got.shape != wanted.shape:
         raise ModelError(
-            f"{file} gives an output {getattr(got, 'shape', None)} for the model's {wanted.shape}.", _REMEDY
+            f"{file} gives an output {getattr(got, 'shape', None)} for the model's {wanted.shape}.", REMEDY
         )
     if not np.isfinite(got).all():
-        raise ModelError(f"{file} gives numbers that are infinite or none.", _REMEDY)
+        raise ModelError(f"{file} gives numbers that are infinite or none.", REMEDY)
     return got
 
 
@@ -130,6 +130,6 @@ def _difference(got: np.ndarray, wanted: np.ndarray, tolerance: float, file: str
         raise ModelError(
             f"{file} differs from the model by up to {difference:.2g} in probability (allowed: {tolerance:g}) and "
             f"names another best class for {other} of {len(wanted)} images.",
-            _REMEDY,
+            REMEDY,
         )
     return difference

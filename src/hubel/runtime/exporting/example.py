@@ -15,7 +15,7 @@ EXAMPLE = "use.py"
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
-def example(format: str, file: str, card: ModelCard) -> str:
+def example(format: str, file: str, card: ModelCard, nms: bool = False) -> str:
     """A short program that answers for pictures with the exported file, NumPy, Pillow and the format's own runtime.
 
     How it crops and finds objects are this installation's own functions, word for word: a second description would
@@ -25,6 +25,7 @@ def example(format: str, file: str, card: ModelCard) -> str:
         format: onnx, openvino or torch.
         file: name of the model's file, in the same folder.
         card: the model's.
+        nms: a detector's graph ends in objects.
     """
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("hubel.runtime.exporting", "."),
@@ -41,5 +42,6 @@ def example(format: str, file: str, card: ModelCard) -> str:
         crop=card.preprocessing.resize == "crop",
         crop_box=inspect.getsource(crop_box).rstrip(),
         detects=card.task == "detect",
+        decodes=card.task == "detect" and not nms,
         found_objects=inspect.getsource(found_objects).partition("import numpy as np\n")[2].strip(),
     )

@@ -17,7 +17,7 @@ from torch import nn
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
 from hubel.models.card import ModelCard
-from hubel.runtime.exporting import onnx_file, openvino_file, torch_file
+from hubel.runtime.exporting import objects, onnx_file, openvino_file, torch_file
 from hubel.runtime.exporting.agreement import check_agreement, check_objects, trial_pixels
 from hubel.runtime.exporting.example import EXAMPLE, example
 from hubel.runtime.exporting.metadata import metadata_of
@@ -27,6 +27,8 @@ from hubel.runtime.model_source import ModelSource
 from hubel.runtime.number_formats import FORMATS as PRECISIONS
 from hubel.runtime.onnx_conversion import require_onnx, to_onnx
 from hubel.runtime.openvino_conversion import to_openvino
+from hubel.runtime.openvino_library import core
+from hubel.tasks.found_objects import Suppression
 from hubel.writing import folder_beside, place, write_json, write_text
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ def export(
     out: str | Path | None = None,
     card: ModelCard | None = None,
     tolerance: float = TOLERANCE,
+    nms: bool = False,
+    conf: float = 0.25,
+    iou: float = 0.6,
 ) -> Exported:
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 
@@ -103,6 +108,10 @@ def export(
             there is something already, the folder gets a number: ``…-2``.
         card: what describes ``model`` if that is a module.
         tolerance: for int8, by how much the task's score may fall, a fraction.
+        nms: a detector's graph ends in objects: it takes one image at a time and gives their boxes (K, 4) in pixels of
+            the network's input, scores (K,) and labels (K,), best first, 300 at most.
+        conf: with ``nms``, objects of a lower score are left out, 0..1.
+        iou: with ``nms``, of two boxes of a class that overlap by more, the better one stays, 0..1.
 
     Raises:
         UsageError: an argument is not what it may be, or the format does not have the precision.
@@ -120,30 +129,38 @@ def export(
         network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     name = source.name
     wanted = _asked_for(out) or Path("exports", _folder_name(name, format, precision))
-    outputs, anchors = OUTPUTS[card.task], source.anchors()
-    facts = metadata_of(card, name, precision, outputs)
+    anchors = source.anchors()
+    rule = _rule(format, precision, anchors, conf, iou, name) if nms else None
+    facts = metadata_of(card, name, precision, OUTPUTS[card.task] if rule is None else objects.OUTPUTS)
+    if rule is not None:
+        facts |= {"input": facts["input"].replace("(N,", "(1,"), "conf": conf, "iou": iou}
     pixels = trial_pixels(card.preprocessing)
-    expected = answers_of(network, card.preprocessing, pixels, outputs)
+    expected = answers_of(network, card.preprocessing, pixels, OUTPUTS[card.task])
     with folder_beside(wanted.absolute()) as folder:
         quantized = None
         if precision == "int8":
             quantized, facts["quantization"] = _quantized(model, calibrate, tolerance)
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
-            if anchors is not None:
+            if anchors is not None and rule is None:
                 facts["anchors"] = anchors.astype(float).round(4).tolist()
-            run = _written(network, card.preprocessing, format, precision, facts, folder, quantized)
+            answers: nn.Module = Answers(network, torch.float32 if format == "openvino" else _DTYPES[precision])
+            if anchors is not None and rule is not None:
+                answers = objects.Objects(answers, anchors, (pixels.shape[1], pixels.shape[2]), rule)
+            run = _written(answers, card.preprocessing, format, precision, facts, folder, quantized)
             file = f"{name} as {FORMATS[format]}"
-            if anchors is None:
+            if anchors is not None and rule is not None:
+                difference = objects.check_found(run, pixels, expected, anchors, rule, precision, file)
+            elif anchors is None:
                 difference = check_agreement(run, pixels, expected, precision, file)
             else:
                 difference = check_objects(run, pixels, expected, anchors, precision, file)
             del run  # it holds the file
         size = sum(path.stat().st_size for path in folder.iterdir())
         write_json(folder / PREPROCESSING_FILE, card.preprocessing.to_json())
-        write_text(folder / EXAMPLE, example(format, FORMATS[format], card))
+        write_text(folder / EXAMPLE, example(format, FORMATS[format], card, nms))
         placed = place(folder, wanted)
     path, report = placed / FORMATS[format], facts.get("quantization")
-    return Exported(path, format, precision, size, difference, name, card.task, outputs, report)
+    return Exported(path, format, precision, size, difference, name, card.task, tuple(facts["outputs"]), report)
 
 
 def _check_request(format: str, precision: str, calibrate: str | Path | None) -> None:
@@ -195,7 +212,7 @@ def _quantized(
 
 
 def _written(
-    network: nn.Module,
+    answers: nn.Module,
     preprocessing: Preprocessing,
     format: str,
     precision: str,
@@ -204,17 +221,38 @@ def _written(
     quantized: Model | None,
 ) -> Run:
     """Write the model's file and read it back."""
+    alone = isinstance(answers, objects.Objects)
     if format == "openvino":
-        converted = quantized or to_openvino(Answers(network), preprocessing, facts["outputs"])
+        if alone:  # OpenVINO reads suppression from ONNX alone
+            graph = to_onnx(answers, preprocessing, facts["outputs"], alone).SerializeToString()
+            converted = core().read_model(graph)
+        else:
+            converted = quantized or to_openvino(answers, preprocessing, facts["outputs"])
         openvino_file.name_outputs(converted, facts["outputs"])
         openvino_file.write(converted, precision == "fp16", facts, folder)
         return openvino_file.load(folder)
-    answers = Answers(network, _DTYPES[precision])
     if format == "onnx":
-        onnx_file.write(to_onnx(answers, preprocessing, facts["outputs"]), facts, folder)
+        onnx_file.write(to_onnx(answers, preprocessing, facts["outputs"], alone), facts, folder)
         return onnx_file.load(folder)
-    torch_file.write(answers, preprocessing, facts, folder)
+    torch_file.write(answers, preprocessing, facts, folder, alone)
     return torch_file.load(folder, facts["outputs"])
+
+
+def _rule(format: str, precision: str, anchors: np.ndarray | None, conf: float, iou: float, name: str) -> Suppression:
+    """The thresholds of a graph that ends in objects, if there can be one."""
+    if anchors is None:
+        raise UsageError(f"{name} finds no objects", "leave --nms out: it is for detectors")
+    if format == "openvino":
+        if precision == "bf16":
+            raise UsageError(
+                "bf16 cannot hold where boxes are, and OpenVINO would compute all of the graph in it",
+                "leave --nms out, or take fp32 or fp16",
+            )
+        require_onnx("Exporting to OpenVINO with --nms")
+    for what, share in (("conf", conf), ("iou", iou)):
+        if not 0 <= share <= 1:
+            raise UsageError(f"{what} is {share:g}", "use a fraction from 0 to 1")
+    return Suppression(conf, iou, candidates=anchors.size)
 
 
 @contextmanager

@@ -20,7 +20,9 @@ METADATA = "metadata.json"
 """The name among the program's extra files."""
 
 
-def write(network: nn.Module, preprocessing: Preprocessing, facts: dict[str, Any], folder: Path) -> None:
+def write(
+    network: nn.Module, preprocessing: Preprocessing, facts: dict[str, Any], folder: Path, alone: bool = False
+) -> None:
     """Write ``model.pt2``.
 
     Args:
@@ -28,11 +30,12 @@ def write(network: nn.Module, preprocessing: Preprocessing, facts: dict[str, Any
         preprocessing: the model's; its normalization becomes part of the graph.
         facts: the metadata.
         folder: where.
+        alone: the program takes one image at a time.
 
     Raises:
         OSError: the file cannot be written.
     """
-    program = capture(network, preprocessing)
+    program = capture(network, preprocessing, alone)
     program.example_inputs = None
     for module in program.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
