@@ -162,7 +162,9 @@ def test_nothing_found_is_0_and_nothing_to_find_is_not_a_number():
     scores = evaluator.scores()
     assert (scores.figures["AP"], scores.figures["AR100"]) == (0, 0)
     assert math.isnan(scores.figures["AP_large"])
-    assert scores.per_class[0] == {"name": "cat", "objects": 1, "AP": 0.0, "AP50": 0.0, "AR100": 0.0}
+    (cat,) = scores.per_class
+    assert (cat["name"], cat["objects"], cat["AP"], cat["AP50"], cat["AR100"]) == ("cat", 1, 0, 0, 0)
+    assert cat["AP_small"] == 0 and math.isnan(cat["AP_medium"])
     evaluator.reset()
     assert math.isnan(evaluator.scores().figures["AP"])
 

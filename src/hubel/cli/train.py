@@ -14,12 +14,19 @@ from hubel.cli.options import Device, Json, Options, Threads, parsed_options
 def train(
     data: Annotated[Path, typer.Argument(help="A folder with one folder of images for each class; or labelled boxes.")],
     task: Annotated[
-        Literal["classify", "localize"],
-        typer.Option(help="What to learn: the class; the class and one box, from labels of any annotation tool."),
-    ] = "classify",
-    model: Annotated[str, typer.Option("--model", "-m", help="The network; see hubel models.")] = "efficientnet_lite0",
+        Literal["classify", "localize", "detect"] | None,
+        typer.Option(
+            help="What to learn: the class; the class and one box; all objects with their boxes.",
+            show_default="by the labels: classify or detect",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The network; see hubel models.", show_default="efficientnet_lite0, or ssd"),
+    ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="The classifier that a localizer stands on.", show_default="efficientnet_lite0")
+        str | None,
+        typer.Option(help="The classifier that a localizer or detector stands on.", show_default="efficientnet_lite0"),
     ] = None,
     options: Options = None,
     epochs: Annotated[
@@ -36,7 +43,10 @@ def train(
         int | None,
         typer.Option(min=8, help="Pixels of a side in training.", show_default="6/7 of it for transfer learning"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step, of all processes together.")] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images a step, of all processes together.", show_default="32; 16 for a detector"),
+    ] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up before an update.")] = 1,
     split: Annotated[
         str, typer.Option(help="Shares of train,validation,test of an unsplit folder.")
@@ -69,8 +79,8 @@ def train(
         typer.Option(
             "--augment",
             help="Comma-separated: rotation, shift, window, crop, flip, contrast, color, lighting, randaugment, mixup, "
-            "cutmix; alexnet (window, flip, lighting); with boxes zoom, scale, crop, flip, color; ssd; or none.",
-            show_default="crop,flip; scale,flip,color for boxes",
+            "cutmix; alexnet (window, flip, lighting); boxes: mosaic, zoom, scale, crop, flip, color; ssd; or none.",
+            show_default="crop,flip; scale,flip,color or crop,flip,color for boxes",
         ),
     ] = None,
     label_smoothing: Annotated[
@@ -128,16 +138,16 @@ def train(
     \b
     hubel train flowers/
     hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
+    hubel train cells/                          labels of any annotation tool: a detector
     hubel train raccoons/ --task localize
     hubel train flowers/ --resume
     """
     given = dict(locals())  # options but for these are settings of the same name
     for name in ("data", "resume", "out", "json", "from_scratch"):
         del given[name]
-    if augmentation is None:
-        del given["augmentation"]
     given["weights"] = None if from_scratch else weights
     given["options"] = parsed_options(options)
+    given = {name: value for name, value in given.items() if value is not None or name == "weights"}
     from hubel.runtime.waiting import wait_passively
 
     wait_passively()

@@ -70,7 +70,8 @@ class CocoScores:
     Attributes:
         figures: ``AP`` (mean over IoU 0.50 to 0.95), ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``,
             ``AR1``, ``AR10``, ``AR100``, ``AR_small``, ``AR_medium``, ``AR_large``.
-        per_class: the class's name, its labelled objects, ``AP``, ``AP50`` and ``AR100``.
+        per_class: the class's name, its labelled objects, ``AP``, ``AP50``, ``AR100``, ``AP_small``, ``AP_medium``
+            and ``AP_large``.
         precision: (10, 101, classes) by IoU threshold and recall; -1 for classes without objects.
     """
 
@@ -147,6 +148,7 @@ class CocoEvaluator:
                 "AP": _mean(precision[:, :, index, 0]),
                 "AP50": _mean(precision[0, :, index, 0]),
                 "AR100": _mean(recall[:, index, 0, 2]),
+                **{f"AP_{size}": _mean(precision[:, :, index, place]) for place, size in enumerate(_AREAS) if place},
             }
             for index, name in enumerate(self.classes)
         )

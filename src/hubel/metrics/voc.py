@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.metrics.coco import FoundObjects
+from hubel.metrics.overlap import overlaps
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _curve(labelled: Sequence[VocObjects], found: Sequence[FoundObjects], index:
         objects += int((~difficult).sum())
         theirs = np.flatnonzero(given.labels == index)
         theirs = theirs[np.argsort(-given.scores[theirs], kind="stable")]
-        overlap = _overlaps(given.boxes[theirs], true.boxes[own])
+        overlap = overlaps(given.boxes[theirs], true.boxes[own])
         taken = np.zeros(len(own), bool)
         for row, place in enumerate(theirs):
             best = int(overlap[row].argmax()) if len(own) else -1
@@ -109,12 +110,3 @@ def _curve(labelled: Sequence[VocObjects], found: Sequence[FoundObjects], index:
 
 def _envelope(precision: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(precision[::-1])[::-1]
-
-
-def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (N, M); in float64, as the kit computes it."""
-    a, b = np.asarray(a, np.float64).reshape(-1, 4), np.asarray(b, np.float64).reshape(-1, 4)
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    shared = sides.clip(0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
-    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)

@@ -122,10 +122,9 @@ class Network(nn.Module):
         """Name of the part whose output is the map of that stride."""
         return self._pyramid[stride][0]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """The head's raw output of images (N, C, H, W), in training and evaluation alike."""
-        output: Tensor = self.head(self.backbone(images))
-        return output
+        return self.head(self.backbone(images))
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """The feature pyramid: stride → map (N, channels, about H / stride, about W / stride)."""

@@ -18,7 +18,7 @@ from hubel.models import ModelCard
 from hubel.models.registry import Network
 from hubel.tasks.objective import sum_of, with_auxiliary
 from hubel.training.execution import Execution, choose_execution, execution_key, forward_and_backward
-from hubel.training.frozen import UpperPart
+from hubel.training.frozen import upper_part
 from hubel.training.loop import Training
 from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
 from hubel.training.processes import ALONE, Processes
@@ -161,6 +161,6 @@ def _as_in_the_last_phase(
 ) -> nn.Module:
     """The network in the mode and with the memory of the phase in which most of it learns."""
     freeze_below(model, plan_phases(settings)[-1].trainable_from)
-    network = UpperPart(model, 0, needs_recomputation(model, batch, precision))
+    network = upper_part(model, 0, needs_recomputation(model, batch, precision))
     enter_training_mode(network, settings.batch_norm or "train")
     return network

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hubel.models.detection.detector import Detector
 from hubel.models.registry import Network
 from hubel.runtime.fusion import fuse
 from hubel.training.recomputation import recomputed
@@ -43,6 +45,23 @@ class UpperPart(nn.Module):
         return [self.head(maps), *auxiliary]
 
 
+class WholeDetector(nn.Module):
+    """A detector, whose output comes in a list as :class:`UpperPart` gives it."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> list[Any]:
+        """The raw output of images (N, C, H, W)."""
+        return [self.model(images)]
+
+
+def upper_part(model: Network, first: int = 0, recompute: bool = False) -> nn.Module:
+    """What learns of a network, from images or from the maps of its frozen lower part to a list of raw outputs."""
+    return WholeDetector(model) if isinstance(model, Detector) else UpperPart(model, first, recompute)
+
+
 @dataclass(frozen=True)
 class FrozenLower:
     """The lowest parts of a network that do not learn.
@@ -68,8 +87,8 @@ class FrozenLower:
 def frozen_lower(model: Network, device: torch.device, dtype: torch.dtype) -> FrozenLower:
     """Take the parts below the first that learns, wholly or in part."""
     children = list(model.backbone.children())
-    first = len(children)
-    for index, part in enumerate(children):
+    first = 0 if isinstance(model, Detector) else len(children)
+    for index, part in enumerate(children[:first]):
         if any(parameter.requires_grad for parameter in part.parameters()):
             first = index
             break

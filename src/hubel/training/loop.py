@@ -26,7 +26,7 @@ from hubel.tasks.objective import sum_of, with_auxiliary
 from hubel.training.averaging import average_of
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.execution import Execution
-from hubel.training.frozen import FrozenLower, UpperPart, frozen_lower
+from hubel.training.frozen import FrozenLower, frozen_lower, upper_part
 from hubel.training.frozen_features import FeatureCache
 from hubel.training.phases import Phase, enter_training_mode, freeze_below, make_optimizer
 from hubel.training.processes import ALONE, Processes
@@ -119,7 +119,7 @@ def _run_phase(
     lower = frozen_lower(training.model, accelerator.device, dtype)
     recompute = needs_recomputation(training.model, training.batch, training.execution.precision, display.say)
     accelerator.free_memory()  # of the phase before
-    upper, optimizer = accelerator.prepare(UpperPart(training.model, lower.parts, recompute), optimizer)
+    upper, optimizer = accelerator.prepare(upper_part(training.model, lower.parts, recompute), optimizer)
     beginning = time.perf_counter()
     if training.features is not None and not learning:
         training, lower = training.features.in_place_of_images(training, lower, display.say)
@@ -127,7 +127,7 @@ def _run_phase(
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = training.model if average is None else cast(Network, average.module)
         training.processes.copy_from_main(kept, buffers_only=True)
-        row |= _validate(training, lower, UpperPart(kept, lower.parts))
+        row |= _validate(training, lower, upper_part(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - beginning, 3)
         better = progress.add(row, training.task.merit)
         if training.processes.is_main:

@@ -39,7 +39,7 @@ from hubel.training.run_folder import latest_run_folder, new_run_folder
 from hubel.training.settings import TrainingSettings, make_settings, read_settings, write_settings
 from hubel.training.starting_model import make_model, weights_name
 from hubel.training.task import LabelledData
-from hubel.training.tasks import task_named
+from hubel.training.tasks import guess_task, task_named
 from hubel.training.tensorboard import require_tensorboard
 
 CONFIG, SPLITS = "config.yaml", "splits.json"
@@ -109,7 +109,7 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
     if resume:
         folder = latest_run_folder(wanted)
         return {"folder": str(folder), "settings": read_settings(folder / CONFIG).model_dump(mode="json")}
-    chosen = make_settings(data=data, **given)
+    chosen = make_settings(data=data, **{"task": guess_task(data, given.get("model")), **given})
     architecture(chosen.model)  # an unknown name is told before the images are read
     chosen = task_named(chosen.task).settle(chosen)
     chosen = chosen.resolved(weights_name(chosen) is not None)

@@ -11,10 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from hubel.data.splits import parse_fractions
 from hubel.errors import DataError, UsageError
 
-# By task. That for classes was chosen by measurement on flowers5; docs/results.md has the figures. Crops would show
-# boxes larger than they are in prediction; jitter shows them smaller as often.
-DEFAULT_AUGMENTATION = {"classify": ("crop", "flip"), "localize": ("scale", "flip", "color")}
+# By task, chosen by measurement on flowers5, raccoon and bccd; docs/results.md has the figures. Crops would show
+# boxes larger than they are in prediction; where one box is all there is, jitter shows them smaller as often.
+DEFAULT_AUGMENTATION = {
+    "classify": ("crop", "flip"),
+    "localize": ("scale", "flip", "color"),
+    "detect": ("crop", "flip", "color"),
+}
 DEFAULT_NETWORK = "efficientnet_lite0"
+
+DEFAULT_BATCH = {"classify": 32, "localize": 32, "detect": 16}
 
 
 class TrainingSettings(BaseModel):
@@ -27,7 +33,7 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
-    task: Literal["classify", "localize"] = "classify"
+    task: Literal["classify", "localize", "detect"] = "classify"
     model: str = DEFAULT_NETWORK
     backbone: str | None = None
     weights: str | None = "default"
@@ -36,7 +42,7 @@ class TrainingSettings(BaseModel):
     head_epochs: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=8)
     training_size: int | None = Field(None, ge=8)
-    batch: int = Field(32, ge=1)
+    batch: int = Field(default_factory=lambda given: DEFAULT_BATCH[given.get("task", "classify")], ge=1)
     accumulate: int = Field(1, ge=1)
     split: tuple[float, float, float] = (0.75, 0.15, 0.10)
     seed: int = 0
@@ -51,7 +57,7 @@ class TrainingSettings(BaseModel):
     label_smoothing: float | None = Field(None, ge=0, lt=1)
     loss_weights: dict[str, float] = Field(default_factory=dict)
     augmentation: tuple[str, ...] = Field(
-        default_factory=lambda data: DEFAULT_AUGMENTATION[data.get("task", "classify")]
+        default_factory=lambda given: DEFAULT_AUGMENTATION[given.get("task", "classify")]
     )
     average: float = Field(0.98, ge=0, lt=1)
     balance: Literal["auto", "none", "sampling", "loss", "smote"] = "auto"
@@ -129,6 +135,10 @@ _CLASSES: dict[str, Any] = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
 _BOXES: dict[str, Any] = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "classify": ({**TRANSFER, **_CLASSES}, {**FROM_SCRATCH, **_CLASSES}),
+    "detect": (
+        {**FROM_SCRATCH, **_BOXES, "epochs": 60},
+        {**FROM_SCRATCH, **_BOXES, "epochs": 200},
+    ),
     "localize": (
         {**TRANSFER, **_BOXES, "epochs": 40, "head_epochs": 3, "learning_rate": 1e-3},
         {**FROM_SCRATCH, **_BOXES, "epochs": 120},

@@ -6,27 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from hubel.insight.tracing import Tracing, meta_copy
+from hubel.models.registry import Network
 
 
-class Detector(nn.Module):
+class Detector(Network):
     """A network that says for each of many anchors what is there and how it lies.
 
     ``forward`` maps images (N, C, H, W) to scores (N, A, …) and offsets (N, A, 4), in training and evaluation alike;
     what they mean is the task's (:mod:`hubel.tasks.detection`).
 
-    Args:
-        num_classes: what it tells apart, without "nothing".
+    Its head reads several maps: it cannot be cut in two at one of them, as other networks are for a frozen lower part.
 
-    Attributes:
+    Args:
         backbone: named parts applied one after the other, as a classifier's are.
         head: what is made for the classes at hand.
+        num_classes: what it tells apart, without "nothing".
     """
 
-    backbone: nn.Sequential
-    head: nn.Module
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
+    def __init__(self, backbone: nn.Sequential, head: nn.Module, num_classes: int) -> None:
+        super().__init__(backbone, head, {})
         self.num_classes = num_classes
         self._grids: dict[tuple[int, int], list[tuple[int, int]]] = {}
 

@@ -107,8 +107,7 @@ class SlidingWindow(Detector):
     def __init__(
         self, backbone: nn.Sequential, channels: int, stride: int, num_classes: int, config: SlidingWindowConfig
     ) -> None:
-        super().__init__(num_classes)
-        self.backbone = backbone
+        super().__init__(backbone, nn.Identity(), num_classes)  # the head wants to know how large the maps are
         self.pyramid = WindowPyramid(config.window, stride, config.per_octave)
         (cells, _), *_ = self.grids(config.window, config.window)
         self.head = WindowHead(channels, num_classes, cells, config)

@@ -120,11 +120,9 @@ class SSD(Detector):
         num_classes: int,
         scaled: nn.Module | None = None,
     ) -> None:
-        super().__init__(num_classes)
-        self.backbone = backbone
+        super().__init__(backbone, SSDHead(predictor, channels, default_boxes.per_place, num_classes + 1), num_classes)
         self.extras = nn.ModuleList(extras)
         self.scaled = nn.Identity() if scaled is None else scaled
-        self.head = SSDHead(predictor, channels, default_boxes.per_place, num_classes + 1)
         self._read = frozenset(read)
         self._default_boxes = default_boxes
 

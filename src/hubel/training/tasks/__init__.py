@@ -6,12 +6,32 @@ says. What does not: the loop itself, and what can be computed without knowing o
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from hubel.data.annotations.recognition import found_in
 from hubel.errors import ModelError
+from hubel.models import architecture
 from hubel.training.task import Task
 from hubel.training.tasks.classification import Classification
+from hubel.training.tasks.detection import Detection
 from hubel.training.tasks.localization import Localization
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Localization())}
+TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Localization(), Detection())}
+
+
+def guess_task(data: Path, model: str | None = None) -> str:
+    """What is to be learned where nobody says: what the network is for, else what the data's labels are for.
+
+    Args:
+        data: the data set.
+        model: name of the architecture; a classifier may be a backbone too, and so does not tell.
+
+    Raises:
+        ModelError: there is no such architecture.
+    """
+    if model is not None and (task := architecture(model).task) != "classify":
+        return task
+    return "detect" if data.exists() and found_in(data) else "classify"
 
 
 def task_named(name: str) -> Task:

@@ -1,0 +1,205 @@
+"""Detection: all objects of a picture, from labels of any annotation format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
+from hubel.data.objects.checks import check_object_set
+from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.splits import Splits
+from hubel.errors import ModelError, UsageError
+from hubel.metrics.coco import FoundObjects, LabelledObjects
+from hubel.metrics.detection import DetectionScores, score_detection, scores_table
+from hubel.models import ModelCard
+from hubel.models.detection.detector import Detector
+from hubel.models.registry import Network
+from hubel.reports import AugmentationSample, DetectionMistake
+from hubel.reports.detection_mistakes import detection_mistakes
+from hubel.reports.object_samples import object_samples
+from hubel.runtime.answers import on_original
+from hubel.tasks.found_objects import find_objects
+from hubel.training.answers import Answers
+from hubel.training.frozen_features import FeatureCache
+from hubel.training.phases import Phase
+from hubel.training.run_images import RunImages
+from hubel.training.settings import TrainingSettings
+from hubel.training.task import Learning
+from hubel.training.tasks.box_images import BoxImages
+from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
+from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning
+from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
+
+NETWORK = "ssd"
+_NUMBERS = 6
+"""Kept of each object: class, score and box; the score of what there is not is -1."""
+
+
+class Detection:
+    """See :class:`hubel.training.task.Task`."""
+
+    name = "detect"
+    watched: Mapping[str, str] = WATCHED
+
+    def settle(self, settings: TrainingSettings) -> TrainingSettings:
+        """A classifier named as the network becomes the backbone."""
+        refuse_class_options(settings)
+        if settings.loss_weights:
+            raise UsageError("--loss-weights is for --task localize", "leave it out")
+        return on_backbone(settings, NETWORK)
+
+    def read(self, data: Path, strict: bool = False) -> ObjectSet:
+        """All pictures, those without objects too."""
+        return read_object_set(data, strict=strict)
+
+    def check(
+        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
+    ) -> tuple[Splits[Any], Sequence[str]]:
+        """Unreadable pictures are left out; boxes are scaled to what is there."""
+        findings = check_object_set(splits.by_name(), classes, progress)
+        findings.raise_if_unusable(strict)
+        train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
+        return Splits(train, val, test), findings.warnings()
+
+    def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
+        """As it was made."""
+        if not isinstance(model, Detector):
+            raise ModelError(f"{settings.model} is no detector", f"take --model {NETWORK}, and choose its --backbone")
+        return card
+
+    def refuse(
+        self,
+        settings: TrainingSettings,
+        model: Network,
+        phases: Sequence[Phase],
+        classes: Sequence[str],
+        splits: Splits[Any],
+    ) -> None:
+        """Nothing more."""
+
+    def learning(
+        self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
+    ) -> DetectionLearning:
+        """SSD's loss."""
+        key = _key(card)
+        return DetectionLearning(tuple(card.classes), lambda height, width: _anchors(key, height, width))
+
+    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
+        """Pixels and objects."""
+        training = ObjectPixels(preprocessing.resized(side), settings.augmentation)
+        return BoxImages(training, ObjectPixels(preprocessing), settings.seed)
+
+    def features(
+        self,
+        settings: TrainingSettings,
+        card: ModelCard,
+        side: int,
+        samples: Sequence[ObjectSample],
+        images: RunImages,
+        learning: Learning,
+    ) -> FeatureCache | None:
+        """None: boxes are learned from images that change."""
+        return None
+
+    def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
+        """AP50; of equal ones AP."""
+        return row["val_AP50"], row["val_AP"]
+
+    def answer(self, output: tuple[Tensor, Tensor], card: ModelCard) -> np.ndarray:
+        """The best objects, boxes in fractions of the input."""
+        size = (card.preprocessing.height, card.preprocessing.width)
+        anchors = _anchors(_key(card), *size).numpy()
+        scores, offsets = (each.float().cpu().numpy() for each in output)
+        kept = np.full((len(scores), RULE.most, _NUMBERS), -1, np.float32)
+        for place, (own, moved) in enumerate(zip(scores, offsets, strict=True)):
+            found = find_objects(own, moved, anchors, size, RULE)
+            boxes = found.boxes / np.array([size[1], size[0]] * 2, np.float32)
+            kept[place, : len(boxes)] = np.column_stack((found.labels, found.scores, boxes))
+        return kept.reshape(len(kept), -1)
+
+    def answer_width(self, classes: int) -> int:
+        """As many as COCO's precision looks at."""
+        return RULE.most * _NUMBERS
+
+    def scores(self, answers: Answers, card: ModelCard) -> DetectionScores:
+        """Boxes are compared in pixels of the pictures."""
+        return score_detection(labelled_objects(answers), found_objects(answers, card), card.classes)
+
+    def table(self, scores: DetectionScores) -> str:
+        """Totals, then a line a class; fractions."""
+        return scores_table(scores)
+
+    def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
+        """Source, truth, and what was found."""
+        rows = []
+        for sample, found in zip(answers.samples, found_objects(answers, card), strict=True):
+            truth = _objects(sample.labels, sample.boxes, card.classes)
+            objects = _objects(found.labels, found.boxes, card.classes)
+            objects = [{**each, "score": float(score)} for each, score in zip(objects, found.scores, strict=True)]
+            rows.append({"source": str(sample.path), "truth": truth, "objects": objects})
+        return rows
+
+    def transforms(self, settings: TrainingSettings) -> list[str]:
+        """As the augmentations that carry boxes describe themselves."""
+        return describe_object_augmentations(settings.augmentation)
+
+    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[DetectionMistake]:
+        """The pictures with the worst."""
+        paths = [sample.path for sample in answers.samples]
+        return detection_mistakes(paths, labelled_objects(answers), found_objects(answers, card), card.classes)
+
+    def sheet(
+        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, settings: TrainingSettings
+    ) -> list[AugmentationSample]:
+        """With their boxes."""
+        return object_samples(
+            samples, preprocessing, settings.augmentation, settings.seed, images=SHEET_IMAGES, variants=SHEET_VARIANTS
+        )
+
+
+def labelled_objects(answers: Answers) -> list[LabelledObjects]:
+    """What is really there."""
+    return [LabelledObjects(sample.boxes, sample.labels, sample.crowd, sample.areas) for sample in answers.samples]
+
+
+def found_objects(answers: Answers, card: ModelCard) -> list[FoundObjects]:
+    """What was found, boxes in pixels of the upright originals."""
+    found = []
+    for sample, values in zip(answers.samples, answers.values.reshape(-1, RULE.most, _NUMBERS), strict=True):
+        there = values[values[:, 1] >= 0]
+        boxes = on_original(
+            there[:, 2:] * np.array([card.preprocessing.width, card.preprocessing.height] * 2),
+            card.preprocessing,
+            sample.width,
+            sample.height,
+        )
+        found.append(FoundObjects(boxes, there[:, 1], there[:, 0].astype(int)))
+    return found
+
+
+def _objects(labels: np.ndarray, boxes: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"index": int(label), "name": classes[label], "box": [round(float(side), 2) for side in box]}
+        for label, box in zip(labels, boxes, strict=True)
+    ]
+
+
+def _key(card: ModelCard) -> str:
+    return json.dumps(card.to_json(), sort_keys=True)
+
+
+@lru_cache(maxsize=4)
+def _anchors(card: str, height: int, width: int) -> Tensor:
+    """The anchors of the network that a card describes, for images of that size: (A, 4)."""
+    model = ModelCard.from_json(json.loads(card)).build(for_loading=True)
+    assert isinstance(model, Detector)
+    return model.anchors(height, width)
