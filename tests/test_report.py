@@ -7,7 +7,6 @@ import io
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,8 @@ from hubel.reports import AugmentationSample, TrainingReport, most_confident_mis
 from hubel.reports.classification_sections import confused_pairs
 from hubel.reports.figures import confusion_matrix, learning_curve, reliability_diagram, to_png
 from hubel.reports.words import duration
+from report_pages import NASTY, Page
 
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-NASTY = ['<script>alert("x")</script>', "a & b", "$\\frac{1}{", 'quote" onerror="x', "薔薇"]
 HISTORY = [
     {"epoch": 1, "phase": "head", "train_loss": 1.2345, "val_loss": 0.9871, "train_top1": 0.61,
      "val_top1": 0.7512, "learning_rate": 1e-3, "seconds": 12.25},
@@ -30,39 +28,6 @@ HISTORY = [
     {"epoch": "3", "phase": "fine-tuning", "train_loss": "0.7001", "val_loss": "0.6666", "train_top1": "",
      "val_top1": "0.8111", "learning_rate": "5e-05", "seconds": "22.5"},
 ]  # fmt: skip
-
-
-class Page(HTMLParser):
-    """What a browser would make of the page: balanced tags, addresses, ids, text."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(self.source)
-        self.close()
-        assert self.open == []
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-    def attributes(self, name: str) -> list[str]:
-        return [attributes[name] or "" for _, attributes in self.tags if name in attributes]
-
-    def images(self) -> list[bytes]:
-        return [base64.b64decode(source.split(",", 1)[1], validate=True) for source in self.attributes("src")]
 
 
 def noisy_scores(images: int, names: list[str], seed: int = 0):

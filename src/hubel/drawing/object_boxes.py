@@ -13,6 +13,7 @@ from hubel.drawing.picture import GROUND, WHITE, large_enough, rounded_mask
 from hubel.drawing.type import font_file_for, load_font, one_line, shorten
 
 Box = tuple[float, float, float, float]
+Colour = tuple[int, int, int]
 
 # Steps of the golden ratio round the circle of hues: neighbouring numbers look different, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -25,16 +26,20 @@ class BoxLabel:
     Attributes:
         box: x1, y1, x2, y2 in pixels of the picture; what lies outside is not drawn.
         text: on the chip; empty for none.
-        colour: number of the colour: the index of the class, or of the track.
+        colour: number of the colour: the index of the class, or of the track; or red, green, blue 0..255.
+        dashed: draw a broken line.
     """
 
     box: Box
     text: str
-    colour: int
+    colour: int | Colour
+    dashed: bool = False
 
 
-def colour_of(number: int) -> tuple[int, int, int]:
-    """A bright colour, red, green, blue 0..255, the same for the same number everywhere."""
+def colour_of(number: int | Colour) -> Colour:
+    """A bright colour, red, green, blue 0..255, the same for the same number everywhere; a colour is itself."""
+    if isinstance(number, tuple):
+        return number
     hue = (0.09 + number * _GOLDEN) % 1
     # Blues and violets look darker than they measure: lighter there.
     lightness = 0.66 if 0.55 < hue < 0.85 else 0.56
@@ -66,6 +71,8 @@ def draw_boxes(image: Image.Image, labels: Sequence[BoxLabel]) -> Image.Image:
     boxes = [_on_picture(label.box, scale, shift, picture.size) for label in in_order]
     for label, box in zip(in_order, boxes, strict=True):
         _draw_frame(picture, box, colour_of(label.colour), line)
+        if label.dashed:
+            _break_up(picture, box, line)
     for label, box in zip(in_order, boxes, strict=True):
         if label.text:
             placed.append(_draw_chip(picture, box, label, text, line, placed))
@@ -88,6 +95,19 @@ def _draw_frame(picture: Image.Image, box: Box, colour: tuple[int, int, int], li
     for inset, shade, width in ((-1, GROUND, line + 2), (0, colour, line)):
         corners = (x1 + inset, y1 + inset, max(x1 + inset, x2 - inset), max(y1 + inset, y2 - inset))
         draw.rectangle(corners, outline=shade, width=width)
+
+
+def _break_up(picture: Image.Image, box: Box, line: int) -> None:
+    """Dark gaps in a frame, so that it is a broken line."""
+    draw = ImageDraw.Draw(picture)
+    x1, y1, x2, y2 = (round(value) for value in box)
+    thick, gap, period = line - 1, 2 * line, 6 * line
+    for x in range(x1 + period // 2, x2 - gap, period):
+        for y in (y1, y2 - thick):
+            draw.rectangle((x, y, x + gap, y + thick), fill=GROUND)
+    for y in range(y1 + period // 2, y2 - gap, period):
+        for x in (x1, x2 - thick):
+            draw.rectangle((x, y, x + thick, y + gap), fill=GROUND)
 
 
 def _draw_chip(picture: Image.Image, box: Box, label: BoxLabel, text: float, line: int, placed: Sequence[Box]) -> Box:

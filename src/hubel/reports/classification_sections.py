@@ -13,7 +13,7 @@ from hubel.metrics.classification import ClassificationScores, ClassMetrics
 from hubel.reports import figures
 from hubel.reports.records import TrainingReport
 from hubel.reports.sections import Sections
-from hubel.reports.words import percent, set_name
+from hubel.reports.words import CHOSEN_ON_THEM, percent, set_name
 
 CONFUSED_PAIRS = 20
 """How many of the most confused pairs of classes are listed."""
@@ -48,10 +48,7 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
             f"{100 * wide * math.sqrt(2):.1f} points may differ by chance alone."
         )
     if report.history and split != "test":
-        yield (
-            "The weights that were kept were chosen on these images, so the figures flatter a little; only a "
-            "test set that took no part in any choice is free of that."
-        )
+        yield CHOSEN_ON_THEM
 
 
 def _of_split(scores: ClassificationScores) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hubel.metrics.localization import ENOUGH, LocalizationScores
 from hubel.reports import figures
 from hubel.reports.records import TrainingReport
 from hubel.reports.sections import Sections
-from hubel.reports.words import set_name
+from hubel.reports.words import CHOSEN_ON_THEM, set_name
 
 
 def _charts(scores: LocalizationScores) -> Iterator[tuple[str, Figure]]:
@@ -30,10 +30,7 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
     )
     yield "IoU is the area that two boxes share, over the area that they cover together: 1 for the same box."
     if report.history and split != "test":
-        yield (
-            "The weights that were kept were chosen on these images, so the figures flatter a little; only a "
-            "test set that took no part in any choice is free of that."
-        )
+        yield CHOSEN_ON_THEM
 
 
 def _of_split(scores: LocalizationScores) -> dict[str, Any]:

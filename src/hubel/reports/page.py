@@ -14,13 +14,14 @@ import hubel
 from hubel.reports import figures, pictures
 from hubel.reports.classification_sections import CLASSIFICATION
 from hubel.reports.data_pages import data_url
+from hubel.reports.detection_sections import DETECTION
 from hubel.reports.localization_sections import LOCALIZATION
 from hubel.reports.records import TrainingReport
 from hubel.reports.sections import Sections
-from hubel.reports.words import cell, duration, percent, set_name
+from hubel.reports.words import cell, duration, figure, percent, set_name
 from hubel.writing import replacing, write_text
 
-SECTIONS: dict[str, Sections] = {"classify": CLASSIFICATION, "localize": LOCALIZATION}
+SECTIONS: dict[str, Sections] = {"classify": CLASSIFICATION, "localize": LOCALIZATION, "detect": DETECTION}
 
 
 def write_report(folder: str | Path, report: TrainingReport) -> Path:
@@ -44,10 +45,11 @@ def write_report(folder: str | Path, report: TrainingReport) -> Path:
     for name, png in (charts | sheet).items():
         with replacing(folder / "figures" / f"{name}.png") as file:
             file.write_bytes(png)
-    pictured, unreadable = pictures.read_mistakes(report.mistakes)
+    pictured, unreadable = pictures.read_mistakes(report.mistakes, sections.mistakes_side)
     page = _template().render(
         report=report,
         sections=sections,
+        curves=_curves(report, sections),
         version=hubel.__version__,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         charts={name: data_url(png, "png") for name, png in charts.items()},
@@ -65,11 +67,17 @@ def write_report(folder: str | Path, report: TrainingReport) -> Path:
 
 
 def _charts(report: TrainingReport, sections: Sections) -> Iterator[tuple[str, bytes]]:
-    for quantity in sections.curves if report.history else ():
+    for quantity in _curves(report, sections):
         figure = figures.learning_curve(report.history, quantity, report.best_epoch)
         yield f"curve_{quantity}", figures.to_png(figure)
     for split, scores in report.scores.items():
         yield from ((f"{name}_{split}", figures.to_png(figure)) for name, figure in sections.charts(scores))
+
+
+def _curves(report: TrainingReport, sections: Sections) -> dict[str, tuple[str, str]]:
+    """Those of the task's curves for which the history has a number."""
+    columns = {name for row in report.history for name, value in row.items() if value not in (None, "")}
+    return {name: words for name, words in sections.curves.items() if {f"train_{name}", f"val_{name}"} & columns}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -90,5 +98,5 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, duration=duration, cell=cell, set_name=set_name)
+    environment.filters.update(percent=percent, duration=duration, cell=cell, figure=figure, set_name=set_name)
     return environment.get_template("report.html.jinja")

@@ -10,27 +10,27 @@ from PIL import Image
 
 from hubel.drawing import draw_boxes
 from hubel.errors import ImageError
-from hubel.reports.records import AugmentationSample, Mistake
-
-MISTAKE_SIDE = 320
-"""Longest side of a mistake's thumbnail in pixels: sharp at 160 CSS pixels on a phone."""
+from hubel.reports.records import AugmentationSample, DetectionMistake, Mistake
 
 SAMPLE_SIDE = 160
 """Side of an augmented sample's cell in pixels."""
 
 
-def read_mistakes(mistakes: Sequence[Mistake]) -> tuple[list[tuple[Mistake, bytes]], list[str]]:
+def read_mistakes(
+    mistakes: Sequence[Mistake] | Sequence[DetectionMistake], side: int
+) -> tuple[list[tuple[Mistake | DetectionMistake, bytes]], list[str]]:
     """Read the pictures of mistakes.
 
     Args:
         mistakes: which.
+        side: longest of a thumbnail, in pixels.
 
     Returns:
         Each mistake with its thumbnail as a JPEG file, and the names of pictures that cannot be read (any more).
     """
     from hubel.data.decoding import read_image
 
-    pictured: list[tuple[Mistake, bytes]] = []
+    pictured: list[tuple[Mistake | DetectionMistake, bytes]] = []
     unreadable: list[str] = []
     for mistake in mistakes:
         try:
@@ -40,7 +40,7 @@ def read_mistakes(mistakes: Sequence[Mistake]) -> tuple[list[tuple[Mistake, byte
             continue
         if mistake.boxes:
             picture = draw_boxes(picture, mistake.boxes)
-        picture.thumbnail((MISTAKE_SIDE, MISTAKE_SIDE), Image.Resampling.LANCZOS)
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         pictured.append((mistake, to_jpeg(picture)))
     return pictured, unreadable
 

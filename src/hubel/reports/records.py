@@ -34,6 +34,23 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class DetectionMistake:
+    """One image in which a detector finds what is not there, or misses what is.
+
+    Attributes:
+        path: its file.
+        boxes: what is drawn on the picture.
+        wrong: the boxes that are wrong, in words, surest first.
+        missed: the classes of the objects that were missed, each with how many.
+    """
+
+    path: Path
+    boxes: Sequence[BoxLabel]
+    wrong: Sequence[str]
+    missed: Sequence[str]
+
+
+@dataclass(frozen=True)
 class AugmentationSample:
     """One training image and what augmentation made of it.
 
@@ -52,7 +69,7 @@ class TrainingReport:
 
     Attributes:
         title: the heading, such as the name of the run folder.
-        task: ``"classify"``, ``"localize"``.
+        task: ``"classify"``, ``"localize"``, ``"detect"``.
         model: name of the architecture or of the saved model.
         data: path or name of the data set.
         scores: the final scores of each scored split (``train``, ``val``, ``test``, ``all``). ``"test"``, if
@@ -62,7 +79,7 @@ class TrainingReport:
             ``train_loss``, ``val_loss``, ``train_top1``, ``val_top1``, ``learning_rate``, ``seconds``.
             Columns may be missing, values be ``None`` or text as the file has them.
         best_epoch: the epoch whose weights were kept.
-        mistakes: the most confident mistakes, most confident first.
+        mistakes: the worst first; all of one kind.
         mistakes_split: the split they belong to.
         augmentation: training images before and after augmentation.
         transforms: the augmentations in words, in the order they are applied.
@@ -81,7 +98,7 @@ class TrainingReport:
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int | None = None
-    mistakes: Sequence[Mistake] = ()
+    mistakes: Sequence[Mistake] | Sequence[DetectionMistake] = ()
     mistakes_split: str = "val"
     augmentation: Sequence[AugmentationSample] = ()
     transforms: Sequence[str] = ()

@@ -25,6 +25,8 @@ class Sections:
         of_split: what the templates need of a split's scores beyond the scores themselves.
         mistakes: heading of the pictures of mistakes.
         mistakes_key: how to read them; begins with a space.
+        mistakes_shown: template of the pictures.
+        mistakes_side: longest side of each in pixels, about twice that on a phone's page, so that it is sharp.
     """
 
     headline: str
@@ -35,3 +37,5 @@ class Sections:
     of_split: Callable[[Any], dict[str, Any]]
     mistakes: str
     mistakes_key: str = ""
+    mistakes_shown: str = "mistakes.html.jinja"
+    mistakes_side: int = 320

@@ -7,6 +7,11 @@ from typing import Any
 
 from hubel.reports import figures
 
+CHOSEN_ON_THEM = (
+    "The weights that were kept were chosen on these images, so the figures flatter a little; only a test set that "
+    "took no part in any choice is free of that."
+)
+
 
 def set_name(split: str) -> str:
     """What a split is called in a sentence, such as "validation set"."""
@@ -17,6 +22,11 @@ def set_name(split: str) -> str:
 def percent(share: float) -> str:
     """A fraction as a person reads it, such as ``95.2 %``."""
     return f"{100 * share:.1f}\u202f%"
+
+
+def figure(value: float | None) -> str:
+    """A score of three decimals; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:

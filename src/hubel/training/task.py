@@ -21,7 +21,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
 from hubel.models import ModelCard
 from hubel.models.registry import Network
-from hubel.reports import AugmentationSample, Mistake
+from hubel.reports import AugmentationSample, DetectionMistake, Mistake
 from hubel.training.answers import Answers
 from hubel.training.frozen_features import FeatureCache
 from hubel.training.kept_pixels import KeptShape
@@ -230,7 +230,7 @@ class Task(Protocol):
     def transforms(self, settings: TrainingSettings) -> list[str]:
         """The augmentations in words, in the order in which they are applied."""
 
-    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
+    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake] | Sequence[DetectionMistake]:
         """The worst, worst first."""
 
     def sheet(
