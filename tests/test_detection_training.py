@@ -82,23 +82,13 @@ def test_validation_is_pycocotools_average_precision_and_the_loss_of_all_images(
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The data, and a finished run on it."""
     folder = tmp_path_factory.mktemp("detection")
-    data = painted(folder / "shapes", {"train": 40, "val": 16})
-    options = [
-        "--backbone",
-        "resnet18",
-        "--from-scratch",
-        "--epochs",
-        "9",
-        "--average",
-        "0",
-        "--batch",
-        "8",
-        "--image-size",
-        str(SIDE),
-    ]
-    options += ["--augment", "flip", "--workers", "0", "--precision", "float32", "--learning-rate", "2e-3"]
+    data = painted(folder / "shapes", {"train": 36, "val": 16})
+    options = (
+        f"--backbone resnet18 --from-scratch --epochs 8 --average 0 --batch 8 --image-size {SIDE} --augment flip "
+        "--workers 0 --precision float32 --learning-rate 2e-3"
+    )
     with contextlib.suppress(SystemExit):
-        main(["train", str(data), *options, "--out", str(folder / "run")])
+        main(["train", str(data), *options.split(), "--out", str(folder / "run")])
     return data, folder / "run"
 
 
@@ -122,18 +112,16 @@ def test_a_detector_learns_painted_shapes(run: tuple[Path, Path], capsys: pytest
     assert scored["metrics"]["AP"] == pytest.approx(result["metrics"]["AP"], abs=1e-6)
 
 
-def test_what_it_finds_is_where_it_was_painted(run: tuple[Path, Path]) -> None:
+def test_what_it_is_surest_of_is_where_it_was_painted(run: tuple[Path, Path]) -> None:
     data, folder = run
     predict = hubel.Predictor(folder, engine="torch", conf=0.3)
-    found, right = 0, 0
-    for path in sorted((data.parent / "painted" / "val").glob("*.png")):
-        (objects,) = predict(path)
-        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
-        for box, name in zip(objects.boxes, objects.names, strict=True):
-            x, y = int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)
-            found += 1
-            right += bool(np.abs(pixels[y, x] - COLOURS[name]).max() < 5)
-    assert found >= 12 and right >= 0.8 * found
+    right = 0
+    pictures = sorted((data.parent / "painted" / "val").glob("*.png"))
+    for picture, objects in zip(pictures, predict(pictures), strict=True):
+        x1, y1, x2, y2 = objects.boxes[0]
+        colour = np.asarray(Image.open(picture).convert("RGB")).astype(int)[int((y1 + y2) / 2), int((x1 + x2) / 2)]
+        right += bool(np.abs(colour - COLOURS[objects.names[0]]).max() < 5)
+    assert right >= 13  # of 16
 
 
 def test_the_task_is_told_by_the_labels(run: tuple[Path, Path], shapes: Path) -> None:

@@ -34,8 +34,8 @@ from hubel.training.phases import Phase
 from hubel.training.run_images import RunImages
 from hubel.training.settings import TrainingSettings
 from hubel.training.task import Learning
-from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
+from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning
 from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
 
