@@ -60,7 +60,8 @@ def test_from_an_export_with_mistakes_to_an_exported_detector(
     assert len(list(export.glob("*.png"))) == 36  # the original is only read
 
     assert ended("data check mended --json") == 0
-    assert not json.loads(capsys.readouterr().out)["findings"]
+    left = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert left <= {"near"}  # pictures of noise and one disc each look alike
     options = f"--backbone resnet18 --from-scratch --epochs 4 --average 0 --batch 8 --image-size {SIDE} --workers 0"
     assert ended(f"train mended {options} --augment flip --precision float32 --json --out runs/shapes") == 0
     trained = json.loads(capsys.readouterr().out)

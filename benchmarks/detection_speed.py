@@ -1,0 +1,85 @@
+"""Pictures a second from files to boxes: ``hubel.Predictor`` against the same detector run eagerly.
+
+    python benchmarks/detection_speed.py MODEL FOLDER [--rounds 3]
+
+The eager way: PIL opens, converts and resizes, batches of 16, the network in float32 and channels-last, the softmax,
+the boxes and suppression. MODEL is a run folder or a name with weights, FOLDER has pictures; both sides
+have the same thresholds. Each measurement is a process of its own and the two take turns; loading libraries and model
+is left out on both sides, and so is the conversion, which happens once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BATCH = 16
+
+
+def main() -> None:
+    """Take turns and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    files = sorted(path for path in arguments.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if arguments.side:
+        print(json.dumps(SIDES[arguments.side](arguments.model, files)))
+        return
+    rows: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for _ in range(arguments.rounds):
+        for side in SIDES:
+            command = [sys.executable, __file__, arguments.model, str(arguments.folder), "--side", side]
+            rows[side].append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
+    for side, measured in rows.items():
+        speed = statistics.median(len(files) / row["seconds"] for row in measured)
+        print(f"{side}: {speed:.1f} images/s, {measured[0]['boxes']:.0f} boxes in {len(files)} images")
+    pairs = zip(rows["eager"], rows["hubel"], strict=True)
+    print(f"ratio {statistics.median(eager['seconds'] / hubel['seconds'] for eager, hubel in pairs):.2f}")
+
+
+def _eager(model: str, files: list[Path]) -> dict[str, float]:
+    import torch
+    from PIL import Image
+
+    from hubel.models import resolve_model
+    from hubel.tasks.detection import Suppression, decode
+
+    network, card = resolve_model(model)
+    network = network.eval().to(memory_format=torch.channels_last)
+    size = card.preprocessing
+    anchors = network.anchors(size.height, size.width)
+    boxes = 0
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for first in range(0, len(files), BATCH):
+            pictures = [Image.open(path).convert("RGB") for path in files[first : first + BATCH]]
+            pixels = torch.stack([torch.from_numpy(size.pixels(picture)) for picture in pictures]).permute(0, 3, 1, 2)
+            scores, offsets = network(size.normalize(pixels))
+            found = decode(scores, offsets, anchors, (size.height, size.width), Suppression())
+            boxes += sum(len(each.boxes) for each in found)
+    return {"seconds": time.perf_counter() - start, "boxes": boxes}
+
+
+def _hubel(model: str, files: list[Path]) -> dict[str, float]:
+    from hubel.runtime import Predictor, tune_allocator
+
+    tune_allocator()
+    predictor = Predictor(model)
+    predictor.engine_for(len(files))  # converts, where that has not been done before
+    start = time.perf_counter()
+    boxes = sum(len(result.boxes) for result in predictor(files))
+    return {"seconds": time.perf_counter() - start, "boxes": boxes}
+
+
+SIDES = {"eager": _eager, "hubel": _hubel}
+
+if __name__ == "__main__":
+    main()
