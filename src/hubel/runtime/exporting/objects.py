@@ -92,7 +92,7 @@ def check_found(
         differences = [
             _nearest(one, place, other, size)
             for one, other in ((wanted, got), (got, wanted))
-            for place in np.flatnonzero(one.scores > sure)
+            for place in np.flatnonzero(one.scores > sure).tolist()
         ]
         met = [difference for difference in differences if difference <= TOLERANCE[precision]]
         if len(differences) - len(met) > _MISSING.get(precision, _OFTEN_MISSING) * len(differences):
