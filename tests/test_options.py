@@ -50,6 +50,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "normalized": NO_FLAG,
     "output": ("softmax", 10),
     "padding": (-1, 6, 1.5, "same", True, None),
+    "places": (*NO_COUNT, None),
     "pool_past_end": NO_FLAG,
     "projection": (*NO_COUNT, 2, None),
     "ratios": ((), 2, [0.0, 2.0], ["wide"], [NAN]),
@@ -57,6 +58,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "scales": ((), 0.1, [0.1, 0.2], [0.1, 0, 0.2], [0.1, 0.1, 1.5], [NAN, 0.1, 0.1], ["a", "b", "c"]),
     "se": NO_FLAG,
     "separable_stem": NO_FLAG,
+    "sizes": ("logarithm", 1, None),
     "smallest": NO_FACTOR,
     "stages": ((), 4, "deep", [3, 3, 5, 2], [[3, 64, 128]], [[3, 64, 128, 0]], [[3, 64, 128, "wide"]]),
     "stem": ("5x5", 7, None),
@@ -119,6 +121,8 @@ def test_what_an_option_can_be_makes_a_network(family_option: tuple[str, str], n
         outputs = model(torch.zeros(2, *row.input))
     if row.task == "classify":
         assert outputs.shape == (2, row.num_classes)
+    elif row.task == "localize":
+        assert outputs.shape == (2, row.num_classes + 4)
     else:  # the scores of all classes and of nothing
         assert (len(outputs[0]), outputs[0].shape[-1]) == (2, row.num_classes + 1)
     assert all(tensor.numel() for tensor in model.state_dict().values())
