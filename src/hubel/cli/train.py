@@ -95,8 +95,14 @@ def train(
         ),
     ] = "",
     average: Annotated[
-        float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0: off.")
-    ] = 0.98,
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.9999,
+            help="Decay of the weights' moving average; 0: off.",
+            show_default="0.98; 0.9 for localization",
+        ),
+    ] = None,
     balance: Annotated[
         Literal["auto", "none", "sampling", "loss", "smote"],
         typer.Option(help="For skewed classes; smote: features for a head on a frozen backbone, --augment none."),

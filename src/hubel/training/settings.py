@@ -21,6 +21,8 @@ DEFAULT_AUGMENTATION = {
 DEFAULT_NETWORK = "efficientnet_lite0"
 
 DEFAULT_BATCH = {"classify": 32, "localize": 32, "detect": 16}
+# An epoch of a hundred images has three steps: the average must not reach back over most of the run.
+DEFAULT_AVERAGE = {"classify": 0.98, "localize": 0.9, "detect": 0.98}
 
 
 class TrainingSettings(BaseModel):
@@ -59,7 +61,7 @@ class TrainingSettings(BaseModel):
     augmentation: tuple[str, ...] = Field(
         default_factory=lambda given: DEFAULT_AUGMENTATION[given.get("task", "classify")]
     )
-    average: float = Field(0.98, ge=0, lt=1)
+    average: float = Field(default_factory=lambda given: DEFAULT_AVERAGE[given.get("task", "classify")], ge=0, lt=1)
     balance: Literal["auto", "none", "sampling", "loss", "smote"] = "auto"
     patience: int = Field(10, ge=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -140,7 +142,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {**FROM_SCRATCH, **_BOXES, "epochs": 200},
     ),
     "localize": (
-        {**TRANSFER, **_BOXES, "epochs": 40, "head_epochs": 3, "learning_rate": 1e-3},
+        {**TRANSFER, **_BOXES, "epochs": 20, "head_epochs": 3, "learning_rate": 1e-3},
         {**FROM_SCRATCH, **_BOXES, "epochs": 120},
     ),
 }
