@@ -41,6 +41,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "group_width": (*NO_COUNT, None),
     "groups": (*NO_COUNT, None),
     "growth": (*NO_COUNT, None),
+    "hidden": (*NO_COUNT, None),
     "initialization": ("he", 0),
     "kernel": (*NO_COUNT, 4, None),
     "largest": NO_FACTOR,
@@ -48,8 +49,10 @@ WRONG: dict[str, tuple[object, ...]] = {
     "leaky_slope": NO_SHARE,
     "norm_eps": NO_FACTOR,
     "normalized": NO_FLAG,
+    "objectness": ("softmax", 1, None),
     "output": ("softmax", 10),
     "padding": (-1, 6, 1.5, "same", True, None),
+    "per_octave": (*NO_COUNT, None),
     "places": (*NO_COUNT, None),
     "pool_past_end": NO_FLAG,
     "projection": (*NO_COUNT, 2, None),
@@ -69,6 +72,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "unit": ("light", 1, None),
     "units": ((), 3, "deep", [1, 0, 1], [1, 1], [[3, 16, 16, "SE", "RE"]], [[3, 16, 16, "SE", "RE", 3]]),
     "width": NO_FACTOR,
+    "window": (*NO_COUNT, None),
 }
 # Values that differ from a row's own and are as right.
 RIGHT: dict[str, object] = {

@@ -38,6 +38,7 @@ from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning
 from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
+from hubel.training.tasks.window_learning import WINDOWS, WindowImages, WindowLearning, with_window_size
 
 NETWORK = "ssd"
 _NUMBERS = 6
@@ -55,7 +56,8 @@ class Detection:
         refuse_class_options(settings)
         if settings.loss_weights:
             raise UsageError("--loss-weights is for --task localize", "leave it out")
-        return on_backbone(settings, NETWORK)
+        settled = on_backbone(settings, NETWORK)
+        return with_window_size(settled) if settled.model == WINDOWS else settled
 
     def read(self, data: Path, strict: bool = False) -> ObjectSet:
         """All pictures, those without objects too."""
@@ -89,12 +91,14 @@ class Detection:
     def learning(
         self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
     ) -> DetectionLearning:
-        """SSD's loss."""
-        key = _key(card)
-        return DetectionLearning(tuple(card.classes), lambda height, width: _anchors(key, height, width))
+        """SSD's loss, or that of windows."""
+        key, kind = _key(card), WindowLearning if card.architecture == WINDOWS else DetectionLearning
+        return kind(tuple(card.classes), lambda height, width: _anchors(key, height, width))
 
     def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
         """Pixels and objects."""
+        if settings.model == WINDOWS:
+            return WindowImages(preprocessing, side, settings)
         training = ObjectPixels(preprocessing.resized(side), settings.augmentation)
         return BoxImages(training, ObjectPixels(preprocessing), settings.seed)
 
