@@ -159,6 +159,18 @@ def _vector_norm(tensor: Tensor, order: float, axes: Sequence[int] | None, keepd
     return _reduction(tensor, axes, keepdim)
 
 
+def _arange(end: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return torch.empty(end, dtype=dtype or torch.int64, device="meta")
+
+
+def _resized(maps: Tensor, size: Sequence[int], *_: Any) -> Tensor:
+    return _empty((*maps.shape[:2], *size), maps)
+
+
+def _mv(matrix: Tensor, vector: Tensor) -> Tensor:
+    return _empty(matrix.shape[:1], matrix)
+
+
 def _like_first(tensor: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
     return _empty(tensor.shape, tensor, dtype)
 
@@ -173,7 +185,9 @@ _ELEMENTWISE = (
     _aten.mul.Tensor,
     _aten.div.Tensor,
     _aten.pow.Tensor_Scalar,
+    _aten.clamp.default,
     _aten.clamp_min.default,
+    _aten.sqrt.default,
     _aten.tanh.default,
     _aten.sigmoid.default,
     _aten.relu.default,
@@ -211,6 +225,12 @@ RESULTS: dict[Any, Callable[..., Any]] = {
     _aten.mm.default: _mm,
     _aten.empty_like.default: _like_first,
     _aten.index_copy.default: _like_first,
+    _aten._softmax.default: _like_first,
+    _aten._log_softmax.default: _like_first,
+    _aten.log_sigmoid_forward.default: lambda scores: (_like_first(scores), _empty((0,), scores)),
+    _aten.mv.default: _mv,
+    _aten._upsample_bilinear2d_aa.default: _resized,
+    _aten.arange.default: _arange,
     _aten.mean.dim: _reduction,
     _aten.sum.dim_IntList: _reduction,
     _aten.linalg_vector_norm.default: _vector_norm,

@@ -86,6 +86,8 @@ class Tracing(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         # Numbers in arithmetic arrive as CPU tensors without dimensions and go with any device.
         devices = {tensor.device.type for tensor in inputs if tensor.dim() > 0}
+        if kwargs.get("device") == torch.device("meta"):  # where what is made from nothing is wanted
+            devices.add("meta")
         if "meta" in devices and len(devices) > 1:
             args, kwargs = tree_map_only(Tensor, _shape_only, (args, kwargs))
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
