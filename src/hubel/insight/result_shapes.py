@@ -187,6 +187,7 @@ _ELEMENTWISE = (
     _aten.pow.Tensor_Scalar,
     _aten.clamp.default,
     _aten.clamp_min.default,
+    _aten.neg.default,
     _aten.sqrt.default,
     _aten.tanh.default,
     _aten.sigmoid.default,
