@@ -3,9 +3,9 @@
     python benchmarks/allocator.py --rounds 3
 
 Training steps (float32, channels-last, batch 32 at 224 px) and eager prediction (batch 16), each way in a fresh
-process, taking turns: glibc's own settings; ``hubel.runtime.tune_allocator``, which keeps 512 MiB of freed memory;
-this with all of it kept; and with 64 MiB more taken at a time (M_TOP_PAD). Speed and minor page faults of the timed
-steps, and the process's peak resident memory, medians.
+process, taking turns: glibc's own settings; ``hubel.runtime.tune_allocator``, which keeps 512 MiB of freed memory, or
+all of it, as training does; and this with 64 MiB more taken at a time (M_TOP_PAD). Speed and minor page faults of the
+timed steps, and the process's peak resident memory, medians.
 
 With ``--waiting`` the ways are OpenMP's: spinning as torch has it, and ``hubel.runtime.waiting``, each with a
 process beside it that computes all the time.
@@ -14,7 +14,6 @@ process beside it that computes all the time.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import resource
@@ -25,9 +24,9 @@ import time
 
 TRAIN_BATCH, PREDICT_BATCH, SIZE = 32, 16, 224
 STEPS = {"train": 4, "predict": 8}
-ALLOCATORS = {"glibc": "", "512 MiB kept": "tune", "all kept": "tune all", "top pad": "tune pad"}
-WAITING = {"spinning": "tune", "soon asleep": "tune wait"}
-_M_TRIM_THRESHOLD, _M_TOP_PAD = -1, -2
+ALLOCATORS = {"glibc": "", "512 MiB kept": "tune", "all kept": "tune all", "all kept, top pad": "tune all pad"}
+WAITING = {"spinning": "tune all", "soon asleep": "tune all wait"}
+_M_TOP_PAD = -2
 
 
 def measure(work: str, how: str) -> dict[str, float]:
@@ -39,10 +38,11 @@ def measure(work: str, how: str) -> dict[str, float]:
     if "tune" in how:
         from hubel.runtime.allocator import tune_allocator
 
-        tune_allocator()
-    for mark, parameter, value in (("all", _M_TRIM_THRESHOLD, -1), ("pad", _M_TOP_PAD, 64 << 20)):
-        if mark in how:
-            ctypes.CDLL("libc.so.6").mallopt(parameter, value)
+        tune_allocator(None) if "all" in how else tune_allocator()
+    if "pad" in how:
+        import ctypes
+
+        ctypes.CDLL("libc.so.6").mallopt(_M_TOP_PAD, 64 << 20)
     import torch
 
     from hubel.models import create_model

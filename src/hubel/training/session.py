@@ -77,7 +77,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         ModelError, WeightsError: there is no such model, or its weights cannot be had.
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` goes on.
     """
-    tune_allocator()
+    tune_allocator(keep=None)
     wanted = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
     with joined(settings.get("device", "auto")) as processes:
         plan = processes.from_main(lambda: _plan(Path(data), wanted, resume, settings))
