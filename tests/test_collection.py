@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -145,12 +146,11 @@ def test_the_local_ray_listens_to_nobody_else_and_reports_to_nobody(local_ray: A
 
     assert not usage_stats_enabled()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-    listening = [
-        (process.name(), connection.laddr)
-        for process in psutil.Process().children(recursive=True)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # workers come and go
+            found = [each for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+            listening += [(process.name(), connection.laddr) for connection in found]
     assert listening  # else this looks at the wrong processes
     assert [each for each in listening if not is_loopback(each[1].ip)] == []
 
