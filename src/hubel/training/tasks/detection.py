@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
-from hubel.data.objects.checks import check_object_set
 from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.splits import Splits
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.coco import FoundObjects, LabelledObjects
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
 from hubel.models import ModelCard
 from hubel.models.detection.detector import Detector
 from hubel.models.registry import Network
-from hubel.reports import AugmentationSample, DetectionMistake
+from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
-from hubel.reports.object_samples import object_samples
 from hubel.runtime.answers import on_original
 from hubel.tasks.found_objects import find_objects
 from hubel.training.answers import Answers
-from hubel.training.frozen_features import FeatureCache
-from hubel.training.phases import Phase
-from hubel.training.run_images import RunImages
 from hubel.training.settings import TrainingSettings
-from hubel.training.task import Learning
-from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
 from hubel.training.tasks.box_images import BoxImages
+from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning
 from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
 from hubel.training.tasks.window_learning import WINDOWS, WindowImages, WindowLearning, with_window_size
@@ -45,7 +37,7 @@ _NUMBERS = 6
 """Kept of each object: class, score and box; the score of what there is not is -1."""
 
 
-class Detection:
+class Detection(BoxTask):
     """See :class:`hubel.training.task.Task`."""
 
     name = "detect"
@@ -63,30 +55,11 @@ class Detection:
         """All pictures, those without objects too."""
         return read_object_set(data, strict=strict)
 
-    def check(
-        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
-    ) -> tuple[Splits[Any], Sequence[str]]:
-        """Unreadable pictures are left out; boxes are scaled to what is there."""
-        findings = check_object_set(splits.by_name(), classes, progress)
-        findings.raise_if_unusable(strict)
-        train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
-        return Splits(train, val, test), findings.warnings()
-
     def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
         """As it was made."""
         if not isinstance(model, Detector):
             raise ModelError(f"{settings.model} is no detector", f"take --model {NETWORK}, and choose its --backbone")
         return card
-
-    def refuse(
-        self,
-        settings: TrainingSettings,
-        model: Network,
-        phases: Sequence[Phase],
-        classes: Sequence[str],
-        splits: Splits[Any],
-    ) -> None:
-        """Nothing more."""
 
     def learning(
         self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
@@ -99,20 +72,7 @@ class Detection:
         """Pixels and objects."""
         if settings.model == WINDOWS:
             return WindowImages(preprocessing, side, settings)
-        training = ObjectPixels(preprocessing.resized(side), settings.augmentation)
-        return BoxImages(training, ObjectPixels(preprocessing), settings.seed)
-
-    def features(
-        self,
-        settings: TrainingSettings,
-        card: ModelCard,
-        side: int,
-        samples: Sequence[ObjectSample],
-        images: RunImages,
-        learning: Learning,
-    ) -> FeatureCache | None:
-        """None: boxes are learned from images that change."""
-        return None
+        return super().images(settings, preprocessing, side)
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """AP50; of equal ones AP."""
@@ -152,22 +112,10 @@ class Detection:
             rows.append({"source": str(sample.path), "truth": truth, "objects": objects})
         return rows
 
-    def transforms(self, settings: TrainingSettings) -> list[str]:
-        """As the augmentations that carry boxes describe themselves."""
-        return describe_object_augmentations(settings.augmentation)
-
     def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[DetectionMistake]:
         """The pictures with the worst."""
         paths = [sample.path for sample in answers.samples]
         return detection_mistakes(paths, labelled_objects(answers), found_objects(answers, card), card.classes)
-
-    def sheet(
-        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, settings: TrainingSettings
-    ) -> list[AugmentationSample]:
-        """With their boxes."""
-        return object_samples(
-            samples, preprocessing, settings.augmentation, settings.seed, images=SHEET_IMAGES, variants=SHEET_VARIANTS
-        )
 
 
 def labelled_objects(answers: Answers) -> list[LabelledObjects]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
-from hubel.data.objects.checks import check_object_set
 from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
-from hubel.data.preprocessing import Preprocessing
-from hubel.data.splits import Splits
 from hubel.drawing import BoxLabel
 from hubel.drawing.object_boxes import Box
 from hubel.errors import ModelError, UsageError
@@ -23,20 +19,14 @@ from hubel.metrics.localization import LocalizationScores, paired_iou, score_loc
 from hubel.models import ModelCard
 from hubel.models.localization import LocalizationHead
 from hubel.models.registry import Network
-from hubel.reports import AugmentationSample, Mistake
-from hubel.reports.object_samples import object_samples
+from hubel.reports import Mistake
 from hubel.runtime.answers import on_original
 from hubel.tasks.class_scores import best_classes, probabilities
 from hubel.tasks.localization import TERMS
 from hubel.tasks.located_box import gives_roots, read_boxes
 from hubel.training.answers import Answers
-from hubel.training.frozen_features import FeatureCache
-from hubel.training.phases import Phase
-from hubel.training.run_images import RunImages
 from hubel.training.settings import TrainingSettings
-from hubel.training.task import Learning
-from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
-from hubel.training.tasks.box_images import BoxImages
+from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
 from hubel.training.tasks.localization_learning import WATCHED, LocalizationLearning
 
@@ -46,7 +36,7 @@ LOSS_WEIGHTS = {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0}
 """Those of the boxes as in DETR (Carion et al. 2020, arXiv 2005.12872, appendix A.4, which has L1)."""
 
 
-class Localization:
+class Localization(BoxTask):
     """See :class:`hubel.training.task.Task`."""
 
     name = "localize"
@@ -73,53 +63,17 @@ class Localization:
         splits = {split: samples for split, samples in shown.items() if samples}
         return replace(objects, splits=splits, warnings=(*objects.warnings, *told))
 
-    def check(
-        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
-    ) -> tuple[Splits[Any], Sequence[str]]:
-        """Unreadable pictures are left out; boxes are scaled to what is there."""
-        findings = check_object_set(splits.by_name(), classes, progress)
-        findings.raise_if_unusable(strict)
-        train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
-        return Splits(train, val, test), findings.warnings()
-
     def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
         """As it was made."""
         if not isinstance(model.head, LocalizationHead):
             raise ModelError(f"{settings.model} is no localizer", f"take --model {NETWORK}, and choose its --backbone")
         return card
 
-    def refuse(
-        self,
-        settings: TrainingSettings,
-        model: Network,
-        phases: Sequence[Phase],
-        classes: Sequence[str],
-        splits: Splits[Any],
-    ) -> None:
-        """Nothing more."""
-
     def learning(
         self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
     ) -> LocalizationLearning:
         """Cross-entropy of the class, and what was asked for of the box."""
         return LocalizationLearning(gives_roots(card.options), settings.loss_weights)
-
-    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
-        """Pixels and a box each."""
-        training = ObjectPixels(preprocessing.resized(side), settings.augmentation)
-        return BoxImages(training, ObjectPixels(preprocessing), settings.seed)
-
-    def features(
-        self,
-        settings: TrainingSettings,
-        card: ModelCard,
-        side: int,
-        samples: Sequence[ObjectSample],
-        images: RunImages,
-        learning: Learning,
-    ) -> FeatureCache | None:
-        """None: boxes are learned from images that change."""
-        return None
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """Mean IoU; of equal ones the lower loss."""
@@ -155,10 +109,6 @@ class Localization:
             rows.append({"source": str(sample.path), "truth": truth, "objects": [found]})
         return rows
 
-    def transforms(self, settings: TrainingSettings) -> list[str]:
-        """As the augmentations that carry boxes describe themselves."""
-        return describe_object_augmentations(settings.augmentation)
-
     def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
         """Those of the least overlap."""
         found = found_boxes(answers, card)
@@ -167,14 +117,6 @@ class Localization:
             _mistake(answers.samples[place], answers.values[place], found[place], float(overlap[place]), card)
             for place in np.argsort(overlap, kind="stable")[:_MISTAKES].tolist()
         ]
-
-    def sheet(
-        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, settings: TrainingSettings
-    ) -> list[AugmentationSample]:
-        """With their boxes."""
-        return object_samples(
-            samples, preprocessing, settings.augmentation, settings.seed, SHEET_IMAGES, SHEET_VARIANTS
-        )
 
 
 def _mistake(sample: ObjectSample, values: np.ndarray, box: np.ndarray, overlap: float, card: ModelCard) -> Mistake:

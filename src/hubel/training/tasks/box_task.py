@@ -1,0 +1,75 @@
+"""What tasks on pictures with labelled boxes have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
+from hubel.data.objects.checks import check_object_set
+from hubel.data.objects.sets import ObjectSample
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.splits import Splits
+from hubel.models import ModelCard
+from hubel.models.registry import Network
+from hubel.reports import AugmentationSample
+from hubel.reports.object_samples import object_samples
+from hubel.training.frozen_features import FeatureCache
+from hubel.training.phases import Phase
+from hubel.training.run_images import RunImages
+from hubel.training.settings import TrainingSettings
+from hubel.training.task import Learning
+from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
+from hubel.training.tasks.box_images import BoxImages
+
+
+class BoxTask:
+    """Their part of :class:`hubel.training.task.Task`."""
+
+    def check(
+        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
+    ) -> tuple[Splits[Any], Sequence[str]]:
+        """Unreadable pictures are left out; boxes are scaled to what is there."""
+        findings = check_object_set(splits.by_name(), classes, progress)
+        findings.raise_if_unusable(strict)
+        train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
+        return Splits(train, val, test), findings.warnings()
+
+    def refuse(
+        self,
+        settings: TrainingSettings,
+        model: Network,
+        phases: Sequence[Phase],
+        classes: Sequence[str],
+        splits: Splits[Any],
+    ) -> None:
+        """Nothing more."""
+
+    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
+        """Pixels and boxes."""
+        training = ObjectPixels(preprocessing.resized(side), settings.augmentation)
+        return BoxImages(training, ObjectPixels(preprocessing), settings.seed)
+
+    def features(
+        self,
+        settings: TrainingSettings,
+        card: ModelCard,
+        side: int,
+        samples: Sequence[ObjectSample],
+        images: RunImages,
+        learning: Learning,
+    ) -> FeatureCache | None:
+        """None: boxes are learned from images that change."""
+        return None
+
+    def transforms(self, settings: TrainingSettings) -> list[str]:
+        """As the augmentations that carry boxes describe themselves."""
+        return describe_object_augmentations(settings.augmentation)
+
+    def sheet(
+        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, settings: TrainingSettings
+    ) -> list[AugmentationSample]:
+        """With their boxes."""
+        return object_samples(
+            samples, preprocessing, settings.augmentation, settings.seed, SHEET_IMAGES, SHEET_VARIANTS
+        )
