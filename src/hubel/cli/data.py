@@ -6,7 +6,7 @@ Each subcommand is a function with a line at the end that adds it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from hubel.cli.data_check import check
 from hubel.cli.data_split import split
 from hubel.cli.data_stats import stats
 from hubel.cli.manners import print_json, say
-from hubel.cli.options import Json
+from hubel.cli.options import FromFormat, Json, Pictures
 
 data = typer.Typer(
     name="data",
@@ -36,13 +36,8 @@ def convert(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The new folder; nothing is ever written over.")],
-    from_format: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FORMAT", help="What it is written in.", show_default="by what it is"),
-    ] = None,
-    images: Annotated[
-        Literal["copy", "link", "none"], typer.Option(help="Copy the pictures, link to them, or write labels only.")
-    ] = "copy",
+    from_format: FromFormat = None,
+    images: Pictures = "copy",
     as_json: Json = False,
 ) -> None:
     """Write a data set's labels in another annotation format, and say what that cannot hold.

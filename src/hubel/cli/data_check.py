@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.manners import print_json, say
-from hubel.cli.options import Json
+from hubel.cli.options import FromFormat, Json
 from hubel.cli.outputs import refuse_inside
 from hubel.cli.progress import pictures_done
 
@@ -20,10 +20,7 @@ _SHOWN = 5
 
 def check(
     source: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled pictures, or one label file.")],
-    from_format: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FORMAT", help="What it is written in.", show_default="by what it is"),
-    ] = None,
+    from_format: FromFormat = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a mended copy as this new folder; the original stays.")
     ] = None,

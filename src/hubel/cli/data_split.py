@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from hubel.cli.manners import print_json, say
-from hubel.cli.options import Json
+from hubel.cli.options import FromFormat, Json, Pictures
 from hubel.cli.outputs import refuse_inside
 from hubel.cli.progress import pictures_done
 
@@ -21,13 +21,8 @@ def split(
     ] = "0.75,0.15,0.10",
     seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
     anew: Annotated[bool, typer.Option("--anew", help="Put the splits that there are together first.")] = False,
-    from_format: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FORMAT", help="What it is written in.", show_default="by what it is"),
-    ] = None,
-    images: Annotated[
-        Literal["copy", "link", "none"], typer.Option(help="Copy the pictures, link to them, or write labels only.")
-    ] = "copy",
+    from_format: FromFormat = None,
+    images: Pictures = "copy",
     as_json: Json = False,
 ) -> None:
     """Write a copy of a data set that is divided into train, val and test.

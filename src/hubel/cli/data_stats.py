@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubel.cli.manners import print_json, say
-from hubel.cli.options import Json
+from hubel.cli.options import FromFormat, Json
 
 if TYPE_CHECKING:
     from hubel.data.checking.statistics import Statistics
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 def stats(
     source: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled pictures, or one label file.")],
-    from_format: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FORMAT", help="What it is written in.", show_default="by what it is"),
-    ] = None,
+    from_format: FromFormat = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw them: a new folder with a page and PNG files.")
     ] = None,

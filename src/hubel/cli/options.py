@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,13 @@ Model = Annotated[
         "-m",
         help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run folder.",
     ),
+]
+FromFormat = Annotated[
+    str | None,
+    typer.Option("--from", metavar="FORMAT", help="What it is written in.", show_default="by what it is"),
+]
+Pictures = Annotated[
+    Literal["copy", "link", "none"], typer.Option(help="Copy the pictures, link to them, or write labels only.")
 ]
 Options = Annotated[
     list[str] | None,
