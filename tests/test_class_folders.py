@@ -153,7 +153,7 @@ def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     assert second == f"{text} is not an image (or of a format that is not read). Left out."
     assert third == "one training picture only of a: too few to learn from."
     samples = read_class_folders(tmp_path).splits["train"]
-    assert [s.path.name for s in findings.readable(samples)] == ["1.png", "3.png", "4.png"]
+    assert [s.path.name for s in findings.usable(samples)] == ["1.png", "3.png", "4.png"]
     findings.raise_if_unusable()
     fault = unusable(findings, strict=True)
     assert fault.startswith(f"{half} is truncated") and fault.endswith("So are 1 more.")

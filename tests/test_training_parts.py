@@ -29,7 +29,7 @@ from hubel.models.registry import Classifier
 from hubel.tasks.class_scores import best_classes
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
 from hubel.training import assembly
-from hubel.training.averaging import average_of
+from hubel.training.averaging import WeightAverage
 from hubel.training.execution import Execution, OtherWork, choose_execution
 from hubel.training.frozen import UpperPart, frozen_lower
 from hubel.training.phases import enter_training_mode, freeze_below, make_optimizer, parts_with_parameters, plan_phases
@@ -224,7 +224,7 @@ def test_frozen_lower_takes_images_as_they_come_in_bfloat16_too() -> None:
 
 def test_average_of_weights_by_hand() -> None:
     layer = nn.Linear(1, 1, bias=False)
-    average = average_of(layer, 0.9)
+    average = WeightAverage(layer, 0.9)
     values, expected = [1.0, 2.0, 4.0], 0.0
     for count, value in enumerate(values):
         nn.init.constant_(layer.weight, value)
@@ -244,7 +244,7 @@ def test_average_equals_that_of_torch_and_passes_over_what_is_frozen() -> None:
         share = 1 - min(0.99, (1 + int(count)) / (10 + int(count)))
         return average.lerp(current, share) if average.is_floating_point() else current
 
-    ours, torchs = average_of(model, 0.99), AveragedModel(model, avg_fn=move, use_buffers=True)
+    ours, torchs = WeightAverage(model, 0.99), AveragedModel(model, avg_fn=move, use_buffers=True)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()

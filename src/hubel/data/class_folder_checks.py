@@ -64,7 +64,7 @@ class Findings:
         there = [count for count in self.counts.get("train", ()) if count]
         return max(there) / min(there) if there else 1.0
 
-    def readable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
         """The samples without those that cannot be read."""
         bad = {found.sample.path for found in self.unreadable}
         return tuple(sample for sample in samples if sample.path not in bad)

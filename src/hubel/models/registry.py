@@ -96,7 +96,13 @@ class Network(nn.Module):
         pyramid: stride → (name of the part whose output has it, its channels).
         auxiliary: name of a part → what reads its output while training, and gives what the head gives.
         auxiliary_weight: of each auxiliary output's loss, added to that of the head.
+
+    Attributes:
+        divisible: whether the head reads the last map alone: the network can then be run in two pieces, cut between any
+            two parts of the backbone.
     """
+
+    divisible = True
 
     def __init__(
         self,

@@ -52,8 +52,3 @@ def _learning(model: nn.Module) -> list[Callable[[nn.Module], Tensor]]:
         if not own or any(parameter.requires_grad for parameter in own):
             names += [f"{prefix}.{name}".lstrip(".") for name, _ in module.named_buffers(recurse=False)]
     return [attrgetter(name) for name in names]
-
-
-def average_of(model: nn.Module, decay: float) -> WeightAverage:
-    """A copy of ``model`` that ``update_parameters(model)`` moves towards it after every step."""
-    return WeightAverage(model, decay)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hubel.models.detection.detector import Detector
 from hubel.models.registry import Network
 from hubel.runtime.fusion import fuse
 from hubel.training.recomputation import recomputed
@@ -45,10 +44,10 @@ class UpperPart(nn.Module):
         return [self.head(maps), *auxiliary]
 
 
-class WholeDetector(nn.Module):
-    """A detector, whose output comes in a list as :class:`UpperPart` gives it."""
+class WholeNetwork(nn.Module):
+    """A network that is not divisible; its output comes in a list as :class:`UpperPart` gives it."""
 
-    def __init__(self, model: Detector) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
@@ -59,7 +58,7 @@ class WholeDetector(nn.Module):
 
 def upper_part(model: Network, first: int = 0, recompute: bool = False) -> nn.Module:
     """What learns of a network, from images or from the maps of its frozen lower part to a list of raw outputs."""
-    return WholeDetector(model) if isinstance(model, Detector) else UpperPart(model, first, recompute)
+    return UpperPart(model, first, recompute) if model.divisible else WholeNetwork(model)
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class FrozenLower:
 def frozen_lower(model: Network, device: torch.device, dtype: torch.dtype) -> FrozenLower:
     """Take the parts below the first that learns, wholly or in part."""
     children = list(model.backbone.children())
-    first = 0 if isinstance(model, Detector) else len(children)
+    first = len(children) if model.divisible else 0
     for index, part in enumerate(children[:first]):
         if any(parameter.requires_grad for parameter in part.parameters()):
             first = index

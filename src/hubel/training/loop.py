@@ -23,7 +23,7 @@ from hubel.errors import DataError, ModelError
 from hubel.models.registry import Network
 from hubel.models.saved import ModelCard, save_model
 from hubel.tasks.objective import sum_of, with_auxiliary
-from hubel.training.averaging import average_of
+from hubel.training.averaging import WeightAverage
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.execution import Execution
 from hubel.training.frozen import FrozenLower, frozen_lower, upper_part
@@ -110,7 +110,7 @@ def _run_phase(
     what = f"the head and {', '.join(learning)}" if learning else "the head"
     display.say(f"phase {phase.name}: {what} learn, rate {phase.learning_rate:g}, {phase.epochs} epochs")
     optimizer = make_optimizer(training.model, settings, phase.learning_rate)
-    average = average_of(training.model, settings.average) if settings.average else None
+    average = WeightAverage(training.model, settings.average) if settings.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:

@@ -19,7 +19,6 @@ from hubel.insight.layer_table import bytes_text
 from hubel.insight.memory_advice import Memory, advise, free_memory
 from hubel.insight.summary import DTYPES, summarize
 from hubel.insight.tracing import Tracing, meta_copy
-from hubel.models.detection.detector import Detector
 from hubel.models.registry import Network
 
 # What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that
@@ -116,7 +115,7 @@ def needs_recomputation(
         say: shows a line to the person.
         memory: that there is; by default what is free now.
     """
-    if isinstance(model, Detector):  # its parts are not one after the other
+    if not model.divisible:  # its parts are not one after the other
         return False
     memory = memory or free_memory()
     try:

@@ -109,7 +109,9 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
     if resume:
         folder = latest_run_folder(wanted)
         return {"folder": str(folder), "settings": read_settings(folder / CONFIG).model_dump(mode="json")}
-    chosen = make_settings(data=data, **{"task": guess_task(data, given.get("model")), **given})
+    if "task" not in given:
+        given = {**given, "task": guess_task(data, given.get("model"))}
+    chosen = make_settings(data=data, **given)
     architecture(chosen.model)  # an unknown name is told before the images are read
     chosen = task_named(chosen.task).settle(chosen)
     chosen = chosen.resolved(weights_name(chosen) is not None)
@@ -157,8 +159,10 @@ def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
         splits = recorded_splits(samples, read_splits(recorded))
     else:
         splits = training_splits(samples, SplitFractions(*settings.split), settings.seed)
-    usable, warnings = task.check(splits, samples.classes, settings.strict, check_progress())
-    return RunData(samples, usable, (*samples.warnings, *splits.warnings, *warnings))
+    findings = task.check(splits.by_name(), samples.classes, check_progress())
+    findings.raise_if_unusable(settings.strict)
+    train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
+    return RunData(samples, Splits(train, val, test), (*samples.warnings, *splits.warnings, *findings.warnings()))
 
 
 def _announce(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,18 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from hubel.data.splits import parse_fractions
 from hubel.errors import DataError, UsageError
 
-# By task, chosen by measurement on flowers5, raccoon and bccd; docs/results.md has the figures. Crops would show
-# boxes larger than they are in prediction; where one box is all there is, jitter shows them smaller as often.
-DEFAULT_AUGMENTATION = {
-    "classify": ("crop", "flip"),
-    "localize": ("scale", "flip", "color"),
-    "detect": ("crop", "flip", "color"),
-}
 DEFAULT_NETWORK = "efficientnet_lite0"
 
-DEFAULT_BATCH = {"classify": 32, "localize": 32, "detect": 16}
-# An epoch of a hundred images has three steps: the average must not reach back over most of the run.
-DEFAULT_AVERAGE = {"classify": 0.98, "localize": 0.9, "detect": 0.98}
+# By task, chosen by measurement on flowers5, raccoon and bccd; docs/results.md has the figures. Crops would show
+# boxes larger than they are in prediction; where one box is all there is, jitter shows them smaller as often. An epoch
+# of a hundred images has three steps: the average must not reach back over most of the run.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "classify": {"batch": 32, "augmentation": ("crop", "flip"), "average": 0.98},
+    "localize": {"batch": 32, "augmentation": ("scale", "flip", "color"), "average": 0.9},
+    "detect": {"batch": 16, "augmentation": ("crop", "flip", "color"), "average": 0.98},
+}
+
+
+def _by_task(name: str) -> Callable[[dict[str, Any]], Any]:
+    """What makes a setting that was not given, of those given before it."""
+    return lambda given: DEFAULTS[given.get("task", "classify")][name]
 
 
 class TrainingSettings(BaseModel):
@@ -44,7 +48,7 @@ class TrainingSettings(BaseModel):
     head_epochs: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=8)
     training_size: int | None = Field(None, ge=8)
-    batch: int = Field(default_factory=lambda given: DEFAULT_BATCH[given.get("task", "classify")], ge=1)
+    batch: int = Field(default_factory=_by_task("batch"), ge=1)
     accumulate: int = Field(1, ge=1)
     split: tuple[float, float, float] = (0.75, 0.15, 0.10)
     seed: int = 0
@@ -58,10 +62,8 @@ class TrainingSettings(BaseModel):
     batch_norm: Literal["frozen", "train"] | None = None
     label_smoothing: float | None = Field(None, ge=0, lt=1)
     loss_weights: dict[str, float] = Field(default_factory=dict)
-    augmentation: tuple[str, ...] = Field(
-        default_factory=lambda given: DEFAULT_AUGMENTATION[given.get("task", "classify")]
-    )
-    average: float = Field(default_factory=lambda given: DEFAULT_AVERAGE[given.get("task", "classify")], ge=0, lt=1)
+    augmentation: tuple[str, ...] = Field(default_factory=_by_task("augmentation"))
+    average: float = Field(default_factory=_by_task("average"), ge=0, lt=1)
     balance: Literal["auto", "none", "sampling", "loss", "smote"] = "auto"
     patience: int = Field(10, ge=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -46,6 +46,26 @@ class LabelledData(SplitData[Any], Protocol):
         """
 
 
+class Findings(Protocol):
+    """What a check of a data set has found before the first epoch."""
+
+    def raise_if_unusable(self, strict: bool) -> None:
+        """Stop where training could not give anything sensible.
+
+        Args:
+            strict: stop at a picture that cannot be read, too.
+
+        Raises:
+            DataError: it could not.
+        """
+
+    def usable(self, samples: Sequence[Any]) -> tuple[Any, ...]:
+        """The samples without what cannot be used."""
+
+    def warnings(self) -> list[str]:
+        """What a person should know, one line each."""
+
+
 class Validation(Protocol):
     """Gathers what a network says of the validation images in an epoch."""
 
@@ -156,21 +176,17 @@ class Task(Protocol):
         """
 
     def check(
-        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
-    ) -> tuple[Splits[Any], Sequence[str]]:
-        """Open the pictures.
+        self,
+        splits: Mapping[str, Sequence[Any]],
+        classes: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> Findings:
+        """Open the pictures; nothing is raised for what is found.
 
         Args:
-            splits: of the data set.
-            classes: its.
-            strict: stop at a picture that cannot be read.
+            splits: samples by the name of their split.
+            classes: the data set's.
             progress: called now and then with the number of pictures opened and of all.
-
-        Returns:
-            The splits without what cannot be used, and what a person should know, one line each.
-
-        Raises:
-            DataError: training could not give anything sensible.
         """
 
     def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:

@@ -26,7 +26,7 @@ def folder_findings(folders: ClassFolders, threads: int | None = None) -> tuple[
     found += [_same("same-contradiction", pair, folders) for pair in checked.contradictions]
     found += [_same("same-elsewhere", pair, folders) for pair in checked.leaks]
     found += _classes(checked, folders)
-    readable = [(split, each.path) for split, samples in folders.splits.items() for each in checked.readable(samples)]
+    readable = [(split, each.path) for split, samples in folders.splits.items() for each in checked.usable(samples)]
     return found, readable
 
 

@@ -15,13 +15,13 @@ class Detector(Network):
     ``forward`` maps images (N, C, H, W) to scores (N, A, …) and offsets (N, A, 4), in training and evaluation alike;
     what they mean is the task's (:mod:`hubel.tasks.detection`).
 
-    Its head reads several maps: it cannot be cut in two at one of them, as other networks are for a frozen lower part.
-
     Args:
         backbone: named parts applied one after the other, as a classifier's are.
         head: what is made for the classes at hand.
         num_classes: what it tells apart, without "nothing".
     """
+
+    divisible = False  # the head reads several maps
 
     def __init__(self, backbone: nn.Sequential, head: nn.Module, num_classes: int) -> None:
         super().__init__(backbone, head, {})

@@ -141,19 +141,14 @@ def export(
         if precision == "int8":
             quantized, facts["quantization"] = _quantized(model, calibrate, tolerance)
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
-            if anchors is not None and rule is None:
-                facts["anchors"] = anchors.astype(float).round(4).tolist()
             answers: nn.Module = Answers(network, torch.float32 if format == "openvino" else _DTYPES[precision])
             if anchors is not None and rule is not None:
                 answers = objects.Objects(answers, anchors, (pixels.shape[1], pixels.shape[2]), rule)
+            elif anchors is not None:
+                facts["anchors"] = anchors.astype(float).round(4).tolist()
             run = _written(answers, card.preprocessing, format, precision, facts, folder, quantized)
             file = f"{name} as {FORMATS[format]}"
-            if anchors is not None and rule is not None:
-                difference = objects.check_found(run, pixels, expected, anchors, rule, precision, file)
-            elif anchors is None:
-                difference = check_agreement(run, pixels, expected, precision, file)
-            else:
-                difference = check_objects(run, pixels, expected, anchors, precision, file)
+            difference = _difference(run, pixels, expected, anchors, rule, precision, file)
             del run  # it holds the file
         size = sum(path.stat().st_size for path in folder.iterdir())
         write_json(folder / PREPROCESSING_FILE, card.preprocessing.to_json())
@@ -199,6 +194,23 @@ def _folder_name(name: str, format: str, precision: str) -> str:
         stem = path.parent.name if path.name in ("best", "last") else path.name
     stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "model"
     return "-".join([stem, format] if precision == "fp32" else [stem, format, precision])
+
+
+def _difference(
+    run: Run,
+    pixels: np.ndarray,
+    expected: dict[str, np.ndarray],
+    anchors: np.ndarray | None,
+    rule: Suppression | None,
+    precision: str,
+    file: str,
+) -> float:
+    """By how much the file differs from the model, by what it gives; more than may be is raised."""
+    if anchors is None:
+        return check_agreement(run, pixels, expected, precision, file)
+    if rule is None:
+        return check_objects(run, pixels, expected, anchors, precision, file)
+    return objects.check_found(run, pixels, expected, anchors, rule, precision, file)
 
 
 def _quantized(

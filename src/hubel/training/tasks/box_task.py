@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
-from hubel.data.objects.checks import check_object_set
+from hubel.data.objects.checks import ObjectFindings, check_object_set
 from hubel.data.objects.sets import ObjectSample
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
@@ -27,13 +27,13 @@ class BoxTask:
     """Their part of :class:`hubel.training.task.Task`."""
 
     def check(
-        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
-    ) -> tuple[Splits[Any], Sequence[str]]:
+        self,
+        splits: Mapping[str, Sequence[Any]],
+        classes: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> ObjectFindings:
         """Unreadable pictures are left out; boxes are scaled to what is there."""
-        findings = check_object_set(splits.by_name(), classes, progress)
-        findings.raise_if_unusable(strict)
-        train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
-        return Splits(train, val, test), findings.warnings()
+        return check_object_set(splits, classes, progress)
 
     def refuse(
         self,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel.data.augmentation import BatchBlending, TrainingPixels, describe_augmentations
-from hubel.data.class_folder_checks import check_class_folders
+from hubel.data.class_folder_checks import Findings, check_class_folders
 from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
@@ -55,13 +55,13 @@ class Classification:
         return read_class_folders(data)
 
     def check(
-        self, splits: Splits[Any], classes: Sequence[str], strict: bool, progress: Callable[[int, int], None] | None
-    ) -> tuple[Splits[Any], Sequence[str]]:
+        self,
+        splits: Mapping[str, Sequence[Any]],
+        classes: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> Findings:
         """Unreadable pictures are left out; copies and lone classes are told or refused."""
-        findings = check_class_folders(splits.by_name(), classes, progress)
-        findings.raise_if_unusable(strict)
-        train, val, test = map(findings.readable, (splits.train, splits.val, splits.test))
-        return Splits(train, val, test), findings.warnings()
+        return check_class_folders(splits, classes, progress)
 
     def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
         """New heads on pretrained features begin undecided, not confidently wrong."""

@@ -79,15 +79,14 @@ class Detection(BoxTask):
         return row["val_AP50"], row["val_AP"]
 
     def answer(self, output: tuple[Tensor, Tensor], card: ModelCard) -> np.ndarray:
-        """The best objects, boxes in fractions of the input."""
+        """The best objects, boxes in pixels of the input."""
         size = (card.preprocessing.height, card.preprocessing.width)
         anchors = _anchors(_key(card), *size).numpy()
         scores, offsets = (each.float().cpu().numpy() for each in output)
         kept = np.full((len(scores), RULE.most, _NUMBERS), -1, np.float32)
         for place, (own, moved) in enumerate(zip(scores, offsets, strict=True)):
             found = find_objects(own, moved, anchors, size, RULE)
-            boxes = found.boxes / np.array([size[1], size[0]] * 2, np.float32)
-            kept[place, : len(boxes)] = np.column_stack((found.labels, found.scores, boxes))
+            kept[place, : len(found.boxes)] = np.column_stack((found.labels, found.scores, found.boxes))
         return kept.reshape(len(kept), -1)
 
     def answer_width(self, classes: int) -> int:
@@ -128,12 +127,7 @@ def found_objects(answers: Answers, card: ModelCard) -> list[FoundObjects]:
     found = []
     for sample, values in zip(answers.samples, answers.values.reshape(-1, RULE.most, _NUMBERS), strict=True):
         there = values[values[:, 1] >= 0]
-        boxes = on_original(
-            there[:, 2:] * np.array([card.preprocessing.width, card.preprocessing.height] * 2),
-            card.preprocessing,
-            sample.width,
-            sample.height,
-        )
+        boxes = on_original(there[:, 2:], card.preprocessing, sample.width, sample.height)
         found.append(FoundObjects(boxes, there[:, 1], there[:, 0].astype(int)))
     return found
 
