@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hubel.errors import HubelError
@@ -162,6 +162,37 @@ class Localization(Detections):
     """What a localizer finds in one image: one object."""
 
     task = "localize"
+
+
+@dataclass(frozen=True)
+class Tracks(Detections):
+    """The objects that a tracker reports in one frame, oldest track first.
+
+    Attributes:
+        ids: int64 (N,): who each object is, from 1; never given twice in a video.
+    """
+
+    ids: np.ndarray = field(kw_only=True)
+
+    task = "track"
+
+    def to_json(self) -> dict[str, Any]:
+        """As for detections, each object with its ``"id"`` besides."""
+        objects = super().to_json()["objects"]
+        return {"objects": [{"id": int(id_), **row} for id_, row in zip(self.ids, objects, strict=True)]}
+
+    def to_supervision(self) -> Any:
+        """As for detections, with ``tracker_id``."""
+        detections = super().to_supervision()
+        detections.tracker_id = self.ids.astype(int)
+        return detections
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """Return a copy of ``image`` (RGB, any size) with the boxes in their tracks' colours, ids and classes."""
+        from hubel.drawing import BoxLabel, draw_boxes
+
+        rows = zip(self.boxes.tolist(), self.ids.tolist(), self.names, strict=True)
+        return draw_boxes(image, [BoxLabel(tuple(box), f"{id_} {name}".strip(), id_) for box, id_, name in rows])
 
 
 Prediction = Classification | Detections
