@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
+from hubel.errors import UsageError
+from hubel.tracking.parameters import describe
+from hubel.tracking.sort import Sort
 from hubel.tracking.tracker import Tracker
 
-TRACKERS: dict[str, Any] = {}
-"""Name → class, whose dataclass of parameters has the papers' names and defaults."""
+TRACKERS: dict[str, Any] = {kind.name: kind for kind in (Sort,)}
+"""Name → class; its ``Parameters`` is a dataclass with the papers' names and defaults."""
 
 
 def create_tracker(name: str, **parameters: Any) -> Tracker:
@@ -20,4 +24,12 @@ def create_tracker(name: str, **parameters: Any) -> Tracker:
     Raises:
         UsageError: there is no such tracker or parameter, or a value is not what it may be.
     """
-    raise NotImplementedError
+    if name not in TRACKERS:
+        raise UsageError(f"there is no tracker {name!r}", f"use {', '.join(TRACKERS)}")
+    kind = TRACKERS[name]
+    known = {field.name for field in fields(kind.Parameters)}
+    for parameter in parameters:
+        if parameter not in known:
+            raise UsageError(f"{name} has no parameter {parameter!r}", f"it has {describe(kind.Parameters)}")
+    tracker: Tracker = kind(kind.Parameters(**parameters))
+    return tracker

@@ -1,0 +1,79 @@
+"""Which boxes of two sets can belong together: by overlap, or by how far apart they are; never all with all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Up to so many pairs, looking at all of them costs less than sorting.
+_FEW = 2048
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+def pairs_within(lowest: np.ndarray, highest: np.ndarray, values: np.ndarray) -> Pairs:
+    """Pairs (i, j) with ``lowest[i] <= values[j] <= highest[i]``.
+
+    Args:
+        lowest: (N,).
+        highest: (N,), not below ``lowest``.
+        values: (M,).
+
+    Returns:
+        int64 (K,) and (K,), ordered by i.
+    """
+    if len(lowest) * len(values) <= _FEW:
+        inside = (values >= lowest[:, None]) & (values <= highest[:, None])
+        return inside.nonzero()
+    order = values.argsort()
+    ascending = values[order]
+    first = ascending.searchsorted(lowest)
+    counts = ascending.searchsorted(highest, side="right") - first
+    rows = np.arange(len(lowest)).repeat(counts)
+    ends = counts.cumsum()
+    places = np.arange(ends[-1] if len(ends) else 0) + (first - ends + counts).repeat(counts)
+    return rows, order[places]
+
+
+def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of boxes that overlap, with their IoU.
+
+    At a constant density of N objects, the work grows with N √N.
+
+    Args:
+        a: (N, 4), x1, y1, x2, y2.
+        b: (M, 4).
+
+    Returns:
+        int64 (K,) and (K,), rows of ``a`` and ``b``; float64 (K,), more than 0 up to 1.
+    """
+    if not (len(a) and len(b)):
+        none = np.empty(0, np.int64)
+        return none, none, np.empty(0)
+    if len(a) * len(b) <= _FEW:
+        rows, columns = _grid(len(a), len(b))
+    else:
+        # Along the axis on which the boxes are the most spread out, in units of their size.
+        axis = int(np.ptp(b[:, 1]) * (b[:, 2] - b[:, 0]).mean() > np.ptp(b[:, 0]) * (b[:, 3] - b[:, 1]).mean())
+        longest = (b[:, axis + 2] - b[:, axis]).max()
+        rows, columns = pairs_within(a[:, axis] - longest, a[:, axis + 2], b[:, axis])
+        other = 1 - axis
+        near = (a[rows, other] < b[columns, other + 2]) & (b[columns, other] < a[rows, other + 2])
+        rows, columns = rows[near], columns[near]
+    iou = _intersection_over_union(a[rows], b[columns])
+    overlap = iou > 0
+    return rows[overlap], columns[overlap], iou[overlap]
+
+
+def _grid(rows: int, columns: int) -> Pairs:
+    return np.arange(rows).repeat(columns), np.tile(np.arange(columns), rows)
+
+
+def _intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of each row with its row, 0..1. Not :func:`hubel.boxes.iou`, which compares all with all, and imports torch."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    np.maximum(sides, 0, out=sides)
+    intersection = sides[:, 0] * sides[:, 1]
+    area_a, area_b = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
+    union = area_a[:, 0] * area_a[:, 1] + area_b[:, 0] * area_b[:, 1] - intersection
+    iou: np.ndarray = intersection / np.maximum(union, np.finfo(float).tiny)
+    return iou
