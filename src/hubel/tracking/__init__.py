@@ -1,7 +1,7 @@
 """Who is who in a video: from the boxes of each frame to tracks.
 
-Trackers are NumPy and SciPy alone. They know neither networks nor pictures: an appearance comes to them as vectors, or as
-a function that makes them. Reading videos and running detectors does not belong here.
+Trackers are NumPy and SciPy alone. They know neither networks nor pictures: an appearance comes to them as vectors.
+Reading videos and running detectors does not belong here.
 """
 
 from hubel.tracking.creation import TRACKERS, create_tracker

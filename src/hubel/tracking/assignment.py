@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 # Up to so many entries, one matrix is solved faster than it is taken apart.
@@ -13,9 +15,10 @@ _ROUNDS = 3
 def best_matching(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Of pairs that may be matched, those that give the greatest sum of weights, each row and column at most once.
 
-    The Hungarian method's result, found faster where most rows know few columns. First, pairs are settled that are worth
-    as much as the best that their row and their column could get elsewhere, together: some best matching has them, since
-    it loses nothing if they are put in. The rest falls into connected components, each with a matrix of its own.
+    The Hungarian method's result, found faster where most rows know few columns. First, pairs are settled that are
+    worth as much as the best that their row and their column could get elsewhere, together: some best matching has
+    them, since it loses nothing if they are put in. The rest falls into connected components, each with a matrix of its
+    own.
 
     Args:
         rows: int64 (K,), any numbers from 0.
@@ -93,7 +96,7 @@ def _by_components(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, l
     order = component.argsort(kind="stable")
     bounds = component[order].searchsorted(np.arange(count + 1))
     chosen = []
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds.tolist()):
         part = order[first:last]
         if last - first == 1:
             chosen.append(left[part])

@@ -2,8 +2,8 @@
 
 Both papers observe four numbers of a box and let each change at a constant velocity of its own; initial covariance,
 process noise and measurement noise are diagonal. Then no two of the four ever become correlated, and the filter with
-7 × 7 or 8 × 8 matrices *is* four filters with 2 × 2 matrices: exactly, with no approximation. What is kept of N tracks are
-their position, velocity, and the three different entries of the 2 × 2 covariances, (N, 4) each.
+7 × 7 or 8 × 8 matrices *is* four filters with 2 × 2 matrices: exactly, with no approximation. What is kept of N tracks
+is their position, velocity, and the three different entries of the 2 × 2 covariances, (N, 4) each.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Protocol
 import numpy as np
 
 GATE = 9.487729036781154
-"""0.95 quantile of χ² with four degrees of freedom: what a squared Mahalanobis distance seldom exceeds (DeepSORT, t⁽¹⁾)."""
-
-Noise = np.ndarray | tuple[float, ...]
+"""0.95 quantile of χ² with four degrees of freedom: the gate of squared Mahalanobis distances (DeepSORT, t⁽¹⁾)."""
 
 
 class Motion(Protocol):
@@ -162,9 +160,9 @@ class KalmanFilter:
         """(N, 4), the same per time step."""
         return self.state[1]
 
-    def boxes(self) -> np.ndarray:
-        """(N, 4), x1, y1, x2, y2 in pixels."""
-        return self.motion.boxes(self.state[0])
+    def boxes(self, tracks: np.ndarray | None = None) -> np.ndarray:
+        """x1, y1, x2, y2 in pixels of some tracks, int64 (K,), or of all: (K, 4)."""
+        return self.motion.boxes(self.state[0] if tracks is None else self.state[0, tracks])
 
     def covariance(self) -> np.ndarray:
         """(N, 8, 8): of the four positions, then of the four velocities."""
@@ -208,7 +206,7 @@ class KalmanFilter:
         velocity_variance += elapsed * of_velocity
         variance += elapsed * of_position
         if elapsed != 1:
-            # What the velocity's noise of each step has done to the position by the end: Σ i and Σ i² for i below elapsed.
+            # What each step's noise of the velocity does to the position by the end: Σ i and Σ i² for i below elapsed.
             covariance += elapsed * (elapsed - 1) / 2 * of_velocity
             variance += elapsed * (elapsed - 1) * (2 * elapsed - 1) / 6 * of_velocity
 

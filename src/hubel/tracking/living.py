@@ -88,13 +88,12 @@ class LivingTracks:
         self.ids, self.labels = self.ids[alive], self.labels[alive]
         self.hits, self.missed = self.hits[alive], self.missed[alive]
 
-    def report(self, tracks: np.ndarray, observed: Observed, detections: np.ndarray) -> Tracked:
-        """Tracks (K,), ascending, matched with detections (K,) in this frame, each with an id from now on."""
+    def report(self, tracks: np.ndarray, boxes: np.ndarray, observed: Observed, detections: np.ndarray) -> Tracked:
+        """Tracks (K,), ascending, at boxes (K, 4), matched with detections (K,); each has an id from now on."""
         new = tracks[self.ids[tracks] == 0]
         if len(new):
             self.ids[new] = np.arange(len(new)) + self._reported + 1
             self._reported += len(new)
-        boxes = self.filter.motion.boxes(self.filter.position[tracks])
         return Tracked(
             self.ids[tracks],
             boxes,

@@ -23,7 +23,8 @@ def pairs_within(lowest: np.ndarray, highest: np.ndarray, values: np.ndarray) ->
     """
     if len(lowest) * len(values) <= _FEW:
         inside = (values >= lowest[:, None]) & (values <= highest[:, None])
-        return inside.nonzero()
+        found = inside.nonzero()
+        return found[0], found[1]
     order = values.argsort()
     ascending = values[order]
     first = ascending.searchsorted(lowest)

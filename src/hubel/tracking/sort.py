@@ -75,7 +75,7 @@ class Sort:
         detection_of[rows] = columns
         detection_of = np.concatenate((detection_of, self._begin(observed, columns)))
         seen = ((detection_of >= 0) & self._reportable()).nonzero()[0]
-        reported = tracks.report(seen, observed, detection_of[seen])
+        reported = tracks.report(seen, tracks.filter.boxes(seen), observed, detection_of[seen])
         alive = tracks.missed <= self.parameters.max_age
         if not alive.all():
             tracks.keep(alive)

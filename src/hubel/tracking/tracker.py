@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 Appearance = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Makes appearance vectors of a frame's objects: RGB uint8 (H, W, 3) and boxes (N, 4) in its pixels → float32 (N, D), each
-of length 1."""
+"""Makes appearance vectors of a frame's objects: RGB uint8 (H, W, 3) and boxes (N, 4) in its pixels → float32 (N, D),
+each of length 1."""
 
 
 @dataclass(frozen=True, slots=True)
