@@ -113,6 +113,8 @@ class ByteTrack:
         )
         free = np.ones(len(observed), bool)
         for of_tracks, of_detections, limit in rounds:
+            if not (of_tracks.any() and of_detections.any()):
+                continue
             may = of_tracks[rows] & (detection_of[rows] < 0) & (of_detections & free)[columns]
             # Costs 1 - IoU up to the limit: what a match spares, compared with leaving both alone.
             places = (may & (fused > 1 - limit)).nonzero()[0]
@@ -140,9 +142,10 @@ class ByteTrack:
         doubles = np.zeros(len(tracks), bool)
         if not (len(seen) and len(lost)):
             return doubles
-        boxes = tracks.filter.boxes()
-        rows, columns, iou = overlapping_pairs(boxes[seen], boxes[lost])
+        rows, columns, iou = overlapping_pairs(tracks.filter.boxes(seen), tracks.filter.boxes(lost))
         same = iou > _SAME
+        if not same.any():
+            return doubles
         rows, columns = seen[rows[same]], lost[columns[same]]
         same_class = tracks.labels[rows] == tracks.labels[columns]
         rows, columns = rows[same_class], columns[same_class]

@@ -8,7 +8,7 @@ import numpy as np
 
 from hubel.errors import UsageError
 from hubel.tracking.assignment import best_matching
-from hubel.tracking.gallery import Gallery
+from hubel.tracking.gallery import Galleries
 from hubel.tracking.kalman import GATE, HeightMotion
 from hubel.tracking.living import LivingTracks
 from hubel.tracking.observed import Observed, observe
@@ -73,8 +73,7 @@ class DeepSort:
         self.parameters = parameters or DeepSortParameters()
         self._tracks = LivingTracks(HeightMotion())
         self._confirmed = np.empty(0, bool)
-        self._galleries: list[Gallery] = []
-        self._length: int | None = None
+        self._galleries: Galleries | None = None
 
     def update(
         self,
@@ -113,11 +112,11 @@ class DeepSort:
                 "give features with the boxes, or use sort or bytetrack",
             )
         length = observed.features.shape[1]
-        if self._length not in (None, length):
-            raise UsageError(
-                f"features have {length} numbers, those before had {self._length}", "make all by one network"
-            )
-        self._length = length
+        if self._galleries is None:
+            self._galleries = Galleries(self.parameters.nn_budget, length)
+        if self._galleries.length != length:
+            fault = f"features have {length} numbers, those before had {self._galleries.length}"
+            raise UsageError(fault, "make all by one network")
 
     def _match_by_appearance(
         self, observed: Observed, elapsed: float, detection_of: np.ndarray, free: np.ndarray
@@ -144,7 +143,8 @@ class DeepSort:
         distances = tracks.filter.squared_distances(rows, seen[columns])
         inside = distances <= rules.gate
         rows, columns, distances = tracks.of_one_class(rows[inside], columns[inside], distances[inside], observed)
-        appearance = self._appearance_distances(rows, columns, observed)
+        assert self._galleries is not None and observed.features is not None
+        appearance = self._galleries.distances(rows, observed.features[columns])
         alike = appearance <= rules.max_cosine_distance
         rows, columns, distances, appearance = rows[alike], columns[alike], distances[alike], appearance[alike]
         return rows, columns, rules.motion_weight * distances + (1 - rules.motion_weight) * appearance
@@ -157,15 +157,6 @@ class DeepSort:
         reach = np.sqrt(self.parameters.gate * total)
         rows, columns = pairs_within(predicted[:, 0] - reach, predicted[:, 0] + reach, seen[:, 0])
         return confirmed[rows], columns
-
-    def _appearance_distances(self, rows: np.ndarray, columns: np.ndarray, observed: Observed) -> np.ndarray:
-        """Of pairs, ordered by their tracks, in one product a track."""
-        assert observed.features is not None
-        distances = np.empty(len(rows))
-        names, first = np.unique(rows, return_index=True)
-        for track, start, end in zip(names.tolist(), first.tolist(), [*first[1:].tolist(), len(rows)], strict=True):
-            distances[start:end] = self._galleries[track].distances(observed.features[columns[start:end]])
-        return distances
 
     def _match_by_overlap(self, observed: Observed, elapsed: float, detection_of: np.ndarray, free: np.ndarray) -> None:
         """New tracks, and those that were seen in the frame before but not recognized."""
@@ -187,14 +178,16 @@ class DeepSort:
         if len(born):
             self._tracks.begin(observed, born)
             self._confirmed = np.concatenate((self._confirmed, np.full(len(born), self.parameters.n_init <= 1)))
-            self._galleries += [Gallery(self.parameters.nn_budget) for _ in born]
+            assert self._galleries is not None
+            self._galleries.begin(len(born))
         return born
 
     def _remember(self, observed: Observed, detection_of: np.ndarray) -> None:
         """What the tracks look like in this frame."""
-        for track in (detection_of >= 0).nonzero()[0].tolist():
-            assert observed.features is not None
-            self._galleries[track].add(observed.features[detection_of[track]])
+        seen = (detection_of >= 0).nonzero()[0]
+        if len(seen):
+            assert self._galleries is not None and observed.features is not None
+            self._galleries.add(seen, observed.features[detection_of[seen]])
 
     def _bury(self, matched: np.ndarray) -> None:
         """Drop new tracks that were missed, and confirmed ones that have been missed for too long."""
@@ -203,4 +196,5 @@ class DeepSort:
             return
         self._tracks.keep(alive)
         self._confirmed = self._confirmed[alive]
-        self._galleries = [gallery for gallery, lives in zip(self._galleries, alive, strict=True) if lives]
+        if self._galleries is not None:
+            self._galleries.keep(alive)

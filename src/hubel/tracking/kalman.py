@@ -69,10 +69,9 @@ class AreaMotion:
 
     def boxes(self, positions: np.ndarray) -> np.ndarray:
         """See :class:`Motion`."""
-        half = np.empty((len(positions), 2))
-        half[:, 0] = np.sqrt(np.maximum(positions[:, 2] * positions[:, 3], 0)) / 2
-        half[:, 1] = positions[:, 2] / np.maximum(4 * half[:, 0], np.finfo(float).tiny)
-        return np.concatenate((positions[:, :2] - half, positions[:, :2] + half), axis=1)
+        # Area and aspect stay above 0: predictions see to it, and corrections lie between them and what is observed.
+        width = np.sqrt(positions[:, 2] * positions[:, 3])
+        return _corners(positions, width, positions[:, 2] / width)
 
     def initial(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Motion`."""
@@ -87,6 +86,16 @@ class AreaMotion:
         return self._MEASUREMENT
 
 
+def _corners(centres: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
+    boxes = np.empty((len(width), 4))
+    boxes[:, 2] = width
+    boxes[:, 3] = height
+    boxes[:, 2:] /= 2
+    np.subtract(centres[:, :2], boxes[:, 2:], out=boxes[:, :2])
+    boxes[:, 2:] += centres[:, :2]
+    return boxes
+
+
 class HeightMotion:
     """DeepSORT's: centre x, y, aspect (width / height) and height, with noise in proportion to the height.
 
@@ -95,9 +104,13 @@ class HeightMotion:
     """
 
     positive = 3
-    _POSITION = np.array([1 / 20, 1 / 20, 0, 1 / 20]) ** 2
-    _VELOCITY = np.array([1 / 160, 1 / 160, 0, 1 / 160]) ** 2
-    _ASPECT = np.array([0, 0, 1.0, 0])
+    _HEIGHT = np.array([1.0, 1.0, 0.0, 1.0])
+    _ASPECT = 1 - _HEIGHT
+    _POSITION = _HEIGHT / 20**2, _ASPECT * 1e-2**2
+    _VELOCITY = _HEIGHT / 160**2, _ASPECT * 1e-5**2
+    _MEASUREMENT = _HEIGHT / 20**2, _ASPECT * 1e-1**2
+    _INITIAL_POSITION = _HEIGHT * (2 / 20) ** 2, _ASPECT * 1e-2**2
+    _INITIAL_VELOCITY = _HEIGHT * (10 / 160) ** 2, _ASPECT * 1e-5**2
 
     def observe(self, boxes: np.ndarray) -> np.ndarray:
         """See :class:`Motion`."""
@@ -110,28 +123,26 @@ class HeightMotion:
 
     def boxes(self, positions: np.ndarray) -> np.ndarray:
         """See :class:`Motion`."""
-        half = np.empty((len(positions), 2))
-        half[:, 1] = positions[:, 3] / 2
-        half[:, 0] = positions[:, 2] * half[:, 1]
-        return np.concatenate((positions[:, :2] - half, positions[:, :2] + half), axis=1)
-
-    def _variances(self, positions: np.ndarray, of_square: np.ndarray, aspect: float) -> np.ndarray:
-        return positions[:, 3:] ** 2 * of_square + aspect**2 * self._ASPECT
+        return _corners(positions, positions[:, 2] * positions[:, 3], positions[:, 3])
 
     def initial(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Motion`."""
-        return (
-            self._variances(positions, 2**2 * self._POSITION, 1e-2),
-            self._variances(positions, 10**2 * self._VELOCITY, 1e-5),
-        )
+        squared = positions[:, 3:] ** 2
+        return _affine(squared, self._INITIAL_POSITION), _affine(squared, self._INITIAL_VELOCITY)
 
     def process(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Motion`."""
-        return self._variances(positions, self._POSITION, 1e-2), self._variances(positions, self._VELOCITY, 1e-5)
+        squared = positions[:, 3:] ** 2
+        return _affine(squared, self._POSITION), _affine(squared, self._VELOCITY)
 
     def measurement(self, positions: np.ndarray) -> np.ndarray:
         """See :class:`Motion`."""
-        return self._variances(positions, self._POSITION, 1e-1)
+        return _affine(positions[:, 3:] ** 2, self._MEASUREMENT)
+
+
+def _affine(squared: np.ndarray, variances: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    scaled, fixed = variances
+    return squared * scaled + fixed
 
 
 class KalmanFilter:
@@ -196,15 +207,17 @@ class KalmanFilter:
         if not len(self):
             return
         position, velocity, variance, covariance, velocity_variance = self.state
+        of_position, of_velocity = self.motion.process(position)
         size = self.motion.positive
         shrinking = position[:, size] + elapsed * velocity[:, size] <= 0
-        velocity[shrinking, size] = 0
-        of_position, of_velocity = self.motion.process(position)
+        if shrinking.any():
+            velocity[shrinking, size] = 0
         position += elapsed * velocity
-        variance += elapsed * (2 * covariance + elapsed * velocity_variance)
+        variance += elapsed * covariance
         covariance += elapsed * velocity_variance
-        velocity_variance += elapsed * of_velocity
+        variance += elapsed * covariance
         variance += elapsed * of_position
+        velocity_variance += elapsed * of_velocity
         if elapsed != 1:
             # What each step's noise of the velocity does to the position by the end: Σ i and Σ i² for i below elapsed.
             covariance += elapsed * (elapsed - 1) / 2 * of_velocity
@@ -213,7 +226,8 @@ class KalmanFilter:
     def update(self, tracks: np.ndarray, boxes: np.ndarray) -> None:
         """Correct some tracks by what was observed of them.
 
-        Variances are updated in Joseph's form, a sum of squares that rounding cannot make negative.
+        With a scalar observation, Joseph's form of a variance comes down to gain times noise, a product of what is
+        positive; nothing is lost by subtracting nearly equal numbers.
 
         Args:
             tracks: int64 (K,), each at most once.
@@ -221,19 +235,14 @@ class KalmanFilter:
         """
         if not len(tracks):
             return
-        position, velocity, variance, covariance, velocity_variance = predicted = self.state[:, tracks]
-        noise = self.motion.measurement(position)
-        total = variance + noise
-        gain, velocity_gain = variance / total, covariance / total
-        innovation = self.motion.observe(boxes) - position
-        left = 1 - gain
-        corrected = np.empty_like(predicted)
-        corrected[0] = position + gain * innovation
-        corrected[1] = velocity + velocity_gain * innovation
-        corrected[2] = left * left * variance + gain * gain * noise
-        corrected[3] = left * (covariance - velocity_gain * variance) + gain * velocity_gain * noise
-        corrected[4] = velocity_variance - velocity_gain * (2 * covariance - velocity_gain * total)
-        self.state[:, tracks] = corrected
+        state = self.state[:, tracks]
+        noise = self.motion.measurement(state[0])
+        covariance = state[3]
+        gains = state[2:4] / (state[2] + noise)  # of the position and of the velocity
+        state[:2] += gains * (self.motion.observe(boxes) - state[0])
+        state[4] -= gains[1] * covariance
+        state[2:4] = gains * noise
+        self.state[:, tracks] = state
 
     def squared_distances(self, tracks: np.ndarray, observed: np.ndarray) -> np.ndarray:
         """Squared Mahalanobis distance of each observation from what its track predicts (DeepSORT, equation 1).

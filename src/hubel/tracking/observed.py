@@ -8,6 +8,9 @@ import numpy as np
 
 from hubel.errors import UsageError
 
+# Sides whose products and ratios are still finite and above 0.
+_SHORTEST, _LONGEST = 1e-100, 1e100
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -67,11 +70,9 @@ def observe(
 
 
 def _fit(observed: Observed) -> np.ndarray:
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore"):  # infinite corners
         sides = observed.boxes[:, 2:] - observed.boxes[:, :2]
-        # An area is finite only if all corners are; a ratio only if the height is no rounding error.
-        area, aspect = sides[:, 0] * sides[:, 1], sides[:, 0] / np.where(sides[:, 1] > 0, sides[:, 1], np.nan)
-        fit = (sides > 0).all(axis=1) & np.isfinite(area + aspect) & (area > 0) & ~np.isnan(observed.scores)
+    fit = ((sides > _SHORTEST) & (sides < _LONGEST)).all(axis=1) & np.isfinite(observed.scores)
     if observed.features is not None and len(observed):
         fit &= np.isfinite(observed.features).all(axis=1)
     return fit

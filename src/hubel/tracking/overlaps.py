@@ -51,30 +51,30 @@ def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
         none = np.empty(0, np.int64)
         return none, none, np.empty(0)
     if len(a) * len(b) <= _FEW:
-        rows, columns = _grid(len(a), len(b))
-    else:
-        # Along the axis on which the boxes are the most spread out, in units of their size.
-        axis = int(np.ptp(b[:, 1]) * (b[:, 2] - b[:, 0]).mean() > np.ptp(b[:, 0]) * (b[:, 3] - b[:, 1]).mean())
-        longest = (b[:, axis + 2] - b[:, axis]).max()
-        rows, columns = pairs_within(a[:, axis] - longest, a[:, axis + 2], b[:, axis])
-        other = 1 - axis
-        near = (a[rows, other] < b[columns, other + 2]) & (b[columns, other] < a[rows, other + 2])
-        rows, columns = rows[near], columns[near]
+        matrix = _intersection_over_union(a[:, None], b)
+        rows, columns = matrix.nonzero()
+        return rows, columns, matrix[rows, columns]
+    # Along the axis on which the boxes are the most spread out, in units of their size.
+    axis = int(np.ptp(b[:, 1]) * (b[:, 2] - b[:, 0]).mean() > np.ptp(b[:, 0]) * (b[:, 3] - b[:, 1]).mean())
+    longest = (b[:, axis + 2] - b[:, axis]).max()
+    rows, columns = pairs_within(a[:, axis] - longest, a[:, axis + 2], b[:, axis])
+    other = 1 - axis
+    near = (a[rows, other] < b[columns, other + 2]) & (b[columns, other] < a[rows, other + 2])
+    rows, columns = rows[near], columns[near]
     iou = _intersection_over_union(a[rows], b[columns])
     overlap = iou > 0
     return rows[overlap], columns[overlap], iou[overlap]
 
 
-def _grid(rows: int, columns: int) -> Pairs:
-    return np.arange(rows).repeat(columns), np.tile(np.arange(columns), rows)
-
-
 def _intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of each row with its row, 0..1. Not :func:`hubel.boxes.iou`, which compares all with all, and imports torch."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    """Of boxes (…, 4) with boxes (…, 4), 0..1. Not :func:`hubel.boxes.iou`, which imports torch, a second or more."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     np.maximum(sides, 0, out=sides)
-    intersection = sides[:, 0] * sides[:, 1]
-    area_a, area_b = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
-    union = area_a[:, 0] * area_a[:, 1] + area_b[:, 0] * area_b[:, 1] - intersection
-    iou: np.ndarray = intersection / np.maximum(union, np.finfo(float).tiny)
+    intersection = sides[..., 0] * sides[..., 1]
+    iou: np.ndarray = intersection / (_area(a) + _area(b) - intersection)
     return iou
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    area: np.ndarray = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return area
