@@ -142,7 +142,8 @@ class ByteTrack:
         doubles = np.zeros(len(tracks), bool)
         if not (len(seen) and len(lost)):
             return doubles
-        rows, columns, iou = overlapping_pairs(tracks.filter.boxes(seen), tracks.filter.boxes(lost))
+        boxes = tracks.filter.boxes()
+        rows, columns, iou = overlapping_pairs(boxes[seen], boxes[lost])
         same = iou > _SAME
         if not same.any():
             return doubles

@@ -106,11 +106,16 @@ class HeightMotion:
     positive = 3
     _HEIGHT = np.array([1.0, 1.0, 0.0, 1.0])
     _ASPECT = 1 - _HEIGHT
-    _POSITION = _HEIGHT / 20**2, _ASPECT * 1e-2**2
-    _VELOCITY = _HEIGHT / 160**2, _ASPECT * 1e-5**2
+    # Variances are the squared height times the first, plus the second; of position and velocity, (2, 1, 4).
+    _INITIAL = (
+        np.array([[_HEIGHT * (2 / 20) ** 2], [_HEIGHT * (10 / 160) ** 2]]),
+        np.array([[_ASPECT * 1e-2**2], [_ASPECT * 1e-5**2]]),
+    )
+    _PROCESS = (
+        np.array([[_HEIGHT / 20**2], [_HEIGHT / 160**2]]),
+        np.array([[_ASPECT * 1e-2**2], [_ASPECT * 1e-5**2]]),
+    )
     _MEASUREMENT = _HEIGHT / 20**2, _ASPECT * 1e-1**2
-    _INITIAL_POSITION = _HEIGHT * (2 / 20) ** 2, _ASPECT * 1e-2**2
-    _INITIAL_VELOCITY = _HEIGHT * (10 / 160) ** 2, _ASPECT * 1e-5**2
 
     def observe(self, boxes: np.ndarray) -> np.ndarray:
         """See :class:`Motion`."""
@@ -127,22 +132,24 @@ class HeightMotion:
 
     def initial(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Motion`."""
-        squared = positions[:, 3:] ** 2
-        return _affine(squared, self._INITIAL_POSITION), _affine(squared, self._INITIAL_VELOCITY)
+        position, velocity = _affine(positions, self._INITIAL)
+        return position, velocity
 
     def process(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Motion`."""
-        squared = positions[:, 3:] ** 2
-        return _affine(squared, self._POSITION), _affine(squared, self._VELOCITY)
+        position, velocity = _affine(positions, self._PROCESS)
+        return position, velocity
 
     def measurement(self, positions: np.ndarray) -> np.ndarray:
         """See :class:`Motion`."""
-        return _affine(positions[:, 3:] ** 2, self._MEASUREMENT)
+        return _affine(positions, self._MEASUREMENT)
 
 
-def _affine(squared: np.ndarray, variances: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    scaled, fixed = variances
-    return squared * scaled + fixed
+def _affine(positions: np.ndarray, variances: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    of_squared_height, fixed = variances
+    variance: np.ndarray = positions[:, 3:] ** 2 * of_squared_height
+    variance += fixed
+    return variance
 
 
 class KalmanFilter:
