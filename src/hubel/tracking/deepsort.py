@@ -122,7 +122,7 @@ class DeepSort:
         self, observed: Observed, elapsed: float, detection_of: np.ndarray, free: np.ndarray
     ) -> None:
         """The matching cascade: fills in ``detection_of`` and takes what is matched out of ``free``."""
-        confirmed = self._confirmed.nonzero()[0]
+        confirmed = (self._confirmed & (self._tracks.missed <= self.parameters.max_age)).nonzero()[0]
         if not (len(confirmed) and len(observed)):
             return
         rows, columns, costs = self._appearance_costs(confirmed, observed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 
@@ -70,8 +72,8 @@ class Galleries:
         names, first = np.unique(tracks, return_index=True)
         rows = self._rows[names]
         counts = np.minimum(self._counts[rows], self._budget).tolist()
-        ends = [*first[1:].tolist(), len(tracks)]
+        bounds = pairwise([*first.tolist(), len(tracks)])
         # One product a track: all at once would first have to copy every gallery once a candidate.
-        for row, count, start, end in zip(rows.tolist(), counts, first.tolist(), ends, strict=True):
+        for row, count, (start, end) in zip(rows.tolist(), counts, bounds, strict=True):
             similarity[start:end] = (self._vectors[row, :count] @ vectors[start:end].T).max(axis=0)
         return 1 - similarity
