@@ -89,8 +89,8 @@ def sort(frames: list[np.ndarray], max_age: int = 1, min_hits: int = 3, least: f
         yield reported
 
 
-def deepsort(frames: list[np.ndarray], features: list[np.ndarray]) -> Iterator[Reported]:
-    """Listing 1 and section 2 of the paper, with its parameters."""
+def deepsort(frames: list[np.ndarray], features: list[np.ndarray], nearest_only: bool) -> Iterator[Reported]:
+    """Listing 1 and section 2 of the paper, with its parameters; and with the rule that is not in it, if wanted."""
     tracks: list[Track] = []
     count = 0
     for boxes, vectors in zip(frames, features, strict=True):
@@ -98,10 +98,17 @@ def deepsort(frames: list[np.ndarray], features: list[np.ndarray]) -> Iterator[R
             predict("deepsort", track.matrix)
             track.missed += 1
         free, matches = list(range(len(boxes))), {}
+        may_have = [t for t in tracks if t.confirmed and t.missed <= 30]
+        nearest = [
+            min((cascade_cost(t, b, v) for t in may_have), default=9) for b, v in zip(boxes, vectors, strict=True)
+        ]
         for age in range(1, 31):
             group = [t for t in tracks if t.confirmed and t.missed == age]
             cost = np.array([[cascade_cost(t, boxes[d], vectors[d]) for d in free] for t in group])
-            for row, column in pairs(cost.reshape(len(group), len(free))):
+            cost = cost.reshape(len(group), len(free))
+            if nearest_only:
+                cost = np.where(cost > np.array([nearest[d] for d in free]), 0.2 + 1e-5, cost)
+            for row, column in pairs(cost):
                 if cost[row, column] <= 0.2:
                     matches[free[column]] = group[row]
             free = [d for d in free if d not in matches]

@@ -117,7 +117,8 @@ def test_bytetrack_equals_the_plain_loop(data_folder: Path, sequence: str) -> No
 
 @pytest.mark.data
 @pytest.mark.parametrize("sequence", SEQUENCES)
-def test_deepsort_equals_the_plain_loop(data_folder: Path, sequence: str) -> None:
+@pytest.mark.parametrize("nearest_only", [False, True])
+def test_deepsort_equals_the_plain_loop(data_folder: Path, sequence: str, nearest_only: bool) -> None:
     """With vectors that tell where a box is, roughly: so appearances are near, far, and near the threshold."""
     frames = detections(data_folder, sequence, frames=120)
     rng = np.random.default_rng(1)
@@ -126,9 +127,9 @@ def test_deepsort_equals_the_plain_loop(data_folder: Path, sequence: str) -> Non
     for boxes, _ in frames:
         vectors = np.sin(boxes / 150) @ directions + rng.normal(0, 0.3, (len(boxes), 16))
         features.append((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
-    reference = list(reference_trackers.deepsort([boxes for boxes, _ in frames], features))
+    reference = list(reference_trackers.deepsort([boxes for boxes, _ in frames], features, nearest_only))
     assert sum(map(len, reference)) > 100
-    assert_the_same(follow("deepsort", frames, features), reference)
+    assert_the_same(follow("deepsort", frames, features, nearest_only=nearest_only), reference)
 
 
 def box_at(x: float, y: float = 100.0) -> list[float]:

@@ -68,7 +68,7 @@ class EngineChoice:
         if calibrate is not None and self._precision != "int8":
             raise UsageError(f"{calibrate} is to calibrate int8, but the precision is {precision}", "use int8")
         self._batch, self._threads = batch, threads
-        self._device = _gpu(device)
+        self._device = gpu(device)
         self._ready: tuple[str, bool] | None = None
         self._engine: Engine | None = None
         self._converted: Converted | None = None
@@ -174,7 +174,7 @@ def _form(engine: str) -> Format:
     return OpenVinoFormat()
 
 
-def _gpu(device: str) -> torch.device | None:
+def gpu(device: str) -> torch.device | None:
     """The GPU that a device's name stands for; None for the CPU, which is told without torch where it can be."""
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return None

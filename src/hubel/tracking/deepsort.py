@@ -33,6 +33,9 @@ class DeepSortParameters:
         motion_weight: of the Mahalanobis distance in the cost (λ in equation 5); the paper's experiments have 0, and
             motion only excludes.
         max_iou_distance: largest 1 - IoU of a match where appearance is not compared.
+        nearest_only: match by appearance only with the track that a detection resembles most, of those whose gates let
+            it through. Not in the paper, whose cascade gives it to the one seen last: when one of two people who cross
+            comes out first, ids are swapped (benchmarks/rendered_crossings.py has both).
     """
 
     max_age: float = 30
@@ -42,6 +45,7 @@ class DeepSortParameters:
     gate: float = GATE
     motion_weight: float = 0.0
     max_iou_distance: float = 0.7
+    nearest_only: bool = True
 
     def __post_init__(self) -> None:
         at_least("max_age", self.max_age, 0)
@@ -147,7 +151,13 @@ class DeepSort:
         appearance = self._galleries.distances(rows, observed.features[columns])
         alike = appearance <= rules.max_cosine_distance
         rows, columns, distances, appearance = rows[alike], columns[alike], distances[alike], appearance[alike]
-        return rows, columns, rules.motion_weight * distances + (1 - rules.motion_weight) * appearance
+        costs = rules.motion_weight * distances + (1 - rules.motion_weight) * appearance
+        if not rules.nearest_only:
+            return rows, columns, costs
+        nearest = np.full(len(observed), np.inf)
+        np.minimum.at(nearest, columns, costs)
+        best = costs <= nearest[columns]
+        return rows[best], columns[best], costs[best]
 
     def _within_reach(self, confirmed: np.ndarray, seen: np.ndarray) -> Pairs:
         """Pairs whose centres are so near in x alone that the gate may be open."""
