@@ -1,19 +1,28 @@
-"""``hubel evaluate``: a model's score on labelled data."""
+"""``hubel evaluate``: a model's score on labelled data, and a tracker's on sequences."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hubel.cli.manners import print_json, report_error
+from hubel.cli.manners import print_json, report_error, say
 from hubel.cli.options import Device, Json, Threads
+from hubel.errors import UsageError
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run folder, or a registered name with the data's classes.")],
-    data: Annotated[Path, typer.Argument(help="Labelled as for hubel train.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL DATA",
+            help="A run folder, or a registered name with the data's classes; and data labelled as for hubel train. "
+            "With --task track: GT.txt RESULT.txt, once or more, or a folder of each.",
+        ),
+    ],
+    task: Annotated[str | None, typer.Option(help="track: score tracks.", show_default="what the model is for")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all.", show_default="test, else val")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report into this folder.")] = None,
     batch: Annotated[int, typer.Option(min=1)] = 32,
@@ -23,15 +32,29 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a model on labelled images: accuracy with its confidence interval, F1, calibration, every class; for boxes
-    mean IoU, and how many overlap the true one by half.
+    mean IoU, and how many overlap the true one by half. Or score tracks: HOTA, MOTA, IDF1, id switches.
 
     \b
     hubel evaluate runs/flowers flowers/
     hubel evaluate runs/flowers more-flowers/ --split all --report out/
+    hubel evaluate --task track gt.txt result.txt
+    hubel evaluate --task track MOT17/train/ results/ --json
     """
+    if task == "track":
+        if split is not None or report is not None:
+            raise UsageError("--split and --report are for models", "leave them out with --task track")
+        _evaluate_tracks([Path(name) for name in what], json)
+        return
+    if task is not None:
+        raise UsageError(f"--task {task} is not needed: a model's task is known", "leave it out, or use --task track")
+    if len(what) != 2:
+        raise UsageError(f"MODEL DATA are two arguments, not {len(what)}", "see hubel evaluate --help")
     from hubel.training import evaluate as run
 
-    result = run(model, data, split=split, batch=batch, device=device, threads=threads, strict=strict, report=report)
+    model, data = what
+    result = run(
+        model, Path(data), split=split, batch=batch, device=device, threads=threads, strict=strict, report=report
+    )
     for failure in result.failures:
         report_error(failure.fault, failure.remedy)
     if json:
@@ -40,3 +63,16 @@ def evaluate(
         print(result.table())
     if result.failures:
         raise typer.Exit(1)
+
+
+def _evaluate_tracks(paths: list[Path], json: bool) -> None:
+    from hubel.tasks.tracking import score_files
+
+    start = time.perf_counter()
+    scores = score_files(paths, lambda text: say(f"note:  {text}"))
+    if json:
+        facts: dict[str, Any] = {"task": "track", "model": None, "data": [str(path) for path in paths], "split": None}
+        facts |= {"images": scores.together.frames, "seconds": time.perf_counter() - start}
+        print_json({**facts, **scores.to_json()})
+    else:
+        print(scores.table())

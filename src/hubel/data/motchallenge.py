@@ -1,0 +1,194 @@
+"""MOTChallenge text: detections, ground truth and results of trackers, one box a line.
+
+``frame, id, left, top, width, height, confidence, class, visibility`` in the ground truth of 2016 and later; with
+``x, y, z`` after the confidence in detections, results, and the ground truth of 2015. Frames and ids count from 1, the
+id of a detection is -1. https://motchallenge.net, and Dendorfer et al. 2021, arXiv 2010.07548, section 3.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubel.errors import DataError
+
+_LEAST_COLUMNS = 6
+# Ground truth with classes has nine columns; with ten, what follows the confidence is a place in the world.
+_WITH_CLASSES = (8, 9)
+_LAST_FRAME = 2**31
+
+
+@dataclass(frozen=True)
+class MotBoxes:
+    """The boxes of one file, by frame, within a frame in the order of the lines.
+
+    Attributes:
+        path: of the file.
+        frames: int64 (N,), from 1, ascending.
+        ids: int64 (N,); -1 of detections.
+        boxes: float64 (N, 4), x1, y1, x2, y2 in pixels.
+        scores: float64 (N,); of ground truth, 0 for what is not to be counted; 1 if the file has none.
+        classes: int64 (N,), -1 where the file tells none.
+        lines: int64 (N,), line of the file, from 1.
+        notes: what was found and done, one sentence each.
+    """
+
+    path: Path
+    frames: np.ndarray
+    ids: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    lines: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def last_frame(self) -> int:
+        """Number of the last frame with a box; 0 if there is none."""
+        return int(self.frames[-1]) if len(self) else 0
+
+    def of_frame(self, number: int) -> slice:
+        """Which rows belong to a frame."""
+        first, last = self.frames.searchsorted((number, number + 1))
+        return slice(int(first), int(last))
+
+    def by_frame(self, last: int | None = None) -> Iterator[tuple[int, slice]]:
+        """Number and rows of each frame from 1 to ``last``, those without boxes among them."""
+        last = self.last_frame if last is None else last
+        bounds = self.frames.searchsorted(np.arange(1, last + 2))
+        for number in range(1, last + 1):
+            yield number, slice(int(bounds[number - 1]), int(bounds[number]))
+
+    def only(self, kept: np.ndarray) -> MotBoxes:
+        """Some of the rows, bool (N,) or ascending positions."""
+        columns = ("frames", "ids", "boxes", "scores", "classes", "lines")
+        return replace(self, **{column: getattr(self, column)[kept] for column in columns})
+
+
+def read_mot_text(path: Path) -> MotBoxes:
+    """Read a file of boxes.
+
+    Columns are separated by commas, or by spaces where there are no commas. Boxes that are not finite or have no area
+    are left out, and unsorted lines sorted: ``notes`` say so.
+
+    Raises:
+        DataError: there is no such file, or a line is not what it should be.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Name a file of boxes.") from error
+    table = _numbers(path, text)
+    lines = np.array([number for number, line in enumerate(text.splitlines(), 1) if line.strip()], np.int64)
+    for place, what in ((0, "frame"), (1, "id")):
+        whole = np.isfinite(table[:, place]) & (np.abs(table[:, place]) < _LAST_FRAME)
+        whole &= table[:, place] == np.floor(np.where(whole, table[:, place], 0))
+        _refuse(path, lines, ~whole, f"the {what} is no whole number", table[:, place])
+    _refuse(path, lines, table[:, 0] < 1, "frames count from 1, this one is", table[:, 0])
+    return _arranged(path, table, lines)
+
+
+def _numbers(path: Path, text: str) -> np.ndarray:
+    """The table (N, columns), at least (0, 6)."""
+    if not text.strip():
+        return np.empty((0, _LEAST_COLUMNS))
+    delimiter = "," if "," in text else None
+    try:
+        table = np.loadtxt(io.StringIO(text), delimiter=delimiter, ndmin=2, comments=None)
+    except ValueError as error:
+        raise _broken_line(path, text, delimiter) from error
+    if table.shape[1] < _LEAST_COLUMNS:
+        raise _broken_line(path, text, delimiter)
+    return table
+
+
+def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
+    """What is wrong with the first line that does not fit."""
+    remedy = "A line is: frame, id, left, top, width, height, and more numbers."
+    columns = None
+    for number, line in enumerate(text.splitlines(), 1):
+        cells = line.split(delimiter)
+        if not line.strip():
+            continue
+        for cell in cells:
+            try:
+                float(cell)
+            except ValueError:
+                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is no number.", remedy)
+        if len(cells) < _LEAST_COLUMNS:
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, at least 6 are wanted.", remedy)
+        columns = columns or len(cells)
+        if len(cells) != columns:
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", remedy)
+    return DataError(f"{path} is no table of numbers.", remedy)
+
+
+def _refuse(path: Path, lines: np.ndarray, wrong: np.ndarray, fault: str, values: np.ndarray) -> None:
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise DataError(f"{path}, line {lines[place]}: {fault}: {values[place]:g}.", "Correct the line, or remove it.")
+
+
+def _arranged(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
+    notes = []
+    with np.errstate(invalid="ignore"):
+        boxes = np.concatenate((table[:, 2:4], table[:, 2:4] + table[:, 4:6]), axis=1)
+    finite = np.isfinite(boxes).all(axis=1)
+    empty = finite & (table[:, 4:6] <= 0).any(axis=1)
+    for wrong, what in ((~finite, "not finite"), (empty, "without an area")):
+        if wrong.any():
+            count, first = int(wrong.sum()), lines[wrong.argmax()]
+            are = "1 box is" if count == 1 else f"{count} boxes are"
+            notes.append(f"{path}: {are} {what} (first in line {first}) and left out.")
+    scores = table[:, 6] if table.shape[1] > 6 else np.ones(len(table))
+    unknown = ~np.isfinite(scores)
+    if unknown.any():
+        first = lines[unknown.argmax()]
+        notes.append(f"{path}: {int(unknown.sum())} confidences are no numbers (first in line {first}), taken as 1.")
+        scores = np.where(unknown, 1.0, scores)
+    classes = np.full(len(table), -1)
+    if table.shape[1] in _WITH_CLASSES:
+        classes = np.nan_to_num(table[:, 7], nan=-1).astype(np.int64)
+    frames = table[:, 0].astype(np.int64)
+    falling = np.diff(frames) < 0
+    if falling.any():
+        notes.append(f"{path}: frames are not in order (first in line {lines[1:][falling.argmax()]}), they are sorted.")
+    order = frames.argsort(kind="stable")
+    found = MotBoxes(path, frames, table[:, 1].astype(np.int64), boxes, scores, classes, lines, tuple(notes))
+    return found.only(order[(finite & ~empty)[order]])
+
+
+class MotText:
+    """Lines of results, each whole once :meth:`write` has returned.
+
+    Args:
+        file: that they go to, opened for text.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, frame: int, ids: Iterable[int], boxes: np.ndarray, scores: np.ndarray) -> None:
+        """The tracks of one frame.
+
+        Args:
+            frame: from 1.
+            ids: of the tracks.
+            boxes: (N, 4), x1, y1, x2, y2 in pixels.
+            scores: (N,).
+        """
+        rows = [
+            f"{frame},{id_},{x1:.3f},{y1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.4g},-1,-1,-1\n"
+            for id_, (x1, y1, x2, y2), score in zip(ids, boxes.tolist(), scores.tolist(), strict=True)
+        ]
+        self._file.write("".join(rows))

@@ -1,0 +1,109 @@
+"""A sequence as the metrics see it: true and tracked boxes, frame by frame, and how much they overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+_EPSILON = np.finfo(float).eps
+_PEDESTRIAN = 1
+# Person on a vehicle, static person, distractor, reflection: who finds them is neither rewarded nor punished.
+_DISTRACTORS = (2, 7, 8, 12)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of all frames of one side.
+
+    Attributes:
+        frames: int64 (N,), from 1, ascending.
+        ids: int64 (N,), each at most once in a frame.
+        boxes: float64 (N, 4), x1, y1, x2, y2.
+    """
+
+    frames: np.ndarray
+    ids: np.ndarray
+    boxes: np.ndarray
+
+    def only(self, kept: np.ndarray) -> Boxes:
+        """Some of them, bool (N,)."""
+        return Boxes(self.frames[kept], self.ids[kept], self.boxes[kept])
+
+
+class Sequence:
+    """What metrics iterate over.
+
+    Args:
+        name: of the sequence.
+        truth: the true boxes.
+        tracked: the tracker's.
+        frames: number of frames; by default the last that has a box.
+
+    Attributes:
+        truth_ids: how many different objects there are.
+        tracked_ids: how many different tracks.
+        per_frame: of each frame: true objects as numbers from 0 (G,), tracks (T,), and their IoU (G, T).
+    """
+
+    def __init__(self, name: str, truth: Boxes, tracked: Boxes, frames: int | None = None) -> None:
+        self.name = name
+        last = max((int(side.frames[-1]) for side in (truth, tracked) if len(side.frames)), default=0)
+        self.frames = max(frames or 0, last)
+        names, true_numbers = np.unique(truth.ids, return_inverse=True)
+        tracks, track_numbers = np.unique(tracked.ids, return_inverse=True)
+        self.truth_ids, self.tracked_ids = len(names), len(tracks)
+        self.true_boxes, self.tracked_boxes = len(truth.ids), len(tracked.ids)
+        self.per_frame = []
+        for first, last_, start, end in _bounds(truth, tracked, self.frames):
+            overlap = intersection_over_union(truth.boxes[first:last_], tracked.boxes[start:end])
+            self.per_frame.append((true_numbers[first:last_], track_numbers[start:end], overlap))
+
+
+def _bounds(truth: Boxes, tracked: Boxes, frames: int) -> np.ndarray:
+    """Of each frame where its rows begin and end on both sides: (frames, 4)."""
+    numbers = np.arange(1, frames + 2)
+    true, track = truth.frames.searchsorted(numbers), tracked.frames.searchsorted(numbers)
+    bounds: np.ndarray = np.stack((true[:-1], true[1:], track[:-1], track[1:]), axis=1)
+    return bounds
+
+
+def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of all pairs of boxes (G, 4) and (T, 4): (G, T). In NumPy: importing torch would take longer than scoring."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    np.maximum(sides, 0, out=sides)
+    intersection = sides[..., 0] * sides[..., 1]
+    area_a, area_b = ((side[:, 2] - side[:, 0]) * (side[:, 3] - side[:, 1]) for side in (a, b))
+    union = area_a[:, None] + area_b[None] - intersection
+    overlap: np.ndarray = intersection / np.maximum(union, _EPSILON)
+    return overlap
+
+
+def motchallenge_rules(truth: Boxes, counted: np.ndarray, classes: np.ndarray, tracked: Boxes) -> tuple[Boxes, Boxes]:
+    """What MOTChallenge compares of the true and the tracked boxes.
+
+    Tracked boxes that fit a distractor best (IoU of 0.5 or more, one to one) are left out; so are true boxes that are
+    not to be counted, and those of other classes than pedestrians. Ground truth without classes, as that of 2015, only
+    knows what is not to be counted.
+
+    Args:
+        truth: all true boxes.
+        counted: bool (N,), the flag of the ground truth.
+        classes: int64 (N,), -1 where there are none.
+        tracked: the tracker's boxes.
+    """
+    if not (classes > 0).any():
+        return truth.only(counted), tracked
+    wanted = np.ones(len(tracked.ids), bool)
+    distracting = np.isin(classes, _DISTRACTORS)
+    last = int(truth.frames[-1]) if len(truth.frames) else 0
+    for first, end, start, stop in _bounds(truth, tracked, last):
+        if not distracting[first:end].any() or start == stop:
+            continue
+        overlap = intersection_over_union(truth.boxes[first:end], tracked.boxes[start:stop])
+        overlap[overlap < 0.5 - _EPSILON] = 0
+        rows, columns = linear_sum_assignment(overlap, maximize=True)
+        found = (overlap[rows, columns] > _EPSILON) & distracting[first:end][rows]
+        wanted[start + columns[found]] = False
+    return truth.only(counted & (classes == _PEDESTRIAN)), tracked.only(wanted)

@@ -1,0 +1,123 @@
+"""How tracks are scored: files of MOTChallenge text, checked, and put side by side."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hubel.data.motchallenge import MotBoxes, read_mot_text
+from hubel.errors import DataError, UsageError
+from hubel.metrics.tracking import Sequence as Frames
+from hubel.metrics.tracking import TrackingScores, motchallenge_rules, score_sequences
+from hubel.metrics.tracking.sequence import Boxes
+
+Note = Callable[[str], None]
+
+
+def score_files(paths: Sequence[Path], note: Note) -> TrackingScores:
+    """Score results of a tracker against ground truth, as MOTChallenge does.
+
+    Args:
+        paths: ground truth and result in turns; or two folders, ``GT/SEQUENCE/gt/gt.txt`` and ``RESULTS/SEQUENCE.txt``.
+        note: called with a sentence for all that a person should know of the files.
+
+    Raises:
+        UsageError: a file is without its counterpart.
+        DataError: a file is missing or wrong, an id is not above 0 or twice in a frame, or there is no true box.
+    """
+    pairs = _pairs(paths)
+    names = _names([truth for truth, _ in pairs])
+    return score_sequences(_sequence(name, *pair, note) for name, pair in zip(names, pairs, strict=True))
+
+
+def _pairs(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+    if len(paths) == 2 and all(path.is_dir() for path in paths):
+        return _in_folders(*paths)
+    if len(paths) < 2 or len(paths) % 2:
+        fault = f"{len(paths)} files are no pairs of ground truth and result"
+        raise UsageError(fault, "use hubel evaluate --task track GT.txt RESULT.txt [GT2.txt RESULT2.txt …]")
+    return list(zip(paths[::2], paths[1::2], strict=True))
+
+
+def _in_folders(truths: Path, results: Path) -> list[tuple[Path, Path]]:
+    found = sorted(truths.glob("*/gt/gt.txt"))
+    if not found:
+        raise DataError(f"{truths} has no SEQUENCE/gt/gt.txt.", "Name a folder of MOTChallenge sequences.")
+    pairs = [(truth, results / f"{truth.parent.parent.name}.txt") for truth in found]
+    for truth, result in pairs:
+        if not result.is_file():
+            raise DataError(f"{result} is missing: the result of {truth}.", "Track that sequence, too.")
+    return pairs
+
+
+def _names(truths: Sequence[Path]) -> list[str]:
+    """Of sequences: the folder above ``gt/``, else the file's name; numbered where two are alike."""
+    names = [path.resolve().parent.parent.name if path.parent.name == "gt" else path.stem for path in truths]
+    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+
+
+def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Frames:
+    truth, result = read_mot_text(truth_path), read_mot_text(result_path)
+    for boxes in (truth, result):
+        for text in boxes.notes:
+            note(text)
+        _refuse_ids(boxes)
+    if not len(truth):
+        raise DataError(f"{truth_path} has no boxes: there is nothing to compare with.", "Name the ground truth first.")
+    length = _length(truth_path) or truth.last_frame
+    for text in _oddities(truth, result, length):
+        note(text)
+    true, tracked = motchallenge_rules(
+        Boxes(truth.frames, truth.ids, truth.boxes),
+        truth.scores != 0,
+        truth.classes,
+        Boxes(result.frames, result.ids, result.boxes),
+    )
+    return Frames(name, true, tracked, length)
+
+
+def _refuse_ids(boxes: MotBoxes) -> None:
+    remedy = "Every track has an id above 0, and one box a frame."
+    negative = boxes.ids <= 0
+    if negative.any():
+        place = int(negative.argmax())
+        where = f"{boxes.path}, line {boxes.lines[place]}"
+        raise DataError(f"{where}: the id is {boxes.ids[place]}, in frame {boxes.frames[place]}.", remedy)
+    order = np.lexsort((boxes.ids, boxes.frames))
+    again = (np.diff(boxes.frames[order]) == 0) & (np.diff(boxes.ids[order]) == 0)
+    if again.any():
+        place = int(order[1:][again][0])
+        where = f"{boxes.path}, line {boxes.lines[place]}"
+        raise DataError(f"{where}: id {boxes.ids[place]} is there twice in frame {boxes.frames[place]}.", remedy)
+
+
+def _length(truth: Path) -> int | None:
+    """Frames of a sequence, by the ``seqinfo.ini`` beside its ``gt/``."""
+    file = truth.parent.parent / "seqinfo.ini"
+    if not file.is_file():
+        return None
+    reader = configparser.ConfigParser(interpolation=None)
+    try:
+        reader.read(file, encoding="utf-8")
+        return reader.getint("Sequence", "seqLength")
+    except (configparser.Error, ValueError, OSError) as error:
+        raise DataError(f"{file} tells no seqLength: {error}.", "Correct it, or remove it.") from error
+
+
+def _oddities(truth: MotBoxes, result: MotBoxes, length: int) -> Iterator[str]:
+    if not len(result):
+        yield f"{result.path} has no boxes: everything counts as missed."
+        return
+    past = int((result.frames > length).sum())
+    if past:
+        yield f"{result.path}: {past} boxes are in frames after {length}, the last of {truth.path}: they are false."
+    if not np.isin(result.frames, truth.frames).any():
+        yield f"{result.path} and {truth.path} have no frame in common: are they of the same sequence?"
+    if not np.isin(truth.scores, (0, 1)).all():
+        yield (
+            f"{truth.path} has confidences other than 0 and 1, which ground truth has not:"
+            " are the files in the order GT.txt RESULT.txt?"
+        )
