@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hubel.errors import DataError
 
@@ -39,6 +39,36 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def growing(path: Path) -> Iterator[IO[str]]:
+    """Give a text file that becomes ``path`` however the block ends: by Ctrl-C or an error, with what it holds then.
+
+    It is written beside its place and renamed; if nothing was written into it by an error, ``path`` is as it was.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    remedy = "Free some space, or name another place."
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.", remedy) from error
+    temporary = Path(name)
+    ended = False
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            ended = True
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.", remedy) from error
+    finally:
+        if ended or temporary.stat().st_size:
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        else:
+            temporary.unlink()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from hubel.cli.models import models
 from hubel.cli.predict import predict
 from hubel.cli.scale import scale
 from hubel.cli.summary import summary
+from hubel.cli.track import track
 from hubel.cli.train import train
 from hubel.errors import HubelError, UsageError
 
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 
-for command in (demo, predict, train, evaluate, export, models, summary, scale, bench, cache):
+for command in (demo, predict, track, train, evaluate, export, models, summary, scale, bench, cache):
     app.command()(command)
 app.add_typer(data)
 

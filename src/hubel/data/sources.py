@@ -139,7 +139,7 @@ def _is_folder(name: str) -> bool:
 
 def _file(name: str) -> Iterator[Picture]:
     if Path(name).suffix.lower() in VIDEO_SUFFIXES:
-        yield from _frames(name, video_frames(Path(name), name))
+        yield from _video(name)
     else:
         yield _in_file(name)
 
@@ -198,6 +198,17 @@ def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[Picture]:
             yield Picture(name, frame.image, frame.number, frame.time)
     except ImageError as error:
         yield _failed(name, error)
+
+
+def _video(name: str) -> Iterator[Picture]:
+    """Its frames, and a failed picture for each that is damaged."""
+    faults: deque[ImageError] = deque()
+    for picture in _frames(name, video_frames(Path(name), name, faults.append)):
+        while faults:
+            yield _failed(name, faults.popleft())
+        yield picture
+    while faults:
+        yield _failed(name, faults.popleft())
 
 
 def _failed(name: str, error: ImageError) -> Picture:

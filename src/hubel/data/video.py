@@ -1,27 +1,32 @@
-"""Frames of video files and webcams, one at a time, upright."""
+"""Frames of video files, folders and webcams, one at a time, upright."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
-from hubel.data.decoding import open_file
+from hubel.data.decoding import open_file, read_image
+from hubel.data.walking import PICTURE_SUFFIXES, natural_order
 from hubel.errors import ImageError
 
 if TYPE_CHECKING:
     import av
 
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("vfwcap", "{}")}
-_TURNS = {
-    1: Image.Transpose.ROTATE_90,
-    2: Image.Transpose.ROTATE_180,
-    3: Image.Transpose.ROTATE_270,
-}
+_USUAL_RATE = 25
+# Frames that a header may count although they are not to be shown.
+_UNSHOWN = 2
+
+
+OnDamage = Callable[[ImageError], None]
+"""Is told what is wrong with frames that could not be decoded, while the others go on."""
 
 
 @dataclass(frozen=True)
@@ -29,39 +34,119 @@ class VideoFrame:
     """One decoded frame, not yet turned into RGB.
 
     Attributes:
-        number: position in the video, from 1.
-        time: seconds since the first frame.
+        number: position in the video, from 1; a frame that cannot be decoded keeps its number to itself.
+        time: seconds since the first frame, never less than that of the frame before.
     """
 
     number: int
     time: float
     _decoded: av.VideoFrame
 
+    def array(self) -> np.ndarray:
+        """The frame as uint8 (H, W, 3), RGB, turned as the video's metadata say; any thread may call it."""
+        pixels: np.ndarray = self._decoded.to_ndarray(format="rgb24")
+        # The angle is anticlockwise, like NumPy's turns; cameras write multiples of 90 degrees.
+        turns = round(getattr(self._decoded, "rotation", 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
     def image(self) -> Image.Image:
-        """The frame as an image of mode RGB, turned as the video's metadata say; any thread may call it."""
-        image = Image.fromarray(self._decoded.to_ndarray(format="rgb24"))
-        # The angle is anticlockwise, like Pillow's turns; cameras write multiples of 90 degrees.
-        turn = _TURNS.get(round(getattr(self._decoded, "rotation", 0) / 90) % 4)
-        return image.transpose(turn) if turn is not None else image
+        """The same as an image of mode RGB."""
+        return Image.fromarray(self.array())
 
 
-def video_frames(path: Path, name: str) -> Iterator[VideoFrame]:
+@dataclass(frozen=True)
+class StillFrame:
+    """A picture of a folder that is a video, frame by frame.
+
+    Attributes:
+        number: of the frame, from 1.
+        time: seconds since frame 1.
+        path: of the picture.
+    """
+
+    number: int
+    time: float
+    path: Path
+
+    def array(self) -> np.ndarray:
+        """The picture as uint8 (H, W, 3), RGB, upright.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return np.asarray(read_image(str(self.path)))
+
+
+@dataclass(frozen=True)
+class VideoLength:
+    """What a video's header says.
+
+    Attributes:
+        frames: how many there are; ``None`` if that is not known before all are decoded.
+        rate: frames a second, on average.
+    """
+
+    frames: int | None
+    rate: float
+
+
+def video_length(path: Path, name: str) -> VideoLength:
+    """How long a video is.
+
+    Raises:
+        ImageError: the file is not there, is no video, or has no pictures.
+    """
+    with _opened(*_in_file(path, name)) as container:
+        stream = container.streams.video[0]
+        rate = float(stream.average_rate or _USUAL_RATE)
+        frames = stream.frames or None
+        if frames is None and container.duration:
+            frames = round(container.duration / 1e6 * rate)
+        return VideoLength(frames, rate)
+
+
+def video_frames(path: Path, name: str, on_damage: OnDamage | None = None) -> Iterator[VideoFrame]:
     """Decode a video file; a few frames are in memory, however long it is.
 
     Args:
         path: the file.
         name: what errors call it.
+        on_damage: told of frames that cannot be decoded, and of an end that comes too early; by default that raises.
 
     Raises:
         ImageError: while iterating: the file is not there, is no video, has no pictures, or is damaged.
     """
-    with open_file(path, name):
-        pass  # only for its errors: FFmpeg reads faster by itself
-    # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the list keeps a playlist in
-    # disguise from reaching into the network.
-    location, options = f"file:{path}", {"protocol_whitelist": "file"}
-    remedy = "Convert it to MP4 (H.264), or leave it out."
-    yield from _frames(location, None, options, f"{name} is not a video that can be read", name, remedy)
+    yield from _frames(*_in_file(path, name), on_damage or _raise)
+
+
+def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
+    """The pictures of a folder as frames, in natural order, as MOTChallenge has its ``img1/``.
+
+    Where all names are numbers, these are the frames' numbers (or one more, if they begin with 0), so that a missing
+    picture is a missing frame; else they are numbered.
+
+    Args:
+        folder: of pictures.
+        rate: frames a second.
+
+    Raises:
+        ImageError: there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} does not exist.", "Check the spelling.")
+    paths = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."),
+        key=lambda path: natural_order(path.name),
+    )
+    if not paths:
+        raise ImageError(f"{folder} has no pictures in it.", "Name a video, or a folder of its frames.")
+    numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdigit() else -1 for path in paths]
+    if -1 in numbers or len(set(numbers)) < len(numbers):
+        numbers = list(range(1, len(paths) + 1))
+    elif numbers[0] == 0:
+        numbers = [number + 1 for number in numbers]
+    for number, path in zip(numbers, paths, strict=True):
+        yield StillFrame(number, (number - 1) / rate, path)
 
 
 def camera_frames(number: int) -> Iterator[VideoFrame]:
@@ -76,46 +161,112 @@ def camera_frames(number: int) -> Iterator[VideoFrame]:
     kind, pattern = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     name = f"webcam {number}"
     remedy = "Connect it, close other programs that use it, or try another number."
-    yield from _frames(pattern.format(number), kind, {}, f"{name} cannot be opened", name, remedy)
+    location = _Location(pattern.format(number), kind, {}, f"{name} cannot be opened", name, remedy)
+    yield from _frames(location, _raise)
 
 
-def _frames(
-    location: str, kind: str | None, options: dict[str, str], unreadable: str, name: str, remedy: str
-) -> Iterator[VideoFrame]:
+@dataclass(frozen=True)
+class _Location:
+    """What FFmpeg is to open, and how errors speak of it."""
+
+    place: str
+    kind: str | None
+    options: dict[str, str]
+    unreadable: str
+    name: str
+    remedy: str
+
+
+def _raise(error: ImageError) -> None:
+    raise error
+
+
+def _in_file(path: Path, name: str) -> tuple[_Location]:
+    with open_file(path, name):
+        pass  # only for its errors: FFmpeg reads faster by itself
+    # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the list keeps a playlist in
+    # disguise from reaching into the network.
+    options = {"protocol_whitelist": "file"}
+    remedy = "Convert it to MP4 (H.264), or leave it out."
+    return (_Location(f"file:{path}", None, options, f"{name} is not a video that can be read", name, remedy),)
+
+
+@contextmanager
+def _opened(location: _Location) -> Iterator[Any]:
     import av
 
     try:
-        container = av.open(location, format=kind, options=options)
+        container = av.open(location.place, format=location.kind, options=location.options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ImageError(f"{unreadable}: {_reason(error)}.", remedy) from error
+        raise ImageError(f"{location.unreadable}: {_reason(error)}.", location.remedy) from error
     with container:
         if not container.streams.video:
-            raise ImageError(f"{name} has no pictures, only sound or text.", "Leave it out.")
+            raise ImageError(f"{location.name} has no pictures, only sound or text.", "Leave it out.")
+        yield container
+
+
+def _frames(location: _Location, on_damage: OnDamage) -> Iterator[VideoFrame]:
+    name = location.name
+    remedy = "Copy or record it again, or leave it out."
+    with _opened(location) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        number, start = 0, None
-        decoded = container.decode(stream)
-        while True:
-            try:
-                frame = next(decoded, None)
-            except (av.error.FFmpegError, OSError, ValueError) as error:
-                fault = f"{name} is damaged after frame {number}: {_reason(error)}."
-                raise ImageError(fault, "Copy or record it again, or leave it out.") from error
-            if frame is None:
-                break
+        clock = _Clock(stream.average_rate)
+        number = 0
+        for decoded in _decoded(container, stream):
             number += 1
-            if start is None:
-                start = frame.time
-            yield VideoFrame(number, _seconds(frame, start, number, stream.average_rate), frame)
-        if number == 0:
-            raise ImageError(f"{name} has no frames.", "Copy or record it again, or leave it out.")
+            if isinstance(decoded, Exception):
+                on_damage(ImageError(f"{name}: frame {number} is damaged: {_reason(decoded)}.", remedy))
+            else:
+                yield VideoFrame(number, clock.seconds(decoded, number), decoded)
+        if clock.start is None and not clock.ticking:
+            raise ImageError(f"{name} has no frames.", remedy)
+        if number + _UNSHOWN < stream.frames:
+            fault = f"{name} ends after frame {number}, though it should have {stream.frames}: it is cut off"
+            on_damage(ImageError(f"{fault}.", remedy))
 
 
-def _seconds(frame: av.VideoFrame, start: float | None, number: int, rate: Any) -> float:
-    """Seconds since the first frame, by the frame's stamp, or by the frame rate where there is none."""
-    if frame.time is not None and start is not None:
-        return float(frame.time - start)
-    return (number - 1) / float(rate or 25)
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames, and for each that cannot be decoded the exception that says why."""
+    import av
+
+    faults = (av.error.FFmpegError, OSError, ValueError)
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except faults as error:
+            yield error  # the file itself cannot be read on
+            return
+        if packet is None:
+            return
+        try:
+            frames = packet.decode()
+        except faults as error:
+            yield error
+            continue
+        yield from frames
+
+
+class _Clock:
+    """Seconds since the first frame: by the frames' stamps, or by the frame rate where there are none."""
+
+    def __init__(self, rate: Any) -> None:
+        self._step = 1 / float(rate or _USUAL_RATE)
+        self.start: float | None = None
+        self.ticking = False
+        self._last = -self._step
+
+    def seconds(self, frame: av.VideoFrame, number: int) -> float:
+        if not self.ticking:
+            self.ticking, self.start = True, frame.time
+        if frame.time is not None and self.start is not None:
+            time = float(frame.time - self.start)
+        else:
+            time = (number - 1) * self._step
+        # Stamps that jump back, as where videos were joined, are those of no clock.
+        self._last = time if time >= self._last else self._last + self._step
+        return self._last
 
 
 def _reason(error: Exception) -> str:

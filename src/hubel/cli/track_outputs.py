@@ -1,0 +1,242 @@
+"""What ``hubel track`` writes: text, video, table, lines of JSON, and what it counts."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hubel.cli.manners import print_json, say
+from hubel.data.motchallenge import MotText
+from hubel.errors import UsageError
+from hubel.results import Tracks
+from hubel.runtime.following import NAMELESS, Shares, Step
+from hubel.runtime.json_rows import encodable
+from hubel.tracking.crossings import LineCounter
+from hubel.tracking.paths import TrackPath, TrackTable
+from hubel.tracking.zones import ZoneCounter
+from hubel.writing import growing, replacing, write_json
+
+Counter = LineCounter | ZoneCounter
+
+_SHOWN = 40
+_COLUMNS = ("id", "name", "first", "last", "first_time", "last_time", "frames", "length")
+
+
+def marks(lines: Sequence[str], zones: Sequence[str]) -> list[Counter]:
+    """Counters from what people write for ``--line`` and ``--zone``.
+
+    Raises:
+        UsageError: it is not four numbers, or six or more, or a line has no length.
+    """
+    counters: list[Counter] = []
+    for place, text in enumerate(lines, 1):
+        name, points = _points("--line", text, f"line {place}")
+        if len(points) != 2 or points[0] == points[1]:
+            raise UsageError(f"--line {text} is no line", "use X1,Y1,X2,Y2: two points in pixels")
+        counters.append(LineCounter(name, *points))
+    for place, text in enumerate(zones, 1):
+        name, points = _points("--zone", text, f"zone {place}")
+        if len(points) < 3:
+            raise UsageError(f"--zone {text} has {len(points)} corners", "use X,Y,X,Y,X,Y…: three or more, in pixels")
+        counters.append(ZoneCounter(name, points))
+    return counters
+
+
+def _points(option: str, text: str, default: str) -> tuple[str, list[tuple[float, float]]]:
+    name, equals, numbers = text.rpartition("=")
+    try:
+        values = [float(word) for word in numbers.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: {numbers!r} are no numbers", "use NAME=X,Y,X,Y, in pixels") from error
+    if len(values) % 2 or not all(abs(value) < 1e9 for value in values):
+        raise UsageError(f"{option} {text}: {len(values)} numbers are no points", "use X,Y,X,Y, in pixels")
+    return (name if equals else default), list(zip(values[::2], values[1::2], strict=True))
+
+
+class TrackOutputs:
+    """Everything that is done with the tracks of a frame. Use it in a ``with`` statement.
+
+    Args:
+        mot: file of MOTChallenge text, or ``None``.
+        save: video, or ``None``.
+        table: file of a row a track, or ``None``.
+        counters: lines and zones.
+        json: whether rows go to stdout.
+        inputs: files that may not be written to.
+        model: what detects, for the rows.
+
+    Raises:
+        UsageError: a file cannot be made where it is to be, or is read from.
+    """
+
+    def __init__(
+        self,
+        mot: Path | None,
+        save: Path | None,
+        table: Path | None,
+        counters: Sequence[Counter],
+        json: bool,
+        inputs: Sequence[str | Path | None],
+        model: str | None,
+    ) -> None:
+        for option, path in (("--mot", mot), ("--save", save), ("--table", table)):
+            _refuse(option, path, inputs)
+        if save is not None:
+            from hubel.data.video_formats import video_format
+
+            video_format(save)
+        if save is not None and inputs[0] is None:
+            raise UsageError(f"--save {save} needs pictures", "name the VIDEO or its FRAMES, or leave --save out")
+        if table is not None and table.suffix.lower() not in (".csv", ".json"):
+            raise UsageError(f"--table {table}", "end its name in .csv or .json")
+        self._mot, self._save, self._table_path, self._counters = mot, save, table, counters
+        self._json, self._model = json, model
+        self.paths = TrackTable()
+        self.frames = 0
+        self.interrupted = False
+        self._stack = ExitStack()
+        self._text: MotText | None = None
+        self._video: Any = None
+        self._painter: Any = None
+        self.shows_lines = json and sys.stdout.isatty()
+
+    def __enter__(self) -> Self:
+        if self._mot is not None:
+            self._text = MotText(self._stack.enter_context(growing(self._mot)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def take(self, step: Step, tracks: Tracks, tracker: str, shares: Shares) -> None:
+        """The tracks of the next frame."""
+        self.frames += 1
+        self.paths.update(step.number, step.time, tracks.ids, tracks.names, tracks.boxes)
+        for counter in self._counters:
+            counter.update(tracks.ids, tracks.boxes)
+        if self.frames == 1 and step.picture is not None:
+            self._warn_of_marks_outside(tracks.width, tracks.height)
+        if self._text is not None:
+            self._text.write(step.number, tracks.ids.tolist(), tracks.boxes, tracks.scores)
+        if self._json:
+            print_json(self._row(step, tracks, tracker))
+        if self._save is not None and step.picture is not None:
+            shares.timed("draw", self._draw, step, tracks)
+
+    def _row(self, step: Step, tracks: Tracks, tracker: str) -> dict[str, Any]:
+        source = None if tracks.source is None else encodable(tracks.source)
+        row: dict[str, Any] = {"source": source, "frame": step.number}
+        if step.time is not None:
+            row["time"] = step.time
+        if step.picture is not None:
+            row |= {"width": tracks.width, "height": tracks.height}
+        row |= {"model": self._model, "tracker": tracker, "task": "track", **tracks.to_json()}
+        lines = [counter.to_json() for counter in self._counters if isinstance(counter, LineCounter)]
+        zones = [counter.to_json() for counter in self._counters if isinstance(counter, ZoneCounter)]
+        return row | ({"lines": lines} if lines else {}) | ({"zones": zones} if zones else {})
+
+    def _draw(self, step: Step, tracks: Tracks) -> None:
+        from hubel.drawing.track_painter import Mark, TrackPainter
+
+        assert self._save is not None and step.picture is not None and step.time is not None
+        height, width = step.picture.shape[:2]
+        if self._video is None:
+            from hubel.data.video_writing import VideoWriter
+
+            self._video = self._stack.enter_context(VideoWriter(self._save, width, height))
+            self._painter = TrackPainter(names=self._model is not None)
+        drawn = self._painter.paint(
+            step.picture, tracks, [Mark(_corners(counter), _caption(counter)) for counter in self._counters]
+        )
+        if drawn.shape[:2] == self._video.size[::-1]:
+            self._video.write(drawn, step.time)
+
+    def _warn_of_marks_outside(self, width: int, height: int) -> None:
+        for counter in self._counters:
+            if not any(0 <= x <= width and 0 <= y <= height for x, y in _corners(counter)):
+                say(f"note:  {counter.name} lies outside of the picture, which is {width} × {height} pixels.")
+
+    def finish(self) -> None:
+        """After the last frame: the table, and what was counted."""
+        rows = self.paths.rows()
+        if self._table_path is not None:
+            _write_table(self._table_path, rows)
+        if self._json:
+            return
+        print(_table(rows))
+        for counter in self._counters:
+            print(f"{counter.name}: {_caption(counter, named=False)}")
+
+    def summary(self, tracker: str, seconds: float, shares: Shares) -> str:
+        """One line: how much, how fast, and what took the time."""
+        speed = self.frames / max(seconds, 1e-9)
+        line = f"{tracker}: {self.frames} frames, {len(self.paths)} tracks, {speed:.1f} frames/s"
+        total = sum(shares.seconds.values())
+        if total:
+            parts = sorted(shares.seconds.items(), key=lambda item: -item[1])
+            line += " (" + ", ".join(f"{name} {used / total:.0%}" for name, used in parts) + ")"
+        return line
+
+
+def _refuse(option: str, path: Path | None, inputs: Sequence[str | Path | None]) -> None:
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist", "make it, or name another")
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise UsageError(f"{option} {path} cannot be written", "name a file in a folder that can be written")
+    for source in inputs:
+        if source is not None and Path(source).exists() and path.exists() and path.samefile(source):
+            raise UsageError(f"{option} {path} is what is read", "name another file")
+
+
+def _corners(counter: Counter) -> list[tuple[float, float]]:
+    return [counter.start, counter.end] if isinstance(counter, LineCounter) else list(counter.corners)
+
+
+def _caption(counter: Counter, named: bool = True) -> str:
+    if isinstance(counter, LineCounter):
+        counts = f"in {counter.into}, out {counter.out}"
+    else:
+        counts = f"inside {counter.inside}, most {counter.most}, entered {counter.entered}, tracks {counter.tracks}"
+        if named:
+            counts = f"{counter.inside}"
+    return f"{counter.name}: {counts}" if named else counts
+
+
+def _write_table(path: Path, rows: Sequence[TrackPath]) -> None:
+    if path.suffix.lower() == ".json":
+        write_json(path, [row.to_json() for row in rows])
+        return
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for row in rows:
+            facts = row.to_json()
+            writer.writerow([facts[column] for column in _COLUMNS])
+
+
+def _table(rows: Sequence[TrackPath]) -> str:
+    """One line a track."""
+    if not rows:
+        return "no tracks"
+    nameless = all(row.name == NAMELESS for row in rows)
+    width = max(5, *(len(row.name) for row in rows))
+    head = "" if nameless else f"{'class':{width}}  "
+    lines = [f"{'id':>6}  {head}{'first':>7} {'last':>7} {'frames':>7} {'length':>8}  from → to"]
+    for row in rows[:_SHOWN]:
+        (_, x1, y1), (_, x2, y2) = row.ends()
+        name = "" if nameless else f"{row.name:{width}}  "
+        way = f"{x1:.0f},{y1:.0f} → {x2:.0f},{y2:.0f}"
+        lines.append(f"{row.id:>6}  {name}{row.first:>7} {row.last:>7} {row.frames:>7} {row.length:>8.0f}  {way}")
+    if len(rows) > _SHOWN:
+        lines.append(f"… and {len(rows) - _SHOWN} more: --table OUT.csv has all")
+    return "\n".join(lines)
