@@ -8,52 +8,51 @@ from torch.nn import functional
 
 from hubel.errors import ModelError
 from hubel.models.registry import Network
+from hubel.tracking.colours import column_weights
 
 SIZE = (128, 64)
 """Height and width of the crops that a classifier's vectors are made of: those of DeepSORT's network."""
 
-_STRIDE = 8
-_STRIPES = 8
-# Of a vector's length: see StripeEmbedding.
-_VARIABLE = 0.45
+_STRIDE = 16
+_STRIPES = 2
+
+
+def embeds(model: nn.Module) -> bool:
+    """Whether a network was made to give appearance vectors."""
+    return getattr(model, "embeds", False)
 
 
 def embedding_of(model: nn.Module) -> nn.Module:
     """What maps crops (N, C, H, W), ready for the network, to vectors (N, D) of length 1.
 
     Args:
-        model: a network made to embed, which is returned as it is; or one of another task that has a feature pyramid.
+        model: a network made to embed, which is returned as it is; or a backbone with a head for another task.
 
     Raises:
-        ModelError: it has no map of stride 8, nor of a smaller stride.
+        ModelError: it is neither, or its maps are never as small as a sixteenth of the crop.
     """
     if not isinstance(model, Network):
-        raise ModelError("the model has no feature pyramid to make appearance vectors of", "use a registered backbone")
-    if getattr(model, "embeds", False):
+        raise ModelError("the model is no backbone to make appearance vectors of", "use a registered network")
+    if embeds(model):
         return model
-    strides = [stride for stride in model.feature_channels if stride <= _STRIDE]
-    if not strides:
-        raise ModelError(f"the model has no map of stride {_STRIDE} or less", "use another backbone for appearances")
-    last = model.part_of_stride(max(strides))
-    parts = nn.Sequential()
-    for name, part in model.backbone.named_children():
-        parts.add_module(name, part)
-        if name == last:
-            break
-    return StripeEmbedding(parts)
+    channels = next(parameter for parameter in model.parameters() if parameter.ndim == 4).shape[1]
+    parts, signal = nn.Sequential(), torch.zeros(1, channels, *SIZE)
+    with torch.no_grad():
+        for name, part in model.eval().backbone.named_children():
+            parts.add_module(name, part)
+            signal = part(signal)
+            if signal.shape[2] <= SIZE[0] // _STRIDE:
+                return StripeEmbedding(parts)
+    raise ModelError(f"the model has no map of stride {_STRIDE}", "use another backbone for appearances")
 
 
 class StripeEmbedding(nn.Module):
-    """Vectors from an early feature map of a network that has learned to tell classes apart, not individuals.
+    """Vectors from a middle feature map of a network that has learned to tell classes apart, not individuals.
 
-    Deep maps know that something is a person, whoever it is; that one wears a red jacket, an early map knows. On people
-    in PETS09-S2L1, whose tracks are easy to follow, the map of stride 8 of EfficientNet-Lite0 told two people from one
-    better than its deeper ones and its pooled features. Eight horizontal stripes are kept apart, as clothes are worn
-    one above the other; within a stripe, columns count the less the nearer they are to the sides, where the ground is.
-
-    Such vectors differ from frame to frame as people walk, more than those of a network trained to recognize people. A
-    fixed component makes all cosine distances 0.45 times as large, so that DeepSORT's 0.2 is the right limit for them,
-    too.
+    Deep maps know that something is a person, whoever it is; what it wears, earlier ones know. On people in PETS09-S2L1
+    whose tracks are easy to follow, the first map of stride 16 of EfficientNet-Lite0 told two people from one better
+    than its last maps and its pooled features. The upper and the lower half are kept apart, as jackets and trousers
+    are; within each, columns count the less the nearer they are to the sides, where the ground is.
 
     Args:
         backbone: maps images to feature maps (N, C, H, W).
@@ -64,13 +63,9 @@ class StripeEmbedding(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """Vectors (N, 8 · C + 1) of length 1, of crops (N, C, H, W)."""
+        """Vectors (N, 2 · C) of length 1, of crops (N, C, H, W)."""
         maps = self.backbone(images)
-        width = maps.shape[3]
-        places = (torch.arange(width, dtype=maps.dtype, device=maps.device) + 0.5) / width
-        # 1 in the middle half, falling towards the sides.
-        weights = (2 * torch.minimum(places, 1 - places) * 1.6).clamp(max=1)
+        weights = torch.from_numpy(column_weights(maps.shape[3])).to(maps)
         columns = (maps * weights).sum(dim=3) / weights.sum()
-        stripes = functional.normalize(functional.adaptive_avg_pool1d(columns, _STRIPES).flatten(1), dim=1)
-        fixed = torch.full_like(stripes[:, :1], (1 - _VARIABLE) ** 0.5)
-        return torch.cat((stripes * _VARIABLE**0.5, fixed), dim=1)
+        halves = functional.adaptive_avg_pool1d(columns, _STRIPES).flatten(1)
+        return functional.normalize(halves, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from hubel.errors import UsageError
 from hubel.models.reference import find_model
 from hubel.runtime.conversion import Converted, conversion_key, keep_converted, read_converted
 from hubel.runtime.openvino_format import OpenVinoFormat
+from hubel.tracking.colours import stripe_colours
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
     from hubel.runtime.engine import Engine
 
 # To be counted up when vectors change while networks and their weights do not.
-_EDITION = "appearance 1"
+_EDITION = "appearance 2"
+EMBED = "embed"
+"""The task of networks that give appearance vectors themselves."""
+
+# Share of the colours in a squared vector, and of both beside the fixed component.
+_COLOURS = 0.4
+_VARIABLE = 0.75
 # Crops at once that are kept in memory.
 _MOST = 256
 
@@ -36,8 +44,8 @@ class Embedder:
 
     Args:
         model: a registered network with weights, or a run folder: one trained to embed (``hubel train --task embed``)
-            gives its own vectors, of any other an early feature map is taken
-            (:class:`hubel.models.embedding.StripeEmbedding`).
+            gives its own vectors; of any other, a middle feature map
+            (:class:`hubel.models.embedding.StripeEmbedding`) and the colours of four stripes are taken.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         threads: CPU threads; all by default.
 
@@ -54,6 +62,7 @@ class Embedder:
         self._engine, card = _engine(model, device, threads)
         self._size = card.preprocessing.width, card.preprocessing.height
         self._channels = card.preprocessing.channels
+        self._with_colours = card.task != EMBED
 
     def __call__(self, picture: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
         """The vectors of objects.
@@ -74,8 +83,17 @@ class Embedder:
             raise UsageError(f"boxes have the shape {boxes.shape}", "use (N, 4): x1, y1, x2, y2")
         image = picture if isinstance(picture, Image.Image) else _image(picture)
         inside = _inside(boxes, image.width, image.height)
-        chunks = (self._crops(image, inside[start : start + _MOST]) for start in range(0, max(1, len(boxes)), _MOST))
-        return np.concatenate([vectors for (vectors,) in self._engine.run(chunks)])
+        colours: list[np.ndarray] = []
+
+        def chunks() -> Iterator[np.ndarray]:
+            for start in range(0, max(1, len(boxes)), _MOST):
+                crops = self._crops(image, inside[start : start + _MOST])
+                if self._with_colours:
+                    colours.append(stripe_colours(crops))
+                yield crops
+
+        vectors = np.concatenate([output for (output,) in self._engine.run(chunks())])
+        return _with_colours(vectors, np.concatenate(colours)) if self._with_colours else vectors
 
     def _crops(self, image: Image.Image, boxes: np.ndarray) -> np.ndarray:
         """uint8 (N, height, width, channels)."""
@@ -87,6 +105,17 @@ class Embedder:
             scaled = image.resize(self._size, Image.Resampling.BILINEAR, box=tuple(box))
             crop[:] = np.asarray(scaled).reshape(crop.shape)
         return crops
+
+
+def _with_colours(vectors: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Both in one vector, with a fixed component that makes all distances a quarter smaller.
+
+    They vary from frame to frame as people walk, more than those of a network trained to recognize people. So
+    DeepSORT's limit of 0.2 is right for them, too.
+    """
+    variable, fixed = _VARIABLE**0.5, np.full((len(vectors), 1), (1 - _VARIABLE) ** 0.5, np.float32)
+    parts = (vectors * variable * (1 - _COLOURS) ** 0.5, colours * variable * _COLOURS**0.5, fixed)
+    return np.concatenate(parts, axis=1)
 
 
 def _image(picture: np.ndarray) -> Image.Image:
