@@ -94,7 +94,7 @@ def track(
     Parameters for --set:
     sort       max_age=1 min_hits=3 iou_threshold=0.3 reconfirm=true
     deepsort   max_age=30 n_init=3 nn_budget=100 max_cosine_distance=0.2 gate=9.4877 motion_weight=0
-               max_iou_distance=0.7 nearest_only=true
+               max_iou_distance=0.7 nearest_only=true max_overlap=0.3
     bytetrack  track_thresh=0.6 match_thresh=0.8 second_thresh=0.5 track_buffer=30
     """
     name = tracker or ("sort" if source is None else "deepsort")

@@ -12,11 +12,11 @@ from hubel.tracking.gallery import Galleries
 from hubel.tracking.kalman import GATE, HeightMotion
 from hubel.tracking.living import LivingTracks
 from hubel.tracking.observed import Observed, observe
-from hubel.tracking.overlaps import Pairs, pairs_within
+from hubel.tracking.overlaps import Pairs, covered_shares, pairs_within
 from hubel.tracking.parameters import at_least, fraction
 from hubel.tracking.tracker import Tracked
 
-# By which a cost stays below that of no match at all, so that a pair at the very limit is still matched.
+# So that what is at the very limit is still within it, for all rounding.
 _MARGIN = 1e-5
 
 
@@ -35,7 +35,9 @@ class DeepSortParameters:
         max_iou_distance: largest 1 - IoU of a match where appearance is not compared.
         nearest_only: match by appearance only with the track that a detection resembles most, of those whose gates let
             it through. Not in the paper, whose cascade gives it to the one seen last: when one of two people who cross
-            comes out first, ids are swapped (benchmarks/rendered_crossings.py has both).
+            comes out first, ids are swapped (benchmarks/rendered_crossings.py measures it).
+        max_overlap: largest share of its box that another detection may cover for a vector to be kept: what is covered
+            shows somebody else. Not in the paper, which keeps all, as 1 does.
     """
 
     max_age: float = 30
@@ -46,6 +48,7 @@ class DeepSortParameters:
     motion_weight: float = 0.0
     max_iou_distance: float = 0.7
     nearest_only: bool = True
+    max_overlap: float = 0.3
 
     def __post_init__(self) -> None:
         at_least("max_age", self.max_age, 0)
@@ -54,7 +57,7 @@ class DeepSortParameters:
         at_least("gate", self.gate, 0)
         if not 0 <= self.max_cosine_distance <= 2:
             raise UsageError(f"max_cosine_distance is {self.max_cosine_distance}", "use a number from 0 to 2")
-        for name in ("motion_weight", "max_iou_distance"):
+        for name in ("motion_weight", "max_iou_distance", "max_overlap"):
             fraction(name, getattr(self, name))
 
 
@@ -194,9 +197,13 @@ class DeepSort:
 
     def _remember(self, observed: Observed, detection_of: np.ndarray) -> None:
         """What the tracks look like in this frame."""
-        seen = (detection_of >= 0).nonzero()[0]
+        if not len(observed):
+            return
+        assert self._galleries is not None and observed.features is not None
+        new = self._tracks.hits == 1
+        alone = covered_shares(observed.boxes) <= self.parameters.max_overlap + _MARGIN
+        seen = ((detection_of >= 0) & (new | alone[detection_of])).nonzero()[0]
         if len(seen):
-            assert self._galleries is not None and observed.features is not None
             self._galleries.add(seen, observed.features[detection_of[seen]])
 
     def _bury(self, matched: np.ndarray) -> None:

@@ -66,6 +66,18 @@ def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
     return rows[overlap], columns[overlap], iou[overlap]
 
 
+def covered_shares(boxes: np.ndarray) -> np.ndarray:
+    """Of each box (N, 4), the largest share of its area that it has in common with one other: (N,), 0..1."""
+    rows, columns, iou = overlapping_pairs(boxes, boxes)
+    others = rows != columns
+    rows, columns, iou = rows[others], columns[others], iou[others]
+    area = _area(boxes)
+    shares = np.zeros(len(boxes))
+    # From the IoU of two areas: what they share is IoU / (1 + IoU) of their sum.
+    np.maximum.at(shares, rows, iou / (1 + iou) * (area[rows] + area[columns]) / area[rows])
+    return shares
+
+
 def _intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Of boxes (…, 4) with boxes (…, 4), 0..1. Not :func:`hubel.boxes.iou`, which imports torch, a second or more."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
