@@ -100,8 +100,8 @@ class Preprocessing:
         return pixels.float().sub_(mean).div_(std)
 
     def resized(self, image_size: int) -> Preprocessing:
-        """The same preprocessing for a square input of ``image_size`` pixels."""
-        return replace(self, height=image_size, width=image_size)
+        """The same preprocessing for an input of the same shape, ``image_size`` pixels high."""
+        return replace(self, height=image_size, width=round(image_size * self.width / self.height))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, as it stands in ``model.json``."""

@@ -212,19 +212,21 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     """How images are prepared for an architecture without pretrained weights.
 
     Colour images get ImageNet's mean and deviation and its usual centre crop; greyscale ones, whose subject
-    fills the picture as a rule, are scaled as a whole to -1..1. For detectors and localizers the whole image is
-    stretched.
+    fills the picture as a rule, are scaled as a whole to -1..1. For detectors and localizers, and networks whose
+    input is no square, the whole image is stretched.
 
     Args:
         name: one of :func:`list_models`.
-        image_size: side of the square input in pixels; the native one by default.
+        image_size: height of the input in pixels, in its native shape; the native one by default.
         in_channels: channels of the input; the native number by default.
 
     Raises:
         ModelError: unknown name, or a number of channels that images do not have.
     """
     row = architecture(name)
-    height, width = (row.input[1], row.input[2]) if image_size is None else (image_size, image_size)
+    height, width = row.input[1:]
+    if image_size is not None:
+        height, width = image_size, round(image_size * width / height)
     channels = row.input[0] if in_channels is None else in_channels
     if channels not in (1, 3):
         raise ModelError(
@@ -233,7 +235,8 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     ready = Preprocessing(height, width)
     if channels == 1:
         ready = Preprocessing(height, width, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
-    return replace(ready, resize="stretch", crop_fraction=1.0) if row.task in _WHOLE else ready
+    whole = row.task in _WHOLE or height != width
+    return replace(ready, resize="stretch", crop_fraction=1.0) if whole else ready
 
 
 def summary(

@@ -26,7 +26,7 @@ def embedding_of(model: nn.Module) -> nn.Module:
     """What maps crops (N, C, H, W), ready for the network, to vectors (N, D) of length 1.
 
     Args:
-        model: a network made to embed, which is returned as it is; or a backbone with a head for another task.
+        model: a network made to embed, whose own vectors are taken; or a backbone with a head for another task.
 
     Raises:
         ModelError: it is neither, or its maps are never as small as a sixteenth of the crop.
@@ -34,7 +34,7 @@ def embedding_of(model: nn.Module) -> nn.Module:
     if not isinstance(model, Network):
         raise ModelError("the model is no backbone to make appearance vectors of", "use a registered network")
     if embeds(model):
-        return model
+        return Vectors(model)
     channels = next(parameter for parameter in model.parameters() if parameter.ndim == 4).shape[1]
     parts, signal = nn.Sequential(), torch.zeros(1, channels, *SIZE)
     with torch.no_grad():
@@ -44,6 +44,19 @@ def embedding_of(model: nn.Module) -> nn.Module:
             if signal.shape[2] <= SIZE[0] // _STRIDE:
                 return StripeEmbedding(parts)
     raise ModelError(f"the model has no map of stride {_STRIDE}", "use another backbone for appearances")
+
+
+class Vectors(nn.Module):
+    """What a network that was made to embed gives: see :mod:`hubel.models.classification.deepsort_reid`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Vectors (N, D) of length 1, of crops (N, C, H, W)."""
+        vectors: Tensor = self.model.embed(images)  # type: ignore[operator]
+        return vectors
 
 
 class StripeEmbedding(nn.Module):

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 # To be counted up when vectors change while networks and their weights do not.
 _EDITION = "appearance 2"
-EMBED = "embed"
-"""The task of networks that give appearance vectors themselves."""
-
+_EMBEDDING = ("deepsort_reid",)
 # Share of the colours in a squared vector, and of both beside the fixed component.
 _COLOURS = 0.4
 _VARIABLE = 0.7
@@ -43,7 +41,7 @@ class Embedder:
         vectors = embed(picture, boxes)
 
     Args:
-        model: a registered network with weights, or a run folder: one trained to embed (``hubel train --task embed``)
+        model: a registered network with weights, or a run folder. ``deepsort_reid``, trained on folders of identities,
             gives its own vectors; of any other, a middle feature map
             (:class:`hubel.models.embedding.StripeEmbedding`) and the colours of four stripes are taken.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
@@ -62,7 +60,7 @@ class Embedder:
         self._engine, card = _engine(model, device, threads)
         self._size = card.preprocessing.width, card.preprocessing.height
         self._channels = card.preprocessing.channels
-        self._with_colours = card.task != EMBED
+        self._with_colours = not gives_vectors(card.architecture)
 
     def __call__(self, picture: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
         """The vectors of objects.
@@ -105,6 +103,11 @@ class Embedder:
             scaled = image.resize(self._size, Image.Resampling.BILINEAR, box=tuple(box))
             crop[:] = np.asarray(scaled).reshape(crop.shape)
         return crops
+
+
+def gives_vectors(architecture: str) -> bool:
+    """Whether a network was made to give appearance vectors itself; told without torch."""
+    return architecture in _EMBEDDING
 
 
 def _with_colours(vectors: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -172,5 +175,5 @@ def _load(model: str | Path) -> tuple[nn.Module, ModelCard]:
 
     network, card = resolve_model(model)
     embedding = embedding_of(network).eval()
-    size: dict[str, Any] = {} if embedding is network else {"height": SIZE[0], "width": SIZE[1]}
+    size: dict[str, Any] = {} if gives_vectors(card.architecture) else {"height": SIZE[0], "width": SIZE[1]}
     return embedding, replace(card, preprocessing=replace(card.preprocessing, resize="stretch", **size))

@@ -4,6 +4,7 @@ from hubel.models.classification import (
     alexnet,
     bn_inception,
     cspnet,
+    deepsort_reid,
     densenet,
     efficientnet,
     efficientnet_lite,
@@ -44,4 +45,5 @@ ARCHITECTURES = (
     *mobilenet_v3.ARCHITECTURES,
     *efficientnet.ARCHITECTURES,
     *efficientnet_lite.ARCHITECTURES,
+    *deepsort_reid.ARCHITECTURES,
 )
