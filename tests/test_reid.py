@@ -101,7 +101,7 @@ def test_learns_to_recognize_people_it_has_never_seen(tmp_path: Path) -> None:
         epochs=6,
         batch=16,
         learning_rate=1e-3,
-        precision="fp32",
+        precision="float32",
         seed=0,
         threads=1,
         augment="none",
