@@ -77,9 +77,15 @@ def at_size(model: Classifier, name: str, size: int) -> Classifier:
     return create_model(name, num_classes=7, image_size=size)
 
 
+def sides_of(name: str, size: int) -> tuple[int, int]:
+    """Height and width of images of that height, in the shape of the native input."""
+    _, height, width = architecture(name).input
+    return size, round(size * width / height)
+
+
 def images_for(name: str, size: int, count: int = 2) -> Tensor:
     torch.manual_seed(1)
-    return torch.randn(count, architecture(name).input[0], size, size)
+    return torch.randn(count, architecture(name).input[0], *sides_of(name, size))
 
 
 def test_every_architecture_has_a_published_figure() -> None:
@@ -123,7 +129,7 @@ def test_scores_in_training_and_evaluation(name: str, shared: Classifier, which:
 def test_other_numbers_of_channels(name: str, channels: int) -> None:
     size = PUBLISHED[name].smallest
     model = create_model(name, num_classes=3, in_channels=channels, image_size=size).eval()
-    images = torch.randn(1, channels, size, size).repeat(channels + 1, 1, 1, 1)
+    images = torch.randn(1, channels, *sides_of(name, size)).repeat(channels + 1, 1, 1, 1)
     for channel in range(channels):
         images[channel + 1, channel] += 1
     with torch.no_grad():

@@ -104,7 +104,7 @@ def test_learns_to_recognize_people_it_has_never_seen(tmp_path: Path) -> None:
         precision="float32",
         seed=0,
         threads=1,
-        augment="none",
+        augmentation=(),
     )
     assert json.loads((run / "best" / "model.json").read_text())["architecture"] == "deepsort_reid"
     embed = Embedder(run)

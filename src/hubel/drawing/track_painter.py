@@ -67,7 +67,7 @@ class TrackPainter:
         for mark in marks:
             _draw_mark(image, mark, text)
         for id_, points in self._trails.items():
-            _draw_trail(draw, [point for _, point in points], colour_of(id_), max(2, text // 6))
+            _draw_trail(draw, [point for _, point in points], colour_of(id_), max(2, text // 5))
         order = np.argsort(tracks.boxes[:, 3], kind="stable").tolist()  # what is nearer comes over what is behind it
         boxes = tracks.boxes.tolist()
         for place in order:
