@@ -212,7 +212,7 @@ class Task(Protocol):
         """What a run on these training samples minimizes and watches."""
 
     def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> SampleImages:
-        """Batches for a network with this preprocessing, whose training images are ``side`` pixels wide and high."""
+        """Batches for a network with this preprocessing, whose training images are ``side`` pixels high."""
 
     def features(
         self,
