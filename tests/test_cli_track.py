@@ -1,0 +1,221 @@
+"""``hubel track`` as a person uses it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from hubel.cli.main import app, main
+
+WIDTH, HEIGHT = 160, 120
+
+
+def two_people(frame: int) -> list[tuple[int, int, int, int]]:
+    """Boxes (left, top, width, height): one to the right, one to the left, 3 pixels a frame."""
+    return [(10 + 3 * frame, 30, 16, 40), (140 - 3 * frame, 70, 16, 40)]
+
+
+def picture(frame: int) -> np.ndarray:
+    image = Image.new("RGB", (WIDTH, HEIGHT), (90, 110, 100))
+    pen = ImageDraw.Draw(image)
+    for colour, (x, y, w, h) in zip(((200, 40, 40), (40, 60, 200)), two_people(frame), strict=True):
+        pen.rectangle((x, y, x + w, y + h), fill=colour)
+    return np.asarray(image)
+
+
+@pytest.fixture
+def detections(tmp_path: Path) -> Path:
+    rows = [f"{f},-1,{x},{y},{w},{h},0.9\n" for f in range(1, 31) for x, y, w, h in two_people(f)]
+    path = tmp_path / "det.txt"
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "walk.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for frame in range(1, 31):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def track(*arguments: object) -> str:
+    shown = CliRunner().invoke(app, ["track", *map(str, arguments)])
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout
+
+
+def mot_rows(path: Path) -> np.ndarray:
+    return np.loadtxt(path, delimiter=",", ndmin=2)
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_without_pictures(detections: Path, tmp_path: Path) -> None:
+    """Both are followed from the first frame to the last, where they are."""
+    shown = track("--detections", detections, "--tracker", "sort", "--mot", tmp_path / "out.txt")
+    rows = mot_rows(tmp_path / "out.txt")
+    assert rows.shape == (60, 10)
+    for id_, person in ((1, 0), (2, 1)):
+        mine = rows[rows[:, 1] == id_]
+        assert mine[:, 0].tolist() == list(range(1, 31))
+        truth = np.array([two_people(frame)[person] for frame in range(1, 31)])
+        np.testing.assert_allclose(mine[:, 2:6], truth, atol=1.5)
+    assert [line.split()[:4] for line in shown.splitlines()[1:]] == [["1", "1", "30", "30"], ["2", "1", "30", "30"]]
+
+
+def test_deepsort_on_a_video_in_json(detections: Path, video: Path) -> None:
+    rows = [json.loads(line) for line in track(video, "--detections", detections, "--json").splitlines()]
+    assert [row["frame"] for row in rows] == list(range(1, 31))
+    assert [row["time"] for row in rows] == pytest.approx([place / 10 for place in range(30)])
+    last = rows[-1]
+    assert (last["source"], last["width"], last["height"]) == (str(video), WIDTH, HEIGHT)
+    assert (last["task"], last["tracker"], last["model"]) == ("track", "deepsort", None)
+    assert [one["id"] for one in last["objects"]] == [1, 2]
+    for one, (x, y, w, h) in zip(last["objects"], two_people(30), strict=True):
+        assert (one["index"], one["name"], one["score"]) == (0, "object", pytest.approx(0.9))
+        np.testing.assert_allclose(one["box"], [x, y, x + w, y + h], atol=1.5)
+    assert rows[0]["objects"] == []  # seen once is not believed yet
+
+
+def test_the_annotated_video_and_the_tables(detections: Path, video: Path, tmp_path: Path) -> None:
+    out, table = tmp_path / "out.mp4", tmp_path / "tracks.csv"
+    track(video, "--detections", detections, "--save", out, "--table", table, "--tracker", "bytetrack")
+    drawn = frames_of(out)
+    assert len(drawn) == 30 and drawn[0].shape == (HEIGHT, WIDTH, 3)
+    x, y, _, h = two_people(20)[0]
+    edge = np.abs(drawn[19][y + h // 2, x - 3 : x + 4].astype(int) - picture(20)[y + h // 2, x - 3 : x + 4]).max()
+    assert edge > 60, "a box is drawn"
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], row["first"], row["last"], row["frames"]) for row in rows] == [
+        ("1", "1", "30", "30"),
+        ("2", "1", "30", "30"),
+    ]
+    assert float(rows[0]["length"]) == pytest.approx(87, abs=3)
+    track(video, "--detections", detections, "--tracker", "sort", "--table", tmp_path / "tracks.json")
+    first = json.loads((tmp_path / "tracks.json").read_text())[0]
+    assert first["path"][0][0] == 1 and first["path"][-1][0] == 30
+
+
+def test_counts(detections: Path) -> None:
+    """Both walk across the door, one each way; nobody across the line above; one begins in the yard."""
+    gate, yard = "--line", "--zone"
+    arguments = ("--detections", detections, "--tracker", "sort", "--set", "min_hits=1")
+    shown = track(*arguments, gate, "door=80,0,80,120", gate, "0,5,160,5", yard, "yard=0,60,40,60,40,120,0,120")
+    lines = dict(line.split(": ", 1) for line in shown.splitlines()[-3:])
+    assert lines["door"] == "in 1, out 1" and lines["line 2"] == "in 0, out 0"
+    assert lines["yard"].startswith("inside 0, most 1") and lines["yard"].endswith("tracks 1")
+    rows = [json.loads(line) for line in track(*arguments, gate, "door=80,0,80,120", "--json").splitlines()]
+    assert rows[-1]["lines"] == [{"name": "door", "in": 1, "out": 1}] and rows[0]["lines"][0]["in"] == 0
+
+
+def test_a_folder_of_frames_with_one_missing_and_one_broken(detections: Path, tmp_path: Path) -> None:
+    """The others are followed; the broken one is named, and the exit status is 1."""
+    folder = tmp_path / "img1"
+    folder.mkdir()
+    for frame in range(1, 31):
+        if frame != 12:
+            Image.fromarray(picture(frame)).save(folder / f"{frame:06d}.png")
+    (folder / "000020.png").write_bytes(b"no picture")
+    result = CliRunner().invoke(app, ["track", str(folder), "--detections", str(detections), "--json"])
+    assert result.exit_code == 1
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["frame"] for row in rows] == [f for f in range(1, 31) if f not in (12, 20)]
+    assert "000020.png" in result.stderr
+    assert [one["id"] for one in rows[-1]["objects"]] == [1, 2]
+
+
+def test_odd_rows_are_said_and_survived(tmp_path: Path) -> None:
+    path = tmp_path / "det.txt"
+    path.write_text("2,-1,13,10,20,40,1\n1,-1,10,10,20,40,1\n2,-1,nan,1,2,2,1\n2,-1,5,5,0,9,1\n1500,-1,10,10,20,40,1\n")
+    result = CliRunner().invoke(app, ["track", "--detections", str(path), "--json"])
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1500  # a minute without anything
+    for words in ("not finite", "without an area", "not in order"):
+        assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{video}"], 2, "nothing says where the objects are"),
+        (["--detections", "{det}", "--tracker", "deepsort"], 2, "there are no pictures"),
+        (["--model", "resnet50"], 2, "a model needs pictures"),
+        (["{video}", "--model", "x", "--detections", "{det}"], 2, "two answers"),
+        (["--detections", "nowhere.txt"], 1, "nowhere.txt does not exist"),
+        (["nowhere.mp4", "--detections", "{det}"], 1, "nowhere.mp4"),
+        (["--detections", "{det}", "--set", "max_time=3"], 2, "max_age=1"),
+        (["--detections", "{det}", "--set", "max_age=old"], 2, "max_age is 'old'"),
+        (["--detections", "{det}", "--line", "1,2,3"], 2, "--line 1,2,3"),
+        (["--detections", "{det}", "--line", "a,b,c,d"], 2, "no numbers"),
+        (["--detections", "{det}", "--zone", "1,2,3,4"], 2, "2 corners"),
+        (["--detections", "{det}", "--mot", "no/such/out.txt"], 2, "no/such does not exist"),
+        (["--detections", "{det}", "--mot", "{det}"], 2, "is what is read"),
+        (["--detections", "{det}", "--save", "{det}.mp4"], 2, "needs pictures"),
+        (["{video}", "--detections", "{det}", "--save", "{det}.xyz"], 2, ".mp4"),
+        (["{video}", "--detections", "{det}", "--classes", "person"], 2, "--classes"),
+        (["{video}", "--model", "efficientnet_lite0"], 2, "finds no objects"),
+    ],
+)
+def test_wrong_usage_is_told(
+    arguments: list[str], code: int, words: str, detections: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [word.format(video=video, det=detections) for word in arguments]
+    with pytest.raises(SystemExit) as exit_:
+        main(["track", *named])
+    assert exit_.value.code == code
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2].startswith("error: ") and lines[-1].startswith("hint: ")
+    assert any(words in line for line in lines)
+
+
+def test_interrupted_in_the_middle(tmp_path: Path) -> None:
+    """Ctrl-C: the text is whole up to some frame, and the video plays as far."""
+    frames = 4000
+    rows = [f"{f},-1,{10 + f % 100},20,16,40,1\n" for f in range(1, frames + 1)]
+    (tmp_path / "det.txt").write_text("".join(rows))
+    clip = tmp_path / "long.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        still = av.VideoFrame.from_ndarray(picture(1), format="rgb24")
+        for place in range(frames):
+            still.pts = place
+            container.mux(stream.encode(still))
+        container.mux(stream.encode(None))
+    command = [sys.executable, "-m", "hubel", "track", str(clip), "--detections", str(tmp_path / "det.txt")]
+    command += ["--tracker", "sort", "--mot", str(tmp_path / "out.txt"), "--save", str(tmp_path / "out.mp4")]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out.partial-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "interrupted after frame" in errors
+    text = (tmp_path / "out.txt").read_text()
+    assert text.endswith("-1,-1,-1\n")
+    last = mot_rows(tmp_path / "out.txt")[-1, 0]
+    drawn = len(frames_of(tmp_path / "out.mp4"))
+    assert 0 < drawn < frames and abs(drawn - last) <= 1
+    assert not list(tmp_path.glob(".out.txt.*")) and not list(tmp_path.glob("out.partial-*"))
