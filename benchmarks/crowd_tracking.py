@@ -4,7 +4,7 @@
 
 A crowd of N people walks over a square that is larger the more they are (constant density); who leaves on one side
 comes in on the other as somebody new. 10 % of the boxes are missed, 5 % more are false, all are noisy. Every tracker
-gets the same boxes; only its update is timed, as the median of the frames after a warm-up. Ours: ``sort`` with the paper's
+gets the same boxes; only its update is timed, the median of the frames after a warm-up. Ours: ``sort`` with the paper's
 defaults, ``sort +`` (max_age 30, reported again at once after a miss), ``bytetrack``, and ``deepsort`` with vectors of
 128 numbers that are given. Peers run in the interpreter of an environment of their own, in turns with ours:
 

@@ -1,0 +1,166 @@
+"""Videos as they come: variable rates, turned, damaged, cut off, without times; and folders of frames."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from hubel.data.video import folder_frames, video_frames, video_length
+from hubel.errors import ImageError
+
+SIZE = (64, 48)
+
+
+def shade(number: int) -> int:
+    """The grey of frame ``number``, from 1: neighbours are far apart."""
+    return 20 + (number * 37) % 200
+
+
+def write(
+    path: Path, frames: int = 30, codec: str = "libx264", stamps: list[int] | None = None, **options: str
+) -> Path:
+    """A video whose frame n is grey :func:`shade` (n); ``stamps`` are in milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10, options=options)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if stamps is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(1, frames + 1):
+            pixels = np.full((SIZE[1], SIZE[0], 3), shade(number), np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if stamps is not None:
+                frame.pts, frame.time_base = stamps[number - 1], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def read(path: Path) -> tuple[dict[int, tuple[float, int]], list[str]]:
+    """Number → time and mean grey of each frame; and what was said of damage."""
+    faults: list[ImageError] = []
+    found = {}
+    for frame in video_frames(path, path.name, faults.append):
+        found[frame.number] = frame.time, round(float(frame.array().mean()))
+    return found, [error.fault for error in faults]
+
+
+def assert_true_to_their_numbers(found: dict[int, tuple[float, int]]) -> None:
+    for number, (_, grey) in found.items():
+        assert abs(grey - shade(number)) <= 6, f"frame {number}"
+
+
+def test_every_frame_has_its_number_and_time(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4")
+    found, faults = read(path)
+    assert list(found) == list(range(1, 31)) and faults == []
+    assert [time for time, _ in found.values()] == pytest.approx([place / 10 for place in range(30)])
+    assert_true_to_their_numbers(found)
+    assert (video_length(path, "a").frames, video_length(path, "a").rate) == (30, 10)
+
+
+def test_variable_frame_rate(tmp_path: Path) -> None:
+    stamps = [0, 40, 120, 130, 500, 1000, 1033, 3000]
+    found, _ = read(write(tmp_path / "a.mkv", frames=8, stamps=stamps))
+    assert [time for time, _ in found.values()] == pytest.approx([stamp / 1000 for stamp in stamps], abs=1e-3)
+
+
+def test_without_timestamps(tmp_path: Path) -> None:
+    """A bare stream: times are those of the rate that it is read at."""
+    whole = write(tmp_path / "a.mp4", bf="0")
+    bare = tmp_path / "a.m4v"
+    with av.open(str(whole)) as source, av.open(str(bare), "w", format="h264") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    found, _ = read(bare)
+    assert list(found) == list(range(1, 31))
+    assert_true_to_their_numbers(found)
+    steps = np.diff([time for time, _ in found.values()])
+    assert (steps > 0).all() and np.ptp(steps) < 1e-6
+
+
+def test_a_damaged_frame_is_named_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
+    """Every frame stands for itself here, so exactly one is lost."""
+    path = write(tmp_path / "a.avi", codec="mjpeg")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    place, size = packets[11].pos, packets[11].size
+    data = bytearray(path.read_bytes())
+    start = data.index(bytes(packets[11])[:40], place)
+    data[start : start + size] = bytes(size)
+    path.write_bytes(bytes(data))
+    found, faults = read(path)
+    assert 12 not in found
+    assert list(found) == [number for number in range(1, 31) if number != 12]
+    assert_true_to_their_numbers(found)
+    assert len(faults) == 1 and "frame 12 is damaged" in faults[0]
+    with pytest.raises(ImageError, match="frame 12"):
+        list(video_frames(path, "a.avi"))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+def test_cut_off(tmp_path: Path, suffix: str) -> None:
+    """What was recorded is given; where the file knows better, the rest is said to be missing."""
+    path = write(tmp_path / f"a{suffix}", frames=60, codec="mjpeg" if suffix == ".avi" else "libx264", g="5")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    found, faults = read(path)
+    assert 15 <= len(found) < 60
+    assert_true_to_their_numbers({number: row for number, row in found.items() if number < len(found)})
+    if suffix == ".avi":
+        assert any("cut off" in fault or "damaged" in fault for fault in faults)
+
+
+def test_an_mp4_without_its_index_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", frames=60)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moov") - 4])
+    with pytest.raises(ImageError, match=r"a\.mp4 is not a video that can be read"):
+        read(path)
+
+
+def test_stamps_that_jump_back(tmp_path: Path) -> None:
+    """Two recordings joined: time goes on."""
+    first, second = (write(tmp_path / f"{name}.ts", frames=10, codec="mpeg2video") for name in "ab")
+    path = tmp_path / "joined.mts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    times = [frame.time for frame in video_frames(path, "joined", lambda error: None)]
+    assert len(times) >= 18
+    assert all(after >= before for before, after in pairwise(times))
+
+
+def test_folders_of_frames(tmp_path: Path) -> None:
+    """By number where all have one; a missing picture is a missing frame, a broken one says so."""
+    for number in (1, 2, 10, 3):
+        Image.new("L", (8, 6), shade(number)).save(tmp_path / f"{number:06d}.png")
+    (tmp_path / "notes.txt").write_text("not a frame")
+    frames = list(folder_frames(tmp_path, rate=20))
+    assert [(frame.number, frame.time) for frame in frames] == [(1, 0), (2, 0.05), (3, 0.1), (10, 0.45)]
+    assert [int(frame.array()[0, 0, 0]) for frame in frames] == [shade(n) for n in (1, 2, 3, 10)]
+    (tmp_path / "000002.png").write_bytes(b"broken")
+    with pytest.raises(ImageError, match=r"000002\.png"):
+        frames[1].array()
+    (tmp_path / "last.png").write_bytes((tmp_path / "000001.png").read_bytes())
+    assert [frame.number for frame in folder_frames(tmp_path, 20)] == [1, 2, 3, 4, 5]
+
+
+def test_folders_without_frames(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no pictures"):
+        list(folder_frames(tmp_path, 20))
+    with pytest.raises(ImageError, match="does not exist"):
+        list(folder_frames(tmp_path / "no", 20))
+
+
+def test_counting_from_zero(tmp_path: Path) -> None:
+    for number in (0, 1, 2):
+        Image.new("L", (8, 6)).save(tmp_path / f"{number}.png")
+    assert [frame.number for frame in folder_frames(tmp_path, 20)] == [1, 2, 3]

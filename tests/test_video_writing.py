@@ -1,0 +1,129 @@
+"""Videos that are written: what comes out of them again, and how they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from hubel.data.video_formats import VIDEO_FORMATS
+from hubel.data.video_writing import VideoWriter
+from hubel.drawing.object_boxes import colour_of
+from hubel.drawing.track_painter import Mark, TrackPainter
+from hubel.errors import UsageError
+from hubel.results import Tracks
+
+
+def shade(place: int) -> int:
+    return 20 + (place * 37) % 200
+
+
+def grey(place: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    return np.full((size[1], size[0], 3), shade(place), np.uint8)
+
+
+def read(path: Path) -> list[tuple[float, np.ndarray]]:
+    with av.open(str(path)) as container:
+        return [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("suffix", VIDEO_FORMATS)
+def test_what_is_written_is_read_again(tmp_path: Path, suffix: str) -> None:
+    """Each frame, at its own time; AVI has a constant rate."""
+    path = tmp_path / f"out{suffix}"
+    times = [0, 0.1, 0.15, 0.4, 0.5, 1.0]
+    with VideoWriter(path, 64, 48, rate=10) as writer:
+        for place, time in enumerate(times):
+            writer.write(grey(place), time)
+    found = read(path)
+    assert len(found) == len(times)
+    for place, (_, pixels) in enumerate(found):
+        assert abs(float(pixels.mean()) - shade(place)) < 6
+    expected = [place / 10 for place in range(6)] if suffix == ".avi" else times
+    start = found[0][0]
+    assert [time - start for time, _ in found] == pytest.approx(expected, abs=2e-3)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_browser_can_play_it_while_it_loads(tmp_path: Path) -> None:
+    """H.264 in 4:2:0, the index before the pictures."""
+    with VideoWriter(tmp_path / "out.mp4", 64, 48) as writer:
+        for place in range(30):
+            writer.write(grey(place), place / 25)
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat") and b"moof" not in data
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_odd_sides_get_a_pixel_more(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", 63, 47) as writer:
+        writer.write(grey(1, (63, 47)), 0)
+    ((_, pixels),) = read(tmp_path / "out.mp4")
+    assert pixels.shape == (48, 64, 3)
+    assert abs(int(pixels[-1, -1, 0]) - shade(1)) < 6
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_was_written_before_an_error_plays(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), VideoWriter(tmp_path / "out.mp4", 64, 48) as writer:
+        for place in range(12):
+            writer.write(grey(place), place / 25)
+        raise error
+    assert len(read(tmp_path / "out.mp4")) == 12
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_text("before")
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", 64, 48):
+        raise KeyboardInterrupt
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("out.mp4", "before")]
+
+
+def test_unknown_suffixes_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.xyz") as caught:
+        VideoWriter(tmp_path / "out.xyz", 64, 48)
+    assert ".mp4" in caught.value.remedy
+
+
+def tracks(*rows: tuple[int, tuple[int, int, int, int]]) -> Tracks:
+    boxes = np.array([box for _, box in rows], np.float32).reshape(-1, 4)
+    labels, ids = np.zeros(len(rows), int), np.array([id_ for id_, _ in rows], int)
+    return Tracks(None, 320, 240, boxes, np.ones(len(rows)), labels, ("person",) * len(rows), ids=ids)
+
+
+GROUND = np.full((240, 320, 3), 128, np.uint8)
+
+
+def test_an_id_keeps_its_colour_and_the_picture_is_left_alone() -> None:
+    painter = TrackPainter(trail=0)
+    for shift in (0, 30):
+        drawn = painter.paint(GROUND, tracks((7, (60 + shift, 80, 120 + shift, 200))))
+        assert tuple(drawn[150, 60 + shift]) == colour_of(7)
+        assert tuple(drawn[150, 90 + shift]) == (128, 128, 128)
+    assert (GROUND == 128).all()
+
+
+def test_a_trail_shows_the_way_and_fades() -> None:
+    """Where the feet were ten frames ago is drawn, a hundred frames ago no more."""
+    painter = TrackPainter(trail=20)
+    for step in range(100):
+        drawn = painter.paint(GROUND, tracks((3, (step, 100, 40 + step, 180))))
+    assert (drawn[180, 20 + 89 - 2 : 20 + 89 + 3] == colour_of(3)).all(axis=1).any()
+    assert (drawn[178:183, 25:60] == 128).all()
+    for _ in range(20):
+        drawn = painter.paint(GROUND, tracks())
+    assert (drawn == 128).all()
+
+
+def test_lines_and_areas_are_drawn() -> None:
+    line = Mark([(20, 120), (300, 120)], "gate: in 1, out 2")
+    area = Mark([(100, 150), (200, 150), (200, 220), (100, 220)], "yard: 3")
+    drawn = TrackPainter().paint(GROUND, tracks(), [line, area])
+    assert tuple(drawn[120, 290]) == (255, 214, 10)
+    inside, outside = drawn[200, 150].astype(int), drawn[230, 150]
+    assert inside[0] > 140 and tuple(outside) == (128, 128, 128)
