@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+import hubel
 from hubel.cli.main import app, main
 
 WIDTH, HEIGHT = 160, 120
@@ -186,6 +187,25 @@ def test_wrong_usage_is_told(
     lines = capsys.readouterr().err.splitlines()
     assert lines[-2].startswith("error: ") and lines[-1].startswith("hint: ")
     assert any(words in line for line in lines)
+
+
+def test_in_python(detections: Path, video: Path) -> None:
+    """The same tracks as the command's, with an appearance of one's own."""
+
+    def embed(picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        colours = [picture[int((y1 + y2) / 2), int((x1 + x2) / 2)] for x1, y1, x2, y2 in boxes.tolist()]
+        vectors = np.array(colours, np.float32).reshape(-1, 3)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    rows = [json.loads(line) for line in track(video, "--detections", detections, "--json").splitlines()]
+    found = list(hubel.track(video, detections=detections, appearance=embed))
+    assert [tracks.frame for tracks in found] == [row["frame"] for row in rows]
+    for tracks, row in zip(found, rows, strict=True):
+        assert tracks.to_json()["objects"] == row["objects"]
+    plain = list(hubel.track(detections=detections, tracker="sort", min_hits=1))
+    assert [tracks.ids.tolist() for tracks in plain] == [[1, 2]] * 30
+    with pytest.raises(hubel.HubelError, match="not at all"):
+        next(hubel.track(video))
 
 
 def test_interrupted_in_the_middle(tmp_path: Path) -> None:

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from hubel.models.fully_convolutional import to_fully_convolutional as to_fully_convolutional
     from hubel.results import Classification as Classification
     from hubel.results import Detections as Detections
+    from hubel.results import Tracks as Tracks
     from hubel.runtime import Predictor as Predictor
     from hubel.runtime import export as export
     from hubel.runtime.sliding import slide as slide
+    from hubel.runtime.track import track as track
     from hubel.training import train as train
 
 _HOME_OF = {
     "Classification": "hubel.results",
     "Detections": "hubel.results",
     "HubelError": "hubel.errors",
+    "Tracks": "hubel.results",
     "Predictor": "hubel.runtime",
     "create_model": "hubel.models",
     "export": "hubel.runtime",
@@ -34,6 +37,7 @@ _HOME_OF = {
     "summary": "hubel.models",
     "slide": "hubel.runtime.sliding",
     "to_fully_convolutional": "hubel.models.fully_convolutional",
+    "track": "hubel.runtime.track",
     "train": "hubel.training",
 }
 
