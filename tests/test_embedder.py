@@ -87,7 +87,7 @@ def test_the_network_is_timms(photograph: np.ndarray) -> None:
 
 
 def test_vectors_are_the_network_and_the_colours(embed: Embedder, photograph: np.ndarray) -> None:
-    """In bfloat16 where the processor has it: cosine distances to within 0.01."""
+    """Cosine distances to within 0.0002, a thousandth of what decides."""
     crops = crops_of(photograph)
     fixed = np.full((len(crops), 1), 0.3**0.5)
     colours = np.stack([colours_by_loop(crop) for crop in crops])
@@ -95,8 +95,8 @@ def test_vectors_are_the_network_and_the_colours(embed: Embedder, photograph: np
     found = embed(photograph, BOXES)
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    assert (1 - (found * expected).sum(axis=1)).max() < 0.01
-    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=0.01)
+    assert (1 - (found * expected).sum(axis=1)).max() < 2e-4
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=2e-4)
 
 
 def test_a_vector_is_the_same_alone_and_among_hundreds(embed: Embedder, photograph: np.ndarray) -> None:

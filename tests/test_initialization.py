@@ -57,7 +57,17 @@ DEVIATIONS: dict[str, Callable[[nn.Module], float]] = {  # of the weights, by ho
     "uniform in ±1/√classes": lambda layer: math.sqrt(1 / 3 / len(layer.weight)),
 }
 ONE_OF_EACH_ROW = (
-    *("lenet5", "lenet5_modern", "simple_cnn", "alexnet", "zfnet", "vgg11", "googlenet_bn", "se_inception"),
+    *(
+        "deepsort_reid",
+        "lenet5",
+        "lenet5_modern",
+        "simple_cnn",
+        "alexnet",
+        "zfnet",
+        "vgg11",
+        "googlenet_bn",
+        "se_inception",
+    ),
     *("inception_v3", "inception_v4", "xception", "resnet18", "senet154", "densenet121", "cspresnet50"),
     *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_lite0"),
 )

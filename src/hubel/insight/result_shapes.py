@@ -192,6 +192,8 @@ _ELEMENTWISE = (
     _aten.tanh.default,
     _aten.sigmoid.default,
     _aten.relu.default,
+    _aten.elu.default,
+    _aten.exp.default,
     _aten.hardtanh.default,
     _aten.silu.default,
     _aten.mish.default,

@@ -137,7 +137,7 @@ def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine, ModelCard]:
-    """OpenVINO, or torch where there is a GPU."""
+    """OpenVINO, or torch where there is a GPU; in float32, so that who is who does not depend on the processor."""
     from hubel.runtime.engine_choice import gpu
     from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
 
@@ -147,9 +147,9 @@ def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine
         from hubel.runtime.torch_engine import TorchEngine
 
         network, card = _load(model)
-        return TorchEngine(network, card.preprocessing, chosen, choose_precision(chosen, "auto"), 32), card
+        return TorchEngine(network, card.preprocessing, chosen, choose_precision(chosen, "fp32"), 32), card
     converted = _converted(model)
-    return OpenVinoEngine(converted.network, choose_format("auto"), threads), converted.card
+    return OpenVinoEngine(converted.network, choose_format("fp32"), threads), converted.card
 
 
 def _converted(model: str | Path) -> Converted:

@@ -95,7 +95,7 @@ class CosineClassifier(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_classes, in_features))
         nn.init.normal_(self.weight, std=0.01)
         # κ is learned freely; of its logarithm, so that it stays positive.
-        self.log_scale = nn.Parameter(torch.tensor(2.3))
+        self.log_scale = nn.Parameter(torch.full((1,), 2.3))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Scores (N, classes) of vectors (N, D) of length 1."""
