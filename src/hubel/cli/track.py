@@ -41,7 +41,7 @@ def track(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the tracker; may be repeated. See below."),
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the tracker; may be repeated. See above."),
     ] = None,
     appearance: Annotated[
         str, typer.Option(help="deepsort: what makes appearance vectors, a network with weights or a run folder.")
@@ -122,6 +122,7 @@ def track(
     from hubel.runtime.following import open_clip
 
     clip = open_clip(source, rate, damages)
+    outputs.rate = clip.rate or rate
     predictor = None
     if model is not None:
         from hubel.runtime import Predictor, tune_allocator
@@ -195,7 +196,7 @@ def _with_pictures(
         return stages(clip, partial(detected_by_file, boxes, clip.source), tracker, embed, damages, shares)
     assert predictor is not None
     wanted = None if classes is None else [word.strip() for word in classes.split(",")]
-    detect = partial(detected_by_model, predictor, clip.source, wanted)
+    detect = partial(detected_by_model, predictor, clip.source, wanted, shares)
     return stages(clip, detect, tracker, embed, damages, shares)
 
 

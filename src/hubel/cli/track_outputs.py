@@ -100,6 +100,7 @@ class TrackOutputs:
         self.paths = TrackTable()
         self.frames = 0
         self.interrupted = False
+        self.rate = 25.0
         self._stack = ExitStack()
         self._text: MotText | None = None
         self._video: Any = None
@@ -151,7 +152,7 @@ class TrackOutputs:
         if self._video is None:
             from hubel.data.video_writing import VideoWriter
 
-            self._video = self._stack.enter_context(VideoWriter(self._save, width, height))
+            self._video = self._stack.enter_context(VideoWriter(self._save, width, height, self.rate))
             self._painter = TrackPainter(names=self._model is not None)
         drawn = self._painter.paint(
             step.picture, tracks, [Mark(_corners(counter), _caption(counter)) for counter in self._counters]

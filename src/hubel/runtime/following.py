@@ -169,6 +169,7 @@ def detected_by_model(
     predictor: Predictor,
     source: str | None,
     classes: Sequence[str] | None,
+    shares: Shares,
     pictures: Iterable[tuple[Frame, np.ndarray]],
 ) -> Iterator[Step]:
     """What a detector finds in the frames.
@@ -177,6 +178,7 @@ def detected_by_model(
         predictor: of a detector.
         source: what results call the video.
         classes: of objects that are kept; all if ``None``.
+        shares: notes how long detecting takes, with what it waits for frames.
         pictures: frames with their pixels.
 
     Raises:
@@ -200,7 +202,8 @@ def detected_by_model(
             taken.append((frame, picture))
             yield Picture(None, partial(Image.fromarray, picture), frame.number, frame.time)
 
-    for found in predictor.stream_pictures(as_pictures()):
+    outcomes = predictor.stream_pictures(as_pictures())
+    while (found := shares.timed("detect", next, outcomes, None)) is not None:
         frame, picture = taken.popleft()
         if isinstance(found, FailedImage):
             raise found.error

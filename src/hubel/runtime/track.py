@@ -78,7 +78,7 @@ def track(
 
         assert model is not None
         least = conf if conf is not None else _LEAST_SCORE.get(tracker, 0.25)
-        detect = partial(detected_by_model, Predictor(model, conf=least), clip.source, classes)
+        detect = partial(detected_by_model, Predictor(model, conf=least), clip.source, classes, shares)
     for _, tracks in stages(clip, detect, follower, embed, report, shares):
         yield tracks
 

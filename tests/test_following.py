@@ -1,0 +1,101 @@
+"""The stages of tracking: time between frames, threads that hand on, a detector of one's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import hubel
+from hubel.models import save_model
+from hubel.models.saved import describe
+from hubel.runtime.background import in_background
+from hubel.runtime.following import Steps
+
+
+def test_time_is_counted_in_usual_steps() -> None:
+    """Ten frames a second: steady with jitter, one dropped, three dropped, at half the pace, twice at once."""
+    clock = Steps(10)
+    times = [0.0, 0.1, 0.201, 0.4, 0.8, 0.95, 0.95]
+    elapsed = [clock.elapsed(number, time) for number, time in enumerate(times, 1)]
+    assert elapsed == pytest.approx([1, 1, 1, 2, 4, 1.5, 0.05])
+    numbers = Steps(None)
+    assert [numbers.elapsed(number, None) for number in (1, 2, 5, 6)] == [1, 1, 3, 1]
+
+
+def test_items_come_in_order_and_no_more_than_wanted() -> None:
+    taken = []
+
+    def source() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    stage = in_background(source(), 3)
+    assert [next(stage) for _ in range(5)] == [0, 1, 2, 3, 4]
+    stage.close()
+    assert len(taken) <= 5 + 3 + 2
+    assert not any(thread.name == "hubel-stage" for thread in threading.enumerate())
+    assert list(in_background(range(50), 2)) == list(range(50))
+
+
+def test_an_error_comes_up_where_its_item_would_have() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise KeyError("two")
+
+    stage = in_background(source(), 4)
+    assert next(stage) == 1
+    with pytest.raises(KeyError, match="two"):
+        next(stage)
+
+
+def test_closing_closes_the_source() -> None:
+    ended = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            ended.set()
+
+    stage = in_background(source(), 1)
+    next(stage)
+    stage.close()
+    assert ended.is_set()
+
+
+def test_a_detector_of_ones_own(tmp_path: Path) -> None:
+    """The boxes are those that the predictor finds in the same frames; a class that is not wanted is left out."""
+    torch.manual_seed(0)
+    model = hubel.create_model("ssd", num_classes=2, backbone="efficientnet_lite0")
+    save_model(tmp_path / "run" / "best", model, describe(model))
+    rng = np.random.default_rng(0)
+    clip = tmp_path / "clip.mkv"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
+        for _ in range(4):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (64, 96, 3), dtype=np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    predict = hubel.Predictor(tmp_path / "run", conf=0.5)
+    expected = list(predict(str(clip)))
+    names = predict.card.classes
+    found = list(hubel.track(clip, model=tmp_path / "run", conf=0.5, tracker="sort", min_hits=9, max_age=0))
+    assert [tracks.frame for tracks in found] == [1, 2, 3, 4]
+    first, detections = found[0], expected[0]
+    assert len(first) == len(detections) > 0
+    np.testing.assert_allclose(np.sort(first.boxes, axis=0), np.sort(detections.boxes, axis=0), atol=1e-2)
+    assert sorted(first.names) == sorted(detections.names)
+    only = list(hubel.track(clip, model=tmp_path / "run", conf=0.5, tracker="sort", min_hits=9, classes=[names[0]]))
+    assert set(only[0].names) <= {names[0]}
+    assert len(only[0]) == sum(name == names[0] for name in detections.names)
+    with pytest.raises(hubel.HubelError, match="no class dragon"):
+        next(hubel.track(clip, model=tmp_path / "run", tracker="sort", classes=["dragon"]))
