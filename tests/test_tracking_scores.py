@@ -103,6 +103,14 @@ def test_equals_track_eval_with_distractors_and_ignored_classes(tmp_path: Path) 
     assert_equals_track_eval(tmp_path, lengths)
 
 
+def test_equals_track_eval_with_the_vehicles_of_2020(tmp_path: Path) -> None:
+    truth, result = made_sequence(8)
+    truth[truth[:, 7] == 3, 7] = 6
+    truth[truth[:, 1] == 2, 7] = 6
+    write(tmp_path, "MOT20-77", truth, result, 40)
+    assert_equals_track_eval(tmp_path, {"MOT20-77": 40}, "MOT20")
+
+
 def test_equals_track_eval_where_one_side_is_missing(tmp_path: Path) -> None:
     """Frames without truth, frames without tracks, a sequence in which nothing fits."""
     truth, result = made_sequence(5)

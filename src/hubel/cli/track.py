@@ -112,6 +112,8 @@ def track(
         boxes = read_mot_text(detections)
         for note in boxes.notes:
             say(f"note:  {note}")
+        if not len(boxes):
+            say(f"note:  {detections} has no boxes.")
         if conf is not None:
             boxes = boxes.only(boxes.scores >= conf)
     shares, damages = Shares(), _Damages(strict)

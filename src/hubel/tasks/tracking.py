@@ -12,7 +12,7 @@ from hubel.data.motchallenge import MotBoxes, read_mot_text
 from hubel.errors import DataError, UsageError
 from hubel.metrics.tracking import Sequence as Frames
 from hubel.metrics.tracking import TrackingScores, motchallenge_rules, score_sequences
-from hubel.metrics.tracking.sequence import Boxes
+from hubel.metrics.tracking.sequence import DISTRACTORS, MOT20_DISTRACTORS, Boxes
 
 Note = Callable[[str], None]
 
@@ -75,6 +75,7 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Fra
         truth.scores != 0,
         truth.classes,
         Boxes(result.frames, result.ids, result.boxes),
+        MOT20_DISTRACTORS if name.startswith("MOT20") else DISTRACTORS,
     )
     return Frames(name, true, tracked, length)
 

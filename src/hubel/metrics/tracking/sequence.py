@@ -9,8 +9,10 @@ from scipy.optimize import linear_sum_assignment
 
 _EPSILON = np.finfo(float).eps
 _PEDESTRIAN = 1
-# Person on a vehicle, static person, distractor, reflection: who finds them is neither rewarded nor punished.
-_DISTRACTORS = (2, 7, 8, 12)
+DISTRACTORS = (2, 7, 8, 12)
+"""Person on a vehicle, static person, distractor, reflection: who finds them is neither rewarded nor punished."""
+MOT20_DISTRACTORS = (*DISTRACTORS, 6)
+"""In the sequences of 2020, vehicles without a motor as well."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return overlap
 
 
-def motchallenge_rules(truth: Boxes, counted: np.ndarray, classes: np.ndarray, tracked: Boxes) -> tuple[Boxes, Boxes]:
+def motchallenge_rules(
+    truth: Boxes, counted: np.ndarray, classes: np.ndarray, tracked: Boxes, distractors: tuple[int, ...] = DISTRACTORS
+) -> tuple[Boxes, Boxes]:
     """What MOTChallenge compares of the true and the tracked boxes.
 
     Tracked boxes that fit a distractor best (IoU of 0.5 or more, one to one) are left out; so are true boxes that are
@@ -92,11 +96,12 @@ def motchallenge_rules(truth: Boxes, counted: np.ndarray, classes: np.ndarray, t
         counted: bool (N,), the flag of the ground truth.
         classes: int64 (N,), -1 where there are none.
         tracked: the tracker's boxes.
+        distractors: classes that a tracker may find, but need not.
     """
     if not (classes > 0).any():
         return truth.only(counted), tracked
     wanted = np.ones(len(tracked.ids), bool)
-    distracting = np.isin(classes, _DISTRACTORS)
+    distracting = np.isin(classes, distractors)
     last = int(truth.frames[-1]) if len(truth.frames) else 0
     for first, end, start, stop in _bounds(truth, tracked, last):
         if not distracting[first:end].any() or start == stop:
