@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from trackeval.metrics import CLEAR, HOTA, Identity
 
+import hubel
 import reference_trackers
 from hubel.errors import UsageError
 from hubel.tracking import TRACKERS, create_tracker
@@ -248,6 +249,11 @@ def test_deepsort_wants_appearances_of_one_kind() -> None:
 def test_wrong_parameters_are_told(name: str, parameters: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         create_tracker(name, **parameters)
+
+
+def test_trackers_are_listed() -> None:
+    assert hubel.list_models(task="track") == ["sort", "deepsort", "bytetrack"]
+    assert hubel.list_models("track", "*sort") == ["sort", "deepsort"]
 
 
 def test_sort_is_silent_after_a_miss_unless_told_otherwise() -> None:

@@ -58,6 +58,9 @@ def models(
     from hubel.models import architecture, list_models
 
     tasks = sorted({architecture(name).task for name in list_models()})
+    if task == "track":
+        trackers = ", ".join(list_models(task))
+        raise typer.BadParameter(f"trackers ({trackers}) are no networks: see hubel track.", param_hint="'--task'")
     if task is not None and task not in tasks:
         raise typer.BadParameter(
             f"there are no architectures for {task!r}; there are for: {', '.join(tasks)}.", param_hint="'--task'"

@@ -22,6 +22,7 @@ from hubel.models.backbone import Backbone
 from hubel.models.options import allowed, configured
 from hubel.models.published import Published, auxiliary_keys, load_backbone, load_published, published
 from hubel.models.registry import Architecture, Origin
+from hubel.tracking import TRACKERS
 
 if TYPE_CHECKING:
     from hubel.insight.summary import Summary
@@ -41,9 +42,12 @@ def list_models(task: str | None = None, match: str = "*") -> list[str]:
     """Names of the registered architectures, in natural order.
 
     Args:
-        task: ``"classify"``, ``"detect"``; all tasks by default.
+        task: ``"classify"``, ``"localize"``, ``"detect"``; all of these by default. ``"track"`` gives the trackers of
+            :func:`hubel.tracking.create_tracker`, which are no networks.
         match: shell pattern that the names have to match, e.g. ``"res*"``.
     """
+    if task == "track":
+        return [name for name in TRACKERS if fnmatch.fnmatchcase(name, match)]
     return [
         row.name for row in _ARCHITECTURES.values() if task in (None, row.task) and fnmatch.fnmatchcase(row.name, match)
     ]
