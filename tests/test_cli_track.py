@@ -208,8 +208,9 @@ def test_in_python(detections: Path, video: Path) -> None:
         next(hubel.track(video))
 
 
-def test_interrupted_in_the_middle(tmp_path: Path) -> None:
-    """Ctrl-C: the text is whole up to some frame, and the video plays as far."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_the_middle(tmp_path: Path, sent: signal.Signals) -> None:
+    """Ctrl-C, or asked to end: the text is whole up to some frame, and the video plays as far."""
     frames = 4000
     rows = [f"{f},-1,{10 + f % 100},20,16,40,1\n" for f in range(1, frames + 1)]
     (tmp_path / "det.txt").write_text("".join(rows))
@@ -229,7 +230,7 @@ def test_interrupted_in_the_middle(tmp_path: Path) -> None:
     while not list(tmp_path.glob("out.partial-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(sent)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
     assert "interrupted after frame" in errors

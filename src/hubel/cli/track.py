@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -208,6 +210,7 @@ def _run(
     """Take every frame to where it belongs; returns the number of the last."""
     start, last = time.perf_counter(), None
     with ExitStack() as stack:
+        stack.enter_context(_terminated_as_interrupted())
         advance = stack.enter_context(_progress(count, outputs.shows_lines))
         stack.enter_context(outputs)
         try:
@@ -228,6 +231,23 @@ def _run(
         say(f"interrupted after frame {last}: what was followed until then is kept")
         raise typer.Exit(130)
     return last
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, with whole files."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

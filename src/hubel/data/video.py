@@ -23,6 +23,7 @@ _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"),
 _USUAL_RATE = 25
 # Frames that a header may count although they are not to be shown.
 _UNSHOWN = 2
+_UNSHOWN_SECONDS = 1.0
 
 
 OnDamage = Callable[[ImageError], None]
@@ -221,9 +222,18 @@ def _frames(location: _Location, on_damage: OnDamage) -> Iterator[VideoFrame]:
                 yield VideoFrame(number, clock.seconds(decoded, number), decoded)
         if clock.start is None and not clock.ticking:
             raise ImageError(f"{name} has no frames.", remedy)
-        if number + _UNSHOWN < stream.frames:
-            fault = f"{name} ends after frame {number}, though it should have {stream.frames}: it is cut off"
-            on_damage(ImageError(f"{fault}.", remedy))
+        missing = _missing(container, stream, number, clock)
+        if missing:
+            on_damage(ImageError(f"{name} ends after frame {number}, {missing}: it is cut off.", remedy))
+
+
+def _missing(container: Any, stream: Any, frames: int, clock: _Clock) -> str:
+    """What the header promises and the file does not hold; empty if nothing."""
+    if stream.frames:
+        return f"though it should have {stream.frames}" if frames + _UNSHOWN < stream.frames else ""
+    # Only the container knows its length, and other streams may be longer.
+    seconds = (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0
+    return f"though it should last {seconds:.1f} s" if clock.last + clock.longest + _UNSHOWN_SECONDS < seconds else ""
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
@@ -255,7 +265,8 @@ class _Clock:
         self._step = 1 / float(rate or _USUAL_RATE)
         self.start: float | None = None
         self.ticking = False
-        self._last = -self._step
+        self.last = -self._step
+        self.longest = 0.0
 
     def seconds(self, frame: av.VideoFrame, number: int) -> float:
         if not self.ticking:
@@ -265,8 +276,9 @@ class _Clock:
         else:
             time = (number - 1) * self._step
         # Stamps that jump back, as where videos were joined, are those of no clock.
-        self._last = time if time >= self._last else self._last + self._step
-        return self._last
+        time = time if time >= self.last else self.last + self._step
+        self.longest, self.last = max(self.longest, time - self.last), time
+        return time
 
 
 def _reason(error: Exception) -> str:

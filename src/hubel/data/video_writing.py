@@ -108,6 +108,8 @@ class VideoWriter:
         try:
             if self._format.fragmented and self._fault is None:
                 self._join_fragments()
+            with self._partial.open("rb") as file:
+                os.fsync(file.fileno())
             self._partial.chmod(0o644)
             self._partial.replace(self.path)
         except OSError as error:
