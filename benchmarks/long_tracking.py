@@ -3,8 +3,8 @@
     python benchmarks/long_tracking.py [--frames 1000000] [--objects 10] [--trackers sort bytetrack deepsort]
 
 Objects walk, are missed now and then, leave and are replaced, for as long as it takes. Printed a tenth of the way:
-resident memory of the process, and milliseconds a frame in that tenth (the median of parts of a thousand frames: a busy
-moment of the machine does not count).
+resident memory of the process, and milliseconds of processor time a frame in that tenth (the median of parts of a
+thousand frames), so that a busy machine does not count.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def follow(name: str, count: int, objects: int) -> None:
     last_seen: dict[int, int] = {}
     for number in range(1, count + 1):
         boxes, scores, vectors = next(source)
-        start = time.perf_counter()
+        start = time.process_time()
         tracked = tracker.update(boxes, scores, features=vectors)
-        parts.append(time.perf_counter() - start)
+        parts.append(time.process_time() - start)
         for id_ in tracked.ids.tolist():
             if id_ > highest:
                 given, highest = given + 1, id_
