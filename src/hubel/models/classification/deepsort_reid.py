@@ -23,6 +23,7 @@ head     dense, batch and ℓ2 normalization  128
 Of the second paper: exponential linear units, pre-activation units with dropout of 0.4 between their convolutions,
 whose shortcuts are projected where the shape changes. The first table counts 2,800,864 parameters: these, without the
 classifier of identities and without the 960 scales of the normalizations, which the authors' framework leaves out.
+Neither paper's table has an activation behind the dense layer, so there is none.
 """
 
 from __future__ import annotations
