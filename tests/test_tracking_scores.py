@@ -221,10 +221,17 @@ def test_files_come_in_pairs(tmp_path: Path) -> None:
 
 
 def test_other_ways_to_write_a_file(tmp_path: Path) -> None:
-    """Spaces for commas, DOS line ends, a byte order mark, blank lines, six columns: the same score."""
+    """Spaces for commas, DOS line ends, a byte order mark, blank lines, old line ends, six columns: the same score."""
     plain = "1,4,10,10,40,80\n2,4,13,10,40,80\n"
     expected, _ = scored(tmp_path, plain)
-    for text in (plain.replace(",", " "), plain.replace("\n", "\r\n"), "\ufeff" + plain, "\n" + plain + "\n\n"):
+    for text in (
+        plain.replace(",", " "),
+        plain.replace("\n", "\r\n"),
+        "\ufeff" + plain,
+        "\n" + plain + "\n\n",
+        plain.replace("\n", "\n  \n"),
+        plain.replace("\n", "\r"),
+    ):
         assert scored(tmp_path, text)[0] == expected
 
 

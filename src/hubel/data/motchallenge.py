@@ -83,13 +83,13 @@ def read_mot_text(path: Path) -> MotBoxes:
         DataError: there is no such file, or a line is not what it should be.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+        text = path.read_bytes().decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Name a file of boxes.") from error
     table = _numbers(path, text)
-    lines = np.array([number for number, line in enumerate(text.splitlines(), 1) if line.strip()], np.int64)
+    lines = np.array([number for number, line in enumerate(text.split("\n"), 1) if line.strip()], np.int64)
     for place, what in ((0, "frame"), (1, "id")):
         whole = np.isfinite(table[:, place]) & (np.abs(table[:, place]) < _LAST_FRAME)
         whole &= table[:, place] == np.floor(np.where(whole, table[:, place], 0))
@@ -104,7 +104,9 @@ def _numbers(path: Path, text: str) -> np.ndarray:
         return np.empty((0, _LEAST_COLUMNS))
     delimiter = "," if "," in text else None
     try:
-        table = np.loadtxt(io.StringIO(text), delimiter=delimiter, ndmin=2, comments=None)
+        # Blank lines of spaces would be cells to NumPy.
+        filled = "\n".join(line for line in text.split("\n") if line.strip())
+        table = np.loadtxt(io.StringIO(filled), delimiter=delimiter, ndmin=2, comments=None)
     except ValueError as error:
         raise _broken_line(path, text, delimiter) from error
     if table.shape[1] < _LEAST_COLUMNS:
@@ -116,7 +118,7 @@ def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
     """What is wrong with the first line that does not fit."""
     remedy = "A line is: frame, id, left, top, width, height, and more numbers."
     columns = None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         cells = line.split(delimiter)
         if not line.strip():
             continue
