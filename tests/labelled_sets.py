@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, RunLengthMask
-from hubel.data.annotations.run_length import encode
+from hubel.data.annotations.rle import encode
 
 WIDTH, HEIGHT = 64, 48
 TRIANGLE = (10.0, 5.0, 30.5, 8.25, 20.0, 40.0)

@@ -11,7 +11,7 @@ import pytest
 from hubel.data.annotations import LabelledDataset, LabelledObject, read_annotations, write_annotations
 from hubel.data.annotations.formats import FORMATS
 from hubel.data.annotations.losses import LOSSES
-from hubel.data.annotations.run_length import decode, draw
+from hubel.data.annotations.rle import decode, draw
 from hubel.data.annotations.values import around
 from labelled_sets import HEIGHT, WIDTH, small_set
 

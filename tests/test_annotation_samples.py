@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hubel.data.annotations import LabelledImage, read_annotations
-from hubel.data.annotations.run_length import area, decode
+from hubel.data.annotations.rle import area, decode
 from hubel.errors import DataError
 from labelled_sets import picture
 

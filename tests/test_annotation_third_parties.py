@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
 from hubel.data.annotations import LabelledDataset, read_annotations, write_annotations
-from hubel.data.annotations.run_length import area, box, checked_mask, decode, draw, encode
+from hubel.data.annotations.rle import area, box, checked_mask, decode, draw, encode
 from labelled_sets import HEIGHT, HOLE, SQUARE, TRIANGLE, WIDTH, disc, small_set
 
 

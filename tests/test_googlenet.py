@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux
 
 from conftest import write_shapes
+from hubel.config import make_settings
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, load_model
@@ -23,7 +24,6 @@ from hubel.tasks.objective import with_auxiliary
 from hubel.training import train
 from hubel.training.frozen import UpperPart, frozen_lower
 from hubel.training.phases import enter_training_mode, freeze_below
-from hubel.training.settings import make_settings
 from hubel.training.starting_model import make_model
 from hubel.weights.renaming import rename
 from reference_networks import largest_difference, with_live_statistics

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from imblearn.over_sampling import SMOTE
 
 from conftest import write_shapes
+from hubel.config import make_settings
 from hubel.data.loading import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
@@ -24,7 +25,6 @@ from hubel.training import train
 from hubel.training.frozen import frozen_lower
 from hubel.training.frozen_features import Features, compute_features, feature_batches
 from hubel.training.phases import freeze_below, plan_phases
-from hubel.training.settings import make_settings
 from hubel.training.smote import neighbours_for, with_smote
 
 CLASSES = ("cross", "disc", "frame")

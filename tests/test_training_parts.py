@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from conftest import write_shapes
+from hubel.config import make_settings, read_settings, write_settings
 from hubel.data.augmentation import BatchBlending, Lighting, TrainingPixels, check_augmentations
 from hubel.data.decoding import read_image
 from hubel.data.loading import EpochSampler, LabelledImages, batches, seed_for
@@ -35,7 +36,6 @@ from hubel.training.frozen import UpperPart, frozen_lower
 from hubel.training.phases import enter_training_mode, freeze_below, make_optimizer, parts_with_parameters, plan_phases
 from hubel.training.run_folder import latest_run_folder, new_run_folder
 from hubel.training.schedules import rate_factor
-from hubel.training.settings import make_settings, read_settings, write_settings
 from hubel.training.tasks.class_learning import ClassLearning
 
 

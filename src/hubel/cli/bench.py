@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubel.cli.manners import print_json, say
 from hubel.cli.options import Json, Threads
+from hubel.console import print_json, say
 
 if TYPE_CHECKING:
     from hubel.runtime.benchmark.session import Session
@@ -109,7 +109,7 @@ def _pictures(images: Path | None, folder: Path) -> tuple[list[Path], str]:
 
 def _print(rows: list[dict[str, Any]], session: Session, pictures: str) -> None:
     """The table, then in sentences what is not in it."""
-    from hubel.cli.tables import print_table
+    from hubel.console import print_table
 
     measured = [row for row in rows if "images_per_second" in row]
     if measured:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubel.cli.manners import print_json
 from hubel.cli.options import Json
+from hubel.console import print_json
 
 if TYPE_CHECKING:
     from hubel.runtime.converted_cache import ConvertedCache

@@ -14,8 +14,8 @@ from hubel.cli.data_agree import agree
 from hubel.cli.data_check import check
 from hubel.cli.data_split import split
 from hubel.cli.data_stats import stats
-from hubel.cli.manners import print_json, say
 from hubel.cli.options import FromFormat, Json, Pictures
+from hubel.console import print_json, say
 
 data = typer.Typer(
     name="data",

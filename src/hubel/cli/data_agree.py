@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hubel.cli.manners import print_json, say
 from hubel.cli.options import Json
-from hubel.cli.outputs import refuse_inside
+from hubel.console import print_json, refuse_inside, say
 
 if TYPE_CHECKING:
     from hubel.data.agreement import Agreement
@@ -105,7 +104,7 @@ def _print(found: Agreement) -> None:
 def _print_annotators(found: Agreement) -> None:
     from rich.table import Table
 
-    from hubel.cli.tables import print_table
+    from hubel.console import print_table
 
     drawn = found.ratings.drawn
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -124,7 +123,7 @@ def _print_annotators(found: Agreement) -> None:
 def _print_pairs(found: Agreement) -> None:
     from rich.table import Table
 
-    from hubel.cli.tables import print_table
+    from hubel.console import print_table
 
     drawn = found.ratings.drawn
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hubel.cli.manners import print_json, say
 from hubel.cli.options import FromFormat, Json, Pictures
-from hubel.cli.outputs import refuse_inside
-from hubel.cli.progress import pictures_done
+from hubel.console import pictures_done, print_json, refuse_inside, say
 
 
 def split(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hubel.cli.manners import print_json, say
 from hubel.cli.options import FromFormat, Json
+from hubel.console import print_json, say
 
 if TYPE_CHECKING:
     from hubel.data.checking.statistics import Statistics
@@ -49,7 +49,7 @@ def stats(
 def _print(numbers: Statistics) -> None:
     from rich.table import Table
 
-    from hubel.cli.tables import print_table
+    from hubel.console import print_table
     from hubel.data.checking.statistics import quartiles
 
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hubel.cli.manners import say
+from hubel.console import say
 
 _MODEL = "efficientnet_lite0"
 

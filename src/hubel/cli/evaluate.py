@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hubel.cli.manners import print_json, report_error, say
 from hubel.cli.options import Device, Json, Threads
+from hubel.console import print_json, report_error, say
 from hubel.errors import UsageError
 
 

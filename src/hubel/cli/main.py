@@ -15,13 +15,13 @@ from hubel.cli.data import data
 from hubel.cli.demo import demo
 from hubel.cli.evaluate import evaluate
 from hubel.cli.export import export
-from hubel.cli.manners import report_error, say
 from hubel.cli.models import models
 from hubel.cli.predict import predict
 from hubel.cli.scale import scale
 from hubel.cli.summary import summary
 from hubel.cli.track import track
 from hubel.cli.train import train
+from hubel.console import report_error, say
 from hubel.errors import HubelError, UsageError
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hubel.cli.manners import say
+from hubel.console import say
 
 BATCHES = (1, 32)
 
@@ -129,10 +129,10 @@ def answer(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | Non
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the plot of accuracy against cost: milliseconds here if measured, else multiply-accumulates."""
     from hubel.errors import UsageError
+    from hubel.fileio import replacing
     from hubel.insight.choice import pareto_front
     from hubel.reports.choice_plot import choice_plot
     from hubel.reports.figures import to_png
-    from hubel.writing import replacing
 
     candidates = with_accuracy(rows)
     if not candidates:

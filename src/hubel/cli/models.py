@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubel.cli.manners import print_json, say
 from hubel.cli.model_choice import BATCHES, answer, draw, within
 from hubel.cli.model_choice import measure as time_each
 from hubel.cli.options import Json
-from hubel.cli.tables import print_table
+from hubel.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

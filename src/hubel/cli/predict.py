@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hubel.cli.manners import print_json, report_error, say
 from hubel.cli.options import Device, Json, Model, Threads
+from hubel.console import print_json, report_error, say
 from hubel.errors import UsageError
 from hubel.results import Classification, ClassScore, Detections, Prediction
 from hubel.runtime.json_rows import encodable, json_row

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubel.cli.manners import print_json, say
 from hubel.cli.options import Json
-from hubel.cli.tables import print_table
+from hubel.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from hubel.scaling import ScaledNetwork, Trial

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hubel.cli.manners import print_json
 from hubel.cli.options import Json, Options, parsed_options
-from hubel.cli.tables import print_table
+from hubel.console import print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hubel.cli.manners import report_error, say
 from hubel.cli.options import Device, Json, Threads
+from hubel.console import report_error, say
 from hubel.errors import HubelError, UsageError
 
 if TYPE_CHECKING:

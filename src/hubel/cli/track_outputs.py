@@ -11,16 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hubel.cli.manners import print_json, say
+from hubel.console import print_json, say
 from hubel.data.motchallenge import MotText
 from hubel.errors import UsageError
+from hubel.fileio import growing, replacing, write_json
 from hubel.results import Tracks
 from hubel.runtime.following import NAMELESS, Shares, Step
 from hubel.runtime.json_rows import encodable
 from hubel.tracking.crossings import LineCounter
 from hubel.tracking.paths import TrackPath, TrackTable
 from hubel.tracking.zones import ZoneCounter
-from hubel.writing import growing, replacing, write_json
 
 Counter = LineCounter | ZoneCounter
 

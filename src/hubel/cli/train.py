@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from hubel.cli.manners import print_json, say
 from hubel.cli.options import Device, Json, Options, Threads, parsed_options
+from hubel.console import print_json, say
 
 
 def train(

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from hubel.errors import ImageError
-from hubel.writing import replacing
+from hubel.fileio import replacing
 
 MINIMUM_SIDE = 240
 """Pictures with a shorter side in pixels are enlarged before anything is written on them."""

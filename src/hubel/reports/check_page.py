@@ -12,10 +12,10 @@ from hubel.data.annotations import LabelledDataset
 from hubel.data.checking.checks import Check
 from hubel.data.checking.findings import KINDS, Finding
 from hubel.drawing import BoxLabel
+from hubel.fileio import write_text
 from hubel.reports.data_pages import data_url, page_from
 from hubel.reports.finding_pictures import finding_picture
 from hubel.reports.pictures import to_jpeg
-from hubel.writing import write_text
 
 SHOWN = 48
 """Findings of a kind that are shown with their pictures; the rest are lines."""

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 import hubel
+from hubel.fileio import replacing, write_text
 from hubel.reports import figures, pictures
 from hubel.reports.classification_sections import CLASSIFICATION
 from hubel.reports.data_pages import data_url
@@ -19,7 +20,6 @@ from hubel.reports.localization_sections import LOCALIZATION
 from hubel.reports.records import TrainingReport
 from hubel.reports.sections import Sections
 from hubel.reports.words import cell, duration, figure, percent, set_name
-from hubel.writing import replacing, write_text
 
 SECTIONS: dict[str, Sections] = {"classify": CLASSIFICATION, "localize": LOCALIZATION, "detect": DETECTION}
 

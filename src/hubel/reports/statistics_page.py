@@ -12,9 +12,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 import hubel
 from hubel.data.checking.statistics import MEDIUM, SMALL, Statistics
+from hubel.fileio import folder_beside, place, write_text
 from hubel.reports.data_pages import data_url, page_from
 from hubel.reports.figures import BLUE, INK, ORANGE, styled_figure, to_png
-from hubel.writing import folder_beside, place, write_text
 
 SHOWN = 40
 """Classes that have a bar; the most frequent ones."""

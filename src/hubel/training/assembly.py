@@ -13,7 +13,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from hubel.config import TrainingSettings
 from hubel.data.splits import Splits
+from hubel.fileio import write_json
 from hubel.models import ModelCard
 from hubel.models.registry import Network
 from hubel.tasks.objective import sum_of, with_auxiliary
@@ -24,11 +26,9 @@ from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
 from hubel.training.processes import ALONE, Processes
 from hubel.training.recomputation import needs_recomputation
 from hubel.training.run_images import RunImages
-from hubel.training.settings import TrainingSettings
 from hubel.training.starting_model import training_size
 from hubel.training.task import Learning
 from hubel.training.tasks import task_named
-from hubel.writing import write_json
 
 DECISIONS = "decisions.json"
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}

@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 
 from hubel.errors import DataError
-from hubel.writing import replacing
+from hubel.fileio import replacing
 
 WORKER_DEATH = "DataLoader worker"
 """In the message of the RuntimeError that torch raises in the main thread, wherever that is, when one has died."""

@@ -20,9 +20,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from hubel.fileio import write_json
 from hubel.runtime.precision import bfloat16_pays
 from hubel.weights.cache import cache_folder
-from hubel.writing import write_json
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2
 _BUSY = 0.15  # share of the machine that other processes take, above which wall-clock times say little

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from hubel.config import TrainingSettings
 from hubel.data.loading import EpochSampler, LoadedBatch, as_it_is
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, UsageError
@@ -24,7 +25,6 @@ from hubel.training.frozen import FrozenLower
 from hubel.training.kept_pixels import find_room
 from hubel.training.phases import Phase, freeze_below
 from hubel.training.processes import ALONE, Processes
-from hubel.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from hubel.training.loop import Training

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from hubel.config import TrainingSettings
 from hubel.data.loading import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
+from hubel.fileio import write_rows
 from hubel.models.registry import Network
 from hubel.models.saved import ModelCard, save_model
 from hubel.tasks.objective import sum_of, with_auxiliary
@@ -33,10 +35,8 @@ from hubel.training.processes import ALONE, Processes
 from hubel.training.progress_bar import TrainingDisplay
 from hubel.training.recomputation import needs_recomputation
 from hubel.training.schedules import rate_factor
-from hubel.training.settings import TrainingSettings
 from hubel.training.task import Learning, Task
 from hubel.training.tensorboard import write_scalars
-from hubel.writing import write_rows
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from hubel.config import TrainingSettings
 from hubel.errors import UsageError
 from hubel.models.registry import Network
-from hubel.training.settings import TrainingSettings
 
 HEAD_ONLY = "head"
 

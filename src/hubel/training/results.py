@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from hubel.data.splits import Splits
+from hubel.fileio import write_json, write_text
 from hubel.models import load_model
 from hubel.reports import TrainingReport, write_report
 from hubel.training.answers import Answering
@@ -20,7 +21,6 @@ from hubel.training.checkpoint import Progress
 from hubel.training.evaluation import Evaluation, answer_of
 from hubel.training.loop import Training
 from hubel.training.task import Task
-from hubel.writing import write_json, write_text
 
 
 @dataclass(frozen=True)

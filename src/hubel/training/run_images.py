@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hubel.config import TrainingSettings
 from hubel.data.loading import EpochSampler, batches, default_workers
 from hubel.data.pixel_cache import PixelCache
 from hubel.data.splits import Splits
+from hubel.fileio import write_json
 from hubel.training.execution import recall, remember
 from hubel.training.kept_pixels import keep_pixels, shared_between_processes
 from hubel.training.processes import ALONE, Processes
-from hubel.training.settings import TrainingSettings
 from hubel.training.workers import TRIAL_BATCHES, Workers, choose_workers, cores
-from hubel.writing import write_json
 
 if TYPE_CHECKING:
     from hubel.training.task import SampleImages

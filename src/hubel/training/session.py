@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from hubel.config import TrainingSettings, make_settings, read_settings, write_settings
 from hubel.data.splits import (
     SplitFractions,
     Splits,
@@ -36,7 +37,6 @@ from hubel.training.processes import Processes
 from hubel.training.progress_bar import TrainingDisplay, check_progress
 from hubel.training.results import TrainingResult, finish
 from hubel.training.run_folder import latest_run_folder, new_run_folder
-from hubel.training.settings import TrainingSettings, make_settings, read_settings, write_settings
 from hubel.training.starting_model import make_model, weights_name
 from hubel.training.task import LabelledData
 from hubel.training.tasks import guess_task, task_named
@@ -67,7 +67,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         data: for classification a folder with one folder a class, or with ``train``, ``val``, ``test`` that have those.
         resume: go on with the newest run of this name (or ``out``), with its own settings.
         out: the run's folder; ``runs/NAME`` by default, with a number where it exists.
-        settings: fields of :class:`~hubel.training.settings.TrainingSettings`: ``model``, ``epochs``, …
+        settings: fields of :class:`~hubel.config.TrainingSettings`: ``model``, ``epochs``, …
 
     Returns:
         The finished run with its scores.

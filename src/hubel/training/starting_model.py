@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from hubel.config import TrainingSettings
 from hubel.errors import ModelError
 from hubel.models import ModelCard, architecture, create_model, describe
 from hubel.models.registry import ClassificationHead, Network
-from hubel.training.settings import TrainingSettings
 from hubel.training.tasks import task_named
 from hubel.weights import default_entry
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hubel.config import TrainingSettings
 from hubel.data.pixel_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
@@ -28,7 +29,6 @@ from hubel.training.kept_pixels import KeptShape
 from hubel.training.phases import Phase
 from hubel.training.processes import Processes
 from hubel.training.run_images import RunImages
-from hubel.training.settings import TrainingSettings
 
 
 class LabelledData(SplitData[Any], Protocol):

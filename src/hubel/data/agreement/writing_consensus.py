@@ -12,7 +12,7 @@ from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObjec
 from hubel.data.annotations.placing import Pictures
 from hubel.data.class_folder_writing import write_class_folders
 from hubel.errors import DataError, UsageError
-from hubel.writing import write_text
+from hubel.fileio import write_text
 
 
 def write_consensus(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations import run_length
+from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
 from hubel.data.annotations.files import read_json

@@ -16,12 +16,12 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
-from hubel.data.annotations import run_length
+from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring, RunLengthMask
 from hubel.data.annotations.files import xml_elements
-from hubel.data.annotations.outlines import corners, ellipse, joined, turned
 from hubel.data.annotations.placing import Target, place_of, spelled
+from hubel.data.annotations.polygons import corners, ellipse, joined, turned
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, number, ring, text, truth, whole
 from hubel.data.class_folders import SPLIT_NAMES

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from hubel.data.annotations import run_length
+from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.attributes import annotators, merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, RunLengthMask
 from hubel.data.annotations.files import read_json
-from hubel.data.annotations.outlines import corners, ellipse, joined, turned
 from hubel.data.annotations.placing import Target, place_of
+from hubel.data.annotations.polygons import corners, ellipse, joined, turned
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
 from hubel.data.decoding import MAX_PIXELS

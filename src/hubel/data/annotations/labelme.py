@@ -18,8 +18,8 @@ from hubel.data.annotations import png_masks
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject
 from hubel.data.annotations.files import LARGEST_OF_ONE, read_json
-from hubel.data.annotations.outlines import ellipse, joined
 from hubel.data.annotations.placing import Target, place_of, tidy
+from hubel.data.annotations.polygons import ellipse, joined
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
 

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from hubel.data.annotations import run_length
+from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.dataset import RunLengthMask
 from hubel.data.annotations.values import WrongLabel
 from hubel.data.decoding import MAX_PIXELS

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations import png_masks, run_length
+from hubel.data.annotations import png_masks
+from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
 from hubel.data.annotations.files import LARGEST_OF_ONE, read_json
-from hubel.data.annotations.outlines import joined
 from hubel.data.annotations.placing import Target, tidy
+from hubel.data.annotations.polygons import joined
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
 

@@ -22,8 +22,8 @@ from hubel.data.annotations.attributes import as_text, merged_attributes, split_
 from hubel.data.annotations.class_choice import class_attribute, named
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject
 from hubel.data.annotations.files import csv_rows, parsed_json, read_json, read_text
-from hubel.data.annotations.outlines import ellipse, joined
 from hubel.data.annotations.placing import Target, place_of, tidy
+from hubel.data.annotations.polygons import ellipse, joined
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text
 

@@ -15,8 +15,8 @@ from typing import Any
 from hubel.data.annotations.attributes import as_text, merged_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset
 from hubel.data.annotations.files import csv_rows, parsed_json, read_json, read_text
-from hubel.data.annotations.outlines import ellipse, joined
 from hubel.data.annotations.placing import Target, place_of, tidy
+from hubel.data.annotations.polygons import ellipse, joined
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text
 from hubel.data.annotations.via import Region, take_regions

@@ -24,8 +24,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
 from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
 from hubel.data.annotations.files import read_text, read_xml
-from hubel.data.annotations.outlines import corners, joined, turned
 from hubel.data.annotations.placing import Target, place_of, spelled
+from hubel.data.annotations.polygons import corners, joined, turned
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, number, text, truth
 

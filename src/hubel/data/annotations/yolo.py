@@ -18,8 +18,8 @@ from typing import Any
 
 from hubel.data.annotations.dataset import LabelledDataset, LabelledImage, LabelledObject, Ring
 from hubel.data.annotations.files import LARGEST_OF_ONE, read_bytes, read_text
-from hubel.data.annotations.outlines import corners, joined
 from hubel.data.annotations.placing import Target, place_of
+from hubel.data.annotations.polygons import corners, joined
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, number, text, whole
 from hubel.data.class_folders import SPLIT_NAMES

@@ -11,7 +11,7 @@ import numpy as np
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, read_annotations
 from hubel.data.annotations.dataset import Box, LabelledObject
-from hubel.data.annotations.run_length import covered
+from hubel.data.annotations.rle import covered
 from hubel.data.class_folders import listing
 from hubel.data.decoding import read_size
 from hubel.errors import DataError, ImageError

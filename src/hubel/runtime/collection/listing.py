@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hubel.data.sources import file_names
 from hubel.errors import DataError
-from hubel.writing import replacing
+from hubel.fileio import replacing
 
 LIST_SUFFIX = ".txt"
 

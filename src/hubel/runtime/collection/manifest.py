@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.errors import DataError
-from hubel.writing import write_json
+from hubel.fileio import write_json
 
 MANIFEST = "job.json"
 

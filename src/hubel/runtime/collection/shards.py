@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hubel.writing import json_line, replacing
+from hubel.fileio import json_line, replacing
 
 FORMATS = ("jsonl", "parquet")
 _ROWS_AT_ONCE = 1000

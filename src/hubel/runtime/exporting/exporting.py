@@ -16,6 +16,7 @@ from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
+from hubel.fileio import folder_beside, place, write_json, write_text
 from hubel.models.card import ModelCard
 from hubel.runtime.exporting import objects, onnx_file, openvino_file, torch_file
 from hubel.runtime.exporting.agreement import check_agreement, check_objects, trial_pixels
@@ -29,7 +30,6 @@ from hubel.runtime.onnx_conversion import require_onnx, to_onnx
 from hubel.runtime.openvino_conversion import to_openvino
 from hubel.runtime.openvino_library import core
 from hubel.tasks.found_objects import Suppression
-from hubel.writing import folder_beside, place, write_json, write_text
 
 if TYPE_CHECKING:
     from openvino import Model

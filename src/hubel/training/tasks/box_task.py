@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hubel.config import TrainingSettings
 from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
 from hubel.data.objects.checks import ObjectFindings, check_object_set
 from hubel.data.objects.sets import ObjectSample
@@ -17,7 +18,6 @@ from hubel.reports.object_samples import object_samples
 from hubel.training.frozen_features import FeatureCache
 from hubel.training.phases import Phase
 from hubel.training.run_images import RunImages
-from hubel.training.settings import TrainingSettings
 from hubel.training.task import Learning
 from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
 from hubel.training.tasks.box_images import BoxImages

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hubel.config import TrainingSettings
 from hubel.data.augmentation import BatchBlending, TrainingPixels, describe_augmentations
 from hubel.data.class_folder_checks import Findings, check_class_folders
 from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
@@ -27,7 +28,6 @@ from hubel.training.answers import Answers
 from hubel.training.frozen_features import FeatureCache, require_fixed_features
 from hubel.training.phases import Phase
 from hubel.training.run_images import RunImages
-from hubel.training.settings import TrainingSettings
 from hubel.training.smote import neighbours_for, require_imbalanced_learn, with_smote
 from hubel.training.task import Learning
 from hubel.training.tasks.augmentation_sheet import augmentation_sheet

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hubel.config import TrainingSettings
 from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, UsageError
@@ -25,7 +26,6 @@ from hubel.reports.detection_mistakes import detection_mistakes
 from hubel.runtime.answers import on_original
 from hubel.tasks.found_objects import find_objects
 from hubel.training.answers import Answers
-from hubel.training.settings import TrainingSettings
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hubel.config import DEFAULT_NETWORK, TrainingSettings
 from hubel.errors import UsageError
 from hubel.models import architecture
-from hubel.training.settings import DEFAULT_NETWORK, TrainingSettings
 
 
 def refuse_class_options(settings: TrainingSettings) -> None:

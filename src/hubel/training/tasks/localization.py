@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hubel.config import TrainingSettings
 from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
 from hubel.drawing import BoxLabel
 from hubel.drawing.object_boxes import Box
@@ -25,7 +26,6 @@ from hubel.tasks.class_scores import best_classes, probabilities
 from hubel.tasks.localization import TERMS
 from hubel.tasks.located_box import gives_roots, read_boxes
 from hubel.training.answers import Answers
-from hubel.training.settings import TrainingSettings
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
 from hubel.training.tasks.localization_learning import WATCHED, LocalizationLearning

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hubel.config import TrainingSettings
 from hubel.data.objects.augmentation import ObjectPixels
 from hubel.data.objects.crops import WindowCrops
 from hubel.data.objects.loading import ObjectBatch
@@ -17,7 +18,6 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.models.detection.sliding_window import SlidingWindowConfig
 from hubel.tasks.windows import window_terms
 from hubel.training.kept_pixels import KeptShape
-from hubel.training.settings import TrainingSettings
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLabels
 

@@ -165,7 +165,7 @@ def make_settings(**values: Any) -> TrainingSettings:
 
 def write_settings(path: Path, settings: TrainingSettings) -> None:
     """Write ``config.yaml``."""
-    from hubel.writing import write_text
+    from hubel.fileio import write_text
 
     write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
 

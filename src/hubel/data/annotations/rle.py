@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hubel.data.annotations.dataset import Box, LabelledObject, RunLengthMask
-from hubel.data.annotations.outlines import surface
+from hubel.data.annotations.polygons import surface
 from hubel.data.decoding import MAX_PIXELS
 
 _STEPS = 5
