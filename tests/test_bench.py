@@ -17,12 +17,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from hubel.benchmark import session
+from hubel.benchmark.session import Runner, plan
+from hubel.benchmark.worker import Answers, JobFailure, run_job
 from hubel.cli.main import app, main
 from hubel.data.sample_photographs import write_in_sizes
 from hubel.errors import UsageError
-from hubel.runtime.benchmark import session
-from hubel.runtime.benchmark.configurations import Runner, plan
-from hubel.runtime.benchmark.processes import Answers, JobFailure, run_job
 
 _FIGURES = {
     "model", "engine", "precision", "batch", "device", "threads", "input", "random_weights", "rounds",
@@ -206,8 +206,8 @@ def test_int8_is_measured_where_it_is_there_or_asked_for(machine: _Machine) -> N
 
 
 def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubel.benchmark.worker import kept
     from hubel.models import create_model, describe, save_model
-    from hubel.runtime.benchmark.worker import kept
     from hubel.runtime.converted_cache import ConvertedCache
     from hubel.runtime.model_source import ModelSource
 

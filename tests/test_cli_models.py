@@ -145,7 +145,7 @@ def test_an_unknown_model_is_an_error_with_a_way_out() -> None:
 
 
 def test_summary_advises_when_training_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hubel.insight import memory_advice
+    from hubel.analysis import memory_advice
 
     memory = memory_advice.Memory(3_000_000_000, "this machine")
     monkeypatch.setattr(memory_advice, "free_memory", lambda: memory)

@@ -18,14 +18,13 @@ import pytest
 import torch
 
 from conftest import write_shapes
+from hubel.batch_predict.job import CollectionJob
+from hubel.batch_predict.ray_cluster import Crew, crew_for, ray_running
+from hubel.batch_predict.shards import Block, Shards, names_of, write_listing
 from hubel.cli.main import main
 from hubel.data.sources import expand
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model, describe, save_model
-from hubel.runtime.collection.cluster import Crew, crew_for, ray_running
-from hubel.runtime.collection.job import CollectionJob
-from hubel.runtime.collection.listing import Block, names_of, write_listing
-from hubel.runtime.collection.shards import Shards
 
 BLOCK = 7
 

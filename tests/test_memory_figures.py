@@ -11,8 +11,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from hubel.insight.memory_advice import Memory, advise, largest_batch
-from hubel.insight.summary import summarize
+from hubel.analysis.memory_advice import Memory, advise, largest_batch
+from hubel.analysis.summary import summarize
 from hubel.models import Classifier, architecture, create_model
 
 # One or two of every way to connect layers: chains, shortcuts, concatenations within and between layers, inverted

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner, Result
 
+from hubel.analysis.model_selection import Candidate, best_within, pareto_front
 from hubel.cli.main import app
-from hubel.cli.model_choice import with_accuracy
+from hubel.cli.models import with_accuracy
 from hubel.errors import UsageError
-from hubel.insight.choice import Candidate, best_within, pareto_front
 from hubel.weights.renaming import rename
 
 
@@ -80,7 +80,7 @@ def test_what_is_measured_is_the_network_whose_weights_are_listed(monkeypatch: p
         timed.append(network)
         return 1.0
 
-    monkeypatch.setattr("hubel.insight.speed.milliseconds_an_image", note)
+    monkeypatch.setattr("hubel.analysis.latency.milliseconds_an_image", note)
     monkeypatch.setattr("hubel.runtime.fusion.fuse", lambda model, *_: model.eval())
     (row,) = json.loads(_run("--match", "se_resnet101", "--measure", "--json").stdout)
     assert row["weights"][0]["name"] == "se_resnet101:timm/in1k"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hubel.insight.memory_advice import Memory
+from hubel.analysis.memory_advice import Memory
 from hubel.models import create_model
 from hubel.models.registry import ClassificationHead, Classifier
 from hubel.training import train

@@ -8,8 +8,8 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hubel.insight.roofline import Bound, MachineLimits, NetworkCost, bound, cost
-from hubel.runtime.machine_limits import copy_bandwidth, measure_limits, openvino_kernels, torch_kernels
+from hubel.analysis.roofline import Bound, MachineLimits, NetworkCost, bound, cost
+from hubel.benchmark.hardware_peaks import copy_bandwidth, measure_limits, openvino_kernels, torch_kernels
 from hubel.runtime.openvino_library import core
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import hubel
+from hubel.analysis.summary import LayerRow, Summary, count_multiplications, summarize
 from hubel.errors import ModelError
-from hubel.insight.summary import LayerRow, Summary, count_multiplications, summarize
 from hubel.models import architecture, create_model
 from hubel.models.creation import build
 from published_figures import PUBLISHED

@@ -272,7 +272,7 @@ def _cost(row: Architecture, options: Mapping[str, Any], image_size: int, num_cl
     """Parameters and multiply-accumulates of one image."""
     import torch
 
-    from hubel.insight.summary import count_multiplications
+    from hubel.analysis.summary import count_multiplications
     from hubel.models.creation import build
 
     channels = row.input[0]

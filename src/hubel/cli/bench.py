@@ -14,7 +14,7 @@ from hubel.cli.options import Json, Threads
 from hubel.console import print_json, say
 
 if TYPE_CHECKING:
-    from hubel.runtime.benchmark.session import Session
+    from hubel.benchmark.session import Session
 
 _SAMPLE_WIDTHS = (480, 640, 1280, 1920)
 
@@ -63,7 +63,7 @@ def bench(
     """
     import tempfile
 
-    from hubel.runtime.benchmark.session import Session, Wanted
+    from hubel.benchmark.session import Session, Wanted
 
     with tempfile.TemporaryDirectory(prefix="hubel-bench-") as name, _progress() as step:
         folder = Path(name)

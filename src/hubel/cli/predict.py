@@ -116,7 +116,7 @@ def predict(
 def _predict_collection(
     sources: list[str], out: Path, predictor: dict[str, Any], shards: str, block: int, json: bool
 ) -> None:
-    from hubel.runtime.collection.job import CollectionJob
+    from hubel.batch_predict.job import CollectionJob
 
     def report(fault: str, remedy: str) -> None:
         report_error(_printable(fault), remedy)

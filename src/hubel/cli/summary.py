@@ -53,10 +53,10 @@ def summary(
         hubel summary vgg16 --set batch_norm=true
     """
     shape = None if input_size is None else _parsed(input_size)
+    from hubel.analysis.memory_advice import advise, free_memory
+    from hubel.analysis.summary import summarize
+    from hubel.analysis.table import layer_table
     from hubel.errors import ModelError
-    from hubel.insight.layer_table import layer_table
-    from hubel.insight.memory_advice import advise, free_memory
-    from hubel.insight.summary import summarize
 
     module, native, row = _module(model, shape, parsed_options(options))
     try:

@@ -18,7 +18,7 @@ from hubel.console import report_error, say
 from hubel.errors import HubelError, UsageError
 
 if TYPE_CHECKING:
-    from hubel.cli.track_outputs import TrackOutputs
+    from hubel.cli.track_writers import TrackOutputs
     from hubel.data.motchallenge import MotBoxes
     from hubel.results import Tracks
     from hubel.runtime.following import Clip, Shares, Step
@@ -101,7 +101,7 @@ def track(
     """
     name = tracker or ("sort" if source is None else "deepsort")
     _check(source, model, detections, name, classes)
-    from hubel.cli.track_outputs import TrackOutputs, marks
+    from hubel.cli.track_writers import TrackOutputs, marks
     from hubel.data.motchallenge import read_mot_text
     from hubel.runtime.following import Shares
     from hubel.tracking import TRACKERS, create_tracker

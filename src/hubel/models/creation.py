@@ -25,7 +25,7 @@ from hubel.models.registry import Architecture, Origin
 from hubel.tracking import TRACKERS
 
 if TYPE_CHECKING:
-    from hubel.insight.summary import Summary
+    from hubel.analysis.summary import Summary
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -249,7 +249,7 @@ def summary(
     batch: int = 1,
     dtype: str = "float32",
 ) -> Summary:
-    """Layer by layer: what a network outputs and what it costs (:func:`hubel.insight.summary.summarize`).
+    """Layer by layer: what a network outputs and what it costs (:func:`hubel.analysis.summary.summarize`).
 
     Args:
         model: a registered name, or any module.
@@ -260,7 +260,7 @@ def summary(
     Raises:
         ModelError: unknown name, or a module without ``input_shape``.
     """
-    from hubel.insight.summary import summarize
+    from hubel.analysis.summary import summarize
 
     name = None
     if isinstance(model, str):

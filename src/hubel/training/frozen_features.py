@@ -15,11 +15,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from hubel.analysis.tracing import Tracing, meta_copy
 from hubel.config import TrainingSettings
 from hubel.data.loading import EpochSampler, LoadedBatch, as_it_is
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, UsageError
-from hubel.insight.tracing import Tracing, meta_copy
 from hubel.models.registry import ClassificationHead, Network
 from hubel.training.frozen import FrozenLower
 from hubel.training.kept_pixels import find_room

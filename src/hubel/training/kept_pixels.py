@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hubel.analysis.memory_advice import free_host_memory
+from hubel.analysis.table import bytes_text
 from hubel.data.decoding import read_size
 from hubel.data.pixel_cache import PixelCache, disk_block, memory_block
 from hubel.data.splits import Splittable
 from hubel.errors import ImageError
-from hubel.insight.layer_table import bytes_text
-from hubel.insight.memory_advice import free_host_memory
 from hubel.weights.cache import cache_folder
 
 # Of what is free: left to itself the cache stays out of everybody's way; asked for, it may take the most of it.

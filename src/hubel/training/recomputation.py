@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hubel.insight.activation_memory import SavedTensors
-from hubel.insight.layer_table import bytes_text
-from hubel.insight.memory_advice import Memory, advise, free_memory
-from hubel.insight.summary import DTYPES, summarize
-from hubel.insight.tracing import Tracing, meta_copy
+from hubel.analysis.activation_memory import SavedTensors
+from hubel.analysis.memory_advice import Memory, advise, free_memory
+from hubel.analysis.summary import DTYPES, summarize
+from hubel.analysis.table import bytes_text
+from hubel.analysis.tracing import Tracing, meta_copy
 from hubel.models.registry import Network
 
 # What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hubel.insight.tracing import Tracing, meta_copy
+from hubel.analysis.tracing import Tracing, meta_copy
 from hubel.models.registry import Network
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.errors import DataError, MissingExtraError
+from hubel.batch_predict.shards import Block, Shards, names_of
+from hubel.errors import DataError, HubelError, MissingExtraError
 from hubel.runtime.processors import processors
 
 _MOST_THREADS = 8  # of a network; more of them seldom help it, more networks side by side do
@@ -143,3 +145,73 @@ def crew_for(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> C
     cpus = [count for _, count in machines if count]
     threads = min(threads or min(_MOST_THREADS, *cpus, max(cpus)), max(cpus))
     return Crew(max(1, min(blocks, sum(count // threads for count in cpus))), threads, False)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every actor needs to know.
+
+    Attributes:
+        directory: where relative names begin.
+        listing: the collection's names.
+        folder: of the shards.
+        format: of these.
+        predictor: arguments of :class:`~hubel.runtime.predictor.Predictor`.
+    """
+
+    directory: str
+    listing: str
+    folder: str
+    format: str
+    predictor: dict[str, Any]
+
+
+class BlockPredictor:
+    """Predicts blocks; Ray makes one in each of its actors.
+
+    The model is loaded with the first block, and what is wrong comes back as a value: an exception would arrive with
+    Ray's traceback around it.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._predictor: Any = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        """Predict the names of a block and write its shard.
+
+        Args:
+            row: a :class:`~hubel.batch_predict.shards.Block`, as a dictionary.
+
+        Returns:
+            ``{"outcome": JSON}`` of ``{"block", "rows", "errors", "faults"}`` or ``{"fault", "remedy"}``.
+        """
+        block = Block(**{name: int(value) for name, value in row.items()})
+        try:
+            outcome = self._predict(block)
+        except HubelError as error:
+            outcome = {"fault": error.fault, "remedy": error.remedy}
+        return {"outcome": json.dumps(outcome)}
+
+    def _predict(self, block: Block) -> dict[str, Any]:
+        given = self._assignment
+        if self._predictor is None:
+            from hubel.runtime.allocator import tune_allocator
+            from hubel.runtime.predictor import Predictor
+
+            tune_allocator()
+            os.chdir(given.directory)
+            self._predictor = Predictor(**given.predictor)
+        faults: list[tuple[str, str]] = []
+        rows = self._rows(names_of(Path(given.listing), block), faults)
+        written = Shards(Path(given.folder), given.format).write(block.number, rows)
+        return {"block": block.number, **asdict(written), "faults": faults}
+
+    def _rows(self, names: list[str], faults: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        from hubel.runtime.image_pipeline import FailedImage
+        from hubel.runtime.json_rows import json_row
+
+        for outcome in self._predictor.stream(names):
+            if isinstance(outcome, FailedImage):
+                faults.append((outcome.error.fault, outcome.error.remedy))
+            yield json_row(outcome, self._predictor.model_name)

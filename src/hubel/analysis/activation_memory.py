@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubel.insight.tracing import Operation, storage_key
+from hubel.analysis.tracing import Operation, storage_key
 
 
 class LiveTensors:

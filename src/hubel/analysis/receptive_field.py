@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from hubel.insight.tracing import Operation
+from hubel.analysis.tracing import Operation
 
 WHOLE_IMAGE = None
 Sizes = tuple[float, float]

@@ -10,9 +10,9 @@ import psutil
 import torch
 from torch import nn
 
+from hubel.analysis.summary import Summary, summarize
+from hubel.analysis.table import bytes_text
 from hubel.errors import ModelError
-from hubel.insight.layer_table import bytes_text
-from hubel.insight.summary import Summary, summarize
 
 _CGROUP = Path("/sys/fs/cgroup")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from hubel.insight.result_shapes import RESULTS
+from hubel.analysis.meta_shapes import RESULTS
 
 
 @dataclass(frozen=True)

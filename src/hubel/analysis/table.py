@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hubel.insight.summary import LayerRow, Summary
+from hubel.analysis.summary import LayerRow, Summary
 
 _COLUMNS = (
     ("Layer", "left"),

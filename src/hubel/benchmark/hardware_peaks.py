@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hubel.insight.roofline import MachineLimits
+from hubel.analysis.roofline import MachineLimits
 from hubel.runtime.openvino_library import core, openvino
 from hubel.runtime.precision import bfloat16_gain
 from hubel.runtime.torch_engine import DTYPES

@@ -31,7 +31,7 @@ class NetworkCost:
     """What a network takes, in numbers, whatever their format.
 
     Attributes:
-        macs: multiply-accumulates for one image (:mod:`hubel.insight.multiplications`).
+        macs: multiply-accumulates for one image (:mod:`hubel.analysis.macs`).
         weights: numbers that are read once for each batch: parameters, and buffers such as running means.
         moved: numbers that are written or read for each image.
     """
@@ -78,8 +78,8 @@ def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> NetworkCost:
 
     Activations count as part of the layer before them, as engines compute them there.
     """
-    from hubel.insight.kinds import NORMALIZATIONS
-    from hubel.insight.summary import summarize
+    from hubel.analysis.layer_types import NORMALIZATIONS
+    from hubel.analysis.summary import summarize
 
     summary = summarize(network, input_shape)  # in float32, of 4 bytes a number
     free = {*_ON_THE_WAY, *NORMALIZATIONS.values()}

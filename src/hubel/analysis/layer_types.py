@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import nn
 
-from hubel.insight.receptive_field import is_global_mean, pair
-from hubel.insight.tracing import Operation
+from hubel.analysis.receptive_field import is_global_mean, pair
+from hubel.analysis.tracing import Operation
 from hubel.layers.output_size import same_padding, same_size
 from hubel.layers.pooling import DepthwiseMaxPool2d
 from hubel.layers.radial_basis import RadialBasisOutput

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from hubel.insight.tracing import Operation
+from hubel.analysis.tracing import Operation
 from hubel.layers.connection_table import ConnectionTableConv2d
 
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from hubel.analysis.activation_memory import LiveTensors, SavedTensors
+from hubel.analysis.layer_recorder import LayerRecorder, named
+from hubel.analysis.macs import MultiplicationCounter
+from hubel.analysis.receptive_field import ReceptiveFields
+from hubel.analysis.tracing import Tracing, meta_copy
 from hubel.errors import ModelError
-from hubel.insight.activation_memory import LiveTensors, SavedTensors
-from hubel.insight.layer_rows import LayerRecorder, named
-from hubel.insight.multiplications import MultiplicationCounter
-from hubel.insight.receptive_field import ReceptiveFields
-from hubel.insight.tracing import Tracing, meta_copy
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _MASTER_BYTES = 4  # mixed precision keeps parameters, gradients and optimizer state in float32
@@ -33,10 +33,10 @@ class LayerRow:
         padding: pixels on each side, above and left, or ``"same"`` where the sides differ, as TensorFlow pads.
         activation: ``"ReLU"``, …
         parameters: of the row, those of its normalization included; shared ones count where they are met first.
-        multiplications: multiply-accumulates for one image (:mod:`hubel.insight.multiplications`).
+        multiplications: multiply-accumulates for one image (:mod:`hubel.analysis.macs`).
         activation_bytes: of the row's output, for the whole batch, in the summary's dtype.
         receptive_field: side of the square of input pixels that a unit depends on, the longer one where it is no
-            square; ``None``: the whole image (:mod:`hubel.insight.receptive_field`).
+            square; ``None``: the whole image (:mod:`hubel.analysis.receptive_field`).
     """
 
     name: str

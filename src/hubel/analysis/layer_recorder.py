@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from hubel.insight.kinds import (
+from hubel.analysis.layer_types import (
     KINDS_OF_LAYERS,
     NORMALIZATIONS,
     Description,
     activation_name,
     describe,
 )
-from hubel.insight.multiplications import MultiplicationCounter
-from hubel.insight.receptive_field import ReceptiveFields, pair
-from hubel.insight.tracing import Operation, storage_key
+from hubel.analysis.macs import MultiplicationCounter
+from hubel.analysis.receptive_field import ReceptiveFields, pair
+from hubel.analysis.tracing import Operation, storage_key
 
 Pair = tuple[int, int]
 
 
 @dataclass
 class Layer:
-    """A row in the making; see :class:`hubel.insight.summary.LayerRow` for the meaning of the columns."""
+    """A row in the making; see :class:`hubel.analysis.summary.LayerRow` for the meaning of the columns."""
 
     paths: list[str]
     kind: str
