@@ -10,7 +10,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from hubel.data.sample_photographs import sample_photographs
+from hubel.data.sample_images import sample_photographs
 from hubel.models import create_model, describe, save_model
 
 NAME = "ssdlite320_mobilenet_v3_large"

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
-from hubel.data.decoding import read_image
+from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
 from hubel.models import ModelCard, create_model, resolve_model
 from hubel.runtime.engine import Engine

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hubel.data import readability
 from hubel.data.class_folder_checks import Findings, check_class_folders
-from hubel.data.class_folders import read_class_folders
+from hubel.data.image_folder import read_class_folders
 from hubel.errors import DataError
 
 

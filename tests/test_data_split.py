@@ -14,8 +14,8 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from hubel.cli.main import main
 from hubel.data.annotations import read_annotations
-from hubel.data.class_folders import read_class_folders
-from hubel.data.splitting.stratification import iterative_stratification
+from hubel.data.image_folder import read_class_folders
+from hubel.data.resplit import iterative_stratification
 from planted_mistakes import Planted, scene
 
 SHARES = (0.75, 0.15, 0.10)

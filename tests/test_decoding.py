@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel.data.decoding import MAX_PIXELS, open_file, read_image, read_size
+from hubel.data.image_io import MAX_PIXELS, open_file, read_image, read_size
 from hubel.errors import ImageError
 
 
@@ -351,7 +351,7 @@ def test_enormous_pictures_take_no_memory_outside_python_either(tmp_path: Path) 
     for name, header in [("a.png", png_header), ("b.bmp", bmp_header), ("c.tif", tiff_header)]:
         (tmp_path / name).write_bytes(header(60000, 60000))
     program = (
-        "import sys, pathlib; from hubel.data.decoding import read_image; from hubel.errors import ImageError\n"
+        "import sys, pathlib; from hubel.data.image_io import read_image; from hubel.errors import ImageError\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try: read_image(path)\n"
         "    except ImageError as error: print(error.fault)\n"
@@ -385,7 +385,7 @@ def test_pillow_says_nothing_on_the_terminal(tmp_path: Path) -> None:
         Image.open(tmp_path / "large.png").close()
     assert Image.DecompressionBombWarning in [warning.category for warning in heard]  # else this test is void
     program = (
-        "import sys, pathlib; from hubel.data.decoding import read_image, read_size\n"
+        "import sys, pathlib; from hubel.data.image_io import read_image, read_size\n"
         "from hubel.errors import ImageError\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    for read in (read_size, read_image)[: 1 if 'large' in path.name else 2]:\n"

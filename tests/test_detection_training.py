@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 import hubel
 from hubel.cli.main import main
-from hubel.data.objects.targets import Targets
+from hubel.data.samples import Targets
 from hubel.tasks.detection import multibox_loss
 from hubel.training.processes import ALONE
 from hubel.training.tasks import guess_task

@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.models.detection.image_list import ImageList
 
 import hubel
-from hubel.data.sample_photographs import sample_photographs
+from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.runtime.exporting import exporting
 from hubel.runtime.exporting.agreement import check_objects

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from conftest import write_shapes
-from hubel.data.class_folders import read_class_folders
+from hubel.data.image_folder import read_class_folders
 from hubel.training.checkpoint import Progress
 from hubel.training.tasks.classification import Classification
 

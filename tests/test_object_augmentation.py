@@ -12,7 +12,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from hubel.data.loading import EpochSampler, batches
+from hubel.data.image_cache import PixelCache, memory_block
+from hubel.data.loader import EpochSampler, ObjectBatch, ObjectImages, batches
 from hubel.data.objects.augmentation import (
     OBJECT_AUGMENTATIONS,
     TINY,
@@ -23,11 +24,9 @@ from hubel.data.objects.augmentation import (
 )
 from hubel.data.objects.distortion import Distortion
 from hubel.data.objects.geometry import cropped, jittered, zoomed_out
-from hubel.data.objects.loading import ObjectBatch, ObjectImages
-from hubel.data.objects.sets import ObjectSample
 from hubel.data.objects.windows import View, Window
-from hubel.data.pixel_cache import PixelCache, memory_block
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ObjectSample
 from hubel.drawing.object_boxes import colour_of
 from hubel.errors import UsageError
 from hubel.reports.object_samples import object_samples

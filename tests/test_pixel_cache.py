@@ -19,9 +19,9 @@ from torchvision.transforms import v2
 
 from conftest import write_shapes
 from hubel.data.augmentation import TrainingPixels
-from hubel.data.decoding import read_image, read_size
-from hubel.data.loading import EpochSampler, LabelledImages, batches
-from hubel.data.pixel_cache import PixelCache, disk_block, memory_block
+from hubel.data.image_cache import PixelCache, disk_block, memory_block
+from hubel.data.image_io import read_image, read_size
+from hubel.data.loader import EpochSampler, LabelledImages, batches
 from hubel.data.preprocessing import Preprocessing
 from hubel.training import train
 from hubel.training.kept_pixels import find_room

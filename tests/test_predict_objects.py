@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import hubel
 from hubel.cli.main import app
-from hubel.data.decoding import read_image
-from hubel.data.sample_photographs import sample_photographs
+from hubel.data.image_io import read_image
+from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.tasks.found_objects import Suppression, find_objects
 from reference_detectors import CLASSES, saved_detector, torchvision_detector

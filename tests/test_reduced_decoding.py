@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from hubel.data.decoding import read_reduced
+from hubel.data.image_io import read_reduced
 from hubel.data.preprocessing import Preprocessing
 from hubel.runtime import Predictor
 

@@ -16,7 +16,7 @@ from imblearn.over_sampling import SMOTE
 
 from conftest import write_shapes
 from hubel.config import make_settings
-from hubel.data.loading import EpochSampler, LabelledImages, batches, seed_for
+from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models import create_model, load_model

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubel.data.file_listing import natural_order
 from hubel.data.sources import expand
-from hubel.data.walking import natural_order
 from hubel.errors import ImageError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
+from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.splits import (
     SplitFractions,
     Splits,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel.data.video import folder_frames, video_frames, video_length
+from hubel.data.video_reader import folder_frames, video_frames, video_length
 from hubel.errors import ImageError
 
 SIZE = (64, 48)

@@ -8,8 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from hubel.data.video_formats import VIDEO_FORMATS
-from hubel.data.video_writing import VideoWriter
+from hubel.data.video_writer import VIDEO_FORMATS, VideoWriter
 from hubel.drawing.object_boxes import colour_of
 from hubel.drawing.track_painter import Mark, TrackPainter
 from hubel.errors import UsageError

@@ -91,12 +91,12 @@ def _pictures(images: Path | None, folder: Path) -> tuple[list[Path], str]:
     from hubel.errors import ImageError
 
     if images is None:
-        from hubel.data.sample_photographs import write_in_sizes
+        from hubel.data.sample_images import write_in_sizes
 
         widths = ", ".join(map(str, _SAMPLE_WIDTHS))
         said = f"scikit-learn's two sample photographs, as JPEG {widths} pixels wide; --images takes yours"
         return write_in_sizes(folder, _SAMPLE_WIDTHS), said
-    from hubel.data.walking import PICTURE_SUFFIXES, files_below
+    from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
 
     if not images.is_dir():
         raise ImageError(f"{images} is no folder.", "Name a folder of photographs with --images.")

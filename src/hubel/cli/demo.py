@@ -21,7 +21,7 @@ def demo(
     hubel demo
     hubel demo --out somewhere/
     """
-    from hubel.data.sample_photographs import sample_photographs
+    from hubel.data.sample_images import sample_photographs
     from hubel.runtime.annotated_files import AnnotatedFiles
 
     files = AnnotatedFiles(out)

@@ -19,7 +19,7 @@ from hubel.errors import HubelError, UsageError
 
 if TYPE_CHECKING:
     from hubel.cli.track_writers import TrackOutputs
-    from hubel.data.motchallenge import MotBoxes
+    from hubel.data.mot import MotBoxes
     from hubel.results import Tracks
     from hubel.runtime.following import Clip, Shares, Step
     from hubel.runtime.predictor import Predictor
@@ -102,7 +102,7 @@ def track(
     name = tracker or ("sort" if source is None else "deepsort")
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, marks
-    from hubel.data.motchallenge import read_mot_text
+    from hubel.data.mot import read_mot_text
     from hubel.runtime.following import Shares
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.parameters import parse

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hubel.console import print_json, say
-from hubel.data.motchallenge import MotText
+from hubel.data.mot import MotText
 from hubel.errors import UsageError
 from hubel.fileio import growing, replacing, write_json
 from hubel.results import Tracks
@@ -88,7 +88,7 @@ class TrackOutputs:
         for option, path in (("--mot", mot), ("--save", save), ("--table", table)):
             _refuse(option, path, inputs)
         if save is not None:
-            from hubel.data.video_formats import video_format
+            from hubel.data.video_writer import video_format
 
             video_format(save)
         if save is not None and inputs[0] is None:
@@ -150,7 +150,7 @@ class TrackOutputs:
         assert self._save is not None and step.picture is not None and step.time is not None
         height, width = step.picture.shape[:2]
         if self._video is None:
-            from hubel.data.video_writing import VideoWriter
+            from hubel.data.video_writer import VideoWriter
 
             self._video = self._stack.enter_context(VideoWriter(self._save, width, height, self.rate))
             self._painter = TrackPainter(names=self._model is not None)

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hubel.data.class_folders import Sample, listing
 from hubel.data.identical_files import identical
+from hubel.data.image_folder import Sample, listing
 from hubel.data.readability import left_out, refuse_unreadable, try_pictures
 from hubel.errors import DataError
 

@@ -12,10 +12,29 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from hubel.data.cropping import crop_box
-
 if TYPE_CHECKING:
     import torch
+
+
+def crop_box(
+    width: int, height: int, network_width: int, network_height: int, crop_fraction: float
+) -> tuple[float, float, float, float]:
+    """The centre of a width × height picture that a network's input shows, as x1, y1, x2, y2 in its pixels.
+
+    The picture is scaled until the input's size divided by ``crop_fraction`` just fits in; its centre is cut out.
+    """
+    # On the grid of "scale the shorter side to 256, cut out the central 224", in whole pixels as torchvision and
+    # timm count them: the same samples in one pass, so that published weights give their published answers.
+    inner_height, inner_width = (int(side / crop_fraction + 1e-6) for side in (network_height, network_width))
+    if inner_height * width >= inner_width * height:
+        scaled_height, scaled_width = inner_height, max(network_width, int(inner_height * width / height))
+    else:
+        scaled_height, scaled_width = max(network_height, int(inner_width * height / width)), inner_width
+    left, top = round((scaled_width - network_width) / 2), round((scaled_height - network_height) / 2)
+    x_scale, y_scale = width / scaled_width, height / scaled_height
+    right, bottom = (left + network_width) * x_scale, (top + network_height) * y_scale
+    return left * x_scale, top * y_scale, min(float(width), right), min(float(height), bottom)
+
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -75,7 +94,7 @@ class Preprocessing:
         Args:
             image: upright, mode RGB (or L), any size.
             original: if the image was reduced, the width and height of the original and how many times, as
-                :class:`hubel.data.decoding.Reduced` has them.
+                :class:`hubel.data.image_io.Reduced` has them.
 
         Returns:
             uint8 array (height, width, channels), 0..255.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hubel.data.decoding import read_image, read_size
+from hubel.data.image_io import read_image, read_size
 from hubel.errors import DataError, ImageError
 
 DECODED_WHOLE = 5000

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from hubel.data.decoding import Reduced, read_image, read_reduced
-from hubel.data.video import VideoFrame, camera_frames, video_frames
-from hubel.data.walking import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order
+from hubel.data.file_listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order
+from hubel.data.image_io import Reduced, read_image, read_reduced
+from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Picture:
         frame: number of the video frame, from 1; ``None`` for still pictures.
         time: seconds since the video's first frame; ``None`` for still pictures.
         read_reduced: the same for a purpose that does not need all pixels, as
-            :func:`hubel.data.decoding.read_reduced`; ``None`` where there is nothing to gain.
+            :func:`hubel.data.image_io.read_reduced`; ``None`` where there is nothing to gain.
     """
 
     source: str | None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from hubel.data.class_folders import SPLIT_NAMES, listing
+from hubel.data.image_folder import SPLIT_NAMES, listing
 from hubel.errors import DataError
 
 HELD_BACK = 0.15

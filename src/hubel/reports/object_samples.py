@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from hubel.data.loader import ObjectImages
 from hubel.data.objects.augmentation import ObjectPixels
-from hubel.data.objects.loading import ObjectImages
-from hubel.data.objects.sets import ObjectSample
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ObjectSample
 from hubel.drawing import BoxLabel, draw_boxes
 from hubel.reports.records import AugmentationSample
 

@@ -28,7 +28,7 @@ def read_mistakes(
     Returns:
         Each mistake with its thumbnail as a JPEG file, and the names of pictures that cannot be read (any more).
     """
-    from hubel.data.decoding import read_image
+    from hubel.data.image_io import read_image
 
     pictured: list[tuple[Mistake | DetectionMistake, bytes]] = []
     unreadable: list[str] = []

@@ -14,12 +14,12 @@ from typing import TypeVar
 import numpy as np
 import yaml
 
-from hubel.data.class_folders import ClassFolders, Sample, read_class_folders
-from hubel.data.decoding import read_image
+from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
+from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
+from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import Picture
 from hubel.data.splits import is_of, read_splits, recorded_splits
-from hubel.data.walking import PICTURE_SUFFIXES, files_below
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.runtime.image_pipeline import PreparedImage, prepare
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from hubel.data.motchallenge import MotBoxes
-from hubel.data.video import OnDamage, camera_frames, folder_frames, video_frames, video_length
+from hubel.data.mot import MotBoxes
+from hubel.data.video_reader import OnDamage, camera_frames, folder_frames, video_frames, video_length
 from hubel.errors import ImageError, UsageError
 from hubel.results import Detections, Tracks
 from hubel.runtime.background import in_background
@@ -32,7 +32,7 @@ NAMELESS = "object"
 
 
 class Frame(Protocol):
-    """A frame of a video, as :mod:`hubel.data.video` gives it."""
+    """A frame of a video, as :mod:`hubel.data.video_reader` gives it."""
 
     @property
     def number(self) -> int:

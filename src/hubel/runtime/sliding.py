@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hubel.boxes import clip, nms
-from hubel.data.decoding import read_image
+from hubel.data.image_io import read_image
 from hubel.data.preprocessing import FILTERS, Preprocessing
 from hubel.errors import ModelError, UsageError
 from hubel.models import ModelCard, describe, resolve_model

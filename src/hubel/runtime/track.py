@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hubel.data.motchallenge import read_mot_text
+from hubel.data.mot import read_mot_text
 from hubel.errors import HubelError, UsageError
 from hubel.results import Tracks
 from hubel.runtime.following import Shares, detected_by_file, detected_by_model, followed, open_clip, stages

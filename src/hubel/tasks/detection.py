@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hubel import boxes as geometry
-from hubel.data.objects.targets import Targets
+from hubel.data.samples import Targets
 from hubel.tasks.found_objects import Suppression, find_objects
 
 NEGATIVES = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.data.motchallenge import MotBoxes, read_mot_text
+from hubel.data.mot import MotBoxes, read_mot_text
 from hubel.errors import DataError, UsageError
 from hubel.metrics.tracking import Sequence as Frames
 from hubel.metrics.tracking import TrackingScores, motchallenge_rules, score_sequences

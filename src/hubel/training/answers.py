@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hubel.data.decoding import read_image
-from hubel.data.loading import EpochSampler, LabelledImages, batches, default_workers
+from hubel.data.image_io import read_image
+from hubel.data.loader import EpochSampler, LabelledImages, batches, default_workers
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splittable
 from hubel.errors import DataError, ImageError

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hubel.analysis.tracing import Tracing, meta_copy
 from hubel.config import TrainingSettings
-from hubel.data.loading import EpochSampler, LoadedBatch, as_it_is
+from hubel.data.loader import EpochSampler, LoadedBatch, as_it_is
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, UsageError
 from hubel.models.registry import ClassificationHead, Network
@@ -47,7 +47,7 @@ class Features:
 
 
 class FeatureRows(Dataset[LoadedBatch]):
-    """Features under the keys (epoch, index) of an :class:`~hubel.data.loading.EpochSampler`."""
+    """Features under the keys (epoch, index) of an :class:`~hubel.data.loader.EpochSampler`."""
 
     def __init__(self, features: Features) -> None:
         self._features = features

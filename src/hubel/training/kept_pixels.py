@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hubel.analysis.memory_advice import free_host_memory
 from hubel.analysis.table import bytes_text
-from hubel.data.decoding import read_size
-from hubel.data.pixel_cache import PixelCache, disk_block, memory_block
+from hubel.data.image_cache import PixelCache, disk_block, memory_block
+from hubel.data.image_io import read_size
 from hubel.data.splits import Splittable
 from hubel.errors import ImageError
 from hubel.weights.cache import cache_folder

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from hubel.config import TrainingSettings
-from hubel.data.loading import EpochSampler, seed_for
+from hubel.data.loader import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
 from hubel.models.registry import Network

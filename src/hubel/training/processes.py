@@ -94,7 +94,7 @@ class Processes:
         """A data set of which each whole batch that is asked for is read in part only: this process's share.
 
         Args:
-            images: gives batches of the keys of an :class:`~hubel.data.loading.EpochSampler`.
+            images: gives batches of the keys of an :class:`~hubel.data.loader.EpochSampler`.
             stand_in: a batch of one image, at index -1, for a share without any: in training every process
                 has to take part in every step. Without it such a share is empty.
         """

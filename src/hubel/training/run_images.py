@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.config import TrainingSettings
-from hubel.data.loading import EpochSampler, batches, default_workers
-from hubel.data.pixel_cache import PixelCache
+from hubel.data.image_cache import PixelCache
+from hubel.data.loader import EpochSampler, batches, default_workers
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
 from hubel.training.execution import recall, remember

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from hubel.data.loading import seed_for
+from hubel.data.loader import seed_for
 from hubel.errors import DataError, MissingExtraError
 from hubel.training.frozen_features import Features
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hubel.config import TrainingSettings
-from hubel.data.pixel_cache import PixelCache
+from hubel.data.image_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
 from hubel.models import ModelCard

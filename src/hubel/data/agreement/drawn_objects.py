@@ -12,7 +12,7 @@ from hubel.data.agreement.coefficients import UNRATED
 from hubel.data.agreement.matching import MOST_BOXES, groups
 from hubel.data.agreement.ratings import NOTHING, Ratings, Thing
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.class_folders import listing
+from hubel.data.image_folder import listing
 from hubel.errors import DataError
 
 _CLOSE = 2

@@ -11,7 +11,7 @@ from hubel.data.agreement.coefficients import UNRATED
 from hubel.data.agreement.ratings import Ratings, Thing
 from hubel.data.annotations.files import csv_rows, read_text
 from hubel.data.annotations.values import WrongLabel
-from hubel.data.class_folders import ClassFolders
+from hubel.data.image_folder import ClassFolders
 from hubel.errors import DataError
 
 _COLUMNS = ("image", "label", "annotator")

@@ -12,7 +12,7 @@ from hubel.data.agreement.picture_labels import folder_ratings, is_label_table, 
 from hubel.data.agreement.ratings import Ratings
 from hubel.data.annotations import LabelledDataset
 from hubel.data.checking.reading import read_any
-from hubel.data.class_folders import ClassFolders
+from hubel.data.image_folder import ClassFolders
 from hubel.errors import DataError, UsageError
 
 

@@ -24,8 +24,8 @@ from hubel.data.annotations.placing import Target, place_of, spelled
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, number, ring, text, truth, whole
-from hubel.data.class_folders import SPLIT_NAMES
-from hubel.data.decoding import MAX_PIXELS
+from hubel.data.image_folder import SPLIT_NAMES
+from hubel.data.image_io import MAX_PIXELS
 
 _SHAPES = ("box", "polygon", "ellipse", "mask")
 _LEFT_OUT = ("points", "polyline", "cuboid", "skeleton", "tag")

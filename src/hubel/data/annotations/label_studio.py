@@ -27,8 +27,8 @@ from hubel.data.annotations.placing import Target, place_of
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
-from hubel.data.decoding import MAX_PIXELS
-from hubel.data.walking import PICTURE_SUFFIXES
+from hubel.data.file_listing import PICTURE_SUFFIXES
+from hubel.data.image_io import MAX_PIXELS
 
 _Row = dict[str, Any]
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")

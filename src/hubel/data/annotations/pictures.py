@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from hubel.data.annotations.values import FARTHEST, WrongLabel
-from hubel.data.class_folders import SPLIT_NAMES
-from hubel.data.decoding import read_size
-from hubel.data.walking import PICTURE_SUFFIXES
+from hubel.data.file_listing import PICTURE_SUFFIXES
+from hubel.data.image_folder import SPLIT_NAMES
+from hubel.data.image_io import read_size
 from hubel.errors import ImageError
 
 _LONGEST_NAME = 4096

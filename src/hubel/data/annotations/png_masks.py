@@ -13,7 +13,7 @@ from PIL import Image
 from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.dataset import RunLengthMask
 from hubel.data.annotations.values import WrongLabel
-from hubel.data.decoding import MAX_PIXELS
+from hubel.data.image_io import MAX_PIXELS
 
 
 def unpacked(text: str, left: int, top: int, width: int, height: int, compressed: bool = False) -> RunLengthMask:

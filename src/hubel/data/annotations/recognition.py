@@ -11,8 +11,8 @@ from pathlib import Path
 from hubel.data.annotations.files import decoded
 from hubel.data.annotations.formats import FORMATS
 from hubel.data.annotations.yolo import NAME_FILES
-from hubel.data.class_folders import SPLIT_NAMES
-from hubel.data.walking import PICTURE_SUFFIXES
+from hubel.data.file_listing import PICTURE_SUFFIXES
+from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
 
 _DEEPEST = 5

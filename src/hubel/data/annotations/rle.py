@@ -13,7 +13,7 @@ import numpy as np
 
 from hubel.data.annotations.dataset import Box, LabelledObject, RunLengthMask
 from hubel.data.annotations.polygons import surface
-from hubel.data.decoding import MAX_PIXELS
+from hubel.data.image_io import MAX_PIXELS
 
 _STEPS = 5
 """COCO traces polygons on a grid five times as fine as the pixels."""

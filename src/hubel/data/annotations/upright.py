@@ -10,7 +10,7 @@ import numpy as np
 
 from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.dataset import Box, LabelledImage, LabelledObject, Ring, RunLengthMask
-from hubel.data.decoding import read_stored_size
+from hubel.data.image_io import read_stored_size
 from hubel.errors import ImageError
 
 # Where a point of the stored picture of (w, h) pixels lies in the upright one, by EXIF orientation.

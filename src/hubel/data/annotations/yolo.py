@@ -22,7 +22,7 @@ from hubel.data.annotations.placing import Target, place_of
 from hubel.data.annotations.polygons import corners, joined
 from hubel.data.annotations.reading import Reading
 from hubel.data.annotations.values import WrongLabel, around, number, text, whole
-from hubel.data.class_folders import SPLIT_NAMES
+from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
 
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names")

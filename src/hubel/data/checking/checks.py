@@ -16,7 +16,7 @@ from hubel.data.checking.label_files import fault_findings, unlabelled, without_
 from hubel.data.checking.looks import Look, look_at_all
 from hubel.data.checking.reading import read_any
 from hubel.data.checking.same_pictures import near_pictures, same_pictures
-from hubel.data.class_folders import ClassFolders
+from hubel.data.image_folder import ClassFolders
 from hubel.errors import DataError
 
 Progress = Callable[[int, int], None]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hubel.data.annotations.dataset import LabelledDataset
 from hubel.data.checking.findings import Finding
-from hubel.data.class_folders import listing
+from hubel.data.image_folder import listing
 
 RARER = 10
 """How many times rarer than a class of nearly the same name one is that may be misspelt."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from hubel.data.checking.class_names import like_names
 from hubel.data.checking.findings import Finding
 from hubel.data.class_folder_checks import SKEWED, Findings, SamePicture, check_class_folders
-from hubel.data.class_folders import ClassFolders, listing
+from hubel.data.image_folder import ClassFolders, listing
 
 
 def folder_findings(folders: ClassFolders, threads: int | None = None) -> tuple[list[Finding], list[tuple[str, Path]]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubel.data.checking.fingerprints import SIDE, Fingerprint, fingerprint
-from hubel.data.decoding import read_reduced, read_stored_size
+from hubel.data.image_io import read_reduced, read_stored_size
 from hubel.errors import ImageError
 
 _CHUNK = 64

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hubel.data.annotations import LabelledDataset, read_annotations
 from hubel.data.annotations.recognition import found_in, nothing_found
-from hubel.data.class_folders import ClassFolders, read_class_folders
+from hubel.data.image_folder import ClassFolders, read_class_folders
 from hubel.errors import DataError
 
 

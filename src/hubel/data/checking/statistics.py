@@ -10,7 +10,7 @@ import numpy as np
 
 from hubel.data.annotations import LabelledDataset
 from hubel.data.annotations.dataset import Box
-from hubel.data.class_folders import ClassFolders
+from hubel.data.image_folder import ClassFolders
 
 SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits in square pixels: small objects have less than the first, large ones at least the second."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubel.data.class_folders import listing
 from hubel.data.identical_files import identical
-from hubel.data.objects.sets import ObjectSample
+from hubel.data.image_folder import listing
 from hubel.data.readability import left_out, refuse_unreadable, try_pictures
+from hubel.data.samples import ObjectSample
 from hubel.errors import DataError
 
 

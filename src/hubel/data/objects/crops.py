@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from hubel.data.loading import DecodedImages, seed_for
+from hubel.data.image_cache import PixelCache
+from hubel.data.loader import DecodedImages, ObjectBatch, seed_for
 from hubel.data.objects.augmentation import LabelledPixels, ObjectPixels
 from hubel.data.objects.distortion import Distortion
-from hubel.data.objects.loading import ObjectBatch
-from hubel.data.objects.sets import ObjectSample
-from hubel.data.objects.targets import Targets
 from hubel.data.objects.windows import View, Window
-from hubel.data.pixel_cache import PixelCache
 from hubel.data.preprocessing import FILTERS, Preprocessing
+from hubel.data.samples import ObjectSample, Targets
 
 # As far as a window may be from an object until the next place or size is nearer, and a little more.
 _BESIDE = 0.2  # of the window's side
@@ -27,7 +25,7 @@ _OCTAVES = 0.35
 
 
 class WindowCrops(Dataset[ObjectBatch]):
-    """Crops of pictures from disk, several of each, for the loader that :func:`hubel.data.loading.batches` makes.
+    """Crops of pictures from disk, several of each, for the loader that :func:`hubel.data.loader.batches` makes.
 
     A third show an object as a window shows it that fits; a third are near one, but beside it or of another size; a
     third are anywhere. Of random changes there are "flip" and "color".

@@ -6,6 +6,6 @@ file. What does not: the splits that a training run makes for itself (:mod:`hube
 :func:`split_data` is the way in, then :func:`write_split`.
 """
 
-from hubel.data.splitting.new_splits import Divided, split_data, write_split
+from hubel.data.resplit import Divided, split_data, write_split
 
 __all__ = ["Divided", "split_data", "write_split"]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hubel.data.decoding import read_image
+from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.sample_photographs import sample_photographs
+from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError
 from hubel.tasks.class_scores import probabilities
 from hubel.tasks.found_objects import decode_boxes

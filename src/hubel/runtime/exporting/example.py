@@ -7,7 +7,7 @@ import inspect
 import jinja2
 
 import hubel
-from hubel.data.cropping import crop_box
+from hubel.data.preprocessing import crop_box
 from hubel.models.card import ModelCard
 from hubel.tasks import found_objects
 

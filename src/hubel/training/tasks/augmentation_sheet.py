@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hubel.data.class_folders import Sample
-from hubel.data.decoding import read_image
-from hubel.data.loading import seed_for
+from hubel.data.image_folder import Sample
+from hubel.data.image_io import read_image
+from hubel.data.loader import seed_for
 from hubel.errors import ImageError
 from hubel.reports import AugmentationSample
 

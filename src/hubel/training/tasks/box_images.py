@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from hubel.data.image_cache import PixelCache
+from hubel.data.loader import ObjectBatch, ObjectImages
 from hubel.data.objects.augmentation import ObjectPixels
-from hubel.data.objects.loading import ObjectBatch, ObjectImages
-from hubel.data.objects.sets import ObjectSample
-from hubel.data.objects.targets import Targets
-from hubel.data.pixel_cache import PixelCache
+from hubel.data.samples import ObjectSample, Targets
 from hubel.training.kept_pixels import KeptShape
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from hubel.config import TrainingSettings
 from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
 from hubel.data.objects.checks import ObjectFindings, check_object_set
-from hubel.data.objects.sets import ObjectSample
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ObjectSample
 from hubel.data.splits import Splits
 from hubel.models import ModelCard
 from hubel.models.registry import Network

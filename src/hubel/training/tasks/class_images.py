@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from hubel.data.augmentation import TrainingPixels
-from hubel.data.class_folders import Sample
-from hubel.data.loading import LabelledImages, LoadedBatch
-from hubel.data.pixel_cache import PixelCache
+from hubel.data.image_cache import PixelCache
+from hubel.data.image_folder import Sample
+from hubel.data.loader import LabelledImages, LoadedBatch
 from hubel.data.preprocessing import Preprocessing
 from hubel.training.kept_pixels import KeptShape
 

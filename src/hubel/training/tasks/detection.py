@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hubel.config import TrainingSettings
-from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.coco import FoundObjects, LabelledObjects
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.data.objects.loading import ObjectBatch
-from hubel.data.objects.targets import Targets
+from hubel.data.loader import ObjectBatch
+from hubel.data.samples import Targets
 from hubel.metrics.coco import CocoEvaluator, FoundObjects, LabelledObjects
 from hubel.tasks.detection import Suppression, decode, multibox_loss
 from hubel.training.processes import Processes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hubel.config import TrainingSettings
-from hubel.data.objects.sets import ObjectSample, ObjectSet, read_object_set
+from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.drawing import BoxLabel
 from hubel.drawing.object_boxes import Box
 from hubel.errors import ModelError, UsageError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hubel.data.objects.loading import ObjectBatch
+from hubel.data.loader import ObjectBatch
 from hubel.metrics.localization import ENOUGH, paired_iou
 from hubel.tasks.localization import NOTHING, Located, decoded, localization_terms, split
 from hubel.training.tasks.means import Means

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from hubel.config import TrainingSettings
+from hubel.data.image_cache import PixelCache
+from hubel.data.loader import ObjectBatch
 from hubel.data.objects.augmentation import ObjectPixels
 from hubel.data.objects.crops import WindowCrops
-from hubel.data.objects.loading import ObjectBatch
-from hubel.data.objects.sets import ObjectSample
-from hubel.data.objects.targets import Targets
-from hubel.data.pixel_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ObjectSample, Targets
 from hubel.models.detection.sliding_window import SlidingWindowConfig
 from hubel.tasks.windows import window_terms
 from hubel.training.kept_pixels import KeptShape

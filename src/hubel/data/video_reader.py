@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from hubel.data.decoding import open_file, read_image
-from hubel.data.walking import PICTURE_SUFFIXES, natural_order
+from hubel.data.file_listing import PICTURE_SUFFIXES, natural_order
+from hubel.data.image_io import open_file, read_image
 from hubel.errors import ImageError
 
 if TYPE_CHECKING:

@@ -2,23 +2,98 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, write_annotations
 from hubel.data.annotations.placing import Pictures
-from hubel.data.checking.looks import look_at_all
+from hubel.data.checking.fingerprints import close_pairs
+from hubel.data.checking.looks import Look, look_at_all
 from hubel.data.checking.reading import read_any
-from hubel.data.class_folder_writing import write_class_folders
-from hubel.data.class_folders import ClassFolders, Sample, listing
+from hubel.data.identical_files import identical
+from hubel.data.image_folder import ClassFolders, Sample, listing
+from hubel.data.image_folder_writer import write_class_folders
 from hubel.data.splits import HELD_BACK, SplitFractions
-from hubel.data.splitting.alike import alike
-from hubel.data.splitting.stratification import iterative_stratification
 from hubel.errors import DataError, UsageError
+
+
+def iterative_stratification(counts: np.ndarray, sizes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
+    """Deal groups out so that each part has its share of every label.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, "On the Stratification of Multi-Label Data", figure
+    1): the rarest label is dealt out first, each of its groups to the part that lacks most of it; among equals to the
+    part that lacks most pictures. There a group is a single thing; here it may be several that must stay together, and
+    those with most of the label come first, while there is room for them.
+
+    Args:
+        counts: (N, K), how many pictures of each group have each label; every group has some.
+        sizes: (N,), how many pictures a group has.
+        shares: one a part; they sum to 1. A part whose share is 0 gets nothing.
+        seed: with the order of the groups it alone decides.
+
+    Returns:
+        (N,) the part of each group.
+    """
+    dice = random.Random(seed)
+    order = np.array(dice.sample(range(len(counts)), len(counts)), int)
+    wanted = np.outer(shares, counts.sum(0))
+    room = np.array(shares) * sizes.sum()
+    part_of = np.full(len(counts), -1)
+    while (part_of < 0).any():
+        left = order[part_of[order] < 0]
+        having = (counts[left] > 0).sum(0)
+        label = min(np.flatnonzero(having).tolist(), key=lambda at: (having[at], at))
+        dealt = left[counts[left, label] > 0]
+        for group in dealt[np.argsort(-counts[dealt, label], kind="stable")].tolist():
+            part = max(range(len(shares)), key=lambda at: (round(wanted[at, label], 9), round(room[at], 9), -at))
+            part_of[group] = part
+            wanted[part] -= counts[group]
+            room[part] -= sizes[group]
+    return part_of
+
+
+def alike(paths: Sequence[Path], looks: Mapping[Path, Look]) -> list[list[int]]:
+    """Groups of pictures, as places in ``paths``; most have one.
+
+    Two pictures that resemble a third are in one group with it, so a film of slow changes is one.
+
+    Args:
+        paths: of the pictures; those that cannot be read stay alone.
+        looks: at them.
+    """
+    readable = [at for at, path in enumerate(paths) if not looks[path].fault]
+    copies = identical(readable, lambda at: paths[at])
+    component = np.arange(len(paths))
+    component = _joined(component, *_edges([(first, other) for first, *others in copies for other in others]))
+    able = np.array([at for at in readable if looks[paths[at]].print is not None], int)
+    for firsts, seconds, _ in close_pairs([print_ for at in able if (print_ := looks[paths[at]].print) is not None]):
+        component = _joined(component, able[firsts], able[seconds])
+    groups: dict[int, list[int]] = {}
+    for at, group in enumerate(component.tolist()):
+        groups.setdefault(group, []).append(at)
+    return list(groups.values())
+
+
+def _edges(pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    ends = np.array(pairs, int).reshape(-1, 2)
+    return ends[:, 0], ends[:, 1]
+
+
+def _joined(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Components (N,) after places ``one`` have been joined with places ``other``."""
+    size = len(component)
+    graph = coo_array((np.ones(len(one), bool), (component[one], component[other])), (size, size))
+    _, new = connected_components(graph, directed=False)
+    joined: np.ndarray = new[component]
+    return joined
+
 
 Picture = Sample | LabelledImage
 

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, read_annotations
 from hubel.data.annotations.dataset import Box, LabelledObject
 from hubel.data.annotations.rle import covered
-from hubel.data.class_folders import listing
-from hubel.data.decoding import read_size
+from hubel.data.image_folder import listing
+from hubel.data.image_io import read_size
 from hubel.errors import DataError, ImageError
 
 BACKGROUND = -1
@@ -217,3 +219,15 @@ def _stratified(splits: dict[str, tuple[ObjectSample, ...]]) -> dict[str, tuple[
         split: tuple(replace(sample, stratum=rarest(sample.shown)) for sample in samples)
         for split, samples in splits.items()
     }
+
+
+class Targets(NamedTuple):
+    """The labelled objects of one image, in pixels of the network's input.
+
+    Attributes:
+        boxes: float32 (M, 4), x1, y1, x2, y2, of positive width and height.
+        labels: int64 (M,), classes from 0.
+    """
+
+    boxes: Tensor
+    labels: Tensor

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hubel.data.walking import PICTURE_SUFFIXES, files_below
+from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
 from hubel.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
