@@ -11,10 +11,10 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 from torchvision.ops import box_iou
 
-from hubel.data.agreement.coefficients import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.consensus import majority
 from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
-from hubel.data.agreement.matching import groups, pairs
+from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
+from hubel.data.agreement.match_objects import groups, pairs
 from hubel.data.annotations import LabelledObject
 
 

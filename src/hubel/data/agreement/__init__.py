@@ -7,7 +7,7 @@ of annotators' errors, consensus, the pictures worth a second look; one idea a f
 :func:`agree` is the way in, then :func:`write_consensus`.
 """
 
-from hubel.data.agreement.agreeing import Agreement, agree
-from hubel.data.agreement.writing_consensus import write_consensus
+from hubel.data.agreement.agreement import Agreement, agree
+from hubel.data.agreement.write_consensus import write_consensus
 
 __all__ = ["Agreement", "agree", "write_consensus"]

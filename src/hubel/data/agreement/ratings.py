@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.data.agreement.coefficients import UNRATED
+from hubel.data.agreement.kappa import UNRATED
 from hubel.data.annotations import LabelledImage, LabelledObject
 
 NOTHING = "nothing"
@@ -36,7 +36,7 @@ class Ratings:
         annotators: their names.
         classes: names; of objects, :data:`NOTHING` is the last.
         things: what was rated.
-        table: (things, annotators) of classes; :data:`~hubel.data.agreement.coefficients.UNRATED` where an annotator
+        table: (things, annotators) of classes; :data:`~hubel.data.agreement.kappa.UNRATED` where an annotator
             has not labelled the picture.
         files: by annotator, the files of the pictures that they have labelled, by key.
         drawn: whether objects were drawn in the pictures.

@@ -7,7 +7,7 @@ import io
 from collections import defaultdict
 from pathlib import Path
 
-from hubel.data.agreement.agreeing import Agreement
+from hubel.data.agreement.agreement import Agreement
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
 from hubel.data.annotations.placing import Pictures
 from hubel.data.image_folder_writer import write_class_folders

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from hubel.data.agreement.coefficients import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.consensus import Consensus, Method, consensus
 from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
-from hubel.data.agreement.matching import SAME_OBJECT
+from hubel.data.agreement.disagreements import Doubt, doubts
+from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
+from hubel.data.agreement.load import read_ratings
+from hubel.data.agreement.match_objects import SAME_OBJECT
 from hubel.data.agreement.ratings import Ratings
-from hubel.data.agreement.reading import read_ratings
-from hubel.data.agreement.second_look import Doubt, doubts
 from hubel.data.checking.box_pairs import overlap
 from hubel.errors import DataError
 
@@ -133,7 +133,7 @@ def agree(
     """Compare several annotators' sets of the same pictures.
 
     Args:
-        sources: as for :func:`~hubel.data.agreement.reading.read_ratings`, and so are ``format`` and ``least``.
+        sources: as for :func:`~hubel.data.agreement.load.read_ratings`, and so are ``format`` and ``least``.
         format: of label files, where a folder has several.
         least: intersection over union from which on boxes may mean one object.
         method: of the consensus; Dawid and Skene's for three annotators and more, else the majority.
