@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hubel.data.annotations import LabelledDataset, LabelledObject, read_annotations, write_annotations
-from hubel.data.annotations.formats import FORMATS
-from hubel.data.annotations.losses import LOSSES
+from hubel.data.annotations.registry import FORMATS
 from hubel.data.annotations.rle import decode, draw
-from hubel.data.annotations.values import around
+from hubel.data.annotations.validators import around
+from hubel.data.annotations.writer import LOSSES
 from labelled_sets import HEIGHT, WIDTH, small_set
 
 FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
-from hubel.data.annotations.formats import FORMATS
+from hubel.data.annotations.registry import FORMATS
 from hubel.data.objects.checks import check_object_set
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.data.splits import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hubel.data.annotations.dataset import LabelledImage
-from hubel.data.annotations.placing import Pictures, Target, new_folder, place_of
+from hubel.data.annotations.records import LabelledImage
+from hubel.data.annotations.writer import Pictures, Target, new_folder, place_of
 from hubel.errors import DataError
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, write_annotations
-from hubel.data.annotations.placing import Pictures
+from hubel.data.annotations.writer import Pictures
 from hubel.data.checking.fingerprints import close_pairs
 from hubel.data.checking.looks import Look, look_at_all
 from hubel.data.checking.reading import read_any

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, read_annotations
-from hubel.data.annotations.dataset import Box, LabelledObject
+from hubel.data.annotations.records import Box, LabelledObject
 from hubel.data.annotations.rle import covered
 from hubel.data.image_folder import listing
 from hubel.data.image_io import read_size

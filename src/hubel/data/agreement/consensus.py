@@ -11,7 +11,7 @@ import numpy as np
 from hubel.data.agreement.dawid_skene import Estimate
 from hubel.data.agreement.ratings import Ratings, Thing
 from hubel.data.annotations import LabelledObject
-from hubel.data.annotations.dataset import Box
+from hubel.data.annotations.records import Box
 from hubel.data.checking.box_pairs import overlap
 
 Method = Literal["majority", "dawid-skene"]

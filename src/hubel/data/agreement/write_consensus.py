@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hubel.data.agreement.agreement import Agreement
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
-from hubel.data.annotations.placing import Pictures
+from hubel.data.annotations.writer import Pictures
 from hubel.data.image_folder_writer import write_class_folders
 from hubel.errors import DataError, UsageError
 from hubel.fileio import write_text

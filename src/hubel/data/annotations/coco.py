@@ -18,11 +18,11 @@ from typing import Any
 
 from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
-from hubel.data.annotations.files import read_json
-from hubel.data.annotations.placing import Target, tidy
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, fields_of, number, rows_of, text, whole
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
+from hubel.data.annotations.safe_parsing import read_json
+from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, rows_of, text, whole
+from hubel.data.annotations.writer import Target, tidy
 from hubel.errors import DataError
 
 

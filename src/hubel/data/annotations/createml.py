@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations.dataset import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.files import read_json
-from hubel.data.annotations.placing import Target, place_of, tidy
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import fields_of, number, rows_of, text
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.safe_parsing import read_json
+from hubel.data.annotations.validators import fields_of, number, rows_of, text
+from hubel.data.annotations.writer import Target, place_of, tidy
 
 
 def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:

@@ -18,12 +18,12 @@ import numpy as np
 
 from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring, RunLengthMask
-from hubel.data.annotations.files import xml_elements
-from hubel.data.annotations.placing import Target, place_of, spelled
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, number, ring, text, truth, whole
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, Ring, RunLengthMask
+from hubel.data.annotations.safe_parsing import xml_elements
+from hubel.data.annotations.validators import WrongLabel, around, number, ring, text, truth, whole
+from hubel.data.annotations.writer import Target, place_of, spelled
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import MAX_PIXELS
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from hubel.data.annotations.class_choice import UNNAMED
-from hubel.data.annotations.dataset import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.files import xml_elements
-from hubel.data.annotations.placing import Target, place_of
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.upright import stored_size, turned_back, turned_upright
-from hubel.data.annotations.values import number, text, truth, whole
+from hubel.data.annotations.attributes import UNNAMED
+from hubel.data.annotations.exif_rotation import stored_size, turned_back, turned_upright
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.safe_parsing import xml_elements
+from hubel.data.annotations.validators import number, text, truth, whole
+from hubel.data.annotations.writer import Target, place_of
 
 _FLAGS = ("ignore", "difficult", "truncated", "occluded")
 _EXTRAS = ("angle", "age", "gender", "pose")

@@ -21,12 +21,12 @@ import numpy as np
 
 from hubel.data.annotations import rle as run_length
 from hubel.data.annotations.attributes import annotators, merged_attributes, split_attributes
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, RunLengthMask
-from hubel.data.annotations.files import read_json
-from hubel.data.annotations.placing import Target, place_of
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, RunLengthMask
+from hubel.data.annotations.safe_parsing import read_json
+from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
+from hubel.data.annotations.writer import Target, place_of
 from hubel.data.file_listing import PICTURE_SUFFIXES
 from hubel.data.image_io import MAX_PIXELS
 

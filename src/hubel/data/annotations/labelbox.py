@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from hubel.data.annotations.attributes import annotators, as_text, merged_attributes, split_attributes
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.files import csv_rows, parsed_json, read_text
-from hubel.data.annotations.placing import Target, place_of, tidy
+from hubel.data.annotations.exif_rotation import stored_size, turned_upright
 from hubel.data.annotations.polygons import joined
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.upright import stored_size, turned_upright
-from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.safe_parsing import csv_rows, parsed_json, read_text
+from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
+from hubel.data.annotations.writer import Target, place_of, tidy
 
 _Row = dict[str, Any]
 

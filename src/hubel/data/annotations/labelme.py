@@ -16,12 +16,12 @@ from typing import Any
 
 from hubel.data.annotations import png_masks
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.files import LARGEST_OF_ONE, read_json
-from hubel.data.annotations.placing import Target, place_of, tidy
 from hubel.data.annotations.polygons import ellipse, joined
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.safe_parsing import LARGEST_OF_ONE, read_json
+from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
+from hubel.data.annotations.writer import Target, place_of, tidy
 
 _LEFT_OUT = ("point", "points", "line", "linestrip")
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from hubel.data.annotations import rle as run_length
-from hubel.data.annotations.dataset import RunLengthMask
-from hubel.data.annotations.values import WrongLabel
+from hubel.data.annotations.records import RunLengthMask
+from hubel.data.annotations.validators import WrongLabel
 from hubel.data.image_io import MAX_PIXELS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hubel.data.annotations.dataset import Ring
+from hubel.data.annotations.records import Ring
 
 _CORNERS_OF_A_CIRCLE = 64
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from hubel.data.annotations.dataset import Box, LabelledObject, RunLengthMask
 from hubel.data.annotations.polygons import surface
+from hubel.data.annotations.records import Box, LabelledObject, RunLengthMask
 from hubel.data.image_io import MAX_PIXELS
 
 _STEPS = 5

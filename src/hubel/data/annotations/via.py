@@ -2,7 +2,7 @@
 
 Pixels of the picture as the browser shows it: upright in browsers since 2020, as stored before. ``rect`` has ``x``,
 ``y``, ``width``, ``height``; circles and ellipses become polygons of 64 corners; points and polylines are left out and
-counted. The class is one of the free region attributes (see :mod:`~hubel.data.annotations.class_choice`), the others
+counted. The class is one of the free region attributes (see :mod:`~hubel.data.annotations.attributes`), the others
 are kept. A file names its pictures without folders or sizes; pictures in it without regions count as labelled as
 empty, since VIA does not say whether somebody has looked.
 """
@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
-from hubel.data.annotations.class_choice import class_attribute, named
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.files import csv_rows, parsed_json, read_json, read_text
-from hubel.data.annotations.placing import Target, place_of, tidy
+from hubel.data.annotations.attributes import as_text, class_attribute, merged_attributes, named, split_attributes
 from hubel.data.annotations.polygons import ellipse, joined
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.safe_parsing import csv_rows, parsed_json, read_json, read_text
+from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text
+from hubel.data.annotations.writer import Target, place_of, tidy
 
 CSV_HEADER = (
     "filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",

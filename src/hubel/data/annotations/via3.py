@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hubel.data.annotations.attributes import as_text, merged_attributes
-from hubel.data.annotations.dataset import Box, LabelledDataset
-from hubel.data.annotations.files import csv_rows, parsed_json, read_json, read_text
-from hubel.data.annotations.placing import Target, place_of, tidy
 from hubel.data.annotations.polygons import ellipse, joined
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, fields_of, number, ring, rows_of, text
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset
+from hubel.data.annotations.safe_parsing import csv_rows, parsed_json, read_json, read_text
+from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text
 from hubel.data.annotations.via import Region, take_regions
+from hubel.data.annotations.writer import Target, place_of, tidy
 
 _KINDS = {1: "points", 5: "lines", 6: "polylines"}
 _PLACE = "FILE1_Z0_XY1"

@@ -22,12 +22,12 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
-from hubel.data.annotations.files import read_text, read_xml
-from hubel.data.annotations.placing import Target, place_of, spelled
 from hubel.data.annotations.polygons import corners, joined, turned
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, number, text, truth
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
+from hubel.data.annotations.safe_parsing import read_text, read_xml
+from hubel.data.annotations.validators import WrongLabel, around, number, text, truth
+from hubel.data.annotations.writer import Target, place_of, spelled
 
 _SETS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
 

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations.dataset import LabelledDataset, LabelledImage, LabelledObject, Ring
-from hubel.data.annotations.files import LARGEST_OF_ONE, read_bytes, read_text
-from hubel.data.annotations.placing import Target, place_of
 from hubel.data.annotations.polygons import corners, joined
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.values import WrongLabel, around, number, text, whole
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject, Ring
+from hubel.data.annotations.safe_parsing import LARGEST_OF_ONE, read_bytes, read_text
+from hubel.data.annotations.validators import WrongLabel, around, number, text, whole
+from hubel.data.annotations.writer import Target, place_of
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hubel.data.annotations.dataset import Box, LabelledObject
+from hubel.data.annotations.records import Box, LabelledObject
 
 SAME_BOX = 0.95
 """Intersection over union above which two boxes are of one object."""

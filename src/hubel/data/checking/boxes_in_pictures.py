@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from hubel.data.annotations.dataset import Box, LabelledImage
+from hubel.data.annotations.records import Box, LabelledImage
 from hubel.data.checking.box_pairs import doubled
 from hubel.data.checking.findings import Finding
 

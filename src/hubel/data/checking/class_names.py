@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from hubel.data.annotations.dataset import LabelledDataset
+from hubel.data.annotations.records import LabelledDataset
 from hubel.data.checking.findings import Finding
 from hubel.data.image_folder import listing
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hubel.data.annotations.dataset import Box, LabelledDataset, LabelledImage
+from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage
 from hubel.data.checking.boxes_in_pictures import SLACK, beyond
 from hubel.data.checking.findings import Finding
 from hubel.data.checking.looks import Look

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hubel.data.annotations.dataset import Box, LabelledObject, Ring
-from hubel.data.annotations.values import around
+from hubel.data.annotations.records import Box, LabelledObject, Ring
+from hubel.data.annotations.validators import around
 
 Point = tuple[float, float]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hubel.data.annotations.dataset import LabelledDataset
-from hubel.data.annotations.files import decoded
+from hubel.data.annotations.records import LabelledDataset
+from hubel.data.annotations.safe_parsing import decoded
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checking.findings import Finding
 from hubel.errors import DataError

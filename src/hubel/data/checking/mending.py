@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.upright import turned_upright
+from hubel.data.annotations.exif_rotation import turned_upright
 from hubel.data.checking.box_pairs import doubled, equal
 from hubel.data.checking.boxes_in_pictures import beyond
 from hubel.data.checking.checks import Check

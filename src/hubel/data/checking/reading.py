@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hubel.data.annotations import LabelledDataset, read_annotations
-from hubel.data.annotations.recognition import found_in, nothing_found
+from hubel.data.annotations.detect_format import found_in, nothing_found
 from hubel.data.image_folder import ClassFolders, read_class_folders
 from hubel.errors import DataError
 

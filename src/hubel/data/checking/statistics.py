@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hubel.data.annotations import LabelledDataset
-from hubel.data.annotations.dataset import Box
+from hubel.data.annotations.records import Box
 from hubel.data.image_folder import ClassFolders
 
 SMALL, MEDIUM = 32**2, 96**2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hubel.data.annotations.recognition import found_in
+from hubel.data.annotations.detect_format import found_in
 from hubel.errors import ModelError
 from hubel.models import architecture
 from hubel.training.task import Task

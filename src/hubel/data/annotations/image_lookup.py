@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from hubel.data.annotations.values import FARTHEST, WrongLabel
+from hubel.data.annotations.validators import FARTHEST, WrongLabel
 from hubel.data.file_listing import PICTURE_SUFFIXES
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import read_size

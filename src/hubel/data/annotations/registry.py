@@ -20,9 +20,9 @@ from hubel.data.annotations import (
     voc,
     yolo,
 )
-from hubel.data.annotations.dataset import LabelledDataset
-from hubel.data.annotations.placing import Target
-from hubel.data.annotations.reading import Reading
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import LabelledDataset
+from hubel.data.annotations.writer import Target
 from hubel.errors import UsageError
 
 FREE = frozenset({"crowd", "ignore", "difficult", "truncated", "occluded", "attributes", "annotator", "score", "area"})
@@ -39,7 +39,7 @@ class Format:
         layout: what is looked for, in one line.
         read: fills a reading from files, each with its split.
         write: fills a new folder.
-        holds: keys of :data:`hubel.data.annotations.losses.LOSSES` that are not lost.
+        holds: keys of :data:`hubel.data.annotations.writer.LOSSES` that are not lost.
         by_name: its classes have no order of their own and are sorted by name.
     """
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hubel.data.annotations.dataset import LabelledDataset
-from hubel.data.annotations.formats import named_format
-from hubel.data.annotations.losses import count_losses
-from hubel.data.annotations.pictures import Pictures
-from hubel.data.annotations.placing import Pictures as Placed
-from hubel.data.annotations.placing import Target, new_folder
-from hubel.data.annotations.reading import Reading
-from hubel.data.annotations.recognition import found_in, nothing_found, several_found
+from hubel.data.annotations.detect_format import found_in, nothing_found, several_found
+from hubel.data.annotations.image_lookup import Pictures
+from hubel.data.annotations.reader import Reading
+from hubel.data.annotations.records import LabelledDataset
+from hubel.data.annotations.registry import named_format
+from hubel.data.annotations.writer import Pictures as Placed
+from hubel.data.annotations.writer import Target, count_losses, new_folder
 from hubel.errors import DataError
 
 _LABEL_FOLDERS = frozenset({"annotations", "annotation", "labels", "label", "ann", "json", "xml", "csv"})
@@ -26,7 +25,7 @@ def read_annotations(
     Args:
         path: its folder, or one label file in it; pictures are looked for below that folder, or below the one that
             the file lies in (above it, where the file lies in a folder called ``annotations`` or alike).
-        format: a name in :data:`hubel.data.annotations.formats.FORMATS`, where the folder has labels of several.
+        format: a name in :data:`hubel.data.annotations.registry.FORMATS`, where the folder has labels of several.
         on_fault: takes each fault of a label file or of an object in it; that file or object is then left out.
 
     Returns:
@@ -65,7 +64,7 @@ def write_annotations(
 
     Args:
         dataset: what to write.
-        format: a name in :data:`hubel.data.annotations.formats.FORMATS`.
+        format: a name in :data:`hubel.data.annotations.registry.FORMATS`.
         out: the folder; it must not exist, or be empty. All of it is there in the end, or none.
         pictures: ``"copy"`` or ``"link"`` them into the folder, or leave them out (``"none"``).
 

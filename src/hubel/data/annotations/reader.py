@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from hubel.data.annotations.dataset import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.pictures import Pictures
-from hubel.data.annotations.values import WrongLabel
+from hubel.data.annotations.image_lookup import Pictures
+from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.validators import WrongLabel
 from hubel.errors import DataError, HubelError
 
 MOST_OBJECTS = 100_000

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hubel.data.annotations.dataset import Box, Ring
+from hubel.data.annotations.records import Box, Ring
 
 FARTHEST = 1e7
 """Coordinates beyond are no pixels of any picture."""

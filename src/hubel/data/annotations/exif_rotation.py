@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.annotations import rle as run_length
-from hubel.data.annotations.dataset import Box, LabelledImage, LabelledObject, Ring, RunLengthMask
+from hubel.data.annotations.records import Box, LabelledImage, LabelledObject, Ring, RunLengthMask
 from hubel.data.image_io import read_stored_size
 from hubel.errors import ImageError
 

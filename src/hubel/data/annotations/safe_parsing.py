@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-from hubel.data.annotations.values import WrongLabel
+from hubel.data.annotations.validators import WrongLabel
 from hubel.errors import DataError
 
 LARGEST_FILE = 2 * 1024**3

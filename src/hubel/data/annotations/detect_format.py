@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from hubel.data.annotations.files import decoded
-from hubel.data.annotations.formats import FORMATS
+from hubel.data.annotations.registry import FORMATS
+from hubel.data.annotations.safe_parsing import decoded
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.file_listing import PICTURE_SUFFIXES
 from hubel.data.image_folder import SPLIT_NAMES
