@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel.data import readability
-from hubel.data.class_folder_checks import Findings, check_class_folders
+from hubel.data.checks import image_scan as readability
+from hubel.data.checks.training_checks import Findings, check_class_folders
 from hubel.data.image_folder import read_class_folders
 from hubel.errors import DataError
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hubel.cli.main import main
-from hubel.data.checking import check_data
+from hubel.data.checks import check_data
 from planted_mistakes import Planted
 
 

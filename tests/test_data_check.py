@@ -1,4 +1,4 @@
-"""`hubel.data.checking`: every planted mistake is found, nothing else is, and what can be mended is."""
+"""`hubel.data.checks`: every planted mistake is found, nothing else is, and what can be mended is."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from PIL import Image, ImageEnhance
 from scipy.fft import dctn
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, read_annotations, write_annotations
-from hubel.data.checking import KINDS, check_data, mended
-from hubel.data.checking.box_pairs import doubled
-from hubel.data.checking.class_names import class_findings, like_names
-from hubel.data.checking.cutting import cut_ring
-from hubel.data.checking.fingerprints import Fingerprint, close_pairs, fingerprint
-from hubel.data.checking.statistics import CELLS, covered, statistics
+from hubel.data.checks import KINDS, check_data, mended
+from hubel.data.checks.boxes import doubled
+from hubel.data.checks.classes import class_findings, like_names
+from hubel.data.checks.fixes import cut_ring
+from hubel.data.checks.perceptual_hash import Fingerprint, close_pairs, fingerprint
+from hubel.data.checks.statistics import CELLS, covered, statistics
 from planted_mistakes import HEIGHT, WIDTH, Planted, edit, scene
 
 Expected = tuple[str, str | None, int | None]

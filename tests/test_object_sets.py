@@ -12,7 +12,7 @@ from PIL import Image
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
 from hubel.data.annotations.registry import FORMATS
-from hubel.data.objects.checks import check_object_set
+from hubel.data.checks.training_checks import check_object_set
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.data.splits import (
     SplitFractions,

@@ -11,7 +11,7 @@ from hubel.cli.options import FromFormat, Json
 from hubel.console import pictures_done, print_json, refuse_inside, say
 
 if TYPE_CHECKING:
-    from hubel.data.checking import Check, Mended
+    from hubel.data.checks import Check, Mended
 
 _SHOWN = 5
 
@@ -36,7 +36,7 @@ def check(
     hubel data check raccoon/
     hubel data check labels/ --report check.html --fix labels-mended
     """
-    from hubel.data.checking import check_data, mended
+    from hubel.data.checks import check_data, mended
 
     refuse_inside("--fix", fix, [source])
     with pictures_done() as advance:
@@ -65,7 +65,7 @@ def check(
 
 def _counts(checked: Check) -> dict[str, Any]:
     """Pictures and objects, for one line or for JSON."""
-    from hubel.data.checking.statistics import statistics
+    from hubel.data.checks.statistics import statistics
 
     splits = statistics(checked.dataset).splits.values()
     return {
@@ -78,7 +78,7 @@ def _counts(checked: Check) -> dict[str, Any]:
 
 def _print(checked: Check) -> None:
     from hubel.data.annotations import LabelledDataset
-    from hubel.data.checking import KINDS
+    from hubel.data.checks import KINDS
 
     for line in checked.notes:
         say(f"note: {line}")
@@ -110,7 +110,7 @@ def _many(number: int, what: str) -> str:
 
 
 def _print_mended(repaired: Mended, lost: tuple[str, ...], fix: Path | None) -> None:
-    from hubel.data.checking.mending import left_by_kind
+    from hubel.data.checks.fixes import left_by_kind
 
     print(f"mended copy in {fix}: {_many(len(repaired.changes), 'change')}")
     for line in repaired.changes:

@@ -32,7 +32,7 @@ def split(
     hubel data split raccoon/ --out raccoon-split
     hubel data split bccd/ --anew --split 0.8,0.1,0.1 --out bccd-anew --images link
     """
-    from hubel.data.checking.statistics import statistics
+    from hubel.data.checks.statistics import statistics
     from hubel.data.splits import parse_fractions
     from hubel.data.splitting import split_data, write_split
 

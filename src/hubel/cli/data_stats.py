@@ -11,7 +11,7 @@ from hubel.cli.options import FromFormat, Json
 from hubel.console import print_json, say
 
 if TYPE_CHECKING:
-    from hubel.data.checking.statistics import Statistics
+    from hubel.data.checks.statistics import Statistics
 
 
 def stats(
@@ -28,8 +28,8 @@ def stats(
     hubel data stats bccd/
     hubel data stats bccd/ --out bccd-statistics
     """
-    from hubel.data.checking.reading import read_any
-    from hubel.data.checking.statistics import statistics
+    from hubel.data.checks.run import read_any
+    from hubel.data.checks.statistics import statistics
 
     dataset = read_any(source, from_format)
     for line in dataset.warnings:
@@ -50,7 +50,7 @@ def _print(numbers: Statistics) -> None:
     from rich.table import Table
 
     from hubel.console import print_table
-    from hubel.data.checking.statistics import quartiles
+    from hubel.data.checks.statistics import quartiles
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)

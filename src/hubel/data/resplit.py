@@ -14,10 +14,10 @@ from scipy.sparse.csgraph import connected_components
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, write_annotations
 from hubel.data.annotations.writer import Pictures
-from hubel.data.checking.fingerprints import close_pairs
-from hubel.data.checking.looks import Look, look_at_all
-from hubel.data.checking.reading import read_any
-from hubel.data.identical_files import identical
+from hubel.data.checks.duplicates import identical
+from hubel.data.checks.image_scan import Look, look_at_all
+from hubel.data.checks.perceptual_hash import close_pairs
+from hubel.data.checks.run import read_any
 from hubel.data.image_folder import ClassFolders, Sample, listing
 from hubel.data.image_folder_writer import write_class_folders
 from hubel.data.splits import HELD_BACK, SplitFractions
@@ -131,7 +131,7 @@ def split_data(
     back, and what it has to test with stays so.
 
     Args:
-        path: as for :func:`~hubel.data.checking.check_data`, and so is ``format``.
+        path: as for :func:`~hubel.data.checks.check_data`, and so is ``format``.
         format: of label files, where a folder has several.
         fractions: of an unsplit data set.
         seed: the same seed gives the same splits of the same files.

@@ -9,8 +9,8 @@ from typing import Any
 
 import hubel
 from hubel.data.annotations import LabelledDataset
-from hubel.data.checking.checks import Check
-from hubel.data.checking.findings import KINDS, Finding
+from hubel.data.checks.findings import KINDS, Finding
+from hubel.data.checks.run import Check
 from hubel.drawing import BoxLabel
 from hubel.fileio import write_text
 from hubel.reports.data_pages import data_url, page_from

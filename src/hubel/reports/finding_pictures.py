@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hubel.data.checking.findings import Finding
+from hubel.data.checks.findings import Finding
 from hubel.data.image_io import read_image
 from hubel.drawing import BoxLabel, draw_boxes
 from hubel.errors import ImageError

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 import hubel
-from hubel.data.checking.statistics import MEDIUM, SMALL, Statistics
+from hubel.data.checks.statistics import MEDIUM, SMALL, Statistics
 from hubel.fileio import folder_beside, place, write_text
 from hubel.reports.data_pages import data_url, page_from
 from hubel.reports.figures import BLUE, INK, ORANGE, styled_figure, to_png

@@ -2,7 +2,7 @@
 
 What belongs here: reading one set an annotator, which boxes mean the same object, coefficients of agreement, the model
 of annotators' errors, consensus, the pictures worth a second look; one idea a file. What does not: label files
-(:mod:`hubel.data.annotations`), faults of one set by itself (:mod:`hubel.data.checking`).
+(:mod:`hubel.data.annotations`), faults of one set by itself (:mod:`hubel.data.checks`).
 
 :func:`agree` is the way in, then :func:`write_consensus`.
 """

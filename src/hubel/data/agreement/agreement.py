@@ -18,7 +18,7 @@ from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.load import read_ratings
 from hubel.data.agreement.match_objects import SAME_OBJECT
 from hubel.data.agreement.ratings import Ratings
-from hubel.data.checking.box_pairs import overlap
+from hubel.data.checks.boxes import overlap
 from hubel.errors import DataError
 
 

@@ -12,7 +12,7 @@ from hubel.data.agreement.dawid_skene import Estimate
 from hubel.data.agreement.ratings import Ratings, Thing
 from hubel.data.annotations import LabelledObject
 from hubel.data.annotations.records import Box
-from hubel.data.checking.box_pairs import overlap
+from hubel.data.checks.boxes import overlap
 
 Method = Literal["majority", "dawid-skene"]
 """Each vote counts alike, or as much as its annotator's errors leave of it."""

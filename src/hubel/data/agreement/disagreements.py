@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.agreement.ratings import Ratings, Thing
-from hubel.data.checking.box_pairs import overlap
+from hubel.data.checks.boxes import overlap
 
 LOOSE = 0.7
 """Intersection over union under which boxes of one object are worth another look."""

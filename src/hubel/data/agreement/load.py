@@ -14,7 +14,7 @@ from hubel.data.agreement.ratings import Ratings, Thing
 from hubel.data.annotations import LabelledDataset
 from hubel.data.annotations.safe_parsing import csv_rows, read_text
 from hubel.data.annotations.validators import WrongLabel
-from hubel.data.checking.reading import read_any
+from hubel.data.checks.run import read_any
 from hubel.data.image_folder import ClassFolders
 from hubel.errors import DataError, UsageError
 

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from hubel.data.agreement.kappa import UNRATED
 from hubel.data.agreement.ratings import NOTHING, Ratings, Thing
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.checking.box_pairs import overlaps
+from hubel.data.checks.boxes import overlaps
 from hubel.data.image_folder import listing
 from hubel.errors import DataError
 

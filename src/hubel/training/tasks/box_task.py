@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hubel.config import TrainingSettings
+from hubel.data.checks.training_checks import ObjectFindings, check_object_set
 from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
-from hubel.data.objects.checks import ObjectFindings, check_object_set
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample
 from hubel.data.splits import Splits

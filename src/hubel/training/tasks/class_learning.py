@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hubel.config import TrainingSettings
 from hubel.data.augmentation import BatchBlending
-from hubel.data.class_folder_checks import SKEWED
+from hubel.data.checks.training_checks import SKEWED
 from hubel.data.loader import LoadedBatch
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency, weight_of
 from hubel.training.tasks.means import Means

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hubel.config import TrainingSettings
 from hubel.data.augmentation import BatchBlending, TrainingPixels, describe_augmentations
-from hubel.data.class_folder_checks import Findings, check_class_folders
+from hubel.data.checks.training_checks import Findings, check_class_folders
 from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits

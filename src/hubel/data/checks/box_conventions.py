@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage
-from hubel.data.checking.boxes_in_pictures import SLACK, beyond
-from hubel.data.checking.findings import Finding
-from hubel.data.checking.looks import Look
+from hubel.data.checks.boxes import SLACK, beyond
+from hubel.data.checks.findings import Finding
+from hubel.data.checks.image_scan import Look
 
 _TOLERATED = 0.02
 """Share of the picture's longer side by which a box may leave it before something else must be the cause."""

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from hubel.data.annotations.records import LabelledDataset
-from hubel.data.checking.findings import Finding
+from hubel.data.checks.findings import Finding
 from hubel.data.image_folder import listing
 
 RARER = 10

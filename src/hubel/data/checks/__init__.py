@@ -6,8 +6,8 @@ not: reading label files (:mod:`hubel.data.annotations`), pages and figures (:mo
 :func:`check_data` is the way in, then :func:`mended`.
 """
 
-from hubel.data.checking.checks import Check, check_data
-from hubel.data.checking.findings import KINDS, Finding, Kind
-from hubel.data.checking.mending import Mended, mended
+from hubel.data.checks.findings import KINDS, Finding, Kind
+from hubel.data.checks.fixes import Mended, mended
+from hubel.data.checks.run import Check, check_data
 
 __all__ = ["KINDS", "Check", "Finding", "Kind", "Mended", "check_data", "mended"]

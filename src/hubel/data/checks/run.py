@@ -6,18 +6,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubel.data.annotations import LabelledDataset
-from hubel.data.checking import conventions
-from hubel.data.checking.boxes_in_pictures import box_findings
-from hubel.data.checking.class_names import class_findings
-from hubel.data.checking.findings import KINDS, Finding
-from hubel.data.checking.folder_checks import folder_findings
-from hubel.data.checking.label_files import fault_findings, unlabelled, without_picture
-from hubel.data.checking.looks import Look, look_at_all
-from hubel.data.checking.reading import read_any
-from hubel.data.checking.same_pictures import near_pictures, same_pictures
-from hubel.data.image_folder import ClassFolders
+from hubel.data.annotations import LabelledDataset, read_annotations
+from hubel.data.annotations.detect_format import found_in, nothing_found
+from hubel.data.checks import box_conventions as conventions
+from hubel.data.checks.boxes import box_findings
+from hubel.data.checks.classes import class_findings
+from hubel.data.checks.duplicates import near_pictures, same_pictures
+from hubel.data.checks.files import fault_findings, folder_findings, unlabelled, without_picture
+from hubel.data.checks.findings import KINDS, Finding
+from hubel.data.checks.image_scan import Look, look_at_all
+from hubel.data.image_folder import ClassFolders, read_class_folders
 from hubel.errors import DataError
+
+
+def read_any(
+    path: str | Path, format: str | None = None, on_fault: Callable[[DataError], None] | None = None
+) -> LabelledDataset | ClassFolders:
+    """Read labels if there are any, else class folders; arguments as of ``read_annotations``.
+
+    Raises:
+        DataError: there is neither, or what there is cannot be read.
+        UsageError: ``format`` is none.
+    """
+    path = Path(path)
+    if format is None and path.is_dir() and not found_in(path):
+        try:
+            return read_class_folders(path)
+        except DataError as error:
+            raise nothing_found(path) from error
+    return read_annotations(path, format, on_fault)
+
 
 Progress = Callable[[int, int], None]
 
@@ -28,7 +46,7 @@ class Check:
 
     Attributes:
         dataset: the data set, or the class folders.
-        findings: ordered by kind as in :data:`~hubel.data.checking.findings.KINDS`, then as the pictures come.
+        findings: ordered by kind as in :data:`~hubel.data.checks.findings.KINDS`, then as the pictures come.
         looks: at the pictures, by path; of class folders those that are readable.
         notes: what the reader guessed or left out, one line each.
     """

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from hubel.data.checking.findings import Finding
-from hubel.data.checking.fingerprints import close_pairs
-from hubel.data.checking.looks import Look
-from hubel.data.identical_files import identical
+from hubel.data.checks.findings import Finding
+from hubel.data.checks.image_scan import Look
+from hubel.data.checks.perceptual_hash import close_pairs
+
+Thing = TypeVar("Thing")
+
+
+def identical(things: Iterable[Thing], path_of: Callable[[Thing], Path]) -> list[list[Thing]]:
+    """Groups of two or more with the same bytes in their files: by size, then by their beginnings, then whole.
+
+    Args:
+        things: whatever has a file.
+        path_of: tells which.
+    """
+    groups = [list(things)]
+    keys: tuple[Callable[[Path], object], ...] = (
+        lambda path: path.stat().st_size,
+        lambda path: _digest(path, 16384),
+        _digest,
+    )
+    for key in keys:
+        finer: list[list[Thing]] = []
+        for group in groups:
+            by_key: dict[object, list[Thing]] = defaultdict(list)
+            for thing in group:
+                by_key[key(path_of(thing))].append(thing)
+            finer += [members for members in by_key.values() if len(members) > 1]
+        groups = finer
+    return groups
+
+
+def _digest(path: Path, length: int | None = None) -> bytes:
+    with path.open("rb") as file:
+        if length is not None:
+            return hashlib.blake2b(file.read(length)).digest()
+        return hashlib.file_digest(file, "blake2b").digest()
+
 
 Placed = tuple[str, Path]
 """A picture and its split."""
