@@ -14,7 +14,11 @@ from torchvision.transforms.v2 import functional
 
 from hubel.data.image_cache import PixelCache, memory_block
 from hubel.data.loader import EpochSampler, ObjectBatch, ObjectImages, batches
-from hubel.data.objects.augmentation import (
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ObjectSample
+from hubel.data.transforms.color import Distortion
+from hubel.data.transforms.geometry import View, Window, cropped, jittered, zoomed_out
+from hubel.data.transforms.object_pipeline import (
     OBJECT_AUGMENTATIONS,
     TINY,
     LabelledPixels,
@@ -22,11 +26,6 @@ from hubel.data.objects.augmentation import (
     check_object_augmentations,
     describe_object_augmentations,
 )
-from hubel.data.objects.distortion import Distortion
-from hubel.data.objects.geometry import cropped, jittered, zoomed_out
-from hubel.data.objects.windows import View, Window
-from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import ObjectSample
 from hubel.drawing.object_boxes import colour_of
 from hubel.errors import UsageError
 from hubel.reports.object_samples import object_samples

@@ -18,11 +18,11 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 
 from conftest import write_shapes
-from hubel.data.augmentation import TrainingPixels
 from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_image, read_size
 from hubel.data.loader import EpochSampler, LabelledImages, batches
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.transforms.pipeline import TrainingPixels
 from hubel.training import train
 from hubel.training.kept_pixels import find_room
 from hubel.training.workers import choose_workers

@@ -20,10 +20,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from conftest import write_shapes
 from hubel.config import make_settings, read_settings, write_settings
-from hubel.data.augmentation import BatchBlending, Lighting, TrainingPixels, check_augmentations
 from hubel.data.image_io import read_image
 from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.transforms.pipeline import BatchBlending, Lighting, TrainingPixels, check_augmentations
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
 from hubel.models.registry import Classifier

@@ -15,9 +15,9 @@ from torchvision.ops import box_iou
 import hubel
 from hubel.boxes import SSD_VARIANCES, decode
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
-from hubel.data.objects.crops import WindowCrops
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Targets, read_object_set
+from hubel.data.transforms.window_sampler import WindowCrops
 from hubel.models.detection.sliding_window import SlidingWindow
 from hubel.tasks.windows import UNCOUNTED, shown_in, window_terms
 

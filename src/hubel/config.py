@@ -83,8 +83,8 @@ class TrainingSettings(BaseModel):
     @field_validator("augmentation", mode="before")
     @classmethod
     def _augmentation_from_text(cls, value: Any, info: ValidationInfo) -> Any:
-        from hubel.data.augmentation import check_augmentations
-        from hubel.data.objects.augmentation import check_object_augmentations
+        from hubel.data.transforms.object_pipeline import check_object_augmentations
+        from hubel.data.transforms.pipeline import check_augmentations
 
         names = value.split(",") if isinstance(value, str) else list(value)
         names = [name.strip() for name in names if name.strip() not in ("", "none")]

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hubel.data.image_cache import PixelCache
 from hubel.data.image_io import read_reduced
-from hubel.data.objects.augmentation import LabelledPixels, ObjectPixels
 from hubel.data.samples import ObjectSample, Targets
+from hubel.data.transforms.object_pipeline import LabelledPixels, ObjectPixels
 from hubel.errors import ImageError
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from hubel.data.loader import ObjectImages
-from hubel.data.objects.augmentation import ObjectPixels
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample
+from hubel.data.transforms.object_pipeline import ObjectPixels
 from hubel.drawing import BoxLabel, draw_boxes
 from hubel.reports.records import AugmentationSample
 
@@ -28,7 +28,7 @@ def object_samples(
     Args:
         samples: of the training split.
         preprocessing: of the network.
-        names: of :data:`~hubel.data.objects.augmentation.OBJECT_AUGMENTATIONS`.
+        names: of :data:`~hubel.data.transforms.object_pipeline.OBJECT_AUGMENTATIONS`.
         seed: of the run.
         images: how many; those that cannot be read are left out.
         variants: how many changed versions of each: what the first epochs show.

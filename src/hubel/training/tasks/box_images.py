@@ -8,8 +8,8 @@ import torch
 
 from hubel.data.image_cache import PixelCache
 from hubel.data.loader import ObjectBatch, ObjectImages
-from hubel.data.objects.augmentation import ObjectPixels
 from hubel.data.samples import ObjectSample, Targets
+from hubel.data.transforms.object_pipeline import ObjectPixels
 from hubel.training.kept_pixels import KeptShape
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from hubel.config import TrainingSettings
 from hubel.data.checks.training_checks import ObjectFindings, check_object_set
-from hubel.data.objects.augmentation import ObjectPixels, describe_object_augmentations
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample
 from hubel.data.splits import Splits
+from hubel.data.transforms.object_pipeline import ObjectPixels, describe_object_augmentations
 from hubel.models import ModelCard
 from hubel.models.registry import Network
 from hubel.reports import AugmentationSample

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from hubel.data.augmentation import TrainingPixels
 from hubel.data.image_cache import PixelCache
 from hubel.data.image_folder import Sample
 from hubel.data.loader import LabelledImages, LoadedBatch
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.transforms.pipeline import TrainingPixels
 from hubel.training.kept_pixels import KeptShape
 
 

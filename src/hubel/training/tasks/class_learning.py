@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hubel.config import TrainingSettings
-from hubel.data.augmentation import BatchBlending
 from hubel.data.checks.training_checks import SKEWED
 from hubel.data.loader import LoadedBatch
+from hubel.data.transforms.pipeline import BatchBlending
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency, weight_of
 from hubel.training.tasks.means import Means
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from hubel.config import TrainingSettings
-from hubel.data.augmentation import BatchBlending, TrainingPixels, describe_augmentations
 from hubel.data.checks.training_checks import Findings, check_class_folders
 from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
+from hubel.data.transforms.pipeline import BatchBlending, TrainingPixels, describe_augmentations
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import ModelCard

@@ -10,10 +10,10 @@ from torch import Tensor
 from hubel.config import TrainingSettings
 from hubel.data.image_cache import PixelCache
 from hubel.data.loader import ObjectBatch
-from hubel.data.objects.augmentation import ObjectPixels
-from hubel.data.objects.crops import WindowCrops
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample, Targets
+from hubel.data.transforms.object_pipeline import ObjectPixels
+from hubel.data.transforms.window_sampler import WindowCrops
 from hubel.models.detection.sliding_window import SlidingWindowConfig
 from hubel.tasks.windows import window_terms
 from hubel.training.kept_pixels import KeptShape

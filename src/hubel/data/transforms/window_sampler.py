@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 
 from hubel.data.image_cache import PixelCache
 from hubel.data.loader import DecodedImages, ObjectBatch, seed_for
-from hubel.data.objects.augmentation import LabelledPixels, ObjectPixels
-from hubel.data.objects.distortion import Distortion
-from hubel.data.objects.windows import View, Window
 from hubel.data.preprocessing import FILTERS, Preprocessing
 from hubel.data.samples import ObjectSample, Targets
+from hubel.data.transforms.color import Distortion
+from hubel.data.transforms.geometry import View, Window
+from hubel.data.transforms.object_pipeline import LabelledPixels, ObjectPixels
 
 # As far as a window may be from an object until the next place or size is nearer, and a little more.
 _BESIDE = 0.2  # of the window's side

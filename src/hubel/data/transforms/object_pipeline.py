@@ -1,7 +1,7 @@
 """Random changes of training images that carry boxes and masks along: each has a name and can be switched off.
 
 The pixels stay bytes until the network. What is drawn depends on a seed alone. All changes of geometry together scale
-the pixels once (:mod:`hubel.data.objects.windows`); torchvision's transforms of the same names are the judges.
+the pixels once (:mod:`hubel.data.transforms.geometry`); torchvision's transforms of the same names are the judges.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hubel.data.augmentation import REDUCING_GAP, chosen_of
-from hubel.data.objects.distortion import Distortion
-from hubel.data.objects.geometry import cropped, in_quarter, jittered, quarters, zoomed_out
-from hubel.data.objects.windows import WHOLE, View, Window
 from hubel.data.preprocessing import FILTERS, Preprocessing
-from hubel.data.whole_pictures import WholePictures
+from hubel.data.prescale import WholePictures
+from hubel.data.transforms.color import Distortion
+from hubel.data.transforms.geometry import WHOLE, View, Window, cropped, in_quarter, jittered, quarters, zoomed_out
+from hubel.data.transforms.pipeline import REDUCING_GAP, chosen_of
 
 TINY = 2.0
 """Objects of a narrower width or height, in pixels of the network's input, are dropped from what has been changed."""
@@ -64,7 +63,7 @@ class LabelledPixels:
 
     Attributes:
         pixels: uint8 (h, w, C).
-        extent: width and height of the picture in these pixels; see :meth:`~hubel.data.objects.windows.View.pixels`.
+        extent: width and height of the picture in these pixels; see :meth:`~hubel.data.transforms.geometry.View.pixels`.
         boxes: float64 (M, 4), x1, y1, x2, y2 in fractions of the picture.
         labels: int64 (M,).
         masks: (M, h, w), of the objects; or ``None``.

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.whole_pictures import WholePictures
+from hubel.data.prescale import WholePictures
 from hubel.errors import UsageError
 
 _INTERPOLATION = {
@@ -193,7 +193,7 @@ class TrainingPixels:
     def reduction(self, width: int, height: int) -> float:
         """How many times an image may be reduced before :meth:`fixed` sees it; below 2 for most.
 
-        Blocks of pixels are averaged (:mod:`hubel.data.whole_pictures`), as large as leave the smallest crop
+        Blocks of pixels are averaged (:mod:`hubel.data.prescale`), as large as leave the smallest crop
         :data:`REDUCING_GAP` times the input's size. After that the smallest crop, scaled to the input, differs from
         one taken of the original by about 1 of 255 on average in a detailed photograph; larger crops differ less.
         """
