@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from hubel.drawing import BoxLabel, draw_boxes
-from hubel.drawing.object_boxes import colour_of
+from hubel.drawing.boxes import colour_of
 from hubel.results import Detections
 
 MASKS = np.zeros((2, 60, 80), bool)

@@ -26,7 +26,7 @@ from hubel.data.transforms.object_pipeline import (
     check_object_augmentations,
     describe_object_augmentations,
 )
-from hubel.drawing.object_boxes import colour_of
+from hubel.drawing.boxes import colour_of
 from hubel.errors import UsageError
 from hubel.reports.object_samples import object_samples
 

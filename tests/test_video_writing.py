@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hubel.data.video_writer import VIDEO_FORMATS, VideoWriter
-from hubel.drawing.object_boxes import colour_of
-from hubel.drawing.track_painter import Mark, TrackPainter
+from hubel.drawing.boxes import colour_of
+from hubel.drawing.tracks import Mark, TrackPainter
 from hubel.errors import UsageError
 from hubel.results import Tracks
 

@@ -145,7 +145,7 @@ class TrackOutputs:
         return row | ({"lines": lines} if lines else {}) | ({"zones": zones} if zones else {})
 
     def _draw(self, step: Step, tracks: Tracks) -> None:
-        from hubel.drawing.track_painter import Mark, TrackPainter
+        from hubel.drawing.tracks import Mark, TrackPainter
 
         assert self._save is not None and step.picture is not None and step.time is not None
         height, width = step.picture.shape[:2]

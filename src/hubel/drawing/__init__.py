@@ -4,8 +4,8 @@ Everything is drawn with Pillow. Sizes follow the picture's, so that a thumbnail
 both fill the same window.
 """
 
-from hubel.drawing.class_panel import draw_class_scores
-from hubel.drawing.object_boxes import BoxLabel, draw_boxes
-from hubel.drawing.picture import LARGEST_ENLARGED_SIDE, MINIMUM_SIDE, save_annotated
+from hubel.drawing.boxes import BoxLabel, draw_boxes
+from hubel.drawing.canvas import LARGEST_ENLARGED_SIDE, MINIMUM_SIDE, save_annotated
+from hubel.drawing.labels import draw_class_scores
 
 __all__ = ["LARGEST_ENLARGED_SIDE", "MINIMUM_SIDE", "BoxLabel", "draw_boxes", "draw_class_scores", "save_annotated"]

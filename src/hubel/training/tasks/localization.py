@@ -14,7 +14,7 @@ from torch import Tensor
 from hubel.config import TrainingSettings
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.drawing import BoxLabel
-from hubel.drawing.object_boxes import Box
+from hubel.drawing.boxes import Box
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.localization import LocalizationScores, paired_iou, score_localization
 from hubel.models import ModelCard

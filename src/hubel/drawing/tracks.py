@@ -11,9 +11,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hubel.drawing.object_boxes import Colour, colour_of
-from hubel.drawing.picture import GROUND, WHITE, rounded_mask
-from hubel.drawing.type import font_file_for, load_font, one_line
+from hubel.drawing.boxes import Colour, colour_of
+from hubel.drawing.canvas import GROUND, WHITE, font_file_for, load_font, one_line, rounded_mask
 from hubel.results import Tracks
 
 Point = tuple[float, float]

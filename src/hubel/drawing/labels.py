@@ -8,8 +8,17 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from hubel.drawing.picture import GROUND, WHITE, large_enough, rounded_mask
-from hubel.drawing.type import font_file_for, load_font, one_line, percent, shorten
+from hubel.drawing.canvas import (
+    GROUND,
+    WHITE,
+    font_file_for,
+    large_enough,
+    load_font,
+    one_line,
+    percent,
+    rounded_mask,
+    shorten,
+)
 from hubel.results import ClassScore
 
 _OPACITY = 0.74

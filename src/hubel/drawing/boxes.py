@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from hubel.drawing.picture import GROUND, WHITE, large_enough, rounded_mask
-from hubel.drawing.type import font_file_for, load_font, one_line, shorten
+from hubel.drawing.canvas import GROUND, WHITE, font_file_for, large_enough, load_font, one_line, rounded_mask, shorten
 
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
