@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def answers(data: Path) -> None:
-    from hubel.data.decoding import read_image
+    from hubel.data.image_io import read_image
     from hubel.models import create_model, resolve_model
     from hubel.models.saved import describe
     from hubel.runtime.classification_guard import class_scores

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hubel.data.augmentation import TrainingPixels
-from hubel.data.decoding import read_size
-from hubel.data.loading import LabelledImages
-from hubel.data.pixel_cache import PixelCache, memory_block
+from hubel.data.image_cache import PixelCache, memory_block
+from hubel.data.image_io import read_size
+from hubel.data.loader import LabelledImages
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.transforms.pipeline import TrainingPixels
 
 BATCH, PICTURES, PASSES = 128, 1280, 3
 

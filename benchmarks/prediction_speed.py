@@ -181,7 +181,7 @@ def _hubel(network: str, weights: Path, files: list[Path]) -> dict:
 
 def _seconds_of_preparation(files: list[Path], preprocessing) -> float:  # type: ignore[no-untyped-def]
     """Processor time that decoding and scaling take alone, in one thread."""
-    from hubel.data.decoding import read_reduced
+    from hubel.data.image_io import read_reduced
 
     start = time.process_time()
     for path in files:

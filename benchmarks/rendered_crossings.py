@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from hubel.data.video import video_frames
+from hubel.data.video_reader import video_frames
 from hubel.tracking import create_tracker
 
 WAYS = ("pass", "turn back", "bounce", "stop behind")

@@ -34,7 +34,7 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
     """``hubel track``'s own stages."""
     from functools import partial
 
-    from hubel.data.motchallenge import read_mot_text
+    from hubel.data.mot import read_mot_text
     from hubel.runtime.embedding import Embedder
     from hubel.runtime.following import Shares, detected_by_file, open_clip, stages
     from hubel.tracking import create_tracker

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 import hubel
 from conftest import write_shapes
 from hubel.cli.main import app
+from hubel.config import SplitFractions
 from hubel.data.image_folder import read_class_folders
 from hubel.data.image_io import read_image
-from hubel.data.splits import SplitFractions, training_splits, write_splits
+from hubel.data.splits import training_splits, write_splits
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.models import create_model, resolve_model
 from hubel.models.saved import describe, save_model

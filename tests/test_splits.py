@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from hubel.config import SplitFractions, parse_fractions
 from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.splits import (
-    SplitFractions,
     Splits,
     evaluation_samples,
     hold_back,
-    parse_fractions,
     read_splits,
     recorded_splits,
     stratified_split,

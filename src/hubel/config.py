@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from hubel.data.splits import parse_fractions
 from hubel.errors import DataError, UsageError
 
 DEFAULT_NETWORK = "efficientnet_lite0"
@@ -27,6 +27,36 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 def _by_task(name: str) -> Callable[[dict[str, Any]], Any]:
     """What makes a setting that was not given, of those given before it."""
     return lambda given: DEFAULTS[given.get("task", "classify")][name]
+
+
+class SplitFractions(NamedTuple):
+    """Shares of the samples that train, validate and test; they sum to 1."""
+
+    train: float = 0.75
+    val: float = 0.15
+    test: float = 0.10
+
+
+def parse_fractions(text: str) -> SplitFractions:
+    """Read ``"0.75,0.15,0.10"``: train, validation, test.
+
+    Raises:
+        ValueError: these are not three numbers that sum to 1, or nothing is left to train or to validate on;
+            the message is for the person who typed them.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{text!r} is not three numbers for train, validation, test, such as 0.75,0.15,0.10")
+    if min(numbers) < 0:
+        raise ValueError(f"{text!r} has a negative share")
+    if abs(sum(numbers) - 1) > 1e-6:
+        raise ValueError(f"{text!r} sums to {sum(numbers):g}, not to 1")
+    if numbers[0] == 0 or numbers[1] == 0:
+        raise ValueError(f"{text!r} leaves nothing to train on or nothing to validate on")
+    return SplitFractions(*numbers)
 
 
 class TrainingSettings(BaseModel):

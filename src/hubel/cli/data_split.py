@@ -32,9 +32,9 @@ def split(
     hubel data split raccoon/ --out raccoon-split
     hubel data split bccd/ --anew --split 0.8,0.1,0.1 --out bccd-anew --images link
     """
+    from hubel.config import parse_fractions
     from hubel.data.checks.statistics import statistics
-    from hubel.data.splits import parse_fractions
-    from hubel.data.splitting import split_data, write_split
+    from hubel.data.resplit import split_data, write_split
 
     try:
         fractions = parse_fractions(shares)

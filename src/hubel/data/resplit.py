@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from hubel.config import SplitFractions
 from hubel.data.annotations import LabelledDataset, LabelledImage, write_annotations
 from hubel.data.annotations.writer import Pictures
 from hubel.data.checks.duplicates import identical
@@ -20,7 +21,7 @@ from hubel.data.checks.perceptual_hash import close_pairs
 from hubel.data.checks.run import read_any
 from hubel.data.image_folder import ClassFolders, Sample, listing
 from hubel.data.image_folder_writer import write_class_folders
-from hubel.data.splits import HELD_BACK, SplitFractions
+from hubel.data.splits import HELD_BACK
 from hubel.errors import DataError, UsageError
 
 

@@ -8,14 +8,14 @@ is split by fractions, stratified and seeded.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from hubel.config import SplitFractions
 from hubel.data.image_folder import SPLIT_NAMES, listing
 from hubel.errors import DataError
 
@@ -65,14 +65,6 @@ class SplitData(Protocol[Item_co]):
         ...
 
 
-class SplitFractions(NamedTuple):
-    """Shares of the samples that train, validate and test; they sum to 1."""
-
-    train: float = 0.75
-    val: float = 0.15
-    test: float = 0.10
-
-
 @dataclass(frozen=True)
 class Splits(Generic[Item]):
     """The samples that a training run uses.
@@ -93,28 +85,6 @@ class Splits(Generic[Item]):
         """The splits that have samples, by name."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: samples for name, samples in named.items() if samples}
-
-
-def parse_fractions(text: str) -> SplitFractions:
-    """Read ``"0.75,0.15,0.10"``: train, validation, test.
-
-    Raises:
-        ValueError: these are not three numbers that sum to 1, or nothing is left to train or to validate on;
-            the message is for the person who typed them.
-    """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"{text!r} is not three numbers for train, validation, test, such as 0.75,0.15,0.10")
-    if min(numbers) < 0:
-        raise ValueError(f"{text!r} has a negative share")
-    if abs(sum(numbers) - 1) > 1e-6:
-        raise ValueError(f"{text!r} sums to {sum(numbers):g}, not to 1")
-    if numbers[0] == 0 or numbers[1] == 0:
-        raise ValueError(f"{text!r} leaves nothing to train on or nothing to validate on")
-    return SplitFractions(*numbers)
 
 
 def training_splits(data: SplitData[Item], fractions: SplitFractions, seed: int) -> Splits[Item]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
 from hubel.data.annotations.exif_rotation import turned_upright
-from hubel.data.annotations.records import Box, LabelledObject, Ring
+from hubel.data.annotations.records import Box, Ring
 from hubel.data.annotations.validators import around
 from hubel.data.checks.boxes import beyond, doubled, equal
 from hubel.data.checks.classes import spelling_groups

@@ -1,7 +1,7 @@
 """What is wrong with a data set of class folders, found before the first epoch and not in the fifth.
 
-Pictures are opened as :func:`~hubel.data.checks.image_scan.try_pictures` does; the loader leaves out, batch by batch, what
-may still turn out unreadable. Copies are told by identical bytes; re-encoded copies are not found.
+Images are opened as :func:`~hubel.data.checks.image_scan.try_pictures` does; the loader leaves out, batch by batch,
+what may still turn out unreadable. Copies are told by identical bytes; re-encoded copies are not found.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ class LabelledPixels:
 
     Attributes:
         pixels: uint8 (h, w, C).
-        extent: width and height of the picture in these pixels; see :meth:`~hubel.data.transforms.geometry.View.pixels`.
+        extent: width and height of the image in these pixels; see
+            :meth:`~hubel.data.transforms.geometry.View.pixels`.
         boxes: float64 (M, 4), x1, y1, x2, y2 in fractions of the picture.
         labels: int64 (M,).
         masks: (M, h, w), of the objects; or ``None``.

@@ -1,0 +1,1 @@
+"""Random and fixed changes of training images, carrying boxes and masks along."""
