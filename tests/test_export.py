@@ -25,13 +25,14 @@ import hubel
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
+from hubel.export import export as exporting
+from hubel.export import torch_file
+from hubel.export.metadata import metadata_of
+from hubel.export.parity import check_agreement
+from hubel.export.wrappers import Answers
 from hubel.models import ModelCard, create_model, load_model, save_model
 from hubel.models.saved import describe
 from hubel.runtime import onnx_conversion
-from hubel.runtime.exporting import exporting, torch_file
-from hubel.runtime.exporting.agreement import check_agreement
-from hubel.runtime.exporting.metadata import metadata_of
-from hubel.runtime.exporting.network import Answers
 from hubel.runtime.openvino_library import core
 from hubel.runtime.telemetry import switch_off_telemetry
 from published_figures import PUBLISHED

@@ -60,9 +60,9 @@ def export(
     hubel export runs/flowers --format openvino --precision fp16 --out deploy/flowers
     hubel export runs/cars --format onnx --nms --conf 0.4
     """
+    from hubel.export.export import EXAMPLE
+    from hubel.export.export import export as run
     from hubel.runtime import tune_allocator
-    from hubel.runtime.exporting.exporting import EXAMPLE
-    from hubel.runtime.exporting.exporting import export as run
 
     tune_allocator()
     done = run(model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance, nms=nms, conf=conf, iou=iou)

@@ -10,17 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hubel.export.export import Exported as Exported
+    from hubel.export.export import export as export
     from hubel.runtime.allocator import tune_allocator as tune_allocator
-    from hubel.runtime.exporting.exporting import Exported as Exported
-    from hubel.runtime.exporting.exporting import export as export
     from hubel.runtime.image_pipeline import FailedImage as FailedImage
     from hubel.runtime.predictor import Predictor as Predictor
 
 _HOME_OF = {
-    "Exported": "hubel.runtime.exporting.exporting",
+    "Exported": "hubel.export.export",
     "FailedImage": "hubel.runtime.image_pipeline",
     "Predictor": "hubel.runtime.predictor",
-    "export": "hubel.runtime.exporting.exporting",
+    "export": "hubel.export.export",
     "tune_allocator": "hubel.runtime.allocator",
 }
 

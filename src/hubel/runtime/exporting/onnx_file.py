@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hubel.export.metadata import as_text
 from hubel.runtime.deployable import INPUT_NAME
-from hubel.runtime.exporting.metadata import as_text
 
 if TYPE_CHECKING:
     from onnx import ModelProto

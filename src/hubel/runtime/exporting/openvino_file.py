@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hubel.export.metadata import as_text
 from hubel.runtime.deployable import INPUT_NAME
-from hubel.runtime.exporting.metadata import as_text
 from hubel.runtime.openvino_library import core, openvino
 
 if TYPE_CHECKING:

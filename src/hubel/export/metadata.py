@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
+import jinja2
+
 import hubel
+from hubel.data.preprocessing import crop_box
 from hubel.models.card import ModelCard
 from hubel.runtime.deployable import INPUT_NAME
+from hubel.tasks import found_objects
 
 # What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing
 # weights: asked to compute with them, OpenVINO takes bfloat16 on processors that have that, with its larger errors.
@@ -57,3 +62,39 @@ def as_text(facts: dict[str, Any]) -> dict[str, str]:
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in facts.items()
     }
+
+
+EXAMPLE = "use.py"
+_PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+
+
+def example(format: str, file: str, card: ModelCard, nms: bool = False) -> str:
+    """A short program that answers for pictures with the exported file, NumPy, Pillow and the format's own runtime.
+
+    How it crops and finds objects are this installation's own functions, word for word: a second description would
+    drift from them.
+
+    Args:
+        format: onnx, openvino or torch.
+        file: name of the model's file, in the same folder.
+        card: the model's.
+        nms: a detector's graph ends in objects.
+    """
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubel.export", "."),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+    )
+    return templates.get_template("use.py.jinja").render(
+        format=format,
+        file=file,
+        package=_PACKAGES[format],
+        hubel=hubel.__version__,
+        crop=card.preprocessing.resize == "crop",
+        crop_box=inspect.getsource(crop_box).rstrip(),
+        detects=card.task == "detect",
+        decodes=card.task == "detect" and not nms,
+        found_objects=inspect.getsource(found_objects).partition("import numpy as np\n")[2].strip(),
+    )

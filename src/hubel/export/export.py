@@ -16,13 +16,13 @@ from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
+from hubel.export import onnx_file, openvino_file, torch_file
+from hubel.export import wrappers as objects
+from hubel.export.metadata import EXAMPLE, example, metadata_of
+from hubel.export.parity import check_agreement, check_objects, trial_pixels
+from hubel.export.wrappers import OUTPUTS, Answers, answers_of
 from hubel.fileio import folder_beside, place, write_json, write_text
 from hubel.models.card import ModelCard
-from hubel.runtime.exporting import objects, onnx_file, openvino_file, torch_file
-from hubel.runtime.exporting.agreement import check_agreement, check_objects, trial_pixels
-from hubel.runtime.exporting.example import EXAMPLE, example
-from hubel.runtime.exporting.metadata import metadata_of
-from hubel.runtime.exporting.network import OUTPUTS, Answers, answers_of
 from hubel.runtime.int8 import TOLERANCE, quantized_for
 from hubel.runtime.model_source import ModelSource
 from hubel.runtime.number_formats import FORMATS as PRECISIONS
@@ -131,7 +131,7 @@ def export(
     wanted = _asked_for(out) or Path("exports", _folder_name(name, format, precision))
     anchors = source.anchors()
     rule = _rule(format, precision, anchors, conf, iou, name) if nms else None
-    facts = metadata_of(card, name, precision, OUTPUTS[card.task] if rule is None else objects.OUTPUTS)
+    facts = metadata_of(card, name, precision, OUTPUTS[card.task] if rule is None else objects.DETECTION_OUTPUTS)
     if rule is not None:
         facts |= {"input": facts["input"].replace("(N,", "(1,"), "conf": conf, "iou": iou}
     pixels = trial_pixels(card.preprocessing)
