@@ -3,11 +3,11 @@
     python benchmarks/allocator.py --rounds 3
 
 Training steps (float32, channels-last, batch 32 at 224 px) and eager prediction (batch 16), each way in a fresh
-process, taking turns: glibc's own settings; ``hubel.runtime.tune_allocator``, which keeps 512 MiB of freed memory, or
+process, taking turns: glibc's own settings; ``hubel.inference.tune_allocator``, which keeps 512 MiB of freed memory, or
 all of it, as training does; and this with 64 MiB more taken at a time (M_TOP_PAD). Speed and minor page faults of the
 timed steps, and the process's peak resident memory, medians.
 
-With ``--waiting`` the ways are OpenMP's: spinning as torch has it, and ``hubel.runtime.waiting``, each with a
+With ``--waiting`` the ways are OpenMP's: spinning as torch has it, and ``hubel.inference.system``, each with a
 process beside it that computes all the time.
 """
 
@@ -32,11 +32,11 @@ _M_TOP_PAD = -2
 def measure(work: str, how: str) -> dict[str, float]:
     """Seconds, faults and peak memory of one way, in this process, which has done nothing yet."""
     if "wait" in how:
-        from hubel.runtime.waiting import wait_passively
+        from hubel.inference.system import wait_passively
 
         wait_passively()
     if "tune" in how:
-        from hubel.runtime.allocator import tune_allocator
+        from hubel.inference.system import tune_allocator
 
         tune_allocator(None) if "all" in how else tune_allocator()
     if "pad" in how:

@@ -69,7 +69,7 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
 
 
 def _hubel(model: str, files: list[Path]) -> dict[str, float]:
-    from hubel.runtime import Predictor, tune_allocator
+    from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
     predictor = Predictor(model)

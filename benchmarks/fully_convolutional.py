@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import hubel
-from hubel.runtime.fusion import fuse
+from hubel.inference.fusion import fuse
 
 WINDOW = 224
 BARS = {448: 5.0, 672: 5.0}

@@ -65,12 +65,12 @@ def main() -> None:
 
 def answers(data: Path) -> None:
     from hubel.data.image_io import read_image
+    from hubel.inference.accuracy_control import runner
+    from hubel.inference.engines.openvino_conversion import to_openvino
+    from hubel.inference.int8 import class_scores
+    from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, resolve_model
     from hubel.models.saved import describe
-    from hubel.runtime.classification_guard import class_scores
-    from hubel.runtime.openvino_conversion import to_openvino
-    from hubel.runtime.quantization import post_training_quantization
-    from hubel.runtime.quantization_guard import runner
 
     lite0, card = resolve_model("efficientnet_lite0")
     networks = {"efficientnet_lite0": (lite0, card.preprocessing)}
@@ -109,7 +109,7 @@ def answers(data: Path) -> None:
 
 
 def flowers(run: Path | None) -> None:
-    from hubel.runtime.int8 import quantized_for
+    from hubel.inference.int8 import quantized_for
 
     if run is None:
         print("flowers left out: name a run with --run (hubel train flowers5)")
@@ -165,11 +165,11 @@ def _torchvision(name: str, pixels: np.ndarray) -> Any:
 def _hubel(precision: str, name: str, pixels: np.ndarray) -> Any:
     import torch
 
+    from hubel.inference.engines.base import NumberFormat
+    from hubel.inference.engines.openvino import OpenVinoEngine
+    from hubel.inference.engines.openvino_conversion import to_openvino
+    from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, default_preprocessing
-    from hubel.runtime.number_formats import NumberFormat
-    from hubel.runtime.openvino_conversion import to_openvino
-    from hubel.runtime.openvino_engine import OpenVinoEngine
-    from hubel.runtime.quantization import post_training_quantization
 
     torch.manual_seed(0)
     model = to_openvino(create_model(name, image_size=224), default_preprocessing(name, 224))

@@ -95,7 +95,7 @@ def _measured(arguments: argparse.Namespace) -> float:
     """Images a second; of a conversion, the seconds."""
     if arguments.side == "convert":
         return _converted(arguments.network, arguments.folder, with_int8=arguments.batch > 1)
-    from hubel.runtime import tune_allocator
+    from hubel.inference import tune_allocator
 
     if arguments.side == "plain":
         return _plain(arguments.network, arguments.batch, arguments.seconds)
@@ -126,8 +126,8 @@ def _plain(network: str, batch: int, seconds: float) -> float:
 def _hubel(path: Path, arguments: argparse.Namespace) -> float:
     import numpy as np
 
-    from hubel.runtime.number_formats import NumberFormat
-    from hubel.runtime.openvino_engine import OpenVinoEngine
+    from hubel.inference.engines.base import NumberFormat
+    from hubel.inference.engines.openvino import OpenVinoEngine
 
     engine = OpenVinoEngine(path, NumberFormat(arguments.side, "as asked"))
     pixels = np.random.default_rng(0).integers(0, 256, (arguments.batch, SIZE, SIZE, 3), dtype=np.uint8)
@@ -148,9 +148,9 @@ def _converted(network: str, folder: Path, with_int8: bool) -> float:
     import torch
 
     from hubel.data.preprocessing import Preprocessing
+    from hubel.inference.engines.openvino_conversion import to_openvino
+    from hubel.inference.engines.openvino_runtime import openvino
     from hubel.models import create_model
-    from hubel.runtime.openvino_conversion import to_openvino
-    from hubel.runtime.openvino_library import openvino
 
     start = time.perf_counter()
     torch.manual_seed(0)

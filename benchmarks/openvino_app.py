@@ -68,9 +68,9 @@ def _convert(network: str, path: Path) -> None:
     import torch
 
     from hubel.data.preprocessing import Preprocessing
+    from hubel.inference.engines.openvino_conversion import to_openvino
+    from hubel.inference.engines.openvino_runtime import openvino
     from hubel.models import create_model
-    from hubel.runtime.openvino_conversion import to_openvino
-    from hubel.runtime.openvino_library import openvino
 
     torch.manual_seed(0)
     converted = to_openvino(create_model(network).eval(), Preprocessing(SIZE, SIZE))
@@ -105,8 +105,8 @@ def _app(path: Path, precision: str, hint: str, seconds: int) -> float:
 def _ours(arguments: argparse.Namespace) -> float:
     import numpy as np
 
-    from hubel.runtime.number_formats import NumberFormat
-    from hubel.runtime.openvino_engine import OpenVinoEngine
+    from hubel.inference.engines.base import NumberFormat
+    from hubel.inference.engines.openvino import OpenVinoEngine
 
     (precision,) = arguments.precision
     many = arguments.hint == "throughput"

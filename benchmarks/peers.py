@@ -158,7 +158,7 @@ def _repeated(run: Callable[[], Any], seconds: float) -> float:
 def _hubel(network: str, model: Path) -> tuple[Any, Any]:
     import numpy as np
 
-    from hubel.runtime import Predictor, tune_allocator
+    from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
     predict = Predictor(model)

@@ -60,7 +60,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _predict(folder: Path, images: int, model: str) -> dict:
-    from hubel.runtime import Predictor, tune_allocator
+    from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
     process = psutil.Process()

@@ -153,8 +153,8 @@ def _plain(network: str, weights: Path, files: list[Path]) -> dict:
 
 
 def _hubel(network: str, weights: Path, files: list[Path]) -> dict:
+    from hubel.inference import Predictor, tune_allocator
     from hubel.models import ModelCard, create_model, default_preprocessing, resolve_model, save_model
-    from hubel.runtime import Predictor, tune_allocator
 
     tune_allocator()
     folder = weights.with_suffix("")

@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--appearance", default="efficientnet_lite0")
     parser.add_argument("--show", type=Path, help="folder for pictures of the frames in which people meet")
     arguments = parser.parse_args()
-    from hubel.runtime.embedding import Embedder
+    from hubel.inference.embedder import Embedder
 
     embed = Embedder(arguments.appearance)
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)

@@ -35,8 +35,8 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
     from functools import partial
 
     from hubel.data.mot import read_mot_text
-    from hubel.runtime.embedding import Embedder
-    from hubel.runtime.following import Shares, detected_by_file, open_clip, stages
+    from hubel.inference.embedder import Embedder
+    from hubel.inference.video_tracking import Shares, detected_by_file, open_clip, stages
     from hubel.tracking import create_tracker
 
     boxes, shares = read_mot_text(folder / "det" / "det.txt"), Shares()

@@ -14,15 +14,14 @@ from torch import nn
 
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
+from hubel.inference.engines.base import Engine, NumberFormat
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.onnx import OnnxEngine
+from hubel.inference.engines.onnx_format import OnnxFormat
+from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
+from hubel.inference.engines.openvino_conversion import to_openvino
+from hubel.inference.engines.torch import TorchEngine
 from hubel.models import ModelCard, create_model, resolve_model
-from hubel.runtime.engine import Engine
-from hubel.runtime.model_source import ModelSource
-from hubel.runtime.number_formats import NumberFormat
-from hubel.runtime.onnx_engine import OnnxEngine
-from hubel.runtime.onnx_format import OnnxFormat
-from hubel.runtime.openvino_conversion import to_openvino
-from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
-from hubel.runtime.torch_engine import TorchEngine
 from hubel.tasks.class_scores import probabilities
 
 pytestmark = pytest.mark.data

@@ -207,9 +207,9 @@ def test_int8_is_measured_where_it_is_there_or_asked_for(machine: _Machine) -> N
 
 def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hubel.benchmark.worker import kept
+    from hubel.inference.engines.cache import ConvertedCache
+    from hubel.inference.engines.lazy_model import ModelSource
     from hubel.models import create_model, describe, save_model
-    from hubel.runtime.converted_cache import ConvertedCache
-    from hubel.runtime.model_source import ModelSource
 
     model = create_model("lenet5").eval()
     save_model(tmp_path / "run", model, describe(model))
@@ -228,8 +228,8 @@ def _write_model(folder: Path) -> None:
     import openvino
     from openvino import opset13 as op
 
-    from hubel.runtime.int8 import QuantizedFormat
-    from hubel.runtime.quantization_report import QuantizationReport
+    from hubel.inference.int8 import QuantizedFormat
+    from hubel.inference.quantize import QuantizationReport
 
     pixels = op.parameter([1, 2], openvino.Type.f32)
     report = QuantizationReport("top-1", 0.9, 0.8, 100, 100, 0.95, (), 3, 1.0)

@@ -20,13 +20,13 @@ from PIL import Image
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import UsageError
+from hubel.inference import Predictor
+from hubel.inference.engines.cache import ConvertedCache, key_of
+from hubel.inference.engines.convert import convert, find_converted
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.openvino_format import OpenVinoFormat
 from hubel.models import ModelCard, load_model, resolve_model, save_model
 from hubel.models.reference import find_model
-from hubel.runtime import Predictor
-from hubel.runtime.conversion import convert, find_converted
-from hubel.runtime.converted_cache import ConvertedCache, key_of
-from hubel.runtime.model_source import ModelSource
-from hubel.runtime.openvino_format import OpenVinoFormat
 
 _PREPROCESSING = Preprocessing(32, 32, crop_fraction=1.0)
 _FACTS = {"model": "m", "engine": "openvino", "precision": "fp32", "origin": "", "card": {}}

@@ -12,16 +12,15 @@ from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import MissingExtraError, UsageError
+from hubel.inference import Predictor
+from hubel.inference.engines.base import Engine, NumberFormat, canonical
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.onnx import OnnxEngine, choose_onnx_format
+from hubel.inference.engines.onnx_format import OnnxFormat
+from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
+from hubel.inference.engines.openvino_conversion import to_openvino
+from hubel.inference.engines.torch import Compiled, TorchEngine
 from hubel.models import ModelCard, create_model
-from hubel.runtime import Predictor
-from hubel.runtime.engine import Engine
-from hubel.runtime.model_source import ModelSource
-from hubel.runtime.number_formats import NumberFormat, canonical
-from hubel.runtime.onnx_engine import OnnxEngine, choose_onnx_format
-from hubel.runtime.onnx_format import OnnxFormat
-from hubel.runtime.openvino_conversion import to_openvino
-from hubel.runtime.openvino_engine import OpenVinoEngine, choose_format
-from hubel.runtime.torch_engine import Compiled, TorchEngine
 
 _PREPROCESSING = Preprocessing(64, 96)
 _FP32 = NumberFormat("fp32", "as asked")
@@ -153,7 +152,7 @@ def test_formats_that_the_processor_lacks_are_refused(monkeypatch: pytest.Monkey
             return ["FP32", "INT8", "EXPORT_IMPORT"]
 
     assert choose_format("float32").name == "fp32"
-    monkeypatch.setattr("hubel.runtime.openvino_engine.core", OldProcessor)
+    monkeypatch.setattr("hubel.inference.engines.openvino.core", OldProcessor)
     assert choose_format().name == "fp32"
     with pytest.raises(UsageError, match="no instructions for fp16"):
         choose_format("fp16")
@@ -162,13 +161,13 @@ def test_formats_that_the_processor_lacks_are_refused(monkeypatch: pytest.Monkey
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.runtime.onnx_conversion.find_spec", lambda name: None)
+    monkeypatch.setattr("hubel.inference.engines.onnx_conversion.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"hubel\[onnx\]"):
         Predictor("efficientnet_lite0", engine="onnx")
 
 
 def test_gpus_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.runtime.engine_choice.gpu", lambda device: torch.device("cuda", 0))
+    monkeypatch.setattr("hubel.inference.engines.selection.gpu", lambda device: torch.device("cuda", 0))
     with pytest.raises(UsageError, match="openvino does not run on cuda:0"):
         Predictor("efficientnet_lite0", engine="openvino", device="cuda:0")
 

@@ -30,11 +30,10 @@ from hubel.export import torch_file
 from hubel.export.metadata import metadata_of
 from hubel.export.parity import check_agreement
 from hubel.export.wrappers import Answers
+from hubel.inference.engines import onnx_conversion
+from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
 from hubel.models import ModelCard, create_model, load_model, save_model
 from hubel.models.saved import describe
-from hubel.runtime import onnx_conversion
-from hubel.runtime.openvino_library import core
-from hubel.runtime.telemetry import switch_off_telemetry
 from published_figures import PUBLISHED
 from test_every_model import representatives
 
@@ -62,14 +61,14 @@ def _card() -> ModelCard:
     return ModelCard("classify", "tiny", 5, 3, 24, CLASSES, preprocessing)
 
 
-class _Exports(dict[str, hubel.runtime.Exported]):
+class _Exports(dict[str, hubel.inference.Exported]):
     """The network by format and precision, ``"onnx fp16"``; exported when it is first asked for."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
 
-    def __missing__(self, which: str) -> hubel.runtime.Exported:
+    def __missing__(self, which: str) -> hubel.inference.Exported:
         format, precision = which.split()
         self[which] = hubel.export(_network(), format, precision, out=self._folder / which, card=_card())
         return self[which]

@@ -61,7 +61,7 @@ def test_example_finds_what_hubel_finds(format: str, folder: Path, tmp_path: Pat
     _example_finds_what_hubel_finds(folder, hubel.export(folder, format, out=tmp_path / "out"), tmp_path)
 
 
-def _example_finds_what_hubel_finds(folder: Path, exported: hubel.runtime.Exported, tmp_path: Path) -> None:
+def _example_finds_what_hubel_finds(folder: Path, exported: hubel.inference.Exported, tmp_path: Path) -> None:
     """On a photograph that lies on its side in the file."""
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import hubel
+from hubel.inference.pipeline import in_background
+from hubel.inference.video_tracking import Steps
 from hubel.models import save_model
 from hubel.models.saved import describe
-from hubel.runtime.background import in_background
-from hubel.runtime.following import Steps
 
 
 def test_time_is_counted_in_usual_steps() -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hubel.inference import fusion
+from hubel.inference.fusion import FoldedConvolution, OneDnnConvolution, fuse
+from hubel.inference.precision import choose_precision
 from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
 from hubel.models import create_model
-from hubel.runtime import fusion
-from hubel.runtime.fusion import FoldedConvolution, OneDnnConvolution, fuse
-from hubel.runtime.precision import choose_precision
 
 _CPU = torch.device("cpu")
 
@@ -214,5 +214,5 @@ def test_a_fixed_precision_is_taken_and_an_unknown_one_refused() -> None:
 
 @pytest.mark.parametrize(("gain", "name"), [(2.0, "bf16"), (1.05, "fp32"), (0.002, "fp32"), (0.0, "fp32")])
 def test_bfloat16_must_pay_clearly(gain: float, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.runtime.precision.bfloat16_gain", lambda device: gain)
+    monkeypatch.setattr("hubel.inference.precision.bfloat16_gain", lambda device: gain)
     assert choose_precision(_CPU).name == name

@@ -17,12 +17,12 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
 
+from hubel.inference.fusion import fuse
 from hubel.layers.branches import Branches
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.models import architecture, create_model
 from hubel.models.creation import build
 from hubel.models.registry import Classifier
-from hubel.runtime.fusion import fuse
 from hubel.weights.renaming import rename
 from keras_networks import keras_application, keras_file, keras_logits
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics

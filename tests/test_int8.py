@@ -20,13 +20,12 @@ from hubel.data.image_folder import read_class_folders
 from hubel.data.image_io import read_image
 from hubel.data.splits import training_splits, write_splits
 from hubel.errors import DataError, ModelError, UsageError
+from hubel.inference import int8
+from hubel.inference.accuracy_control import runner
+from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
+from hubel.inference.int8 import class_scores, quantized_for
 from hubel.models import create_model, resolve_model
 from hubel.models.saved import describe, save_model
-from hubel.runtime import int8
-from hubel.runtime.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
-from hubel.runtime.classification_guard import class_scores
-from hubel.runtime.int8 import quantized_for
-from hubel.runtime.quantization_guard import runner
 
 
 @pytest.fixture(scope="session")
@@ -197,8 +196,8 @@ def test_int8_is_openvinos(run: Path) -> None:
 @pytest.mark.data
 def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with(data_folder: Path) -> None:
     """Against torch in float32. The bar of 97 with more images is benchmarks/int8.py's."""
-    from hubel.runtime.openvino_conversion import to_openvino
-    from hubel.runtime.quantization import post_training_quantization
+    from hubel.inference.engines.openvino_conversion import to_openvino
+    from hubel.inference.quantize import post_training_quantization
 
     network, card = resolve_model("efficientnet_lite0")
 

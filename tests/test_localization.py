@@ -18,10 +18,10 @@ from conftest import draw_shape
 from hubel.cli.main import main
 from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
 from hubel.errors import DataError, UsageError
+from hubel.inference import Predictor
 from hubel.metrics.localization import paired_iou, score_localization
 from hubel.models import create_model, load_model
 from hubel.models.localization import Places
-from hubel.runtime import Predictor
 from hubel.tasks.localization import NOTHING, Located, decoded, localization_terms
 from hubel.tasks.located_box import gives_roots, read_boxes
 from hubel.training import evaluate, train

@@ -9,8 +9,8 @@ import torch
 from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.runtime.openvino_conversion import to_openvino
-from hubel.runtime.openvino_library import core
+from hubel.inference.engines.openvino_conversion import to_openvino
+from hubel.inference.engines.openvino_runtime import core
 
 
 @pytest.mark.parametrize("images", [1, 3])

@@ -10,7 +10,7 @@ import openvino
 import pytest
 from openvino import opset13
 
-from hubel.runtime.openvino_library import core, own_signal_stack
+from hubel.inference.engines.openvino_runtime import core, own_signal_stack
 
 
 def signal_stack() -> bytes:

@@ -20,9 +20,9 @@ from torchvision import transforms
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ImageError, ModelError, UsageError
+from hubel.inference import FailedImage, Predictor
+from hubel.inference.pipeline import map_ahead
 from hubel.models import ModelCard, create_model, resolve_model
-from hubel.runtime import FailedImage, Predictor
-from hubel.runtime.image_pipeline import map_ahead
 
 
 def _photographs(count: int, seed: int = 0) -> list[Image.Image]:
@@ -251,7 +251,7 @@ def test_wrong_arguments_are_named() -> None:
 
 
 def test_the_allocator_is_tuned_once_asked_and_can_be_left_alone() -> None:
-    code = "from hubel.runtime.allocator import tune_allocator; print(tune_allocator())"
+    code = "from hubel.inference.system import tune_allocator; print(tune_allocator())"
     answers = [
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, **extra}, capture_output=True, text=True, check=True

@@ -14,13 +14,11 @@ from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import MissingExtraError, ModelError
-from hubel.runtime import quantization
-from hubel.runtime.classification_guard import class_scores, classifier_held_out
-from hubel.runtime.layer_harm import layers_by_harm, quantized_layers
-from hubel.runtime.openvino_conversion import to_openvino
-from hubel.runtime.quantization import post_training_quantization
-from hubel.runtime.quantization_guard import HeldOut, quantize, runner
-from hubel.runtime.weight_rounding import round_keeping_sums, with_kernel_sums_kept
+from hubel.inference import quantize as quantization
+from hubel.inference.accuracy_control import HeldOut, layers_by_harm, quantize, quantized_layers, runner
+from hubel.inference.engines.openvino_conversion import to_openvino
+from hubel.inference.int8 import class_scores, classifier_held_out
+from hubel.inference.quantize import post_training_quantization, round_keeping_sums, with_kernel_sums_kept
 
 PREPROCESSING = Preprocessing(32, 32)
 

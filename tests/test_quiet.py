@@ -79,7 +79,7 @@ def test_the_watch_sees_connections(tmp_path: Path) -> None:
 def test_openvino_reports_unless_switched_off(tmp_path: Path, quiet: bool) -> None:
     """Should it ever keep quiet by itself, ``runtime/telemetry.py`` may go."""
     pytest.importorskip("openvino_telemetry")
-    ours = "from hubel.runtime.openvino_library import openvino; openvino()\n"
+    ours = "from hubel.inference.engines.openvino_runtime import openvino; openvino()\n"
     program = (ours if quiet else "import openvino\n") + "import threading, time\ntime.sleep(1)\n"
     watched = _watched(tmp_path, program, home_is_untouched=quiet)[1]
     assert (watched == "") is quiet
@@ -121,8 +121,8 @@ import time
 import numpy as np
 from torch import nn
 from hubel.data.preprocessing import Preprocessing
-from hubel.runtime.openvino_conversion import to_openvino
-from hubel.runtime.quantization import post_training_quantization
+from hubel.inference.engines.openvino_conversion import to_openvino
+from hubel.inference.quantize import post_training_quantization
 
 network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
 post_training_quantization(to_openvino(network, Preprocessing(16, 16)), np.zeros((4, 16, 16, 3), np.uint8))

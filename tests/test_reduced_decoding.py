@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from hubel.data.image_io import read_reduced
 from hubel.data.preprocessing import Preprocessing
-from hubel.runtime import Predictor
+from hubel.inference import Predictor
 
 _SPEC = find_spec("sklearn")
 assert _SPEC is not None and _SPEC.submodule_search_locations

@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import hubel
+from hubel.inference.embedder import Embedder
 from hubel.models.embedding import embedding_of
-from hubel.runtime.embedding import Embedder
 
 # Table 1 of arXiv 1703.07402: part, output.
 TABLE = {

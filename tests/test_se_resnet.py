@@ -14,11 +14,11 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hubel.inference.fusion import fuse
 from hubel.layers.conv_norm_activation import ConvNormActivation
 from hubel.layers.dense_block import DenseLayer
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models import architecture, create_model, list_models
-from hubel.runtime.fusion import fuse
 from hubel.weights.renaming import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 

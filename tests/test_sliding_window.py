@@ -13,11 +13,11 @@ from torchvision.transforms.v2 import functional as theirs
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, UsageError
+from hubel.inference.sliding_window import slide
 from hubel.models import ModelCard
 from hubel.models.detection.sliding_window import SlidingWindow, SlidingWindowConfig
 from hubel.models.detection.window_pyramid import WindowPyramid
 from hubel.models.registry import ClassificationHead, Classifier
-from hubel.runtime.sliding import slide
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 

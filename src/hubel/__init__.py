@@ -12,6 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hubel.errors import HubelError as HubelError
+    from hubel.inference import Predictor as Predictor
+    from hubel.inference import export as export
+    from hubel.inference.sliding_window import slide as slide
+    from hubel.inference.video_tracking import track as track
     from hubel.models import create_model as create_model
     from hubel.models import list_models as list_models
     from hubel.models import summary as summary
@@ -19,10 +23,6 @@ if TYPE_CHECKING:
     from hubel.results import Classification as Classification
     from hubel.results import Detections as Detections
     from hubel.results import Tracks as Tracks
-    from hubel.runtime import Predictor as Predictor
-    from hubel.runtime import export as export
-    from hubel.runtime.sliding import slide as slide
-    from hubel.runtime.track import track as track
     from hubel.training import train as train
 
 _HOME_OF = {
@@ -30,14 +30,14 @@ _HOME_OF = {
     "Detections": "hubel.results",
     "HubelError": "hubel.errors",
     "Tracks": "hubel.results",
-    "Predictor": "hubel.runtime",
+    "Predictor": "hubel.inference",
     "create_model": "hubel.models",
-    "export": "hubel.runtime",
+    "export": "hubel.inference",
     "list_models": "hubel.models",
     "summary": "hubel.models",
-    "slide": "hubel.runtime.sliding",
+    "slide": "hubel.inference.sliding_window",
     "to_fully_convolutional": "hubel.models.fully_convolutional",
-    "track": "hubel.runtime.track",
+    "track": "hubel.inference.video_tracking",
     "train": "hubel.training",
 }
 

@@ -17,8 +17,8 @@ from hubel.batch_predict.ray_cluster import Assignment, BlockPredictor, Crew, cr
 from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_listing
 from hubel.errors import DataError
 from hubel.fileio import write_json
+from hubel.inference.predictor import Predictor
 from hubel.models.reference import find_model
-from hubel.runtime.predictor import Predictor
 
 MANIFEST = "job.json"
 
@@ -156,7 +156,7 @@ class CollectionJob:
     Args:
         sources: files, folders, patterns, videos; text files (``.txt``) name one source a line.
         folder: for the shards; made if it is not there.
-        predictor: arguments of :class:`~hubel.runtime.predictor.Predictor`; all that are not given are its defaults.
+        predictor: arguments of :class:`~hubel.inference.predictor.Predictor`; all that are not given are its defaults.
         kind: of the shards, ``"jsonl"`` or ``"parquet"``.
         block: names in a shard.
         say: shows a line to the person.

@@ -15,7 +15,7 @@ from typing import Any
 
 from hubel.batch_predict.shards import Block, Shards, names_of
 from hubel.errors import DataError, HubelError, MissingExtraError
-from hubel.runtime.processors import processors
+from hubel.inference.system import processors
 
 _MOST_THREADS = 8  # of a network; more of them seldom help it, more networks side by side do
 _OBJECT_STORE = 100 << 20  # bytes; what goes through it is a few numbers a block
@@ -156,7 +156,7 @@ class Assignment:
         listing: the collection's names.
         folder: of the shards.
         format: of these.
-        predictor: arguments of :class:`~hubel.runtime.predictor.Predictor`.
+        predictor: arguments of :class:`~hubel.inference.predictor.Predictor`.
     """
 
     directory: str
@@ -196,8 +196,8 @@ class BlockPredictor:
     def _predict(self, block: Block) -> dict[str, Any]:
         given = self._assignment
         if self._predictor is None:
-            from hubel.runtime.allocator import tune_allocator
-            from hubel.runtime.predictor import Predictor
+            from hubel.inference.predictor import Predictor
+            from hubel.inference.system import tune_allocator
 
             tune_allocator()
             os.chdir(given.directory)
@@ -208,8 +208,8 @@ class BlockPredictor:
         return {"block": block.number, **asdict(written), "faults": faults}
 
     def _rows(self, names: list[str], faults: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-        from hubel.runtime.image_pipeline import FailedImage
-        from hubel.runtime.json_rows import json_row
+        from hubel.inference.outputs import json_row
+        from hubel.inference.pipeline import FailedImage
 
         for outcome in self._predictor.stream(names):
             if isinstance(outcome, FailedImage):

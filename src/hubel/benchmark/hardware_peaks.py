@@ -19,9 +19,9 @@ import torch
 from torch.nn import functional
 
 from hubel.analysis.roofline import MachineLimits
-from hubel.runtime.openvino_library import core, openvino
-from hubel.runtime.precision import bfloat16_gain
-from hubel.runtime.torch_engine import DTYPES
+from hubel.inference.engines.openvino_runtime import core, openvino
+from hubel.inference.engines.torch import DTYPES
+from hubel.inference.precision import bfloat16_gain
 
 _SIDE = 1536  # of the matrices
 _CHANNELS, _MAP, _IMAGES = 256, 28, 4

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from hubel.errors import ImageError
-from hubel.runtime.engine import Engine
-from hubel.runtime.engine_choice import WORTH_CONVERTING
-from hubel.runtime.image_pipeline import FailedImage
-from hubel.runtime.predictor import Predictor
+from hubel.inference.engines.base import Engine
+from hubel.inference.engines.selection import WORTH_CONVERTING
+from hubel.inference.pipeline import FailedImage
+from hubel.inference.predictor import Predictor
 
 _WARM_UP = 3  # batches: the first ones choose kernels and reorder weights
 

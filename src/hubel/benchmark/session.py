@@ -11,8 +11,7 @@ from typing import Any
 from hubel.analysis.roofline import MachineLimits, NetworkCost, bound
 from hubel.benchmark.worker import JobFailure, run_job
 from hubel.errors import UsageError
-from hubel.runtime.engine import NAMES
-from hubel.runtime.number_formats import FORMATS, canonical
+from hubel.inference.engines.base import FORMATS, NAMES, canonical
 
 BATCHES = (1, 16)
 # What each engine can run in, and which of it is measured unless somebody asks for more.
@@ -25,8 +24,8 @@ class Runner:
     """What runs a model.
 
     Attributes:
-        engine: one of :data:`hubel.runtime.engine.NAMES`.
-        precision: one of :data:`hubel.runtime.number_formats.FORMATS`.
+        engine: one of :data:`hubel.inference.engines.base.NAMES`.
+        precision: one of :data:`hubel.inference.engines.base.FORMATS`.
     """
 
     engine: str

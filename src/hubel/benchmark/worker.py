@@ -32,7 +32,7 @@ def limits(answer: Answer, threads: int | None, seconds: float) -> None:
     import torch
 
     from hubel.benchmark.hardware_peaks import measure_limits
-    from hubel.runtime.precision import bfloat16_pays
+    from hubel.inference.precision import bfloat16_pays
 
     found = measure_limits(threads, seconds)
     answer({"limits": asdict(found), "bf16_pays": bfloat16_pays(torch.device("cpu"))})
@@ -84,16 +84,16 @@ def made_up(model: str) -> Any:
 
 def kept(answer: Answer, model: str) -> None:
     """Whether a model has been quantized before, on this machine."""
-    from hubel.runtime.conversion import find_newest
-    from hubel.runtime.int8 import QuantizedFormat
-    from hubel.runtime.model_source import ModelSource
+    from hubel.inference.engines.convert import find_newest
+    from hubel.inference.engines.lazy_model import ModelSource
+    from hubel.inference.int8 import QuantizedFormat
 
     answer({"kept": find_newest(ModelSource(model), QuantizedFormat(), "int8") is not None})
 
 
 def start(answer: Answer, picture: str, **wanted: Any) -> None:
     """What ``hubel predict PICTURE`` does."""
-    from hubel.runtime import Predictor, tune_allocator
+    from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
     predictor = Predictor(**wanted)
@@ -107,7 +107,7 @@ def measure(answer: Answer, pictures: list[str], seconds: float, **wanted: Any) 
 
     import numpy as np
 
-    from hubel.runtime import Predictor, tune_allocator
+    from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
     from hubel.benchmark.measure import (

@@ -11,7 +11,7 @@ from hubel.cli.options import Json
 from hubel.console import print_json
 
 if TYPE_CHECKING:
-    from hubel.runtime.converted_cache import ConvertedCache
+    from hubel.inference.engines.cache import ConvertedCache
 
 
 def cache(
@@ -31,7 +31,7 @@ def cache(
     hubel cache clear --weights
     """
     from hubel.errors import UsageError
-    from hubel.runtime.converted_cache import ConvertedCache
+    from hubel.inference.engines.cache import ConvertedCache
     from hubel.weights.cache import clear_downloads
 
     if action not in ("", "clear") or (weights and not action):

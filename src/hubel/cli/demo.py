@@ -22,14 +22,14 @@ def demo(
     hubel demo --out somewhere/
     """
     from hubel.data.sample_images import sample_photographs
-    from hubel.runtime.annotated_files import AnnotatedFiles
+    from hubel.inference.outputs import AnnotatedFiles
 
     files = AnnotatedFiles(out)
     photographs = sample_photographs()
 
     from hubel.data.sources import expand
+    from hubel.inference import Predictor, tune_allocator
     from hubel.results import Classification
-    from hubel.runtime import Predictor, tune_allocator
 
     tune_allocator()
     say(f"classifying scikit-learn's sample photographs with {_MODEL} (ImageNet's 1000 classes)")

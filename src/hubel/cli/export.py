@@ -62,7 +62,7 @@ def export(
     """
     from hubel.export.export import EXAMPLE
     from hubel.export.export import export as run
-    from hubel.runtime import tune_allocator
+    from hubel.inference import tune_allocator
 
     tune_allocator()
     done = run(model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance, nms=nms, conf=conf, iou=iou)

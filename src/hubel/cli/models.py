@@ -29,11 +29,11 @@ def measure(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) -> N
     from rich.progress import track
 
     from hubel.analysis.latency import milliseconds_an_image
+    from hubel.inference.engines.torch import DTYPES
+    from hubel.inference.fusion import fuse
+    from hubel.inference.precision import choose_precision
+    from hubel.inference.system import tune_allocator
     from hubel.models import create_model
-    from hubel.runtime.allocator import tune_allocator
-    from hubel.runtime.fusion import fuse
-    from hubel.runtime.precision import choose_precision
-    from hubel.runtime.torch_engine import DTYPES
 
     tune_allocator()
     cpu = torch.device("cpu")

@@ -14,16 +14,16 @@ import typer
 from hubel.cli.options import Device, Json, Model, Threads
 from hubel.console import print_json, report_error, say
 from hubel.errors import UsageError
+from hubel.inference.outputs import encodable, json_row
 from hubel.results import Classification, ClassScore, Detections, Prediction
-from hubel.runtime.json_rows import encodable, json_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hubel.data.sources import Picture
-    from hubel.runtime.annotated_files import AnnotatedFiles
-    from hubel.runtime.image_pipeline import FailedImage
-    from hubel.runtime.predictor import Predictor
+    from hubel.inference.outputs import AnnotatedFiles
+    from hubel.inference.pipeline import FailedImage
+    from hubel.inference.predictor import Predictor
 
 _SAVED_AHEAD = 4
 _CONF, _IOU = 0.25, 0.6
@@ -91,12 +91,12 @@ def predict(
         raise UsageError(
             f"--out {out} is for the files that --ray writes", "add --ray, or take --save DIR for pictures"
         )
-    from hubel.runtime.annotated_files import AnnotatedFiles
+    from hubel.inference.outputs import AnnotatedFiles
 
     files = AnnotatedFiles(save) if save is not None else None  # before the seconds that torch takes to load
 
     from hubel.data.sources import expand
-    from hubel.runtime import Predictor, tune_allocator
+    from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
     predictor = Predictor(model, engine, precision, device, batch, top, threads, None, calibrate, tolerance, conf, iou)
@@ -134,7 +134,7 @@ def _saved(
     predictor: Predictor, pictures: Iterable[Picture], files: AnnotatedFiles
 ) -> Iterator[Prediction | FailedImage]:
     """The predictor's outcomes, each after its annotated picture has been written (by background threads)."""
-    from hubel.runtime.image_pipeline import FailedImage, map_ahead
+    from hubel.inference.pipeline import FailedImage, map_ahead
 
     taken: deque[Picture] = deque()
 
@@ -163,7 +163,7 @@ def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool
     Raises:
         ImageError: with ``strict``, at the first of them.
     """
-    from hubel.runtime.image_pipeline import FailedImage
+    from hubel.inference.pipeline import FailedImage
 
     failures = 0
     with _progress(lines_are_seen=sys.stdout.isatty() and not json) as advance:

@@ -67,7 +67,7 @@ def scale(
             param_hint="'--search'",
         )
     grid = candidates(step, tolerance=tolerance, baseline=baseline)
-    from hubel.runtime.waiting import wait_passively
+    from hubel.inference.system import wait_passively
 
     wait_passively()
     from hubel.scaling import search as run

@@ -20,9 +20,9 @@ from hubel.errors import HubelError, UsageError
 if TYPE_CHECKING:
     from hubel.cli.track_writers import TrackOutputs
     from hubel.data.mot import MotBoxes
+    from hubel.inference.predictor import Predictor
+    from hubel.inference.video_tracking import Clip, Shares, Step
     from hubel.results import Tracks
-    from hubel.runtime.following import Clip, Shares, Step
-    from hubel.runtime.predictor import Predictor
     from hubel.tracking import Tracker
 
 
@@ -103,7 +103,7 @@ def track(
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, marks
     from hubel.data.mot import read_mot_text
-    from hubel.runtime.following import Shares
+    from hubel.inference.video_tracking import Shares
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.parameters import parse
 
@@ -123,13 +123,13 @@ def track(
         assert boxes is not None
         _run(_without_pictures(boxes, follower, shares), outputs, shares, boxes.last_frame, name)
         return
-    from hubel.runtime.following import open_clip
+    from hubel.inference.video_tracking import open_clip
 
     clip = open_clip(source, rate, damages)
     outputs.rate = clip.rate or rate
     predictor = None
     if model is not None:
-        from hubel.runtime import Predictor, tune_allocator
+        from hubel.inference import Predictor, tune_allocator
 
         tune_allocator()
         least = conf if conf is not None else 0.1 if name == "bytetrack" else 0.25
@@ -172,7 +172,7 @@ class _Damages:
 
 
 def _without_pictures(boxes: MotBoxes, tracker: Tracker, shares: Shares) -> Iterator[tuple[Step, Tracks]]:
-    from hubel.runtime.following import detected_by_file, followed
+    from hubel.inference.video_tracking import detected_by_file, followed
 
     return followed(detected_by_file(boxes, str(boxes.path), None), tracker, None, shares)
 
@@ -189,11 +189,11 @@ def _with_pictures(
 ) -> Iterator[tuple[Step, Tracks]]:
     from functools import partial
 
-    from hubel.runtime.following import detected_by_file, detected_by_model, stages
+    from hubel.inference.video_tracking import detected_by_file, detected_by_model, stages
 
     embed = None
     if tracker.needs_features:
-        from hubel.runtime.embedding import Embedder
+        from hubel.inference.embedder import Embedder
 
         embed = Embedder(*appearance)
     if boxes is not None:

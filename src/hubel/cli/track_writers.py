@@ -15,9 +15,9 @@ from hubel.console import print_json, say
 from hubel.data.mot import MotText
 from hubel.errors import UsageError
 from hubel.fileio import growing, replacing, write_json
+from hubel.inference.outputs import encodable
+from hubel.inference.video_tracking import NAMELESS, Shares, Step
 from hubel.results import Tracks
-from hubel.runtime.following import NAMELESS, Shares, Step
-from hubel.runtime.json_rows import encodable
 from hubel.tracking.crossings import LineCounter
 from hubel.tracking.paths import TrackPath, TrackTable
 from hubel.tracking.zones import ZoneCounter

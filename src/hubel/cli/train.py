@@ -154,7 +154,7 @@ def train(
     given["weights"] = None if from_scratch else weights
     given["options"] = parsed_options(options)
     given = {name: value for name, value in given.items() if value is not None or name == "weights"}
-    from hubel.runtime.waiting import wait_passively
+    from hubel.inference.system import wait_passively
 
     wait_passively()
     from hubel.training import train as run

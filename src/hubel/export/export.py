@@ -22,13 +22,13 @@ from hubel.export.metadata import EXAMPLE, example, metadata_of
 from hubel.export.parity import check_agreement, check_objects, trial_pixels
 from hubel.export.wrappers import OUTPUTS, Answers, answers_of
 from hubel.fileio import folder_beside, place, write_json, write_text
+from hubel.inference.engines.base import FORMATS as PRECISIONS
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.onnx_conversion import require_onnx, to_onnx
+from hubel.inference.engines.openvino_conversion import to_openvino
+from hubel.inference.engines.openvino_runtime import core
+from hubel.inference.int8 import TOLERANCE, quantized_for
 from hubel.models.card import ModelCard
-from hubel.runtime.int8 import TOLERANCE, quantized_for
-from hubel.runtime.model_source import ModelSource
-from hubel.runtime.number_formats import FORMATS as PRECISIONS
-from hubel.runtime.onnx_conversion import require_onnx, to_onnx
-from hubel.runtime.openvino_conversion import to_openvino
-from hubel.runtime.openvino_library import core
 from hubel.tasks.found_objects import Suppression
 
 if TYPE_CHECKING:

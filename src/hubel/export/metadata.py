@@ -10,8 +10,8 @@ import jinja2
 
 import hubel
 from hubel.data.preprocessing import crop_box
+from hubel.inference.engines.normalized_model import INPUT_NAME
 from hubel.models.card import ModelCard
-from hubel.runtime.deployable import INPUT_NAME
 from hubel.tasks import found_objects
 
 # What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.export.metadata import as_text
-from hubel.runtime.deployable import INPUT_NAME
+from hubel.inference.engines.normalized_model import INPUT_NAME
 
 if TYPE_CHECKING:
     from onnx import ModelProto

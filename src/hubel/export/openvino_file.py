@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.export.metadata import as_text
-from hubel.runtime.deployable import INPUT_NAME
-from hubel.runtime.openvino_library import core, openvino
+from hubel.inference.engines.normalized_model import INPUT_NAME
+from hubel.inference.engines.openvino_runtime import core, openvino
 
 if TYPE_CHECKING:
     from openvino import Model

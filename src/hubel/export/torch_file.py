@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.runtime.deployable import capture
+from hubel.inference.engines.normalized_model import capture
 
 FILE = "model.pt2"
 METADATA = "metadata.json"

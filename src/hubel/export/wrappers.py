@@ -13,8 +13,8 @@ from hubel import boxes as geometry
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.export.parity import REMEDY, TOLERANCE
+from hubel.inference.fusion import fold
 from hubel.models.registry import Classifier
-from hubel.runtime.fusion import fold
 from hubel.tasks.found_objects import FoundObjects, Suppression, find_objects
 
 OUTPUTS = {"classify": ("probabilities",), "detect": ("scores", "offsets")}

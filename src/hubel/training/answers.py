@@ -17,7 +17,7 @@ from hubel.data.loader import EpochSampler, LabelledImages, batches, default_wor
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splittable
 from hubel.errors import DataError, ImageError
-from hubel.runtime.fusion import fuse
+from hubel.inference.fusion import fuse
 from hubel.training.processes import Processes
 
 

@@ -14,9 +14,9 @@ import torch
 
 from hubel.data.splits import evaluation_samples, read_splits
 from hubel.errors import ImageError
+from hubel.inference.precision import choose_device
+from hubel.inference.system import tune_allocator
 from hubel.models import ModelCard, resolve_model
-from hubel.runtime.allocator import tune_allocator
-from hubel.runtime.devices import choose_device
 from hubel.training.answers import Answering, Answers
 from hubel.training.task import Task
 from hubel.training.tasks import task_named

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel.fileio import write_json
-from hubel.runtime.precision import bfloat16_pays
+from hubel.inference.precision import bfloat16_pays
 from hubel.weights.cache import cache_folder
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2

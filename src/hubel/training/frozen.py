@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hubel.inference.fusion import fuse
 from hubel.models.registry import Network
-from hubel.runtime.fusion import fuse
 from hubel.training.recomputation import recomputed
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
 
 from hubel.errors import UsageError
-from hubel.runtime.devices import choose_device
+from hubel.inference.precision import choose_device
 
 Value = TypeVar("Value")
 

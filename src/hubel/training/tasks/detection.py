@@ -16,6 +16,7 @@ from hubel.config import TrainingSettings
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.errors import ModelError, UsageError
+from hubel.inference.postprocess import on_original
 from hubel.metrics.coco import FoundObjects, LabelledObjects
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
 from hubel.models import ModelCard
@@ -23,7 +24,6 @@ from hubel.models.detection.detector import Detector
 from hubel.models.registry import Network
 from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
-from hubel.runtime.answers import on_original
 from hubel.tasks.found_objects import find_objects
 from hubel.training.answers import Answers
 from hubel.training.tasks.box_images import BoxImages

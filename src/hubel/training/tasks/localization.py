@@ -16,12 +16,12 @@ from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.drawing import BoxLabel
 from hubel.drawing.boxes import Box
 from hubel.errors import ModelError, UsageError
+from hubel.inference.postprocess import on_original
 from hubel.metrics.localization import LocalizationScores, paired_iou, score_localization
 from hubel.models import ModelCard
 from hubel.models.localization import LocalizationHead
 from hubel.models.registry import Network
 from hubel.reports import Mistake
-from hubel.runtime.answers import on_original
 from hubel.tasks.class_scores import best_classes, probabilities
 from hubel.tasks.localization import TERMS
 from hubel.tasks.located_box import gives_roots, read_boxes

@@ -1,0 +1,33 @@
+"""Fast prediction: engines, precision, the pipeline from pictures to answers.
+
+What a model's outputs mean is the task's; training does not belong here. Imported on first use, as the allocator and
+the files of results do without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubel.export.export import Exported as Exported
+    from hubel.export.export import export as export
+    from hubel.inference.pipeline import FailedImage as FailedImage
+    from hubel.inference.predictor import Predictor as Predictor
+    from hubel.inference.system import tune_allocator as tune_allocator
+
+_HOME_OF = {
+    "Exported": "hubel.export.export",
+    "FailedImage": "hubel.inference.pipeline",
+    "Predictor": "hubel.inference.predictor",
+    "export": "hubel.export.export",
+    "tune_allocator": "hubel.inference.system",
+}
+
+__all__ = ["Exported", "FailedImage", "Predictor", "export", "tune_allocator"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'hubel.inference' has no attribute {name!r}")

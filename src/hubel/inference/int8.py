@@ -1,0 +1,182 @@
+"""Models in int8, from their names: kept from before, or quantized now. What predict and export call."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hubel.errors import ModelError, UsageError
+from hubel.inference.accuracy_control import HeldOut, Run, in_batches
+from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
+from hubel.inference.engines.convert import (
+    Converted,
+    conversion_key,
+    convert,
+    find_newest,
+    keep_converted,
+    read_converted,
+)
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.openvino_format import OpenVinoFormat
+from hubel.inference.quantize import QuantizationReport, nncf_library
+from hubel.tasks.class_scores import probabilities
+
+if TYPE_CHECKING:
+    from openvino import Model
+
+
+_REPORT = "int8.json"
+TOLERANCE = 0.01
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class QuantizedFormat(OpenVinoFormat):
+    """How the cache holds a quantized network: as OpenVINO's IR, with the report of what it costs beside it."""
+
+    packages: tuple[str, ...] = ("openvino", "nncf")
+
+    def write(self, network: Any, folder: Path) -> None:
+        """Write both of ``(model, report)``."""
+        model, report = network
+        super().write(model, folder)
+        (folder / _REPORT).write_text(json.dumps(report.to_json()) + "\n", encoding="utf-8")
+
+    def read(self, folder: Path) -> tuple[Model, QuantizationReport]:
+        """The inverse of :meth:`write`."""
+        report = QuantizationReport.from_json(json.loads((folder / _REPORT).read_text(encoding="utf-8")))
+        return super().read(folder), report
+
+
+def quantized_for(
+    reference: str | Path,
+    calibrate: str | Path | None = None,
+    tolerance: float = TOLERANCE,
+    say: Callable[[str], None] = _to_stderr,
+) -> tuple[Model, QuantizationReport]:
+    """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with.
+
+    What was quantized before, with the same images and a tolerance that it keeps, is taken from the cache.
+
+    Args:
+        reference: a registered name, a name with weights, a run folder, a saved model's folder.
+        calibrate: a folder of images or of class folders; a run folder knows its own data, and other models take
+            what they were quantized with last.
+        tolerance: by how much the task's score may fall, a fraction.
+        say: shows a line to the person: what was lost, on how many images.
+
+    Returns:
+        A model with the input ``pixels``, uint8 (N, height, width, channels), and the outputs of the float one; and
+        what it costs.
+
+    Raises:
+        MissingExtraError: NNCF is not installed.
+        UsageError: there are no images to calibrate with, or the tolerance is no fraction.
+        DataError: they cannot be read, or are too few.
+        ModelError: more than the tolerance is lost; or the model's task cannot be judged.
+    """
+    network, report = find_or_quantize(ModelSource(reference), calibrate, tolerance, say).network
+    return network, report
+
+
+def find_or_quantize(
+    source: ModelSource, calibrate: str | Path | None, tolerance: float, say: Callable[[str], None] = _to_stderr
+) -> Converted:
+    """As :func:`quantized_for`; the conversion's network is the pair of both results."""
+    if not 0 < tolerance < 1:
+        raise UsageError(f"tolerance is {tolerance:g}", "use a fraction such as 0.01: one point of accuracy")
+    form = QuantizedFormat()
+    if calibrate is None and (kept := _within(find_newest(source, form, "int8"), tolerance)) is not None:
+        return _announced(kept, say)
+    card = source.load()[1]
+    if card.task != "classify":
+        raise ModelError(
+            f"{source.name} is not quantized: what int8 costs is only known of classifiers.",
+            "Take --precision bf16, fp16 or fp32.",
+        )
+    files = find_calibration_files(source.name, card.classes, calibrate, tolerance)
+    nncf_library()  # before the work begins: it may be missing
+    found = source.found
+    key = "" if found is None else conversion_key(found, form, "int8", files.digest())
+    if found is not None and (kept := _within(read_converted(key, form), tolerance)) is not None:
+        return _announced(kept, say)
+    start = time.perf_counter()
+    pair = _quantized(source, files, tolerance, say)
+    note = f"quantized in {time.perf_counter() - start:.0f} s"
+    if found is None:
+        return _announced(Converted(pair, card, f"{note}, not kept: only models with a name are"), say)
+    made = Converted(pair, card, note)
+    failure = keep_converted(found, form, made, key, "int8")
+    return _announced(replace(made, note=f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), say)
+
+
+def _within(converted: Converted | None, tolerance: float) -> Converted | None:
+    """What was kept, unless it lost more than is allowed now."""
+    return converted if converted is not None and converted.network[1].loss <= tolerance else None
+
+
+def _announced(converted: Converted, say: Callable[[str], None]) -> Converted:
+    say(converted.network[1].line())
+    return converted
+
+
+def _quantized(
+    source: ModelSource, files: CalibrationFiles, tolerance: float, say: Callable[[str], None]
+) -> tuple[Model, QuantizationReport]:
+    from hubel.inference.accuracy_control import quantize, runner
+
+    card = source.load()[1]
+    images = read_calibration_images(files, card.preprocessing, tolerance, say)
+    say(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
+    model = convert(source, OpenVinoFormat()).network
+    held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
+    return quantize(model, images.calibration, held_out, tolerance, say=say)
+
+
+def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> HeldOut:
+    """The score of a classifier on held-out images.
+
+    With labels it is top-1 accuracy. Without, the float32 network's own probabilities say how accurate it expects its
+    answers to be, and how accurate the quantized network's: the score is the second over the first. So to exchange
+    two classes that the float32 network cannot tell apart costs little, and to answer what it does not believe costs
+    much, however sure of itself it is in general.
+
+    Args:
+        pixels: uint8 (N, height, width, channels).
+        labels: class indices (N,), or None.
+        exact: runs the float32 network.
+    """
+    exact_scores = class_scores(exact, pixels)
+    exact_best = exact_scores.argmax(1)
+    beliefs = probabilities(exact_scores)
+
+    def best(run: Run) -> np.ndarray:
+        answers: np.ndarray = class_scores(run, pixels).argmax(1)
+        return answers
+
+    def top1(run: Run) -> float:
+        return float((best(run) == labels).mean())
+
+    def expected_top1(run: Run) -> float:
+        return float(beliefs[np.arange(len(beliefs)), best(run)].sum() / beliefs.max(1).sum())
+
+    def agreement(run: Run) -> float:
+        return float((best(run) == exact_best).mean())
+
+    if labels is None:
+        return HeldOut("expected accuracy (no labels; float32 = 1)", len(pixels), expected_top1, agreement)
+    return HeldOut("top-1", len(pixels), top1, agreement)
+
+
+def class_scores(run: Run, pixels: np.ndarray) -> np.ndarray:
+    """Raw scores (N, classes)."""
+    return np.concatenate([scores for scores, *_ in run(in_batches(pixels))])

@@ -1,0 +1,103 @@
+"""Annotated pictures on disk: names that overwrite nothing, files that are whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hubel.data.sources import Picture
+from hubel.drawing import save_annotated
+from hubel.errors import HubelError
+from hubel.results import Prediction
+
+if TYPE_CHECKING:
+    from hubel.inference.pipeline import FailedImage
+    from hubel.results import Prediction
+
+
+# File systems allow 255 bytes; a number, the suffix and the temporary file's name need some.
+_LONGEST_NAME_BYTES = 200
+
+
+class AnnotatedFiles:
+    """A folder that takes annotated pictures.
+
+    ``holiday/beach.png`` becomes ``beach.jpg``, a second ``beach`` becomes ``beach-2.jpg``, frame 7 of ``clip.mp4``
+    ``clip-000007.jpg``. A file that is there already, a source among them, is never overwritten.
+
+    Args:
+        folder: made, with its parents, if it is not there.
+
+    Raises:
+        HubelError: it cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._numbers: dict[str, int] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise self._not_writable(folder, error) from error
+
+    def path_for(self, result: Prediction) -> Path:
+        """A path that is free and given out only once."""
+        stem = Path(result.source or "image").stem
+        stem = stem.encode(errors="surrogateescape")[:_LONGEST_NAME_BYTES].decode(errors="ignore") or "image"
+        if result.frame is not None:
+            stem = f"{stem}-{result.frame:06d}"
+        while True:
+            number = self._numbers[stem] = self._numbers.get(stem, 0) + 1
+            path = self.folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
+            if not path.exists() and not path.is_symlink():
+                return path
+
+    def save(self, path: Path, picture: Picture, result: Prediction) -> None:
+        """Read the picture again, write the result on it and save it; may be called from any thread.
+
+        Raises:
+            ImageError: the picture is not there any more.
+            HubelError: the file cannot be written.
+        """
+        annotated = result.draw(picture.read())
+        try:
+            save_annotated(path, annotated)
+        except OSError as error:
+            raise self._not_writable(path, error) from error
+
+    def holds(self, source: str | None) -> bool:
+        """Whether a source lies in this folder or below it."""
+        # Not Path.resolve, which raises for a link that leads back to itself.
+        return source is not None and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(self.folder))
+
+    @staticmethod
+    def _not_writable(path: Path, error: OSError) -> HubelError:
+        return HubelError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Free some space, or name another folder with --save.",
+        )
+
+
+def json_row(outcome: Prediction | FailedImage, model: str) -> dict[str, Any]:
+    """``{"source", "width", "height", "model", "task", …}``, or ``{"source", "error"}`` of what could not be read.
+
+    Frames of a video also have ``"frame"`` and ``"time"``.
+    """
+    from hubel.inference.pipeline import FailedImage
+
+    row: dict[str, Any] = {"source": None if outcome.source is None else encodable(outcome.source)}
+    if outcome.frame is not None:
+        row |= {"frame": outcome.frame, "time": outcome.time}
+    if isinstance(outcome, FailedImage):
+        return {**row, "error": encodable(outcome.error.fault)}
+    size = {"width": outcome.width, "height": outcome.height}
+    return {**row, **size, "model": model, "task": outcome.task, **outcome.to_json()}
+
+
+def encodable(name: str) -> str:
+    """A file name's bytes that are no UTF-8, which neither JSON nor a terminal can show, as replacement characters."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,0 +1,110 @@
+"""From an engine's raw outputs to results: what each task makes of them, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.inference.pipeline import PreparedImage
+from hubel.models.card import ModelCard
+from hubel.results import Classification, Detections, Localization, Prediction
+from hubel.tasks.class_scores import best_classes, probabilities
+from hubel.tasks.found_objects import Suppression, find_objects
+from hubel.tasks.located_box import gives_roots, read_locations
+
+
+class Answers(Protocol):
+    """Makes results of pictures (N) from the raw outputs (N, …) of a network."""
+
+    def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Prediction]:
+        """One result a picture, in order."""
+        ...
+
+
+class ClassAnswers:
+    """The most probable classes.
+
+    Args:
+        card: the model's.
+        top: how many classes a result names.
+    """
+
+    def __init__(self, card: ModelCard, top: int) -> None:
+        self._classes, self._top = card.classes, top
+
+    def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Classification]:
+        """See :class:`Answers`."""
+        for image, row in zip(images, probabilities(outputs[0]), strict=True):
+            classes = best_classes(row, self._classes, self._top)
+            yield Classification(image.source, image.width, image.height, classes, image.frame, image.time)
+
+
+class LocationAnswers:
+    """The most probable class and its box, in pixels of the upright original.
+
+    Args:
+        card: the model's.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        self._classes, self._preprocessing, self._roots = card.classes, card.preprocessing, gives_roots(card.options)
+
+    def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Localization]:
+        """See :class:`Answers`."""
+        size = (self._preprocessing.width, self._preprocessing.height)
+        for image, found in zip(images, read_locations(outputs[0], self._roots, size), strict=True):
+            (best,) = best_classes(found.probabilities, self._classes, 1)
+            yield Localization(
+                image.source,
+                image.width,
+                image.height,
+                on_original(found.box[None], self._preprocessing, image.width, image.height),
+                np.array([best.score], np.float32),
+                np.array([best.index], np.int64),
+                (best.name,),
+                frame=image.frame,
+                time=image.time,
+            )
+
+
+class ObjectAnswers:
+    """The objects, in pixels of the upright original.
+
+    Args:
+        card: the model's.
+        anchors: of the network's input: float32 (A, 4), x1, y1, x2, y2 in pixels.
+        rule: thresholds.
+    """
+
+    def __init__(self, card: ModelCard, anchors: np.ndarray, rule: Suppression) -> None:
+        self._classes, self._preprocessing, self._anchors, self._rule = card.classes, card.preprocessing, anchors, rule
+
+    def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Detections]:
+        """See :class:`Answers`."""
+        size = (self._preprocessing.height, self._preprocessing.width)
+        for image, scores, offsets in zip(images, *outputs, strict=True):
+            found = find_objects(scores, offsets, self._anchors, size, self._rule)
+            boxes = on_original(found.boxes, self._preprocessing, image.width, image.height)
+            names = tuple(self._classes[label] for label in found.labels)
+            yield Detections(
+                image.source,
+                image.width,
+                image.height,
+                boxes,
+                found.scores,
+                found.labels,
+                names,
+                frame=image.frame,
+                time=image.time,
+            )
+
+
+def on_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:
+    """Boxes (K, 4) in pixels of the network's input as float32 boxes of a ``width`` × ``height`` original."""
+    left, top, right, bottom = preprocessing.crop_box(width, height)
+    scale = np.array([(right - left) / preprocessing.width, (bottom - top) / preprocessing.height] * 2)
+    moved = boxes * scale + np.array([left, top] * 2)
+    return moved.clip(0, [width, height] * 2).astype(np.float32)

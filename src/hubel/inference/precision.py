@@ -1,0 +1,124 @@
+"""Which number format a network runs in, decided by measuring the machine at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from hubel.errors import ModelError
+from hubel.inference.engines.base import NumberFormat, canonical
+
+# bfloat16 keeps 8 bits of the significand: it must pay clearly before answers move in their third digit.
+_WORTHWHILE = 1.3
+_RUNS = 3
+
+
+def choose_precision(device: torch.device, precision: str = "auto") -> NumberFormat:
+    """Take the number format that is asked for, or for ``"auto"`` the one that a short probe finds faster.
+
+    Args:
+        device: where torch will run the network.
+        precision: ``"auto"``, ``"fp32"`` or ``"bf16"``; on a GPU also ``"fp16"``.
+
+    Raises:
+        UsageError: for any other ``precision``.
+    """
+    name = canonical(precision, ("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16"))
+    if name != "auto":
+        return NumberFormat(name, "as asked")
+    gain = bfloat16_gain(device)
+    if gain == 0:
+        return NumberFormat("fp32", f"bf16 is not for {device}")
+    reason = f"bf16 runs at {gain:.2g} times the speed of fp32 here"
+    return NumberFormat("bf16" if gain >= _WORTHWHILE else "fp32", reason)
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether bfloat16 is clearly faster than float32 on ``device``; takes a few hundredths of a second."""
+    return bfloat16_gain(device) >= _WORTHWHILE
+
+
+def bfloat16_gain(device: torch.device) -> float:
+    """Speed of bfloat16 over that of float32 on a CPU or CUDA ``device``; 0 elsewhere and where it does not run.
+
+    A processor without bfloat16 instructions emulates them up to 500 times slower. So a small matrix product is
+    timed first, and a convolution of a network's size only where that has not ruled bfloat16 out. One thread
+    measures, as threads that wait for each other on a busy machine would hide the difference.
+    """
+    if device.type not in ("cpu", "cuda"):
+        return 0.0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measured_gain(device)
+    except RuntimeError:  # the device has no bfloat16 kernels
+        return 0.0
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured_gain(device: torch.device) -> float:
+    matrix = torch.randn(128, 128, device=device)
+    signal = torch.randn(4, 128, 28, 28, device=device).contiguous(memory_format=torch.channels_last)
+    kernels = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+    gain = _gain(device, lambda dtype: _matrix_product(matrix.to(dtype)))
+    if gain * _WORTHWHILE < 1:
+        return gain
+    return _gain(device, lambda dtype: _convolution(signal.to(dtype), kernels.to(dtype)))
+
+
+def _matrix_product(matrix: torch.Tensor) -> Callable[[], torch.Tensor]:
+    return lambda: matrix @ matrix
+
+
+def _convolution(signal: torch.Tensor, kernels: torch.Tensor) -> Callable[[], torch.Tensor]:
+    return lambda: functional.conv2d(signal, kernels, padding=1)
+
+
+def _gain(device: torch.device, operation: Callable[[torch.dtype], Callable[[], torch.Tensor]]) -> float:
+    """Seconds in float32 over seconds in bfloat16, each the best of a few runs after one to warm up."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        run = operation(dtype)
+        seconds[dtype] = min([_seconds(device, run) for _ in range(1 + _RUNS)][1:])
+    return seconds[torch.float32] / seconds[torch.bfloat16]
+
+
+def _seconds(device: torch.device, run: Callable[[], torch.Tensor]) -> float:
+    # On a CPU the process's own seconds: what else the machine does must not decide.
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    with torch.inference_mode():
+        start = clock()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return clock() - start
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``"auto"`` takes a GPU where there is one.
+
+    Args:
+        name: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+
+    Raises:
+        ModelError: the name is none of these, or this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ModelError(f"there is no device {name!r}", "use auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"{name}: this machine has {torch.cuda.device_count()} CUDA devices", "use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("mps: this machine has no Metal device", "use --device cpu")
+    return device

@@ -1,0 +1,201 @@
+"""Pictures in, answers out: the one way in which commands and programs run a trained model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.sources import Picture, expand
+from hubel.errors import UsageError
+from hubel.inference.engines.base import Engine
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.selection import WORTH_CONVERTING, EngineChoice
+from hubel.inference.pipeline import FailedImage, PreparedImage, prepare
+from hubel.inference.postprocess import Answers, ClassAnswers, LocationAnswers, ObjectAnswers
+from hubel.models.card import ModelCard
+from hubel.results import Prediction
+from hubel.tasks.found_objects import Suppression
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ImageSource = str | Path | int | bytes | Image.Image | np.ndarray
+
+# Pictures that wait for the network, at least.
+_AHEAD = 16
+
+
+class Predictor:
+    """A model made ready to answer.
+
+    ::
+
+        predict = hubel.Predictor("efficientnet_lite0")
+        for result in predict(["a.jpg", array, pil_image]):
+            print(result.source, result.best.name, result.best.score)
+
+    Pictures are decoded and scaled in background threads while the network works on those before, in bounded
+    memory; results come in the order of the pictures. A predictor may be used again and again, but by one thread at
+    a time.
+
+    Args:
+        model: a registered name (``"resnet50"``, its default weights), a name with weights
+            (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
+            :func:`hubel.create_model` makes it, or any other together with its ``card``.
+        engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU and for
+            a few pictures, OpenVINO for more, or where the model has been converted before.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        batch: pictures that go through the network at once; by default what the engine is fastest with.
+        top: how many classes a classifier's result names, best first; fewer if the model knows fewer.
+        threads: CPU threads of the network, with torch for the whole process; all cores by default.
+        card: what describes ``model`` if that is a module: its classes and its preprocessing; by default what
+            ``create_model`` knows of it.
+        calibrate: with the precision ``"int8"``, images like those that are to come: a folder of them, or class
+            folders. A run folder knows its own, and other models take what they were quantized with last.
+        tolerance: with ``"int8"``, by how much accuracy may fall on held-out images, a fraction: 0.01 is one point.
+        conf: objects of a lower score are left out, 0..1.
+        iou: of two boxes of a class that overlap by more, a detector's result has the better one, 0..1.
+
+    Attributes:
+        card: the model's description.
+        model_name: what results call the model.
+
+    Raises:
+        ModelError: the model cannot be found or is damaged, this machine has no such device, or int8 would lose more
+            than the tolerance.
+        UsageError: an argument is not what it may be.
+        WeightsError: the weights could not be had.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module,
+        engine: str = "auto",
+        precision: str = "auto",
+        device: str = "auto",
+        batch: int | None = None,
+        top: int = 5,
+        threads: int | None = None,
+        card: ModelCard | None = None,
+        calibrate: str | Path | None = None,
+        tolerance: float = 0.01,
+        conf: float = 0.25,
+        iou: float = 0.6,
+    ) -> None:
+        for what, number in (("batch", batch), ("top", top), ("threads", threads)):
+            if number is not None and number < 1:
+                raise UsageError(f"{what} is {number}", "use 1 or more")
+        for what, share in (("conf", conf), ("iou", iou)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{what} is {share:g}", "use a fraction from 0 to 1")
+        source = ModelSource(model, card)
+        self._choice = EngineChoice(source, engine, precision, device, batch, threads, calibrate, tolerance)
+        self._engine: Engine | None = None
+        self._answered = 0
+        self.card = self._choice.card
+        self.model_name = source.name
+        self.top = top
+        self._rule = Suppression(conf, iou)
+
+    def engine_for(self, pictures: int) -> Engine:
+        """The engine that so many pictures would be given, ready to run; for those who want to measure it alone."""
+        return self._choice.engine_for(pictures)
+
+    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction]:
+        """Answers for images, one after the other.
+
+        Args:
+            images: file names, folders, patterns, videos (:func:`hubel.data.sources.expand` says what each means),
+                ``PIL`` images, arrays (H, W), (H, W, 3) or (H, W, 4); one alone, or an iterable of any length.
+
+        Yields:
+            Results in the order of the images.
+
+        Raises:
+            ImageError: an image cannot be read; the results before it have been given. :meth:`stream` goes on.
+        """
+        for outcome in self.stream(images):
+            if isinstance(outcome, FailedImage):
+                raise outcome.error
+            yield outcome
+
+    def stream(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
+        """As :meth:`__call__`, but a bad image yields a :class:`FailedImage` in its place and the others go on."""
+        if isinstance(images, str | Path | int | bytes | Image.Image | np.ndarray):
+            images = [images]
+        return self.stream_pictures(expand(images))
+
+    def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Prediction | FailedImage]:
+        """As :meth:`stream`, for pictures that :func:`hubel.data.sources.expand` found."""
+        pictures = self.get_ready(pictures)
+        assert self._engine is not None
+        engine, preprocessing, answers_of = self._engine, self.card.preprocessing, self._answers()
+        groups: deque[list[PreparedImage | FailedImage]] = deque()
+        with closing(prepare(pictures, preprocessing, ahead=max(2 * engine.batch, _AHEAD))) as prepared:
+
+            def batches() -> Iterator[np.ndarray]:
+                while group := list(islice(prepared, engine.batch)):
+                    groups.append(group)
+                    pixels = [outcome.pixels for outcome in group if isinstance(outcome, PreparedImage)]
+                    yield np.stack(pixels) if pixels else _no_pixels(preprocessing)
+
+            with closing(engine.run(batches())) as answers:
+                for outputs in answers:
+                    group = groups.popleft()
+                    images = [outcome for outcome in group if isinstance(outcome, PreparedImage)]
+                    results = answers_of(images, outputs)
+                    for outcome in group:
+                        self._answered += 1
+                        yield outcome if isinstance(outcome, FailedImage) else next(results)
+
+    def get_ready(self, pictures: Iterable[Picture]) -> Iterable[Picture]:
+        """Choose the engine and make it ready, by how many pictures are coming and have been answered.
+
+        :meth:`stream_pictures` does so itself; a command that says beforehand what it chose calls it first.
+
+        Args:
+            pictures: the first few are taken, not read.
+
+        Returns:
+            All of the pictures.
+        """
+        remaining = iter(pictures)
+        first: list[Picture] = []
+        while self._answered + len(first) < WORTH_CONVERTING and not (first and first[-1].frame):
+            picture = next(remaining, None)
+            if picture is None:
+                break
+            first.append(picture)
+        endless = bool(first and first[-1].frame)  # videos and webcams have many
+        self._engine = self._choice.engine_for(WORTH_CONVERTING if endless else self._answered + len(first))
+        return chain(first, remaining)
+
+    def describe(self) -> str:
+        """One line for a log: what runs where, in which precision, and why."""
+        engine = self._engine
+        if engine is None:
+            return f"{self.model_name}, on an engine that is chosen when pictures come"
+        at_once = f", batches of {engine.batch}" if engine.batch > 1 else ""
+        return (
+            f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, {engine.threads} threads"
+            f"{at_once}, {engine.precision.name} ({engine.precision.reason})"
+        )
+
+    def _answers(self) -> Answers:
+        if self.card.task == "localize":
+            return LocationAnswers(self.card)
+        anchors = self._choice.anchors()
+        return ClassAnswers(self.card, self.top) if anchors is None else ObjectAnswers(self.card, anchors, self._rule)
+
+
+def _no_pixels(preprocessing: Preprocessing) -> np.ndarray:
+    return np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
