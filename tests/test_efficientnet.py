@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 import hubel
-from hubel.layers.stochastic_depth import StochasticDepth
+from hubel.layers.mbconv import StochasticDepth
 from hubel.models import architecture, create_model
 from hubel.models.classification.inverted_residual_network import scaled_units
 from hubel.weights.renaming import rename

@@ -10,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.mbconv import scaled_channels
 from hubel.models import architecture, create_model, resolve_model
 from hubel.weights import default_entry, fetch, read_state_dict
 from hubel.weights.renaming import rename

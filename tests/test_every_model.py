@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from hubel.layers.stochastic_depth import StochasticDepth
+from hubel.layers.mbconv import StochasticDepth
 from hubel.models import (
     Classifier,
     ModelCard,

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hubel.inference import fusion
 from hubel.inference.fusion import FoldedConvolution, OneDnnConvolution, fuse
 from hubel.inference.precision import choose_precision
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.models import create_model
 
 _CPU = torch.device("cpu")

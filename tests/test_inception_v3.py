@@ -18,8 +18,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 
 from hubel.inference.fusion import fuse
-from hubel.layers.branches import Branches
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.inception import Branches
 from hubel.models import architecture, create_model
 from hubel.models.creation import build
 from hubel.models.registry import Classifier

@@ -10,13 +10,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hubel.layers.activations import ScaledTanh
-from hubel.layers.connection_table import LENET5_C3, ConnectionTableConv2d
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
+from hubel.layers.lenet import (
+    LENET5_C3,
+    MINIMUM_DISTANCE,
+    ConnectionTableConv2d,
+    RadialBasisOutput,
+    ScaledTanh,
+    TrainableSubsampling,
+    digit_codes,
+    random_codes,
+)
 from hubel.layers.padding import SameConv2d, same_conv, same_padding
 from hubel.layers.pooling import DepthwiseMaxPool2d, GlobalAveragePool2d
-from hubel.layers.radial_basis import MINIMUM_DISTANCE, RadialBasisOutput, digit_codes, random_codes
-from hubel.layers.subsampling import TrainableSubsampling
 
 # LeCun et al. 1998, table I as printed: a row for each map of S2, a column for each map of C3.
 TABLE_I = """

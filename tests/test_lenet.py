@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hubel.errors import ModelError
-from hubel.layers.connection_table import LENET5_C3
+from hubel.layers.lenet import LENET5_C3
 from hubel.models import create_model
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hubel.inference.fusion import fuse
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.dense_block import DenseLayer
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models import architecture, create_model, list_models

@@ -10,10 +10,9 @@ from torch import nn
 
 from hubel.analysis.receptive_field import is_global_mean, pair
 from hubel.analysis.tracing import Operation
+from hubel.layers.lenet import RadialBasisOutput, TrainableSubsampling
 from hubel.layers.output_size import same_padding, same_size
 from hubel.layers.pooling import DepthwiseMaxPool2d
-from hubel.layers.radial_basis import RadialBasisOutput
-from hubel.layers.subsampling import TrainableSubsampling
 
 Pair = tuple[int, int]
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from hubel.analysis.tracing import Operation
-from hubel.layers.connection_table import ConnectionTableConv2d
+from hubel.layers.lenet import ConnectionTableConv2d
 
 
 def _of_convolution(operation: Operation) -> int:

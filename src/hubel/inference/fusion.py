@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.padding import SameConv2d, same_padding
 
 # Activations that oneDNN computes within the convolution: its name and its parameters. torch hands no Mish to it.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.padding import SameConv2d, half_of
 
 

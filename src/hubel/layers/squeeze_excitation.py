@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from hubel.layers.conv_norm_activation import ReLU
+from hubel.layers.conv_norm_act import ReLU
 
 
 class SqueezeExcitation(nn.Module):

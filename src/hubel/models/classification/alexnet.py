@@ -36,7 +36,7 @@ from typing import Literal
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.local_response_norm import local_response_norm
 from hubel.models.classification.dense_head import DenseHead, grid_side
 from hubel.models.options import Count, Groups, ShareBelowOne

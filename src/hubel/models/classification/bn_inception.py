@@ -60,7 +60,7 @@ from functools import partial
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.inception import InceptionModule
 from hubel.models.options import ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier

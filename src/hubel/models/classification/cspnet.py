@@ -61,9 +61,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.cross_stage_partial import CrossStagePartial
-from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.inverted_residual_network import scaled_units
 from hubel.models.options import Count, Factor, Groups, ShareBelowOne

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from hubel.errors import ModelError
-from hubel.layers.conv_norm_activation import ReLU
+from hubel.layers.conv_norm_act import ReLU
 
 _HIDDEN = 4096
 

@@ -41,7 +41,7 @@ from functools import partial
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.dense_block import DenseBlock, PreActivation
 from hubel.models.options import Count, Factor, PositiveShare
 from hubel.models.registry import Architecture, ClassificationHead, Classifier

@@ -44,7 +44,7 @@ from functools import partial
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.models.classification.efficientnet import STAGES, STEM_CHANNELS, TOP_CHANNELS, initialize
 from hubel.models.classification.inverted_residual_network import Stage, assemble, depth, scaled, squeeze_by_16
 from hubel.models.options import Factor, ShareBelowOne

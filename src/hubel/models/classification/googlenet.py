@@ -58,7 +58,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.inception import InceptionModule
 from hubel.layers.local_response_norm import local_response_norm
 from hubel.models.options import OddSide, ShareBelowOne

@@ -40,10 +40,10 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hubel.layers.branches import Branches
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.inception import Branches
+from hubel.layers.init import truncated_normal_
 from hubel.layers.squeeze_excitation import excited
-from hubel.layers.truncated_normal import truncated_normal_
 from hubel.models.options import ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier
 

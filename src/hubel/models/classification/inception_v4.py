@@ -56,10 +56,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hubel.layers.branches import Branches
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.inception import Branches
+from hubel.layers.init import truncated_normal_
 from hubel.layers.squeeze_excitation import SqueezeExcitation, excited
-from hubel.layers.truncated_normal import truncated_normal_
 from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
 from hubel.models.options import Count, PositiveShare, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier

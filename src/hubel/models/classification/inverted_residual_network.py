@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
-from hubel.layers.inverted_residual import InvertedResidual, scaled_channels
+from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.mbconv import InvertedResidual, scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.registry import ClassificationHead, Classifier
 

@@ -21,7 +21,7 @@ output squared distances to ten 7×12 pictures      10       none
 
 Where we deviate: C5's kernels span S4's maps whatever the image size (5×5 at the paper's 32×32), so that C5
 is 1×1 always; the paper keeps 5×5 and lets C5 grow. Scores are negated distances
-(:mod:`hubel.layers.radial_basis`).
+(:mod:`hubel.layers.lenet`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ from typing import Literal
 from torch import Tensor, nn
 
 from hubel.errors import ModelError
-from hubel.layers.activations import ScaledTanh
-from hubel.layers.connection_table import LENET5_C3, ConnectionTableConv2d
-from hubel.layers.radial_basis import CODE_LENGTH, RadialBasisOutput
-from hubel.layers.subsampling import TrainableSubsampling
+from hubel.layers.lenet import (
+    CODE_LENGTH,
+    LENET5_C3,
+    ConnectionTableConv2d,
+    RadialBasisOutput,
+    ScaledTanh,
+    TrainableSubsampling,
+)
 from hubel.models.registry import Architecture, Classifier
 
 _SMALLEST = 16  # pixels; below, nothing is left of S4

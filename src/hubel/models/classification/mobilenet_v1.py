@@ -38,8 +38,8 @@ from typing import Literal
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU, ReLU6
-from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, ReLU6
+from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,

@@ -39,8 +39,8 @@ from functools import partial
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
-from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
+from hubel.layers.mbconv import scaled_channels
 from hubel.models.classification.inverted_residual_network import (
     Stage,
     assemble,

@@ -51,8 +51,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
-from hubel.layers.inverted_residual import InvertedResidual, scaled_channels
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.mbconv import InvertedResidual, scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,

@@ -37,8 +37,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from hubel.errors import ModelError
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
-from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.options import Count, Factor, Groups, OddSide, ShareBelowOne
 from hubel.models.registry import Architecture, ClassificationHead, Classifier

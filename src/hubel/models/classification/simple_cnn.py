@@ -27,7 +27,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from hubel.errors import ModelError
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.models.options import ShareBelowOne
 from hubel.models.registry import Architecture, Classifier
 

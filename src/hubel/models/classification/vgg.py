@@ -35,8 +35,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
-from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.classification.dense_head import DenseHead, grid_side
 from hubel.models.options import Count, Factor, ShareBelowOne

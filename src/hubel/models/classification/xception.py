@@ -33,8 +33,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU
-from hubel.layers.inverted_residual import scaled_channels
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.mbconv import scaled_channels
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
 from hubel.layers.squeeze_excitation import SqueezeExcitation

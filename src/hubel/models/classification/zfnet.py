@@ -35,7 +35,7 @@ from functools import partial
 
 from torch import nn
 
-from hubel.layers.conv_norm_activation import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.local_response_norm import local_response_norm
 from hubel.models.classification.dense_head import DenseHead, grid_side
 from hubel.models.options import Count, ShareBelowOne

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.errors import ModelError
-from hubel.layers.conv_norm_activation import ConvNormActivation, ReLU6
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.models.classification import mobilenet_v3, vgg
 from hubel.models.detection.default_boxes import DefaultBoxes, evenly_scaled
 from hubel.models.detection.detector import Detector
