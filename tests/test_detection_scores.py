@@ -15,9 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hubel.errors import DataError
-from hubel.metrics.box_matches import NOTHING, PASSED_OVER, match_boxes, worst_pictures
 from hubel.metrics.coco import FoundObjects, LabelledObjects
-from hubel.metrics.detection import score_detection, scores_table
+from hubel.metrics.detection import NOTHING, PASSED_OVER, match_boxes, score_detection, scores_table, worst_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
 

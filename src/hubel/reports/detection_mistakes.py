@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hubel.drawing import BoxLabel
-from hubel.metrics.box_matches import WorstPicture, worst_pictures
 from hubel.metrics.coco import FoundObjects, LabelledObjects
+from hubel.metrics.detection import WorstPicture, worst_pictures
 from hubel.reports.records import DetectionMistake
 
 # Of Okabe and Ito's palette: told apart with any colour vision, and by line and chip besides.
@@ -31,7 +31,7 @@ def detection_mistakes(
     classes: Sequence[str],
     count: int = 12,
 ) -> list[DetectionMistake]:
-    """The worst pictures, see :func:`hubel.metrics.box_matches.worst_pictures`.
+    """The worst pictures, see :func:`hubel.metrics.detection.worst_pictures`.
 
     Args:
         paths: the image files.
