@@ -70,7 +70,7 @@ def answers(data: Path) -> None:
     from hubel.inference.int8 import class_scores
     from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, resolve_model
-    from hubel.models.saved import describe
+    from hubel.models.checkpoint import describe
 
     lite0, card = resolve_model("efficientnet_lite0")
     networks = {"efficientnet_lite0": (lite0, card.preprocessing)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hubel.models.registry import Classifier
+from hubel.models.base import Classifier
 
 
 def with_live_statistics(model: nn.Module, in_channels: int = 3, seed: int = 0, size: int = 64) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hubel.errors import ModelError
 from hubel.layers.cross_stage_partial import CrossStagePartial
 from hubel.models import architecture, create_model
-from hubel.models.creation import build
+from hubel.models.factory import build
 from hubel.weights.renaming import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from hubel.layers.dense_block import DenseBlock
 from hubel.models import architecture, create_model
-from hubel.models.creation import build
+from hubel.models.factory import build
 from hubel.weights import read_state_dict
 from hubel.weights.renaming import rename
 from keras_networks import keras_application, keras_file, keras_logits

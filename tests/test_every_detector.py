@@ -14,8 +14,8 @@ from torch import nn
 
 from hubel.errors import ModelError
 from hubel.models import ModelCard, architecture, create_model, describe, list_models, load_model, save_model
-from hubel.models.creation import build
-from hubel.models.detection.detector import Detector
+from hubel.models.base import Detector
+from hubel.models.factory import build
 from published_figures import PUBLISHED as CLASSIFIERS
 
 # VGG-16 takes seconds for an image.

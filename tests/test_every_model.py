@@ -24,7 +24,7 @@ from hubel.models import (
     load_model,
     save_model,
 )
-from hubel.models.creation import build
+from hubel.models.factory import build
 from published_figures import PUBLISHED
 
 

@@ -33,7 +33,7 @@ from hubel.export.wrappers import Answers
 from hubel.inference.engines import onnx_conversion
 from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
 from hubel.models import ModelCard, create_model, load_model, save_model
-from hubel.models.saved import describe
+from hubel.models.checkpoint import describe
 from published_figures import PUBLISHED
 from test_every_model import representatives
 

@@ -15,7 +15,7 @@ import hubel
 from hubel.inference.pipeline import in_background
 from hubel.inference.video_tracking import Steps
 from hubel.models import save_model
-from hubel.models.saved import describe
+from hubel.models.checkpoint import describe
 
 
 def test_time_is_counted_in_usual_steps() -> None:

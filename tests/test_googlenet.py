@@ -18,7 +18,7 @@ from hubel.config import make_settings
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, load_model
-from hubel.models.registry import Classifier
+from hubel.models.base import Classifier
 from hubel.tasks.classification import classification_loss
 from hubel.tasks.objective import with_auxiliary
 from hubel.training import train

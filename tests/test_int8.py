@@ -25,7 +25,7 @@ from hubel.inference.accuracy_control import runner
 from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
 from hubel.inference.int8 import class_scores, quantized_for
 from hubel.models import create_model, resolve_model
-from hubel.models.saved import describe, save_model
+from hubel.models.checkpoint import describe, save_model
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from torch import nn
 
 from hubel.analysis.memory_advice import Memory
 from hubel.models import create_model
-from hubel.models.registry import ClassificationHead, Classifier
+from hubel.models.base import ClassificationHead, Classifier
 from hubel.training import train
 from hubel.training.frozen import UpperPart
 from hubel.training.phases import enter_training_mode, freeze_below

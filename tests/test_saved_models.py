@@ -72,7 +72,7 @@ def test_an_interrupted_save_leaves_the_old_model(folder: Path, monkeypatch: pyt
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hubel.models.saved.save_file", interrupted)
+    monkeypatch.setattr("hubel.models.checkpoint.save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_model(folder, create_model("lenet5", num_classes=3), card_of())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

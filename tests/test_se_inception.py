@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hubel.layers.inception import InceptionModule
 from hubel.models import architecture, create_model
-from hubel.models.registry import Classifier
+from hubel.models.base import Classifier
 from reference_networks import largest_difference, with_live_statistics
 
 # Figure 5: #1×1; #3×3 reduce, #3×3; double #3×3 reduce, double #3×3; pool and projection; and the output that these

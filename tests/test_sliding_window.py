@@ -15,9 +15,9 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, UsageError
 from hubel.inference.sliding_window import slide
 from hubel.models import ModelCard
+from hubel.models.base import ClassificationHead, Classifier
 from hubel.models.detection.sliding_window import SlidingWindow, SlidingWindowConfig
 from hubel.models.detection.window_pyramid import WindowPyramid
-from hubel.models.registry import ClassificationHead, Classifier
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 

@@ -20,7 +20,7 @@ from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models import create_model, load_model
-from hubel.models.registry import Classifier
+from hubel.models.base import Classifier
 from hubel.training import train
 from hubel.training.frozen import frozen_lower
 from hubel.training.frozen_features import Features, compute_features, feature_batches

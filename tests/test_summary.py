@@ -16,7 +16,7 @@ import hubel
 from hubel.analysis.summary import LayerRow, Summary, count_multiplications, summarize
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model
-from hubel.models.creation import build
+from hubel.models.factory import build
 from published_figures import PUBLISHED
 
 

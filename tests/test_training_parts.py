@@ -26,7 +26,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.pipeline import BatchBlending, Lighting, TrainingPixels, check_augmentations
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
-from hubel.models.registry import Classifier
+from hubel.models.base import Classifier
 from hubel.tasks.class_scores import best_classes
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
 from hubel.training import assembly

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hubel import create_model
-from hubel.models.saved import describe
+from hubel.models.checkpoint import describe
 from hubel.weights import class_names, find_entry
 from hubel.weights.formats import FORMATS
 

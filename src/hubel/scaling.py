@@ -273,7 +273,7 @@ def _cost(row: Architecture, options: Mapping[str, Any], image_size: int, num_cl
     import torch
 
     from hubel.analysis.summary import count_multiplications
-    from hubel.models.creation import build
+    from hubel.models.factory import build
 
     channels = row.input[0]
     with torch.device("meta"):

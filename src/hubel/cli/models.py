@@ -71,7 +71,7 @@ def _macs(row: dict[str, Any]) -> int:
 
     from hubel.analysis.summary import count_multiplications
     from hubel.models import architecture
-    from hubel.models.creation import build
+    from hubel.models.factory import build
 
     known = architecture(row["name"])
     with torch.device("meta"):
@@ -233,7 +233,7 @@ def _row(name: str) -> dict[str, Any]:
 
     from hubel.analysis.summary import count_multiplications
     from hubel.models import Classifier, architecture
-    from hubel.models.creation import build
+    from hubel.models.factory import build
     from hubel.weights import entries_for
 
     row = architecture(name)

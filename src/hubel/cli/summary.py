@@ -107,7 +107,7 @@ def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str,
     import torch
 
     from hubel.errors import ModelError
-    from hubel.models.creation import build
+    from hubel.models.factory import build
 
     channels, height, width = shape or row.input
     image_size = height if height == width else row.input[1]

@@ -28,7 +28,7 @@ from hubel.inference.engines.onnx_conversion import require_onnx, to_onnx
 from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.openvino_runtime import core
 from hubel.inference.int8 import TOLERANCE, quantized_for
-from hubel.models.card import ModelCard
+from hubel.models.metadata import ModelCard
 from hubel.tasks.found_objects import Suppression
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import jinja2
 import hubel
 from hubel.data.preprocessing import crop_box
 from hubel.inference.engines.normalized_model import INPUT_NAME
-from hubel.models.card import ModelCard
+from hubel.models.metadata import ModelCard
 from hubel.tasks import found_objects
 
 # What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing

@@ -14,7 +14,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.export.parity import REMEDY, TOLERANCE
 from hubel.inference.fusion import fold
-from hubel.models.registry import Classifier
+from hubel.models.base import Classifier
 from hubel.tasks.found_objects import FoundObjects, Suppression, find_objects
 
 OUTPUTS = {"classify": ("probabilities",), "detect": ("scores", "offsets")}

@@ -13,14 +13,14 @@ from PIL import Image
 from hubel.errors import UsageError
 from hubel.inference.engines.convert import Converted, conversion_key, keep_converted, read_converted
 from hubel.inference.engines.openvino_format import OpenVinoFormat
-from hubel.models.reference import find_model
+from hubel.models.resolve import find_model
 from hubel.tracking.colours import stripe_colours
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hubel.inference.engines.base import Engine
-    from hubel.models.card import ModelCard
+    from hubel.models.metadata import ModelCard
 
 # To be counted up when vectors change while networks and their weights do not.
 _EDITION = "appearance 2"
@@ -170,8 +170,8 @@ def _converted(model: str | Path) -> Converted:
 
 def _load(model: str | Path) -> tuple[nn.Module, ModelCard]:
     """What makes vectors of crops, and the card with how it wants them."""
+    from hubel.models.checkpoint import resolve_model
     from hubel.models.embedding import SIZE, embedding_of
-    from hubel.models.saved import resolve_model
 
     network, card = resolve_model(model)
     embedding = embedding_of(network).eval()

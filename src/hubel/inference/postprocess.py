@@ -9,7 +9,7 @@ import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.inference.pipeline import PreparedImage
-from hubel.models.card import ModelCard
+from hubel.models.metadata import ModelCard
 from hubel.results import Classification, Detections, Localization, Prediction
 from hubel.tasks.class_scores import best_classes, probabilities
 from hubel.tasks.found_objects import Suppression, find_objects

@@ -20,7 +20,7 @@ from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.selection import WORTH_CONVERTING, EngineChoice
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare
 from hubel.inference.postprocess import Answers, ClassAnswers, LocationAnswers, ObjectAnswers
-from hubel.models.card import ModelCard
+from hubel.models.metadata import ModelCard
 from hubel.results import Prediction
 from hubel.tasks.found_objects import Suppression
 

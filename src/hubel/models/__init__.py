@@ -10,34 +10,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hubel.models.card import ModelCard as ModelCard
-    from hubel.models.creation import architecture as architecture
-    from hubel.models.creation import create_model as create_model
-    from hubel.models.creation import default_preprocessing as default_preprocessing
-    from hubel.models.creation import list_models as list_models
-    from hubel.models.creation import summary as summary
-    from hubel.models.registry import Architecture as Architecture
-    from hubel.models.registry import ClassificationHead as ClassificationHead
-    from hubel.models.registry import Classifier as Classifier
-    from hubel.models.saved import describe as describe
-    from hubel.models.saved import load_model as load_model
-    from hubel.models.saved import resolve_model as resolve_model
-    from hubel.models.saved import save_model as save_model
+    from hubel.models.base import Architecture as Architecture
+    from hubel.models.base import ClassificationHead as ClassificationHead
+    from hubel.models.base import Classifier as Classifier
+    from hubel.models.checkpoint import describe as describe
+    from hubel.models.checkpoint import load_model as load_model
+    from hubel.models.checkpoint import resolve_model as resolve_model
+    from hubel.models.checkpoint import save_model as save_model
+    from hubel.models.factory import architecture as architecture
+    from hubel.models.factory import create_model as create_model
+    from hubel.models.factory import default_preprocessing as default_preprocessing
+    from hubel.models.factory import list_models as list_models
+    from hubel.models.factory import summary as summary
+    from hubel.models.metadata import ModelCard as ModelCard
 
 _HOME_OF = {
-    "Architecture": "registry",
-    "ClassificationHead": "registry",
-    "Classifier": "registry",
-    "ModelCard": "card",
-    "architecture": "creation",
-    "create_model": "creation",
-    "default_preprocessing": "creation",
-    "describe": "saved",
-    "list_models": "creation",
-    "load_model": "saved",
-    "resolve_model": "saved",
-    "save_model": "saved",
-    "summary": "creation",
+    "Architecture": "base",
+    "ClassificationHead": "base",
+    "Classifier": "base",
+    "ModelCard": "metadata",
+    "architecture": "factory",
+    "create_model": "factory",
+    "default_preprocessing": "factory",
+    "describe": "checkpoint",
+    "list_models": "factory",
+    "load_model": "checkpoint",
+    "resolve_model": "checkpoint",
+    "save_model": "checkpoint",
+    "summary": "factory",
 }
 
 __all__ = sorted(_HOME_OF)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.errors import ModelError
-from hubel.models.registry import Network
+from hubel.models.base import Network
 from hubel.tracking.colours import column_weights
 
 SIZE = (128, 64)

@@ -18,8 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hubel.models.options import Count, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier, Network
+from hubel.models.base import Architecture, ClassificationHead, Classifier, Network
+from hubel.models.config_schema import Count, ShareBelowOne
 
 BOX = 4
 """Numbers of a box in the raw output, after the class scores: x and y of the centre, height, width."""

@@ -17,7 +17,7 @@ from hubel.config import TrainingSettings
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
 from hubel.models import ModelCard
-from hubel.models.registry import Network
+from hubel.models.base import Network
 from hubel.tasks.objective import sum_of, with_auxiliary
 from hubel.training.execution import Execution, choose_execution, execution_key, forward_and_backward
 from hubel.training.frozen import upper_part

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel.inference.fusion import fuse
-from hubel.models.registry import Network
+from hubel.models.base import Network
 from hubel.training.recomputation import recomputed
 
 

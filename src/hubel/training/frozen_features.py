@@ -20,7 +20,7 @@ from hubel.config import TrainingSettings
 from hubel.data.loader import EpochSampler, LoadedBatch, as_it_is
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, UsageError
-from hubel.models.registry import ClassificationHead, Network
+from hubel.models.base import ClassificationHead, Network
 from hubel.training.frozen import FrozenLower
 from hubel.training.kept_pixels import find_room
 from hubel.training.phases import Phase, freeze_below

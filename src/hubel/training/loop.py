@@ -22,8 +22,8 @@ from hubel.config import TrainingSettings
 from hubel.data.loader import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
-from hubel.models.registry import Network
-from hubel.models.saved import ModelCard, save_model
+from hubel.models.base import Network
+from hubel.models.checkpoint import ModelCard, save_model
 from hubel.tasks.objective import sum_of, with_auxiliary
 from hubel.training.averaging import WeightAverage
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint

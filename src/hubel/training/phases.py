@@ -14,7 +14,7 @@ from torch import nn
 
 from hubel.config import TrainingSettings
 from hubel.errors import UsageError
-from hubel.models.registry import Network
+from hubel.models.base import Network
 
 HEAD_ONLY = "head"
 

@@ -19,7 +19,7 @@ from hubel.analysis.memory_advice import Memory, advise, free_memory
 from hubel.analysis.summary import DTYPES, summarize
 from hubel.analysis.table import bytes_text
 from hubel.analysis.tracing import Tracing, meta_copy
-from hubel.models.registry import Network
+from hubel.models.base import Network
 
 # What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that
 # the allocator holds. Resident memory over stated memory in docs/results.md, rounded up.

@@ -26,7 +26,7 @@ from hubel.data.splits import (
 from hubel.errors import DataError
 from hubel.inference.system import tune_allocator
 from hubel.models import ModelCard, architecture
-from hubel.models.registry import Network
+from hubel.models.base import Network
 from hubel.training.assembly import assemble
 from hubel.training.checkpoint import WORKER_DEATH
 from hubel.training.ending_together import joined, one_voice

@@ -11,7 +11,7 @@ import torch
 from hubel.config import TrainingSettings
 from hubel.errors import ModelError
 from hubel.models import ModelCard, architecture, create_model, describe
-from hubel.models.registry import ClassificationHead, Network
+from hubel.models.base import ClassificationHead, Network
 from hubel.training.tasks import task_named
 from hubel.weights import default_entry
 

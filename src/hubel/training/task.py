@@ -21,7 +21,7 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
 from hubel.models import ModelCard
-from hubel.models.registry import Network
+from hubel.models.base import Network
 from hubel.reports import AugmentationSample, DetectionMistake, Mistake
 from hubel.training.answers import Answers
 from hubel.training.frozen_features import FeatureCache

@@ -14,8 +14,8 @@ import hubel
 from hubel.errors import ModelError
 from hubel.inference.engines.cache import ConvertedCache, Entry, key_of
 from hubel.inference.engines.lazy_model import ModelSource
-from hubel.models.card import ModelCard
-from hubel.models.reference import FoundModel
+from hubel.models.metadata import ModelCard
+from hubel.models.resolve import FoundModel
 
 # To be counted up when what is written, or how it computes, changes while the versions do not.
 _EDITION = "1"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubel.errors import ModelError
-from hubel.models.card import ModelCard
-from hubel.models.reference import FoundModel, find_model
+from hubel.models.metadata import ModelCard
+from hubel.models.resolve import FoundModel, find_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ class ModelSource:
             ModelError: it cannot be found, is damaged, or its task is not predicted with.
             WeightsError: the weights could not be had.
         """
-        from hubel.models.saved import describe, resolve_model
+        from hubel.models.checkpoint import describe, resolve_model
 
         if self._network is None:
             if isinstance(self._model, str | Path):
@@ -67,7 +67,7 @@ class ModelSource:
         Raises:
             ModelError: as :meth:`load`, or the module that was handed over has none.
         """
-        from hubel.models.detection.detector import Detector
+        from hubel.models.base import Detector
 
         network, card = self.load()
         if card.task != "detect":

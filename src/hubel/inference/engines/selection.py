@@ -12,7 +12,7 @@ from hubel.errors import UsageError
 from hubel.inference.engines.base import NAMES, Engine, NumberFormat, canonical
 from hubel.inference.engines.convert import Converted, Format, convert, find_converted
 from hubel.inference.engines.lazy_model import ModelSource, predicting
-from hubel.models.card import ModelCard
+from hubel.models.metadata import ModelCard
 
 if TYPE_CHECKING:
     import numpy as np

@@ -38,9 +38,9 @@ from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.local_response_norm import local_response_norm
+from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.dense_head import DenseHead, grid_side
-from hubel.models.options import Count, Groups, ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.config_schema import Count, Groups, ShareBelowOne
 
 _Conv = partial(ConvNormActivation, norm=None)
 # Section 5, for five convolutions and three dense layers: ones give ReLUs positive inputs from the start.

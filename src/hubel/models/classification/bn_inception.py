@@ -62,8 +62,8 @@ from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.inception import InceptionModule
-from hubel.models.options import ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import ShareBelowOne
 
 # Figure 5: 1×1; 3×3 narrowed, 3×3; double 3×3 narrowed, double 3×3; projection after pooling (0: passed through).
 _MODULES: dict[str, tuple[int, tuple[int, int], tuple[int, int], int]] = {

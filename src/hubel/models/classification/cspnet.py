@@ -65,9 +65,9 @@ from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.cross_stage_partial import CrossStagePartial
 from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inverted_residual_network import scaled_units
-from hubel.models.options import Count, Factor, Groups, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import Count, Factor, Groups, ShareBelowOne
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.models.options import Count, ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.base import Architecture, Classifier
+from hubel.models.config_schema import Count, ShareBelowOne
 
 _CHANNELS = (32, 32, 64, 64, 128, 128)
 _INPUT = (3, 128, 64)

@@ -43,8 +43,8 @@ from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.dense_block import DenseBlock, PreActivation
-from hubel.models.options import Count, Factor, PositiveShare
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import Count, Factor, PositiveShare
 
 
 @dataclass(frozen=True)

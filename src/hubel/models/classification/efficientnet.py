@@ -56,6 +56,7 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.inverted_residual_network import (
     Stage,
     assemble,
@@ -63,8 +64,7 @@ from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     scaled,
 )
-from hubel.models.options import Factor, ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.config_schema import Factor, ShareBelowOne
 
 STEM_CHANNELS, TOP_CHANNELS = 32, 1280
 STAGES = (

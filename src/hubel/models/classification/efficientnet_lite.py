@@ -45,10 +45,10 @@ from functools import partial
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
+from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.efficientnet import STAGES, STEM_CHANNELS, TOP_CHANNELS, initialize
 from hubel.models.classification.inverted_residual_network import Stage, assemble, depth, scaled, squeeze_by_16
-from hubel.models.options import Factor, ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.config_schema import Factor, ShareBelowOne
 
 _BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 _Conv = partial(ConvNormActivation, same=True, norm=_BatchNorm, activation=ReLU6)

@@ -61,8 +61,8 @@ from torch.nn import functional
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.inception import InceptionModule
 from hubel.layers.local_response_norm import local_response_norm
-from hubel.models.options import OddSide, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import OddSide, ShareBelowOne
 
 # Table 1: 1×1; 3×3 narrowed, 3×3; 5×5 narrowed, 5×5; projection after pooling.
 _MODULES: dict[str, tuple[int, tuple[int, int], tuple[int, int], int]] = {

@@ -44,8 +44,8 @@ from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.inception import Branches
 from hubel.layers.init import truncated_normal_
 from hubel.layers.squeeze_excitation import excited
-from hubel.models.options import ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import ShareBelowOne
 
 # Every convolution of the Inception networks of 2015 and 2016.
 Conv = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3))

@@ -60,9 +60,9 @@ from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.inception import Branches
 from hubel.layers.init import truncated_normal_
 from hubel.layers.squeeze_excitation import SqueezeExcitation, excited
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
-from hubel.models.options import Count, PositiveShare, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import Count, PositiveShare, ShareBelowOne
 
 # Branches of the residual modules A, B and C (figures 16, 17, 19): channels and kernel of each convolution.
 _RESIDUAL_BRANCHES: tuple[tuple[tuple[Step, ...], ...], ...] = (

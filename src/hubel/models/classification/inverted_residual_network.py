@@ -12,7 +12,7 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.mbconv import InvertedResidual, scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.registry import ClassificationHead, Classifier
+from hubel.models.base import ClassificationHead, Classifier
 
 # The last stage of each stride; the stages count from 1.
 _PYRAMID = {2: 1, 4: 2, 8: 3, 16: 5, 32: 7}

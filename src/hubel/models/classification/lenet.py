@@ -41,7 +41,7 @@ from hubel.layers.lenet import (
     ScaledTanh,
     TrainableSubsampling,
 )
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.base import Architecture, Classifier
 
 _SMALLEST = 16  # pixels; below, nothing is left of S4
 

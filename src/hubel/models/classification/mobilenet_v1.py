@@ -41,13 +41,13 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, ReLU6
 from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
     scaled_units,
 )
-from hubel.models.options import Factor
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import Factor
 
 _STEM_CHANNELS = 32
 _STAGES = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))  # channels, units, stride

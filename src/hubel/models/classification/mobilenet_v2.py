@@ -41,6 +41,7 @@ from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.layers.mbconv import scaled_channels
+from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.inverted_residual_network import (
     Stage,
     assemble,
@@ -50,8 +51,7 @@ from hubel.models.classification.inverted_residual_network import (
     scaled,
     squeeze_by_16,
 )
-from hubel.models.options import Factor, ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.config_schema import Factor, ShareBelowOne
 
 _STAGES = (
     Stage(expansion=1, channels=16, units=1, stride=1),

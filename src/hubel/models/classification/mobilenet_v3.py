@@ -54,13 +54,13 @@ from torch import Tensor, nn
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.mbconv import InvertedResidual, scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
     scaled_units,
 )
-from hubel.models.options import Count, Factor, OddSide, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import Count, Factor, OddSide, ShareBelowOne
 
 _STEM_CHANNELS = 16
 _HardSwish = partial(nn.Hardswish, inplace=True)

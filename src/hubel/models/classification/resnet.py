@@ -40,8 +40,8 @@ from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.options import Count, Factor, Groups, OddSide, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import Count, Factor, Groups, OddSide, ShareBelowOne
 
 _WIDTHS = (64, 128, 256, 512)
 

@@ -24,8 +24,8 @@ the Limits of Weakly Supervised Pretraining", arXiv 1805.00932. Initialization i
 
 from __future__ import annotations
 
+from hubel.models.base import Architecture
 from hubel.models.classification.resnet import ResNetConfig, build
-from hubel.models.registry import Architecture
 
 
 def _row(depth: int, depths: tuple[int, int, int, int], groups: int, group_width: int, reference: str) -> Architecture:

@@ -34,8 +34,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hubel.models.base import Architecture
 from hubel.models.classification.resnet import ResNetConfig, build
-from hubel.models.registry import Architecture
 
 
 def _row(name: str, depth: int, depths: tuple[int, int, int, int], table: str, **varied: Any) -> Architecture:

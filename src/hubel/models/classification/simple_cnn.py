@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.models.options import ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.base import Architecture, Classifier
+from hubel.models.config_schema import ShareBelowOne
 
 _Conv = partial(ConvNormActivation, norm=None)
 _SMALLEST = 8  # pixels; below, the pooling leaves nothing

@@ -38,9 +38,9 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.mbconv import scaled_channels
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.dense_head import DenseHead, grid_side
-from hubel.models.options import Count, Factor, ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.config_schema import Count, Factor, ShareBelowOne
 
 _WIDTHS = (64, 128, 256, 512, 512)
 

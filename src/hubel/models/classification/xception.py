@@ -38,9 +38,9 @@ from hubel.layers.mbconv import scaled_channels
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
 from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inverted_residual_network import scaled_units
-from hubel.models.options import Factor, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier
+from hubel.models.config_schema import Factor, ShareBelowOne
 
 _WIDTHS = (32, 64, 128, 256, 728, 1024, 1536, 2048)
 

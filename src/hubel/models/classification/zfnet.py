@@ -37,9 +37,9 @@ from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.local_response_norm import local_response_norm
+from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.dense_head import DenseHead, grid_side
-from hubel.models.options import Count, ShareBelowOne
-from hubel.models.registry import Architecture, Classifier
+from hubel.models.config_schema import Count, ShareBelowOne
 
 _Conv = partial(ConvNormActivation, norm=None)
 _Pool = partial(nn.MaxPool2d, 3, stride=2, ceil_mode=True)

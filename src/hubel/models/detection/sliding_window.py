@@ -29,11 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.errors import ModelError
-from hubel.models.detection.detector import Detector
+from hubel.models.base import Architecture, ClassificationHead, Classifier, ClassLayers, Detector
+from hubel.models.config_schema import Count, ShareBelowOne
 from hubel.models.detection.window_pyramid import WindowPyramid
 from hubel.models.fully_convolutional import require_independent_windows
-from hubel.models.options import Count, ShareBelowOne
-from hubel.models.registry import Architecture, ClassificationHead, Classifier, ClassLayers
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,10 @@ from torch.nn import functional
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
+from hubel.models.base import Architecture, Classifier, ClassLayers, Detector
 from hubel.models.classification import mobilenet_v3, vgg
+from hubel.models.config_schema import Count, Factor, Natural
 from hubel.models.detection.default_boxes import DefaultBoxes, evenly_scaled
-from hubel.models.detection.detector import Detector
-from hubel.models.options import Count, Factor, Natural
-from hubel.models.registry import Architecture, Classifier, ClassLayers
 
 _Plain = partial(ConvNormActivation, norm=None)
 _Light = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)

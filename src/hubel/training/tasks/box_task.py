@@ -12,7 +12,7 @@ from hubel.data.samples import ObjectSample
 from hubel.data.splits import Splits
 from hubel.data.transforms.object_pipeline import ObjectPixels, describe_object_augmentations
 from hubel.models import ModelCard
-from hubel.models.registry import Network
+from hubel.models.base import Network
 from hubel.reports import AugmentationSample
 from hubel.reports.object_samples import object_samples
 from hubel.training.frozen_features import FeatureCache

@@ -21,7 +21,7 @@ from hubel.data.transforms.pipeline import BatchBlending, TrainingPixels, descri
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import ModelCard
-from hubel.models.registry import Classifier, Network
+from hubel.models.base import Classifier, Network
 from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
 from hubel.tasks.class_scores import best_classes
 from hubel.training.answers import Answers

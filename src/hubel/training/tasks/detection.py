@@ -20,8 +20,7 @@ from hubel.inference.postprocess import on_original
 from hubel.metrics.coco import FoundObjects, LabelledObjects
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
 from hubel.models import ModelCard
-from hubel.models.detection.detector import Detector
-from hubel.models.registry import Network
+from hubel.models.base import Detector, Network
 from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
 from hubel.tasks.found_objects import find_objects

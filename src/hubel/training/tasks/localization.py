@@ -19,8 +19,8 @@ from hubel.errors import ModelError, UsageError
 from hubel.inference.postprocess import on_original
 from hubel.metrics.localization import LocalizationScores, paired_iou, score_localization
 from hubel.models import ModelCard
+from hubel.models.base import Network
 from hubel.models.localization import LocalizationHead
-from hubel.models.registry import Network
 from hubel.reports import Mistake
 from hubel.tasks.class_scores import best_classes, probabilities
 from hubel.tasks.localization import TERMS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.models.card import CARD_FILE, WEIGHTS_FILE, read_card
+from hubel.models.metadata import CARD_FILE, WEIGHTS_FILE, read_card
 from hubel.weights.cache import fetch
 from hubel.weights.catalog import default_entry, find_entry
 from hubel.weights.checksum import digest
@@ -30,7 +30,7 @@ class FoundModel:
 
 
 def find_model(reference: Path | str) -> FoundModel | None:
-    """Find a model of those that :func:`~hubel.models.saved.resolve_model` knows, and say which it is.
+    """Find a model of those that :func:`~hubel.models.checkpoint.resolve_model` knows, and say which it is.
 
     Args:
         reference: as for ``resolve_model``.

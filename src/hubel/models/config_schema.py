@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hubel.errors import ModelError
-from hubel.models.registry import Architecture
+from hubel.models.base import Architecture
 
 
 @dataclass(frozen=True)

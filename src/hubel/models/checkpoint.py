@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hubel.errors import ModelError, WeightsError
-from hubel.models.backbone import Backbone
-from hubel.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, read_card
-from hubel.models.creation import architecture, create_model, default_preprocessing, list_models
-from hubel.models.published import load_checked
-from hubel.models.registry import Origin
+from hubel.models.backbone_spec import Backbone
+from hubel.models.base import Origin
+from hubel.models.factory import architecture, create_model, default_preprocessing, list_models
+from hubel.models.metadata import CARD_FILE, WEIGHTS_FILE, ModelCard, read_card
+from hubel.models.pretrained import load_checked
 
 if TYPE_CHECKING:
     from hubel.weights import WeightsEntry

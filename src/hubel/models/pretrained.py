@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from hubel.errors import WeightsError
-from hubel.models.registry import Architecture
+from hubel.models.base import Architecture
 
 _BACKBONE, _AUXILIARY = "backbone.", "auxiliary."
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
-from hubel.models.backbone import Backbone
+from hubel.models.backbone_spec import Backbone
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,7 @@ class ModelCard:
         Raises:
             ModelError: this version of hubel does not know the architecture or one of its options.
         """
-        from hubel.models.creation import architecture, build
+        from hubel.models.factory import architecture, build
 
         row = architecture(self.architecture)
         sizes = (self.num_classes, self.in_channels, self.image_size)

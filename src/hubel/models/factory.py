@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import classification, detection, localization
-from hubel.models.backbone import Backbone
-from hubel.models.options import allowed, configured
-from hubel.models.published import Published, auxiliary_keys, load_backbone, load_published, published
-from hubel.models.registry import Architecture, Origin
+from hubel.models.backbone_spec import Backbone
+from hubel.models.base import Architecture, Origin
+from hubel.models.config_schema import allowed, configured
+from hubel.models.pretrained import Published, auxiliary_keys, load_backbone, load_published, published
 from hubel.tracking import TRACKERS
 
 if TYPE_CHECKING:
