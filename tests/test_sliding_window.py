@@ -16,8 +16,7 @@ from hubel.errors import ModelError, UsageError
 from hubel.inference.sliding_window import slide
 from hubel.models import ModelCard
 from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.detection.sliding_window import SlidingWindow, SlidingWindowConfig
-from hubel.models.detection.window_pyramid import WindowPyramid
+from hubel.models.detection.sliding_window import SlidingWindow, SlidingWindowConfig, WindowPyramid
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 

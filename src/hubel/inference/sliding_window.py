@@ -20,7 +20,7 @@ from hubel.data.preprocessing import FILTERS, Preprocessing
 from hubel.errors import ModelError, UsageError
 from hubel.inference.fusion import fuse
 from hubel.models import ModelCard, describe, resolve_model
-from hubel.models.detection.window_pyramid import WindowPyramid
+from hubel.models.detection.sliding_window import WindowPyramid
 from hubel.models.fully_convolutional import to_fully_convolutional
 from hubel.results import Detections
 
