@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import supervision
 
-from hubel.tracking.crossings import LineCounter
-from hubel.tracking.paths import TrackTable
-from hubel.tracking.zones import ZoneCounter
+from hubel.tracking.counters import LineCounter, ZoneCounter
+from hubel.tracking.trajectories import TrackTable
 
 
 def box(x: float, y: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
 from hubel.tracking.assignment import best_matching
-from hubel.tracking.overlaps import covered_shares, overlapping_pairs, pairs_within
+from hubel.tracking.sparse_iou import covered_shares, overlapping_pairs, pairs_within
 
 
 def crowd(rng: np.random.Generator, count: int, side: float) -> np.ndarray:

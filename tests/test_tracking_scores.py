@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from hubel.cli.main import app, main
 from hubel.errors import DataError, UsageError
-from hubel.tasks.tracking import score_files
+from hubel.tracking.evaluate import score_files
 
 COUNTS = {"FP": "CLR_FP", "FN": "CLR_FN", "IDSW": "IDSW", "Frag": "Frag", "MT": "MT", "PT": "PT", "ML": "ML"}
 SHARES = {

@@ -66,7 +66,7 @@ def evaluate(
 
 
 def _evaluate_tracks(paths: list[Path], json: bool) -> None:
-    from hubel.tasks.tracking import score_files
+    from hubel.tracking.evaluate import score_files
 
     start = time.perf_counter()
     scores = score_files(paths, lambda text: say(f"note:  {text}"))

@@ -105,7 +105,7 @@ def track(
     from hubel.data.mot import read_mot_text
     from hubel.inference.video_tracking import Shares
     from hubel.tracking import TRACKERS, create_tracker
-    from hubel.tracking.parameters import parse
+    from hubel.tracking.base import parse
 
     follower = create_tracker(name, **parse(TRACKERS[name].Parameters, set_ or ()))
     outputs = TrackOutputs(mot, save, table, marks(line or (), zone or ()), json, [source, detections], model)

@@ -18,9 +18,8 @@ from hubel.fileio import growing, replacing, write_json
 from hubel.inference.outputs import encodable
 from hubel.inference.video_tracking import NAMELESS, Shares, Step
 from hubel.results import Tracks
-from hubel.tracking.crossings import LineCounter
-from hubel.tracking.paths import TrackPath, TrackTable
-from hubel.tracking.zones import ZoneCounter
+from hubel.tracking.counters import LineCounter, ZoneCounter
+from hubel.tracking.trajectories import TrackPath, TrackTable
 
 Counter = LineCounter | ZoneCounter
 

@@ -14,7 +14,7 @@ from hubel.errors import UsageError
 from hubel.inference.engines.convert import Converted, conversion_key, keep_converted, read_converted
 from hubel.inference.engines.openvino_format import OpenVinoFormat
 from hubel.models.resolve import find_model
-from hubel.tracking.colours import stripe_colours
+from hubel.tracking.appearance import stripe_colours
 
 if TYPE_CHECKING:
     from torch import nn

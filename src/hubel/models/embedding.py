@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from hubel.errors import ModelError
 from hubel.models.base import Network
-from hubel.tracking.colours import column_weights
+from hubel.tracking.appearance import column_weights
 
 SIZE = (128, 64)
 """Height and width of the crops that a classifier's vectors are made of: those of DeepSORT's network."""

@@ -4,7 +4,7 @@ Trackers are NumPy and SciPy alone. They know neither networks nor pictures: an 
 Reading videos and running detectors does not belong here.
 """
 
-from hubel.tracking.creation import TRACKERS, create_tracker
-from hubel.tracking.tracker import Appearance, Tracked, Tracker
+from hubel.tracking.base import Appearance, Tracked, Tracker
+from hubel.tracking.factory import TRACKERS, create_tracker
 
 __all__ = ["TRACKERS", "Appearance", "Tracked", "Tracker", "create_tracker"]

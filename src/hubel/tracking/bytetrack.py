@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.tracking.assignment import best_matching
+from hubel.tracking.base import Tracked, at_least, fraction
+from hubel.tracking.detections import Observed, observe
 from hubel.tracking.kalman import HeightMotion
-from hubel.tracking.living import LivingTracks
-from hubel.tracking.observed import Observed, observe
-from hubel.tracking.overlaps import overlapping_pairs
-from hubel.tracking.parameters import at_least, fraction
-from hubel.tracking.tracker import Tracked
+from hubel.tracking.sparse_iou import overlapping_pairs
+from hubel.tracking.track_store import LivingTracks
 
 # Of the published code, not of the paper: least score of any box; how much surer than track_thresh a box must be to
 # begin a track; cost limit of tracks that have been seen once; IoU from which a living and a lost track are the same.
@@ -74,7 +73,7 @@ class ByteTrack:
         *,
         elapsed: float = 1.0,
     ) -> Tracked:
-        """See :class:`~hubel.tracking.tracker.Tracker`."""
+        """See :class:`~hubel.tracking.base.Tracker`."""
         observed = observe(boxes, scores, labels, None)
         tracks, first_frame = self._tracks, self._tracks.time == 0
         lost = tracks.missed > 0

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.errors import UsageError
+from hubel.tracking.appearance import Galleries
 from hubel.tracking.assignment import best_matching
-from hubel.tracking.gallery import Galleries
+from hubel.tracking.base import Tracked, at_least, fraction
+from hubel.tracking.detections import Observed, observe
 from hubel.tracking.kalman import GATE, HeightMotion
-from hubel.tracking.living import LivingTracks
-from hubel.tracking.observed import Observed, observe
-from hubel.tracking.overlaps import Pairs, covered_shares, pairs_within
-from hubel.tracking.parameters import at_least, fraction
-from hubel.tracking.tracker import Tracked
+from hubel.tracking.sparse_iou import Pairs, covered_shares, pairs_within
+from hubel.tracking.track_store import LivingTracks
 
 # So that what is at the very limit is still within it, for all rounding.
 _MARGIN = 1e-5
@@ -91,7 +90,7 @@ class DeepSort:
         *,
         elapsed: float = 1.0,
     ) -> Tracked:
-        """See :class:`~hubel.tracking.tracker.Tracker`."""
+        """See :class:`~hubel.tracking.base.Tracker`."""
         observed = observe(boxes, scores, labels, features)
         self._check(observed)
         tracks = self._tracks

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.tracking.assignment import best_matching
+from hubel.tracking.base import Tracked, at_least, fraction
+from hubel.tracking.detections import Observed, observe
 from hubel.tracking.kalman import AreaMotion
-from hubel.tracking.living import LivingTracks
-from hubel.tracking.observed import Observed, observe
-from hubel.tracking.parameters import at_least, fraction
-from hubel.tracking.tracker import Tracked
+from hubel.tracking.track_store import LivingTracks
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Sort:
         *,
         elapsed: float = 1.0,
     ) -> Tracked:
-        """See :class:`~hubel.tracking.tracker.Tracker`."""
+        """See :class:`~hubel.tracking.base.Tracker`."""
         observed = observe(boxes, scores, labels, None)
         tracks = self._tracks
         self._streak[tracks.missed > 0] = 0

@@ -42,7 +42,7 @@ class Observed:
 def observe(
     boxes: np.ndarray, scores: np.ndarray | None, labels: np.ndarray | None, features: np.ndarray | None
 ) -> Observed:
-    """Check what :meth:`~hubel.tracking.tracker.Tracker.update` was given.
+    """Check what :meth:`~hubel.tracking.base.Tracker.update` was given.
 
     Boxes that are not finite or have no area, scores that are no number and features that are not finite are left out.
 

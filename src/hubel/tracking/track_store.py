@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from hubel.errors import UsageError
+from hubel.tracking.base import Tracked
+from hubel.tracking.detections import Observed
 from hubel.tracking.kalman import KalmanFilter, Motion
-from hubel.tracking.observed import Observed
-from hubel.tracking.overlaps import overlapping_pairs
-from hubel.tracking.tracker import Tracked
+from hubel.tracking.sparse_iou import overlapping_pairs
 
 Overlaps = tuple[np.ndarray, np.ndarray, np.ndarray]
 

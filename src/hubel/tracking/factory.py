@@ -6,11 +6,10 @@ from dataclasses import fields
 from typing import Any
 
 from hubel.errors import UsageError
+from hubel.tracking.base import Tracker, describe
 from hubel.tracking.bytetrack import ByteTrack
 from hubel.tracking.deepsort import DeepSort
-from hubel.tracking.parameters import describe
 from hubel.tracking.sort import Sort
-from hubel.tracking.tracker import Tracker
 
 TRACKERS: dict[str, Any] = {kind.name: kind for kind in (Sort, DeepSort, ByteTrack)}
 """Name → class; its ``Parameters`` is a dataclass with the papers' names and defaults."""
