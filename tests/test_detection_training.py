@@ -19,7 +19,7 @@ import hubel
 from hubel.cli.main import main
 from hubel.data.samples import Targets
 from hubel.tasks.detection import multibox_loss
-from hubel.training.processes import ALONE
+from hubel.training.distributed import ALONE
 from hubel.training.tasks import guess_task
 from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLabels
 from painted_objects import COLOURS, SIDE, painted

@@ -22,9 +22,8 @@ from hubel.models.base import Classifier
 from hubel.tasks.classification import classification_loss
 from hubel.tasks.objective import with_auxiliary
 from hubel.training import train
-from hubel.training.frozen import UpperPart, frozen_lower
-from hubel.training.phases import enter_training_mode, freeze_below
-from hubel.training.starting_model import make_model
+from hubel.training.finetune import UpperPart, enter_training_mode, freeze_below, frozen_lower
+from hubel.training.train import make_model
 from hubel.weights.renaming import rename
 from reference_networks import largest_difference, with_live_statistics
 

@@ -229,7 +229,7 @@ def test_prediction_gives_the_same_box(run, capsys: pytest.CaptureFixture[str]) 
 def test_interrupted_and_resumed_it_ends_as_if_nothing_had_happened(
     boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubel.training.session.finish", lambda training, *rest: training)  # no reports
+    monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
     settings = {**QUICK, "augmentation": "scale,crop,flip,color", "average": 0.5}
     train(boxes, out=tmp_path / "whole", **settings)
 
@@ -237,7 +237,7 @@ def test_interrupted_and_resumed_it_ends_as_if_nothing_had_happened(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("hubel.training.progress_bar.TrainingDisplay.end_epoch", interrupt)
+        patched.setattr("hubel.training.progress.TrainingDisplay.end_epoch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(boxes, out=tmp_path / "broken", **settings)
     train(boxes, out=tmp_path / "broken", resume=True)

@@ -24,8 +24,8 @@ from hubel.data.loader import EpochSampler, LabelledImages, batches
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.pipeline import TrainingPixels
 from hubel.training import train
-from hubel.training.kept_pixels import find_room
-from hubel.training.workers import choose_workers
+from hubel.training.cache_budget import find_room
+from hubel.training.data_module import choose_workers
 from test_training import QUICK, learned, quick_arguments, start, wait_for_epoch
 
 BILINEAR = v2.InterpolationMode.BILINEAR
@@ -132,7 +132,7 @@ def disk_full_at(size: int) -> Iterator[None]:
 def test_room_is_found_in_memory_then_on_disk_then_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
     free = {"ram": 4000, "disk": 40_000}
-    monkeypatch.setattr("hubel.training.kept_pixels._free", free.__getitem__)
+    monkeypatch.setattr("hubel.training.cache_budget._free", free.__getitem__)
     assert find_room(1000, "auto")[1] == "in memory, 1 kB"
     assert find_room(1001, "auto")[1] == "on disk, 1 kB"
     block, why = find_room(10_001, "auto")
@@ -152,12 +152,12 @@ def test_room_is_found_in_memory_then_on_disk_then_not(monkeypatch: pytest.Monke
 def test_runs_with_and_without_a_cache_are_equal(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hubel.training.session.finish", lambda training, *rest: training)  # no reports
+    monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
     settings = {**QUICK, "epochs": 3, "augmentation": "crop,flip", "workers": 1}
     runs = [train(shapes, out=tmp_path / cache, cache=cache, **settings) for cache in ("none", "ram", "disk")]
     said = capsys.readouterr().err
     assert said.count("kept in memory") == said.count("kept on disk") == 1
-    monkeypatch.setattr("hubel.training.kept_pixels._free", {"ram": 9, "disk": 9}.__getitem__)
+    monkeypatch.setattr("hubel.training.cache_budget._free", {"ram": 9, "disk": 9}.__getitem__)
     runs.append(train(shapes, out=tmp_path / "full", **settings))
     assert (
         "images are decoded in every epoch: they take 160 kB, more than the 2 bytes allowed" in capsys.readouterr().err
@@ -198,7 +198,7 @@ def test_as_many_processes_load_as_make_it_fastest(
 ) -> None:
     """A step takes a second, and longer by ``contention`` for each process that decodes beside it."""
     clock, asked = Clock(), []
-    monkeypatch.setattr("hubel.training.workers.time.perf_counter", clock)
+    monkeypatch.setattr("hubel.training.data_module.time.perf_counter", clock)
 
     class Loader:
         def __init__(self, workers: int) -> None:

@@ -41,7 +41,7 @@ SMOOTH = {
 }
 # Once imported, torch need not be imported again by each process of each test.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch", "accelerate", "hubel.training.session", "hubel.cli.main", "matplotlib.pyplot"])
+FORKS.set_forkserver_preload(["torch", "accelerate", "hubel.training.train", "hubel.cli.main", "matplotlib.pyplot"])
 
 _HANGS = 200  # seconds
 

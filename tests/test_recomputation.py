@@ -13,9 +13,8 @@ from hubel.analysis.memory_advice import Memory
 from hubel.models import create_model
 from hubel.models.base import ClassificationHead, Classifier
 from hubel.training import train
-from hubel.training.frozen import UpperPart
-from hubel.training.phases import enter_training_mode, freeze_below
-from hubel.training.recomputation import needs_recomputation, step_memory
+from hubel.training.activation_checkpointing import needs_recomputation, step_memory
+from hubel.training.finetune import UpperPart, enter_training_mode, freeze_below
 from test_training import QUICK, learned
 
 
@@ -100,14 +99,14 @@ def test_it_is_done_where_memory_is_short_and_said() -> None:
 def test_a_run_short_of_memory_ends_with_the_same_weights(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hubel.training.session.finish", lambda training, *rest: training)  # no reports
+    monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
     settings = {**QUICK, "model": "resnet18", "image_size": 32, "epochs": 2, "batch": 32, "weights": None}
     plain = train(shapes, out=tmp_path / "plain", **settings)
     assert "computed twice" not in capsys.readouterr().err
     model = create_model("resnet18", num_classes=3, image_size=32)
     assert isinstance(model, Classifier)
     short_of = Memory(int(1.5 * step_memory(model, (32, 3, 32, 32), "float32").plain) - 2, "this machine")
-    monkeypatch.setattr("hubel.training.recomputation.free_memory", lambda: short_of)
+    monkeypatch.setattr("hubel.training.activation_checkpointing.free_memory", lambda: short_of)
     short = train(shapes, out=tmp_path / "short", **settings)
     assert "computed twice" in capsys.readouterr().err
     assert learned(plain.folder) == learned(short.folder)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from hubel.cli.main import app
 from hubel.errors import ModelError, UsageError
 from hubel.models import create_model
-from hubel.scaling import CompoundScaling, candidates, scale, search
+from hubel.training.compound_scaling import CompoundScaling, candidates, scale, search
 
 
 def test_the_papers_coefficients_double_the_cost() -> None:

@@ -22,10 +22,8 @@ from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models import create_model, load_model
 from hubel.models.base import Classifier
 from hubel.training import train
-from hubel.training.frozen import frozen_lower
-from hubel.training.frozen_features import Features, compute_features, feature_batches
-from hubel.training.phases import freeze_below, plan_phases
-from hubel.training.smote import neighbours_for, with_smote
+from hubel.training.feature_cache import Features, compute_features, feature_batches, neighbours_for, with_smote
+from hubel.training.finetune import freeze_below, frozen_lower, plan_phases
 
 CLASSES = ("cross", "disc", "frame")
 
@@ -127,7 +125,7 @@ def test_a_skewed_run_with_smote(
     said = capsys.readouterr().err
     assert said.count("SMOTE") == 1 and "every class has 24" in said and "computed once" in said
 
-    monkeypatch.setattr("hubel.training.session.finish", lambda training, *rest: training)  # no more reports
+    monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no more reports
     seen: Counter[int] = Counter()
 
     def counted(features: Features, sampler: EpochSampler, batch: int, training: bool, *processes: Any):
@@ -135,7 +133,7 @@ def test_a_skewed_run_with_smote(
             seen.update(features.labels.tolist())
         return feature_batches(features, sampler, batch, training, *processes)
 
-    monkeypatch.setattr("hubel.training.frozen_features.feature_batches", counted)
+    monkeypatch.setattr("hubel.training.feature_cache.feature_batches", counted)
     finished = []
 
     def interrupt(self: object, row: dict, watched: dict, better: bool) -> None:
@@ -143,7 +141,7 @@ def test_a_skewed_run_with_smote(
         if finished == [1, 2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hubel.training.progress_bar.TrainingDisplay.end_epoch", interrupt)
+    monkeypatch.setattr("hubel.training.progress.TrainingDisplay.end_epoch", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "broken", weights)
     again = train(data, out=tmp_path / "broken", resume=True)
@@ -181,7 +179,7 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same figures as from the images themselves; the same to the bit after an interruption."""
-    monkeypatch.setattr("hubel.training.session.finish", lambda training, *rest: training)  # no reports
+    monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
     data = write_shapes(tmp_path / "data", {"cross": 30, "disc": 9, "frame": 12})
     settings = {"balance": "sampling", "epochs": 4, "head_epochs": 3, "unfreeze_from": "stage4", "average": 0.9}
     once = run(data, tmp_path / "once", weights, **settings)
@@ -189,7 +187,7 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
     asked = run(data, tmp_path / "asked", weights, **settings, augmentation="flip,mixup", cache_features=True)
     assert "features without random changes are computed once" in capsys.readouterr().err
     with monkeypatch.context() as patched:
-        patched.setattr("hubel.training.frozen_features.find_room", lambda size, wanted, processes: (None, "no room"))
+        patched.setattr("hubel.training.feature_cache.find_room", lambda size, wanted, processes: (None, "no room"))
         images = run(data, tmp_path / "images", weights, **settings)
     assert "features are computed in every epoch: no room" in capsys.readouterr().err
     rows = [figures(each.folder) for each in (once, images, asked)]
@@ -203,7 +201,7 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("hubel.training.progress_bar.TrainingDisplay.end_epoch", interrupt)
+        patched.setattr("hubel.training.progress.TrainingDisplay.end_epoch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(data, tmp_path / "broken", weights, **settings)
     again = train(data, out=tmp_path / "broken", resume=True)

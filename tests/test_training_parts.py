@@ -29,14 +29,21 @@ from hubel.models import create_model
 from hubel.models.base import Classifier
 from hubel.tasks.class_scores import best_classes
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
-from hubel.training import assembly
-from hubel.training.averaging import WeightAverage
-from hubel.training.execution import Execution, OtherWork, choose_execution
-from hubel.training.frozen import UpperPart, frozen_lower
-from hubel.training.phases import enter_training_mode, freeze_below, make_optimizer, parts_with_parameters, plan_phases
-from hubel.training.run_folder import latest_run_folder, new_run_folder
-from hubel.training.schedules import rate_factor
+from hubel.training import setup as assembly
+from hubel.training.autotune import Execution, OtherWork, choose_execution
+from hubel.training.ema import WeightAverage
+from hubel.training.finetune import (
+    UpperPart,
+    enter_training_mode,
+    freeze_below,
+    frozen_lower,
+    make_optimizer,
+    parts_with_parameters,
+    plan_phases,
+)
+from hubel.training.loop import rate_factor
 from hubel.training.tasks.class_learning import ClassLearning
+from hubel.training.train import latest_run_folder, new_run_folder
 
 
 def scheduled_by_torch(make, steps: int) -> list[float]:
@@ -265,7 +272,7 @@ def test_average_equals_that_of_torch_and_passes_over_what_is_frozen() -> None:
 
 
 def test_execution_is_remembered_and_slow_formats_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.training.execution.bfloat16_pays", lambda device: False)
+    monkeypatch.setattr("hubel.training.autotune.bfloat16_pays", lambda device: False)
     model = tiny()
     calls = []
 
@@ -477,7 +484,7 @@ def test_other_work_on_the_machine_is_seen() -> None:
 def test_on_a_busy_machine_the_processes_own_seconds_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clock = {"wall": 0.0, "computed": 0.0}
     clocks = {"perf_counter": lambda: clock["wall"], "process_time": lambda: clock["computed"]}
-    monkeypatch.setattr("hubel.training.execution.time", SimpleNamespace(**clocks))
+    monkeypatch.setattr("hubel.training.autotune.time", SimpleNamespace(**clocks))
 
     class Slow(nn.Module):
         """Contiguous images wait, as for a core that somebody else has; channels-last ones compute."""

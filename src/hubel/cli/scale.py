@@ -11,7 +11,7 @@ from hubel.cli.options import Json
 from hubel.console import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from hubel.scaling import ScaledNetwork, Trial
+    from hubel.training.compound_scaling import ScaledNetwork, Trial
 
 
 def scale(
@@ -49,8 +49,8 @@ def scale(
     hubel scale efficientnet_b0 --phi 1 --phi 2 --phi 3
     hubel scale efficientnet_lite0 --search flowers/ --epochs 10 --image-size 96
     """
-    from hubel.scaling import ALPHA, BETA, GAMMA, CompoundScaling, candidates
-    from hubel.scaling import scale as scaled
+    from hubel.training.compound_scaling import ALPHA, BETA, GAMMA, CompoundScaling, candidates
+    from hubel.training.compound_scaling import scale as scaled
 
     if search is None:
         factors = (alpha or ALPHA, beta or BETA, gamma or GAMMA)
@@ -70,7 +70,7 @@ def scale(
     from hubel.inference.system import wait_passively
 
     wait_passively()
-    from hubel.scaling import search as run
+    from hubel.training.compound_scaling import search as run
 
     say(f"{len(grid)} points of the grid, {epochs} epochs each; stop with Ctrl-C, go on with the same command")
     trials = run(

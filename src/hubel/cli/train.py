@@ -158,7 +158,7 @@ def train(
 
     wait_passively()
     from hubel.training import train as run
-    from hubel.training.processes import is_main
+    from hubel.training.distributed import is_main
 
     result = run(data, resume=resume, out=out, **given)
     if not is_main():  # one of several processes speaks for all

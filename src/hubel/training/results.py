@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hubel.data.splits import Splits
 from hubel.fileio import write_json, write_text
 from hubel.models import load_model
 from hubel.reports import TrainingReport, write_report
-from hubel.training.answers import Answering
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluation import Evaluation, answer_of
+from hubel.training.evaluate import answer_of, environment
 from hubel.training.loop import Training
+from hubel.training.predict_split import Answering
 from hubel.training.task import Task
 
 
@@ -115,53 +111,6 @@ def finish(training: Training, progress: Progress, splits: Splits[Any], notes: S
     )
     write_report(folder, report)
     return result
-
-
-def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
-    """Write ``report.html`` of an evaluation into a folder, which is made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    report = TrainingReport(
-        title=f"{evaluation.model} on {evaluation.data.name}",
-        task=evaluation.task.name,
-        model=evaluation.model,
-        data=str(evaluation.data),
-        scores={evaluation.split: evaluation.scores},
-        split_sizes={evaluation.split: evaluation.scores.images},
-        mistakes=evaluation.task.mistakes(evaluation.answers, evaluation.card),
-        mistakes_split=evaluation.split,
-        environment=environment("float32"),
-        timing={"evaluation": evaluation.seconds},
-        warnings=[failure.fault for failure in evaluation.failures],
-    )
-    return write_report(folder, report)
-
-
-def environment(precision: str) -> dict[str, str]:
-    """Versions, processor and threads, as a report and a bug report need them."""
-    packages = ("hubel", "torch", "torchvision", "accelerate", "numpy", "pillow")
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        **found,
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "threads": str(torch.get_num_threads()),
-        "precision": precision,
-    }
-
-
-def _processor() -> str:
-    """The processor's name; on Linux from the kernel, since platform.processor() is empty there."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _timing(progress: Progress) -> dict[str, float]:

@@ -23,12 +23,12 @@ from hubel.data.splits import SplitData, Splits
 from hubel.models import ModelCard
 from hubel.models.base import Network
 from hubel.reports import AugmentationSample, DetectionMistake, Mistake
-from hubel.training.answers import Answers
-from hubel.training.frozen_features import FeatureCache
-from hubel.training.kept_pixels import KeptShape
-from hubel.training.phases import Phase
-from hubel.training.processes import Processes
-from hubel.training.run_images import RunImages
+from hubel.training.cache_budget import KeptShape
+from hubel.training.data_module import RunImages
+from hubel.training.distributed import Processes
+from hubel.training.feature_cache import FeatureCache
+from hubel.training.finetune import Phase
+from hubel.training.predict_split import Answers
 
 
 class LabelledData(SplitData[Any], Protocol):

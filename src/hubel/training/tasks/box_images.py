@@ -10,7 +10,7 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.loader import ObjectBatch, ObjectImages
 from hubel.data.samples import ObjectSample, Targets
 from hubel.data.transforms.object_pipeline import ObjectPixels
-from hubel.training.kept_pixels import KeptShape
+from hubel.training.cache_budget import KeptShape
 
 
 class BoxImages:

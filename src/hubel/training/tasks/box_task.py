@@ -15,9 +15,9 @@ from hubel.models import ModelCard
 from hubel.models.base import Network
 from hubel.reports import AugmentationSample
 from hubel.reports.object_samples import object_samples
-from hubel.training.frozen_features import FeatureCache
-from hubel.training.phases import Phase
-from hubel.training.run_images import RunImages
+from hubel.training.data_module import RunImages
+from hubel.training.feature_cache import FeatureCache
+from hubel.training.finetune import Phase
 from hubel.training.task import Learning
 from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
 from hubel.training.tasks.box_images import BoxImages

@@ -12,7 +12,7 @@ from hubel.data.image_folder import Sample
 from hubel.data.loader import LabelledImages, LoadedBatch
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.pipeline import TrainingPixels
-from hubel.training.kept_pixels import KeptShape
+from hubel.training.cache_budget import KeptShape
 
 
 class ClassImages:

@@ -24,11 +24,16 @@ from hubel.models import ModelCard
 from hubel.models.base import Classifier, Network
 from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
 from hubel.tasks.class_scores import best_classes
-from hubel.training.answers import Answers
-from hubel.training.frozen_features import FeatureCache, require_fixed_features
-from hubel.training.phases import Phase
-from hubel.training.run_images import RunImages
-from hubel.training.smote import neighbours_for, require_imbalanced_learn, with_smote
+from hubel.training.data_module import RunImages
+from hubel.training.feature_cache import (
+    FeatureCache,
+    neighbours_for,
+    require_fixed_features,
+    require_imbalanced_learn,
+    with_smote,
+)
+from hubel.training.finetune import Phase
+from hubel.training.predict_split import Answers
 from hubel.training.task import Learning
 from hubel.training.tasks.augmentation_sheet import augmentation_sheet
 from hubel.training.tasks.class_images import ClassImages

@@ -24,7 +24,7 @@ from hubel.models.base import Detector, Network
 from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
 from hubel.tasks.found_objects import find_objects
-from hubel.training.answers import Answers
+from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning

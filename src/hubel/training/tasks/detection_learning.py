@@ -13,7 +13,7 @@ from hubel.data.loader import ObjectBatch
 from hubel.data.samples import Targets
 from hubel.metrics.coco import CocoEvaluator, FoundObjects, LabelledObjects
 from hubel.tasks.detection import Suppression, decode, multibox_loss
-from hubel.training.processes import Processes
+from hubel.training.distributed import Processes
 
 WATCHED = {"AP50": "AP50", "AP": "AP"}
 RULE = Suppression(conf=0.001, iou=0.6, most=100)

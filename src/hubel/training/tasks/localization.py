@@ -25,7 +25,7 @@ from hubel.reports import Mistake
 from hubel.tasks.class_scores import best_classes, probabilities
 from hubel.tasks.localization import TERMS
 from hubel.tasks.located_box import gives_roots, read_boxes
-from hubel.training.answers import Answers
+from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
 from hubel.training.tasks.localization_learning import WATCHED, LocalizationLearning

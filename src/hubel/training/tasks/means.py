@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hubel.training.processes import Processes
+from hubel.training.distributed import Processes
 
 
 class Means:

@@ -16,7 +16,7 @@ from hubel.data.transforms.object_pipeline import ObjectPixels
 from hubel.data.transforms.window_sampler import WindowCrops
 from hubel.models.detection.sliding_window import SlidingWindowConfig
 from hubel.tasks.windows import window_terms
-from hubel.training.kept_pixels import KeptShape
+from hubel.training.cache_budget import KeptShape
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLabels
 

@@ -18,7 +18,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splittable
 from hubel.errors import DataError, ImageError
 from hubel.inference.fusion import fuse
-from hubel.training.processes import Processes
+from hubel.training.distributed import Processes
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,24 +23,84 @@ from hubel.data.splits import (
     training_splits,
     write_splits,
 )
-from hubel.errors import DataError
+from hubel.errors import DataError, ModelError
 from hubel.inference.system import tune_allocator
-from hubel.models import ModelCard, architecture
+from hubel.models import ModelCard, architecture, create_model, describe
 from hubel.models.base import Network
-from hubel.training.assembly import assemble
 from hubel.training.checkpoint import WORKER_DEATH
-from hubel.training.ending_together import joined, one_voice
-from hubel.training.frozen_features import require_head_alone
+from hubel.training.distributed import Processes, joined, one_voice
+from hubel.training.feature_cache import require_head_alone
+from hubel.training.finetune import freeze_below, plan_phases
 from hubel.training.loop import fit
-from hubel.training.phases import freeze_below, plan_phases
-from hubel.training.processes import Processes
-from hubel.training.progress_bar import TrainingDisplay, check_progress
+from hubel.training.progress import TrainingDisplay, check_progress, require_tensorboard
 from hubel.training.results import TrainingResult, finish
-from hubel.training.run_folder import latest_run_folder, new_run_folder
-from hubel.training.starting_model import make_model, weights_name
+from hubel.training.setup import assemble
 from hubel.training.task import LabelledData
 from hubel.training.tasks import guess_task, task_named
-from hubel.training.tensorboard import require_tensorboard
+from hubel.weights import default_entry
+
+
+def weights_name(settings: TrainingSettings) -> str | None:
+    """The catalog name or file to start from; ``None`` from scratch or where there are no weights.
+
+    They are the network's, or its backbone's, if it has one that can be chosen.
+    """
+    if settings.weights != "default":
+        return settings.weights
+    entry = default_entry(settings.backbone or architecture(settings.model).backbone or settings.model)
+    return entry.name if entry else None
+
+
+def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Network, ModelCard]:
+    """The network with a head for the data's classes, and its card."""
+    row = architecture(settings.model)
+    size = settings.image_size or row.input[1]
+    begin: dict[str, Any] = {"weights": weights_name(settings)}
+    if row.backbone is not None:
+        ground = settings.backbone or row.backbone
+        begin = {"backbone": f"{ground}:{begin['weights']}" if begin["weights"] else ground}
+    torch.manual_seed(settings.seed)
+    model = create_model(
+        settings.model, len(classes), in_channels=row.input[0], image_size=size, **begin, **settings.options
+    )
+    if not isinstance(model, Network):
+        raise ModelError(f"{settings.model} is not trained here", "hubel models lists the networks there are")
+    card = replace(describe(model), classes=list(classes))
+    return model, task_named(settings.task).prepare(settings, model, card)
+
+
+def new_run_folder(wanted: Path) -> Path:
+    """Make ``wanted``, or ``wanted-2``, ``-3``, … where it exists already.
+
+    Raises:
+        DataError: the parent cannot be written.
+    """
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise DataError(f"{folder} cannot be made: {error.strerror}", "choose another place with --out") from error
+
+
+def latest_run_folder(wanted: Path) -> Path:
+    """The newest of ``wanted``, ``wanted-2``, …
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [wanted] if wanted.is_dir() else []
+    if wanted.parent.is_dir():
+        numbered = wanted.parent.glob(f"{wanted.name}-*")
+        found += [path for path in numbered if path.name[len(wanted.name) + 1 :].isdigit() and path.is_dir()]
+    if not found:
+        raise DataError(f"{wanted}: there is no run to resume", "start it without --resume, or name it with --out")
+    return max(found, key=lambda path: int(path.name[len(wanted.name) + 1 :] or 1))
+
 
 CONFIG, SPLITS = "config.yaml", "splits.json"
 

@@ -14,19 +14,19 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hubel.config import TrainingSettings
-from hubel.data.splits import Splits
+from hubel.data.splits import (
+    Splits,
+)
 from hubel.fileio import write_json
 from hubel.models import ModelCard
-from hubel.models.base import Network
+from hubel.models.base import ClassificationHead, Network
 from hubel.tasks.objective import sum_of, with_auxiliary
-from hubel.training.execution import Execution, choose_execution, execution_key, forward_and_backward
-from hubel.training.frozen import upper_part
+from hubel.training.activation_checkpointing import needs_recomputation
+from hubel.training.autotune import Execution, choose_execution, execution_key, forward_and_backward
+from hubel.training.data_module import RunImages
+from hubel.training.distributed import ALONE, Processes
+from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, upper_part
 from hubel.training.loop import Training
-from hubel.training.phases import enter_training_mode, freeze_below, plan_phases
-from hubel.training.processes import ALONE, Processes
-from hubel.training.recomputation import needs_recomputation
-from hubel.training.run_images import RunImages
-from hubel.training.starting_model import training_size
 from hubel.training.task import Learning
 from hubel.training.tasks import task_named
 
@@ -165,3 +165,16 @@ def _as_in_the_last_phase(
     network = upper_part(model, 0, needs_recomputation(model, batch, precision))
     enter_training_mode(network, settings.batch_norm or "train")
     return network
+
+
+def training_size(settings: TrainingSettings, model: Network, size: int) -> int:
+    """Side of the training crops for a prediction input of ``size`` pixels.
+
+    Random crops show objects larger than they are in prediction. Training at six sevenths of the size, to a
+    multiple of 32, makes up for it (Touvron et al. 2019, arXiv 1906.06423) and takes less time; networks whose
+    dense layers have a fixed size, or that learn from scratch, train at the size itself.
+    """
+    if settings.training_size:
+        return settings.training_size
+    flexible = isinstance(model.head, ClassificationHead) and settings.pretrained and "crop" in settings.augmentation
+    return max(32, round(size * 6 / 7 / 32) * 32) if flexible and size >= 64 else size

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -17,14 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from hubel.analysis.tracing import Tracing, meta_copy
 from hubel.config import TrainingSettings
-from hubel.data.loader import EpochSampler, LoadedBatch, as_it_is
+from hubel.data.loader import EpochSampler, LoadedBatch, as_it_is, seed_for
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models.base import ClassificationHead, Network
-from hubel.training.frozen import FrozenLower
-from hubel.training.kept_pixels import find_room
-from hubel.training.phases import Phase, freeze_below
-from hubel.training.processes import ALONE, Processes
+from hubel.training.cache_budget import find_room
+from hubel.training.distributed import ALONE, Processes
+from hubel.training.finetune import FrozenLower, Phase, freeze_below
 
 if TYPE_CHECKING:
     from hubel.training.loop import Training
@@ -216,3 +216,55 @@ def require_fixed_features(settings: TrainingSettings, model: Network, phases: S
                 f"{who} computes features once, and {', '.join(learning)} would learn in phase {phase.name}",
                 "add --unfreeze-from 0, so that the head alone learns",
             )
+
+
+NEIGHBOURS = 5  # the paper's
+
+
+def require_imbalanced_learn() -> None:
+    """Raise :class:`MissingExtraError` where imbalanced-learn is not installed."""
+    try:
+        import imblearn  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("--balance smote", "imbalance") from None
+
+
+def neighbours_for(labels: Sequence[int], classes: Sequence[str]) -> int:
+    """How many neighbours to interpolate with: five, or all that the smallest class has.
+
+    Args:
+        labels: of the training examples, 0-based.
+        classes: names.
+
+    Raises:
+        DataError: a class has a single example, which has no neighbour.
+    """
+    counts = np.bincount(np.asarray(labels), minlength=len(classes))
+    smallest = int(counts.argmin())
+    if counts[smallest] < 2:
+        raise DataError(
+            f"class {classes[smallest]} has {counts[smallest]} training image; SMOTE interpolates between two or more",
+            "add images of it or leave the class out, or take --balance sampling, which repeats what there is",
+        )
+    return min(NEIGHBOURS, int(counts[smallest]) - 1)
+
+
+def with_smote(features: Features, classes: Sequence[str], seed: int) -> Features:
+    """Add interpolated examples until every class has as many as the largest.
+
+    Args:
+        features: of the training images; they come first in the result.
+        classes: names.
+        seed: of the run.
+
+    Raises:
+        MissingExtraError: imbalanced-learn is not installed.
+        DataError: a class has a single example.
+    """
+    require_imbalanced_learn()
+    from imblearn.over_sampling import SMOTE
+
+    neighbours = neighbours_for(features.labels.tolist(), classes)
+    smote = SMOTE(k_neighbors=neighbours, random_state=seed_for(seed, "smote") % 2**32)
+    rows, labels = smote.fit_resample(features.maps.flatten(1).numpy(), features.labels.numpy())
+    return Features(torch.from_numpy(rows).reshape(-1, *features.maps.shape[1:]), torch.from_numpy(labels))

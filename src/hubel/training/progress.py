@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from hubel.errors import MissingExtraError
 
 
 def check_progress() -> Callable[[int, int], None] | None:
@@ -80,3 +83,21 @@ class TrainingDisplay:
             f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  {'  '.join(figures)}  "
             f"{row['seconds']:.0f} s{'  best so far' if best else ''}"
         )
+
+
+def require_tensorboard() -> None:
+    """Raise :class:`MissingExtraError` where TensorBoard is not installed."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("--tensorboard", "tensorboard") from None
+
+
+def write_scalars(folder: Path, row: dict[str, Any]) -> None:
+    """Append the numbers of one epoch's row to the event files in ``folder``."""
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "epoch":
+                writer.add_scalar(name, value, row["epoch"])

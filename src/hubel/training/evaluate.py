@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,8 @@ from hubel.errors import ImageError
 from hubel.inference.precision import choose_device
 from hubel.inference.system import tune_allocator
 from hubel.models import ModelCard, resolve_model
-from hubel.training.answers import Answering, Answers
+from hubel.reports import TrainingReport, write_report
+from hubel.training.predict_split import Answering, Answers
 from hubel.training.task import Task
 from hubel.training.tasks import task_named
 
@@ -112,8 +115,6 @@ def evaluate(
     seconds = time.perf_counter() - started
     result = Evaluation(str(model), Path(data), name, scores, answers, seconds, task, card)
     if report is not None:
-        from hubel.training.results import write_evaluation_report
-
         write_evaluation_report(Path(report), result)
     return result
 
@@ -121,3 +122,50 @@ def evaluate(
 def answer_of(task: Task, card: ModelCard) -> tuple[Callable[[Any], np.ndarray], int]:
     """What is kept of a model's raw output, and how many numbers an image that is."""
     return partial(task.answer, card=card), task.answer_width(len(card.classes))
+
+
+def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
+    """Write ``report.html`` of an evaluation into a folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report = TrainingReport(
+        title=f"{evaluation.model} on {evaluation.data.name}",
+        task=evaluation.task.name,
+        model=evaluation.model,
+        data=str(evaluation.data),
+        scores={evaluation.split: evaluation.scores},
+        split_sizes={evaluation.split: evaluation.scores.images},
+        mistakes=evaluation.task.mistakes(evaluation.answers, evaluation.card),
+        mistakes_split=evaluation.split,
+        environment=environment("float32"),
+        timing={"evaluation": evaluation.seconds},
+        warnings=[failure.fault for failure in evaluation.failures],
+    )
+    return write_report(folder, report)
+
+
+def environment(precision: str) -> dict[str, str]:
+    """Versions, processor and threads, as a report and a bug report need them."""
+    packages = ("hubel", "torch", "torchvision", "accelerate", "numpy", "pillow")
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        **found,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "precision": precision,
+    }
+
+
+def _processor() -> str:
+    """The processor's name; on Linux from the kernel, since platform.processor() is empty there."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
