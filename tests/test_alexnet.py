@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from published_figures import PUBLISHED
 from reference_networks import largest_difference
 

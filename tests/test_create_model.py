@@ -12,7 +12,7 @@ import torchvision
 import hubel
 from hubel.errors import ModelError, WeightsError
 from hubel.models import architecture, create_model, default_preprocessing, list_models
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from reference_networks import largest_difference, with_live_statistics
 
 

@@ -15,7 +15,7 @@ from hubel.layers.dense_block import DenseBlock
 from hubel.models import architecture, create_model
 from hubel.models.factory import build
 from hubel.weights import read_state_dict
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from keras_networks import keras_application, keras_file, keras_logits
 from published_figures import PUBLISHED
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics

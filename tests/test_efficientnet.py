@@ -16,7 +16,7 @@ import hubel
 from hubel.layers.mbconv import StochasticDepth
 from hubel.models import architecture, create_model
 from hubel.models.classification.inverted_residual_network import scaled_units
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from keras_networks import KINDS, keras, keras_application, keras_file, keras_logits
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 

@@ -13,7 +13,7 @@ from PIL import Image
 from hubel.layers.mbconv import scaled_channels
 from hubel.models import architecture, create_model, resolve_model
 from hubel.weights import default_entry, fetch, read_state_dict
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 
 NAMES = [f"efficientnet_lite{number}" for number in range(5)]

@@ -24,7 +24,7 @@ from hubel.tasks.objective import with_auxiliary
 from hubel.training import train
 from hubel.training.finetune import UpperPart, enter_training_mode, freeze_below, frozen_lower
 from hubel.training.train import make_model
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from reference_networks import largest_difference, with_live_statistics
 
 

@@ -23,7 +23,7 @@ from hubel.layers.inception import Branches
 from hubel.models import architecture, create_model
 from hubel.models.base import Classifier
 from hubel.models.factory import build
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from keras_networks import keras_application, keras_file, keras_logits
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 

@@ -10,7 +10,7 @@ import torch
 
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from keras_networks import keras_application, keras_file, keras_logits
 from published_figures import PUBLISHED
 from reference_networks import largest_difference, with_live_statistics

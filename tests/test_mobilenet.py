@@ -17,7 +17,7 @@ from torch import nn
 import hubel
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, default_preprocessing
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from keras_networks import KINDS, keras_application, keras_file, keras_logits
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 

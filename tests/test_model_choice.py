@@ -18,7 +18,7 @@ from hubel.analysis.model_selection import Candidate, best_within, pareto_front
 from hubel.cli.main import app
 from hubel.cli.models import with_accuracy
 from hubel.errors import UsageError
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 
 
 def _run(*arguments: str) -> Result:

@@ -15,7 +15,7 @@ import keras_networks
 from hubel.errors import ModelError, WeightsError
 from hubel.models import architecture, create_model
 from hubel.weights import read_state_dict
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 
 NAMES = (

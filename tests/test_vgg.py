@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hubel.errors import ModelError
 from hubel.models import Classifier, architecture, create_model
-from hubel.weights.renaming import rename
+from hubel.weights.key_mapping import rename
 from keras_networks import keras_application, keras_file, keras_logits
 from published_figures import PUBLISHED
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics

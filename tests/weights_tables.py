@@ -218,7 +218,7 @@ def _options(architecture_name: str, source: str, keys: list[str] | None = None,
     Without keys the source has one format for the architecture.
     """
     from hubel.models import architecture
-    from hubel.weights.formats import FORMATS
+    from hubel.weights.key_rules import FORMATS
 
     (known,) = (
         each

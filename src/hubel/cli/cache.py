@@ -32,7 +32,7 @@ def cache(
     """
     from hubel.errors import UsageError
     from hubel.inference.engines.cache import ConvertedCache
-    from hubel.weights.cache import clear_downloads
+    from hubel.weights.local_cache import clear_downloads
 
     if action not in ("", "clear") or (weights and not action):
         raise UsageError(f"{action or '--weights'!r} is not what cache does", "use hubel cache, or hubel cache clear")
@@ -53,7 +53,7 @@ def cache(
 
 
 def _contents(converted: ConvertedCache) -> dict[str, Any]:
-    from hubel.weights.cache import cache_folder, downloads
+    from hubel.weights.local_cache import cache_folder, downloads
 
     entries = converted.entries()
     files = downloads()

@@ -47,8 +47,8 @@ def published(weights: str | Path, row: Architecture) -> Published:
         WeightsError: they are missing, damaged or of another architecture.
     """
     from hubel.weights import fetch, find_entry, read_state_dict
-    from hubel.weights.reading import FILE_SUFFIXES
-    from hubel.weights.renaming import rename
+    from hubel.weights.key_mapping import rename
+    from hubel.weights.state_dict import FILE_SUFFIXES
 
     settings: dict[str, Any] | None = None  # of a file that is not in the catalog the format says them
     path, image_size = Path(weights), row.input[1]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hubel.models.metadata import CARD_FILE, WEIGHTS_FILE, read_card
-from hubel.weights.cache import fetch
 from hubel.weights.catalog import default_entry, find_entry
-from hubel.weights.checksum import digest
+from hubel.weights.download import digest
+from hubel.weights.local_cache import fetch
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from hubel.fileio import write_json
 from hubel.inference.precision import bfloat16_pays
-from hubel.weights.cache import cache_folder
+from hubel.weights.local_cache import cache_folder
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2
 _BUSY = 0.15  # share of the machine that other processes take, above which wall-clock times say little

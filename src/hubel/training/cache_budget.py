@@ -14,7 +14,7 @@ from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_size
 from hubel.data.splits import Splittable
 from hubel.errors import ImageError
-from hubel.weights.cache import cache_folder
+from hubel.weights.local_cache import cache_folder
 
 # Of what is free: left to itself the cache stays out of everybody's way; asked for, it may take the most of it.
 _SHARE, _SHARE_WHEN_ASKED = 0.25, 0.75

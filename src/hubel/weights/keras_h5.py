@@ -1,7 +1,7 @@
 """Weights as Keras saves them: ``.weights.h5``, ``.keras``, and the older ``.h5``.
 
 All are HDF5 files of arrays (``.keras`` is an archive with one inside). A layer's arrays come out under its
-name, with torch's names and torch's layout, so that the tables of :mod:`hubel.weights.formats` can translate
+name, with torch's names and torch's layout, so that the tables of :mod:`hubel.weights.key_rules` can translate
 them like anybody else's. The configuration in the file, which can name code to run, is never looked at.
 
 The files that Keras publishes (``weights="imagenet"``) are of the older kind, and keep the names that layers had when

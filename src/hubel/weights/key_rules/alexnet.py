@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules.key_rules import Format, Rules
 
 _CONVOLUTIONS = {0: "stage1.0", 3: "stage2.0", 6: "stage3.0", 8: "stage3.1", 10: "stage3.2"}
 _RULES: Rules = (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hubel.weights.formats.adaptations import (
+from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.tensor_transforms import (
     convolution_as_dense,
     flattened_channels_last,
     fold_convolution_biases,
     reversed_input,
 )
-from hubel.weights.formats.format import Format, Rules
 
 _DEPTHS = {
     "vgg11": (1, 1, 2, 2, 2),

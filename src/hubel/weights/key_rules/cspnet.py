@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules.key_rules import Format, Rules
 
 _UNIT = {"conv": "conv", "bn": "norm"}
 _PARTS = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hubel.weights.formats.adaptations import convolution_as_dense
-from hubel.weights.formats.efficientnet import GOOGLES, TIMM, timm_units
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules.efficientnet import GOOGLES, TIMM, timm_units
+from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.tensor_transforms import convolution_as_dense
 
 # Units of each stage: torchvision and Keras number them through.
 _V1 = (1, 2, 2, 6, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hubel.weights.formats.format import Adaptation
+from hubel.weights.key_rules.key_rules import Adaptation
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hubel.weights.formats.adaptations import fold_convolution_biases, reversed_input
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.tensor_transforms import fold_convolution_biases, reversed_input
 
 _STAGES: Rules = (
     (r"layer(\d)\.(\d+)\.conv(\d)", r"backbone.stage\1.\2.conv\3.conv"),

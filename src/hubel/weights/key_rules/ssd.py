@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hubel.weights.formats.format import Format, Rules
-from hubel.weights.formats.mobilenet import torchvision_v3
-from hubel.weights.formats.vgg import numbered_layers
+from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.mobilenet import torchvision_v3
+from hubel.weights.key_rules.vgg import numbered_layers
 
 if TYPE_CHECKING:
     from torch import Tensor

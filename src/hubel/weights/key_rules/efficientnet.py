@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import ascii_lowercase
 
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules.key_rules import Format, Rules
 
 # The parts of a unit in timm, without and with a convolution that widens.
 _TIMM_SQUEEZE = {"se.conv_reduce": "squeeze.reduce", "se.conv_expand": "squeeze.expand"}

@@ -25,7 +25,7 @@ class Format:
         rules: (pattern of a key without its last part, ours); the first that matches the whole counts.
         ignored: pattern of keys that mean nothing to prediction and are dropped.
         adaptations: change the renamed tensors in place where the library computes with another layout
-            (:mod:`hubel.weights.formats.adaptations`).
+            (:mod:`hubel.weights.key_rules.tensor_transforms`).
         settings: options of our architecture without which these weights give other numbers.
     """
 

@@ -16,9 +16,8 @@ from urllib.parse import unquote, urlsplit
 import platformdirs
 
 from hubel.errors import WeightsError
-from hubel.weights.checksum import published, recorded
-from hubel.weights.download import download
-from hubel.weights.entry import WeightsEntry
+from hubel.weights.catalog import WeightsEntry
+from hubel.weights.download import download, published, recorded
 
 
 def cache_folder() -> Path:

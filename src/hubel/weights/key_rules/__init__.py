@@ -6,7 +6,7 @@ matches the whole key. Where the library also lays tensors out in another way, a
 
 from __future__ import annotations
 
-from hubel.weights.formats import (
+from hubel.weights.key_rules import (
     alexnet,
     cspnet,
     densenet,
@@ -20,7 +20,7 @@ from hubel.weights.formats import (
     vgg,
     xception,
 )
-from hubel.weights.formats.format import Format
+from hubel.weights.key_rules.key_rules import Format
 
 FORMATS: tuple[Format, ...] = (
     *alexnet.FORMATS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from hubel.weights.formats.format import Adaptation, Format, Rules
+from hubel.weights.key_rules.key_rules import Adaptation, Format, Rules
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules.key_rules import Format, Rules
 
 # torchvision's published files are from when parts were named "norm.1"; it now says "norm1".
 _LAYER = r"features\.denseblock(\d)\.denselayer(\d+)\."

