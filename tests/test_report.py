@@ -17,7 +17,7 @@ from hubel.metrics.classification import score_classification
 from hubel.reports import AugmentationSample, TrainingReport, most_confident_mistakes, write_report
 from hubel.reports.classification_sections import confused_pairs
 from hubel.reports.figures import confusion_matrix, learning_curve, reliability_diagram, to_png
-from hubel.reports.words import duration
+from hubel.reports.format import duration
 from report_pages import NASTY, Page
 
 HISTORY = [

@@ -40,7 +40,7 @@ def stats(
     else:
         _print(numbers)
     if out is not None:
-        from hubel.reports.statistics_page import write_statistics
+        from hubel.reports.stats_page import write_statistics
 
         folder = write_statistics(out, dataset.root.resolve().name, numbers)
         say(f"figures: {folder}, page: {folder / 'statistics.html'}")

@@ -140,8 +140,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from hubel.analysis.model_selection import pareto_front
     from hubel.errors import UsageError
     from hubel.fileio import replacing
-    from hubel.reports.choice_plot import choice_plot
-    from hubel.reports.figures import to_png
+    from hubel.reports.figures import choice_plot, to_png
 
     candidates = with_accuracy(rows)
     if not candidates:

@@ -13,9 +13,8 @@ from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.run import Check
 from hubel.drawing import BoxLabel
 from hubel.fileio import write_text
-from hubel.reports.data_pages import data_url, page_from
-from hubel.reports.finding_pictures import finding_picture
-from hubel.reports.pictures import to_jpeg
+from hubel.reports.html import data_url, page_from
+from hubel.reports.images import finding_picture, to_jpeg
 
 SHOWN = 48
 """Findings of a kind that are shown with their pictures; the rest are lines."""

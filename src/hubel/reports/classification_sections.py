@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from hubel.metrics.classification import ClassificationScores, ClassMetrics
 from hubel.reports import figures
-from hubel.reports.records import TrainingReport
-from hubel.reports.sections import Sections
-from hubel.reports.words import CHOSEN_ON_THEM, percent, set_name
+from hubel.reports.format import CHOSEN_ON_THEM, percent, set_name
+from hubel.reports.report_data import Sections, TrainingReport
 
 CONFUSED_PAIRS = 20
 """How many of the most confused pairs of classes are listed."""

@@ -11,7 +11,7 @@ import numpy as np
 from hubel.drawing import BoxLabel
 from hubel.metrics.coco import FoundObjects, LabelledObjects
 from hubel.metrics.detection import WorstPicture, worst_pictures
-from hubel.reports.records import DetectionMistake
+from hubel.reports.report_data import DetectionMistake
 
 # Of Okabe and Ito's palette: told apart with any colour vision, and by line and chip besides.
 _LABELLED, _RIGHT, _WRONG, _MISSED = (255, 255, 255), (86, 180, 233), (230, 80, 0), (240, 228, 66)

@@ -14,9 +14,8 @@ from hubel.reports import figures
 from hubel.reports.classification_sections import CONFUSED_PAIRS, CSS_PIXELS_PER_INCH
 from hubel.reports.detection_figures import precision_recall
 from hubel.reports.detection_mistakes import KINDS
-from hubel.reports.records import TrainingReport
-from hubel.reports.sections import Sections
-from hubel.reports.words import CHOSEN_ON_THEM, set_name
+from hubel.reports.format import CHOSEN_ON_THEM, set_name
+from hubel.reports.report_data import Sections, TrainingReport
 
 FEW = 30
 """Classes of fewer objects are said to have rough figures."""

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from hubel.metrics.localization import ENOUGH, LocalizationScores
 from hubel.reports import figures
-from hubel.reports.records import TrainingReport
-from hubel.reports.sections import Sections
-from hubel.reports.words import CHOSEN_ON_THEM, set_name
+from hubel.reports.format import CHOSEN_ON_THEM, set_name
+from hubel.reports.report_data import Sections, TrainingReport
 
 
 def _charts(scores: LocalizationScores) -> Iterator[tuple[str, Figure]]:

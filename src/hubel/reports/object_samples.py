@@ -12,7 +12,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample
 from hubel.data.transforms.object_pipeline import ObjectPixels
 from hubel.drawing import BoxLabel, draw_boxes
-from hubel.reports.records import AugmentationSample
+from hubel.reports.report_data import AugmentationSample
 
 
 def object_samples(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from hubel.drawing import BoxLabel
 
@@ -141,3 +142,33 @@ def most_confident_mistakes(
     return tuple(
         Mistake(Path(paths[i]), class_names[labels[i]], class_names[predicted[i]], float(confidence[i])) for i in surest
     )
+
+
+@dataclass(frozen=True)
+class Sections:
+    """One task's part of a report.
+
+    Attributes:
+        headline: template of the first section, shown where there are scores.
+        scores: template of the section of a split.
+        curves: columns of ``metrics.csv`` without ``train_`` and ``val_`` that are drawn over the epochs: what a curve
+            shows, and its caption.
+        charts: of a split's scores, by name.
+        sentences: the headline in plain words.
+        of_split: what the templates need of a split's scores beyond the scores themselves.
+        mistakes: heading of the pictures of mistakes.
+        mistakes_key: how to read them; begins with a space.
+        mistakes_shown: template of the pictures.
+        mistakes_side: longest side of each in pixels, about twice that on a phone's page, so that it is sharp.
+    """
+
+    headline: str
+    scores: str
+    curves: Mapping[str, tuple[str, str]]
+    charts: Callable[[Any], Iterable[tuple[str, Figure]]]
+    sentences: Callable[[TrainingReport], Iterable[str]]
+    of_split: Callable[[Any], dict[str, Any]]
+    mistakes: str
+    mistakes_key: str = ""
+    mistakes_shown: str = "mistakes.html.jinja"
+    mistakes_side: int = 320

@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 import hubel
 from hubel.data.checks.statistics import MEDIUM, SMALL, Statistics
 from hubel.fileio import folder_beside, place, write_text
-from hubel.reports.data_pages import data_url, page_from
 from hubel.reports.figures import BLUE, INK, ORANGE, styled_figure, to_png
+from hubel.reports.html import data_url, page_from
 
 SHOWN = 40
 """Classes that have a bar; the most frequent ones."""

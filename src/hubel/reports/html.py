@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
@@ -12,14 +13,35 @@ import jinja2
 
 import hubel
 from hubel.fileio import replacing, write_text
-from hubel.reports import figures, pictures
+from hubel.reports import figures
+from hubel.reports import images as pictures
 from hubel.reports.classification_sections import CLASSIFICATION
-from hubel.reports.data_pages import data_url
 from hubel.reports.detection_sections import DETECTION
+from hubel.reports.format import cell, duration, figure, percent, set_name
 from hubel.reports.localization_sections import LOCALIZATION
-from hubel.reports.records import TrainingReport
-from hubel.reports.sections import Sections
-from hubel.reports.words import cell, duration, figure, percent, set_name
+from hubel.reports.report_data import Sections, TrainingReport
+
+
+def page_from(template: str, **values: Any) -> str:
+    """A page from one of the templates beside this file; everything that comes from data is escaped."""
+
+    def source(name: str) -> str:
+        return files("hubel.reports").joinpath(name).read_text(encoding="utf-8")
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A picture's file as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
 
 SECTIONS: dict[str, Sections] = {"classify": CLASSIFICATION, "localize": LOCALIZATION, "detect": DETECTION}
 
