@@ -25,11 +25,11 @@ import hubel
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
-from hubel.export import export as exporting
-from hubel.export import torch_file
-from hubel.export.metadata import metadata_of
-from hubel.export.parity import check_agreement
-from hubel.export.wrappers import Answers
+from hubel.exporters import export as exporting
+from hubel.exporters import torch_file
+from hubel.exporters.metadata import metadata_of
+from hubel.exporters.parity import check_agreement
+from hubel.exporters.wrappers import Answers
 from hubel.inference.engines import onnx_conversion
 from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
 from hubel.models import ModelCard, create_model, load_model, save_model

@@ -17,9 +17,9 @@ from torchvision.models.detection.image_list import ImageList
 import hubel
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
-from hubel.export import export as exporting
-from hubel.export.parity import check_objects
-from hubel.export.wrappers import check_found
+from hubel.exporters import export as exporting
+from hubel.exporters.parity import check_objects
+from hubel.exporters.wrappers import check_found
 from hubel.tasks.found_objects import Suppression
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 from test_export import run_without_hubel

@@ -21,9 +21,8 @@ from hubel.models import architecture, create_model, load_model
 from hubel.models.base import Classifier
 from hubel.tasks.classification import classification_loss
 from hubel.tasks.objective import with_auxiliary
-from hubel.training import train
 from hubel.training.finetune import UpperPart, enter_training_mode, freeze_below, frozen_lower
-from hubel.training.train import make_model
+from hubel.training.train import make_model, train
 from hubel.weights.key_mapping import rename
 from reference_networks import largest_difference, with_live_statistics
 

@@ -24,7 +24,8 @@ from hubel.models import create_model, load_model
 from hubel.models.localization import Places
 from hubel.tasks.localization import NOTHING, Located, decoded, localization_terms
 from hubel.tasks.located_box import gives_roots, read_boxes
-from hubel.training import evaluate, train
+from hubel.training.evaluate import evaluate
+from hubel.training.train import train
 
 CLASSES = ("disc", "frame")
 QUICK = {

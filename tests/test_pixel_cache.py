@@ -23,9 +23,9 @@ from hubel.data.image_io import read_image, read_size
 from hubel.data.loader import EpochSampler, LabelledImages, batches
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.pipeline import TrainingPixels
-from hubel.training import train
 from hubel.training.cache_budget import find_room
 from hubel.training.data_module import choose_workers
+from hubel.training.train import train
 from test_training import QUICK, learned, quick_arguments, start, wait_for_epoch
 
 BILINEAR = v2.InterpolationMode.BILINEAR

@@ -22,8 +22,8 @@ from conftest import write_shapes
 from hubel.cli.main import main
 from hubel.errors import DataError
 from hubel.models import create_model, load_model
-from hubel.training import train
 from hubel.training.results import TrainingResult
+from hubel.training.train import train
 
 # A smooth network without normalization or dropout, and plain gradient descent: rounding stays rounding.
 SMOOTH = {

@@ -14,8 +14,14 @@ from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import MissingExtraError, ModelError
-from hubel.inference import quantize as quantization
-from hubel.inference.accuracy_control import HeldOut, layers_by_harm, quantize, quantized_layers, runner
+from hubel.inference import quantize
+from hubel.inference.accuracy_control import (
+    HeldOut,
+    layers_by_harm,
+    quantize_with_accuracy_control,
+    quantized_layers,
+    runner,
+)
 from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.int8 import class_scores, classifier_held_out
 from hubel.inference.quantize import post_training_quantization, round_keeping_sums, with_kernel_sums_kept
@@ -103,7 +109,7 @@ def _weights(convolution: openvino.Node) -> np.ndarray:
 def test_quantized_scores_are_torchs_up_to_the_rounding() -> None:
     network = _network()
     pixels = _pixels(200, 1)
-    quantized, report = quantize(
+    quantized, report = quantize_with_accuracy_control(
         model := to_openvino(network, PREPROCESSING), _pixels(64, 0), _agreement_guard(model), tolerance=0.05
     )
     with torch.no_grad():
@@ -125,7 +131,7 @@ def test_a_layer_that_ruins_the_answers_stays_in_float(said: list[str], say: Cal
     guard = _agreement_guard(model)
     whole = post_training_quantization(model, _pixels(64, 0))
     before = guard.score(runner(whole, "int8"))
-    quantized, report = quantize(model, _pixels(64, 0), guard, tolerance=0.02, say=say)
+    quantized, report = quantize_with_accuracy_control(model, _pixels(64, 0), guard, tolerance=0.02, say=say)
     assert report.float_score - before > 0.02 >= report.loss
     assert 0 < len(report.kept_in_float) < report.layers
     assert any("looking for the layers that hurt" in line for line in said)
@@ -155,7 +161,7 @@ def test_what_cannot_be_mended_is_refused_with_the_figures() -> None:
     answers = iter([0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
     guard = HeldOut("mean AP", 40, lambda run: next(answers))
     with pytest.raises(ModelError) as refused:
-        quantize(model, _pixels(32, 0), guard, tolerance=0.01)
+        quantize_with_accuracy_control(model, _pixels(32, 0), guard, tolerance=0.01)
     assert "mean AP 0.900 → 0.500 on 40 held-out images" in refused.value.fault
     assert "layers kept in float" in refused.value.fault
     assert "--precision bf16" in refused.value.remedy and "--tolerance 0.4" in refused.value.remedy
@@ -165,7 +171,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
     answers = iter([0.9] + [math.nan] * 9)
     guard = HeldOut("mean AP", 40, lambda run: next(answers))
     with pytest.raises(ModelError, match="nan"):
-        quantize(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), guard)
+        quantize_with_accuracy_control(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), guard)
 
 
 def test_the_guard_stops_when_its_time_is_over() -> None:
@@ -176,7 +182,9 @@ def test_the_guard_stops_when_its_time_is_over() -> None:
         return 0.9 if len(calls) == 1 else 0.5
 
     with pytest.raises(ModelError):
-        quantize(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), HeldOut("top-1", 40, score), budget=0.0)
+        quantize_with_accuracy_control(
+            to_openvino(_network(), PREPROCESSING), _pixels(32, 0), HeldOut("top-1", 40, score), budget=0.0
+        )
     assert len(calls) == 2, "float and int8, and no attempt to mend"
 
 
@@ -199,7 +207,7 @@ def test_nncf_writes_nothing_on_stdout(capfd: pytest.CaptureFixture[str]) -> Non
 def test_without_nncf_one_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "nncf", None)
     with pytest.raises(MissingExtraError, match=r"hubel\[int8\]"):
-        quantization.nncf_library()
+        quantize.nncf_library()
 
 
 @pytest.fixture

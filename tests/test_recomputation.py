@@ -12,9 +12,9 @@ from torch import nn
 from hubel.analysis.memory_advice import Memory
 from hubel.models import create_model
 from hubel.models.base import ClassificationHead, Classifier
-from hubel.training import train
 from hubel.training.activation_checkpointing import needs_recomputation, step_memory
 from hubel.training.finetune import UpperPart, enter_training_mode, freeze_below
+from hubel.training.train import train
 from test_training import QUICK, learned
 
 

@@ -21,9 +21,9 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models import create_model, load_model
 from hubel.models.base import Classifier
-from hubel.training import train
 from hubel.training.feature_cache import Features, compute_features, feature_batches, neighbours_for, with_smote
 from hubel.training.finetune import freeze_below, frozen_lower, plan_phases
+from hubel.training.train import train
 
 CLASSES = ("cross", "disc", "frame")
 

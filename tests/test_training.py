@@ -20,7 +20,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from conftest import write_shapes
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.models import load_model
-from hubel.training import evaluate, train
+from hubel.training.evaluate import evaluate
+from hubel.training.train import train
 
 # A network and rates that learn the shapes within seconds on one core.
 QUICK = {

@@ -29,7 +29,7 @@ from hubel.models import create_model
 from hubel.models.base import Classifier
 from hubel.tasks.class_scores import best_classes
 from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
-from hubel.training import setup as assembly
+from hubel.training import setup
 from hubel.training.autotune import Execution, OtherWork, choose_execution
 from hubel.training.ema import WeightAverage
 from hubel.training.finetune import (
@@ -297,12 +297,12 @@ def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyP
         timed.append((network, objective))
         return Execution("float32", True, "not measured")
 
-    monkeypatch.setattr(assembly, "choose_execution", note)
+    monkeypatch.setattr(setup, "choose_execution", note)
     model = create_model("googlenet", num_classes=3)
     settings = make_settings(data="x", model="googlenet", weights=None)
     targets = torch.zeros(2, dtype=torch.int64)
-    minimized = assembly._objective(model, ClassLearning(BatchBlending((), 3)), targets)
-    assembly._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), settings)
+    minimized = setup._objective(model, ClassLearning(BatchBlending((), 3)), targets)
+    setup._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), settings)
     ((network, objective),) = timed
     scores = network(torch.randn(2, 3, 32, 32))
     of_head, lower, upper = (nn.functional.cross_entropy(each, targets) for each in scores)

@@ -22,8 +22,17 @@ from torch import nn
 from hubel.errors import WeightsError
 from hubel.models.factory import architecture, build
 from hubel.models.pretrained import load_checked
-from hubel.weights import CATALOG, WeightsEntry, cache_folder, cache_path, default_entry, entries_for, fetch, find_entry
-from hubel.weights import catalog as class_names
+from hubel.weights import (
+    CATALOG,
+    WeightsEntry,
+    cache_folder,
+    cache_path,
+    class_names,
+    default_entry,
+    entries_for,
+    fetch,
+    find_entry,
+)
 from hubel.weights.key_mapping import rename
 from weights_tables import KERAS, MORE_THAN_IMAGENET, TORCHVISION, keras_file_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hubel.errors import WeightsError
-from hubel.weights import catalog as class_names
+from hubel.weights import class_names
 
 # Names that WordNet's first words leave alike (for a file system or a reader), told apart.
 TOLD_APART = {

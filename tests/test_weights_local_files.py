@@ -10,8 +10,7 @@ from torch import nn
 
 from hubel import create_model
 from hubel.models.checkpoint import describe
-from hubel.weights import catalog as class_names
-from hubel.weights import find_entry
+from hubel.weights import class_names, find_entry
 from hubel.weights.key_rules import FORMATS
 
 timm = pytest.importorskip("timm")

@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hubel.errors import HubelError as HubelError
-    from hubel.inference import Predictor as Predictor
-    from hubel.inference import export as export
+    from hubel.exporters.export import export as export
+    from hubel.inference.predictor import Predictor as Predictor
     from hubel.inference.sliding_window import slide as slide
     from hubel.inference.video_tracking import track as track
     from hubel.models import create_model as create_model
@@ -23,32 +23,35 @@ if TYPE_CHECKING:
     from hubel.results import Classification as Classification
     from hubel.results import Detections as Detections
     from hubel.results import Tracks as Tracks
-    from hubel.training import train as train
+    from hubel.training import compound_scaling as scaling  # noqa: F401
+    from hubel.training.evaluate import evaluate as evaluate
+    from hubel.training.train import train as train
 
 _HOME_OF = {
     "Classification": "hubel.results",
     "Detections": "hubel.results",
     "HubelError": "hubel.errors",
     "Tracks": "hubel.results",
-    "Predictor": "hubel.inference",
+    "Predictor": "hubel.inference.predictor",
     "create_model": "hubel.models",
-    "export": "hubel.inference",
+    "evaluate": "hubel.training.evaluate",
+    "export": "hubel.exporters.export",
     "list_models": "hubel.models",
     "summary": "hubel.models",
     "slide": "hubel.inference.sliding_window",
     "to_fully_convolutional": "hubel.models.fully_convolutional",
     "track": "hubel.inference.video_tracking",
-    "train": "hubel.training",
+    "train": "hubel.training.train",
 }
 
-_MODULES = ("boxes", "scaling")
+_MODULES = {"boxes": "hubel.boxes", "scaling": "hubel.training.compound_scaling"}
 
 __all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"hubel.{name}")
+        return importlib.import_module(_MODULES[name])
     if name in _HOME_OF:
         return getattr(importlib.import_module(_HOME_OF[name]), name)
     raise AttributeError(f"module 'hubel' has no attribute {name!r}")

@@ -49,7 +49,7 @@ def evaluate(
         raise UsageError(f"--task {task} is not needed: a model's task is known", "leave it out, or use --task track")
     if len(what) != 2:
         raise UsageError(f"MODEL DATA are two arguments, not {len(what)}", "see hubel evaluate --help")
-    from hubel.training import evaluate as run
+    from hubel.training.evaluate import evaluate as run
 
     model, data = what
     result = run(

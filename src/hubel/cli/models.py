@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BATCHES = (1, 32)
 
 
-def measure(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) -> None:
+def time_each(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) -> None:
     """Add ``"ms"`` to each row: milliseconds an image at each batch size, as ``hubel predict --engine torch`` runs it.
 
     A progress bar on stderr tells how far it is; Ctrl-C ends it.
@@ -211,7 +211,7 @@ def models(
     if max_mb is not None:  # before anything is timed: the large take longest
         rows = within(rows, None, max_mb)
     if measure or max_ms is not None:
-        measure(rows, BATCHES if measure else BATCHES[:1])
+        time_each(rows, BATCHES if measure else BATCHES[:1])
     if limited:
         rows = within(rows, max_ms, max_mb)
     if plot is not None:

@@ -157,8 +157,8 @@ def train(
     from hubel.inference.system import wait_passively
 
     wait_passively()
-    from hubel.training import train as run
     from hubel.training.distributed import is_main
+    from hubel.training.train import train as run
 
     result = run(data, resume=resume, out=out, **given)
     if not is_main():  # one of several processes speaks for all

@@ -10,21 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hubel.export.export import Exported as Exported
-    from hubel.export.export import export as export
     from hubel.inference.pipeline import FailedImage as FailedImage
     from hubel.inference.predictor import Predictor as Predictor
     from hubel.inference.system import tune_allocator as tune_allocator
 
 _HOME_OF = {
-    "Exported": "hubel.export.export",
     "FailedImage": "hubel.inference.pipeline",
     "Predictor": "hubel.inference.predictor",
-    "export": "hubel.export.export",
     "tune_allocator": "hubel.inference.system",
 }
 
-__all__ = ["Exported", "FailedImage", "Predictor", "export", "tune_allocator"]
+__all__ = ["FailedImage", "Predictor", "tune_allocator"]
 
 
 def __getattr__(name: str) -> Any:

@@ -186,7 +186,7 @@ class HeldOut:
     agreement: Callable[[Run], float] | None = None
 
 
-def quantize(
+def quantize_with_accuracy_control(
     model: Model,
     calibration: np.ndarray,
     held_out: HeldOut,

@@ -132,14 +132,14 @@ def _announced(converted: Converted, say: Callable[[str], None]) -> Converted:
 def _quantized(
     source: ModelSource, files: CalibrationFiles, tolerance: float, say: Callable[[str], None]
 ) -> tuple[Model, QuantizationReport]:
-    from hubel.inference.accuracy_control import quantize, runner
+    from hubel.inference.accuracy_control import quantize_with_accuracy_control, runner
 
     card = source.load()[1]
     images = read_calibration_images(files, card.preprocessing, tolerance, say)
     say(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
     model = convert(source, OpenVinoFormat()).network
     held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
-    return quantize(model, images.calibration, held_out, tolerance, say=say)
+    return quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, say=say)
 
 
 def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> HeldOut:

@@ -120,12 +120,10 @@ def _prepare(preprocessing: Preprocessing, picture: Picture) -> PreparedImage | 
     return PreparedImage(picture.source, width, height, pixels, picture.frame, picture.time)
 
 
-Prefetched = TypeVar("Item")
-
 _LOOK = 0.1  # seconds between looks whether somebody still wants what is made
 
 
-def in_background(items: Iterable[Prefetched], ahead: int) -> Generator[Prefetched, None, None]:
+def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """The same items, in order, taken from ``items`` by a thread that is at most ``ahead`` of whoever takes them here.
 
     An exception comes up where the item would have been. When the iterator is closed, the thread ends after the item
@@ -135,10 +133,10 @@ def in_background(items: Iterable[Prefetched], ahead: int) -> Generator[Prefetch
         items: of any length; used by the thread alone.
         ahead: how many may wait, at least 1.
     """
-    ready: queue.Queue[tuple[Prefetched | None, BaseException | None, bool]] = queue.Queue(ahead)
+    ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(ahead)
     closed = threading.Event()
 
-    def put(entry: tuple[Prefetched | None, BaseException | None, bool]) -> bool:
+    def put(entry: tuple[Item | None, BaseException | None, bool]) -> bool:
         while not closed.is_set():
             try:
                 ready.put(entry, timeout=_LOOK)

@@ -162,7 +162,7 @@ def describe(model: nn.Module) -> ModelCard:
     Raises:
         ModelError: ``create_model`` has not made it, or its number of channels is not an image's.
     """
-    from hubel.weights import catalog as class_names
+    from hubel.weights import class_names
 
     origin = getattr(model, "origin", None)
     if not isinstance(origin, Origin):

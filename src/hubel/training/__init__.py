@@ -2,10 +2,3 @@
 
 Architectures, losses and file formats do not belong here.
 """
-
-from __future__ import annotations
-
-from hubel.training.evaluate import evaluate as evaluate
-from hubel.training.train import train as train
-
-__all__ = ["evaluate", "train"]

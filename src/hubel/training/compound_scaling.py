@@ -219,7 +219,7 @@ def search(
         ModelError, DataError: as :func:`scale` and ``hubel.train``; before anything is trained where possible.
     """
     from hubel.models import architecture
-    from hubel.training import train
+    from hubel.training.train import train
 
     row = architecture(baseline)
     grid = grid or candidates(baseline=baseline)

@@ -1,7 +1,7 @@
 """Published weights: what there is, getting it onto this machine verified, reading it.
 
 Here belong the catalog (:mod:`~hubel.weights.catalog`, data in ``tables/``), the cache and its downloads
-(:mod:`~hubel.weights.local_cache`, :mod:`~hubel.weights.download`, :mod:`~hubel.weights.download`), reading weights files
+(:mod:`~hubel.weights.local_cache`, :mod:`~hubel.weights.download`), reading weights files
 (:mod:`~hubel.weights.state_dict`), the translation of other libraries' parameter names
 (:mod:`~hubel.weights.key_mapping`) and class names. Nothing here executes what a file or a package contains.
 What a network is (``models``) and how a saved model is laid out do not belong here.

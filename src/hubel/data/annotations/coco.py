@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations import rle as run_length
+from hubel.data.annotations import rle
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
 from hubel.data.annotations.reader import Reading
 from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
@@ -105,7 +105,7 @@ def _object(reading: Reading, row: dict[str, Any], labels: dict[int, int], width
     box: Box | None = None
     if isinstance(segmentation, dict):
         size = rows_of(segmentation["size"], "a mask's size")
-        mask = run_length.checked_mask(whole(size[0], "size"), whole(size[1], "size"), segmentation["counts"])
+        mask = rle.checked_mask(whole(size[0], "size"), whole(size[1], "size"), segmentation["counts"])
         if width and (mask.width, mask.height) != (width, height):
             raise WrongLabel(f"a mask of {mask.width}×{mask.height} in a picture of {width}×{height} pixels")
         known["mask"] = mask
@@ -116,12 +116,12 @@ def _object(reading: Reading, row: dict[str, Any], labels: dict[int, int], width
         x, y, w, h = (number(value, "bbox") for value in rows_of(row["bbox"], "bbox"))
         box = (x, y, x + w, y + h)
     elif "mask" in known:
-        box = run_length.box(known["mask"])
+        box = rle.box(known["mask"])
     if box is None:
         raise WrongLabel("has neither bbox nor segmentation")
     thing = LabelledObject(labels[category], box, **known)
     # Most files give the area that their outlines have; what follows from them is not kept apart from them.
-    if thing.area is not None and abs(thing.area - run_length.covered(replace(thing, area=None))) <= 1e-3 * thing.area:
+    if thing.area is not None and abs(thing.area - rle.covered(replace(thing, area=None))) <= 1e-3 * thing.area:
         thing = replace(thing, area=None)
     return thing
 
@@ -170,19 +170,19 @@ def _annotation(thing: LabelledObject, image: LabelledImage, ids: Sequence[int])
     mask = thing.mask
     if mask is None and thing.holes:
         try:
-            pixels = run_length.draw(thing.polygons, thing.holes, image.height, image.width)
+            pixels = rle.draw(thing.polygons, thing.holes, image.height, image.width)
         except ValueError as error:
             where = image.label_file or image.path
             fault = f"{where}: an object with holes cannot be drawn: {error}."
             raise DataError(
                 fault, "Mend or leave out that object, or choose supervisely, which holds holes."
             ) from error
-        mask = run_length.encode(pixels)
+        mask = rle.encode(pixels)
     if mask is not None:
         row["segmentation"] = {"size": [mask.height, mask.width], "counts": mask.counts}
     else:
         row["segmentation"] = [[tidy(value) for value in ring] for ring in thing.polygons]
-    row |= {"area": tidy(run_length.covered(thing)), "iscrowd": int(thing.crowd)}
+    row |= {"area": tidy(rle.covered(thing)), "iscrowd": int(thing.crowd)}
     if thing.ignore:
         row["ignore"] = 1
     if thing.score is not None:

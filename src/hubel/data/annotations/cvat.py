@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
-from hubel.data.annotations import rle as run_length
+from hubel.data.annotations import rle
 from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
 from hubel.data.annotations.reader import Reading
@@ -79,7 +79,7 @@ def _shape(element: Element, width: int, height: int) -> tuple[Box, dict[str, An
     turn = number(element.get("rotation") or 0, "rotation")
     if element.tag == "mask":
         mask = _mask(element, width, height)
-        return run_length.box(mask), {"mask": mask}
+        return rle.box(mask), {"mask": mask}
     if element.tag == "polygon":
         outline = ring([pair.split(",") for pair in text(element.get("points"), "points").split(";")])
     elif element.tag == "ellipse":
@@ -102,7 +102,7 @@ def _mask(element: Element, width: int, height: int) -> RunLengthMask:
     pixels = np.zeros((height, width), dtype=bool)
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     pixels[top : top + h, left : left + w] = values.reshape(h, w)
-    return run_length.encode(pixels)
+    return rle.encode(pixels)
 
 
 def write(dataset: LabelledDataset, target: Target) -> None:
@@ -143,7 +143,7 @@ def _points(outline: Ring) -> str:
 
 
 def _written_mask(mask: RunLengthMask) -> dict[str, str]:
-    x1, y1, x2, y2 = map(int, run_length.box(mask))
-    lengths = run_length.runs(run_length.decode(mask)[y1:y2, x1:x2].ravel())
+    x1, y1, x2, y2 = map(int, rle.box(mask))
+    lengths = rle.runs(rle.decode(mask)[y1:y2, x1:x2].ravel())
     sides = {"left": x1, "top": y1, "width": x2 - x1, "height": y2 - y1}
     return {"rle": ", ".join(map(str, lengths)), **{name: str(value) for name, value in sides.items()}}

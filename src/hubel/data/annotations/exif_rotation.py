@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.data.annotations import rle as run_length
+from hubel.data.annotations import rle
 from hubel.data.annotations.records import Box, LabelledImage, LabelledObject, Ring, RunLengthMask
 from hubel.data.image_io import read_stored_size
 from hubel.errors import ImageError
@@ -69,11 +69,11 @@ def _turned(
 
 
 def _turned_mask(mask: RunLengthMask, way: int) -> RunLengthMask:
-    pixels = run_length.decode(mask)
+    pixels = rle.decode(mask)
     if way >= 5:
         pixels = pixels.T
     if way in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if way in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return run_length.encode(np.ascontiguousarray(pixels))
+    return rle.encode(np.ascontiguousarray(pixels))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hubel.data.annotations import rle as run_length
+from hubel.data.annotations import rle
 from hubel.data.annotations.attributes import annotators, merged_attributes, split_attributes
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
 from hubel.data.annotations.reader import Reading
@@ -129,7 +129,7 @@ def _shape(kind: str, value: _Row, width: int, height: int) -> tuple[Box, dict[s
     sx, sy = width / 100, height / 100
     if kind == "brush":
         mask = _brush_mask(rows_of(value["rle"], "rle"), width, height)
-        return run_length.box(mask), {"mask": mask}
+        return rle.box(mask), {"mask": mask}
     if kind == "polygon":
         points = rows_of(value["points"], "points")
         outline = ring([(number(x) * sx, number(y) * sy) for x, y in points])
@@ -186,7 +186,7 @@ def _brush_mask(packed: list[Any], width: int, height: int) -> RunLengthMask:
             values[at : at + length] = np.packbits(bits[place : place + word * length])
             place += word * length
         at += length
-    return run_length.encode(values.reshape(height, width, 4)[:, :, 3] > 0)
+    return rle.encode(values.reshape(height, width, 4)[:, :, 3] > 0)
 
 
 def write(dataset: LabelledDataset, target: Target) -> None:

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from hubel.data.annotations import rle as run_length
+from hubel.data.annotations import rle
 from hubel.data.annotations.records import RunLengthMask
 from hubel.data.annotations.validators import WrongLabel
 from hubel.data.image_io import MAX_PIXELS
@@ -45,14 +45,14 @@ def unpacked(text: str, left: int, top: int, width: int, height: int, compressed
         part = part[:, :, 3] if part.shape[2] == 4 else part.max(axis=2)
     pixels = np.zeros((height, width), dtype=bool)
     pixels[top : top + h, left : left + w] = part > 0
-    return run_length.encode(pixels)
+    return rle.encode(pixels)
 
 
 def packed(mask: RunLengthMask, compressed: bool = False) -> tuple[str, int, int, int, int]:
     """The PNG of the part of a mask that has pixels, in base64, and the part's ``left, top, width, height``."""
-    x1, y1, x2, y2 = map(int, run_length.box(mask))
+    x1, y1, x2, y2 = map(int, rle.box(mask))
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)  # an empty mask is one empty pixel
     file = io.BytesIO()
-    Image.fromarray(run_length.decode(mask)[y1:y2, x1:x2]).save(file, "PNG")
+    Image.fromarray(rle.decode(mask)[y1:y2, x1:x2]).save(file, "PNG")
     data = zlib.compress(file.getvalue()) if compressed else file.getvalue()
     return base64.b64encode(data).decode("ascii"), x1, y1, x2 - x1, y2 - y1

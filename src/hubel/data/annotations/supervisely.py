@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations import png_masks
-from hubel.data.annotations import rle as run_length
+from hubel.data.annotations import png_masks, rle
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
 from hubel.data.annotations.polygons import joined
 from hubel.data.annotations.reader import Reading
@@ -76,7 +75,7 @@ def _geometry(figure: dict[str, Any], width: int, height: int) -> tuple[Box, dic
         bitmap = fields_of(figure["bitmap"], "bitmap")
         left, top = (whole(value, "origin") for value in bitmap["origin"])
         mask = png_masks.unpacked(text(bitmap["data"], "data"), left, top, width, height, compressed=True)
-        return run_length.box(mask), {"mask": mask}
+        return rle.box(mask), {"mask": mask}
     points = fields_of(figure["points"], "points")
     exterior = rows_of(points["exterior"], "exterior")
     if kind == "rectangle":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hubel.data.annotations import LabelledDataset, read_annotations
 from hubel.data.annotations.detect_format import found_in, nothing_found
-from hubel.data.checks import box_conventions as conventions
+from hubel.data.checks import box_conventions
 from hubel.data.checks.boxes import box_findings
 from hubel.data.checks.classes import class_findings
 from hubel.data.checks.duplicates import near_pictures, same_pictures
@@ -109,7 +109,7 @@ def _checked_labels(
     found += without_picture(dataset)
     found += unlabelled(dataset, faulty)
     found += _labels(dataset, looks)
-    found += conventions.counting(dataset)
+    found += box_conventions.counting(dataset)
     found += class_findings(dataset)
     readable = [(split, path) for split, path in placed if not looks[path].fault]
     twice, copies = same_pictures(readable)
@@ -135,21 +135,21 @@ def _labels(dataset: LabelledDataset, looks: dict[Path, Look]) -> Iterator[Findi
             sizes[image.path] = (image.width, image.height) if look.fault else (look.width, look.height)
             if look.fault or not image.objects:
                 continue
-            if turned := conventions.unrotated(split, image, look):
+            if turned := box_conventions.unrotated(split, image, look):
                 yield turned
                 explained.add(image.path)
-            elif resized := conventions.other_size(split, image, look):
+            elif resized := box_conventions.other_size(split, image, look):
                 yield resized
                 # Its boxes are measured in the picture that they were drawn in.
                 sizes[image.path] = (image.width, image.height)
-    for finding in conventions.misread(dataset, looks, explained):
+    for finding in box_conventions.misread(dataset, looks, explained):
         yield finding
         if finding.picture:
             explained.add(finding.picture)
     for split, images in dataset.splits.items():
         for image in images:
             if image.objects and image.path not in explained:
-                inside = list(conventions.fractions(split, image, dataset.classes, looks[image.path]))
+                inside = list(box_conventions.fractions(split, image, dataset.classes, looks[image.path]))
                 yield from inside
                 numbers = {finding.object for finding in inside}
                 found = box_findings(split, image, dataset.classes, sizes[image.path])

@@ -52,8 +52,8 @@ class OpenVinoEngine:
 
     Args:
         model: with the input ``pixels``, uint8 (N, H, W, C), as
-            :func:`~hubel.inference.engines.openvino_conversion.to_openvino` gives it, or the path of its XML file; it is
-            left as it is.
+            :func:`~hubel.inference.engines.openvino_conversion.to_openvino` gives it, or the path of its XML
+            file; it is left as it is.
         precision: the number format, from :func:`choose_format`.
         threads: CPU threads; all cores by default.
         batch: pictures that go through the network at once.

@@ -16,11 +16,10 @@ from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
-from hubel.export import onnx_file, openvino_file, torch_file
-from hubel.export import wrappers as objects
-from hubel.export.metadata import EXAMPLE, example, metadata_of
-from hubel.export.parity import check_agreement, check_objects, trial_pixels
-from hubel.export.wrappers import OUTPUTS, Answers, answers_of
+from hubel.exporters import onnx_file, openvino_file, torch_file, wrappers
+from hubel.exporters.metadata import EXAMPLE, example, metadata_of
+from hubel.exporters.parity import check_agreement, check_objects, trial_pixels
+from hubel.exporters.wrappers import OUTPUTS, Answers, answers_of
 from hubel.fileio import folder_beside, place, write_json, write_text
 from hubel.inference.engines.base import FORMATS as PRECISIONS
 from hubel.inference.engines.lazy_model import ModelSource
@@ -131,7 +130,7 @@ def export(
     wanted = _asked_for(out) or Path("exports", _folder_name(name, format, precision))
     anchors = source.anchors()
     rule = _rule(format, precision, anchors, conf, iou, name) if nms else None
-    facts = metadata_of(card, name, precision, OUTPUTS[card.task] if rule is None else objects.DETECTION_OUTPUTS)
+    facts = metadata_of(card, name, precision, OUTPUTS[card.task] if rule is None else wrappers.DETECTION_OUTPUTS)
     if rule is not None:
         facts |= {"input": facts["input"].replace("(N,", "(1,"), "conf": conf, "iou": iou}
     pixels = trial_pixels(card.preprocessing)
@@ -143,7 +142,7 @@ def export(
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
             answers: nn.Module = Answers(network, torch.float32 if format == "openvino" else _DTYPES[precision])
             if anchors is not None and rule is not None:
-                answers = objects.Objects(answers, anchors, (pixels.shape[1], pixels.shape[2]), rule)
+                answers = wrappers.Objects(answers, anchors, (pixels.shape[1], pixels.shape[2]), rule)
             elif anchors is not None:
                 facts["anchors"] = anchors.astype(float).round(4).tolist()
             run = _written(answers, card.preprocessing, format, precision, facts, folder, quantized)
@@ -210,7 +209,7 @@ def _difference(
         return check_agreement(run, pixels, expected, precision, file)
     if rule is None:
         return check_objects(run, pixels, expected, anchors, precision, file)
-    return objects.check_found(run, pixels, expected, anchors, rule, precision, file)
+    return wrappers.check_found(run, pixels, expected, anchors, rule, precision, file)
 
 
 def _quantized(
@@ -233,7 +232,7 @@ def _written(
     quantized: Model | None,
 ) -> Run:
     """Write the model's file and read it back."""
-    alone = isinstance(answers, objects.Objects)
+    alone = isinstance(answers, wrappers.Objects)
     if format == "openvino":
         if alone:  # OpenVINO reads suppression from ONNX alone
             graph = to_onnx(answers, preprocessing, facts["outputs"], alone).SerializeToString()

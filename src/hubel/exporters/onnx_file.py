@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hubel.export.metadata import as_text
+from hubel.exporters.metadata import as_text
 from hubel.inference.engines.normalized_model import INPUT_NAME
 
 if TYPE_CHECKING:

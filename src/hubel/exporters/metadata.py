@@ -81,7 +81,7 @@ def example(format: str, file: str, card: ModelCard, nms: bool = False) -> str:
         nms: a detector's graph ends in objects.
     """
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("hubel.export", "."),
+        loader=jinja2.PackageLoader("hubel.exporters", "."),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         lstrip_blocks=True,

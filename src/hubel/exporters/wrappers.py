@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hubel import boxes as geometry
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
-from hubel.export.parity import REMEDY, TOLERANCE
+from hubel.exporters.parity import REMEDY, TOLERANCE
 from hubel.inference.fusion import fold
 from hubel.models.base import Classifier
 from hubel.tasks.found_objects import FoundObjects, Suppression, find_objects
