@@ -12,8 +12,8 @@ defaults, ``sort +`` (max_age 30, reported again at once after a miss), ``bytetr
     peers/bin/pip install trackers==2.6.1 filterpy rich
     peers/bin/pip install --no-deps norfair
 
-Scores are hubel's own, which equal TrackEval's (tests/test_tracking_scores.py). ``--sequences`` times real detections,
-those of MOTChallenge in ``HUBEL_DATA``, in place of crowds.
+Scores are hubel's own, which equal TrackEval's (tests/metrics/test_tracking_scores.py). ``--sequences`` times real
+detections, those of MOTChallenge in ``HUBEL_DATA``, in place of crowds.
 """
 
 from __future__ import annotations

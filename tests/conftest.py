@@ -10,9 +10,9 @@ from pathlib import Path
 # they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+
+from drawn_shapes import write_shapes
 
 # A shell's background jobs start with interrupts ignored, and hand that on: tests interrupt the commands they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,34 +28,6 @@ def data_folder() -> Path:
     if not path.is_dir():
         pytest.fail(f"HUBEL_DATA names {folder}, which is no folder")
     return path
-
-
-def draw_shape(kind: str, size: int, rng: np.random.Generator) -> Image.Image:
-    """A shape of random colour, place and size on a dark noisy ground."""
-    image = Image.fromarray(rng.integers(0, 60, (size, size, 3), dtype=np.uint8))
-    pen = ImageDraw.Draw(image)
-    radius = int(rng.integers(size // 5, size // 3))
-    x, y = (int(value) for value in rng.integers(radius, size - radius, 2))
-    colour = tuple(int(value) for value in rng.integers(140, 256, 3))
-    if kind == "disc":
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-    elif kind == "frame":
-        pen.rectangle((x - radius, y - radius, x + radius, y + radius), outline=colour, width=2)
-    else:
-        pen.line((x - radius, y - radius, x + radius, y + radius), fill=colour, width=3)
-        pen.line((x - radius, y + radius, x + radius, y - radius), fill=colour, width=3)
-    return image
-
-
-def write_shapes(root: Path, counts: dict[str, int], size: int = 32, seed: int = 0) -> Path:
-    """Class folders ``root/KIND/N.png`` of disc, frame and cross; no two pictures are the same."""
-    rng = np.random.default_rng(seed)
-    for kind, count in counts.items():
-        folder = root / kind
-        folder.mkdir(parents=True)
-        for number in range(count):
-            draw_shape(kind, size, rng).save(folder / f"{number}.png")
-    return root
 
 
 @pytest.fixture(scope="session")

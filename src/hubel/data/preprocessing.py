@@ -81,7 +81,7 @@ class Preprocessing:
 
         Until what the network sees has twice its resolution: antialiased scaling then gives nearly the same, as it
         means over more than two pixels each way anyway. On photographs the greatest difference of a picture was 14 of
-        255 grey levels, the mean 1.4 (tests/test_reduced_decoding.py holds them to 20 and 2).
+        255 grey levels, the mean 1.4 (tests/inference/test_reduced_decoding.py holds them to 20 and 2).
         """
         if self.interpolation == "nearest":  # which takes single pixels
             return 1.0
