@@ -208,7 +208,7 @@ class BlockPredictor:
         return {"block": block.number, **asdict(written), "faults": faults}
 
     def _rows(self, names: list[str], faults: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-        from hubel.inference.outputs import json_row
+        from hubel.inference.json_lines import json_row
         from hubel.inference.pipeline import FailedImage
 
         for outcome in self._predictor.stream(names):

@@ -14,7 +14,7 @@ import typer
 from hubel.cli.options import Device, Json, Model, Threads
 from hubel.console import print_json, report_error, say
 from hubel.errors import UsageError
-from hubel.inference.outputs import encodable, json_row
+from hubel.inference.json_lines import encodable, json_row
 from hubel.results import Classification, ClassScore, Detections, Prediction
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hubel.console import print_json, say
 from hubel.data.mot import MotText
 from hubel.errors import UsageError
 from hubel.fileio import growing, replacing, write_json
-from hubel.inference.outputs import encodable
+from hubel.inference.json_lines import encodable
 from hubel.inference.video_tracking import NAMELESS, Shares, Step
 from hubel.results import Tracks
 from hubel.tracking.counters import LineCounter, ZoneCounter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hubel.data.sources import Picture
 from hubel.drawing import save_annotated
@@ -13,8 +13,7 @@ from hubel.errors import HubelError
 from hubel.results import Prediction
 
 if TYPE_CHECKING:
-    from hubel.inference.pipeline import FailedImage
-    from hubel.results import Prediction
+    pass
 
 
 # File systems allow 255 bytes; a number, the suffix and the temporary file's name need some.
@@ -80,24 +79,3 @@ class AnnotatedFiles:
             f"{path} cannot be written: {error.strerror or error}.",
             "Free some space, or name another folder with --save.",
         )
-
-
-def json_row(outcome: Prediction | FailedImage, model: str) -> dict[str, Any]:
-    """``{"source", "width", "height", "model", "task", …}``, or ``{"source", "error"}`` of what could not be read.
-
-    Frames of a video also have ``"frame"`` and ``"time"``.
-    """
-    from hubel.inference.pipeline import FailedImage
-
-    row: dict[str, Any] = {"source": None if outcome.source is None else encodable(outcome.source)}
-    if outcome.frame is not None:
-        row |= {"frame": outcome.frame, "time": outcome.time}
-    if isinstance(outcome, FailedImage):
-        return {**row, "error": encodable(outcome.error.fault)}
-    size = {"width": outcome.width, "height": outcome.height}
-    return {**row, **size, "model": model, "task": outcome.task, **outcome.to_json()}
-
-
-def encodable(name: str) -> str:
-    """A file name's bytes that are no UTF-8, which neither JSON nor a terminal can show, as replacement characters."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
