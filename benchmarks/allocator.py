@@ -32,9 +32,9 @@ _M_TOP_PAD = -2
 def measure(work: str, how: str) -> dict[str, float]:
     """Seconds, faults and peak memory of one way, in this process, which has done nothing yet."""
     if "wait" in how:
-        from hubel.inference.system import wait_passively
+        from hubel.inference.system import set_passive_omp_wait
 
-        wait_passively()
+        set_passive_omp_wait()
     if "tune" in how:
         from hubel.inference.system import tune_allocator
 

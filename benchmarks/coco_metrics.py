@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from hubel.metrics.coco import CocoEvaluator, FoundObjects, LabelledObjects
+from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
 
 CLASSES = 20
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
 NAMES += ("AR_small", "AR_medium", "AR_large")
-Picture = tuple[LabelledObjects, FoundObjects]
+Picture = tuple[GroundTruth, FoundObjects]
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def _pictures(images: int, objects: int) -> list[Picture]:
         guessed = np.where(random.random(len(again)) < 0.9, labels[again], random.integers(CLASSES, size=len(again)))
         pictures.append(
             (
-                LabelledObjects(boxes, labels, random.random(count) < 0.1),
+                GroundTruth(boxes, labels, random.random(count) < 0.1),
                 FoundObjects(found, random.random(len(again)), guessed),
             )
         )

@@ -50,7 +50,7 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
     from PIL import Image
 
     from hubel.models import resolve_model
-    from hubel.tasks.detection import Suppression, decode
+    from hubel.tasks.detection import NMSConfig, decode
 
     network, card = resolve_model(model)
     network = network.eval().to(memory_format=torch.channels_last)
@@ -63,7 +63,7 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
             pictures = [Image.open(path).convert("RGB") for path in files[first : first + BATCH]]
             pixels = torch.stack([torch.from_numpy(size.pixels(picture)) for picture in pictures]).permute(0, 3, 1, 2)
             scores, offsets = network(size.normalize(pixels))
-            found = decode(scores, offsets, anchors, (size.height, size.width), Suppression())
+            found = decode(scores, offsets, anchors, (size.height, size.width), NMSConfig())
             boxes += sum(len(each.boxes) for each in found)
     return {"seconds": time.perf_counter() - start, "boxes": boxes}
 

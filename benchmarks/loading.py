@@ -24,7 +24,7 @@ from hubel.data.image_cache import PixelCache, memory_block
 from hubel.data.image_io import read_size
 from hubel.data.loader import LabelledImages
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.pipeline import TrainingPixels
+from hubel.data.transforms.pipeline import TrainTransform
 
 BATCH, PICTURES, PASSES = 128, 1280, 3
 
@@ -46,7 +46,7 @@ def microseconds(images: LabelledImages, epoch: int) -> float:
     return 1e6 * (time.process_time() - start) / len(images)
 
 
-def report(name: str, paths: Sequence[Path], pixels: TrainingPixels) -> None:
+def report(name: str, paths: Sequence[Path], pixels: TrainTransform) -> None:
     """First and later epochs."""
     shapes = [pixels.fixed_shape(*read_size(path)) for path in paths]
     first, later = [], []
@@ -71,9 +71,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder))
         size = Preprocessing(28, 28, channels=1, crop_fraction=1.0)
-        report("28 x 28, flip", sorted(Path(folder).iterdir()), TrainingPixels(size, ("flip",)))
+        report("28 x 28, flip", sorted(Path(folder).iterdir()), TrainTransform(size, ("flip",)))
     photographs = sorted((arguments.data / "train").rglob("*.jpg"))
-    report("photographs, crop and flip", photographs, TrainingPixels(Preprocessing(192, 192), ("crop", "flip")))
+    report("photographs, crop and flip", photographs, TrainTransform(Preprocessing(192, 192), ("crop", "flip")))
 
 
 if __name__ == "__main__":

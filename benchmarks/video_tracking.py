@@ -36,10 +36,10 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
 
     from hubel.data.mot import read_mot_text
     from hubel.inference.embedder import Embedder
-    from hubel.inference.video_tracking import Shares, detected_by_file, open_clip, stages
+    from hubel.inference.video_tracking import StageTimer, detected_by_file, open_clip, stages
     from hubel.tracking import create_tracker
 
-    boxes, shares = read_mot_text(folder / "det" / "det.txt"), Shares()
+    boxes, shares = read_mot_text(folder / "det" / "det.txt"), StageTimer()
     clip = open_clip(str(folder / "vtest.avi"), 25, print)
     tracker = create_tracker(name.removeprefix("hubel "))
     embed = Embedder("efficientnet_lite0") if tracker.needs_features else None

@@ -31,7 +31,7 @@ def report_error(fault: str, remedy: str) -> None:
     say(f"hint:  {remedy}")
 
 
-def refuse_inside(option: str, out: Path | None, sources: Sequence[Path]) -> None:
+def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> None:
     """See that a new folder lies in none of the data sets that are read.
 
     Raises:
@@ -44,7 +44,7 @@ def refuse_inside(option: str, out: Path | None, sources: Sequence[Path]) -> Non
 
 
 @contextmanager
-def pictures_done() -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
     """A bar on stderr, if that is a terminal; its function takes the number of pictures done and of all."""
     if not sys.stderr.isatty():
         yield None

@@ -16,7 +16,7 @@ from hubel.errors import DataError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success it is flushed to disk and renamed into place.
 
     Raises:
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def growing(path: Path) -> Iterator[IO[str]]:
+def streaming_write(path: Path) -> Iterator[IO[str]]:
     """Give a text file that becomes ``path`` however the block ends: by Ctrl-C or an error, with what it holds then.
 
     It is written beside its place and renamed; if nothing was written into it by an error, ``path`` is as it was.
@@ -72,7 +72,7 @@ def growing(path: Path) -> Iterator[IO[str]]:
 
 
 @contextlib.contextmanager
-def folder_beside(wanted: Path) -> Iterator[Path]:
+def staged_directory(wanted: Path) -> Iterator[Path]:
     """Give an empty folder of the same name on the same disk, to be filled and then given to :func:`place`.
 
     Whatever happens, nothing of it is left behind, nor of folders above ``wanted`` that were made for it.
@@ -119,7 +119,7 @@ def place(folder: Path, wanted: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from hubel.analysis.memory_advice import Memory, advise, largest_batch
+from hubel.analysis.memory_advice import Memory, largest_batch, memory_tips
 from hubel.analysis.summary import summarize
 from hubel.models import Classifier, architecture, create_model
 
@@ -137,12 +137,12 @@ def test_sixteen_bits_halve_activations_and_keep_float32_masters() -> None:
 def test_advice_names_numbers_that_fit() -> None:
     model = create_model("resnet50")
     summary = summarize(model, architecture("resnet50").input, batch=64)
-    assert advise(model, summary, Memory(summary.training_bytes, "this machine")) == []
+    assert memory_tips(model, summary, Memory(summary.training_bytes, "this machine")) == []
     memory = Memory(2_000_000_000, "this machine")
     batch = largest_batch(summary, memory.free)
     fits, too_large = (summarize(model, summary.input, count).training_bytes for count in (batch, batch + 1))
     assert fits <= memory.free < too_large
-    advice = " ".join(advise(model, summary, memory, [("resnet34", create_model("resnet34"))]))
+    advice = " ".join(memory_tips(model, summary, memory, [("resnet34", create_model("resnet34"))]))
     for part in (
         "with 64 images at a time needs 5.9",
         "2 GB free",
@@ -158,7 +158,7 @@ def test_advice_names_numbers_that_fit() -> None:
 def test_advice_where_not_even_one_image_fits() -> None:
     model = create_model("simple_cnn")
     summary = summarize(model, (1, 28, 28))
-    advice = advise(model, summary, Memory(5_000_000, "cuda:0"))
+    advice = memory_tips(model, summary, Memory(5_000_000, "cuda:0"))
     assert "cuda:0 has 5 MB free" in advice[0]
     assert any("one image alone needs 23.4 MB" in line for line in advice)
     assert not any("devices" in line for line in advice)

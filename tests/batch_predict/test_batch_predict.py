@@ -19,7 +19,7 @@ import torch
 
 from drawn_shapes import write_shapes
 from hubel.batch_predict.job import CollectionJob
-from hubel.batch_predict.ray_cluster import Crew, crew_for, ray_running
+from hubel.batch_predict.ray_cluster import ActorPool, plan_actors, ray_running
 from hubel.batch_predict.shards import Block, Shards, names_of, write_listing
 from hubel.cli.main import main
 from hubel.data.sources import expand
@@ -204,13 +204,13 @@ class Machines:
 
 
 def test_a_crew_fills_the_processors_and_takes_the_gpus() -> None:
-    assert crew_for(Machines({"CPU": 2.0}), True, None, 100) == Crew(1, 2, False)
-    assert crew_for(Machines({"CPU": 64.0}, {"CPU": 16.0}), True, None, 100) == Crew(10, 8, False)
-    assert crew_for(Machines({"CPU": 64.0}), True, 4, 100) == Crew(16, 4, False)
-    assert crew_for(Machines({"CPU": 64.0}), True, None, 3) == Crew(3, 8, False)
+    assert plan_actors(Machines({"CPU": 2.0}), True, None, 100) == ActorPool(1, 2, False)
+    assert plan_actors(Machines({"CPU": 64.0}, {"CPU": 16.0}), True, None, 100) == ActorPool(10, 8, False)
+    assert plan_actors(Machines({"CPU": 64.0}), True, 4, 100) == ActorPool(16, 4, False)
+    assert plan_actors(Machines({"CPU": 64.0}), True, None, 3) == ActorPool(3, 8, False)
     gpus = Machines({"CPU": 64.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0})
-    assert crew_for(gpus, True, None, 100) == Crew(6, 4, True)
-    assert crew_for(gpus, False, None, 100) == Crew(19, 4, False)
+    assert plan_actors(gpus, True, None, 100) == ActorPool(6, 4, True)
+    assert plan_actors(gpus, False, None, 100) == ActorPool(19, 4, False)
 
 
 def test_options_that_do_not_go_together(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

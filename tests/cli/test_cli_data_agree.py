@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from hubel.cli.main import main
-from hubel.data.annotations import LabelledObject, read_annotations, write_annotations
+from hubel.data.annotations import Annotation, read_annotations, write_annotations
 from label_errors import Planted, scene
 
 
@@ -37,7 +37,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     things = train[0].objects or ()
     bob = list(train)
     bob[0] = replace(train[0], objects=things[1:])
-    bob[1] = replace(train[1], objects=(*things[:2], LabelledObject(1, (120, 80, 150, 110))))
+    bob[1] = replace(train[1], objects=(*things[:2], Annotation(1, (120, 80, 150, 110))))
     bob[2] = replace(train[2], objects=(replace(things[0], label=1), *things[1:]))
     write_annotations(replace(right, splits={"train": tuple(bob), "val": val}), "voc", root / "bob", "link")
     moved = tuple(

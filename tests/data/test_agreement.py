@@ -15,7 +15,7 @@ from hubel.data.agreement.consensus import majority
 from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
 from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.match_objects import groups, pairs
-from hubel.data.annotations import LabelledObject
+from hubel.data.annotations import Annotation
 
 
 def _table(*rows: str) -> np.ndarray:
@@ -167,13 +167,13 @@ def test_majority(said: tuple, trust: tuple, nothing: int | None, label: int, sh
     assert majority(np.array(said), np.array(trust, float), nothing) == (label, pytest.approx(share))
 
 
-def _boxes(rng: np.random.Generator, number: int, spread: float = 60) -> list[LabelledObject]:
+def _boxes(rng: np.random.Generator, number: int, spread: float = 60) -> list[Annotation]:
     corners = rng.uniform(0, spread, (number, 2))
     sizes = rng.uniform(20, 50, (number, 2))
-    return [LabelledObject(0, (x, y, x + w, y + h)) for (x, y), (w, h) in zip(corners, sizes, strict=True)]
+    return [Annotation(0, (x, y, x + w, y + h)) for (x, y), (w, h) in zip(corners, sizes, strict=True)]
 
 
-def _iou(one: list[LabelledObject], other: list[LabelledObject]) -> np.ndarray:
+def _iou(one: list[Annotation], other: list[Annotation]) -> np.ndarray:
     a, b = (torch.tensor([thing.box for thing in things], dtype=torch.float64) for things in (one, other))
     return box_iou(a, b).numpy()
 
@@ -194,10 +194,10 @@ def test_pairs_are_the_best_of_all(seed: int) -> None:
 
 
 def test_equal_classes_decide_between_boxes_that_both_fit() -> None:
-    rider, horse = LabelledObject(0, (10, 0, 90, 100)), LabelledObject(1, (10, 2, 90, 100))
-    swapped = [LabelledObject(1, (10, 0, 90, 99)), LabelledObject(0, (10, 3, 90, 100))]
+    rider, horse = Annotation(0, (10, 0, 90, 100)), Annotation(1, (10, 2, 90, 100))
+    swapped = [Annotation(1, (10, 0, 90, 99)), Annotation(0, (10, 3, 90, 100))]
     assert [(row, column) for row, column, _ in pairs([rider, horse], swapped)] == [(0, 1), (1, 0)]
-    assert pairs([rider], [LabelledObject(3, (12, 0, 90, 100))])[0][:2] == (0, 0)
+    assert pairs([rider], [Annotation(3, (12, 0, 90, 100))])[0][:2] == (0, 0)
 
 
 def test_groups_do_not_depend_on_who_comes_first() -> None:
@@ -207,7 +207,7 @@ def test_groups_do_not_depend_on_who_comes_first() -> None:
     for _ in range(4):
         kept = [thing for thing in true if rng.random() < 0.8]
         moved = [tuple(np.array(thing.box) + rng.normal(0, 2, 4)) for thing in kept]
-        drawn.append([LabelledObject(0, box) for box in moved])
+        drawn.append([Annotation(0, box) for box in moved])
     expected = {frozenset(drawn[who][at].box for who, at in group.items()) for group in groups(drawn)}
     assert max(map(len, expected)) > 2
     for order in permutations(range(4)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hubel.data.annotations import LabelledDataset, LabelledObject, read_annotations, write_annotations
+from hubel.data.annotations import AnnotatedDataset, Annotation, read_annotations, write_annotations
 from hubel.data.annotations.registry import FORMATS
 from hubel.data.annotations.rle import decode, draw
 from hubel.data.annotations.validators import around
@@ -19,11 +19,11 @@ FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
 FORMATS_WITHOUT_RINGS = {"dlib", "createml"}
 
 
-def _by_name(dataset: LabelledDataset) -> dict[str, tuple[str, tuple[LabelledObject, ...] | None]]:
+def _by_name(dataset: AnnotatedDataset) -> dict[str, tuple[str, tuple[Annotation, ...] | None]]:
     return {image.path.name: (split, image.objects) for split, images in dataset.splits.items() for image in images}
 
 
-def _pixels(thing: LabelledObject) -> np.ndarray:
+def _pixels(thing: Annotation) -> np.ndarray:
     return decode(thing.mask) if thing.mask else draw(thing.polygons, thing.holes, HEIGHT, WIDTH)
 
 
@@ -80,7 +80,7 @@ def test_a_second_round_loses_nothing_more(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_unsplit_sets_stay_unsplit(name: str, tmp_path: Path) -> None:
     source = small_set(tmp_path / "source")
-    whole = LabelledDataset(source.root, source.classes, {"all": source.images()})
+    whole = AnnotatedDataset(source.root, source.classes, {"all": source.images()})
     write_annotations(whole, name, tmp_path / "out")
     back = read_annotations(tmp_path / "out")
     assert {split: len(images) for split, images in back.splits.items()} == {"all": 5}
@@ -132,14 +132,14 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_pictures_of_the_same_name_get_their_own(tmp_path: Path) -> None:
-    from hubel.data.annotations import LabelledImage
+    from hubel.data.annotations import AnnotatedImage
     from labelled_sets import picture
 
     paths = [picture(tmp_path / "in" / folder / "a.jpg") for folder in ("x", "y")]
     images = tuple(
-        LabelledImage(path, WIDTH, HEIGHT, (LabelledObject(0, (n, 0, n + 5, 5)),)) for n, path in enumerate(paths)
+        AnnotatedImage(path, WIDTH, HEIGHT, (Annotation(0, (n, 0, n + 5, 5)),)) for n, path in enumerate(paths)
     )
-    losses = write_annotations(LabelledDataset(tmp_path, ("it",), {"all": images}), "voc", tmp_path / "out")
+    losses = write_annotations(AnnotatedDataset(tmp_path, ("it",), {"all": images}), "voc", tmp_path / "out")
     back = _by_name(read_annotations(tmp_path / "out"))
     assert losses == ("1 pictures got a new name, as another has theirs",)
     assert {name: things and things[0].box[0] for name, (_, things) in back.items()} == {"a.jpg": 0, "a-2.jpg": 1}

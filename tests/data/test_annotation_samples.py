@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hubel.data.annotations import LabelledImage, read_annotations
+from hubel.data.annotations import AnnotatedImage, read_annotations
 from hubel.data.annotations.rle import area, decode
 from hubel.errors import DataError
 from labelled_sets import picture
 
 
-def _only(path: Path) -> tuple[LabelledImage, tuple[str, ...], tuple[str, ...]]:
+def _only(path: Path) -> tuple[AnnotatedImage, tuple[str, ...], tuple[str, ...]]:
     """The one picture of a data set, its classes and warnings."""
     dataset = read_annotations(path)
     (image,) = dataset.images()

@@ -12,7 +12,7 @@ from pycocotools import mask as reference
 from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
-from hubel.data.annotations import LabelledDataset, read_annotations, write_annotations
+from hubel.data.annotations import AnnotatedDataset, read_annotations, write_annotations
 from hubel.data.annotations.rle import area, box, checked_mask, decode, draw, encode
 from labelled_sets import HEIGHT, HOLE, SQUARE, TRIANGLE, WIDTH, disc, small_set
 
@@ -50,11 +50,11 @@ def test_uncompressed_lengths_are_read() -> None:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> LabelledDataset:
+def dataset(tmp_path: Path) -> AnnotatedDataset:
     return small_set(tmp_path / "source")
 
 
-def test_pycocotools_reads_our_coco(dataset: LabelledDataset, tmp_path: Path) -> None:
+def test_pycocotools_reads_our_coco(dataset: AnnotatedDataset, tmp_path: Path) -> None:
     write_annotations(dataset, "coco", tmp_path / "coco")
     coco = COCO(tmp_path / "coco" / "annotations" / "instances_val.json")
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["bus", "car", "ox"]
@@ -69,7 +69,7 @@ def test_pycocotools_reads_our_coco(dataset: LabelledDataset, tmp_path: Path) ->
     assert mask["area"] == decode(disc()).sum()
 
 
-def test_torchvision_reads_our_voc(dataset: LabelledDataset, tmp_path: Path) -> None:
+def test_torchvision_reads_our_voc(dataset: AnnotatedDataset, tmp_path: Path) -> None:
     write_annotations(dataset, "voc", tmp_path / "voc")
     (tmp_path / "VOCdevkit").mkdir()
     (tmp_path / "VOCdevkit" / "VOC2012").symlink_to(tmp_path / "voc")
@@ -89,7 +89,7 @@ def _boxes_of(read: object) -> dict[str, tuple[list[str], np.ndarray]]:
     }
 
 
-def _ours(dataset: LabelledDataset, split: str) -> dict[str, tuple[list[str], np.ndarray]]:
+def _ours(dataset: AnnotatedDataset, split: str) -> dict[str, tuple[list[str], np.ndarray]]:
     return {
         image.path.name: (
             [dataset.classes[o.label] for o in image.objects or ()],
@@ -99,14 +99,14 @@ def _ours(dataset: LabelledDataset, split: str) -> dict[str, tuple[list[str], np
     }
 
 
-def _boxes_only(dataset: LabelledDataset) -> LabelledDataset:
+def _boxes_only(dataset: AnnotatedDataset) -> AnnotatedDataset:
     """The training pictures that are labelled: supervision reads boxes alone or outlines alone."""
     images = tuple(image for image in dataset.splits["train"] if image.objects is not None)
-    return LabelledDataset(dataset.root, dataset.classes, {"train": images})
+    return AnnotatedDataset(dataset.root, dataset.classes, {"train": images})
 
 
 @pytest.mark.parametrize("name", ["voc", "yolo", "coco"])
-def test_supervision_reads_what_we_wrote(name: str, dataset: LabelledDataset, tmp_path: Path) -> None:
+def test_supervision_reads_what_we_wrote(name: str, dataset: AnnotatedDataset, tmp_path: Path) -> None:
     boxes = _boxes_only(dataset)
     out = tmp_path / name
     write_annotations(boxes, name, out)

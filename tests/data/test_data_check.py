@@ -16,9 +16,9 @@ from matplotlib.transforms import Bbox
 from PIL import Image, ImageEnhance
 from scipy.fft import dctn
 
-from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, read_annotations, write_annotations
-from hubel.data.checks import KINDS, check_data, mended
-from hubel.data.checks.boxes import doubled
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, read_annotations, write_annotations
+from hubel.data.checks import KINDS, apply_fixes, check_data
+from hubel.data.checks.boxes import duplicate_boxes
 from hubel.data.checks.classes import class_findings, like_names
 from hubel.data.checks.fixes import cut_ring
 from hubel.data.checks.perceptual_hash import Fingerprint, close_pairs, fingerprint
@@ -212,11 +212,11 @@ def test_names_of_classes() -> None:
 
 
 def test_uneven_classes() -> None:
-    things = (*(LabelledObject(0, (0, 0, 9, 9)),) * 100, LabelledObject(1, (0, 0, 9, 9)))
-    image = LabelledImage(Path("a.png"), 20, 20, things)
-    assert [each.kind for each in class_findings(LabelledDataset(Path(), ("a", "b"), {"all": (image,)}))] == ["skew"]
+    things = (*(Annotation(0, (0, 0, 9, 9)),) * 100, Annotation(1, (0, 0, 9, 9)))
+    image = AnnotatedImage(Path("a.png"), 20, 20, things)
+    assert [each.kind for each in class_findings(AnnotatedDataset(Path(), ("a", "b"), {"all": (image,)}))] == ["skew"]
     fewer = replace(image, objects=things[1:])
-    assert list(class_findings(LabelledDataset(Path(), ("a", "b"), {"all": (fewer,)}))) == []
+    assert list(class_findings(AnnotatedDataset(Path(), ("a", "b"), {"all": (fewer,)}))) == []
 
 
 def test_doubled_boxes_are_those_of_torchvisions_iou() -> None:
@@ -227,10 +227,10 @@ def test_doubled_boxes_are_those_of_torchvisions_iou() -> None:
     corner = rng.uniform(0, 100, (300, 2))
     boxes = np.concatenate((corner, corner + rng.uniform(5, 60, (300, 2))), 1)
     boxes[150:] = boxes[:150] + rng.normal(0, 0.4, (150, 4))
-    objects = [LabelledObject(0, tuple(map(float, box))) for box in boxes]
+    objects = [Annotation(0, tuple(map(float, box))) for box in boxes]
     iou = torchvision.ops.box_iou(*(torch.from_numpy(boxes),) * 2).numpy()
     expected = {second: iou[second, :second].max() for second in range(1, 300) if iou[second, :second].max() > 0.95}
-    found = {second: share for second, _, share in doubled(objects)}
+    found = {second: share for second, _, share in duplicate_boxes(objects)}
     assert len(expected) > 50
     assert found == pytest.approx(expected)
 
@@ -338,7 +338,7 @@ def test_a_mended_copy_is_sound_and_the_original_untouched(planted: Planted, tmp
     (broken,) = folder.rglob("train5.png")
     broken.write_bytes(b"no picture")
     before = _digests(folder)
-    repaired = mended(check_data(folder))
+    repaired = apply_fixes(check_data(folder))
     assert [(each.kind, each.object) for each in repaired.left] == [("outside", 4)]
     assert len(repaired.changes) == 7
     write_annotations(repaired.dataset, format, tmp_path / "mended")

@@ -17,7 +17,7 @@ from hubel.data.loader import EpochSampler, ObjectBatch, ObjectImages, batches
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample
 from hubel.data.transforms.color import Distortion
-from hubel.data.transforms.geometry import View, Window, cropped, jittered, zoomed_out
+from hubel.data.transforms.geometry import View, Window, random_iou_crop, random_zoom_out, scale_jitter
 from hubel.data.transforms.object_pipeline import (
     OBJECT_AUGMENTATIONS,
     TINY,
@@ -75,7 +75,7 @@ def test_boxes_and_masks_bound_what_is_painted(names: list[str]) -> None:
     for seed in range(40):
         random = np.random.default_rng(seed)
         width, height, count = SCENES[seed % 3]
-        number = 4 if change.partners(seed, 9) else 1
+        number = 4 if change.mosaic_indices(seed, 9) else 1
         sets = [random_boxes(random, count, width, height) for _ in range(number)]
 
         def pictures(shown: int | None, masks: bool = False) -> list[LabelledPixels]:
@@ -189,7 +189,7 @@ def test_iou_crops_are_drawn_as_torchvisions() -> None:
     ours = []
     random = np.random.default_rng(0)
     for _ in range(250):
-        window = cropped(boxes, aspect, random)
+        window = random_iou_crop(boxes, aspect, random)
         ours.append((window.x2 - window.x1, window.y2 - window.y1, window.x1, window.y1, len(window.seen(boxes)[1])))
     a, b = np.array(theirs), np.array(ours)
     spread = np.sqrt((a.var(0) + b.var(0)) / 250)
@@ -205,7 +205,7 @@ def test_zoom_out_is_drawn_as_torchvisions() -> None:
         pads = [zoom.make_params([image])["padding"] for _ in range(2000)]
     theirs = np.array([((left + right + 200) / 200, left / 200, top / 100) for left, top, right, _ in pads])
     random = np.random.default_rng(0)
-    drawn = [zoomed_out(np.zeros((0, 4)), 2.0, random) for _ in range(4000)]
+    drawn = [random_zoom_out(np.zeros((0, 4)), 2.0, random) for _ in range(4000)]
     ours = np.array([(w.x2 - w.x1, -w.x1, -w.y1) for w in drawn if w != Window()])
     assert 1880 < len(ours) < 2120  # half of them
     np.testing.assert_allclose(theirs.mean(0), ours.mean(0), atol=0.12)
@@ -214,7 +214,7 @@ def test_zoom_out_is_drawn_as_torchvisions() -> None:
 
 def test_scale_jitter_enlarges_as_often_as_it_reduces() -> None:
     random = np.random.default_rng(0)
-    scales = np.array([1 / (w.x2 - w.x1) for w in (jittered(np.zeros((0, 4)), 1.0, random) for _ in range(2000))])
+    scales = np.array([1 / (w.x2 - w.x1) for w in (scale_jitter(np.zeros((0, 4)), 1.0, random) for _ in range(2000))])
     assert scales.min() >= 0.5
     assert scales.max() <= 2
     np.testing.assert_allclose(np.quantile(scales, (0.25, 0.5, 0.75)), (2**-0.5, 1, 2**0.5), rtol=0.04)

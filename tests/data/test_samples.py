@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.annotations.registry import FORMATS
 from hubel.data.checks.training_checks import check_object_set
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
@@ -27,16 +27,16 @@ from hubel.errors import DataError
 from labelled_sets import picture, small_set
 
 
-def written(root: Path, *images: LabelledImage, classes: tuple[str, ...] = ("bus", "car")) -> Path:
+def written(root: Path, *images: AnnotatedImage, classes: tuple[str, ...] = ("bus", "car")) -> Path:
     """The pictures and their labels as a COCO file beside them."""
-    dataset = LabelledDataset(root / "made", classes, {"all": images})
+    dataset = AnnotatedDataset(root / "made", classes, {"all": images})
     write_annotations(dataset, "coco", root / "out")
     return root / "out"
 
 
-def boxed(path: Path, *boxes: tuple[float, float, float, float], label: int = 0) -> LabelledImage:
+def boxed(path: Path, *boxes: tuple[float, float, float, float], label: int = 0) -> AnnotatedImage:
     """A picture of 64 × 48 with boxes."""
-    return LabelledImage(picture(path), 64, 48, tuple(LabelledObject(label, box) for box in boxes))
+    return AnnotatedImage(picture(path), 64, 48, tuple(Annotation(label, box) for box in boxes))
 
 
 @pytest.mark.parametrize(("name", "split"), [("bccd", "train"), ("bccd", "val"), ("raccoon", "train")])
@@ -168,7 +168,7 @@ def test_pictures_are_dealt_out_by_their_rarest_class(tmp_path: Path) -> None:
     images = [boxed(tmp_path / "made" / f"{n:02}.png", (1, 1, 9, 9)) for n in range(60)]
     for n in range(0, 60, 3):  # of twenty pictures, each with cars too, half show a bus
         label = n // 3 % 2
-        images[n] = replace(images[n], objects=(*images[n].objects, LabelledObject(1 + label, (2, 2, 20, 20))))
+        images[n] = replace(images[n], objects=(*images[n].objects, Annotation(1 + label, (2, 2, 20, 20))))
     images += [boxed(tmp_path / "made" / f"empty{n}.png") for n in range(20)]
     found = read_object_set(written(tmp_path, *images, classes=("car", "ox", "bus")))
     parts = stratified_split(found.splits["all"], (0.5, 0.3, 0.2), seed=1)
@@ -222,7 +222,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
         Image.fromarray(np.random.default_rng(int(image.path.stem)).integers(0, 255, (48, 64, 3), np.uint8)).save(
             image.path
         )
-    dataset = LabelledDataset(made, ("bus", "car", "ox"), {"train": tuple(images[:3]), "val": tuple(images[3:])})
+    dataset = AnnotatedDataset(made, ("bus", "car", "ox"), {"train": tuple(images[:3]), "val": tuple(images[3:])})
     write_annotations(dataset, "voc", tmp_path / "out")
     found = read_object_set(tmp_path / "out")
     assert checked(replace(found, classes=("bus", "car"))) == ["nothing validates bus: no object in the val pictures."]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel.drawing import draw_class_scores, save_annotated
+from hubel.drawing import draw_class_scores, save_image
 from hubel.errors import DataError, ImageError
 from hubel.results import Classification, ClassScore
 
@@ -168,7 +168,7 @@ def test_results_draw_themselves():
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".BMP", ".tiff"])
 def test_saved_pictures_open_again(tmp_path, suffix):
     drawn = draw_class_scores(Image.new("RGB", (300, 300), "teal"), SCORES)
-    save_annotated(tmp_path / f"a b{suffix}", drawn)
+    save_image(tmp_path / f"a b{suffix}", drawn)
     with Image.open(tmp_path / f"a b{suffix}") as again:
         error = np.abs(np.asarray(again.convert("RGB"), dtype=int) - np.asarray(drawn, dtype=int))
     assert error.mean() < 3
@@ -185,14 +185,14 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(DataError, match="a.png cannot be written"):
-        save_annotated(path, Image.new("RGB", (10, 10)))
+        save_image(path, Image.new("RGB", (10, 10)))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_unknown_suffix_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"a\.xyz"):
-        save_annotated(tmp_path / "a.xyz", Image.new("RGB", (10, 10)))
+        save_image(tmp_path / "a.xyz", Image.new("RGB", (10, 10)))
 
 
 def test_drawing_imports_neither_torch_nor_matplotlib():

@@ -29,7 +29,7 @@ from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
 from hubel.exporters import export as exporting
 from hubel.exporters import torch_file
 from hubel.exporters.metadata import metadata_of
-from hubel.exporters.parity import check_agreement
+from hubel.exporters.parity import check_parity
 from hubel.exporters.wrappers import Answers
 from hubel.inference.engines import onnx_conversion
 from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
@@ -390,18 +390,18 @@ def test_agreement_is_judged_by_precision_and_best_class() -> None:
 
     small = [[0.0, 0.0, 0.0], [0.005, -0.005, 0.0], [0.0, 0.0, 0.0]]
     with pytest.raises(ModelError, match="another best class for 0 of 3"):
-        check_agreement(answering(small), pixels, expected, "fp32", "f")
-    assert check_agreement(answering(small), pixels, expected, "fp16", "f") == pytest.approx(0.005)
+        check_parity(answering(small), pixels, expected, "fp32", "f")
+    assert check_parity(answering(small), pixels, expected, "fp16", "f") == pytest.approx(0.005)
     # A tie within the precision may go either way, a lead may not be turned.
     turned_tie = [[0.0, 0.0, 0.0], [-0.012, 0.012, 0.0], [0.0, 0.0, 0.0]]
-    assert check_agreement(answering(turned_tie), pixels, expected, "fp16", "f") == pytest.approx(0.012)
+    assert check_parity(answering(turned_tie), pixels, expected, "fp16", "f") == pytest.approx(0.012)
     turned_lead = [[-0.11, 0.11, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     with pytest.raises(ModelError, match="another best class for 1 of 1"):
-        check_agreement(answering(turned_lead), pixels, expected, "bf16", "f")
+        check_parity(answering(turned_lead), pixels, expected, "bf16", "f")
     with pytest.raises(ModelError, match="infinite or none"):
-        check_agreement(answering([[np.nan] * 3] * 3), pixels, expected, "fp16", "f")
+        check_parity(answering([[np.nan] * 3] * 3), pixels, expected, "fp16", "f")
     with pytest.raises(ModelError, match="gives an output None"):
-        check_agreement(lambda given: {}, pixels, expected, "fp16", "f")
+        check_parity(lambda given: {}, pixels, expected, "fp16", "f")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -443,7 +443,7 @@ def test_an_interruption_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "check_agreement", interrupted)
+    monkeypatch.setattr(exporting, "check_parity", interrupted)
     (tmp_path / "exports").mkdir()
     with pytest.raises(KeyboardInterrupt):
         hubel.export(_network(), "torch", card=_card(), out=tmp_path / "exports" / "out")

@@ -20,8 +20,8 @@ from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.exporters import export as exporting
 from hubel.exporters.parity import check_objects
-from hubel.exporters.wrappers import check_found
-from hubel.tasks.found_objects import Suppression
+from hubel.exporters.wrappers import check_detections
+from hubel.tasks.found_objects import NMSConfig
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 
 
@@ -107,7 +107,7 @@ def test_found_objects_are_compared_both_ways() -> None:
     def judged(boxes: list[list[float]], scores: list[float], conf: float = 0.5) -> float:
         answers = {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "scores": np.array(scores, np.float32)}
         answers["labels"] = np.zeros(len(scores), np.int64)
-        return check_found(lambda _: answers, pixels, raw, anchors, Suppression(conf), "fp16", "file")
+        return check_detections(lambda _: answers, pixels, raw, anchors, NMSConfig(conf), "fp16", "file")
 
     assert judged([[100, 100, 150, 151.6]], [0.79]) == pytest.approx(0.01, abs=1e-5)
     assert judged([], [], conf=0.79) == 0  # about as probable as the threshold

@@ -190,7 +190,7 @@ def test_predictor_and_command_answer_in_int8_and_say_what_it_costs(
 def test_int8_is_openvinos(run: Path) -> None:
     for engine in ("torch", "onnx"):
         with pytest.raises(UsageError, match="int8"):
-            hubel.Predictor(run, engine=engine, precision="int8").get_ready([])
+            hubel.Predictor(run, engine=engine, precision="int8").select_engine([])
 
 
 @pytest.mark.data

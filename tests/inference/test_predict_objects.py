@@ -20,7 +20,7 @@ from hubel.cli.main import app
 from hubel.data.image_io import read_image
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
-from hubel.tasks.found_objects import Suppression, find_objects
+from hubel.tasks.found_objects import NMSConfig, decode_detections
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 
 CONF, IOU = 0.5, 0.45
@@ -146,10 +146,12 @@ def test_suppression_stops_at_enough_and_keeps_boxes_without_area() -> None:
     """As torchvision does: two boxes without area have no overlap, and classes do not suppress each other."""
     anchors = np.array([[10, 10, 20, 20], [10, 10, 20, 20], [10, 10, 20, 20], [400, 10, 420, 20], [450, 9, 470, 20]])
     scores = np.log(np.array([[1, 8, 1], [1, 7, 1], [1, 1, 6], [1, 5, 1], [1, 4, 1]], np.float32))
-    found = find_objects(scores, np.zeros((5, 4), np.float32), anchors.astype(np.float32), (300, 300), Suppression(0.3))
+    found = decode_detections(
+        scores, np.zeros((5, 4), np.float32), anchors.astype(np.float32), (300, 300), NMSConfig(0.3)
+    )
     boxes, label = torch.from_numpy(anchors).float().clamp(max=300), torch.tensor([0, 0, 1, 0, 0])
     kept = torchvision.ops.batched_nms(boxes, torch.tensor([0.8, 7 / 9, 0.75, 5 / 7, 4 / 6]), label, 0.6)
     assert found.labels.tolist() == label[kept].tolist()
     np.testing.assert_allclose(found.boxes, boxes[kept])
-    rule = Suppression(0.3, most=2)
-    assert len(find_objects(scores, np.zeros((5, 4)), anchors, (300, 300), rule).scores) == 2
+    rule = NMSConfig(0.3, most=2)
+    assert len(decode_detections(scores, np.zeros((5, 4)), anchors, (300, 300), rule).scores) == 2

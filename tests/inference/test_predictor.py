@@ -21,7 +21,7 @@ import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ImageError, ModelError, UsageError
 from hubel.inference import FailedImage, Predictor
-from hubel.inference.pipeline import map_ahead
+from hubel.inference.pipeline import ordered_parallel_map
 from hubel.models import ModelCard, create_model, resolve_model
 
 
@@ -189,7 +189,7 @@ def test_map_ahead_keeps_order_and_raises_in_place() -> None:
             raise ValueError("five")
         return number * number
 
-    squares = map_ahead(work, range(10), ahead=4, workers=3)
+    squares = ordered_parallel_map(work, range(10), ahead=4, workers=3)
     assert [next(squares) for _ in range(5)] == [0, 1, 4, 9, 16]
     with pytest.raises(ValueError, match="five"):
         next(squares)

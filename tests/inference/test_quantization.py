@@ -16,10 +16,10 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import MissingExtraError, ModelError
 from hubel.inference import quantize
 from hubel.inference.accuracy_control import (
-    HeldOut,
-    layers_by_harm,
+    AccuracyCheck,
     quantize_with_accuracy_control,
     quantized_layers,
+    rank_by_sensitivity,
     runner,
 )
 from hubel.inference.engines.openvino_conversion import to_openvino
@@ -68,7 +68,7 @@ def _convolutions(model: openvino.Model) -> dict[str, bool]:
     }
 
 
-def _agreement_guard(model: openvino.Model, count: int = 200) -> HeldOut:
+def _agreement_guard(model: openvino.Model, count: int = 200) -> AccuracyCheck:
     return classifier_held_out(_pixels(count, 1), None, runner(model, "fp32"))
 
 
@@ -150,16 +150,16 @@ def test_layers_are_ranked_by_the_error_that_each_brings_alone() -> None:
     def outputs(candidate: openvino.Model) -> tuple[np.ndarray, ...]:
         return (class_scores(runner(candidate, "fp32"), pixels),)
 
-    ranked = layers_by_harm(model, quantized, outputs, math.inf)
+    ranked = rank_by_sensitivity(model, quantized, outputs, math.inf)
     assert set(ranked) == set(quantized_layers(quantized))
     assert ranked[0] == list(_convolutions(model))[2]
-    assert layers_by_harm(model, quantized, outputs, 0.0) == ()
+    assert rank_by_sensitivity(model, quantized, outputs, 0.0) == ()
 
 
 def test_what_cannot_be_mended_is_refused_with_the_figures() -> None:
     model = to_openvino(_network(), PREPROCESSING)
     answers = iter([0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
-    guard = HeldOut("mean AP", 40, lambda run: next(answers))
+    guard = AccuracyCheck("mean AP", 40, lambda run: next(answers))
     with pytest.raises(ModelError) as refused:
         quantize_with_accuracy_control(model, _pixels(32, 0), guard, tolerance=0.01)
     assert "mean AP 0.900 → 0.500 on 40 held-out images" in refused.value.fault
@@ -169,7 +169,7 @@ def test_what_cannot_be_mended_is_refused_with_the_figures() -> None:
 
 def test_a_score_that_is_no_number_is_refused() -> None:
     answers = iter([0.9] + [math.nan] * 9)
-    guard = HeldOut("mean AP", 40, lambda run: next(answers))
+    guard = AccuracyCheck("mean AP", 40, lambda run: next(answers))
     with pytest.raises(ModelError, match="nan"):
         quantize_with_accuracy_control(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), guard)
 
@@ -183,7 +183,7 @@ def test_the_guard_stops_when_its_time_is_over() -> None:
 
     with pytest.raises(ModelError):
         quantize_with_accuracy_control(
-            to_openvino(_network(), PREPROCESSING), _pixels(32, 0), HeldOut("top-1", 40, score), budget=0.0
+            to_openvino(_network(), PREPROCESSING), _pixels(32, 0), AccuracyCheck("top-1", 40, score), budget=0.0
         )
     assert len(calls) == 2, "float and int8, and no attempt to mend"
 

@@ -12,19 +12,19 @@ import pytest
 import torch
 
 import hubel
-from hubel.inference.pipeline import in_background
-from hubel.inference.video_tracking import Steps
+from hubel.inference.pipeline import prefetch
+from hubel.inference.video_tracking import FrameClock
 from hubel.models import save_model
 from hubel.models.checkpoint import describe
 
 
 def test_time_is_counted_in_usual_steps() -> None:
     """Ten frames a second: steady with jitter, one dropped, three dropped, at half the pace, twice at once."""
-    clock = Steps(10)
+    clock = FrameClock(10)
     times = [0.0, 0.1, 0.201, 0.4, 0.8, 0.95, 0.95]
     elapsed = [clock.elapsed(number, time) for number, time in enumerate(times, 1)]
     assert elapsed == pytest.approx([1, 1, 1, 2, 4, 1.5, 0.05])
-    numbers = Steps(None)
+    numbers = FrameClock(None)
     assert [numbers.elapsed(number, None) for number in (1, 2, 5, 6)] == [1, 1, 3, 1]
 
 
@@ -36,12 +36,12 @@ def test_items_come_in_order_and_no_more_than_wanted() -> None:
             taken.append(number)
             yield number
 
-    stage = in_background(source(), 3)
+    stage = prefetch(source(), 3)
     assert [next(stage) for _ in range(5)] == [0, 1, 2, 3, 4]
     stage.close()
     assert len(taken) <= 5 + 3 + 2
     assert not any(thread.name == "hubel-stage" for thread in threading.enumerate())
-    assert list(in_background(range(50), 2)) == list(range(50))
+    assert list(prefetch(range(50), 2)) == list(range(50))
 
 
 def test_an_error_comes_up_where_its_item_would_have() -> None:
@@ -49,7 +49,7 @@ def test_an_error_comes_up_where_its_item_would_have() -> None:
         yield 1
         raise KeyError("two")
 
-    stage = in_background(source(), 4)
+    stage = prefetch(source(), 4)
     assert next(stage) == 1
     with pytest.raises(KeyError, match="two"):
         next(stage)
@@ -65,7 +65,7 @@ def test_closing_closes_the_source() -> None:
         finally:
             ended.set()
 
-    stage = in_background(source(), 1)
+    stage = prefetch(source(), 1)
     next(stage)
     stage.close()
     assert ended.is_set()

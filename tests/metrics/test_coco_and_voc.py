@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hubel.errors import DataError
-from hubel.metrics.coco import CocoEvaluator, FoundObjects, LabelledObjects
+from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
 from hubel.metrics.voc import VocObjects, precision_curves
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
@@ -96,7 +96,7 @@ def our_figures(data: dict[str, Any], rows: list[dict[str, Any]], kind: str) -> 
         own, theirs = true[image["id"]], found[image["id"]]
         masks = [run_lengths(row["segmentation"], image) for row in own] if kind == "segm" else None
         evaluator.add(
-            LabelledObjects(
+            GroundTruth(
                 corners(own),
                 np.array([index[row["category_id"]] for row in own], int),
                 np.array([row["iscrowd"] for row in own], bool),
@@ -156,7 +156,7 @@ def test_figures_are_pycocotools_with_crowds_empty_images_and_a_class_that_is_no
 def test_nothing_found_is_0_and_nothing_to_find_is_not_a_number():
     evaluator = CocoEvaluator(["cat"])
     evaluator.add(
-        LabelledObjects(np.array([[0.0, 0, 9, 9]]), np.array([0])),
+        GroundTruth(np.array([[0.0, 0, 9, 9]]), np.array([0])),
         FoundObjects(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)),
     )
     scores = evaluator.scores()
@@ -172,7 +172,7 @@ def test_nothing_found_is_0_and_nothing_to_find_is_not_a_number():
 def test_numbers_that_are_none_are_named():
     wrong = FoundObjects(np.array([[0, 0, np.nan, 3]]), np.array([0.5]), np.array([0]))
     with pytest.raises(DataError, match="image 1: the found boxes"):
-        CocoEvaluator(["cat"]).add(LabelledObjects(np.zeros((0, 4)), np.zeros(0, int)), wrong)
+        CocoEvaluator(["cat"]).add(GroundTruth(np.zeros((0, 4)), np.zeros(0, int)), wrong)
 
 
 def one_class(boxes: list[list[float]], scores: list[float]) -> FoundObjects:

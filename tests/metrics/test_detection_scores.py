@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hubel.errors import DataError
-from hubel.metrics.coco import FoundObjects, LabelledObjects
+from hubel.metrics.coco import FoundObjects, GroundTruth
 from hubel.metrics.detection import NOTHING, PASSED_OVER, match_boxes, score_detection, scores_table, worst_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
@@ -24,7 +24,7 @@ CLASSES = ("red", "white", "platelet")
 SIDES = (("small", 12.0), ("medium", 60.0), ("large", 110.0))
 
 
-def pictures(count: int, seed: int, crowds: bool) -> tuple[list[LabelledObjects], list[FoundObjects]]:
+def pictures(count: int, seed: int, crowds: bool) -> tuple[list[GroundTruth], list[FoundObjects]]:
     """Objects of three sizes; boxes that are moved, doubled, misnamed, missing or invented, of ties in no score."""
     rng = np.random.default_rng(seed)
     labelled, found = [], []
@@ -40,12 +40,12 @@ def pictures(count: int, seed: int, crowds: bool) -> tuple[list[LabelledObjects]
                 guesses.append(np.array(boxes[-1]) + rng.normal(0, side / 10, 4))
                 called.append(labels[-1] if rng.random() < 0.7 else wrong)
         crowd = rng.random(len(labels)) < (0.2 if crowds else 0)
-        labelled.append(LabelledObjects(np.reshape(boxes, (-1, 4)), np.array(labels, int), crowd))
+        labelled.append(GroundTruth(np.reshape(boxes, (-1, 4)), np.array(labels, int), crowd))
         found.append(FoundObjects(np.reshape(guesses, (-1, 4)), rng.random(len(called)), np.array(called, int)))
     return labelled, found
 
 
-def pycocotools_evaluation(labelled: list[LabelledObjects], found: list[FoundObjects]) -> COCOeval:
+def pycocotools_evaluation(labelled: list[GroundTruth], found: list[FoundObjects]) -> COCOeval:
     data: dict[str, Any] = {"images": [{"id": place} for place in range(len(labelled))], "annotations": []}
     data["categories"] = [{"id": place, "name": name} for place, name in enumerate(CLASSES)]
     rows = []
@@ -122,10 +122,10 @@ def given(*rows: tuple[list[float], float, int]) -> FoundObjects:
     return FoundObjects(boxes, np.array([row[1] for row in rows]), np.array([row[2] for row in rows], int))
 
 
-def really(*rows: tuple[list[float], int], crowd: tuple[int, ...] = ()) -> LabelledObjects:
+def really(*rows: tuple[list[float], int], crowd: tuple[int, ...] = ()) -> GroundTruth:
     boxes = np.array([row[0] for row in rows], float).reshape(-1, 4)
     is_crowd = np.isin(np.arange(len(rows)), crowd)
-    return LabelledObjects(boxes, np.array([row[1] for row in rows], int), is_crowd)
+    return GroundTruth(boxes, np.array([row[1] for row in rows], int), is_crowd)
 
 
 def test_a_picture_worked_by_hand():
@@ -172,7 +172,7 @@ def test_the_worst_pictures_come_first():
     ]
     worst = worst_pictures(labelled, found, 5)
     assert [picture.place for picture in worst] == [2, 3, 1]
-    assert [picture.badness for picture in worst] == pytest.approx([1.2, 0.6, 0.5])
+    assert [picture.error_score for picture in worst] == pytest.approx([1.2, 0.6, 0.5])
     assert worst[1].matches.right.tolist() == [0] and worst[1].matches.wrong.tolist() == [1]
     assert [picture.place for picture in worst_pictures(labelled, found, 1)] == [2]
 

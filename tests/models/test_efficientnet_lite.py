@@ -10,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.models import architecture, create_model, resolve_model
 from hubel.weights import default_entry, fetch, read_state_dict
 from hubel.weights.key_mapping import rename
@@ -50,7 +50,7 @@ def test_depth_counts_convolutions_and_the_dense_layer() -> None:
 
 def test_channels_never_shrink_by_more_than_a_tenth() -> None:
     # 24 × 1.1 = 26.4 rounds to 24; 16 × 1.4 = 22.4 to 24; 12 × 1.0 to 16, since 8 would lose a third.
-    assert [scaled_channels(*pair) for pair in ((24, 1.1), (16, 1.4), (12, 1.0), (40, 1.1))] == [24, 24, 16, 48]
+    assert [make_divisible(*pair) for pair in ((24, 1.1), (16, 1.4), (12, 1.0), (40, 1.1))] == [24, 24, 16, 48]
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from hubel.errors import ModelError
 from hubel.models import architecture, create_model, load_model
 from hubel.models.base import Classifier
 from hubel.tasks.classification import classification_loss
-from hubel.tasks.objective import with_auxiliary
-from hubel.training.finetune import UpperPart, enter_training_mode, freeze_below, frozen_lower
+from hubel.tasks.objective import add_auxiliary_losses
+from hubel.training.finetune import TrainableTop, enter_training_mode, freeze_backbone, freeze_below
 from hubel.training.train import make_model, train
 from hubel.weights.key_mapping import rename
 from reference_networks import largest_difference, with_live_statistics
@@ -264,11 +264,11 @@ def test_a_training_steps_loss_and_gradients_equal_torchvisions() -> None:
     expected += 0.3 * functional.cross_entropy(aux2, labels, label_smoothing=0.1)
     expected.backward()
 
-    upper = UpperPart(ours, 0)
+    upper = TrainableTop(ours, 0)
     enter_training_mode(upper, "train")
     scores, *auxiliary = upper(images)
     beside = [classification_loss(each, labels, 0.1) for each in auxiliary]
-    loss = with_auxiliary(classification_loss(scores, labels, 0.1), beside, ours.auxiliary_weight)
+    loss = add_auxiliary_losses(classification_loss(scores, labels, 0.1), beside, ours.auxiliary_weight)
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
@@ -286,8 +286,8 @@ def test_a_training_steps_loss_and_gradients_equal_torchvisions() -> None:
 def test_auxiliary_classifiers_learn_where_the_part_they_read_learns(trainable_from: str, learning: int) -> None:
     model = create_model("googlenet_bn", num_classes=3)
     freeze_below(model, trainable_from)
-    lower = frozen_lower(model, torch.device("cpu"), torch.float32)
-    upper = UpperPart(model, lower.parts)
+    lower = freeze_backbone(model, torch.device("cpu"), torch.float32)
+    upper = TrainableTop(model, lower.parts)
     enter_training_mode(upper, "train")
     images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():

@@ -19,7 +19,7 @@ import keras
 
 from hubel.inference.fusion import fuse
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.inception import Branches
+from hubel.layers.inception import Concat
 from hubel.models import architecture, create_model
 from hubel.models.base import Classifier
 from hubel.models.factory import build
@@ -51,7 +51,7 @@ def longest_path(module: nn.Module) -> int:
     if isinstance(module, nn.Conv2d | nn.Linear):
         return 1
     below = [longest_path(child) for child in module.children()]
-    return max(below) if isinstance(module, Branches) else sum(below)
+    return max(below) if isinstance(module, Concat) else sum(below)
 
 
 def test_scores_equal_torchvisions_auxiliary_ones_too() -> None:

@@ -106,7 +106,7 @@ def test_decoding_and_suppression_are_torchvision_s(candidates: int):
     network.topk_candidates = candidates
     given = {"bbox_regression": offsets, "cls_logits": scores}
     expected = network.postprocess_detections(given, [anchors] * 3, [(300, 300)] * 3)
-    rule = detection.Suppression(conf=0.3, iou=0.45, most=200, candidates=candidates)
+    rule = detection.NMSConfig(conf=0.3, iou=0.45, most=200, candidates=candidates)
     found = detection.decode(scores, offsets, anchors, (300, 300), rule)
     for theirs_, ours in zip(expected, found, strict=True):
         assert 10 < len(ours.scores) <= 200

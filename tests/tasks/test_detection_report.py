@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hubel.drawing import BoxLabel, draw_boxes
-from hubel.metrics.coco import FoundObjects, LabelledObjects
+from hubel.metrics.coco import FoundObjects, GroundTruth
 from hubel.metrics.detection import DetectionScores, score_detection
 from hubel.reports import TrainingReport, write_report
 from hubel.reports.detection_figures import precision_recall
@@ -21,7 +21,7 @@ CLASSES = ("cat", "dog", NASTY[0])
 WHITE, BLUE, ORANGE, YELLOW = (colour for colour, _, _ in KINDS)
 BOXES = np.array([[50.0, 50, 150, 150], [250.0, 50, 350, 150], [450.0, 50, 550, 150], [50.0, 300, 150, 400]])
 # A cat found, a little off; a dog taken for a cat; a cat missed; and besides a dog where nothing is.
-LABELLED = LabelledObjects(BOXES[:3], np.array([0, 1, 0]))
+LABELLED = GroundTruth(BOXES[:3], np.array([0, 1, 0]))
 FOUND = FoundObjects(BOXES[[0, 1, 3]] + [[10.0], [0], [0]], np.array([0.9, 0.8, 0.71]), np.array([0, 0, 1]))
 CLEAN = FoundObjects(LABELLED.boxes, np.ones(3), LABELLED.labels)
 HISTORY = [
@@ -123,6 +123,6 @@ def test_many_classes_list_what_is_taken_for_what(tmp_path: Path) -> None:
     called = np.arange(40)
     called[[7, 8]] = 31, 5
     found = FoundObjects(boxes[:39], np.ones(39), called[:39])
-    scores = score_detection([LabelledObjects(boxes, np.arange(40))], [found], names)
+    scores = score_detection([GroundTruth(boxes, np.arange(40))], [found], names)
     html = Page(write_report(tmp_path, TrainingReport("t", "detect", "m", "d", {"test": scores})))
     assert "kind 7 kind 31 1 kind 8 kind 5 1 kind 39 background 1" in html.text

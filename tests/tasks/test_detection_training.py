@@ -19,7 +19,7 @@ import hubel
 from hubel.cli.main import main
 from hubel.data.samples import Targets
 from hubel.tasks.detection import multibox_loss
-from hubel.training.distributed import ALONE
+from hubel.training.distributed import SINGLE_PROCESS
 from hubel.training.tasks import guess_task
 from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLabels
 from synthetic_shapes import COLOURS, SIDE, painted
@@ -72,7 +72,7 @@ def test_validation_is_pycocotools_average_precision_and_the_loss_of_all_images(
         true += targets
         found += [(each.boxes, each.scores, each.labels) for each in learning.found(output, labels)]
         losses.append(float(sum(multibox_loss(*output, anchors, targets).values())))
-    columns = validation.columns(ALONE, 12)
+    columns = validation.columns(SINGLE_PROCESS, 12)
     assert columns["AP50"] == pytest.approx(ap50_by_pycocotools(true, found), abs=1e-6) and columns["AP50"] > 0.01
     assert columns["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert columns["loss"] == pytest.approx(columns["class_loss"] + columns["box_loss"], rel=1e-6)

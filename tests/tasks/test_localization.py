@@ -16,14 +16,14 @@ from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
 from drawn_shapes import draw_shape
 from hubel.cli.main import main
-from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.errors import DataError, UsageError
 from hubel.inference import Predictor
 from hubel.metrics.localization import paired_iou, score_localization
 from hubel.models import create_model, load_model
-from hubel.models.localization import Places
-from hubel.tasks.localization import NOTHING, Located, decoded, localization_terms
-from hubel.tasks.located_box import gives_roots, read_boxes
+from hubel.models.localization import SpatialSoftArgmax
+from hubel.tasks.localization import NOTHING, LocalizationTarget, decoded, localization_terms
+from hubel.tasks.located_box import read_boxes, uses_sqrt_size
 from hubel.training.evaluate import evaluate
 from hubel.training.train import train
 
@@ -62,7 +62,7 @@ def test_terms_are_torchvisions_giou_and_arithmetic(roots: bool) -> None:
     boxes, labels = random_boxes(6), torch.tensor([0, 2, 1, NOTHING, 1, 0])
     output = torch.randn(6, 7, generator=torch.Generator().manual_seed(2))
     weights = {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0, "mse": 3.0}
-    terms = localization_terms(output, Located(labels, boxes), roots, weights)
+    terms = localization_terms(output, LocalizationTarget(labels, boxes), roots, weights)
     kept = [0, 1, 2, 4, 5]
     giou = generalized_box_iou(decoded(output[:, 3:], roots), boxes).diag()[kept]
     assert float(terms["giou"]) == pytest.approx(2 * float((1 - giou).mean()), rel=1e-5)
@@ -78,12 +78,12 @@ def test_terms_are_torchvisions_giou_and_arithmetic(roots: bool) -> None:
     # Girshick 2015, equation 3, turning at 1/9: a parabola that meets the line there.
     smooth = np.where(error < 1 / 9, 0.5 * 9 * error**2, error - 0.5 / 9)
     assert float(terms["smooth_l1"]) == pytest.approx(5 * smooth.mean(), rel=1e-5)
-    assert set(localization_terms(output, Located(labels, boxes), roots, {"mse": 1.0})) == {"mse"}
+    assert set(localization_terms(output, LocalizationTarget(labels, boxes), roots, {"mse": 1.0})) == {"mse"}
 
 
 def test_an_image_of_which_nothing_is_left_teaches_nothing() -> None:
     output = torch.randn(2, 5, requires_grad=True)
-    nothing = Located(torch.tensor([NOTHING, NOTHING]), torch.zeros(2, 4))
+    nothing = LocalizationTarget(torch.tensor([NOTHING, NOTHING]), torch.zeros(2, 4))
     sum(localization_terms(output, nothing, True, {"class": 1.0, "giou": 1.0, "smooth_l1": 1.0}).values()).backward()
     assert output.grad is not None and not output.grad.any()
 
@@ -110,7 +110,7 @@ def test_scores_are_torchvisions_overlaps() -> None:
 def test_places_are_means_and_deviations_of_a_distribution() -> None:
     """Levine et al. 2016: expected pixel places under a softmax; against NumPy's weighted averages."""
     maps = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(3)) * 3
-    read = Places()(maps).view(2, 4, 3).numpy()
+    read = SpatialSoftArgmax()(maps).view(2, 4, 3).numpy()
     x, y = (np.arange(7) + 0.5) / 7 * 2 - 1, (np.arange(5) + 0.5) / 5 * 2 - 1
     for image in range(2):
         for channel in range(3):
@@ -133,7 +133,7 @@ def test_what_raw_sizes_are_is_said_by_the_options() -> None:
                     parameter.zero_()
             raw = model(torch.rand(1, 3, 32, 32))[:, -4:].numpy()
         # A new head says: the middle half, whatever it sees.
-        assert read_boxes(raw, gives_roots(options))[0] == pytest.approx([0.25, 0.25, 0.75, 0.75], abs=1e-6)
+        assert read_boxes(raw, uses_sqrt_size(options))[0] == pytest.approx([0.25, 0.25, 0.75, 0.75], abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +151,11 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = np.argwhere(np.asarray(shape).max(2) > 100)
         (top, left), (bottom, right) = pixels.min(0), pixels.max(0) + 1
         box = (float(x + left), float(y + top), float(x + right), float(y + bottom))
-        others = (LabelledObject(1 - label, (0, 0, 2, 3)),) if number < 2 else ()
+        others = (Annotation(1 - label, (0, 0, 2, 3)),) if number < 2 else ()
         picture.save(root / "made" / f"{number}.png")
-        objects = (*others, LabelledObject(label, box))
-        images.append(LabelledImage(root / "made" / f"{number}.png", 48, 32, objects))
-    write_annotations(LabelledDataset(root / "made", CLASSES, {"all": tuple(images)}), "voc", root / "data")
+        objects = (*others, Annotation(label, box))
+        images.append(AnnotatedImage(root / "made" / f"{number}.png", 48, 32, objects))
+    write_annotations(AnnotatedDataset(root / "made", CLASSES, {"all": tuple(images)}), "voc", root / "data")
     return root / "data"
 
 

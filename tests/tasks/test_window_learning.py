@@ -14,12 +14,12 @@ from torchvision.ops import box_iou
 
 import hubel
 from hubel.boxes import SSD_VARIANCES, decode
-from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Targets, read_object_set
 from hubel.data.transforms.window_sampler import WindowCrops
 from hubel.models.detection.sliding_window import SlidingWindow
-from hubel.tasks.windows import UNCOUNTED, shown_in, window_terms
+from hubel.tasks.windows import IGNORE_INDEX, assign_windows, window_terms
 
 SIDE = 64
 
@@ -39,9 +39,9 @@ def painted(root: Path, counts: dict[str, int]) -> Path:
             path = root.parent / "pictures" / split / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path)
-            images.append(LabelledImage(path, SIDE, SIDE, (LabelledObject(label, (x, y, x + side, y + side)),)))
+            images.append(AnnotatedImage(path, SIDE, SIDE, (Annotation(label, (x, y, x + side, y + side)),)))
         splits[split] = tuple(images)
-    write_annotations(LabelledDataset(root.parent / "pictures", ("red", "blue"), splits), "voc", root)
+    write_annotations(AnnotatedDataset(root.parent / "pictures", ("red", "blue"), splits), "voc", root)
     return root
 
 
@@ -59,11 +59,13 @@ def test_windows_show_what_is_near_their_centre_and_of_their_size() -> None:
     )
     square = torch.tensor([[80.0, 40, 120, 80]])
     np.testing.assert_allclose(box_iou(square, windows)[0], [1, 0.6, 0.4197, 0.3333, 0.25], atol=1e-4)
-    shown = shown_in(windows, targets)
-    assert shown.labels.tolist() == [2, 2, UNCOUNTED, 0, 0]
+    shown = assign_windows(windows, targets)
+    assert shown.labels.tolist() == [2, 2, IGNORE_INDEX, 0, 0]
     boxes = decode(shown.offsets[:2], windows[:2], SSD_VARIANCES)
     torch.testing.assert_close(boxes, targets.boxes.expand(2, 4))
-    assert shown_in(windows, Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))).labels.tolist() == 5 * [0]
+    assert assign_windows(
+        windows, Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    ).labels.tolist() == 5 * [0]
 
 
 def test_loss_is_binary_cross_entropy_and_that_of_the_classes() -> None:
@@ -94,7 +96,7 @@ def test_crops_carry_their_boxes_and_show_objects_or_none(tmp_path: Path) -> Non
     batch = crops.__getitems__([(epoch, index) for epoch in range(2) for index in range(8)])
     assert batch.pixels.shape == (2 * 8 * 24, 3, 32, 32) and len(batch.targets) == len(batch.indices) == 384
     window = torch.tensor([[0.0, 0, 32, 32]])
-    labels = torch.cat([shown_in(window, each).labels for each in batch.targets])
+    labels = torch.cat([assign_windows(window, each).labels for each in batch.targets])
     shares = [float((labels == label).float().mean()) for label in (0, 1, 2)]
     assert shares[0] > 0.2 and min(shares[1:]) > 0.1, shares
     compared = 0

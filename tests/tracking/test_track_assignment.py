@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
-from hubel.tracking.assignment import best_matching
+from hubel.tracking.assignment import linear_assignment
 from hubel.tracking.sparse_iou import covered_shares, overlapping_pairs, pairs_within
 
 
@@ -66,7 +66,7 @@ def test_the_matching_is_worth_as_much_as_scipys(count: int, crowding: float) ->
     side = 60 * np.sqrt(count / crowding)
     boxes = crowd(rng, count, side)
     rows, columns, iou = overlapping_pairs(boxes, boxes + rng.normal(0, 6, boxes.shape) * [1, 1, 0.2, 0.2])
-    chosen = best_matching(rows, columns, iou)
+    chosen = linear_assignment(rows, columns, iou)
     assert len(set(rows[chosen])) == len(set(columns[chosen])) == len(chosen)
     assert iou[chosen].sum() == pytest.approx(best_total(rows, columns, iou), rel=1e-12)
 
@@ -75,11 +75,11 @@ def test_equal_weights_do_not_count_twice() -> None:
     rng = np.random.default_rng(0)
     rows, columns = (rng.random((80, 80)) < 0.05).nonzero()
     weights = rng.integers(1, 3, len(rows)).astype(float)
-    chosen = best_matching(rows, columns, weights)
+    chosen = linear_assignment(rows, columns, weights)
     assert len(set(rows[chosen])) == len(set(columns[chosen])) == len(chosen)
     assert weights[chosen].sum() == best_total(rows, columns, weights)
 
 
 def test_nothing_to_match() -> None:
     none = np.empty(0, np.int64)
-    assert len(best_matching(none, none, np.empty(0))) == 0
+    assert len(linear_assignment(none, none, np.empty(0))) == 0

@@ -13,8 +13,8 @@ from torch import nn
 from hubel.analysis.memory_advice import Memory
 from hubel.models import create_model
 from hubel.models.base import ClassificationHead, Classifier
-from hubel.training.activation_checkpointing import needs_recomputation, step_memory
-from hubel.training.finetune import UpperPart, enter_training_mode, freeze_below
+from hubel.training.activation_checkpointing import needs_checkpointing, step_memory
+from hubel.training.finetune import TrainableTop, enter_training_mode, freeze_below
 from hubel.training.train import train
 
 
@@ -29,7 +29,7 @@ def test_gradients_and_statistics_are_the_same(name: str, batch_norm: str) -> No
     for model, recompute in zip(models, (False, True), strict=True):
         assert isinstance(model, Classifier)
         freeze_below(model, "0.8")
-        upper = UpperPart(model, 0, recompute)
+        upper = TrainableTop(model, 0, recompute)
         enter_training_mode(upper, batch_norm)
         torch.manual_seed(1)
         images = torch.randn(4, 3, 64, 64)
@@ -57,14 +57,14 @@ def test_less_is_kept_for_the_backward_pass() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            UpperPart(model, 0, recompute).train()(torch.randn(8, 3, 64, 64))
+            TrainableTop(model, 0, recompute).train()(torch.randn(8, 3, 64, 64))
         kept[recompute] = sum(tensor.untyped_storage().nbytes() for tensor in pieces.values())
     assert kept[True] < 0.4 * kept[False]
     numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     weights = sum(parameter.numel() for parameter in model.parameters())
     stated = step_memory(model, (8, 3, 64, 64), "float32")
     assert stated.plain == pytest.approx(4 * (2 * numbers + 3 * weights) + kept[False], rel=0.02)
-    assert stated.recomputed < stated.plain
+    assert stated.checkpointed < stated.plain
 
 
 def test_memory_of_a_chain_by_hand() -> None:
@@ -78,7 +78,7 @@ def test_memory_of_a_chain_by_hand() -> None:
     # The input of each convolution, what each sigmoid gives, what the dense layer sees.
     assert stated.plain == 20 * weights + image + 2 * maps + means
     # Between the parts: image and the first maps. Within one: its input, already there, and its output.
-    assert stated.recomputed == 20 * weights + (image + maps) + (image + maps) + means
+    assert stated.checkpointed == 20 * weights + (image + maps) + (image + maps) + means
 
 
 def test_it_is_done_where_memory_is_short_and_said() -> None:
@@ -87,12 +87,12 @@ def test_it_is_done_where_memory_is_short_and_said() -> None:
     batch = (32, 3, 64, 64)
     need = step_memory(model, batch, "float32")
     said: list[str] = []
-    assert not needs_recomputation(model, batch, "float32", said.append, Memory(2 * need.plain, "this machine"))
+    assert not needs_checkpointing(model, batch, "float32", said.append, Memory(2 * need.plain, "this machine"))
     assert not said
-    enough = Memory(int(1.5 * need.recomputed) + 2, "this machine")
-    assert needs_recomputation(model, batch, "float32", said.append, enough)
+    enough = Memory(int(1.5 * need.checkpointed) + 2, "this machine")
+    assert needs_checkpointing(model, batch, "float32", said.append, enough)
     assert len(said) == 1 and "computed twice" in said[0] and "free" in said[0]
-    assert needs_recomputation(model, batch, "float32", said.append, Memory(need.recomputed // 2, "this machine"))
+    assert needs_checkpointing(model, batch, "float32", said.append, Memory(need.checkpointed // 2, "this machine"))
     assert any("may not fit" in line for line in said) and any("smaller batch" in line for line in said)
 
 

@@ -23,8 +23,8 @@ from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_image, read_size
 from hubel.data.loader import EpochSampler, LabelledImages, batches
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.pipeline import TrainingPixels
-from hubel.training.cache_budget import find_room
+from hubel.data.transforms.pipeline import TrainTransform
+from hubel.training.cache_budget import allocate_block
 from hubel.training.data_module import choose_workers
 from hubel.training.train import train
 
@@ -48,7 +48,7 @@ def test_batches_are_what_torchvision_makes_of_single_images(names: str, channel
         "contrast": v2.ColorJitter(brightness=0.2, contrast=0.2),
         "color": v2.ColorJitter(saturation=0.2, hue=0.02),
     }
-    pixels, images = TrainingPixels(size, names.split()), [Image.fromarray(array) for array in photographs(12)]
+    pixels, images = TrainTransform(size, names.split()), [Image.fromarray(array) for array in photographs(12)]
     got = pixels.changed([pixels.fixed(image) for image in images], range(100, 112))
     for image, row, seed in zip(images, got, range(100, 112), strict=True):
         image = image.convert("L" if channels == 1 else "RGB")
@@ -62,7 +62,7 @@ def test_batches_are_what_torchvision_makes_of_single_images(names: str, channel
 
 def test_what_is_much_larger_than_the_input_is_reduced_without_visible_change() -> None:
     """Against Pillow's scaling of the original in one step, on the smallest crop of all."""
-    pixels = TrainingPixels(Preprocessing(24, 24), ("crop",))
+    pixels = TrainTransform(Preprocessing(24, 24), ("crop",))
     image = Image.fromarray(load_sample_image("china.jpg"))
     factor, side = 4, 252  # 252² / (640 · 427) = 0.23 of the area: 0.35 of it at a ratio of 3/4 is as narrow
     assert pixels.fixed_shape(640, 427) == pixels.fixed(image).shape == (107, 160, 3)
@@ -72,7 +72,7 @@ def test_what_is_much_larger_than_the_input_is_reduced_without_visible_change() 
         np.asarray(part.resize((24, 24), Image.Resampling.BILINEAR), int) for part in (reduced, image.crop(box))
     )
     assert np.abs(kept - original).mean() < 1.3
-    small = TrainingPixels(Preprocessing(192, 192), ("crop",))
+    small = TrainTransform(Preprocessing(192, 192), ("crop",))
     assert small.fixed_shape(320, 240) == (240, 320, 3) and small.fixed_shape(1024, 700) == (700, 1024, 3)
 
 
@@ -84,7 +84,7 @@ def test_large_photographs_are_decoded_reduced_and_fit_their_place_in_the_cache(
     photograph.save(tmp_path / "plain.jpg", quality=95)
     photograph.save(tmp_path / "turned.jpg", quality=95, exif=turned)
     photograph.save(tmp_path / "other.png")
-    pixels, paths = TrainingPixels(Preprocessing(24, 24), ("crop",)), sorted(tmp_path.iterdir())
+    pixels, paths = TrainTransform(Preprocessing(24, 24), ("crop",)), sorted(tmp_path.iterdir())
     shapes = [pixels.fixed_shape(*read_size(path)) for path in paths]
     cache = PixelCache(memory_block(PixelCache.needed(shapes)), shapes)
     images = LabelledImages(paths, [0] * 3, pixels.fixed, 3, pixels.changed, cache, pixels.reduction)
@@ -96,7 +96,7 @@ def test_large_photographs_are_decoded_reduced_and_fit_their_place_in_the_cache(
 
 def test_processes_fill_one_cache_and_find_the_same_pixels_in_it(tmp_path: Path) -> None:
     paths = sorted(write_shapes(tmp_path, {"disc": 9}).rglob("*.png"))
-    pixels = TrainingPixels(Preprocessing(16, 16), ("crop", "flip"))
+    pixels = TrainTransform(Preprocessing(16, 16), ("crop", "flip"))
     shapes = [pixels.fixed_shape(32, 32)] * 9
     cache = PixelCache(memory_block(PixelCache.needed(shapes)), shapes)
     seen = []
@@ -133,15 +133,15 @@ def test_room_is_found_in_memory_then_on_disk_then_not(monkeypatch: pytest.Monke
     monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
     free = {"ram": 4000, "disk": 40_000}
     monkeypatch.setattr("hubel.training.cache_budget._free", free.__getitem__)
-    assert find_room(1000, "auto")[1] == "in memory, 1 kB"
-    assert find_room(1001, "auto")[1] == "on disk, 1 kB"
-    block, why = find_room(10_001, "auto")
+    assert allocate_block(1000, "auto")[1] == "in memory, 1 kB"
+    assert allocate_block(1001, "auto")[1] == "on disk, 1 kB"
+    block, why = allocate_block(10_001, "auto")
     assert block is None and "1 kB allowed in memory" in why and "10 kB allowed on disk" in why
-    assert find_room(3000, "ram")[0] is not None and find_room(3001, "ram")[0] is None
+    assert allocate_block(3000, "ram")[0] is not None and allocate_block(3001, "ram")[0] is None
     monkeypatch.undo()
     monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
     with disk_full_at(1 << 20):
-        block, why = find_room(3 << 20, "disk")
+        block, why = allocate_block(3 << 20, "disk")
     assert block is None and "on disk there is no room (File too large)" in why
     assert list((tmp_path / "cache").iterdir()) == []  # nothing is left of either
     block = disk_block(100, tmp_path)

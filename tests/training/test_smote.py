@@ -22,7 +22,7 @@ from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models import create_model, load_model
 from hubel.models.base import Classifier
 from hubel.training.feature_cache import Features, compute_features, feature_batches, neighbours_for, with_smote
-from hubel.training.finetune import freeze_below, frozen_lower, plan_phases
+from hubel.training.finetune import freeze_backbone, freeze_below, plan_phases
 from hubel.training.train import train
 
 CLASSES = ("cross", "disc", "frame")
@@ -72,7 +72,7 @@ def test_computed_features_are_what_the_dense_layer_sees(tmp_path: Path) -> None
     images = LabelledImages(paths, [0, 1, 2, 1, 0], preprocessing.pixels, seed=0)
     loader = batches(images, EpochSampler(5, 0, shuffle=False), 2, 0)
     freeze_below(model, "head")
-    lower = frozen_lower(model, torch.device("cpu"), torch.float32)
+    lower = freeze_backbone(model, torch.device("cpu"), torch.float32)
     features = compute_features(loader, preprocessing, lower, model.head, Accelerator(cpu=True))
     assert features.maps.shape == (5, 512, 1, 1) and features.labels.tolist() == [0, 1, 2, 1, 0]
     pixels = torch.cat([preprocessing.normalize(batch.pixels) for batch in loader])
@@ -187,7 +187,9 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
     asked = run(data, tmp_path / "asked", weights, **settings, augmentation="flip,mixup", cache_features=True)
     assert "features without random changes are computed once" in capsys.readouterr().err
     with monkeypatch.context() as patched:
-        patched.setattr("hubel.training.feature_cache.find_room", lambda size, wanted, processes: (None, "no room"))
+        patched.setattr(
+            "hubel.training.feature_cache.allocate_block", lambda size, wanted, processes: (None, "no room")
+        )
         images = run(data, tmp_path / "images", weights, **settings)
     assert "features are computed in every epoch: no room" in capsys.readouterr().err
     rows = [figures(each.folder) for each in (once, images, asked)]

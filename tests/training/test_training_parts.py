@@ -23,20 +23,20 @@ from hubel.config import make_settings, read_settings, write_settings
 from hubel.data.image_io import read_image
 from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.pipeline import BatchBlending, Lighting, TrainingPixels, check_augmentations
+from hubel.data.transforms.pipeline import Lighting, MixUpCutMix, TrainTransform, check_augmentations
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
 from hubel.models.base import Classifier
-from hubel.tasks.class_scores import best_classes
-from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency
+from hubel.tasks.class_scores import top_k
+from hubel.tasks.classification import classification_loss, imbalance_ratio, inverse_frequency
 from hubel.training import setup
-from hubel.training.autotune import Execution, OtherWork, choose_execution
+from hubel.training.autotune import CpuContention, ExecutionPlan, choose_execution
 from hubel.training.ema import WeightAverage
 from hubel.training.finetune import (
-    UpperPart,
+    TrainableTop,
     enter_training_mode,
+    freeze_backbone,
     freeze_below,
-    frozen_lower,
     make_optimizer,
     parts_with_parameters,
     plan_phases,
@@ -103,7 +103,7 @@ def test_class_weights_are_scikit_learns_balanced() -> None:
     labels = [0] * 10 + [1] * 5 + [2] * 1
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     assert inverse_frequency(labels, 3).numpy() == pytest.approx(expected, rel=1e-6)
-    assert class_skew(labels, 3) == 10
+    assert imbalance_ratio(labels, 3) == 10
 
 
 def test_weighted_sampling_draws_classes_alike() -> None:
@@ -123,7 +123,7 @@ def test_epochs_are_shuffled_by_seed_and_number() -> None:
 
 
 def test_best_classes_are_sorted_and_ties_keep_their_order() -> None:
-    scores = best_classes(np.array([0.1, 0.4, 0.4, 0.1]), ["a", "b", "c", "d"], 3)
+    scores = top_k(np.array([0.1, 0.4, 0.4, 0.1]), ["a", "b", "c", "d"], 3)
     assert [(score.index, score.name, score.score) for score in scores] == [(1, "b", 0.4), (2, "c", 0.4), (0, "a", 0.1)]
 
 
@@ -209,9 +209,9 @@ def test_frozen_lower_and_upper_are_the_model() -> None:
     freeze_below(model, "stage3")
     model.eval()
     images = torch.randn(2, 3, 64, 64)
-    lower = frozen_lower(model, torch.device("cpu"), torch.float32)
+    lower = freeze_backbone(model, torch.device("cpu"), torch.float32)
     assert lower.parts == 4  # stem, pool, stage1, stage2
-    (scores,) = UpperPart(model, 4).eval()(lower(images))
+    (scores,) = TrainableTop(model, 4).eval()(lower(images))
     assert (scores - model(images)).abs().max() < 1e-4
 
 
@@ -220,7 +220,7 @@ def test_frozen_lower_takes_images_as_they_come_in_bfloat16_too() -> None:
     freeze_below(model, "stage3")
     model.eval()
     images = torch.randn(2, 3, 64, 64)
-    lower = frozen_lower(model, torch.device("cpu"), torch.bfloat16)
+    lower = freeze_backbone(model, torch.device("cpu"), torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):  # as the loop calls it
         maps = lower(images)
     with torch.no_grad():
@@ -293,15 +293,15 @@ def test_execution_is_remembered_and_slow_formats_are_not_tried(monkeypatch: pyt
 def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     timed = []
 
-    def note(network, objective, *_: object) -> Execution:
+    def note(network, objective, *_: object) -> ExecutionPlan:
         timed.append((network, objective))
-        return Execution("float32", True, "not measured")
+        return ExecutionPlan("float32", True, "not measured")
 
     monkeypatch.setattr(setup, "choose_execution", note)
     model = create_model("googlenet", num_classes=3)
     settings = make_settings(data="x", model="googlenet", weights=None)
     targets = torch.zeros(2, dtype=torch.int64)
-    minimized = setup._objective(model, ClassLearning(BatchBlending((), 3)), targets)
+    minimized = setup._objective(model, ClassLearning(MixUpCutMix((), 3)), targets)
     setup._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), settings)
     ((network, objective),) = timed
     scores = network(torch.randn(2, 3, 32, 32))
@@ -312,7 +312,7 @@ def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyP
 def test_pixels_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     root = write_shapes(tmp_path, {"disc": 6})
     paths = sorted(root.rglob("*.png"))
-    pixels = TrainingPixels(
+    pixels = TrainTransform(
         Preprocessing(24, 24), ("rotation", "crop", "flip", "contrast", "color", "lighting", "randaugment")
     )
     images = LabelledImages(paths, [0] * 6, pixels.fixed, seed=5, change=pixels.changed)
@@ -343,12 +343,12 @@ def test_augmentations_change_what_they_say(tmp_path: Path) -> None:
     image = read_image(path)
     plain = Preprocessing(32, 32, crop_fraction=1.0)
     torch.manual_seed(0)
-    flipped = [TrainingPixels(plain, ("flip",))(image) for _ in range(20)]
+    flipped = [TrainTransform(plain, ("flip",))(image) for _ in range(20)]
     original = np.asarray(image)
     assert all(np.array_equal(p, original) or np.array_equal(p, original[:, ::-1]) for p in flipped)
     assert len({p.tobytes() for p in flipped}) == 2
-    assert np.array_equal(TrainingPixels(plain, ())(image), original)
-    grey = TrainingPixels(Preprocessing(16, 16, channels=1), ("crop", "rotation", "contrast"))(image)
+    assert np.array_equal(TrainTransform(plain, ())(image), original)
+    grey = TrainTransform(Preprocessing(16, 16, channels=1), ("crop", "rotation", "contrast"))(image)
     assert grey.shape == (16, 16, 1) and grey.dtype == np.uint8
 
 
@@ -384,7 +384,7 @@ def test_lighting_shifts_all_pixels_alike_up_to_black_and_white() -> None:
     )
     assert np.abs(expected_shift).min() > 1
     torch.manual_seed(4)
-    changed = TrainingPixels(Preprocessing(40, 50, crop_fraction=1.0), ("lighting",))(Image.fromarray(pixels))
+    changed = TrainTransform(Preprocessing(40, 50, crop_fraction=1.0), ("lighting",))(Image.fromarray(pixels))
     assert np.array_equal(changed, np.clip(np.rint(pixels + expected_shift), 0, 255).astype(np.uint8))
 
 
@@ -393,7 +393,7 @@ def test_alexnets_preset_shows_windows_of_the_central_square() -> None:
     columns = np.clip(np.arange(-40, 296), 0, 255).astype(np.uint8)
     image = Image.fromarray(np.repeat(np.tile(columns, (256, 1))[:, :, None], 3, axis=2))
     torch.manual_seed(0)
-    seen = [TrainingPixels(Preprocessing(224, 224), ("window",))(image) for _ in range(200)]
+    seen = [TrainTransform(Preprocessing(224, 224), ("window",))(image) for _ in range(200)]
     starts = {int(pixels[0, 0, 0]) for pixels in seen}
     assert min(starts) >= 0 and max(starts) <= 32 and len(starts) > 25
     assert all(np.array_equal(p[5, :, 1], int(p[0, 0, 0]) + np.arange(224)) for p in seen)
@@ -404,7 +404,7 @@ def test_cutmix_labels_are_the_areas() -> None:
     images = torch.zeros(4, 1, 20, 20)
     images[0], images[1], images[2], images[3] = 0, 1, 2, 3
     torch.manual_seed(1)
-    blend = BatchBlending(("cutmix",), 4)
+    blend = MixUpCutMix(("cutmix",), 4)
     blended, targets = next((x, y) for x, y in (blend(images, torch.arange(4)) for _ in range(20)) if y.ndim == 2)
     for picture, target in zip(blended, targets, strict=True):
         areas = [float((picture == label).float().mean()) for label in range(4)]
@@ -414,7 +414,7 @@ def test_cutmix_labels_are_the_areas() -> None:
 def test_mixup_labels_are_the_shares() -> None:
     images = torch.eye(4).reshape(4, 4, 1, 1).expand(4, 4, 2, 2)
     torch.manual_seed(0)
-    blend = BatchBlending(("mixup",), 4)
+    blend = MixUpCutMix(("mixup",), 4)
     blended, targets = next((x, y) for x, y in (blend(images, torch.arange(4)) for _ in range(20)) if y.ndim == 2)
     assert torch.allclose(blended[:, :, 0, 0], targets, atol=1e-6)
 
@@ -470,7 +470,7 @@ def test_run_folders_are_never_reused(tmp_path: Path) -> None:
 
 
 def test_other_work_on_the_machine_is_seen() -> None:
-    watch = OtherWork()
+    watch = CpuContention()
     worker = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         time.sleep(1.0)  # asleep, this process takes nothing of it
@@ -496,7 +496,7 @@ def test_on_a_busy_machine_the_processes_own_seconds_decide(monkeypatch: pytest.
 
     for share, channels_last in ((0.9, False), (0.0, True)):
         monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / str(share)))
-        monkeypatch.setattr(OtherWork, "share", lambda self, share=share: share)
+        monkeypatch.setattr(CpuContention, "share", lambda self, share=share: share)
         chosen = choose_execution(Slow(), lambda mean: mean, (2, 3, 8, 8), torch.device("cpu"), "float32")
         assert chosen.channels_last is channels_last
         assert ("busy" in chosen.reason) is (share > 0.5)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hubel.analysis.summary import Summary, summarize
-from hubel.analysis.table import bytes_text
+from hubel.analysis.table import format_bytes
 from hubel.errors import ModelError
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -54,7 +54,7 @@ def largest_batch(summary: Summary, free: int) -> int:
     return max(0, left * summary.batch // max(1, summary.saved_bytes)) if left > 0 else 0
 
 
-def advise(
+def memory_tips(
     module: nn.Module, summary: Summary, memory: Memory, smaller: Iterable[tuple[str, nn.Module]] = ()
 ) -> list[str]:
     """Ways out when training, or even prediction, would not fit.
@@ -70,10 +70,10 @@ def advise(
     """
     if summary.training_bytes <= memory.free:
         return []
-    needs = f"Training with {_images(summary.batch)} at a time needs {bytes_text(summary.training_bytes)}; "
-    advice = [f"{needs}{memory.place} has {bytes_text(memory.free)} free."]
+    needs = f"Training with {_images(summary.batch)} at a time needs {format_bytes(summary.training_bytes)}; "
+    advice = [f"{needs}{memory.place} has {format_bytes(memory.free)} free."]
     if summary.inference_bytes > memory.free:
-        advice.append(f"Prediction does not fit either: it needs {bytes_text(summary.inference_bytes)}.")
+        advice.append(f"Prediction does not fit either: it needs {format_bytes(summary.inference_bytes)}.")
     advice += _smaller_batch(summary, memory)
     advice += _smaller_maps(module, summary)
     advice += _sixteen_bits(module, summary)
@@ -89,10 +89,10 @@ def _images(count: int) -> str:
 def _smaller_batch(summary: Summary, memory: Memory) -> list[str]:
     batch = largest_batch(summary, memory.free)
     if batch == 0:
-        fixed = bytes_text(summary.training_bytes_at(1))
+        fixed = format_bytes(summary.training_bytes_at(1))
         return [f"A smaller batch does not help: one image alone needs {fixed}."]
     steps = -(-summary.batch // batch)
-    needed = bytes_text(summary.training_bytes_at(batch))
+    needed = format_bytes(summary.training_bytes_at(batch))
     return [
         f"A smaller batch: {_images(batch)} at a time fit ({needed}); gradients accumulated over {steps} steps "
         "make up for it."
@@ -107,7 +107,7 @@ def _smaller_maps(module: nn.Module, summary: Summary) -> list[str]:
         return []
     return [
         f"Images of half the side ({height // 2}×{width // 2}), or twice the stride in the first layer, which "
-        f"shrinks the maps alike: {bytes_text(half.training_bytes)}."
+        f"shrinks the maps alike: {format_bytes(half.training_bytes)}."
     ]
 
 
@@ -115,7 +115,7 @@ def _sixteen_bits(module: nn.Module, summary: Summary) -> list[str]:
     if summary.dtype != "float32":
         return []
     half = summarize(module, summary.input, summary.batch, "bfloat16")
-    return [f"Activations of 16 bits (mixed precision): {bytes_text(half.training_bytes)}."]
+    return [f"Activations of 16 bits (mixed precision): {format_bytes(half.training_bytes)}."]
 
 
 def _smaller_network(summary: Summary, memory: Memory, smaller: Iterable[tuple[str, nn.Module]]) -> list[str]:
@@ -129,7 +129,7 @@ def _smaller_network(summary: Summary, memory: Memory, smaller: Iterable[tuple[s
             break
     if found is None or found[1] >= summary.training_bytes:
         return []
-    return [f"Fewer layers: {found[0]} needs {bytes_text(found[1])}."]
+    return [f"Fewer layers: {found[0]} needs {format_bytes(found[1])}."]
 
 
 def _more_devices(summary: Summary, memory: Memory) -> list[str]:
@@ -139,5 +139,5 @@ def _more_devices(summary: Summary, memory: Memory) -> list[str]:
         return []
     devices = -(-summary.batch // batch)
     share = -(-summary.batch // devices)
-    needed = bytes_text(summary.training_bytes_at(share))
+    needed = format_bytes(summary.training_bytes_at(share))
     return [f"More devices: {devices} with as much memory, {_images(share)} on each, {needed} each."]

@@ -216,7 +216,7 @@ _IN_PLACE = (
     _aten.hardsigmoid_.default,
 )
 
-RESULTS: dict[Any, Callable[..., Any]] = {
+META_KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.convolution.default: _convolution,
     _aten.native_batch_norm.default: _batch_norm,
     _aten.max_pool2d_with_indices.default: _max_pool,

@@ -12,7 +12,7 @@ from hubel.analysis.activation_memory import LiveTensors, SavedTensors
 from hubel.analysis.layer_recorder import LayerRecorder, named
 from hubel.analysis.macs import MultiplicationCounter
 from hubel.analysis.receptive_field import ReceptiveFields
-from hubel.analysis.tracing import Tracing, meta_copy
+from hubel.analysis.tracing import Tracing, to_meta
 from hubel.errors import ModelError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -155,7 +155,7 @@ def summarize(
     if batch < 1 or any(size < 1 for size in input_shape):
         raise ModelError(f"A batch of {batch} images of {input_shape} is empty.", "Give sizes of 1 or more.")
     name = name or type(module).__name__
-    network = meta_copy(module, DTYPES[dtype])
+    network = to_meta(module, DTYPES[dtype])
     images = torch.empty(batch, *input_shape, dtype=DTYPES[dtype], device="meta")
     constants = [*network.parameters(), *network.buffers()]
     try:
@@ -194,7 +194,7 @@ def count_multiplications(module: nn.Module, input_shape: tuple[int, int, int]) 
     A network on the meta device is run as it is, in evaluation mode, instead of a copy, which takes most of the time.
     """
     on_meta = all(parameter.is_meta for parameter in module.parameters())
-    network = module if on_meta else meta_copy(module, torch.float32)
+    network = module if on_meta else to_meta(module, torch.float32)
     counter = MultiplicationCounter(network)
     with torch.no_grad(), Tracing(counter):
         network.eval()(torch.empty(1, *input_shape, device="meta"))

@@ -27,7 +27,7 @@ _NONE = "–"
 _PARTS = ("backbone.", "head.")
 
 
-def bytes_text(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes as a person would say it: ``"12.0 MB"``, in powers of 1000."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -37,7 +37,7 @@ def bytes_text(count: int) -> str:
     return f"{size:.3g} TB"
 
 
-def count_text(count: int) -> str:
+def format_count(count: int) -> str:
     """A large number as a person would say it: ``"225 million"``."""
     for limit, word in ((1e9, "billion"), (1e6, "million")):
         if count >= limit:
@@ -73,7 +73,7 @@ def _cells(name: str, row: LayerRow) -> tuple[str, ...]:
         row.activation or _NONE,
         f"{row.parameters:,}" if row.parameters else _NONE,
         f"{row.multiplications:,}" if row.multiplications else _NONE,
-        bytes_text(row.activation_bytes),
+        format_bytes(row.activation_bytes),
         "all" if row.receptive_field is None else str(row.receptive_field),
     )
 
@@ -109,16 +109,16 @@ def _short_names(rows: tuple[LayerRow, ...]) -> list[str]:
 
 def _totals(summary: Summary) -> str:
     images = "one image" if summary.batch == 1 else f"a batch of {summary.batch}"
-    kept = bytes_text(summary.saved_bytes)
+    kept = format_bytes(summary.saved_bytes)
     beside = summary.parameters - sum(row.parameters for row in summary.rows)
     share = f" ({beside:,} of them not used in prediction)" if beside else ""
     lines = (
-        f"{summary.parameters:,} parameters{share}, {count_text(summary.multiplications)} multiplications an image",
+        f"{summary.parameters:,} parameters{share}, {format_count(summary.multiplications)} multiplications an image",
         f"memory for {images} in {summary.dtype}:",
-        f"  inference {bytes_text(summary.inference_bytes):>8}  parameters {bytes_text(summary.parameter_bytes)}, "
-        f"largest set of tensors alive at one moment {bytes_text(summary.peak_activation_bytes)}",
-        f"  training  {bytes_text(summary.training_bytes):>8}  parameters {bytes_text(summary.master_bytes)}, "
-        f"gradients {bytes_text(summary.gradient_bytes)}, optimizer {bytes_text(summary.optimizer_bytes)}, "
+        f"  inference {format_bytes(summary.inference_bytes):>8}  parameters {format_bytes(summary.parameter_bytes)}, "
+        f"largest set of tensors alive at one moment {format_bytes(summary.peak_activation_bytes)}",
+        f"  training  {format_bytes(summary.training_bytes):>8}  parameters {format_bytes(summary.master_bytes)}, "
+        f"gradients {format_bytes(summary.gradient_bytes)}, optimizer {format_bytes(summary.optimizer_bytes)}, "
         f"kept for the backward pass {kept}",
     )
     return "\n".join(lines)

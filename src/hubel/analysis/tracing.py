@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from hubel.analysis.meta_shapes import RESULTS
+from hubel.analysis.meta_shapes import META_KERNELS
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def storage_key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def meta_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def to_meta(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of ``module`` with its parameters and buffers on the meta device; ``module`` stays as it is.
 
     Floating-point parameters and buffers take ``dtype``; shared parameters stay shared. Costs no memory.
@@ -91,7 +91,7 @@ class Tracing(TorchDispatchMode):
         if "meta" in devices and len(devices) > 1:
             args, kwargs = tree_map_only(Tensor, _shape_only, (args, kwargs))
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        shaped = RESULTS.get(func) if "meta" in devices else None
+        shaped = META_KERNELS.get(func) if "meta" in devices else None
         result = func(*args, **kwargs) if shaped is None else shaped(*args, **kwargs)
         outputs = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
         name = func.overloadpacket.__name__

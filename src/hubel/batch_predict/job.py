@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import hubel
-from hubel.batch_predict.ray_cluster import Assignment, BlockPredictor, Crew, crew_for, ray_running, require_ray
+from hubel.batch_predict.ray_cluster import ActorPool, Assignment, BlockPredictor, plan_actors, ray_running, require_ray
 from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_listing
 from hubel.errors import DataError
 from hubel.fileio import write_json
@@ -70,19 +70,19 @@ _AS_PEOPLE_SAY = {
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RuntimeChoice:
     """What was decided when the job began, and stays: with which engine, in which number format."""
 
     engine: str
     precision: str
 
 
-def write_manifest(folder: Path, manifest: Manifest, chosen: Chosen) -> None:
+def write_manifest(folder: Path, manifest: Manifest, chosen: RuntimeChoice) -> None:
     """Write ``job.json``."""
     write_json(folder / MANIFEST, {"format_version": 1, **asdict(manifest), "chosen": asdict(chosen)})
 
 
-def read_manifest(folder: Path, manifest: Manifest) -> Chosen | None:
+def read_manifest(folder: Path, manifest: Manifest) -> RuntimeChoice | None:
     """What the job in the folder has decided; ``None`` where there is no job.
 
     Raises:
@@ -91,7 +91,7 @@ def read_manifest(folder: Path, manifest: Manifest) -> Chosen | None:
     path = folder / MANIFEST
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
-        chosen = Chosen(**recorded["chosen"])
+        chosen = RuntimeChoice(**recorded["chosen"])
     except FileNotFoundError:
         strangers = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
         if strangers:
@@ -222,7 +222,7 @@ class CollectionJob:
         seconds = time.perf_counter() - started
         return CollectionResult(self._folder, len(blocks), len(missing), rows, errors, seconds)
 
-    def _begin(self) -> tuple[Listing, Chosen]:
+    def _begin(self) -> tuple[Listing, RuntimeChoice]:
         """Find the sources, and whether the folder has this job in it; a new one decides what its blocks keep to."""
         model = self._predictor["model"]
         found = find_model(model) or find_model(Path(model))
@@ -243,15 +243,15 @@ class CollectionJob:
             chosen = read_manifest(self._folder, manifest)
             if chosen is None:
                 engine = Predictor(**self._predictor).engine_for(listing.names)
-                chosen = Chosen(engine.name, engine.precision.name)
+                chosen = RuntimeChoice(engine.name, engine.precision.name)
                 fresh.replace(self._folder / LISTING)
                 write_manifest(self._folder, manifest, chosen)
         finally:
             fresh.unlink(missing_ok=True)
         return listing, chosen
 
-    def _compute(self, ray: Any, chosen: Chosen, blocks: Sequence[Block]) -> None:
-        crew = crew_for(ray, self._may_use_gpu(), self._predictor.get("threads"), len(blocks))
+    def _compute(self, ray: Any, chosen: RuntimeChoice, blocks: Sequence[Block]) -> None:
+        crew = plan_actors(ray, self._may_use_gpu(), self._predictor.get("threads"), len(blocks))
         arguments = {**self._predictor, "threads": crew.threads}
         arguments |= {"device": "cuda"} if crew.gpu else {**asdict(chosen), "device": "cpu"}
         self._say(f"actors: {crew.actors}, threads of each: {crew.threads}, device: {arguments['device']}")
@@ -286,7 +286,7 @@ class CollectionJob:
         return [noted.get(each.number) or self._shards.count(each.number) for each in listing.blocks]
 
 
-def _outcomes(ray: Any, assignment: Assignment, crew: Crew, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
+def _outcomes(ray: Any, assignment: Assignment, crew: ActorPool, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
     """The blocks as a Ray Data pipeline: a task a block, in whatever order they are done."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -33,7 +33,7 @@ _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @dataclass(frozen=True)
-class Crew:
+class ActorPool:
     """Actors of a job.
 
     Attributes:
@@ -124,7 +124,7 @@ def _standard_error_in(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def crew_for(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> Crew:
+def plan_actors(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> ActorPool:
     """How many actors, with how many threads.
 
     On machines with GPUs, one actor a GPU; else as many as fill the processors, with up to eight threads each.
@@ -139,12 +139,12 @@ def crew_for(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> C
     machines = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
     if may_use_gpu and any(gpus for gpus, _ in machines):
         shares = [cpus // gpus for gpus, cpus in machines if gpus]
-        return Crew(
+        return ActorPool(
             min(blocks, sum(gpus for gpus, _ in machines)), threads or max(1, min(_MOST_THREADS, *shares)), True
         )
     cpus = [count for _, count in machines if count]
     threads = min(threads or min(_MOST_THREADS, *cpus, max(cpus)), max(cpus))
-    return Crew(max(1, min(blocks, sum(count // threads for count in cpus))), threads, False)
+    return ActorPool(max(1, min(blocks, sum(count // threads for count in cpus))), threads, False)
 
 
 @dataclass(frozen=True)

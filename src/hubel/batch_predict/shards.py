@@ -13,7 +13,7 @@ from typing import Any
 
 from hubel.data.sources import file_names
 from hubel.errors import DataError
-from hubel.fileio import json_line, replacing
+from hubel.fileio import atomic_write, json_line
 
 FORMATS = ("jsonl", "parquet")
 _ROWS_AT_ONCE = 1000
@@ -55,7 +55,7 @@ class Shards:
         """
         count = errors = 0
         remaining = iter(rows)
-        with replacing(self.path(block)) as temporary, self._writer(temporary) as write:
+        with atomic_write(self.path(block)) as temporary, self._writer(temporary) as write:
             while some := list(islice(remaining, _ROWS_AT_ONCE)):
                 write(some)
                 count += len(some)
@@ -181,7 +181,7 @@ def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:
     """
     digest, count, end = hashlib.sha256(), 0, 0
     starts: list[int] = []
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         for name in file_names(named_in_lists(sources)):
             line = json.dumps(name).encode() + b"\n"
             if count % block == 0:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hubel.errors import ImageError
 from hubel.inference.engines.base import Engine
-from hubel.inference.engines.selection import WORTH_CONVERTING
+from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT
 from hubel.inference.pipeline import FailedImage
 from hubel.inference.predictor import Predictor
 
@@ -54,12 +54,12 @@ def seconds_a_picture(predictor: Predictor, files: list[Path], seconds: float) -
         ImageError: one of the files is no picture.
     """
     endless = itertools.cycle(files)
-    for _ in predictor.stream(itertools.islice(endless, WORTH_CONVERTING)):
+    for _ in predictor.stream(itertools.islice(endless, MIN_IMAGES_TO_CONVERT)):
         pass
-    batch = predictor.engine_for(WORTH_CONVERTING).batch
+    batch = predictor.engine_for(MIN_IMAGES_TO_CONVERT).batch
     start = time.perf_counter()
     answered = 0
-    for outcome in predictor.stream(_until(start + seconds, endless, at_least=max(WORTH_CONVERTING, 2 * batch))):
+    for outcome in predictor.stream(_until(start + seconds, endless, at_least=max(MIN_IMAGES_TO_CONVERT, 2 * batch))):
         if isinstance(outcome, FailedImage):
             raise ImageError(outcome.error.fault, outcome.error.remedy)
         answered += 1

@@ -95,7 +95,7 @@ _PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BenchOptions:
     """What a person asked for.
 
     Attributes:
@@ -161,7 +161,7 @@ class Session:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: BenchOptions,
         folder: Path,
         tell: Callable[[str], None],
         step: Callable[[str, int, int], None],

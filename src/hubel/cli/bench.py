@@ -63,12 +63,12 @@ def bench(
     """
     import tempfile
 
-    from hubel.benchmark.session import Session, Wanted
+    from hubel.benchmark.session import BenchOptions, Session
 
     with tempfile.TemporaryDirectory(prefix="hubel-bench-") as name, _progress() as step:
         folder = Path(name)
         pictures, said = _pictures(images, folder)
-        wanted = Wanted(models, engine or (), precision or (), batch or (), pictures, seconds, rounds, threads)
+        wanted = BenchOptions(models, engine or (), precision or (), batch or (), pictures, seconds, rounds, threads)
         session = Session(wanted, folder, say, step)
         interrupted = False
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import print_json, refuse_inside, say
+from hubel.console import check_output_dir, print_json, say
 
 if TYPE_CHECKING:
     from hubel.data.agreement import Agreement
@@ -62,7 +62,7 @@ def agree(
     """
     from hubel.data.agreement import agree, write_consensus
 
-    refuse_inside("--consensus", consensus, [source for source in sources if source.is_dir()])
+    check_output_dir("--consensus", consensus, [source for source in sources if source.is_dir()])
     found = agree(sources, from_format, iou, by)
     lost = write_consensus(found, consensus, to, images) if consensus is not None else ()
     if as_json:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import FromFormat, Json
-from hubel.console import pictures_done, print_json, refuse_inside, say
+from hubel.console import check_output_dir, print_json, progress_bar, say
 
 if TYPE_CHECKING:
-    from hubel.data.checks import Check, Mended
+    from hubel.data.checks import Check, FixResult
 
 _SHOWN = 5
 
@@ -36,12 +36,12 @@ def check(
     hubel data check raccoon/
     hubel data check labels/ --report check.html --fix labels-mended
     """
-    from hubel.data.checks import check_data, mended
+    from hubel.data.checks import apply_fixes, check_data
 
-    refuse_inside("--fix", fix, [source])
-    with pictures_done() as advance:
+    check_output_dir("--fix", fix, [source])
+    with progress_bar() as advance:
         checked = check_data(source, from_format, advance)
-    repaired = mended(checked) if fix is not None else None
+    repaired = apply_fixes(checked) if fix is not None else None
     lost: tuple[str, ...] = ()
     if repaired is not None and fix is not None:
         from hubel.data.annotations import write_annotations
@@ -77,7 +77,7 @@ def _counts(checked: Check) -> dict[str, Any]:
 
 
 def _print(checked: Check) -> None:
-    from hubel.data.annotations import LabelledDataset
+    from hubel.data.annotations import AnnotatedDataset
     from hubel.data.checks import KINDS
 
     for line in checked.notes:
@@ -93,7 +93,7 @@ def _print(checked: Check) -> None:
     counts = _counts(checked)
     warnings = len(checked.findings) - checked.errors
     labels = ""
-    if isinstance(checked.dataset, LabelledDataset):
+    if isinstance(checked.dataset, AnnotatedDataset):
         labels = (
             f" ({counts['unlabelled']:,} unlabelled, {counts['empty']:,} labelled as empty), "
             f"{counts['objects']:,} objects"
@@ -109,27 +109,32 @@ def _many(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
-def _print_mended(repaired: Mended, lost: tuple[str, ...], fix: Path | None) -> None:
-    from hubel.data.checks.fixes import left_by_kind
+def _print_mended(repaired: FixResult, lost: tuple[str, ...], fix: Path | None) -> None:
+    from hubel.data.checks.fixes import remaining_by_kind
 
     print(f"mended copy in {fix}: {_many(len(repaired.changes), 'change')}")
     for line in repaired.changes:
         print(f"  {line}")
     for line in lost:
         say(f"not in the copy: {line}")
-    for line in left_by_kind(repaired.left):
+    for line in remaining_by_kind(repaired.left):
         print(f"left for you: {line}")
 
 
 def _as_json(
-    source: Path, checked: Check, repaired: Mended | None, lost: tuple[str, ...], fix: Path | None, report: Path | None
+    source: Path,
+    checked: Check,
+    repaired: FixResult | None,
+    lost: tuple[str, ...],
+    fix: Path | None,
+    report: Path | None,
 ) -> dict[str, Any]:
-    from hubel.data.annotations import LabelledDataset
+    from hubel.data.annotations import AnnotatedDataset
 
     dataset = checked.dataset
     result: dict[str, Any] = {
         "source": str(source),
-        "format": dataset.format if isinstance(dataset, LabelledDataset) else "class folders",
+        "format": dataset.format if isinstance(dataset, AnnotatedDataset) else "class folders",
         "classes": list(dataset.classes),
         "images": {split: len(images) for split, images in dataset.splits.items()},
         **_counts(checked),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubel.cli.options import FromFormat, Json, Pictures
-from hubel.console import pictures_done, print_json, refuse_inside, say
+from hubel.console import check_output_dir, print_json, progress_bar, say
 
 
 def split(
@@ -40,8 +40,8 @@ def split(
         fractions = parse_fractions(shares)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint="'--split'") from error
-    refuse_inside("--out", out, [source])
-    with pictures_done() as advance:
+    check_output_dir("--out", out, [source])
+    with progress_bar() as advance:
         divided = split_data(source, from_format, fractions, seed, anew, advance)
     lost = write_split(divided, out, images)
     counts = statistics(divided.dataset)

@@ -139,7 +139,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the plot of accuracy against cost: milliseconds here if measured, else multiply-accumulates."""
     from hubel.analysis.model_selection import pareto_front
     from hubel.errors import UsageError
-    from hubel.fileio import replacing
+    from hubel.fileio import atomic_write
     from hubel.reports.figures import choice_plot, to_png
 
     candidates = with_accuracy(rows)
@@ -154,7 +154,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     front = pareto_front(costs, accuracies)
     quality = {"mAP": "mAP on COCO, as published", "top1": "top-1 on ImageNet, as published"}[_figure_of(rows)[0]]
     figure = choice_plot([each.name for each in candidates], costs, accuracies, front, label, quality)
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(to_png(figure))
     say(f"plot: {path}")
 

@@ -104,7 +104,7 @@ def predict(
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may lie in a folder of sources: what is written there now is not to be predicted next.
         pictures = (picture for picture in pictures if not files.holds(picture.source))
-    pictures = predictor.get_ready(pictures)
+    pictures = predictor.select_engine(pictures)
     say(predictor.describe())
     outcomes = predictor.stream_pictures(pictures) if files is None else _saved(predictor, pictures, files)
     failures = _report(outcomes, predictor.model_name, json, strict)
@@ -134,7 +134,7 @@ def _saved(
     predictor: Predictor, pictures: Iterable[Picture], files: AnnotatedFiles
 ) -> Iterator[Prediction | FailedImage]:
     """The predictor's outcomes, each after its annotated picture has been written (by background threads)."""
-    from hubel.inference.pipeline import FailedImage, map_ahead
+    from hubel.inference.pipeline import FailedImage, ordered_parallel_map
 
     taken: deque[Picture] = deque()
 
@@ -154,7 +154,7 @@ def _saved(
             files.save(path, picture, outcome)
         return outcome
 
-    return map_ahead(write, jobs(), _SAVED_AHEAD)
+    return ordered_parallel_map(write, jobs(), _SAVED_AHEAD)
 
 
 def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool, strict: bool) -> int:

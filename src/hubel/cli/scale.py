@@ -67,9 +67,9 @@ def scale(
             param_hint="'--search'",
         )
     grid = candidates(step, tolerance=tolerance, baseline=baseline)
-    from hubel.inference.system import wait_passively
+    from hubel.inference.system import set_passive_omp_wait
 
-    wait_passively()
+    set_passive_omp_wait()
     from hubel.training.compound_scaling import search as run
 
     say(f"{len(grid)} points of the grid, {epochs} epochs each; stop with Ctrl-C, go on with the same command")

@@ -53,7 +53,7 @@ def summary(
         hubel summary vgg16 --set batch_norm=true
     """
     shape = None if input_size is None else _parsed(input_size)
-    from hubel.analysis.memory_advice import advise, free_memory
+    from hubel.analysis.memory_advice import free_memory, memory_tips
     from hubel.analysis.summary import summarize
     from hubel.analysis.table import layer_table
     from hubel.errors import ModelError
@@ -65,7 +65,7 @@ def summary(
         if shape is None:
             raise
         raise typer.BadParameter(error.fault, param_hint="'--input'") from error
-    advice = advise(module, result, free_memory(), _smaller_relatives(row, result.input, result.parameters))
+    advice = memory_tips(module, result, free_memory(), _smaller_relatives(row, result.input, result.parameters))
     if as_json:
         print_json({**result.to_json(), "advice": advice})
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hubel.cli.track_writers import TrackOutputs
     from hubel.data.mot import MotBoxes
     from hubel.inference.predictor import Predictor
-    from hubel.inference.video_tracking import Clip, Shares, Step
+    from hubel.inference.video_tracking import StageTimer, Step, VideoSource
     from hubel.results import Tracks
     from hubel.tracking import Tracker
 
@@ -103,7 +103,7 @@ def track(
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, marks
     from hubel.data.mot import read_mot_text
-    from hubel.inference.video_tracking import Shares
+    from hubel.inference.video_tracking import StageTimer
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.base import parse
 
@@ -118,7 +118,7 @@ def track(
             say(f"note:  {detections} has no boxes.")
         if conf is not None:
             boxes = boxes.only(boxes.scores >= conf)
-    shares, damages = Shares(), _Damages(strict)
+    shares, damages = StageTimer(), DecodeErrors(strict)
     if source is None:
         assert boxes is not None
         _run(_without_pictures(boxes, follower, shares), outputs, shares, boxes.last_frame, name)
@@ -157,7 +157,7 @@ def _check(source: str | None, model: str | None, detections: Path | None, track
         raise UsageError("--classes is for a model's classes", "leave it out with --detections")
 
 
-class _Damages:
+class DecodeErrors:
     """Names frames that cannot be read, and counts them."""
 
     def __init__(self, strict: bool) -> None:
@@ -165,27 +165,28 @@ class _Damages:
         self.count = 0
 
     def __call__(self, error: HubelError) -> None:
+        """Report the first damaged frames, count the rest; raise if strict."""
         if self._strict:
             raise error
         self.count += 1
         report_error(error.fault, error.remedy)
 
 
-def _without_pictures(boxes: MotBoxes, tracker: Tracker, shares: Shares) -> Iterator[tuple[Step, Tracks]]:
+def _without_pictures(boxes: MotBoxes, tracker: Tracker, shares: StageTimer) -> Iterator[tuple[Step, Tracks]]:
     from hubel.inference.video_tracking import detected_by_file, followed
 
     return followed(detected_by_file(boxes, str(boxes.path), None), tracker, None, shares)
 
 
 def _with_pictures(
-    clip: Clip,
+    clip: VideoSource,
     boxes: MotBoxes | None,
     predictor: Predictor | None,
     classes: str | None,
     tracker: Tracker,
     appearance: tuple[str, str, int | None],
-    damages: _Damages,
-    shares: Shares,
+    damages: DecodeErrors,
+    shares: StageTimer,
 ) -> Iterator[tuple[Step, Tracks]]:
     from functools import partial
 
@@ -205,7 +206,7 @@ def _with_pictures(
 
 
 def _run(
-    steps: Iterator[tuple[Step, Tracks]], outputs: TrackOutputs, shares: Shares, count: int | None, tracker: str
+    steps: Iterator[tuple[Step, Tracks]], outputs: TrackOutputs, shares: StageTimer, count: int | None, tracker: str
 ) -> int | None:
     """Take every frame to where it belongs; returns the number of the last."""
     start, last = time.perf_counter(), None

@@ -14,9 +14,9 @@ from typing import Any, Self
 from hubel.console import print_json, say
 from hubel.data.mot import MotText
 from hubel.errors import UsageError
-from hubel.fileio import growing, replacing, write_json
+from hubel.fileio import atomic_write, streaming_write, write_json
 from hubel.inference.json_lines import encodable
-from hubel.inference.video_tracking import NAMELESS, Shares, Step
+from hubel.inference.video_tracking import NAMELESS, StageTimer, Step
 from hubel.results import Tracks
 from hubel.tracking.counters import LineCounter, ZoneCounter
 from hubel.tracking.trajectories import TrackPath, TrackTable
@@ -108,7 +108,7 @@ class TrackOutputs:
 
     def __enter__(self) -> Self:
         if self._mot is not None:
-            self._text = MotText(self._stack.enter_context(growing(self._mot)))
+            self._text = MotText(self._stack.enter_context(streaming_write(self._mot)))
         return self
 
     def __exit__(
@@ -116,7 +116,7 @@ class TrackOutputs:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def take(self, step: Step, tracks: Tracks, tracker: str, shares: Shares) -> None:
+    def take(self, step: Step, tracks: Tracks, tracker: str, shares: StageTimer) -> None:
         """The tracks of the next frame."""
         self.frames += 1
         self.paths.update(step.number, step.time, tracks.ids, tracks.names, tracks.boxes)
@@ -175,7 +175,7 @@ class TrackOutputs:
         for counter in self._counters:
             print(f"{counter.name}: {_caption(counter, named=False)}")
 
-    def summary(self, tracker: str, seconds: float, shares: Shares) -> str:
+    def summary(self, tracker: str, seconds: float, shares: StageTimer) -> str:
         """One line: how much, how fast, and what took the time."""
         speed = self.frames / max(seconds, 1e-9)
         line = f"{tracker}: {self.frames} frames, {len(self.paths)} tracks, {speed:.1f} frames/s"
@@ -216,7 +216,7 @@ def _write_table(path: Path, rows: Sequence[TrackPath]) -> None:
     if path.suffix.lower() == ".json":
         write_json(path, [row.to_json() for row in rows])
         return
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for row in rows:

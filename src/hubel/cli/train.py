@@ -154,9 +154,9 @@ def train(
     given["weights"] = None if from_scratch else weights
     given["options"] = parsed_options(options)
     given = {name: value for name, value in given.items() if value is not None or name == "weights"}
-    from hubel.inference.system import wait_passively
+    from hubel.inference.system import set_passive_omp_wait
 
-    wait_passively()
+    set_passive_omp_wait()
     from hubel.training.distributed import is_main
     from hubel.training.train import train as run
 

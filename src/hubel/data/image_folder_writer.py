@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hubel.data.annotations.records import LabelledImage
-from hubel.data.annotations.writer import Pictures, Target, new_folder, place_of
+from hubel.data.annotations.records import AnnotatedImage
+from hubel.data.annotations.writer import DatasetWriter, Pictures, new_folder, split_dir
 from hubel.errors import DataError
 
 
@@ -30,8 +30,8 @@ def write_class_folders(
         if name.startswith(".") or any(letter in "/\\:" or ord(letter) < 32 for letter in name):
             raise DataError(f"{name!r} cannot be the name of a folder.", "Rename the class: letters, digits, blanks.")
     with new_folder(out) as folder:
-        target = Target(folder, pictures)
+        target = DatasetWriter(folder, pictures)
         for split, samples in splits.items():
             for path, name in samples:
-                target.place(LabelledImage(path, 0, 0, None), f"{place_of(split)}/{name}".lstrip("/"))
+                target.place(AnnotatedImage(path, 0, 0, None), f"{split_dir(split)}/{name}".lstrip("/"))
     return tuple(f"{number:,} {what}" for what, number in target.losses.items())

@@ -84,7 +84,7 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
 
 
 @dataclass(frozen=True)
-class Reduced:
+class DownscaledImage:
     """A picture that was decoded at a part of its size.
 
     Attributes:
@@ -100,7 +100,7 @@ class Reduced:
     scale: int
 
 
-def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) -> Reduced:
+def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) -> DownscaledImage:
     """Read one picture for a purpose that does not need all of its pixels.
 
     JPEG's blocks of 8 × 8 pixels can be decoded to 4 × 4, 2 × 2 or 1 × 1, which are their means but for rounding and
@@ -121,9 +121,9 @@ def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) 
             image.draft(None, (size[0] // scale, size[1] // scale))
         upright = _load_upright(image, name)
     if scale == 1:
-        return Reduced(upright, upright.width, upright.height, 1)
+        return DownscaledImage(upright, upright.width, upright.height, 1)
     width, height = reversed(size) if _orientation(image) >= 5 else size
-    return Reduced(upright, width, height, scale)
+    return DownscaledImage(upright, width, height, scale)
 
 
 def _reduce(image: Image.Image, most: Callable[[int, int], float]) -> int:

@@ -47,7 +47,7 @@ class LoadedBatch:
     indices: Tensor
 
 
-class DecodedImages:
+class CachedReader:
     """The pixels of images before any random change, decoded once where a cache keeps them.
 
     Args:
@@ -99,7 +99,7 @@ class LabelledImages(Dataset[LoadedBatch]):
     Args:
         paths: image files.
         labels: their classes, 0-based.
-        pixels: as for :class:`DecodedImages`; likewise ``cache`` and ``reduction``.
+        pixels: as for :class:`CachedReader`; likewise ``cache`` and ``reduction``.
         seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
         change: ``change(arrays, seeds)`` gives a batch (N, H, W, C) of randomly changed images; ``None`` for none,
             where all arrays are of one size.
@@ -118,7 +118,7 @@ class LabelledImages(Dataset[LoadedBatch]):
         self.labels = labels
         self.seed = seed
         self.change = change
-        self.decoded = DecodedImages(paths, pixels, cache, reduction)
+        self.decoded = CachedReader(paths, pixels, cache, reduction)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,7 +171,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, index) for index in order.tolist())
 
 
-def as_it_is(batch: Any) -> Any:
+def identity_collate(batch: Any) -> Any:
     """For loaders of data sets that give whole batches: nothing is left to collate."""
     return batch
 
@@ -182,7 +182,7 @@ def default_workers(trainings: int = 1) -> int:
     return max(1, min(8, cores // 2 // trainings))
 
 
-def _be_quiet_worker(_: int) -> None:
+def _init_worker(_: int) -> None:
     """Interruptions are the parent's to answer: it ends its workers itself, without tracebacks that frighten people.
 
     SIGTERM may hit the whole group of processes, so the first is the parent's. A second one comes from the parent,
@@ -213,11 +213,11 @@ def batches(
         batch_size=batch,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=as_it_is,
+        collate_fn=identity_collate,
         drop_last=drop_last and len(sampler) >= batch,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_be_quiet_worker if workers else None,
+        worker_init_fn=_init_worker if workers else None,
         # Its own generator: from the global one it would draw a number at its first epoch only, and a resumed run's
         # dropout would differ from an uninterrupted one's.
         generator=torch.Generator(),
@@ -258,7 +258,7 @@ class ObjectImages(Dataset[ObjectBatch]):
         self._samples = [sample.only(~sample.crowd) for sample in samples]
         self._pixels = pixels
         self._seed = seed
-        self._decoded = DecodedImages([sample.path for sample in samples], pixels.fixed, cache, pixels.reduction)
+        self._decoded = CachedReader([sample.path for sample in samples], pixels.fixed, cache, pixels.reduction)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -274,7 +274,7 @@ class ObjectImages(Dataset[ObjectBatch]):
             if own is None:
                 continue
             seed = seed_for(self._seed, "pixels", epoch, index)
-            others = [self._picture(other) for other in self._pixels.partners(seed, len(self))]
+            others = [self._picture(other) for other in self._pixels.mosaic_indices(seed, len(self))]
             together = [own, *(other for other in others if other is not None)]
             changed = self._pixels.changed(together if len(together) == 4 else [own], seed)
             pixels[len(indices)] = changed.pixels

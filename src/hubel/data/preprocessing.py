@@ -94,7 +94,7 @@ class Preprocessing:
         Args:
             image: upright, mode RGB (or L), any size.
             original: if the image was reduced, the width and height of the original and how many times, as
-                :class:`hubel.data.image_io.Reduced` has them.
+                :class:`hubel.data.image_io.DownscaledImage` has them.
 
         Returns:
             uint8 array (height, width, channels), 0..255.

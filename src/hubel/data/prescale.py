@@ -14,7 +14,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class WholePictures:
+class Prescaler:
     """From an upright picture to an array of all of it.
 
     Attributes:

@@ -13,10 +13,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hubel.config import SplitFractions
-from hubel.data.annotations import LabelledDataset, LabelledImage, write_annotations
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, write_annotations
 from hubel.data.annotations.writer import Pictures
 from hubel.data.checks.duplicates import identical
-from hubel.data.checks.image_scan import Look, look_at_all
+from hubel.data.checks.image_scan import ImageInfo, scan_images
 from hubel.data.checks.perceptual_hash import close_pairs
 from hubel.data.checks.run import read_any
 from hubel.data.image_folder import ClassFolders, Sample, listing
@@ -60,7 +60,7 @@ def iterative_stratification(counts: np.ndarray, sizes: np.ndarray, shares: Sequ
     return part_of
 
 
-def alike(paths: Sequence[Path], looks: Mapping[Path, Look]) -> list[list[int]]:
+def alike(paths: Sequence[Path], looks: Mapping[Path, ImageInfo]) -> list[list[int]]:
     """Groups of pictures, as places in ``paths``; most have one.
 
     Two pictures that resemble a third are in one group with it, so a film of slow changes is one.
@@ -96,7 +96,7 @@ def _joined(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nda
     return joined
 
 
-Picture = Sample | LabelledImage
+Picture = Sample | AnnotatedImage
 
 _NAMES = ("train", "val", "test")
 _LARGE = 0.05
@@ -104,7 +104,7 @@ _LARGE = 0.05
 
 
 @dataclass(frozen=True)
-class Divided:
+class SplitResult:
     """A data set with its new splits.
 
     Attributes:
@@ -113,7 +113,7 @@ class Divided:
         notes: what a person should know, one line each.
     """
 
-    dataset: LabelledDataset | ClassFolders
+    dataset: AnnotatedDataset | ClassFolders
     together: tuple[int, int]
     notes: tuple[str, ...]
 
@@ -125,7 +125,7 @@ def split_data(
     seed: int = 0,
     anew: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Divided:
+) -> SplitResult:
     """Divide a data set by the rules that training goes by, and keep pictures that look alike in one split.
 
     One that is not split yet is divided by fractions. One that has ``train`` but no ``val`` has 15 % of ``train`` held
@@ -149,7 +149,7 @@ def split_data(
         old = {"all": [picture for pictures in old.values() for picture in pictures]}
     shares, pool = _shares(dataset.root, old, fractions)
     paths = [picture.path for picture in old[pool]]
-    groups = alike(paths, look_at_all(paths, progress))
+    groups = alike(paths, scan_images(paths, progress))
     counts = np.zeros((len(groups), len(dataset.classes) + 2), int)
     for at, group in enumerate(groups):
         for place in group:
@@ -163,7 +163,7 @@ def split_data(
     notes = [*dataset.warnings, *_large(several, paths), *_without(dataset.classes, counts, part_of, shares)]
     together = (len(several), sum(map(len, several)))
     splits: Any = _placed(dataset.splits, split_of)
-    return Divided(replace(dataset, splits=splits), together, tuple(notes))
+    return SplitResult(replace(dataset, splits=splits), together, tuple(notes))
 
 
 def _shares(
@@ -218,7 +218,7 @@ def _without(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, sh
     return notes
 
 
-def write_split(divided: Divided, out: str | Path, pictures: Pictures = "copy") -> tuple[str, ...]:
+def write_split(divided: SplitResult, out: str | Path, pictures: Pictures = "copy") -> tuple[str, ...]:
     """Write the data set with its new splits as a new folder, in its own format.
 
     Args:
@@ -234,7 +234,7 @@ def write_split(divided: Divided, out: str | Path, pictures: Pictures = "copy") 
         UsageError: class folders without pictures were asked for.
     """
     dataset = divided.dataset
-    if isinstance(dataset, LabelledDataset):
+    if isinstance(dataset, AnnotatedDataset):
         return write_annotations(dataset, dataset.format, out, pictures)
     if pictures == "none":
         raise UsageError("Class folders are nothing without their pictures.", "Use --images link.")

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from hubel.data.annotations import LabelledDataset, LabelledImage, read_annotations
-from hubel.data.annotations.records import Box, LabelledObject
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, read_annotations
+from hubel.data.annotations.records import Annotation, Box
 from hubel.data.annotations.rle import covered
 from hubel.data.image_folder import listing
 from hubel.data.image_io import read_size
@@ -166,7 +166,7 @@ def read_object_set(path: str | Path, format: str | None = None, strict: bool = 
     return ObjectSet(labelled.root, labelled.classes, stratified, (*labelled.warnings, *warnings))
 
 
-def _unlabelled(labelled: LabelledDataset) -> list[str]:
+def _unlabelled(labelled: AnnotatedDataset) -> list[str]:
     without = [image.path for image in labelled.images() if image.objects is None]
     if not without:
         return []
@@ -174,14 +174,14 @@ def _unlabelled(labelled: LabelledDataset) -> list[str]:
     return [f"{many}: an empty label file says that a picture shows nothing."]
 
 
-def _sample(image: LabelledImage, dropped: list[str]) -> ObjectSample:
+def _sample(image: AnnotatedImage, dropped: list[str]) -> ObjectSample:
     width, height = image.width, image.height
     if not (width and height):
         try:
             width, height = read_size(image.path)
         except ImageError:  # the check tells, and leaves it out
             width = height = 0
-    kept: list[tuple[LabelledObject, Box]] = []
+    kept: list[tuple[Annotation, Box]] = []
     for place, thing in enumerate(image.objects or ()):
         box = _inside(thing.box, width, height)
         if box[0] < box[2] and box[1] < box[3]:

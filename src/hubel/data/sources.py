@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from hubel.data.file_listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order
-from hubel.data.image_io import Reduced, read_image, read_reduced
+from hubel.data.image_io import DownscaledImage, read_image, read_reduced
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import ImageError, UsageError
 
@@ -49,7 +49,7 @@ class Picture:
     read: Callable[[], Image.Image]
     frame: int | None = None
     time: float | None = None
-    read_reduced: Callable[[Callable[[int, int], float]], Reduced] | None = None
+    read_reduced: Callable[[Callable[[int, int], float]], DownscaledImage] | None = None
 
 
 def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[Picture]:

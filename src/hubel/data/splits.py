@@ -112,7 +112,7 @@ def training_splits(data: SplitData[Item], fractions: SplitFractions, seed: int)
             val = data.splits["val"]
         else:
             warnings = _small_classes(data, train)
-            train, val = hold_back(train, HELD_BACK, seed)
+            train, val = holdout_validation(train, HELD_BACK, seed)
     if not val:
         fault = f"{data.root} has too few pictures to keep any back for validation."
         raise DataError(fault, "Add pictures (ten a class is a start), or put some into a val folder.")
@@ -151,7 +151,7 @@ def stratified_split(samples: Iterable[Item], fractions: Sequence[float], seed: 
     return tuple(tuple(sorted(part, key=lambda sample: (sample.stratum, _order(sample)))) for part in parts)
 
 
-def hold_back(train: Iterable[Item], fraction: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+def holdout_validation(train: Iterable[Item], fraction: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """Divide training samples into those that train and a stratified ``fraction`` that validates."""
     kept, held = stratified_split(train, (1.0 - fraction, fraction), seed)
     return kept, held
@@ -172,7 +172,7 @@ def _small_classes(data: SplitData[Item], samples: Iterable[Item]) -> tuple[str,
     return (f"{data.root}: one or two pictures only of {listing(few)}: little or nothing validates them.",)
 
 
-def record_of(splits: Splits[Item], root: Path) -> dict[str, list[str]]:
+def to_record(splits: Splits[Item], root: Path) -> dict[str, list[str]]:
     """Which files are in which split: paths relative to the data set's folder."""
     return {
         name: [sample.path.relative_to(root).as_posix() for sample in samples]
@@ -182,7 +182,7 @@ def record_of(splits: Splits[Item], root: Path) -> dict[str, list[str]]:
 
 def write_splits(path: Path, splits: Splits[Item], root: Path) -> None:
     """Write the record of splits as JSON."""
-    record = record_of(splits, root)
+    record = to_record(splits, root)
     beside = path.with_name(path.name + ".part")
     beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)
@@ -240,7 +240,7 @@ def evaluation_samples(
     if wanted == "all":
         return "all", tuple(sample for samples in data.splits.values() for sample in samples)
     there = {name: samples for name, samples in data.splits.items() if name != "all" and samples}
-    if "val" not in there and recorded and is_of(data, recorded):
+    if "val" not in there and recorded and belongs_to(data, recorded):
         ours = recorded_splits(data, recorded).by_name()
         if "all" in data.splits:
             there = ours
@@ -254,7 +254,7 @@ def evaluation_samples(
     raise DataError(f"{data.root} has no {' or '.join(names)} split.", f"There are: {ask}.")
 
 
-def is_of(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]) -> bool:
+def belongs_to(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]) -> bool:
     """Whether any recorded file is in this data set."""
     names = {name for names in recorded.values() for name in names}
     return any(

@@ -5,7 +5,7 @@ both fill the same window.
 """
 
 from hubel.drawing.boxes import BoxLabel, draw_boxes
-from hubel.drawing.canvas import LARGEST_ENLARGED_SIDE, MINIMUM_SIDE, save_annotated
+from hubel.drawing.canvas import LARGEST_ENLARGED_SIDE, MINIMUM_SIDE, save_image
 from hubel.drawing.labels import draw_class_scores
 
-__all__ = ["LARGEST_ENLARGED_SIDE", "MINIMUM_SIDE", "BoxLabel", "draw_boxes", "draw_class_scores", "save_annotated"]
+__all__ = ["LARGEST_ENLARGED_SIDE", "MINIMUM_SIDE", "BoxLabel", "draw_boxes", "draw_class_scores", "save_image"]

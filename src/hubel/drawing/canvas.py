@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from hubel.errors import ImageError
-from hubel.fileio import replacing
+from hubel.fileio import atomic_write
 
 MINIMUM_SIDE = 240
 """Pictures with a shorter side in pixels are enlarged before anything is written on them."""
@@ -22,7 +22,7 @@ GROUND = (16, 18, 24)
 WHITE = (255, 255, 255)
 
 
-def save_annotated(path: str | Path, image: Image.Image) -> None:
+def save_image(path: str | Path, image: Image.Image) -> None:
     """Write an image in the format of the path's suffix, beside the path first and renamed when complete.
 
     Args:
@@ -38,7 +38,7 @@ def save_annotated(path: str | Path, image: Image.Image) -> None:
     if kind not in Image.SAVE:
         raise ImageError(f"{path}: no picture format is called {path.suffix!r}.", "Use .jpg, .png or .webp.")
     settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(kind, {})
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         image.save(partial, format=kind, **settings)
 
 

@@ -18,9 +18,9 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
 from hubel.exporters import onnx_file, openvino_file, torch_file, wrappers
 from hubel.exporters.metadata import EXAMPLE, example, metadata_of
-from hubel.exporters.parity import check_agreement, check_objects, trial_pixels
+from hubel.exporters.parity import check_objects, check_parity, sample_inputs
 from hubel.exporters.wrappers import OUTPUTS, Answers, answers_of
-from hubel.fileio import folder_beside, place, write_json, write_text
+from hubel.fileio import place, staged_directory, write_json, write_text
 from hubel.inference.engines.base import FORMATS as PRECISIONS
 from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.onnx_conversion import require_onnx, to_onnx
@@ -28,7 +28,7 @@ from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.openvino_runtime import core
 from hubel.inference.int8 import TOLERANCE, quantized_for
 from hubel.models.metadata import ModelCard
-from hubel.tasks.found_objects import Suppression
+from hubel.tasks.found_objects import NMSConfig
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -133,16 +133,16 @@ def export(
     facts = metadata_of(card, name, precision, OUTPUTS[card.task] if rule is None else wrappers.DETECTION_OUTPUTS)
     if rule is not None:
         facts |= {"input": facts["input"].replace("(N,", "(1,"), "conf": conf, "iou": iou}
-    pixels = trial_pixels(card.preprocessing)
+    pixels = sample_inputs(card.preprocessing)
     expected = answers_of(network, card.preprocessing, pixels, OUTPUTS[card.task])
-    with folder_beside(wanted.absolute()) as folder:
+    with staged_directory(wanted.absolute()) as folder:
         quantized = None
         if precision == "int8":
             quantized, facts["quantization"] = _quantized(model, calibrate, tolerance)
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
             answers: nn.Module = Answers(network, torch.float32 if format == "openvino" else _DTYPES[precision])
             if anchors is not None and rule is not None:
-                answers = wrappers.Objects(answers, anchors, (pixels.shape[1], pixels.shape[2]), rule)
+                answers = wrappers.DetectorWithNMS(answers, anchors, (pixels.shape[1], pixels.shape[2]), rule)
             elif anchors is not None:
                 facts["anchors"] = anchors.astype(float).round(4).tolist()
             run = _written(answers, card.preprocessing, format, precision, facts, folder, quantized)
@@ -200,16 +200,16 @@ def _difference(
     pixels: np.ndarray,
     expected: dict[str, np.ndarray],
     anchors: np.ndarray | None,
-    rule: Suppression | None,
+    rule: NMSConfig | None,
     precision: str,
     file: str,
 ) -> float:
     """By how much the file differs from the model, by what it gives; more than may be is raised."""
     if anchors is None:
-        return check_agreement(run, pixels, expected, precision, file)
+        return check_parity(run, pixels, expected, precision, file)
     if rule is None:
         return check_objects(run, pixels, expected, anchors, precision, file)
-    return wrappers.check_found(run, pixels, expected, anchors, rule, precision, file)
+    return wrappers.check_detections(run, pixels, expected, anchors, rule, precision, file)
 
 
 def _quantized(
@@ -232,7 +232,7 @@ def _written(
     quantized: Model | None,
 ) -> Run:
     """Write the model's file and read it back."""
-    alone = isinstance(answers, wrappers.Objects)
+    alone = isinstance(answers, wrappers.DetectorWithNMS)
     if format == "openvino":
         if alone:  # OpenVINO reads suppression from ONNX alone
             graph = to_onnx(answers, preprocessing, facts["outputs"], alone).SerializeToString()
@@ -249,7 +249,7 @@ def _written(
     return torch_file.load(folder, facts["outputs"])
 
 
-def _rule(format: str, precision: str, anchors: np.ndarray | None, conf: float, iou: float, name: str) -> Suppression:
+def _rule(format: str, precision: str, anchors: np.ndarray | None, conf: float, iou: float, name: str) -> NMSConfig:
     """The thresholds of a graph that ends in objects, if there can be one."""
     if anchors is None:
         raise UsageError(f"{name} finds no objects", "leave --nms out: it is for detectors")
@@ -263,7 +263,7 @@ def _rule(format: str, precision: str, anchors: np.ndarray | None, conf: float, 
     for what, share in (("conf", conf), ("iou", iou)):
         if not 0 <= share <= 1:
             raise UsageError(f"{what} is {share:g}", "use a fraction from 0 to 1")
-    return Suppression(conf, iou, candidates=anchors.size)
+    return NMSConfig(conf, iou, candidates=anchors.size)
 
 
 @contextmanager

@@ -22,14 +22,14 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.3}
 REMEDY = "Export in another format or precision; if it is in fp32, this is a fault of hubel's: report it."
 
 
-def trial_pixels(preprocessing: Preprocessing) -> np.ndarray:
+def sample_inputs(preprocessing: Preprocessing) -> np.ndarray:
     """What files are tried with: scikit-learn's two photographs and noise, uint8 (3, height, width, channels)."""
     photographs = [preprocessing.pixels(read_image(path)) for path in sample_photographs()]
     noise = np.random.default_rng(0).integers(0, 256, photographs[0].shape, dtype=np.uint8)
     return np.stack([*photographs, noise])
 
 
-def check_agreement(
+def check_parity(
     run: Callable[[np.ndarray], Answers], pixels: np.ndarray, expected: Answers, precision: str, file: str
 ) -> float:
     """Run a file on one image, then on all of them, and compare with the model.
@@ -68,7 +68,7 @@ def check_objects(
     precision: str,
     file: str,
 ) -> float:
-    """As :func:`check_agreement`, for a detector: its probabilities, and its boxes as shares of the picture's sides.
+    """As :func:`check_parity`, for a detector: its probabilities, and its boxes as shares of the picture's sides.
 
     Args:
         run: from pixels (N, H, W, C) to outputs by name.

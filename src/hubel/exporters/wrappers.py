@@ -15,7 +15,7 @@ from hubel.errors import ModelError
 from hubel.exporters.parity import REMEDY, TOLERANCE
 from hubel.inference.fusion import fold
 from hubel.models.base import Classifier
-from hubel.tasks.found_objects import FoundObjects, Suppression, find_objects
+from hubel.tasks.found_objects import FoundObjects, NMSConfig, decode_detections
 
 OUTPUTS = {"classify": ("probabilities",), "detect": ("scores", "offsets")}
 """The names of a file's outputs, in order, by task."""
@@ -104,8 +104,8 @@ _OFTEN_MISSING = 0.1
 """Share of the objects that may come out otherwise: a rounding decides which of two boxes suppresses the other."""
 
 
-class Objects(nn.Module):
-    """What :func:`hubel.tasks.found_objects.find_objects` does, for a graph, on one image.
+class DetectorWithNMS(nn.Module):
+    """What :func:`hubel.tasks.found_objects.decode_detections` does, for a graph, on one image.
 
     Classes lie side by side for the suppression, so that boxes of different ones never overlap.
 
@@ -118,7 +118,7 @@ class Objects(nn.Module):
 
     anchors: Tensor
 
-    def __init__(self, network: nn.Module, anchors: np.ndarray, size: tuple[int, int], rule: Suppression) -> None:
+    def __init__(self, network: nn.Module, anchors: np.ndarray, size: tuple[int, int], rule: NMSConfig) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("anchors", torch.from_numpy(anchors))
@@ -137,12 +137,12 @@ class Objects(nn.Module):
         return boxes[kept], score[kept], label[kept]
 
 
-def check_found(
+def check_detections(
     run: Callable[[np.ndarray], dict[str, np.ndarray]],
     pixels: np.ndarray,
     raw: dict[str, np.ndarray],
     anchors: np.ndarray,
-    rule: Suppression,
+    rule: NMSConfig,
     precision: str,
     file: str,
 ) -> float:
@@ -166,7 +166,7 @@ def check_found(
     """
     size, worst = (pixels.shape[1], pixels.shape[2]), 0.0
     for image in range(len(pixels)):
-        wanted = find_objects(raw["scores"][image], raw["offsets"][image], anchors, size, rule)
+        wanted = decode_detections(raw["scores"][image], raw["offsets"][image], anchors, size, rule)
         answers = run(np.ascontiguousarray(pixels[image : image + 1]))
         got = FoundObjects(*(answers[name] for name in DETECTION_OUTPUTS))
         # What is about as probable as the threshold may be found or not.

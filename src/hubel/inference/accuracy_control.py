@@ -32,7 +32,7 @@ def quantized_layers(quantized: Model) -> tuple[str, ...]:
     )
 
 
-def layers_by_harm(
+def rank_by_sensitivity(
     model: Model,
     quantized: Model,
     outputs: Callable[[Model], LayerOutputs],
@@ -169,7 +169,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class AccuracyCheck:
     """A task's own score on images that are not calibrated with.
 
     Attributes:
@@ -189,7 +189,7 @@ class HeldOut:
 def quantize_with_accuracy_control(
     model: Model,
     calibration: np.ndarray,
-    held_out: HeldOut,
+    held_out: AccuracyCheck,
     tolerance: float = 0.01,
     budget: float = BUDGET,
     say: Callable[[str], None] = lambda line: None,
@@ -267,7 +267,7 @@ def _attempts(model: Model, whole: Model, calibration: np.ndarray, deadline: flo
         parts = zip(*runner(candidate, "fp32")(in_batches(some)), strict=True)
         return tuple(np.concatenate(part) for part in parts)
 
-    ranked = layers_by_harm(model, whole, outputs, (time.monotonic() + deadline) / 2)
+    ranked = rank_by_sensitivity(model, whole, outputs, (time.monotonic() + deadline) / 2)
     count = 1
     while ranked and count <= max(1, len(ranked) // 2) and time.monotonic() < deadline:
         yield ranked[:count]
@@ -275,7 +275,7 @@ def _attempts(model: Model, whole: Model, calibration: np.ndarray, deadline: flo
 
 
 def _refusal(
-    held_out: HeldOut, float_score: float, score: float, tolerance: float, in_float: int, layers: int
+    held_out: AccuracyCheck, float_score: float, score: float, tolerance: float, in_float: int, layers: int
 ) -> ModelError:
     tried = f", even with the worst {in_float} of its {layers} layers kept in float" if in_float else ""
     return ModelError(

@@ -19,7 +19,7 @@ from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import Picture
-from hubel.data.splits import is_of, read_splits, recorded_splits
+from hubel.data.splits import belongs_to, read_splits, recorded_splits
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.inference.pipeline import PreparedImage, prepare
 
@@ -149,7 +149,7 @@ def _find(
             raise
         return _from_loose_images(root, tolerance, seed)
     recorded = read_splits(record) if record.is_file() else {}
-    if recorded and is_of(folders, recorded):
+    if recorded and belongs_to(folders, recorded):
         splits = recorded_splits(folders.labelled_by(classes), recorded)
         return _from_samples(splits.train, splits.val, True, f"the run's own data, {root}", seed)
     known = set(folders.classes) <= set(classes)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hubel.errors import UsageError
-from hubel.inference.engines.convert import Converted, conversion_key, keep_converted, read_converted
+from hubel.inference.engines.convert import Converted, conversion_key, read_converted, store_converted
 from hubel.inference.engines.openvino_format import OpenVinoFormat
 from hubel.models.resolve import find_model
 from hubel.tracking.appearance import stripe_colours
@@ -164,7 +164,7 @@ def _converted(model: str | Path) -> Converted:
     network, card = _load(model)
     made = Converted(to_openvino(network, card.preprocessing, ("vectors",)), card, "converted")
     if found is not None:
-        keep_converted(found, form, made, key)  # where it cannot be kept, it is made anew next time
+        store_converted(found, form, made, key)  # where it cannot be kept, it is made anew next time
     return made
 
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.errors import ModelError, UsageError
-from hubel.inference.accuracy_control import HeldOut, Run, in_batches
+from hubel.inference.accuracy_control import AccuracyCheck, Run, in_batches
 from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
 from hubel.inference.engines.convert import (
     Converted,
     conversion_key,
     convert,
     find_newest,
-    keep_converted,
     read_converted,
+    store_converted,
 )
 from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.openvino_format import OpenVinoFormat
@@ -115,7 +115,7 @@ def find_or_quantize(
     if found is None:
         return _announced(Converted(pair, card, f"{note}, not kept: only models with a name are"), say)
     made = Converted(pair, card, note)
-    failure = keep_converted(found, form, made, key, "int8")
+    failure = store_converted(found, form, made, key, "int8")
     return _announced(replace(made, note=f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), say)
 
 
@@ -142,7 +142,7 @@ def _quantized(
     return quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, say=say)
 
 
-def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> HeldOut:
+def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> AccuracyCheck:
     """The score of a classifier on held-out images.
 
     With labels it is top-1 accuracy. Without, the float32 network's own probabilities say how accurate it expects its
@@ -173,8 +173,8 @@ def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Ru
         return float((best(run) == exact_best).mean())
 
     if labels is None:
-        return HeldOut("expected accuracy (no labels; float32 = 1)", len(pixels), expected_top1, agreement)
-    return HeldOut("top-1", len(pixels), top1, agreement)
+        return AccuracyCheck("expected accuracy (no labels; float32 = 1)", len(pixels), expected_top1, agreement)
+    return AccuracyCheck("top-1", len(pixels), top1, agreement)
 
 
 def class_scores(run: Run, pixels: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubel.data.sources import Picture
-from hubel.drawing import save_annotated
+from hubel.drawing import save_image
 from hubel.errors import HubelError
 from hubel.results import Prediction
 
@@ -64,7 +64,7 @@ class AnnotatedFiles:
         """
         annotated = result.draw(picture.read())
         try:
-            save_annotated(path, annotated)
+            save_image(path, annotated)
         except OSError as error:
             raise self._not_writable(path, error) from error
 

@@ -62,7 +62,7 @@ class FailedImage:
     time: float | None = None
 
 
-def map_ahead(
+def ordered_parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], ahead: int, workers: int | None = None
 ) -> Generator[Result, None, None]:
     """``map(function, items)`` in threads, with the results in order.
@@ -103,7 +103,7 @@ def prepare(
         preprocessing: the model's.
         ahead: how many pictures may wait for the network.
     """
-    return map_ahead(partial(_prepare, preprocessing), pictures, ahead)
+    return ordered_parallel_map(partial(_prepare, preprocessing), pictures, ahead)
 
 
 def _prepare(preprocessing: Preprocessing, picture: Picture) -> PreparedImage | FailedImage:
@@ -123,7 +123,7 @@ def _prepare(preprocessing: Preprocessing, picture: Picture) -> PreparedImage | 
 _LOOK = 0.1  # seconds between looks whether somebody still wants what is made
 
 
-def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
+def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """The same items, in order, taken from ``items`` by a thread that is at most ``ahead`` of whoever takes them here.
 
     An exception comes up where the item would have been. When the iterator is closed, the thread ends after the item

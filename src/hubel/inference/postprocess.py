@@ -11,9 +11,9 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.inference.pipeline import PreparedImage
 from hubel.models.metadata import ModelCard
 from hubel.results import Classification, Detections, Localization, Prediction
-from hubel.tasks.class_scores import best_classes, probabilities
-from hubel.tasks.found_objects import Suppression, find_objects
-from hubel.tasks.located_box import gives_roots, read_locations
+from hubel.tasks.class_scores import probabilities, top_k
+from hubel.tasks.found_objects import NMSConfig, decode_detections
+from hubel.tasks.located_box import read_locations, uses_sqrt_size
 
 
 class Answers(Protocol):
@@ -38,7 +38,7 @@ class ClassAnswers:
     def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Classification]:
         """See :class:`Answers`."""
         for image, row in zip(images, probabilities(outputs[0]), strict=True):
-            classes = best_classes(row, self._classes, self._top)
+            classes = top_k(row, self._classes, self._top)
             yield Classification(image.source, image.width, image.height, classes, image.frame, image.time)
 
 
@@ -50,18 +50,18 @@ class LocationAnswers:
     """
 
     def __init__(self, card: ModelCard) -> None:
-        self._classes, self._preprocessing, self._roots = card.classes, card.preprocessing, gives_roots(card.options)
+        self._classes, self._preprocessing, self._roots = card.classes, card.preprocessing, uses_sqrt_size(card.options)
 
     def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Localization]:
         """See :class:`Answers`."""
         size = (self._preprocessing.width, self._preprocessing.height)
         for image, found in zip(images, read_locations(outputs[0], self._roots, size), strict=True):
-            (best,) = best_classes(found.probabilities, self._classes, 1)
+            (best,) = top_k(found.probabilities, self._classes, 1)
             yield Localization(
                 image.source,
                 image.width,
                 image.height,
-                on_original(found.box[None], self._preprocessing, image.width, image.height),
+                scale_to_original(found.box[None], self._preprocessing, image.width, image.height),
                 np.array([best.score], np.float32),
                 np.array([best.index], np.int64),
                 (best.name,),
@@ -79,15 +79,15 @@ class ObjectAnswers:
         rule: thresholds.
     """
 
-    def __init__(self, card: ModelCard, anchors: np.ndarray, rule: Suppression) -> None:
+    def __init__(self, card: ModelCard, anchors: np.ndarray, rule: NMSConfig) -> None:
         self._classes, self._preprocessing, self._anchors, self._rule = card.classes, card.preprocessing, anchors, rule
 
     def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Detections]:
         """See :class:`Answers`."""
         size = (self._preprocessing.height, self._preprocessing.width)
         for image, scores, offsets in zip(images, *outputs, strict=True):
-            found = find_objects(scores, offsets, self._anchors, size, self._rule)
-            boxes = on_original(found.boxes, self._preprocessing, image.width, image.height)
+            found = decode_detections(scores, offsets, self._anchors, size, self._rule)
+            boxes = scale_to_original(found.boxes, self._preprocessing, image.width, image.height)
             names = tuple(self._classes[label] for label in found.labels)
             yield Detections(
                 image.source,
@@ -102,7 +102,7 @@ class ObjectAnswers:
             )
 
 
-def on_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:
+def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:
     """Boxes (K, 4) in pixels of the network's input as float32 boxes of a ``width`` × ``height`` original."""
     left, top, right, bottom = preprocessing.crop_box(width, height)
     scale = np.array([(right - left) / preprocessing.width, (bottom - top) / preprocessing.height] * 2)

@@ -17,12 +17,12 @@ from hubel.data.sources import Picture, expand
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Engine
 from hubel.inference.engines.lazy_model import ModelSource
-from hubel.inference.engines.selection import WORTH_CONVERTING, EngineChoice
+from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare
 from hubel.inference.postprocess import Answers, ClassAnswers, LocationAnswers, ObjectAnswers
 from hubel.models.metadata import ModelCard
 from hubel.results import Prediction
-from hubel.tasks.found_objects import Suppression
+from hubel.tasks.found_objects import NMSConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,7 +104,7 @@ class Predictor:
         self.card = self._choice.card
         self.model_name = source.name
         self.top = top
-        self._rule = Suppression(conf, iou)
+        self._rule = NMSConfig(conf, iou)
 
     def engine_for(self, pictures: int) -> Engine:
         """The engine that so many pictures would be given, ready to run; for those who want to measure it alone."""
@@ -136,7 +136,7 @@ class Predictor:
 
     def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Prediction | FailedImage]:
         """As :meth:`stream`, for pictures that :func:`hubel.data.sources.expand` found."""
-        pictures = self.get_ready(pictures)
+        pictures = self.select_engine(pictures)
         assert self._engine is not None
         engine, preprocessing, answers_of = self._engine, self.card.preprocessing, self._answers()
         groups: deque[list[PreparedImage | FailedImage]] = deque()
@@ -157,7 +157,7 @@ class Predictor:
                         self._answered += 1
                         yield outcome if isinstance(outcome, FailedImage) else next(results)
 
-    def get_ready(self, pictures: Iterable[Picture]) -> Iterable[Picture]:
+    def select_engine(self, pictures: Iterable[Picture]) -> Iterable[Picture]:
         """Choose the engine and make it ready, by how many pictures are coming and have been answered.
 
         :meth:`stream_pictures` does so itself; a command that says beforehand what it chose calls it first.
@@ -170,13 +170,13 @@ class Predictor:
         """
         remaining = iter(pictures)
         first: list[Picture] = []
-        while self._answered + len(first) < WORTH_CONVERTING and not (first and first[-1].frame):
+        while self._answered + len(first) < MIN_IMAGES_TO_CONVERT and not (first and first[-1].frame):
             picture = next(remaining, None)
             if picture is None:
                 break
             first.append(picture)
         endless = bool(first and first[-1].frame)  # videos and webcams have many
-        self._engine = self._choice.engine_for(WORTH_CONVERTING if endless else self._answered + len(first))
+        self._engine = self._choice.engine_for(MIN_IMAGES_TO_CONVERT if endless else self._answered + len(first))
         return chain(first, remaining)
 
     def describe(self) -> str:

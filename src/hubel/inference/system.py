@@ -56,7 +56,7 @@ def tune_allocator(keep: int | None = _KEPT_WHEN_FREE) -> bool:
 _SPINS = "10000"
 
 
-def wait_passively() -> bool:
+def set_passive_omp_wait() -> bool:
     """Let OpenMP's threads soon sleep while they wait, instead of spinning on the cores that decode images.
 
     Training decodes in processes of its own beside the network. With as many threads as cores, spinning threads and

@@ -15,7 +15,7 @@ import numpy as np
 from hubel.data.mot import MotBoxes, read_mot_text
 from hubel.data.video_reader import OnDamage, camera_frames, folder_frames, video_frames, video_length
 from hubel.errors import HubelError, ImageError, UsageError
-from hubel.inference.pipeline import in_background
+from hubel.inference.pipeline import prefetch
 from hubel.results import Detections, Tracks
 from hubel.tracking import Appearance, Tracker, create_tracker
 
@@ -48,7 +48,7 @@ class Frame(Protocol):
 
 
 @dataclass
-class Clip:
+class VideoSource:
     """What is followed.
 
     Attributes:
@@ -65,7 +65,7 @@ class Clip:
 
 
 @dataclass
-class Shares:
+class StageTimer:
     """Seconds that each stage has worked; stages work side by side."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Step:
     features: np.ndarray | None = None
 
 
-def open_clip(source: str, rate: float, on_damage: OnDamage) -> Clip:
+def open_clip(source: str, rate: float, on_damage: OnDamage) -> VideoSource:
     """A video file, a folder of frames, or the number of a webcam.
 
     Args:
@@ -116,14 +116,14 @@ def open_clip(source: str, rate: float, on_damage: OnDamage) -> Clip:
     path = Path(source)
     if path.is_dir():
         frames = list(folder_frames(path, rate))
-        return Clip(source, iter(frames), rate, len(frames))
+        return VideoSource(source, iter(frames), rate, len(frames))
     if source.isascii() and source.isdigit() and not path.exists():
-        return Clip(f"webcam {source}", camera_frames(int(source)), None, None)
+        return VideoSource(f"webcam {source}", camera_frames(int(source)), None, None)
     length = video_length(path, source)
-    return Clip(source, video_frames(path, source, on_damage), length.rate, length.frames)
+    return VideoSource(source, video_frames(path, source, on_damage), length.rate, length.frames)
 
 
-def decoded(clip: Clip, on_damage: OnDamage, shares: Shares) -> Iterator[tuple[Frame, np.ndarray]]:
+def decoded(clip: VideoSource, on_damage: OnDamage, shares: StageTimer) -> Iterator[tuple[Frame, np.ndarray]]:
     """The frames of a clip with their pixels; those that cannot be read are left out."""
     while True:
         start = time.perf_counter()
@@ -170,7 +170,7 @@ def detected_by_model(
     predictor: Predictor,
     source: str | None,
     classes: Sequence[str] | None,
-    shares: Shares,
+    shares: StageTimer,
     pictures: Iterable[tuple[Frame, np.ndarray]],
 ) -> Iterator[Step]:
     """What a detector finds in the frames.
@@ -221,7 +221,7 @@ def _kept(found: Detections, source: str | None, classes: Sequence[str] | None) 
     return replace(found, source=source, boxes=boxes, scores=scores, labels=labels, names=names, masks=None)
 
 
-def embedded(steps: Iterable[Step], embed: Appearance, shares: Shares) -> Iterator[Step]:
+def embedded(steps: Iterable[Step], embed: Appearance, shares: StageTimer) -> Iterator[Step]:
     """The same with appearance vectors."""
     for step in steps:
         assert step.picture is not None
@@ -230,10 +230,10 @@ def embedded(steps: Iterable[Step], embed: Appearance, shares: Shares) -> Iterat
 
 
 def followed(
-    steps: Iterable[Step], tracker: Tracker, clip_rate: float | None, shares: Shares
+    steps: Iterable[Step], tracker: Tracker, clip_rate: float | None, shares: StageTimer
 ) -> Iterator[tuple[Step, Tracks]]:
     """The tracks of each frame."""
-    clock = Steps(clip_rate)
+    clock = FrameClock(clip_rate)
     for step in steps:
         found = step.found
         start = time.perf_counter()
@@ -259,7 +259,7 @@ def followed(
         )
 
 
-class Steps:
+class FrameClock:
     """How much time passes from frame to frame, in usual steps.
 
     Args:
@@ -283,12 +283,12 @@ class Steps:
 
 
 def stages(
-    clip: Clip,
+    clip: VideoSource,
     detect: Callable[[Iterable[tuple[Frame, np.ndarray]]], Iterator[Step]],
     tracker: Tracker,
     embed: Appearance | None,
     on_damage: OnDamage,
-    shares: Shares,
+    shares: StageTimer,
 ) -> Generator[tuple[Step, Tracks], None, None]:
     """All stages of a clip with pictures, each in a thread of its own; memory does not grow with the video.
 
@@ -300,10 +300,10 @@ def stages(
         on_damage: told of frames that cannot be read; the others go on.
         shares: notes how long each stage works.
     """
-    pictures = in_background(decoded(clip, on_damage, shares), _AHEAD)
+    pictures = prefetch(decoded(clip, on_damage, shares), _AHEAD)
     steps: Iterator[Step] = detect(pictures)
     if embed is not None:
-        steps = in_background(embedded(steps, embed, shares), _AHEAD)
+        steps = prefetch(embedded(steps, embed, shares), _AHEAD)
     try:
         yield from followed(steps, tracker, clip.rate, shares)
     finally:
@@ -358,7 +358,7 @@ def track(
     """
     if (model is None) == (detections is None):
         raise UsageError("where the objects are is said twice or not at all", "give model=RUN or detections=det.txt")
-    follower, shares = create_tracker(tracker, **parameters), Shares()
+    follower, shares = create_tracker(tracker, **parameters), StageTimer()
     boxes = None if detections is None else read_mot_text(Path(detections))
     if boxes is not None and conf is not None:
         boxes = boxes.only(boxes.scores >= conf)

@@ -77,7 +77,7 @@ class InceptionModule(nn.Module):
         return out
 
 
-class Branches(nn.Module):
+class Concat(nn.Module):
     """Modules that all read the same maps; what they give is joined along the channels.
 
     Szegedy et al. 2014, arXiv 1409.4842, figure 2. They are named ``branch0``, ``branch1``, … and have to give maps

@@ -90,7 +90,7 @@ class InvertedResidual(nn.Module):
         return out
 
 
-def scaled_channels(channels: int, width: float) -> int:
+def make_divisible(channels: int, width: float) -> int:
     """``channels * width`` to the nearest multiple of 8, but never more than 10 % below the product.
 
     How the authors of the networks made of these units round; none of the papers says it.

@@ -44,6 +44,6 @@ class SqueezeExcitation(nn.Module):
         return maps * factors
 
 
-def excited(module: nn.Module, channels: int, se: bool) -> nn.Module:
+def with_se(module: nn.Module, channels: int, se: bool) -> nn.Module:
     """The module; if ``se``, followed by a block that weighs its maps (N, channels, H, W)."""
     return nn.Sequential(OrderedDict(module=module, se=SqueezeExcitation(channels))) if se else module

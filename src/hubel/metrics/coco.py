@@ -27,7 +27,7 @@ _MOST_FOUND = (1, 10, 100)  # a class and image
 
 
 @dataclass(frozen=True)
-class LabelledObjects:
+class GroundTruth:
     """What is really in one image.
 
     Attributes:
@@ -102,7 +102,7 @@ class CocoEvaluator:
         self._true_masks: list[dict[str, Any]] = []
         self._found_masks: list[dict[str, Any]] = []
 
-    def add(self, labelled: LabelledObjects, found: FoundObjects) -> None:
+    def add(self, labelled: GroundTruth, found: FoundObjects) -> None:
         """Take one image. Of equal scores, that of the image taken first counts first; pycocotools goes by image id.
 
         Raises:
@@ -199,7 +199,7 @@ class CocoEvaluator:
         return row
 
 
-def _areas(boxes: np.ndarray, labelled: LabelledObjects) -> np.ndarray:
+def _areas(boxes: np.ndarray, labelled: GroundTruth) -> np.ndarray:
     if labelled.areas is not None:
         return np.asarray(labelled.areas, np.float64)
     if labelled.masks:

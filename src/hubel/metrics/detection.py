@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hubel.errors import DataError
-from hubel.metrics.coco import CocoEvaluator, CocoScores, FoundObjects, LabelledObjects
-from hubel.metrics.overlap import overlaps, shares_within
+from hubel.metrics.coco import CocoEvaluator, CocoScores, FoundObjects, GroundTruth
+from hubel.metrics.overlap import ioa, overlaps
 
-CONFIDENT = 0.25
+SCORE_THRESHOLD = 0.25
 """Score from which on a box is shown to users, and counts here."""
 
 ENOUGH = 0.5
@@ -30,7 +30,7 @@ class BoxMatches:
     Attributes:
         answers: (F,), of each found box: the index of the labelled object that it answers for, each at most once;
             :data:`NOTHING` where none is (left); :data:`PASSED_OVER` for boxes that do not count: less confident than
-            :data:`CONFIDENT`, or within a crowd of their class.
+            :data:`SCORE_THRESHOLD`, or within a crowd of their class.
         right: indices of the found boxes that answer for an object of their class, surest first.
         wrong: of those that answer for one of another class or for nothing, surest first.
         missed: indices of the labelled objects that no box answers for; crowds are not among them.
@@ -42,7 +42,7 @@ class BoxMatches:
     missed: np.ndarray
 
 
-def match_boxes(labelled: LabelledObjects, found: FoundObjects) -> BoxMatches:
+def match_boxes(labelled: GroundTruth, found: FoundObjects) -> BoxMatches:
     """Match the boxes of a picture, in order of score.
 
     A box takes, of the objects that are left, the one that it overlaps most: first among those of its class, as COCO
@@ -51,14 +51,14 @@ def match_boxes(labelled: LabelledObjects, found: FoundObjects) -> BoxMatches:
     crowd = np.zeros(len(labelled.labels), bool) if labelled.crowd is None else np.asarray(labelled.crowd, bool)
     scores = np.asarray(found.scores)
     surest = np.argsort(-scores, kind="stable")
-    surest = surest[scores[surest] >= CONFIDENT]
+    surest = surest[scores[surest] >= SCORE_THRESHOLD]
     answers = np.full(len(scores), PASSED_OVER)
     answers[surest] = NOTHING
     overlap = overlaps(found.boxes, labelled.boxes)
     overlap[:, crowd] = 0
     same = np.asarray(found.labels)[:, None] == np.asarray(labelled.labels)[None]
     _take(answers, np.where(same, overlap, 0), surest)
-    within = np.where(same & crowd[None], shares_within(found.boxes, labelled.boxes), 0).max(1, initial=0) >= ENOUGH
+    within = np.where(same & crowd[None], ioa(found.boxes, labelled.boxes), 0).max(1, initial=0) >= ENOUGH
     answers[within & (answers == NOTHING)] = PASSED_OVER
     _take(answers, overlap, surest)
     correct = np.array([answer >= 0 and same[place, answer] for place, answer in enumerate(answers)], bool)
@@ -90,11 +90,11 @@ class WorstPicture:
     """
 
     place: int
-    badness: float
+    error_score: float
     matches: BoxMatches
 
 
-def worst_pictures(labelled: Sequence[LabelledObjects], found: Sequence[FoundObjects], most: int) -> list[WorstPicture]:
+def worst_pictures(labelled: Sequence[GroundTruth], found: Sequence[FoundObjects], most: int) -> list[WorstPicture]:
     """The pictures with the worst mistakes.
 
     Args:
@@ -108,10 +108,10 @@ def worst_pictures(labelled: Sequence[LabelledObjects], found: Sequence[FoundObj
     pictures = []
     for place, (true, given) in enumerate(zip(labelled, found, strict=True)):
         matches = match_boxes(true, given)
-        badness = float(np.asarray(given.scores)[matches.wrong].sum()) + _MISSED * len(matches.missed)
-        if badness:
-            pictures.append(WorstPicture(place, badness, matches))
-    return sorted(pictures, key=lambda picture: -picture.badness)[:most]
+        error_score = float(np.asarray(given.scores)[matches.wrong].sum()) + _MISSED * len(matches.missed)
+        if error_score:
+            pictures.append(WorstPicture(place, error_score, matches))
+    return sorted(pictures, key=lambda picture: -picture.error_score)[:most]
 
 
 _NONE = "–"
@@ -125,10 +125,9 @@ class DetectionScores:
         coco: of all boxes, however unsure.
         images: how many were scored.
         classes: their names.
-        confusion: counts (classes + 1, classes + 1) of boxes from confidence
-            :data:`~hubel.metrics.detection.CONFIDENT` on, matched by :func:`~hubel.metrics.detection.match_boxes`:
-            rows are the truth, columns what was found. The last row counts boxes where nothing is, or nothing that
-            another box does not answer for; the last column objects that were missed.
+        confusion: counts (classes + 1, classes + 1) of boxes from confidence :data:`SCORE_THRESHOLD` on, matched by
+            :func:`match_boxes`: rows are the truth, columns predictions. The last row counts false positives, the last
+            column missed objects.
         class_images: (classes,), images that show each class, crowds aside.
     """
 
@@ -185,7 +184,7 @@ class DetectionScores:
 
 
 def score_detection(
-    labelled: Sequence[LabelledObjects], found: Sequence[FoundObjects], classes: Sequence[str]
+    labelled: Sequence[GroundTruth], found: Sequence[FoundObjects], classes: Sequence[str]
 ) -> DetectionScores:
     """Score the boxes of images.
 
@@ -228,7 +227,7 @@ def scores_table(scores: DetectionScores) -> str:
     return "\n".join(lines)
 
 
-def _count(confusion: np.ndarray, labelled: LabelledObjects, found: FoundObjects) -> None:
+def _count(confusion: np.ndarray, labelled: GroundTruth, found: FoundObjects) -> None:
     matches = match_boxes(labelled, found)
     nothing = len(confusion) - 1
     truth = np.concatenate((np.asarray(labelled.labels, np.int64), [nothing]))  # an answer of -1 is the last

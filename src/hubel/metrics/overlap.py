@@ -12,7 +12,7 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return shared / np.maximum(_areas(a)[:, None] + _areas(b)[None] - shared, 1e-12)
 
 
-def shares_within(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def ioa(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The share of each box of ``a`` (N, 4) that lies in each of ``b`` (M, 4): (N, M), 0..1; COCO's rule for crowds."""
     a, b = _rows(a), _rows(b)
     return _shared(a, b) / np.maximum(_areas(a)[:, None], 1e-12)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hubel.analysis.tracing import Tracing, meta_copy
+from hubel.analysis.tracing import Tracing, to_meta
 from hubel.models.backbone_spec import Backbone
 
 
@@ -63,7 +63,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class Origin:
+class BuildSpec:
     """How ``create_model`` was told to build a module; it stays with the module as its attribute ``origin``.
 
     Attributes:
@@ -103,7 +103,7 @@ class Network(nn.Module):
             two parts of the backbone.
     """
 
-    divisible = True
+    is_sequential = True
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Network(nn.Module):
         """Stride → number of channels of the map that :meth:`features` gives for it."""
         return {stride: channels for stride, (_, channels) in self._pyramid.items()}
 
-    def part_of_stride(self, stride: int) -> str:
+    def stage_of_stride(self, stride: int) -> str:
         """Name of the part whose output is the map of that stride."""
         return self._pyramid[stride][0]
 
@@ -194,7 +194,7 @@ class Detector(Network):
         num_classes: what it tells apart, without "nothing".
     """
 
-    divisible = False  # the head reads several maps
+    is_sequential = False  # the head reads several maps
 
     def __init__(self, backbone: nn.Sequential, head: nn.Module, num_classes: int) -> None:
         super().__init__(backbone, head, {})
@@ -212,7 +212,7 @@ class Detector(Network):
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """Height and width of the maps that the heads read, for images of that size; nothing is computed."""
         if (height, width) not in self._grids:
-            shapes = meta_copy(self, torch.float32)
+            shapes = to_meta(self, torch.float32)
             assert isinstance(shapes, Detector)
             channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
             # Two images: normalization that trains has nothing to average on one of 1 × 1.

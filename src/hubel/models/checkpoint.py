@@ -15,7 +15,7 @@ from torch import nn
 
 from hubel.errors import ModelError, WeightsError
 from hubel.models.backbone_spec import Backbone
-from hubel.models.base import Origin
+from hubel.models.base import BuildSpec
 from hubel.models.factory import architecture, create_model, default_preprocessing, list_models
 from hubel.models.metadata import CARD_FILE, WEIGHTS_FILE, ModelCard, read_card
 from hubel.models.pretrained import load_checked
@@ -165,7 +165,7 @@ def describe(model: nn.Module) -> ModelCard:
     from hubel.weights import class_names
 
     origin = getattr(model, "origin", None)
-    if not isinstance(origin, Origin):
+    if not isinstance(origin, BuildSpec):
         raise ModelError(
             f"nothing tells the classes and the preprocessing of this {type(model).__name__}.",
             "Make it with hubel.create_model, or give its card too (hubel.models.ModelCard).",
@@ -198,7 +198,7 @@ def describe(model: nn.Module) -> ModelCard:
     )
 
 
-def _entry_of(architecture: str, begun: Origin | Backbone) -> WeightsEntry | None:
+def _entry_of(architecture: str, begun: BuildSpec | Backbone) -> WeightsEntry | None:
     """The catalog entry whose preprocessing the weights of an architecture want; None if that is not known."""
     from hubel.weights import entries_for
 

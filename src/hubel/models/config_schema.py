@@ -38,7 +38,7 @@ PositiveShare = Annotated[float, Range("a number above 0, at most 1", lambda val
 ShareBelowOne = Annotated[float, Range("a number of at least 0, below 1", lambda value: 0 <= value < 1)]
 
 
-def configured(row: Architecture, options: Mapping[str, Any]) -> Any:
+def with_options(row: Architecture, options: Mapping[str, Any]) -> Any:
     """The row's configuration with the options in place of its own values.
 
     Raises:

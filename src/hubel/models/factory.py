@@ -19,8 +19,8 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import classification, detection, localization
 from hubel.models.backbone_spec import Backbone
-from hubel.models.base import Architecture, Origin
-from hubel.models.config_schema import allowed, configured
+from hubel.models.base import Architecture, BuildSpec
+from hubel.models.config_schema import allowed, with_options
 from hubel.models.pretrained import Published, auxiliary_keys, load_backbone, load_published, published
 from hubel.tracking import TRACKERS
 
@@ -111,7 +111,7 @@ def create_model(
         model = build(row, num_classes, in_channels, image_size, options, ground)
         if pretrained is not None:
             load_backbone(model, pretrained)
-        return _marked(model, Origin(name, num_classes, in_channels, image_size, options, None, None, ground))
+        return _attach_spec(model, BuildSpec(name, num_classes, in_channels, image_size, options, None, None, ground))
     found = published(weights, row)
     image_size = found.image_size if image_size is None else image_size
     published_classes = row.class_layers.count(found.state)
@@ -124,8 +124,8 @@ def create_model(
         # Some publish what prediction needs and no more: the auxiliary classifiers have to be drawn.
         model = build(row, num_classes, in_channels, image_size, options)
     load_published(model, found, left_fresh=None if same_classes else row.class_layers.keys)
-    origin = Origin(name, num_classes, in_channels, image_size, options, found.name, found.source, ground)
-    return _marked(model, origin)
+    origin = BuildSpec(name, num_classes, in_channels, image_size, options, found.name, found.source, ground)
+    return _attach_spec(model, origin)
 
 
 def _ground(row: Architecture, name: str | None) -> tuple[Backbone | None, Published | None]:
@@ -145,7 +145,7 @@ def _ground(row: Architecture, name: str | None) -> tuple[Backbone | None, Publi
     return Backbone(wanted, found.settings, found.name, found.source), found
 
 
-def _marked(model: nn.Module, origin: Origin) -> nn.Module:
+def _attach_spec(model: nn.Module, origin: BuildSpec) -> nn.Module:
     """The module with its origin as a plain attribute, past torch's bookkeeping of tensors and modules."""
     object.__setattr__(model, "origin", origin)
     return model
@@ -182,14 +182,14 @@ def build(
     ):
         if number < 1:
             raise ModelError(f"{row.name} cannot be built with {what}={number}.", f"Give a positive {what}.")
-    config = configured(row, options)
+    config = with_options(row, options)
     needs: tuple[Any, ...] = (in_channels, image_size)
     if row.backbone is not None:
         ground = backbone or Backbone(row.backbone)
         below = architecture(ground.architecture)
         needs = (build(below, 1, in_channels, below.input[1], ground.options, for_loading=for_loading),)
     try:
-        with _NoDrawing() if for_loading else nullcontext():
+        with _SkipInit() if for_loading else nullcontext():
             return row.build(config, num_classes, *needs)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if not options:
@@ -199,7 +199,7 @@ def build(
         raise ModelError(fault, allowed(row, options)) from error
 
 
-class _NoDrawing(TorchFunctionMode):
+class _SkipInit(TorchFunctionMode):
     """While active, random initializations leave a tensor as it is."""
 
     def __torch_function__(

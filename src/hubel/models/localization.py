@@ -40,7 +40,7 @@ class LocalizerConfig:
     dropout: ShareBelowOne = 0.2
 
 
-class Places(nn.Module):
+class SpatialSoftArgmax(nn.Module):
     """Where maps are strong: for each, x and y of its expected place and the spread along both, in halves of a side.
 
     Maps (N, C, H, W) → (N, 4 C); places are -1..1 from edge to edge.
@@ -73,7 +73,7 @@ class LocalizationHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(in_channels, num_classes)
         self.reader = nn.Conv2d(in_channels, config.places, 1)
-        self.places = Places()
+        self.places = SpatialSoftArgmax()
         self.box = nn.Linear(4 * config.places, BOX)
         nn.init.normal_(self.box.weight, std=0.01)
         half = 0.5**0.5 if config.sizes == "root" else 0.5  # begin with half of the width and height, in the middle
@@ -94,7 +94,7 @@ def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> N
     left out.
     """
     pyramid: Mapping[int, tuple[str, int]] = {
-        stride: (source.part_of_stride(stride), channels) for stride, channels in source.feature_channels.items()
+        stride: (source.stage_of_stride(stride), channels) for stride, channels in source.feature_channels.items()
     }
     if isinstance(source.head, ClassificationHead):
         backbone, channels = source.backbone, source.head.classifier.in_features

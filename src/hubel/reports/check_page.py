@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hubel
-from hubel.data.annotations import LabelledDataset
+from hubel.data.annotations import AnnotatedDataset
 from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.run import Check
 from hubel.drawing import BoxLabel
@@ -30,7 +30,7 @@ def write_check_page(path: str | Path, check: Check) -> Path:
     """
     path = Path(path)
     dataset = check.dataset
-    boxes = _boxes(dataset) if isinstance(dataset, LabelledDataset) else {}
+    boxes = _boxes(dataset) if isinstance(dataset, AnnotatedDataset) else {}
     groups = [_group(kind, found, boxes) for kind, found in check.by_kind().items()]
     page = page_from(
         "check.html.jinja",
@@ -50,7 +50,7 @@ def write_check_page(path: str | Path, check: Check) -> Path:
     return path
 
 
-def _boxes(dataset: LabelledDataset) -> dict[Path, tuple[BoxLabel, ...]]:
+def _boxes(dataset: AnnotatedDataset) -> dict[Path, tuple[BoxLabel, ...]]:
     """All boxes of a picture, for findings that concern all of them."""
     return {
         image.path: tuple(BoxLabel(o.box, dataset.classes[o.label], o.label) for o in image.objects or ())

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from hubel.metrics.classification import ClassificationScores, ClassMetrics
 from hubel.reports import figures
-from hubel.reports.format import CHOSEN_ON_THEM, percent, set_name
-from hubel.reports.report_data import Sections, TrainingReport
+from hubel.reports.format import CHOSEN_ON_THEM, percent, split_label
+from hubel.reports.report_data import TaskReport, TrainingReport
 
 CONFUSED_PAIRS = 20
 """How many of the most confused pairs of classes are listed."""
@@ -36,7 +36,7 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
     right = int(np.trace(scores.confusion))
     low, high = percent(scores.top1_low), percent(scores.top1_high)
     yield (
-        f"Of the {scores.images:,} images of the {set_name(split)}, {right:,} were classified correctly. On more "
+        f"Of the {scores.images:,} images of the {split_label(split)}, {right:,} were classified correctly. On more "
         f"pictures of the same kind the accuracy would likely lie between {low} and {high} "
         "(95\u202f% confidence interval)."
     )
@@ -94,7 +94,7 @@ def _calibration_sentence(scores: ClassificationScores) -> str:
     return f"{means}: on the whole the probabilities mean what they say."
 
 
-CLASSIFICATION = Sections(
+CLASSIFICATION = TaskReport(
     headline="classification_headline.html.jinja",
     scores="classification_scores.html.jinja",
     curves={

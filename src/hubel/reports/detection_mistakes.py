@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.drawing import BoxLabel
-from hubel.metrics.coco import FoundObjects, LabelledObjects
+from hubel.metrics.coco import FoundObjects, GroundTruth
 from hubel.metrics.detection import WorstPicture, worst_pictures
 from hubel.reports.report_data import DetectionMistake
 
@@ -26,7 +26,7 @@ KINDS = (
 
 def detection_mistakes(
     paths: Sequence[str | Path],
-    labelled: Sequence[LabelledObjects],
+    labelled: Sequence[GroundTruth],
     found: Sequence[FoundObjects],
     classes: Sequence[str],
     count: int = 12,
@@ -47,7 +47,7 @@ def detection_mistakes(
 
 
 def _mistake(
-    path: Path, picture: WorstPicture, labelled: LabelledObjects, found: FoundObjects, classes: Sequence[str]
+    path: Path, picture: WorstPicture, labelled: GroundTruth, found: FoundObjects, classes: Sequence[str]
 ) -> DetectionMistake:
     matches = picture.matches
     wrong = {place: _words(place, picture, labelled, found, classes) for place in matches.wrong.tolist()}
@@ -61,7 +61,7 @@ def _mistake(
 
 
 def _words(
-    place: int, picture: WorstPicture, labelled: LabelledObjects, found: FoundObjects, classes: Sequence[str]
+    place: int, picture: WorstPicture, labelled: GroundTruth, found: FoundObjects, classes: Sequence[str]
 ) -> str:
     answer = picture.matches.answers[place]
     said = f"{classes[found.labels[place]]} {100 * found.scores[place]:.0f}\u202f%"
@@ -69,7 +69,7 @@ def _words(
 
 
 def _boxes(
-    picture: WorstPicture, labelled: LabelledObjects, found: FoundObjects, wrong: dict[int, str], classes: Sequence[str]
+    picture: WorstPicture, labelled: GroundTruth, found: FoundObjects, wrong: dict[int, str], classes: Sequence[str]
 ) -> Iterator[BoxLabel]:
     matches = picture.matches
     for place in matches.answers[matches.answers >= 0]:

@@ -14,8 +14,8 @@ from hubel.reports import figures
 from hubel.reports.classification_sections import CONFUSED_PAIRS, CSS_PIXELS_PER_INCH
 from hubel.reports.detection_figures import precision_recall
 from hubel.reports.detection_mistakes import KINDS
-from hubel.reports.format import CHOSEN_ON_THEM, set_name
-from hubel.reports.report_data import Sections, TrainingReport
+from hubel.reports.format import CHOSEN_ON_THEM, split_label
+from hubel.reports.report_data import TaskReport, TrainingReport
 
 FEW = 30
 """Classes of fewer objects are said to have rough figures."""
@@ -37,7 +37,7 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
     right, objects = int(scores.right.sum()), int(scores.objects.sum())
     missed, invented = int(scores.confusion[:-1, -1].sum()), int(scores.confusion[-1].sum())
     yield (
-        f"Of the {objects:,} objects in the {scores.images:,} images of the {set_name(split)}, {right:,} were found "
+        f"Of the {objects:,} objects in the {scores.images:,} images of the {split_label(split)}, {right:,} were found "
         f"and named right, {objects - right - missed:,} taken for another class, {missed:,} missed; boxes where "
         f"nothing is, or a second one on an object: {invented:,} (confidence ≥ 25\u202f%, IoU ≥ 0.5)."
     )
@@ -76,7 +76,7 @@ def _confused(scores: DetectionScores) -> list[tuple[str, str, int]]:
 
 
 @dataclass(frozen=True)
-class DetectionSections(Sections):
+class DetectionSections(TaskReport):
     """What a detector's mistakes need besides.
 
     Attributes:

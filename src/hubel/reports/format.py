@@ -13,7 +13,7 @@ CHOSEN_ON_THEM = (
 )
 
 
-def set_name(split: str) -> str:
+def split_label(split: str) -> str:
     """What a split is called in a sentence, such as "validation set"."""
     names = {"train": "training set", "val": "validation set", "all": "whole data set"}
     return names.get(split, f"{split} set")

@@ -12,14 +12,14 @@ from typing import Any
 import jinja2
 
 import hubel
-from hubel.fileio import replacing, write_text
+from hubel.fileio import atomic_write, write_text
 from hubel.reports import figures
 from hubel.reports import images as pictures
 from hubel.reports.classification_sections import CLASSIFICATION
 from hubel.reports.detection_sections import DETECTION
-from hubel.reports.format import cell, duration, figure, percent, set_name
+from hubel.reports.format import cell, duration, figure, percent, split_label
 from hubel.reports.localization_sections import LOCALIZATION
-from hubel.reports.report_data import Sections, TrainingReport
+from hubel.reports.report_data import TaskReport, TrainingReport
 
 
 def page_from(template: str, **values: Any) -> str:
@@ -43,7 +43,7 @@ def data_url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-SECTIONS: dict[str, Sections] = {"classify": CLASSIFICATION, "localize": LOCALIZATION, "detect": DETECTION}
+SECTIONS: dict[str, TaskReport] = {"classify": CLASSIFICATION, "localize": LOCALIZATION, "detect": DETECTION}
 
 
 def write_report(folder: str | Path, report: TrainingReport) -> Path:
@@ -65,7 +65,7 @@ def write_report(folder: str | Path, report: TrainingReport) -> Path:
     rows = pictures.sample_rows(report.augmentation)
     sheet = {"augmentation": pictures.to_png(pictures.augmentation_sheet(rows))} if rows else {}
     for name, png in (charts | sheet).items():
-        with replacing(folder / "figures" / f"{name}.png") as file:
+        with atomic_write(folder / "figures" / f"{name}.png") as file:
             file.write_bytes(png)
     pictured, unreadable = pictures.read_mistakes(report.mistakes, sections.mistakes_side)
     page = _template().render(
@@ -88,7 +88,7 @@ def write_report(folder: str | Path, report: TrainingReport) -> Path:
     return folder / "report.html"
 
 
-def _charts(report: TrainingReport, sections: Sections) -> Iterator[tuple[str, bytes]]:
+def _charts(report: TrainingReport, sections: TaskReport) -> Iterator[tuple[str, bytes]]:
     for quantity in _curves(report, sections):
         figure = figures.learning_curve(report.history, quantity, report.best_epoch)
         yield f"curve_{quantity}", figures.to_png(figure)
@@ -96,7 +96,7 @@ def _charts(report: TrainingReport, sections: Sections) -> Iterator[tuple[str, b
         yield from ((f"{name}_{split}", figures.to_png(figure)) for name, figure in sections.charts(scores))
 
 
-def _curves(report: TrainingReport, sections: Sections) -> dict[str, tuple[str, str]]:
+def _curves(report: TrainingReport, sections: TaskReport) -> dict[str, tuple[str, str]]:
     """Those of the task's curves for which the history has a number."""
     columns = {name for row in report.history for name, value in row.items() if value not in (None, "")}
     return {name: words for name, words in sections.curves.items() if {f"train_{name}", f"val_{name}"} & columns}
@@ -120,5 +120,5 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, duration=duration, cell=cell, figure=figure, set_name=set_name)
+    environment.filters.update(percent=percent, duration=duration, cell=cell, figure=figure, split_label=split_label)
     return environment.get_template("report.html.jinja")

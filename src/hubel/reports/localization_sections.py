@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from hubel.metrics.localization import ENOUGH, LocalizationScores
 from hubel.reports import figures
-from hubel.reports.format import CHOSEN_ON_THEM, set_name
-from hubel.reports.report_data import Sections, TrainingReport
+from hubel.reports.format import CHOSEN_ON_THEM, split_label
+from hubel.reports.report_data import TaskReport, TrainingReport
 
 
 def _charts(scores: LocalizationScores) -> Iterator[tuple[str, Figure]]:
@@ -24,7 +24,7 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
     scores = report.scores[split]
     enough = int((scores.overlap >= ENOUGH).sum())
     yield (
-        f"Of the {scores.images:,} boxes of the {set_name(split)}, {enough:,} overlap the true one well enough (IoU "
+        f"Of the {scores.images:,} boxes of the {split_label(split)}, {enough:,} overlap the true one well enough (IoU "
         f"≥ {ENOUGH}); the class is right in {round(scores.top1 * scores.images):,} images."
     )
     yield "IoU is the area that two boxes share, over the area that they cover together: 1 for the same box."
@@ -37,7 +37,7 @@ def _of_split(scores: LocalizationScores) -> dict[str, Any]:
     return {"classes": sorted(rows, key=lambda pair: pair[1])}
 
 
-LOCALIZATION = Sections(
+LOCALIZATION = TaskReport(
     headline="localization_headline.html.jinja",
     scores="localization_scores.html.jinja",
     curves={

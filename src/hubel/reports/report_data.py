@@ -145,7 +145,7 @@ def most_confident_mistakes(
 
 
 @dataclass(frozen=True)
-class Sections:
+class TaskReport:
     """One task's part of a report.
 
     Attributes:

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 import hubel
 from hubel.data.checks.statistics import MEDIUM, SMALL, Statistics
-from hubel.fileio import folder_beside, place, write_text
+from hubel.fileio import place, staged_directory, write_text
 from hubel.reports.figures import BLUE, INK, ORANGE, styled_figure, to_png
 from hubel.reports.html import data_url, page_from
 
@@ -37,7 +37,7 @@ def write_statistics(out: Path, title: str, numbers: Statistics) -> Path:
         DataError: it cannot be written.
     """
     figures = {name: (to_png(figure), caption) for name, figure, caption in _figures(numbers)}
-    with folder_beside(out) as folder:
+    with staged_directory(out) as folder:
         for name, (png, _) in figures.items():
             (folder / f"{name}.png").write_bytes(png)
         page = page_from(

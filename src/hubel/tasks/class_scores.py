@@ -17,7 +17,7 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
     return powers
 
 
-def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> tuple[ClassScore, ...]:
+def top_k(probabilities: np.ndarray, names: Sequence[str], top: int) -> tuple[ClassScore, ...]:
     """The ``top`` most probable classes of one image, best first; ties go to the lower index.
 
     Args:

@@ -31,7 +31,7 @@ def classification_loss(
     return (counts * each).sum() / counts.sum()
 
 
-def weight_of(targets: Tensor, class_weights: Tensor | None = None) -> float:
+def batch_weight(targets: Tensor, class_weights: Tensor | None = None) -> float:
     """How much a batch counts beside others, if the mean is to be one over all of them; arguments as above."""
     return float(len(targets) if class_weights is None else _image_weights(targets, class_weights).sum())
 
@@ -47,7 +47,7 @@ def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:
     return weights * (counts.sum() / (weights * counts).sum())
 
 
-def class_skew(labels: Sequence[int], num_classes: int) -> float:
+def imbalance_ratio(labels: Sequence[int], num_classes: int) -> float:
     """Images of the largest class over images of the smallest."""
     counts = np.bincount(np.asarray(labels), minlength=num_classes)
     return float(counts.max() / max(1, counts.min()))

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from hubel import boxes as geometry
 from hubel.data.samples import Targets
-from hubel.tasks.found_objects import Suppression, find_objects
+from hubel.tasks.found_objects import NMSConfig, decode_detections
 
-NEGATIVES = 3
+NEG_POS_RATIO = 3
 """Anchors without an object that count for each with one (SSD, section 2.2, "Hard negative mining")."""
 
 
@@ -29,7 +29,7 @@ class Assignment(NamedTuple):
     objects: Tensor
 
 
-def assign(anchors: Tensor, targets: Targets, iou: float = 0.5) -> Assignment:
+def match_anchors(anchors: Tensor, targets: Targets, iou: float = 0.5) -> Assignment:
     """Each anchor gets the object that it overlaps most, by at least ``iou``; each object the anchor that fits it best.
 
     Liu et al. 2016, arXiv 1512.02325, section 2.2, "Matching strategy".
@@ -65,13 +65,13 @@ def multibox_loss(scores: Tensor, offsets: Tensor, anchors: Tensor, targets: Seq
         ``"box"``: smooth L1 of the offsets of those with. Each a sum over the batch, over the number of anchors with an
         object.
     """
-    assigned = [assign(anchors, each) for each in targets]
+    assigned = [match_anchors(anchors, each) for each in targets]
     labels = torch.stack([each.labels for each in assigned])
     taken = labels > 0
     each_class = F.cross_entropy(scores.flatten(0, 1).float(), labels.flatten(), reduction="none").view_as(labels)
     hardness = each_class.detach().masked_fill(taken, -torch.inf)
     rank = hardness.argsort(1, descending=True).argsort(1)
-    counted = taken | (rank < NEGATIVES * taken.sum(1, keepdim=True))
+    counted = taken | (rank < NEG_POS_RATIO * taken.sum(1, keepdim=True))
     box = [
         F.smooth_l1_loss(
             given[mine].float(),
@@ -101,8 +101,8 @@ class Found(NamedTuple):
     labels: Tensor
 
 
-def decode(scores: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int], rule: Suppression) -> list[Found]:
-    """Objects from raw outputs, as :func:`~hubel.tasks.found_objects.find_objects` finds them for all engines.
+def decode(scores: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int], rule: NMSConfig) -> list[Found]:
+    """Objects from raw outputs, as :func:`~hubel.tasks.found_objects.decode_detections` finds them for all engines.
 
     Args:
         scores: (N, A, 1 + classes), "nothing" first.
@@ -112,5 +112,5 @@ def decode(scores: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, in
         rule: thresholds.
     """
     raw_scores, raw_offsets, places = (each.detach().float().cpu().numpy() for each in (scores, offsets, anchors))
-    found = [find_objects(*both, places, size, rule) for both in zip(raw_scores, raw_offsets, strict=True)]
+    found = [decode_detections(*both, places, size, rule) for both in zip(raw_scores, raw_offsets, strict=True)]
     return [Found(*(torch.from_numpy(array).to(scores.device) for array in each)) for each in found]

@@ -16,7 +16,7 @@ _LARGEST_LOG_RATIO = math.log(1000 / 16)
 
 
 @dataclass(frozen=True)
-class Suppression:
+class NMSConfig:
     """How raw outputs become a list of objects.
 
     Attributes:
@@ -46,8 +46,8 @@ class FoundObjects(NamedTuple):
     labels: np.ndarray
 
 
-def find_objects(
-    scores: np.ndarray, offsets: np.ndarray, anchors: np.ndarray, size: tuple[int, int], rule: Suppression
+def decode_detections(
+    scores: np.ndarray, offsets: np.ndarray, anchors: np.ndarray, size: tuple[int, int], rule: NMSConfig
 ) -> FoundObjects:
     """Objects of one image from raw outputs.
 

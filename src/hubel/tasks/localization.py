@@ -28,7 +28,7 @@ NOTHING = -1
 _TURN = 1 / 9
 
 
-class Located(NamedTuple):
+class LocalizationTarget(NamedTuple):
     """What is to be said of images.
 
     Attributes:
@@ -62,7 +62,7 @@ def decoded(raw: Tensor, roots: bool) -> Tensor:
 
 
 def localization_terms(
-    output: Tensor, located: Located, roots: bool, weights: Mapping[str, float]
+    output: Tensor, located: LocalizationTarget, roots: bool, weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
     """Means over the batch of the terms whose weight is not 0, times their weights; their sum is to be minimized.
 

@@ -22,7 +22,7 @@ class FoundLocation(NamedTuple):
     box: np.ndarray
 
 
-def gives_roots(options: Mapping[str, Any]) -> bool:
+def uses_sqrt_size(options: Mapping[str, Any]) -> bool:
     """Whether height and width are given as square roots, by the options that a localizer was made with."""
     return bool(options.get("sizes", "root") == "root")
 

@@ -13,7 +13,7 @@ def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
     return sum(others, first)
 
 
-def with_auxiliary(loss: Tensor, auxiliary: Sequence[Tensor], weight: float) -> Tensor:
+def add_auxiliary_losses(loss: Tensor, auxiliary: Sequence[Tensor], weight: float) -> Tensor:
     """What is minimized where auxiliary classifiers learn too (Szegedy et al. 2014, arXiv 1409.4842, section 5).
 
     Args:

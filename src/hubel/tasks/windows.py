@@ -16,22 +16,22 @@ from torch.nn import functional as F
 from hubel.boxes import SSD_VARIANCES, convert, encode, iou
 from hubel.data.samples import Targets
 
-FITS = 0.5
+POSITIVE_IOU = 0.5
 """Least IoU of a window with the square of the object that it is to find. With windows a quarter of their side apart
 and two sizes to an octave, some window overlaps the square by about as much, wherever the object is."""
 
-FITS_NOT = 0.4
+NEGATIVE_IOU = 0.4
 """A window that overlaps all squares by less shows nothing. Between the two it does not count."""
 
-UNCOUNTED = -1
+IGNORE_INDEX = -1
 """The label of a window between."""
 
 
-class Shown(NamedTuple):
+class WindowTargets(NamedTuple):
     """What windows show.
 
     Attributes:
-        labels: int64 (A,): 0 for nothing, class + 1, or :data:`UNCOUNTED`.
+        labels: int64 (A,): 0 for nothing, class + 1, or :data:`IGNORE_INDEX`.
         offsets: float32 (A, 4) of the object's box from the window; 0 where there is none.
     """
 
@@ -39,17 +39,17 @@ class Shown(NamedTuple):
     offsets: Tensor
 
 
-def shown_in(windows: Tensor, targets: Targets) -> Shown:
+def assign_windows(windows: Tensor, targets: Targets) -> WindowTargets:
     """What the windows (A, 4) of one picture show; objects may lie outside it."""
     if not len(targets.boxes):
-        return Shown(windows.new_zeros(len(windows), dtype=torch.int64), torch.zeros_like(windows))
+        return WindowTargets(windows.new_zeros(len(windows), dtype=torch.int64), torch.zeros_like(windows))
     centre, sides = convert(targets.boxes, "xyxy", "cxcywh").split(2, 1)
     half = sides.prod(1, keepdim=True).sqrt() / 2
     overlap, objects = iou(torch.cat((centre - half, centre + half), 1), windows).max(0)
-    fits = overlap >= FITS
-    otherwise = torch.where(overlap < FITS_NOT, 0, UNCOUNTED)
+    fits = overlap >= POSITIVE_IOU
+    otherwise = torch.where(overlap < NEGATIVE_IOU, 0, IGNORE_INDEX)
     offsets = encode(targets.boxes[objects], windows, SSD_VARIANCES)
-    return Shown(torch.where(fits, targets.labels[objects] + 1, otherwise), offsets * fits[:, None])
+    return WindowTargets(torch.where(fits, targets.labels[objects] + 1, otherwise), offsets * fits[:, None])
 
 
 def window_terms(
@@ -68,11 +68,11 @@ def window_terms(
         four, mean over the windows that show an object. And the share of the windows that count of which the best
         class, or nothing, is right.
     """
-    shown = [shown_in(windows, each) for each in targets]
+    shown = [assign_windows(windows, each) for each in targets]
     labels = torch.cat([each.labels for each in shown])
     flat, taken = scores.flatten(0, 1).float(), labels > 0
-    counted = (labels != UNCOUNTED).sum().clamp(min=1)
-    of_class = F.cross_entropy(flat, labels, ignore_index=UNCOUNTED, reduction="sum")
+    counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    of_class = F.cross_entropy(flat, labels, ignore_index=IGNORE_INDEX, reduction="sum")
     true = torch.cat([each.offsets for each in shown])
     of_box = F.smooth_l1_loss(offsets.flatten(0, 1).float()[taken], true[taken], reduction="sum")
     right = (flat.argmax(1) == labels).sum() / counted

@@ -4,7 +4,7 @@ Trackers are NumPy and SciPy alone. They know neither networks nor pictures: an 
 Reading videos and running detectors does not belong here.
 """
 
-from hubel.tracking.base import Appearance, Tracked, Tracker
+from hubel.tracking.base import Appearance, Tracker, TrackUpdate
 from hubel.tracking.factory import TRACKERS, create_tracker
 
-__all__ = ["TRACKERS", "Appearance", "Tracked", "Tracker", "create_tracker"]
+__all__ = ["TRACKERS", "Appearance", "TrackUpdate", "Tracker", "create_tracker"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 
-class Galleries:
+class FeatureBank:
     """The last appearance vectors of each track (DeepSORT, section 2.2: R_k).
 
     Args:

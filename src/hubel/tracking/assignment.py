@@ -12,7 +12,7 @@ _SMALL = 2500
 _ROUNDS = 3
 
 
-def best_matching(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def linear_assignment(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Of pairs that may be matched, those that give the greatest sum of weights, each row and column at most once.
 
     The Hungarian method's result, found faster where most rows know few columns. First, pairs are settled that are

@@ -16,7 +16,7 @@ each of length 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class TrackUpdate:
     """The tracks that a tracker reports for one frame, oldest first.
 
     Attributes:
@@ -56,7 +56,7 @@ class Tracker(Protocol):
         features: np.ndarray | None = None,
         *,
         elapsed: float = 1.0,
-    ) -> Tracked:
+    ) -> TrackUpdate:
         """Take the detections of the next frame; call it for frames without any, too.
 
         Args:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hubel.tracking.assignment import best_matching
-from hubel.tracking.base import Tracked, at_least, fraction
-from hubel.tracking.detections import Observed, observe
+from hubel.tracking.assignment import linear_assignment
+from hubel.tracking.base import TrackUpdate, at_least, fraction
+from hubel.tracking.detections import FrameDetections, observe
 from hubel.tracking.kalman import HeightMotion
 from hubel.tracking.sparse_iou import overlapping_pairs
-from hubel.tracking.track_store import LivingTracks
+from hubel.tracking.track_store import TrackStore
 
 # Of the published code, not of the paper: least score of any box; how much surer than track_thresh a box must be to
 # begin a track; cost limit of tracks that have been seen once; IoU from which a living and a lost track are the same.
@@ -60,7 +60,7 @@ class ByteTrack:
 
     def __init__(self, parameters: ByteTrackParameters | None = None) -> None:
         self.parameters = parameters or ByteTrackParameters()
-        self._tracks = LivingTracks(HeightMotion())
+        self._tracks = TrackStore(HeightMotion())
         self._confirmed = np.empty(0, bool)
         self._began = np.empty(0)
 
@@ -72,7 +72,7 @@ class ByteTrack:
         features: np.ndarray | None = None,
         *,
         elapsed: float = 1.0,
-    ) -> Tracked:
+    ) -> TrackUpdate:
         """See :class:`~hubel.tracking.base.Tracker`."""
         observed = observe(boxes, scores, labels, None)
         tracks, first_frame = self._tracks, self._tracks.time == 0
@@ -88,7 +88,7 @@ class ByteTrack:
         alive = (tracks.missed <= self.parameters.track_buffer) & (
             self._confirmed | (tracks.hits == 1) & (tracks.missed == 0)
         )
-        alive &= ~self._doubles(alive)
+        alive &= ~self._duplicate_tracks(alive)
         seen = ((detection_of >= 0) & self._confirmed & alive).nonzero()[0]
         reported = tracks.report(seen, observed.boxes[detection_of[seen]], observed, detection_of[seen])
         if not alive.all():
@@ -96,7 +96,7 @@ class ByteTrack:
             self._confirmed, self._began = self._confirmed[alive], self._began[alive]
         return reported
 
-    def _match(self, observed: Observed, lost: np.ndarray) -> np.ndarray:
+    def _match(self, observed: FrameDetections, lost: np.ndarray) -> np.ndarray:
         """The detection of each track, -1 for none."""
         rules, tracks = self.parameters, self._tracks
         detection_of = np.full(len(tracks), -1)
@@ -117,12 +117,12 @@ class ByteTrack:
             may = of_tracks[rows] & (detection_of[rows] < 0) & (of_detections & free)[columns]
             # Costs 1 - IoU up to the limit: what a match spares, compared with leaving both alone.
             places = (may & (fused > 1 - limit)).nonzero()[0]
-            chosen = places[best_matching(rows[places], columns[places], fused[places] - (1 - limit))]
+            chosen = places[linear_assignment(rows[places], columns[places], fused[places] - (1 - limit))]
             detection_of[rows[chosen]] = columns[chosen]
             free[columns[chosen]] = False
         return detection_of
 
-    def _begin(self, observed: Observed, detection_of: np.ndarray, first_frame: bool) -> np.ndarray:
+    def _begin(self, observed: FrameDetections, detection_of: np.ndarray, first_frame: bool) -> np.ndarray:
         """Tracks for sure detections that have none; returns these. Those of the first frame count at once."""
         free = observed.scores >= self.parameters.track_thresh + _SURER
         free[detection_of[detection_of >= 0]] = False
@@ -133,7 +133,7 @@ class ByteTrack:
             self._began = np.concatenate((self._began, np.full(len(born), self._tracks.time)))
         return born
 
-    def _doubles(self, alive: np.ndarray) -> np.ndarray:
+    def _duplicate_tracks(self, alive: np.ndarray) -> np.ndarray:
         """Of a track that is seen and a lost one at the same place, the one that has lived shorter."""
         tracks = self._tracks
         seen = (alive & self._confirmed & (tracks.missed == 0)).nonzero()[0]

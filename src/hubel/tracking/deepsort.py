@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.errors import UsageError
-from hubel.tracking.appearance import Galleries
-from hubel.tracking.assignment import best_matching
-from hubel.tracking.base import Tracked, at_least, fraction
-from hubel.tracking.detections import Observed, observe
+from hubel.tracking.appearance import FeatureBank
+from hubel.tracking.assignment import linear_assignment
+from hubel.tracking.base import TrackUpdate, at_least, fraction
+from hubel.tracking.detections import FrameDetections, observe
 from hubel.tracking.kalman import GATE, HeightMotion
 from hubel.tracking.sparse_iou import Pairs, covered_shares, pairs_within
-from hubel.tracking.track_store import LivingTracks
+from hubel.tracking.track_store import TrackStore
 
 # So that what is at the very limit is still within it, for all rounding.
 _MARGIN = 1e-5
@@ -77,9 +77,9 @@ class DeepSort:
 
     def __init__(self, parameters: DeepSortParameters | None = None) -> None:
         self.parameters = parameters or DeepSortParameters()
-        self._tracks = LivingTracks(HeightMotion())
+        self._tracks = TrackStore(HeightMotion())
         self._confirmed = np.empty(0, bool)
-        self._galleries: Galleries | None = None
+        self._galleries: FeatureBank | None = None
 
     def update(
         self,
@@ -89,7 +89,7 @@ class DeepSort:
         features: np.ndarray | None = None,
         *,
         elapsed: float = 1.0,
-    ) -> Tracked:
+    ) -> TrackUpdate:
         """See :class:`~hubel.tracking.base.Tracker`."""
         observed = observe(boxes, scores, labels, features)
         self._check(observed)
@@ -106,10 +106,10 @@ class DeepSort:
         self._remember(observed, detection_of)
         seen = ((detection_of >= 0) & self._confirmed).nonzero()[0]
         reported = tracks.report(seen, tracks.filter.boxes(seen), observed, detection_of[seen])
-        self._bury(detection_of >= 0)
+        self._prune(detection_of >= 0)
         return reported
 
-    def _check(self, observed: Observed) -> None:
+    def _check(self, observed: FrameDetections) -> None:
         if not len(observed):
             return
         if observed.features is None:
@@ -119,13 +119,13 @@ class DeepSort:
             )
         length = observed.features.shape[1]
         if self._galleries is None:
-            self._galleries = Galleries(self.parameters.nn_budget, length)
+            self._galleries = FeatureBank(self.parameters.nn_budget, length)
         if self._galleries.length != length:
             fault = f"features have {length} numbers, those before had {self._galleries.length}"
             raise UsageError(fault, "make all by one network")
 
     def _match_by_appearance(
-        self, observed: Observed, elapsed: float, detection_of: np.ndarray, free: np.ndarray
+        self, observed: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
     ) -> None:
         """The matching cascade: fills in ``detection_of`` and takes what is matched out of ``free``."""
         confirmed = (self._confirmed & (self._tracks.missed <= self.parameters.max_age)).nonzero()[0]
@@ -137,15 +137,17 @@ class DeepSort:
         ages = self._tracks.missed[rows]
         for age in np.unique(ages):
             places = ((ages == age) & free[columns]).nonzero()[0]
-            chosen = places[best_matching(rows[places], columns[places], limit - costs[places])]
+            chosen = places[linear_assignment(rows[places], columns[places], limit - costs[places])]
             detection_of[rows[chosen]] = columns[chosen]
             free[columns[chosen]] = False
 
-    def _appearance_costs(self, confirmed: np.ndarray, observed: Observed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _appearance_costs(
+        self, confirmed: np.ndarray, observed: FrameDetections
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pairs of tracks and detections that both gates let through, and their cost (equations 5 and 6)."""
         rules, tracks = self.parameters, self._tracks
         seen = tracks.filter.motion.observe(observed.boxes)
-        rows, columns = self._within_reach(confirmed, seen)
+        rows, columns = self._gate(confirmed, seen)
         distances = tracks.filter.squared_distances(rows, seen[columns])
         inside = distances <= rules.gate
         rows, columns, distances = tracks.of_one_class(rows[inside], columns[inside], distances[inside], observed)
@@ -161,7 +163,7 @@ class DeepSort:
         best = costs <= nearest[columns]
         return rows[best], columns[best], costs[best]
 
-    def _within_reach(self, confirmed: np.ndarray, seen: np.ndarray) -> Pairs:
+    def _gate(self, confirmed: np.ndarray, seen: np.ndarray) -> Pairs:
         """Pairs whose centres are so near in x alone that the gate may be open."""
         filter_ = self._tracks.filter
         predicted = filter_.position[confirmed]
@@ -170,7 +172,9 @@ class DeepSort:
         rows, columns = pairs_within(predicted[:, 0] - reach, predicted[:, 0] + reach, seen[:, 0])
         return confirmed[rows], columns
 
-    def _match_by_overlap(self, observed: Observed, elapsed: float, detection_of: np.ndarray, free: np.ndarray) -> None:
+    def _match_by_overlap(
+        self, observed: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
+    ) -> None:
         """New tracks, and those that were seen in the frame before but not recognized."""
         tracks = self._tracks
         may = (detection_of < 0) & (~self._confirmed | (tracks.missed <= elapsed))
@@ -180,11 +184,11 @@ class DeepSort:
         rows, columns, iou = tracks.overlaps(candidates, tracks.filter.boxes(), observed.only(left))
         least = 1 - self.parameters.max_iou_distance
         near = (iou >= least).nonzero()[0]
-        chosen = near[best_matching(rows[near], columns[near], iou[near] - least + _MARGIN)]
+        chosen = near[linear_assignment(rows[near], columns[near], iou[near] - least + _MARGIN)]
         detection_of[rows[chosen]] = left[columns[chosen]]
         free[left[columns[chosen]]] = False
 
-    def _begin(self, observed: Observed, free: np.ndarray) -> np.ndarray:
+    def _begin(self, observed: FrameDetections, free: np.ndarray) -> np.ndarray:
         """Tracks for the detections that have none; returns these."""
         born = free.nonzero()[0]
         if len(born):
@@ -194,7 +198,7 @@ class DeepSort:
             self._galleries.begin(len(born))
         return born
 
-    def _remember(self, observed: Observed, detection_of: np.ndarray) -> None:
+    def _remember(self, observed: FrameDetections, detection_of: np.ndarray) -> None:
         """What the tracks look like in this frame."""
         if not len(observed):
             return
@@ -205,7 +209,7 @@ class DeepSort:
         if len(seen):
             self._galleries.add(seen, observed.features[detection_of[seen]])
 
-    def _bury(self, matched: np.ndarray) -> None:
+    def _prune(self, matched: np.ndarray) -> None:
         """Drop new tracks that were missed, and confirmed ones that have been missed for too long."""
         alive = (self._tracks.missed <= self.parameters.max_age) & (self._confirmed | matched)
         if alive.all():

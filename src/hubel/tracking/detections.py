@@ -13,7 +13,7 @@ _SHORTEST, _LONGEST = 1e-100, 1e100
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class FrameDetections:
     """The detections of one frame.
 
     Attributes:
@@ -33,15 +33,15 @@ class Observed:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def only(self, kept: np.ndarray) -> Observed:
+    def only(self, kept: np.ndarray) -> FrameDetections:
         """Some of them: bool (N,) or positions."""
         features = self.features[kept] if self.features is not None else None
-        return Observed(self.boxes[kept], self.scores[kept], self.labels[kept], features, self.detections[kept])
+        return FrameDetections(self.boxes[kept], self.scores[kept], self.labels[kept], features, self.detections[kept])
 
 
 def observe(
     boxes: np.ndarray, scores: np.ndarray | None, labels: np.ndarray | None, features: np.ndarray | None
-) -> Observed:
+) -> FrameDetections:
     """Check what :meth:`~hubel.tracking.base.Tracker.update` was given.
 
     Boxes that are not finite or have no area, scores that are no number and features that are not finite are left out.
@@ -64,12 +64,12 @@ def observe(
         features = np.asarray(features, np.float32)
         if features.ndim != 2 and count:
             raise UsageError(f"features have the shape {features.shape}", "use (N, D), a vector for each box")
-    observed = Observed(boxes, scores, labels, features, np.arange(count))
+    observed = FrameDetections(boxes, scores, labels, features, np.arange(count))
     fit = _fit(observed)
     return observed if fit.all() else observed.only(fit)
 
 
-def _fit(observed: Observed) -> np.ndarray:
+def _fit(observed: FrameDetections) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # infinite corners
         sides = observed.boxes[:, 2:] - observed.boxes[:, :2]
     fit = ((sides > _SHORTEST) & (sides < _LONGEST)).all(axis=1) & np.isfinite(observed.scores)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hubel.tracking.assignment import best_matching
-from hubel.tracking.base import Tracked, at_least, fraction
-from hubel.tracking.detections import Observed, observe
+from hubel.tracking.assignment import linear_assignment
+from hubel.tracking.base import TrackUpdate, at_least, fraction
+from hubel.tracking.detections import FrameDetections, observe
 from hubel.tracking.kalman import AreaMotion
-from hubel.tracking.track_store import LivingTracks
+from hubel.tracking.track_store import TrackStore
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Sort:
 
     def __init__(self, parameters: SortParameters | None = None) -> None:
         self.parameters = parameters or SortParameters()
-        self._tracks = LivingTracks(AreaMotion())
+        self._tracks = TrackStore(AreaMotion())
         # Matches in a row, the first sight of a track not counted.
         self._streak = np.empty(0, np.int64)
 
@@ -61,7 +61,7 @@ class Sort:
         features: np.ndarray | None = None,
         *,
         elapsed: float = 1.0,
-    ) -> Tracked:
+    ) -> TrackUpdate:
         """See :class:`~hubel.tracking.base.Tracker`."""
         observed = observe(boxes, scores, labels, None)
         tracks = self._tracks
@@ -81,15 +81,15 @@ class Sort:
             self._streak = self._streak[alive]
         return reported
 
-    def _match(self, observed: Observed) -> tuple[np.ndarray, np.ndarray]:
+    def _match(self, observed: FrameDetections) -> tuple[np.ndarray, np.ndarray]:
         """Tracks and detections that belong together."""
         rows, columns, iou = self._tracks.overlaps(None, self._tracks.filter.boxes(), observed)
         # All overlaps compete; those below the threshold are then given up, not replaced (as in the paper's results).
-        chosen = best_matching(rows, columns, iou)
+        chosen = linear_assignment(rows, columns, iou)
         chosen = chosen[iou[chosen] >= self.parameters.iou_threshold]
         return rows[chosen], columns[chosen]
 
-    def _begin(self, observed: Observed, matched: np.ndarray) -> np.ndarray:
+    def _begin(self, observed: FrameDetections, matched: np.ndarray) -> np.ndarray:
         """Tracks for the detections that have none; returns these."""
         free = np.ones(len(observed), bool)
         free[matched] = False

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from hubel.errors import UsageError
-from hubel.tracking.base import Tracked
-from hubel.tracking.detections import Observed
+from hubel.tracking.base import TrackUpdate
+from hubel.tracking.detections import FrameDetections
 from hubel.tracking.kalman import KalmanFilter, Motion
 from hubel.tracking.sparse_iou import overlapping_pairs
 
 Overlaps = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-class LivingTracks:
+class TrackStore:
     """What all trackers know of their tracks.
 
     Attributes:
@@ -49,7 +49,7 @@ class LivingTracks:
         self.filter.predict(elapsed)
         self.missed += elapsed
 
-    def overlaps(self, tracks: np.ndarray | None, boxes: np.ndarray, observed: Observed) -> Overlaps:
+    def overlaps(self, tracks: np.ndarray | None, boxes: np.ndarray, observed: FrameDetections) -> Overlaps:
         """Pairs of tracks and detections of one class that overlap: their numbers, and the IoU.
 
         Args:
@@ -62,18 +62,20 @@ class LivingTracks:
             rows = tracks[rows]
         return self.of_one_class(rows, columns, iou, observed)
 
-    def of_one_class(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, observed: Observed) -> Overlaps:
+    def of_one_class(
+        self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, observed: FrameDetections
+    ) -> Overlaps:
         """Only the pairs whose track and detection are of one class."""
         same = self.labels[rows] == observed.labels[columns]
         return (rows, columns, values) if same.all() else (rows[same], columns[same], values[same])
 
-    def match(self, tracks: np.ndarray, observed: Observed, detections: np.ndarray) -> None:
+    def match(self, tracks: np.ndarray, observed: FrameDetections, detections: np.ndarray) -> None:
         """Correct the motion of tracks (K,) by detections (K,), and count the hit."""
         self.filter.update(tracks, observed.boxes[detections])
         self.hits[tracks] += 1
         self.missed[tracks] = 0
 
-    def begin(self, observed: Observed, detections: np.ndarray) -> None:
+    def begin(self, observed: FrameDetections, detections: np.ndarray) -> None:
         """A new track from each of some detections (K,)."""
         count = len(detections)
         self.filter.begin(observed.boxes[detections])
@@ -88,13 +90,15 @@ class LivingTracks:
         self.ids, self.labels = self.ids[alive], self.labels[alive]
         self.hits, self.missed = self.hits[alive], self.missed[alive]
 
-    def report(self, tracks: np.ndarray, boxes: np.ndarray, observed: Observed, detections: np.ndarray) -> Tracked:
+    def report(
+        self, tracks: np.ndarray, boxes: np.ndarray, observed: FrameDetections, detections: np.ndarray
+    ) -> TrackUpdate:
         """Tracks (K,), ascending, at boxes (K, 4), matched with detections (K,); each has an id from now on."""
         new = tracks[self.ids[tracks] == 0]
         if len(new):
             self.ids[new] = np.arange(len(new)) + self._reported + 1
             self._reported += len(new)
-        return Tracked(
+        return TrackUpdate(
             self.ids[tracks],
             boxes,
             observed.scores[detections],

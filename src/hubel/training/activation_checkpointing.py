@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hubel.analysis.activation_memory import SavedTensors
-from hubel.analysis.memory_advice import Memory, advise, free_memory
+from hubel.analysis.memory_advice import Memory, free_memory, memory_tips
 from hubel.analysis.summary import DTYPES, summarize
-from hubel.analysis.table import bytes_text
-from hubel.analysis.tracing import Tracing, meta_copy
+from hubel.analysis.table import format_bytes
+from hubel.analysis.tracing import Tracing, to_meta
 from hubel.models.base import Network
 
 # What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that
@@ -27,7 +27,7 @@ _OVERHEAD = 1.5
 _MASTER_BYTES = 4  # a float32 number
 
 
-def recomputed(part: nn.Module, maps: Tensor) -> Tensor:
+def checkpointed(part: nn.Module, maps: Tensor) -> Tensor:
     """``part(maps)``, of which only ``maps`` is kept for the backward pass.
 
     Batch normalization updates its running statistics in the forward pass alone, dropout drops the same units twice.
@@ -64,7 +64,7 @@ class StepMemory:
     """
 
     plain: int
-    recomputed: int
+    checkpointed: int
 
 
 def step_memory(model: Network, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
@@ -75,7 +75,7 @@ def step_memory(model: Network, batch: tuple[int, int, int, int], precision: str
         batch: shape (N, C, H, W).
         precision: of the activations; parameters, gradients and their averages are float32.
     """
-    network = meta_copy(model, DTYPES[precision])
+    network = to_meta(model, DTYPES[precision])
     network.train()
     assert isinstance(network, Network)
     constants = [*network.parameters(), *network.buffers()]
@@ -99,7 +99,7 @@ def step_memory(model: Network, batch: tuple[int, int, int, int], precision: str
     return StepMemory(fixed + saved.bytes, fixed + between + max(within, default=0) + head)
 
 
-def needs_recomputation(
+def needs_checkpointing(
     model: Network,
     batch: tuple[int, int, int, int],
     precision: str,
@@ -115,7 +115,7 @@ def needs_recomputation(
         say: shows a line to the person.
         memory: that there is; by default what is free now.
     """
-    if not model.divisible:  # its parts are not one after the other
+    if not model.is_sequential:  # its parts are not one after the other
         return False
     memory = memory or free_memory()
     try:
@@ -125,17 +125,17 @@ def needs_recomputation(
     room = memory.free / _OVERHEAD
     if need.plain <= room:
         return False
-    helps = need.recomputed < need.plain
-    plain, less = (bytes_text(int(size * _OVERHEAD)) for size in (need.plain, need.recomputed))
-    line = f"memory: a step with {batch[0]} images needs {plain}, {memory.place} has {bytes_text(memory.free)} free"
+    helps = need.checkpointed < need.plain
+    plain, less = (format_bytes(int(size * _OVERHEAD)) for size in (need.plain, need.checkpointed))
+    line = f"memory: a step with {batch[0]} images needs {plain}, {memory.place} has {format_bytes(memory.free)} free"
     if helps:
         line += (
             f": what happens within a part of the network is computed twice, not kept, for {less} and a third more time"
         )
     say(line)
-    if not helps or need.recomputed > room:
+    if not helps or need.checkpointed > room:
         say("note: it may not fit")
         within = Memory(int(room), memory.place)
-        for line in advise(model, summarize(model, batch[1:], batch[0], precision), within)[1:]:
+        for line in memory_tips(model, summarize(model, batch[1:], batch[0], precision), within)[1:]:
             say(f"note: {line}")
     return helps

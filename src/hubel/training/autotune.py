@@ -29,7 +29,7 @@ _BUSY = 0.15  # share of the machine that other processes take, above which wall
 
 
 @dataclass(frozen=True)
-class Execution:
+class ExecutionPlan:
     """How steps are executed.
 
     Attributes:
@@ -54,7 +54,7 @@ def choose_execution(
     batch: tuple[int, int, int, int],
     device: torch.device,
     precision: str = "auto",
-) -> Execution:
+) -> ExecutionPlan:
     """Time a few forward and backward passes each way and take the fastest.
 
     Args:
@@ -67,11 +67,11 @@ def choose_execution(
     if device.type == "cuda":
         half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
         chosen = half if precision == "auto" else precision
-        return Execution(chosen, True, f"{chosen}, channels-last: a GPU with tensor cores")
+        return ExecutionPlan(chosen, True, f"{chosen}, channels-last: a GPU with tensor cores")
     key = execution_key(model, batch, device, precision)
     remembered = recall(key)
     if remembered is not None:
-        return Execution(**remembered)
+        return ExecutionPlan(**remembered)
     precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
     figures, busy = _seconds_per_step(model, loss, batch, device, precisions)
     # Fused prediction and the frozen layers want channels-last: another layout has to be clearly faster.
@@ -83,8 +83,8 @@ def choose_execution(
     )
     layout = "channels-last" if channels_last else "contiguous"
     note = " (by processor seconds, as the machine is busy with other work)" if busy else ""
-    execution = Execution(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
-    remember(key, asdict(execution))
+    execution = ExecutionPlan(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
+    store_measurement(key, asdict(execution))
     return execution
 
 
@@ -105,7 +105,7 @@ def _seconds_per_step(
     trial = copy.deepcopy(model)
     elapsed: dict[tuple[str, bool], float] = {}
     computed: dict[tuple[str, bool], float] = {}
-    others = OtherWork()
+    others = CpuContention()
     for turn in range(_WARM_UP_TURNS + _TIMED_TURNS):
         for precision, channels_last in ways:
             layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -130,14 +130,14 @@ def forward_and_backward(model: nn.Module, loss: Callable[[Any], Tensor], images
         model: in training mode.
         loss: scores → loss.
         images: (N, C, H, W), as the network takes them.
-        precision: as in :class:`Execution`.
+        precision: as in :class:`ExecutionPlan`.
     """
     with torch.autocast(images.device.type, getattr(torch, precision), enabled=precision != "float32"):
         value = loss(model(images))
     value.backward()
 
 
-class OtherWork:
+class CpuContention:
     """Watches, from its making on, how much of the machine other processes take."""
 
     def __init__(self) -> None:
@@ -181,7 +181,7 @@ def recall(key: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def remember(key: str, row: dict[str, Any]) -> None:
+def store_measurement(key: str, row: dict[str, Any]) -> None:
     """Keep a measurement for later runs on this machine."""
     rows = {**_stored(), key: row}
     _measurements().parent.mkdir(parents=True, exist_ok=True)

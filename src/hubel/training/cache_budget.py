@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hubel.analysis.memory_advice import free_host_memory
-from hubel.analysis.table import bytes_text
+from hubel.analysis.table import format_bytes
 from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_size
 from hubel.data.splits import Splittable
@@ -29,7 +29,7 @@ def shared_between_processes(workers: int | None) -> bool:
     return sys.platform == "linux" or workers == 0
 
 
-def find_room(size: int, wanted: str, trainings: int = 1) -> tuple[mmap.mmap | None, str]:
+def allocate_block(size: int, wanted: str, trainings: int = 1) -> tuple[mmap.mmap | None, str]:
     """A block of ``size`` bytes within the budget.
 
     Args:
@@ -48,11 +48,11 @@ def find_room(size: int, wanted: str, trainings: int = 1) -> tuple[mmap.mmap | N
         try:
             allowed = int(share * _free(kind) / trainings)
             if size <= allowed:
-                return take(size), f"{place}, {bytes_text(size)}"
-            obstacles.append(f"more than the {bytes_text(allowed)} allowed {place}")
+                return take(size), f"{place}, {format_bytes(size)}"
+            obstacles.append(f"more than the {format_bytes(allowed)} allowed {place}")
         except OSError as error:
             obstacles.append(f"and {place} there is no room ({error.strerror or error})")
-    return None, f"they take {bytes_text(size)}, {', '.join(obstacles)}"
+    return None, f"they take {format_bytes(size)}, {', '.join(obstacles)}"
 
 
 def _free(kind: str) -> int:
@@ -73,7 +73,7 @@ _PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
 }
 
 
-def keep_pixels(
+def make_image_caches(
     parts: Sequence[tuple[Sequence[Splittable], KeptShape]], wanted: str, trainings: int = 1
 ) -> tuple[list[PixelCache | None], str]:
     """A cache for each part of a data set, all of them or none.
@@ -81,7 +81,7 @@ def keep_pixels(
     Args:
         parts: images, and the shape (H, W, C) that is kept of each; or of an upright image of a width and height, which
             are then read from the files.
-        wanted: as in :func:`find_room`.
+        wanted: as in :func:`allocate_block`.
         trainings: the same.
 
     Returns:
@@ -93,7 +93,7 @@ def keep_pixels(
         [_shape(sample.path, kept) for sample in samples] if callable(kept) else [kept] * len(samples)
         for samples, kept in parts
     ]
-    block, where = find_room(sum(PixelCache.needed(part) for part in shapes), wanted, trainings)
+    block, where = allocate_block(sum(PixelCache.needed(part) for part in shapes), wanted, trainings)
     if block is None:
         return [None for _ in parts], f"images are decoded in every epoch: {where}"
     caches: list[PixelCache | None] = []

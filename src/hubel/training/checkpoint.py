@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 
 from hubel.errors import DataError
-from hubel.fileio import replacing
+from hubel.fileio import atomic_write
 
 WORKER_DEATH = "DataLoader worker"
 """In the message of the RuntimeError that torch raises in the main thread, wherever that is, when one has died."""
@@ -37,7 +37,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
 
-    def is_stuck(self, patience: int) -> bool:
+    def should_stop_early(self, patience: int) -> bool:
         """Whether validation has not improved for ``patience`` epochs."""
         return self.epoch - self.best_epoch >= patience
 
@@ -57,7 +57,7 @@ class Progress:
 
 def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> None:
     """Write the progress and the state dictionaries of model, optimizer, … whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             torch.save({"progress": asdict(progress), **tensors}, temporary)
         except RuntimeError as error:  # torch's word for a full disk

@@ -19,12 +19,12 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.loader import EpochSampler, batches, default_workers
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
-from hubel.training.autotune import recall, remember
-from hubel.training.cache_budget import keep_pixels, shared_between_processes
-from hubel.training.distributed import ALONE, Processes
+from hubel.training.autotune import recall, store_measurement
+from hubel.training.cache_budget import make_image_caches, shared_between_processes
+from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 
 if TYPE_CHECKING:
-    from hubel.training.task import SampleImages
+    from hubel.training.task import DatasetFactory
 
 
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
@@ -112,9 +112,9 @@ class RunImages:
         self,
         splits: Splits[Any],
         settings: TrainingSettings,
-        images: SampleImages,
+        images: DatasetFactory,
         chances: Tensor | None,
-        processes: Processes = ALONE,
+        processes: DistributedContext = SINGLE_PROCESS,
     ) -> None:
         self._splits, self._settings = splits, settings
         self._images, self._chances = images, chances
@@ -128,7 +128,7 @@ class RunImages:
             return ""
         of_training, of_validation = self._images.kept_shapes()
         parts = [(self._splits.train, of_training), (self._splits.val, of_validation)]
-        self._caches, sentence = keep_pixels(parts, self._settings.cache, self._processes.on_this_machine)
+        self._caches, sentence = make_image_caches(parts, self._settings.cache, self._processes.on_this_machine)
         return sentence
 
     def choose_workers(self, folder: Path, step: Callable[[Any], None], key: str) -> str:
@@ -144,7 +144,7 @@ class RunImages:
         """
         if self._settings.workers is not None:
             return ""
-        chosen = Workers(**self._processes.from_main(lambda: asdict(self._recorded_or_tried(folder, step, key))))
+        chosen = Workers(**self._processes.broadcast_object(lambda: asdict(self._recorded_or_tried(folder, step, key))))
         self._workers = chosen.count
         return chosen.reason
 
@@ -157,7 +157,7 @@ class RunImages:
         recorded = decisions.get(WORKERS) or recall(key)
         chosen = Workers(**recorded) if recorded else choose_workers(self._trial, step, self._most_workers())
         if not recorded:
-            remember(key, asdict(chosen))
+            store_measurement(key, asdict(chosen))
         write_json(path, {**decisions, WORKERS: asdict(chosen)})
         return chosen
 
@@ -167,12 +167,12 @@ class RunImages:
     def train(self) -> DataLoader[Any]:
         """Shuffled, changed at random."""
         order = EpochSampler(len(self._splits.train), self._settings.seed, shuffle=True, weights=self._chances)
-        share = self._processes.share_of(self._training_images(), self._images.stand_in(1))
+        share = self._processes.shard(self._training_images(), self._images.stand_in(1))
         return batches(share, order, self._settings.batch, self._workers, drop_last=True)
 
     def validation(self) -> DataLoader[Any]:
         """In order, as for prediction."""
-        return self.in_order(self._processes.share_of(self._validation_images()), len(self._splits.val))
+        return self.in_order(self._processes.shard(self._validation_images()), len(self._splits.val))
 
     def whole_validation(self) -> DataLoader[Any]:
         """The same, with all images in every process."""

@@ -37,7 +37,7 @@ _LOOK_AGAIN = 0.1  # seconds
 
 
 @dataclass(frozen=True)
-class WholeBatch:
+class GlobalBatch:
     """A batch as all processes together see it.
 
     Attributes:
@@ -57,7 +57,7 @@ class WholeBatch:
 
 
 @dataclass(eq=False)
-class Processes:
+class DistributedContext:
     """The processes of this training, as one of them sees them; by default it is alone.
 
     Attributes:
@@ -84,7 +84,7 @@ class Processes:
         return self.count == 1
 
     @property
-    def seed_mark(self) -> tuple[int, ...]:
+    def seed_offset(self) -> tuple[int, ...]:
         """What is added to the seed of this process's own random numbers; nothing in the main one."""
         return (self.rank,) if self.rank else ()
 
@@ -92,7 +92,7 @@ class Processes:
         """Where this process computes if ``--device`` is ``name``."""
         return self.device or choose_device(name)
 
-    def share_of(self, images: Dataset[Any], stand_in: Any = None) -> Dataset[Any]:
+    def shard(self, images: Dataset[Any], stand_in: Any = None) -> Dataset[Any]:
         """A data set of which each whole batch that is asked for is read in part only: this process's share.
 
         Args:
@@ -100,7 +100,7 @@ class Processes:
             stand_in: a batch of one image, at index -1, for a share without any: in training every process
                 has to take part in every step. Without it such a share is empty.
         """
-        return images if self.alone else _Share(images, self.rank, self.count, stand_in)
+        return images if self.alone else _ShardedDataset(images, self.rank, self.count, stand_in)
 
     def total(self, *figures: float) -> tuple[float, ...]:
         """Sums of figures over all processes, which all have to ask for."""
@@ -110,14 +110,14 @@ class Processes:
         distributed.all_reduce(sums)
         return tuple(sums.tolist())
 
-    def whole_batch(
+    def reduce_batch(
         self,
         objective: Tensor,
         means: Mapping[str, Tensor],
         sums: Mapping[str, float],
         weight: float,
         indices: Tensor,
-    ) -> WholeBatch:
+    ) -> GlobalBatch:
         """From this process's share to the batch of all.
 
         Args:
@@ -129,19 +129,19 @@ class Processes:
         """
         values = [float(objective.detach()), *(float(mean.detach()) for mean in means.values())]
         if self.alone:
-            return WholeBatch(values[0], dict(zip(means, values[1:], strict=True)), dict(sums), len(indices), 1.0)
+            return GlobalBatch(values[0], dict(zip(means, values[1:], strict=True)), dict(sums), len(indices), 1.0)
         here = bool((indices >= 0).all())
         own = [*(value * weight for value in values), weight, len(indices), *sums.values()]
         totals = self.total(*(own if here else [0.0] * len(own)))
         weighted, (total, images), counted = totals[: len(values)], totals[len(values) :][:2], totals[len(values) + 2 :]
         if not images:
-            return WholeBatch(0.0, dict.fromkeys(means, 0.0), dict.fromkeys(sums, 0.0), 0, 0.0)
+            return GlobalBatch(0.0, dict.fromkeys(means, 0.0), dict.fromkeys(sums, 0.0), 0, 0.0)
         factor = weight * self.count / total if here else 0.0
         whole = [value / total for value in weighted]
         by_name = dict(zip(means, whole[1:], strict=True)), dict(zip(sums, counted, strict=True))
-        return WholeBatch(whole[0], *by_name, int(images), factor)
+        return GlobalBatch(whole[0], *by_name, int(images), factor)
 
-    def from_main(self, make: Callable[[], Value]) -> Value:
+    def broadcast_object(self, make: Callable[[], Value]) -> Value:
         """What ``make`` returns in the main process, a JSON value; the others wait for it, however long it takes.
 
         An exception in the main process ends the others: see :mod:`hubel.training.distributed`.
@@ -158,15 +158,15 @@ class Processes:
         self._sent_by_main(json.dumps(value).encode())
         return value
 
-    def file_from_main(self, path: Path) -> io.BytesIO | None:
+    def broadcast_file(self, path: Path) -> io.BytesIO | None:
         """A file of the main process's disk, wherever this one runs; ``None`` if it does not exist."""
-        if not self.from_main(path.exists):
+        if not self.broadcast_object(path.exists):
             return None
         if self.alone:
             return io.BytesIO(path.read_bytes())
         return io.BytesIO(self._sent_by_main(path.read_bytes() if self.is_main else None))
 
-    def copy_from_main(self, module: nn.Module, buffers_only: bool = False) -> None:
+    def broadcast_module(self, module: nn.Module, buffers_only: bool = False) -> None:
         """Give a module the weights and buffers that it has in the main process."""
         if self.alone:
             return
@@ -176,7 +176,7 @@ class Processes:
             distributed.broadcast(whole, 0)
             tensor.data.copy_(whole)
 
-    def gathered(self, rows: np.ndarray) -> np.ndarray:
+    def all_gather(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all processes, those of the main one first: float64 (N, …) of any N, the rest alike."""
         if self.alone:
             return rows
@@ -218,10 +218,10 @@ class Processes:
         return tensor.cpu().numpy().tobytes()
 
 
-ALONE = Processes()
+SINGLE_PROCESS = DistributedContext()
 
 
-class _Share(Dataset[Any]):
+class _ShardedDataset(Dataset[Any]):
     """Of each list of keys, which are a whole batch's, every ``count``-th is read."""
 
     def __init__(self, images: Dataset[Any], rank: int, count: int, stand_in: Any) -> None:
@@ -238,7 +238,7 @@ class _Share(Dataset[Any]):
         return batch if len(batch.indices) or self._stand_in is None else self._stand_in
 
 
-def join(device: str) -> Processes:
+def join(device: str) -> DistributedContext:
     """Meet the other processes, if several were started.
 
     Args:
@@ -249,7 +249,7 @@ def join(device: str) -> Processes:
     """
     expected = max(int(os.environ.get(name) or 1) for name in _COUNTS)
     if expected < 2:
-        return ALONE
+        return SINGLE_PROCESS
     chosen = choose_device(device)
     if chosen.type == "mps" or chosen.index is not None:
         raise UsageError(f"--device {device}: {expected} processes cannot share it", "use --device cuda or cpu")
@@ -259,7 +259,7 @@ def join(device: str) -> Processes:
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     state = PartialState(cpu=chosen.type == "cpu", timeout=_PATIENCE)
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    return Processes(state.process_index, state.num_processes, here, state.device)
+    return DistributedContext(state.process_index, state.num_processes, here, state.device)
 
 
 def is_main() -> bool:
@@ -280,7 +280,7 @@ _INTERRUPTED, _FAILED = "interrupted", "failed"
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def joined(device: str) -> Iterator[DistributedContext]:
     """The processes that were started together, from their meeting to their parting.
 
     Raises:
@@ -292,7 +292,7 @@ def joined(device: str) -> Iterator[Processes]:
         yield processes
         return
     try:
-        with one_voice(processes):
+        with report_error_once(processes):
             yield processes
     except BaseException as error:
         _leave(processes)
@@ -303,7 +303,7 @@ def joined(device: str) -> Iterator[Processes]:
         distributed.destroy_process_group()
 
 
-def _leave(processes: Processes) -> None:
+def _leave(processes: DistributedContext) -> None:
     """Cut the connections, which wakes those who wait, and give them time to read why: the store may be in here."""
     kept = store()
     if distributed.get_backend() == "gloo":  # NCCL would first wait for what will never come
@@ -317,7 +317,7 @@ def _leave(processes: Processes) -> None:
 
 
 @contextmanager
-def one_voice(processes: Processes) -> Iterator[None]:
+def report_error_once(processes: DistributedContext) -> Iterator[None]:
     """Turn an exception into what this process has to make of it: only the first to end says why.
 
     Raises:
@@ -332,7 +332,7 @@ def one_voice(processes: Processes) -> Iterator[None]:
     except BaseException as error:
         if processes.alone:
             raise
-        first, why = _word(processes.rank, _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
+        first, why = _record_reason(processes.rank, _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
         if first != processes.rank:
             if why == _INTERRUPTED:
                 raise KeyboardInterrupt from None
@@ -345,7 +345,7 @@ def one_voice(processes: Processes) -> Iterator[None]:
         raise
 
 
-def _word(rank: int, why: str) -> tuple[int, str]:
+def _record_reason(rank: int, why: str) -> tuple[int, str]:
     """Which process ended first, and why; this one, if none has before."""
     try:
         first, _, reason = store().compare_set(_WORD, "", f"{rank}:{why}").decode().partition(":")

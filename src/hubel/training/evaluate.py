@@ -20,7 +20,7 @@ from hubel.inference.precision import choose_device
 from hubel.inference.system import tune_allocator
 from hubel.models import ModelCard, resolve_model
 from hubel.reports import TrainingReport, write_report
-from hubel.training.predict_split import Answering, Answers
+from hubel.training.predict_split import Answers, SplitPredictor
 from hubel.training.task import Task
 from hubel.training.tasks import task_named
 
@@ -107,7 +107,7 @@ def evaluate(
     data_set = task.read(Path(data)).labelled_by(card.classes)
     recorded = Path(model) / "splits.json"
     name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
-    answering = Answering(network, card.preprocessing, *answer_of(task, card), batch, choose_device(device))
+    answering = SplitPredictor(network, card.preprocessing, *answer_of(task, card), batch, choose_device(device))
     answers = answering.of(samples)
     if strict and answers.failures:
         raise answers.failures[0]

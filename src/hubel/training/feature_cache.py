@@ -16,19 +16,19 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from hubel.analysis.tracing import Tracing, meta_copy
+from hubel.analysis.tracing import Tracing, to_meta
 from hubel.config import TrainingSettings
-from hubel.data.loader import EpochSampler, LoadedBatch, as_it_is, seed_for
+from hubel.data.loader import EpochSampler, LoadedBatch, identity_collate, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models.base import ClassificationHead, Network
-from hubel.training.cache_budget import find_room
-from hubel.training.distributed import ALONE, Processes
-from hubel.training.finetune import FrozenLower, Phase, freeze_below
+from hubel.training.cache_budget import allocate_block
+from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+from hubel.training.finetune import FrozenBackbone, Phase, freeze_below
 
 if TYPE_CHECKING:
-    from hubel.training.loop import Training
-    from hubel.training.task import Learning
+    from hubel.training.loop import TrainingRun
+    from hubel.training.task import Objective
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class FeatureRows(Dataset[LoadedBatch]):
 def compute_features(
     images: DataLoader[Any],
     preprocessing: Preprocessing,
-    lower: FrozenLower,
+    lower: FrozenBackbone,
     head: nn.Module,
     accelerator: Accelerator,
     room: Tensor | None = None,
@@ -107,7 +107,7 @@ def compute_features(
 
 def features_size(model: Network, preprocessing: Preprocessing) -> int:
     """Numbers that are kept of an image."""
-    network = meta_copy(model, torch.float32).eval()
+    network = to_meta(model, torch.float32).eval()
     assert isinstance(network, Network)
     shape = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
     with torch.no_grad(), Tracing():
@@ -116,15 +116,19 @@ def features_size(model: Network, preprocessing: Preprocessing) -> int:
 
 
 def feature_batches(
-    features: Features, sampler: EpochSampler, batch: int, training: bool, processes: Processes = ALONE
+    features: Features,
+    sampler: EpochSampler,
+    batch: int,
+    training: bool,
+    processes: DistributedContext = SINGLE_PROCESS,
 ) -> DataLoader[Any]:
     """A loader of batches of features, or of this process's share of each; in training a last one must be full."""
     stand_in = LoadedBatch(torch.zeros_like(features.maps[:1]), torch.tensor([0]), torch.tensor([-1]))
     return DataLoader(
-        processes.share_of(FeatureRows(features), stand_in if training else None),
+        processes.shard(FeatureRows(features), stand_in if training else None),
         batch_size=batch,
         sampler=sampler,
-        collate_fn=as_it_is,
+        collate_fn=identity_collate,
         drop_last=training and len(sampler) >= batch,
         generator=torch.Generator(),  # leaves the global one, which dropout draws from, alone
     )
@@ -145,18 +149,18 @@ class FeatureCache:
     images: DataLoader[Any]
     preprocessing: Preprocessing
     validation: DataLoader[Any]
-    learning: Learning
+    learning: Objective
     enlarge: Callable[[Features], Features] | None = None
 
-    def in_place_of_images(
-        self, training: Training, lower: FrozenLower, say: Callable[[str], None]
-    ) -> tuple[Training, FrozenLower]:
+    def swap_in_features(
+        self, training: TrainingRun, lower: FrozenBackbone, say: Callable[[str], None]
+    ) -> tuple[TrainingRun, FrozenBackbone]:
         """The training on features, and the lower part that they make superfluous; unchanged where there is no room."""
         settings, card = training.settings, training.card
         sets = ((self.images, self.preprocessing), (self.validation, card.preprocessing))
         lengths = [len(images.dataset) * features_size(training.model, size) for images, size in sets]  # type: ignore[arg-type]
         wanted = "auto" if settings.cache == "none" else settings.cache
-        block, where = find_room(4 * sum(lengths), wanted, training.processes.on_this_machine)
+        block, where = allocate_block(4 * sum(lengths), wanted, training.processes.on_this_machine)
         if block is None and self.enlarge is None:
             say(f"the images' features are computed in every epoch: {where}")
             return training, lower

@@ -18,7 +18,7 @@ from hubel.config import TrainingSettings
 from hubel.errors import UsageError
 from hubel.inference.fusion import fuse
 from hubel.models.base import Network
-from hubel.training.activation_checkpointing import recomputed
+from hubel.training.activation_checkpointing import checkpointed
 
 HEAD_ONLY = "head"
 
@@ -141,7 +141,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, learning_rate: 
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
 
-class UpperPart(nn.Module):
+class TrainableTop(nn.Module):
     """The parts of a network from ``first`` on, its head, and the auxiliary heads of those parts.
 
     It shares their weights, and maps what the parts below give, (N, C, H, W), to raw outputs: a list of the head's,
@@ -162,14 +162,14 @@ class UpperPart(nn.Module):
         """The raw output of each head, that of the network's own first."""
         auxiliary = []
         for name, part in self.parts.named_children():
-            maps = recomputed(part, maps) if self.recompute and self.training else part(maps)
+            maps = checkpointed(part, maps) if self.recompute and self.training else part(maps)
             if self.training and name in self.auxiliary:
                 auxiliary.append(self.auxiliary[name](maps))
         return [self.head(maps), *auxiliary]
 
 
 class WholeNetwork(nn.Module):
-    """A network that is not divisible; its output comes in a list as :class:`UpperPart` gives it."""
+    """A network that is not divisible; its output comes in a list as :class:`TrainableTop` gives it."""
 
     def __init__(self, model: Network) -> None:
         super().__init__()
@@ -180,13 +180,13 @@ class WholeNetwork(nn.Module):
         return [self.model(images)]
 
 
-def upper_part(model: Network, first: int = 0, recompute: bool = False) -> nn.Module:
+def trainable_top(model: Network, first: int = 0, recompute: bool = False) -> nn.Module:
     """What learns of a network, from images or from the maps of its frozen lower part to a list of raw outputs."""
-    return UpperPart(model, first, recompute) if model.divisible else WholeNetwork(model)
+    return TrainableTop(model, first, recompute) if model.is_sequential else WholeNetwork(model)
 
 
 @dataclass(frozen=True)
-class FrozenLower:
+class FrozenBackbone:
     """The lowest parts of a network that do not learn.
 
     Attributes:
@@ -207,14 +207,14 @@ class FrozenLower:
         return maps
 
 
-def frozen_lower(model: Network, device: torch.device, dtype: torch.dtype) -> FrozenLower:
+def freeze_backbone(model: Network, device: torch.device, dtype: torch.dtype) -> FrozenBackbone:
     """Take the parts below the first that learns, wholly or in part."""
     children = list(model.backbone.children())
-    first = len(children) if model.divisible else 0
+    first = len(children) if model.is_sequential else 0
     for index, part in enumerate(children[:first]):
         if any(parameter.requires_grad for parameter in part.parameters()):
             first = index
             break
     if not first:
-        return FrozenLower(0, nn.Identity())
-    return FrozenLower(first, fuse(nn.Sequential(*children[:first]).eval(), device, dtype), dtype)
+        return FrozenBackbone(0, nn.Identity())
+    return FrozenBackbone(first, fuse(nn.Sequential(*children[:first]).eval(), device, dtype), dtype)

@@ -24,24 +24,24 @@ from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
 from hubel.models.base import Network
 from hubel.models.checkpoint import ModelCard, save_model
-from hubel.tasks.objective import sum_of, with_auxiliary
-from hubel.training.activation_checkpointing import needs_recomputation
-from hubel.training.autotune import Execution
+from hubel.tasks.objective import add_auxiliary_losses, sum_of
+from hubel.training.activation_checkpointing import needs_checkpointing
+from hubel.training.autotune import ExecutionPlan
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from hubel.training.distributed import ALONE, Processes
+from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 from hubel.training.ema import WeightAverage
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import (
-    FrozenLower,
+    FrozenBackbone,
     Phase,
     enter_training_mode,
+    freeze_backbone,
     freeze_below,
-    frozen_lower,
     make_optimizer,
-    upper_part,
+    trainable_top,
 )
 from hubel.training.progress import TrainingDisplay, write_scalars
-from hubel.training.task import Learning, Task
+from hubel.training.task import Objective, Task
 
 
 def rate_factor(schedule: str, step: int, steps: int, warmup_steps: int) -> float:
@@ -76,7 +76,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
-class Training:
+class TrainingRun:
     """What the loop works on.
 
     Attributes:
@@ -106,35 +106,35 @@ class Training:
     train: DataLoader[Any]
     validation: DataLoader[Any]
     task: Task
-    learning: Learning
-    execution: Execution
+    learning: Objective
+    execution: ExecutionPlan
     accelerator: Accelerator
     prepare: Callable[[Tensor], Tensor]
     batch: tuple[int, int, int, int]
     features: FeatureCache | None = None
-    processes: Processes = ALONE
+    processes: DistributedContext = SINGLE_PROCESS
     stop_if_asked: Callable[[], None] = lambda: None
 
 
-def fit(training: Training, display: TrainingDisplay) -> Progress:
+def fit(training: TrainingRun, display: TrainingDisplay) -> Progress:
     """Train from the last checkpoint, or from the start, to the end of the last phase.
 
     Leaves ``best/``, ``last/``, ``metrics.csv`` and the checkpoint in the run's folder after every epoch.
     """
     path = training.folder / CHECKPOINT
-    content = training.processes.file_from_main(path)
+    content = training.processes.broadcast_file(path)
     progress, state = load_checkpoint(path, content) if content is not None else (Progress(), {})
     if progress.epoch:
         display.say(f"resuming after epoch {progress.epoch}")
     for phase in training.phases:
-        if progress.epoch < phase.last_epoch and not progress.is_stuck(training.settings.patience):
+        if progress.epoch < phase.last_epoch and not progress.should_stop_early(training.settings.patience):
             _run_phase(training, phase, progress, state, display)
             state = {}
     return progress
 
 
 def _run_phase(
-    training: Training, phase: Phase, progress: Progress, state: dict[str, Any], display: TrainingDisplay
+    training: TrainingRun, phase: Phase, progress: Progress, state: dict[str, Any], display: TrainingDisplay
 ) -> None:
     """Train the epochs of one phase that are not done yet; ``state`` is the checkpoint's where there is one."""
     settings, accelerator = training.settings, training.accelerator
@@ -150,32 +150,32 @@ def _run_phase(
         if average is not None:
             average.load_state_dict(state["average"])
     dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
-    lower = frozen_lower(training.model, accelerator.device, dtype)
-    recompute = needs_recomputation(training.model, training.batch, training.execution.precision, display.say)
+    lower = freeze_backbone(training.model, accelerator.device, dtype)
+    recompute = needs_checkpointing(training.model, training.batch, training.execution.precision, display.say)
     accelerator.free_memory()  # of the phase before
-    upper, optimizer = accelerator.prepare(upper_part(training.model, lower.parts, recompute), optimizer)
+    upper, optimizer = accelerator.prepare(trainable_top(training.model, lower.parts, recompute), optimizer)
     beginning = time.perf_counter()
     if training.features is not None and not learning:
-        training, lower = training.features.in_place_of_images(training, lower, display.say)
+        training, lower = training.features.swap_in_features(training, lower, display.say)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = training.model if average is None else cast(Network, average.module)
-        training.processes.copy_from_main(kept, buffers_only=True)
-        row |= _validate(training, lower, upper_part(kept, lower.parts))
+        training.processes.broadcast_module(kept, buffers_only=True)
+        row |= _validate(training, lower, trainable_top(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - beginning, 3)
         better = progress.add(row, training.task.merit)
         if training.processes.is_main:
             _finish_epoch(training, progress, better, kept, optimizer, average, display)
         training.processes.wait()
         beginning = time.perf_counter()
-        if progress.is_stuck(settings.patience):
+        if progress.should_stop_early(settings.patience):
             display.say(f"validation has not improved for {settings.patience} epochs: stopping early")
             return
 
 
 def _train_epoch(
-    training: Training,
-    lower: FrozenLower,
+    training: TrainingRun,
+    lower: FrozenBackbone,
     upper: nn.Module,
     optimizer: Any,
     average: AveragedModel | None,
@@ -188,8 +188,8 @@ def _train_epoch(
     sampler = training.train.sampler
     assert isinstance(sampler, EpochSampler)
     sampler.epoch = epoch
-    torch.manual_seed(seed_for(settings.seed, "epoch", epoch, *processes.seed_mark))
-    np.random.seed(seed_for(settings.seed, "blend", epoch, *processes.seed_mark) % 2**32)
+    torch.manual_seed(seed_for(settings.seed, "epoch", epoch, *processes.seed_offset))
+    np.random.seed(seed_for(settings.seed, "blend", epoch, *processes.seed_offset) % 2**32)
     enter_training_mode(upper, settings.batch_norm or "train")
     steps = len(training.train)
     display.start_epoch(epoch, phase.name, steps)
@@ -214,12 +214,12 @@ def _train_epoch(
                 terms = training.learning.terms(output, labels)
                 loss = sum_of(terms)
                 beside = [sum_of(training.learning.terms(each, labels)) for each in auxiliary]
-                objective = with_auxiliary(loss, beside, training.model.auxiliary_weight)
+                objective = add_auxiliary_losses(loss, beside, training.model.auxiliary_weight)
             means = {"loss": loss, **({f"{name}_loss": term for name, term in terms.items()} if len(terms) > 1 else {})}
             sums = training.learning.sums(output, labels)
             training.stop_if_asked()
-            whole = processes.whole_batch(objective, means, sums, training.learning.weight(labels), batch.indices)
-            _refuse_nonfinite(whole.objective, epoch)
+            whole = processes.reduce_batch(objective, means, sums, training.learning.weight(labels), batch.indices)
+            _check_loss_finite(whole.objective, epoch)
             if whole.images:
                 accelerator.backward(objective * whole.factor)
         if updates:
@@ -231,7 +231,7 @@ def _train_epoch(
         totals.update(whole.sums)
         seen += whole.images
         display.step(totals["loss"] / max(1, seen), seen / (time.perf_counter() - started))
-    _refuse_nothing_read(seen, "training")
+    _check_batch_read(seen, "training")
     return {
         "epoch": epoch,
         "phase": phase.name,
@@ -241,7 +241,7 @@ def _train_epoch(
     }
 
 
-def _refuse_nonfinite(loss: float, epoch: int) -> None:
+def _check_loss_finite(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise ModelError(
             f"the loss is {loss} in epoch {epoch}: training diverged",
@@ -249,12 +249,12 @@ def _refuse_nonfinite(loss: float, epoch: int) -> None:
         )
 
 
-def _refuse_nothing_read(images: float, split: str) -> None:
+def _check_batch_read(images: float, split: str) -> None:
     if not images:
         raise DataError(f"not one {split} image can be read any more", "put the images back, then go on with --resume")
 
 
-def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[str, Any]:
+def _validate(training: TrainingRun, lower: FrozenBackbone, upper: nn.Module) -> dict[str, Any]:
     """The task's figures of the validation images."""
     accelerator = training.accelerator
     upper.eval()
@@ -269,13 +269,13 @@ def _validate(training: Training, lower: FrozenLower, upper: nn.Module) -> dict[
             validation.add(output, training.learning.labels(batch, accelerator.device))
             seen += len(batch.indices)
     (images_seen,) = training.processes.total(seen)
-    _refuse_nothing_read(images_seen, "validation")
+    _check_batch_read(images_seen, "validation")
     columns = validation.columns(training.processes, images_seen)
     return {f"val_{name}": round(value, 6) for name, value in columns.items()}
 
 
 def _finish_epoch(
-    training: Training,
+    training: TrainingRun,
     progress: Progress,
     better: bool,
     kept: nn.Module,

@@ -18,7 +18,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splittable
 from hubel.errors import DataError, ImageError
 from hubel.inference.fusion import fuse
-from hubel.training.distributed import Processes
+from hubel.training.distributed import DistributedContext
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Answering:
+class SplitPredictor:
     """A network made to answer.
 
     Attributes:
@@ -76,7 +76,7 @@ class Answering:
                     read.extend(loaded.indices.tolist())
         return _answers(samples, read, np.concatenate(values) if values else np.zeros((0, self.width), np.float32))
 
-    def together(self, processes: Processes, samples: Sequence[Splittable]) -> Answers:
+    def together(self, processes: DistributedContext, samples: Sequence[Splittable]) -> Answers:
         """The same, divided among processes that all call it with the same samples; each gets the answers of all.
 
         Raises:
@@ -92,7 +92,7 @@ class Answering:
                 answers = self.of(own)
                 indices = np.array([place[sample.path] for sample in answers.samples], dtype=np.float64)
                 rows = np.concatenate([indices[:, None], answers.values], axis=1)
-        rows = processes.gathered(rows)
+        rows = processes.all_gather(rows)
         rows = rows[np.argsort(rows[:, 0])]
         return _answers(samples, rows[:, 0].astype(int).tolist(), rows[:, 1:].astype(np.float32))
 

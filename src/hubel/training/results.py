@@ -14,8 +14,8 @@ from hubel.models import load_model
 from hubel.reports import TrainingReport, write_report
 from hubel.training.checkpoint import Progress
 from hubel.training.evaluate import answer_of, environment
-from hubel.training.loop import Training
-from hubel.training.predict_split import Answering
+from hubel.training.loop import TrainingRun
+from hubel.training.predict_split import SplitPredictor
 from hubel.training.task import Task
 
 
@@ -73,13 +73,13 @@ class TrainingResult:
         return "\n\n".join(parts) + f"\n\n{chosen}"
 
 
-def finish(training: Training, progress: Progress, splits: Splits[Any], notes: Sequence[str]) -> TrainingResult:
+def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes: Sequence[str]) -> TrainingResult:
     """Score the kept weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
     settings, folder, processes, card = training.settings, training.folder, training.processes, training.card
     task, device = training.task, training.accelerator.device
     model = load_model(folder / "best")[0] if processes.is_main else card.build()
-    processes.copy_from_main(model.to(device))
-    answering = Answering(model, card.preprocessing, *answer_of(task, card), settings.batch, device)
+    processes.broadcast_module(model.to(device))
+    answering = SplitPredictor(model, card.preprocessing, *answer_of(task, card), settings.batch, device)
     named = {"val": splits.val, "test": splits.test}
     answers = {name: answering.together(processes, samples) for name, samples in named.items() if samples}
     scores = {name: task.scores(each, card) for name, each in answers.items()}

@@ -20,14 +20,14 @@ from hubel.data.splits import (
 from hubel.fileio import write_json
 from hubel.models import ModelCard
 from hubel.models.base import ClassificationHead, Network
-from hubel.tasks.objective import sum_of, with_auxiliary
-from hubel.training.activation_checkpointing import needs_recomputation
-from hubel.training.autotune import Execution, choose_execution, execution_key, forward_and_backward
+from hubel.tasks.objective import add_auxiliary_losses, sum_of
+from hubel.training.activation_checkpointing import needs_checkpointing
+from hubel.training.autotune import ExecutionPlan, choose_execution, execution_key, forward_and_backward
 from hubel.training.data_module import RunImages
-from hubel.training.distributed import ALONE, Processes
-from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, upper_part
-from hubel.training.loop import Training
-from hubel.training.task import Learning
+from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, trainable_top
+from hubel.training.loop import TrainingRun
+from hubel.training.task import Objective
 from hubel.training.tasks import task_named
 
 DECISIONS = "decisions.json"
@@ -41,8 +41,8 @@ def assemble(
     card: ModelCard,
     splits: Splits[Any],
     say: Callable[[str], None],
-    processes: Processes = ALONE,
-) -> tuple[Training, tuple[str, ...]]:
+    processes: DistributedContext = SINGLE_PROCESS,
+) -> tuple[TrainingRun, tuple[str, ...]]:
     """Everything a run needs beside its data check.
 
     Args:
@@ -67,10 +67,10 @@ def assemble(
     batch = (share, card.in_channels, shape.height, shape.width)
     sampled = task.images(settings, card.preprocessing, side)
     objective = _objective(model, learning, learning.labels(sampled.stand_in(share), device))
-    made = processes.from_main(lambda: asdict(_execution(folder, model, objective, batch, device, settings)))
-    execution = Execution(**made)
+    made = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, settings)))
+    execution = ExecutionPlan(**made)
     model.to(memory_format=execution.memory_format)
-    processes.copy_from_main(model)
+    processes.broadcast_module(model)
     accelerator = Accelerator(
         mixed_precision=_MIXED[execution.precision],
         gradient_accumulation_steps=settings.accumulate,
@@ -88,7 +88,7 @@ def assemble(
     decisions = tuple(line for line in (execution.reason, learning.decision, kept, workers) if line)
     for line in decisions:
         say(f"chosen: {line}")
-    training = Training(
+    training = TrainingRun(
         folder=folder,
         settings=settings,
         model=model,
@@ -115,11 +115,11 @@ def _execution(
     batch: tuple[int, int, int, int],
     device: torch.device,
     settings: TrainingSettings,
-) -> Execution:
+) -> ExecutionPlan:
     """The run's own choice where it has been made, so that a resumed run computes as it began."""
     path = folder / DECISIONS
     if path.exists():
-        return Execution(**json.loads(path.read_text())["execution"])
+        return ExecutionPlan(**json.loads(path.read_text())["execution"])
     network = _as_in_the_last_phase(model, batch, settings, "float32")
     execution = choose_execution(network, objective, batch, device, settings.precision)
     write_json(path, {"execution": asdict(execution)})
@@ -128,9 +128,9 @@ def _execution(
 
 def _trial_step(
     model: Network,
-    learning: Learning,
+    learning: Objective,
     prepare: Callable[[Tensor], Tensor],
-    execution: Execution,
+    execution: ExecutionPlan,
     settings: TrainingSettings,
     batch: tuple[int, int, int, int],
 ) -> Callable[[Any], None]:
@@ -147,12 +147,12 @@ def _trial_step(
     return step
 
 
-def _objective(model: Network, learning: Learning, labels: Any) -> Callable[[list[Any]], Tensor]:
+def _objective(model: Network, learning: Objective, labels: Any) -> Callable[[list[Any]], Tensor]:
     """What a step minimizes, of the outputs of the head and of the auxiliary heads, which take time as well."""
 
     def objective(outputs: list[Any]) -> Tensor:
         of_head, *auxiliary = (sum_of(learning.terms(each, labels)) for each in outputs)
-        return with_auxiliary(of_head, auxiliary, model.auxiliary_weight)
+        return add_auxiliary_losses(of_head, auxiliary, model.auxiliary_weight)
 
     return objective
 
@@ -162,7 +162,7 @@ def _as_in_the_last_phase(
 ) -> nn.Module:
     """The network in the mode and with the memory of the phase in which most of it learns."""
     freeze_below(model, plan_phases(settings)[-1].trainable_from)
-    network = upper_part(model, 0, needs_recomputation(model, batch, precision))
+    network = trainable_top(model, 0, needs_checkpointing(model, batch, precision))
     enter_training_mode(network, settings.batch_norm or "train")
     return network
 

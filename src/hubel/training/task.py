@@ -25,7 +25,7 @@ from hubel.models.base import Network
 from hubel.reports import AugmentationSample, DetectionMistake, Mistake
 from hubel.training.cache_budget import KeptShape
 from hubel.training.data_module import RunImages
-from hubel.training.distributed import Processes
+from hubel.training.distributed import DistributedContext
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import Phase
 from hubel.training.predict_split import Answers
@@ -72,7 +72,7 @@ class Validation(Protocol):
     def add(self, output: Any, labels: Any) -> None:
         """Take a batch: the network's raw output, and the images' labels on the same device."""
 
-    def columns(self, processes: Processes, images: float) -> dict[str, float]:
+    def columns(self, processes: DistributedContext, images: float) -> dict[str, float]:
         """Figures of all processes, which all call it: a column ``val_NAME`` each.
 
         Args:
@@ -81,7 +81,7 @@ class Validation(Protocol):
         """
 
 
-class Learning(Protocol):
+class Objective(Protocol):
     """What one run minimizes and watches; made for its settings and its training images.
 
     Labels are whatever the task knows of a batch's images.
@@ -118,7 +118,7 @@ class Learning(Protocol):
         """For one epoch."""
 
 
-class SampleImages(Protocol):
+class DatasetFactory(Protocol):
     """How a task's samples become batches.
 
     A batch has ``pixels``, uint8 (N, C, H, W), ``indices``, int64 (N,), positions in the data set, and what the task's
@@ -208,10 +208,10 @@ class Task(Protocol):
 
     def learning(
         self, settings: TrainingSettings, samples: Sequence[Any], card: ModelCard, device: torch.device
-    ) -> Learning:
+    ) -> Objective:
         """What a run on these training samples minimizes and watches."""
 
-    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> SampleImages:
+    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> DatasetFactory:
         """Batches for a network with this preprocessing, whose training images are ``side`` pixels high."""
 
     def features(
@@ -221,7 +221,7 @@ class Task(Protocol):
         side: int,
         samples: Sequence[Any],
         images: RunImages,
-        learning: Learning,
+        learning: Objective,
     ) -> FeatureCache | None:
         """What stands in for the images while the head alone learns, where ``learning`` has ``fixed_features``."""
 

@@ -18,8 +18,8 @@ from hubel.data.splits import (
     SplitFractions,
     Splits,
     read_splits,
-    record_of,
     recorded_splits,
+    to_record,
     training_splits,
     write_splits,
 )
@@ -28,7 +28,7 @@ from hubel.inference.system import tune_allocator
 from hubel.models import ModelCard, architecture, create_model, describe
 from hubel.models.base import Network
 from hubel.training.checkpoint import WORKER_DEATH
-from hubel.training.distributed import Processes, joined, one_voice
+from hubel.training.distributed import DistributedContext, joined, report_error_once
 from hubel.training.feature_cache import require_head_alone
 from hubel.training.finetune import freeze_below, plan_phases
 from hubel.training.loop import fit
@@ -140,17 +140,17 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     tune_allocator(keep=None)
     wanted = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
     with joined(settings.get("device", "auto")) as processes:
-        plan = processes.from_main(lambda: _plan(Path(data), wanted, resume, settings))
+        plan = processes.broadcast_object(lambda: _plan(Path(data), wanted, resume, settings))
         chosen = make_settings(**plan["settings"])
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
         run_data = _read_data_together(processes, chosen, plan["folder"])
         model, card = make_model(chosen, run_data.samples.classes)
-        _refuse_what_cannot_learn(chosen, model, run_data)
-        folder = Path(processes.from_main(lambda: plan["folder"] or _new_folder(wanted, chosen, run_data)))
+        _validate_before_run(chosen, model, run_data)
+        folder = Path(processes.broadcast_object(lambda: plan["folder"] or _new_folder(wanted, chosen, run_data)))
         with _interruptions() as interruption, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
             try:
-                with one_voice(processes), _worker_deaths_explained():
+                with report_error_once(processes), _worker_deaths_explained():
                     _announce(chosen, card, run_data, processes, display)
                     training, decisions = assemble(folder, chosen, model, card, run_data.splits, display.say, processes)
                     training.stop_if_asked = interruption.stop_if_asked
@@ -180,7 +180,7 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
     return {"folder": None, "settings": chosen.model_dump(mode="json")}
 
 
-def _refuse_what_cannot_learn(settings: TrainingSettings, model: Network, data: RunData) -> None:
+def _validate_before_run(settings: TrainingSettings, model: Network, data: RunData) -> None:
     """Tell wrong settings before a folder is made."""
     phases = plan_phases(settings)
     require_head_alone(settings, model, phases)
@@ -196,15 +196,15 @@ def _new_folder(wanted: Path, settings: TrainingSettings, data: RunData) -> str:
     return str(folder)
 
 
-def _read_data_together(processes: Processes, settings: TrainingSettings, folder: str | None) -> RunData:
+def _read_data_together(processes: DistributedContext, settings: TrainingSettings, folder: str | None) -> RunData:
     """The main process checks the images; the others take its word for which can be used, and how they are split."""
     made: list[RunData] = []
 
     def checked() -> dict[str, Any]:
         made.append(_read_data(settings, Path(folder) / SPLITS if folder else None))
-        return {"splits": record_of(made[0].splits, made[0].samples.root), "warnings": made[0].warnings}
+        return {"splits": to_record(made[0].splits, made[0].samples.root), "warnings": made[0].warnings}
 
-    word = processes.from_main(checked)
+    word = processes.broadcast_object(checked)
     if not made:
         samples = task_named(settings.task).read(settings.data, settings.strict)
         made.append(RunData(samples, recorded_splits(samples, word["splits"]), tuple(word["warnings"])))
@@ -226,7 +226,7 @@ def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
 
 
 def _announce(
-    settings: TrainingSettings, card: ModelCard, data: RunData, processes: Processes, display: TrainingDisplay
+    settings: TrainingSettings, card: ModelCard, data: RunData, processes: DistributedContext, display: TrainingDisplay
 ) -> None:
     """What the check found, and what is about to happen."""
     for warning in data.warnings:

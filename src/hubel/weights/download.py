@@ -101,7 +101,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
 
 
-def record_beside(path: Path) -> Path:
+def sidecar_path(path: Path) -> Path:
     """Where the digest of a downloaded file is kept, in the format of ``sha256sum``."""
     return path.with_name(f"{path.name}.sha256")
 
@@ -112,7 +112,7 @@ def recorded(path: Path) -> Checksum | None:
     Raises:
         WeightsError: what lies there is no such digest.
     """
-    record = record_beside(path)
+    record = sidecar_path(path)
     if not record.is_file():
         return None
     match = re.match(r"[0-9a-f]{64}(?=\s)", record.read_text("utf-8", errors="replace"))
@@ -126,7 +126,7 @@ _PAUSE = 0.5  # seconds before the second request; doubled before each further o
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
 _LARGEST = 2 << 30  # bytes, where no size is published
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that the same request may not get a second time
+_RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}  # statuses that the same request may not get a second time
 
 
 def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_bytes: int | None = None) -> None:
@@ -156,7 +156,7 @@ def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_by
             transfer.run()
 
 
-class _CutError(Exception):
+class _ConnectionLost(Exception):
     """The connection or the server failed in a way that a further request may get past."""
 
 
@@ -178,7 +178,7 @@ class _Transfer:
             resumed = self._arrived() > 0
             try:
                 self._receive()
-            except _CutError as cut:
+            except _ConnectionLost as cut:
                 if attempt == _ATTEMPTS - 1:
                     raise self.error(
                         f"{cut} (request {_ATTEMPTS} of {_ATTEMPTS})",
@@ -211,7 +211,7 @@ class _Transfer:
         with _writing(self.target):
             if self.checksum is None:
                 line = f"{digest(self.part)}  {self.target.name}\n"
-                record_beside(self.target).write_text(line, "utf-8")
+                sidecar_path(self.target).write_text(line, "utf-8")
             self.part.replace(self.target)
             self.version.unlink(missing_ok=True)
 
@@ -244,7 +244,7 @@ class _Transfer:
                 file.flush()
                 os.fsync(file.fileno())
         if total is not None and received < total:
-            raise _CutError(f"the connection was cut after {received:,} of {total:,} bytes")
+            raise _ConnectionLost(f"the connection was cut after {received:,} of {total:,} bytes")
 
     def _open(self, start: int) -> HTTPResponse | None:
         """Ask for the bytes from ``start`` on; None if the server says that there are none."""
@@ -265,12 +265,12 @@ class _Transfer:
                 self.listen(error.url, error.headers)
                 return None
             answer = f"the server answered {error.code} {error.reason}"
-            if error.code in _PASSING:
-                raise _CutError(answer) from error
+            if error.code in _RETRYABLE_STATUS:
+                raise _ConnectionLost(answer) from error
             raise self.error(answer, self._without_download()) from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionResetError):
-                raise _CutError("the connection was reset") from error
+                raise _ConnectionLost("the connection was reset") from error
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise self.error(
                     "the server's certificate cannot be verified",
@@ -278,7 +278,7 @@ class _Transfer:
                 ) from error
             raise self.unreachable(f"no connection to {urlsplit(self.url).hostname} ({error.reason})") from error
         except (HTTPException, OSError) as error:
-            raise _CutError(f"the connection failed ({error or type(error).__name__})") from error
+            raise _ConnectionLost(f"the connection failed ({error or type(error).__name__})") from error
 
     def _arrived(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -335,12 +335,12 @@ def _version_mark(response: HTTPResponse) -> str:
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives; network errors become :class:`_CutError`, so that others are the disk's."""
+    """The body as it arrives; network errors become :class:`_ConnectionLost`, so that others are the disk's."""
     while True:
         try:
             chunk = response.read1(_CHUNK)
         except (HTTPException, OSError) as error:
-            raise _CutError(f"the connection was cut ({error or type(error).__name__})") from error
+            raise _ConnectionLost(f"the connection was cut ({error or type(error).__name__})") from error
         if not chunk:
             return
         yield chunk

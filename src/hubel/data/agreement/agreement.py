@@ -13,7 +13,7 @@ import numpy as np
 
 from hubel.data.agreement.consensus import Consensus, Method, consensus
 from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
-from hubel.data.agreement.disagreements import Doubt, doubts
+from hubel.data.agreement.disagreements import Disagreement, doubts
 from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.load import read_ratings
 from hubel.data.agreement.match_objects import SAME_OBJECT
@@ -95,7 +95,7 @@ class Agreement:
     estimate: Estimate
     shared: np.ndarray
     consensus: Consensus
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[Disagreement, ...]
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``; ``errors`` has, by annotator, true class and class said, how often that is said of it."""

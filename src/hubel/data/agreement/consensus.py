@@ -10,7 +10,7 @@ import numpy as np
 
 from hubel.data.agreement.dawid_skene import Estimate
 from hubel.data.agreement.ratings import Ratings, Thing
-from hubel.data.annotations import LabelledObject
+from hubel.data.annotations import Annotation
 from hubel.data.annotations.records import Box
 from hubel.data.checks.boxes import overlap
 
@@ -32,7 +32,7 @@ class Consensus:
     method: Method
     labels: np.ndarray
     confidence: np.ndarray
-    objects: tuple[LabelledObject | None, ...] = ()
+    objects: tuple[Annotation | None, ...] = ()
 
 
 def consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, method: Method) -> Consensus:
@@ -55,7 +55,7 @@ def consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, method: 
         nothing = len(ratings.classes) - 1 if ratings.drawn else None
         for at in shared:
             labels[at], confidence[at] = majority(table[at], estimate.accuracies, nothing)
-    objects: tuple[LabelledObject | None, ...] = ()
+    objects: tuple[Annotation | None, ...] = ()
     if ratings.drawn:
         nothing = len(ratings.classes) - 1
         decided = zip(ratings.things, labels.tolist(), strict=True)
@@ -83,7 +83,7 @@ def majority(said: np.ndarray, reliability: np.ndarray, nothing: int | None = No
     return label, float(shares[label])
 
 
-def agreed(thing: Thing, label: int) -> LabelledObject:
+def agreed(thing: Thing, label: int) -> Annotation:
     """The object of that class with the median of each edge over the boxes of those who drew it so, or else of all.
 
     It is one of the annotators' objects, the one whose box is nearest, with that class and box; an outline or a mask

@@ -18,7 +18,7 @@ LOOSE = 0.7
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Disagreement:
     """A picture worth a second look.
 
     Attributes:
@@ -35,7 +35,7 @@ class Doubt:
     reasons: tuple[str, ...]
 
 
-def doubts(ratings: Ratings) -> tuple[Doubt, ...]:
+def doubts(ratings: Ratings) -> tuple[Disagreement, ...]:
     """Every picture on which annotators differ, the worst first."""
     shared = ratings.pictures()
     by_picture: dict[str, list[int]] = defaultdict(list)
@@ -46,7 +46,7 @@ def doubts(ratings: Ratings) -> tuple[Doubt, ...]:
     for key, places in by_picture.items():
         if reasons := tuple(_reasons(ratings, places)):
             pairs = [value for at in places for value in agreements(ratings.things[at], ratings.table[at])]
-            found.append(Doubt(key, shared[key], float(np.mean(pairs)), reasons))
+            found.append(Disagreement(key, shared[key], float(np.mean(pairs)), reasons))
     return tuple(sorted(found, key=lambda doubt: doubt.agreement))
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from hubel.data.agreement.kappa import UNRATED
 from hubel.data.agreement.match_objects import SAME_OBJECT, object_ratings
 from hubel.data.agreement.ratings import Ratings, Thing
-from hubel.data.annotations import LabelledDataset
+from hubel.data.annotations import AnnotatedDataset
 from hubel.data.annotations.safe_parsing import csv_rows, read_text
-from hubel.data.annotations.validators import WrongLabel
+from hubel.data.annotations.validators import InvalidAnnotation
 from hubel.data.checks.run import read_any
 from hubel.data.image_folder import ClassFolders
 from hubel.errors import DataError, UsageError
@@ -64,12 +64,12 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
                 row[place].strip() if place is not None and place < len(row) else "" for place in places
             )
             if not image:
-                raise WrongLabel(f"row {line} names no image")
+                raise InvalidAnnotation(f"row {line} names no image")
             if not (path.parent / image).resolve().is_relative_to(path.parent.resolve()):
-                raise WrongLabel(f"row {line} names {image!r}, which leads out of {path.parent}")
+                raise InvalidAnnotation(f"row {line} names {image!r}, which leads out of {path.parent}")
             if label:  # an empty one: not rated
                 yield line, image, label, annotator
-    except WrongLabel as error:
+    except InvalidAnnotation as error:
         raise DataError(f"{path}: {error}.", "Name pictures in the table's folder: image,annotator,label.") from error
 
 
@@ -144,12 +144,12 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, least
     return ratings
 
 
-def _from_sets(names: Sequence[str], sets: Sequence[LabelledDataset | ClassFolders], least: float) -> Ratings | None:
+def _from_sets(names: Sequence[str], sets: Sequence[AnnotatedDataset | ClassFolders], least: float) -> Ratings | None:
     """The ratings of sets of one kind; ``None`` if they are not."""
     folders = [each for each in sets if isinstance(each, ClassFolders)]
     if folders:
         return folder_ratings(names, folders) if len(folders) == len(sets) else None
-    labelled = [each for each in sets if isinstance(each, LabelledDataset)]
+    labelled = [each for each in sets if isinstance(each, AnnotatedDataset)]
     return object_ratings(names, labelled, least)
 
 

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from hubel.data.agreement.kappa import UNRATED
 from hubel.data.agreement.ratings import NOTHING, Ratings, Thing
-from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.checks.boxes import overlaps
 from hubel.data.image_folder import listing
 from hubel.errors import DataError
@@ -30,7 +30,7 @@ Group = dict[int, int]
 
 
 def pairs(
-    one: Sequence[LabelledObject], other: Sequence[LabelledObject], least: float = SAME_OBJECT
+    one: Sequence[Annotation], other: Sequence[Annotation], least: float = SAME_OBJECT
 ) -> list[tuple[int, int, float]]:
     """The boxes of two annotators that mean the same objects, each in one pair at most.
 
@@ -54,7 +54,7 @@ def pairs(
     return [(int(row), int(column), float(shares[row, column])) for row, column in chosen if able[row, column]]
 
 
-def groups(objects: Sequence[Sequence[LabelledObject]], least: float = SAME_OBJECT) -> list[Group]:
+def groups(objects: Sequence[Sequence[Annotation]], least: float = SAME_OBJECT) -> list[Group]:
     """The objects that several annotators have drawn; every box is in one group, alone if need be.
 
     Annotators are paired two by two; then the pairs are joined, greatest overlap first, wherever the joined group has
@@ -84,14 +84,14 @@ def groups(objects: Sequence[Sequence[LabelledObject]], least: float = SAME_OBJE
 _CLOSE = 2
 """Pixels by which two tools may state another size of a picture."""
 
-Labelled = dict[str, LabelledImage]
+Labelled = dict[str, AnnotatedImage]
 """By picture, what an annotator has labelled."""
 
-Key = Callable[[LabelledDataset, LabelledImage], str]
+Key = Callable[[AnnotatedDataset, AnnotatedImage], str]
 """Tells what a picture of a set is known by in all sets."""
 
 
-def object_ratings(names: Sequence[str], sets: Sequence[LabelledDataset], least: float) -> Ratings:
+def object_ratings(names: Sequence[str], sets: Sequence[AnnotatedDataset], least: float) -> Ratings:
     """Ratings of the objects that any of several annotators has drawn; of one set, by those that it names.
 
     An annotator who has labelled a picture and not drawn what another has says :data:`~.ratings.NOTHING` of it.
@@ -146,11 +146,11 @@ def object_ratings(names: Sequence[str], sets: Sequence[LabelledDataset], least:
     )
 
 
-def _counted(image: LabelledImage) -> tuple[LabelledObject, ...]:
+def _counted(image: AnnotatedImage) -> tuple[Annotation, ...]:
     return tuple(thing for thing in image.objects or () if not thing.crowd and not thing.ignore)
 
 
-def _keys(sets: Sequence[LabelledDataset]) -> Key:
+def _keys(sets: Sequence[AnnotatedDataset]) -> Key:
     """What pictures are known by: their file names or, where a set has one twice, their paths below it."""
     for each in sets:
         if max(Counter(image.path.name for image in each.images()).values()) > 1:
@@ -158,7 +158,7 @@ def _keys(sets: Sequence[LabelledDataset]) -> Key:
     return lambda _, image: image.path.name
 
 
-def _labelled(dataset: LabelledDataset, classes: Sequence[str], key_of: Key) -> Labelled:
+def _labelled(dataset: AnnotatedDataset, classes: Sequence[str], key_of: Key) -> Labelled:
     """The pictures that were labelled, with labels that count in the common classes."""
     place = {name: at for at, name in enumerate(classes)}
     new = [place[name] for name in dataset.classes]
@@ -170,7 +170,7 @@ def _labelled(dataset: LabelledDataset, classes: Sequence[str], key_of: Key) -> 
     return labelled
 
 
-def _by_name(dataset: LabelledDataset, key_of: Key) -> dict[str, Labelled]:
+def _by_name(dataset: AnnotatedDataset, key_of: Key) -> dict[str, Labelled]:
     """By annotator, what they have drawn in a set that names them."""
     found: dict[str, Labelled] = {}
     for image in dataset.images():
@@ -181,7 +181,7 @@ def _by_name(dataset: LabelledDataset, key_of: Key) -> dict[str, Labelled]:
     return dict(sorted(found.items()))
 
 
-def _only_in_some(names: Sequence[str], sets: Sequence[LabelledDataset], classes: Sequence[str]) -> list[str]:
+def _only_in_some(names: Sequence[str], sets: Sequence[AnnotatedDataset], classes: Sequence[str]) -> list[str]:
     notes = []
     for name, each in zip(names, sets, strict=True):
         if lacking := [one for one in classes if one not in each.classes]:
@@ -189,9 +189,9 @@ def _only_in_some(names: Sequence[str], sets: Sequence[LabelledDataset], classes
     return notes
 
 
-def _same_size(files: Sequence[Labelled], notes: list[str]) -> dict[str, Mapping[int, LabelledImage]]:
+def _same_size(files: Sequence[Labelled], notes: list[str]) -> dict[str, Mapping[int, AnnotatedImage]]:
     """By picture, its records by annotator; without pictures whose sizes differ from one set to the other."""
-    together: dict[str, Mapping[int, LabelledImage]] = {}
+    together: dict[str, Mapping[int, AnnotatedImage]] = {}
     differing: list[str] = []
     for key in dict.fromkeys(key for labelled in files for key in labelled):
         images = {who: labelled[key] for who, labelled in enumerate(files) if key in labelled}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.agreement.kappa import UNRATED
-from hubel.data.annotations import LabelledImage, LabelledObject
+from hubel.data.annotations import AnnotatedImage, Annotation
 
 NOTHING = "nothing"
 """What annotators say of an object that others have drawn and they have not."""
@@ -25,7 +25,7 @@ class Thing:
     """
 
     picture: str
-    drawn: Mapping[int, LabelledObject] = field(default_factory=dict)
+    drawn: Mapping[int, Annotation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Ratings:
     table: np.ndarray
     files: tuple[Mapping[str, Path], ...]
     drawn: bool
-    labelled: Mapping[str, Mapping[int, LabelledImage]] = field(default_factory=dict)
+    labelled: Mapping[str, Mapping[int, AnnotatedImage]] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     format: str = ""

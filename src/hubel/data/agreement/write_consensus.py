@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from hubel.data.agreement.agreement import Agreement
-from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject, write_annotations
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.annotations.writer import Pictures
 from hubel.data.image_folder_writer import write_class_folders
 from hubel.errors import DataError, UsageError
@@ -59,17 +59,17 @@ def write_consensus(
     return write_class_folders({"all": samples}, out, pictures)
 
 
-def _labelled(agreement: Agreement) -> LabelledDataset:
+def _labelled(agreement: Agreement) -> AnnotatedDataset:
     ratings = agreement.ratings
-    objects: dict[str, list[LabelledObject]] = defaultdict(list)
+    objects: dict[str, list[Annotation]] = defaultdict(list)
     for thing, agreed in zip(ratings.things, agreement.consensus.objects, strict=True):
         if agreed is not None:
             objects[thing.picture].append(agreed)
-    splits: dict[str, list[LabelledImage]] = defaultdict(list)
+    splits: dict[str, list[AnnotatedImage]] = defaultdict(list)
     for key, images in ratings.labelled.items():
         # Some tools export labels without pictures.
         first = next((image for image in images.values() if image.path.is_file()), next(iter(images.values())))
         sized = next((image for image in images.values() if image.width and image.height), first)
-        record = LabelledImage(first.path, sized.width, sized.height, tuple(objects[key]))
+        record = AnnotatedImage(first.path, sized.width, sized.height, tuple(objects[key]))
         splits[ratings.splits[key]].append(record)
-    return LabelledDataset(Path(), ratings.classes[:-1], {split: tuple(images) for split, images in splits.items()})
+    return AnnotatedDataset(Path(), ratings.classes[:-1], {split: tuple(images) for split, images in splits.items()})

@@ -9,20 +9,20 @@ format cannot hold). What does not: judging labels, splitting them, tensors.
 
 from hubel.data.annotations.api import read_annotations, write_annotations
 from hubel.data.annotations.records import (
+    AnnotatedDataset,
+    AnnotatedImage,
+    Annotation,
     Box,
-    LabelledDataset,
-    LabelledImage,
-    LabelledObject,
-    Ring,
+    Polygon,
     RunLengthMask,
 )
 
 __all__ = [
+    "AnnotatedDataset",
+    "AnnotatedImage",
+    "Annotation",
     "Box",
-    "LabelledDataset",
-    "LabelledImage",
-    "LabelledObject",
-    "Ring",
+    "Polygon",
     "RunLengthMask",
     "read_annotations",
     "write_annotations",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hubel.data.annotations.detect_format import found_in, nothing_found, several_found
+from hubel.data.annotations.detect_format import ambiguous_format, detect_formats, nothing_found
 from hubel.data.annotations.image_lookup import Pictures
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import LabelledDataset
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.registry import named_format
+from hubel.data.annotations.writer import DatasetWriter, count_losses, new_folder
 from hubel.data.annotations.writer import Pictures as Placed
-from hubel.data.annotations.writer import Target, count_losses, new_folder
 from hubel.errors import DataError
 
 _LABEL_FOLDERS = frozenset({"annotations", "annotation", "labels", "label", "ann", "json", "xml", "csv"})
@@ -19,7 +19,7 @@ _LABEL_FOLDERS = frozenset({"annotations", "annotation", "labels", "label", "ann
 
 def read_annotations(
     path: str | Path, format: str | None = None, on_fault: Callable[[DataError], None] | None = None
-) -> LabelledDataset:
+) -> AnnotatedDataset:
     """Read a labelled data set, recognized by what it is.
 
     Args:
@@ -37,13 +37,13 @@ def read_annotations(
     """
     path = Path(path)
     wanted = named_format(format).name if format is not None else None
-    found = found_in(path)
+    found = detect_formats(path)
     if wanted is not None:
         found = {name: files for name, files in found.items() if name == wanted}
     if not found:
         raise nothing_found(path)
     if len(found) > 1:
-        raise several_found(path, found)
+        raise ambiguous_format(path, found)
     ((name, files),) = found.items()
     entry = named_format(name)
     root = path if path.is_dir() else path.absolute().parent
@@ -52,13 +52,13 @@ def read_annotations(
         if path.absolute().parent.name.casefold() in _LABEL_FOLDERS:
             root = path.parent.parent if path.parent.name else path.absolute().parent.parent
             files = [(split, root / path.absolute().relative_to(root.absolute())) for split, path in files]
-    reading = Reading(root, entry.title, Pictures(root), on_fault)
+    reading = AnnotationReader(root, entry.title, Pictures(root), on_fault)
     entry.read(reading, files)
     return reading.dataset(entry.by_name, entry.name)
 
 
 def write_annotations(
-    dataset: LabelledDataset, format: str, out: str | Path, pictures: Placed = "copy"
+    dataset: AnnotatedDataset, format: str, out: str | Path, pictures: Placed = "copy"
 ) -> tuple[str, ...]:
     """Write a data set as a new folder in a format.
 
@@ -77,7 +77,7 @@ def write_annotations(
     """
     entry = named_format(format)
     with new_folder(Path(out)) as folder:
-        target = Target(folder, pictures)
+        target = DatasetWriter(folder, pictures)
         target.losses.update(count_losses(dataset, entry.holds))
         entry.write(dataset, target)
     return tuple(f"{number:,} {what}" for what, number in target.losses.items())

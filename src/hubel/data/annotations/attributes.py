@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import LabelledObject
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import Annotation
 from hubel.data.annotations.validators import truth
 
 _FLAGS = {
@@ -22,7 +22,7 @@ _NOTHING = (None, "", False, "false", "False", "0", 0)
 
 
 def split_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of :class:`LabelledObject` from a tool's attributes: known ones, and the rest by name."""
+    """Keyword arguments of :class:`Annotation` from a tool's attributes: known ones, and the rest by name."""
     known: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for name, value in attributes.items():
@@ -40,7 +40,7 @@ def split_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def merged_attributes(thing: LabelledObject, apart: Collection[str] = ()) -> dict[str, Any]:
+def merged_attributes(thing: Annotation, apart: Collection[str] = ()) -> dict[str, Any]:
     """All that is said of an object as attributes by name, except what has a place of its own (``apart``)."""
     merged = dict(thing.attributes)
     for name in ("crowd", "ignore", "difficult", "truncated", "occluded"):
@@ -52,7 +52,7 @@ def merged_attributes(thing: LabelledObject, apart: Collection[str] = ()) -> dic
     return merged
 
 
-def annotators(objects: Iterable[LabelledObject]) -> list[str | None]:
+def annotators(objects: Iterable[Annotation]) -> list[str | None]:
     """Who labelled a picture, in order of appearance; one unknown where nobody has found anything."""
     return list(dict.fromkeys(thing.annotator for thing in objects)) or [None]
 
@@ -77,7 +77,7 @@ UNNAMED = "object"
 """The class of regions where nothing names one."""
 
 
-def class_attribute(reading: Reading, regions: Sequence[Mapping[str, Any]]) -> str | None:
+def class_attribute(reading: AnnotationReader, regions: Sequence[Mapping[str, Any]]) -> str | None:
     """The attribute that names the classes: one called so, else the one that most regions have; a warning says which.
 
     Returns:
@@ -105,7 +105,7 @@ def value_of(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def named(reading: Reading, attributes: Mapping[str, Any], chosen: str | None) -> tuple[int, dict[str, Any]]:
+def named(reading: AnnotationReader, attributes: Mapping[str, Any], chosen: str | None) -> tuple[int, dict[str, Any]]:
     """A region's label, and its other attributes."""
     rest = {name: value for name, value in attributes.items() if name != chosen}
     name = value_of(attributes.get(chosen)) if chosen is not None else ""

@@ -19,11 +19,11 @@ import numpy as np
 from hubel.data.annotations import rle
 from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, Ring, RunLengthMask
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box, Polygon, RunLengthMask
 from hubel.data.annotations.safe_parsing import xml_elements
-from hubel.data.annotations.validators import WrongLabel, around, number, ring, text, truth, whole
-from hubel.data.annotations.writer import Target, place_of, spelled
+from hubel.data.annotations.validators import InvalidAnnotation, around, number, ring, text, truth, whole
+from hubel.data.annotations.writer import DatasetWriter, spelled, split_dir
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import MAX_PIXELS
 
@@ -31,7 +31,7 @@ _SHAPES = ("box", "polygon", "ellipse", "mask")
 _LEFT_OUT = ("points", "polyline", "cuboid", "skeleton", "tag")
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read CVAT files, picture by picture."""
     for split, file in files:
         with reading.at(file):
@@ -42,18 +42,18 @@ def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
                         if name := (label.findtext("name") or "").strip():
                             reading.label(name)
                 elif element.tag == "track":
-                    raise WrongLabel('has tracks of a video; export it as "CVAT for images 1.1"')
+                    raise InvalidAnnotation('has tracks of a video; export it as "CVAT for images 1.1"')
                 else:
                     with reading.at(file, f"image {element.get('id', '')} {element.get('name', '')}"):
                         _read_image(reading, split, file, element, near)
 
 
-def _read_image(reading: Reading, split: str, file: Path, element: Element, near: Path) -> None:
+def _read_image(reading: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
     path = reading.pictures.find(text(element.get("name"), "name"), near)
     sides = (whole(element.get(name) or 0, name) for name in ("width", "height"))
     width, height = reading.pictures.size(path, *sides)
     reading.limit(len(element))
-    objects: list[LabelledObject] = []
+    objects: list[Annotation] = []
     for place, child in enumerate(element):
         if child.tag in _LEFT_OUT:
             reading.count(f"{child.tag} labels: left out")
@@ -61,15 +61,15 @@ def _read_image(reading: Reading, split: str, file: Path, element: Element, near
             with reading.at(file, f"image {element.get('name', '')}, shape {place + 1}"):
                 objects.append(_object(reading, child, width, height))
     split = SPLIT_NAMES.get((element.get("subset") or "").casefold(), split)
-    reading.add(split, LabelledImage(path, width, height, tuple(objects), file))
+    reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
 
 
-def _object(reading: Reading, element: Element, width: int, height: int) -> LabelledObject:
+def _object(reading: AnnotationReader, element: Element, width: int, height: int) -> Annotation:
     attributes = {text(a.get("name"), "attribute"): (a.text or "").strip() for a in element.findall("attribute")}
     known = {**split_attributes(attributes), "occluded": truth(element.get("occluded", "0"))}
     box, shape = _shape(element, width, height)
     label = reading.label(text(element.get("label"), "label"))
-    return LabelledObject(label, box, **shape, **known)
+    return Annotation(label, box, **shape, **known)
 
 
 def _shape(element: Element, width: int, height: int) -> tuple[Box, dict[str, Any]]:
@@ -96,16 +96,16 @@ def _mask(element: Element, width: int, height: int) -> RunLengthMask:
     left, top, w, h = (whole(element.get(name), name) for name in ("left", "top", "width", "height"))
     lengths = [whole(part, "rle") for part in text(element.get("rle"), "rle").split(",")]
     if min(lengths) < 0 or sum(lengths) != w * h or min(left, top, w, h) < 0:
-        raise WrongLabel("a mask's rle does not add up to its width × height")
+        raise InvalidAnnotation("a mask's rle does not add up to its width × height")
     if left + w > width or top + h > height or width * height > MAX_PIXELS:
-        raise WrongLabel("a mask lies outside of its picture")
+        raise InvalidAnnotation("a mask lies outside of its picture")
     pixels = np.zeros((height, width), dtype=bool)
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     pixels[top : top + h, left : left + w] = values.reshape(h, w)
     return rle.encode(pixels)
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``SPLIT/annotations.xml`` beside the pictures."""
     for split, images in dataset.splits.items():
         root = Element("annotations")
@@ -114,7 +114,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
         for name in dataset.classes:
             SubElement(SubElement(labels, "label"), "name").text = name
         for image in images:
-            name = target.place(image, place_of(split)).name
+            name = target.place(image, split_dir(split)).name
             if image.objects is None:
                 continue
             sides = {"width": str(image.width), "height": str(image.height)}
@@ -122,10 +122,10 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             for thing in image.objects:
                 _write_object(element, thing, dataset.classes[thing.label])
         indent(root)
-        target.write(Path(place_of(split)) / "annotations.xml", tostring(root, encoding="unicode") + "\n")
+        target.write(Path(split_dir(split)) / "annotations.xml", tostring(root, encoding="unicode") + "\n")
 
 
-def _write_object(image: Element, thing: LabelledObject, name: str) -> None:
+def _write_object(image: Element, thing: Annotation, name: str) -> None:
     said = {"label": name, "source": "manual", "occluded": str(int(thing.occluded))}
     if thing.mask is not None:
         element = SubElement(image, "mask", {**said, **_written_mask(thing.mask)})
@@ -138,7 +138,7 @@ def _write_object(image: Element, thing: LabelledObject, name: str) -> None:
         SubElement(element, "attribute", name=key).text = as_text(value)
 
 
-def _points(outline: Ring) -> str:
+def _points(outline: Polygon) -> str:
     return ";".join(f"{spelled(x)},{spelled(y)}" for x, y in zip(outline[::2], outline[1::2], strict=True))
 
 

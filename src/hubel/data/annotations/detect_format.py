@@ -29,14 +29,14 @@ Found = dict[str, list[tuple[str, Path]]]
 """By format, its files with their splits."""
 
 
-def found_in(path: Path) -> Found:
+def detect_formats(path: Path) -> Found:
     """The label files of a folder, or what a single file is.
 
     Raises:
         DataError: there is no such file or folder.
     """
     if path.is_file():
-        name = _sniffed(path)
+        name = _sniff(path)
         return {name: [(split_of(path, path.parent), path)]} if name else {}
     if not path.is_dir():
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.")
@@ -70,7 +70,7 @@ def _take(root: Path, folder: Path, names: list[str], found: Found) -> None:
         names = [name for name in names if not _BY_THE_WAY.match(name)]
     for place, name in enumerate(names[:_SNIFFED]):
         file = folder / name
-        kind = _sniffed(file)
+        kind = _sniff(file)
         if kind in _ONE_A_PICTURE:
             found[kind] += [
                 (split_of(other, root, by_name=False), other) for other in map(folder.joinpath, names[place:])
@@ -122,7 +122,7 @@ def _head(file: Path) -> str:
         return ""
 
 
-def _sniffed(file: Path) -> str | None:
+def _sniff(file: Path) -> str | None:
     """The format of a file, by its first 64 KB; ``None`` if it is none."""
     if not file.is_file():
         return None
@@ -201,7 +201,7 @@ def nothing_found(path: Path) -> DataError:
     return DataError(f"{path} has no labels of a known format.", f"Looked for {looked}.")
 
 
-def several_found(path: Path, found: Found) -> DataError:
+def ambiguous_format(path: Path, found: Found) -> DataError:
     """The error that says what is ambiguous."""
     kinds = [f"{FORMATS[name].title} ({len(files)}, first {files[0][1].name})" for name, files in found.items()]
     fault = f"{path} has labels of several formats: {', '.join(kinds)}."

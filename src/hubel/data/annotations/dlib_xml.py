@@ -14,18 +14,18 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from hubel.data.annotations.attributes import UNNAMED
-from hubel.data.annotations.exif_rotation import stored_size, turned_back, turned_upright
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.exif_rotation import apply_exif, stored_size, undo_exif
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.safe_parsing import xml_elements
 from hubel.data.annotations.validators import number, text, truth, whole
-from hubel.data.annotations.writer import Target, place_of
+from hubel.data.annotations.writer import DatasetWriter, split_dir
 
 _FLAGS = ("ignore", "difficult", "truncated", "occluded")
 _EXTRAS = ("angle", "age", "gender", "pose")
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read dlib files, picture by picture."""
     for split, file in files:
         with reading.at(file):
@@ -35,22 +35,22 @@ def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
                     _read_image(reading, split, file, element, near)
 
 
-def _read_image(reading: Reading, split: str, file: Path, element: Element, near: Path) -> None:
+def _read_image(reading: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
     path = reading.pictures.find(text(element.get("file"), "file"), near)
     width, height, orientation = stored_size(path)
     if not width:
         width, height = whole(element.get("width") or 0, "width"), whole(element.get("height") or 0, "height")
     boxes = element.findall("box")
     reading.limit(len(boxes))
-    objects: list[LabelledObject] = []
+    objects: list[Annotation] = []
     for place, box in enumerate(boxes):
         with reading.at(file, f"{element.get('file', '')}, box {place + 1}"):
             objects.append(_object(reading, box))
-    image = LabelledImage(path, width, height, tuple(objects), file)
-    reading.add(split, turned_upright(image, orientation))
+    image = AnnotatedImage(path, width, height, tuple(objects), file)
+    reading.add(split, apply_exif(image, orientation))
 
 
-def _object(reading: Reading, element: Element) -> LabelledObject:
+def _object(reading: AnnotationReader, element: Element) -> Annotation:
     left, top, w, h = (number(element.get(name), name) for name in ("left", "top", "width", "height"))
     known: dict[str, Any] = {name: truth(element.get(name)) for name in _FLAGS if element.get(name)}
     if (score := element.get("detection_score")) is not None:
@@ -62,28 +62,28 @@ def _object(reading: Reading, element: Element) -> LabelledObject:
     label = (element.findtext("label") or "").strip()
     if not label:
         reading.count(f"boxes have no label: they are called {UNNAMED!r}")
-    return LabelledObject(reading.label(label or UNNAMED), (left, top, left + w, top + h), **known)
+    return Annotation(reading.label(label or UNNAMED), (left, top, left + w, top + h), **known)
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``SPLIT/dlib.xml`` beside the pictures, in pixels as they are stored."""
     for split, images in dataset.splits.items():
         root = Element("dataset")
-        SubElement(root, "name").text = place_of(split) or "all"
+        SubElement(root, "name").text = split_dir(split) or "all"
         parent = SubElement(root, "images")
         for image in images:
-            name = target.place(image, place_of(split)).name
+            name = target.place(image, split_dir(split)).name
             if image.objects is None:
                 continue
-            image = turned_back(image)
+            image = undo_exif(image)
             element = SubElement(parent, "image", file=name, width=str(image.width), height=str(image.height))
             for thing in image.objects or ():
                 _write_box(element, thing, dataset.classes[thing.label], target)
         indent(root)
-        target.write(Path(place_of(split)) / "dlib.xml", tostring(root, encoding="unicode") + "\n")
+        target.write(Path(split_dir(split)) / "dlib.xml", tostring(root, encoding="unicode") + "\n")
 
 
-def _write_box(image: Element, thing: LabelledObject, name: str, target: Target) -> None:
+def _write_box(image: Element, thing: Annotation, name: str, target: DatasetWriter) -> None:
     x1, y1, x2, y2 = map(round, thing.box)
     if (x1, y1, x2, y2) != thing.box:
         target.lost("boxes are rounded to whole pixels")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.annotations import rle
-from hubel.data.annotations.records import Box, LabelledImage, LabelledObject, Ring, RunLengthMask
+from hubel.data.annotations.records import AnnotatedImage, Annotation, Box, Polygon, RunLengthMask
 from hubel.data.image_io import read_stored_size
 from hubel.errors import ImageError
 
@@ -34,7 +34,7 @@ def stored_size(path: Path) -> tuple[int, int, int]:
         return 0, 0, 1
 
 
-def turned_upright(image: LabelledImage, orientation: int) -> LabelledImage:
+def apply_exif(image: AnnotatedImage, orientation: int) -> AnnotatedImage:
     """The labels of a picture of ``width × height`` pixels as stored, in its upright pixels."""
     turn = _TURNS.get(orientation)
     if turn is None:
@@ -45,16 +45,14 @@ def turned_upright(image: LabelledImage, orientation: int) -> LabelledImage:
     return replace(image, width=width, height=height, objects=objects)
 
 
-def turned_back(image: LabelledImage) -> LabelledImage:
+def undo_exif(image: AnnotatedImage) -> AnnotatedImage:
     """The labels in the pixels as stored; reads the picture's header."""
     *_, orientation = stored_size(image.path)
-    return turned_upright(image, _BACK.get(orientation, orientation))
+    return apply_exif(image, _BACK.get(orientation, orientation))
 
 
-def _turned(
-    thing: LabelledObject, turn: Callable[..., tuple[float, float]], way: int, w: int, h: int
-) -> LabelledObject:
-    def ring(points: Ring) -> Ring:
+def _turned(thing: Annotation, turn: Callable[..., tuple[float, float]], way: int, w: int, h: int) -> Annotation:
+    def ring(points: Polygon) -> Polygon:
         pairs = (turn(x, y, w, h) for x, y in zip(points[::2], points[1::2], strict=True))
         return tuple(value for pair in pairs for value in pair)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from hubel.data.annotations.validators import FARTHEST, WrongLabel
+from hubel.data.annotations.validators import MAX_COORDINATE, InvalidAnnotation
 from hubel.data.file_listing import PICTURE_SUFFIXES
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import read_size
@@ -50,7 +50,7 @@ class Pictures:
             stem_only: ``name`` may have a wrong suffix or none.
 
         Raises:
-            WrongLabel: the name is none, leads out of the data set's folder, or fits several pictures equally well.
+            InvalidAnnotation: the name is empty, leads out of the data set's folder, or fits several images equally well.
         """
         parts, is_foreign = _parts(name)
         inside = [path for path in self._meant(parts, near) if path] if not is_foreign else []
@@ -61,15 +61,15 @@ class Pictures:
                 return path
         kept = parts[max((place + 1 for place, part in enumerate(parts) if part == ".."), default=0) :]
         if not kept:
-            raise WrongLabel(f"names {name!r}, which is no picture")
+            raise InvalidAnnotation(f"names {name!r}, which is no picture")
         if found := self._alike(kept, near, stem_only):
             return found
         if "%" in kept[-1] and (found := self._alike([unquote(part) for part in kept], near, stem_only)):
             return found
         if is_foreign == "path":
-            raise WrongLabel(f"names {name!r}, which is not in {self.root}")
+            raise InvalidAnnotation(f"names {name!r}, which is not in {self.root}")
         if not inside and not is_foreign:
-            raise WrongLabel(f"names {name!r}, which leads out of {self.root}")
+            raise InvalidAnnotation(f"names {name!r}, which leads out of {self.root}")
         return inside[0] if inside else self.root / kept[-1]
 
     def has(self, path: Path) -> bool:
@@ -121,10 +121,10 @@ class Pictures:
         """Width and height as the label file says, else of the upright picture; ``(0, 0)`` if it cannot be read.
 
         Raises:
-            WrongLabel: no picture is as large as the file says.
+            InvalidAnnotation: no picture is as large as the file says.
         """
-        if max(width, height) > FARTHEST:
-            raise WrongLabel(f"has a picture of {width}×{height} pixels")
+        if max(width, height) > MAX_COORDINATE:
+            raise InvalidAnnotation(f"has a picture of {width}×{height} pixels")
         if width > 0 and height > 0:
             return width, height
         try:
@@ -174,7 +174,7 @@ class Pictures:
             exact = [file for file in alike if file[-1] == parts[-1]]
             if len(exact) != 1:
                 names = " and ".join("/".join(file) for file in alike[:2])
-                raise WrongLabel(f"names {'/'.join(parts)!r}, which may be {names}")
+                raise InvalidAnnotation(f"names {'/'.join(parts)!r}, which may be {names}")
             alike = exact
         return self.root.joinpath(*alike[0])
 
@@ -206,14 +206,16 @@ def _common(a: Iterable[str], b: Iterable[str]) -> int:
 def _parts(name: str) -> tuple[list[str], str]:
     """The name's parts, and ``"path"`` or ``"address"`` where it is absolute on a machine or in the web."""
     if not name.strip() or "\0" in name or len(name) > _LONGEST_NAME:
-        raise WrongLabel("names no picture" if len(name) <= _LONGEST_NAME else "names a picture in 4,096 letters")
+        raise InvalidAnnotation(
+            "names no picture" if len(name) <= _LONGEST_NAME else "names a picture in 4,096 letters"
+        )
     foreign = ""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
         foreign = "address"
         try:
             address = urlsplit(name)
         except ValueError:
-            raise WrongLabel(f"names {name!r}, which is no address") from None
+            raise InvalidAnnotation(f"names {name!r}, which is no address") from None
         # Label Studio serves files of its own machine as …/data/local-files/?d=folder/a.jpg.
         query = re.search(r"(?:^|&)d=([^&]+)", address.query)
         name = unquote(query[1] if query else address.path)

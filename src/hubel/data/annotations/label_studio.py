@@ -22,11 +22,20 @@ import numpy as np
 from hubel.data.annotations import rle
 from hubel.data.annotations.attributes import annotators, merged_attributes, split_attributes
 from hubel.data.annotations.polygons import corners, ellipse, joined, turned
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, RunLengthMask
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box, RunLengthMask
 from hubel.data.annotations.safe_parsing import read_json
-from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
-from hubel.data.annotations.writer import Target, place_of
+from hubel.data.annotations.validators import (
+    InvalidAnnotation,
+    around,
+    expect_list,
+    expect_object,
+    number,
+    ring,
+    text,
+    whole,
+)
+from hubel.data.annotations.writer import DatasetWriter, split_dir
 from hubel.data.file_listing import PICTURE_SUFFIXES
 from hubel.data.image_io import MAX_PIXELS
 
@@ -34,27 +43,27 @@ _Row = dict[str, Any]
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read exports in the JSON form."""
     for split, file in files:
         with reading.at(file):
             near = reading.pictures.folder_of(split, file)
-            for place, row in enumerate(rows_of(read_json(file), "the file")):
+            for place, row in enumerate(expect_list(read_json(file), "the file")):
                 with reading.at(file, f"task {place + 1}"):
-                    _read_task(reading, split, file, near, f"task {place + 1}", fields_of(row, "it"))
+                    _read_task(reading, split, file, near, f"task {place + 1}", expect_object(row, "it"))
 
 
-def _read_task(reading: Reading, split: str, file: Path, near: Path, where: str, task: _Row) -> None:
-    path = _find(reading, fields_of(task["data"], "data"), task.get("file_upload"), near)
+def _read_task(reading: AnnotationReader, split: str, file: Path, near: Path, where: str, task: _Row) -> None:
+    path = _find(reading, expect_object(task["data"], "data"), task.get("file_upload"), near)
     done = [a for a in task.get("annotations", task.get("completions")) or () if not a.get("was_cancelled")]
     if task.get("predictions"):
         reading.count("predictions: left out", len(task["predictions"]))
-    objects: list[LabelledObject] = []
+    objects: list[Annotation] = []
     size = (0, 0)
     for annotation in done:
         regions: dict[str, list[_Row]] = defaultdict(list)
-        for place, result in enumerate(rows_of(annotation.get("result") or [], "result")):
-            regions[str(result.get("id") or place)].append(fields_of(result, "a result"))
+        for place, result in enumerate(expect_list(annotation.get("result") or [], "result")):
+            regions[str(result.get("id") or place)].append(expect_object(result, "a result"))
         reading.limit(len(regions) + len(objects))
         for key, results in regions.items():
             with reading.at(file, f"{where}, region {key}"):
@@ -66,10 +75,10 @@ def _read_task(reading: Reading, split: str, file: Path, near: Path, where: str,
     if len({thing.annotator for thing in objects} - {None}) > 1:
         reading.count("pictures are labelled by several people: all their objects are kept, with names")
     width, height = reading.pictures.size(path, *size)
-    reading.add(split, LabelledImage(path, width, height, tuple(objects) if done else None, file if done else None))
+    reading.add(split, AnnotatedImage(path, width, height, tuple(objects) if done else None, file if done else None))
 
 
-def _find(reading: Reading, data: _Row, upload: Any, near: Path) -> Path:
+def _find(reading: AnnotationReader, data: _Row, upload: Any, near: Path) -> Path:
     names = [value for value in data.values() if isinstance(value, str)]
     pictures = [name for name in names if Path(name.partition("?")[0]).suffix.lower() in PICTURE_SUFFIXES]
     pictures += [name for name in names if "?d=" in name]
@@ -93,19 +102,19 @@ def _annotator(annotation: _Row) -> str | None:
     return None if by is None else str(by)
 
 
-def _object(reading: Reading, results: list[_Row], size: tuple[int, int], by: str | None) -> LabelledObject | None:
+def _object(reading: AnnotationReader, results: list[_Row], size: tuple[int, int], by: str | None) -> Annotation | None:
     """The object of all results of one region: its shape, its label, its choices."""
     shape: tuple[Box, dict[str, Any]] | None = None
     names: list[Any] = []
     said: dict[str, Any] = {}
     for result in results:
         kind = str(result.get("type") or "")
-        value = fields_of(result.get("value") or {}, "value")
+        value = expect_object(result.get("value") or {}, "value")
         names += value.get(kind) or [] if kind.endswith("labels") else []
         base = kind.removesuffix("labels")
         if base in _SHAPES:
             if result.get("image_rotation"):
-                raise WrongLabel("belongs to a picture that was turned in the editor")
+                raise InvalidAnnotation("belongs to a picture that was turned in the editor")
             shape = _shape(base, value, *size)
         elif kind == "choices":
             said[str(result.get("from_name") or "choices")] = ", ".join(map(str, value.get("choices") or ()))
@@ -116,22 +125,22 @@ def _object(reading: Reading, results: list[_Row], size: tuple[int, int], by: st
     if shape is None:
         return None
     if not names:
-        raise WrongLabel("has no label")
+        raise InvalidAnnotation("has no label")
     if len(names) > 1:
         reading.count("regions have several labels: the first is taken")
     known = split_attributes(said)
-    return LabelledObject(reading.label(text(names[0], "label")), shape[0], **shape[1], **known, annotator=by)
+    return Annotation(reading.label(text(names[0], "label")), shape[0], **shape[1], **known, annotator=by)
 
 
 def _shape(kind: str, value: _Row, width: int, height: int) -> tuple[Box, dict[str, Any]]:
     if not (width and height):
-        raise WrongLabel("is in percent of a picture of unknown size, which is missing or unreadable")
+        raise InvalidAnnotation("is in percent of a picture of unknown size, which is missing or unreadable")
     sx, sy = width / 100, height / 100
     if kind == "brush":
-        mask = _brush_mask(rows_of(value["rle"], "rle"), width, height)
+        mask = _brush_mask(expect_list(value["rle"], "rle"), width, height)
         return rle.box(mask), {"mask": mask}
     if kind == "polygon":
-        points = rows_of(value["points"], "points")
+        points = expect_list(value["points"], "points")
         outline = ring([(number(x) * sx, number(y) * sy) for x, y in points])
         return around([outline]), {"polygons": (outline,)}
     x, y = number(value["x"], "x") * sx, number(value["y"], "y") * sy
@@ -156,7 +165,7 @@ def _brush_mask(packed: list[Any], width: int, height: int) -> RunLengthMask:
     """
     count = 4 * width * height
     if not 0 < width * height <= MAX_PIXELS:
-        raise WrongLabel(f"is a mask of {width}×{height} pixels")
+        raise InvalidAnnotation(f"is a mask of {width}×{height} pixels")
     bits = np.unpackbits(np.array(packed, dtype=np.uint8))
     place = 0
 
@@ -164,11 +173,11 @@ def _brush_mask(packed: list[Any], width: int, height: int) -> RunLengthMask:
         nonlocal place
         place += number_of
         if place > bits.size:
-            raise WrongLabel("has a mask that ends too early")
+            raise InvalidAnnotation("has a mask that ends too early")
         return int("".join(map(str, bits[place - number_of : place].tolist())), 2)
 
     if take(32) != count:
-        raise WrongLabel("has a mask that is not of its picture's size")
+        raise InvalidAnnotation("has a mask that is not of its picture's size")
     word = take(5) + 1
     sizes = [take(4) + 1 for _ in range(4)]
     values = np.zeros(count, dtype=np.uint8)
@@ -177,24 +186,24 @@ def _brush_mask(packed: list[Any], width: int, height: int) -> RunLengthMask:
         repeats = take(1)
         length = take(sizes[take(2)]) + 1
         if at + length > count or word != 8:
-            raise WrongLabel("has a mask that is longer than its picture")
+            raise InvalidAnnotation("has a mask that is longer than its picture")
         if repeats:
             values[at : at + length] = take(word)
         else:
             if place + word * length > bits.size:
-                raise WrongLabel("has a mask that ends too early")
+                raise InvalidAnnotation("has a mask that ends too early")
             values[at : at + length] = np.packbits(bits[place : place + word * length])
             place += word * length
         at += length
     return rle.encode(values.reshape(height, width, 4)[:, :, 3] > 0)
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``SPLIT/label_studio.json`` beside the pictures."""
     for split, images in dataset.splits.items():
         tasks: list[_Row] = []
         for image in images:
-            name = target.place(image, place_of(split)).name
+            name = target.place(image, split_dir(split)).name
             task: _Row = {"id": len(tasks) + 1, "data": {"image": name}, "annotations": [], "predictions": []}
             if image.objects and not (image.width and image.height):
                 target.lost("pictures of unknown size: their labels cannot be written in percent")
@@ -204,10 +213,10 @@ def write(dataset: LabelledDataset, target: Target) -> None:
                     results = [r for place, t in enumerate(things) for r in _results(t, image, dataset.classes, place)]
                     task["annotations"].append({"result": results, **({"completed_by": by} if by else {})})
             tasks.append(task)
-        target.write_json(Path(place_of(split)) / "label_studio.json", tasks)
+        target.write_json(Path(split_dir(split)) / "label_studio.json", tasks)
 
 
-def _results(thing: LabelledObject, image: LabelledImage, classes: Sequence[str], place: int) -> list[_Row]:
+def _results(thing: Annotation, image: AnnotatedImage, classes: Sequence[str], place: int) -> list[_Row]:
     sx, sy = image.width / 100, image.height / 100
     common = {
         "id": f"r{place + 1}", "to_name": "image", "original_width": image.width, "original_height": image.height,

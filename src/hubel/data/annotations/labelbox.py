@@ -16,18 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from hubel.data.annotations.attributes import annotators, as_text, merged_attributes, split_attributes
-from hubel.data.annotations.exif_rotation import stored_size, turned_upright
+from hubel.data.annotations.exif_rotation import apply_exif, stored_size
 from hubel.data.annotations.polygons import joined
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box
 from hubel.data.annotations.safe_parsing import csv_rows, parsed_json, read_text
-from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
-from hubel.data.annotations.writer import Target, place_of, tidy
+from hubel.data.annotations.validators import (
+    InvalidAnnotation,
+    around,
+    expect_list,
+    expect_object,
+    number,
+    ring,
+    text,
+    whole,
+)
+from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
 
 _Row = dict[str, Any]
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read Labelbox exports of any age."""
     for split, file in files:
         with reading.at(file):
@@ -38,7 +47,7 @@ def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
                     take(reading, split, file, near, where, row)
 
 
-def _rows(reading: Reading, file: Path) -> Iterator[tuple[str, _Row]]:
+def _rows(reading: AnnotationReader, file: Path) -> Iterator[tuple[str, _Row]]:
     content = read_text(file)
     if file.suffix.lower() == ".csv":
         header: list[str] = []
@@ -48,37 +57,39 @@ def _rows(reading: Reading, file: Path) -> Iterator[tuple[str, _Row]]:
             else:
                 header = [cell.strip().lstrip("\ufeff") for cell in cells]
     elif content.lstrip().startswith("["):
-        for place, row in enumerate(rows_of(parsed_json(content, str(file)), "the file")):
-            yield f"row {place + 1}", fields_of(row, f"row {place + 1}")
+        for place, row in enumerate(expect_list(parsed_json(content, str(file)), "the file")):
+            yield f"row {place + 1}", expect_object(row, f"row {place + 1}")
     else:
         for place, one in enumerate(content.split("\n")):
             if one.strip():
                 with reading.at(file):
                     where = f"line {place + 1}"
-                    yield where, fields_of(parsed_json(one, f"{file}, {where}"), where)
+                    yield where, expect_object(parsed_json(one, f"{file}, {where}"), where)
 
 
-def _take_row(reading: Reading, split: str, file: Path, near: Path, where: str, row: _Row) -> None:
-    source = fields_of(row["data_row"], "data_row")
+def _take_row(reading: AnnotationReader, split: str, file: Path, near: Path, where: str, row: _Row) -> None:
+    source = expect_object(row["data_row"], "data_row")
     names = [source[key] for key in ("external_id", "global_key", "row_data") if source.get(key)]
     path = _find(reading, names, near)
-    media = fields_of(row.get("media_attributes") or {}, "media_attributes")
+    media = expect_object(row.get("media_attributes") or {}, "media_attributes")
     width, height = whole(media.get("width") or 0, "width"), whole(media.get("height") or 0, "height")
     found: list[tuple[str | None, _Row]] = []
     looked = False
-    for project in fields_of(row.get("projects") or {}, "projects").values():
-        for label in rows_of(project.get("labels") or [], "labels"):
+    for project in expect_object(row.get("projects") or {}, "projects").values():
+        for label in expect_list(project.get("labels") or [], "labels"):
             looked = True
             by = (label.get("label_details") or {}).get("created_by")
-            things = fields_of(label.get("annotations") or {}, "annotations")
+            things = expect_object(label.get("annotations") or {}, "annotations")
             if things.get("relationships"):
                 reading.count("relations between objects: left out", len(things["relationships"]))
-            found += [(by, fields_of(thing, "an object")) for thing in rows_of(things.get("objects") or [], "objects")]
+            found += [
+                (by, expect_object(thing, "an object")) for thing in expect_list(things.get("objects") or [], "objects")
+            ]
     turn = whole(media.get("exif_rotation") or 1, "exif_rotation")
     _add(reading, split, file, where, path, (width, height), found if looked else None, turn)
 
 
-def _take_old_row(reading: Reading, split: str, file: Path, near: Path, where: str, row: _Row) -> None:
+def _take_old_row(reading: AnnotationReader, split: str, file: Path, near: Path, where: str, row: _Row) -> None:
     names = [row[key] for key in ("External ID", "Labeled Data") if row.get(key)]
     path = _find(reading, names, near)
     label = row.get("Label")
@@ -86,7 +97,7 @@ def _take_old_row(reading: Reading, split: str, file: Path, near: Path, where: s
         label = None if label.strip() in ("", "Skip") else parsed_json(label, f"{file}, {where}")
     if not label:
         return _add(reading, split, file, where, path, (0, 0), None)
-    content = fields_of(label, "Label")
+    content = expect_object(label, "Label")
     things = content.get("objects")
     if things is None:  # before 2019: shapes by class name
         things = [
@@ -95,28 +106,28 @@ def _take_old_row(reading: Reading, split: str, file: Path, near: Path, where: s
             if isinstance(shapes, list)
             for shape in shapes
         ]
-    found = [(row.get("Created By"), fields_of(thing, "an object")) for thing in rows_of(things, "objects")]
+    found = [(row.get("Created By"), expect_object(thing, "an object")) for thing in expect_list(things, "objects")]
     return _add(reading, split, file, where, path, (0, 0), found)
 
 
-def _find(reading: Reading, names: Sequence[Any], near: Path) -> Path:
+def _find(reading: AnnotationReader, names: Sequence[Any], near: Path) -> Path:
     """The picture that the first of several names fits."""
     if not names:
-        raise WrongLabel("names no picture")
+        raise InvalidAnnotation("names no picture")
     paths = [reading.pictures.find(text(name, "the picture's name"), near) for name in names]
     return next((path for path in paths if reading.pictures.has(path)), paths[0])
 
 
 def _add(
-    reading: Reading, split: str, file: Path, where: str, path: Path, size: tuple[int, int],
+    reading: AnnotationReader, split: str, file: Path, where: str, path: Path, size: tuple[int, int],
     found: list[tuple[str | None, _Row]] | None, turn: int = 1,
 ) -> None:  # fmt: skip
     width, height = reading.pictures.size(path, *size)
     if found is None:
-        reading.add(split, LabelledImage(path, width, height, None))
+        reading.add(split, AnnotatedImage(path, width, height, None))
         return
     reading.limit(len(found))
-    objects: list[LabelledObject] = []
+    objects: list[Annotation] = []
     for place, (by, row) in enumerate(found):
         with reading.at(file, f"{where}, object {place + 1}"):
             shape = _shape(reading, row)
@@ -126,25 +137,25 @@ def _add(
                     known["annotator"] = by
                 name = row.get("name") or row.get("title") or row.get("value")
                 label = reading.label(text(name, "name"))
-                objects.append(LabelledObject(label, shape[0], **shape[1], **known))
+                objects.append(Annotation(label, shape[0], **shape[1], **known))
     if len({thing.annotator for thing in objects} - {None}) > 1:
         reading.count("pictures are labelled by several people: all their objects are kept, with names")
-    image = LabelledImage(path, width, height, tuple(objects), file)
+    image = AnnotatedImage(path, width, height, tuple(objects), file)
     if turn >= 5 and (width, height) == stored_size(path)[:2]:
-        image = turned_upright(image, turn)
+        image = apply_exif(image, turn)
     reading.add(split, image)
 
 
-def _shape(reading: Reading, row: _Row) -> tuple[Box, dict[str, Any]] | None:
+def _shape(reading: AnnotationReader, row: _Row) -> tuple[Box, dict[str, Any]] | None:
     if (bounds := row.get("bounding_box", row.get("bbox"))) is not None:
         left, top, w, h = (number(bounds[name], name) for name in ("left", "top", "width", "height"))
         return (left, top, left + w, top + h), {}
     if (points := row.get("polygon")) is not None:
-        outline = ring([(point["x"], point["y"]) for point in rows_of(points, "polygon")])
+        outline = ring([(point["x"], point["y"]) for point in expect_list(points, "polygon")])
         return around([outline]), {"polygons": (outline,)}
     kind = next((name for name in ("mask", "composite_mask", "instanceURI", "point", "line") if name in row), None)
     if kind is None:
-        raise WrongLabel("has neither bounding_box nor polygon")
+        raise InvalidAnnotation("has neither bounding_box nor polygon")
     reading.count(f"objects are {'masks on a server' if kind not in ('point', 'line') else kind + 's'}: left out")
     return None
 
@@ -163,12 +174,12 @@ def _answers(row: _Row) -> dict[str, Any]:
     return said
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``SPLIT/labelbox.ndjson`` beside the pictures."""
     for split, images in dataset.splits.items():
         lines: list[str] = []
         for image in images:
-            name = target.place(image, place_of(split)).name
+            name = target.place(image, split_dir(split)).name
             if image.objects is None:
                 continue
             labels = []
@@ -182,10 +193,10 @@ def write(dataset: LabelledDataset, target: Target) -> None:
                 "projects": {"hubel": {"name": "hubel", "labels": labels}},
             }
             lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        target.write(Path(place_of(split)) / "labelbox.ndjson", "".join(lines))
+        target.write(Path(split_dir(split)) / "labelbox.ndjson", "".join(lines))
 
 
-def _object(thing: LabelledObject, classes: Sequence[str]) -> _Row:
+def _object(thing: Annotation, classes: Sequence[str]) -> _Row:
     row: _Row = {"name": classes[thing.label], "value": classes[thing.label].lower().replace(" ", "_")}
     said = {name: as_text(value) for name, value in merged_attributes(thing, ("annotator",)).items()}
     row["classifications"] = [
@@ -193,8 +204,13 @@ def _object(thing: LabelledObject, classes: Sequence[str]) -> _Row:
     ]
     if thing.polygons:
         outline = joined((*thing.polygons, *thing.holes))
-        points = [{"x": tidy(x), "y": tidy(y)} for x, y in zip(outline[::2], outline[1::2], strict=True)]
+        points = [{"x": round_coord(x), "y": round_coord(y)} for x, y in zip(outline[::2], outline[1::2], strict=True)]
         return {**row, "annotation_kind": "ImagePolygon", "polygon": points}
     x1, y1, x2, y2 = thing.box
-    bounds = {"top": tidy(y1), "left": tidy(x1), "height": tidy(y2 - y1), "width": tidy(x2 - x1)}
+    bounds = {
+        "top": round_coord(y1),
+        "left": round_coord(x1),
+        "height": round_coord(y2 - y1),
+        "width": round_coord(x2 - x1),
+    }
     return {**row, "annotation_kind": "ImageBoundingBox", "bounding_box": bounds}

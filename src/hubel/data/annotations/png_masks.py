@@ -12,7 +12,7 @@ from PIL import Image
 
 from hubel.data.annotations import rle
 from hubel.data.annotations.records import RunLengthMask
-from hubel.data.annotations.validators import WrongLabel
+from hubel.data.annotations.validators import InvalidAnnotation
 from hubel.data.image_io import MAX_PIXELS
 
 
@@ -28,7 +28,7 @@ def unpacked(text: str, left: int, top: int, width: int, height: int, compressed
         compressed: the PNG is packed by zlib once more.
 
     Raises:
-        WrongLabel: it is no PNG, or larger than the picture.
+        InvalidAnnotation: it is no PNG, or larger than the picture.
     """
     try:
         data = base64.b64decode(text, validate=False)
@@ -37,10 +37,10 @@ def unpacked(text: str, left: int, top: int, width: int, height: int, compressed
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             w, h = image.size
             if min(left, top) < 0 or left + w > width or top + h > height or width * height > MAX_PIXELS:
-                raise WrongLabel(f"a mask of {w}×{h} at {left}, {top} lies outside of its picture")
+                raise InvalidAnnotation(f"a mask of {w}×{h} at {left}, {top} lies outside of its picture")
             part = np.asarray(image.convert("RGBA") if image.mode in ("P", "LA", "PA") else image)
     except (binascii.Error, zlib.error, OSError, SyntaxError, Image.DecompressionBombError, TypeError) as error:
-        raise WrongLabel(f"a mask is no PNG ({str(error)[:60]})") from error
+        raise InvalidAnnotation(f"a mask is no PNG ({str(error)[:60]})") from error
     if part.ndim == 3:
         part = part[:, :, 3] if part.shape[2] == 4 else part.max(axis=2)
     pixels = np.zeros((height, width), dtype=bool)

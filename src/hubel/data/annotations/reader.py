@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from hubel.data.annotations.image_lookup import Pictures
-from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.validators import WrongLabel
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.annotations.validators import InvalidAnnotation
 from hubel.errors import DataError, HubelError
 
 MOST_OBJECTS = 100_000
@@ -19,7 +19,7 @@ MOST_OBJECTS = 100_000
 _SPLIT_ORDER = ("train", "val", "test", "all")
 
 
-class Reading:
+class AnnotationReader:
     """One reading of a data set: its classes and pictures as they are found, its faults, what was left out.
 
     Args:
@@ -39,7 +39,7 @@ class Reading:
         self.classes: dict[str, int] = {}
         self.category_ids: tuple[int, ...] | None = None
         self._on_fault = on_fault
-        self._images: dict[str, list[LabelledImage]] = {}
+        self._images: dict[str, list[AnnotatedImage]] = {}
         self._places: dict[Path, tuple[str, int]] = {}
         self._complete: set[Path] = set()
         self._counts: Counter[str] = Counter()
@@ -49,11 +49,11 @@ class Reading:
         """The class's number; numbers are given in order of appearance."""
         return self.classes.setdefault(name, len(self.classes))
 
-    def add(self, split: str, image: LabelledImage) -> None:
+    def add(self, split: str, image: AnnotatedImage) -> None:
         """Take a picture into a split.
 
         Raises:
-            WrongLabel: another label file has it already.
+            InvalidAnnotation: another label file has it already.
         """
         place = self._places.get(image.path)
         if place is None:
@@ -65,12 +65,12 @@ class Reading:
         first = self._images[known][index]
         if first.label_file != image.label_file or known != split:
             others = f"{first.label_file or known} has it too"
-            raise WrongLabel(f"labels {image.path.name}, but {others}: name one of the files")
+            raise InvalidAnnotation(f"labels {image.path.name}, but {others}: name one of the files")
         self.count("pictures stand in their file more than once: their objects are put together")
         objects = (*(first.objects or ()), *(image.objects or ()))
         self._images[known][index] = replace(first, objects=objects)
 
-    def is_complete(self, folder: Path) -> None:
+    def mark_exhaustive(self, folder: Path) -> None:
         """Lists say which pictures of a folder count: the others are no part of the data set, labelled or not."""
         self._complete.add(folder)
 
@@ -86,7 +86,7 @@ class Reading:
             elif others:
                 (split,) = names
                 for path in others:
-                    self.add(split, LabelledImage(path, 0, 0, None))
+                    self.add(split, AnnotatedImage(path, 0, 0, None))
 
     def say(self, line: str) -> None:
         """A warning, once."""
@@ -111,12 +111,14 @@ class Reading:
         """Refuse what no picture has.
 
         Raises:
-            WrongLabel: there are more than :data:`MOST_OBJECTS`.
+            InvalidAnnotation: there are more than :data:`MOST_OBJECTS`.
         """
         if objects > MOST_OBJECTS:
-            raise WrongLabel(f"one picture has {objects:,} objects, more than the {MOST_OBJECTS:,} that are read")
+            raise InvalidAnnotation(
+                f"one picture has {objects:,} objects, more than the {MOST_OBJECTS:,} that are read"
+            )
 
-    def dataset(self, by_name: bool, name: str) -> LabelledDataset:
+    def dataset(self, by_name: bool, name: str) -> AnnotatedDataset:
         """What was read.
 
         Args:
@@ -142,7 +144,7 @@ class Reading:
             self.say(f"{are} not there{', the first is' if len(missing) > 1 else ':'} {missing[0].path}")
         counted = [f"{number:,} {what}" for what, number in self._counts.items()]
         warnings = (*self._said, *counted)
-        return LabelledDataset(self.root, classes, splits, name, warnings, self.category_ids)
+        return AnnotatedDataset(self.root, classes, splits, name, warnings, self.category_ids)
 
 
 class _Place:
@@ -150,7 +152,7 @@ class _Place:
 
     __slots__ = ("file", "reading", "row")
 
-    def __init__(self, reading: Reading, file: Path, row: str) -> None:
+    def __init__(self, reading: AnnotationReader, file: Path, row: str) -> None:
         self.reading = reading
         self.file = file
         self.row = row
@@ -162,7 +164,7 @@ class _Place:
         if error is None:
             return False
         where = f"{self.file}, {self.row}" if self.row else str(self.file)
-        if isinstance(error, WrongLabel):
+        if isinstance(error, InvalidAnnotation):
             fault = f"{where}: {error}."
         elif isinstance(error, HubelError):
             fault = error.fault
@@ -182,14 +184,14 @@ class _Place:
         return True
 
 
-def _relabelled(image: LabelledImage, new: dict[int, int]) -> LabelledImage:
+def _relabelled(image: AnnotatedImage, new: dict[int, int]) -> AnnotatedImage:
     if not image.objects:
         return image
     objects = tuple(
-        LabelledObject(
+        Annotation(
             new[o.label], o.box, o.polygons, o.holes, o.mask, o.crowd, o.ignore, o.difficult, o.truncated, o.occluded,
             o.area, o.attributes, o.annotator, o.score,
         )
         for o in image.objects
     )  # fmt: skip
-    return LabelledImage(image.path, image.width, image.height, objects, image.label_file, image.id)
+    return AnnotatedImage(image.path, image.width, image.height, objects, image.label_file, image.id)

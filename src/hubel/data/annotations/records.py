@@ -14,7 +14,7 @@ from typing import Any
 Box = tuple[float, float, float, float]
 """``x1, y1, x2, y2``."""
 
-Ring = tuple[float, ...]
+Polygon = tuple[float, ...]
 """A closed polygon, ``x, y`` after ``x, y``; the last point is joined to the first."""
 
 
@@ -34,7 +34,7 @@ class RunLengthMask:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledObject:
+class Annotation:
     """One object in a picture.
 
     Attributes:
@@ -56,8 +56,8 @@ class LabelledObject:
 
     label: int
     box: Box
-    polygons: tuple[Ring, ...] = ()
-    holes: tuple[Ring, ...] = ()
+    polygons: tuple[Polygon, ...] = ()
+    holes: tuple[Polygon, ...] = ()
     mask: RunLengthMask | None = None
     crowd: bool = False
     ignore: bool = False
@@ -71,7 +71,7 @@ class LabelledObject:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledImage:
+class AnnotatedImage:
     """One picture and what is labelled in it.
 
     Attributes:
@@ -87,13 +87,13 @@ class LabelledImage:
     path: Path
     width: int
     height: int
-    objects: tuple[LabelledObject, ...] | None
+    objects: tuple[Annotation, ...] | None
     label_file: Path | None = None
     id: int | None = None
 
 
 @dataclass(frozen=True)
-class LabelledDataset:
+class AnnotatedDataset:
     """A labelled data set as it lies on disk.
 
     Attributes:
@@ -107,11 +107,11 @@ class LabelledDataset:
 
     root: Path
     classes: tuple[str, ...]
-    splits: dict[str, tuple[LabelledImage, ...]]
+    splits: dict[str, tuple[AnnotatedImage, ...]]
     format: str = ""
     warnings: tuple[str, ...] = ()
     category_ids: tuple[int, ...] | None = None
 
-    def images(self) -> tuple[LabelledImage, ...]:
+    def images(self) -> tuple[AnnotatedImage, ...]:
         """The pictures of all splits, one after another."""
         return tuple(image for images in self.splits.values() for image in images)

@@ -20,12 +20,14 @@ from hubel.data.annotations import (
     voc,
     yolo,
 )
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import LabelledDataset
-from hubel.data.annotations.writer import Target
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset
+from hubel.data.annotations.writer import DatasetWriter
 from hubel.errors import UsageError
 
-FREE = frozenset({"crowd", "ignore", "difficult", "truncated", "occluded", "attributes", "annotator", "score", "area"})
+FREE_FORM_FIELDS = frozenset(
+    {"crowd", "ignore", "difficult", "truncated", "occluded", "attributes", "annotator", "score", "area"}
+)
 """What formats with free attributes hold: what has no place of its own becomes one of them."""
 
 
@@ -46,8 +48,8 @@ class Format:
     name: str
     title: str
     layout: str
-    read: Callable[[Reading, Sequence[tuple[str, Path]]], None]
-    write: Callable[[LabelledDataset, Target], None]
+    read: Callable[[AnnotationReader, Sequence[tuple[str, Path]]], None]
+    write: Callable[[AnnotatedDataset, DatasetWriter], None]
     holds: frozenset[str]
     by_name: bool = True
 
@@ -57,11 +59,11 @@ FORMATS = {
     for entry in (
         Format(
             "coco", "COCO JSON", "a JSON file with images, annotations and categories", coco.read, coco.write,
-            FREE | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order"}, by_name=False,
+            FREE_FORM_FIELDS | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order"}, by_name=False,
         ),
         Format(
             "voc", "Pascal VOC XML", "XML files with <annotation>, one a picture", voc.read, voc.write,
-            FREE | {"polygons", "boxes"},
+            FREE_FORM_FIELDS | {"polygons", "boxes"},
         ),
         Format(
             "yolo", "YOLO", "data.yaml, or images/ and labels/, or text files beside the pictures", yolo.read,
@@ -69,15 +71,15 @@ FORMATS = {
         ),
         Format(
             "via", "VIA 2 JSON", "a JSON file with _via_img_metadata, or with filename and regions", via.read,
-            via.write, FREE | {"polygons"},
+            via.write, FREE_FORM_FIELDS | {"polygons"},
         ),
         Format(
             "via-csv", "VIA 2 CSV", "a CSV file with region_shape_attributes", via.read_csv, via.write_csv,
-            FREE | {"polygons"},
+            FREE_FORM_FIELDS | {"polygons"},
         ),
         Format(
             "via3", "VIA 3", "a JSON file with project, file, metadata and view, or a CSV file with CSV_HEADER",
-            via3.read, via3.write, FREE | {"polygons"},
+            via3.read, via3.write, FREE_FORM_FIELDS | {"polygons"},
         ),
         Format(
             "dlib", "dlib / imglab XML", "an XML file with <dataset> and <images>", dlib_xml.read, dlib_xml.write,
@@ -85,23 +87,23 @@ FORMATS = {
         ),
         Format(
             "labelbox", "Labelbox", "NDJSON with data_row, or JSON or CSV with Labeled Data", labelbox.read,
-            labelbox.write, FREE | {"polygons"},
+            labelbox.write, FREE_FORM_FIELDS | {"polygons"},
         ),
         Format(
             "supervisely", "Supervisely", "meta.json, and DATASET/img and DATASET/ann", supervisely.read,
-            supervisely.write, FREE | {"polygons", "holes", "masks", "unused"},
+            supervisely.write, FREE_FORM_FIELDS | {"polygons", "holes", "masks", "unused"},
         ),
         Format(
             "labelme", "LabelMe JSON", "JSON files with shapes and imagePath, one a picture", labelme.read,
-            labelme.write, FREE | {"polygons", "parts", "masks"},
+            labelme.write, FREE_FORM_FIELDS | {"polygons", "parts", "masks"},
         ),
         Format(
             "cvat", "CVAT XML", "an XML file with <annotations> and <image>", cvat.read, cvat.write,
-            FREE | {"polygons", "masks", "unused"},
+            FREE_FORM_FIELDS | {"polygons", "masks", "unused"},
         ),
         Format(
             "label-studio", "Label Studio JSON", "a JSON list of tasks with data and annotations", label_studio.read,
-            label_studio.write, FREE | {"polygons"},
+            label_studio.write, FREE_FORM_FIELDS | {"polygons"},
         ),
         Format(
             "createml", "CreateML JSON", "a JSON list with image, annotations and coordinates", createml.read,

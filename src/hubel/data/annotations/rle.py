@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hubel.data.annotations.polygons import surface
-from hubel.data.annotations.records import Box, LabelledObject, RunLengthMask
+from hubel.data.annotations.records import Annotation, Box, RunLengthMask
 from hubel.data.image_io import MAX_PIXELS
 
 _STEPS = 5
@@ -22,7 +22,7 @@ _LONGEST = 20_000_000
 """Steps of an outline, in all, that are walked; only forged ones are longer."""
 
 
-def lengths_of(text: str) -> list[int]:
+def decode_counts(text: str) -> list[int]:
     """The lengths that a compressed text tells.
 
     Raises:
@@ -46,7 +46,7 @@ def lengths_of(text: str) -> list[int]:
     return lengths
 
 
-def text_of(lengths: Sequence[int]) -> str:
+def encode_counts(lengths: Sequence[int]) -> str:
     """The compressed text of lengths."""
     characters: list[str] = []
     for place, length in enumerate(lengths):
@@ -68,17 +68,17 @@ def checked_mask(height: int, width: int, counts: str | Sequence[int]) -> RunLen
     """
     if not 0 < height * width <= MAX_PIXELS:
         raise ValueError(f"a mask of {width}×{height} pixels is none")
-    lengths = lengths_of(counts) if isinstance(counts, str) else list(counts)
+    lengths = decode_counts(counts) if isinstance(counts, str) else list(counts)
     if not all(isinstance(length, int) and length >= 0 for length in lengths) or sum(lengths) != height * width:
         raise ValueError(f"a mask's run lengths do not add up to {width}×{height} pixels")
-    return RunLengthMask(height, width, counts if isinstance(counts, str) else text_of(lengths))
+    return RunLengthMask(height, width, counts if isinstance(counts, str) else encode_counts(lengths))
 
 
 def encode(mask: np.ndarray) -> RunLengthMask:
     """From pixels, (H, W) bool or 0 and 1."""
     height, width = mask.shape
     flat = np.asarray(mask, dtype=bool).ravel(order="F")
-    return RunLengthMask(height, width, text_of(runs(flat)))
+    return RunLengthMask(height, width, encode_counts(runs(flat)))
 
 
 def runs(flat: np.ndarray) -> list[int]:
@@ -91,14 +91,14 @@ def runs(flat: np.ndarray) -> list[int]:
 
 def decode(mask: RunLengthMask) -> np.ndarray:
     """The pixels, (H, W) bool."""
-    lengths = np.asarray(lengths_of(mask.counts), dtype=np.int64)
+    lengths = np.asarray(decode_counts(mask.counts), dtype=np.int64)
     values = np.arange(lengths.size) % 2 == 1
     return np.repeat(values, lengths).reshape((mask.height, mask.width), order="F")
 
 
 def area(mask: RunLengthMask) -> int:
     """The number of pixels."""
-    return sum(lengths_of(mask.counts)[1::2])
+    return sum(decode_counts(mask.counts)[1::2])
 
 
 def box(mask: RunLengthMask) -> Box:
@@ -169,7 +169,7 @@ def _walk(start: list[int], end: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return (xs + (xe - xs) / dy * steps + 0.5).astype(np.int64), steps + ys
 
 
-def covered(thing: LabelledObject) -> float:
+def covered(thing: Annotation) -> float:
     """The area of an object in pixels: as its file says, else of its mask, its polygons or its box."""
     if thing.area is not None:
         return thing.area

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-from hubel.data.annotations.validators import WrongLabel
+from hubel.data.annotations.validators import InvalidAnnotation
 from hubel.errors import DataError
 
 LARGEST_FILE = 2 * 1024**3
@@ -109,7 +109,7 @@ def xml_elements(path: Path, *tags: str) -> Iterator[Element]:
         for event, element in iterparse(io.BytesIO(read_bytes(path)), events=("start", "end")):
             if event == "start":
                 if len(open_elements) >= _DEEPEST:
-                    raise WrongLabel(f"XML nested more than {_DEEPEST} deep")
+                    raise InvalidAnnotation(f"XML nested more than {_DEEPEST} deep")
                 open_elements.append(element)
                 continue
             open_elements.pop()
@@ -136,7 +136,7 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV text with the line on which each ends, separated by commas or semicolons.
 
     Raises:
-        WrongLabel: a row is no CSV.
+        InvalidAnnotation: a row is no CSV.
     """
     first = next((line for line in text.splitlines() if line.strip()), "")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
@@ -146,4 +146,4 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
             if row:
                 yield rows.line_num, row
     except csv.Error as error:
-        raise WrongLabel(f"is no CSV at line {rows.line_num} ({error})") from error
+        raise InvalidAnnotation(f"is no CSV at line {rows.line_num} ({error})") from error

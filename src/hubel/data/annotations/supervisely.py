@@ -15,50 +15,59 @@ from typing import Any
 from hubel.data.annotations import png_masks, rle
 from hubel.data.annotations.attributes import merged_attributes, split_attributes
 from hubel.data.annotations.polygons import joined
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box, Polygon
 from hubel.data.annotations.safe_parsing import LARGEST_OF_ONE, read_json
-from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text, whole
-from hubel.data.annotations.writer import Target, tidy
+from hubel.data.annotations.validators import (
+    InvalidAnnotation,
+    around,
+    expect_list,
+    expect_object,
+    number,
+    ring,
+    text,
+    whole,
+)
+from hubel.data.annotations.writer import DatasetWriter, round_coord
 
 _LEFT_OUT = ("point", "line", "polyline", "graph", "cuboid", "cuboid_2d", "any")
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read annotation files; the classes are those of ``meta.json``, used or not."""
     for meta in sorted({folder / "meta.json" for _, file in files for folder in file.parents[1:3]}):
         if meta.is_file():
             with reading.at(meta):
-                for entry in rows_of(fields_of(read_json(meta), "the file").get("classes", []), "classes"):
-                    reading.label(text(fields_of(entry, "a class")["title"], "title"))
+                for entry in expect_list(expect_object(read_json(meta), "the file").get("classes", []), "classes"):
+                    reading.label(text(expect_object(entry, "a class")["title"], "title"))
     for split, file in files:
         with reading.at(file):
             _read_file(reading, split, file)
 
 
-def _read_file(reading: Reading, split: str, file: Path) -> None:
-    content = fields_of(read_json(file, LARGEST_OF_ONE), "the file")
+def _read_file(reading: AnnotationReader, split: str, file: Path) -> None:
+    content = expect_object(read_json(file, LARGEST_OF_ONE), "the file")
     near = file.parent.parent / "img"
     path = near / file.stem
     if not reading.pictures.has(path):
         path = reading.pictures.find(file.stem, near, stem_only=True)
-    size = fields_of(content.get("size") or {}, "size")
+    size = expect_object(content.get("size") or {}, "size")
     sides = (whole(size.get(name) or 0, name) for name in ("width", "height"))
     width, height = reading.pictures.size(path, *sides)
-    rows = rows_of(content["objects"], "objects")
+    rows = expect_list(content["objects"], "objects")
     reading.limit(len(rows))
-    objects: list[LabelledObject] = []
+    objects: list[Annotation] = []
     for place, row in enumerate(rows):
         with reading.at(file, f"object {place + 1}"):
-            figure = fields_of(row, "it")
+            figure = expect_object(row, "it")
             if (kind := figure.get("geometryType")) in _LEFT_OUT:
                 reading.count(f"objects are of type {kind}: left out")
                 continue
             objects.append(_object(reading, figure, width, height))
-    reading.add(split, LabelledImage(path, width, height, tuple(objects), file))
+    reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
 
 
-def _object(reading: Reading, figure: dict[str, Any], width: int, height: int) -> LabelledObject:
+def _object(reading: AnnotationReader, figure: dict[str, Any], width: int, height: int) -> Annotation:
     said = {
         text(tag["name"], "a tag"): True if (v := tag.get("value")) is None else v for tag in figure.get("tags") or ()
     }
@@ -66,23 +75,23 @@ def _object(reading: Reading, figure: dict[str, Any], width: int, height: int) -
         said["annotator"] = text(login, "labelerLogin")
     box, known = _geometry(figure, width, height)
     label = reading.label(text(figure["classTitle"], "classTitle"))
-    return LabelledObject(label, box, **known, **split_attributes(said))
+    return Annotation(label, box, **known, **split_attributes(said))
 
 
 def _geometry(figure: dict[str, Any], width: int, height: int) -> tuple[Box, dict[str, Any]]:
     kind = figure.get("geometryType") or ("bitmap" if "bitmap" in figure else "polygon")
     if kind == "bitmap":
-        bitmap = fields_of(figure["bitmap"], "bitmap")
+        bitmap = expect_object(figure["bitmap"], "bitmap")
         left, top = (whole(value, "origin") for value in bitmap["origin"])
         mask = png_masks.unpacked(text(bitmap["data"], "data"), left, top, width, height, compressed=True)
         return rle.box(mask), {"mask": mask}
-    points = fields_of(figure["points"], "points")
-    exterior = rows_of(points["exterior"], "exterior")
+    points = expect_object(figure["points"], "points")
+    exterior = expect_list(points["exterior"], "exterior")
     if kind == "rectangle":
         (x1, y1), (x2, y2) = ((number(x), number(y)) for x, y in exterior)
         return (min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1), {}
     if kind != "polygon":
-        raise WrongLabel(f"is of geometryType {kind!r}, which Supervisely's pictures have not")
+        raise InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's pictures have not")
     outline = ring(exterior)
     return around([outline]), {
         "polygons": (outline,),
@@ -90,7 +99,7 @@ def _geometry(figure: dict[str, Any], width: int, height: int) -> tuple[Box, dic
     }
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``meta.json``, ``SPLIT/img``, ``SPLIT/ann``; an unsplit data set is called ``all``."""
     tags: set[str] = set()
     for split, images in dataset.splits.items():
@@ -110,7 +119,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
     target.write_json("meta.json", {"classes": classes, "tags": kinds}, indent=2)
 
 
-def _figure(thing: LabelledObject, name: str, tags: set[str]) -> dict[str, Any]:
+def _figure(thing: Annotation, name: str, tags: set[str]) -> dict[str, Any]:
     said = merged_attributes(thing, ("annotator",))
     tags |= set(said)
     figure: dict[str, Any] = {
@@ -125,7 +134,7 @@ def _figure(thing: LabelledObject, name: str, tags: set[str]) -> dict[str, Any]:
         return {**figure, "geometryType": "bitmap", "bitmap": {"data": data, "origin": [x, y]}}
     if not thing.polygons:
         x1, y1, x2, y2 = thing.box
-        corners = [[tidy(x1), tidy(y1)], [tidy(x2 - 1), tidy(y2 - 1)]]
+        corners = [[round_coord(x1), round_coord(y1)], [round_coord(x2 - 1), round_coord(y2 - 1)]]
         return {**figure, "geometryType": "rectangle", "points": {"exterior": corners, "interior": []}}
     alone = len(thing.polygons) == 1
     outline = thing.polygons[0] if alone else joined((*thing.polygons, *thing.holes))
@@ -133,5 +142,5 @@ def _figure(thing: LabelledObject, name: str, tags: set[str]) -> dict[str, Any]:
     return {**figure, "geometryType": "polygon", "points": points}
 
 
-def _pairs(outline: Ring) -> list[list[float]]:
-    return [[tidy(x), tidy(y)] for x, y in zip(outline[::2], outline[1::2], strict=True)]
+def _pairs(outline: Polygon) -> list[list[float]]:
+    return [[round_coord(x), round_coord(y)] for x, y in zip(outline[::2], outline[1::2], strict=True)]

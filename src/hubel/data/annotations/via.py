@@ -20,11 +20,11 @@ from typing import Any
 
 from hubel.data.annotations.attributes import as_text, class_attribute, merged_attributes, named, split_attributes
 from hubel.data.annotations.polygons import ellipse, joined
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box
 from hubel.data.annotations.safe_parsing import csv_rows, parsed_json, read_json, read_text
-from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text
-from hubel.data.annotations.writer import Target, place_of, tidy
+from hubel.data.annotations.validators import InvalidAnnotation, around, expect_list, expect_object, number, ring, text
+from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
 
 CSV_HEADER = (
     "filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
@@ -43,17 +43,17 @@ class Region:
     attributes: dict[str, Any]
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read VIA 1 and 2 JSON files, projects or exports."""
     _read(reading, files, _json_regions)
 
 
-def read_csv(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read_csv(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read VIA 1 and 2 CSV files."""
     _read(reading, files, _csv_regions)
 
 
-def _read(reading: Reading, files: Sequence[tuple[str, Path]], parse: Any) -> None:
+def _read(reading: AnnotationReader, files: Sequence[tuple[str, Path]], parse: Any) -> None:
     found: list[tuple[str, Path, str, list[Region]]] = []
     for split, file in files:
         with reading.at(file):
@@ -66,7 +66,7 @@ def _read(reading: Reading, files: Sequence[tuple[str, Path]], parse: Any) -> No
     take_regions(reading, found)
 
 
-def take_regions(reading: Reading, found: Sequence[tuple[str, Path, str, list[Region]]]) -> None:
+def take_regions(reading: AnnotationReader, found: Sequence[tuple[str, Path, str, list[Region]]]) -> None:
     """Make pictures of ``(split, file, picture's name, regions)``: choose the class attribute, find the files."""
     chosen = class_attribute(reading, [region.attributes for *_, regions in found for region in regions])
     for split, file, name, regions in found:
@@ -74,41 +74,41 @@ def take_regions(reading: Reading, found: Sequence[tuple[str, Path, str, list[Re
             reading.limit(len(regions))
             path = reading.pictures.find(name, reading.pictures.folder_of(split, file))
             width, height = reading.pictures.size(path)
-            objects: list[LabelledObject] = []
+            objects: list[Annotation] = []
             for region in regions:
                 with reading.at(file, f"picture {name}, {region.row}"):
                     label, rest = named(reading, region.attributes, chosen)
-                    objects.append(LabelledObject(label, region.box, **region.outline, **split_attributes(rest)))
-            reading.add(split, LabelledImage(path, width, height, tuple(objects), file))
+                    objects.append(Annotation(label, region.box, **region.outline, **split_attributes(rest)))
+            reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
 
 
-def _json_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | None]]:
-    content = fields_of(read_json(file), "the file")
-    entries = fields_of(content.get("_via_img_metadata", content), "_via_img_metadata")
+def _json_regions(reading: AnnotationReader, file: Path) -> Iterator[tuple[str, Region | None]]:
+    content = expect_object(read_json(file), "the file")
+    entries = expect_object(content.get("_via_img_metadata", content), "_via_img_metadata")
     for key, value in entries.items():
         with reading.at(file, f"picture {key}"):
-            entry = fields_of(value, "it")
+            entry = expect_object(value, "it")
             name = text(entry["filename"], "filename")
             regions = entry.get("regions") or []
             yield name, None
             for place, region in enumerate(
-                regions.values() if isinstance(regions, dict) else rows_of(regions, "regions")
+                regions.values() if isinstance(regions, dict) else expect_list(regions, "regions")
             ):
                 with reading.at(file, f"picture {name}, region {place + 1}"):
-                    row = fields_of(region, "it")
-                    shape = fields_of(row["shape_attributes"], "shape_attributes")
-                    attributes = fields_of(row.get("region_attributes") or {}, "region_attributes")
+                    row = expect_object(region, "it")
+                    shape = expect_object(row["shape_attributes"], "shape_attributes")
+                    attributes = expect_object(row.get("region_attributes") or {}, "region_attributes")
                     if (found := _shape(reading, shape)) is not None:
                         yield name, Region(f"region {place + 1}", *found, attributes)
 
 
-def _csv_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | None]]:
+def _csv_regions(reading: AnnotationReader, file: Path) -> Iterator[tuple[str, Region | None]]:
     header: list[str] = []
     for line, row in csv_rows(read_text(file)):
         names = [cell.strip().lstrip("#").strip() for cell in row]
         if not header:
             if "region_shape_attributes" not in names or not {"filename", "#filename"} & set(names):
-                raise WrongLabel("has no header with filename and region_shape_attributes")
+                raise InvalidAnnotation("has no header with filename and region_shape_attributes")
             header = names
             continue
         with reading.at(file, f"line {line}"):
@@ -123,10 +123,10 @@ def _csv_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | N
 
 
 def _cell(cell: str, file: Path, line: int) -> dict[str, Any]:
-    return fields_of(parsed_json(cell.strip() or "{}", f"{file}, line {line}"), "a cell of attributes")
+    return expect_object(parsed_json(cell.strip() or "{}", f"{file}, line {line}"), "a cell of attributes")
 
 
-def _shape(reading: Reading, shape: dict[str, Any]) -> tuple[Box, _OUTLINE] | None:
+def _shape(reading: AnnotationReader, shape: dict[str, Any]) -> tuple[Box, _OUTLINE] | None:
     def value(name: str) -> float:
         return number(shape[name], name)
 
@@ -146,7 +146,7 @@ def _shape(reading: Reading, shape: dict[str, Any]) -> tuple[Box, _OUTLINE] | No
         reading.count(f"regions are {name}s: left out")
         return None
     else:
-        raise WrongLabel(f"is of the shape {name!r}, which VIA has not")
+        raise InvalidAnnotation(f"is of the shape {name!r}, which VIA has not")
     return around([outline]), {"polygons": (outline,)}
 
 
@@ -155,12 +155,12 @@ def _is_closed(shape: dict[str, Any]) -> bool:
     return len(xs) > 3 and xs[0] == xs[-1] and ys[0] == ys[-1]
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``SPLIT/via_project.json`` beside the pictures: a project of VIA 2."""
     for split, images in dataset.splits.items():
         entries: dict[str, Any] = {}
         for image in images:
-            place = target.place(image, place_of(split))
+            place = target.place(image, split_dir(split))
             if image.objects is None:
                 continue
             size = place.stat().st_size if place.exists() else -1
@@ -171,37 +171,43 @@ def write(dataset: LabelledDataset, target: Target) -> None:
         options = dict.fromkeys(dataset.classes, "")
         kind = {"type": "dropdown", "description": "", "options": options, "default_options": {}}
         content = {
-            "_via_settings": {"project": {"name": place_of(split) or "all"}, "core": {"default_filepath": ""}},
+            "_via_settings": {"project": {"name": split_dir(split) or "all"}, "core": {"default_filepath": ""}},
             "_via_img_metadata": entries,
             "_via_attributes": {"region": {"class": kind}, "file": {}},
             "_via_data_format_version": "2.0.10",
             "_via_image_id_list": list(entries),
         }
-        target.write_json(Path(place_of(split)) / "via_project.json", content)
+        target.write_json(Path(split_dir(split)) / "via_project.json", content)
 
 
-def _region(thing: LabelledObject, classes: Sequence[str]) -> dict[str, Any]:
+def _region(thing: Annotation, classes: Sequence[str]) -> dict[str, Any]:
     attributes = {"class": classes[thing.label]}
     attributes |= {name: as_text(value) for name, value in merged_attributes(thing).items() if name != "class"}
     return {"shape_attributes": _written_shape(thing), "region_attributes": attributes}
 
 
-def _written_shape(thing: LabelledObject) -> dict[str, Any]:
+def _written_shape(thing: Annotation) -> dict[str, Any]:
     if thing.polygons:
-        outline = [tidy(value) for value in joined((*thing.polygons, *thing.holes))]
+        outline = [round_coord(value) for value in joined((*thing.polygons, *thing.holes))]
         return {"name": "polygon", "all_points_x": outline[::2], "all_points_y": outline[1::2]}
     x1, y1, x2, y2 = thing.box
-    return {"name": "rect", "x": tidy(x1), "y": tidy(y1), "width": tidy(x2 - x1), "height": tidy(y2 - y1)}
+    return {
+        "name": "rect",
+        "x": round_coord(x1),
+        "y": round_coord(y1),
+        "width": round_coord(x2 - x1),
+        "height": round_coord(y2 - y1),
+    }
 
 
-def write_csv(dataset: LabelledDataset, target: Target) -> None:
+def write_csv(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``SPLIT/via_export.csv`` beside the pictures: as VIA 2 exports it."""
     for split, images in dataset.splits.items():
         rows = io.StringIO()
         table = csv.writer(rows, lineterminator="\n")
         table.writerow(CSV_HEADER)
         for image in images:
-            place = target.place(image, place_of(split))
+            place = target.place(image, split_dir(split))
             if image.objects is None:
                 continue
             size = place.stat().st_size if place.exists() else -1
@@ -211,4 +217,4 @@ def write_csv(dataset: LabelledDataset, target: Target) -> None:
                     json.dumps(region[name], ensure_ascii=False) for name in ("shape_attributes", "region_attributes")
                 ]
                 table.writerow([place.name, size, "{}", len(regions), number_of, *cells])
-        target.write(Path(place_of(split)) / "via_export.csv", rows.getvalue())
+        target.write(Path(split_dir(split)) / "via_export.csv", rows.getvalue())

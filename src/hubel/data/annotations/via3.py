@@ -14,18 +14,18 @@ from typing import Any
 
 from hubel.data.annotations.attributes import as_text, merged_attributes
 from hubel.data.annotations.polygons import ellipse, joined
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import Box, LabelledDataset
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, Box
 from hubel.data.annotations.safe_parsing import csv_rows, parsed_json, read_json, read_text
-from hubel.data.annotations.validators import WrongLabel, around, fields_of, number, ring, rows_of, text
+from hubel.data.annotations.validators import InvalidAnnotation, around, expect_list, expect_object, number, ring, text
 from hubel.data.annotations.via import Region, take_regions
-from hubel.data.annotations.writer import Target, place_of, tidy
+from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
 
 _KINDS = {1: "points", 5: "lines", 6: "polylines"}
 _PLACE = "FILE1_Z0_XY1"
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read VIA 3 projects and CSV files."""
     found: list[tuple[str, Path, str, list[Region]]] = []
     for split, file in files:
@@ -40,19 +40,19 @@ def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
     take_regions(reading, found)
 
 
-def _project_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | None]]:
-    content = fields_of(read_json(file), "the file")
+def _project_regions(reading: AnnotationReader, file: Path) -> Iterator[tuple[str, Region | None]]:
+    content = expect_object(read_json(file), "the file")
     names = {key: text(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
     views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
     for view in views.values():
         yield from ((name, None) for name in view)
     for key, value in content.get("metadata", {}).items():
         with reading.at(file, f"metadata {key}"):
-            row = fields_of(value, "it")
+            row = expect_object(value, "it")
             shown = views.get(str(row["vid"]))
             if not shown:
-                raise WrongLabel(f"belongs to view {row['vid']!r}, which is none")
-            attributes = _attributes(fields_of(row.get("av") or {}, "av"), content.get("attribute") or {})
+                raise InvalidAnnotation(f"belongs to view {row['vid']!r}, which is none")
+            attributes = _attributes(expect_object(row.get("av") or {}, "av"), content.get("attribute") or {})
             if (found := _shape(reading, row.get("xy") or [])) is not None:
                 yield shown[0], Region(f"metadata {key}", *found, attributes)
 
@@ -68,7 +68,7 @@ def _attributes(said: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _csv_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | None]]:
+def _csv_regions(reading: AnnotationReader, file: Path) -> Iterator[tuple[str, Region | None]]:
     content = read_text(file)
     header: list[str] = []
     body: list[str] = []
@@ -79,26 +79,26 @@ def _csv_regions(reading: Reading, file: Path) -> Iterator[tuple[str, Region | N
         else:
             body.append(line)
     if not {"file_list", "spatial_coordinates", "metadata"} <= set(header):
-        raise WrongLabel("has no CSV_HEADER with file_list, spatial_coordinates and metadata")
+        raise InvalidAnnotation("has no CSV_HEADER with file_list, spatial_coordinates and metadata")
     for line_number, row in csv_rows("".join(body)):
         where = f"line {line_number + content.count(chr(10)) - sum(part.count(chr(10)) for part in body)}"
         with reading.at(file, where):
             cells = dict(zip(header, row, strict=False))
-            listed = rows_of(parsed_json(cells["file_list"], f"{file}, {where}"), "file_list")
+            listed = expect_list(parsed_json(cells["file_list"], f"{file}, {where}"), "file_list")
             name = text(listed[0], "file_list")
             yield name, None
-            shape = rows_of(
+            shape = expect_list(
                 parsed_json(cells["spatial_coordinates"] or "[]", f"{file}, {where}"), "spatial_coordinates"
             )
-            attributes = fields_of(parsed_json(cells.get("metadata") or "{}", f"{file}, {where}"), "metadata")
+            attributes = expect_object(parsed_json(cells.get("metadata") or "{}", f"{file}, {where}"), "metadata")
             if (found := _shape(reading, shape)) is not None:
                 yield name, Region(where, *found, attributes)
 
 
-def _shape(reading: Reading, numbers: Any) -> tuple[Box, dict[str, Any]] | None:
+def _shape(reading: AnnotationReader, numbers: Any) -> tuple[Box, dict[str, Any]] | None:
     if not numbers:
         return None  # about the picture as a whole
-    kind, *values = (number(value) for value in rows_of(numbers, "xy"))
+    kind, *values = (number(value) for value in expect_list(numbers, "xy"))
     if kind in _KINDS:
         reading.count(f"regions are {_KINDS[int(kind)]}: left out")
         return None
@@ -113,11 +113,11 @@ def _shape(reading: Reading, numbers: Any) -> tuple[Box, dict[str, Any]] | None:
     elif kind == 7:
         outline = ring(list(zip(values[::2], values[1::2], strict=True)))
     else:
-        raise WrongLabel(f"is of shape {kind:g}, which VIA 3 has not")
+        raise InvalidAnnotation(f"is of shape {kind:g}, which VIA 3 has not")
     return around([outline]), {"polygons": (outline,)}
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``SPLIT/via3_project.json`` beside the pictures."""
     for split, images in dataset.splits.items():
         files: dict[str, Any] = {}
@@ -125,7 +125,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
         options = {str(place): name for place, name in enumerate(dataset.classes)}
         kinds = {"1": {"aname": "class", "type": 4, "options": options}}
         for image in images:
-            name = target.place(image, place_of(split)).name
+            name = target.place(image, split_dir(split)).name
             if image.objects is None:
                 continue
             key = str(len(files) + 1)
@@ -135,12 +135,12 @@ def write(dataset: LabelledDataset, target: Target) -> None:
                 for attribute, value in merged_attributes(thing).items():
                     said[_number_of(attribute, kinds)] = as_text(value)
                 if thing.polygons:
-                    shape = [7, *map(tidy, joined((*thing.polygons, *thing.holes)))]
+                    shape = [7, *map(round_coord, joined((*thing.polygons, *thing.holes)))]
                 else:
                     x1, y1, x2, y2 = thing.box
-                    shape = [2, tidy(x1), tidy(y1), tidy(x2 - x1), tidy(y2 - y1)]
+                    shape = [2, round_coord(x1), round_coord(y1), round_coord(x2 - x1), round_coord(y2 - y1)]
                 metadata[f"{key}_{len(metadata) + 1}"] = {"vid": key, "flg": 0, "z": [], "xy": shape, "av": said}
-        project = {"pid": "__VIA_PROJECT_ID__", "rev": "__VIA_PROJECT_REV_ID__", "pname": place_of(split) or "all"}
+        project = {"pid": "__VIA_PROJECT_ID__", "rev": "__VIA_PROJECT_REV_ID__", "pname": split_dir(split) or "all"}
         content = {
             "project": {**project, "data_format_version": "3.1.1", "vid_list": list(files)},
             "config": {"file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}}},
@@ -151,7 +151,7 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             "metadata": metadata,
             "view": {key: {"fid_list": [int(key)]} for key in files},
         }
-        target.write_json(Path(place_of(split)) / "via3_project.json", content)
+        target.write_json(Path(split_dir(split)) / "via3_project.json", content)
 
 
 def _number_of(attribute: str, kinds: dict[str, dict[str, Any]]) -> str:

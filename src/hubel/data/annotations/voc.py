@@ -23,16 +23,16 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
 from hubel.data.annotations.polygons import corners, joined, turned
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage, LabelledObject, Ring
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box, Polygon
 from hubel.data.annotations.safe_parsing import read_text, read_xml
-from hubel.data.annotations.validators import WrongLabel, around, number, text, truth
-from hubel.data.annotations.writer import Target, place_of, spelled
+from hubel.data.annotations.validators import InvalidAnnotation, around, number, text, truth
+from hubel.data.annotations.writer import DatasetWriter, spelled, split_dir
 
 _SETS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read XML files, each with its split; lists in ``ImageSets/Main`` decide before folders do."""
     splits = {folder: _listed(reading, folder) for folder in {file.parent.parent for _, file in files}}
     unlisted = 0
@@ -48,14 +48,14 @@ def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
         with_labels = {file.stem for _, file in files if file.parent.parent == folder}
         for stem, split in listed.items():
             if stem not in with_labels and (path := reading.pictures.beside(folder / "JPEGImages", stem)):
-                reading.add(split, LabelledImage(path, 0, 0, None))
+                reading.add(split, AnnotatedImage(path, 0, 0, None))
         if listed:
-            reading.is_complete(folder / "JPEGImages")
+            reading.mark_exhaustive(folder / "JPEGImages")
     if unlisted:
         reading.count("XML files are in no list of ImageSets/Main: left out", unlisted)
 
 
-def _listed(reading: Reading, folder: Path) -> dict[str, str]:
+def _listed(reading: AnnotationReader, folder: Path) -> dict[str, str]:
     """Split by stem, from the lists of a published VOC folder."""
     listed: dict[str, str] = {}
     for split, names in _SETS.items():
@@ -70,10 +70,10 @@ def _listed(reading: Reading, folder: Path) -> dict[str, str]:
     return listed
 
 
-def _read_file(reading: Reading, split: str, file: Path) -> None:
+def _read_file(reading: AnnotationReader, split: str, file: Path) -> None:
     root = read_xml(file)
     if root.tag != "annotation":
-        raise WrongLabel(f"has <{root.tag}> where Pascal VOC has <annotation>")
+        raise InvalidAnnotation(f"has <{root.tag}> where Pascal VOC has <annotation>")
     near = reading.pictures.folder_of(split, file)
     path = reading.pictures.beside(near, file.stem) or reading.pictures.beside(file.parent, file.stem)
     if path is None:
@@ -83,11 +83,11 @@ def _read_file(reading: Reading, split: str, file: Path) -> None:
     width, height = reading.pictures.size(path, width, height)
     found = root.findall("object")
     reading.limit(len(found))
-    objects: list[LabelledObject] = []
+    objects: list[Annotation] = []
     for place, element in enumerate(found):
         with reading.at(file, f"object {place + 1}"):
             objects.append(_object(reading, element))
-    reading.add(split, LabelledImage(path, width, height, tuple(objects), file))
+    reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
 
 
 def _length(value: str | None) -> int:
@@ -95,7 +95,7 @@ def _length(value: str | None) -> int:
     return int(number(value, "a side of the picture")) if value and value.strip() else 0
 
 
-def _object(reading: Reading, element: Element) -> LabelledObject:
+def _object(reading: AnnotationReader, element: Element) -> Annotation:
     known: dict[str, Any] = {}
     if (extra := element.find("attributes")) is not None:
         said = {text(a.findtext("name"), "name"): (a.findtext("value") or "").strip() for a in extra}
@@ -121,18 +121,18 @@ def _object(reading: Reading, element: Element) -> LabelledObject:
         known["polygons"] = (outline,)
         box = around([outline])
     if box is None:
-        raise WrongLabel("has no <bndbox>")
-    return LabelledObject(reading.label(text(element.findtext("name"), "name")), box, **known)
+        raise InvalidAnnotation("has no <bndbox>")
+    return Annotation(reading.label(text(element.findtext("name"), "name")), box, **known)
 
 
-def _polygon(element: Element) -> Ring:
+def _polygon(element: Element) -> Polygon:
     """``<x1>``, ``<y1>``, ``<x2>`` …, in pixels from 1."""
     values = {child.tag: child.text for child in element}
     count = len(values) // 2
     return tuple(number(values[f"{axis}{n}"], f"{axis}{n}") - 1 for n in range(1, count + 1) for axis in "xy")
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/SPLIT.txt``, as published."""
     for split, images in dataset.splits.items():
         stems: list[str] = []
@@ -144,11 +144,11 @@ def write(dataset: LabelledDataset, target: Target) -> None:
             root = _annotation(image, place.name, dataset.classes)
             indent(root)
             target.write(f"Annotations/{place.stem}.xml", tostring(root, encoding="unicode") + "\n")
-        if place_of(split):
+        if split_dir(split):
             target.write(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
 
 
-def _annotation(image: LabelledImage, name: str, classes: Sequence[str]) -> Element:
+def _annotation(image: AnnotatedImage, name: str, classes: Sequence[str]) -> Element:
     root = Element("annotation")
     _child(root, "folder", "JPEGImages")
     _child(root, "filename", name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.validators import around
 from hubel.errors import DataError
 
@@ -20,7 +20,7 @@ Pictures = Literal["copy", "link", "none"]
 """Whether pictures are copied into the new folder, linked from it, or left where they are."""
 
 
-class Target:
+class DatasetWriter:
     """The folder that is being filled, and what was lost on the way.
 
     Args:
@@ -34,7 +34,7 @@ class Target:
         self.losses: Counter[str] = Counter()
         self._stems: dict[Path, set[str]] = {}
 
-    def place(self, image: LabelledImage, folder: str) -> Path:
+    def place(self, image: AnnotatedImage, folder: str) -> Path:
         """Give a picture its place, ``folder/NAME``, where no other picture has the name with any suffix."""
         names = self._stems.setdefault(self.folder / folder, set())
         stem, suffix = image.path.stem, image.path.suffix
@@ -104,16 +104,16 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def spelled(value: float) -> str:
     """A coordinate in as few digits as keep it to a ten-thousandth of a pixel."""
-    return str(tidy(value))
+    return str(round_coord(value))
 
 
-def tidy(value: float) -> float | int:
+def round_coord(value: float) -> float | int:
     """A coordinate as a JSON number, whole where it is whole, to a ten-thousandth of a pixel."""
     rounded = round(value, 4)
     return int(rounded) if rounded == int(rounded) else rounded
 
 
-def place_of(split: str) -> str:
+def split_dir(split: str) -> str:
     """The folder of a split in written data sets; unsplit ones have none of their own."""
     return "" if split == "all" else split
 
@@ -122,13 +122,13 @@ _CLOSE = 0.01
 """Pixels by which a box may miss the box around its outlines and still be it."""
 
 
-def _has_own_box(thing: LabelledObject) -> bool:
+def _has_own_box(thing: Annotation) -> bool:
     if not thing.polygons:
         return False
     return any(abs(a - b) > _CLOSE for a, b in zip(thing.box, around(thing.polygons), strict=True))
 
 
-LOSSES: dict[str, tuple[str, Callable[[LabelledObject], bool]]] = {
+LOSSES: dict[str, tuple[str, Callable[[Annotation], bool]]] = {
     "polygons": ("outlines become the boxes of their objects", lambda o: bool(o.polygons)),
     "parts": ("objects of several outlines: joined into one by seams without width", lambda o: len(o.polygons) > 1),
     "holes": ("objects with holes: joined to the outline by seams without width", lambda o: bool(o.holes)),
@@ -147,7 +147,7 @@ LOSSES: dict[str, tuple[str, Callable[[LabelledObject], bool]]] = {
 """By key: what is lost (after its number), and whether an object has it."""
 
 
-def count_losses(dataset: LabelledDataset, holds: Collection[str]) -> Counter[str]:
+def count_losses(dataset: AnnotatedDataset, holds: Collection[str]) -> Counter[str]:
     """The objects (and classes) that lose something in a format, by what they lose."""
     counts: Counter[str] = Counter()
     tests = [(text, test) for key, (text, test) in LOSSES.items() if key not in holds and not _is_moot(key, holds)]

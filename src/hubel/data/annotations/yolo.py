@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from hubel.data.annotations.polygons import corners, joined
-from hubel.data.annotations.reader import Reading
-from hubel.data.annotations.records import LabelledDataset, LabelledImage, LabelledObject, Ring
+from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Polygon
 from hubel.data.annotations.safe_parsing import LARGEST_OF_ONE, read_bytes, read_text
-from hubel.data.annotations.validators import WrongLabel, around, number, text, whole
-from hubel.data.annotations.writer import Target, place_of
+from hubel.data.annotations.validators import InvalidAnnotation, around, number, text, whole
+from hubel.data.annotations.writer import DatasetWriter, split_dir
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
 
@@ -29,7 +29,7 @@ NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names")
 """Files that list the classes, a line each, where no ``data.yaml`` does."""
 
 
-def read(reading: Reading, files: Sequence[tuple[str, Path]]) -> None:
+def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     """Read a data set: ``files`` is its ``data.yaml``, or the folders of pictures, each with its split."""
     names: dict[int, str] = {}
     pictures: list[tuple[str, Path]] = []
@@ -65,9 +65,9 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(read_bytes(path, 1 << 20))
     except (yaml.YAMLError, RecursionError) as error:
-        raise WrongLabel(f"is no YAML ({str(error).splitlines()[0]})") from error
+        raise InvalidAnnotation(f"is no YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
-        raise WrongLabel("has no named entries")
+        raise InvalidAnnotation("has no named entries")
     return content
 
 
@@ -78,10 +78,10 @@ def _names(names: Any) -> dict[int, str]:
         return {place: text(name, "a class name") for place, name in enumerate(names)}
     if names is None:
         return {}
-    raise WrongLabel("names is neither a list nor names by number")
+    raise InvalidAnnotation("names is neither a list nor names by number")
 
 
-def _listed_names(reading: Reading) -> dict[int, str]:
+def _listed_names(reading: AnnotationReader) -> dict[int, str]:
     for folder in (reading.root, reading.root / "labels", *sorted(reading.root.glob("*/labels"))):
         for name in NAME_FILES:
             if (folder / name).is_file():
@@ -90,7 +90,7 @@ def _listed_names(reading: Reading) -> dict[int, str]:
     return {}
 
 
-def _declared(reading: Reading, file: Path, content: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+def _declared(reading: AnnotationReader, file: Path, content: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """The pictures that ``data.yaml`` declares, each with its split."""
     entries = {}
     for key in ("train", "val", "valid", "validation", "test"):
@@ -137,7 +137,7 @@ def _below(root: Path, base: Path, place: str) -> Path | None:
     return None
 
 
-def _pictures(reading: Reading, path: Path) -> Iterator[Path]:
+def _pictures(reading: AnnotationReader, path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield from reading.pictures.within(path)
         for folder in sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")):
@@ -149,7 +149,7 @@ def _pictures(reading: Reading, path: Path) -> Iterator[Path]:
                 yield reading.pictures.find(line.strip(), path.parent)
 
 
-def _label_file(reading: Reading, picture: Path) -> Path | None:
+def _label_file(reading: AnnotationReader, picture: Path) -> Path | None:
     parts = list(picture.relative_to(reading.root).parts)
     ways = [parts]
     if "images" in parts:
@@ -166,72 +166,74 @@ def _lines(file: Path) -> list[str]:
     return read_text(file, LARGEST_OF_ONE).splitlines()
 
 
-def _numbers(reading: Reading, file: Path) -> Iterator[int]:
+def _numbers(reading: AnnotationReader, file: Path) -> Iterator[int]:
     with reading.at(file):
         for line in _lines(file):
             if line.strip() and line.split()[0].isdecimal() and len(line.split()[0]) <= 5:
                 yield int(line.split()[0])
 
 
-def _read_picture(reading: Reading, split: str, picture: Path, file: Path | None) -> None:
+def _read_picture(reading: AnnotationReader, split: str, picture: Path, file: Path | None) -> None:
     if file is None:
-        reading.add(split, LabelledImage(picture, 0, 0, None))
+        reading.add(split, AnnotatedImage(picture, 0, 0, None))
         return
     with reading.at(file):
         lines = _lines(file)
         reading.limit(len(lines))
         width, height = reading.pictures.size(picture)
-        objects: list[LabelledObject] = []
+        objects: list[Annotation] = []
         for place, line in enumerate(lines):
             if values := line.split():
                 with reading.at(file, f"line {place + 1}"):
                     objects.append(_object(reading, values, width, height))
         if objects and not width:
             reading.count("pictures are missing or unreadable: their labels, in fractions of them, are left out")
-            reading.add(split, LabelledImage(picture, 0, 0, None, file))
+            reading.add(split, AnnotatedImage(picture, 0, 0, None, file))
         else:
-            reading.add(split, LabelledImage(picture, width, height, tuple(objects), file))
+            reading.add(split, AnnotatedImage(picture, width, height, tuple(objects), file))
 
 
-def _object(reading: Reading, values: list[str], width: int, height: int) -> LabelledObject:
+def _object(reading: AnnotationReader, values: list[str], width: int, height: int) -> Annotation:
     label = whole(values[0], "the class")
     if not 0 <= label < len(reading.classes):
-        raise WrongLabel(f"class {label} is none of the {len(reading.classes)} classes")
+        raise InvalidAnnotation(f"class {label} is none of the {len(reading.classes)} classes")
     numbers = [number(value) for value in values[1:]]
     if len(numbers) in (4, 5):
         x, y, w, h = numbers[0] * width, numbers[1] * height, numbers[2] * width, numbers[3] * height
         score = numbers[4] if len(numbers) == 5 else None
-        return LabelledObject(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), score=score)
+        return Annotation(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), score=score)
     if len(numbers) < 6 or len(numbers) % 2:
-        raise WrongLabel(f"has {len(numbers)} numbers after the class: neither a box (4) nor an outline (6, 8, …)")
+        raise InvalidAnnotation(
+            f"has {len(numbers)} numbers after the class: neither a box (4) nor an outline (6, 8, …)"
+        )
     outline = tuple(value * (height if place % 2 else width) for place, value in enumerate(numbers))
-    return LabelledObject(label, around([outline]), (outline,))
+    return Annotation(label, around([outline]), (outline,))
 
 
-def write(dataset: LabelledDataset, target: Target) -> None:
+def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
     """``data.yaml``, ``images/SPLIT/`` and ``labels/SPLIT/``; if unsplit, ``train`` and ``val`` are the same."""
     import yaml
 
     outlines = any(thing.polygons for image in dataset.images() for thing in image.objects or ())
     for split, images in dataset.splits.items():
         for image in images:
-            place = target.place(image, f"images/{place_of(split)}")
+            place = target.place(image, f"images/{split_dir(split)}")
             if image.objects is None:
                 continue
             if not (image.width and image.height) and image.objects:
                 target.lost("pictures of unknown size: their labels cannot be written in fractions")
                 continue
             lines = [_line(thing, image, outlines, target) for thing in image.objects]
-            target.write(Path("labels") / place_of(split) / f"{place.stem}.txt", "".join(lines))
-    folders = {split: f"images/{split}" for split in dataset.splits if place_of(split)}
+            target.write(Path("labels") / split_dir(split) / f"{place.stem}.txt", "".join(lines))
+    folders = {split: f"images/{split}" for split in dataset.splits if split_dir(split)}
     if "all" in dataset.splits:
         folders = {"train": "images", "val": "images"}
     content = {"path": ".", **folders, "names": dict(enumerate(dataset.classes))}
     target.write("data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _line(thing: LabelledObject, image: LabelledImage, outlines: bool, target: Target) -> str:
-    ring: Ring | None = None
+def _line(thing: Annotation, image: AnnotatedImage, outlines: bool, target: DatasetWriter) -> str:
+    ring: Polygon | None = None
     if outlines and thing.score is not None:
         target.lost("scores")
     if thing.polygons:

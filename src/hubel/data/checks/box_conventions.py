@@ -9,10 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hubel.data.annotations.records import Box, LabelledDataset, LabelledImage
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Box
 from hubel.data.checks.boxes import SLACK, beyond
 from hubel.data.checks.findings import Finding
-from hubel.data.checks.image_scan import Look
+from hubel.data.checks.image_scan import ImageInfo
 
 _TOLERATED = 0.02
 """Share of the picture's longer side by which a box may leave it before something else must be the cause."""
@@ -57,7 +57,7 @@ _MISREADINGS: tuple[tuple[str, frozenset[str], Fits, str], ...] = (
 )
 
 
-def unrotated(split: str, image: LabelledImage, look: Look) -> Finding | None:
+def missing_exif_rotation(split: str, image: AnnotatedImage, look: ImageInfo) -> Finding | None:
     """Whether labels were made on the picture as stored, though EXIF turns it by a quarter.
 
     A square picture, or one turned by half, gives no sign of it.
@@ -77,7 +77,7 @@ def unrotated(split: str, image: LabelledImage, look: Look) -> Finding | None:
     return None
 
 
-def other_size(split: str, image: LabelledImage, look: Look) -> Finding | None:
+def other_size(split: str, image: AnnotatedImage, look: ImageInfo) -> Finding | None:
     """Whether the label file states another size than the picture has."""
     stated = (image.width, image.height)
     if image.objects is None or not all(stated) or stated == (look.width, look.height):
@@ -88,7 +88,7 @@ def other_size(split: str, image: LabelledImage, look: Look) -> Finding | None:
     return Finding("size", f"{sentence}.", split, image.path, image.label_file)
 
 
-def fractions(split: str, image: LabelledImage, classes: Sequence[str], look: Look) -> Iterator[Finding]:
+def fractions(split: str, image: AnnotatedImage, classes: Sequence[str], look: ImageInfo) -> Iterator[Finding]:
     """Boxes that lie within the picture's first pixel: numbers from 0 to 1 among pixels."""
     if min(look.width, look.height) < _FRACTIONS_IN:
         return
@@ -101,7 +101,9 @@ def fractions(split: str, image: LabelledImage, classes: Sequence[str], look: Lo
             yield Finding("fractions", sentence, split, image.path, image.label_file, at + 1, thing.box, name)
 
 
-def misread(dataset: LabelledDataset, looks: Mapping[Path, Look], but: Iterable[Path] = ()) -> Iterator[Finding]:
+def wrong_box_format(
+    dataset: AnnotatedDataset, looks: Mapping[Path, ImageInfo], but: Iterable[Path] = ()
+) -> Iterator[Finding]:
     """Pictures whose wrong boxes all fit once their numbers are taken in another meaning.
 
     Args:
@@ -129,7 +131,7 @@ def misread(dataset: LabelledDataset, looks: Mapping[Path, Look], but: Iterable[
                 yield finding
 
 
-def _explained(image: LabelledImage, size: tuple[int, int], meant: Fits, words: str) -> int:
+def _explained(image: AnnotatedImage, size: tuple[int, int], meant: Fits, words: str) -> int:
     """How many boxes are clearly wrong as they are, if all of the picture's fit in the other meaning."""
     wrong = 0
     for thing in image.objects or ():
@@ -148,7 +150,7 @@ def _slack(size: tuple[int, int]) -> float:
     return max(SLACK, 0.005 * max(size))
 
 
-def counting(dataset: LabelledDataset) -> Iterator[Finding]:
+def off_by_one(dataset: AnnotatedDataset) -> Iterator[Finding]:
     """VOC files that count pixels from 0 (``xmin`` of 0) beside others, or boxes, that count from 1."""
     if dataset.format != "voc":
         return

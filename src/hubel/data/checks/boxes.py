@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hubel.data.annotations.records import Box, LabelledImage, LabelledObject
+from hubel.data.annotations.records import AnnotatedImage, Annotation, Box
 from hubel.data.checks.findings import Finding
 
 SAME_BOX = 0.95
@@ -34,7 +34,7 @@ def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return ratios
 
 
-def doubled(objects: Sequence[LabelledObject]) -> Iterator[tuple[int, int, float]]:
+def duplicate_boxes(objects: Sequence[Annotation]) -> Iterator[tuple[int, int, float]]:
     """Places of an object and of one before it whose boxes are nearly the same, and their overlap.
 
     Of several that are, an object of the same class is named first. Crowds are left out: they lie over objects.
@@ -72,7 +72,7 @@ WHOLE = 0.99
 """Share of the picture's width and height from which on a box is as large as the picture."""
 
 
-def box_findings(split: str, image: LabelledImage, classes: Sequence[str], size: tuple[int, int]) -> Iterator[Finding]:
+def box_findings(split: str, image: AnnotatedImage, classes: Sequence[str], size: tuple[int, int]) -> Iterator[Finding]:
     """What is wrong with the boxes of a picture.
 
     Args:
@@ -94,7 +94,7 @@ def box_findings(split: str, image: LabelledImage, classes: Sequence[str], size:
             yield finding(told[0], at, told[1])
             if told[0] != "whole-picture":
                 at_fault.add(at)
-    for at, before, share in doubled(objects):
+    for at, before, share in duplicate_boxes(objects):
         if at in at_fault and before in at_fault:
             continue
         if objects[at].label == objects[before].label:

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from hubel.data.annotations.records import LabelledDataset
+from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.checks.findings import Finding
 from hubel.data.image_folder import listing
 
@@ -23,7 +23,7 @@ UNEVEN = 100
 _SHORTEST = 4
 
 
-def spelling_groups(dataset: LabelledDataset) -> list[list[int]]:
+def spelling_groups(dataset: AnnotatedDataset) -> list[list[int]]:
     """Classes that differ only by case, blanks, hyphens and underscores; the most frequent of each group first."""
     counts = object_counts(dataset)
     groups: dict[str, list[int]] = defaultdict(list)
@@ -32,13 +32,13 @@ def spelling_groups(dataset: LabelledDataset) -> list[list[int]]:
     return [sorted(group, key=lambda label: (-counts[label], label)) for group in groups.values() if len(group) > 1]
 
 
-def object_counts(dataset: LabelledDataset, split: str | None = None) -> Counter[int]:
+def object_counts(dataset: AnnotatedDataset, split: str | None = None) -> Counter[int]:
     """Objects by label, of a split or of all."""
     images = dataset.images() if split is None else dataset.splits[split]
     return Counter(thing.label for image in images for thing in image.objects or ())
 
 
-def class_findings(dataset: LabelledDataset) -> Iterator[Finding]:
+def class_findings(dataset: AnnotatedDataset) -> Iterator[Finding]:
     """What the names and numbers of classes tell."""
     counts = object_counts(dataset)
     names = dataset.classes

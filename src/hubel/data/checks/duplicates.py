@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from hubel.data.checks.findings import Finding
-from hubel.data.checks.image_scan import Look
+from hubel.data.checks.image_scan import ImageInfo
 from hubel.data.checks.perceptual_hash import close_pairs
 
 Thing = TypeVar("Thing")
@@ -67,7 +67,7 @@ def same_pictures(placed: Sequence[Placed]) -> tuple[list[Finding], set[Path]]:
     return found, copies
 
 
-def near_pictures(placed: Sequence[Placed], looks: Mapping[Path, Look]) -> Iterator[Finding]:
+def near_pictures(placed: Sequence[Placed], looks: Mapping[Path, ImageInfo]) -> Iterator[Finding]:
     """Pictures that look nearly the same: each is told of once for a picture in each split that it resembles.
 
     Args:

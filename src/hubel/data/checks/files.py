@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hubel.data.annotations.records import LabelledDataset
+from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.safe_parsing import decoded
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks.classes import like_names
@@ -31,7 +31,7 @@ def fault_findings(faults: Iterable[DataError]) -> Iterator[Finding]:
         yield Finding(kind, row + fault.fault[place.end() :], label_file=Path(place[1]))
 
 
-def unlabelled(dataset: LabelledDataset, faulty: Iterable[Path]) -> Iterator[Finding]:
+def unlabelled(dataset: AnnotatedDataset, faulty: Iterable[Path]) -> Iterator[Finding]:
     """Pictures that nobody labelled; those whose label file is at fault are not among them."""
     stems = {file.stem for file in faulty}
     for split, images in dataset.splits.items():
@@ -40,7 +40,7 @@ def unlabelled(dataset: LabelledDataset, faulty: Iterable[Path]) -> Iterator[Fin
                 yield Finding("unlabelled", "has no labels, not even an empty file.", split, image.path)
 
 
-def without_picture(dataset: LabelledDataset) -> Iterator[Finding]:
+def without_picture(dataset: AnnotatedDataset) -> Iterator[Finding]:
     """YOLO's label files that belong to no picture; in other formats label files name theirs."""
     if dataset.format != "yolo":
         return

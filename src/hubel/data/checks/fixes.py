@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from hubel.data.annotations import LabelledDataset, LabelledImage, LabelledObject
-from hubel.data.annotations.exif_rotation import turned_upright
-from hubel.data.annotations.records import Box, Ring
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.annotations.exif_rotation import apply_exif
+from hubel.data.annotations.records import Box, Polygon
 from hubel.data.annotations.validators import around
-from hubel.data.checks.boxes import beyond, doubled, equal
+from hubel.data.checks.boxes import beyond, duplicate_boxes, equal
 from hubel.data.checks.classes import spelling_groups
 from hubel.data.checks.findings import KINDS, Finding
-from hubel.data.checks.image_scan import Look
+from hubel.data.checks.image_scan import ImageInfo
 from hubel.data.checks.run import Check
 from hubel.errors import DataError
 
 Point = tuple[float, float]
 
 
-def cut_to_picture(thing: LabelledObject, width: int, height: int) -> LabelledObject:
+def cut_to_picture(thing: Annotation, width: int, height: int) -> Annotation:
     """The part of an object inside a picture of that size in pixels; its box may end without area."""
     polygons = _inside(thing.polygons, width, height)
     holes = _inside(thing.holes, width, height)
@@ -38,12 +38,12 @@ def cut_box(box: Box, width: int, height: int) -> Box:
     return min(max(x1, 0), width), min(max(y1, 0), height), min(max(x2, 0), width), min(max(y2, 0), height)
 
 
-def _inside(rings: tuple[Ring, ...], width: int, height: int) -> tuple[Ring, ...]:
+def _inside(rings: tuple[Polygon, ...], width: int, height: int) -> tuple[Polygon, ...]:
     cut = (cut_ring(ring, width, height) for ring in rings)
     return tuple(ring for ring in cut if len(ring) >= 6)
 
 
-def cut_ring(ring: Ring, width: int, height: int) -> Ring:
+def cut_ring(ring: Polygon, width: int, height: int) -> Polygon:
     """The part of a polygon inside a picture; empty if there is none.
 
     Sutherland and Hodgman's algorithm (1974): one edge of the picture after another. Parts that become separate stay
@@ -78,7 +78,7 @@ _UNTOUCHED = frozenset({"size", "fractions", "pixels", "corners", "sizes"})
 
 
 @dataclass(frozen=True)
-class Mended:
+class FixResult:
     """A mended data set, in memory.
 
     Attributes:
@@ -87,12 +87,12 @@ class Mended:
         left: the findings that need a person.
     """
 
-    dataset: LabelledDataset
+    dataset: AnnotatedDataset
     changes: tuple[str, ...]
     left: tuple[Finding, ...]
 
 
-def mended(check: Check) -> Mended:
+def apply_fixes(check: Check) -> FixResult:
     """Mend what has one right answer; the files on disk stay as they are.
 
     Pictures that are missing or unreadable are left out; labels made before the EXIF rotation are turned; boxes
@@ -103,17 +103,17 @@ def mended(check: Check) -> Mended:
         DataError: the check was of class folders, or no picture would be left.
     """
     dataset = check.dataset
-    if not isinstance(dataset, LabelledDataset):
+    if not isinstance(dataset, AnnotatedDataset):
         raise DataError(f"{dataset.root} has class folders: there are no labels to mend.", "Leave --fix out.")
     changes: list[str] = []
     dataset = _merged(dataset, changes)
     by_kind = {kind: {finding.picture for finding in found} for kind, found in check.by_kind().items()}
     untouched = set().union(*(by_kind.get(kind, set()) for kind in _UNTOUCHED))
     turned = by_kind.get("unrotated", set())
-    splits: dict[str, tuple[LabelledImage, ...]] = {}
+    splits: dict[str, tuple[AnnotatedImage, ...]] = {}
     dropped: set[tuple[object, int]] = set()
     for split, images in dataset.splits.items():
-        kept: list[LabelledImage] = []
+        kept: list[AnnotatedImage] = []
         for image in images:
             look = check.looks[image.path]
             if look.fault:
@@ -130,7 +130,7 @@ def mended(check: Check) -> Mended:
     if not splits:
         raise DataError(f"{dataset.root} has no readable picture.", "Put the pictures in their place.")
     left = tuple(finding for finding in check.findings if not _is_mended(finding, dropped, untouched))
-    return Mended(replace(dataset, splits=splits), tuple(changes), left)
+    return FixResult(replace(dataset, splits=splits), tuple(changes), left)
 
 
 def _is_mended(finding: Finding, dropped: set[tuple[object, int]], untouched: AbstractSet[object]) -> bool:
@@ -141,11 +141,11 @@ def _is_mended(finding: Finding, dropped: set[tuple[object, int]], untouched: Ab
     return finding.kind in _MENDED and (finding.object is None or finding.picture not in untouched)
 
 
-def _turned(image: LabelledImage, look: Look) -> LabelledImage:
-    return turned_upright(replace(image, width=look.height, height=look.width), look.orientation)
+def _turned(image: AnnotatedImage, look: ImageInfo) -> AnnotatedImage:
+    return apply_exif(replace(image, width=look.height, height=look.width), look.orientation)
 
 
-def _merged(dataset: LabelledDataset, changes: list[str]) -> LabelledDataset:
+def _merged(dataset: AnnotatedDataset, changes: list[str]) -> AnnotatedDataset:
     """Each group of spellings made one class."""
     target = {label: group[0] for group in spelling_groups(dataset) for label in group[1:]}
     if not target:
@@ -156,7 +156,7 @@ def _merged(dataset: LabelledDataset, changes: list[str]) -> LabelledDataset:
     place = {label: at for at, label in enumerate(kept)}
     new = {label: place[target.get(label, label)] for label in range(len(dataset.classes))}
 
-    def relabelled(image: LabelledImage) -> LabelledImage:
+    def relabelled(image: AnnotatedImage) -> AnnotatedImage:
         if not image.objects:
             return image
         return replace(image, objects=tuple(replace(thing, label=new[thing.label]) for thing in image.objects))
@@ -171,11 +171,15 @@ def _merged(dataset: LabelledDataset, changes: list[str]) -> LabelledDataset:
 
 
 def _sound(
-    image: LabelledImage, look: Look, classes: tuple[str, ...], changes: list[str], dropped: set[tuple[object, int]]
-) -> LabelledImage:
+    image: AnnotatedImage,
+    look: ImageInfo,
+    classes: tuple[str, ...],
+    changes: list[str],
+    dropped: set[tuple[object, int]],
+) -> AnnotatedImage:
     """The picture with boxes that have an area, lie in it and are there once."""
     objects = image.objects or ()
-    kept: dict[int, LabelledObject] = {}
+    kept: dict[int, Annotation] = {}
     for at, thing in enumerate(objects):
         where = f"{image.path}, object {at + 1} ({classes[thing.label]})"
         if _has_area(thing) and beyond(thing.box, look.width, look.height) > 0 and _meets(thing, look):
@@ -196,29 +200,29 @@ def _sound(
     return replace(image, objects=tuple(kept.values()))
 
 
-def _copies(kept: dict[int, LabelledObject]) -> Iterator[tuple[int, int]]:
+def _copies(kept: dict[int, Annotation]) -> Iterator[tuple[int, int]]:
     places = list(kept)
-    for second, first, _ in list(doubled(list(kept.values()))):
+    for second, first, _ in list(duplicate_boxes(list(kept.values()))):
         at, before = places[second], places[first]
         if kept[at].label == kept[before].label and equal(kept[at].box, kept[before].box):
             yield at, before
 
 
-def _has_area(thing: LabelledObject) -> bool:
+def _has_area(thing: Annotation) -> bool:
     x1, y1, x2, y2 = thing.box
     return x1 < x2 and y1 < y2
 
 
-def _meets(thing: LabelledObject, look: Look) -> bool:
+def _meets(thing: Annotation, look: ImageInfo) -> bool:
     x1, y1, x2, y2 = thing.box
     return x1 < look.width and y1 < look.height and x2 > 0 and y2 > 0
 
 
-def _spelled(thing: LabelledObject) -> str:
+def _spelled(thing: Annotation) -> str:
     return "(" + ", ".join(f"{round(value, 2):g}" for value in thing.box) + ")"
 
 
-def left_by_kind(left: tuple[Finding, ...]) -> list[str]:
+def remaining_by_kind(left: tuple[Finding, ...]) -> list[str]:
     """One line a kind of what needs a person."""
     counts: dict[str, int] = {}
     for finding in left:

@@ -19,7 +19,7 @@ _CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageInfo:
     """What one look at a picture file tells.
 
     Attributes:
@@ -37,19 +37,19 @@ class Look:
     print: Fingerprint | None = None
 
 
-def look_at(path: Path) -> Look:
+def scan_image(path: Path) -> ImageInfo:
     """Look at one picture; nothing is raised for what is wrong with it."""
     try:
         *_, orientation = read_stored_size(path)
         seen = read_reduced(path, lambda width, height: min(width, height) / (2 * SIDE))
     except ImageError as error:
-        return Look(error.fault)
-    return Look("", seen.width, seen.height, orientation, fingerprint(seen.image))
+        return ImageInfo(error.fault)
+    return ImageInfo("", seen.width, seen.height, orientation, fingerprint(seen.image))
 
 
-def look_at_all(
+def scan_images(
     paths: Sequence[Path], progress: Callable[[int, int], None] | None = None, threads: int | None = None
-) -> dict[Path, Look]:
+) -> dict[Path, ImageInfo]:
     """Look at many pictures.
 
     Args:
@@ -57,11 +57,11 @@ def look_at_all(
         progress: called now and then with the number of pictures seen and of all.
         threads: that decode; the number of cores, at most 8, by default.
     """
-    looks: dict[Path, Look] = {}
+    looks: dict[Path, ImageInfo] = {}
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), _CHUNK):
             some = paths[start : start + _CHUNK]
-            looks.update(zip(some, pool.map(look_at, some), strict=True))
+            looks.update(zip(some, pool.map(scan_image, some), strict=True))
             if progress is not None:
                 progress(len(looks), len(paths))
     return looks

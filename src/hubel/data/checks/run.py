@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubel.data.annotations import LabelledDataset, read_annotations
-from hubel.data.annotations.detect_format import found_in, nothing_found
+from hubel.data.annotations import AnnotatedDataset, read_annotations
+from hubel.data.annotations.detect_format import detect_formats, nothing_found
 from hubel.data.checks import box_conventions
 from hubel.data.checks.boxes import box_findings
 from hubel.data.checks.classes import class_findings
 from hubel.data.checks.duplicates import near_pictures, same_pictures
 from hubel.data.checks.files import fault_findings, folder_findings, unlabelled, without_picture
 from hubel.data.checks.findings import KINDS, Finding
-from hubel.data.checks.image_scan import Look, look_at_all
+from hubel.data.checks.image_scan import ImageInfo, scan_images
 from hubel.data.image_folder import ClassFolders, read_class_folders
 from hubel.errors import DataError
 
 
 def read_any(
     path: str | Path, format: str | None = None, on_fault: Callable[[DataError], None] | None = None
-) -> LabelledDataset | ClassFolders:
+) -> AnnotatedDataset | ClassFolders:
     """Read labels if there are any, else class folders; arguments as of ``read_annotations``.
 
     Raises:
@@ -29,7 +29,7 @@ def read_any(
         UsageError: ``format`` is none.
     """
     path = Path(path)
-    if format is None and path.is_dir() and not found_in(path):
+    if format is None and path.is_dir() and not detect_formats(path):
         try:
             return read_class_folders(path)
         except DataError as error:
@@ -51,9 +51,9 @@ class Check:
         notes: what the reader guessed or left out, one line each.
     """
 
-    dataset: LabelledDataset | ClassFolders
+    dataset: AnnotatedDataset | ClassFolders
     findings: tuple[Finding, ...]
-    looks: dict[Path, Look]
+    looks: dict[Path, ImageInfo]
     notes: tuple[str, ...] = ()
 
     @property
@@ -91,7 +91,7 @@ def check_data(
         if not faults:
             raise
         # Nothing but faults: they say more than that there is no picture.
-        empty = LabelledDataset(Path(path), (), {}, format or "")
+        empty = AnnotatedDataset(Path(path), (), {}, format or "")
         return Check(empty, tuple(_ordered(fault_findings(faults))), {})
     if isinstance(dataset, ClassFolders):
         return _checked_folders(dataset, progress, threads)
@@ -99,17 +99,17 @@ def check_data(
 
 
 def _checked_labels(
-    dataset: LabelledDataset, faults: list[DataError], progress: Progress | None, threads: int | None
+    dataset: AnnotatedDataset, faults: list[DataError], progress: Progress | None, threads: int | None
 ) -> Check:
     placed = [(split, image.path) for split, images in dataset.splits.items() for image in images]
-    looks = look_at_all([path for _, path in placed], progress, threads)
+    looks = scan_images([path for _, path in placed], progress, threads)
     found = list(fault_findings(faults))
     faulty = {finding.label_file for finding in found if finding.label_file}
     found += _unreadable(placed, looks)
     found += without_picture(dataset)
     found += unlabelled(dataset, faulty)
     found += _labels(dataset, looks)
-    found += box_conventions.counting(dataset)
+    found += box_conventions.off_by_one(dataset)
     found += class_findings(dataset)
     readable = [(split, path) for split, path in placed if not looks[path].fault]
     twice, copies = same_pictures(readable)
@@ -118,14 +118,14 @@ def _checked_labels(
     return Check(dataset, tuple(_ordered(found)), looks, dataset.warnings)
 
 
-def _unreadable(placed: list[tuple[str, Path]], looks: dict[Path, Look]) -> Iterator[Finding]:
+def _unreadable(placed: list[tuple[str, Path]], looks: dict[Path, ImageInfo]) -> Iterator[Finding]:
     for split, path in placed:
         if fault := looks[path].fault:
             kind = "unreadable" if path.exists() else "missing"
             yield Finding(kind, fault.removeprefix(f"{path} ").removeprefix(f"{path}: "), split, path)
 
 
-def _labels(dataset: LabelledDataset, looks: dict[Path, Look]) -> Iterator[Finding]:
+def _labels(dataset: AnnotatedDataset, looks: dict[Path, ImageInfo]) -> Iterator[Finding]:
     """What is wrong with boxes; what has one cause in a picture is told once."""
     explained: set[Path] = set()
     sizes: dict[Path, tuple[int, int]] = {}
@@ -135,14 +135,14 @@ def _labels(dataset: LabelledDataset, looks: dict[Path, Look]) -> Iterator[Findi
             sizes[image.path] = (image.width, image.height) if look.fault else (look.width, look.height)
             if look.fault or not image.objects:
                 continue
-            if turned := box_conventions.unrotated(split, image, look):
+            if turned := box_conventions.missing_exif_rotation(split, image, look):
                 yield turned
                 explained.add(image.path)
             elif resized := box_conventions.other_size(split, image, look):
                 yield resized
                 # Its boxes are measured in the picture that they were drawn in.
                 sizes[image.path] = (image.width, image.height)
-    for finding in box_conventions.misread(dataset, looks, explained):
+    for finding in box_conventions.wrong_box_format(dataset, looks, explained):
         yield finding
         if finding.picture:
             explained.add(finding.picture)
@@ -158,7 +158,7 @@ def _labels(dataset: LabelledDataset, looks: dict[Path, Look]) -> Iterator[Findi
 
 def _checked_folders(folders: ClassFolders, progress: Progress | None, threads: int | None) -> Check:
     found, readable = folder_findings(folders, threads)
-    looks = look_at_all([path for _, path in readable], progress, threads)
+    looks = scan_images([path for _, path in readable], progress, threads)
     copies = {finding.other for finding in found if finding.other}
     found += near_pictures([(split, path) for split, path in readable if path not in copies], looks)
     return Check(folders, tuple(_ordered(found)), looks, tuple(folders.warnings))

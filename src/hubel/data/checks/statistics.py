@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hubel.data.annotations import LabelledDataset
+from hubel.data.annotations import AnnotatedDataset
 from hubel.data.annotations.records import Box
 from hubel.data.image_folder import ClassFolders
 
@@ -107,7 +107,7 @@ def quartiles(values: np.ndarray) -> dict[str, float] | None:
     return {name: float(value) for name, value in zip(names, np.percentile(values, (0, 25, 50, 75, 100)), strict=True)}
 
 
-def statistics(dataset: LabelledDataset | ClassFolders) -> Statistics:
+def statistics(dataset: AnnotatedDataset | ClassFolders) -> Statistics:
     """Count what is in a data set; no picture is opened."""
     if isinstance(dataset, ClassFolders):
         return _of_folders(dataset)
@@ -145,7 +145,7 @@ def covered(boxes: np.ndarray) -> np.ndarray:
     return counts / max(1, len(boxes))
 
 
-def _split(dataset: LabelledDataset, split: str) -> SplitCounts:
+def _split(dataset: AnnotatedDataset, split: str) -> SplitCounts:
     images = dataset.splits[split]
     counts = Counter(thing.label for image in images for thing in image.objects or ())
     return SplitCounts(

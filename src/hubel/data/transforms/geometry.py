@@ -166,7 +166,7 @@ _OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _CUT = (0.25, 0.75)
 
 
-def zoomed_out(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
+def random_zoom_out(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
     """In half of the cases a canvas of up to four times the width and height, the picture at any place of it.
 
     Liu et al. 2016, arXiv 1512.02325, section 3.6: a canvas of up to 16 times the picture's area.
@@ -179,23 +179,23 @@ def zoomed_out(boxes: np.ndarray, aspect: float, random: np.random.Generator) ->
     return WHOLE if random.random() < 0.5 else _placed(boxes, random.uniform(1, _FARTHEST), random)
 
 
-def jittered(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
+def scale_jitter(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
     """The picture at 0.5 to 2 times its scale: a part of it, or all of it on a ground, at any place.
 
     Scale jittering as of Ghiasi et al. 2021, arXiv 2012.07177, section 3 (there 0.8 to 1.25, or 0.1 to 2), with
-    enlarging as likely as reducing. Arguments as of :func:`zoomed_out`.
+    enlarging as likely as reducing. Arguments as of :func:`random_zoom_out`.
     """
     low, high = map(math.log, _JITTER)
     return _placed(boxes, math.exp(-random.uniform(low, high)), random)
 
 
-def cropped(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
+def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
     """SSD's patch: the whole picture, or a part that overlaps an object by at least so much.
 
     Liu et al. 2016, arXiv 1512.02325, section 2.2, "Data augmentation", with the numbers of torchvision's
     ``RandomIoUCrop``: sides of 0.3 to 1 of the picture's, aspect ratios of 1/2 to 2, least IoU with the object that the
     patch overlaps most 0 (a random patch), 0.1, 0.3, 0.5, 0.7 or 0.9, drawn anew after 40 patches in vain. Arguments as
-    of :func:`zoomed_out`.
+    of :func:`random_zoom_out`.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     while len(boxes):
@@ -214,13 +214,13 @@ def cropped(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Wi
     return WHOLE
 
 
-def quarters(random: np.random.Generator, height: int, width: int) -> list[tuple[slice, slice]]:
+def mosaic_cells(random: np.random.Generator, height: int, width: int) -> list[tuple[slice, slice]]:
     """The rows and columns of a mosaic's four parts: cut somewhere in the middle half, by whole pixels."""
     x, y = (round(random.uniform(*_CUT) * side) for side in (width, height))
     return [(rows, columns) for rows in (slice(0, y), slice(y, height)) for columns in (slice(0, x), slice(x, width))]
 
 
-def in_quarter(boxes: np.ndarray, across: float, down: float, random: np.random.Generator) -> Window:
+def mosaic_cell(boxes: np.ndarray, across: float, down: float, random: np.random.Generator) -> Window:
     """What a mosaic shows of a picture in a part that is so many times its own width and height.
 
     The picture is at full size, or as much smaller as fills the part, or anything between.

@@ -13,10 +13,19 @@ import numpy as np
 from PIL import Image
 
 from hubel.data.preprocessing import FILTERS, Preprocessing
-from hubel.data.prescale import WholePictures
+from hubel.data.prescale import Prescaler
 from hubel.data.transforms.color import Distortion
-from hubel.data.transforms.geometry import WHOLE, View, Window, cropped, in_quarter, jittered, quarters, zoomed_out
-from hubel.data.transforms.pipeline import REDUCING_GAP, chosen_of
+from hubel.data.transforms.geometry import (
+    WHOLE,
+    View,
+    Window,
+    mosaic_cell,
+    mosaic_cells,
+    random_iou_crop,
+    random_zoom_out,
+    scale_jitter,
+)
+from hubel.data.transforms.pipeline import REDUCING_GAP, resolve_names
 
 TINY = 2.0
 """Objects of a narrower width or height, in pixels of the network's input, are dropped from what has been changed."""
@@ -38,7 +47,7 @@ OBJECT_AUGMENTATIONS: dict[str, str] = {
 OBJECT_PRESETS = {"ssd": ("zoom", "crop", "flip", "color")}
 """What a paper trained with, as one name."""
 
-_WINDOWS = {"zoom": zoomed_out, "scale": jittered, "crop": cropped}
+_WINDOWS = {"zoom": random_zoom_out, "scale": scale_jitter, "crop": random_iou_crop}
 _MOSAICS = 0.5
 _FLIPPED = 0.5
 
@@ -49,7 +58,7 @@ def check_object_augmentations(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a name does not exist.
     """
-    return chosen_of(names, tuple(OBJECT_AUGMENTATIONS), OBJECT_PRESETS)
+    return resolve_names(names, tuple(OBJECT_AUGMENTATIONS), OBJECT_PRESETS)
 
 
 def describe_object_augmentations(names: Sequence[str]) -> list[str]:
@@ -117,7 +126,7 @@ class ObjectPixels:
         self._names = check_object_augmentations(names)
         self._windows = [draw for name, draw in _WINDOWS.items() if name in self._names]
         self.crops = bool(self._windows) or "mosaic" in self._names
-        self._whole = WholePictures(size.channels, self.reduction)
+        self._whole = Prescaler(size.channels, self.reduction)
         self._ground = np.rint(size.mean).astype(np.uint8)
         self._filter = FILTERS[size.interpolation]
 
@@ -163,7 +172,7 @@ class ObjectPixels:
         seen, kept = Window(x1 / width, y1 / height, x2 / width, y2 / height).seen(boxes)
         return LabelledPixels(pixels, (pixels.shape[1], pixels.shape[0]), seen, labels[kept])
 
-    def partners(self, seed: int, count: int) -> list[int]:
+    def mosaic_indices(self, seed: int, count: int) -> list[int]:
         """The indices of the three other pictures that a mosaic shows, of ``count``; none where there is no mosaic."""
         if "mosaic" not in self._names:
             return []
@@ -205,9 +214,9 @@ class ObjectPixels:
         pixels = np.empty((height, width, channels), np.uint8)
         with_masks = all(picture.masks is not None for picture in pictures)
         boxes, labels, masks = [], [], []
-        for picture, (rows, columns) in zip(pictures, quarters(random, height, width), strict=True):
+        for picture, (rows, columns) in zip(pictures, mosaic_cells(random, height, width), strict=True):
             down, across = rows.stop - rows.start, columns.stop - columns.start
-            window = in_quarter(picture.boxes, across / width, down / height, random)
+            window = mosaic_cell(picture.boxes, across / width, down / height, random)
             seen, kept = window.seen(picture.boxes)
             turn = self._flipped(seen, 1.0, random)
             seen, still = turn.seen(seen)

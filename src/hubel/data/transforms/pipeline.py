@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.prescale import WholePictures
+from hubel.data.prescale import Prescaler
 from hubel.errors import UsageError
 
 _INTERPOLATION = {
@@ -143,10 +143,10 @@ def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a name does not exist.
     """
-    return chosen_of(names, AUGMENTATIONS, PRESETS)
+    return resolve_names(names, AUGMENTATIONS, PRESETS)
 
 
-def chosen_of(names: Sequence[str], known: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def resolve_names(names: Sequence[str], known: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Those of the known names that are chosen, in their order, presets spelled out.
 
     Raises:
@@ -160,7 +160,7 @@ def chosen_of(names: Sequence[str], known: Sequence[str], presets: Mapping[str, 
     return tuple(name for name in known if name in names)
 
 
-class TrainingPixels:
+class TrainTransform:
     """From an upright Pillow image to randomly changed pixels of the network's input size, in two steps.
 
     :meth:`fixed` does what is the same in every epoch, and can be kept; :meth:`changed` does the random rest to a
@@ -184,7 +184,7 @@ class TrainingPixels:
         self.crops = "crop" in chosen or "window" in chosen
         self._only_flips = chosen == ["flip"]
         self._transforms = [IMAGE_TRANSFORMS[name].build(preprocessing) for name in chosen]
-        self._whole = WholePictures(preprocessing.channels, self.reduction)
+        self._whole = Prescaler(preprocessing.channels, self.reduction)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """uint8 array (height, width, channels); draws from torch's global random generator."""
@@ -261,7 +261,7 @@ class TrainingPixels:
         return np.array(image).reshape(size.height, size.width, size.channels)
 
 
-class BatchBlending:
+class MixUpCutMix:
     """MixUp and CutMix on a training batch: in every second batch, one of those switched on.
 
     Draws from torch's global random generator. Calling it with images (N, C, H, W) float and labels (N,) gives

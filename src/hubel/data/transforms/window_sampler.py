@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hubel.data.image_cache import PixelCache
-from hubel.data.loader import DecodedImages, ObjectBatch, seed_for
+from hubel.data.loader import CachedReader, ObjectBatch, seed_for
 from hubel.data.preprocessing import FILTERS, Preprocessing
 from hubel.data.samples import ObjectSample, Targets
 from hubel.data.transforms.color import Distortion
@@ -56,7 +56,7 @@ class WindowCrops(Dataset[ObjectBatch]):
         self._smallest = min(1.0, window / min(preprocessing.height, preprocessing.width))
         self._filter = FILTERS[preprocessing.interpolation]
         self._ground = np.rint(preprocessing.mean).astype(np.uint8)
-        self._decoded = DecodedImages(
+        self._decoded = CachedReader(
             [sample.path for sample in samples], self._pixels.fixed, cache, self._pixels.reduction
         )
 

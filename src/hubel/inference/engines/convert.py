@@ -152,7 +152,7 @@ def _converted(source: ModelSource, form: Format) -> Converted:
     found = source.found
     if found is None:
         return replace(made, note=f"{made.note}, not kept: only models with a name are")
-    failure = keep_converted(found, form, made, conversion_key(found, form))
+    failure = store_converted(found, form, made, conversion_key(found, form))
     if failure:
         return replace(made, note=f"{made.note}, not kept: {failure}")
     # What was written, as every later run will read it: the first then answers to the last digit as they do.
@@ -160,7 +160,7 @@ def _converted(source: ModelSource, form: Format) -> Converted:
     return replace(kept, note=f"{made.note}, kept for next time")
 
 
-def keep_converted(found: FoundModel, form: Format, made: Converted, key: str, precision: str = "fp32") -> str:
+def store_converted(found: FoundModel, form: Format, made: Converted, key: str, precision: str = "fp32") -> str:
     """Put a conversion into the cache.
 
     Args:

@@ -59,7 +59,7 @@ class ModelSource:
             else:
                 self._network, self._card = self._model, self._card or describe(self._model)
         assert self._card is not None
-        return self._network, predicting(self._card, self._model)
+        return self._network, require_supported_task(self._card, self._model)
 
     def anchors(self) -> np.ndarray | None:
         """A detector's anchors for its input: float32 (A, 4) in pixels; None for other tasks.
@@ -80,7 +80,7 @@ class ModelSource:
         return boxes
 
 
-def predicting(card: ModelCard, model: object) -> ModelCard:
+def require_supported_task(card: ModelCard, model: object) -> ModelCard:
     """The card, if its task is one that is predicted with.
 
     Raises:

@@ -14,7 +14,7 @@ OUTPUT_NAMES = {"classify": ("scores",), "detect": ("scores", "offsets")}
 """Of a network's raw outputs, by task."""
 
 
-class Deployable(nn.Module):
+class NormalizedModel(nn.Module):
     """Normalization and network: what engines convert and what is exported.
 
     Cropping and scaling stay outside, as a graph has no antialiased resizing that equals Pillow's: they travel beside
@@ -43,10 +43,10 @@ class Deployable(nn.Module):
 
 
 def capture(model: nn.Module, preprocessing: Preprocessing, alone: bool = False) -> torch.export.ExportedProgram:
-    """The graph of a :class:`Deployable`, for any number of images of the preprocessing's size, or for one."""
+    """The graph of a :class:`NormalizedModel`, for any number of images of the preprocessing's size, or for one."""
     size = (preprocessing.height, preprocessing.width, preprocessing.channels)
     # Two images: torch.export would take a batch of one for a constant.
     pixels = torch.zeros(1 if alone else 2, *size, dtype=torch.uint8)
     batch: dict[str, Any] | None = None if alone else {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad():
-        return torch.export.export(Deployable(model, preprocessing), (pixels,), dynamic_shapes=batch)
+        return torch.export.export(NormalizedModel(model, preprocessing), (pixels,), dynamic_shapes=batch)

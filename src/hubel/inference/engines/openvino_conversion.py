@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.inference.engines.normalized_model import INPUT_NAME, Deployable, capture
+from hubel.inference.engines.normalized_model import INPUT_NAME, NormalizedModel, capture
 from hubel.inference.engines.openvino_runtime import openvino
 from hubel.inference.fusion import fold
 
@@ -54,7 +54,7 @@ def _traced(model: nn.Module, preprocessing: Preprocessing) -> Any:
         warnings.filterwarnings("error", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", module=r"hubel\.layers\.padding")  # whose sizes are those of the input
         try:
-            trace = torch.jit.trace(Deployable(model, preprocessing), pixels, check_trace=False)
+            trace = torch.jit.trace(NormalizedModel(model, preprocessing), pixels, check_trace=False)
             return openvino().convert_model(trace)
         except Exception:  # the tracer and the converter meet whatever a network does: they may raise anything
             return None

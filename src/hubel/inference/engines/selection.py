@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from hubel.errors import UsageError
 from hubel.inference.engines.base import NAMES, Engine, NumberFormat, canonical
 from hubel.inference.engines.convert import Converted, Format, convert, find_converted
-from hubel.inference.engines.lazy_model import ModelSource, predicting
+from hubel.inference.engines.lazy_model import ModelSource, require_supported_task
 from hubel.models.metadata import ModelCard
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-WORTH_CONVERTING = 16
+MIN_IMAGES_TO_CONVERT = 16
 """So many pictures are worth the seconds that a conversion takes once; fewer are sooner answered by torch."""
 
 _BATCH = {"cpu": 16, "mps": 32, "cuda": 64}
@@ -77,7 +77,7 @@ class EngineChoice:
         if self._asked in (None, "openvino", "onnx"):
             self._converted = self._find()
         if self._converted is not None:
-            self.card: ModelCard = predicting(self._converted.card, source.name)
+            self.card: ModelCard = require_supported_task(self._converted.card, source.name)
         else:
             self.card = source.load()[1]
 
@@ -115,16 +115,16 @@ class EngineChoice:
         """The engine for so many pictures, ready to run.
 
         Args:
-            pictures: how many are known to come; above :data:`WORTH_CONVERTING` it does not matter how many.
+            pictures: how many are known to come; above :data:`MIN_IMAGES_TO_CONVERT` it does not matter how many.
         """
-        many = pictures >= WORTH_CONVERTING
+        many = pictures >= MIN_IMAGES_TO_CONVERT
         if self._asked == "torch":
             wanted = ("torch", True)
         elif self._asked is not None or self._converted is not None or many:
             wanted = ("converted", pictures > 1)
         else:
             wanted = ("torch", False)
-            self.reason = f"fewer than {WORTH_CONVERTING} pictures are not worth a conversion"
+            self.reason = f"fewer than {MIN_IMAGES_TO_CONVERT} pictures are not worth a conversion"
         if self._engine is None or self._ready != wanted:
             self._engine = self._torch_engine() if wanted[0] == "torch" else self._converted_engine(wanted[1])
             self._ready = wanted

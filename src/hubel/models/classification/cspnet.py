@@ -63,10 +63,10 @@ from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.cross_stage_partial import CrossStagePartial
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
-from hubel.models.classification.inverted_residual_network import scaled_units
+from hubel.models.classification.inverted_residual_network import round_repeats
 from hubel.models.config_schema import Count, Factor, Groups, ShareBelowOne
 
 
@@ -174,10 +174,10 @@ def _activation(config: CSPNetConfig) -> Callable[[], nn.Module]:
 
 
 def _scaled(stage: Stage, config: CSPNetConfig) -> Stage:
-    units = scaled_units(stage.units, config.depth)
+    units = round_repeats(stage.units, config.depth)
     if config.width == 1:  # channels stay as they are given, multiples of 8 or not
         return replace(stage, units=units)
-    return Stage(units, *(scaled_channels(width, config.width) for width in (stage.narrow, stage.part, stage.out)))
+    return Stage(units, *(make_divisible(width, config.width) for width in (stage.narrow, stage.part, stage.out)))
 
 
 def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -> nn.Sequential:
@@ -212,10 +212,10 @@ def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: 
     backbone = nn.Sequential()
     pyramid: dict[int, tuple[str, int]] = {}
     if config.unit == "dark":
-        channels, stride = scaled_channels(32, config.width), 1
+        channels, stride = make_divisible(32, config.width), 1
         backbone.add_module("stem", conv(in_channels, channels, 3))
     else:
-        channels, stride = scaled_channels(64, config.width), 4
+        channels, stride = make_divisible(64, config.width), 4
         backbone.add_module("stem", conv(in_channels, channels, 7, stride=2))
         backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
         pyramid[2] = ("stem", channels)

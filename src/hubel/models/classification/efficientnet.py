@@ -54,7 +54,7 @@ from functools import partial
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.inverted_residual_network import (
@@ -119,8 +119,8 @@ def build(config: EfficientNetConfig, num_classes: int, in_channels: int, image_
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps, momentum=0.01)
     model = assemble(
         scaled(STAGES, config.width, config.depth),
-        stem_channels=scaled_channels(STEM_CHANNELS, config.width),
-        top_channels=scaled_channels(TOP_CHANNELS, config.width),
+        stem_channels=make_divisible(STEM_CHANNELS, config.width),
+        top_channels=make_divisible(TOP_CHANNELS, config.width),
         conv=partial(ConvNormActivation, same=config.same, norm=norm, activation=_SiLU),
         num_classes=num_classes,
         in_channels=in_channels,

@@ -47,7 +47,7 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.efficientnet import STAGES, STEM_CHANNELS, TOP_CHANNELS, initialize
-from hubel.models.classification.inverted_residual_network import Stage, assemble, depth, scaled, squeeze_by_16
+from hubel.models.classification.inverted_residual_network import Stage, assemble, depth, scaled, se_channels
 from hubel.models.config_schema import Factor, ShareBelowOne
 
 _BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
@@ -90,7 +90,7 @@ def build(config: EfficientNetLiteConfig, num_classes: int, in_channels: int, im
         num_classes,
         in_channels,
         config.dropout,
-        squeeze=squeeze_by_16 if config.se else None,
+        squeeze=se_channels if config.se else None,
         stochastic_depth=config.stochastic_depth,
     )
     initialize(model)

@@ -41,9 +41,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.inception import Branches
+from hubel.layers.inception import Concat
 from hubel.layers.init import truncated_normal_
-from hubel.layers.squeeze_excitation import excited
+from hubel.layers.squeeze_excitation import with_se
 from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.config_schema import ShareBelowOne
 
@@ -88,13 +88,13 @@ def pooled(in_channels: int, channels: int, count_padding: bool = False) -> nn.S
     return nn.Sequential(pool, Conv(in_channels, channels, 1))
 
 
-def forked(in_channels: int, channels: int) -> Branches:
+def forked(in_channels: int, channels: int) -> Concat:
     """A 1×3 and a 3×1 convolution side by side, which end a branch where maps are 8×8 (figure 7)."""
-    return Branches(Conv(in_channels, channels, (1, 3)), Conv(in_channels, channels, (3, 1)))
+    return Concat(Conv(in_channels, channels, (1, 3)), Conv(in_channels, channels, (3, 1)))
 
 
-def _module_a(in_channels: int, pool_channels: int, count_padding: bool) -> Branches:
-    return Branches(
+def _module_a(in_channels: int, pool_channels: int, count_padding: bool) -> Concat:
+    return Concat(
         branch(in_channels, (64, 1)),
         branch(in_channels, (48, 1), (64, 5)),
         branch(in_channels, (64, 1), (96, 3), (96, 3)),
@@ -102,9 +102,9 @@ def _module_a(in_channels: int, pool_channels: int, count_padding: bool) -> Bran
     )
 
 
-def _module_b(width: int, count_padding: bool) -> Branches:
+def _module_b(width: int, count_padding: bool) -> Concat:
     """``width`` is that of the layers before the last of a branch."""
-    return Branches(
+    return Concat(
         branch(768, (192, 1)),
         branch(768, (width, 1), (width, (1, 7)), (192, (7, 1))),
         branch(768, (width, 1), (width, (7, 1)), (width, (1, 7)), (width, (7, 1)), (192, (1, 7))),
@@ -112,8 +112,8 @@ def _module_b(width: int, count_padding: bool) -> Branches:
     )
 
 
-def _module_c(in_channels: int, count_padding: bool) -> Branches:
-    return Branches(
+def _module_c(in_channels: int, count_padding: bool) -> Concat:
+    return Concat(
         branch(in_channels, (320, 1)),
         branch(in_channels, (384, 1)).append(forked(384, 384)),
         branch(in_channels, (448, 1), (384, 3)).append(forked(384, 384)),
@@ -121,12 +121,12 @@ def _module_c(in_channels: int, count_padding: bool) -> Branches:
     )
 
 
-def _reduction_a() -> Branches:
-    return Branches(branch(288, (384, 3, 2)), branch(288, (64, 1), (96, 3), (96, 3, 2)), nn.MaxPool2d(3, stride=2))
+def _reduction_a() -> Concat:
+    return Concat(branch(288, (384, 3, 2)), branch(288, (64, 1), (96, 3), (96, 3, 2)), nn.MaxPool2d(3, stride=2))
 
 
-def _reduction_b() -> Branches:
-    return Branches(
+def _reduction_b() -> Concat:
+    return Concat(
         branch(768, (192, 1), (320, 3, 2)),
         branch(768, (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)),
         nn.MaxPool2d(3, stride=2),
@@ -189,7 +189,7 @@ def _initialize(model: Classifier) -> None:
 
 def build(config: InceptionV3Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An Inception-v3 for any image size from 75 pixels: ``image_size`` changes no shape."""
-    counted, excite = config.count_padding, partial(excited, se=config.se)
+    counted, excite = config.count_padding, partial(with_se, se=config.se)
     backbone = entry(in_channels)
     rows = ((192, 32, 256), (256, 64, 288), (288, 64, 288))
     units = [excite(_module_a(before, pool, counted), channels) for before, pool, channels in rows]

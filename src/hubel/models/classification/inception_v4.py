@@ -57,9 +57,9 @@ import torch
 from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
-from hubel.layers.inception import Branches
+from hubel.layers.inception import Concat
 from hubel.layers.init import truncated_normal_
-from hubel.layers.squeeze_excitation import SqueezeExcitation, excited
+from hubel.layers.squeeze_excitation import SqueezeExcitation, with_se
 from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
 from hubel.models.config_schema import Count, PositiveShare, ShareBelowOne
@@ -109,8 +109,8 @@ def _entry(in_channels: int) -> nn.Sequential:
     """The parts stem, pool and stage1 of figure 3."""
     parts = nn.Sequential()
     parts.add_module("stem", stem(in_channels))
-    parts.add_module("pool", Branches(nn.MaxPool2d(3, stride=2), branch(64, (96, 3, 2))))
-    stage1 = Branches(
+    parts.add_module("pool", Concat(nn.MaxPool2d(3, stride=2), branch(64, (96, 3, 2))))
+    stage1 = Concat(
         branch(160, (64, 1), (96, 3, 1)),
         branch(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1)),
     )
@@ -118,14 +118,14 @@ def _entry(in_channels: int) -> nn.Sequential:
     return parts
 
 
-def _halved_entry() -> Branches:
+def _halved_entry() -> Concat:
     """The end of figure 3."""
-    return Branches(branch(192, (192, 3, 2)), nn.MaxPool2d(3, stride=2))
+    return Concat(branch(192, (192, 3, 2)), nn.MaxPool2d(3, stride=2))
 
 
-def _module_a() -> Branches:
+def _module_a() -> Concat:
     """Figure 4."""
-    return Branches(
+    return Concat(
         branch(384, (96, 1)),
         branch(384, (64, 1), (96, 3)),
         branch(384, (64, 1), (96, 3), (96, 3)),
@@ -133,9 +133,9 @@ def _module_a() -> Branches:
     )
 
 
-def _module_b() -> Branches:
+def _module_b() -> Concat:
     """Figure 5."""
-    return Branches(
+    return Concat(
         branch(1024, (384, 1)),
         branch(1024, (192, 1), (224, (1, 7)), (256, (7, 1))),
         branch(1024, (192, 1), (192, (7, 1)), (224, (1, 7)), (224, (7, 1)), (256, (1, 7))),
@@ -143,9 +143,9 @@ def _module_b() -> Branches:
     )
 
 
-def _module_c() -> Branches:
+def _module_c() -> Concat:
     """Figure 6."""
-    return Branches(
+    return Concat(
         branch(1536, (256, 1)),
         branch(1536, (384, 1)).append(forked(384, 256)),
         branch(1536, (384, 1), (448, (3, 1)), (512, (1, 3))).append(forked(512, 256)),
@@ -153,27 +153,27 @@ def _module_c() -> Branches:
     )
 
 
-def _reduction_a(in_channels: int, k: int, l: int, m: int, n: int) -> Branches:  # noqa: E741
+def _reduction_a(in_channels: int, k: int, l: int, m: int, n: int) -> Concat:  # noqa: E741
     """Figure 7, with the letters of table 1."""
-    return Branches(
+    return Concat(
         branch(in_channels, (n, 3, 2)),
         branch(in_channels, (k, 1), (l, 3), (m, 3, 2)),
         nn.MaxPool2d(3, stride=2),
     )
 
 
-def _reduction_b() -> Branches:
+def _reduction_b() -> Concat:
     """Figure 8."""
-    return Branches(
+    return Concat(
         branch(1024, (192, 1), (192, 3, 2)),
         branch(1024, (256, 1), (256, (1, 7)), (320, (7, 1)), (320, 3, 2)),
         nn.MaxPool2d(3, stride=2),
     )
 
 
-def _residual_reduction_b(in_channels: int) -> Branches:
+def _residual_reduction_b(in_channels: int) -> Concat:
     """Figure 18."""
-    return Branches(
+    return Concat(
         branch(in_channels, (256, 1), (384, 3, 2)),
         branch(in_channels, (256, 1), (288, 3, 2)),
         branch(in_channels, (256, 1), (288, 3), (320, 3, 2)),
@@ -181,9 +181,9 @@ def _residual_reduction_b(in_channels: int) -> Branches:
     )
 
 
-def _module_of_v3() -> Branches:
+def _module_of_v3() -> Concat:
     """What the code has before the first residual module: Inception-v3's module with more channels."""
-    return Branches(
+    return Concat(
         branch(192, (96, 1)),
         branch(192, (48, 1), (64, 5)),
         branch(192, (64, 1), (96, 3), (96, 3)),
@@ -211,7 +211,7 @@ class ResidualModule(nn.Module):
         se: bool = False,
     ) -> None:
         super().__init__()
-        self.branches = Branches(*(branch(channels, *steps) for steps in branches))
+        self.branches = Concat(*(branch(channels, *steps) for steps in branches))
         joined = sum(steps[-1][0] for steps in branches)
         self.project = ConvNormActivation(joined, channels, 1, norm=None, activation=None)
         self.se = SqueezeExcitation(channels) if se else nn.Identity()
@@ -243,7 +243,7 @@ def _initialize(model: Classifier) -> None:
 
 def build(config: InceptionV4Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An Inception-v4 for any image size from 75 pixels: ``image_size`` changes no shape."""
-    excite = partial(excited, se=config.se)
+    excite = partial(with_se, se=config.se)
     backbone = _entry(in_channels)
     backbone.add_module("stage2", stage(_halved_entry(), *(excite(_module_a(), 384) for _ in range(4))))
     reduction = excite(_reduction_a(384, 192, 224, 256, 384), 1024)

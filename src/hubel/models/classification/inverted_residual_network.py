@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.mbconv import InvertedResidual, scaled_channels
+from hubel.layers.mbconv import InvertedResidual, make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import ClassificationHead, Classifier
 
@@ -88,7 +88,7 @@ def assemble(
     return Classifier(backbone, ClassificationHead(top_channels, num_classes, dropout), pyramid)
 
 
-def scaled_units(units: int, depth: float) -> int:
+def round_repeats(units: int, depth: float) -> int:
     """``units * depth``, rounded up."""
     return math.ceil(units * depth)
 
@@ -96,12 +96,12 @@ def scaled_units(units: int, depth: float) -> int:
 def scaled(stages: Sequence[Stage], width: float, depth: float) -> list[Stage]:
     """The stages with their channels and units multiplied."""
     return [
-        replace(stage, channels=scaled_channels(stage.channels, width), units=scaled_units(stage.units, depth))
+        replace(stage, channels=make_divisible(stage.channels, width), units=round_repeats(stage.units, depth))
         for stage in stages
     ]
 
 
-def squeeze_by_16(wide: int, narrow: int) -> nn.Module:
+def se_channels(wide: int, narrow: int) -> nn.Module:
     """For :func:`assemble`: reduces the unit's ``wide`` maps as SENet does (Hu et al. 2018, arXiv 1709.01507)."""
     return SqueezeExcitation(wide)
 

@@ -39,13 +39,13 @@ from typing import Literal
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, ReLU6
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
-    scaled_units,
+    round_repeats,
 )
 from hubel.models.config_schema import Factor
 
@@ -80,13 +80,13 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
     """A MobileNet for any image size: ``image_size`` changes no shape."""
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     conv = partial(ConvNormActivation, same=config.same, norm=norm, activation=_ACTIVATIONS[config.activation])
-    channels = scaled_channels(_STEM_CHANNELS, config.width)
+    channels = make_divisible(_STEM_CHANNELS, config.width)
     backbone = nn.Sequential(OrderedDict(stem=conv(in_channels, channels, 3, stride=2)))
     pyramid = {}
     for number, (full_width, units, stride) in enumerate(_STAGES, start=1):
-        out_channels = scaled_channels(full_width, config.width)
+        out_channels = make_divisible(full_width, config.width)
         part = nn.Sequential()
-        for index in range(scaled_units(units, config.depth)):
+        for index in range(round_repeats(units, config.depth)):
             depthwise = conv(channels, channels, 3, stride if index == 0 else 1, groups=channels)
             pointwise = conv(channels, out_channels, 1)
             unit = nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))

@@ -40,7 +40,7 @@ from functools import partial
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.inverted_residual_network import (
     Stage,
@@ -49,7 +49,7 @@ from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
     scaled,
-    squeeze_by_16,
+    se_channels,
 )
 from hubel.models.config_schema import Factor, ShareBelowOne
 
@@ -91,13 +91,13 @@ def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_s
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     model = assemble(
         scaled(_STAGES, config.width, config.depth),
-        stem_channels=scaled_channels(32, config.width),
-        top_channels=scaled_channels(1280, max(1.0, config.width)),
+        stem_channels=make_divisible(32, config.width),
+        top_channels=make_divisible(1280, max(1.0, config.width)),
         conv=partial(ConvNormActivation, same=config.same, norm=norm, activation=ReLU6),
         num_classes=num_classes,
         in_channels=in_channels,
         dropout=config.dropout,
-        squeeze=squeeze_by_16 if config.se else None,
+        squeeze=se_channels if config.se else None,
     )
     initialize_convolutions(model)
     initialize_dense(model)

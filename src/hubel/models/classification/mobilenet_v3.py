@@ -52,13 +52,13 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
-from hubel.layers.mbconv import InvertedResidual, scaled_channels
+from hubel.layers.mbconv import InvertedResidual, make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
-    scaled_units,
+    round_repeats,
 )
 from hubel.models.config_schema import Count, Factor, OddSide, ShareBelowOne
 
@@ -160,7 +160,7 @@ class MobileNetV3Head(ClassificationHead):
 
 def _repeated(rows: list[_Unit], depth: float) -> list[_Unit]:
     """As many rows of a stage as its depth wants; what comes on top keeps the size."""
-    count = scaled_units(len(rows), depth)
+    count = round_repeats(len(rows), depth)
     return (rows + [rows[-1]._replace(stride=1)] * count)[:count]
 
 
@@ -168,11 +168,11 @@ def _unit(
     row: _Unit, in_channels: int, ratio: float, width: float, conv: Callable[..., ConvNormActivation]
 ) -> InvertedResidual:
     """The unit of a row that widens ``in_channels`` by the ratio that the row has as printed."""
-    wide = scaled_channels(in_channels, ratio)
-    squeeze = SqueezeExcitation(wide, scaled_channels(wide, 0.25), gate=nn.Hardsigmoid) if row.squeeze == "SE" else None
+    wide = make_divisible(in_channels, ratio)
+    squeeze = SqueezeExcitation(wide, make_divisible(wide, 0.25), gate=nn.Hardsigmoid) if row.squeeze == "SE" else None
     conv = partial(conv, activation=_ACTIVATIONS[row.activation])
     return InvertedResidual(
-        in_channels, wide, scaled_channels(row.channels, width), row.kernel, row.stride, conv, squeeze
+        in_channels, wide, make_divisible(row.channels, width), row.kernel, row.stride, conv, squeeze
     )
 
 
@@ -180,7 +180,7 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
     """A MobileNet-v3 for any image size: ``image_size`` changes no shape."""
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps, momentum=0.01)
     conv = partial(ConvNormActivation, same=config.same, norm=norm, activation=_HardSwish)
-    channels = max(_STEM_CHANNELS, scaled_channels(_STEM_CHANNELS, config.width))
+    channels = max(_STEM_CHANNELS, make_divisible(_STEM_CHANNELS, config.width))
     backbone = nn.Sequential(OrderedDict(stem=conv(in_channels, channels, 3, stride=2)))
     printed, stride, pyramid = _STEM_CHANNELS, 2, {2: ("stem", channels)}
     for number, (printed_out, rows) in enumerate(groupby(config.units, key=lambda row: row.channels), start=1):
@@ -188,13 +188,13 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
         for row in _repeated([*rows], config.depth):
             part.append(_unit(row, channels, row.wide / printed, config.width, conv))
             printed, stride = printed_out, stride * row.stride
-            channels = scaled_channels(printed_out, config.width)
+            channels = make_divisible(printed_out, config.width)
         backbone.add_module(f"stage{number}", part)
         pyramid[stride] = (f"stage{number}", channels)
     top_channels = 6 * channels
     backbone.add_module("top", conv(channels, top_channels, 1))
     pyramid[stride] = ("top", top_channels)
-    features = scaled_channels(config.features, max(1.0, config.width))
+    features = make_divisible(config.features, max(1.0, config.width))
     head = MobileNetV3Head(top_channels, features, num_classes, config.dropout)
     model = Classifier(backbone, head, pyramid)
     initialize_convolutions(model)

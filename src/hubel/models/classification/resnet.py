@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.config_schema import Count, Factor, Groups, OddSide, ShareBelowOne
@@ -213,7 +213,7 @@ def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, no
 
 def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[nn.Module, int]:
     """The convolutions before the pooling, and how many channels they give."""
-    width = scaled_channels(_WIDTHS[0], config.width)
+    width = make_divisible(_WIDTHS[0], config.width)
     if config.stem == "7x7":
         return ConvNormActivation(in_channels, width, 7, stride=2, norm=norm), width
     convolutions = nn.Sequential(
@@ -243,7 +243,7 @@ def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: 
     backbone.add_module("stem", stem)
     padding = 0 if config.pool_past_end else 1
     backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=padding, ceil_mode=config.pool_past_end))
-    widths = [scaled_channels(width, config.width) for width in _WIDTHS]
+    widths = [make_divisible(width, config.width) for width in _WIDTHS]
     for number, (depth, width) in enumerate(zip(config.depths, widths, strict=True), start=1):
         stage = nn.Sequential()
         for index in range(depth):

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.dense_head import DenseHead, grid_side
@@ -82,7 +82,7 @@ def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int
     backbone = nn.Sequential()
     pyramid = {}
     channels = in_channels
-    widths = [scaled_channels(width, config.width) for width in _WIDTHS]
+    widths = [make_divisible(width, config.width) for width in _WIDTHS]
     for number, (depth, width) in enumerate(zip(config.depths, widths, strict=True), start=1):
         stage = nn.Sequential()
         for _ in range(depth):

@@ -34,12 +34,12 @@ from functools import partial
 from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
-from hubel.layers.mbconv import scaled_channels
+from hubel.layers.mbconv import make_divisible
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
-from hubel.models.classification.inverted_residual_network import scaled_units
+from hubel.models.classification.inverted_residual_network import round_repeats
 from hubel.models.config_schema import Factor, ShareBelowOne
 
 _WIDTHS = (32, 64, 128, 256, 728, 1024, 1536, 2048)
@@ -129,12 +129,12 @@ def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size
         pool = SameMaxPool2d(3, stride=2) if config.same else nn.MaxPool2d(3, stride=2, padding=1)
         return XceptionUnit(before, channels, norm, pool, activated, config.se)
 
-    c32, c64, c128, c256, c728, c1024, c1536, c2048 = (scaled_channels(width, config.width) for width in _WIDTHS)
+    c32, c64, c128, c256, c728, c1024, c1536, c2048 = (make_divisible(width, config.width) for width in _WIDTHS)
     backbone = nn.Sequential()
     backbone.add_module("stem", nn.Sequential(conv(in_channels, c32, 3, stride=2), conv(c32, c64, 3)))
     backbone.add_module("stage1", nn.Sequential(halving(c64, c128, c128, activated=False)))
     backbone.add_module("stage2", nn.Sequential(halving(c128, c256, c256)))
-    middle = (XceptionUnit(c728, (c728,) * 3, norm, se=config.se) for _ in range(scaled_units(8, config.depth)))
+    middle = (XceptionUnit(c728, (c728,) * 3, norm, se=config.se) for _ in range(round_repeats(8, config.depth)))
     backbone.add_module("stage3", nn.Sequential(halving(c256, c728, c728), *middle))
     backbone.add_module("stage4", nn.Sequential(halving(c728, c728, c1024)))
     backbone.add_module("top", nn.Sequential(sep(c1024, c1536), sep(c1536, c2048)))

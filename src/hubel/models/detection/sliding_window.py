@@ -198,7 +198,7 @@ def build_on(config: SlidingWindowConfig, num_classes: int, source: Classifier) 
         channels = source.head.classifier.in_features
     else:
         names = [name for name, _ in source.backbone.named_children()]
-        backbone = source.backbone[: names.index(source.part_of_stride(stride)) + 1]
+        backbone = source.backbone[: names.index(source.stage_of_stride(stride)) + 1]
     require_independent_windows(backbone)
     if config.window % stride:
         raise ModelError(f"A window of {config.window} pixels is no multiple of the stride {stride}.", "Choose one.")

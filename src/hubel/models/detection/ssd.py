@@ -120,11 +120,11 @@ def evenly_scaled(maps: int, smallest: float, largest: float) -> tuple[float, ..
     return (*(smallest + step * number for number in range(maps)), 1.0)
 
 
-_Plain = partial(ConvNormActivation, norm=None)
-_Light = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)
+_ConvReLU = partial(ConvNormActivation, norm=None)
+_ConvBNReLU6 = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)
 
 
-class ScaledToLength(nn.Module):
+class L2Norm(nn.Module):
     """Vectors of all channels at a place scaled to length 1, then each channel by a learned factor.
 
     Liu et al. 2015, "ParseNet", arXiv 1506.04579, section 3.3; SSD starts the factors at 20.
@@ -271,26 +271,26 @@ def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_si
     backbone = nn.Sequential(OrderedDict(source.named_children()))
     backbone.pool3 = nn.MaxPool2d(2, ceil_mode=True)  # 75 → 38, as in the figure
     backbone.pool5 = nn.MaxPool2d(3, stride=1, padding=1)
-    backbone.add_module("fc6", _with_holes())
-    backbone.add_module("fc7", _Plain(1024, 1024, 1))
+    backbone.add_module("fc6", _dilated_fc6())
+    backbone.add_module("fc7", _ConvReLU(1024, 1024, 1))
     channels, extras = [512, 1024], []
     for row in config.extras:
-        narrow = _Plain(channels[-1], row.between, 1)
-        extras.append(nn.Sequential(narrow, _Plain(row.between, row.after, row.kernel, row.stride, row.padding)))
+        narrow = _ConvReLU(channels[-1], row.between, 1)
+        extras.append(nn.Sequential(narrow, _ConvReLU(row.between, row.after, row.kernel, row.stride, row.padding)))
         channels.append(row.after)
     many, few = (2.0, 3.0), (2.0,)
 
     ratios = (few, *(len(channels) - 3) * (many,), few, few)
     boxes = DefaultBoxes(config.scales, ratios, config.steps)
     predictor = partial(nn.Conv2d, kernel_size=3, padding=1)
-    model = SSD(backbone, ("stage4", "fc7"), extras, channels, boxes, predictor, num_classes, ScaledToLength(512))
+    model = SSD(backbone, ("stage4", "fc7"), extras, channels, boxes, predictor, num_classes, L2Norm(512))
     _initialize(model, nn.init.xavier_uniform_)
     return model
 
 
-def _with_holes() -> ConvNormActivation:
+def _dilated_fc6() -> ConvNormActivation:
     """VGG's first dense layer, thinned out to 3×3 with holes of 6 (section 3.1; Chen et al., DeepLab)."""
-    unit = _Plain(512, 1024, 3, padding=6)
+    unit = _ConvReLU(512, 1024, 3, padding=6)
     unit.conv.dilation = (6, 6)
     return unit
 
@@ -347,7 +347,7 @@ def build_on(config: SSDLiteConfig, num_classes: int, source: Classifier) -> SSD
     if len(wanted) < 3:
         has = ", ".join(map(str, source.feature_channels))
         raise ModelError(f"ssd needs maps of stride 8, 16 and 32; the backbone has {has}.", "Choose another backbone.")
-    read = [source.part_of_stride(stride) for stride in wanted]
+    read = [source.stage_of_stride(stride) for stride in wanted]
     parts = OrderedDict()
     for name, part in source.backbone.named_children():
         parts[name] = part
@@ -363,8 +363,8 @@ def _light(
     extras, before = [], channels[-1]
     for width in config.extras:
         narrow = width // 2
-        filtered = _Light(narrow, narrow, 3, stride=2, groups=narrow)
-        extras.append(nn.Sequential(_Light(before, narrow, 1), filtered, _Light(narrow, width, 1)))
+        filtered = _ConvBNReLU6(narrow, narrow, 3, stride=2, groups=narrow)
+        extras.append(nn.Sequential(_ConvBNReLU6(before, narrow, 1), filtered, _ConvBNReLU6(narrow, width, 1)))
         before = width
     count = len(channels) + len(extras)
     boxes = DefaultBoxes(evenly_scaled(count, config.smallest, config.largest), count * (config.ratios,))
@@ -376,7 +376,7 @@ def _light(
 
 def _light_predictor(in_channels: int, out_channels: int) -> nn.Module:
     """3×3 on each channel by itself, normalized, ReLU6; 1×1."""
-    filtered = _Light(in_channels, in_channels, 3, groups=in_channels)
+    filtered = _ConvBNReLU6(in_channels, in_channels, 3, groups=in_channels)
     return nn.Sequential(OrderedDict(depthwise=filtered, pointwise=nn.Conv2d(in_channels, out_channels, 1)))
 
 

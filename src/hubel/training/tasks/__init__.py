@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hubel.data.annotations.detect_format import found_in
+from hubel.data.annotations.detect_format import detect_formats
 from hubel.errors import ModelError
 from hubel.models import architecture
 from hubel.training.task import Task
@@ -31,7 +31,7 @@ def guess_task(data: Path, model: str | None = None) -> str:
     """
     if model is not None and (task := architecture(model).task) != "classify":
         return task
-    return "detect" if data.exists() and found_in(data) else "classify"
+    return "detect" if data.exists() and detect_formats(data) else "classify"
 
 
 def task_named(name: str) -> Task:

@@ -14,7 +14,7 @@ from hubel.training.cache_budget import KeptShape
 
 
 class BoxImages:
-    """See :class:`hubel.training.task.SampleImages`.
+    """See :class:`hubel.training.task.DatasetFactory`.
 
     Args:
         training: how training images are changed.

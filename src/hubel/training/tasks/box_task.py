@@ -18,7 +18,7 @@ from hubel.reports.object_samples import object_samples
 from hubel.training.data_module import RunImages
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import Phase
-from hubel.training.task import Learning
+from hubel.training.task import Objective
 from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
 from hubel.training.tasks.box_images import BoxImages
 
@@ -57,7 +57,7 @@ class BoxTask:
         side: int,
         samples: Sequence[ObjectSample],
         images: RunImages,
-        learning: Learning,
+        learning: Objective,
     ) -> FeatureCache | None:
         """None: boxes are learned from images that change."""
         return None

@@ -11,12 +11,12 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.image_folder import Sample
 from hubel.data.loader import LabelledImages, LoadedBatch
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.pipeline import TrainingPixels
+from hubel.data.transforms.pipeline import TrainTransform
 from hubel.training.cache_budget import KeptShape
 
 
 class ClassImages:
-    """See :class:`hubel.training.task.SampleImages`.
+    """See :class:`hubel.training.task.DatasetFactory`.
 
     Args:
         pixels: of training images.
@@ -24,7 +24,7 @@ class ClassImages:
         seed: of the run.
     """
 
-    def __init__(self, pixels: TrainingPixels, preprocessing: Preprocessing, seed: int) -> None:
+    def __init__(self, pixels: TrainTransform, preprocessing: Preprocessing, seed: int) -> None:
         self._pixels, self._preprocessing, self._seed = pixels, preprocessing, seed
 
     def kept_shapes(self) -> tuple[KeptShape, KeptShape]:
@@ -54,7 +54,7 @@ class ClassImages:
     def _of(
         self,
         samples: Sequence[Sample],
-        size: TrainingPixels | Preprocessing,
+        size: TrainTransform | Preprocessing,
         change: Callable[..., Any] | None = None,
         cache: PixelCache | None = None,
     ) -> LabelledImages:

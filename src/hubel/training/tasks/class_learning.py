@@ -13,14 +13,14 @@ from torch.nn import functional as F
 from hubel.config import TrainingSettings
 from hubel.data.checks.training_checks import SKEWED
 from hubel.data.loader import LoadedBatch
-from hubel.data.transforms.pipeline import BatchBlending
-from hubel.tasks.classification import class_skew, classification_loss, inverse_frequency, weight_of
+from hubel.data.transforms.pipeline import MixUpCutMix
+from hubel.tasks.classification import batch_weight, classification_loss, imbalance_ratio, inverse_frequency
 from hubel.training.tasks.means import Means
 
 
 @dataclass(frozen=True)
 class ClassLearning:
-    """See :class:`hubel.training.task.Learning`. Labels are classes (N,), or after blending rows of probabilities.
+    """See :class:`hubel.training.task.Objective`. Labels are classes (N,), or after blending rows of probabilities.
 
     Attributes:
         blending: MixUp and CutMix.
@@ -31,7 +31,7 @@ class ClassLearning:
         fixed_features: whether features of a frozen backbone may stand in for the images.
     """
 
-    blending: BatchBlending
+    blending: MixUpCutMix
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
     decision: str = ""
@@ -52,7 +52,7 @@ class ClassLearning:
 
     def weight(self, labels: Tensor) -> float:
         """Its images, weighted by their classes."""
-        return weight_of(labels, self.class_weights)
+        return batch_weight(labels, self.class_weights)
 
     def sums(self, output: Tensor, labels: Tensor) -> dict[str, float]:
         """How many are right."""
@@ -76,7 +76,7 @@ def class_learning(
     """What a run minimizes on training images of these classes."""
     balance, sentence = choose_balance(settings.balance, labels, classes)
     return ClassLearning(
-        blending=BatchBlending(settings.augmentation, classes),
+        blending=MixUpCutMix(settings.augmentation, classes),
         label_smoothing=settings.label_smoothing or 0.0,
         class_weights=inverse_frequency(labels, classes).to(device) if balance == "loss" else None,
         decision=sentence,
@@ -87,7 +87,7 @@ def class_learning(
 
 def choose_balance(wanted: str, labels: Sequence[int], classes: int) -> tuple[str, str]:
     """How skewed classes are treated, and the sentence that says so."""
-    skew = class_skew(labels, classes)
+    skew = imbalance_ratio(labels, classes)
     if wanted == "none" or (wanted == "auto" and skew < SKEWED):
         return "none", ""
     if wanted == "smote":

@@ -17,13 +17,13 @@ from hubel.data.checks.training_checks import Findings, check_class_folders
 from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
-from hubel.data.transforms.pipeline import BatchBlending, TrainingPixels, describe_augmentations
+from hubel.data.transforms.pipeline import MixUpCutMix, TrainTransform, describe_augmentations
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import ModelCard
 from hubel.models.base import Classifier, Network
 from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
-from hubel.tasks.class_scores import best_classes
+from hubel.tasks.class_scores import top_k
 from hubel.training.data_module import RunImages
 from hubel.training.feature_cache import (
     FeatureCache,
@@ -34,7 +34,7 @@ from hubel.training.feature_cache import (
 )
 from hubel.training.finetune import Phase
 from hubel.training.predict_split import Answers
-from hubel.training.task import Learning
+from hubel.training.task import Objective
 from hubel.training.tasks.augmentation_sheet import augmentation_sheet
 from hubel.training.tasks.class_images import ClassImages
 from hubel.training.tasks.class_learning import ClassLearning, class_learning
@@ -75,7 +75,7 @@ class Classification:
         if card.weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred
             card = replace(card, preprocessing=replace(card.preprocessing, crop_fraction=1.0))
             for head in (model.head, *model.auxiliary.values()):
-                _start_small(head.get_submodule("classifier"))
+                _init_head(head.get_submodule("classifier"))
         return card
 
     def refuse(
@@ -99,7 +99,7 @@ class Classification:
 
     def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> ClassImages:
         """Pixels and a class each."""
-        pixels = TrainingPixels(preprocessing.resized(side), settings.augmentation)
+        pixels = TrainTransform(preprocessing.resized(side), settings.augmentation)
         return ClassImages(pixels, preprocessing, settings.seed)
 
     def features(
@@ -109,13 +109,13 @@ class Classification:
         side: int,
         samples: Sequence[Sample],
         images: RunImages,
-        learning: Learning,
+        learning: Objective,
     ) -> FeatureCache | None:
         """Of the training images as training sees them where it makes no changes, else as prediction does."""
         if not learning.fixed_features:
             return None
         assert isinstance(learning, ClassLearning)
-        plain = replace(learning, blending=BatchBlending((), len(card.classes)))
+        plain = replace(learning, blending=MixUpCutMix((), len(card.classes)))
         enlarge = partial(with_smote, classes=card.classes, seed=settings.seed) if settings.balance == "smote" else None
         size = card.preprocessing if settings.augmentation else card.preprocessing.resized(side)
         unchanged = self.images(settings, card.preprocessing, side).unchanged(samples, bool(settings.augmentation))
@@ -147,7 +147,7 @@ class Classification:
         """Source, truth, and the best five classes."""
         rows = []
         for sample, probabilities in zip(answers.samples, answers.values, strict=True):
-            best = [score.to_json() for score in best_classes(np.asarray(probabilities), card.classes, 5)]
+            best = [score.to_json() for score in top_k(np.asarray(probabilities), card.classes, 5)]
             rows.append({"source": str(sample.path), "truth": card.classes[sample.label], "classes": best})
         return rows
 
@@ -164,7 +164,7 @@ class Classification:
         self, samples: Sequence[Sample], preprocessing: Preprocessing, settings: TrainingSettings
     ) -> list[AugmentationSample]:
         """From the run's own seed."""
-        pixels = TrainingPixels(preprocessing, settings.augmentation)
+        pixels = TrainTransform(preprocessing, settings.augmentation)
         return augmentation_sheet(samples, settings.seed, preprocessing.pixels, pixels)
 
 
@@ -173,7 +173,7 @@ def _labels(answers: Answers) -> np.ndarray:
     return np.array([sample.label for sample in answers.samples], dtype=np.int64)
 
 
-def _start_small(classifier: nn.Module) -> None:
+def _init_head(classifier: nn.Module) -> None:
     if isinstance(classifier, nn.Linear):
         nn.init.normal_(classifier.weight, std=0.01)
         nn.init.zeros_(classifier.bias)

@@ -16,19 +16,19 @@ from hubel.config import TrainingSettings
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.errors import ModelError, UsageError
-from hubel.inference.postprocess import on_original
-from hubel.metrics.coco import FoundObjects, LabelledObjects
+from hubel.inference.postprocess import scale_to_original
+from hubel.metrics.coco import FoundObjects, GroundTruth
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
 from hubel.models import ModelCard
 from hubel.models.base import Detector, Network
 from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
-from hubel.tasks.found_objects import find_objects
+from hubel.tasks.found_objects import decode_detections
 from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning
-from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
+from hubel.training.tasks.for_classes import reject_classification_options, with_backbone
 from hubel.training.tasks.window_learning import WINDOWS, WindowImages, WindowLearning, with_window_size
 
 NETWORK = "ssd"
@@ -44,10 +44,10 @@ class Detection(BoxTask):
 
     def settle(self, settings: TrainingSettings) -> TrainingSettings:
         """A classifier named as the network becomes the backbone."""
-        refuse_class_options(settings)
+        reject_classification_options(settings)
         if settings.loss_weights:
             raise UsageError("--loss-weights is for --task localize", "leave it out")
-        settled = on_backbone(settings, NETWORK)
+        settled = with_backbone(settings, NETWORK)
         return with_window_size(settled) if settled.model == WINDOWS else settled
 
     def read(self, data: Path, strict: bool = False) -> ObjectSet:
@@ -84,7 +84,7 @@ class Detection(BoxTask):
         scores, offsets = (each.float().cpu().numpy() for each in output)
         kept = np.full((len(scores), RULE.most, _NUMBERS), -1, np.float32)
         for place, (own, moved) in enumerate(zip(scores, offsets, strict=True)):
-            found = find_objects(own, moved, anchors, size, RULE)
+            found = decode_detections(own, moved, anchors, size, RULE)
             kept[place, : len(found.boxes)] = np.column_stack((found.labels, found.scores, found.boxes))
         return kept.reshape(len(kept), -1)
 
@@ -116,9 +116,9 @@ class Detection(BoxTask):
         return detection_mistakes(paths, labelled_objects(answers), found_objects(answers, card), card.classes)
 
 
-def labelled_objects(answers: Answers) -> list[LabelledObjects]:
+def labelled_objects(answers: Answers) -> list[GroundTruth]:
     """What is really there."""
-    return [LabelledObjects(sample.boxes, sample.labels, sample.crowd, sample.areas) for sample in answers.samples]
+    return [GroundTruth(sample.boxes, sample.labels, sample.crowd, sample.areas) for sample in answers.samples]
 
 
 def found_objects(answers: Answers, card: ModelCard) -> list[FoundObjects]:
@@ -126,7 +126,7 @@ def found_objects(answers: Answers, card: ModelCard) -> list[FoundObjects]:
     found = []
     for sample, values in zip(answers.samples, answers.values.reshape(-1, RULE.most, _NUMBERS), strict=True):
         there = values[values[:, 1] >= 0]
-        boxes = on_original(there[:, 2:], card.preprocessing, sample.width, sample.height)
+        boxes = scale_to_original(there[:, 2:], card.preprocessing, sample.width, sample.height)
         found.append(FoundObjects(boxes, there[:, 1], there[:, 0].astype(int)))
     return found
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from hubel.data.loader import ObjectBatch
 from hubel.data.samples import Targets
-from hubel.metrics.coco import CocoEvaluator, FoundObjects, LabelledObjects
-from hubel.tasks.detection import Suppression, decode, multibox_loss
-from hubel.training.distributed import Processes
+from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
+from hubel.tasks.detection import NMSConfig, decode, multibox_loss
+from hubel.training.distributed import DistributedContext
 
 WATCHED = {"AP50": "AP50", "AP": "AP"}
-RULE = Suppression(conf=0.001, iou=0.6, most=100)
+RULE = NMSConfig(conf=0.001, iou=0.6, most=100)
 """How raw outputs become the objects that are scored: COCO's precision looks at the best hundred of a picture."""
 
 _TRUE, _FOUND = 0.0, 1.0
@@ -37,7 +37,7 @@ class ObjectLabels:
 
 @dataclass(frozen=True)
 class DetectionLearning:
-    """See :class:`hubel.training.task.Learning`. Labels are :class:`ObjectLabels`.
+    """See :class:`hubel.training.task.Objective`. Labels are :class:`ObjectLabels`.
 
     Attributes:
         classes: names.
@@ -115,17 +115,17 @@ class DetectionValidation:
             self._rows.append(_rows(self._images, _FOUND, found.labels, found.boxes, found.scores))
             self._images += 1
 
-    def columns(self, processes: Processes, images: float) -> dict[str, float]:
+    def columns(self, processes: DistributedContext, images: float) -> dict[str, float]:
         """Means of the losses, and average precision over the images of all processes; 0 where there is no object."""
         rows = np.concatenate(self._rows)
         rows[:, 0] = rows[:, 0] * processes.count + processes.rank
-        rows = processes.gathered(rows)
+        rows = processes.all_gather(rows)
         evaluator = CocoEvaluator(self._learning.classes)
         for image in np.unique(rows[:, 0]):
             own = rows[rows[:, 0] == image]
             true, found = own[own[:, 1] == _TRUE], own[own[:, 1] == _FOUND]
             evaluator.add(
-                LabelledObjects(true[:, 3:7], true[:, 2].astype(int)),
+                GroundTruth(true[:, 3:7], true[:, 2].astype(int)),
                 FoundObjects(found[:, 3:7], found[:, 7], found[:, 2].astype(int)),
             )
         figures = evaluator.scores().figures

@@ -7,7 +7,7 @@ from hubel.errors import UsageError
 from hubel.models import architecture
 
 
-def refuse_class_options(settings: TrainingSettings) -> None:
+def reject_classification_options(settings: TrainingSettings) -> None:
     """For other tasks.
 
     Raises:
@@ -24,7 +24,7 @@ def refuse_class_options(settings: TrainingSettings) -> None:
             raise UsageError(f"{option} is for --task classify, not for {settings.task}", "leave it out")
 
 
-def on_backbone(settings: TrainingSettings, network: str) -> TrainingSettings:
+def with_backbone(settings: TrainingSettings, network: str) -> TrainingSettings:
     """Settings in which a classifier that was named as the network is the backbone of another one.
 
     Args:

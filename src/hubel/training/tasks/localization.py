@@ -16,18 +16,18 @@ from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.drawing import BoxLabel
 from hubel.drawing.boxes import Box
 from hubel.errors import ModelError, UsageError
-from hubel.inference.postprocess import on_original
+from hubel.inference.postprocess import scale_to_original
 from hubel.metrics.localization import LocalizationScores, paired_iou, score_localization
 from hubel.models import ModelCard
 from hubel.models.base import Network
 from hubel.models.localization import LocalizationHead
 from hubel.reports import Mistake
-from hubel.tasks.class_scores import best_classes, probabilities
+from hubel.tasks.class_scores import probabilities, top_k
 from hubel.tasks.localization import TERMS
-from hubel.tasks.located_box import gives_roots, read_boxes
+from hubel.tasks.located_box import read_boxes, uses_sqrt_size
 from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_task import BoxTask
-from hubel.training.tasks.for_classes import on_backbone, refuse_class_options
+from hubel.training.tasks.for_classes import reject_classification_options, with_backbone
 from hubel.training.tasks.localization_learning import WATCHED, LocalizationLearning
 
 NETWORK = "localizer"
@@ -44,14 +44,14 @@ class Localization(BoxTask):
 
     def settle(self, settings: TrainingSettings) -> TrainingSettings:
         """A classifier named as the network becomes the backbone."""
-        refuse_class_options(settings)
+        reject_classification_options(settings)
         if unknown := [name for name in settings.loss_weights if name not in TERMS]:
             raise UsageError(
                 f"--loss-weights {unknown[0]}: the loss has no such term", f"choose from {', '.join(TERMS)}"
             )
         if "mosaic" in settings.augmentation:
             raise UsageError("--augment mosaic shows several objects, and one box an image is learned", "leave it out")
-        settled = on_backbone(settings, NETWORK)
+        settled = with_backbone(settings, NETWORK)
         return settled.model_copy(update={"loss_weights": settings.loss_weights or LOSS_WEIGHTS})
 
     def read(self, data: Path, strict: bool = False) -> ObjectSet:
@@ -73,7 +73,7 @@ class Localization(BoxTask):
         self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
     ) -> LocalizationLearning:
         """Cross-entropy of the class, and what was asked for of the box."""
-        return LocalizationLearning(gives_roots(card.options), settings.loss_weights)
+        return LocalizationLearning(uses_sqrt_size(card.options), settings.loss_weights)
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """Mean IoU; of equal ones the lower loss."""
@@ -82,7 +82,7 @@ class Localization(BoxTask):
     def answer(self, output: Tensor, card: ModelCard) -> np.ndarray:
         """Probabilities, and the box in fractions of the input."""
         values = output.float().cpu().numpy()
-        boxes = read_boxes(values[:, -4:], gives_roots(card.options)).astype(np.float32)
+        boxes = read_boxes(values[:, -4:], uses_sqrt_size(card.options)).astype(np.float32)
         return np.concatenate((probabilities(values[:, :-4]), boxes), 1)
 
     def answer_width(self, classes: int) -> int:
@@ -103,7 +103,7 @@ class Localization(BoxTask):
         """Source, truth, and the class and box that were found."""
         rows = []
         for sample, values, box in zip(answers.samples, answers.values, found_boxes(answers, card), strict=True):
-            (best,) = best_classes(values[:-4], card.classes, 1)
+            (best,) = top_k(values[:-4], card.classes, 1)
             truth = {"name": card.classes[sample.labels[0]], "box": [round(float(side), 2) for side in sample.boxes[0]]}
             found = {**best.to_json(), "box": [round(float(side), 2) for side in box]}
             rows.append({"source": str(sample.path), "truth": truth, "objects": [found]})
@@ -120,7 +120,7 @@ class Localization(BoxTask):
 
 
 def _mistake(sample: ObjectSample, values: np.ndarray, box: np.ndarray, overlap: float, card: ModelCard) -> Mistake:
-    (best,) = best_classes(values[:-4], card.classes, 1)
+    (best,) = top_k(values[:-4], card.classes, 1)
     truth = card.classes[sample.labels[0]]
     true = BoxLabel(_corners(sample.boxes[0]), truth, 0)
     found = BoxLabel(_corners(box), f"{best.name} IoU {overlap:.2f}", 1)
@@ -137,7 +137,7 @@ def found_boxes(answers: Answers, card: ModelCard) -> np.ndarray:
     size = card.preprocessing
     boxes = answers.values[:, -4:] * np.array([size.width, size.height] * 2)
     rows = zip(boxes, answers.samples, strict=True)
-    return np.concatenate([on_original(box[None], size, sample.width, sample.height) for box, sample in rows])
+    return np.concatenate([scale_to_original(box[None], size, sample.width, sample.height) for box, sample in rows])
 
 
 def scores_table(scores: LocalizationScores) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hubel.training.distributed import Processes
+from hubel.training.distributed import DistributedContext
 
 
 class Means:
@@ -25,7 +25,7 @@ class Means:
         """Take a batch."""
         self._sums = [before + more for before, more in zip(self._sums, self._sums_of(output, labels), strict=True)]
 
-    def columns(self, processes: Processes, images: float) -> dict[str, float]:
+    def columns(self, processes: DistributedContext, images: float) -> dict[str, float]:
         """The means over all images of all processes."""
         sums = processes.total(*self._sums)
         return {name: value / images for name, value in zip(self._names, sums, strict=True)}

@@ -30,7 +30,7 @@ def with_window_size(settings: TrainingSettings) -> TrainingSettings:
 
 
 class WindowLearning(DetectionLearning):
-    """See :class:`hubel.training.task.Learning`: the windows of a training crop are one, of a whole picture all."""
+    """See :class:`hubel.training.task.Objective`: the windows of a training crop are one, of a whole picture all."""
 
     def terms(self, output: tuple[Tensor, Tensor], labels: ObjectLabels) -> dict[str, Tensor]:
         """Of what the windows show, and of the offsets of those that show an object."""
