@@ -23,7 +23,7 @@ from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
 CLASSES = 20
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
 NAMES += ("AR_small", "AR_medium", "AR_large")
-Picture = tuple[GroundTruth, FoundObjects]
+ImageSource = tuple[GroundTruth, FoundObjects]
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     print(f"pycocotools {statistics.median(theirs):.2f} s, hubel {statistics.median(ours):.2f} s, ratio {ratio:.1f}")
 
 
-def _pictures(images: int, objects: int) -> list[Picture]:
+def _pictures(images: int, objects: int) -> list[ImageSource]:
     random = np.random.default_rng(0)
     pictures = []
     for _ in range(images):
@@ -71,7 +71,7 @@ def _pictures(images: int, objects: int) -> list[Picture]:
     return pictures
 
 
-def _dictionaries(pictures: list[Picture]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _dictionaries(pictures: list[ImageSource]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What pycocotools reads."""
     data: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1 + n} for n in range(CLASSES)]}
     rows = []
@@ -104,7 +104,7 @@ def _pycocotools(data: dict[str, Any], rows: list[dict[str, Any]]) -> list[float
     return list(evaluation.stats)
 
 
-def _hubel(pictures: list[Picture]) -> dict[str, float]:
+def _hubel(pictures: list[ImageSource]) -> dict[str, float]:
     evaluator = CocoEvaluator([str(number) for number in range(CLASSES)])
     for labelled, found in pictures:
         evaluator.add(labelled, found)

@@ -52,9 +52,9 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
     from hubel.models import resolve_model
     from hubel.tasks.detection import NMSConfig, decode
 
-    network, card = resolve_model(model)
+    network, metadata = resolve_model(model)
     network = network.eval().to(memory_format=torch.channels_last)
-    size = card.preprocessing
+    size = metadata.preprocessing
     anchors = network.anchors(size.height, size.width)
     boxes = 0
     start = time.perf_counter()

@@ -154,23 +154,23 @@ def _plain(network: str, weights: Path, files: list[Path]) -> dict:
 
 def _hubel(network: str, weights: Path, files: list[Path]) -> dict:
     from hubel.inference import Predictor, tune_allocator
-    from hubel.models import ModelCard, create_model, default_preprocessing, resolve_model, save_model
+    from hubel.models import ModelMetadata, create_model, default_preprocessing, resolve_model, save_model
 
     tune_allocator()
     folder = weights.with_suffix("")
     if not folder.is_dir():
         if network == "resnet50":
             names = [str(index) for index in range(1000)]
-            card = ModelCard("classify", network, 1000, 3, 224, names, default_preprocessing(network))
+            metadata = ModelMetadata("classify", network, 1000, 3, 224, names, default_preprocessing(network))
         else:
-            _, card = resolve_model(network)
-        save_model(folder, create_model(network, weights=weights), card)
+            _, metadata = resolve_model(network)
+        save_model(folder, create_model(network, weights=weights), metadata)
         list(Predictor(folder)(files[:BATCH]))  # converts
     predict = Predictor(folder)
     start = time.perf_counter()
     classes = [result.best.index for result in predict(files)]
     seconds = time.perf_counter() - start
-    prepare = _seconds_of_preparation(files, predict.card.preprocessing)
+    prepare = _seconds_of_preparation(files, predict.metadata.preprocessing)
     return {
         "images_per_second": len(files) / seconds,
         "classes": classes,

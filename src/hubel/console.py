@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Write one line for the person at the terminal to stderr."""
     print(line, file=sys.stderr, flush=True)
 
@@ -25,10 +25,10 @@ def print_json(value: Any) -> None:
     print(json_line(value), flush=True)
 
 
-def report_error(fault: str, remedy: str) -> None:
+def report_error(message: str, hint: str) -> None:
     """One line that names the fault, one that names the way out, on stderr."""
-    say(f"error: {fault}")
-    say(f"hint:  {remedy}")
+    log(f"error: {message}")
+    log(f"hint:  {hint}")
 
 
 def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> None:

@@ -12,13 +12,13 @@ class HubelError(Exception):
         remedy: one line that names the way out.
     """
 
-    def __init__(self, fault: str, remedy: str) -> None:
-        super().__init__(fault, remedy)
-        self.fault = fault
-        self.remedy = remedy
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.fault}\n{self.remedy}"
+        return f"{self.message}\n{self.hint}"
 
 
 class UsageError(HubelError):

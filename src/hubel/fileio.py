@@ -50,11 +50,11 @@ def streaming_write(path: Path) -> Iterator[IO[str]]:
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
-    remedy = "Free some space, or name another place."
+    hint = "Free some space, or name another place."
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.", remedy) from error
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.", hint) from error
     temporary = Path(name)
     ended = False
     try:
@@ -62,7 +62,7 @@ def streaming_write(path: Path) -> Iterator[IO[str]]:
             yield file
             ended = True
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.", remedy) from error
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.", hint) from error
     finally:
         if ended or temporary.stat().st_size:
             temporary.chmod(0o644)

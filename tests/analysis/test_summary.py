@@ -372,6 +372,6 @@ def test_an_input_that_does_not_fit_is_an_error_with_a_way_out(shape: tuple[int,
     network = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Flatten(), nn.Linear(8, 2))
     with pytest.raises(ModelError, match="does not go through Sequential") as caught:
         summarize(network, shape)
-    assert "channels, height and width" in caught.value.remedy
+    assert "channels, height and width" in caught.value.hint
     with pytest.raises(ModelError, match="dtype"):
         summarize(network, (3, 5, 5), dtype="int8")

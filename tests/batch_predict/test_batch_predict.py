@@ -90,7 +90,7 @@ def test_rows_are_those_of_plain_predict_though_a_worker_is_killed(
     expected = plain_rows(pictures, model)
     killed: list[int] = []
 
-    def kill(fault: str, remedy: str) -> None:
+    def kill(message: str, hint: str) -> None:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # workers come and go
                 if "BlockPredictor" in " ".join(process.cmdline()):
@@ -118,7 +118,7 @@ def test_interrupted_it_goes_on_with_what_is_missing(
 ) -> None:
     out = tmp_path / "rows"
 
-    def interrupt(fault: str, remedy: str) -> None:
+    def interrupt(message: str, hint: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

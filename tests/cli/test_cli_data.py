@@ -55,8 +55,8 @@ def test_json_is_one_object(coco: Path, tmp_path: Path) -> None:
 
 def test_ends_with_1_and_two_lines(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _ended(["data", "convert", str(coco), "--to", "voc", "--out", str(coco)]) == 1
-    fault, hint = capsys.readouterr().err.splitlines()[-2:]
-    assert fault == f"error: {coco} holds files already."
+    message, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert message == f"error: {coco} holds files already."
     assert hint == "hint:  Choose another --out; nothing is written over."
 
 

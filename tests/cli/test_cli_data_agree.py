@@ -185,9 +185,9 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
         ([twice], 1, "row 3: ann calls a.jpg 'dog', and 'cat' before"),
         ([outside, "--consensus", tmp_path / "agreed"], 1, "cannot be the name of a folder"),
     ]
-    for arguments, code, fault in refused:
+    for arguments, code, message in refused:
         assert _ended(*arguments) == code, arguments
         said = capsys.readouterr().err
-        assert fault in said
+        assert message in said
         assert "hint:" in said
     assert not (tmp_path / "agreed").exists()

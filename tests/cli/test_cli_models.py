@@ -157,11 +157,11 @@ def test_summary_advises_when_training_would_not_fit(monkeypatch: pytest.MonkeyP
 
 
 def test_a_run_folder_is_summarized_as_it_is(tmp_path: Path) -> None:
-    from hubel.models import ModelCard, create_model, default_preprocessing, save_model
+    from hubel.models import ModelMetadata, create_model, default_preprocessing, save_model
 
     preprocessing = default_preprocessing("simple_cnn", 32, 3)
-    card = ModelCard("classify", "simple_cnn", 5, 3, 32, list("abcde"), preprocessing)
-    save_model(tmp_path / "run" / "best", create_model("simple_cnn", 5, 3, 32), card)
+    metadata = ModelMetadata("classify", "simple_cnn", 5, 3, 32, list("abcde"), preprocessing)
+    save_model(tmp_path / "run" / "best", create_model("simple_cnn", 5, 3, 32), metadata)
     row = _json("summary", str(tmp_path / "run"))
     assert row["input"] == [3, 32, 32]
     assert row["layers"][-1]["output"] == [5]

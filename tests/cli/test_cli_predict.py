@@ -17,7 +17,7 @@ from PIL import Image
 
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
-from hubel.models import ModelCard, save_model
+from hubel.models import ModelMetadata, save_model
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model of three classes that answers with the colour of the picture."""
     folder = tmp_path_factory.mktemp("runs") / "colours" / "best"
     preprocessing = Preprocessing(32, 32, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), crop_fraction=1.0)
-    card = ModelCard(
+    metadata = ModelMetadata(
         task="classify",
         architecture="resnet18",
         num_classes=3,
@@ -34,14 +34,14 @@ def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         classes=["red, scarlet", "green", "blue"],
         preprocessing=preprocessing,
     )
-    model = card.build().eval()
+    model = metadata.build().eval()
     images = torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 32, 32)
     with torch.no_grad():
         features = model.head.pool(model.backbone(images))
         # The dense layer that maps each colour's features to its own class.
         model.head.classifier.weight.copy_(20 * torch.linalg.pinv(features).T)
         model.head.classifier.bias.zero_()
-    save_model(folder, model, card)
+    save_model(folder, model, metadata)
     return folder.parent
 
 

@@ -78,9 +78,9 @@ def test_the_error_names_file_and_row(case: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError) as caught:
         read_annotations(tmp_path)
-    assert expected in caught.value.fault
-    assert "\n" not in caught.value.fault
-    assert len(caught.value.fault) < 400
+    assert expected in caught.value.message
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 400
 
 
 def test_faults_can_be_collected(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_faults_can_be_collected(tmp_path: Path) -> None:
     assert {image.path.name: image.objects and len(image.objects) for image in dataset.images()} == {
         "a.jpg": (), "b.jpg": 1, "c.jpg": None,
     }  # fmt: skip
-    assert [Path(fault.fault.split(":")[0].split(",")[0]).name for fault in faults] == ["a.xml", "c.xml"]
+    assert [Path(message.message.split(":")[0].split(",")[0]).name for message in faults] == ["a.xml", "c.xml"]
 
 
 def _limited(*, megabytes: int) -> int:
@@ -132,12 +132,12 @@ def test_several_formats_or_none_are_named(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="no labels of a known format") as none:
         read_annotations(tmp_path)
-    assert "COCO JSON: a JSON file with images" in none.value.remedy
+    assert "COCO JSON: a JSON file with images" in none.value.hint
     (tmp_path / "c.json").write_text(_coco())
     (tmp_path / "a.xml").write_text(VOC.format(BOX.format(1)))
     with pytest.raises(DataError, match="several formats: COCO JSON .1, first c.json., Pascal VOC XML") as several:
         read_annotations(tmp_path)
-    assert several.value.remedy.startswith("Say which with --from coco|voc")
+    assert several.value.hint.startswith("Say which with --from coco|voc")
     assert read_annotations(tmp_path, "voc").format == "voc"
     assert read_annotations(tmp_path / "c.json").format == "coco"
 
@@ -183,6 +183,6 @@ def test_forged_sizes_take_no_memory(size: int, far: float, expected: str, tmp_p
     (tmp_path / "in" / "all" / "ann" / "a.jpg.json").write_text(json.dumps(content))
     with pytest.raises(DataError) as caught:
         write_annotations(read_annotations(tmp_path / "in"), "coco", tmp_path / "out")
-    assert expected in caught.value.fault
-    assert "a.jpg.json" in caught.value.fault
+    assert expected in caught.value.message
+    assert "a.jpg.json" in caught.value.message
     assert not (tmp_path / "out").exists()

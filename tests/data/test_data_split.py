@@ -143,7 +143,7 @@ def test_refusals(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([films, "--out", tmp_path / "a", "--split", "0.5,0.2"], 2, "is not three numbers"),
         ([alike.parent, "--out", tmp_path / "a"], 1, "nothing is left for val, test"),
     ]
-    for arguments, code, fault in refused:
+    for arguments, code, message in refused:
         assert _ended(*arguments) == code, arguments
-        assert fault in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -37,8 +37,8 @@ def listed(root: Path, split: str = "all") -> list[tuple[str, str]]:
 def fault_of(root: Path) -> str:
     with pytest.raises(DataError) as caught:
         read_class_folders(root)
-    assert "flowers/daisy/1.jpg" in caught.value.remedy or "one folder" in caught.value.remedy
-    return caught.value.fault
+    assert "flowers/daisy/1.jpg" in caught.value.hint or "one folder" in caught.value.hint
+    return caught.value.message
 
 
 # --- layouts ---
@@ -102,7 +102,7 @@ def test_labels_in_a_models_order(tmp_path: Path) -> None:
     assert [(s.path.parent.name, s.label) for s in relabelled.splits["all"]] == [("a", 2), ("b", 1)]
     with pytest.raises(DataError, match="does not know: b") as caught:
         folders.labelled_by(["a", "c"])
-    assert "The model knows a, c" in caught.value.remedy
+    assert "The model knows a, c" in caught.value.hint
 
 
 @pytest.mark.data
@@ -125,8 +125,8 @@ def check(root: Path) -> Findings:
 def unusable(findings: Findings, strict: bool = False) -> str:
     with pytest.raises(DataError) as caught:
         findings.raise_if_unusable(strict)
-    assert caught.value.remedy
-    return caught.value.fault
+    assert caught.value.hint
+    return caught.value.message
 
 
 def four(root: Path) -> Path:
@@ -155,8 +155,8 @@ def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     samples = read_class_folders(tmp_path).splits["train"]
     assert [s.path.name for s in findings.usable(samples)] == ["1.png", "3.png", "4.png"]
     findings.raise_if_unusable()
-    fault = unusable(findings, strict=True)
-    assert fault.startswith(f"{half} is truncated") and fault.endswith("So are 1 more.")
+    message = unusable(findings, strict=True)
+    assert message.startswith(f"{half} is truncated") and message.endswith("So are 1 more.")
 
 
 def test_many_unreadable_pictures_take_few_lines(tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ def test_five_of_many_contradictions_are_named(tmp_path: Path) -> None:
     for number in range(10, 18):
         make(tmp_path, f"train/a/{number}.png")
         shutil.copy(tmp_path / f"train/a/{number}.png", tmp_path / f"train/b/{number}.png")
-    fault = unusable(check(tmp_path))
-    assert fault.count(" = ") == 5 and fault.endswith("and 3 more pairs.")
+    message = unusable(check(tmp_path))
+    assert message.count(" = ") == 5 and message.endswith("and 3 more pairs.")
 
 
 def test_same_picture_in_train_and_val_is_a_leak(tmp_path: Path) -> None:

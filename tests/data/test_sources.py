@@ -31,7 +31,7 @@ def names(*sources: object) -> list[str | None]:
             one.read()
             found.append(one.source)
         except ImageError as error:
-            found.append(f"ERROR {error.fault}")
+            found.append(f"ERROR {error.message}")
     return found
 
 
@@ -117,8 +117,8 @@ def test_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pyte
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    fault = f"ERROR {tmp_path / 'a'} cannot be listed: Permission denied."
-    assert names(tmp_path) == [fault, str(tmp_path / "b" / "2.png")]
+    message = f"ERROR {tmp_path / 'a'} cannot be listed: Permission denied."
+    assert names(tmp_path) == [message, str(tmp_path / "b" / "2.png")]
 
 
 def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_webcam_that_is_not_there() -> None:
         assert one.source == "webcam 97"
         with pytest.raises(ImageError, match="webcam 97 cannot be opened") as caught:
             one.read()
-        assert "another number" in caught.value.remedy
+        assert "another number" in caught.value.hint
 
 
 @pytest.mark.data

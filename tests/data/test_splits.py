@@ -289,11 +289,11 @@ def test_evaluated_samples_are_those_held_back_in_training() -> None:
     ],
 )
 def test_splits_that_are_not_there(
-    data: ClassFolders, recorded: dict | None, wanted: str | None, fault: str, remedy: str
+    data: ClassFolders, recorded: dict | None, wanted: str | None, message: str, hint: str
 ) -> None:
-    with pytest.raises(DataError, match=fault) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         evaluation_samples(data, recorded, wanted)
-    assert remedy in caught.value.remedy
+    assert hint in caught.value.hint
 
 
 @pytest.mark.data

@@ -86,7 +86,7 @@ def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
 def test_unknown_suffixes_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.xyz") as caught:
         VideoWriter(tmp_path / "out.xyz", 64, 48)
-    assert ".mp4" in caught.value.remedy
+    assert ".mp4" in caught.value.hint
 
 
 def tracks(*rows: tuple[int, tuple[int, int, int, int]]) -> Tracks:

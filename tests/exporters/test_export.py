@@ -33,7 +33,7 @@ from hubel.exporters.parity import check_parity
 from hubel.exporters.wrappers import Answers
 from hubel.inference.engines import onnx_conversion
 from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
-from hubel.models import ModelCard, create_model, load_model, save_model
+from hubel.models import ModelMetadata, create_model, load_model, save_model
 from hubel.models.checkpoint import describe
 from published_figures import PUBLISHED
 
@@ -56,9 +56,9 @@ def _network() -> nn.Module:
     return network.eval()
 
 
-def _card() -> ModelCard:
+def _card() -> ModelMetadata:
     preprocessing = Preprocessing(24, 40, crop_fraction=0.8, interpolation="bicubic")
-    return ModelCard("classify", "tiny", 5, 3, 24, CLASSES, preprocessing)
+    return ModelMetadata("classify", "tiny", 5, 3, 24, CLASSES, preprocessing)
 
 
 class _Exports(dict[str, hubel.inference.Exported]):
@@ -70,7 +70,7 @@ class _Exports(dict[str, hubel.inference.Exported]):
 
     def __missing__(self, which: str) -> hubel.inference.Exported:
         format, precision = which.split()
-        self[which] = hubel.export(_network(), format, precision, out=self._folder / which, card=_card())
+        self[which] = hubel.export(_network(), format, precision, out=self._folder / which, metadata=_card())
         return self[which]
 
 
@@ -88,7 +88,7 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = create_model("lenet5")
     with torch.no_grad():
         model.head.f6.linear.weight *= 10  # so that answers differ from picture to picture
-    save_model(folder, model, ModelCard("classify", "lenet5", 10, 1, 32, list("0123456789"), preprocessing))
+    save_model(folder, model, ModelMetadata("classify", "lenet5", 10, 1, 32, list("0123456789"), preprocessing))
     return folder.parent
 
 
@@ -170,8 +170,8 @@ def test_facts_travel_in_the_file(exports: _Exports, format: str) -> None:
 
 
 def test_weights_of_the_catalog_carry_their_licence() -> None:
-    card = describe(create_model("efficientnet_lite0", weights="default"))
-    facts = metadata_of(card, "efficientnet_lite0", "fp32", ("probabilities",))
+    metadata = describe(create_model("efficientnet_lite0", weights="default"))
+    facts = metadata_of(metadata, "efficientnet_lite0", "fp32", ("probabilities",))
     assert (facts["weights"], facts["license"]) == ("efficientnet_lite0:google/IMAGENET1K", "Apache-2.0")
     assert "license" not in metadata_of(_card(), "tiny", "fp32", ("probabilities",))
 
@@ -244,7 +244,7 @@ def _answers_without_hubel(use: Path, pictures: list[Path]) -> list[tuple[str, f
 @pytest.mark.parametrize("format", FORMATS)
 def test_example_answers_as_hubel_does(exports: _Exports, format: str, tmp_path: Path) -> None:
     pictures = _pictures(tmp_path)
-    results = list(hubel.Predictor(_network(), precision="float32", card=_card())(pictures))
+    results = list(hubel.Predictor(_network(), precision="float32", metadata=_card())(pictures))
     expected = [(result.best.name, pytest.approx(result.best.score, abs=1e-3)) for result in results]
     assert _answers_without_hubel(exports[f"{format} fp32"].path.with_name("use.py"), pictures) == expected
     assert len({name for name, _ in expected}) > 1
@@ -308,7 +308,7 @@ def test_int8_is_quantized_on_the_images_named(lenet: Path, tmp_path: Path, capf
 
 def test_int8_of_a_module_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="int8 is for models with a name or a folder"):
-        hubel.export(_network(), "openvino", "int8", calibrate=tmp_path, out=tmp_path / "out", card=_card())
+        hubel.export(_network(), "openvino", "int8", calibrate=tmp_path, out=tmp_path / "out", metadata=_card())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -349,11 +349,11 @@ def _environment() -> dict[str, str]:
     ],
 )
 def test_what_cannot_be_asked_for(
-    lenet: Path, arguments: list[str], fault: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    lenet: Path, arguments: list[str], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = _main(capfd, "export", lenet, "--out", tmp_path / "out", *arguments)
     assert (code, out) == (2, "")
-    assert fault in err
+    assert message in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -366,7 +366,7 @@ def test_a_name_without_weights_is_refused_as_by_predict(capfd: pytest.CaptureFi
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(onnx_conversion, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'hubel\[onnx\]'"):
-        hubel.export(_network(), "onnx", card=_card(), out=tmp_path / "out")
+        hubel.export(_network(), "onnx", metadata=_card(), out=tmp_path / "out")
 
 
 def test_a_file_that_says_something_else_never_appears(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_a_file_that_says_something_else_never_appears(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch_file, "load", upside_down)
     with pytest.raises(ModelError, match=r"differs from the model by up to 0\.\d+ in probability \(allowed: 0\.0001\)"):
-        hubel.export(_network(), "torch", card=_card(), out=tmp_path / "deploy" / "out")
+        hubel.export(_network(), "torch", metadata=_card(), out=tmp_path / "deploy" / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -415,27 +415,27 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         code, out, err = _main(capfd, "export", lenet, "--format", format, "--out", tmp_path / "deploy" / "digits")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    fault, remedy = err.splitlines()
+    message, hint = err.splitlines()
     assert (code, out) == (1, "")
-    assert re.match(rf"error: {re.escape(str(tmp_path))}/deploy/digits cannot be written: .+", fault)
-    assert "--out" in remedy
+    assert re.match(rf"error: {re.escape(str(tmp_path))}/deploy/digits cannot be written: .+", message)
+    assert "--out" in hint
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_one_stands_in_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    done = hubel.export(_network(), "torch", card=_card(), out=".")
+    done = hubel.export(_network(), "torch", metadata=_card(), out=".")
     assert done.path == tmp_path / "here-2" / "model.pt2"
     assert list((tmp_path / "here").iterdir()) == []
     with pytest.raises(UsageError, match="root of a disk"):
-        hubel.export(_network(), "torch", card=_card(), out="/")
+        hubel.export(_network(), "torch", metadata=_card(), out="/")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/out cannot be written: .*[Nn]ot a directory|File exists"):
-        hubel.export(_network(), "torch", card=_card(), out=tmp_path / "file" / "out")
+        hubel.export(_network(), "torch", metadata=_card(), out=tmp_path / "file" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -446,7 +446,7 @@ def test_an_interruption_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(exporting, "check_parity", interrupted)
     (tmp_path / "exports").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        hubel.export(_network(), "torch", card=_card(), out=tmp_path / "exports" / "out")
+        hubel.export(_network(), "torch", metadata=_card(), out=tmp_path / "exports" / "out")
     assert [path.name for path in tmp_path.rglob("*")] == ["exports"]
 
 
@@ -456,14 +456,14 @@ def test_a_network_that_cannot_be_captured_is_named(tmp_path: Path) -> None:
             return images.mean((2, 3)) if images.sum() > 0 else images.amax((2, 3))
 
     with pytest.raises(ModelError, match="tiny cannot be exported to torch in fp32"):
-        hubel.export(Choosy(), "torch", card=_card(), out=tmp_path / "out")
+        hubel.export(Choosy(), "torch", metadata=_card(), out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_model_itself_stays_as_it_is(tmp_path: Path) -> None:
     network = _network().train()
     before = copy.deepcopy(network.state_dict())
-    hubel.export(network, "torch", "fp16", card=_card(), out=tmp_path / "out")
+    hubel.export(network, "torch", "fp16", metadata=_card(), out=tmp_path / "out")
     assert network.training
     assert all(
         torch.equal(value, before[key]) and value.dtype == before[key].dtype
@@ -485,7 +485,7 @@ def test_short_numbers_survive_squares(tmp_path: Path) -> None:
         network[0].weight *= 1000  # maps around 1000, whose squares half floats do not reach
         network[0].bias.copy_(torch.arange(5.0) * 1000)
     for format, precision in (("onnx", "fp16"), ("torch", "fp16"), ("torch", "bf16")):
-        done = hubel.export(network, format, precision, card=_card(), out=tmp_path / f"{format} {precision}")
+        done = hubel.export(network, format, precision, metadata=_card(), out=tmp_path / f"{format} {precision}")
         np.testing.assert_allclose(_run(done.path, _pixels(2)).sum(1), 1, atol=1e-3)
 
 

@@ -25,7 +25,7 @@ from hubel.inference.engines.cache import ConvertedCache, key_of
 from hubel.inference.engines.convert import convert, find_converted
 from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.openvino_format import OpenVinoFormat
-from hubel.models import ModelCard, load_model, resolve_model, save_model
+from hubel.models import ModelMetadata, load_model, resolve_model, save_model
 from hubel.models.resolve import find_model
 
 _PREPROCESSING = Preprocessing(32, 32, crop_fraction=1.0)
@@ -34,8 +34,8 @@ _FACTS = {"model": "m", "engine": "openvino", "precision": "fp32", "origin": "",
 
 def _save(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    card = ModelCard("classify", "lenet5", 4, 3, 32, ["a", "b", "c", "d"], _PREPROCESSING)
-    save_model(folder, card.build().eval(), card)
+    metadata = ModelMetadata("classify", "lenet5", 4, 3, 32, ["a", "b", "c", "d"], _PREPROCESSING)
+    save_model(folder, metadata.build().eval(), metadata)
     return folder
 
 
@@ -54,8 +54,8 @@ def pictures() -> list[Image.Image]:
 
 def _expected(model: Path, pictures: list[Image.Image]) -> np.ndarray:
     """Probabilities by the saved network as it is, without anything of the runtime."""
-    network, card = load_model(model)
-    mean, std = (np.array(each, np.float32) for each in (card.preprocessing.mean, card.preprocessing.std))
+    network, metadata = load_model(model)
+    mean, std = (np.array(each, np.float32) for each in (metadata.preprocessing.mean, metadata.preprocessing.std))
     images = (np.stack([np.asarray(picture, np.float32) for picture in pictures]) - mean) / std
     with torch.inference_mode():
         return network(torch.from_numpy(images).permute(0, 3, 1, 2)).softmax(1).numpy()
@@ -101,9 +101,9 @@ def test_other_weights_are_another_conversion(model: Path, pictures: list[Image.
     np.testing.assert_allclose(
         _probabilities(_predictor(model, engine="openvino"), pictures), _expected(model, pictures), atol=1e-4
     )
-    card = json.loads((model / "model.json").read_text())
-    card["preprocessing"]["mean"] = [0.0, 0.0, 0.0]
-    (model / "model.json").write_text(json.dumps(card))
+    metadata = json.loads((model / "model.json").read_text())
+    metadata["preprocessing"]["mean"] = [0.0, 0.0, 0.0]
+    (model / "model.json").write_text(json.dumps(metadata))
     np.testing.assert_allclose(
         _probabilities(_predictor(model, engine="openvino"), pictures), _expected(model, pictures), atol=1e-4
     )

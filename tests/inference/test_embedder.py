@@ -79,10 +79,10 @@ def timm_vectors(crops: np.ndarray) -> np.ndarray:
 
 def test_the_network_is_timms(photograph: np.ndarray) -> None:
     crops = crops_of(photograph)
-    network, card = resolve_model("efficientnet_lite0")
+    network, metadata = resolve_model("efficientnet_lite0")
     pixels = torch.from_numpy(crops).permute(0, 3, 1, 2)
     with torch.no_grad():
-        found = embedding_of(network)(card.preprocessing.normalize(pixels)).numpy()
+        found = embedding_of(network)(metadata.preprocessing.normalize(pixels)).numpy()
     np.testing.assert_allclose(found, timm_vectors(crops), atol=1e-4)
 
 

@@ -20,7 +20,7 @@ from hubel.inference.engines.onnx_format import OnnxFormat
 from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
 from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.torch import Compiled, TorchEngine
-from hubel.models import ModelCard, create_model
+from hubel.models import ModelMetadata, create_model
 
 _PREPROCESSING = Preprocessing(64, 96)
 _FP32 = NumberFormat("fp32", "as asked")
@@ -34,8 +34,8 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def onnx_file(network: nn.Module) -> bytes:
-    card = ModelCard("classify", "resnet18", 7, 3, 64, list("abcdefg"), _PREPROCESSING)
-    return OnnxFormat().convert(ModelSource(network, card))
+    metadata = ModelMetadata("classify", "resnet18", 7, 3, 64, list("abcdefg"), _PREPROCESSING)
+    return OnnxFormat().convert(ModelSource(network, metadata))
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino", "openvino, 4 at once", "onnx", "onnx, 4 at once"])

@@ -38,9 +38,9 @@ def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, values in model.named_parameters():
             if name.endswith("bias"):  # as training leaves them: without any, OpenVINO's int8 answers nothing but zeros
                 values.normal_(std=0.1)
-    card = describe(model)
-    card.classes[:] = ["cross", "disc", "frame"]
-    save_model(folder / "best", model, card)
+    metadata = describe(model)
+    metadata.classes[:] = ["cross", "disc", "frame"]
+    save_model(folder / "best", model, metadata)
     folders = read_class_folders(shapes)
     write_splits(folder / "splits.json", training_splits(folders, SplitFractions(), 0), shapes)
     (folder / "config.yaml").write_text(f"data: {shapes}\n", "utf-8")
@@ -69,10 +69,10 @@ def test_a_run_calibrates_on_its_training_split_and_is_judged_on_its_validation_
 
 def test_the_pixels_are_those_of_the_files_and_never_the_same_on_both_sides(run: Path) -> None:
     files = find_calibration_files(str(run), CLASSES, None, 0.05)
-    _, card = resolve_model(run)
-    images = read_calibration_images(files, card.preprocessing, 0.05, say=print)
+    _, metadata = resolve_model(run)
+    images = read_calibration_images(files, metadata.preprocessing, 0.05, log=print)
     for path, pixels in zip(files.held_out, images.held_out, strict=True):
-        np.testing.assert_array_equal(pixels, card.preprocessing.pixels(read_image(path)))
+        np.testing.assert_array_equal(pixels, metadata.preprocessing.pixels(read_image(path)))
     calibrated = {image.tobytes() for image in images.calibration}
     assert not calibrated & {image.tobytes() for image in images.held_out}
 
@@ -199,19 +199,19 @@ def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with
     from hubel.inference.engines.openvino_conversion import to_openvino
     from hubel.inference.quantize import post_training_quantization
 
-    network, card = resolve_model("efficientnet_lite0")
+    network, metadata = resolve_model("efficientnet_lite0")
 
     def pixels(paths: Sequence[Path]) -> np.ndarray:
-        return np.stack([card.preprocessing.pixels(read_image(path)) for path in paths])
+        return np.stack([metadata.preprocessing.pixels(read_image(path)) for path in paths])
 
     folder = data_folder / "imagenet_samples"
     with (folder / "labels.csv").open() as table:
         photographs = pixels([folder / row["file"] for row in csv.DictReader(table)][::2])
     calibration = pixels(sorted((data_folder / "coco128").rglob("*.jpg"))[:96])
-    quantized = post_training_quantization(to_openvino(network, card.preprocessing), calibration)
+    quantized = post_training_quantization(to_openvino(network, metadata.preprocessing), calibration)
     scores = class_scores(runner(quantized, "int8"), photographs)
     with torch.inference_mode():
-        images = card.preprocessing.normalize(torch.from_numpy(photographs).permute(0, 3, 1, 2))
+        images = metadata.preprocessing.normalize(torch.from_numpy(photographs).permute(0, 3, 1, 2))
         exact = network(images).numpy()
     assert (scores.argmax(1) == exact.argmax(1)).sum() >= 46
     assert 10 * np.log10(np.square(exact).mean() / np.square(scores - exact).mean()) > 17  # 16 without kept sums

@@ -21,7 +21,7 @@ from hubel.inference.engines.onnx_format import OnnxFormat
 from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
 from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.torch import TorchEngine
-from hubel.models import ModelCard, create_model, resolve_model
+from hubel.models import ModelMetadata, create_model, resolve_model
 from hubel.tasks.class_scores import probabilities
 
 pytestmark = pytest.mark.data
@@ -67,7 +67,7 @@ def _engine(name: str, ours: nn.Module, preprocessing: Preprocessing, precision:
         return TorchEngine(ours, preprocessing, torch.device("cpu"), chosen, batch=10)
     if name == "openvino":
         return OpenVinoEngine(to_openvino(ours, preprocessing), chosen)
-    card = ModelCard("classify", "", 1000, 3, 224, [str(index) for index in range(1000)], preprocessing)
+    card = ModelMetadata("classify", "", 1000, 3, 224, [str(index) for index in range(1000)], preprocessing)
     return OnnxEngine(OnnxFormat().convert(ModelSource(ours, card)), chosen)
 
 

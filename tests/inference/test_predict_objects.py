@@ -139,7 +139,7 @@ def test_what_detectors_are_not_asked_is_refused(folder: Path, photograph: Path,
     with pytest.raises(ModelError, match="what int8 costs is only known of classifiers"):
         hubel.Predictor(folder, precision="int8", calibrate=photograph.parent)
     done = CliRunner().invoke(app, ["predict", str(photograph), "--ray", "--out", str(tmp_path), "--conf", "0.5"])
-    assert isinstance(done.exception, UsageError) and "--conf" in done.exception.fault
+    assert isinstance(done.exception, UsageError) and "--conf" in done.exception.message
 
 
 def test_suppression_stops_at_enough_and_keeps_boxes_without_area() -> None:

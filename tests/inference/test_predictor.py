@@ -22,7 +22,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ImageError, ModelError, UsageError
 from hubel.inference import FailedImage, Predictor
 from hubel.inference.pipeline import ordered_parallel_map
-from hubel.models import ModelCard, create_model, resolve_model
+from hubel.models import ModelMetadata, create_model, resolve_model
 
 
 def _photographs(count: int, seed: int = 0) -> list[Image.Image]:
@@ -47,7 +47,7 @@ def lite0() -> Predictor:
 def small() -> Predictor:
     """A quick predictor of four classes with random weights."""
     torch.manual_seed(0)
-    card = ModelCard(
+    metadata = ModelMetadata(
         task="classify",
         architecture="resnet18",
         num_classes=4,
@@ -56,11 +56,11 @@ def small() -> Predictor:
         classes=["a", "b", "c", "d"],
         preprocessing=Preprocessing(32, 32),
     )
-    return Predictor(card.build(), card=card, precision="float32", batch=4, top=2)
+    return Predictor(metadata.build(), metadata=metadata, precision="float32", batch=4, top=2)
 
 
 def test_probabilities_are_those_of_timm_and_torchvision(lite0: Predictor) -> None:
-    ours, card = resolve_model("efficientnet_lite0")
+    ours, metadata = resolve_model("efficientnet_lite0")
     theirs = timm.create_model("tf_efficientnet_lite0").eval()
     # Both list their layers in the order of computation.
     values = [value for key, value in ours.state_dict().items()]
@@ -70,7 +70,7 @@ def test_probabilities_are_those_of_timm_and_torchvision(lite0: Predictor) -> No
     # The shorter side to 256 px, antialiased, then the central 224; (x - 127) / 128.
     resize = transforms.Compose(
         [
-            transforms.Resize(256, _torchvision_filter(card.preprocessing.interpolation)),
+            transforms.Resize(256, _torchvision_filter(metadata.preprocessing.interpolation)),
             transforms.CenterCrop(224),
             transforms.PILToTensor(),
         ]
@@ -96,10 +96,12 @@ def _torchvision_filter(name: str) -> transforms.InterpolationMode:
 def test_scores_are_exactly_the_plain_networks(small: Predictor) -> None:
     network = small_network()
     pictures = _photographs(6)
-    mean, std = (np.array(values) / 255 for values in (small.card.preprocessing.mean, small.card.preprocessing.std))
+    mean, std = (
+        np.array(values) / 255 for values in (small.metadata.preprocessing.mean, small.metadata.preprocessing.std)
+    )
     to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean.tolist(), std.tolist())])
     scaled = [
-        image.resize((32, 32), Image.Resampling.BILINEAR, box=small.card.preprocessing.crop_box(*image.size))
+        image.resize((32, 32), Image.Resampling.BILINEAR, box=small.metadata.preprocessing.crop_box(*image.size))
         for image in pictures
     ]
     with torch.inference_mode():
@@ -196,7 +198,7 @@ def test_map_ahead_keeps_order_and_raises_in_place() -> None:
 
 
 def test_a_greyscale_network_gets_grey_pixels() -> None:
-    card = ModelCard(
+    metadata = ModelMetadata(
         task="classify",
         architecture="resnet18",
         num_classes=2,
@@ -206,22 +208,22 @@ def test_a_greyscale_network_gets_grey_pixels() -> None:
         preprocessing=Preprocessing(32, 32, channels=1, mean=(127.5,), std=(127.5,)),
     )
     torch.manual_seed(1)
-    network = card.build().eval()
+    network = metadata.build().eval()
     (picture,) = _photographs(1)
-    box = card.preprocessing.crop_box(*picture.size)
+    box = metadata.preprocessing.crop_box(*picture.size)
     grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BILINEAR, box=box), np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(grey)[None, None] / 127.5 - 1).softmax(1)[0].max()
-    (result,) = Predictor(network, card=card, precision="float32")(picture)
+    (result,) = Predictor(network, metadata=metadata, precision="float32")(picture)
     assert result.best.score == pytest.approx(float(expected), abs=1e-5)
     assert len(result.classes) == 2  # there are no five
 
 
 def test_the_model_handed_over_stays_as_it_is() -> None:
-    _, card = resolve_model("efficientnet_lite0")
+    _, metadata = resolve_model("efficientnet_lite0")
     model = create_model("efficientnet_lite0").train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    list(Predictor(model, card=card)(_photographs(1)))
+    list(Predictor(model, metadata=metadata)(_photographs(1)))
     assert model.training and all(module.training for module in model.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

@@ -126,12 +126,12 @@ def test_quantized_scores_are_torchs_up_to_the_rounding() -> None:
     assert f"{report.float_score:.3f} → {report.int8_score:.3f} on 200 held-out images" in report.line()
 
 
-def test_a_layer_that_ruins_the_answers_stays_in_float(said: list[str], say: Callable[[str], None]) -> None:
+def test_a_layer_that_ruins_the_answers_stays_in_float(said: list[str], log: Callable[[str], None]) -> None:
     model = to_openvino(_network(outlier=20000.0), PREPROCESSING)
     guard = _agreement_guard(model)
     whole = post_training_quantization(model, _pixels(64, 0))
     before = guard.score(runner(whole, "int8"))
-    quantized, report = quantize_with_accuracy_control(model, _pixels(64, 0), guard, tolerance=0.02, say=say)
+    quantized, report = quantize_with_accuracy_control(model, _pixels(64, 0), guard, tolerance=0.02, log=log)
     assert report.float_score - before > 0.02 >= report.loss
     assert 0 < len(report.kept_in_float) < report.layers
     assert any("looking for the layers that hurt" in line for line in said)
@@ -162,9 +162,9 @@ def test_what_cannot_be_mended_is_refused_with_the_figures() -> None:
     guard = AccuracyCheck("mean AP", 40, lambda run: next(answers))
     with pytest.raises(ModelError) as refused:
         quantize_with_accuracy_control(model, _pixels(32, 0), guard, tolerance=0.01)
-    assert "mean AP 0.900 → 0.500 on 40 held-out images" in refused.value.fault
-    assert "layers kept in float" in refused.value.fault
-    assert "--precision bf16" in refused.value.remedy and "--tolerance 0.4" in refused.value.remedy
+    assert "mean AP 0.900 → 0.500 on 40 held-out images" in refused.value.message
+    assert "layers kept in float" in refused.value.message
+    assert "--precision bf16" in refused.value.hint and "--tolerance 0.4" in refused.value.hint
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:
@@ -216,5 +216,5 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def say(said: list[str]) -> Callable[[str], None]:
+def log(said: list[str]) -> Callable[[str], None]:
     return said.append

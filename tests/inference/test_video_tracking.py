@@ -87,7 +87,7 @@ def test_a_detector_of_ones_own(tmp_path: Path) -> None:
         container.mux(stream.encode(None))
     predict = hubel.Predictor(tmp_path / "run", conf=0.5)
     expected = list(predict(str(clip)))
-    names = predict.card.classes
+    names = predict.metadata.classes
     found = list(hubel.track(clip, model=tmp_path / "run", conf=0.5, tracker="sort", min_hits=9, max_age=0))
     assert [tracks.frame for tracks in found] == [1, 2, 3, 4]
     first, detections = found[0], expected[0]

@@ -150,7 +150,7 @@ def test_small_sets_are_marked():
         (np.array([[-0.5, 1.5], [0.5, 0.5]]), [0, 1], "no probability"),
     ],
 )
-def test_what_cannot_be_scored_is_named(probabilities, labels, fault):
-    with pytest.raises(DataError, match=fault) as caught:
+def test_what_cannot_be_scored_is_named(probabilities, labels, message):
+    with pytest.raises(DataError, match=message) as caught:
         score_classification(probabilities, labels, ["a", "b"])
-    assert caught.value.remedy
+    assert caught.value.hint

@@ -184,7 +184,7 @@ def test_an_empty_result_is_said_and_scores_nothing(tmp_path: Path) -> None:
 def test_wrong_results_are_named(tmp_path: Path, result: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
         scored(tmp_path, result)
-    assert message in caught.value.fault
+    assert message in caught.value.message
 
 
 @pytest.mark.parametrize(

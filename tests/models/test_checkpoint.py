@@ -12,10 +12,18 @@ from safetensors import safe_open
 
 import hubel
 from hubel.errors import ModelError, WeightsError
-from hubel.models import ModelCard, create_model, default_preprocessing, describe, load_model, resolve_model, save_model
+from hubel.models import (
+    ModelMetadata,
+    create_model,
+    default_preprocessing,
+    describe,
+    load_model,
+    resolve_model,
+    save_model,
+)
 
 
-def card_of(name: str = "lenet5", **changes: Any) -> ModelCard:
+def card_of(name: str = "lenet5", **changes: Any) -> ModelMetadata:
     values: dict[str, Any] = {
         "task": "classify",
         "architecture": name,
@@ -25,7 +33,7 @@ def card_of(name: str = "lenet5", **changes: Any) -> ModelCard:
         "classes": ["Löwenzahn", "rose", "tulip"],
         "preprocessing": default_preprocessing(name, 32, 1),
     }
-    return ModelCard(**{**values, **changes})
+    return ModelMetadata(**{**values, **changes})
 
 
 @pytest.fixture
@@ -150,8 +158,8 @@ def test_a_run_folder_means_its_best_model(folder: Path, tmp_path: Path) -> None
 def test_what_is_no_model_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as raised:
         resolve_model("lenet5")
-    assert raised.value.fault == "lenet5 has no pretrained weights."
-    assert "hubel train DATA --model lenet5" in raised.value.remedy
+    assert raised.value.message == "lenet5 has no pretrained weights."
+    assert "hubel train DATA --model lenet5" in raised.value.hint
     with pytest.raises(ModelError, match="runs/flowers is no folder.*no architecture has that name"):
         resolve_model("runs/flowers")
     with pytest.raises(ModelError, match="efficientnet_lite_0 is no folder.*\n.*efficientnet_lite0"):

@@ -25,8 +25,8 @@ def test_names_are_in_natural_order() -> None:
 def test_an_unknown_name_is_answered_with_close_ones() -> None:
     with pytest.raises(ModelError) as raised:
         create_model("resnet5O")
-    assert "'resnet5O'" in raised.value.fault
-    assert "resnet50" in raised.value.remedy
+    assert "'resnet5O'" in raised.value.message
+    assert "resnet50" in raised.value.hint
     with pytest.raises(ModelError, match="hubel models"):
         architecture("qqq")
 
@@ -34,8 +34,8 @@ def test_an_unknown_name_is_answered_with_close_ones() -> None:
 def test_options_that_cannot_be_are_named() -> None:
     with pytest.raises(ModelError) as raised:
         create_model("resnet50", dilation=2)
-    assert "'dilation'" in raised.value.fault
-    assert "stride_in" in raised.value.remedy
+    assert "'dilation'" in raised.value.message
+    assert "stride_in" in raised.value.hint
     with pytest.raises(ModelError, match="num_classes=0"):
         create_model("resnet18", num_classes=0)
     with pytest.raises(ModelError, match="takes no backbone"):
@@ -61,8 +61,8 @@ def test_values_that_an_option_cannot_have_are_named(name: str, option: str, val
     with pytest.raises(ModelError) as raised, torch.device("meta"):
         create_model(name, **{option: value})
     shown = tuple(value) if isinstance(value, list) else value
-    assert f"{option}={value!r}" in raised.value.fault or f"{option}={shown!r}" in raised.value.fault
-    assert f"{option}={getattr(architecture(name).config, option)!r}" in raised.value.remedy
+    assert f"{option}={value!r}" in raised.value.message or f"{option}={shown!r}" in raised.value.message
+    assert f"{option}={getattr(architecture(name).config, option)!r}" in raised.value.hint
 
 
 def test_native_channels_are_the_default() -> None:
@@ -133,8 +133,8 @@ def test_weights_that_do_not_fit_are_named(torchvision_file: tuple[torch.nn.Modu
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(WeightsError) as raised:
         create_model("resnet18", weights=tmp_path / "odd.pth")
-    assert "misses backbone.stage3.0.conv1.conv.weight" in raised.value.fault
-    assert "unknown backbone.stage9.0.conv1.conv.weight" in raised.value.fault
+    assert "misses backbone.stage3.0.conv1.conv.weight" in raised.value.message
+    assert "unknown backbone.stage9.0.conv1.conv.weight" in raised.value.message
     with pytest.raises(WeightsError, match="nowhere.pth"):
         create_model("resnet18", weights=tmp_path / "nowhere.pth")
     with pytest.raises(WeightsError, match="lenet5"):

@@ -50,7 +50,7 @@ def test_darknets_activations(option: dict[str, str | float]) -> None:
 def test_an_unknown_activation_is_an_error_with_a_way_out() -> None:
     with pytest.raises(ModelError, match="activation='relu'") as caught:
         create_model("cspdarknet53", activation="relu")
-    assert "mish" in caught.value.remedy
+    assert "mish" in caught.value.hint
 
 
 @pytest.mark.parametrize(

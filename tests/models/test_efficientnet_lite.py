@@ -74,9 +74,9 @@ def photographs() -> dict[str, Image.Image]:
 
 
 def test_pretrained_scores_equal_the_packages_on_photographs(package_network: torch.nn.Module) -> None:
-    model, card = resolve_model("efficientnet_lite0")
-    pixels = np.stack([card.preprocessing.pixels(image) for image in photographs().values()])
-    images = card.preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    model, metadata = resolve_model("efficientnet_lite0")
+    pixels = np.stack([metadata.preprocessing.pixels(image) for image in photographs().values()])
+    images = metadata.preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     with torch.no_grad():
         scores, expected = model(images), package_network(images)
     assert expected.max() > 5
@@ -84,20 +84,20 @@ def test_pretrained_scores_equal_the_packages_on_photographs(package_network: to
 
 
 def test_it_sees_a_palace() -> None:
-    model, card = resolve_model("efficientnet_lite0")
-    pixels = torch.tensor(card.preprocessing.pixels(photographs()["china"])).permute(2, 0, 1)[None]
+    model, metadata = resolve_model("efficientnet_lite0")
+    pixels = torch.tensor(metadata.preprocessing.pixels(photographs()["china"])).permute(2, 0, 1)[None]
     with torch.no_grad():
-        scores = model(card.preprocessing.normalize(pixels))
-    assert card.classes[int(scores.argmax())] == "palace"
+        scores = model(metadata.preprocessing.normalize(pixels))
+    assert metadata.classes[int(scores.argmax())] == "palace"
 
 
 @pytest.mark.data
 def test_pretrained_scores_equal_an_independent_forward_pass(data_folder: Path) -> None:
     with np.load(data_folder / "weights_pypi" / "oracle_logits_12img.npz") as oracle:
         pixels, expected = torch.from_numpy(oracle["images_uint8"]), torch.from_numpy(oracle["lite0_logits"])
-    model, card = resolve_model("efficientnet_lite0")
+    model, metadata = resolve_model("efficientnet_lite0")
     with torch.no_grad():
-        scores = model(card.preprocessing.normalize(pixels.permute(0, 3, 1, 2)))
+        scores = model(metadata.preprocessing.normalize(pixels.permute(0, 3, 1, 2)))
     assert largest_difference(scores, expected) < 1e-3
 
 
@@ -105,12 +105,12 @@ def test_pretrained_scores_equal_an_independent_forward_pass(data_folder: Path) 
 def test_top5_on_real_imagenet_photographs(data_folder: Path) -> None:
     folder = data_folder / "imagenet_samples"
     rows = [line.split(",") for line in (folder / "labels.csv").read_text("utf-8").splitlines()[1:]]
-    model, card = resolve_model("efficientnet_lite0")
+    model, metadata = resolve_model("efficientnet_lite0")
     hits = 0
     for row in rows[::4]:
         with Image.open(folder / row[0]) as image:
-            pixels = torch.tensor(card.preprocessing.pixels(image.convert("RGB"))).permute(2, 0, 1)[None]
+            pixels = torch.tensor(metadata.preprocessing.pixels(image.convert("RGB"))).permute(2, 0, 1)[None]
         with torch.no_grad():
-            best = model(card.preprocessing.normalize(pixels))[0].topk(5).indices
+            best = model(metadata.preprocessing.normalize(pixels))[0].topk(5).indices
         hits += int(row[1]) in best.tolist()
     assert hits >= 0.95 * len(rows[::4])

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hubel.errors import ModelError
-from hubel.models import ModelCard, architecture, create_model, describe, list_models, load_model, save_model
+from hubel.models import ModelMetadata, architecture, create_model, describe, list_models, load_model, save_model
 from hubel.models.base import Detector
 from hubel.models.factory import build
 from published_figures import PUBLISHED as CLASSIFIERS
@@ -165,10 +165,10 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_model_gives_the_same_outputs(name: str, tmp_path: Path) -> None:
     model = detector(name).eval()
-    card = replace(describe(model), classes=[f"class {number}" for number in range(7)])
-    save_model(tmp_path / "saved", model, card)
+    metadata = replace(describe(model), classes=[f"class {number}" for number in range(7)])
+    save_model(tmp_path / "saved", model, metadata)
     again, card_again = load_model(tmp_path / "saved")
-    assert (card_again, card.task, again.training) == (card, "detect", False)
+    assert (card_again, metadata.task, again.training) == (metadata, "detect", False)
     batch = images(name, 1)
     with torch.no_grad():
         for ours, expected in zip(again(batch), model(batch), strict=True):
@@ -197,8 +197,8 @@ def test_any_classifier_with_the_maps_is_a_backbone(tmp_path: Path) -> None:
         if name != "stem.conv.weight":
             assert torch.equal(tensor, classifier.backbone.state_dict()[name]), name
     save_model(tmp_path / "saved", model, describe(model))
-    again, card = load_model(tmp_path / "saved")
-    assert card.backbone is not None and card.backbone.architecture == "mobilenet_v2"
+    again, metadata = load_model(tmp_path / "saved")
+    assert metadata.backbone is not None and metadata.backbone.architecture == "mobilenet_v2"
     batch = torch.rand(1, 1, 96, 96)
     assert torch.equal(again(batch)[0], model(batch)[0])
 
@@ -208,10 +208,10 @@ def test_pretrained_backbones_bring_their_preprocessing_and_settings() -> None:
     lite0 = create_model("efficientnet_lite0", weights="default")
     for name, tensor in model.backbone.state_dict().items():
         assert torch.equal(tensor, lite0.backbone.state_dict()[name]), name
-    card = describe(model)
-    ready = card.preprocessing
+    metadata = describe(model)
+    ready = metadata.preprocessing
     assert (ready.height, ready.resize, ready.mean, ready.std) == (320, "stretch", (127.0,) * 3, (128.0,) * 3)
-    assert card.backbone is not None and card.backbone.weights == "efficientnet_lite0:google/IMAGENET1K"
+    assert metadata.backbone is not None and metadata.backbone.weights == "efficientnet_lite0:google/IMAGENET1K"
 
 
 @pytest.mark.parametrize("name", ["ssd", "ssdlite320_mobilenet_v3_large"])
@@ -240,10 +240,10 @@ def test_what_cannot_be_a_backbone_is_refused() -> None:
 
 
 def test_cards_without_a_backbone_are_as_earlier_versions_write_them(tmp_path: Path) -> None:
-    card = describe(create_model("simple_cnn"))
-    assert "backbone" not in card.to_json()
-    assert ModelCard.from_json(card.to_json()) == card
+    metadata = describe(create_model("simple_cnn"))
+    assert "backbone" not in metadata.to_json()
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
     row = describe(detector("ssd")).to_json()
     for damaged in ("resnet18", {"name": "resnet18"}, {"architecture": "resnet18", "size": 3}):
         with pytest.raises(ModelError, match="backbone"):
-            ModelCard.from_json({**json.loads(json.dumps(row)), "backbone": damaged})
+            ModelMetadata.from_json({**json.loads(json.dumps(row)), "backbone": damaged})

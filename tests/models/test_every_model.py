@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hubel.layers.mbconv import StochasticDepth
 from hubel.models import (
     Classifier,
-    ModelCard,
+    ModelMetadata,
     architecture,
     create_model,
     default_preprocessing,
@@ -171,7 +171,7 @@ def test_a_saved_model_gives_the_same_scores(name: str, shared: Classifier, tmp_
     for key, buffer in model.named_buffers():  # as if it had been trained
         if key.endswith("running_var"):
             buffer.uniform_(0.5, 2)
-    card = ModelCard(
+    metadata = ModelMetadata(
         task="classify",
         architecture=name,
         num_classes=7,
@@ -182,10 +182,10 @@ def test_a_saved_model_gives_the_same_scores(name: str, shared: Classifier, tmp_
     )
     with torch.no_grad():
         expected = model(images)
-        save_model(tmp_path / "saved", model.to(memory_format=torch.channels_last), card)
+        save_model(tmp_path / "saved", model.to(memory_format=torch.channels_last), metadata)
         again, card_again = load_model(tmp_path / "saved")
         assert torch.equal(again(images), expected)
-    assert card_again == card
+    assert card_again == metadata
     assert not again.training
 
 

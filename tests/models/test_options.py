@@ -110,8 +110,8 @@ def test_what_an_option_cannot_be_is_refused(family_option: tuple[str, str], nam
         with pytest.raises(ModelError) as raised, torch.device("meta"):
             create_model(name, **{option: value})
         error = raised.value
-        assert error.fault.startswith(f"{name} cannot be built with {option}="), value
-        assert error.remedy.startswith(f"{option} is ") and f"the network's own is {option}={own!r}" in error.remedy
+        assert error.message.startswith(f"{name} cannot be built with {option}="), value
+        assert error.hint.startswith(f"{option} is ") and f"the network's own is {option}={own!r}" in error.hint
 
 
 @pytest.mark.parametrize(("family_option", "name"), one_of_each_family().items(), ids=lambda each: str(each))
@@ -142,8 +142,8 @@ def test_basic_units_have_no_groups(option: str, value: object) -> None:
 def test_groups_that_do_not_divide_are_refused(name: str) -> None:
     with pytest.raises(ModelError) as raised, torch.device("meta"):
         create_model(name, groups=7, **({"width": 0.01} if name == "senet154" else {}))
-    assert raised.value.fault.startswith(f"{name} cannot be built with groups=7")
-    assert "that divides the channels of all grouped convolutions" in raised.value.remedy
+    assert raised.value.message.startswith(f"{name} cannot be built with groups=7")
+    assert "that divides the channels of all grouped convolutions" in raised.value.hint
 
 
 def test_ranges_are_said_in_words() -> None:
@@ -163,7 +163,7 @@ def test_ranges_are_said_in_words() -> None:
     for (name, option, value), words in said.items():
         with pytest.raises(ModelError) as raised:
             create_model(name, **{option: value})
-        assert raised.value.remedy == words
+        assert raised.value.hint == words
     with pytest.raises(ModelError, match="each a row of units .a whole number of at least 1., narrow"):
         create_model("cspresnet50", stages=3)
 

@@ -14,9 +14,9 @@ import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, UsageError
 from hubel.inference.sliding_window import slide
-from hubel.models import ModelCard
+from hubel.models import ModelMetadata
 from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.detection.sliding_window import SlidingWindow, SlidingWindowConfig, WindowPyramid
+from hubel.models.detection.sliding_window import ImagePyramid, SlidingWindow, SlidingWindowConfig
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
@@ -45,7 +45,7 @@ class _Colours(nn.Module):
         return self.conv(images).clamp(min=0)
 
 
-def by_hand() -> tuple[Classifier, ModelCard]:
+def by_hand() -> tuple[Classifier, ModelMetadata]:
     """Tells red, blue and grey windows of 32 pixels apart by their mean: half of a window that a disc fills is red."""
     model = Classifier(nn.Sequential(_Colours()), ClassificationHead(2, 3), {4: ("0", 2)})
     with torch.no_grad():
@@ -53,14 +53,14 @@ def by_hand() -> tuple[Classifier, ModelCard]:
         model.head.classifier.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
         model.head.classifier.bias.copy_(torch.tensor([0.0, 0.0, 135.0]))
     ready = Preprocessing(32, 32, mean=(0.0,) * 3, std=(1.0,) * 3, crop_fraction=1.0)
-    return model, ModelCard("classify", "by_hand", 3, 3, 32, ["red", "blue", "grey"], ready)
+    return model, ModelMetadata("classify", "by_hand", 3, 3, 32, ["red", "blue", "grey"], ready)
 
 
 @pytest.mark.parametrize("crops", [False, True])
 def test_planted_discs_are_found(crops: bool) -> None:
-    model, card = by_hand()
+    model, metadata = by_hand()
     picture = planted(240, 160, [(50, 45, 20, RED), (180, 100, 20, BLUE)])
-    found = slide(model, picture, sizes=[40, 80], nothing=["grey"], card=card, crops=crops)
+    found = slide(model, picture, sizes=[40, 80], nothing=["grey"], metadata=metadata, crops=crops)
     assert isinstance(found, hubel.Detections)
     assert (found.width, found.height, found.source) == (240, 160, None)
     truth = torch.tensor([[30.0, 25, 70, 65], [160, 80, 200, 120]])
@@ -72,10 +72,10 @@ def test_planted_discs_are_found(crops: bool) -> None:
 
 
 def test_only_what_fills_a_window_counts() -> None:
-    model, card = by_hand()
+    model, metadata = by_hand()
     picture = planted(240, 160, [(180, 100, 20, BLUE)])
-    assert len(slide(model, picture, sizes=[160], nothing=["grey"], card=card)) == 0
-    assert slide(model, picture, sizes=[160], conf=0.9, card=card).names == ("grey",)
+    assert len(slide(model, picture, sizes=[160], nothing=["grey"], metadata=metadata)) == 0
+    assert slide(model, picture, sizes=[160], conf=0.9, metadata=metadata).names == ("grey",)
 
 
 def test_without_padding_all_windows_at_once_equal_the_classifier_on_crops() -> None:
@@ -83,9 +83,9 @@ def test_without_padding_all_windows_at_once_equal_the_classifier_on_crops() -> 
     torch.manual_seed(0)
     model = hubel.create_model("lenet5", num_classes=4).eval()
     ready = Preprocessing(32, 32, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
-    card = ModelCard("classify", "lenet5", 4, 1, 32, list("abcd"), ready)
+    metadata = ModelMetadata("classify", "lenet5", 4, 1, 32, list("abcd"), ready)
     picture = planted(64, 48, [(20, 20, 9, RED)]).convert("L")
-    found = slide(model, picture, sizes=[32], conf=0.0, iou=1.0, card=card)
+    found = slide(model, picture, sizes=[32], conf=0.0, iou=1.0, metadata=metadata)
     assert len(found) == 9 * 5 * 4
     for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
         pixels = torch.from_numpy(np.array(picture.crop(box.tolist())))[None, None]
@@ -104,19 +104,19 @@ def test_networks_that_mix_the_whole_image_look_at_crops() -> None:
 
 
 def test_what_cannot_be_slid_is_refused() -> None:
-    model, card = by_hand()
+    model, metadata = by_hand()
     picture = planted(100, 50, [])
     with pytest.raises(UsageError, match="the picture's shorter side has 50 pixels"):
-        slide(model, picture, sizes=[60], card=card)
+        slide(model, picture, sizes=[60], metadata=metadata)
     with pytest.raises(UsageError, match="'green' is no class"):
-        slide(model, picture, nothing=["green"], card=card)
+        slide(model, picture, nothing=["green"], metadata=metadata)
     with pytest.raises(ModelError, match="sliding_window is no classifier"):
         slide(hubel.create_model("sliding_window", 1), picture)
 
 
 def test_windows_lie_where_arithmetic_says() -> None:
     """A picture of 192 × 256 and windows of 64 every 32 pixels, three sizes to an octave would be too many to count."""
-    pyramid = WindowPyramid(64, 32, per_octave=1)
+    pyramid = ImagePyramid(64, 32, per_octave=1)
     # log2(192 / 64) = 1.58: two steps of √3. 192, 110.9, 64 → 4, 1.47 → 1, 0 strides; 256, 147.8, 85.3 → 6, 2.6 → 3, 1.
     assert pyramid.sizes(192, 256) == [(192, 256), (96, 160), (64, 96)]
     boxes = pyramid.boxes((96, 160), 192, 256)

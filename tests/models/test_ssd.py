@@ -147,7 +147,7 @@ def test_a_file_of_torchvision_has_the_names_of_coco_s_classes(tmp_path: Path):
     with torch.device("meta"):
         network = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
     torch.save({key: torch.zeros(tensor.shape) for key, tensor in network.state_dict().items()}, tmp_path / "it.pth")
-    card = describe(create_model("ssdlite320_mobilenet_v3_large", weights=tmp_path / "it.pth"))
-    assert card.classes[:3] == ["person", "bicycle", "car"] and card.classes[-1] == "toothbrush"
+    metadata = describe(create_model("ssdlite320_mobilenet_v3_large", weights=tmp_path / "it.pth"))
+    assert metadata.classes[:3] == ["person", "bicycle", "car"] and metadata.classes[-1] == "toothbrush"
     with pytest.raises(WeightsError, match=r"weights of torchvision's SSDLite320, not of ssd300_vgg16"):
         create_model("ssd300_vgg16", weights=tmp_path / "it.pth")

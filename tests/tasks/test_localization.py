@@ -205,8 +205,10 @@ def test_what_a_run_leaves_and_prints(run) -> None:
     assert "Worst boxes" in page and "2 pictures have several boxes: the largest of each is kept" in page
     figures = {path.name for path in (run.folder / "figures").iterdir()}
     assert {"curve_loss.png", "curve_mean_iou.png", "overlap_val.png", "augmentation.png"} <= figures
-    card = load_model(run.folder / "best")[1]
-    assert card.task == "localize" and card.classes == list(CLASSES) and card.preprocessing.resize == "stretch"
+    metadata = load_model(run.folder / "best")[1]
+    assert (
+        metadata.task == "localize" and metadata.classes == list(CLASSES) and metadata.preprocessing.resize == "stretch"
+    )
 
 
 def test_evaluate_repeats_the_runs_own_split(run, boxes: Path) -> None:

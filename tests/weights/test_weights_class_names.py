@@ -57,4 +57,4 @@ def test_order_and_words_are_the_data_sets(data_folder: Path) -> None:
 def test_unknown_list_is_refused_with_the_known() -> None:
     with pytest.raises(WeightsError, match="imagenet22k") as caught:
         class_names("imagenet22k")
-    assert "imagenet1k" in caught.value.remedy
+    assert "imagenet1k" in caught.value.hint

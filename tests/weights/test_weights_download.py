@@ -170,7 +170,7 @@ def test_part_of_an_earlier_run_is_resumed(server: Server, target: Path) -> None
     server.answers = [Answer(cut_after=1000)] + [Answer(status=503)] * 4 + [Answer()]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
-    assert "503" in caught.value.fault and "resumes" in caught.value.remedy
+    assert "503" in caught.value.message and "resumes" in caught.value.hint
     assert len(server.requests) == 5, "attempts are bounded"
     assert not target.exists()
     download(server.url, target, sha256=SHA256)
@@ -242,7 +242,7 @@ def test_without_any_digest_nothing_is_downloaded(server: Server, target: Path, 
     server.answers = [Answer(headers=headers)]
     with pytest.raises(WeightsError, match="states no SHA-256 or MD5") as caught:
         download(server.url, target)
-    assert "by hand" in caught.value.remedy
+    assert "by hand" in caught.value.hint
     assert visible(target) == []
 
 
@@ -281,8 +281,8 @@ def test_wrong_bytes_are_named_and_deleted(server: Server, target: Path) -> None
     server.answers = [Answer(body=NEWER)]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
-    assert "net.pth" in caught.value.fault and SHA256 in caught.value.fault and server.url in caught.value.fault
-    assert str(target) in caught.value.remedy
+    assert "net.pth" in caught.value.message and SHA256 in caught.value.message and server.url in caught.value.message
+    assert str(target) in caught.value.hint
     assert visible(target) == []
     assert len(server.requests) == 1
 
@@ -292,9 +292,9 @@ def test_refusal_is_reported_at_once(server: Server, target: Path, status: int) 
     server.answers = [Answer(status=status)]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
-    assert f"answered {status}" in caught.value.fault and server.url in caught.value.fault
-    assert str(target) in caught.value.remedy
-    assert "\n" not in caught.value.fault + caught.value.remedy
+    assert f"answered {status}" in caught.value.message and server.url in caught.value.message
+    assert str(target) in caught.value.hint
+    assert "\n" not in caught.value.message + caught.value.hint
     assert len(server.requests) == 1
     assert visible(target) == []
 
@@ -325,8 +325,8 @@ def test_redirect_to_anything_but_https_is_refused(server: Server, target: Path,
     server.answers = [Answer(status=302, location=location), Answer()]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
-    assert location in caught.value.fault
-    assert "not https" in caught.value.fault or "not allowed" in caught.value.fault  # urllib's own word on file:
+    assert location in caught.value.message
+    assert "not https" in caught.value.message or "not allowed" in caught.value.message  # urllib's own word on file:
     assert len(server.requests) == 1
 
 
@@ -356,9 +356,9 @@ def test_address_has_to_be_https(target: Path, url: str, monkeypatch: pytest.Mon
 
 
 def _assert_offline_sentence(error: WeightsError, url: str, target: Path) -> None:
-    assert error.fault.startswith(f"net.pth is not on this machine and cannot be downloaded from {url}: ")
-    assert error.remedy == f"put the file at {target} by hand, or use efficientnet_lite0, which needs no download"
-    assert "\n" not in error.fault
+    assert error.message.startswith(f"net.pth is not on this machine and cannot be downloaded from {url}: ")
+    assert error.hint == f"put the file at {target} by hand, or use efficientnet_lite0, which needs no download"
+    assert "\n" not in error.message
 
 
 def test_offline_by_choice(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,8 +396,8 @@ def test_full_disk_is_a_sentence(server: Server, target: Path) -> None:
     Path(f"{target}.part").symlink_to("/dev/full")
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
-    assert caught.value.fault == f"net.pth does not fit: no space left for {target.parent}."
-    assert "HUBEL_CACHE" in caught.value.remedy
+    assert caught.value.message == f"net.pth does not fit: no space left for {target.parent}."
+    assert "HUBEL_CACHE" in caught.value.hint
     assert not target.exists()
 
 
@@ -419,7 +419,7 @@ def test_folder_that_cannot_be_made_is_a_sentence(server: Server, tmp_path: Path
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WeightsError, match="cannot be written") as caught:
         download(server.url, tmp_path / "file" / "net.pth", sha256=SHA256)
-    assert "HUBEL_CACHE" in caught.value.remedy
+    assert "HUBEL_CACHE" in caught.value.hint
 
 
 _CHILD = """

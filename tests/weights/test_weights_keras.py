@@ -256,8 +256,8 @@ HOSTILE = {
 def _refusal(path: Path) -> WeightsError:
     with pytest.raises(WeightsError) as caught:
         read_state_dict(path)
-    assert str(path) in caught.value.fault
-    assert "\n" not in caught.value.fault + caught.value.remedy
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message + caught.value.hint
     return caught.value
 
 
@@ -271,14 +271,14 @@ def test_hostile_file_is_refused(attack: Any, suffix: str, good: Path, tmp_path:
         path = tmp_path / "net.keras"
         with zipfile.ZipFile(path, "w") as archive:
             archive.write(good, "model.weights.h5")
-    assert HOSTILE[attack] in _refusal(path).fault
+    assert HOSTILE[attack] in _refusal(path).message
 
 
 def test_names_that_are_not_there_are_a_damage(network: keras.Model, tmp_path: Path) -> None:
     path = _older_file(network, tmp_path / "net.h5", _keras_1)
     with h5py.File(path, "a") as file:
         file.attrs["layer_names"] = [b"convolution2d_1", b"../../etc/passwd"]
-    assert "damaged" in _refusal(path).fault
+    assert "damaged" in _refusal(path).message
 
 
 @pytest.mark.parametrize("kind", [".weights.h5", ".keras", ".h5", "_published.h5"])
@@ -287,7 +287,7 @@ def test_truncated_file_is_named(network: keras.Model, kind: str, kept: float, t
     path = keras_file(network, tmp_path, kind)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
-    assert "get the file again" in _refusal(path).remedy
+    assert "get the file again" in _refusal(path).hint
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
@@ -297,26 +297,26 @@ def test_truncated_file_is_named(network: keras.Model, kind: str, kept: float, t
 def test_other_files_are_no_weights(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_bytes(content)
-    assert "damaged or no file of Keras" in _refusal(path).fault
+    assert "damaged or no file of Keras" in _refusal(path).message
 
 
 def test_archive_that_unpacks_to_anything_is_refused(good: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", bytes(50_000_000))
     assert (tmp_path / "net.keras").stat().st_size < 100_000
-    assert "compressed" in _refusal(tmp_path / "net.keras").fault
+    assert "compressed" in _refusal(tmp_path / "net.keras").message
 
 
 def test_archive_without_weights_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         archive.writestr("config.json", "{}")
-    assert "holds no model.weights.h5" in _refusal(tmp_path / "net.keras").fault
+    assert "holds no model.weights.h5" in _refusal(tmp_path / "net.keras").message
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 def test_model_without_weights_is_refused(suffix: str, tmp_path: Path) -> None:
     keras.Sequential([keras.layers.Input((8,)), keras.layers.ReLU()]).save(tmp_path / f"net{suffix}")
-    assert "holds no layers with weights" in _refusal(tmp_path / f"net{suffix}").fault
+    assert "holds no layers with weights" in _refusal(tmp_path / f"net{suffix}").message
 
 
 def test_configuration_is_not_looked_at(network: keras.Model, state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_absent_h5py_gives_the_install_command(good: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingExtraError) as caught:
         read_state_dict(good)
-    assert caught.value.remedy == "pip install 'hubel[keras]'"
+    assert caught.value.hint == "pip install 'hubel[keras]'"
 
 
 # --- pixels ------------------------------------------------------------------------------------------------------

@@ -26,19 +26,19 @@ def _saved(network: nn.Module, path: Path) -> Path:
 def test_preprocessing_and_names_are_the_librarys(tmp_path: Path) -> None:
     """torchvision's GoogLeNet turns ImageNet's mean and deviation into pixels from -1 to 1."""
     model = create_model("googlenet_bn", weights=_saved(models.googlenet(init_weights=False), tmp_path / "net.pth"))
-    card = describe(model)
-    assert card.weights == "net.pth"
-    assert card.preprocessing == find_entry("googlenet_bn:torchvision/IMAGENET1K_V1").preprocessing
-    assert card.classes == class_names()
+    metadata = describe(model)
+    assert metadata.weights == "net.pth"
+    assert metadata.preprocessing == find_entry("googlenet_bn:torchvision/IMAGENET1K_V1").preprocessing
+    assert metadata.classes == class_names()
 
 
 def test_other_classes_have_numbers_and_the_librarys_preprocessing(tmp_path: Path) -> None:
     path = _saved(timm.create_model("mobilenetv1_100", num_classes=3), tmp_path / "net.pth")
-    card = describe(create_model("mobilenet_v1", image_size=160, weights=path))
-    assert card.classes == ["0", "1", "2"]
+    metadata = describe(create_model("mobilenet_v1", image_size=160, weights=path))
+    assert metadata.classes == ["0", "1", "2"]
     theirs = find_entry("mobilenet_v1:timm/ra4_e3600_r224_in1k").preprocessing
-    assert card.preprocessing == theirs.resized(160)
-    assert card.preprocessing.mean == (127.5,) * 3
+    assert metadata.preprocessing == theirs.resized(160)
+    assert metadata.preprocessing.mean == (127.5,) * 3
 
 
 def test_where_the_librarys_weights_differ_imagenets_usual_is_taken(tmp_path: Path) -> None:

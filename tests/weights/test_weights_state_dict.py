@@ -92,12 +92,12 @@ def test_file_that_wants_to_run_code_is_refused(how: str, tmp_path: Path) -> Non
     with pytest.raises(WeightsError) as caught:
         read_state_dict(path)
     assert not marker.exists()
-    assert str(path) in caught.value.fault
-    assert "is refused" in caught.value.fault and "execute code" in caught.value.fault
+    assert str(path) in caught.value.message
+    assert "is refused" in caught.value.message and "execute code" in caught.value.message
     if how != "pickle-5":  # torch's reader stops at that protocol's frame, before any name
-        assert "Path.touch" in caught.value.fault or "getattr" in caught.value.fault
-    assert "safetensors" in caught.value.remedy
-    assert "\n" not in caught.value.fault + caught.value.remedy
+        assert "Path.touch" in caught.value.message or "getattr" in caught.value.message
+    assert "safetensors" in caught.value.hint
+    assert "\n" not in caught.value.message + caught.value.hint
 
 
 def test_whole_pickled_module_is_refused_by_name(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_truncated_file_is_named(kind: str, kept: float, tmp_path: Path) -> None
     path.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(WeightsError, match="damaged") as caught:
         read_state_dict(path)
-    assert str(path) in caught.value.fault
-    assert "\n" not in caught.value.fault + caught.value.remedy
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
@@ -131,8 +131,8 @@ def test_other_files_are_no_weights(name: str, content: bytes, tmp_path: Path) -
     path.write_bytes(content)
     with pytest.raises(WeightsError) as caught:
         read_state_dict(path)
-    assert str(path) in caught.value.fault
-    assert "\n" not in caught.value.fault + caught.value.remedy
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message + caught.value.hint
 
 
 def test_file_without_tensors_is_refused(tmp_path: Path) -> None:

@@ -170,12 +170,12 @@ class CollectionJob:
         predictor: dict[str, Any],
         kind: str = "jsonl",
         block: int = 1000,
-        say: Callable[[str], None] = lambda line: None,
-        report: Callable[[str, str], None] = lambda fault, remedy: None,
+        log: Callable[[str], None] = lambda line: None,
+        report: Callable[[str, str], None] = lambda message, hint: None,
     ) -> None:
         self._sources, self._folder, self._predictor = sources, folder, predictor
         self._shards, self._kind, self._block = Shards(folder, kind), kind, block
-        self._say, self._report = say, report
+        self._say, self._report = log, report
 
     def run(self) -> CollectionResult:
         """Compute the shards that are not there.
@@ -263,8 +263,8 @@ class CollectionJob:
             for done, outcome in enumerate(_outcomes(ray, assignment, crew, blocks), start=1):
                 if "fault" in outcome:
                     raise DataError(outcome["fault"], outcome["remedy"])
-                for fault, remedy in outcome.pop("faults"):
-                    self._report(fault, remedy)
+                for message, hint in outcome.pop("faults"):
+                    self._report(message, hint)
                 finished.write(json.dumps(outcome) + "\n")
                 finished.flush()
                 rows += outcome["rows"]

@@ -102,9 +102,9 @@ def _start(ray: Any, folder: str) -> None:
                 ray.shutdown()
                 ray.init(**given)
     except Exception as error:  # of no class of its own
-        fault = f"the Ray cluster {address} does not answer" if address else "Ray does not start"
-        remedy = "start it, or unset RAY_ADDRESS" if address else "try again when the machine has less to do"
-        raise DataError(f"{fault}: {str(error).splitlines()[0]}", remedy) from error
+        message = f"the Ray cluster {address} does not answer" if address else "Ray does not start"
+        hint = "start it, or unset RAY_ADDRESS" if address else "try again when the machine has less to do"
+        raise DataError(f"{message}: {str(error).splitlines()[0]}", hint) from error
     if not address and ray.util.get_node_ip_address() != "127.0.0.1":
         raise DataError(
             "Ray, imported before, would listen to the network", "import it later, or call ray.init yourself"
@@ -190,7 +190,7 @@ class BlockPredictor:
         try:
             outcome = self._predict(block)
         except HubelError as error:
-            outcome = {"fault": error.fault, "remedy": error.remedy}
+            outcome = {"fault": error.message, "remedy": error.hint}
         return {"outcome": json.dumps(outcome)}
 
     def _predict(self, block: Block) -> dict[str, Any]:
@@ -213,5 +213,5 @@ class BlockPredictor:
 
         for outcome in self._predictor.stream(names):
             if isinstance(outcome, FailedImage):
-                faults.append((outcome.error.fault, outcome.error.remedy))
+                faults.append((outcome.error.message, outcome.error.hint))
             yield json_row(outcome, self._predictor.model_name)

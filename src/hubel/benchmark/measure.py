@@ -61,7 +61,7 @@ def seconds_a_picture(predictor: Predictor, files: list[Path], seconds: float) -
     answered = 0
     for outcome in predictor.stream(_until(start + seconds, endless, at_least=max(MIN_IMAGES_TO_CONVERT, 2 * batch))):
         if isinstance(outcome, FailedImage):
-            raise ImageError(outcome.error.fault, outcome.error.remedy)
+            raise ImageError(outcome.error.message, outcome.error.hint)
         answered += 1
     return (time.perf_counter() - start) / answered
 

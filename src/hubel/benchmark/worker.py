@@ -47,13 +47,13 @@ def prepare(answer: Answer, model: str, folder: str) -> None:
 
     network = made_up(model)
     if network is None:
-        network, card = resolve_model(model)
+        network, metadata = resolve_model(model)
         reference = model
     else:
-        card = describe(network)
-        save_model(folder, network, card)
+        metadata = describe(network)
+        save_model(folder, network, metadata)
         reference = folder
-    pixels = card.preprocessing
+    pixels = metadata.preprocessing
     shape = (pixels.channels, pixels.height, pixels.width)
     answer({
         "reference": reference,
@@ -121,7 +121,7 @@ def measure(answer: Answer, pictures: list[str], seconds: float, **wanted: Any) 
     # First what a command would do, as memory is to be that of nothing else.
     files_seconds = seconds_a_picture(predictor, [Path(name) for name in pictures], seconds)
     memory = peak_resident_bytes()
-    preprocessing = predictor.card.preprocessing
+    preprocessing = predictor.metadata.preprocessing
     size = (wanted["batch"], preprocessing.height, preprocessing.width, preprocessing.channels)
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     engine = predictor.engine_for(_MANY)
@@ -158,7 +158,7 @@ def main() -> int:
         JOBS[job.pop("job")](answer, **job)
     except HubelError as error:
         lacking = isinstance(error, UsageError | MissingExtraError)
-        answer({"fault": error.fault, "remedy": error.remedy, "lacking": lacking})
+        answer({"fault": error.message, "remedy": error.hint, "lacking": lacking})
         return 1
     except Exception as error:
         traceback.print_exc()

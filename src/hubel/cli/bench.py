@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json, Threads
-from hubel.console import print_json, say
+from hubel.console import log, print_json
 
 if TYPE_CHECKING:
     from hubel.benchmark.session import Session
@@ -69,7 +69,7 @@ def bench(
         folder = Path(name)
         pictures, said = _pictures(images, folder)
         wanted = BenchOptions(models, engine or (), precision or (), batch or (), pictures, seconds, rounds, threads)
-        session = Session(wanted, folder, say, step)
+        session = Session(wanted, folder, log, step)
         interrupted = False
         try:
             session.run()
@@ -100,7 +100,7 @@ def _pictures(images: Path | None, folder: Path) -> tuple[list[Path], str]:
 
     if not images.is_dir():
         raise ImageError(f"{images} is no folder.", "Name a folder of photographs with --images.")
-    found = files_below(images, lambda folder, error: say(f"{folder} cannot be listed: {error.strerror}"))
+    found = files_below(images, lambda folder, error: log(f"{folder} cannot be listed: {error.strerror}"))
     files = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES]
     if not files:
         raise ImageError(f"{images} has no pictures in it.", "Name a folder of photographs with --images.")
@@ -169,7 +169,7 @@ def _figures(row: dict[str, Any]) -> list[str]:
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on a terminal; elsewhere a line for each thing that is begun."""
     if not sys.stderr.isatty():
-        yield lambda doing, done, of: say(doing)
+        yield lambda doing, done, of: log(doing)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

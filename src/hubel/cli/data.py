@@ -15,7 +15,7 @@ from hubel.cli.data_check import check
 from hubel.cli.data_split import split
 from hubel.cli.data_stats import stats
 from hubel.cli.options import FromFormat, Json, Pictures
-from hubel.console import print_json, say
+from hubel.console import log, print_json
 
 data = typer.Typer(
     name="data",
@@ -50,10 +50,10 @@ def convert(
 
     dataset = read_annotations(source, from_format)
     for line in dataset.warnings:
-        say(f"note: {line}")
+        log(f"note: {line}")
     losses = write_annotations(dataset, to, out, images)
     for line in losses:
-        say(f"not in {to}: {line}")
+        log(f"not in {to}: {line}")
     pictures = dataset.images()
     unlabelled = sum(image.objects is None for image in pictures)
     objects = sum(len(image.objects or ()) for image in pictures)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import check_output_dir, print_json, say
+from hubel.console import check_output_dir, log, print_json
 
 if TYPE_CHECKING:
     from hubel.data.agreement import Agreement
@@ -70,12 +70,12 @@ def agree(
         print_json({"sources": list(map(str, sources)), "iou": iou} | found.as_json() | out)
         return
     for line in found.ratings.notes:
-        say(f"note: {line}")
+        log(f"note: {line}")
     _print(found)
     for line in lost:
-        say(f"not in the consensus: {line}")
+        log(f"not in the consensus: {line}")
     if consensus is not None:
-        say(f"consensus: {consensus}")
+        log(f"consensus: {consensus}")
 
 
 def _print(found: Agreement) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import FromFormat, Json
-from hubel.console import check_output_dir, print_json, progress_bar, say
+from hubel.console import check_output_dir, log, print_json, progress_bar
 
 if TYPE_CHECKING:
     from hubel.data.checks import Check, FixResult
@@ -58,7 +58,7 @@ def check(
         if repaired is not None:
             _print_mended(repaired, lost, fix)
         if report is not None:
-            say(f"page: {report}")
+            log(f"page: {report}")
     if checked.errors or (strict and checked.findings):
         raise typer.Exit(1)
 
@@ -81,10 +81,10 @@ def _print(checked: Check) -> None:
     from hubel.data.checks import KINDS
 
     for line in checked.notes:
-        say(f"note: {line}")
+        log(f"note: {line}")
     for kind, found in checked.by_kind().items():
         about = KINDS[kind]
-        print(f"{about.severity}: {about.title}: {len(found):,}. {about.remedy}")
+        print(f"{about.severity}: {about.title}: {len(found):,}. {about.hint}")
         for finding in found[:_SHOWN]:
             place = finding.place()
             print(f"  {place}: {finding.sentence}" if place else f"  {finding.sentence}")
@@ -116,7 +116,7 @@ def _print_mended(repaired: FixResult, lost: tuple[str, ...], fix: Path | None) 
     for line in repaired.changes:
         print(f"  {line}")
     for line in lost:
-        say(f"not in the copy: {line}")
+        log(f"not in the copy: {line}")
     for line in remaining_by_kind(repaired.left):
         print(f"left for you: {line}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubel.cli.options import FromFormat, Json, Pictures
-from hubel.console import check_output_dir, print_json, progress_bar, say
+from hubel.console import check_output_dir, log, print_json, progress_bar
 
 
 def split(
@@ -53,9 +53,9 @@ def split(
         print_json(said | {"losses": list(lost), "notes": list(divided.notes)})
         return
     for line in divided.notes:
-        say(f"note: {line}")
+        log(f"note: {line}")
     for line in lost:
-        say(f"not in the copy: {line}")
+        log(f"not in the copy: {line}")
     sizes = ", ".join(f"{name} {each.pictures:,}" for name, each in counts.splits.items())
     many = f"{groups:,} groups" if groups > 1 else "one group"
     alike = f"; {pictures:,} pictures that look alike stay together in {many}" if groups else ""

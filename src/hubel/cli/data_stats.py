@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubel.cli.options import FromFormat, Json
-from hubel.console import print_json, say
+from hubel.console import log, print_json
 
 if TYPE_CHECKING:
     from hubel.data.checks.statistics import Statistics
@@ -33,7 +33,7 @@ def stats(
 
     dataset = read_any(source, from_format)
     for line in dataset.warnings:
-        say(f"note: {line}")
+        log(f"note: {line}")
     numbers = statistics(dataset)
     if as_json:
         print_json({"source": str(source)} | numbers.as_json())
@@ -43,7 +43,7 @@ def stats(
         from hubel.reports.stats_page import write_statistics
 
         folder = write_statistics(out, dataset.root.resolve().name, numbers)
-        say(f"figures: {folder}, page: {folder / 'statistics.html'}")
+        log(f"figures: {folder}, page: {folder / 'statistics.html'}")
 
 
 def _print(numbers: Statistics) -> None:

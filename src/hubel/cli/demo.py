@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hubel.console import say
+from hubel.console import log
 
 _MODEL = "efficientnet_lite0"
 
@@ -32,7 +32,7 @@ def demo(
     from hubel.results import Classification
 
     tune_allocator()
-    say(f"classifying scikit-learn's sample photographs with {_MODEL} (ImageNet's 1000 classes)")
+    log(f"classifying scikit-learn's sample photographs with {_MODEL} (ImageNet's 1000 classes)")
     predict = Predictor(_MODEL)
     for picture in expand(photographs):
         (result,) = predict([picture.source or ""])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hubel.cli.options import Device, Json, Threads
-from hubel.console import print_json, report_error, say
+from hubel.console import log, print_json, report_error
 from hubel.errors import UsageError
 
 
@@ -56,7 +56,7 @@ def evaluate(
         model, Path(data), split=split, batch=batch, device=device, threads=threads, strict=strict, report=report
     )
     for failure in result.failures:
-        report_error(failure.fault, failure.remedy)
+        report_error(failure.message, failure.hint)
     if json:
         print_json(result.to_json())
     else:
@@ -69,7 +69,7 @@ def _evaluate_tracks(paths: list[Path], json: bool) -> None:
     from hubel.tracking.evaluate import score_files
 
     start = time.perf_counter()
-    scores = score_files(paths, lambda text: say(f"note:  {text}"))
+    scores = score_files(paths, lambda text: log(f"note:  {text}"))
     if json:
         facts: dict[str, Any] = {"task": "track", "model": None, "data": [str(path) for path in paths], "split": None}
         facts |= {"images": scores.together.frames, "seconds": time.perf_counter() - start}

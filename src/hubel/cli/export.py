@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import print_json, say
+from hubel.console import log, print_json
 
 
 def export(
@@ -73,4 +73,4 @@ def export(
         f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; probabilities differ from the "
         f"model's by at most {done.max_difference:.1g}"
     )
-    say(f"try it: python {done.path.parent / EXAMPLE} photo.jpg")
+    log(f"try it: python {done.path.parent / EXAMPLE} photo.jpg")

@@ -21,7 +21,7 @@ from hubel.cli.scale import scale
 from hubel.cli.summary import summary
 from hubel.cli.track import track
 from hubel.cli.train import train
-from hubel.console import report_error, say
+from hubel.console import log, report_error
 from hubel.errors import HubelError, UsageError
 
 app = typer.Typer(
@@ -65,10 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
     except HubelError as error:
         if debug:
             raise
-        report_error(error.fault, error.remedy)
+        report_error(error.message, error.hint)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        say("interrupted")
+        log("interrupted")
         sys.exit(130)
     except BrokenPipeError:  # the reader (head, less) has gone: nothing is wrong here
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

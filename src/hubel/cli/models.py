@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import print_json, print_table, say
+from hubel.console import log, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ def time_each(rows: list[dict[str, Any]], batches: tuple[int, ...] = BATCHES) ->
     cpu = torch.device("cpu")
     precision = choose_precision(cpu)
     dtype = DTYPES[precision.name]
-    say(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
+    log(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
     for row in track(rows, "timing", console=Console(stderr=True)):
         shape = input_of_weights(row)
         options = settings_of_weights(row)
@@ -156,7 +156,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = choice_plot([each.name for each in candidates], costs, accuracies, front, label, quality)
     with atomic_write(path) as beside:
         beside.write_bytes(to_png(figure))
-    say(f"plot: {path}")
+    log(f"plot: {path}")
 
 
 _FEW = 3  # architectures of which all weights are listed without being asked for
@@ -221,9 +221,9 @@ def models(
     elif rows:
         print_table(_table(rows, all_weights or len(rows) <= _FEW))
     elif not limited:
-        say(f"no architecture's name matches {match!r}")
+        log(f"no architecture's name matches {match!r}")
     if limited:
-        say(answer(rows, max_ms, max_mb))
+        log(answer(rows, max_ms, max_mb))
 
 
 def _row(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hubel.cli.options import Device, Json, Model, Threads
-from hubel.console import print_json, report_error, say
+from hubel.console import log, print_json, report_error
 from hubel.errors import UsageError
 from hubel.inference.json_lines import encodable, json_row
 from hubel.results import Classification, ClassScore, Detections, Prediction
@@ -20,7 +20,7 @@ from hubel.results import Classification, ClassScore, Detections, Prediction
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hubel.data.sources import Picture
+    from hubel.data.sources import ImageSource
     from hubel.inference.outputs import AnnotatedFiles
     from hubel.inference.pipeline import FailedImage
     from hubel.inference.predictor import Predictor
@@ -100,16 +100,16 @@ def predict(
 
     tune_allocator()
     predictor = Predictor(model, engine, precision, device, batch, top, threads, None, calibrate, tolerance, conf, iou)
-    pictures: Iterable[Picture] = expand(sources)
+    pictures: Iterable[ImageSource] = expand(sources)
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may lie in a folder of sources: what is written there now is not to be predicted next.
         pictures = (picture for picture in pictures if not files.holds(picture.source))
     pictures = predictor.select_engine(pictures)
-    say(predictor.describe())
+    log(predictor.describe())
     outcomes = predictor.stream_pictures(pictures) if files is None else _saved(predictor, pictures, files)
     failures = _report(outcomes, predictor.model_name, json, strict)
     if failures:
-        say(f"{failures} of the sources could not be read")
+        log(f"{failures} of the sources could not be read")
         raise typer.Exit(1)
 
 
@@ -118,10 +118,10 @@ def _predict_collection(
 ) -> None:
     from hubel.batch_predict.job import CollectionJob
 
-    def report(fault: str, remedy: str) -> None:
-        report_error(_printable(fault), remedy)
+    def report(message: str, hint: str) -> None:
+        report_error(_printable(message), hint)
 
-    result = CollectionJob(sources, out, predictor, shards, block, say, report).run()
+    result = CollectionJob(sources, out, predictor, shards, block, log, report).run()
     if json:
         print_json(result.to_json())
     else:
@@ -131,24 +131,24 @@ def _predict_collection(
 
 
 def _saved(
-    predictor: Predictor, pictures: Iterable[Picture], files: AnnotatedFiles
+    predictor: Predictor, pictures: Iterable[ImageSource], files: AnnotatedFiles
 ) -> Iterator[Prediction | FailedImage]:
     """The predictor's outcomes, each after its annotated picture has been written (by background threads)."""
     from hubel.inference.pipeline import FailedImage, ordered_parallel_map
 
-    taken: deque[Picture] = deque()
+    taken: deque[ImageSource] = deque()
 
-    def remembered() -> Iterator[Picture]:
+    def remembered() -> Iterator[ImageSource]:
         for picture in pictures:
             taken.append(picture)
             yield picture
 
-    def jobs() -> Iterator[tuple[Prediction | FailedImage, Picture, Path | None]]:
+    def jobs() -> Iterator[tuple[Prediction | FailedImage, ImageSource, Path | None]]:
         for outcome in predictor.stream_pictures(remembered()):
             path = None if isinstance(outcome, FailedImage) else files.path_for(outcome)
             yield outcome, taken.popleft(), path
 
-    def write(job: tuple[Prediction | FailedImage, Picture, Path | None]) -> Prediction | FailedImage:
+    def write(job: tuple[Prediction | FailedImage, ImageSource, Path | None]) -> Prediction | FailedImage:
         outcome, picture, path = job
         if not isinstance(outcome, FailedImage) and path is not None:
             files.save(path, picture, outcome)
@@ -175,7 +175,7 @@ def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool
                     print_json(json_row(outcome, model))
                 if strict:
                     raise outcome.error
-                report_error(_printable(outcome.error.fault), outcome.error.remedy)
+                report_error(_printable(outcome.error.message), outcome.error.hint)
             elif json:
                 print_json(json_row(outcome, model))
             else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import print_json, print_table, say
+from hubel.console import log, print_json, print_table
 
 if TYPE_CHECKING:
     from hubel.training.compound_scaling import ScaledNetwork, Trial
@@ -72,14 +72,14 @@ def scale(
     set_passive_omp_wait()
     from hubel.training.compound_scaling import search as run
 
-    say(f"{len(grid)} points of the grid, {epochs} epochs each; stop with Ctrl-C, go on with the same command")
+    log(f"{len(grid)} points of the grid, {epochs} epochs each; stop with Ctrl-C, go on with the same command")
     trials = run(
         baseline,
         search,
         grid,
         out,
         image_size,
-        lambda trial: say(f"{_factors(trial.network)}: validation top-1 {trial.top1:.3f}"),
+        lambda trial: log(f"{_factors(trial.network)}: validation top-1 {trial.top1:.3f}"),
         epochs=epochs,
         batch=batch,
         seed=seed,
@@ -89,7 +89,7 @@ def scale(
         return
     print_table(_networks_table([trial.network for trial in trials], [trial.top1 for trial in trials]))
     best = trials[0].network.scaling
-    say(
+    log(
         f"next: hubel scale {baseline} --alpha {best.alpha:g} --beta {best.beta:g} --gamma {best.gamma:g} "
         "--phi 1 --phi 2 --phi 3"
     )

@@ -64,7 +64,7 @@ def summary(
     except ModelError as error:
         if shape is None:
             raise
-        raise typer.BadParameter(error.fault, param_hint="'--input'") from error
+        raise typer.BadParameter(error.message, param_hint="'--input'") from error
     advice = memory_tips(module, result, free_memory(), _smaller_relatives(row, result.input, result.parameters))
     if as_json:
         print_json({**result.to_json(), "advice": advice})
@@ -91,9 +91,9 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
     if name not in list_models():
         if options:
             raise typer.BadParameter("a saved model's options stand.", param_hint="'--set'")
-        network, card = resolve_model(model)
-        preprocessing = card.preprocessing
-        return network, (card.in_channels, preprocessing.height, preprocessing.width), None
+        network, metadata = resolve_model(model)
+        preprocessing = metadata.preprocessing
+        return network, (metadata.in_channels, preprocessing.height, preprocessing.width), None
     row = architecture(name)
     if not weights:
         return _without_weights(row, shape, options), row.input, row
@@ -117,7 +117,7 @@ def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str,
     except ModelError as error:
         if shape is None:
             raise
-        raise typer.BadParameter(error.fault, param_hint="'--input'") from error
+        raise typer.BadParameter(error.message, param_hint="'--input'") from error
 
 
 def _smaller_relatives(row: Architecture | None, shape: Shape, parameters: int) -> Iterator[tuple[str, nn.Module]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hubel.cli.options import Device, Json, Threads
-from hubel.console import report_error, say
+from hubel.console import log, report_error
 from hubel.errors import HubelError, UsageError
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def track(
     if detections is not None:
         boxes = read_mot_text(detections)
         for note in boxes.notes:
-            say(f"note:  {note}")
+            log(f"note:  {note}")
         if not len(boxes):
-            say(f"note:  {detections} has no boxes.")
+            log(f"note:  {detections} has no boxes.")
         if conf is not None:
             boxes = boxes.only(boxes.scores >= conf)
     shares, damages = StageTimer(), DecodeErrors(strict)
@@ -137,7 +137,7 @@ def track(
     steps = _with_pictures(clip, boxes, predictor, classes, follower, (appearance, device, threads), damages, shares)
     last = _run(steps, outputs, shares, clip.count, name)
     if boxes is not None and last is not None and boxes.last_frame != last:
-        say(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
+        log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
     if damages.count:
         raise typer.Exit(1)
 
@@ -145,14 +145,14 @@ def track(
 def _check(source: str | None, model: str | None, detections: Path | None, tracker: str, classes: str | None) -> None:
     """Whether what is given is enough, and not too much."""
     if (model is None) == (detections is None):
-        fault = "nothing says where the objects are" if model is None else "--model and --detections are two answers"
-        raise UsageError(fault, "give --model RUN, a detector, or --detections det.txt, boxes in MOTChallenge text")
+        message = "nothing says where the objects are" if model is None else "--model and --detections are two answers"
+        raise UsageError(message, "give --model RUN, a detector, or --detections det.txt, boxes in MOTChallenge text")
     if source is None:
         if model is not None:
             raise UsageError("a model needs pictures", "name a VIDEO or a folder of FRAMES")
         if tracker == "deepsort":
-            fault = "deepsort compares what objects look like, and there are no pictures"
-            raise UsageError(fault, "name the VIDEO or its FRAMES, or use --tracker sort or bytetrack")
+            message = "deepsort compares what objects look like, and there are no pictures"
+            raise UsageError(message, "name the VIDEO or its FRAMES, or use --tracker sort or bytetrack")
     if classes is not None and model is None:
         raise UsageError("--classes is for a model's classes", "leave it out with --detections")
 
@@ -169,7 +169,7 @@ class DecodeErrors:
         if self._strict:
             raise error
         self.count += 1
-        report_error(error.fault, error.remedy)
+        report_error(error.message, error.hint)
 
 
 def _without_pictures(boxes: MotBoxes, tracker: Tracker, shares: StageTimer) -> Iterator[tuple[Step, Tracks]]:
@@ -227,9 +227,9 @@ def _run(
                 close()
     seconds = time.perf_counter() - start
     outputs.finish()
-    say(outputs.summary(tracker, seconds, shares))
+    log(outputs.summary(tracker, seconds, shares))
     if outputs.interrupted:
-        say(f"interrupted after frame {last}: what was followed until then is kept")
+        log(f"interrupted after frame {last}: what was followed until then is kept")
         raise typer.Exit(130)
     return last
 

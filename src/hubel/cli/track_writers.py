@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hubel.console import print_json, say
+from hubel.console import log, print_json
 from hubel.data.mot import MotText
 from hubel.errors import UsageError
 from hubel.fileio import atomic_write, streaming_write, write_json
@@ -162,7 +162,7 @@ class TrackOutputs:
     def _warn_of_marks_outside(self, width: int, height: int) -> None:
         for counter in self._counters:
             if not any(0 <= x <= width and 0 <= y <= height for x, y in _corners(counter)):
-                say(f"note:  {counter.name} lies outside of the picture, which is {width} × {height} pixels.")
+                log(f"note:  {counter.name} lies outside of the picture, which is {width} × {height} pixels.")
 
     def finish(self) -> None:
         """After the last frame: the table, and what was counted."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from hubel.cli.options import Device, Json, Options, Threads, parsed_options
-from hubel.console import print_json, say
+from hubel.console import log, print_json
 
 
 def train(
@@ -167,5 +167,5 @@ def train(
         print_json(result.to_json())
     else:
         print(result.headline())
-    say(f"report: {result.folder / 'report.html'}")
-    say(f"next: hubel predict PHOTO.jpg --model {result.folder}")
+    log(f"report: {result.folder / 'report.html'}")
+    log(f"next: hubel predict PHOTO.jpg --model {result.folder}")

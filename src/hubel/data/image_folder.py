@@ -76,8 +76,8 @@ class ClassFolders:
         """
         unknown = [name for name in self.classes if name not in set(classes)]
         if unknown:
-            fault = f"{self.root} has classes that the model does not know: {listing(unknown)}."
-            raise DataError(fault, f"The model knows {listing(list(classes))}; rename or remove the folders.")
+            message = f"{self.root} has classes that the model does not know: {listing(unknown)}."
+            raise DataError(message, f"The model knows {listing(list(classes))}; rename or remove the folders.")
         index = {name: place for place, name in enumerate(classes)}
         labels = [index[name] for name in self.classes]
         splits = {
@@ -132,8 +132,8 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
     for folder in named:
         split = SPLIT_NAMES[folder.name.casefold()]
         if split in splits:
-            fault = f"{root} has the {split} split twice: {splits[split].name} and {folder.name}."
-            raise DataError(fault, "Put their pictures into one folder.")
+            message = f"{root} has the {split} split twice: {splits[split].name} and {folder.name}."
+            raise DataError(message, "Put their pictures into one folder.")
         splits[split] = folder
     if others := [folder.name for folder in folders if folder not in named]:
         warnings.append(f"{root}: beside {listing(list(splits))}, not read: {listing(others)}.")
@@ -185,8 +185,8 @@ def _not_listed(folder: Path, error: OSError) -> DataError:
 def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
     for folder in split_folders.values():
         if loose := _loose_pictures(folder):
-            fault = f"{folder} has {loose} pictures, but no class folders: nothing says what they show."
-            return DataError(fault, _LAYOUT)
+            message = f"{folder} has {loose} pictures, but no class folders: nothing says what they show."
+            return DataError(message, _LAYOUT)
     if not _folders_in(root):
         return DataError(f"{root} has neither class folders nor pictures.", _LAYOUT)
     return DataError(f"{root} has no pictures in its folders.", _LAYOUT)

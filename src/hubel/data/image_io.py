@@ -197,16 +197,16 @@ def open_file(path: Path, name: str) -> BinaryIO:
         return path.open("rb")
     except FileNotFoundError as error:
         if path.is_symlink():
-            fault = f"{name} is a broken link (to {path.readlink()})."
-            raise ImageError(fault, "Make the link again, or remove it.") from error
+            message = f"{name} is a broken link (to {path.readlink()})."
+            raise ImageError(message, "Make the link again, or remove it.") from error
         raise ImageError(f"{name} does not exist.", "Check the spelling and the folder.") from error
     except PermissionError as error:
-        fault = f"{name}: permission denied."
-        raise ImageError(fault, "Ask its owner for the right to read it (chmod +r).") from error
+        message = f"{name}: permission denied."
+        raise ImageError(message, "Ask its owner for the right to read it (chmod +r).") from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            fault = f"{name} is a broken link (it leads back to itself)."
-            raise ImageError(fault, "Make the link again, or remove it.") from error
+            message = f"{name} is a broken link (it leads back to itself)."
+            raise ImageError(message, "Make the link again, or remove it.") from error
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{name} cannot be opened: {reason}.", "Check the name and the disk.") from error
 
@@ -220,8 +220,8 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
         file.seek(4)
         if file.read(8) in (b"ftypheic", b"ftypheix", b"ftypmif1"):
             raise ImageError(f"{name} is a HEIC photograph, which is not read.", _CONVERT) from error
-        fault = f"{name} is not an image (or of a format that is not read)."
-        raise ImageError(fault, _CONVERT) from error
+        message = f"{name} is not an image (or of a format that is not read)."
+        raise ImageError(message, _CONVERT) from error
     except Exception as error:  # the readers meet hostile bytes: they may raise anything
         raise _damaged(error, name) from error
     if image.width * image.height > MAX_PIXELS:
@@ -247,8 +247,8 @@ def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
 
 def _too_large(size: tuple[int, int] | None, name: str) -> ImageError:
     limit = f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
-    fault = f"{name} has {size[0]}×{size[1]} pixels, {limit}." if size else f"{name} has {limit}."
-    return ImageError(fault, "Scale it down or cut it into tiles.")
+    message = f"{name} has {size[0]}×{size[1]} pixels, {limit}." if size else f"{name} has {limit}."
+    return ImageError(message, "Scale it down or cut it into tiles.")
 
 
 def _damaged(error: Exception, name: str) -> ImageError:
@@ -297,8 +297,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             return Image.alpha_composite(white, with_alpha).convert("RGB")
         return image.convert("RGB")
     except ValueError as error:
-        fault = f"{name} has the colour mode {image.mode}, which cannot be turned into RGB."
-        raise ImageError(fault, _CONVERT) from error
+        message = f"{name} has the colour mode {image.mode}, which cannot be turned into RGB."
+        raise ImageError(message, _CONVERT) from error
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
@@ -320,18 +320,18 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.size == 0:
         raise ImageError(f"the array has no pixels (shape {array.shape}).", "Hand over a picture.")
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        fault = f"the array has the shape {array.shape}, which is no picture."
-        raise ImageError(fault, "Hand over (height, width), or (height, width, 3 or 4); one picture at a time.")
+        message = f"the array has the shape {array.shape}, which is no picture."
+        raise ImageError(message, "Hand over (height, width), or (height, width, 3 or 4); one picture at a time.")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise _too_large((array.shape[1], array.shape[0]), "the array")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # NaN fails this too
-            fault = f"the array holds floats from {array.min():g} to {array.max():g}."
-            raise ImageError(fault, "Hand over floats within 0..1, or uint8 within 0..255.")
+            message = f"the array holds floats from {array.min():g} to {array.max():g}."
+            raise ImageError(message, "Hand over floats within 0..1, or uint8 within 0..255.")
         array = np.floor(array * 255.0 + 0.5).astype(np.uint8)
     elif array.dtype != np.uint8:
-        fault = f"the array is of {array.dtype}."
-        raise ImageError(fault, "Hand over uint8 within 0..255, or floats within 0..1.")
+        message = f"the array is of {array.dtype}."
+        raise ImageError(message, "Hand over uint8 within 0..255, or floats within 0..1.")
     return Image.fromarray(np.ascontiguousarray(array))

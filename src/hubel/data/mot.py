@@ -116,7 +116,7 @@ def _numbers(path: Path, text: str) -> np.ndarray:
 
 def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
     """What is wrong with the first line that does not fit."""
-    remedy = "A line is: frame, id, left, top, width, height, and more numbers."
+    hint = "A line is: frame, id, left, top, width, height, and more numbers."
     columns = None
     for number, line in enumerate(text.split("\n"), 1):
         cells = line.split(delimiter)
@@ -126,19 +126,21 @@ def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
             try:
                 float(cell)
             except ValueError:
-                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is no number.", remedy)
+                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is no number.", hint)
         if len(cells) < _LEAST_COLUMNS:
-            return DataError(f"{path}, line {number}: {len(cells)} numbers, at least 6 are wanted.", remedy)
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, at least 6 are wanted.", hint)
         columns = columns or len(cells)
         if len(cells) != columns:
-            return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", remedy)
-    return DataError(f"{path} is no table of numbers.", remedy)
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", hint)
+    return DataError(f"{path} is no table of numbers.", hint)
 
 
-def _refuse(path: Path, lines: np.ndarray, wrong: np.ndarray, fault: str, values: np.ndarray) -> None:
+def _refuse(path: Path, lines: np.ndarray, wrong: np.ndarray, message: str, values: np.ndarray) -> None:
     if wrong.any():
         place = int(wrong.argmax())
-        raise DataError(f"{path}, line {lines[place]}: {fault}: {values[place]:g}.", "Correct the line, or remove it.")
+        raise DataError(
+            f"{path}, line {lines[place]}: {message}: {values[place]:g}.", "Correct the line, or remove it."
+        )
 
 
 def _arranged(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:

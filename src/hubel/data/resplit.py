@@ -69,7 +69,7 @@ def alike(paths: Sequence[Path], looks: Mapping[Path, ImageInfo]) -> list[list[i
         paths: of the pictures; those that cannot be read stay alone.
         looks: at them.
     """
-    readable = [at for at, path in enumerate(paths) if not looks[path].fault]
+    readable = [at for at, path in enumerate(paths) if not looks[path].message]
     copies = identical(readable, lambda at: paths[at])
     component = np.arange(len(paths))
     component = _joined(component, *_edges([(first, other) for first, *others in copies for other in others]))
@@ -96,7 +96,7 @@ def _joined(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nda
     return joined
 
 
-Picture = Sample | AnnotatedImage
+ImageSource = Sample | AnnotatedImage
 
 _NAMES = ("train", "val", "test")
 _LARGE = 0.05
@@ -144,7 +144,7 @@ def split_data(
         UsageError: ``format`` is none.
     """
     dataset = read_any(path, format)
-    old: Mapping[str, Sequence[Picture]] = dataset.splits
+    old: Mapping[str, Sequence[ImageSource]] = dataset.splits
     if anew:
         old = {"all": [picture for pictures in old.values() for picture in pictures]}
     shares, pool = _shares(dataset.root, old, fractions)
@@ -157,8 +157,8 @@ def split_data(
     part_of = iterative_stratification(counts, np.array(list(map(len, groups))), shares, seed)
     split_of = {paths[place]: _NAMES[part] for group, part in zip(groups, part_of, strict=True) for place in group}
     if empty := [name for name, share in zip(_NAMES, shares, strict=True) if share and name not in split_of.values()]:
-        fault = f"{dataset.root} has too few pictures that do not look alike: nothing is left for {', '.join(empty)}."
-        raise DataError(fault, "Add pictures, or ask for fewer splits: --split 0.8,0.2,0")
+        message = f"{dataset.root} has too few pictures that do not look alike: nothing is left for {', '.join(empty)}."
+        raise DataError(message, "Add pictures, or ask for fewer splits: --split 0.8,0.2,0")
     several = [group for group in groups if len(group) > 1]
     notes = [*dataset.warnings, *_large(several, paths), *_without(dataset.classes, counts, part_of, shares)]
     together = (len(several), sum(map(len, several)))
@@ -173,12 +173,12 @@ def _shares(
     if "all" in splits:
         return tuple(fractions), "all"
     if "val" in splits or "train" not in splits:
-        fault = f"{root} is split already: {', '.join(splits)}."
-        raise DataError(fault, "Use it as it is, or put its splits together first with --anew.")
+        message = f"{root} is split already: {', '.join(splits)}."
+        raise DataError(message, "Use it as it is, or put its splits together first with --anew.")
     return (1 - HELD_BACK, HELD_BACK, 0.0), "train"
 
 
-def _labels(picture: Picture, classes: int) -> list[int]:
+def _labels(picture: ImageSource, classes: int) -> list[int]:
     """The classes that a picture shows; labelled as empty and not labelled at all are two more."""
     if isinstance(picture, Sample):
         return [picture.label]
@@ -187,9 +187,11 @@ def _labels(picture: Picture, classes: int) -> list[int]:
     return sorted({thing.label for thing in picture.objects}) or [classes]
 
 
-def _placed(old: Mapping[str, Sequence[Picture]], split_of: Mapping[Path, str]) -> dict[str, tuple[Picture, ...]]:
+def _placed(
+    old: Mapping[str, Sequence[ImageSource]], split_of: Mapping[Path, str]
+) -> dict[str, tuple[ImageSource, ...]]:
     """The pictures in their new splits, in the order in which they were."""
-    new: dict[str, list[Picture]] = {name: [] for name in _NAMES}
+    new: dict[str, list[ImageSource]] = {name: [] for name in _NAMES}
     for split, pictures in old.items():
         for picture in pictures:
             new[split_of.get(picture.path, split)].append(picture)

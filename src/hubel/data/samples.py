@@ -96,8 +96,8 @@ class ObjectSet:
         index = {name: place for place, name in enumerate(classes)}
         used = {label for samples in self.splits.values() for sample in samples for label in sample.shown}
         if unknown := [self.classes[label] for label in sorted(used) if self.classes[label] not in index]:
-            fault = f"{self.root} has objects of classes that the model does not know: {listing(unknown)}."
-            raise DataError(fault, f"The model knows {listing(list(classes))}; rename or remove them.")
+            message = f"{self.root} has objects of classes that the model does not know: {listing(unknown)}."
+            raise DataError(message, f"The model knows {listing(list(classes))}; rename or remove them.")
         new = np.array([index.get(name, BACKGROUND) for name in self.classes], np.int64)
 
         def relabelled(sample: ObjectSample) -> ObjectSample:
@@ -148,7 +148,7 @@ def read_object_set(path: str | Path, format: str | None = None, strict: bool = 
     """
     faults: list[DataError] = []
     labelled = read_annotations(path, format, None if strict else faults.append)
-    warnings = [f"{fault.fault} Left out." for fault in faults[:_SHOWN]]
+    warnings = [f"{message.message} Left out." for message in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
         warnings.append(f"{len(faults) - _SHOWN} more faults of label files: hubel data check {path} names them.")
     dropped: list[str] = []
@@ -157,8 +157,8 @@ def read_object_set(path: str | Path, format: str | None = None, strict: bool = 
         for split, images in labelled.splits.items()
     }
     if not any(sample.shown for samples in splits.values() for sample in samples):
-        fault = f"{labelled.root} has no labelled object in any of its pictures."
-        raise DataError(fault, f"Label some; hubel data check {path} says what is there.")
+        message = f"{labelled.root} has no labelled object in any of its pictures."
+        raise DataError(message, f"Label some; hubel data check {path} says what is there.")
     warnings += _unlabelled(labelled)
     if dropped:
         warnings.append(f"{len(dropped)} boxes without area in their picture are left out: {listing(dropped, 3)}.")

@@ -1,6 +1,6 @@
 """What people name on a command line, picture by picture: files, folders, patterns, videos, webcams.
 
-Everything becomes a :class:`Picture`. It knows how it is called and how to get its pixels, but holds none
+Everything becomes a :class:`ImageSource`. It knows how it is called and how to get its pixels, but holds none
 yet: so the list may be endless, the consumer decides which thread decodes, and a bad file is bad only when
 its turn comes. Something that is not there at all is a picture too, one whose ``read`` says so; thus there is
 one kind of failure, in order with the rest, and nothing stops the others.
@@ -31,7 +31,7 @@ _KNOWN_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageSource:
     """One picture that can be read.
 
     Attributes:
@@ -52,7 +52,7 @@ class Picture:
     read_reduced: Callable[[Callable[[int, int], float]], DownscaledImage] | None = None
 
 
-def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[Picture]:
+def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[ImageSource]:
     """All pictures that the sources name, in their order, found while iterating.
 
     A source is, by the first of these that fits:
@@ -98,16 +98,16 @@ def file_names(sources: Iterable[str]) -> Iterator[str]:
             yield found if isinstance(found, str) else str(found.source)
 
 
-def _in_memory(source: bytes | Image.Image | np.ndarray) -> Picture:
+def _in_memory(source: bytes | Image.Image | np.ndarray) -> ImageSource:
     reduced = partial(read_reduced, source) if isinstance(source, bytes) else None
-    return Picture(None, partial(read_image, source), read_reduced=reduced)
+    return ImageSource(None, partial(read_image, source), read_reduced=reduced)
 
 
-def _in_file(name: str) -> Picture:
-    return Picture(name, partial(read_image, name), read_reduced=partial(read_reduced, name))
+def _in_file(name: str) -> ImageSource:
+    return ImageSource(name, partial(read_image, name), read_reduced=partial(read_reduced, name))
 
 
-def _found(name: str) -> Iterator[str | Picture]:
+def _found(name: str) -> Iterator[str | ImageSource]:
     """The files that a name stands for, and pictures of what is not in a file or cannot be listed."""
     if _exists(name):
         yield from _folder(name) if _is_folder(name) else (name,)
@@ -137,31 +137,31 @@ def _is_folder(name: str) -> bool:
         return False
 
 
-def _file(name: str) -> Iterator[Picture]:
+def _file(name: str) -> Iterator[ImageSource]:
     if Path(name).suffix.lower() in VIDEO_SUFFIXES:
         yield from _video(name)
     else:
         yield _in_file(name)
 
 
-def _folder(name: str) -> Iterator[str | Picture]:
+def _folder(name: str) -> Iterator[str | ImageSource]:
     empty = True
     for found in _below(name):
         empty = False
         yield found
     if empty:
-        fault = f"{name} has no pictures or videos in it."
-        yield _failed(name, ImageError(fault, "Name a folder that has, or the files themselves."))
+        message = f"{name} has no pictures or videos in it."
+        yield _failed(name, ImageError(message, "Name a folder that has, or the files themselves."))
 
 
-def _below(folder: str) -> Iterator[str | Picture]:
+def _below(folder: str) -> Iterator[str | ImageSource]:
     """The pictures and videos below a folder, and a failed picture for each folder that cannot be listed."""
-    faults: deque[Picture] = deque()
+    faults: deque[ImageSource] = deque()
 
     def note(where: Path, error: OSError) -> None:
-        fault = f"{where} cannot be listed: {error.strerror or error}."
-        remedy = "Ask its owner for the right to read it (chmod +rx)."
-        faults.append(_failed(str(where), ImageError(fault, remedy)))
+        message = f"{where} cannot be listed: {error.strerror or error}."
+        hint = "Ask its owner for the right to read it (chmod +rx)."
+        faults.append(_failed(str(where), ImageError(message, hint)))
 
     for path in files_below(Path(folder), note):
         while faults:
@@ -171,14 +171,14 @@ def _below(folder: str) -> Iterator[str | Picture]:
     yield from faults
 
 
-def _pattern(pattern: str) -> Iterator[str | Picture]:
+def _pattern(pattern: str) -> Iterator[str | ImageSource]:
     suffix = Path(pattern).suffix
     any_suffix = bool(suffix) and not glob.has_magic(suffix)
     # Not Path.glob, which takes no absolute patterns.
     names = sorted(glob.iglob(pattern, recursive=True), key=natural_order)  # noqa: PTH207
     empty = True
     for name in names:
-        fitting: Iterable[str | Picture] = ()
+        fitting: Iterable[str | ImageSource] = ()
         if _is_folder(name):
             if "**" not in pattern:  # else the files inside fit the pattern themselves
                 fitting = _below(name)
@@ -188,19 +188,19 @@ def _pattern(pattern: str) -> Iterator[str | Picture]:
             empty = False
             yield found
     if empty:
-        fault = f"{pattern} does not exist, and as a pattern it fits no picture or video."
-        yield _failed(pattern, ImageError(fault, "Check the spelling and the folder."))
+        message = f"{pattern} does not exist, and as a pattern it fits no picture or video."
+        yield _failed(pattern, ImageError(message, "Check the spelling and the folder."))
 
 
-def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[Picture]:
+def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[ImageSource]:
     try:
         for frame in frames:
-            yield Picture(name, frame.image, frame.number, frame.time)
+            yield ImageSource(name, frame.image, frame.number, frame.time)
     except ImageError as error:
         yield _failed(name, error)
 
 
-def _video(name: str) -> Iterator[Picture]:
+def _video(name: str) -> Iterator[ImageSource]:
     """Its frames, and a failed picture for each that is damaged."""
     faults: deque[ImageError] = deque()
     for picture in _frames(name, video_frames(Path(name), name, faults.append)):
@@ -211,8 +211,8 @@ def _video(name: str) -> Iterator[Picture]:
         yield _failed(name, faults.popleft())
 
 
-def _failed(name: str, error: ImageError) -> Picture:
+def _failed(name: str, error: ImageError) -> ImageSource:
     def read() -> Image.Image:
         raise error
 
-    return Picture(name, read)
+    return ImageSource(name, read)

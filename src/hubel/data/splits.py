@@ -104,8 +104,8 @@ def training_splits(data: SplitData[Item], fractions: SplitFractions, seed: int)
         warnings = _small_classes(data, data.splits["all"])
     elif not data.splits.get("train"):
         there = ", ".join(data.splits)
-        fault = f"{data.root} has nothing to train on: it has {there}, but no train."
-        raise DataError(fault, "Add a train folder, or name one of these folders itself.")
+        message = f"{data.root} has nothing to train on: it has {there}, but no train."
+        raise DataError(message, "Add a train folder, or name one of these folders itself.")
     else:
         train, test = data.splits["train"], data.splits.get("test", ())
         if data.splits.get("val"):
@@ -114,8 +114,8 @@ def training_splits(data: SplitData[Item], fractions: SplitFractions, seed: int)
             warnings = _small_classes(data, train)
             train, val = holdout_validation(train, HELD_BACK, seed)
     if not val:
-        fault = f"{data.root} has too few pictures to keep any back for validation."
-        raise DataError(fault, "Add pictures (ten a class is a start), or put some into a val folder.")
+        message = f"{data.root} has too few pictures to keep any back for validation."
+        raise DataError(message, "Add pictures (ten a class is a start), or put some into a val folder.")
     return Splits(train, val, test, warnings)
 
 
@@ -198,8 +198,8 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
         record = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): tuple(map(str, names)) for name, names in record.items()}
     except FileNotFoundError as error:
-        fault = f"{path} does not exist: the run's split is not known."
-        raise DataError(fault, "Name a complete run folder.") from error
+        message = f"{path} does not exist: the run's split is not known."
+        raise DataError(message, "Name a complete run folder.") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path} is not a record of splits: {error}.", "Train again.") from error
 
@@ -214,8 +214,8 @@ def recorded_splits(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]
         sample.path.relative_to(data.root).as_posix(): sample for samples in data.splits.values() for sample in samples
     }
     if missing := [name for names in recorded.values() for name in names if name not in here]:
-        fault = f"{data.root} lacks pictures that the run used: {listing(missing)}."
-        raise DataError(fault, "Put them back, train anew, or score another data set with --split all.")
+        message = f"{data.root} lacks pictures that the run used: {listing(missing)}."
+        raise DataError(message, "Put them back, train anew, or score another data set with --split all.")
     parts = {name: tuple(here[path] for path in names) for name, names in recorded.items()}
     return Splits(parts.get("train", ()), parts.get("val", ()), parts.get("test", ()))
 

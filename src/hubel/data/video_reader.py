@@ -161,8 +161,8 @@ def camera_frames(number: int) -> Iterator[VideoFrame]:
     """
     kind, pattern = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     name = f"webcam {number}"
-    remedy = "Connect it, close other programs that use it, or try another number."
-    location = _Location(pattern.format(number), kind, {}, f"{name} cannot be opened", name, remedy)
+    hint = "Connect it, close other programs that use it, or try another number."
+    location = _Location(pattern.format(number), kind, {}, f"{name} cannot be opened", name, hint)
     yield from _frames(location, _raise)
 
 
@@ -175,7 +175,7 @@ class _Location:
     options: dict[str, str]
     unreadable: str
     name: str
-    remedy: str
+    hint: str
 
 
 def _raise(error: ImageError) -> None:
@@ -188,8 +188,8 @@ def _in_file(path: Path, name: str) -> tuple[_Location]:
     # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the list keeps a playlist in
     # disguise from reaching into the network.
     options = {"protocol_whitelist": "file"}
-    remedy = "Convert it to MP4 (H.264), or leave it out."
-    return (_Location(f"file:{path}", None, options, f"{name} is not a video that can be read", name, remedy),)
+    hint = "Convert it to MP4 (H.264), or leave it out."
+    return (_Location(f"file:{path}", None, options, f"{name} is not a video that can be read", name, hint),)
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def _opened(location: _Location) -> Iterator[Any]:
     try:
         container = av.open(location.place, format=location.kind, options=location.options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ImageError(f"{location.unreadable}: {_reason(error)}.", location.remedy) from error
+        raise ImageError(f"{location.unreadable}: {_reason(error)}.", location.hint) from error
     with container:
         if not container.streams.video:
             raise ImageError(f"{location.name} has no pictures, only sound or text.", "Leave it out.")
@@ -208,7 +208,7 @@ def _opened(location: _Location) -> Iterator[Any]:
 
 def _frames(location: _Location, on_damage: OnDamage) -> Iterator[VideoFrame]:
     name = location.name
-    remedy = "Copy or record it again, or leave it out."
+    hint = "Copy or record it again, or leave it out."
     with _opened(location) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -217,14 +217,14 @@ def _frames(location: _Location, on_damage: OnDamage) -> Iterator[VideoFrame]:
         for decoded in _decoded(container, stream):
             number += 1
             if isinstance(decoded, Exception):
-                on_damage(ImageError(f"{name}: frame {number} is damaged: {_reason(decoded)}.", remedy))
+                on_damage(ImageError(f"{name}: frame {number} is damaged: {_reason(decoded)}.", hint))
             else:
                 yield VideoFrame(number, clock.seconds(decoded, number), decoded)
         if clock.start is None and not clock.ticking:
-            raise ImageError(f"{name} has no frames.", remedy)
+            raise ImageError(f"{name} has no frames.", hint)
         missing = _missing(container, stream, number, clock)
         if missing:
-            on_damage(ImageError(f"{name} ends after frame {number}, {missing}: it is cut off.", remedy))
+            on_damage(ImageError(f"{name} ends after frame {number}, {missing}: it is cut off.", hint))
 
 
 def _missing(container: Any, stream: Any, frames: int, clock: _Clock) -> str:

@@ -272,5 +272,5 @@ class VideoWriter:
         """A fault in a sentence, with the way out."""
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-        remedy = "Free some space, or name another place." if full else "Name another folder, or another suffix."
-        return DataError(f"{self.path} cannot be written: {reason}.", remedy)
+        hint = "Free some space, or name another place." if full else "Name another folder, or another suffix."
+        return DataError(f"{self.path} cannot be written: {reason}.", hint)

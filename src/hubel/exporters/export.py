@@ -27,7 +27,7 @@ from hubel.inference.engines.onnx_conversion import require_onnx, to_onnx
 from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.openvino_runtime import core
 from hubel.inference.int8 import TOLERANCE, quantized_for
-from hubel.models.metadata import ModelCard
+from hubel.models.metadata import ModelMetadata
 from hubel.tasks.found_objects import NMSConfig
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def export(
     precision: str = "fp32",
     calibrate: str | Path | None = None,
     out: str | Path | None = None,
-    card: ModelCard | None = None,
+    metadata: ModelMetadata | None = None,
     tolerance: float = TOLERANCE,
     nms: bool = False,
     conf: float = 0.25,
@@ -99,7 +99,7 @@ def export(
 
     Args:
         model: a registered name, a name with weights, a run folder, a saved model's folder; or a module, as
-            :func:`hubel.create_model` makes it, or any other together with its ``card``.
+            :func:`hubel.create_model` makes it, or any other together with its ``metadata``.
         format: ``"onnx"``, ``"openvino"`` or ``"torch"``.
         precision: ``"fp32"``; ``"fp16"``; ``"bf16"`` for OpenVINO and torch; ``"int8"`` for OpenVINO.
         calibrate: for int8, a folder of images like those that the model will see; a run has its own data.
@@ -120,9 +120,9 @@ def export(
         DataError: the folder cannot be written.
     """
     _check_request(format, precision, calibrate)
-    source = ModelSource(model, card)
-    network, card = source.load()
-    if card.task == "localize":
+    source = ModelSource(model, metadata)
+    network, metadata = source.load()
+    if metadata.task == "localize":
         raise ModelError(f"{source.name}: exporting a localizer is not available", "use it with hubel predict")
     if isinstance(model, nn.Module):  # it stays as it is
         network = copy.deepcopy(network).to("cpu", torch.float32).eval()
@@ -130,11 +130,13 @@ def export(
     wanted = _asked_for(out) or Path("exports", _folder_name(name, format, precision))
     anchors = source.anchors()
     rule = _rule(format, precision, anchors, conf, iou, name) if nms else None
-    facts = metadata_of(card, name, precision, OUTPUTS[card.task] if rule is None else wrappers.DETECTION_OUTPUTS)
+    facts = metadata_of(
+        metadata, name, precision, OUTPUTS[metadata.task] if rule is None else wrappers.DETECTION_OUTPUTS
+    )
     if rule is not None:
         facts |= {"input": facts["input"].replace("(N,", "(1,"), "conf": conf, "iou": iou}
-    pixels = sample_inputs(card.preprocessing)
-    expected = answers_of(network, card.preprocessing, pixels, OUTPUTS[card.task])
+    pixels = sample_inputs(metadata.preprocessing)
+    expected = answers_of(network, metadata.preprocessing, pixels, OUTPUTS[metadata.task])
     with staged_directory(wanted.absolute()) as folder:
         quantized = None
         if precision == "int8":
@@ -145,16 +147,16 @@ def export(
                 answers = wrappers.DetectorWithNMS(answers, anchors, (pixels.shape[1], pixels.shape[2]), rule)
             elif anchors is not None:
                 facts["anchors"] = anchors.astype(float).round(4).tolist()
-            run = _written(answers, card.preprocessing, format, precision, facts, folder, quantized)
+            run = _written(answers, metadata.preprocessing, format, precision, facts, folder, quantized)
             file = f"{name} as {FORMATS[format]}"
             difference = _difference(run, pixels, expected, anchors, rule, precision, file)
             del run  # it holds the file
         size = sum(path.stat().st_size for path in folder.iterdir())
-        write_json(folder / PREPROCESSING_FILE, card.preprocessing.to_json())
-        write_text(folder / EXAMPLE, example(format, FORMATS[format], card, nms))
+        write_json(folder / PREPROCESSING_FILE, metadata.preprocessing.to_json())
+        write_text(folder / EXAMPLE, example(format, FORMATS[format], metadata, nms))
         placed = place(folder, wanted)
     path, report = placed / FORMATS[format], facts.get("quantization")
-    return Exported(path, format, precision, size, difference, name, card.task, tuple(facts["outputs"]), report)
+    return Exported(path, format, precision, size, difference, name, metadata.task, tuple(facts["outputs"]), report)
 
 
 def _check_request(format: str, precision: str, calibrate: str | Path | None) -> None:
@@ -267,7 +269,7 @@ def _rule(format: str, precision: str, anchors: np.ndarray | None, conf: float, 
 
 
 @contextmanager
-def _failing_as(fault: str) -> Iterator[None]:
+def _failing_as(message: str) -> Iterator[None]:
     """Exporters and runtimes raise whatever comes to their libraries' minds: it becomes one line."""
     try:
         yield
@@ -275,4 +277,4 @@ def _failing_as(fault: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{fault}: {reason:.300}", "Try another --format or --precision.") from error
+        raise ModelError(f"{message}: {reason:.300}", "Try another --format or --precision.") from error

@@ -11,7 +11,7 @@ import jinja2
 import hubel
 from hubel.data.preprocessing import crop_box
 from hubel.inference.engines.normalized_model import INPUT_NAME
-from hubel.models.metadata import ModelCard
+from hubel.models.metadata import ModelMetadata
 from hubel.tasks import found_objects
 
 # What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing
@@ -19,7 +19,7 @@ from hubel.tasks import found_objects
 _ARITHMETIC = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
-def metadata_of(card: ModelCard, name: str, precision: str, outputs: tuple[str, ...]) -> dict[str, Any]:
+def metadata_of(metadata: ModelMetadata, name: str, precision: str, outputs: tuple[str, ...]) -> dict[str, Any]:
     """Facts that a program without hubel needs, or a person who finds the file.
 
     Args:
@@ -33,28 +33,28 @@ def metadata_of(card: ModelCard, name: str, precision: str, outputs: tuple[str, 
         model is or started from.
     """
     facts = {
-        "task": card.task,
+        "task": metadata.task,
         "model": name,
-        "architecture": card.architecture,
-        "classes": card.classes,
-        "preprocessing": card.preprocessing.to_json(),
+        "architecture": metadata.architecture,
+        "classes": metadata.classes,
+        "preprocessing": metadata.preprocessing.to_json(),
         "input": f"{INPUT_NAME}: uint8 (N, height, width, channels), 0..255; normalized inside the network",
         "outputs": list(outputs),
         "precision": precision,
         "inference_precision": _ARITHMETIC[precision],
         "hubel": hubel.__version__,
     }
-    if card.weights is not None:
-        facts["weights"] = card.weights
-        license = _license(card)
+    if metadata.weights is not None:
+        facts["weights"] = metadata.weights
+        license = _license(metadata)
         facts |= {"license": license} if license else {}
     return facts
 
 
-def _license(card: ModelCard) -> str | None:
+def _license(metadata: ModelMetadata) -> str | None:
     from hubel.weights import entries_for
 
-    return next((entry.license for entry in entries_for(card.architecture) if entry.name == card.weights), None)
+    return next((entry.license for entry in entries_for(metadata.architecture) if entry.name == metadata.weights), None)
 
 
 def as_text(facts: dict[str, Any]) -> dict[str, str]:
@@ -68,7 +68,7 @@ EXAMPLE = "use.py"
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
-def example(format: str, file: str, card: ModelCard, nms: bool = False) -> str:
+def example(format: str, file: str, metadata: ModelMetadata, nms: bool = False) -> str:
     """A short program that answers for pictures with the exported file, NumPy, Pillow and the format's own runtime.
 
     How it crops and finds objects are this installation's own functions, word for word: a second description would
@@ -92,9 +92,9 @@ def example(format: str, file: str, card: ModelCard, nms: bool = False) -> str:
         file=file,
         package=_PACKAGES[format],
         hubel=hubel.__version__,
-        crop=card.preprocessing.resize == "crop",
+        crop=metadata.preprocessing.resize == "crop",
         crop_box=inspect.getsource(crop_box).rstrip(),
-        detects=card.task == "detect",
-        decodes=card.task == "detect" and not nms,
+        detects=metadata.task == "detect",
+        decodes=metadata.task == "detect" and not nms,
         found_objects=inspect.getsource(found_objects).partition("import numpy as np\n")[2].strip(),
     )

@@ -192,7 +192,7 @@ def quantize_with_accuracy_control(
     held_out: AccuracyCheck,
     tolerance: float = 0.01,
     budget: float = BUDGET,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Model, QuantizationReport]:
     """Quantize a network, and lose no more than is allowed.
 
@@ -222,7 +222,7 @@ def quantize_with_accuracy_control(
     in_float: tuple[str, ...] = ()
     quantized, score = whole, held_out.score(runner(whole, "int8"))
     if float_score - score > tolerance:
-        say(
+        log(
             f"int8: {held_out.metric} {float_score:.3f} → {score:.3f} on {held_out.images} held-out images, more than "
             f"{tolerance:g} lost: looking for the layers that hurt"
         )
@@ -230,7 +230,7 @@ def quantize_with_accuracy_control(
         for in_float in _attempts(model, whole, calibration, deadline):
             quantized = post_training_quantization(model, calibration, in_float)
             score = held_out.score(runner(quantized, "int8"))
-            say(f"int8: {held_out.metric} {score:.3f} with {len(in_float)} of {len(layers)} layers in float")
+            log(f"int8: {held_out.metric} {score:.3f} with {len(in_float)} of {len(layers)} layers in float")
             if float_score - score <= tolerance:
                 break
     if not float_score - score <= tolerance:  # a score that is no number does not pass either

@@ -18,7 +18,7 @@ from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
 from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.sources import Picture
+from hubel.data.sources import ImageSource
 from hubel.data.splits import belongs_to, read_splits, recorded_splits
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.inference.pipeline import PreparedImage, prepare
@@ -97,15 +97,15 @@ def find_calibration_files(
 
 
 def read_calibration_images(
-    files: CalibrationFiles, preprocessing: Preprocessing, tolerance: float, say: Callable[[str], None]
+    files: CalibrationFiles, preprocessing: Preprocessing, tolerance: float, log: Callable[[str], None]
 ) -> CalibrationImages:
     """Decode the images; those that cannot be read are named and left out.
 
     Raises:
         DataError: too few are left.
     """
-    calibration, _ = _decoded(files.calibration, preprocessing, say)
-    held_out, kept = _decoded(files.held_out, preprocessing, say)
+    calibration, _ = _decoded(files.calibration, preprocessing, log)
+    held_out, kept = _decoded(files.held_out, preprocessing, log)
     _check(f"{files.origin}, those that can be read,", len(calibration), len(held_out), tolerance)
     labels = None if files.labels is None else np.array(files.labels, np.int64)[kept]
     return CalibrationImages(calibration, held_out, labels)
@@ -173,8 +173,8 @@ def _from_folders(folders: ClassFolders, known: bool, tolerance: float, seed: in
 
 def _from_loose_images(root: Path, tolerance: float, seed: int) -> CalibrationFiles:
     def refuse(where: Path, error: OSError) -> None:
-        fault = f"{where} cannot be listed: {error.strerror or error}."
-        raise DataError(fault, "Ask its owner for the right to read it (chmod +rx).")
+        message = f"{where} cannot be listed: {error.strerror or error}."
+        raise DataError(message, "Ask its owner for the right to read it (chmod +rx).")
 
     pool = [Sample(path, 0) for path in files_below(root, refuse) if path.suffix.lower() in PICTURE_SUFFIXES]
     return _from_pool(pool, False, root, tolerance, seed)
@@ -204,16 +204,16 @@ def _some(items: Sequence[Item], count: int, seed: int) -> list[Item]:
 
 
 def _decoded(
-    paths: Sequence[Path], preprocessing: Preprocessing, say: Callable[[str], None]
+    paths: Sequence[Path], preprocessing: Preprocessing, log: Callable[[str], None]
 ) -> tuple[np.ndarray, list[int]]:
     """Pixels of the images that can be read, and their positions; the others are named."""
-    pictures = (Picture(str(path), partial(read_image, path)) for path in paths)
+    pictures = (ImageSource(str(path), partial(read_image, path)) for path in paths)
     pixels, kept = [], []
     for place, outcome in enumerate(prepare(pictures, preprocessing, ahead=32)):
         if isinstance(outcome, PreparedImage):
             pixels.append(outcome.pixels)
             kept.append(place)
         else:
-            say(f"left out: {outcome.error.fault}")
+            log(f"left out: {outcome.error.message}")
     empty = np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
     return (np.stack(pixels) if pixels else empty), kept

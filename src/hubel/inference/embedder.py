@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hubel.inference.engines.base import Engine
-    from hubel.models.metadata import ModelCard
+    from hubel.models.metadata import ModelMetadata
 
 # To be counted up when vectors change while networks and their weights do not.
 _EDITION = "appearance 2"
@@ -57,10 +57,10 @@ class Embedder:
 
     def __init__(self, model: str | Path, device: str = "auto", threads: int | None = None) -> None:
         self.name = str(model)
-        self._engine, card = _engine(model, device, threads)
-        self._size = card.preprocessing.width, card.preprocessing.height
-        self._channels = card.preprocessing.channels
-        self._with_colours = not gives_vectors(card.architecture)
+        self._engine, metadata = _engine(model, device, threads)
+        self._size = metadata.preprocessing.width, metadata.preprocessing.height
+        self._channels = metadata.preprocessing.channels
+        self._with_colours = not gives_vectors(metadata.architecture)
 
     def __call__(self, picture: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
         """The vectors of objects.
@@ -136,7 +136,7 @@ def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     return clipped
 
 
-def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine, ModelCard]:
+def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine, ModelMetadata]:
     """OpenVINO, or torch where there is a GPU; in float32, so that who is who does not depend on the processor."""
     from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
     from hubel.inference.engines.selection import gpu
@@ -146,10 +146,10 @@ def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine
         from hubel.inference.engines.torch import TorchEngine
         from hubel.inference.precision import choose_precision
 
-        network, card = _load(model)
-        return TorchEngine(network, card.preprocessing, chosen, choose_precision(chosen, "fp32"), 32), card
+        network, metadata = _load(model)
+        return TorchEngine(network, metadata.preprocessing, chosen, choose_precision(chosen, "fp32"), 32), metadata
     converted = _converted(model)
-    return OpenVinoEngine(converted.network, choose_format("fp32"), threads), converted.card
+    return OpenVinoEngine(converted.network, choose_format("fp32"), threads), converted.metadata
 
 
 def _converted(model: str | Path) -> Converted:
@@ -161,19 +161,19 @@ def _converted(model: str | Path) -> Converted:
         return kept
     from hubel.inference.engines.openvino_conversion import to_openvino
 
-    network, card = _load(model)
-    made = Converted(to_openvino(network, card.preprocessing, ("vectors",)), card, "converted")
+    network, metadata = _load(model)
+    made = Converted(to_openvino(network, metadata.preprocessing, ("vectors",)), metadata, "converted")
     if found is not None:
         store_converted(found, form, made, key)  # where it cannot be kept, it is made anew next time
     return made
 
 
-def _load(model: str | Path) -> tuple[nn.Module, ModelCard]:
+def _load(model: str | Path) -> tuple[nn.Module, ModelMetadata]:
     """What makes vectors of crops, and the card with how it wants them."""
     from hubel.models.checkpoint import resolve_model
     from hubel.models.embedding import SIZE, embedding_of
 
-    network, card = resolve_model(model)
+    network, metadata = resolve_model(model)
     embedding = embedding_of(network).eval()
-    size: dict[str, Any] = {} if gives_vectors(card.architecture) else {"height": SIZE[0], "width": SIZE[1]}
-    return embedding, replace(card, preprocessing=replace(card.preprocessing, resize="stretch", **size))
+    size: dict[str, Any] = {} if gives_vectors(metadata.architecture) else {"height": SIZE[0], "width": SIZE[1]}
+    return embedding, replace(metadata, preprocessing=replace(metadata.preprocessing, resize="stretch", **size))

@@ -61,7 +61,7 @@ def quantized_for(
     reference: str | Path,
     calibrate: str | Path | None = None,
     tolerance: float = TOLERANCE,
-    say: Callable[[str], None] = _to_stderr,
+    log: Callable[[str], None] = _to_stderr,
 ) -> tuple[Model, QuantizationReport]:
     """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with.
 
@@ -84,39 +84,39 @@ def quantized_for(
         DataError: they cannot be read, or are too few.
         ModelError: more than the tolerance is lost; or the model's task cannot be judged.
     """
-    network, report = find_or_quantize(ModelSource(reference), calibrate, tolerance, say).network
+    network, report = find_or_quantize(ModelSource(reference), calibrate, tolerance, log).network
     return network, report
 
 
 def find_or_quantize(
-    source: ModelSource, calibrate: str | Path | None, tolerance: float, say: Callable[[str], None] = _to_stderr
+    source: ModelSource, calibrate: str | Path | None, tolerance: float, log: Callable[[str], None] = _to_stderr
 ) -> Converted:
     """As :func:`quantized_for`; the conversion's network is the pair of both results."""
     if not 0 < tolerance < 1:
         raise UsageError(f"tolerance is {tolerance:g}", "use a fraction such as 0.01: one point of accuracy")
     form = QuantizedFormat()
     if calibrate is None and (kept := _within(find_newest(source, form, "int8"), tolerance)) is not None:
-        return _announced(kept, say)
-    card = source.load()[1]
-    if card.task != "classify":
+        return _announced(kept, log)
+    metadata = source.load()[1]
+    if metadata.task != "classify":
         raise ModelError(
             f"{source.name} is not quantized: what int8 costs is only known of classifiers.",
             "Take --precision bf16, fp16 or fp32.",
         )
-    files = find_calibration_files(source.name, card.classes, calibrate, tolerance)
+    files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance)
     nncf_library()  # before the work begins: it may be missing
     found = source.found
     key = "" if found is None else conversion_key(found, form, "int8", files.digest())
     if found is not None and (kept := _within(read_converted(key, form), tolerance)) is not None:
-        return _announced(kept, say)
+        return _announced(kept, log)
     start = time.perf_counter()
-    pair = _quantized(source, files, tolerance, say)
+    pair = _quantized(source, files, tolerance, log)
     note = f"quantized in {time.perf_counter() - start:.0f} s"
     if found is None:
-        return _announced(Converted(pair, card, f"{note}, not kept: only models with a name are"), say)
-    made = Converted(pair, card, note)
+        return _announced(Converted(pair, metadata, f"{note}, not kept: only models with a name are"), log)
+    made = Converted(pair, metadata, note)
     failure = store_converted(found, form, made, key, "int8")
-    return _announced(replace(made, note=f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), say)
+    return _announced(replace(made, note=f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), log)
 
 
 def _within(converted: Converted | None, tolerance: float) -> Converted | None:
@@ -124,22 +124,22 @@ def _within(converted: Converted | None, tolerance: float) -> Converted | None:
     return converted if converted is not None and converted.network[1].loss <= tolerance else None
 
 
-def _announced(converted: Converted, say: Callable[[str], None]) -> Converted:
-    say(converted.network[1].line())
+def _announced(converted: Converted, log: Callable[[str], None]) -> Converted:
+    log(converted.network[1].line())
     return converted
 
 
 def _quantized(
-    source: ModelSource, files: CalibrationFiles, tolerance: float, say: Callable[[str], None]
+    source: ModelSource, files: CalibrationFiles, tolerance: float, log: Callable[[str], None]
 ) -> tuple[Model, QuantizationReport]:
     from hubel.inference.accuracy_control import quantize_with_accuracy_control, runner
 
-    card = source.load()[1]
-    images = read_calibration_images(files, card.preprocessing, tolerance, say)
-    say(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
+    metadata = source.load()[1]
+    images = read_calibration_images(files, metadata.preprocessing, tolerance, log)
+    log(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
     model = convert(source, OpenVinoFormat()).network
     held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
-    return quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, say=say)
+    return quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, log=log)
 
 
 def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> AccuracyCheck:

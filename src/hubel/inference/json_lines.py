@@ -20,7 +20,7 @@ def json_row(outcome: Prediction | FailedImage, model: str) -> dict[str, Any]:
     if outcome.frame is not None:
         row |= {"frame": outcome.frame, "time": outcome.time}
     if isinstance(outcome, FailedImage):
-        return {**row, "error": encodable(outcome.error.fault)}
+        return {**row, "error": encodable(outcome.error.message)}
     size = {"width": outcome.width, "height": outcome.height}
     return {**row, **size, "model": model, "task": outcome.task, **outcome.to_json()}
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubel.data.sources import Picture
+from hubel.data.sources import ImageSource
 from hubel.drawing import save_image
 from hubel.errors import HubelError
 from hubel.results import Prediction
@@ -55,7 +55,7 @@ class AnnotatedFiles:
             if not path.exists() and not path.is_symlink():
                 return path
 
-    def save(self, path: Path, picture: Picture, result: Prediction) -> None:
+    def save(self, path: Path, picture: ImageSource, result: Prediction) -> None:
         """Read the picture again, write the result on it and save it; may be called from any thread.
 
         Raises:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.sources import Picture
+from hubel.data.sources import ImageSource
 from hubel.errors import ImageError
 from hubel.inference.system import processors
 
@@ -92,7 +92,7 @@ def ordered_parallel_map(
 
 
 def prepare(
-    pictures: Iterable[Picture], preprocessing: Preprocessing, ahead: int
+    pictures: Iterable[ImageSource], preprocessing: Preprocessing, ahead: int
 ) -> Generator[PreparedImage | FailedImage, None, None]:
     """Decode, turn upright, crop and scale.
 
@@ -106,7 +106,7 @@ def prepare(
     return ordered_parallel_map(partial(_prepare, preprocessing), pictures, ahead)
 
 
-def _prepare(preprocessing: Preprocessing, picture: Picture) -> PreparedImage | FailedImage:
+def _prepare(preprocessing: Preprocessing, picture: ImageSource) -> PreparedImage | FailedImage:
     try:
         if picture.read_reduced is None:
             image = picture.read()

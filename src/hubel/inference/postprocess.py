@@ -9,7 +9,7 @@ import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.inference.pipeline import PreparedImage
-from hubel.models.metadata import ModelCard
+from hubel.models.metadata import ModelMetadata
 from hubel.results import Classification, Detections, Localization, Prediction
 from hubel.tasks.class_scores import probabilities, top_k
 from hubel.tasks.found_objects import NMSConfig, decode_detections
@@ -32,8 +32,8 @@ class ClassAnswers:
         top: how many classes a result names.
     """
 
-    def __init__(self, card: ModelCard, top: int) -> None:
-        self._classes, self._top = card.classes, top
+    def __init__(self, metadata: ModelMetadata, top: int) -> None:
+        self._classes, self._top = metadata.classes, top
 
     def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Classification]:
         """See :class:`Answers`."""
@@ -49,8 +49,12 @@ class LocationAnswers:
         card: the model's.
     """
 
-    def __init__(self, card: ModelCard) -> None:
-        self._classes, self._preprocessing, self._roots = card.classes, card.preprocessing, uses_sqrt_size(card.options)
+    def __init__(self, metadata: ModelMetadata) -> None:
+        self._classes, self._preprocessing, self._roots = (
+            metadata.classes,
+            metadata.preprocessing,
+            uses_sqrt_size(metadata.options),
+        )
 
     def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Localization]:
         """See :class:`Answers`."""
@@ -79,8 +83,13 @@ class ObjectAnswers:
         rule: thresholds.
     """
 
-    def __init__(self, card: ModelCard, anchors: np.ndarray, rule: NMSConfig) -> None:
-        self._classes, self._preprocessing, self._anchors, self._rule = card.classes, card.preprocessing, anchors, rule
+    def __init__(self, metadata: ModelMetadata, anchors: np.ndarray, rule: NMSConfig) -> None:
+        self._classes, self._preprocessing, self._anchors, self._rule = (
+            metadata.classes,
+            metadata.preprocessing,
+            anchors,
+            rule,
+        )
 
     def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Detections]:
         """See :class:`Answers`."""

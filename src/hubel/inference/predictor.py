@@ -13,21 +13,21 @@ import numpy as np
 from PIL import Image
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.sources import Picture, expand
+from hubel.data.sources import ImageSource, expand
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Engine
 from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare
 from hubel.inference.postprocess import Answers, ClassAnswers, LocationAnswers, ObjectAnswers
-from hubel.models.metadata import ModelCard
+from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
 from hubel.tasks.found_objects import NMSConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-ImageSource = str | Path | int | bytes | Image.Image | np.ndarray
+ImageInput = str | Path | int | bytes | Image.Image | np.ndarray
 
 # Pictures that wait for the network, at least.
 _AHEAD = 16
@@ -49,7 +49,7 @@ class Predictor:
     Args:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
             (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
-            :func:`hubel.create_model` makes it, or any other together with its ``card``.
+            :func:`hubel.create_model` makes it, or any other together with its ``metadata``.
         engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU and for
             a few pictures, OpenVINO for more, or where the model has been converted before.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
@@ -85,7 +85,7 @@ class Predictor:
         batch: int | None = None,
         top: int = 5,
         threads: int | None = None,
-        card: ModelCard | None = None,
+        metadata: ModelMetadata | None = None,
         calibrate: str | Path | None = None,
         tolerance: float = 0.01,
         conf: float = 0.25,
@@ -97,11 +97,11 @@ class Predictor:
         for what, share in (("conf", conf), ("iou", iou)):
             if not 0 <= share <= 1:
                 raise UsageError(f"{what} is {share:g}", "use a fraction from 0 to 1")
-        source = ModelSource(model, card)
+        source = ModelSource(model, metadata)
         self._choice = EngineChoice(source, engine, precision, device, batch, threads, calibrate, tolerance)
         self._engine: Engine | None = None
         self._answered = 0
-        self.card = self._choice.card
+        self.metadata = self._choice.metadata
         self.model_name = source.name
         self.top = top
         self._rule = NMSConfig(conf, iou)
@@ -110,7 +110,7 @@ class Predictor:
         """The engine that so many pictures would be given, ready to run; for those who want to measure it alone."""
         return self._choice.engine_for(pictures)
 
-    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction]:
+    def __call__(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction]:
         """Answers for images, one after the other.
 
         Args:
@@ -128,17 +128,17 @@ class Predictor:
                 raise outcome.error
             yield outcome
 
-    def stream(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
+    def stream(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction | FailedImage]:
         """As :meth:`__call__`, but a bad image yields a :class:`FailedImage` in its place and the others go on."""
         if isinstance(images, str | Path | int | bytes | Image.Image | np.ndarray):
             images = [images]
         return self.stream_pictures(expand(images))
 
-    def stream_pictures(self, pictures: Iterable[Picture]) -> Iterator[Prediction | FailedImage]:
+    def stream_pictures(self, pictures: Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
         """As :meth:`stream`, for pictures that :func:`hubel.data.sources.expand` found."""
         pictures = self.select_engine(pictures)
         assert self._engine is not None
-        engine, preprocessing, answers_of = self._engine, self.card.preprocessing, self._answers()
+        engine, preprocessing, answers_of = self._engine, self.metadata.preprocessing, self._answers()
         groups: deque[list[PreparedImage | FailedImage]] = deque()
         with closing(prepare(pictures, preprocessing, ahead=max(2 * engine.batch, _AHEAD))) as prepared:
 
@@ -157,7 +157,7 @@ class Predictor:
                         self._answered += 1
                         yield outcome if isinstance(outcome, FailedImage) else next(results)
 
-    def select_engine(self, pictures: Iterable[Picture]) -> Iterable[Picture]:
+    def select_engine(self, pictures: Iterable[ImageSource]) -> Iterable[ImageSource]:
         """Choose the engine and make it ready, by how many pictures are coming and have been answered.
 
         :meth:`stream_pictures` does so itself; a command that says beforehand what it chose calls it first.
@@ -169,7 +169,7 @@ class Predictor:
             All of the pictures.
         """
         remaining = iter(pictures)
-        first: list[Picture] = []
+        first: list[ImageSource] = []
         while self._answered + len(first) < MIN_IMAGES_TO_CONVERT and not (first and first[-1].frame):
             picture = next(remaining, None)
             if picture is None:
@@ -191,10 +191,14 @@ class Predictor:
         )
 
     def _answers(self) -> Answers:
-        if self.card.task == "localize":
-            return LocationAnswers(self.card)
+        if self.metadata.task == "localize":
+            return LocationAnswers(self.metadata)
         anchors = self._choice.anchors()
-        return ClassAnswers(self.card, self.top) if anchors is None else ObjectAnswers(self.card, anchors, self._rule)
+        return (
+            ClassAnswers(self.metadata, self.top)
+            if anchors is None
+            else ObjectAnswers(self.metadata, anchors, self._rule)
+        )
 
 
 def _no_pixels(preprocessing: Preprocessing) -> np.ndarray:

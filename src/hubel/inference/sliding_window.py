@@ -19,8 +19,8 @@ from hubel.data.image_io import read_image
 from hubel.data.preprocessing import FILTERS, Preprocessing
 from hubel.errors import ModelError, UsageError
 from hubel.inference.fusion import fuse
-from hubel.models import ModelCard, describe, resolve_model
-from hubel.models.detection.sliding_window import WindowPyramid
+from hubel.models import ModelMetadata, describe, resolve_model
+from hubel.models.detection.sliding_window import ImagePyramid
 from hubel.models.fully_convolutional import to_fully_convolutional
 from hubel.results import Detections
 
@@ -36,7 +36,7 @@ def slide(
     conf: float = 0.5,
     iou: float = 0.3,
     nothing: Collection[str] = (),
-    card: ModelCard | None = None,
+    metadata: ModelMetadata | None = None,
     crops: bool = False,
     batch: int = 32,
 ) -> Detections:
@@ -65,27 +65,29 @@ def slide(
         UsageError: a window is larger than the picture, or ``nothing`` names what is no class.
     """
     if isinstance(model, nn.Module):
-        network, card = model, card or describe(model)
+        network, metadata = model, metadata or describe(model)
     else:
-        network, card = resolve_model(model)
-    if card.task != "classify":
-        raise ModelError(f"{card.architecture} is no classifier.", "Use it as it is: hubel predict.")
-    if unknown := set(nothing) - set(card.classes):
-        raise UsageError(f"nothing: {min(unknown)!r} is no class of the model", f"it has {', '.join(card.classes[:5])}")
+        network, metadata = resolve_model(model)
+    if metadata.task != "classify":
+        raise ModelError(f"{metadata.architecture} is no classifier.", "Use it as it is: hubel predict.")
+    if unknown := set(nothing) - set(metadata.classes):
+        raise UsageError(
+            f"nothing: {min(unknown)!r} is no class of the model", f"it has {', '.join(metadata.classes[:5])}"
+        )
     picture = image if isinstance(image, Image.Image) else read_image(Path(image))
     shorter = min(picture.size)
     sizes = [share * shorter for share in _SHARES] if sizes is None else sizes
     if not all(0 < size <= shorter for size in sizes):
         raise UsageError(f"sizes {list(sizes)}: the picture's shorter side has {shorter} pixels", "use 1 to that")
-    slider = _slider(network, card.preprocessing, crops, batch)
+    slider = _slider(network, metadata.preprocessing, crops, batch)
     boxes, probabilities = (
         torch.cat(parts) for parts in zip(*(slider.windows(picture, size) for size in sizes), strict=True)
     )
-    probabilities[:, [card.classes.index(name) for name in nothing]] = 0
+    probabilities[:, [metadata.classes.index(name) for name in nothing]] = 0
     place, label = torch.nonzero(probabilities >= conf, as_tuple=True)
     score, boxes = probabilities[place, label], clip(boxes[place], picture.width, picture.height)
     kept = nms(boxes, score, label, iou=iou)[:_MOST]
-    names = tuple(card.classes[index] for index in label[kept].tolist())
+    names = tuple(metadata.classes[index] for index in label[kept].tolist())
     source = None if isinstance(image, Image.Image) else str(image)
     best = boxes[kept].numpy(), score[kept].numpy(), label[kept].numpy()
     return Detections(source, picture.width, picture.height, *best, names)
@@ -106,7 +108,7 @@ class _Slider:
     network: nn.Module
     everywhere: bool
     preprocessing: Preprocessing
-    pyramid: WindowPyramid
+    pyramid: ImagePyramid
     batch: int
 
     @torch.inference_mode()
@@ -136,12 +138,12 @@ class _Slider:
 def _slider(network: nn.Module, preprocessing: Preprocessing, crops: bool, batch: int) -> _Slider:
     window = preprocessing.width
     plain = fuse(network, torch.device("cpu"), torch.float32)
-    one_by_one = _Slider(plain, False, preprocessing, WindowPyramid(window, max(1, window // _OVERLAPPING)), batch)
+    one_by_one = _Slider(plain, False, preprocessing, ImagePyramid(window, max(1, window // _OVERLAPPING)), batch)
     try:
         everywhere = to_fully_convolutional(network, window)
     except ModelError:
         return one_by_one
-    pyramid = WindowPyramid(window, everywhere.stride)
+    pyramid = ImagePyramid(window, everywhere.stride)
     if crops:
         return replace(one_by_one, pyramid=pyramid)
     return _Slider(fuse(everywhere, torch.device("cpu"), torch.float32), True, preprocessing, pyramid, batch)

@@ -185,23 +185,23 @@ def detected_by_model(
     Raises:
         UsageError: the model is no detector, or knows no such class.
     """
-    if predictor.card.task not in ("detect", "localize"):
+    if predictor.metadata.task not in ("detect", "localize"):
         raise UsageError(f"{predictor.model_name} finds no objects", "use a detector")
-    unknown = sorted(set(classes or ()) - set(predictor.card.classes))
+    unknown = sorted(set(classes or ()) - set(predictor.metadata.classes))
     if unknown:
-        known = ", ".join(predictor.card.classes[:12])
+        known = ", ".join(predictor.metadata.classes[:12])
         raise UsageError(f"{predictor.model_name} has no class {', '.join(unknown)}", f"it has {known}")
     from PIL import Image
 
-    from hubel.data.sources import Picture
+    from hubel.data.sources import ImageSource
     from hubel.inference.pipeline import FailedImage
 
     taken: deque[tuple[Frame, np.ndarray]] = deque()
 
-    def as_pictures() -> Iterator[Picture]:
+    def as_pictures() -> Iterator[ImageSource]:
         for frame, picture in pictures:
             taken.append((frame, picture))
-            yield Picture(None, partial(Image.fromarray, picture), frame.number, frame.time)
+            yield ImageSource(None, partial(Image.fromarray, picture), frame.number, frame.time)
 
     outcomes = predictor.stream_pictures(as_pictures())
     while (found := shares.timed("detect", next, outcomes, None)) is not None:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from hubel.models.factory import default_preprocessing as default_preprocessing
     from hubel.models.factory import list_models as list_models
     from hubel.models.factory import summary as summary
-    from hubel.models.metadata import ModelCard as ModelCard
+    from hubel.models.metadata import ModelMetadata as ModelMetadata
 
 _HOME_OF = {
     "Architecture": "base",
     "ClassificationHead": "base",
     "Classifier": "base",
-    "ModelCard": "metadata",
+    "ModelMetadata": "metadata",
     "architecture": "factory",
     "create_model": "factory",
     "default_preprocessing": "factory",

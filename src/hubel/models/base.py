@@ -109,14 +109,14 @@ class Network(nn.Module):
         self,
         backbone: nn.Sequential,
         head: nn.Module,
-        pyramid: Mapping[int, tuple[str, int]],
+        feature_info: Mapping[int, tuple[str, int]],
         auxiliary: Mapping[str, nn.Module] | None = None,
         auxiliary_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self._pyramid = dict(pyramid)
+        self._pyramid = dict(feature_info)
         self.auxiliary = nn.ModuleDict(dict(auxiliary or {}))
         self.auxiliary_weight = auxiliary_weight
 

@@ -17,14 +17,14 @@ from hubel.errors import ModelError, WeightsError
 from hubel.models.backbone_spec import Backbone
 from hubel.models.base import BuildSpec
 from hubel.models.factory import architecture, create_model, default_preprocessing, list_models
-from hubel.models.metadata import CARD_FILE, WEIGHTS_FILE, ModelCard, read_card
+from hubel.models.metadata import METADATA_FILE, WEIGHTS_FILE, ModelMetadata, read_metadata
 from hubel.models.pretrained import load_checked
 
 if TYPE_CHECKING:
     from hubel.weights import WeightsEntry
 
 
-def save_model(folder: Path | str, model: nn.Module, card: ModelCard) -> None:
+def save_model(folder: Path | str, model: nn.Module, card: ModelMetadata) -> None:
     """Write ``model.safetensors`` and ``model.json``.
 
     Each file is written beside and renamed into place, so that an interruption leaves the old or the new one
@@ -52,7 +52,7 @@ def save_model(folder: Path | str, model: nn.Module, card: ModelCard) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _put(folder / WEIGHTS_FILE, write_weights)
-        _put(folder / CARD_FILE, write_card)
+        _put(folder / METADATA_FILE, write_card)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: the model cannot be written: {error}.", "Free some space, or choose another folder."
@@ -69,7 +69,7 @@ def _put(path: Path, write: Callable[[Path], None]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
+def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
     """Read a saved model.
 
     Args:
@@ -83,7 +83,7 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
         WeightsError: the weights are missing, damaged or do not fit.
     """
     folder = Path(folder)
-    card = read_card(folder / CARD_FILE)
+    card = read_metadata(folder / METADATA_FILE)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
@@ -94,12 +94,12 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelCard]:
     try:
         model = card.build(for_loading=True)
     except ModelError as error:
-        raise ModelError(f"{folder / CARD_FILE}: {error.fault}", error.remedy) from error
+        raise ModelError(f"{folder / METADATA_FILE}: {error.message}", error.hint) from error
     load_checked(model, state, str(path))
     return model.eval(), card
 
 
-def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelCard]:
+def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
     """Find the model that a person means.
 
     Args:
@@ -121,7 +121,7 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelCard]:
     folder = Path(reference)
     if folder.is_dir():
         best = folder / "best"
-        return load_model(best if best.is_dir() and not (folder / CARD_FILE).is_file() else folder)
+        return load_model(best if best.is_dir() and not (folder / METADATA_FILE).is_file() else folder)
     if folder.is_file():
         raise ModelError(
             f"{text} is a file; a saved model is a folder with model.json and model.safetensors.",
@@ -136,11 +136,11 @@ def _offer(text: str) -> str:
     try:
         architecture(text)
     except ModelError as error:
-        return error.remedy
+        return error.hint
     return "hubel models lists the names there are."
 
 
-def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelCard]:
+def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelMetadata]:
     """An architecture with weights of the catalog; the default ones if ``weights`` is empty."""
     from hubel.weights import default_entry, find_entry
 
@@ -151,7 +151,7 @@ def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelCard]:
     return model.eval(), describe(model)
 
 
-def describe(model: nn.Module) -> ModelCard:
+def describe(model: nn.Module) -> ModelMetadata:
     """The card of a module that ``create_model`` has made.
 
     Preprocessing and the names of the classes are those of the weights' catalog entry. A local file in a library's
@@ -168,7 +168,7 @@ def describe(model: nn.Module) -> ModelCard:
     if not isinstance(origin, BuildSpec):
         raise ModelError(
             f"nothing tells the classes and the preprocessing of this {type(model).__name__}.",
-            "Make it with hubel.create_model, or give its card too (hubel.models.ModelCard).",
+            "Make it with hubel.create_model, or give its card too (hubel.models.ModelMetadata).",
         )
     size = origin.image_size
     entry = _entry_of(origin.architecture, origin)
@@ -184,7 +184,7 @@ def describe(model: nn.Module) -> ModelCard:
         below = _entry_of(origin.backbone.architecture, origin.backbone)
         if below is not None and origin.in_channels == below.preprocessing.channels:
             preprocessing = replace(preprocessing, mean=below.preprocessing.mean, std=below.preprocessing.std)
-    return ModelCard(
+    return ModelMetadata(
         task=architecture(origin.architecture).task,
         architecture=origin.architecture,
         num_classes=origin.num_classes,

@@ -62,8 +62,8 @@ def architecture(name: str) -> Architecture:
     if name in _ARCHITECTURES:
         return _ARCHITECTURES[name]
     close = difflib.get_close_matches(name, _ARCHITECTURES, n=3)
-    remedy = f"Did you mean {' or '.join(close)}?" if close else "hubel models lists the names there are."
-    raise ModelError(f"There is no architecture named {name!r}.", remedy)
+    hint = f"Did you mean {' or '.join(close)}?" if close else "hubel models lists the names there are."
+    raise ModelError(f"There is no architecture named {name!r}.", hint)
 
 
 def create_model(
@@ -132,8 +132,8 @@ def _ground(row: Architecture, name: str | None) -> tuple[Backbone | None, Publi
     """What an architecture is to stand on, and the weights that this begins with."""
     if row.backbone is None:
         if name is not None:
-            fault = "it is one" if row.task == "classify" else "it has its own"
-            raise ModelError(f"{row.name} takes no backbone: {fault}.", "Leave backbone out.")
+            message = "it is one" if row.task == "classify" else "it has its own"
+            raise ModelError(f"{row.name} takes no backbone: {message}.", "Leave backbone out.")
         return None, None
     wanted, _, weights = (name or row.backbone).partition(":")
     below = architecture(wanted)
@@ -195,8 +195,8 @@ def build(
         if not options:
             raise
         given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        fault = f"{row.name} cannot be built with {given}: {str(error).rstrip('.')}."
-        raise ModelError(fault, allowed(row, options)) from error
+        message = f"{row.name} cannot be built with {given}: {str(error).rstrip('.')}."
+        raise ModelError(message, allowed(row, options)) from error
 
 
 class _SkipInit(TorchFunctionMode):

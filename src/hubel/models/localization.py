@@ -93,16 +93,16 @@ def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> N
     Where the classifier ends with dense layers instead of means, what it does after its smallest map of the pyramid is
     left out.
     """
-    pyramid: Mapping[int, tuple[str, int]] = {
+    feature_info: Mapping[int, tuple[str, int]] = {
         stride: (source.stage_of_stride(stride), channels) for stride, channels in source.feature_channels.items()
     }
     if isinstance(source.head, ClassificationHead):
         backbone, channels = source.backbone, source.head.classifier.in_features
     else:
-        last, channels = pyramid[max(pyramid)]
+        last, channels = feature_info[max(feature_info)]
         names = [name for name, _ in source.backbone.named_children()]
         backbone = source.backbone[: names.index(last) + 1]
-    return Network(backbone, LocalizationHead(channels, num_classes, config), pyramid)
+    return Network(backbone, LocalizationHead(channels, num_classes, config), feature_info)
 
 
 ARCHITECTURES = (

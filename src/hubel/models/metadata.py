@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "model.json"
+METADATA_FILE = "model.json"
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ModelMetadata:
     """What is needed, besides its weights, to rebuild a model and to use it.
 
     Attributes:
@@ -73,7 +73,7 @@ class ModelCard:
         return row
 
     @classmethod
-    def from_json(cls, row: Any, origin: str = CARD_FILE) -> ModelCard:
+    def from_json(cls, row: Any, origin: str = METADATA_FILE) -> ModelMetadata:
         """The inverse of :meth:`to_json`.
 
         Args:
@@ -136,7 +136,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def read_card(path: Path) -> ModelCard:
+def read_metadata(path: Path) -> ModelMetadata:
     """The card in a file.
 
     Raises:
@@ -151,4 +151,4 @@ def read_card(path: Path) -> ModelCard:
         row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
-    return ModelCard.from_json(row, str(path))
+    return ModelMetadata.from_json(row, str(path))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.models.metadata import CARD_FILE, WEIGHTS_FILE, read_card
+from hubel.models.metadata import METADATA_FILE, WEIGHTS_FILE, read_metadata
 from hubel.weights.catalog import default_entry, find_entry
 from hubel.weights.download import digest
 from hubel.weights.local_cache import fetch
@@ -51,12 +51,12 @@ def find_model(reference: Path | str) -> FoundModel | None:
     if isinstance(reference, str) and not {"/", os.sep} & set(reference):
         return None  # it may be an architecture without weights as well as a folder
     folder = Path(reference)
-    if (folder / "best").is_dir() and not (folder / CARD_FILE).is_file():
+    if (folder / "best").is_dir() and not (folder / METADATA_FILE).is_file():
         folder /= "best"
-    if not (folder / CARD_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+    if not (folder / METADATA_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
         return None
-    card = read_card(folder / CARD_FILE)
-    return FoundModel(str(reference), _digest_of(card.to_json(), digest(folder / WEIGHTS_FILE)))
+    metadata = read_metadata(folder / METADATA_FILE)
+    return FoundModel(str(reference), _digest_of(metadata.to_json(), digest(folder / WEIGHTS_FILE)))
 
 
 def _digest_of(facts: Any, weights: str) -> str:

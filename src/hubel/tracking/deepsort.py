@@ -121,8 +121,8 @@ class DeepSort:
         if self._galleries is None:
             self._galleries = FeatureBank(self.parameters.nn_budget, length)
         if self._galleries.length != length:
-            fault = f"features have {length} numbers, those before had {self._galleries.length}"
-            raise UsageError(fault, "make all by one network")
+            message = f"features have {length} numbers, those before had {self._galleries.length}"
+            raise UsageError(message, "make all by one network")
 
     def _match_by_appearance(
         self, observed: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray

@@ -37,8 +37,8 @@ def _pairs(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     if len(paths) == 2 and all(path.is_dir() for path in paths):
         return _in_folders(*paths)
     if len(paths) < 2 or len(paths) % 2:
-        fault = f"{len(paths)} files are no pairs of ground truth and result"
-        raise UsageError(fault, "use hubel evaluate --task track GT.txt RESULT.txt [GT2.txt RESULT2.txt …]")
+        message = f"{len(paths)} files are no pairs of ground truth and result"
+        raise UsageError(message, "use hubel evaluate --task track GT.txt RESULT.txt [GT2.txt RESULT2.txt …]")
     return list(zip(paths[::2], paths[1::2], strict=True))
 
 
@@ -81,18 +81,18 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Fra
 
 
 def _refuse_ids(boxes: MotBoxes) -> None:
-    remedy = "Every track has an id above 0, and one box a frame."
+    hint = "Every track has an id above 0, and one box a frame."
     negative = boxes.ids <= 0
     if negative.any():
         place = int(negative.argmax())
         where = f"{boxes.path}, line {boxes.lines[place]}"
-        raise DataError(f"{where}: the id is {boxes.ids[place]}, in frame {boxes.frames[place]}.", remedy)
+        raise DataError(f"{where}: the id is {boxes.ids[place]}, in frame {boxes.frames[place]}.", hint)
     order = np.lexsort((boxes.ids, boxes.frames))
     again = (np.diff(boxes.frames[order]) == 0) & (np.diff(boxes.ids[order]) == 0)
     if again.any():
         place = int(order[1:][again][0])
         where = f"{boxes.path}, line {boxes.lines[place]}"
-        raise DataError(f"{where}: id {boxes.ids[place]} is there twice in frame {boxes.frames[place]}.", remedy)
+        raise DataError(f"{where}: id {boxes.ids[place]} is there twice in frame {boxes.frames[place]}.", hint)
 
 
 def _length(truth: Path) -> int | None:

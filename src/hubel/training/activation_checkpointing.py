@@ -103,7 +103,7 @@ def needs_checkpointing(
     model: Network,
     batch: tuple[int, int, int, int],
     precision: str,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     memory: Memory | None = None,
 ) -> bool:
     """Whether a step fits only with recomputation; told, with advice where it does not fit even so.
@@ -132,10 +132,10 @@ def needs_checkpointing(
         line += (
             f": what happens within a part of the network is computed twice, not kept, for {less} and a third more time"
         )
-    say(line)
+    log(line)
     if not helps or need.checkpointed > room:
-        say("note: it may not fit")
+        log("note: it may not fit")
         within = Memory(int(room), memory.place)
         for line in memory_tips(model, summarize(model, batch[1:], batch[0], precision), within)[1:]:
-            say(f"note: {line}")
+            log(f"note: {line}")
     return helps

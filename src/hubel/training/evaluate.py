@@ -18,7 +18,7 @@ from hubel.data.splits import evaluation_samples, read_splits
 from hubel.errors import ImageError
 from hubel.inference.precision import choose_device
 from hubel.inference.system import tune_allocator
-from hubel.models import ModelCard, resolve_model
+from hubel.models import ModelMetadata, resolve_model
 from hubel.reports import TrainingReport, write_report
 from hubel.training.predict_split import Answers, SplitPredictor
 from hubel.training.task import Task
@@ -47,7 +47,7 @@ class Evaluation:
     answers: Answers
     seconds: float
     task: Task
-    card: ModelCard
+    metadata: ModelMetadata
 
     @property
     def failures(self) -> tuple[ImageError, ...]:
@@ -102,26 +102,28 @@ def evaluate(
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    network, card = resolve_model(model)
-    task = task_named(card.task)
-    data_set = task.read(Path(data)).labelled_by(card.classes)
+    network, metadata = resolve_model(model)
+    task = task_named(metadata.task)
+    data_set = task.read(Path(data)).labelled_by(metadata.classes)
     recorded = Path(model) / "splits.json"
     name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
-    answering = SplitPredictor(network, card.preprocessing, *answer_of(task, card), batch, choose_device(device))
+    answering = SplitPredictor(
+        network, metadata.preprocessing, *answer_of(task, metadata), batch, choose_device(device)
+    )
     answers = answering.of(samples)
     if strict and answers.failures:
         raise answers.failures[0]
-    scores = task.scores(answers, card)
+    scores = task.scores(answers, metadata)
     seconds = time.perf_counter() - started
-    result = Evaluation(str(model), Path(data), name, scores, answers, seconds, task, card)
+    result = Evaluation(str(model), Path(data), name, scores, answers, seconds, task, metadata)
     if report is not None:
         write_evaluation_report(Path(report), result)
     return result
 
 
-def answer_of(task: Task, card: ModelCard) -> tuple[Callable[[Any], np.ndarray], int]:
+def answer_of(task: Task, metadata: ModelMetadata) -> tuple[Callable[[Any], np.ndarray], int]:
     """What is kept of a model's raw output, and how many numbers an image that is."""
-    return partial(task.answer, card=card), task.answer_width(len(card.classes))
+    return partial(task.answer, metadata=metadata), task.answer_width(len(metadata.classes))
 
 
 def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
@@ -134,11 +136,11 @@ def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
         data=str(evaluation.data),
         scores={evaluation.split: evaluation.scores},
         split_sizes={evaluation.split: evaluation.scores.images},
-        mistakes=evaluation.task.mistakes(evaluation.answers, evaluation.card),
+        mistakes=evaluation.task.mistakes(evaluation.answers, evaluation.metadata),
         mistakes_split=evaluation.split,
         environment=environment("float32"),
         timing={"evaluation": evaluation.seconds},
-        warnings=[failure.fault for failure in evaluation.failures],
+        warnings=[failure.message for failure in evaluation.failures],
     )
     return write_report(folder, report)
 

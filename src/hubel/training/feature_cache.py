@@ -153,22 +153,22 @@ class FeatureCache:
     enlarge: Callable[[Features], Features] | None = None
 
     def swap_in_features(
-        self, training: TrainingRun, lower: FrozenBackbone, say: Callable[[str], None]
+        self, training: TrainingRun, lower: FrozenBackbone, log: Callable[[str], None]
     ) -> tuple[TrainingRun, FrozenBackbone]:
         """The training on features, and the lower part that they make superfluous; unchanged where there is no room."""
-        settings, card = training.settings, training.card
-        sets = ((self.images, self.preprocessing), (self.validation, card.preprocessing))
+        settings, metadata = training.settings, training.metadata
+        sets = ((self.images, self.preprocessing), (self.validation, metadata.preprocessing))
         lengths = [len(images.dataset) * features_size(training.model, size) for images, size in sets]  # type: ignore[arg-type]
         wanted = "auto" if settings.cache == "none" else settings.cache
         block, where = allocate_block(4 * sum(lengths), wanted, training.processes.on_this_machine)
         if block is None and self.enlarge is None:
-            say(f"the images' features are computed in every epoch: {where}")
+            log(f"the images' features are computed in every epoch: {where}")
             return training, lower
         rooms: Sequence[Tensor | None] = (None, None)
         if block is not None:
             rooms = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
         as_they_are = " without random changes" if settings.augmentation else ""
-        say(f"the images' features{as_they_are} are computed once and kept {where}")
+        log(f"the images' features{as_they_are} are computed once and kept {where}")
         learn, check = (
             compute_features(images, size, lower, training.model.head, training.accelerator, room)
             for (images, size), room in zip(sets, rooms, strict=True)

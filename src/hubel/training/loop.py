@@ -23,7 +23,7 @@ from hubel.data.loader import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
 from hubel.models.base import Network
-from hubel.models.checkpoint import ModelCard, save_model
+from hubel.models.checkpoint import ModelMetadata, save_model
 from hubel.tasks.objective import add_auxiliary_losses, sum_of
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan
@@ -101,7 +101,7 @@ class TrainingRun:
     folder: Path
     settings: TrainingSettings
     model: Network
-    card: ModelCard
+    metadata: ModelMetadata
     phases: tuple[Phase, ...]
     train: DataLoader[Any]
     validation: DataLoader[Any]
@@ -125,7 +125,7 @@ def fit(training: TrainingRun, display: TrainingDisplay) -> Progress:
     content = training.processes.broadcast_file(path)
     progress, state = load_checkpoint(path, content) if content is not None else (Progress(), {})
     if progress.epoch:
-        display.say(f"resuming after epoch {progress.epoch}")
+        display.log(f"resuming after epoch {progress.epoch}")
     for phase in training.phases:
         if progress.epoch < phase.last_epoch and not progress.should_stop_early(training.settings.patience):
             _run_phase(training, phase, progress, state, display)
@@ -142,7 +142,7 @@ def _run_phase(
         training.model.load_state_dict(state["model"])
     learning = freeze_below(training.model, phase.trainable_from)
     what = f"the head and {', '.join(learning)}" if learning else "the head"
-    display.say(f"phase {phase.name}: {what} learn, rate {phase.learning_rate:g}, {phase.epochs} epochs")
+    display.log(f"phase {phase.name}: {what} learn, rate {phase.learning_rate:g}, {phase.epochs} epochs")
     optimizer = make_optimizer(training.model, settings, phase.learning_rate)
     average = WeightAverage(training.model, settings.average) if settings.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
@@ -151,12 +151,12 @@ def _run_phase(
             average.load_state_dict(state["average"])
     dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
     lower = freeze_backbone(training.model, accelerator.device, dtype)
-    recompute = needs_checkpointing(training.model, training.batch, training.execution.precision, display.say)
+    recompute = needs_checkpointing(training.model, training.batch, training.execution.precision, display.log)
     accelerator.free_memory()  # of the phase before
     upper, optimizer = accelerator.prepare(trainable_top(training.model, lower.parts, recompute), optimizer)
     beginning = time.perf_counter()
     if training.features is not None and not learning:
-        training, lower = training.features.swap_in_features(training, lower, display.say)
+        training, lower = training.features.swap_in_features(training, lower, display.log)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = training.model if average is None else cast(Network, average.module)
@@ -169,7 +169,7 @@ def _run_phase(
         training.processes.wait()
         beginning = time.perf_counter()
         if progress.should_stop_early(settings.patience):
-            display.say(f"validation has not improved for {settings.patience} epochs: stopping early")
+            display.log(f"validation has not improved for {settings.patience} epochs: stopping early")
             return
 
 
@@ -286,8 +286,8 @@ def _finish_epoch(
     """Write what the epoch gave; the checkpoint comes last, so that a run killed before it repeats the epoch."""
     row = progress.history[-1]
     if better:
-        save_model(training.folder / "best", kept, training.card)
-    save_model(training.folder / "last", kept, training.card)
+        save_model(training.folder / "best", kept, training.metadata)
+    save_model(training.folder / "last", kept, training.metadata)
     write_rows(training.folder / "metrics.csv", progress.history)
     if training.settings.tensorboard:
         write_scalars(training.folder / "tensorboard", row)

@@ -100,7 +100,7 @@ class SplitPredictor:
 def _answers(samples: Sequence[Splittable], read: list[int], values: np.ndarray) -> Answers:
     failures = tuple(fault_of(samples[index].path) for index in sorted(set(range(len(samples))) - set(read)))
     if not read:
-        raise DataError(f"none of {len(samples)} images could be read: {failures[0].fault}", failures[0].remedy)
+        raise DataError(f"none of {len(samples)} images could be read: {failures[0].message}", failures[0].hint)
     return Answers(tuple(samples[index] for index in read), values, failures)
 
 

@@ -57,7 +57,7 @@ class TrainingDisplay:
     ) -> None:
         self._bar.stop()
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """A line above the bar."""
         self._console.print(line, markup=False)
 
@@ -79,7 +79,7 @@ class TrainingDisplay:
         for part, words in (("train", "train"), ("val", "validation")):
             named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **watched}.items()]
             figures.append(" ".join([words, *(f"{text} {row[name]:.3f}" for name, text in named if name in row)]))
-        self.say(
+        self.log(
             f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  {'  '.join(figures)}  "
             f"{row['seconds']:.0f} s{'  best so far' if best else ''}"
         )

@@ -75,19 +75,19 @@ class TrainingResult:
 
 def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes: Sequence[str]) -> TrainingResult:
     """Score the kept weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
-    settings, folder, processes, card = training.settings, training.folder, training.processes, training.card
+    settings, folder, processes, metadata = training.settings, training.folder, training.processes, training.metadata
     task, device = training.task, training.accelerator.device
-    model = load_model(folder / "best")[0] if processes.is_main else card.build()
+    model = load_model(folder / "best")[0] if processes.is_main else metadata.build()
     processes.broadcast_module(model.to(device))
-    answering = SplitPredictor(model, card.preprocessing, *answer_of(task, card), settings.batch, device)
+    answering = SplitPredictor(model, metadata.preprocessing, *answer_of(task, metadata), settings.batch, device)
     named = {"val": splits.val, "test": splits.test}
     answers = {name: answering.together(processes, samples) for name, samples in named.items() if samples}
-    scores = {name: task.scores(each, card) for name, each in answers.items()}
+    scores = {name: task.scores(each, metadata) for name, each in answers.items()}
     seconds = sum(row["seconds"] for row in progress.history)
     result = TrainingResult(folder, task, settings.model, settings.data, scores, progress.best_epoch, seconds)
     if not processes.is_main:
         return result
-    lines = (json.dumps(row, ensure_ascii=False) for row in task.rows(answers["val"], card))
+    lines = (json.dumps(row, ensure_ascii=False) for row in task.rows(answers["val"], metadata))
     write_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(folder / "results.json", result.to_json())
     report = TrainingReport(
@@ -99,9 +99,9 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes
         split_sizes={name: len(samples) for name, samples in splits.by_name().items()},
         history=progress.history,
         best_epoch=progress.best_epoch,
-        mistakes=task.mistakes(answers[result.split], card),
+        mistakes=task.mistakes(answers[result.split], metadata),
         mistakes_split=result.split,
-        augmentation=task.sheet(splits.train, card.preprocessing, settings),
+        augmentation=task.sheet(splits.train, metadata.preprocessing, settings),
         transforms=task.transforms(settings),
         configuration=settings.model_dump(mode="json"),
         environment=environment(training.execution.precision),

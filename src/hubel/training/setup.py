@@ -18,7 +18,7 @@ from hubel.data.splits import (
     Splits,
 )
 from hubel.fileio import write_json
-from hubel.models import ModelCard
+from hubel.models import ModelMetadata
 from hubel.models.base import ClassificationHead, Network
 from hubel.tasks.objective import add_auxiliary_losses, sum_of
 from hubel.training.activation_checkpointing import needs_checkpointing
@@ -38,9 +38,9 @@ def assemble(
     folder: Path,
     settings: TrainingSettings,
     model: Network,
-    card: ModelCard,
+    metadata: ModelMetadata,
     splits: Splits[Any],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> tuple[TrainingRun, tuple[str, ...]]:
     """Everything a run needs beside its data check.
@@ -59,13 +59,13 @@ def assemble(
     """
     task = task_named(settings.task)
     device = processes.device_for(settings.device)
-    learning = task.learning(settings, splits.train, card, device)
+    learning = task.learning(settings, splits.train, metadata, device)
     model.to(device)
-    side = training_size(settings, model, card.preprocessing.height)
+    side = training_size(settings, model, metadata.preprocessing.height)
     share = -(-min(settings.batch, len(splits.train)) // processes.count)
-    shape = card.preprocessing.resized(side)
-    batch = (share, card.in_channels, shape.height, shape.width)
-    sampled = task.images(settings, card.preprocessing, side)
+    shape = metadata.preprocessing.resized(side)
+    batch = (share, metadata.in_channels, shape.height, shape.width)
+    sampled = task.images(settings, metadata.preprocessing, side)
     objective = _objective(model, learning, learning.labels(sampled.stand_in(share), device))
     made = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, settings)))
     execution = ExecutionPlan(**made)
@@ -83,16 +83,16 @@ def assemble(
     kept = workers = ""
     if epochs > 1:
         kept = images.keep()
-        step = _trial_step(model, learning, card.preprocessing.normalize, execution, settings, batch)
+        step = _trial_step(model, learning, metadata.preprocessing.normalize, execution, settings, batch)
         workers = images.choose_workers(folder, step, execution_key(model, batch, device, execution.precision))
     decisions = tuple(line for line in (execution.reason, learning.decision, kept, workers) if line)
     for line in decisions:
-        say(f"chosen: {line}")
+        log(f"chosen: {line}")
     training = TrainingRun(
         folder=folder,
         settings=settings,
         model=model,
-        card=card,
+        metadata=metadata,
         phases=phases,
         train=images.train(),
         validation=images.validation(),
@@ -100,9 +100,9 @@ def assemble(
         learning=learning,
         execution=execution,
         accelerator=accelerator,
-        prepare=card.preprocessing.normalize,
+        prepare=metadata.preprocessing.normalize,
         batch=batch,
-        features=task.features(settings, card, side, splits.train, images, learning),
+        features=task.features(settings, metadata, side, splits.train, images, learning),
         processes=processes,
     )
     return training, decisions

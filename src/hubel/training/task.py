@@ -20,7 +20,7 @@ from hubel.config import TrainingSettings
 from hubel.data.image_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
-from hubel.models import ModelCard
+from hubel.models import ModelMetadata
 from hubel.models.base import Network
 from hubel.reports import AugmentationSample, DetectionMistake, Mistake
 from hubel.training.cache_budget import KeptShape
@@ -189,7 +189,7 @@ class Task(Protocol):
             progress: called now and then with the number of pictures opened and of all.
         """
 
-    def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
+    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
         """Make a new network ready to learn, and say how it wants its images.
 
         Raises:
@@ -207,7 +207,7 @@ class Task(Protocol):
         """Tell wrong settings before a folder is made; raises :class:`~hubel.errors.HubelError`."""
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[Any], card: ModelCard, device: torch.device
+        self, settings: TrainingSettings, samples: Sequence[Any], metadata: ModelMetadata, device: torch.device
     ) -> Objective:
         """What a run on these training samples minimizes and watches."""
 
@@ -217,7 +217,7 @@ class Task(Protocol):
     def features(
         self,
         settings: TrainingSettings,
-        card: ModelCard,
+        metadata: ModelMetadata,
         side: int,
         samples: Sequence[Any],
         images: RunImages,
@@ -228,25 +228,25 @@ class Task(Protocol):
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """What makes an epoch, a row of ``metrics.csv``, better than another: more is better, the first counts most."""
 
-    def answer(self, output: Any, card: ModelCard) -> np.ndarray:
+    def answer(self, output: Any, metadata: ModelMetadata) -> np.ndarray:
         """What is kept of the raw output of N images: float32 (N, :meth:`answer_width`)."""
 
     def answer_width(self, classes: int) -> int:
         """Numbers that are kept of an image."""
 
-    def scores(self, answers: Answers, card: ModelCard) -> Scores:
+    def scores(self, answers: Answers, metadata: ModelMetadata) -> Scores:
         """The final figures."""
 
     def table(self, scores: Any) -> str:
         """The figures as a person reads them, several lines."""
 
-    def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
+    def rows(self, answers: Answers, metadata: ModelMetadata) -> list[dict[str, Any]]:
         """The lines of ``predictions.jsonl``."""
 
     def transforms(self, settings: TrainingSettings) -> list[str]:
         """The augmentations in words, in the order in which they are applied."""
 
-    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake] | Sequence[DetectionMistake]:
+    def mistakes(self, answers: Answers, metadata: ModelMetadata) -> Sequence[Mistake] | Sequence[DetectionMistake]:
         """The worst, worst first."""
 
     def sheet(

@@ -25,7 +25,7 @@ from hubel.data.splits import (
 )
 from hubel.errors import DataError, ModelError
 from hubel.inference.system import tune_allocator
-from hubel.models import ModelCard, architecture, create_model, describe
+from hubel.models import ModelMetadata, architecture, create_model, describe
 from hubel.models.base import Network
 from hubel.training.checkpoint import WORKER_DEATH
 from hubel.training.distributed import DistributedContext, joined, report_error_once
@@ -51,7 +51,7 @@ def weights_name(settings: TrainingSettings) -> str | None:
     return entry.name if entry else None
 
 
-def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Network, ModelCard]:
+def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Network, ModelMetadata]:
     """The network with a head for the data's classes, and its card."""
     row = architecture(settings.model)
     size = settings.image_size or row.input[1]
@@ -65,8 +65,8 @@ def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Netw
     )
     if not isinstance(model, Network):
         raise ModelError(f"{settings.model} is not trained here", "hubel models lists the networks there are")
-    card = replace(describe(model), classes=list(classes))
-    return model, task_named(settings.task).prepare(settings, model, card)
+    metadata = replace(describe(model), classes=list(classes))
+    return model, task_named(settings.task).prepare(settings, model, metadata)
 
 
 def new_run_folder(wanted: Path) -> Path:
@@ -145,21 +145,23 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
         run_data = _read_data_together(processes, chosen, plan["folder"])
-        model, card = make_model(chosen, run_data.samples.classes)
+        model, metadata = make_model(chosen, run_data.samples.classes)
         _validate_before_run(chosen, model, run_data)
         folder = Path(processes.broadcast_object(lambda: plan["folder"] or _new_folder(wanted, chosen, run_data)))
         with _interruptions() as interruption, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
             try:
                 with report_error_once(processes), _worker_deaths_explained():
-                    _announce(chosen, card, run_data, processes, display)
-                    training, decisions = assemble(folder, chosen, model, card, run_data.splits, display.say, processes)
+                    _announce(chosen, metadata, run_data, processes, display)
+                    training, decisions = assemble(
+                        folder, chosen, model, metadata, run_data.splits, display.log, processes
+                    )
                     training.stop_if_asked = interruption.stop_if_asked
                     progress = fit(training, display)
             except KeyboardInterrupt:
                 place = f" --out {folder}" if out is not None else ""
                 again = f"hubel train {data}{place} --resume"
-                display.say(f"interrupted: finished epochs are kept in {folder}")
-                display.say(f"go on with: {again}{'' if processes.alone else ', by as many processes as you like'}")
+                display.log(f"interrupted: finished epochs are kept in {folder}")
+                display.log(f"go on with: {again}{'' if processes.alone else ', by as many processes as you like'}")
                 raise
             return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
 
@@ -226,19 +228,23 @@ def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
 
 
 def _announce(
-    settings: TrainingSettings, card: ModelCard, data: RunData, processes: DistributedContext, display: TrainingDisplay
+    settings: TrainingSettings,
+    metadata: ModelMetadata,
+    data: RunData,
+    processes: DistributedContext,
+    display: TrainingDisplay,
 ) -> None:
     """What the check found, and what is about to happen."""
     for warning in data.warnings:
-        display.say(f"note: {warning}")
-    weights = card.weights or (card.backbone.weights if card.backbone else None)
+        display.log(f"note: {warning}")
+    weights = metadata.weights or (metadata.backbone.weights if metadata.backbone else None)
     splits, start = data.splits, f"from {weights}" if weights else "from scratch"
-    display.say(
+    display.log(
         f"{len(splits.train)} images train, {len(splits.val)} validate, {len(splits.test)} test; "
-        f"{len(card.classes)} classes; {settings.model} {start}"
+        f"{len(metadata.classes)} classes; {settings.model} {start}"
     )
     if not processes.alone:
-        display.say(f"{processes.count} processes train together; each takes its share of the {settings.batch} a step")
+        display.log(f"{processes.count} processes train together; each takes its share of the {settings.batch} a step")
 
 
 @contextmanager

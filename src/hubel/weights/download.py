@@ -52,7 +52,7 @@ class Checksum:
     digits: str
 
     @property
-    def fault(self) -> str:
+    def message(self) -> str:
         """What to say of a file that does not fit."""
         return f"its {'SHA-256' if self.algorithm == 'sha256' else 'MD5'} does not begin with {self.digits}"
 
@@ -194,7 +194,7 @@ class _Transfer:
             if not resumed:  # a joined part may mix two versions of the file and deserves another try
                 break
         raise self.error(
-            f"{wanted.fault}: wrong bytes, which were deleted",
+            f"{wanted.message}: wrong bytes, which were deleted",
             f"run again; if it stays so, put the right file at {self.target} by hand",
         )
 
@@ -295,8 +295,8 @@ class _Transfer:
                 self._without_download(),
             )
 
-    def error(self, what: str, remedy: str) -> WeightsError:
-        return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {what}.", remedy)
+    def error(self, what: str, hint: str) -> WeightsError:
+        return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {what}.", hint)
 
     def unreachable(self, reason: str) -> WeightsError:
         return WeightsError(

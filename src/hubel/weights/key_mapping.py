@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubel.errors import WeightsError
 from hubel.weights.key_rules import FORMATS
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
     return Renamed(renamed, dict(known.settings), known.source)
 
 
-def _recognized(matching: list[Format], state: Mapping[str, Tensor], architecture: str, origin: str) -> Format:
+def _recognized(matching: list[KeyRules], state: Mapping[str, Tensor], architecture: str, origin: str) -> KeyRules:
     if not matching:
         first = ", ".join(list(state)[:3]) or "none"
         raise WeightsError(

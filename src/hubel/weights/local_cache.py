@@ -80,7 +80,7 @@ def fetch(entry: WeightsEntry) -> Path:
         if checksum is None or checksum.fits(path):
             return path
         raise WeightsError(
-            f"{path} is not {entry.name}: {checksum.fault}.",
+            f"{path} is not {entry.name}: {checksum.message}.",
             "delete it: it is then downloaded again",
         )
     download(entry.location, path, sha256=entry.sha256, md5=entry.md5, size_bytes=entry.size_bytes)
@@ -100,7 +100,7 @@ def _inside_package(entry: WeightsEntry) -> Path:
     checksum = published(entry.sha256, entry.md5)
     if checksum is not None and not checksum.fits(path):
         raise WeightsError(
-            f"{path} is not {entry.name}: {checksum.fault}.",
+            f"{path} is not {entry.name}: {checksum.message}.",
             f"{install} --force-reinstall",
         )
     return path

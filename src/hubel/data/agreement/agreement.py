@@ -146,8 +146,8 @@ def agree(
     table = ratings.table
     shared = np.flatnonzero((table >= 0).sum(1) >= 2)
     if not len(shared):
-        fault = f"{', '.join(ratings.annotators)}: there is no object in the pictures that two of them have labelled."
-        raise DataError(fault, "Compare sets with labels in them.")
+        message = f"{', '.join(ratings.annotators)}: there is no object in the pictures that two of them have labelled."
+        raise DataError(message, "Compare sets with labels in them.")
     things, people = np.nonzero(table[shared] >= 0)
     shape = (len(shared), len(ratings.annotators), len(ratings.classes))
     estimate = dawid_skene(things, people, table[shared][things, people], shape)

@@ -47,8 +47,8 @@ def table_ratings(names: Sequence[str], paths: Sequence[Path]) -> Ratings:
         for row, image, label, annotator in _rows(path):
             by = said.setdefault(annotator or name, {})
             if by.setdefault(image, label) != label:
-                fault = f"{path}, row {row}: {annotator or name} calls {image} {label!r}, and {by[image]!r} before."
-                raise DataError(fault, "Keep one label of each annotator for each picture.")
+                message = f"{path}, row {row}: {annotator or name} calls {image} {label!r}, and {by[image]!r} before."
+                raise DataError(message, "Keep one label of each annotator for each picture.")
             files.setdefault(image, path.parent / image)
     return _ratings(said, [{image: files[image] for image in by} for by in said.values()])
 
@@ -91,8 +91,8 @@ def folder_ratings(names: Sequence[str], sets: Sequence[ClassFolders]) -> Rating
         for sample in (sample for samples in folders.splits.values() for sample in samples):
             key = sample.path.name
             if key in places:
-                fault = f"{sample.path} is called like {places[key]}: which of the others' is meant?"
-                raise DataError(fault, "Give the pictures names of their own, the same for every annotator.")
+                message = f"{sample.path} is called like {places[key]}: which of the others' is meant?"
+                raise DataError(message, "Give the pictures names of their own, the same for every annotator.")
             places[key] = sample.path
             by[key] = folders.classes[sample.label]
         said[name] = by
@@ -136,11 +136,11 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, least
         kinds = "Compare boxes with boxes, class folders with class folders, tables with tables."
         raise DataError(f"{', '.join(map(str, paths))} are labels of several kinds.", kinds)
     if len(ratings.annotators) < 2:
-        fault = f"{paths[0]} has the labels of one annotator only."
-        raise UsageError(fault, "Name a set of labels for each of two or more: hubel data agree ann/ bob/")
+        message = f"{paths[0]} has the labels of one annotator only."
+        raise UsageError(message, "Name a set of labels for each of two or more: hubel data agree ann/ bob/")
     if not ratings.pictures():
-        fault = f"{', '.join(map(str, paths))} have no picture in common that two annotators have labelled."
-        raise DataError(fault, "Pictures are known by their file names: give them the same.")
+        message = f"{', '.join(map(str, paths))} have no picture in common that two annotators have labelled."
+        raise DataError(message, "Pictures are known by their file names: give them the same.")
     return ratings
 
 

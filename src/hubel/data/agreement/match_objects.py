@@ -116,8 +116,8 @@ def object_ratings(names: Sequence[str], sets: Sequence[AnnotatedDataset], least
     for key, images in pictures.items():
         drawn = [_counted(images[who]) if who in images else () for who in range(len(names))]
         if (most := max(map(len, drawn))) > MOST_BOXES:
-            fault = f"{key} has {most:,} boxes by one annotator, more than the {MOST_BOXES:,} that are matched."
-            raise DataError(fault, "Cut the picture into tiles, or leave it out.")
+            message = f"{key} has {most:,} boxes by one annotator, more than the {MOST_BOXES:,} that are matched."
+            raise DataError(message, "Cut the picture into tiles, or leave it out.")
         for group in groups(drawn, least):
             thing = {who: drawn[who][at] for who, at in group.items()}
             things.append(Thing(key, thing))

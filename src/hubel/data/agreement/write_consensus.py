@@ -53,8 +53,8 @@ def write_consensus(
         return ()
     files = {key: path for of_one in reversed(ratings.files) for key, path in of_one.items()}
     if missing := [key for key in keys if not files[key].is_file()]:
-        fault = f"{missing[0]} is not there, so it cannot be sorted into a class folder."
-        raise DataError(fault, f"Write a table: --consensus {out}.csv")
+        message = f"{missing[0]} is not there, so it cannot be sorted into a class folder."
+        raise DataError(message, f"Write a table: --consensus {out}.csv")
     samples = [(files[key], label) for key, label in zip(keys, labels, strict=True)]
     return write_class_folders({"all": samples}, out, pictures)
 

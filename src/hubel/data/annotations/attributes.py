@@ -86,7 +86,7 @@ def class_attribute(reading: AnnotationReader, regions: Sequence[Mapping[str, An
     counts = Counter(name for attributes in regions for name, value in attributes.items() if value_of(value))
     if not counts:
         if regions:
-            reading.say(f"no attribute names the regions' classes: they are called {UNNAMED!r}")
+            reading.warn(f"no attribute names the regions' classes: they are called {UNNAMED!r}")
         return None
     for usual in _USUAL:
         for name in counts:
@@ -94,7 +94,7 @@ def class_attribute(reading: AnnotationReader, regions: Sequence[Mapping[str, An
                 return name
     chosen = max(counts, key=lambda name: (counts[name], -list(counts).index(name)))
     if len(counts) > 1:
-        reading.say(f"of the attributes {', '.join(counts)}, {chosen!r} is taken for the class")
+        reading.warn(f"of the attributes {', '.join(counts)}, {chosen!r} is taken for the class")
     return chosen
 
 

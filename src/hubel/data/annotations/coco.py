@@ -51,7 +51,7 @@ def _categories(reading: AnnotationReader, contents: Sequence[tuple[str, Path, d
     ordered = sorted(names)
     twice = {name for name in names.values() if list(names.values()).count(name) > 1}
     if twice:
-        reading.say(f"{len(twice)} class names have several category ids: {', '.join(sorted(twice)[:5])}")
+        reading.warn(f"{len(twice)} class names have several category ids: {', '.join(sorted(twice)[:5])}")
     labels = {number_of: reading.label(names[number_of]) for number_of in ordered}
     if not twice:
         reading.category_ids = tuple(ordered)
@@ -180,9 +180,9 @@ def _annotation(thing: Annotation, image: AnnotatedImage, ids: Sequence[int]) ->
             pixels = rle.draw(thing.polygons, thing.holes, image.height, image.width)
         except ValueError as error:
             where = image.label_file or image.path
-            fault = f"{where}: an object with holes cannot be drawn: {error}."
+            message = f"{where}: an object with holes cannot be drawn: {error}."
             raise DataError(
-                fault, "Mend or leave out that object, or choose supervisely, which holds holes."
+                message, "Mend or leave out that object, or choose supervisely, which holds holes."
             ) from error
         mask = rle.encode(pixels)
     if mask is not None:

@@ -204,5 +204,5 @@ def nothing_found(path: Path) -> DataError:
 def ambiguous_format(path: Path, found: Found) -> DataError:
     """The error that says what is ambiguous."""
     kinds = [f"{FORMATS[name].title} ({len(files)}, first {files[0][1].name})" for name, files in found.items()]
-    fault = f"{path} has labels of several formats: {', '.join(kinds)}."
-    return DataError(fault, f"Say which with --from {'|'.join(found)}, or name the label file itself.")
+    message = f"{path} has labels of several formats: {', '.join(kinds)}."
+    return DataError(message, f"Say which with --from {'|'.join(found)}, or name the label file itself.")

@@ -50,7 +50,7 @@ class Pictures:
             stem_only: ``name`` may have a wrong suffix or none.
 
         Raises:
-            InvalidAnnotation: the name is empty, leads out of the data set's folder, or fits several images equally well.
+            InvalidAnnotation: the name is empty, leads out of the data set's folder, or fits several images.
         """
         parts, is_foreign = _parts(name)
         inside = [path for path in self._meant(parts, near) if path] if not is_foreign else []

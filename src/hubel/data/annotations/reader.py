@@ -82,13 +82,13 @@ class AnnotationReader:
         for folder, names in splits.items():
             others = [path for path in self.pictures.within(folder) if path not in self._places]
             if (len(names) > 1 or folder in self._complete) and others:
-                self.say(f"{folder}: {len(others)} pictures have no labels and no split: left out")
+                self.warn(f"{folder}: {len(others)} pictures have no labels and no split: left out")
             elif others:
                 (split,) = names
                 for path in others:
                     self.add(split, AnnotatedImage(path, 0, 0, None))
 
-    def say(self, line: str) -> None:
+    def warn(self, line: str) -> None:
         """A warning, once."""
         if line not in self._said:
             self._said.append(line)
@@ -97,7 +97,7 @@ class AnnotationReader:
         """Something was left out or changed; ``what`` follows its number in the warning."""
         self._counts[what] += number
 
-    def fault(self, error: DataError) -> None:
+    def error(self, error: DataError) -> None:
         """A file or an object in it is wrong: hand it on, or raise it."""
         if self._on_fault is None:
             raise error
@@ -130,8 +130,8 @@ class AnnotationReader:
         """
         self._add_unlabelled()
         if not any(self._images.values()):
-            fault = f"{self.root} names no picture in its {self.format} files."
-            raise DataError(fault, "Name a data set with labels in it.")
+            message = f"{self.root} names no picture in its {self.format} files."
+            raise DataError(message, "Name a data set with labels in it.")
         classes = tuple(self.classes)
         splits = {split: tuple(self._images[split]) for split in _SPLIT_ORDER if self._images.get(split)}
         if by_name and (ordered := tuple(sorted(classes))) != classes:
@@ -141,7 +141,7 @@ class AnnotationReader:
         missing = [image for images in splits.values() for image in images if not self.pictures.has(image.path)]
         if missing:
             are = "1 picture is" if len(missing) == 1 else f"{len(missing):,} pictures are"
-            self.say(f"{are} not there{', the first is' if len(missing) > 1 else ':'} {missing[0].path}")
+            self.warn(f"{are} not there{', the first is' if len(missing) > 1 else ':'} {missing[0].path}")
         counted = [f"{number:,} {what}" for what, number in self._counts.items()]
         warnings = (*self._said, *counted)
         return AnnotatedDataset(self.root, classes, splits, name, warnings, self.category_ids)
@@ -165,20 +165,20 @@ class _Place:
             return False
         where = f"{self.file}, {self.row}" if self.row else str(self.file)
         if isinstance(error, InvalidAnnotation):
-            fault = f"{where}: {error}."
+            message = f"{where}: {error}."
         elif isinstance(error, HubelError):
-            fault = error.fault
+            message = error.message
         elif isinstance(error, KeyError):
-            fault = f"{where}: {error} is missing."
+            message = f"{where}: {error} is missing."
         elif isinstance(error, AttributeError | TypeError | ValueError | IndexError | OverflowError | RecursionError):
-            fault = f"{where}: is not laid out as {self.reading.format} ({error})."
+            message = f"{where}: is not laid out as {self.reading.format} ({error})."
         elif isinstance(error, OSError):
-            fault = f"{where}: cannot be read: {error.strerror or error}."
+            message = f"{where}: cannot be read: {error.strerror or error}."
         else:
             return False
-        remedy = error.remedy if isinstance(error, HubelError) else "Export it again, mend it, or leave it out."
+        hint = error.hint if isinstance(error, HubelError) else "Export it again, mend it, or leave it out."
         try:
-            self.reading.fault(DataError(fault, remedy))
+            self.reading.error(DataError(message, hint))
         except DataError as raised:
             raise raised from error
         return True

@@ -36,8 +36,8 @@ def read_bytes(path: Path, largest: int = LARGEST_FILE) -> bytes:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > largest:
-                fault = f"{path} has {size / 1e6:,.0f} MB, more than the {largest / 1e6:,.0f} MB that are read."
-                raise DataError(fault, "Split it, or leave it out.")
+                message = f"{path} has {size / 1e6:,.0f} MB, more than the {largest / 1e6:,.0f} MB that are read."
+                raise DataError(message, "Split it, or leave it out.")
             return file.read(size + 1)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
@@ -77,10 +77,10 @@ def parsed_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        fault = f"{where}: is no JSON (line {error.lineno}, column {error.colno}: {error.msg})."
+        message = f"{where}: is no JSON (line {error.lineno}, column {error.colno}: {error.msg})."
     except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
-        fault = f"{where}: is no JSON of labels ({str(error)[:80]})."
-    raise DataError(fault, "Export it again, or leave it out.")
+        message = f"{where}: is no JSON of labels ({str(error)[:80]})."
+    raise DataError(message, "Export it again, or leave it out.")
 
 
 def read_xml(path: Path, largest: int = LARGEST_OF_ONE) -> Element:

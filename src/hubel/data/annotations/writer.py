@@ -95,8 +95,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         os.replace(staged, out)  # an empty folder may be replaced, a filled one may not  # noqa: PTH105
         staged = None
     except OSError as error:
-        fault = f"{out} cannot be written: {error.strerror or error}."
-        raise DataError(fault, "Free some space or choose another --out.") from error
+        message = f"{out} cannot be written: {error.strerror or error}."
+        raise DataError(message, "Free some space or choose another --out.") from error
     finally:
         if staged is not None:
             shutil.rmtree(staged, ignore_errors=True)

@@ -47,14 +47,14 @@ def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
     if not names:
         numbers = sorted({number_of for _, _, file in rows if file for number_of in _numbers(reading, file)})
         names = {number_of: str(number_of) for number_of in range(numbers[-1] + 1)} if numbers else {}
-        reading.say("no file names the classes: they are called by their numbers")
+        reading.warn("no file names the classes: they are called by their numbers")
     order = sorted(names)
     if order != list(range(len(order))):
         raise DataError(f"{reading.root} numbers its classes {order[:5]}…, not from 0.", "Number names from 0.")
     for number_of in order:
         if reading.label(names[number_of]) != number_of:
-            fault = f"{reading.root} has the class {names[number_of]!r} twice."
-            raise DataError(fault, "Give each class a name of its own in data.yaml.")
+            message = f"{reading.root} has the class {names[number_of]!r} twice."
+            raise DataError(message, "Give each class a name of its own in data.yaml.")
     for split, picture, file in rows:
         _read_picture(reading, split, picture, file)
 
@@ -110,7 +110,7 @@ def _declared(reading: AnnotationReader, file: Path, content: dict[str, Any]) ->
                 found = True
                 yield from ((split, picture) for picture in _pictures(reading, path))
         if not found:
-            reading.say(f"{file}: {split} is {', '.join(places)}, which is not there: left out")
+            reading.warn(f"{file}: {split} is {', '.join(places)}, which is not there: left out")
 
 
 def _below(root: Path, base: Path, place: str) -> Path | None:

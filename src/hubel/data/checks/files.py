@@ -21,14 +21,14 @@ _UNKNOWN_CLASS = re.compile(r"is none of the (\d+ class|categories)")
 
 def fault_findings(faults: Iterable[DataError]) -> Iterator[Finding]:
     """A reader's faults."""
-    for fault in faults:
-        kind = "unknown-class" if _UNKNOWN_CLASS.search(fault.fault) else "label-fault"
-        place = _FILE.match(fault.fault)
+    for message in faults:
+        kind = "unknown-class" if _UNKNOWN_CLASS.search(message.message) else "label-fault"
+        place = _FILE.match(message.message)
         if place is None:
-            yield Finding(kind, fault.fault)
+            yield Finding(kind, message.message)
             continue
         row = f"{place[2]}: " if place[2] else ""
-        yield Finding(kind, row + fault.fault[place.end() :], label_file=Path(place[1]))
+        yield Finding(kind, row + message.message[place.end() :], label_file=Path(place[1]))
 
 
 def unlabelled(dataset: AnnotatedDataset, faulty: Iterable[Path]) -> Iterator[Finding]:

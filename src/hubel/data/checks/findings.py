@@ -26,7 +26,7 @@ class Kind:
     name: str
     severity: Severity
     title: str
-    remedy: str
+    hint: str
 
 
 KINDS = {
@@ -103,9 +103,9 @@ class Finding:
         return KINDS[self.kind].severity
 
     @property
-    def remedy(self) -> str:
+    def hint(self) -> str:
         """The kind's."""
-        return KINDS[self.kind].remedy
+        return KINDS[self.kind].hint
 
     def place(self) -> str:
         """Which picture, or label file, and which object; empty for what concerns the whole data set."""
@@ -130,7 +130,7 @@ class Finding:
             "other_picture": _text(self.other),
             "other_split": self.other_split,
             "sentence": self.sentence,
-            "remedy": self.remedy,
+            "remedy": self.hint,
         }
 
 

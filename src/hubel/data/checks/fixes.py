@@ -116,8 +116,8 @@ def apply_fixes(check: Check) -> FixResult:
         kept: list[AnnotatedImage] = []
         for image in images:
             look = check.looks[image.path]
-            if look.fault:
-                changes.append(f"left out: {look.fault}")
+            if look.message:
+                changes.append(f"left out: {look.message}")
                 continue
             if image.path in turned:
                 image = _turned(image, look)
@@ -227,4 +227,4 @@ def remaining_by_kind(left: tuple[Finding, ...]) -> list[str]:
     counts: dict[str, int] = {}
     for finding in left:
         counts[finding.kind] = counts.get(finding.kind, 0) + 1
-    return [f"{count:,} × {KINDS[kind].title}. {KINDS[kind].remedy}" for kind, count in counts.items()]
+    return [f"{count:,} × {KINDS[kind].title}. {KINDS[kind].hint}" for kind, count in counts.items()]

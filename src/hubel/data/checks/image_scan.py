@@ -30,7 +30,7 @@ class ImageInfo:
         print: its fingerprint; ``None`` where it shows next to nothing.
     """
 
-    fault: str = ""
+    message: str = ""
     width: int = 0
     height: int = 0
     orientation: int = 1
@@ -43,7 +43,7 @@ def scan_image(path: Path) -> ImageInfo:
         *_, orientation = read_stored_size(path)
         seen = read_reduced(path, lambda width, height: min(width, height) / (2 * SIDE))
     except ImageError as error:
-        return ImageInfo(error.fault)
+        return ImageInfo(error.message)
     return ImageInfo("", seen.width, seen.height, orientation, fingerprint(seen.image))
 
 
@@ -98,7 +98,7 @@ def try_pictures(
         try:
             return read_image(paths[place]).size if place % step == 0 else read_size(paths[place])
         except ImageError as error:
-            return error.fault
+            return error.message
 
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), _readability_CHUNK):
@@ -125,5 +125,5 @@ def refuse_unreadable(reasons: Sequence[str]) -> None:
     """
     if reasons:
         more = len(reasons) - 1
-        fault = reasons[0] + (f" So are {more} more." if more else "")
-        raise DataError(fault, "Repair or remove the pictures, or run without --strict.")
+        message = reasons[0] + (f" So are {more} more." if more else "")
+        raise DataError(message, "Repair or remove the pictures, or run without --strict.")

@@ -111,7 +111,7 @@ def _checked_labels(
     found += _labels(dataset, looks)
     found += box_conventions.off_by_one(dataset)
     found += class_findings(dataset)
-    readable = [(split, path) for split, path in placed if not looks[path].fault]
+    readable = [(split, path) for split, path in placed if not looks[path].message]
     twice, copies = same_pictures(readable)
     found += twice
     found += near_pictures([(split, path) for split, path in readable if path not in copies], looks)
@@ -120,9 +120,9 @@ def _checked_labels(
 
 def _unreadable(placed: list[tuple[str, Path]], looks: dict[Path, ImageInfo]) -> Iterator[Finding]:
     for split, path in placed:
-        if fault := looks[path].fault:
+        if message := looks[path].message:
             kind = "unreadable" if path.exists() else "missing"
-            yield Finding(kind, fault.removeprefix(f"{path} ").removeprefix(f"{path}: "), split, path)
+            yield Finding(kind, message.removeprefix(f"{path} ").removeprefix(f"{path}: "), split, path)
 
 
 def _labels(dataset: AnnotatedDataset, looks: dict[Path, ImageInfo]) -> Iterator[Finding]:
@@ -132,8 +132,8 @@ def _labels(dataset: AnnotatedDataset, looks: dict[Path, ImageInfo]) -> Iterator
     for split, images in dataset.splits.items():
         for image in images:
             look = looks[image.path]
-            sizes[image.path] = (image.width, image.height) if look.fault else (look.width, look.height)
-            if look.fault or not image.objects:
+            sizes[image.path] = (image.width, image.height) if look.message else (look.width, look.height)
+            if look.message or not image.objects:
                 continue
             if turned := box_conventions.missing_exif_rotation(split, image, look):
                 yield turned

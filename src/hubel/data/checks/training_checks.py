@@ -104,16 +104,16 @@ class Findings:
         if strict:
             refuse_unreadable([found.reason for found in self.unreadable])
         if len(self.classes) < 2:
-            fault = f"there is one class only ({listing(self.classes)}): at least two are needed."
-            raise DataError(fault, "Name the folder that holds the class folders, or add a class.")
+            message = f"there is one class only ({listing(self.classes)}): at least two are needed."
+            raise DataError(message, "Name the folder that holds the class folders, or add a class.")
         if untrained := self._classes_where(self.counts.get("train", ()), lambda count: count == 0):
-            fault = f"no readable training picture of {listing(untrained)}."
-            raise DataError(fault, "Add pictures to the class in the training data, or remove its folders.")
+            message = f"no readable training picture of {listing(untrained)}."
+            raise DataError(message, "Add pictures to the class in the training data, or remove its folders.")
         if "val" in self.counts and not any(self.counts["val"]):
             raise DataError("no validation picture is readable.", "Replace the pictures of the val split.")
         if self.contradictions:
-            fault = f"the same picture is in two classes: {_pairs(self.contradictions)}."
-            raise DataError(fault, "Keep each picture in the class that it belongs to and delete the other copy.")
+            message = f"the same picture is in two classes: {_pairs(self.contradictions)}."
+            raise DataError(message, "Keep each picture in the class that it belongs to and delete the other copy.")
 
     def _classes_where(self, counts: Sequence[int], wanted: Callable[[int], bool]) -> list[str]:
         return [name for name, count in zip(self.classes, counts, strict=False) if wanted(count)]

@@ -39,8 +39,8 @@ def canonical(precision: str, allowed: Sequence[str] = FORMATS) -> str:
     """
     name = _LONG_NAMES.get(precision, precision)
     if name != "auto" and name not in allowed:
-        fault = "is not available with this engine and device" if name in FORMATS else "is not known"
-        raise UsageError(f"precision {precision!r} {fault}", f"use auto, {', '.join(allowed)}")
+        message = "is not available with this engine and device" if name in FORMATS else "is not known"
+        raise UsageError(f"precision {precision!r} {message}", f"use auto, {', '.join(allowed)}")
     return name
 
 

@@ -50,7 +50,7 @@ class Entry:
     engine: str
     precision: str
     origin: str
-    card: dict[str, Any]
+    metadata: dict[str, Any]
     files: dict[str, str]
     size_bytes: int = 0
     last_used: float = 0.0
@@ -106,7 +106,7 @@ class ConvertedCache:
         Args:
             key: from :func:`key_of`.
             write: fills the folder that it is given with files.
-            facts: the attributes ``model``, ``engine``, ``precision``, ``origin``, ``card`` of the
+            facts: the attributes ``model``, ``engine``, ``precision``, ``origin``, ``metadata`` of the
                 :class:`Entry`.
 
         Raises:

@@ -14,7 +14,7 @@ import hubel
 from hubel.errors import ModelError
 from hubel.inference.engines.cache import ConvertedCache, Entry, key_of
 from hubel.inference.engines.lazy_model import ModelSource
-from hubel.models.metadata import ModelCard
+from hubel.models.metadata import ModelMetadata
 from hubel.models.resolve import FoundModel
 
 # To be counted up when what is written, or how it computes, changes while the versions do not.
@@ -55,7 +55,7 @@ class Converted:
     """
 
     network: Any
-    card: ModelCard
+    metadata: ModelMetadata
     note: str
     anchors: np.ndarray | None = None
 
@@ -108,7 +108,7 @@ def _read(entry: Entry | None, form: Format) -> Converted | None:
         anchors = entry.folder / _ANCHORS
         return Converted(
             form.read(entry.folder),
-            ModelCard.from_json(entry.card),
+            ModelMetadata.from_json(entry.metadata),
             "converted before",
             np.load(anchors, allow_pickle=False) if anchors.is_file() else None,
         )
@@ -141,10 +141,10 @@ def convert(source: ModelSource, form: Format) -> Converted:
 
 
 def _make(source: ModelSource, form: Format) -> Converted:
-    _, card = source.load()
+    _, metadata = source.load()
     start = time.perf_counter()
     network = form.convert(source)
-    return Converted(network, card, f"converted in {time.perf_counter() - start:.1f} s", source.anchors())
+    return Converted(network, metadata, f"converted in {time.perf_counter() - start:.1f} s", source.anchors())
 
 
 def _converted(source: ModelSource, form: Format) -> Converted:
@@ -178,7 +178,7 @@ def store_converted(found: FoundModel, form: Format, made: Converted, key: str, 
         "engine": form.engine,
         "precision": precision,
         "origin": found.digest,
-        "card": made.card.to_json(),
+        "card": made.metadata.to_json(),
     }
 
     def write(folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubel.errors import ModelError
-from hubel.models.metadata import ModelCard
+from hubel.models.metadata import ModelMetadata
 from hubel.models.resolve import FoundModel, find_model
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class ModelSource:
         ModelError, WeightsError: as ``resolve_model``.
     """
 
-    def __init__(self, model: str | Path | nn.Module, card: ModelCard | None = None) -> None:
+    def __init__(self, model: str | Path | nn.Module, metadata: ModelMetadata | None = None) -> None:
         self._model = model
-        self._card = card
+        self._card = metadata
         self._network: nn.Module | None = None
         self.found: FoundModel | None = None
         if isinstance(model, str | Path):
@@ -44,7 +44,7 @@ class ModelSource:
         else:
             self.name = self.load()[1].architecture
 
-    def load(self) -> tuple[nn.Module, ModelCard]:
+    def load(self) -> tuple[nn.Module, ModelMetadata]:
         """The network, in evaluation mode unless it was handed over, and its card.
 
         Raises:
@@ -69,26 +69,26 @@ class ModelSource:
         """
         from hubel.models.base import Detector
 
-        network, card = self.load()
-        if card.task != "detect":
+        network, metadata = self.load()
+        if metadata.task != "detect":
             return None
         if not isinstance(network, Detector):
             raise ModelError(
                 f"{self.name} has no anchors: it is no detector of hubel's.", "Make it with hubel.create_model."
             )
-        boxes: np.ndarray = network.anchors(card.preprocessing.height, card.preprocessing.width).numpy()
+        boxes: np.ndarray = network.anchors(metadata.preprocessing.height, metadata.preprocessing.width).numpy()
         return boxes
 
 
-def require_supported_task(card: ModelCard, model: object) -> ModelCard:
+def require_supported_task(metadata: ModelMetadata, model: object) -> ModelMetadata:
     """The card, if its task is one that is predicted with.
 
     Raises:
         ModelError: it is not.
     """
-    if card.task not in TASKS:
+    if metadata.task not in TASKS:
         raise ModelError(
-            f"{model}: predicting with a model of the task {card.task!r} is not available",
+            f"{model}: predicting with a model of the task {metadata.task!r} is not available",
             f"use a model that can {' or '.join(TASKS)}",
         )
-    return card
+    return metadata

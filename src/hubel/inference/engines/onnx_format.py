@@ -30,9 +30,9 @@ class OnnxFormat:
         from hubel.inference.engines.normalized_model import OUTPUT_NAMES
         from hubel.inference.fusion import fold
 
-        network, card = source.load()
+        network, metadata = source.load()
         folded = fold(network).to("cpu", torch.float32)
-        content: bytes = to_onnx(folded, card.preprocessing, OUTPUT_NAMES[card.task]).SerializeToString()
+        content: bytes = to_onnx(folded, metadata.preprocessing, OUTPUT_NAMES[metadata.task]).SerializeToString()
         return content
 
     def write(self, network: bytes, folder: Path) -> None:

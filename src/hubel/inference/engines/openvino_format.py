@@ -25,8 +25,8 @@ class OpenVinoFormat:
         from hubel.inference.engines.normalized_model import OUTPUT_NAMES
         from hubel.inference.engines.openvino_conversion import to_openvino
 
-        network, card = source.load()
-        return to_openvino(network, card.preprocessing, OUTPUT_NAMES[card.task])
+        network, metadata = source.load()
+        return to_openvino(network, metadata.preprocessing, OUTPUT_NAMES[metadata.task])
 
     def write(self, network: Model, folder: Path) -> None:
         """Write the IR, its weights as they are."""

@@ -12,7 +12,7 @@ from hubel.errors import UsageError
 from hubel.inference.engines.base import NAMES, Engine, NumberFormat, canonical
 from hubel.inference.engines.convert import Converted, Format, convert, find_converted
 from hubel.inference.engines.lazy_model import ModelSource, require_supported_task
-from hubel.models.metadata import ModelCard
+from hubel.models.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,9 +77,9 @@ class EngineChoice:
         if self._asked in (None, "openvino", "onnx"):
             self._converted = self._find()
         if self._converted is not None:
-            self.card: ModelCard = require_supported_task(self._converted.card, source.name)
+            self.metadata: ModelMetadata = require_supported_task(self._converted.metadata, source.name)
         else:
-            self.card = source.load()[1]
+            self.metadata = source.load()[1]
 
     def _asked_for(self, engine: str) -> str | None:
         """The engine that the arguments leave no choice about; None if the work decides."""
@@ -143,9 +143,9 @@ class EngineChoice:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         device = self._device or torch.device("cpu")
-        network, card = self._source.load()
+        network, metadata = self._source.load()
         batch = self._batch or _BATCH[device.type]
-        return TorchEngine(network, card.preprocessing, device, choose_precision(device, self._precision), batch)
+        return TorchEngine(network, metadata.preprocessing, device, choose_precision(device, self._precision), batch)
 
     def _converted_engine(self, many: bool) -> Engine:
         if self._converted is None:

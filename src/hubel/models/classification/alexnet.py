@@ -98,9 +98,9 @@ def build(config: AlexNetConfig, num_classes: int, in_channels: int, image_size:
     if config.normalized:
         for stage in ("stage1", "stage2"):
             backbone.get_submodule(stage).add_module("norm", local_response_norm())
-    pyramid = {4: ("stage1", c1), 8: ("stage2", c2), 16: ("stage3", c5), 32: ("pool3", c5)}
+    feature_info = {4: ("stage1", c1), 8: ("stage2", c2), 16: ("stage3", c5), 32: ("pool3", c5)}
     head = DenseHead(c5, grid, num_classes, config.dropout, config.dropout_before)
-    model = Classifier(backbone, head, pyramid)
+    model = Classifier(backbone, head, feature_info)
     _initialize(model)
     return model
 

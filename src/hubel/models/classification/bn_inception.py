@@ -128,8 +128,8 @@ def build(config: BNInceptionConfig, num_classes: int, in_channels: int, image_s
         )
         backbone.add_module(name, module)
         channels[name] = before = module.out_channels
-    pyramid = {stride: (name, channels[name]) for stride, name in _PYRAMID.items()}
-    model = Classifier(backbone, ClassificationHead(before, num_classes, config.dropout), pyramid)
+    feature_info = {stride: (name, channels[name]) for stride, name in _PYRAMID.items()}
+    model = Classifier(backbone, ClassificationHead(before, num_classes, config.dropout), feature_info)
     for part in model.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

@@ -112,7 +112,7 @@ class CSPNetConfig:
     depth: Factor = 1.0
 
 
-class BottleneckUnit(nn.Module):
+class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 convolutions and a shortcut; the sum is taken before the last activation.
 
     Args:
@@ -142,7 +142,7 @@ class BottleneckUnit(nn.Module):
 class DarkUnit(nn.Module):
     """1×1 and 3×3 convolutions and a shortcut (Redmon and Farhadi 2018, arXiv 1804.02767, table 1).
 
-    Arguments are those of :class:`BottleneckUnit`.
+    Arguments are those of :class:`Bottleneck`.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -
         part.add_module(
             "downsample", ConvNormActivation(in_channels, channels, 3, 2, groups=config.groups, activation=activation)
         )
-    unit = DarkUnit if is_dark else BottleneckUnit
+    unit = DarkUnit if is_dark else Bottleneck
     units = nn.Sequential(
         *(unit(stage.part, stage.narrow, config.groups, activation, config.se) for _ in range(stage.units))
     )
@@ -210,7 +210,7 @@ def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: 
     """A CSPNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
     conv = partial(ConvNormActivation, activation=_activation(config))
     backbone = nn.Sequential()
-    pyramid: dict[int, tuple[str, int]] = {}
+    feature_info: dict[int, tuple[str, int]] = {}
     if config.unit == "dark":
         channels, stride = make_divisible(32, config.width), 1
         backbone.add_module("stem", conv(in_channels, channels, 3))
@@ -218,13 +218,13 @@ def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: 
         channels, stride = make_divisible(64, config.width), 4
         backbone.add_module("stem", conv(in_channels, channels, 7, stride=2))
         backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
-        pyramid[2] = ("stem", channels)
+        feature_info[2] = ("stem", channels)
     for number, stage in enumerate((_scaled(stage, config) for stage in config.stages), start=1):
         halves = number > 1 or config.unit == "dark"
         backbone.add_module(f"stage{number}", _stage(config, stage, channels, halves))
         channels, stride = stage.out, 2 * stride if halves else stride
-        pyramid[stride] = (f"stage{number}", channels)
-    model = Classifier(backbone, ClassificationHead(channels, num_classes), pyramid)
+        feature_info[stride] = (f"stage{number}", channels)
+    model = Classifier(backbone, ClassificationHead(channels, num_classes), feature_info)
     _initialize(model)
     return model
 

@@ -56,7 +56,7 @@ class DeepSortReidConfig:
     dropout: ShareBelowOne = 0.4
 
 
-class ResidualUnit(nn.Module):
+class BasicBlock(nn.Module):
     """``shortcut + conv(dropout(unit(activation(norm(maps)))))``: the activation stands before the convolutions.
 
     Args:
@@ -144,12 +144,12 @@ def build(config: DeepSortReidConfig, num_classes: int, in_channels: int, image_
     before = first
     for number, channels in enumerate(_CHANNELS, 1):
         stride = 2 if channels != before else 1
-        backbone.add_module(f"unit{number}", ResidualUnit(before, channels, stride, config.dropout, number > 1))
+        backbone.add_module(f"unit{number}", BasicBlock(before, channels, stride, config.dropout, number > 1))
         before = channels
     height, width = -(-image_size // _STRIDE), -(-(image_size // 2) // _STRIDE)
     head = ReidHead(before * height * width, config.features, num_classes, config.dropout)
-    pyramid = {1: ("conv2", first), 2: ("unit2", first), 4: ("unit4", 64), 8: ("unit6", 128)}
-    model = ReidNetwork(backbone, head, pyramid)
+    feature_info = {1: ("conv2", first), 2: ("unit2", first), 4: ("unit4", 64), 8: ("unit6", 128)}
+    model = ReidNetwork(backbone, head, feature_info)
     _initialize(model)
     return model
 

@@ -100,19 +100,19 @@ def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size
     backbone = nn.Sequential()
     backbone.add_module("stem", ConvNormActivation(in_channels, channels, 7, stride=2, norm=norm))
     backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
-    pyramid = {2: ("stem", channels)}
+    feature_info = {2: ("stem", channels)}
     for number, depth in enumerate(config.depths, start=1):
         block = DenseBlock(channels, depth, config.growth, config.bottleneck, norm, config.se)
         backbone.add_module(f"stage{number}", block)
         channels = block.out_channels
         if number < len(config.depths):
-            pyramid[2 ** (number + 1)] = (f"stage{number}", channels)
+            feature_info[2 ** (number + 1)] = (f"stage{number}", channels)
             kept = max(1, int(channels * config.compression))
             backbone.add_module(f"transition{number}", Transition(channels, kept, norm))
             channels = kept
     backbone.add_module("top", PreActivation(channels, norm))
-    pyramid[2 ** (len(config.depths) + 1)] = ("top", channels)
-    model = Classifier(backbone, ClassificationHead(channels, num_classes), pyramid)
+    feature_info[2 ** (len(config.depths) + 1)] = ("top", channels)
+    model = Classifier(backbone, ClassificationHead(channels, num_classes), feature_info)
     _initialize(model)
     return model
 

@@ -174,9 +174,9 @@ def build(config: GoogLeNetConfig, num_classes: int, in_channels: int, image_siz
     adaptive = config.auxiliary_pool == "adaptive"
     where = _AUXILIARY if config.auxiliary else ()
     auxiliary = {name: AuxiliaryClassifier(channels[name], num_classes, adaptive, unit) for name in where}
-    pyramid = {stride: (name, channels[name]) for stride, name in _PYRAMID.items()}
+    feature_info = {stride: (name, channels[name]) for stride, name in _PYRAMID.items()}
     head = ClassificationHead(before, num_classes, config.dropout)
-    model = Classifier(backbone, head, pyramid, auxiliary, _AUXILIARY_WEIGHT)
+    model = Classifier(backbone, head, feature_info, auxiliary, _AUXILIARY_WEIGHT)
     _initialize(model)
     return model
 

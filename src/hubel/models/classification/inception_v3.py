@@ -198,10 +198,10 @@ def build(config: InceptionV3Config, num_classes: int, in_channels: int, image_s
     backbone.add_module("stage3", stage(excite(_reduction_a(), 768), *units))
     units = [excite(_module_c(before, counted), 2048) for before in (1280, 2048)]
     backbone.add_module("stage4", stage(excite(_reduction_b(), 1280), *units))
-    pyramid = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 288), 16: ("stage3", 768), 32: ("stage4", 2048)}
+    feature_info = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 288), 16: ("stage3", 768), 32: ("stage4", 2048)}
     auxiliary = {"stage3": AuxiliaryHead(768, num_classes)} if config.auxiliary else {}
     head = ClassificationHead(2048, num_classes, config.dropout)
-    model = Classifier(backbone, head, pyramid, auxiliary, auxiliary_weight=0.4)
+    model = Classifier(backbone, head, feature_info, auxiliary, auxiliary_weight=0.4)
     _initialize(model)
     return model
 

@@ -249,8 +249,8 @@ def build(config: InceptionV4Config, num_classes: int, in_channels: int, image_s
     reduction = excite(_reduction_a(384, 192, 224, 256, 384), 1024)
     backbone.add_module("stage3", stage(reduction, *(excite(_module_b(), 1024) for _ in range(7))))
     backbone.add_module("stage4", stage(excite(_reduction_b(), 1536), *(excite(_module_c(), 1536) for _ in range(3))))
-    pyramid = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 384), 16: ("stage3", 1024), 32: ("stage4", 1536)}
-    model = Classifier(backbone, ClassificationHead(1536, num_classes, config.dropout), pyramid)
+    feature_info = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 384), 16: ("stage3", 1024), 32: ("stage4", 1536)}
+    model = Classifier(backbone, ClassificationHead(1536, num_classes, config.dropout), feature_info)
     _initialize(model)
     return model
 
@@ -268,12 +268,12 @@ def build_residual(config: InceptionResNetConfig, num_classes: int, in_channels:
         if code and number == 4:
             modules[-1] = ResidualModule(width, branches, scale=1.0, activated=False, se=config.se)
         backbone.add_module(f"stage{number}", stage(reduction, *modules))
-    pyramid = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", widths[0]), 16: ("stage3", widths[1])}
-    pyramid[32] = ("stage4", widths[2])
+    feature_info = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", widths[0]), 16: ("stage3", widths[1])}
+    feature_info[32] = ("stage4", widths[2])
     if code:
         backbone.add_module("top", Conv(widths[2], 1536, 1))
-        pyramid[32] = ("top", 1536)
-    model = Classifier(backbone, ClassificationHead(pyramid[32][1], num_classes, config.dropout), pyramid)
+        feature_info[32] = ("top", 1536)
+    model = Classifier(backbone, ClassificationHead(feature_info[32][1], num_classes, config.dropout), feature_info)
     _initialize(model)
     return model
 

@@ -65,7 +65,7 @@ def assemble(
     backbone = nn.Sequential()
     backbone.add_module("stem", conv(in_channels, stem_channels, 3, stride=2))
     channels, unit_number, all_units = stem_channels, 0, sum(stage.units for stage in stages)
-    pyramid: dict[int, tuple[str, int]] = {}
+    feature_info: dict[int, tuple[str, int]] = {}
     for number, stage in enumerate(stages, start=1):
         part = nn.Sequential()
         for index in range(stage.units):
@@ -83,9 +83,9 @@ def assemble(
             part.append(unit)
             channels, unit_number = stage.channels, unit_number + 1
         backbone.add_module(f"stage{number}", part)
-        pyramid |= {stride: (f"stage{number}", channels) for stride, last in _PYRAMID.items() if last == number}
+        feature_info |= {stride: (f"stage{number}", channels) for stride, last in _PYRAMID.items() if last == number}
     backbone.add_module("top", conv(channels, top_channels, 1))
-    return Classifier(backbone, ClassificationHead(top_channels, num_classes, dropout), pyramid)
+    return Classifier(backbone, ClassificationHead(top_channels, num_classes, dropout), feature_info)
 
 
 def round_repeats(units: int, depth: float) -> int:

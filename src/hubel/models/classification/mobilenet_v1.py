@@ -82,7 +82,7 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
     conv = partial(ConvNormActivation, same=config.same, norm=norm, activation=_ACTIVATIONS[config.activation])
     channels = make_divisible(_STEM_CHANNELS, config.width)
     backbone = nn.Sequential(OrderedDict(stem=conv(in_channels, channels, 3, stride=2)))
-    pyramid = {}
+    feature_info = {}
     for number, (full_width, units, stride) in enumerate(_STAGES, start=1):
         out_channels = make_divisible(full_width, config.width)
         part = nn.Sequential()
@@ -95,8 +95,8 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
             part.append(unit)
             channels = out_channels
         backbone.add_module(f"stage{number}", part)
-        pyramid[2**number] = (f"stage{number}", channels)
-    model = Classifier(backbone, ClassificationHead(channels, num_classes), pyramid)
+        feature_info[2**number] = (f"stage{number}", channels)
+    model = Classifier(backbone, ClassificationHead(channels, num_classes), feature_info)
     initialize_convolutions(model)
     initialize_dense(model)
     return model

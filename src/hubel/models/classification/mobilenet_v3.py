@@ -182,7 +182,7 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
     conv = partial(ConvNormActivation, same=config.same, norm=norm, activation=_HardSwish)
     channels = max(_STEM_CHANNELS, make_divisible(_STEM_CHANNELS, config.width))
     backbone = nn.Sequential(OrderedDict(stem=conv(in_channels, channels, 3, stride=2)))
-    printed, stride, pyramid = _STEM_CHANNELS, 2, {2: ("stem", channels)}
+    printed, stride, feature_info = _STEM_CHANNELS, 2, {2: ("stem", channels)}
     for number, (printed_out, rows) in enumerate(groupby(config.units, key=lambda row: row.channels), start=1):
         part = nn.Sequential()
         for row in _repeated([*rows], config.depth):
@@ -190,13 +190,13 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
             printed, stride = printed_out, stride * row.stride
             channels = make_divisible(printed_out, config.width)
         backbone.add_module(f"stage{number}", part)
-        pyramid[stride] = (f"stage{number}", channels)
+        feature_info[stride] = (f"stage{number}", channels)
     top_channels = 6 * channels
     backbone.add_module("top", conv(channels, top_channels, 1))
-    pyramid[stride] = ("top", top_channels)
+    feature_info[stride] = ("top", top_channels)
     features = make_divisible(config.features, max(1.0, config.width))
     head = MobileNetV3Head(top_channels, features, num_classes, config.dropout)
-    model = Classifier(backbone, head, pyramid)
+    model = Classifier(backbone, head, feature_info)
     initialize_convolutions(model)
     initialize_dense(model)
     return model

@@ -101,7 +101,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, kernel: int, nor
     )
 
 
-class ResidualUnit(nn.Module):
+class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut (figure 2, and figure 5 on the left).
 
     The sum is taken before the last ReLU. Maps (N, in_channels, H, W) become
@@ -142,7 +142,7 @@ class ResidualUnit(nn.Module):
         return out
 
 
-class BottleneckUnit(nn.Module):
+class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 convolutions, the last four times ``channels`` wide, and a shortcut (figure 5 on the right).
 
     Args:
@@ -195,9 +195,9 @@ class BottleneckUnit(nn.Module):
 
 def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     if config.unit == "basic":
-        return ResidualUnit(in_channels, channels, stride, config.se, config.projection, norm)
+        return BasicBlock(in_channels, channels, stride, config.se, config.projection, norm)
     inner = max(1, channels * config.group_width // _WIDTHS[0]) * config.groups
-    return BottleneckUnit(
+    return Bottleneck(
         in_channels,
         channels,
         stride,
@@ -235,11 +235,11 @@ def _initialize(model: nn.Module) -> None:
 
 def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A ResNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
-    expansion = ResidualUnit.expansion if config.unit == "basic" else BottleneckUnit.expansion
+    expansion = BasicBlock.expansion if config.unit == "basic" else Bottleneck.expansion
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     backbone = nn.Sequential()
     stem, channels = _stem(config, in_channels, norm)
-    pyramid = {2: ("stem", channels)}
+    feature_info = {2: ("stem", channels)}
     backbone.add_module("stem", stem)
     padding = 0 if config.pool_past_end else 1
     backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=padding, ceil_mode=config.pool_past_end))
@@ -251,8 +251,8 @@ def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: 
             stage.append(_unit(config, channels, width, stride, norm))
             channels = width * expansion
         backbone.add_module(f"stage{number}", stage)
-        pyramid[2 ** (number + 1)] = (f"stage{number}", channels)
-    model = Classifier(backbone, ClassificationHead(channels, num_classes, config.dropout), pyramid)
+        feature_info[2 ** (number + 1)] = (f"stage{number}", channels)
+    model = Classifier(backbone, ClassificationHead(channels, num_classes, config.dropout), feature_info)
     _initialize(model)
     return model
 

@@ -86,8 +86,8 @@ def build(config: SimpleCNNConfig, num_classes: int, in_channels: int, image_siz
     backbone.add_module("stage3", nn.Sequential(_Conv(128, 256, 3), _Conv(256, 256, 3)))
     backbone.add_module("pool3", nn.MaxPool2d(2))
     head = DenseHead(256 * (image_size // 8) ** 2, num_classes, config.dropout)
-    pyramid = {1: ("stage1", 64), 2: ("stage2", 128), 4: ("stage3", 256), 8: ("pool3", 256)}
-    model = Classifier(backbone, head, pyramid)
+    feature_info = {1: ("stage1", 64), 2: ("stage2", 128), 4: ("stage3", 256), 8: ("pool3", 256)}
+    model = Classifier(backbone, head, feature_info)
     _initialize(model, head.classifier)
     return model
 

@@ -80,7 +80,7 @@ def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int
     grid = grid_side("VGG", image_size, 0, config.grid)
     norm = nn.BatchNorm2d if config.batch_norm else None
     backbone = nn.Sequential()
-    pyramid = {}
+    feature_info = {}
     channels = in_channels
     widths = [make_divisible(width, config.width) for width in _WIDTHS]
     for number, (depth, width) in enumerate(zip(config.depths, widths, strict=True), start=1):
@@ -92,9 +92,9 @@ def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int
             channels = width
         backbone.add_module(f"stage{number}", stage)
         backbone.add_module(f"pool{number}", nn.MaxPool2d(2))
-        pyramid[2 ** (number - 1)] = (f"stage{number}", width)
-    pyramid[32] = ("pool5", channels)
-    model = Classifier(backbone, DenseHead(channels, grid, num_classes, config.dropout), pyramid)
+        feature_info[2 ** (number - 1)] = (f"stage{number}", width)
+    feature_info[32] = ("pool5", channels)
+    model = Classifier(backbone, DenseHead(channels, grid, num_classes, config.dropout), feature_info)
     _initialize(model)
     return model
 

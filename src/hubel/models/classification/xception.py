@@ -138,8 +138,14 @@ def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size
     backbone.add_module("stage3", nn.Sequential(halving(c256, c728, c728), *middle))
     backbone.add_module("stage4", nn.Sequential(halving(c728, c728, c1024)))
     backbone.add_module("top", nn.Sequential(sep(c1024, c1536), sep(c1536, c2048)))
-    pyramid = {2: ("stem", c64), 4: ("stage1", c128), 8: ("stage2", c256), 16: ("stage3", c728), 32: ("top", c2048)}
-    model = Classifier(backbone, ClassificationHead(c2048, num_classes, config.dropout), pyramid)
+    feature_info = {
+        2: ("stem", c64),
+        4: ("stage1", c128),
+        8: ("stage2", c256),
+        16: ("stage3", c728),
+        32: ("top", c2048),
+    }
+    model = Classifier(backbone, ClassificationHead(c2048, num_classes, config.dropout), feature_info)
     _initialize(model)
     return model
 

@@ -70,8 +70,8 @@ def build(config: ZFNetConfig, num_classes: int, in_channels: int, image_size: i
     backbone.add_module("norm2", local_response_norm())
     backbone.add_module("stage3", nn.Sequential(_Conv(256, 384, 3), _Conv(384, 384, 3), _Conv(384, 256, 3)))
     backbone.add_module("pool3", _Pool())
-    pyramid = {2: ("stage1", 96), 4: ("norm1", 96), 8: ("stage2", 256), 16: ("stage3", 256), 32: ("pool3", 256)}
-    model = Classifier(backbone, DenseHead(256, grid, num_classes, config.dropout), pyramid)
+    feature_info = {2: ("stage1", 96), 4: ("norm1", 96), 8: ("stage2", 256), 16: ("stage3", 256), 32: ("pool3", 256)}
+    model = Classifier(backbone, DenseHead(256, grid, num_classes, config.dropout), feature_info)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             assert module.bias is not None

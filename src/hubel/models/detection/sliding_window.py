@@ -36,7 +36,7 @@ from hubel.models.fully_convolutional import require_independent_windows
 
 
 @dataclass(frozen=True)
-class WindowPyramid:
+class ImagePyramid:
     """Which windows there are.
 
     Attributes:
@@ -158,7 +158,7 @@ class SlidingWindow(Detector):
         self, backbone: nn.Sequential, channels: int, stride: int, num_classes: int, config: SlidingWindowConfig
     ) -> None:
         super().__init__(backbone, nn.Identity(), num_classes)  # the head wants to know how large the maps are
-        self.pyramid = WindowPyramid(config.window, stride, config.per_octave)
+        self.pyramid = ImagePyramid(config.window, stride, config.per_octave)
         (cells, _), *_ = self.grids(config.window, config.window)
         self.head = WindowHead(channels, num_classes, cells, config)
 

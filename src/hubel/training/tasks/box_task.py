@@ -11,7 +11,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample
 from hubel.data.splits import Splits
 from hubel.data.transforms.object_pipeline import ObjectPixels, describe_object_augmentations
-from hubel.models import ModelCard
+from hubel.models import ModelMetadata
 from hubel.models.base import Network
 from hubel.reports import AugmentationSample
 from hubel.reports.object_samples import object_samples
@@ -53,7 +53,7 @@ class BoxTask:
     def features(
         self,
         settings: TrainingSettings,
-        card: ModelCard,
+        metadata: ModelMetadata,
         side: int,
         samples: Sequence[ObjectSample],
         images: RunImages,

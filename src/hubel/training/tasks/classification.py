@@ -20,7 +20,7 @@ from hubel.data.splits import Splits
 from hubel.data.transforms.pipeline import MixUpCutMix, TrainTransform, describe_augmentations
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
-from hubel.models import ModelCard
+from hubel.models import ModelMetadata
 from hubel.models.base import Classifier, Network
 from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
 from hubel.tasks.class_scores import top_k
@@ -68,15 +68,15 @@ class Classification:
         """Unreadable pictures are left out; copies and lone classes are told or refused."""
         return check_class_folders(splits, classes, progress)
 
-    def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
+    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
         """New heads on pretrained features begin undecided, not confidently wrong."""
         if not isinstance(model, Classifier):
             raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
-        if card.weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred
-            card = replace(card, preprocessing=replace(card.preprocessing, crop_fraction=1.0))
+        if metadata.weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred
+            metadata = replace(metadata, preprocessing=replace(metadata.preprocessing, crop_fraction=1.0))
             for head in (model.head, *model.auxiliary.values()):
                 _init_head(head.get_submodule("classifier"))
-        return card
+        return metadata
 
     def refuse(
         self,
@@ -92,10 +92,10 @@ class Classification:
             neighbours_for([sample.label for sample in splits.train], classes)
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[Sample], card: ModelCard, device: torch.device
+        self, settings: TrainingSettings, samples: Sequence[Sample], metadata: ModelMetadata, device: torch.device
     ) -> ClassLearning:
         """Cross-entropy, smoothed, weighted and blended as the settings say."""
-        return class_learning(settings, [sample.label for sample in samples], len(card.classes), device)
+        return class_learning(settings, [sample.label for sample in samples], len(metadata.classes), device)
 
     def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> ClassImages:
         """Pixels and a class each."""
@@ -105,7 +105,7 @@ class Classification:
     def features(
         self,
         settings: TrainingSettings,
-        card: ModelCard,
+        metadata: ModelMetadata,
         side: int,
         samples: Sequence[Sample],
         images: RunImages,
@@ -115,10 +115,12 @@ class Classification:
         if not learning.fixed_features:
             return None
         assert isinstance(learning, ClassLearning)
-        plain = replace(learning, blending=MixUpCutMix((), len(card.classes)))
-        enlarge = partial(with_smote, classes=card.classes, seed=settings.seed) if settings.balance == "smote" else None
-        size = card.preprocessing if settings.augmentation else card.preprocessing.resized(side)
-        unchanged = self.images(settings, card.preprocessing, side).unchanged(samples, bool(settings.augmentation))
+        plain = replace(learning, blending=MixUpCutMix((), len(metadata.classes)))
+        enlarge = (
+            partial(with_smote, classes=metadata.classes, seed=settings.seed) if settings.balance == "smote" else None
+        )
+        size = metadata.preprocessing if settings.augmentation else metadata.preprocessing.resized(side)
+        unchanged = self.images(settings, metadata.preprocessing, side).unchanged(samples, bool(settings.augmentation))
         in_order = images.in_order(unchanged, len(samples))
         return FeatureCache(in_order, size, images.whole_validation(), plain, enlarge)
 
@@ -126,7 +128,7 @@ class Classification:
         """Accuracy; of equal accuracy the lower loss."""
         return row["val_top1"], -row["val_loss"]
 
-    def answer(self, output: Tensor, card: ModelCard) -> np.ndarray:
+    def answer(self, output: Tensor, metadata: ModelMetadata) -> np.ndarray:
         """Probabilities (N, classes)."""
         probabilities: np.ndarray = torch.softmax(output.float(), 1).cpu().numpy()
         return probabilities
@@ -135,30 +137,30 @@ class Classification:
         """One of each class."""
         return classes
 
-    def scores(self, answers: Answers, card: ModelCard) -> ClassificationScores:
+    def scores(self, answers: Answers, metadata: ModelMetadata) -> ClassificationScores:
         """Accuracy, calibration, and figures of every class."""
-        return score_classification(answers.values, _labels(answers), card.classes)
+        return score_classification(answers.values, _labels(answers), metadata.classes)
 
     def table(self, scores: ClassificationScores) -> str:
         """Totals, then a line a class; fractions."""
         return scores_table(scores)
 
-    def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
+    def rows(self, answers: Answers, metadata: ModelMetadata) -> list[dict[str, Any]]:
         """Source, truth, and the best five classes."""
         rows = []
         for sample, probabilities in zip(answers.samples, answers.values, strict=True):
-            best = [score.to_json() for score in top_k(np.asarray(probabilities), card.classes, 5)]
-            rows.append({"source": str(sample.path), "truth": card.classes[sample.label], "classes": best})
+            best = [score.to_json() for score in top_k(np.asarray(probabilities), metadata.classes, 5)]
+            rows.append({"source": str(sample.path), "truth": metadata.classes[sample.label], "classes": best})
         return rows
 
     def transforms(self, settings: TrainingSettings) -> list[str]:
         """As classification's augmentations describe themselves."""
         return describe_augmentations(settings.augmentation)
 
-    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
+    def mistakes(self, answers: Answers, metadata: ModelMetadata) -> Sequence[Mistake]:
         """Of which the network was surest."""
         paths = [sample.path for sample in answers.samples]
-        return most_confident_mistakes(paths, _labels(answers), answers.values, card.classes)
+        return most_confident_mistakes(paths, _labels(answers), answers.values, metadata.classes)
 
     def sheet(
         self, samples: Sequence[Sample], preprocessing: Preprocessing, settings: TrainingSettings

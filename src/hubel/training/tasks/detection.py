@@ -19,7 +19,7 @@ from hubel.errors import ModelError, UsageError
 from hubel.inference.postprocess import scale_to_original
 from hubel.metrics.coco import FoundObjects, GroundTruth
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
-from hubel.models import ModelCard
+from hubel.models import ModelMetadata
 from hubel.models.base import Detector, Network
 from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
@@ -54,18 +54,18 @@ class Detection(BoxTask):
         """All pictures, those without objects too."""
         return read_object_set(data, strict=strict)
 
-    def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
+    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
         """As it was made."""
         if not isinstance(model, Detector):
             raise ModelError(f"{settings.model} is no detector", f"take --model {NETWORK}, and choose its --backbone")
-        return card
+        return metadata
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
+        self, settings: TrainingSettings, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
     ) -> DetectionLearning:
         """SSD's loss, or that of windows."""
-        key, kind = _key(card), WindowLearning if card.architecture == WINDOWS else DetectionLearning
-        return kind(tuple(card.classes), lambda height, width: _anchors(key, height, width))
+        key, kind = _key(metadata), WindowLearning if metadata.architecture == WINDOWS else DetectionLearning
+        return kind(tuple(metadata.classes), lambda height, width: _anchors(key, height, width))
 
     def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
         """Pixels and objects."""
@@ -77,10 +77,10 @@ class Detection(BoxTask):
         """AP50; of equal ones AP."""
         return row["val_AP50"], row["val_AP"]
 
-    def answer(self, output: tuple[Tensor, Tensor], card: ModelCard) -> np.ndarray:
+    def answer(self, output: tuple[Tensor, Tensor], metadata: ModelMetadata) -> np.ndarray:
         """The best objects, boxes in pixels of the input."""
-        size = (card.preprocessing.height, card.preprocessing.width)
-        anchors = _anchors(_key(card), *size).numpy()
+        size = (metadata.preprocessing.height, metadata.preprocessing.width)
+        anchors = _anchors(_key(metadata), *size).numpy()
         scores, offsets = (each.float().cpu().numpy() for each in output)
         kept = np.full((len(scores), RULE.most, _NUMBERS), -1, np.float32)
         for place, (own, moved) in enumerate(zip(scores, offsets, strict=True)):
@@ -92,28 +92,28 @@ class Detection(BoxTask):
         """As many as COCO's precision looks at."""
         return RULE.most * _NUMBERS
 
-    def scores(self, answers: Answers, card: ModelCard) -> DetectionScores:
+    def scores(self, answers: Answers, metadata: ModelMetadata) -> DetectionScores:
         """Boxes are compared in pixels of the pictures."""
-        return score_detection(labelled_objects(answers), found_objects(answers, card), card.classes)
+        return score_detection(labelled_objects(answers), found_objects(answers, metadata), metadata.classes)
 
     def table(self, scores: DetectionScores) -> str:
         """Totals, then a line a class; fractions."""
         return scores_table(scores)
 
-    def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
+    def rows(self, answers: Answers, metadata: ModelMetadata) -> list[dict[str, Any]]:
         """Source, truth, and what was found."""
         rows = []
-        for sample, found in zip(answers.samples, found_objects(answers, card), strict=True):
-            truth = _objects(sample.labels, sample.boxes, card.classes)
-            objects = _objects(found.labels, found.boxes, card.classes)
+        for sample, found in zip(answers.samples, found_objects(answers, metadata), strict=True):
+            truth = _objects(sample.labels, sample.boxes, metadata.classes)
+            objects = _objects(found.labels, found.boxes, metadata.classes)
             objects = [{**each, "score": float(score)} for each, score in zip(objects, found.scores, strict=True)]
             rows.append({"source": str(sample.path), "truth": truth, "objects": objects})
         return rows
 
-    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[DetectionMistake]:
+    def mistakes(self, answers: Answers, metadata: ModelMetadata) -> Sequence[DetectionMistake]:
         """The pictures with the worst."""
         paths = [sample.path for sample in answers.samples]
-        return detection_mistakes(paths, labelled_objects(answers), found_objects(answers, card), card.classes)
+        return detection_mistakes(paths, labelled_objects(answers), found_objects(answers, metadata), metadata.classes)
 
 
 def labelled_objects(answers: Answers) -> list[GroundTruth]:
@@ -121,12 +121,12 @@ def labelled_objects(answers: Answers) -> list[GroundTruth]:
     return [GroundTruth(sample.boxes, sample.labels, sample.crowd, sample.areas) for sample in answers.samples]
 
 
-def found_objects(answers: Answers, card: ModelCard) -> list[FoundObjects]:
+def found_objects(answers: Answers, metadata: ModelMetadata) -> list[FoundObjects]:
     """What was found, boxes in pixels of the upright originals."""
     found = []
     for sample, values in zip(answers.samples, answers.values.reshape(-1, RULE.most, _NUMBERS), strict=True):
         there = values[values[:, 1] >= 0]
-        boxes = scale_to_original(there[:, 2:], card.preprocessing, sample.width, sample.height)
+        boxes = scale_to_original(there[:, 2:], metadata.preprocessing, sample.width, sample.height)
         found.append(FoundObjects(boxes, there[:, 1], there[:, 0].astype(int)))
     return found
 
@@ -138,13 +138,13 @@ def _objects(labels: np.ndarray, boxes: np.ndarray, classes: Sequence[str]) -> l
     ]
 
 
-def _key(card: ModelCard) -> str:
-    return json.dumps(card.to_json(), sort_keys=True)
+def _key(metadata: ModelMetadata) -> str:
+    return json.dumps(metadata.to_json(), sort_keys=True)
 
 
 @lru_cache(maxsize=4)
-def _anchors(card: str, height: int, width: int) -> Tensor:
+def _anchors(metadata: str, height: int, width: int) -> Tensor:
     """The anchors of the network that a card describes, for images of that size: (A, 4)."""
-    model = ModelCard.from_json(json.loads(card)).build(for_loading=True)
+    model = ModelMetadata.from_json(json.loads(metadata)).build(for_loading=True)
     assert isinstance(model, Detector)
     return model.anchors(height, width)

@@ -37,6 +37,6 @@ def with_backbone(settings: TrainingSettings, network: str) -> TrainingSettings:
     if architecture(settings.model).task != "classify":
         return settings
     if settings.backbone is not None and settings.model != DEFAULT_NETWORK:
-        fault = f"--model {settings.model} is a backbone of {network}, and so is --backbone {settings.backbone}"
-        raise UsageError(fault, "name one of them")
+        message = f"--model {settings.model} is a backbone of {network}, and so is --backbone {settings.backbone}"
+        raise UsageError(message, "name one of them")
     return settings.model_copy(update={"model": network, "backbone": settings.backbone or settings.model})

@@ -18,7 +18,7 @@ from hubel.drawing.boxes import Box
 from hubel.errors import ModelError, UsageError
 from hubel.inference.postprocess import scale_to_original
 from hubel.metrics.localization import LocalizationScores, paired_iou, score_localization
-from hubel.models import ModelCard
+from hubel.models import ModelMetadata
 from hubel.models.base import Network
 from hubel.models.localization import LocalizationHead
 from hubel.reports import Mistake
@@ -63,65 +63,72 @@ class Localization(BoxTask):
         splits = {split: samples for split, samples in shown.items() if samples}
         return replace(objects, splits=splits, warnings=(*objects.warnings, *told))
 
-    def prepare(self, settings: TrainingSettings, model: Network, card: ModelCard) -> ModelCard:
+    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
         """As it was made."""
         if not isinstance(model.head, LocalizationHead):
             raise ModelError(f"{settings.model} is no localizer", f"take --model {NETWORK}, and choose its --backbone")
-        return card
+        return metadata
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[ObjectSample], card: ModelCard, device: torch.device
+        self, settings: TrainingSettings, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
     ) -> LocalizationLearning:
         """Cross-entropy of the class, and what was asked for of the box."""
-        return LocalizationLearning(uses_sqrt_size(card.options), settings.loss_weights)
+        return LocalizationLearning(uses_sqrt_size(metadata.options), settings.loss_weights)
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """Mean IoU; of equal ones the lower loss."""
         return row["val_mean_iou"], -row["val_loss"]
 
-    def answer(self, output: Tensor, card: ModelCard) -> np.ndarray:
+    def answer(self, output: Tensor, metadata: ModelMetadata) -> np.ndarray:
         """Probabilities, and the box in fractions of the input."""
         values = output.float().cpu().numpy()
-        boxes = read_boxes(values[:, -4:], uses_sqrt_size(card.options)).astype(np.float32)
+        boxes = read_boxes(values[:, -4:], uses_sqrt_size(metadata.options)).astype(np.float32)
         return np.concatenate((probabilities(values[:, :-4]), boxes), 1)
 
     def answer_width(self, classes: int) -> int:
         """One of each class, and four."""
         return classes + 4
 
-    def scores(self, answers: Answers, card: ModelCard) -> LocalizationScores:
+    def scores(self, answers: Answers, metadata: ModelMetadata) -> LocalizationScores:
         """Of classes and boxes, these in pixels of the pictures."""
         labels = np.array([sample.labels[0] for sample in answers.samples])
         true = np.stack([sample.boxes[0] for sample in answers.samples])
-        return score_localization(answers.values[:, :-4], labels, found_boxes(answers, card), true, card.classes)
+        return score_localization(
+            answers.values[:, :-4], labels, found_boxes(answers, metadata), true, metadata.classes
+        )
 
     def table(self, scores: LocalizationScores) -> str:
         """Totals, then a line a class; fractions."""
         return scores_table(scores)
 
-    def rows(self, answers: Answers, card: ModelCard) -> list[dict[str, Any]]:
+    def rows(self, answers: Answers, metadata: ModelMetadata) -> list[dict[str, Any]]:
         """Source, truth, and the class and box that were found."""
         rows = []
-        for sample, values, box in zip(answers.samples, answers.values, found_boxes(answers, card), strict=True):
-            (best,) = top_k(values[:-4], card.classes, 1)
-            truth = {"name": card.classes[sample.labels[0]], "box": [round(float(side), 2) for side in sample.boxes[0]]}
+        for sample, values, box in zip(answers.samples, answers.values, found_boxes(answers, metadata), strict=True):
+            (best,) = top_k(values[:-4], metadata.classes, 1)
+            truth = {
+                "name": metadata.classes[sample.labels[0]],
+                "box": [round(float(side), 2) for side in sample.boxes[0]],
+            }
             found = {**best.to_json(), "box": [round(float(side), 2) for side in box]}
             rows.append({"source": str(sample.path), "truth": truth, "objects": [found]})
         return rows
 
-    def mistakes(self, answers: Answers, card: ModelCard) -> Sequence[Mistake]:
+    def mistakes(self, answers: Answers, metadata: ModelMetadata) -> Sequence[Mistake]:
         """Those of the least overlap."""
-        found = found_boxes(answers, card)
+        found = found_boxes(answers, metadata)
         overlap = paired_iou(found, np.stack([sample.boxes[0] for sample in answers.samples]))
         return [
-            _mistake(answers.samples[place], answers.values[place], found[place], float(overlap[place]), card)
+            _mistake(answers.samples[place], answers.values[place], found[place], float(overlap[place]), metadata)
             for place in np.argsort(overlap, kind="stable")[:_MISTAKES].tolist()
         ]
 
 
-def _mistake(sample: ObjectSample, values: np.ndarray, box: np.ndarray, overlap: float, card: ModelCard) -> Mistake:
-    (best,) = top_k(values[:-4], card.classes, 1)
-    truth = card.classes[sample.labels[0]]
+def _mistake(
+    sample: ObjectSample, values: np.ndarray, box: np.ndarray, overlap: float, metadata: ModelMetadata
+) -> Mistake:
+    (best,) = top_k(values[:-4], metadata.classes, 1)
+    truth = metadata.classes[sample.labels[0]]
     true = BoxLabel(_corners(sample.boxes[0]), truth, 0)
     found = BoxLabel(_corners(box), f"{best.name} IoU {overlap:.2f}", 1)
     return Mistake(sample.path, truth, best.name, best.score, overlap, (true, found))
@@ -132,9 +139,9 @@ def _corners(box: np.ndarray) -> Box:
     return x1, y1, x2, y2
 
 
-def found_boxes(answers: Answers, card: ModelCard) -> np.ndarray:
+def found_boxes(answers: Answers, metadata: ModelMetadata) -> np.ndarray:
     """The boxes (N, 4) that were found, in pixels of the upright originals."""
-    size = card.preprocessing
+    size = metadata.preprocessing
     boxes = answers.values[:, -4:] * np.array([size.width, size.height] * 2)
     rows = zip(boxes, answers.samples, strict=True)
     return np.concatenate([scale_to_original(box[None], size, sample.width, sample.height) for box, sample in rows])

@@ -20,9 +20,9 @@ from hubel.weights.key_rules import (
     vgg,
     xception,
 )
-from hubel.weights.key_rules.key_rules import Format
+from hubel.weights.key_rules.key_rules import KeyRules
 
-FORMATS: tuple[Format, ...] = (
+FORMATS: tuple[KeyRules, ...] = (
     *alexnet.FORMATS,
     *vgg.FORMATS,
     *googlenet.FORMATS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 _CONVOLUTIONS = {0: "stage1.0", 3: "stage2.0", 6: "stage3.0", 8: "stage3.1", 10: "stage3.2"}
 _RULES: Rules = (
@@ -13,4 +13,4 @@ _RULES: Rules = (
 )
 
 # A grid of 6 whatever the image size: the dense layers read as much in every such file.
-FORMATS = (Format("torchvision's AlexNet", "alexnet_owt", "features.10.weight", _RULES, settings={"grid": 6}),)
+FORMATS = (KeyRules("torchvision's AlexNet", "alexnet_owt", "features.10.weight", _RULES, settings={"grid": 6}),)

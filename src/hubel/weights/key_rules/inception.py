@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from hubel.weights.key_rules.key_rules import Adaptation, Format, Rules
+from hubel.weights.key_rules.key_rules import Adaptation, KeyRules, Rules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,28 +183,28 @@ _RESIDUAL_KERAS: Rules = (
 )
 
 FORMATS = (
-    Format(
+    KeyRules(
         "torchvision's and timm's Inception-v3",
         "inception_v3",
         "Mixed_6b.branch7x7dbl_1.conv.weight",
         (*_units(_V3_UNITS), *_V3_AUXILIARY, ("fc", "head.classifier")),
         settings={"count_padding": True},
     ),
-    Format(
+    KeyRules(
         "Keras's Inception-v3",
         "inception_v3",
         "conv2d_93.weight",
         (("predictions", "head.classifier"),),
         adaptations=(_counted(_V3_UNITS.values()),),
     ),
-    Format(
+    KeyRules(
         "timm's Inception-v4",
         "inception_v4",
         "features.21.branch2_3b.conv.weight",
         (*_units(_V4_UNITS), ("last_linear", "head.classifier")),
     ),
-    Format("timm's Inception-ResNet-v2", "inception_resnet_v2", "repeat_1.0.conv2d.weight", _RESIDUAL_TIMM),
-    Format(
+    KeyRules("timm's Inception-ResNet-v2", "inception_resnet_v2", "repeat_1.0.conv2d.weight", _RESIDUAL_TIMM),
+    KeyRules(
         "Keras's Inception-ResNet-v2",
         "inception_resnet_v2",
         "block17_1_conv.weight",

@@ -14,7 +14,7 @@ Adaptation = Callable[[dict[str, "Tensor"]], None]
 
 
 @dataclass(frozen=True)
-class Format:
+class KeyRules:
     """How one library names, and where it differs how it lays out, the parameters of one family.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from hubel.weights.key_rules.efficientnet import GOOGLES, TIMM, timm_units
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 from hubel.weights.key_rules.tensor_transforms import convolution_as_dense
 
 # Units of each stage: torchvision and Keras number them through.
@@ -164,23 +164,25 @@ _OWN = {"norm_eps": 1e-5, "same": False}
 
 # timm's "tf_" weights have the same keys as its others but need GOOGLES: the catalog says so.
 FORMATS = (
-    Format("timm's MobileNets", "mobilenet_v1", "blocks.0.0.conv_dw.weight", _TIMM_V1, settings=_OWN),
-    Format("Keras's MobileNets", "mobilenet_v1", "conv_dw_1.weight", _KERAS_V1, "", (_CLASSIFIER,), GOOGLES),
-    Format("torchvision's MobileNet-v2", "mobilenet_v2", "features.1.conv.0.0.weight", _TORCHVISION_V2, settings=_OWN),
-    Format("timm's MobileNet-v2", "mobilenet_v2", "blocks.0.0.conv_dw.weight", TIMM, settings=_OWN),
-    Format("Keras's MobileNet-v2", "mobilenet_v2", "expanded_conv_depthwise.weight", _KERAS_V2, settings=GOOGLES),
+    KeyRules("timm's MobileNets", "mobilenet_v1", "blocks.0.0.conv_dw.weight", _TIMM_V1, settings=_OWN),
+    KeyRules("Keras's MobileNets", "mobilenet_v1", "conv_dw_1.weight", _KERAS_V1, "", (_CLASSIFIER,), GOOGLES),
+    KeyRules(
+        "torchvision's MobileNet-v2", "mobilenet_v2", "features.1.conv.0.0.weight", _TORCHVISION_V2, settings=_OWN
+    ),
+    KeyRules("timm's MobileNet-v2", "mobilenet_v2", "blocks.0.0.conv_dw.weight", TIMM, settings=_OWN),
+    KeyRules("Keras's MobileNet-v2", "mobilenet_v2", "expanded_conv_depthwise.weight", _KERAS_V2, settings=GOOGLES),
     *(
         known
         for size in _V3
         for known in (
-            Format(
+            KeyRules(
                 "torchvision's MobileNet-v3",
                 f"mobilenet_v3_{size}",
                 "features.1.block.0.0.weight",
                 torchvision_v3(size),
                 settings={"norm_eps": 1e-3, "same": False},
             ),
-            Format(
+            KeyRules(
                 "timm's MobileNet-v3",
                 f"mobilenet_v3_{size}",
                 "blocks.0.0.conv_dw.weight",
@@ -188,7 +190,7 @@ FORMATS = (
                 adaptations=(_HIDDEN,),
                 settings=_OWN,
             ),
-            Format(
+            KeyRules(
                 "Keras's MobileNet-v3",
                 f"mobilenet_v3_{size}",
                 "expanded_conv_depthwise.weight",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 from hubel.weights.key_rules.tensor_transforms import fold_convolution_biases, reversed_input
 
 _STAGES: Rules = (
@@ -64,25 +64,25 @@ _KERAS: Rules = (
 _CAFFE_POOL = {"pool_past_end": True}
 
 FORMATS = (
-    Format(
+    KeyRules(
         "timm's legacy SE-ResNets",
         r"se_resnet\d+",
         "layer1.0.se_module.fc1.weight",
         _CAFFE,
         settings={"stride_in": "1x1", **_CAFFE_POOL},
     ),
-    Format(
+    KeyRules(
         "timm's legacy SE-ResNeXts",
         r"resnext.*",
         "layer1.0.se_module.fc1.weight",
         _CAFFE,
         settings={"se": True, **_CAFFE_POOL},
     ),
-    Format("timm's legacy SENet-154", "senet154", "layer0.conv3.weight", _CAFFE_SENET, settings=_CAFFE_POOL),
-    Format("timm's SENet-154", "senet154", "conv1.6.weight", _SENET),
-    Format("timm's SE-ResNets", r"se_resnet\d+|resnext.*", "layer1.0.se.fc1.weight", _RESNET, settings={"se": True}),
-    Format("torchvision's and timm's ResNets", r"resnet\d+|resnext.*", "layer1.0.conv1.weight", _RESNET),
-    Format(
+    KeyRules("timm's legacy SENet-154", "senet154", "layer0.conv3.weight", _CAFFE_SENET, settings=_CAFFE_POOL),
+    KeyRules("timm's SENet-154", "senet154", "conv1.6.weight", _SENET),
+    KeyRules("timm's SE-ResNets", r"se_resnet\d+|resnext.*", "layer1.0.se.fc1.weight", _RESNET, settings={"se": True}),
+    KeyRules("torchvision's and timm's ResNets", r"resnet\d+|resnext.*", "layer1.0.conv1.weight", _RESNET),
+    KeyRules(
         "Keras's ResNets",
         r"resnet\d+",
         "conv2_block1_3_bn.weight",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 from hubel.weights.key_rules.mobilenet import torchvision_v3
 from hubel.weights.key_rules.vgg import numbered_layers
 
@@ -69,8 +69,8 @@ def _scale(state: dict[str, Tensor]) -> None:
 
 
 FORMATS = (
-    Format("torchvision's SSD300", "ssd300_vgg16", "backbone.scale_weight", _VGG, adaptations=(_scale,)),
-    Format(
+    KeyRules("torchvision's SSD300", "ssd300_vgg16", "backbone.scale_weight", _VGG, adaptations=(_scale,)),
+    KeyRules(
         "torchvision's SSDLite320",
         "ssdlite320_mobilenet_v3_large",
         "backbone.features.1.0.2.fc1.weight",

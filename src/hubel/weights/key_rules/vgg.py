@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 from hubel.weights.key_rules.tensor_transforms import (
     convolution_as_dense,
     flattened_channels_last,
@@ -48,11 +48,11 @@ def numbered_layers(depths: Iterable[int], batch_norm: bool) -> Iterator[tuple[s
         position += 1
 
 
-def _numbered(architecture: str, batch_norm: bool) -> Format:
+def _numbered(architecture: str, batch_norm: bool) -> KeyRules:
     """timm's and torchvision's: they differ in the head alone, whose dense layers are convolutions in timm."""
     depths = _DEPTHS[architecture]
     second_convolution = 2 if depths[0] > 1 else 3  # at this number a network with normalization has no weights
-    return Format(
+    return KeyRules(
         f"torchvision's and timm's {architecture}{'_bn' if batch_norm else ''}",
         architecture,
         "features.1.running_mean" if batch_norm else f"features.{second_convolution}.weight",
@@ -68,7 +68,7 @@ def _numbered(architecture: str, batch_norm: bool) -> Format:
 
 FORMATS = (
     *(_numbered(architecture, batch_norm) for architecture in _DEPTHS for batch_norm in (False, True)),
-    Format(
+    KeyRules(
         "Keras's VGGs",
         "vgg1[69]",
         "block1_conv1.weight",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hubel.weights.key_rules.key_rules import Format, Rules
+from hubel.weights.key_rules.key_rules import KeyRules, Rules
 
 # The units in the paper's order. timm counts them from 1, and the layers in them; to Keras the stem is block 1.
 _UNITS = ("stage1.0", "stage2.0", *(f"stage3.{number}" for number in range(9)), "stage4.0")
@@ -60,8 +60,8 @@ _TIMM: Rules = (
 )
 
 FORMATS = (
-    Format("Keras's Xception", "xception", "block2_sepconv1.depthwise.weight", _KERAS),
-    Format(
+    KeyRules("Keras's Xception", "xception", "block2_sepconv1.depthwise.weight", _KERAS),
+    KeyRules(
         "timm's legacy_xception",
         "xception",
         "block1.rep.0.conv1.weight",
