@@ -87,23 +87,25 @@ class BuildSpec:
     backbone: Backbone | None = None
 
 
-class Network(nn.Module):
+class Model(nn.Module):
     """A backbone, whose weights may come from elsewhere, and a head that is made for the task and its classes.
 
     Args:
         backbone: named parts applied one after the other; freezing, pyramids and summaries speak of these
             names.
         head: maps the last feature map to the task's raw output.
-        pyramid: stride → (name of the part whose output has it, its channels).
+        feature_info: stride → (name of the part whose output has it, its channels).
         auxiliary: name of a part → what reads its output while training, and gives what the head gives.
         auxiliary_weight: of each auxiliary output's loss, added to that of the head.
 
     Attributes:
-        divisible: whether the head reads the last map alone: the network can then be run in two pieces, cut between any
-            two parts of the backbone.
+        is_sequential: whether the head reads the last map alone: the network can then be run in two pieces, cut between
+            any two parts of the backbone.
+        prediction_names: what :meth:`predictions` gives, in the order in which engines and exported files give it.
     """
 
     is_sequential = True
+    prediction_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -133,6 +135,20 @@ class Network(nn.Module):
         """The head's raw output of images (N, C, H, W), in training and evaluation alike."""
         return self.head(self.backbone(images))
 
+    def predictions(self, outputs: Any, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Decoded raw outputs, dense (nothing is selected) and traceable: engines and exported files end in them.
+
+        Args:
+            outputs: what :meth:`forward` gave.
+            size: height and width of the images in pixels.
+
+        Returns:
+            float32, of N images: ``"probabilities"`` (N, classes) of classifiers; ``"boxes"`` (N, A, 4), x1, y1, x2, y2
+            in pixels of the input, which they may leave, and ``"scores"`` (N, A, classes), 0..1, of detectors and
+            localizers.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how its outputs are decoded")
+
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """The feature pyramid: stride → map (N, channels, about H / stride, about W / stride)."""
         stride_of = {name: stride for stride, (name, _) in self._pyramid.items()}
@@ -147,12 +163,18 @@ class Network(nn.Module):
         return maps
 
 
-class Classifier(Network):
+class Classifier(Model):
     """A network whose head gives raw class scores (N, classes).
 
     The head's attribute ``classifier``, and that of each auxiliary classifier, is the layer whose shape depends on the
     number of classes. Auxiliary classifiers are reached by :meth:`scores_with_auxiliary` alone.
     """
+
+    prediction_names = ("probabilities",)
+
+    def predictions(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Softmax of raw scores (N, classes)."""
+        return {"probabilities": torch.softmax(outputs.float(), 1)}
 
     def scores_with_auxiliary(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The scores (N, classes), and those of each auxiliary classifier (N, classes), lowest part first."""
@@ -182,7 +204,7 @@ class ClassificationHead(nn.Module):
         return scores
 
 
-class Detector(Network):
+class Detector(Model):
     """A network that says for each of many anchors what is there and how it lies.
 
     ``forward`` maps images (N, C, H, W) to scores (N, A, …) and offsets (N, A, 4), in training and evaluation alike;
@@ -195,6 +217,7 @@ class Detector(Network):
     """
 
     is_sequential = False  # the head reads several maps
+    prediction_names = ("boxes", "scores")
 
     def __init__(self, backbone: nn.Sequential, head: nn.Module, num_classes: int) -> None:
         super().__init__(backbone, head, {})

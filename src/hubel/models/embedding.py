@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.errors import ModelError
-from hubel.models.base import Network
+from hubel.models.base import Model
 from hubel.tracking.appearance import column_weights
 
 SIZE = (128, 64)
@@ -31,7 +31,7 @@ def embedding_of(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: it is neither, or its maps are never as small as a sixteenth of the crop.
     """
-    if not isinstance(model, Network):
+    if not isinstance(model, Model):
         raise ModelError("the model is no backbone to make appearance vectors of", "use a registered network")
     if embeds(model):
         return Vectors(model)

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hubel.models.base import Architecture, ClassificationHead, Classifier, Network
+from hubel.models.base import Architecture, ClassificationHead, Classifier, Model
 from hubel.models.config_schema import Count, ShareBelowOne
 
 BOX = 4
@@ -87,7 +87,35 @@ class LocalizationHead(nn.Module):
         return torch.cat((scores, box), 1)
 
 
-def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> Network:
+class Localizer(Model):
+    """A backbone and a :class:`LocalizationHead`: class scores and one box.
+
+    Args:
+        backbone: named parts applied one after the other.
+        head: gives raw scores and box (N, classes + 4).
+        feature_info: as in :class:`Model`.
+        root: height and width are given as their square roots.
+    """
+
+    prediction_names = ("boxes", "scores")
+
+    def __init__(
+        self, backbone: nn.Sequential, head: LocalizationHead, feature_info: Mapping[int, tuple[str, int]], root: bool
+    ) -> None:
+        super().__init__(backbone, head, feature_info)
+        self.root = root
+
+    def predictions(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """One box, and the softmax of the classes as its scores."""
+        height, width = size
+        scores, raw = outputs[:, :-BOX].float(), outputs[:, -BOX:].float()
+        centre, sizes = raw[:, :2].sigmoid(), raw[:, 2:].flip(1)
+        halves = (sizes.square() if self.root else sizes.clamp(min=0)) / 2
+        boxes = torch.cat((centre - halves, centre + halves), 1) * raw.new_tensor([width, height, width, height])
+        return {"boxes": boxes[:, None], "scores": torch.softmax(scores, 1)[:, None]}
+
+
+def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> Localizer:
     """A localizer on the backbone of a classifier, for any image size.
 
     Where the classifier ends with dense layers instead of means, what it does after its smallest map of the pyramid is
@@ -102,7 +130,7 @@ def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> N
         last, channels = feature_info[max(feature_info)]
         names = [name for name, _ in source.backbone.named_children()]
         backbone = source.backbone[: names.index(last) + 1]
-    return Network(backbone, LocalizationHead(channels, num_classes, config), feature_info)
+    return Localizer(backbone, LocalizationHead(channels, num_classes, config), feature_info, config.sizes == "root")
 
 
 ARCHITECTURES = (

@@ -19,7 +19,7 @@ from hubel.analysis.memory_advice import Memory, free_memory, memory_tips
 from hubel.analysis.summary import DTYPES, summarize
 from hubel.analysis.table import format_bytes
 from hubel.analysis.tracing import Tracing, to_meta
-from hubel.models.base import Network
+from hubel.models.base import Model
 
 # What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that
 # the allocator holds. Resident memory over stated memory in docs/results.md, rounded up.
@@ -67,7 +67,7 @@ class StepMemory:
     checkpointed: int
 
 
-def step_memory(model: Network, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
+def step_memory(model: Model, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
     """What a step with AdamW and a moving average of the weights needs, parameters included.
 
     Args:
@@ -77,7 +77,7 @@ def step_memory(model: Network, batch: tuple[int, int, int, int], precision: str
     """
     network = to_meta(model, DTYPES[precision])
     network.train()
-    assert isinstance(network, Network)
+    assert isinstance(network, Model)
     constants = [*network.parameters(), *network.buffers()]
     saved = SavedTensors(constants)
     between, within, before = 0, [], 0
@@ -100,7 +100,7 @@ def step_memory(model: Network, batch: tuple[int, int, int, int], precision: str
 
 
 def needs_checkpointing(
-    model: Network,
+    model: Model,
     batch: tuple[int, int, int, int],
     precision: str,
     log: Callable[[str], None] = lambda line: None,

@@ -21,7 +21,7 @@ from hubel.config import TrainingSettings
 from hubel.data.loader import EpochSampler, LoadedBatch, identity_collate, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
-from hubel.models.base import ClassificationHead, Network
+from hubel.models.base import ClassificationHead, Model
 from hubel.training.cache_budget import allocate_block
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 from hubel.training.finetune import FrozenBackbone, Phase, freeze_below
@@ -105,10 +105,10 @@ def compute_features(
     return Features(together, torch.cat(labels), torch.cat(indices))
 
 
-def features_size(model: Network, preprocessing: Preprocessing) -> int:
+def features_size(model: Model, preprocessing: Preprocessing) -> int:
     """Numbers that are kept of an image."""
     network = to_meta(model, torch.float32).eval()
-    assert isinstance(network, Network)
+    assert isinstance(network, Model)
     shape = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
     with torch.no_grad(), Tracing():
         maps = network.backbone(torch.empty(shape, device="meta"))
@@ -190,7 +190,7 @@ class FeatureCache:
         return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
-def require_head_alone(settings: TrainingSettings, model: Network, phases: Sequence[Phase]) -> None:
+def require_head_alone(settings: TrainingSettings, model: Model, phases: Sequence[Phase]) -> None:
     """Refuse ``--cache-features`` where no phase has use for it; raises :class:`UsageError`."""
     if settings.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
         raise UsageError(
@@ -198,7 +198,7 @@ def require_head_alone(settings: TrainingSettings, model: Network, phases: Seque
         )
 
 
-def require_fixed_features(settings: TrainingSettings, model: Network, phases: Sequence[Phase], who: str) -> None:
+def require_fixed_features(settings: TrainingSettings, model: Model, phases: Sequence[Phase], who: str) -> None:
     """Refuse settings under which an image's features would change from epoch to epoch.
 
     Args:

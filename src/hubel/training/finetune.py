@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hubel.config import TrainingSettings
 from hubel.errors import UsageError
 from hubel.inference.fusion import fuse
-from hubel.models.base import Network
+from hubel.models.base import Model
 from hubel.training.activation_checkpointing import checkpointed
 
 HEAD_ONLY = "head"
@@ -67,12 +67,12 @@ def plan_phases(settings: TrainingSettings) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def parts_with_parameters(model: Network) -> list[str]:
+def parts_with_parameters(model: Model) -> list[str]:
     """Names of the backbone's parts that have something to learn, bottom first."""
     return [name for name, part in model.backbone.named_children() if any(True for _ in part.parameters())]
 
 
-def _first_trainable_name(model: Network, trainable_from: str) -> str:
+def _first_trainable_name(model: Model, trainable_from: str) -> str:
     """The module from which on parameters learn, as a prefix of their names."""
     if trainable_from == HEAD_ONLY:
         return "head."
@@ -93,7 +93,7 @@ def _first_trainable_name(model: Network, trainable_from: str) -> str:
     return f"backbone.{parts[-count]}." if count else "head."
 
 
-def freeze_below(model: Network, trainable_from: str) -> list[str]:
+def freeze_below(model: Model, trainable_from: str) -> list[str]:
     """Let parameters learn from a layer upwards, and freeze those below.
 
     Parameters count in the order in which the network defines them, which is the order of execution.
@@ -150,7 +150,7 @@ class TrainableTop(nn.Module):
     With ``recompute``, what happens within a part is not kept for the backward pass, but computed again in it.
     """
 
-    def __init__(self, model: Network, first: int, recompute: bool = False) -> None:
+    def __init__(self, model: Model, first: int, recompute: bool = False) -> None:
         super().__init__()
         self.recompute = recompute
         parts = list(model.backbone.named_children())[first:]
@@ -171,7 +171,7 @@ class TrainableTop(nn.Module):
 class WholeNetwork(nn.Module):
     """A network that is not divisible; its output comes in a list as :class:`TrainableTop` gives it."""
 
-    def __init__(self, model: Network) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
@@ -180,7 +180,7 @@ class WholeNetwork(nn.Module):
         return [self.model(images)]
 
 
-def trainable_top(model: Network, first: int = 0, recompute: bool = False) -> nn.Module:
+def trainable_top(model: Model, first: int = 0, recompute: bool = False) -> nn.Module:
     """What learns of a network, from images or from the maps of its frozen lower part to a list of raw outputs."""
     return TrainableTop(model, first, recompute) if model.is_sequential else WholeNetwork(model)
 
@@ -207,7 +207,7 @@ class FrozenBackbone:
         return maps
 
 
-def freeze_backbone(model: Network, device: torch.device, dtype: torch.dtype) -> FrozenBackbone:
+def freeze_backbone(model: Model, device: torch.device, dtype: torch.dtype) -> FrozenBackbone:
     """Take the parts below the first that learns, wholly or in part."""
     children = list(model.backbone.children())
     first = len(children) if model.is_sequential else 0

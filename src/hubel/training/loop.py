@@ -22,7 +22,7 @@ from hubel.config import TrainingSettings
 from hubel.data.loader import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
-from hubel.models.base import Network
+from hubel.models.base import Model
 from hubel.models.checkpoint import ModelMetadata, save_model
 from hubel.tasks.objective import add_auxiliary_losses, sum_of
 from hubel.training.activation_checkpointing import needs_checkpointing
@@ -100,7 +100,7 @@ class TrainingRun:
 
     folder: Path
     settings: TrainingSettings
-    model: Network
+    model: Model
     metadata: ModelMetadata
     phases: tuple[Phase, ...]
     train: DataLoader[Any]
@@ -159,7 +159,7 @@ def _run_phase(
         training, lower = training.features.swap_in_features(training, lower, display.log)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
-        kept = training.model if average is None else cast(Network, average.module)
+        kept = training.model if average is None else cast(Model, average.module)
         training.processes.broadcast_module(kept, buffers_only=True)
         row |= _validate(training, lower, trainable_top(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - beginning, 3)

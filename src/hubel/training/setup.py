@@ -19,7 +19,7 @@ from hubel.data.splits import (
 )
 from hubel.fileio import write_json
 from hubel.models import ModelMetadata
-from hubel.models.base import ClassificationHead, Network
+from hubel.models.base import ClassificationHead, Model
 from hubel.tasks.objective import add_auxiliary_losses, sum_of
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan, choose_execution, execution_key, forward_and_backward
@@ -37,7 +37,7 @@ _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 def assemble(
     folder: Path,
     settings: TrainingSettings,
-    model: Network,
+    model: Model,
     metadata: ModelMetadata,
     splits: Splits[Any],
     log: Callable[[str], None],
@@ -110,7 +110,7 @@ def assemble(
 
 def _execution(
     folder: Path,
-    model: Network,
+    model: Model,
     objective: Callable[[list[Any]], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
@@ -127,7 +127,7 @@ def _execution(
 
 
 def _trial_step(
-    model: Network,
+    model: Model,
     learning: Objective,
     prepare: Callable[[Tensor], Tensor],
     execution: ExecutionPlan,
@@ -147,7 +147,7 @@ def _trial_step(
     return step
 
 
-def _objective(model: Network, learning: Objective, labels: Any) -> Callable[[list[Any]], Tensor]:
+def _objective(model: Model, learning: Objective, labels: Any) -> Callable[[list[Any]], Tensor]:
     """What a step minimizes, of the outputs of the head and of the auxiliary heads, which take time as well."""
 
     def objective(outputs: list[Any]) -> Tensor:
@@ -158,7 +158,7 @@ def _objective(model: Network, learning: Objective, labels: Any) -> Callable[[li
 
 
 def _as_in_the_last_phase(
-    model: Network, batch: tuple[int, int, int, int], settings: TrainingSettings, precision: str
+    model: Model, batch: tuple[int, int, int, int], settings: TrainingSettings, precision: str
 ) -> nn.Module:
     """The network in the mode and with the memory of the phase in which most of it learns."""
     freeze_below(model, plan_phases(settings)[-1].trainable_from)
@@ -167,7 +167,7 @@ def _as_in_the_last_phase(
     return network
 
 
-def training_size(settings: TrainingSettings, model: Network, size: int) -> int:
+def training_size(settings: TrainingSettings, model: Model, size: int) -> int:
     """Side of the training crops for a prediction input of ``size`` pixels.
 
     Random crops show objects larger than they are in prediction. Training at six sevenths of the size, to a

@@ -21,7 +21,7 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
 from hubel.models import ModelMetadata
-from hubel.models.base import Network
+from hubel.models.base import Model
 from hubel.reports import AugmentationSample, DetectionMistake, Mistake
 from hubel.training.cache_budget import KeptShape
 from hubel.training.data_module import RunImages
@@ -189,7 +189,7 @@ class Task(Protocol):
             progress: called now and then with the number of pictures opened and of all.
         """
 
-    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """Make a new network ready to learn, and say how it wants its images.
 
         Raises:
@@ -199,7 +199,7 @@ class Task(Protocol):
     def refuse(
         self,
         settings: TrainingSettings,
-        model: Network,
+        model: Model,
         phases: Sequence[Phase],
         classes: Sequence[str],
         splits: Splits[Any],

@@ -26,7 +26,7 @@ from hubel.data.splits import (
 from hubel.errors import DataError, ModelError
 from hubel.inference.system import tune_allocator
 from hubel.models import ModelMetadata, architecture, create_model, describe
-from hubel.models.base import Network
+from hubel.models.base import Model
 from hubel.training.checkpoint import WORKER_DEATH
 from hubel.training.distributed import DistributedContext, joined, report_error_once
 from hubel.training.feature_cache import require_head_alone
@@ -51,7 +51,7 @@ def weights_name(settings: TrainingSettings) -> str | None:
     return entry.name if entry else None
 
 
-def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Network, ModelMetadata]:
+def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Model, ModelMetadata]:
     """The network with a head for the data's classes, and its card."""
     row = architecture(settings.model)
     size = settings.image_size or row.input[1]
@@ -63,7 +63,7 @@ def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Netw
     model = create_model(
         settings.model, len(classes), in_channels=row.input[0], image_size=size, **begin, **settings.options
     )
-    if not isinstance(model, Network):
+    if not isinstance(model, Model):
         raise ModelError(f"{settings.model} is not trained here", "hubel models lists the networks there are")
     metadata = replace(describe(model), classes=list(classes))
     return model, task_named(settings.task).prepare(settings, model, metadata)
@@ -182,7 +182,7 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
     return {"folder": None, "settings": chosen.model_dump(mode="json")}
 
 
-def _validate_before_run(settings: TrainingSettings, model: Network, data: RunData) -> None:
+def _validate_before_run(settings: TrainingSettings, model: Model, data: RunData) -> None:
     """Tell wrong settings before a folder is made."""
     phases = plan_phases(settings)
     require_head_alone(settings, model, phases)

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hubel.boxes import SSD_VARIANCES, decode
 from hubel.errors import ModelError
 from hubel.models.base import Architecture, ClassificationHead, Classifier, ClassLayers, Detector
 from hubel.models.config_schema import Count, ShareBelowOne
@@ -171,6 +172,12 @@ class SlidingWindow(Detector):
         """Raw scores (N, A, 1 + classes), "nothing" first, and offsets (N, A, 4) from the A windows."""
         scores, offsets = zip(*(self.head(maps) for maps in self.maps(images)), strict=True)
         return torch.cat(scores, 1), torch.cat(offsets, 1)
+
+    def predictions(self, outputs: tuple[Tensor, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Boxes from the windows, and the probabilities of the classes."""
+        scores, offsets = (each.float() for each in outputs)
+        windows = self.anchors(*size).to(offsets.device)
+        return {"boxes": decode(offsets, windows, SSD_VARIANCES), "scores": torch.softmax(scores, -1)[..., 1:]}
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The windows of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""

@@ -43,6 +43,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hubel.boxes import SSD_VARIANCES, decode
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.models.base import Architecture, Classifier, ClassLayers, Detector
@@ -213,6 +214,12 @@ class SSD(Detector):
         """Raw scores (N, A, 1 + classes), "nothing" first, and offsets (N, A, 4) from the A default boxes."""
         scores, offsets = self.head(self.maps(images))
         return scores, offsets
+
+    def predictions(self, outputs: tuple[Tensor, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Boxes by equation 2 with the variances of the published code; softmax without "nothing"."""
+        scores, offsets = (each.float() for each in outputs)
+        anchors = self.anchors(*size).to(offsets.device)
+        return {"boxes": decode(offsets, anchors, SSD_VARIANCES), "scores": torch.softmax(scores, -1)[..., 1:]}
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The default boxes of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""

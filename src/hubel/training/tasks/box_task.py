@@ -12,7 +12,7 @@ from hubel.data.samples import ObjectSample
 from hubel.data.splits import Splits
 from hubel.data.transforms.object_pipeline import ObjectPixels, describe_object_augmentations
 from hubel.models import ModelMetadata
-from hubel.models.base import Network
+from hubel.models.base import Model
 from hubel.reports import AugmentationSample
 from hubel.reports.object_samples import object_samples
 from hubel.training.data_module import RunImages
@@ -38,7 +38,7 @@ class BoxTask:
     def refuse(
         self,
         settings: TrainingSettings,
-        model: Network,
+        model: Model,
         phases: Sequence[Phase],
         classes: Sequence[str],
         splits: Splits[Any],

@@ -21,7 +21,7 @@ from hubel.data.transforms.pipeline import MixUpCutMix, TrainTransform, describe
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import ModelMetadata
-from hubel.models.base import Classifier, Network
+from hubel.models.base import Classifier, Model
 from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
 from hubel.tasks.class_scores import top_k
 from hubel.training.data_module import RunImages
@@ -68,7 +68,7 @@ class Classification:
         """Unreadable pictures are left out; copies and lone classes are told or refused."""
         return check_class_folders(splits, classes, progress)
 
-    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """New heads on pretrained features begin undecided, not confidently wrong."""
         if not isinstance(model, Classifier):
             raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
@@ -81,7 +81,7 @@ class Classification:
     def refuse(
         self,
         settings: TrainingSettings,
-        model: Network,
+        model: Model,
         phases: Sequence[Phase],
         classes: Sequence[str],
         splits: Splits[Any],

@@ -20,7 +20,7 @@ from hubel.inference.postprocess import scale_to_original
 from hubel.metrics.coco import FoundObjects, GroundTruth
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
 from hubel.models import ModelMetadata
-from hubel.models.base import Detector, Network
+from hubel.models.base import Detector, Model
 from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
 from hubel.tasks.found_objects import decode_detections
@@ -54,7 +54,7 @@ class Detection(BoxTask):
         """All pictures, those without objects too."""
         return read_object_set(data, strict=strict)
 
-    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """As it was made."""
         if not isinstance(model, Detector):
             raise ModelError(f"{settings.model} is no detector", f"take --model {NETWORK}, and choose its --backbone")

@@ -19,7 +19,7 @@ from hubel.errors import ModelError, UsageError
 from hubel.inference.postprocess import scale_to_original
 from hubel.metrics.localization import LocalizationScores, paired_iou, score_localization
 from hubel.models import ModelMetadata
-from hubel.models.base import Network
+from hubel.models.base import Model
 from hubel.models.localization import LocalizationHead
 from hubel.reports import Mistake
 from hubel.tasks.class_scores import probabilities, top_k
@@ -63,7 +63,7 @@ class Localization(BoxTask):
         splits = {split: samples for split, samples in shown.items() if samples}
         return replace(objects, splits=splits, warnings=(*objects.warnings, *told))
 
-    def prepare(self, settings: TrainingSettings, model: Network, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """As it was made."""
         if not isinstance(model.head, LocalizationHead):
             raise ModelError(f"{settings.model} is no localizer", f"take --model {NETWORK}, and choose its --backbone")
