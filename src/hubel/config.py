@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hubel.errors import DataError, UsageError
 
@@ -112,14 +112,9 @@ class TrainingSettings(BaseModel):
 
     @field_validator("augmentation", mode="before")
     @classmethod
-    def _augmentation_from_text(cls, value: Any, info: ValidationInfo) -> Any:
-        from hubel.data.transforms.object_pipeline import check_object_augmentations
-        from hubel.data.transforms.pipeline import check_augmentations
-
+    def _augmentation_from_text(cls, value: Any) -> Any:
         names = value.split(",") if isinstance(value, str) else list(value)
-        names = [name.strip() for name in names if name.strip() not in ("", "none")]
-        check = check_augmentations if info.data.get("task") == "classify" else check_object_augmentations
-        return check(names)
+        return tuple(name.strip() for name in names if name.strip() not in ("", "none"))
 
     @field_validator("loss_weights", mode="before")
     @classmethod

@@ -19,7 +19,6 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from test_every_model import representatives
 from torch import nn
 
 import hubel
@@ -35,7 +34,7 @@ from hubel.inference.engines import onnx_conversion
 from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
 from hubel.models import ModelMetadata, create_model, load_model, save_model
 from hubel.models.checkpoint import describe
-from published_figures import PUBLISHED
+from published_figures import PUBLISHED, representatives
 
 switch_off_telemetry()
 import openvino  # noqa: E402

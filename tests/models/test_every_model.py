@@ -25,15 +25,7 @@ from hubel.models import (
     save_model,
 )
 from hubel.models.factory import build
-from published_figures import PUBLISHED
-
-
-def representatives() -> set[str]:
-    """The smallest architecture of each family: the others run under the marker ``slow``."""
-    families: dict[str, list[str]] = {}
-    for name in list_models("classify"):
-        families.setdefault(architecture(name).build.__module__, []).append(name)
-    return {min(names, key=lambda name: PUBLISHED[name].parameters) for names in families.values()}
+from published_figures import PUBLISHED, representatives
 
 
 def swept() -> list[Any]:

@@ -42,6 +42,7 @@ from hubel.training.finetune import (
     plan_phases,
 )
 from hubel.training.loop import rate_factor
+from hubel.training.tasks import task_named
 from hubel.training.tasks.class_learning import ClassLearning
 from hubel.training.train import latest_run_folder, new_run_folder
 
@@ -430,7 +431,6 @@ def test_seeds_differ_by_every_part() -> None:
         ({"epochs": 0}, "epochs"),
         ({"split": "0.5,0.5"}, "split"),
         ({"split": "0.5,0.2,0.1"}, "split"),
-        ({"augmentation": "flip,blur"}, "blur"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"colour": 1}, "colour"),
     ],
@@ -440,8 +440,15 @@ def test_wrong_settings_are_named(values: dict, named: str) -> None:
         make_settings(data="x", **values)
 
 
+@pytest.mark.parametrize("task", ["classify", "localize", "detect"])
+def test_wrong_augmentations_are_named(task: str) -> None:
+    with pytest.raises(UsageError, match="blur"):
+        task_named(task).settle(make_settings(data="x", task=task, augmentation="flip,blur"))
+
+
 def test_settings_survive_the_file(tmp_path: Path) -> None:
-    settings = make_settings(data="flowers", split="0.6,0.2,0.2", augmentation="flip,crop", epochs=3).resolved(True)
+    given = make_settings(data="flowers", split="0.6,0.2,0.2", augmentation="flip,crop", epochs=3)
+    settings = task_named("classify").settle(given).resolved(True)
     assert settings.augmentation == ("crop", "flip")  # in the order of application
     write_settings(tmp_path / "config.yaml", settings)
     assert read_settings(tmp_path / "config.yaml") == settings

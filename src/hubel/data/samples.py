@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, read_annotations
 from hubel.data.annotations.records import Annotation, Box
@@ -17,6 +16,9 @@ from hubel.data.annotations.rle import covered
 from hubel.data.image_folder import listing
 from hubel.data.image_io import read_size
 from hubel.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BACKGROUND = -1
 """The stratum of pictures without objects."""

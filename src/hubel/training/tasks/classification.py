@@ -17,7 +17,7 @@ from hubel.data.checks.training_checks import Findings, check_class_folders
 from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Splits
-from hubel.data.transforms.pipeline import MixUpCutMix, TrainTransform, describe_augmentations
+from hubel.data.transforms.pipeline import MixUpCutMix, TrainTransform, check_augmentations, describe_augmentations
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import ModelMetadata
@@ -53,7 +53,7 @@ class Classification:
                 raise UsageError(f"{option} is not for classification", "see hubel train --help")
         if settings.balance == "smote":
             require_imbalanced_learn()
-        return settings
+        return settings.model_copy(update={"augmentation": check_augmentations(settings.augmentation)})
 
     def read(self, data: Path, strict: bool = False) -> ClassFolders:
         """Class folders."""

@@ -28,7 +28,7 @@ from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning
-from hubel.training.tasks.for_classes import reject_classification_options, with_backbone
+from hubel.training.tasks.for_classes import reject_classification_options, with_backbone, with_object_augmentations
 from hubel.training.tasks.window_learning import WINDOWS, WindowImages, WindowLearning, with_window_size
 
 NETWORK = "ssd"
@@ -47,7 +47,7 @@ class Detection(BoxTask):
         reject_classification_options(settings)
         if settings.loss_weights:
             raise UsageError("--loss-weights is for --task localize", "leave it out")
-        settled = with_backbone(settings, NETWORK)
+        settled = with_backbone(with_object_augmentations(settings), NETWORK)
         return with_window_size(settled) if settled.model == WINDOWS else settled
 
     def read(self, data: Path, strict: bool = False) -> ObjectSet:

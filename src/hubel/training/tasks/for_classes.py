@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hubel.config import DEFAULT_NETWORK, TrainingSettings
+from hubel.data.transforms.object_pipeline import check_object_augmentations
 from hubel.errors import UsageError
 from hubel.models import architecture
 
@@ -22,6 +23,15 @@ def reject_classification_options(settings: TrainingSettings) -> None:
     for option, is_set in given.items():
         if is_set:
             raise UsageError(f"{option} is for --task classify, not for {settings.task}", "leave it out")
+
+
+def with_object_augmentations(settings: TrainingSettings) -> TrainingSettings:
+    """Settings whose augmentations are those that carry boxes, in the order of application, presets spelled out.
+
+    Raises:
+        UsageError: there is no such augmentation.
+    """
+    return settings.model_copy(update={"augmentation": check_object_augmentations(settings.augmentation)})
 
 
 def with_backbone(settings: TrainingSettings, network: str) -> TrainingSettings:

@@ -27,7 +27,7 @@ from hubel.tasks.localization import TERMS
 from hubel.tasks.located_box import read_boxes, uses_sqrt_size
 from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_task import BoxTask
-from hubel.training.tasks.for_classes import reject_classification_options, with_backbone
+from hubel.training.tasks.for_classes import reject_classification_options, with_backbone, with_object_augmentations
 from hubel.training.tasks.localization_learning import WATCHED, LocalizationLearning
 
 NETWORK = "localizer"
@@ -51,7 +51,7 @@ class Localization(BoxTask):
             )
         if "mosaic" in settings.augmentation:
             raise UsageError("--augment mosaic shows several objects, and one box an image is learned", "leave it out")
-        settled = with_backbone(settings, NETWORK)
+        settled = with_backbone(with_object_augmentations(settings), NETWORK)
         return settled.model_copy(update={"loss_weights": settings.loss_weights or LOSS_WEIGHTS})
 
     def read(self, data: Path, strict: bool = False) -> ObjectSet:
