@@ -50,7 +50,7 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
     from PIL import Image
 
     from hubel.models import resolve_model
-    from hubel.tasks.detection import NMSConfig, decode
+    from hubel.tasks.detection.loss import NMSConfig, decode
 
     network, metadata = resolve_model(model)
     network = network.eval().to(memory_format=torch.channels_last)

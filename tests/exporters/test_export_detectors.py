@@ -21,7 +21,7 @@ from hubel.errors import ModelError, UsageError
 from hubel.exporters import export as exporting
 from hubel.exporters.parity import check_objects
 from hubel.exporters.wrappers import check_detections
-from hubel.tasks.found_objects import NMSConfig
+from hubel.tasks.detection.decode import NMSConfig
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 
 

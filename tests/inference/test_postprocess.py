@@ -22,7 +22,7 @@ from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
 from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.torch import TorchEngine
 from hubel.models import ModelMetadata, create_model, resolve_model
-from hubel.tasks.class_scores import probabilities
+from hubel.tasks.classification.decode import probabilities
 
 pytestmark = pytest.mark.data
 

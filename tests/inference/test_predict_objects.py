@@ -20,7 +20,7 @@ from hubel.cli.main import app
 from hubel.data.image_io import read_image
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
-from hubel.tasks.found_objects import NMSConfig, decode_detections
+from hubel.tasks.detection.decode import NMSConfig, decode_detections
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 
 CONF, IOU = 0.5, 0.45

@@ -19,7 +19,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, load_model
 from hubel.models.base import Classifier
-from hubel.tasks.classification import classification_loss
+from hubel.tasks.classification.loss import classification_loss
 from hubel.tasks.objective import add_auxiliary_losses
 from hubel.training.finetune import TrainableTop, enter_training_mode, freeze_backbone, freeze_below
 from hubel.training.train import make_model, train

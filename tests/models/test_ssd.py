@@ -13,7 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from hubel.errors import ModelError, WeightsError
 from hubel.models import create_model, describe
 from hubel.models.detection import ssd
-from hubel.tasks import detection
+from hubel.tasks.detection import loss as detection
 
 
 def theirs(name: str, classes: int) -> nn.Module:

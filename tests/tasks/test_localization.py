@@ -22,8 +22,8 @@ from hubel.inference import Predictor
 from hubel.metrics.localization import paired_iou, score_localization
 from hubel.models import create_model, load_model
 from hubel.models.localization import SpatialSoftArgmax
-from hubel.tasks.localization import NOTHING, LocalizationTarget, decoded, localization_terms
-from hubel.tasks.located_box import read_boxes, uses_sqrt_size
+from hubel.tasks.localization.decode import read_boxes, uses_sqrt_size
+from hubel.tasks.localization.loss import NOTHING, LocalizationTarget, decoded, localization_terms
 from hubel.training.evaluate import evaluate
 from hubel.training.train import train
 

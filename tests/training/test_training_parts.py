@@ -27,8 +27,8 @@ from hubel.data.transforms.pipeline import Lighting, MixUpCutMix, TrainTransform
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
 from hubel.models.base import Classifier
-from hubel.tasks.class_scores import top_k
-from hubel.tasks.classification import classification_loss, imbalance_ratio, inverse_frequency
+from hubel.tasks.classification.decode import top_k
+from hubel.tasks.classification.loss import classification_loss, imbalance_ratio, inverse_frequency
 from hubel.training import setup
 from hubel.training.autotune import CpuContention, ExecutionPlan, choose_execution
 from hubel.training.ema import WeightAverage

@@ -28,7 +28,7 @@ from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.openvino_runtime import core
 from hubel.inference.int8 import TOLERANCE, quantized_for
 from hubel.models.metadata import ModelMetadata
-from hubel.tasks.found_objects import NMSConfig
+from hubel.tasks.detection.decode import NMSConfig
 
 if TYPE_CHECKING:
     from openvino import Model

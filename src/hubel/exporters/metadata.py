@@ -12,7 +12,7 @@ import hubel
 from hubel.data.preprocessing import crop_box
 from hubel.inference.engines.normalized_model import INPUT_NAME
 from hubel.models.metadata import ModelMetadata
-from hubel.tasks import found_objects
+from hubel.tasks.detection import decode as found_objects
 
 # What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing
 # weights: asked to compute with them, OpenVINO takes bfloat16 on processors that have that, with its larger errors.

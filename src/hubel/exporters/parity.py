@@ -10,8 +10,8 @@ from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError
-from hubel.tasks.class_scores import probabilities
-from hubel.tasks.found_objects import decode_boxes
+from hubel.tasks.classification.decode import probabilities
+from hubel.tasks.detection.decode import decode_boxes
 
 Answers = dict[str, np.ndarray]
 

@@ -15,7 +15,7 @@ from hubel.errors import ModelError
 from hubel.exporters.parity import REMEDY, TOLERANCE
 from hubel.inference.fusion import fold
 from hubel.models.base import Classifier
-from hubel.tasks.found_objects import FoundObjects, NMSConfig, decode_detections
+from hubel.tasks.detection.decode import FoundObjects, NMSConfig, decode_detections
 
 OUTPUTS = {"classify": ("probabilities",), "detect": ("scores", "offsets")}
 """The names of a file's outputs, in order, by task."""
@@ -105,7 +105,7 @@ _OFTEN_MISSING = 0.1
 
 
 class DetectorWithNMS(nn.Module):
-    """What :func:`hubel.tasks.found_objects.decode_detections` does, for a graph, on one image.
+    """What :func:`hubel.tasks.detection.decode.decode_detections` does, for a graph, on one image.
 
     Classes lie side by side for the suppression, so that boxes of different ones never overlap.
 

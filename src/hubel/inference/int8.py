@@ -26,7 +26,7 @@ from hubel.inference.engines.convert import (
 from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.openvino_format import OpenVinoFormat
 from hubel.inference.quantize import QuantizationReport, nncf_library
-from hubel.tasks.class_scores import probabilities
+from hubel.tasks.classification.decode import probabilities
 
 if TYPE_CHECKING:
     from openvino import Model

@@ -11,9 +11,9 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.inference.pipeline import PreparedImage
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Classification, Detections, Localization, Prediction
-from hubel.tasks.class_scores import probabilities, top_k
-from hubel.tasks.found_objects import NMSConfig, decode_detections
-from hubel.tasks.located_box import read_locations, uses_sqrt_size
+from hubel.tasks.classification.decode import probabilities, top_k
+from hubel.tasks.detection.decode import NMSConfig, decode_detections
+from hubel.tasks.localization.decode import read_locations, uses_sqrt_size
 
 
 class Answers(Protocol):

@@ -22,7 +22,7 @@ from hubel.inference.pipeline import FailedImage, PreparedImage, prepare
 from hubel.inference.postprocess import Answers, ClassAnswers, LocationAnswers, ObjectAnswers
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
-from hubel.tasks.found_objects import NMSConfig
+from hubel.tasks.detection.decode import NMSConfig
 
 if TYPE_CHECKING:
     from torch import nn

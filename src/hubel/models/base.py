@@ -208,7 +208,7 @@ class Detector(Model):
     """A network that says for each of many anchors what is there and how it lies.
 
     ``forward`` maps images (N, C, H, W) to scores (N, A, …) and offsets (N, A, 4), in training and evaluation alike;
-    what they mean is the task's (:mod:`hubel.tasks.detection`).
+    what they mean is the task's (:mod:`hubel.tasks.detection.loss`).
 
     Args:
         backbone: named parts applied one after the other, as a classifier's are.

@@ -6,7 +6,7 @@ under a softmax over all places (the "spatial soft arg-max" of Levine et al. 201
 Visuomotor Policies", arXiv 1504.00702, section 5.2) and how far it spreads, and a dense layer makes four numbers of
 these. So a hundred labelled photographs are enough, and any image size will do.
 
-The four numbers are the box's centre, its height and its width: see :mod:`hubel.tasks.localization`.
+The four numbers are the box's centre, its height and its width: see :mod:`hubel.tasks.localization.loss`.
 """
 
 from __future__ import annotations

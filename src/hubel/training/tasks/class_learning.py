@@ -14,7 +14,7 @@ from hubel.config import TrainingSettings
 from hubel.data.checks.training_checks import SKEWED
 from hubel.data.loader import LoadedBatch
 from hubel.data.transforms.pipeline import MixUpCutMix
-from hubel.tasks.classification import batch_weight, classification_loss, imbalance_ratio, inverse_frequency
+from hubel.tasks.classification.loss import batch_weight, classification_loss, imbalance_ratio, inverse_frequency
 from hubel.training.tasks.means import Means
 
 

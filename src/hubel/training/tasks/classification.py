@@ -23,7 +23,7 @@ from hubel.metrics.classification import ClassificationScores, score_classificat
 from hubel.models import ModelMetadata
 from hubel.models.base import Classifier, Model
 from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
-from hubel.tasks.class_scores import top_k
+from hubel.tasks.classification.decode import top_k
 from hubel.training.data_module import RunImages
 from hubel.training.feature_cache import (
     FeatureCache,

@@ -23,7 +23,7 @@ from hubel.models import ModelMetadata
 from hubel.models.base import Detector, Model
 from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
-from hubel.tasks.found_objects import decode_detections
+from hubel.tasks.detection.decode import decode_detections
 from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_images import BoxImages
 from hubel.training.tasks.box_task import BoxTask

@@ -12,7 +12,7 @@ from torch import Tensor
 from hubel.data.loader import ObjectBatch
 from hubel.data.samples import Targets
 from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
-from hubel.tasks.detection import NMSConfig, decode, multibox_loss
+from hubel.tasks.detection.loss import NMSConfig, decode, multibox_loss
 from hubel.training.distributed import DistributedContext
 
 WATCHED = {"AP50": "AP50", "AP": "AP"}

@@ -22,9 +22,9 @@ from hubel.models import ModelMetadata
 from hubel.models.base import Model
 from hubel.models.localization import LocalizationHead
 from hubel.reports import Mistake
-from hubel.tasks.class_scores import probabilities, top_k
-from hubel.tasks.localization import TERMS
-from hubel.tasks.located_box import read_boxes, uses_sqrt_size
+from hubel.tasks.classification.decode import probabilities, top_k
+from hubel.tasks.localization.decode import read_boxes, uses_sqrt_size
+from hubel.tasks.localization.loss import TERMS
 from hubel.training.predict_split import Answers
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.for_classes import reject_classification_options, with_backbone, with_object_augmentations

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hubel.data.loader import ObjectBatch
 from hubel.metrics.localization import ENOUGH, paired_iou
-from hubel.tasks.localization import NOTHING, LocalizationTarget, decoded, localization_terms, split
+from hubel.tasks.localization.loss import NOTHING, LocalizationTarget, decoded, localization_terms, split
 from hubel.training.tasks.means import Means
 
 WATCHED = {"mean_iou": "mean IoU", "top1": "top-1", "iou50": "IoU ≥ 0.5", "both": "both"}

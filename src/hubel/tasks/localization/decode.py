@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hubel.tasks.class_scores import probabilities
+from hubel.tasks.classification.decode import probabilities
 
 
 class FoundLocation(NamedTuple):

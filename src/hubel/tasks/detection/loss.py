@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hubel import boxes as geometry
 from hubel.data.samples import Targets
-from hubel.tasks.found_objects import NMSConfig, decode_detections
+from hubel.tasks.detection.decode import NMSConfig, decode_detections
 
 NEG_POS_RATIO = 3
 """Anchors without an object that count for each with one (SSD, section 2.2, "Hard negative mining")."""
@@ -102,7 +102,7 @@ class Found(NamedTuple):
 
 
 def decode(scores: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int], rule: NMSConfig) -> list[Found]:
-    """Objects from raw outputs, as :func:`~hubel.tasks.found_objects.decode_detections` finds them for all engines.
+    """Objects from raw outputs, as :func:`~hubel.tasks.detection.decode.decode_detections` finds them for all engines.
 
     Args:
         scores: (N, A, 1 + classes), "nothing" first.

@@ -1,0 +1,1 @@
+"""Localization: one class and one box per image."""
