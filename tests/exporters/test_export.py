@@ -26,6 +26,7 @@ from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
 from hubel.exporters import export as exporting
+from hubel.exporters.export import Exported
 from hubel.exporters import torch_file
 from hubel.exporters.metadata import metadata_of
 from hubel.exporters.parity import check_parity
@@ -60,14 +61,14 @@ def _card() -> ModelMetadata:
     return ModelMetadata("classify", "tiny", 5, 3, 24, CLASSES, preprocessing)
 
 
-class _Exports(dict[str, hubel.inference.Exported]):
+class _Exports(dict[str, Exported]):
     """The network by format and precision, ``"onnx fp16"``; exported when it is first asked for."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
 
-    def __missing__(self, which: str) -> hubel.inference.Exported:
+    def __missing__(self, which: str) -> Exported:
         format, precision = which.split()
         self[which] = hubel.export(_network(), format, precision, out=self._folder / which, metadata=_card())
         return self[which]
@@ -337,7 +338,7 @@ def _environment() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "arguments, fault",
+    "arguments, message",
     [
         (["--format", "onnx", "--precision", "bf16"], "onnx is not exported in bf16"),
         (["--format", "onnx", "--precision", "int8", "--calibrate", "."], "onnx is not exported in int8"),

@@ -19,6 +19,7 @@ import hubel
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.exporters import export as exporting
+from hubel.exporters.export import Exported
 from hubel.exporters.parity import check_objects
 from hubel.exporters.wrappers import check_detections
 from hubel.tasks.detection.decode import NMSConfig
@@ -61,7 +62,7 @@ def test_example_finds_what_hubel_finds(format: str, folder: Path, tmp_path: Pat
     _example_finds_what_hubel_finds(folder, hubel.export(folder, format, out=tmp_path / "out"), tmp_path)
 
 
-def _example_finds_what_hubel_finds(folder: Path, exported: hubel.inference.Exported, tmp_path: Path) -> None:
+def _example_finds_what_hubel_finds(folder: Path, exported: Exported, tmp_path: Path) -> None:
     """On a photograph that lies on its side in the file."""
     exif = Image.Exif()
     exif[0x0112] = 6
