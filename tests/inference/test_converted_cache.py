@@ -29,7 +29,7 @@ from hubel.models import ModelMetadata, load_model, resolve_model, save_model
 from hubel.models.resolve import find_model
 
 _PREPROCESSING = Preprocessing(32, 32, crop_fraction=1.0)
-_FACTS = {"model": "m", "engine": "openvino", "precision": "fp32", "origin": "", "card": {}}
+_FACTS = {"model": "m", "engine": "openvino", "precision": "fp32", "origin": "", "metadata": {}}
 
 
 def _save(folder: Path, seed: int) -> Path:

@@ -18,7 +18,7 @@ from hubel.models.metadata import ModelMetadata
 from hubel.models.resolve import FoundModel
 
 # To be counted up when what is written, or how it computes, changes while the versions do not.
-_EDITION = "1"
+CACHE_VERSION = "2"
 _ANCHORS = "anchors.npy"
 
 
@@ -71,7 +71,7 @@ def conversion_key(found: FoundModel, form: Format, precision: str = "fp32", cal
         calibration: a digest of what int8's ranges were measured on, and how.
     """
     versions = [f"{package} {version(package)}" for package in form.packages]
-    return key_of(_EDITION, hubel.__version__, found.digest, form.engine, precision, calibration, *versions)
+    return key_of(CACHE_VERSION, hubel.__version__, found.digest, form.engine, precision, calibration, *versions)
 
 
 def find_converted(source: ModelSource, form: Format) -> Converted | None:
@@ -178,7 +178,7 @@ def store_converted(found: FoundModel, form: Format, made: Converted, key: str, 
         "engine": form.engine,
         "precision": precision,
         "origin": found.digest,
-        "card": made.metadata.to_json(),
+        "metadata": made.metadata.to_json(),
     }
 
     def write(folder: Path) -> None:
