@@ -26,8 +26,8 @@ from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
 from hubel.exporters import export as exporting
-from hubel.exporters.export import Exported
 from hubel.exporters import torch_file
+from hubel.exporters.export import Exported
 from hubel.exporters.metadata import metadata_of
 from hubel.exporters.parity import check_parity
 from hubel.exporters.wrappers import Answers
