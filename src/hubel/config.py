@@ -1,36 +1,76 @@
-"""Everything a training run can be told; kept as ``config.yaml`` in its folder."""
+"""Configuration of a training run: the options of ``hubel train``, the keywords of ``hubel.train``, ``config.yaml``.
+
+A field of :class:`TrainingConfig` is all that an option needs: its type, default, bounds and help text stand here and
+nowhere else. The command line is made from the fields (:mod:`hubel.cli.options`), so this module imports nothing slow:
+pydantic checks the values when there are any.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from hubel.errors import DataError, UsageError
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 DEFAULT_NETWORK = "efficientnet_lite0"
 
-# By task, chosen by measurement on flowers5, raccoon and bccd; docs/results.md has the figures. Crops would show
-# boxes larger than they are in prediction; where one box is all there is, jitter shows them smaller as often. An epoch
-# of a hundred images has three steps: the average must not reach back over most of the run.
+# Chosen by measurement on flowers5, raccoon and bccd; docs/results.md has the figures. Random crops show boxes larger
+# than they are in prediction; where there is one box per image, scale jitter shows them smaller as often. An epoch of a
+# hundred images has three steps: the moving average must not reach back over most of the run. The weights of
+# localization's loss are those of DETR (Carion et al. 2020, arXiv 2005.12872, appendix A.4, which has L1).
 DEFAULTS: dict[str, dict[str, Any]] = {
     "classify": {"batch": 32, "augmentation": ("crop", "flip"), "average": 0.98},
-    "localize": {"batch": 32, "augmentation": ("scale", "flip", "color"), "average": 0.9},
+    "localize": {
+        "batch": 32,
+        "augmentation": ("scale", "flip", "color"),
+        "average": 0.9,
+        "loss_weights": {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0},
+    },
     "detect": {"batch": 16, "augmentation": ("crop", "flip", "color"), "average": 0.98},
 }
+"""Defaults that depend on the task."""
 
-
-def _by_task(name: str) -> Callable[[dict[str, Any]], Any]:
-    """What makes a setting that was not given, of those given before it."""
-    return lambda given: DEFAULTS[given.get("task", "classify")][name]
+# The head learns until it is good before anything below it moves: fine-tuning from a poor head distorts the features
+# (Kumar et al. 2022, arXiv 2202.10054).
+_TRANSFER: dict[str, Any] = {
+    "epochs": 11,
+    "head_epochs": 3,
+    "learning_rate": 3e-4,
+    "unfreeze_from": "0.67",
+    "batch_norm": "frozen",
+}
+_FROM_SCRATCH: dict[str, Any] = {
+    "epochs": 60,
+    "head_epochs": 0,
+    "learning_rate": 2e-3,
+    "unfreeze_from": "1.0",
+    "batch_norm": "train",
+}
+_CLASSES: dict[str, Any] = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
+_BOXES: dict[str, Any] = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
+RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "classify": ({**_TRANSFER, **_CLASSES}, {**_FROM_SCRATCH, **_CLASSES}),
+    "localize": (
+        {**_TRANSFER, **_BOXES, "epochs": 20, "learning_rate": 1e-3},
+        {**_FROM_SCRATCH, **_BOXES, "epochs": 120},
+    ),
+    "detect": (
+        {**_FROM_SCRATCH, **_BOXES, "epochs": 60},
+        {**_FROM_SCRATCH, **_BOXES, "epochs": 200},
+    ),
+}
+"""Defaults that depend on the task and on the start: from pretrained weights, and from scratch."""
 
 
 class SplitFractions(NamedTuple):
-    """Shares of the samples that train, validate and test; they sum to 1."""
+    """Fractions of the samples for training, validation and test; they sum to 1."""
 
     train: float = 0.75
     val: float = 0.15
@@ -41,8 +81,8 @@ def parse_fractions(text: str) -> SplitFractions:
     """Read ``"0.75,0.15,0.10"``: train, validation, test.
 
     Raises:
-        ValueError: these are not three numbers that sum to 1, or nothing is left to train or to validate on;
-            the message is for the person who typed them.
+        ValueError: not three numbers that sum to 1, or nothing is left for training or validation; the message is
+            meant for the user.
     """
     try:
         numbers = [float(part) for part in text.split(",")]
@@ -51,7 +91,7 @@ def parse_fractions(text: str) -> SplitFractions:
     if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
         raise ValueError(f"{text!r} is not three numbers for train, validation, test, such as 0.75,0.15,0.10")
     if min(numbers) < 0:
-        raise ValueError(f"{text!r} has a negative share")
+        raise ValueError(f"{text!r} has a negative fraction")
     if abs(sum(numbers) - 1) > 1e-6:
         raise ValueError(f"{text!r} sums to {sum(numbers):g}, not to 1")
     if numbers[0] == 0 or numbers[1] == 0:
@@ -59,78 +99,208 @@ def parse_fractions(text: str) -> SplitFractions:
     return SplitFractions(*numbers)
 
 
-class TrainingSettings(BaseModel):
-    """Settings of a run, checked on construction.
+def parse_assignments(words: list[str]) -> dict[str, Any]:
+    """``["se=true", "width=0.5"]`` → ``{"se": True, "width": 0.5}``; values as YAML reads them.
 
-    Rates are for AdamW; ``None`` stands for a value that depends on whether training starts from pretrained
-    weights: see :meth:`resolved`.
+    Raises:
+        ValueError: an element is not ``NAME=VALUE``, or its value is not valid YAML.
+    """
+    import yaml
+
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ValueError(f"{word!r} is not NAME=VALUE")
+        try:
+            options[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{value!r} is not a value") from error
+    return options
+
+
+def _fractions(value: Any) -> Any:
+    return parse_fractions(value) if isinstance(value, str) else value
+
+
+def _assignments(value: Any) -> Any:
+    return parse_assignments(value) if isinstance(value, list) else value
+
+
+def _names(value: Any) -> Any:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    return [name.strip() for name in names if name.strip() not in ("", "none")]
+
+
+def _numbers_by_name(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    return {name.strip(): float(number) for name, _, number in pairs}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field's help text and bounds, and its spelling on the command line.
+
+    Attributes:
+        help: for ``hubel train --help``.
+        names: of the option, where it is not ``--field-name``.
+        metavar: stands for the value in the help.
+        default: text for a default that is not a fixed value. The option is then not passed on unless given.
+        min, max: bounds, inclusive.
+        above, below: bounds, exclusive.
+        parse: makes the value of what the command line or YAML gives; leaves a value of the field's type as it is.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    help: str
+    names: tuple[str, ...] = ()
+    metavar: str | None = None
+    default: str | None = None
+    min: float | None = None
+    max: float | None = None
+    above: float | None = None
+    below: float | None = None
+    parse: Callable[[Any], Any] | None = None
+
+    # As annotated_types.GroupedMetadata, pydantic takes the constraints of a field from iterating over it.
+    __is_annotated_types_grouped_metadata__: ClassVar[Literal[True]] = True
+
+    def __iter__(self) -> Iterator[Any]:
+        from annotated_types import Ge, Gt, Le, Lt
+        from pydantic import BeforeValidator
+
+        for kind, bound in ((Ge, self.min), (Le, self.max), (Gt, self.above), (Lt, self.below)):
+            if bound is not None:
+                yield kind(bound)
+        if self.parse is not None:
+            yield BeforeValidator(self.parse)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Options of a training run; :func:`make_config` checks them and fills in the task's defaults.
+
+    ``None`` stands for a value that depends on whether training starts from pretrained weights: see :meth:`resolved`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     data: Path
-    task: Literal["classify", "localize", "detect"] = "classify"
-    model: str = DEFAULT_NETWORK
-    backbone: str | None = None
-    weights: str | None = "default"
-    options: dict[str, Any] = Field(default_factory=dict)
-    epochs: int | None = Field(None, ge=1)
-    head_epochs: int | None = Field(None, ge=0)
-    image_size: int | None = Field(None, ge=8)
-    training_size: int | None = Field(None, ge=8)
-    batch: int = Field(default_factory=_by_task("batch"), ge=1)
-    accumulate: int = Field(1, ge=1)
-    split: tuple[float, float, float] = (0.75, 0.15, 0.10)
-    seed: int = 0
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float | None = Field(None, gt=0)
-    head_learning_rate: float | None = Field(None, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
-    warmup: float = Field(1.0, ge=0)
-    unfreeze_from: str | None = None
-    batch_norm: Literal["frozen", "train"] | None = None
-    label_smoothing: float | None = Field(None, ge=0, lt=1)
-    loss_weights: dict[str, float] = Field(default_factory=dict)
-    augmentation: tuple[str, ...] = Field(default_factory=_by_task("augmentation"))
-    average: float = Field(default_factory=_by_task("average"), ge=0, lt=1)
-    balance: Literal["auto", "none", "sampling", "loss", "smote"] = "auto"
-    patience: int = Field(10, ge=1)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    threads: int | None = Field(None, ge=1)
-    workers: int | None = Field(None, ge=0)
-    cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    cache_features: bool = False
-    tensorboard: bool = False
-    strict: bool = False
-
-    @field_validator("split", mode="before")
-    @classmethod
-    def _split_from_text(cls, value: Any) -> Any:
-        return parse_fractions(value) if isinstance(value, str) else value
-
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _augmentation_from_text(cls, value: Any) -> Any:
-        names = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(name.strip() for name in names if name.strip() not in ("", "none"))
-
-    @field_validator("loss_weights", mode="before")
-    @classmethod
-    def _loss_weights_from_text(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
-        return {name.strip(): float(number) for name, _, number in pairs}
+    task: Annotated[
+        Literal["classify", "localize", "detect"],
+        Option(
+            "classify: one class per image. localize: one class and box. detect: all objects with their boxes.",
+            default="detected: classify or detect",
+        ),
+    ] = "classify"
+    model: Annotated[
+        str,
+        Option("Architecture; hubel models lists them.", ("--model", "-m"), default=f"{DEFAULT_NETWORK}; detect: ssd"),
+    ] = DEFAULT_NETWORK
+    backbone: Annotated[
+        str | None, Option("Classification network under a localizer or detector.", default=DEFAULT_NETWORK)
+    ] = None
+    weights: Annotated[str | None, Option("Weights to start from: a name from the catalog or a file.")] = "default"
+    options: Annotated[
+        dict[str, Any],
+        Option(
+            "Option of the architecture, e.g. se=true; may be repeated.",
+            ("--set",),
+            metavar="NAME=VALUE",
+            parse=_assignments,
+        ),
+    ] = field(default_factory=dict)
+    epochs: Annotated[int | None, Option("Number of epochs.", min=1)] = None
+    head_epochs: Annotated[
+        int | None, Option("The first epochs, included in --epochs, in which only the head is trained.", min=0)
+    ] = None
+    image_size: Annotated[
+        int | None, Option("Side of the network's input in pixels.", default="the architecture's own", min=8)
+    ] = None
+    training_size: Annotated[
+        int | None,
+        Option("Side of the training crops in pixels.", default="6/7 of the image size for transfer learning", min=8),
+    ] = None
+    batch: Annotated[int, Option("Batch size, over all processes.", min=1)]
+    accumulate: Annotated[int, Option("Accumulate the gradients of this many batches per update.", min=1)] = 1
+    split: Annotated[
+        tuple[float, float, float],
+        Option("Fractions of train,validation,test for a data set that is not split.", parse=_fractions),
+    ] = SplitFractions()
+    seed: Annotated[int, Option("Random seed; the same seed repeats a run.")] = 0
+    optimizer: Annotated[Literal["adamw", "sgd"], Option("Optimizer.")] = "adamw"
+    learning_rate: Annotated[float | None, Option("Peak learning rate once the whole network is trained.", above=0)] = (
+        None
+    )
+    head_learning_rate: Annotated[
+        float | None, Option("Peak learning rate while only the head is trained.", above=0)
+    ] = None
+    weight_decay: Annotated[float, Option("Weight decay.", min=0)] = 0.05
+    schedule: Annotated[Literal["cosine", "one-cycle", "constant"], Option("Learning rate schedule.")] = "cosine"
+    warmup: Annotated[float, Option("Epochs of linear warm-up.", min=0)] = 1.0
+    unfreeze_from: Annotated[
+        str | None,
+        Option("What is trained after the head epochs: from this layer up, or this fraction of the layers."),
+    ] = None
+    batch_norm: Annotated[Literal["frozen", "train"] | None, Option("Statistics of the unfrozen BatchNorm layers.")] = (
+        None
+    )
+    label_smoothing: Annotated[float | None, Option("Label smoothing, for classification.", min=0, below=1)] = None
+    loss_weights: Annotated[
+        dict[str, float],
+        Option(
+            "Weights of a localizer's losses: class, giou, smooth_l1, mse.",
+            metavar="LOSS=WEIGHT,…",
+            parse=_numbers_by_name,
+        ),
+    ] = field(default_factory=dict)
+    augmentation: Annotated[
+        tuple[str, ...],
+        Option(
+            "Comma-separated: rotation, shift, window, crop, flip, contrast, color, lighting, randaugment, mixup, "
+            "cutmix; preset alexnet (window, flip, lighting). For boxes: mosaic, zoom, scale, crop, flip, color; "
+            "preset ssd. Or none.",
+            ("--augment",),
+            parse=_names,
+        ),
+    ]
+    average: Annotated[
+        float, Option("Decay of the exponential moving average of the weights; 0 turns it off.", min=0, below=1)
+    ]
+    balance: Annotated[
+        Literal["auto", "none", "sampling", "loss", "smote"],
+        Option("Class imbalance: smote makes synthetic features for a head on a frozen backbone (--augment none)."),
+    ] = "auto"
+    patience: Annotated[int, Option("Stop after this many epochs without improvement.", min=1)] = 10
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        Option("Precision of the computation; auto measures which is fastest."),
+    ] = "auto"
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.")] = "auto"
+    threads: Annotated[int | None, Option("CPU threads of the network.", default="all cores", min=1)] = None
+    workers: Annotated[int | None, Option("Data-loading processes.", default="measured", min=0)] = None
+    cache: Annotated[
+        Literal["auto", "ram", "disk", "none"],
+        Option("Where decoded images are cached; auto: in RAM, else on disk, up to a quarter of what is free."),
+    ] = "auto"
+    cache_features: Annotated[
+        bool,
+        Option(
+            "Train only the head, on cached features of images without augmentation. With --augment none this is "
+            "done by itself."
+        ),
+    ] = False
+    tensorboard: Annotated[bool, Option("Also write TensorBoard event files.")] = False
+    strict: Annotated[bool, Option("Stop if an image cannot be read.")] = False
 
     @property
     def pretrained(self) -> bool:
         """Whether training starts from published weights."""
         return self.weights is not None
 
-    def resolved(self, has_weights: bool) -> TrainingSettings:
-        """Fill in what depends on the start: from pretrained weights, or from scratch.
+    def resolved(self, has_weights: bool) -> TrainingConfig:
+        """Fill in the defaults that depend on the start: from pretrained weights, or from scratch.
 
         Args:
             has_weights: the architecture has weights to start from.
@@ -140,65 +310,87 @@ class TrainingSettings(BaseModel):
         if not has_weights:
             missing["weights"] = None
         elif self.balance == "smote" and "head_epochs" in missing and self.unfreeze_from is None:
-            missing["head_epochs"] = self.epochs or start["epochs"]  # it is for a head on fixed features
-        return self.model_copy(update=missing)
+            missing["head_epochs"] = self.epochs or start["epochs"]  # SMOTE is for a head on fixed features
+        return replace(self, **missing)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON and YAML hold them."""
+        values: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return values
 
 
-# The head learns until it is good before anything below it moves: fine-tuning from a poor head distorts the features
-# (Kumar et al. 2022, arXiv 2202.10054).
-TRANSFER: dict[str, Any] = {
-    "epochs": 11,
-    "head_epochs": 3,
-    "learning_rate": 3e-4,
-    "unfreeze_from": "0.67",
-    "batch_norm": "frozen",
-}
-FROM_SCRATCH: dict[str, Any] = {
-    "epochs": 60,
-    "head_epochs": 0,
-    "learning_rate": 2e-3,
-    "unfreeze_from": "1.0",
-    "batch_norm": "train",
-}
-_CLASSES: dict[str, Any] = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
-_BOXES: dict[str, Any] = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
-RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "classify": ({**TRANSFER, **_CLASSES}, {**FROM_SCRATCH, **_CLASSES}),
-    "detect": (
-        {**FROM_SCRATCH, **_BOXES, "epochs": 60},
-        {**FROM_SCRATCH, **_BOXES, "epochs": 200},
-    ),
-    "localize": (
-        {**TRANSFER, **_BOXES, "epochs": 20, "head_epochs": 3, "learning_rate": 1e-3},
-        {**FROM_SCRATCH, **_BOXES, "epochs": 120},
-    ),
-}
-"""By task: from pretrained weights, and from scratch."""
+@cache
+def _adapter() -> TypeAdapter[TrainingConfig]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(TrainingConfig)
 
 
-def make_settings(**values: Any) -> TrainingSettings:
-    """Build settings; a value that is out of range raises :class:`UsageError` that names it."""
+def make_config(**values: Any) -> TrainingConfig:
+    """Check the values and build the configuration.
+
+    Raises:
+        UsageError: a value is out of range or of the wrong type, or there is no such option; it names the option.
+    """
+    from pydantic import ValidationError
+
+    by_task = DEFAULTS.get(values.get("task", TrainingConfig.task), {})
     try:
-        return TrainingSettings(**values)
+        return _adapter().validate_python({**by_task, **values})
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        name = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["loc"][0] not in {each.name for each in fields(TrainingConfig)}:
+            reason = "there is no such option"
         raise UsageError(
-            f"{name} = {first.get('input')!r}: {first['msg'].lower()}", "see hubel train --help"
+            f"{name} = {first.get('input')!r}: {reason[:1].lower()}{reason[1:]}", "see hubel train --help"
         ) from error
 
 
-def write_settings(path: Path, settings: TrainingSettings) -> None:
+def describe_default(name: str) -> str | None:
+    """A default that depends on the task or the start, in words: ``11 (60 from scratch); localize: 20 (…)``."""
+    tasks: dict[str, list[str]] = {}
+    for task, (pretrained, scratch) in RECIPES.items():
+        if name in pretrained:
+            begin, other = _text(pretrained[name]), _text(scratch[name])
+            text = begin if begin == other else f"{begin} ({other} from scratch)"
+        elif name in DEFAULTS[task]:
+            text = _text(DEFAULTS[task][name])
+        else:
+            continue
+        tasks.setdefault(text, []).append(task)
+    named = [text if "classify" in of else f"{', '.join(of)}: {text}" for text, of in tasks.items()]
+    return "; ".join(named) or None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_text(number)}" for name, number in value.items())
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def write_config(path: Path, config: TrainingConfig) -> None:
     """Write ``config.yaml``."""
+    import yaml
+
     from hubel.fileio import write_text
 
-    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    write_text(path, yaml.safe_dump(config.to_json(), sort_keys=False))
 
 
-def read_settings(path: Path) -> TrainingSettings:
-    """Read ``config.yaml``; raises :class:`DataError` when it is missing or damaged."""
+def read_config(path: Path) -> TrainingConfig:
+    """Read ``config.yaml``.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    import yaml
+
     try:
-        return make_settings(**yaml.safe_load(path.read_text()))
+        return make_config(**yaml.safe_load(path.read_text()))
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing: {path.parent} is not a run that can be resumed", "start it again without --resume"

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux
 
 from drawn_shapes import write_shapes
-from hubel.config import make_settings
+from hubel.config import make_config
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, load_model
@@ -311,7 +311,7 @@ def moved(before: Classifier, folder: Path) -> set[str]:
 
 def test_a_run_trains_the_auxiliary_classifiers(tmp_path: Path) -> None:
     settings = quick_settings(tmp_path)
-    start, _ = make_model(make_settings(**settings), ("cross", "disc"))
+    start, _ = make_model(make_config(**settings), ("cross", "disc"))
     result = train(out=tmp_path / "run", **settings)
     assert moved(start, result.folder) == {name for name, _ in start.named_parameters()}
     row = next(csv.DictReader((result.folder / "metrics.csv").open()))
@@ -322,7 +322,7 @@ def test_a_run_trains_the_auxiliary_classifiers(tmp_path: Path) -> None:
 def test_the_phase_of_the_head_leaves_auxiliary_classifiers_alone(tmp_path: Path) -> None:
     torch.save(create_model("googlenet_bn", num_classes=4).state_dict(), tmp_path / "weights.pth")
     settings = quick_settings(tmp_path, weights=str(tmp_path / "weights.pth"), head_epochs=1)
-    start, _ = make_model(make_settings(**settings), ("cross", "disc"))
+    start, _ = make_model(make_config(**settings), ("cross", "disc"))
     for head in (start.head, *start.auxiliary.values()):  # new classifiers begin undecided
         assert not head.classifier.bias.any() and head.classifier.weight.std() < 0.02
     result = train(out=tmp_path / "run", **settings)

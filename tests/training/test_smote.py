@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from imblearn.over_sampling import SMOTE
 
 from drawn_shapes import write_shapes
-from hubel.config import make_settings
+from hubel.config import make_config
 from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
@@ -95,9 +95,9 @@ def test_batches_of_features_are_shuffled_like_images() -> None:
 
 
 def test_smote_trains_the_head_alone_unless_told() -> None:
-    plain = make_settings(data="x", balance="smote", augmentation="none").resolved(has_weights=True)
+    plain = make_config(data="x", balance="smote", augmentation="none").resolved(has_weights=True)
     assert [(phase.name, phase.epochs) for phase in plan_phases(plain)] == [("head", 11)]
-    told = make_settings(data="x", balance="smote", unfreeze_from="0", epochs=5).resolved(has_weights=True)
+    told = make_config(data="x", balance="smote", unfreeze_from="0", epochs=5).resolved(has_weights=True)
     assert [(phase.name, phase.epochs) for phase in plan_phases(told)] == [("head", 3), ("fine-tune", 2)]
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from drawn_shapes import write_shapes
-from hubel.config import make_settings, read_settings, write_settings
+from hubel.config import make_config, read_config, write_config
 from hubel.data.image_io import read_image
 from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
 from hubel.data.preprocessing import Preprocessing
@@ -166,7 +166,7 @@ def test_what_is_frozen_does_not_move() -> None:
     model = tiny()
     freeze_below(model, "stage4")
     before = copy.deepcopy(model.state_dict())
-    optimizer = make_optimizer(model, make_settings(data="x", weight_decay=0.5), 0.1)
+    optimizer = make_optimizer(model, make_config(data="x", weight_decay=0.5), 0.1)
     enter_training_mode(model, "train")
     for _ in range(2):
         classification_loss(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
@@ -182,7 +182,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale() -> None:
     before = copy.deepcopy(model.state_dict())
     enter_training_mode(model, "frozen")
     classification_loss(model(torch.randn(4, 3, 32, 32)), torch.tensor([0, 1, 2, 0])).backward()
-    make_optimizer(model, make_settings(data="x"), 0.1).step()
+    make_optimizer(model, make_config(data="x"), 0.1).step()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert not any("running" in name for name in changed)
     assert any(".norm.weight" in name for name in changed)
@@ -194,7 +194,7 @@ def test_parts_count_those_with_weights() -> None:
 
 def test_biases_and_norms_are_not_decayed() -> None:
     model = tiny()
-    optimizer = make_optimizer(model, make_settings(data="x", weight_decay=0.3), 0.1)
+    optimizer = make_optimizer(model, make_config(data="x", weight_decay=0.3), 0.1)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
 
@@ -300,10 +300,10 @@ def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(setup, "choose_execution", note)
     model = create_model("googlenet", num_classes=3)
-    settings = make_settings(data="x", model="googlenet", weights=None)
+    config = make_config(data="x", model="googlenet", weights=None)
     targets = torch.zeros(2, dtype=torch.int64)
     minimized = setup._objective(model, ClassLearning(MixUpCutMix((), 3)), targets)
-    setup._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), settings)
+    setup._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), config)
     ((network, objective),) = timed
     scores = network(torch.randn(2, 3, 32, 32))
     of_head, lower, upper = (nn.functional.cross_entropy(each, targets) for each in scores)
@@ -437,34 +437,34 @@ def test_seeds_differ_by_every_part() -> None:
 )
 def test_wrong_settings_are_named(values: dict, named: str) -> None:
     with pytest.raises(UsageError, match=named):
-        make_settings(data="x", **values)
+        make_config(data="x", **values)
 
 
 @pytest.mark.parametrize("task", ["classify", "localize", "detect"])
 def test_wrong_augmentations_are_named(task: str) -> None:
     with pytest.raises(UsageError, match="blur"):
-        task_named(task).settle(make_settings(data="x", task=task, augmentation="flip,blur"))
+        task_named(task).settle(make_config(data="x", task=task, augmentation="flip,blur"))
 
 
 def test_settings_survive_the_file(tmp_path: Path) -> None:
-    given = make_settings(data="flowers", split="0.6,0.2,0.2", augmentation="flip,crop", epochs=3)
-    settings = task_named("classify").settle(given).resolved(True)
-    assert settings.augmentation == ("crop", "flip")  # in the order of application
-    write_settings(tmp_path / "config.yaml", settings)
-    assert read_settings(tmp_path / "config.yaml") == settings
+    given = make_config(data="flowers", split="0.6,0.2,0.2", augmentation="flip,crop", epochs=3)
+    config = task_named("classify").settle(given).resolved(True)
+    assert config.augmentation == ("crop", "flip")  # in the order of application
+    write_config(tmp_path / "config.yaml", config)
+    assert read_config(tmp_path / "config.yaml") == config
     (tmp_path / "config.yaml").write_text("data: [")
     with pytest.raises(DataError, match="config.yaml"):
-        read_settings(tmp_path / "config.yaml")
+        read_config(tmp_path / "config.yaml")
 
 
 def test_phases_share_the_epochs() -> None:
-    phases = plan_phases(make_settings(data="x", epochs=10, head_epochs=2, learning_rate=1e-3, unfreeze_from="0.4"))
+    phases = plan_phases(make_config(data="x", epochs=10, head_epochs=2, learning_rate=1e-3, unfreeze_from="0.4"))
     assert [(p.name, p.first_epoch, p.last_epoch, p.trainable_from) for p in phases] == [
         ("head", 1, 2, "head"),
         ("fine-tune", 3, 10, "0.4"),
     ]
-    assert [p.name for p in plan_phases(make_settings(data="x", epochs=2, head_epochs=5))] == ["head"]
-    scratch = make_settings(data="x", weights=None).resolved(False)
+    assert [p.name for p in plan_phases(make_config(data="x", epochs=2, head_epochs=5))] == ["head"]
+    scratch = make_config(data="x", weights=None).resolved(False)
     assert [(p.name, p.trainable_from) for p in plan_phases(scratch)] == [("train", "1.0")]
 
 

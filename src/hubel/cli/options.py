@@ -1,10 +1,18 @@
-"""Options that several commands share, so that they read alike everywhere."""
+"""Options that several commands share, and options made from the fields of a configuration."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
+
+from hubel.config import Option, describe_default, parse_assignments
 
 Json = Annotated[bool, typer.Option("--json", help="Write results to stdout as JSON and nothing else.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -34,17 +42,73 @@ def parsed_options(given: list[str] | None) -> dict[str, Any]:
     """``["se=true", "width=0.5"]`` → ``{"se": True, "width": 0.5}``; values as YAML reads them.
 
     Raises:
-        typer.BadParameter: a word without an equals sign, or a value that is none.
+        typer.BadParameter: a word without an equals sign, or an invalid value.
     """
-    import yaml
+    try:
+        return parse_assignments(given or [])
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="'--set'") from error
 
-    options: dict[str, Any] = {}
-    for word in given or ():
-        name, equals, value = word.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"{word!r} is not NAME=VALUE.", param_hint="'--set'")
-        try:
-            options[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise typer.BadParameter(f"{value!r} is no value.", param_hint="'--set'") from error
-    return options
+
+def options_of(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command whose last parameter, ``**``, takes an option for each field of ``config`` that describes one.
+
+    Only what the user gives, and defaults that are fixed values, are passed on.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        described = _described(config)
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            command(**{name: value for name, value in given.items() if name not in described or value is not None})
+
+        *named, _ = own.parameters.values()
+        arguments = [parameter for parameter in named if parameter.default is parameter.empty]
+        options = [parameter for parameter in named if parameter.default is not parameter.empty]
+        parameters = [*arguments, *described.values(), *options]
+        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def _described(config: type[Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a command that stand for the fields of ``config``."""
+    hints = get_type_hints(config, include_extras=True)
+    found = {}
+    for field in fields(config):
+        kind, *notes = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else (None,)
+        for option in notes:
+            if isinstance(option, Option):
+                found[field.name] = _parameter(field, kind, option)
+    return found
+
+
+def _parameter(field: Field[Any], kind: Any, option: Option) -> inspect.Parameter:
+    shown = option.default or describe_default(field.name)
+    default = None if shown or field.default is MISSING else field.default
+    names = option.names or (f"--{field.name.replace('_', '-')}",)
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    info = typer.Option(
+        *names, help=option.help, metavar=option.metavar, min=option.min, max=option.max, show_default=shown or True
+    )
+    kind = _typed_by_hand(kind)
+    if default is None:
+        kind = kind | None
+    annotation = Annotated[kind, info]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation
+    )
+
+
+def _typed_by_hand(kind: Any) -> Any:
+    """The type that an option has on the command line: a list for options to be repeated, else text where needed."""
+    if get_origin(kind) in (UnionType, Union):
+        (kind,) = (each for each in get_args(kind) if each is not NoneType)
+    if kind in (bool, int, float, str, Path) or get_origin(kind) is Literal:
+        return kind
+    return list[str] if kind == dict[str, Any] else str

@@ -198,7 +198,7 @@ def search(
     out: Path | str = Path("runs") / "scaling",
     image_size: int | None = None,
     report: Callable[[Trial], None] | None = None,
-    **settings: Any,
+    **config: Any,
 ) -> tuple[Trial, ...]:
     """Train every point of the grid from scratch on a data set and rank them: the paper's step 1 (section 3.3).
 
@@ -210,7 +210,7 @@ def search(
             trained anew, and an interrupted one is resumed.
         image_size: side that γ multiplies; the architecture's own by default. Small images make a search quick.
         report: called with each trial as it is done.
-        settings: of ``hubel.train``: ``epochs``, ``batch``, …, the same for all points.
+        config: of ``hubel.train``: ``epochs``, ``batch``, …, the same for all points.
 
     Returns:
         The trials, best validation accuracy first; of equal ones the cheaper first.
@@ -228,7 +228,7 @@ def search(
     for network in networks:
         point = network.scaling
         folder = Path(out) / f"{baseline}-{point.alpha:g}-{point.beta:g}-{point.gamma:g}"
-        given = {"weights": None, **settings, "options": dict(network.options), "image_size": network.image_size}
+        given = {"weights": None, **config, "options": dict(network.options), "image_size": network.image_size}
         done = train(data, model=row.name, out=folder, resume=(folder / "config.yaml").is_file(), **given)
         trials.append(Trial(network, done.scores["val"].to_json()["metrics"]["top1"], done.folder))
         if report is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.image_cache import PixelCache
 from hubel.data.loader import EpochSampler, batches, default_workers
 from hubel.data.splits import Splits
@@ -102,7 +102,7 @@ class RunImages:
 
     Args:
         splits: readable samples.
-        settings: resolved.
+        config: resolved.
         images: how the task makes batches of them.
         chances: of each training image to be drawn; ``None`` shows each once an epoch.
         processes: those that train together; each loads its share of every batch.
@@ -111,24 +111,24 @@ class RunImages:
     def __init__(
         self,
         splits: Splits[Any],
-        settings: TrainingSettings,
+        config: TrainingConfig,
         images: DatasetFactory,
         chances: Tensor | None,
         processes: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        self._splits, self._settings = splits, settings
+        self._splits, self._config = splits, config
         self._images, self._chances = images, chances
         self._processes = processes
         self._caches: list[PixelCache | None] = [None, None]
-        self._workers = default_workers(processes.on_this_machine) if settings.workers is None else settings.workers
+        self._workers = default_workers(processes.on_this_machine) if config.workers is None else config.workers
 
     def keep(self) -> str:
         """Let decoded images be kept for further epochs; returns the sentence that says where."""
-        if not shared_between_processes(self._settings.workers):
+        if not shared_between_processes(self._config.workers):
             return ""
         of_training, of_validation = self._images.kept_shapes()
         parts = [(self._splits.train, of_training), (self._splits.val, of_validation)]
-        self._caches, sentence = make_image_caches(parts, self._settings.cache, self._processes.on_this_machine)
+        self._caches, sentence = make_image_caches(parts, self._config.cache, self._processes.on_this_machine)
         return sentence
 
     def choose_workers(self, folder: Path, step: Callable[[Any], None], key: str) -> str:
@@ -142,7 +142,7 @@ class RunImages:
         Returns:
             A sentence with the figures that decided; empty where none were needed.
         """
-        if self._settings.workers is not None:
+        if self._config.workers is not None:
             return ""
         chosen = Workers(**self._processes.broadcast_object(lambda: asdict(self._recorded_or_tried(folder, step, key))))
         self._workers = chosen.count
@@ -152,7 +152,7 @@ class RunImages:
         path = folder / "decisions.json"
         decisions = json.loads(path.read_text()) if path.exists() else {}
         kept = self._caches[0] is not None
-        key = f"{WORKERS} {key} {self._settings.data.resolve()} {self._settings.augmentation} {kept}"
+        key = f"{WORKERS} {key} {self._config.data.resolve()} {self._config.augmentation} {kept}"
         key += "" if self._processes.alone else f" {self._processes.count}"
         recorded = decisions.get(WORKERS) or recall(key)
         chosen = Workers(**recorded) if recorded else choose_workers(self._trial, step, self._most_workers())
@@ -166,9 +166,9 @@ class RunImages:
 
     def train(self) -> DataLoader[Any]:
         """Shuffled, changed at random."""
-        order = EpochSampler(len(self._splits.train), self._settings.seed, shuffle=True, weights=self._chances)
+        order = EpochSampler(len(self._splits.train), self._config.seed, shuffle=True, weights=self._chances)
         share = self._processes.shard(self._training_images(), self._images.stand_in(1))
-        return batches(share, order, self._settings.batch, self._workers, drop_last=True)
+        return batches(share, order, self._config.batch, self._workers, drop_last=True)
 
     def validation(self) -> DataLoader[Any]:
         """In order, as for prediction."""
@@ -180,14 +180,14 @@ class RunImages:
 
     def in_order(self, images: Dataset[Any], count: int) -> DataLoader[Any]:
         """Batches of ``count`` images, loaded as those of the run are."""
-        order = EpochSampler(count, self._settings.seed, shuffle=False)
-        return batches(images, order, self._settings.batch, self._workers)
+        order = EpochSampler(count, self._config.seed, shuffle=False)
+        return batches(images, order, self._config.batch, self._workers)
 
     def _trial(self, workers: int) -> DataLoader[Any]:
         """A few batches of epoch 0, which no run has."""
-        settings, count = self._settings, len(self._splits.train)
-        order = EpochSampler(count, settings.seed, shuffle=True, weights=self._chances)
-        batch = -(-min(settings.batch, count) // self._processes.count)
+        config, count = self._config, len(self._splits.train)
+        order = EpochSampler(count, config.seed, shuffle=True, weights=self._chances)
+        batch = -(-min(config.batch, count) // self._processes.count)
         keys = list(islice(cycle(order), batch * TRIAL_BATCHES))
         return batches(self._training_images(), keys, batch, workers)
 

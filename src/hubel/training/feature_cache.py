@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.analysis.tracing import Tracing, to_meta
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.loader import EpochSampler, LoadedBatch, identity_collate, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, UsageError
@@ -156,10 +156,10 @@ class FeatureCache:
         self, training: TrainingRun, lower: FrozenBackbone, log: Callable[[str], None]
     ) -> tuple[TrainingRun, FrozenBackbone]:
         """The training on features, and the lower part that they make superfluous; unchanged where there is no room."""
-        settings, metadata = training.settings, training.metadata
+        config, metadata = training.config, training.metadata
         sets = ((self.images, self.preprocessing), (self.validation, metadata.preprocessing))
         lengths = [len(images.dataset) * features_size(training.model, size) for images, size in sets]  # type: ignore[arg-type]
-        wanted = "auto" if settings.cache == "none" else settings.cache
+        wanted = "auto" if config.cache == "none" else config.cache
         block, where = allocate_block(4 * sum(lengths), wanted, training.processes.on_this_machine)
         if block is None and self.enlarge is None:
             log(f"the images' features are computed in every epoch: {where}")
@@ -167,7 +167,7 @@ class FeatureCache:
         rooms: Sequence[Tensor | None] = (None, None)
         if block is not None:
             rooms = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
-        as_they_are = " without random changes" if settings.augmentation else ""
+        as_they_are = " without random changes" if config.augmentation else ""
         log(f"the images' features{as_they_are} are computed once and kept {where}")
         learn, check = (
             compute_features(images, size, lower, training.model.head, training.accelerator, room)
@@ -178,31 +178,31 @@ class FeatureCache:
             learn, weights = self.enlarge(learn), None
         elif weights is not None:
             weights = weights[learn.indices]
-        order = EpochSampler(len(learn.labels), settings.seed, shuffle=True, weights=weights)
-        in_order = EpochSampler(len(check.labels), settings.seed, shuffle=False)
+        order = EpochSampler(len(learn.labels), config.seed, shuffle=True, weights=weights)
+        in_order = EpochSampler(len(check.labels), config.seed, shuffle=False)
         on_features = replace(
             training,
-            train=feature_batches(learn, order, settings.batch, True, training.processes),
-            validation=feature_batches(check, in_order, settings.batch, False, training.processes),
+            train=feature_batches(learn, order, config.batch, True, training.processes),
+            validation=feature_batches(check, in_order, config.batch, False, training.processes),
             prepare=torch.Tensor.float,
             learning=self.learning,
         )
         return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
-def require_head_alone(settings: TrainingSettings, model: Model, phases: Sequence[Phase]) -> None:
+def require_head_alone(config: TrainingConfig, model: Model, phases: Sequence[Phase]) -> None:
     """Refuse ``--cache-features`` where no phase has use for it; raises :class:`UsageError`."""
-    if settings.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
+    if config.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
         raise UsageError(
             "--cache-features is for epochs in which the head alone learns, and there are none", "add --head-epochs 3"
         )
 
 
-def require_fixed_features(settings: TrainingSettings, model: Model, phases: Sequence[Phase], who: str) -> None:
-    """Refuse settings under which an image's features would change from epoch to epoch.
+def require_fixed_features(config: TrainingConfig, model: Model, phases: Sequence[Phase], who: str) -> None:
+    """Refuse a configuration under which an image's features would change from epoch to epoch.
 
     Args:
-        settings: resolved.
+        config: resolved.
         model: as it starts; the last call decides what of it is frozen.
         phases: of the run.
         who: the option that wants fixed features, for the message.
@@ -210,8 +210,8 @@ def require_fixed_features(settings: TrainingSettings, model: Model, phases: Seq
     Raises:
         UsageError: images change at random, or something below the head learns.
     """
-    if settings.augmentation:
-        changes = ",".join(settings.augmentation)
+    if config.augmentation:
+        changes = ",".join(config.augmentation)
         raise UsageError(f"{who} computes features once, and --augment {changes} changes them", "add --augment none")
     for phase in phases:
         learning = freeze_below(model, phase.trainable_from)

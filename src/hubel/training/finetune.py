@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.errors import UsageError
 from hubel.inference.fusion import fuse
 from hubel.models.base import Model
@@ -47,21 +47,21 @@ class Phase:
         return self.first_epoch + self.epochs - 1
 
 
-def plan_phases(settings: TrainingSettings) -> tuple[Phase, ...]:
-    """The phases of resolved settings; ``epochs`` counts those of the head too."""
-    epochs, head_epochs = settings.epochs or 1, settings.head_epochs or 0
+def plan_phases(config: TrainingConfig) -> tuple[Phase, ...]:
+    """The phases of a resolved configuration; ``epochs`` counts those of the head too."""
+    epochs, head_epochs = config.epochs or 1, config.head_epochs or 0
     head_epochs = min(head_epochs, epochs)
     phases = []
     if head_epochs:
-        phases.append(Phase("head", 1, head_epochs, settings.head_learning_rate or 1e-2, HEAD_ONLY))
+        phases.append(Phase("head", 1, head_epochs, config.head_learning_rate or 1e-2, HEAD_ONLY))
     if epochs > head_epochs:
         phases.append(
             Phase(
                 "fine-tune" if head_epochs else "train",
                 head_epochs + 1,
                 epochs - head_epochs,
-                settings.learning_rate or 1e-3,
-                settings.unfreeze_from or "1.0",
+                config.learning_rate or 1e-3,
+                config.unfreeze_from or "1.0",
             )
         )
     return tuple(phases)
@@ -128,15 +128,15 @@ def enter_training_mode(model: nn.Module, batch_norm: str) -> None:
             module.eval()
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings, learning_rate: float) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
     """An optimizer of what learns; biases and normalization are not decayed (He et al. 2019, arXiv 1812.01187, 3.1)."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if settings.optimizer == "sgd":
+    if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 

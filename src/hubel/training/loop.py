@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.loader import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
@@ -81,7 +81,7 @@ class TrainingRun:
 
     Attributes:
         folder: the run's.
-        settings: resolved.
+        config: resolved.
         model: on its device.
         card: what is saved beside the weights.
         phases: in order.
@@ -99,7 +99,7 @@ class TrainingRun:
     """
 
     folder: Path
-    settings: TrainingSettings
+    config: TrainingConfig
     model: Model
     metadata: ModelMetadata
     phases: tuple[Phase, ...]
@@ -127,7 +127,7 @@ def fit(training: TrainingRun, display: TrainingDisplay) -> Progress:
     if progress.epoch:
         display.log(f"resuming after epoch {progress.epoch}")
     for phase in training.phases:
-        if progress.epoch < phase.last_epoch and not progress.should_stop_early(training.settings.patience):
+        if progress.epoch < phase.last_epoch and not progress.should_stop_early(training.config.patience):
             _run_phase(training, phase, progress, state, display)
             state = {}
     return progress
@@ -137,14 +137,14 @@ def _run_phase(
     training: TrainingRun, phase: Phase, progress: Progress, state: dict[str, Any], display: TrainingDisplay
 ) -> None:
     """Train the epochs of one phase that are not done yet; ``state`` is the checkpoint's where there is one."""
-    settings, accelerator = training.settings, training.accelerator
+    config, accelerator = training.config, training.accelerator
     if state:
         training.model.load_state_dict(state["model"])
     learning = freeze_below(training.model, phase.trainable_from)
     what = f"the head and {', '.join(learning)}" if learning else "the head"
     display.log(f"phase {phase.name}: {what} learn, rate {phase.learning_rate:g}, {phase.epochs} epochs")
-    optimizer = make_optimizer(training.model, settings, phase.learning_rate)
-    average = WeightAverage(training.model, settings.average) if settings.average else None
+    optimizer = make_optimizer(training.model, config, phase.learning_rate)
+    average = WeightAverage(training.model, config.average) if config.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:
@@ -168,8 +168,8 @@ def _run_phase(
             _finish_epoch(training, progress, better, kept, optimizer, average, display)
         training.processes.wait()
         beginning = time.perf_counter()
-        if progress.should_stop_early(settings.patience):
-            display.log(f"validation has not improved for {settings.patience} epochs: stopping early")
+        if progress.should_stop_early(config.patience):
+            display.log(f"validation has not improved for {config.patience} epochs: stopping early")
             return
 
 
@@ -184,13 +184,13 @@ def _train_epoch(
     display: TrainingDisplay,
 ) -> dict[str, Any]:
     """One pass over the training images; returns the beginning of the epoch's row."""
-    settings, accelerator, processes = training.settings, training.accelerator, training.processes
+    config, accelerator, processes = training.config, training.accelerator, training.processes
     sampler = training.train.sampler
     assert isinstance(sampler, EpochSampler)
     sampler.epoch = epoch
-    torch.manual_seed(seed_for(settings.seed, "epoch", epoch, *processes.seed_offset))
-    np.random.seed(seed_for(settings.seed, "blend", epoch, *processes.seed_offset) % 2**32)
-    enter_training_mode(upper, settings.batch_norm or "train")
+    torch.manual_seed(seed_for(config.seed, "epoch", epoch, *processes.seed_offset))
+    np.random.seed(seed_for(config.seed, "blend", epoch, *processes.seed_offset) % 2**32)
+    enter_training_mode(upper, config.batch_norm or "train")
     steps = len(training.train)
     display.start_epoch(epoch, phase.name, steps)
     started, seen, rate = time.perf_counter(), 0, 0.0
@@ -199,7 +199,7 @@ def _train_epoch(
         if not len(batch.indices):
             continue
         done = (epoch - phase.first_epoch) * steps + step
-        factor = rate_factor(settings.schedule, done, phase.epochs * steps, round(settings.warmup * steps))
+        factor = rate_factor(config.schedule, done, phase.epochs * steps, round(config.warmup * steps))
         rate = phase.learning_rate * factor
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -207,7 +207,7 @@ def _train_epoch(
         labels = training.learning.labels(batch, accelerator.device)
         images, labels = training.learning.change(images, labels)
         images = images.contiguous(memory_format=training.execution.memory_format)
-        updates = (step + 1) % settings.accumulate == 0 or step + 1 == steps
+        updates = (step + 1) % config.accumulate == 0 or step + 1 == steps
         with nullcontext() if updates else accelerator.no_sync(upper):
             with accelerator.autocast():
                 output, *auxiliary = upper(lower(images))
@@ -289,7 +289,7 @@ def _finish_epoch(
         save_model(training.folder / "best", kept, training.metadata)
     save_model(training.folder / "last", kept, training.metadata)
     write_rows(training.folder / "metrics.csv", progress.history)
-    if training.settings.tensorboard:
+    if training.config.tensorboard:
         write_scalars(training.folder / "tensorboard", row)
     state = {"model": training.model.state_dict(), "optimizer": optimizer.state_dict()}
     if average is not None:

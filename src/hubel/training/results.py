@@ -75,16 +75,16 @@ class TrainingResult:
 
 def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes: Sequence[str]) -> TrainingResult:
     """Score the kept weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
-    settings, folder, processes, metadata = training.settings, training.folder, training.processes, training.metadata
+    config, folder, processes, metadata = training.config, training.folder, training.processes, training.metadata
     task, device = training.task, training.accelerator.device
     model = load_model(folder / "best")[0] if processes.is_main else metadata.build()
     processes.broadcast_module(model.to(device))
-    answering = SplitPredictor(model, metadata.preprocessing, *answer_of(task, metadata), settings.batch, device)
+    answering = SplitPredictor(model, metadata.preprocessing, *answer_of(task, metadata), config.batch, device)
     named = {"val": splits.val, "test": splits.test}
     answers = {name: answering.together(processes, samples) for name, samples in named.items() if samples}
     scores = {name: task.scores(each, metadata) for name, each in answers.items()}
     seconds = sum(row["seconds"] for row in progress.history)
-    result = TrainingResult(folder, task, settings.model, settings.data, scores, progress.best_epoch, seconds)
+    result = TrainingResult(folder, task, config.model, config.data, scores, progress.best_epoch, seconds)
     if not processes.is_main:
         return result
     lines = (json.dumps(row, ensure_ascii=False) for row in task.rows(answers["val"], metadata))
@@ -93,17 +93,17 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes
     report = TrainingReport(
         title=folder.name,
         task=task.name,
-        model=settings.model,
-        data=str(settings.data),
+        model=config.model,
+        data=str(config.data),
         scores=scores,
         split_sizes={name: len(samples) for name, samples in splits.by_name().items()},
         history=progress.history,
         best_epoch=progress.best_epoch,
         mistakes=task.mistakes(answers[result.split], metadata),
         mistakes_split=result.split,
-        augmentation=task.sheet(splits.train, metadata.preprocessing, settings),
-        transforms=task.transforms(settings),
-        configuration=settings.model_dump(mode="json"),
+        augmentation=task.sheet(splits.train, metadata.preprocessing, config),
+        transforms=task.transforms(config),
+        configuration=config.to_json(),
         environment=environment(training.execution.precision),
         timing=_timing(progress),
         decisions=[training.execution.reason],

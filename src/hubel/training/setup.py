@@ -1,4 +1,4 @@
-"""From settings, data and a network to all that the loop works on, with a sentence for each decision."""
+"""From a configuration, data and a network to all that the loop works on, with a sentence for each decision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.splits import (
     Splits,
 )
@@ -36,7 +36,7 @@ _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 def assemble(
     folder: Path,
-    settings: TrainingSettings,
+    config: TrainingConfig,
     model: Model,
     metadata: ModelMetadata,
     splits: Splits[Any],
@@ -47,7 +47,7 @@ def assemble(
 
     Args:
         folder: the run's; its recorded decisions are used again.
-        settings: resolved.
+        config: resolved.
         model: as it starts.
         card: what describes it.
         splits: readable samples.
@@ -57,40 +57,40 @@ def assemble(
     Returns:
         The training, and the sentences that say what was decided and why.
     """
-    task = task_named(settings.task)
-    device = processes.device_for(settings.device)
-    learning = task.learning(settings, splits.train, metadata, device)
+    task = task_named(config.task)
+    device = processes.device_for(config.device)
+    learning = task.learning(config, splits.train, metadata, device)
     model.to(device)
-    side = training_size(settings, model, metadata.preprocessing.height)
-    share = -(-min(settings.batch, len(splits.train)) // processes.count)
+    side = training_size(config, model, metadata.preprocessing.height)
+    share = -(-min(config.batch, len(splits.train)) // processes.count)
     shape = metadata.preprocessing.resized(side)
     batch = (share, metadata.in_channels, shape.height, shape.width)
-    sampled = task.images(settings, metadata.preprocessing, side)
+    sampled = task.images(config, metadata.preprocessing, side)
     objective = _objective(model, learning, learning.labels(sampled.stand_in(share), device))
-    made = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, settings)))
+    made = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, config)))
     execution = ExecutionPlan(**made)
     model.to(memory_format=execution.memory_format)
     processes.broadcast_module(model)
     accelerator = Accelerator(
         mixed_precision=_MIXED[execution.precision],
-        gradient_accumulation_steps=settings.accumulate,
+        gradient_accumulation_steps=config.accumulate,
         cpu=device.type == "cpu",
     )
-    images = RunImages(splits, settings, sampled, learning.chances, processes)
-    phases = plan_phases(settings)
+    images = RunImages(splits, config, sampled, learning.chances, processes)
+    phases = plan_phases(config)
     fixed = learning.fixed_features
     epochs = sum(phase.epochs for phase in phases if not fixed or freeze_below(model, phase.trainable_from))
     kept = workers = ""
     if epochs > 1:
         kept = images.keep()
-        step = _trial_step(model, learning, metadata.preprocessing.normalize, execution, settings, batch)
+        step = _trial_step(model, learning, metadata.preprocessing.normalize, execution, config, batch)
         workers = images.choose_workers(folder, step, execution_key(model, batch, device, execution.precision))
     decisions = tuple(line for line in (execution.reason, learning.decision, kept, workers) if line)
     for line in decisions:
         log(f"chosen: {line}")
     training = TrainingRun(
         folder=folder,
-        settings=settings,
+        config=config,
         model=model,
         metadata=metadata,
         phases=phases,
@@ -102,7 +102,7 @@ def assemble(
         accelerator=accelerator,
         prepare=metadata.preprocessing.normalize,
         batch=batch,
-        features=task.features(settings, metadata, side, splits.train, images, learning),
+        features=task.features(config, metadata, side, splits.train, images, learning),
         processes=processes,
     )
     return training, decisions
@@ -114,14 +114,14 @@ def _execution(
     objective: Callable[[list[Any]], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
-    settings: TrainingSettings,
+    config: TrainingConfig,
 ) -> ExecutionPlan:
     """The run's own choice where it has been made, so that a resumed run computes as it began."""
     path = folder / DECISIONS
     if path.exists():
         return ExecutionPlan(**json.loads(path.read_text())["execution"])
-    network = _as_in_the_last_phase(model, batch, settings, "float32")
-    execution = choose_execution(network, objective, batch, device, settings.precision)
+    network = _as_in_the_last_phase(model, batch, config, "float32")
+    execution = choose_execution(network, objective, batch, device, config.precision)
     write_json(path, {"execution": asdict(execution)})
     return execution
 
@@ -131,11 +131,11 @@ def _trial_step(
     learning: Objective,
     prepare: Callable[[Tensor], Tensor],
     execution: ExecutionPlan,
-    settings: TrainingSettings,
+    config: TrainingConfig,
     batch: tuple[int, int, int, int],
 ) -> Callable[[Any], None]:
     """A step on a copy of the network as it trains in the last phase."""
-    trial = copy.deepcopy(_as_in_the_last_phase(model, batch, settings, execution.precision))
+    trial = copy.deepcopy(_as_in_the_last_phase(model, batch, config, execution.precision))
 
     def step(loaded: Any) -> None:
         if len(loaded.indices):
@@ -158,23 +158,23 @@ def _objective(model: Model, learning: Objective, labels: Any) -> Callable[[list
 
 
 def _as_in_the_last_phase(
-    model: Model, batch: tuple[int, int, int, int], settings: TrainingSettings, precision: str
+    model: Model, batch: tuple[int, int, int, int], config: TrainingConfig, precision: str
 ) -> nn.Module:
     """The network in the mode and with the memory of the phase in which most of it learns."""
-    freeze_below(model, plan_phases(settings)[-1].trainable_from)
+    freeze_below(model, plan_phases(config)[-1].trainable_from)
     network = trainable_top(model, 0, needs_checkpointing(model, batch, precision))
-    enter_training_mode(network, settings.batch_norm or "train")
+    enter_training_mode(network, config.batch_norm or "train")
     return network
 
 
-def training_size(settings: TrainingSettings, model: Model, size: int) -> int:
+def training_size(config: TrainingConfig, model: Model, size: int) -> int:
     """Side of the training crops for a prediction input of ``size`` pixels.
 
     Random crops show objects larger than they are in prediction. Training at six sevenths of the size, to a
     multiple of 32, makes up for it (Touvron et al. 2019, arXiv 1906.06423) and takes less time; networks whose
     dense layers have a fixed size, or that learn from scratch, train at the size itself.
     """
-    if settings.training_size:
-        return settings.training_size
-    flexible = isinstance(model.head, ClassificationHead) and settings.pretrained and "crop" in settings.augmentation
+    if config.training_size:
+        return config.training_size
+    flexible = isinstance(model.head, ClassificationHead) and config.pretrained and "crop" in config.augmentation
     return max(32, round(size * 6 / 7 / 32) * 32) if flexible and size >= 64 else size

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.image_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
@@ -82,7 +82,7 @@ class Validation(Protocol):
 
 
 class Objective(Protocol):
-    """What one run minimizes and watches; made for its settings and its training images.
+    """What one run minimizes and watches; made for its configuration and its training images.
 
     Labels are whatever the task knows of a batch's images.
     """
@@ -161,8 +161,8 @@ class Task(Protocol):
     name: str
     watched: Mapping[str, str]
 
-    def settle(self, settings: TrainingSettings) -> TrainingSettings:
-        """Settings with the task's own in place of what was not said.
+    def settle(self, config: TrainingConfig) -> TrainingConfig:
+        """The configuration with the task's own defaults filled in.
 
         Raises:
             UsageError: an option is for other tasks.
@@ -189,7 +189,7 @@ class Task(Protocol):
             progress: called now and then with the number of pictures opened and of all.
         """
 
-    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """Make a new network ready to learn, and say how it wants its images.
 
         Raises:
@@ -198,25 +198,25 @@ class Task(Protocol):
 
     def refuse(
         self,
-        settings: TrainingSettings,
+        config: TrainingConfig,
         model: Model,
         phases: Sequence[Phase],
         classes: Sequence[str],
         splits: Splits[Any],
     ) -> None:
-        """Tell wrong settings before a folder is made; raises :class:`~hubel.errors.HubelError`."""
+        """Report wrong options before a folder is made; raises :class:`~hubel.errors.HubelError`."""
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[Any], metadata: ModelMetadata, device: torch.device
+        self, config: TrainingConfig, samples: Sequence[Any], metadata: ModelMetadata, device: torch.device
     ) -> Objective:
         """What a run on these training samples minimizes and watches."""
 
-    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> DatasetFactory:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> DatasetFactory:
         """Batches for a network with this preprocessing, whose training images are ``side`` pixels high."""
 
     def features(
         self,
-        settings: TrainingSettings,
+        config: TrainingConfig,
         metadata: ModelMetadata,
         side: int,
         samples: Sequence[Any],
@@ -243,13 +243,13 @@ class Task(Protocol):
     def rows(self, answers: Answers, metadata: ModelMetadata) -> list[dict[str, Any]]:
         """The lines of ``predictions.jsonl``."""
 
-    def transforms(self, settings: TrainingSettings) -> list[str]:
+    def transforms(self, config: TrainingConfig) -> list[str]:
         """The augmentations in words, in the order in which they are applied."""
 
     def mistakes(self, answers: Answers, metadata: ModelMetadata) -> Sequence[Mistake] | Sequence[DetectionMistake]:
         """The worst, worst first."""
 
     def sheet(
-        self, samples: Sequence[Any], preprocessing: Preprocessing, settings: TrainingSettings
+        self, samples: Sequence[Any], preprocessing: Preprocessing, config: TrainingConfig
     ) -> list[AugmentationSample]:
         """A few training images and what augmentation makes of them."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from hubel.config import TrainingSettings, make_settings, read_settings, write_settings
+from hubel.config import TrainingConfig, make_config, read_config, write_config
 from hubel.data.splits import (
     SplitFractions,
     Splits,
@@ -40,33 +40,33 @@ from hubel.training.tasks import guess_task, task_named
 from hubel.weights import default_entry
 
 
-def weights_name(settings: TrainingSettings) -> str | None:
+def weights_name(config: TrainingConfig) -> str | None:
     """The catalog name or file to start from; ``None`` from scratch or where there are no weights.
 
     They are the network's, or its backbone's, if it has one that can be chosen.
     """
-    if settings.weights != "default":
-        return settings.weights
-    entry = default_entry(settings.backbone or architecture(settings.model).backbone or settings.model)
+    if config.weights != "default":
+        return config.weights
+    entry = default_entry(config.backbone or architecture(config.model).backbone or config.model)
     return entry.name if entry else None
 
 
-def make_model(settings: TrainingSettings, classes: Sequence[str]) -> tuple[Model, ModelMetadata]:
+def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, ModelMetadata]:
     """The network with a head for the data's classes, and its card."""
-    row = architecture(settings.model)
-    size = settings.image_size or row.input[1]
-    begin: dict[str, Any] = {"weights": weights_name(settings)}
+    row = architecture(config.model)
+    size = config.image_size or row.input[1]
+    begin: dict[str, Any] = {"weights": weights_name(config)}
     if row.backbone is not None:
-        ground = settings.backbone or row.backbone
+        ground = config.backbone or row.backbone
         begin = {"backbone": f"{ground}:{begin['weights']}" if begin["weights"] else ground}
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(config.seed)
     model = create_model(
-        settings.model, len(classes), in_channels=row.input[0], image_size=size, **begin, **settings.options
+        config.model, len(classes), in_channels=row.input[0], image_size=size, **begin, **config.options
     )
     if not isinstance(model, Model):
-        raise ModelError(f"{settings.model} is not trained here", "hubel models lists the networks there are")
+        raise ModelError(f"{config.model} is not trained here", "hubel models lists the networks there are")
     metadata = replace(describe(model), classes=list(classes))
-    return model, task_named(settings.task).prepare(settings, model, metadata)
+    return model, task_named(config.task).prepare(config, model, metadata)
 
 
 def new_run_folder(wanted: Path) -> Path:
@@ -120,14 +120,14 @@ class RunData:
     warnings: tuple[str, ...]
 
 
-def train(data: Path | str, *, resume: bool = False, out: Path | str | None = None, **settings: Any) -> TrainingResult:
+def train(data: Path | str, *, resume: bool = False, out: Path | str | None = None, **config: Any) -> TrainingResult:
     """Train a network on labelled images; the same as ``hubel train``.
 
     Args:
         data: for classification a folder with one folder a class, or with ``train``, ``val``, ``test`` that have those.
-        resume: go on with the newest run of this name (or ``out``), with its own settings.
+        resume: go on with the newest run of this name (or ``out``), with its own configuration.
         out: the run's folder; ``runs/NAME`` by default, with a number where it exists.
-        settings: fields of :class:`~hubel.config.TrainingSettings`: ``model``, ``epochs``, …
+        config: fields of :class:`~hubel.config.TrainingConfig`: ``model``, ``epochs``, …
 
     Returns:
         The finished run with its scores.
@@ -139,9 +139,9 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     """
     tune_allocator(keep=None)
     wanted = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
-    with joined(settings.get("device", "auto")) as processes:
-        plan = processes.broadcast_object(lambda: _plan(Path(data), wanted, resume, settings))
-        chosen = make_settings(**plan["settings"])
+    with joined(config.get("device", "auto")) as processes:
+        plan = processes.broadcast_object(lambda: _plan(Path(data), wanted, resume, config))
+        chosen = make_config(**plan["config"])
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
         run_data = _read_data_together(processes, chosen, plan["folder"])
@@ -167,68 +167,68 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
 
 
 def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings, resolved, as JSON; and the folder of the run to go on with, or ``None``."""
+    """The resolved configuration as JSON, and the folder of the run to go on with, or ``None``."""
     if resume:
         folder = latest_run_folder(wanted)
-        return {"folder": str(folder), "settings": read_settings(folder / CONFIG).model_dump(mode="json")}
+        return {"folder": str(folder), "config": read_config(folder / CONFIG).to_json()}
     if "task" not in given:
         given = {**given, "task": guess_task(data, given.get("model"))}
-    chosen = make_settings(data=data, **given)
+    chosen = make_config(data=data, **given)
     architecture(chosen.model)  # an unknown name is told before the images are read
     chosen = task_named(chosen.task).settle(chosen)
     chosen = chosen.resolved(weights_name(chosen) is not None)
     if chosen.tensorboard:
         require_tensorboard()
-    return {"folder": None, "settings": chosen.model_dump(mode="json")}
+    return {"folder": None, "config": chosen.to_json()}
 
 
-def _validate_before_run(settings: TrainingSettings, model: Model, data: RunData) -> None:
-    """Tell wrong settings before a folder is made."""
-    phases = plan_phases(settings)
-    require_head_alone(settings, model, phases)
+def _validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> None:
+    """Report wrong options before a folder is made."""
+    phases = plan_phases(config)
+    require_head_alone(config, model, phases)
     for phase in reversed(phases):  # a wrong --unfreeze-from
         freeze_below(model, phase.trainable_from)
-    task_named(settings.task).refuse(settings, model, phases, data.samples.classes, data.splits)
+    task_named(config.task).refuse(config, model, phases, data.samples.classes, data.splits)
 
 
-def _new_folder(wanted: Path, settings: TrainingSettings, data: RunData) -> str:
+def _new_folder(wanted: Path, config: TrainingConfig, data: RunData) -> str:
     folder = new_run_folder(wanted)
-    write_settings(folder / CONFIG, settings)
+    write_config(folder / CONFIG, config)
     write_splits(folder / SPLITS, data.splits, data.samples.root)
     return str(folder)
 
 
-def _read_data_together(processes: DistributedContext, settings: TrainingSettings, folder: str | None) -> RunData:
+def _read_data_together(processes: DistributedContext, config: TrainingConfig, folder: str | None) -> RunData:
     """The main process checks the images; the others take its word for which can be used, and how they are split."""
     made: list[RunData] = []
 
     def checked() -> dict[str, Any]:
-        made.append(_read_data(settings, Path(folder) / SPLITS if folder else None))
+        made.append(_read_data(config, Path(folder) / SPLITS if folder else None))
         return {"splits": to_record(made[0].splits, made[0].samples.root), "warnings": made[0].warnings}
 
     word = processes.broadcast_object(checked)
     if not made:
-        samples = task_named(settings.task).read(settings.data, settings.strict)
+        samples = task_named(config.task).read(config.data, config.strict)
         made.append(RunData(samples, recorded_splits(samples, word["splits"]), tuple(word["warnings"])))
     return made[0]
 
 
-def _read_data(settings: TrainingSettings, recorded: Path | None) -> RunData:
+def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
     """Find, split and check the images; those that cannot be read are left out and named."""
-    task = task_named(settings.task)
-    samples = task.read(settings.data, settings.strict)
+    task = task_named(config.task)
+    samples = task.read(config.data, config.strict)
     if recorded is not None:
         splits = recorded_splits(samples, read_splits(recorded))
     else:
-        splits = training_splits(samples, SplitFractions(*settings.split), settings.seed)
+        splits = training_splits(samples, SplitFractions(*config.split), config.seed)
     findings = task.check(splits.by_name(), samples.classes, check_progress())
-    findings.raise_if_unusable(settings.strict)
+    findings.raise_if_unusable(config.strict)
     train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
     return RunData(samples, Splits(train, val, test), (*samples.warnings, *splits.warnings, *findings.warnings()))
 
 
 def _announce(
-    settings: TrainingSettings,
+    config: TrainingConfig,
     metadata: ModelMetadata,
     data: RunData,
     processes: DistributedContext,
@@ -241,10 +241,10 @@ def _announce(
     splits, start = data.splits, f"from {weights}" if weights else "from scratch"
     display.log(
         f"{len(splits.train)} images train, {len(splits.val)} validate, {len(splits.test)} test; "
-        f"{len(metadata.classes)} classes; {settings.model} {start}"
+        f"{len(metadata.classes)} classes; {config.model} {start}"
     )
     if not processes.alone:
-        display.log(f"{processes.count} processes train together; each takes its share of the {settings.batch} a step")
+        display.log(f"{processes.count} processes train together; each takes its share of the {config.batch} a step")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import ObjectFindings, check_object_set
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample
@@ -37,7 +37,7 @@ class BoxTask:
 
     def refuse(
         self,
-        settings: TrainingSettings,
+        config: TrainingConfig,
         model: Model,
         phases: Sequence[Phase],
         classes: Sequence[str],
@@ -45,14 +45,14 @@ class BoxTask:
     ) -> None:
         """Nothing more."""
 
-    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> BoxImages:
         """Pixels and boxes."""
-        training = ObjectPixels(preprocessing.resized(side), settings.augmentation)
-        return BoxImages(training, ObjectPixels(preprocessing), settings.seed)
+        training = ObjectPixels(preprocessing.resized(side), config.augmentation)
+        return BoxImages(training, ObjectPixels(preprocessing), config.seed)
 
     def features(
         self,
-        settings: TrainingSettings,
+        config: TrainingConfig,
         metadata: ModelMetadata,
         side: int,
         samples: Sequence[ObjectSample],
@@ -62,14 +62,12 @@ class BoxTask:
         """None: boxes are learned from images that change."""
         return None
 
-    def transforms(self, settings: TrainingSettings) -> list[str]:
+    def transforms(self, config: TrainingConfig) -> list[str]:
         """As the augmentations that carry boxes describe themselves."""
-        return describe_object_augmentations(settings.augmentation)
+        return describe_object_augmentations(config.augmentation)
 
     def sheet(
-        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, settings: TrainingSettings
+        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, config: TrainingConfig
     ) -> list[AugmentationSample]:
         """With their boxes."""
-        return object_samples(
-            samples, preprocessing, settings.augmentation, settings.seed, SHEET_IMAGES, SHEET_VARIANTS
-        )
+        return object_samples(samples, preprocessing, config.augmentation, config.seed, SHEET_IMAGES, SHEET_VARIANTS)

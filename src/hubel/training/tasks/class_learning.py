@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import SKEWED
 from hubel.data.loader import LoadedBatch
 from hubel.data.transforms.pipeline import MixUpCutMix
@@ -70,18 +70,16 @@ def plain_sums(output: Tensor, labels: Tensor) -> tuple[float, float]:
     return loss, int((output.argmax(1) == labels).sum())
 
 
-def class_learning(
-    settings: TrainingSettings, labels: Sequence[int], classes: int, device: torch.device
-) -> ClassLearning:
+def class_learning(config: TrainingConfig, labels: Sequence[int], classes: int, device: torch.device) -> ClassLearning:
     """What a run minimizes on training images of these classes."""
-    balance, sentence = choose_balance(settings.balance, labels, classes)
+    balance, sentence = choose_balance(config.balance, labels, classes)
     return ClassLearning(
-        blending=MixUpCutMix(settings.augmentation, classes),
-        label_smoothing=settings.label_smoothing or 0.0,
+        blending=MixUpCutMix(config.augmentation, classes),
+        label_smoothing=config.label_smoothing or 0.0,
         class_weights=inverse_frequency(labels, classes).to(device) if balance == "loss" else None,
         decision=sentence,
         chances=inverse_frequency(labels, classes)[torch.tensor(labels)] if balance == "sampling" else None,
-        fixed_features=balance == "smote" or settings.cache_features or not settings.augmentation,
+        fixed_features=balance == "smote" or config.cache_features or not config.augmentation,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import Findings, check_class_folders
 from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
 from hubel.data.preprocessing import Preprocessing
@@ -46,14 +46,14 @@ class Classification:
     name = "classify"
     watched: Mapping[str, str] = {"top1": "top-1"}
 
-    def settle(self, settings: TrainingSettings) -> TrainingSettings:
+    def settle(self, config: TrainingConfig) -> TrainingConfig:
         """All options are for classification, but for those of boxes."""
-        for option, value in (("--backbone", settings.backbone), ("--loss-weights", settings.loss_weights)):
+        for option, value in (("--backbone", config.backbone), ("--loss-weights", config.loss_weights)):
             if value:
                 raise UsageError(f"{option} is not for classification", "see hubel train --help")
-        if settings.balance == "smote":
+        if config.balance == "smote":
             require_imbalanced_learn()
-        return settings.model_copy(update={"augmentation": check_augmentations(settings.augmentation)})
+        return replace(config, augmentation=check_augmentations(config.augmentation))
 
     def read(self, data: Path, strict: bool = False) -> ClassFolders:
         """Class folders."""
@@ -68,10 +68,10 @@ class Classification:
         """Unreadable pictures are left out; copies and lone classes are told or refused."""
         return check_class_folders(splits, classes, progress)
 
-    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """New heads on pretrained features begin undecided, not confidently wrong."""
         if not isinstance(model, Classifier):
-            raise ModelError(f"{settings.model} is no classifier", "hubel models --task classify lists those")
+            raise ModelError(f"{config.model} is no classifier", "hubel models --task classify lists those")
         if metadata.weights is not None:  # the whole centre of a photograph: what one trains on is seldom as centred
             metadata = replace(metadata, preprocessing=replace(metadata.preprocessing, crop_fraction=1.0))
             for head in (model.head, *model.auxiliary.values()):
@@ -80,31 +80,31 @@ class Classification:
 
     def refuse(
         self,
-        settings: TrainingSettings,
+        config: TrainingConfig,
         model: Model,
         phases: Sequence[Phase],
         classes: Sequence[str],
         splits: Splits[Any],
     ) -> None:
         """What SMOTE cannot be used with."""
-        if settings.balance == "smote":
-            require_fixed_features(settings, model, phases, "--balance smote")
+        if config.balance == "smote":
+            require_fixed_features(config, model, phases, "--balance smote")
             neighbours_for([sample.label for sample in splits.train], classes)
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[Sample], metadata: ModelMetadata, device: torch.device
+        self, config: TrainingConfig, samples: Sequence[Sample], metadata: ModelMetadata, device: torch.device
     ) -> ClassLearning:
-        """Cross-entropy, smoothed, weighted and blended as the settings say."""
-        return class_learning(settings, [sample.label for sample in samples], len(metadata.classes), device)
+        """Cross-entropy, smoothed, weighted and blended as configured."""
+        return class_learning(config, [sample.label for sample in samples], len(metadata.classes), device)
 
-    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> ClassImages:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> ClassImages:
         """Pixels and a class each."""
-        pixels = TrainTransform(preprocessing.resized(side), settings.augmentation)
-        return ClassImages(pixels, preprocessing, settings.seed)
+        pixels = TrainTransform(preprocessing.resized(side), config.augmentation)
+        return ClassImages(pixels, preprocessing, config.seed)
 
     def features(
         self,
-        settings: TrainingSettings,
+        config: TrainingConfig,
         metadata: ModelMetadata,
         side: int,
         samples: Sequence[Sample],
@@ -116,11 +116,9 @@ class Classification:
             return None
         assert isinstance(learning, ClassLearning)
         plain = replace(learning, blending=MixUpCutMix((), len(metadata.classes)))
-        enlarge = (
-            partial(with_smote, classes=metadata.classes, seed=settings.seed) if settings.balance == "smote" else None
-        )
-        size = metadata.preprocessing if settings.augmentation else metadata.preprocessing.resized(side)
-        unchanged = self.images(settings, metadata.preprocessing, side).unchanged(samples, bool(settings.augmentation))
+        enlarge = partial(with_smote, classes=metadata.classes, seed=config.seed) if config.balance == "smote" else None
+        size = metadata.preprocessing if config.augmentation else metadata.preprocessing.resized(side)
+        unchanged = self.images(config, metadata.preprocessing, side).unchanged(samples, bool(config.augmentation))
         in_order = images.in_order(unchanged, len(samples))
         return FeatureCache(in_order, size, images.whole_validation(), plain, enlarge)
 
@@ -153,9 +151,9 @@ class Classification:
             rows.append({"source": str(sample.path), "truth": metadata.classes[sample.label], "classes": best})
         return rows
 
-    def transforms(self, settings: TrainingSettings) -> list[str]:
+    def transforms(self, config: TrainingConfig) -> list[str]:
         """As classification's augmentations describe themselves."""
-        return describe_augmentations(settings.augmentation)
+        return describe_augmentations(config.augmentation)
 
     def mistakes(self, answers: Answers, metadata: ModelMetadata) -> Sequence[Mistake]:
         """Of which the network was surest."""
@@ -163,11 +161,11 @@ class Classification:
         return most_confident_mistakes(paths, _labels(answers), answers.values, metadata.classes)
 
     def sheet(
-        self, samples: Sequence[Sample], preprocessing: Preprocessing, settings: TrainingSettings
+        self, samples: Sequence[Sample], preprocessing: Preprocessing, config: TrainingConfig
     ) -> list[AugmentationSample]:
         """From the run's own seed."""
-        pixels = TrainTransform(preprocessing, settings.augmentation)
-        return augmentation_sheet(samples, settings.seed, preprocessing.pixels, pixels)
+        pixels = TrainTransform(preprocessing, config.augmentation)
+        return augmentation_sheet(samples, config.seed, preprocessing.pixels, pixels)
 
 
 def _labels(answers: Answers) -> np.ndarray:

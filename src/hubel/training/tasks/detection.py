@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.errors import ModelError, UsageError
@@ -42,36 +42,36 @@ class Detection(BoxTask):
     name = "detect"
     watched: Mapping[str, str] = WATCHED
 
-    def settle(self, settings: TrainingSettings) -> TrainingSettings:
+    def settle(self, config: TrainingConfig) -> TrainingConfig:
         """A classifier named as the network becomes the backbone."""
-        reject_classification_options(settings)
-        if settings.loss_weights:
+        reject_classification_options(config)
+        if config.loss_weights:
             raise UsageError("--loss-weights is for --task localize", "leave it out")
-        settled = with_backbone(with_object_augmentations(settings), NETWORK)
+        settled = with_backbone(with_object_augmentations(config), NETWORK)
         return with_window_size(settled) if settled.model == WINDOWS else settled
 
     def read(self, data: Path, strict: bool = False) -> ObjectSet:
         """All pictures, those without objects too."""
         return read_object_set(data, strict=strict)
 
-    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """As it was made."""
         if not isinstance(model, Detector):
-            raise ModelError(f"{settings.model} is no detector", f"take --model {NETWORK}, and choose its --backbone")
+            raise ModelError(f"{config.model} is no detector", f"take --model {NETWORK}, and choose its --backbone")
         return metadata
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
+        self, config: TrainingConfig, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
     ) -> DetectionLearning:
         """SSD's loss, or that of windows."""
         key, kind = _key(metadata), WindowLearning if metadata.architecture == WINDOWS else DetectionLearning
         return kind(tuple(metadata.classes), lambda height, width: _anchors(key, height, width))
 
-    def images(self, settings: TrainingSettings, preprocessing: Preprocessing, side: int) -> BoxImages:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> BoxImages:
         """Pixels and objects."""
-        if settings.model == WINDOWS:
-            return WindowImages(preprocessing, side, settings)
-        return super().images(settings, preprocessing, side)
+        if config.model == WINDOWS:
+            return WindowImages(preprocessing, side, config)
+        return super().images(config, preprocessing, side)
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """AP50; of equal ones AP."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.config import TrainingSettings
+from hubel.config import DEFAULTS, TrainingConfig
 from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
 from hubel.drawing import BoxLabel
 from hubel.drawing.boxes import Box
@@ -32,8 +32,7 @@ from hubel.training.tasks.localization_learning import WATCHED, LocalizationLear
 
 NETWORK = "localizer"
 _MISTAKES = 24
-LOSS_WEIGHTS = {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0}
-"""Those of the boxes as in DETR (Carion et al. 2020, arXiv 2005.12872, appendix A.4, which has L1)."""
+LOSS_WEIGHTS = DEFAULTS["localize"]["loss_weights"]
 
 
 class Localization(BoxTask):
@@ -42,17 +41,17 @@ class Localization(BoxTask):
     name = "localize"
     watched: Mapping[str, str] = WATCHED
 
-    def settle(self, settings: TrainingSettings) -> TrainingSettings:
+    def settle(self, config: TrainingConfig) -> TrainingConfig:
         """A classifier named as the network becomes the backbone."""
-        reject_classification_options(settings)
-        if unknown := [name for name in settings.loss_weights if name not in TERMS]:
+        reject_classification_options(config)
+        if unknown := [name for name in config.loss_weights if name not in TERMS]:
             raise UsageError(
                 f"--loss-weights {unknown[0]}: the loss has no such term", f"choose from {', '.join(TERMS)}"
             )
-        if "mosaic" in settings.augmentation:
+        if "mosaic" in config.augmentation:
             raise UsageError("--augment mosaic shows several objects, and one box an image is learned", "leave it out")
-        settled = with_backbone(with_object_augmentations(settings), NETWORK)
-        return settled.model_copy(update={"loss_weights": settings.loss_weights or LOSS_WEIGHTS})
+        settled = with_backbone(with_object_augmentations(config), NETWORK)
+        return replace(settled, loss_weights=config.loss_weights or LOSS_WEIGHTS)
 
     def read(self, data: Path, strict: bool = False) -> ObjectSet:
         """Of each picture the largest object; pictures without any are left out."""
@@ -63,17 +62,17 @@ class Localization(BoxTask):
         splits = {split: samples for split, samples in shown.items() if samples}
         return replace(objects, splits=splits, warnings=(*objects.warnings, *told))
 
-    def prepare(self, settings: TrainingSettings, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """As it was made."""
         if not isinstance(model.head, LocalizationHead):
-            raise ModelError(f"{settings.model} is no localizer", f"take --model {NETWORK}, and choose its --backbone")
+            raise ModelError(f"{config.model} is no localizer", f"take --model {NETWORK}, and choose its --backbone")
         return metadata
 
     def learning(
-        self, settings: TrainingSettings, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
+        self, config: TrainingConfig, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
     ) -> LocalizationLearning:
         """Cross-entropy of the class, and what was asked for of the box."""
-        return LocalizationLearning(uses_sqrt_size(metadata.options), settings.loss_weights)
+        return LocalizationLearning(uses_sqrt_size(metadata.options), config.loss_weights)
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:
         """Mean IoU; of equal ones the lower loss."""

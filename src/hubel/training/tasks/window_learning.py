@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from hubel.config import TrainingSettings
+from hubel.config import TrainingConfig
 from hubel.data.image_cache import PixelCache
 from hubel.data.loader import ObjectBatch
 from hubel.data.preprocessing import Preprocessing
@@ -23,10 +24,10 @@ from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLab
 WINDOWS = "sliding_window"
 
 
-def with_window_size(settings: TrainingSettings) -> TrainingSettings:
-    """Settings of which the size of training images is the window's."""
-    window = settings.options.get("window", SlidingWindowConfig().window)
-    return settings.model_copy(update={"training_size": int(window)})
+def with_window_size(config: TrainingConfig) -> TrainingConfig:
+    """The configuration with training images of the window's size."""
+    window = config.options.get("window", SlidingWindowConfig().window)
+    return replace(config, training_size=int(window))
 
 
 class WindowLearning(DetectionLearning):
@@ -52,13 +53,13 @@ class WindowImages(BoxImages):
     Args:
         preprocessing: of whole pictures.
         window: side in pixels.
-        settings: of the run.
+        config: of the run.
     """
 
-    def __init__(self, preprocessing: Preprocessing, window: int, settings: TrainingSettings) -> None:
+    def __init__(self, preprocessing: Preprocessing, window: int, config: TrainingConfig) -> None:
         whole = ObjectPixels(preprocessing)
-        super().__init__(whole, whole, settings.seed)
-        self._preprocessing, self._window, self._run = preprocessing, window, settings
+        super().__init__(whole, whole, config.seed)
+        self._preprocessing, self._window, self._run = preprocessing, window, config
 
     def kept_shapes(self) -> tuple[KeptShape, KeptShape]:
         """Whole pictures, stretched to the network's input."""
