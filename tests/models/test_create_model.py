@@ -51,7 +51,7 @@ def test_options_that_cannot_be_are_named() -> None:
         ("vgg16", "depths", [1, 2]),
         ("resnet50", "depths", 3),
         ("resnet50", "dropout", 2),
-        ("resnet50", "group_width", 1.5),
+        ("resnet50", "base_width", 1.5),
         ("resnet50", "se", "maybe"),
         ("cspresnet50", "groups", 7),
         ("densenet121", "growth", True),
@@ -142,7 +142,7 @@ def test_weights_that_do_not_fit_are_named(torchvision_file: tuple[torch.nn.Modu
 
 
 def test_foreign_keys_of_no_known_format_are_named() -> None:
-    with pytest.raises(WeightsError, match=r"keys of no known format \(the first: encoder.weight\)"):
+    with pytest.raises(WeightsError, match=r"keys of an unknown format \(the first: encoder.weight\)"):
         rename({"encoder.weight": torch.zeros(1)}, "resnet18")
 
 

@@ -11,6 +11,7 @@ import torch
 
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, list_models
+from hubel.models.config_schema import with_options
 
 NAN, INF = math.nan, math.inf
 NO_FLAG = (2, 0.5, "yes", None, [True])
@@ -36,9 +37,9 @@ WRONG: dict[str, tuple[object, ...]] = {
     "edition": ("draft", 1, None),
     "extras": ((), 3, "deep", [0], [[256, 512, 3, 2]], [1.5], [[256, 512, 0, 2, 1]], [["wide"]]),
     "features": (*NO_COUNT, None),
-    "first_halved": NO_FLAG,
+    "reduce_first": NO_FLAG,
     "grid": NO_COUNT,
-    "group_width": (*NO_COUNT, None),
+    "base_width": (*NO_COUNT, None),
     "groups": (*NO_COUNT, None),
     "growth": (*NO_COUNT, None),
     "hidden": (*NO_COUNT, None),
@@ -54,8 +55,8 @@ WRONG: dict[str, tuple[object, ...]] = {
     "padding": (-1, 6, 1.5, "same", True, None),
     "per_octave": (*NO_COUNT, None),
     "places": (*NO_COUNT, None),
-    "pool_past_end": NO_FLAG,
-    "projection": (*NO_COUNT, 2, None),
+    "pool_ceil_mode": NO_FLAG,
+    "downsample_kernel": (*NO_COUNT, 2, None),
     "ratios": ((), 2, [0.0, 2.0], ["wide"], [NAN]),
     "same": NO_FLAG,
     "scales": ((), 0.1, [0.1, 0.2], [0.1, 0, 0.2], [0.1, 0.1, 1.5], [NAN, 0.1, 0.1], ["a", "b", "c"]),
@@ -79,9 +80,9 @@ RIGHT: dict[str, object] = {
     "compression": 0.001,  # a transition keeps one map
     "stages": [[1, 8, 8, 16], [2, 12, 8, 16]],
     "width": 0.01,
-    "group_width": 1,
+    "base_width": 1,
     "kernel": 3,
-    "projection": 3,
+    "downsample_kernel": 3,
     "grid": 2,
     "leaky_slope": 0.2,
 }
@@ -132,9 +133,9 @@ def test_what_an_option_can_be_makes_a_network(family_option: tuple[str, str], n
     assert all(tensor.numel() for tensor in model.state_dict().values())
 
 
-@pytest.mark.parametrize(("option", "value"), [("groups", 2), ("group_width", 4), ("first_halved", True)])
+@pytest.mark.parametrize(("option", "value"), [("groups", 2), ("base_width", 4), ("reduce_first", True)])
 def test_basic_units_have_no_groups(option: str, value: object) -> None:
-    with pytest.raises(ModelError, match=rf"{option}.*bottleneck units"):
+    with pytest.raises(ModelError, match=rf"{option}.*bottleneck blocks"):
         create_model("resnet18", **{option: value})
 
 
@@ -175,3 +176,21 @@ def test_rows_of_tables_may_come_from_json() -> None:
     convolutions = (7 * 7 * 3 * 64, 64 * 32, 16 * 8, 9 * 8 * 8, 8 * 16, 16 * 16, 32 * 32)
     normalized = 64 + 32 + 8 + 8 + 16 + 16 + 32
     assert sum(p.numel() for p in model.parameters()) == sum(convolutions) + 2 * normalized + 32 * 10 + 10
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [
+        ("group_width", "base_width", 4),
+        ("first_halved", "reduce_first", True),
+        ("projection", "downsample_kernel", 3),
+        ("pool_past_end", "pool_ceil_mode", True),
+    ],
+)
+def test_options_of_saved_models_keep_their_first_spelling(old: str, new: str, value: object) -> None:
+    """They stand in the model.json of models that earlier versions saved."""
+    arch = architecture("resnet50")
+    assert with_options(arch, {old: value}) == with_options(arch, {new: value}) != arch.config
+    with pytest.raises(ModelError) as raised:
+        with_options(arch, {old: "?"})
+    assert f"{new}='?'" in raised.value.message

@@ -62,7 +62,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
         create_model("resnet50", stride_in="5x5")
     with pytest.raises(ModelError, match="stem='9x9'"):
         create_model("resnet50", stem="9x9")
-    for option in ({"groups": 32}, {"group_width": 4}, {"first_halved": True}):
+    for option in ({"groups": 32}, {"base_width": 4}, {"reduce_first": True}):
         with pytest.raises(ModelError, match="has basic ones"):
             create_model("resnet34", **option)
 
@@ -100,7 +100,7 @@ def test_scores_equal_kerass(depth: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_keras_file_of_another_architecture_is_refused(tmp_path: Path) -> None:
     path = keras_networks.keras_file(keras_networks.keras_application("ResNet50V2", size=32), tmp_path)
-    with pytest.raises(WeightsError, match="no known format"):  # pre-activation: other networks with the same name
+    with pytest.raises(WeightsError, match="unknown format"):  # pre-activation: other networks with the same name
         create_model("resnet50", weights=path)
 
 

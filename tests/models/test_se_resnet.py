@@ -77,7 +77,7 @@ def test_editions_differ(tmp_path: Path) -> None:
     theirs = with_live_statistics(timm.create_model("legacy_seresnet50"))
     save_file(theirs.state_dict(), tmp_path / "model.safetensors")
     images = torch.randn(2, 3, 64, 64)
-    for option in ({"stride_in": "3x3"}, {"pool_past_end": False}):
+    for option in ({"stride_in": "3x3"}, {"pool_ceil_mode": False}):
         other = create_model("se_resnet50", weights=tmp_path / "model.safetensors", **option).eval()
         with torch.no_grad():
             assert largest_difference(other(images), theirs(images)) > 1e-2

@@ -324,7 +324,7 @@ def test_file_of_every_entry_fits_its_architecture(entry: WeightsEntry) -> None:
     if "same" in in_force:
         assert in_force["same"] == same
     # What neither names nor shapes nor epsilons nor padding show; the formats' are tested by scores.
-    unseen = {"stride_in", "pool_past_end", "count_padding", "grid"} & needed.keys()
+    unseen = {"stride_in", "pool_ceil_mode", "count_padding", "grid"} & needed.keys()
     assert {option: in_force[option] for option in unseen} == {option: needed[option] for option in unseen}
     assert source in SOURCES
 
@@ -433,7 +433,7 @@ def test_cached_name_never_leaves_the_folder(location: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture", "fault", "remedy"),
+    ("name", "architecture", "message", "remedy"),
     [
         (
             "resnet50:torchvision/V3",

@@ -11,7 +11,7 @@ from torch import nn
 from hubel import create_model
 from hubel.models.checkpoint import describe
 from hubel.weights import class_names, find_entry
-from hubel.weights.key_rules import FORMATS
+from hubel.weights.key_rules import all_rules
 
 timm = pytest.importorskip("timm")
 models = pytest.importorskip("torchvision.models")
@@ -58,4 +58,4 @@ def test_a_file_of_ours_has_the_usual_preprocessing(tmp_path: Path) -> None:
 
 
 def test_every_format_names_a_library_of_the_catalog() -> None:
-    assert {known.source for known in FORMATS} == {"torchvision", "timm", "keras", "google"}
+    assert {known.source for known in all_rules()} == {"torchvision", "timm", "keras", "google"}

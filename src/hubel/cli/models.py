@@ -195,9 +195,9 @@ def models(
 
         hubel models --task classify --plot choice.png
     """
-    from hubel.models import architecture, list_models
+    from hubel.models.registry import list_models, task_of
 
-    tasks = sorted({architecture(name).task for name in list_models()})
+    tasks = sorted({task_of(name) for name in list_models()})
     if task == "track":
         trackers = ", ".join(list_models(task))
         raise typer.BadParameter(f"trackers ({trackers}) are no networks: see hubel track.", param_hint="'--task'")

@@ -122,11 +122,11 @@ def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str,
 
 def _smaller_relatives(row: Architecture | None, shape: Shape, parameters: int) -> Iterator[tuple[str, nn.Module]]:
     """Networks of the same family with fewer parameters, largest first; built only as they are asked for."""
-    from hubel.models import architecture, list_models
+    from hubel.models.registry import architecture, relatives
 
     if row is None:
         return
-    family = [other for other in map(architecture, list_models()) if other.build is row.build]
+    family = [other for other in map(architecture, relatives(row.name)) if other.build is row.build]
     modules = [(other.name, _without_weights(other, shape)) for other in family if other.name != row.name]
     sized = [(sum(p.numel() for p in module.parameters()), name, module) for name, module in modules]
     for count, name, module in sorted(sized, key=lambda entry: -entry[0]):

@@ -1,7 +1,7 @@
 """The architectures, the registry that lists them, and saved models.
 
 A model maps a batch of images to raw tensors, the same type in training and evaluation. Losses, thresholds
-and decoding belong to the tasks. Imported on first use, as a model's card is read without torch.
+and decoding belong to the tasks. Imported on first use, as names and metadata are read without torch.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from hubel.models.checkpoint import load_model as load_model
     from hubel.models.checkpoint import resolve_model as resolve_model
     from hubel.models.checkpoint import save_model as save_model
-    from hubel.models.factory import architecture as architecture
     from hubel.models.factory import create_model as create_model
     from hubel.models.factory import default_preprocessing as default_preprocessing
-    from hubel.models.factory import list_models as list_models
     from hubel.models.factory import summary as summary
     from hubel.models.metadata import ModelMetadata as ModelMetadata
+    from hubel.models.registry import architecture as architecture
+    from hubel.models.registry import list_models as list_models
 
 _HOME_OF = {
     "Architecture": "base",
     "ClassificationHead": "base",
     "Classifier": "base",
     "ModelMetadata": "metadata",
-    "architecture": "factory",
+    "architecture": "registry",
     "create_model": "factory",
     "default_preprocessing": "factory",
     "describe": "checkpoint",
-    "list_models": "factory",
+    "list_models": "registry",
     "load_model": "checkpoint",
     "resolve_model": "checkpoint",
     "save_model": "checkpoint",

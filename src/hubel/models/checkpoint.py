@@ -16,9 +16,10 @@ from torch import nn
 from hubel.errors import ModelError, WeightsError
 from hubel.models.backbone_spec import Backbone
 from hubel.models.base import BuildSpec
-from hubel.models.factory import architecture, create_model, default_preprocessing, list_models
+from hubel.models.factory import create_model, default_preprocessing
 from hubel.models.metadata import METADATA_FILE, WEIGHTS_FILE, ModelMetadata, read_metadata
 from hubel.models.pretrained import load_checked
+from hubel.models.registry import architecture, list_models, task_of
 
 if TYPE_CHECKING:
     from hubel.weights import WeightsEntry
@@ -185,7 +186,7 @@ def describe(model: nn.Module) -> ModelMetadata:
         if below is not None and origin.in_channels == below.preprocessing.channels:
             preprocessing = replace(preprocessing, mean=below.preprocessing.mean, std=below.preprocessing.std)
     return ModelMetadata(
-        task=architecture(origin.architecture).task,
+        task=task_of(origin.architecture),
         architecture=origin.architecture,
         num_classes=origin.num_classes,
         in_channels=origin.in_channels,

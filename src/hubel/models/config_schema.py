@@ -1,7 +1,7 @@
-"""What the options of an architecture may be, and configurations with some of them replaced.
+"""Options of architectures: which values they may have, and configurations with some of them replaced.
 
-The annotation of a configuration's field says what it may be: ``bool``, ``Literal``, one of the kinds of numbers below,
-a tuple of such, or a row of a table (a named tuple or dataclass of such). Nothing else checks values.
+The annotation of a configuration's field defines its values: ``bool``, ``Literal``, one of the kinds of numbers below,
+a tuple of these, or a row of a table (a named tuple or dataclass of these). Nothing else checks values.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hubel.models.base import Architecture
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers are allowed: in words, and as a test."""
+    """The allowed numbers, in words and as a predicate."""
 
     words: str
-    holds: Callable[[Any], bool]
+    contains: Callable[[Any], bool]
 
 
 Count = Annotated[int, Range("a whole number of at least 1", lambda value: value >= 1)]
@@ -38,31 +38,34 @@ PositiveShare = Annotated[float, Range("a number above 0, at most 1", lambda val
 ShareBelowOne = Annotated[float, Range("a number of at least 0, below 1", lambda value: 0 <= value < 1)]
 
 
-def with_options(row: Architecture, options: Mapping[str, Any]) -> Any:
-    """The row's configuration with the options in place of its own values.
+def with_options(arch: Architecture, options: Mapping[str, Any]) -> Any:
+    """The architecture's configuration with some of its values replaced.
 
     Raises:
-        ModelError: an option that there is not, or a value that it cannot have; names what it can.
+        ModelError: an unknown option, or an impossible value; the hint lists the possible ones.
     """
-    known = [field.name for field in fields(row.config)]
+    aliases = getattr(arch.config, "ALIASES", {})
+    options = {aliases.get(option, option): value for option, value in options.items()}
+    known = [field.name for field in fields(arch.config)]
     unknown = [option for option in options if option not in known]
     if unknown:
         offer = f"It has {', '.join(known)}." if known else "It has none."
-        raise ModelError(f"{row.name} has no option {unknown[0]!r}.", offer)
-    annotations = _annotations(row.config.__class__)
+        raise ModelError(f"{arch.name} has no option {unknown[0]!r}.", offer)
+    annotations = _annotations(arch.config.__class__)
     values = {option: _read(value, annotations[option]) for option, value in options.items()}
     for option, value in values.items():
-        if not _fits(value, annotations[option]):
-            raise ModelError(f"{row.name} cannot be built with {option}={value!r}.", allowed(row, [option]))
-    return replace(row.config, **values)
+        if not _matches(value, annotations[option]):
+            raise ModelError(f"{arch.name} cannot be built with {option}={value!r}.", describe_options(arch, [option]))
+    return replace(arch.config, **values)
 
 
-def allowed(row: Architecture, options: Iterable[str]) -> str:
-    """One sentence an option: what it may be, and what it is in the row."""
-    annotations = _annotations(row.config.__class__)
+def describe_options(arch: Architecture, options: Iterable[str]) -> str:
+    """One sentence per option: its possible values, and the architecture's own."""
+    aliases = getattr(arch.config, "ALIASES", {})
+    annotations = _annotations(arch.config.__class__)
     return " ".join(
-        f"{option} is {_words(annotations[option])}; the network's own is {option}={getattr(row.config, option)!r}."
-        for option in options
+        f"{option} is {_words(annotations[option])}; the network's own is {option}={getattr(arch.config, option)!r}."
+        for option in (aliases.get(option, option) for option in options)
     )
 
 
@@ -75,7 +78,7 @@ def _is_row(annotation: Any) -> bool:
 
 
 def _read(value: Any, annotation: Any) -> Any:
-    """Options that come from JSON or YAML are lists where the configuration has tuples and rows of tables."""
+    """Options from JSON or YAML are lists where the configuration has tuples and rows of tables."""
     if isinstance(value, list):
         value = tuple(value)
     if type(value) is not tuple:
@@ -86,21 +89,21 @@ def _read(value: Any, annotation: Any) -> Any:
     return tuple(_read(entry, each) for entry in value)
 
 
-def _fits(value: Any, annotation: Any) -> bool:
+def _matches(value: Any, annotation: Any) -> bool:
     kind, arguments = get_origin(annotation), get_args(annotation)
     if kind is Annotated:
-        return _fits(value, arguments[0]) and bool(arguments[1].holds(value))
+        return _matches(value, arguments[0]) and bool(arguments[1].contains(value))
     if kind is Literal:  # 1 == True, which no option means
         return any(value == choice and type(value) is type(choice) for choice in arguments)
     if kind in (Union, UnionType):
-        return any(_fits(value, choice) for choice in arguments)
+        return any(_matches(value, choice) for choice in arguments)
     if kind is tuple:
         count = None if arguments[-1] is Ellipsis else len(arguments)
-        right_length = isinstance(value, tuple) and len(value) > 0 and count in (None, len(value))
-        return right_length and all(_fits(entry, arguments[0]) for entry in value)
+        same_length = isinstance(value, tuple) and len(value) > 0 and count in (None, len(value))
+        return same_length and all(_matches(entry, arguments[0]) for entry in value)
     if _is_row(annotation):
         return isinstance(value, annotation) and all(
-            _fits(getattr(value, name), of_field) for name, of_field in _annotations(annotation).items()
+            _matches(getattr(value, name), of_field) for name, of_field in _annotations(annotation).items()
         )
     if annotation in (int, float):
         numbers = int if annotation is int else int | float

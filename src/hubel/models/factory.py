@@ -1,10 +1,7 @@
-"""From a name to a module, with published weights or fresh ones."""
+"""From a name to a module, with published or random weights."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,53 +14,16 @@ from torch.overrides import TorchFunctionMode
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
-from hubel.models import classification, detection, localization
 from hubel.models.backbone_spec import Backbone
 from hubel.models.base import Architecture, BuildSpec
-from hubel.models.config_schema import allowed, with_options
+from hubel.models.config_schema import describe_options, with_options
 from hubel.models.pretrained import Published, auxiliary_keys, load_backbone, load_published, published
-from hubel.tracking import TRACKERS
+from hubel.models.registry import architecture
 
 if TYPE_CHECKING:
     from hubel.analysis.summary import Summary
 
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts resnet18 before resnet101: runs of digits count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
-
-
-_ROWS = (*classification.ARCHITECTURES, *localization.ARCHITECTURES, *detection.ARCHITECTURES)
-_WHOLE = ("detect", "localize")  # tasks that ask of the whole image
-_ARCHITECTURES = {row.name: row for row in sorted(_ROWS, key=lambda row: _natural(row.name))}
-
-
-def list_models(task: str | None = None, match: str = "*") -> list[str]:
-    """Names of the registered architectures, in natural order.
-
-    Args:
-        task: ``"classify"``, ``"localize"``, ``"detect"``; all of these by default. ``"track"`` gives the trackers of
-            :func:`hubel.tracking.create_tracker`, which are no networks.
-        match: shell pattern that the names have to match, e.g. ``"res*"``.
-    """
-    if task == "track":
-        return [name for name in TRACKERS if fnmatch.fnmatchcase(name, match)]
-    return [
-        row.name for row in _ARCHITECTURES.values() if task in (None, row.task) and fnmatch.fnmatchcase(row.name, match)
-    ]
-
-
-def architecture(name: str) -> Architecture:
-    """The registered row of that name.
-
-    Raises:
-        ModelError: there is none; names the closest ones.
-    """
-    if name in _ARCHITECTURES:
-        return _ARCHITECTURES[name]
-    close = difflib.get_close_matches(name, _ARCHITECTURES, n=3)
-    hint = f"Did you mean {' or '.join(close)}?" if close else "hubel models lists the names there are."
-    raise ModelError(f"There is no architecture named {name!r}.", hint)
+_WHOLE_IMAGE_TASKS = ("detect", "localize")  # their images are not cropped
 
 
 def create_model(
@@ -79,17 +39,16 @@ def create_model(
 
     Args:
         name: one of :func:`list_models`.
-        num_classes: by default as many as the weights tell apart, without weights as many as the paper's
-            network.
-        in_channels: of the images; by default the architecture's own (3; 1 for the greyscale networks). For
-            other numbers than the weights have, the first convolution's weights are summed over their inputs
-            (1 channel), or repeated and scaled so that the sum over the inputs keeps its size.
+        num_classes: by default that of the weights, without weights that of the paper.
+        in_channels: of the images; by default the architecture's own (3; 1 for the greyscale networks). Where the
+            weights have another number, those of the first convolution are summed over their inputs (1 channel), or
+            repeated and scaled so that the sum over the inputs keeps its size.
         image_size: side of the square images in pixels, for architectures with dense layers of a fixed size;
-            by default what the weights were published for, else the architecture's own.
+            by default the one that the weights were published for, else the architecture's own.
         weights: name in the catalog (``"default"``, ``"torchvision/IMAGENET1K_V2"``,
             ``"resnet50:torchvision/IMAGENET1K_V2"``) or a local file as hubel, torchvision, timm, Keras publish it.
-            With another ``num_classes`` than the weights', the layers that tell classes apart stay fresh.
-        backbone: the classifier that a detector stands on: a registered name, which gets random weights, or a name
+            If ``num_classes`` differs from the weights', the layers that depend on it get random weights.
+        backbone: classifier whose backbone a detector uses: a registered name, which gets random weights, or a name
             with weights (``"resnet18:torchvision/IMAGENET1K_V1"``, ``"efficientnet_lite0:default"``,
             ``"resnet18:FILE"``); by default the architecture's own.
         options: fields of the family's configuration, e.g. ``stride_in="1x1"``.
@@ -99,60 +58,62 @@ def create_model(
         scores (N, num_classes), detectors to scores and offsets of their anchors.
 
     Raises:
-        ModelError: unknown name or option, or a size or number that the architecture cannot have.
-        WeightsError: weights that are missing, damaged or of another architecture.
+        ModelError: unknown name or option, or a size or number that is impossible for the architecture.
+        WeightsError: weights that are missing, damaged or for another architecture.
     """
-    row = architecture(name)
-    ground, pretrained = _ground(row, backbone)
-    in_channels = row.input[0] if in_channels is None else in_channels
+    arch = architecture(name)
+    spec, pretrained_backbone = _resolve_backbone(arch, backbone)
+    in_channels = arch.input[0] if in_channels is None else in_channels
     if weights is None:
-        image_size = row.input[1] if image_size is None else image_size
-        num_classes = row.num_classes if num_classes is None else num_classes
-        model = build(row, num_classes, in_channels, image_size, options, ground)
-        if pretrained is not None:
-            load_backbone(model, pretrained)
-        return _attach_spec(model, BuildSpec(name, num_classes, in_channels, image_size, options, None, None, ground))
-    found = published(weights, row)
+        image_size = arch.input[1] if image_size is None else image_size
+        num_classes = arch.num_classes if num_classes is None else num_classes
+        model = build(arch, num_classes, in_channels, image_size, options, spec)
+        if pretrained_backbone is not None:
+            load_backbone(model, pretrained_backbone)
+        return _attach_spec(model, BuildSpec(name, num_classes, in_channels, image_size, options, None, None, spec))
+    found = published(weights, arch)
     image_size = found.image_size if image_size is None else image_size
-    published_classes = row.class_layers.count(found.state)
+    published_classes = arch.class_layers.count(found.state)
     if num_classes is None:
-        num_classes = published_classes or row.num_classes
+        num_classes = published_classes or arch.num_classes
     same_classes = num_classes == published_classes
     options = {**found.settings, **options}
-    model = build(row, num_classes, in_channels, image_size, options, ground, for_loading=same_classes)
+    model = build(arch, num_classes, in_channels, image_size, options, spec, for_loading=same_classes)
     if same_classes and auxiliary_keys(model.state_dict()) and not auxiliary_keys(found.state):
-        # Some publish what prediction needs and no more: the auxiliary classifiers have to be drawn.
-        model = build(row, num_classes, in_channels, image_size, options)
-    load_published(model, found, left_fresh=None if same_classes else row.class_layers.keys)
-    origin = BuildSpec(name, num_classes, in_channels, image_size, options, found.name, found.source, ground)
+        # Some publishers leave out the auxiliary classifiers, which prediction does not need: draw them.
+        model = build(arch, num_classes, in_channels, image_size, options)
+    load_published(model, found, left_fresh=None if same_classes else arch.class_layers.keys)
+    origin = BuildSpec(name, num_classes, in_channels, image_size, options, found.name, found.source, spec)
     return _attach_spec(model, origin)
 
 
-def _ground(row: Architecture, name: str | None) -> tuple[Backbone | None, Published | None]:
-    """What an architecture is to stand on, and the weights that this begins with."""
-    if row.backbone is None:
+def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | None, Published | None]:
+    """The backbone of an architecture that takes one, and the weights it starts from."""
+    if arch.backbone is None:
         if name is not None:
-            message = "it is one" if row.task == "classify" else "it has its own"
-            raise ModelError(f"{row.name} takes no backbone: {message}.", "Leave backbone out.")
+            reason = "it is one" if arch.task == "classify" else "it has its own"
+            raise ModelError(f"{arch.name} takes no backbone: {reason}.", "Leave backbone out.")
         return None, None
-    wanted, _, weights = (name or row.backbone).partition(":")
-    below = architecture(wanted)
-    if below.task != "classify":
-        raise ModelError(f"{wanted} cannot be a backbone: it is no classifier.", "hubel models --task classify.")
+    classifier_name, _, weights = (name or arch.backbone).partition(":")
+    classifier = architecture(classifier_name)
+    if classifier.task != "classify":
+        raise ModelError(
+            f"{classifier_name} cannot be a backbone: it is not a classifier.",
+            "Choose one of hubel models --task classify.",
+        )
     if not weights:
-        return Backbone(wanted), None
-    found = published(weights, below)
-    return Backbone(wanted, found.settings, found.name, found.source), found
+        return Backbone(classifier_name), None
+    found = published(weights, classifier)
+    return Backbone(classifier_name, found.settings, found.name, found.source), found
 
 
 def _attach_spec(model: nn.Module, origin: BuildSpec) -> nn.Module:
-    """The module with its origin as a plain attribute, past torch's bookkeeping of tensors and modules."""
-    object.__setattr__(model, "origin", origin)
+    object.__setattr__(model, "origin", origin)  # a plain attribute, not registered by nn.Module
     return model
 
 
 def build(
-    row: Architecture,
+    arch: Architecture,
     num_classes: int,
     in_channels: int,
     image_size: int,
@@ -160,86 +121,85 @@ def build(
     backbone: Backbone | None = None,
     for_loading: bool = False,
 ) -> nn.Module:
-    """Build a row's module with the given options.
+    """Build an architecture's module with the given options.
 
     Args:
-        row: the architecture.
-        num_classes: what it tells apart.
-        in_channels: of the images.
-        image_size: side of the images in pixels.
+        arch: the architecture.
+        num_classes: as in :func:`create_model`, like ``in_channels`` and ``image_size``.
         options: fields of the configuration to replace.
-        backbone: what it stands on; by default the architecture's own, if it has one.
-        for_loading: leave memory as it comes instead of drawing random weights, which takes a second for the
-            large networks. All of it has to be loaded then.
+        backbone: by default the architecture's own, if it takes one.
+        for_loading: leave parameters uninitialized, as drawing them takes a second for the large networks; all of
+            them have to be loaded afterwards.
 
     Raises:
-        ModelError: an option that the configuration does not have, or a size or number that cannot be.
+        ModelError: an option that the configuration does not have, or an impossible size or number.
     """
-    for what, number in (
+    for argument, number in (
         ("num_classes", num_classes),
         ("in_channels", in_channels),
         ("image_size", image_size),
     ):
         if number < 1:
-            raise ModelError(f"{row.name} cannot be built with {what}={number}.", f"Give a positive {what}.")
-    config = with_options(row, options)
-    needs: tuple[Any, ...] = (in_channels, image_size)
-    if row.backbone is not None:
-        ground = backbone or Backbone(row.backbone)
-        below = architecture(ground.architecture)
-        needs = (build(below, 1, in_channels, below.input[1], ground.options, for_loading=for_loading),)
+            raise ModelError(f"{arch.name} cannot be built with {argument}={number}.", f"Give a positive {argument}.")
+    config = with_options(arch, options)
+    inputs: tuple[Any, ...] = (in_channels, image_size)
+    if arch.backbone is not None:
+        spec = backbone or Backbone(arch.backbone)
+        classifier = architecture(spec.architecture)
+        inputs = (build(classifier, 1, in_channels, classifier.input[1], spec.options, for_loading=for_loading),)
     try:
         with _SkipInit() if for_loading else nullcontext():
-            return row.build(config, num_classes, *needs)
+            return arch.build(config, num_classes, *inputs)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if not options:
             raise
         given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        message = f"{row.name} cannot be built with {given}: {str(error).rstrip('.')}."
-        raise ModelError(message, allowed(row, options)) from error
+        message = f"{arch.name} cannot be built with {given}: {str(error).rstrip('.')}."
+        raise ModelError(message, describe_options(arch, options)) from error
 
 
 class _SkipInit(TorchFunctionMode):
-    """While active, random initializations leave a tensor as it is."""
+    """While active, random initialization leaves tensors unchanged."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
             return args[0]
-        if getattr(func, "__module__", "") == "torch.nn.init":  # the mode is off within what it passes on
+        if getattr(func, "__module__", "") == "torch.nn.init":  # the mode is off inside the functions it calls
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
 
 def default_preprocessing(name: str, image_size: int | None = None, in_channels: int | None = None) -> Preprocessing:
-    """How images are prepared for an architecture without pretrained weights.
+    """Preprocessing for an architecture without pretrained weights.
 
-    Colour images get ImageNet's mean and deviation and its usual centre crop; greyscale ones, whose subject
-    fills the picture as a rule, are scaled as a whole to -1..1. For detectors and localizers, and networks whose
-    input is no square, the whole image is stretched.
+    Colour images get ImageNet's mean and standard deviation and its usual centre crop; greyscale ones, whose subject
+    usually fills the image, are scaled as a whole to -1..1. For detectors and localizers, and networks whose input is
+    not square, the whole image is stretched.
 
     Args:
         name: one of :func:`list_models`.
-        image_size: height of the input in pixels, in its native shape; the native one by default.
+        image_size: height of the input in pixels, keeping the native aspect ratio; the native one by default.
         in_channels: channels of the input; the native number by default.
 
     Raises:
-        ModelError: unknown name, or a number of channels that images do not have.
+        ModelError: unknown name, or a number of channels other than 1 and 3.
     """
-    row = architecture(name)
-    height, width = row.input[1:]
+    arch = architecture(name)
+    height, width = arch.input[1:]
     if image_size is not None:
         height, width = image_size, round(image_size * width / height)
-    channels = row.input[0] if in_channels is None else in_channels
+    channels = arch.input[0] if in_channels is None else in_channels
     if channels not in (1, 3):
         raise ModelError(
-            f"Image files do not give {channels} channels.", "Use 1 (greyscale) or 3 (RGB), or feed tensors."
+            f"Image files do not have {channels} channels.",
+            "Use 1 (greyscale) or 3 (RGB), or feed tensors.",
         )
     ready = Preprocessing(height, width)
     if channels == 1:
         ready = Preprocessing(height, width, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
-    whole = row.task in _WHOLE or height != width
+    whole = arch.task in _WHOLE_IMAGE_TASKS or height != width
     return replace(ready, resize="stretch", crop_fraction=1.0) if whole else ready
 
 
@@ -249,12 +209,12 @@ def summary(
     batch: int = 1,
     dtype: str = "float32",
 ) -> Summary:
-    """Layer by layer: what a network outputs and what it costs (:func:`hubel.analysis.summary.summarize`).
+    """Output shape and cost of a network, layer by layer (:func:`hubel.analysis.summary.summarize`).
 
     Args:
         model: a registered name, or any module.
         input_shape: channels, height, width; a registered name has a native one.
-        batch: images at a time.
+        batch: batch size.
         dtype: of the activations.
 
     Raises:
@@ -264,11 +224,11 @@ def summary(
 
     name = None
     if isinstance(model, str):
-        row, name = architecture(model), model
-        channels, height, width = input_shape = row.input if input_shape is None else input_shape
-        size = height if height == width else row.input[1]
+        arch, name = architecture(model), model
+        channels, height, width = input_shape = arch.input if input_shape is None else input_shape
+        size = height if height == width else arch.input[1]
         with torch.device("meta"):  # shapes are enough: no weights are drawn
-            model = build(row, row.num_classes, channels, size, {}, for_loading=True)
+            model = build(arch, arch.num_classes, channels, size, {}, for_loading=True)
     if input_shape is None:
         raise ModelError("A module has no native input size.", "Give input_shape=(channels, height, width).")
     return summarize(model, input_shape, batch=batch, dtype=dtype, name=name)

@@ -59,7 +59,8 @@ class ModelMetadata:
         Raises:
             ModelError: this version of hubel does not know the architecture or one of its options.
         """
-        from hubel.models.factory import architecture, build
+        from hubel.models.factory import build
+        from hubel.models.registry import architecture
 
         row = architecture(self.architecture)
         sizes = (self.num_classes, self.in_channels, self.image_size)

@@ -1,4 +1,4 @@
-"""From another library's parameters to ours. Whose file it is, its keys tell (:mod:`hubel.weights.key_rules`)."""
+"""Translate other libraries' parameter names into ours; a file's keys tell which library wrote it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubel.errors import WeightsError
-from hubel.weights.key_rules import FORMATS
-from hubel.weights.key_rules.key_rules import KeyRules, Rules
+from hubel.weights.key_rules import all_rules, rules_for
+from hubel.weights.key_rules.base import Rules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ class Renamed(NamedTuple):
     Attributes:
         state: name → tensor.
         settings: options of ``create_model`` without which the network computes something else.
-        source: whose format it was, as the catalog calls them (``"keras"``); None for our own.
+        source: the library that named them, as the catalog spells it (``"keras"``); None for hubel.
     """
 
     state: dict[str, Tensor]
@@ -32,48 +32,43 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
     """Give a state dictionary our names, and its tensors our layout.
 
     Args:
-        state: parameters and buffers by name, as we or another library save them. Ours pass through.
+        state: parameters and buffers by name, as hubel or another library saves them. Ours pass through.
         architecture: the one they are for, as in ``create_model(architecture)``.
         origin: the file, for messages.
 
     Returns:
-        The tensors in the same order, the settings, the source. A key that the format does not know stays, so that
-        loading names it.
+        The tensors in the same order, the settings, the source. A key that the format does not know is left as it is,
+        so that loading reports it.
 
     Raises:
-        WeightsError: the keys are of no format that is known, or of another family.
+        WeightsError: the keys are of an unknown format, or of another family's.
     """
-    matching = [known for known in FORMATS if known.signature in state]
-    if not matching and any(key.startswith("backbone.") for key in state):
-        return Renamed(dict(state), {}, None)
-    known = _recognized(matching, state, architecture, origin)
-    kept = {key: tensor for key, tensor in state.items() if not re.fullmatch(known.ignored, key)}
-    renamed = {_renamed(key, known.rules): tensor for key, tensor in kept.items()}
+    rules = next((rules for rules in rules_for(architecture) if rules.signature in state), None)
+    if rules is None:
+        others = [other.name for other in all_rules() if other.signature in state]
+        if others:
+            raise WeightsError(
+                f"{origin} holds weights of {others[0]}, not of {architecture}.",
+                "choose the architecture that the file was made for",
+            )
+        if any(key.startswith("backbone.") for key in state):
+            return Renamed(dict(state), {}, None)
+        first = ", ".join(list(state)[:3]) or "none"
+        raise WeightsError(
+            f"{origin} has keys of an unknown format (the first: {first}).",
+            "give a file of hubel, torchvision, timm, Keras or efficientnet-lite-pytorch",
+        )
+    relevant = {key: tensor for key, tensor in state.items() if not re.fullmatch(rules.ignored, key)}
+    renamed = {_renamed(key, rules.rules): tensor for key, tensor in relevant.items()}
     try:
-        for adapt in known.adaptations:
+        for adapt in rules.adaptations:
             adapt(renamed)
     except (KeyError, RuntimeError, IndexError) as error:
         raise WeightsError(
-            f"{origin} is not complete: it looks like {known.name}, but {error} is wrong or missing.",
+            f"{origin} is incomplete: it looks like {rules.name}, but {error} is wrong or missing.",
             "get the file again",
         ) from error
-    return Renamed(renamed, dict(known.settings), known.source)
-
-
-def _recognized(matching: list[KeyRules], state: Mapping[str, Tensor], architecture: str, origin: str) -> KeyRules:
-    if not matching:
-        first = ", ".join(list(state)[:3]) or "none"
-        raise WeightsError(
-            f"{origin} has keys of no known format (the first: {first}).",
-            "give a file of hubel, torchvision, timm, Keras or efficientnet-lite-pytorch",
-        )
-    for known in matching:
-        if re.fullmatch(known.architectures, architecture):
-            return known
-    raise WeightsError(
-        f"{origin} holds weights of {matching[0].name}, not of {architecture}.",
-        "choose the architecture that the file was made for",
-    )
+    return Renamed(renamed, dict(rules.settings), rules.source)
 
 
 def _renamed(key: str, rules: Rules) -> str:

@@ -1,7 +1,8 @@
-"""ResNet (He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385).
+"""ResNet (He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385) and what
+grew from it: ResNeXt and SE-ResNet.
 
-The paper's table 1, for 224 × 224 input; every convolution is followed by batch normalization, and the first
-unit of stages 2, 3 and 4 (the paper's conv3_x, conv4_x, conv5_x) halves the size:
+The paper's table 1, for 224 × 224 input. Every convolution is followed by batch normalization; the first block of
+stages 2, 3 and 4 (the paper's conv3_x, conv4_x, conv5_x) halves the size:
 
 ========== ======= ============== ============== =================== =================== ===================
 part       output  18             34             50                  101                 152
@@ -18,21 +19,42 @@ parameters         11,689,512     21,797,672     25,557,032          44,549,160 
 
 Shortcuts are the paper's option B: a 1×1 projection where the shape changes, the identity elsewhere.
 
-Where we deviate from the paper: bottleneck units that halve the size stride in their 3×3 convolution ("v1.5",
-the edition that the field's weights and figures belong to); ``stride_in="1x1"`` gives the paper's, which
-strides in the first 1×1. Initialization is He's with the fan-out (He et al. 2015, arXiv 1502.01852, equation
-14); the paper cites it without saying which of the two equations it took. Of a grouped convolution all groups'
-channels count, as in the code of ResNeXt's authors.
+ResNeXt (Xie, Girshick, Dollár, Tu, He 2016, "Aggregated Residual Transformations for Deep Neural Networks", arXiv
+1611.05431) sums many narrow paths. As trained in the paper (figure 3c), they are one bottleneck block with a grouped
+3×3 convolution: C groups of d channels in stage 1, twice as many channels in each further stage. Table 1, and its
+equivalent for 101 layers; 32×8d is from Mahajan et al. 2018, "Exploring the Limits of Weakly Supervised Pretraining",
+arXiv 1805.00932:
 
-The units take what later papers vary in them: groups (``resnext.py``), squeeze and excitation (``senet.py``).
+====== ======= ================================== ====================================
+part   output  50 (32×4d): 25,028,904 parameters  101 (32×8d): 88,791,336 parameters
+====== ======= ================================== ====================================
+stage1 56×56   [128; 3×3, 128, C=32; 256] ×3      [256; 3×3, 256, C=32; 256] ×3
+stage2 28×28   [256; 3×3, 256, C=32; 512] ×4      [512; 3×3, 512, C=32; 512] ×4
+stage3 14×14   [512; 3×3, 512, C=32; 1024] ×6     [1024; 3×3, 1024, C=32; 1024] ×23
+stage4 7×7     [1024; 3×3, 1024, C=32; 2048] ×3   [2048; 3×3, 2048, C=32; 2048] ×3
+====== ======= ================================== ====================================
+
+SE-ResNet (Hu, Shen, Albanie, Sun, Wu 2018, "Squeeze-and-Excitation Networks", arXiv 1709.01507, figure 3) scales the
+maps of each block before they are added to its shortcut. In table 1 the two dense layers have [16, 256], [32, 512],
+[64, 1024], [128, 2048] outputs in the four stages. SE-ResNet-50, -101, -152: 28,088,024, 49,326,872, 66,821,848
+parameters. SENet-154 (115,088,984) is ResNeXt-152 with 64 groups of 4 channels and, by the appendix: half as many
+channels in the first 1×1 of each block; a stem of three 3×3 convolutions (64, 64, 128 channels); 3×3 projections where
+the size is halved; dropout of 0.2. Names do not count the dense layers.
+
+Deviations: bottlenecks that halve the size stride in their 3×3 convolution ("v1.5", to which the weights and results
+in use belong; ResNeXt's paper says so, too); ``stride_in="1x1"`` is the papers' ResNet and SE-ResNet, which stride in
+the first 1×1. SE-ResNets pad both sides in pooling, as timm's ``seresnet*`` and ``senet154`` do; the authors' Caffe
+weights (timm's ``legacy_*``) need ``stride_in="1x1", pool_ceil_mode=True``, SENet-154's only the latter.
+Initialization is He's with the fan-out (He et al. 2015, arXiv 1502.01852, equation 14; the paper does not say which of
+the two equations it uses); all groups of a grouped convolution count, as in the code of ResNeXt's authors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -50,45 +72,50 @@ Norm = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         unit: ``"basic"`` (two 3×3) or ``"bottleneck"`` (1×1, 3×3, 1×1).
-        depths: units in each of the four stages.
-        stride_in: which convolution of a bottleneck unit halves the size, ``"3x3"`` (v1.5) or ``"1x1"``
-            (paper).
-        groups: of a bottleneck unit's 3×3 convolution; the ResNeXts' "cardinality".
-        group_width: channels of each group in stage 1; every further stage has twice as many.
-        se: squeeze and excitation at the end of every unit, before the sum.
-        stem: ``"7x7"``, one convolution, or ``"3x3"``, three, the last of them twice as wide.
-        first_halved: the first 1×1 of a bottleneck unit has half as many channels as the 3×3.
-        projection: side of the kernel of the projections that halve the size.
-        pool_past_end: the pooling that follows the stem pads nothing, but goes over the right and lower edge, as
-            Caffe's does.
-        dropout: share of features dropped before the dense layer, 0..1.
-        norm_eps: what batch normalization adds to the variance.
+        depths: blocks in each of the four stages.
+        stride_in: the convolution of a bottleneck that halves the size, ``"3x3"`` (v1.5) or ``"1x1"`` (paper).
+        groups: of a bottleneck's 3×3 convolution; ResNeXt's "cardinality".
+        base_width: channels of each group in stage 1; each further stage has twice as many.
+        se: squeeze and excitation at the end of each block, before the sum.
+        stem: ``"7x7"``: one convolution; ``"3x3"``: three, the last of them twice as wide.
+        reduce_first: the first 1×1 of a bottleneck has half as many channels as the 3×3.
+        downsample_kernel: kernel size of the projections that halve the size.
+        pool_ceil_mode: pool after the stem without padding, but over the right and lower edge, as Caffe does.
+        dropout: fraction of features dropped before the dense layer.
+        norm_eps: epsilon of batch normalization.
         width: factor on the channels.
     """
+
+    ALIASES: ClassVar[Mapping[str, str]] = {  # spellings of the first version, which saved models contain
+        "group_width": "base_width",
+        "first_halved": "reduce_first",
+        "projection": "downsample_kernel",
+        "pool_past_end": "pool_ceil_mode",
+    }
 
     unit: Literal["basic", "bottleneck"]
     depths: tuple[Count, Count, Count, Count]
     stride_in: Literal["3x3", "1x1"] = "3x3"
     groups: Groups = 1
-    group_width: Count = 64
+    base_width: Count = 64
     se: bool = False
     stem: Literal["7x7", "3x3"] = "7x7"
-    first_halved: bool = False
-    projection: OddSide = 1
-    pool_past_end: bool = False
+    reduce_first: bool = False
+    downsample_kernel: OddSide = 1
+    pool_ceil_mode: bool = False
     dropout: ShareBelowOne = 0.0
     norm_eps: Factor = 1e-5
     width: Factor = 1.0
 
     def __post_init__(self) -> None:
-        if self.unit == "basic" and (self.groups, self.group_width, self.first_halved) != (1, 64, False):
+        if self.unit == "basic" and (self.groups, self.base_width, self.reduce_first) != (1, 64, False):
             raise ModelError(
-                "groups, group_width and first_halved are for bottleneck units; this network has basic ones.",
-                "Leave them out, or take resnet50 or deeper.",
+                "groups, base_width and reduce_first require bottleneck blocks, and this network has basic ones.",
+                "Leave them out, or choose resnet50 or deeper.",
             )
 
 
@@ -104,16 +131,8 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, kernel: int, nor
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut (figure 2, and figure 5 on the left).
 
-    The sum is taken before the last ReLU. Maps (N, in_channels, H, W) become
-    (N, channels, ceil(H / stride), ceil(W / stride)).
-
-    Args:
-        in_channels: of the maps that come in.
-        channels: of both convolutions.
-        stride: of the first convolution and of the shortcut.
-        se: squeeze and excitation before the sum.
-        projection: side of the kernel of a shortcut that halves the size.
-        norm: makes the normalizations.
+    Maps (N, in_channels, H, W) become (N, channels, ceil(H / stride), ceil(W / stride)). The first convolution and the
+    shortcut take the stride; squeeze and excitation, if any, precedes the sum.
     """
 
     expansion = 1
@@ -124,18 +143,18 @@ class BasicBlock(nn.Module):
         channels: int,
         stride: int = 1,
         se: bool = False,
-        projection: int = 1,
+        downsample_kernel: int = 1,
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         self.conv1 = ConvNormActivation(in_channels, channels, 3, stride, norm=norm)
         self.conv2 = ConvNormActivation(channels, channels, 3, norm=norm, activation=None)
         self.se = SqueezeExcitation(channels) if se else nn.Identity()
-        self.shortcut = _shortcut(in_channels, channels, stride, projection, norm)
+        self.shortcut = _shortcut(in_channels, channels, stride, downsample_kernel, norm)
         self.activation = ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, channels, H / stride, W / stride) of maps (N, in_channels, H, W)."""
+        """Maps (N, channels, H / stride, W / stride)."""
         out: Tensor = self.se(self.conv2(self.conv1(maps)))
         out += self.shortcut(maps)  # in place: a copy would cost as much time as the sum
         out = self.activation(out)
@@ -146,16 +165,16 @@ class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 convolutions, the last four times ``channels`` wide, and a shortcut (figure 5 on the right).
 
     Args:
-        in_channels: of the maps that come in.
-        channels: a quarter of those of the maps that go out.
-        stride: of the unit.
-        stride_in: which convolution takes it, ``"3x3"`` or ``"1x1"``.
+        in_channels: of the input maps.
+        channels: a quarter of the output maps' channels.
+        stride: of the convolution ``stride_in`` and of the shortcut.
+        stride_in: ``"3x3"`` or ``"1x1"``.
         inner: channels of the 3×3 convolution; ``channels`` by default.
         first: channels of the first 1×1 convolution; ``inner`` by default.
         groups: of the 3×3 convolution.
         se: squeeze and excitation before the sum.
-        projection: side of the kernel of a shortcut that halves the size.
-        norm: makes the normalizations.
+        downsample_kernel: kernel size of a shortcut with a stride.
+        norm: builds the normalization layers.
     """
 
     expansion = 4
@@ -170,7 +189,7 @@ class Bottleneck(nn.Module):
         first: int | None = None,
         groups: int = 1,
         se: bool = False,
-        projection: int = 1,
+        downsample_kernel: int = 1,
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
@@ -182,11 +201,11 @@ class Bottleneck(nn.Module):
         self.conv2 = ConvNormActivation(first, inner, 3, stride2, groups=groups, norm=norm)
         self.conv3 = ConvNormActivation(inner, out_channels, 1, norm=norm, activation=None)
         self.se = SqueezeExcitation(out_channels) if se else nn.Identity()
-        self.shortcut = _shortcut(in_channels, out_channels, stride, projection, norm)
+        self.shortcut = _shortcut(in_channels, out_channels, stride, downsample_kernel, norm)
         self.activation = ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, 4 * channels, H / stride, W / stride) of maps (N, in_channels, H, W)."""
+        """Maps (N, 4 · channels, H / stride, W / stride)."""
         out: Tensor = self.se(self.conv3(self.conv2(self.conv1(maps))))
         out += self.shortcut(maps)  # in place: a copy would cost as much time as the sum
         out = self.activation(out)
@@ -195,24 +214,24 @@ class Bottleneck(nn.Module):
 
 def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, norm: Norm) -> nn.Module:
     if config.unit == "basic":
-        return BasicBlock(in_channels, channels, stride, config.se, config.projection, norm)
-    inner = max(1, channels * config.group_width // _WIDTHS[0]) * config.groups
+        return BasicBlock(in_channels, channels, stride, config.se, config.downsample_kernel, norm)
+    inner = max(1, channels * config.base_width // _WIDTHS[0]) * config.groups
     return Bottleneck(
         in_channels,
         channels,
         stride,
         config.stride_in,
         inner=inner,
-        first=max(1, inner // 2) if config.first_halved else inner,
+        first=max(1, inner // 2) if config.reduce_first else inner,
         groups=config.groups,
         se=config.se,
-        projection=config.projection,
+        downsample_kernel=config.downsample_kernel,
         norm=norm,
     )
 
 
 def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[nn.Module, int]:
-    """The convolutions before the pooling, and how many channels they give."""
+    """The convolutions before the pooling, and the number of their output channels."""
     width = make_divisible(_WIDTHS[0], config.width)
     if config.stem == "7x7":
         return ConvNormActivation(in_channels, width, 7, stride=2, norm=norm), width
@@ -234,15 +253,15 @@ def _initialize(model: nn.Module) -> None:
 
 
 def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
-    """A ResNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
+    """A ResNet for any image size: ``image_size`` changes nothing, as the head averages over positions."""
     expansion = BasicBlock.expansion if config.unit == "basic" else Bottleneck.expansion
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     backbone = nn.Sequential()
     stem, channels = _stem(config, in_channels, norm)
     feature_info = {2: ("stem", channels)}
     backbone.add_module("stem", stem)
-    padding = 0 if config.pool_past_end else 1
-    backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=padding, ceil_mode=config.pool_past_end))
+    padding = 0 if config.pool_ceil_mode else 1
+    backbone.add_module("pool", nn.MaxPool2d(3, stride=2, padding=padding, ceil_mode=config.pool_ceil_mode))
     widths = [make_divisible(width, config.width) for width in _WIDTHS]
     for number, (depth, width) in enumerate(zip(config.depths, widths, strict=True), start=1):
         stage = nn.Sequential()
@@ -257,23 +276,38 @@ def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: 
     return model
 
 
-def _row(depth: int, unit: Literal["basic", "bottleneck"], depths: tuple[int, int, int, int]) -> Architecture:
+def _resnet(name: str, depth: int, depths: tuple[int, int, int, int], source: str, **options: Any) -> Architecture:
+    unit: Literal["basic", "bottleneck"] = "basic" if depth < 50 else "bottleneck"
     return Architecture(
-        name=f"resnet{depth}",
+        name=name,
         task="classify",
         build=build,
-        config=ResNetConfig(unit, depths),
+        config=ResNetConfig(unit, depths, **options),
         input=(3, 224, 224),
         num_classes=1000,
         depth=depth,
-        reference="He et al. 2015, arXiv 1512.03385, table 1",
+        reference=source,
     )
 
 
+_HE, _XIE, _HU = (
+    "He et al. 2015, arXiv 1512.03385",
+    "Xie et al. 2016, arXiv 1611.05431",
+    "Hu et al. 2018, arXiv 1709.01507",
+)
+_MAHAJAN = "width of Mahajan et al. 2018, arXiv 1805.00932"
+_SENET = {"reduce_first": True, "downsample_kernel": 3, "dropout": 0.2}
+
 ARCHITECTURES = (
-    _row(18, "basic", (2, 2, 2, 2)),
-    _row(34, "basic", (3, 4, 6, 3)),
-    _row(50, "bottleneck", (3, 4, 6, 3)),
-    _row(101, "bottleneck", (3, 4, 23, 3)),
-    _row(152, "bottleneck", (3, 8, 36, 3)),
+    _resnet("resnet18", 18, (2, 2, 2, 2), f"{_HE}, table 1"),
+    _resnet("resnet34", 34, (3, 4, 6, 3), f"{_HE}, table 1"),
+    _resnet("resnet50", 50, (3, 4, 6, 3), f"{_HE}, table 1"),
+    _resnet("resnet101", 101, (3, 4, 23, 3), f"{_HE}, table 1"),
+    _resnet("resnet152", 152, (3, 8, 36, 3), f"{_HE}, table 1"),
+    _resnet("resnext50_32x4d", 50, (3, 4, 6, 3), f"{_XIE}, table 1", groups=32, base_width=4),
+    _resnet("resnext101_32x8d", 101, (3, 4, 23, 3), f"{_XIE}; {_MAHAJAN}", groups=32, base_width=8),
+    _resnet("se_resnet50", 50, (3, 4, 6, 3), f"{_HU}, table 1", se=True),
+    _resnet("se_resnet101", 101, (3, 4, 23, 3), f"{_HU}, table 2", se=True),
+    _resnet("se_resnet152", 152, (3, 8, 36, 3), f"{_HU}, table 2", se=True),
+    _resnet("senet154", 154, (3, 8, 36, 3), f"{_HU}, appendix", se=True, groups=64, base_width=4, stem="3x3", **_SENET),
 )

@@ -1,5 +1,1 @@
-"""The detectors, a family a file. Losses, suppression and scores are the task's."""
-
-from hubel.models.detection import sliding_window, ssd
-
-ARCHITECTURES = (*sliding_window.ARCHITECTURES, *ssd.ARCHITECTURES)
+"""The detectors, a family per file. Losses, suppression and scores are the task's."""

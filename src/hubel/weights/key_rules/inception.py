@@ -1,14 +1,38 @@
-"""The Inception networks of 2015 and 2016 as torchvision, timm and Keras name them."""
+"""GoogLeNet, the Inception networks of 2015 and 2016 and Xception as torchvision, timm and Keras name them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from hubel.weights.key_rules.key_rules import Adaptation, KeyRules, Rules
+from hubel.weights.key_rules.base import Adaptation, KeyRules, Rules
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_GOOGLENET: Rules = (
+    (r"conv1\.conv", "backbone.stem.conv"),
+    (r"conv1\.bn", "backbone.stem.norm"),
+    *(
+        rule
+        for theirs, ours in (("conv", "conv"), ("bn", "norm"))
+        for rule in (
+            (rf"conv2\.{theirs}", f"backbone.conv2.0.{ours}"),
+            (rf"conv3\.{theirs}", f"backbone.conv2.1.{ours}"),
+            (rf"(inception\w+)\.branch1\.{theirs}", rf"backbone.\1.branches.1x1.{ours}"),
+            (rf"(inception\w+)\.branch2\.(\d)\.{theirs}", rf"backbone.\1.branches.3x3.\2.{ours}"),
+            (rf"(inception\w+)\.branch3\.(\d)\.{theirs}", rf"backbone.\1.branches.5x5.\2.{ours}"),
+            (rf"(inception\w+)\.branch4\.(\d)\.{theirs}", rf"backbone.\1.branches.pool.\2.{ours}"),
+            (rf"aux1\.conv\.{theirs}", f"auxiliary.inception4a.conv.{ours}"),
+            (rf"aux2\.conv\.{theirs}", f"auxiliary.inception4d.conv.{ours}"),
+        )
+    ),
+    (r"aux1\.fc1", "auxiliary.inception4a.dense"),
+    (r"aux1\.fc2", "auxiliary.inception4a.classifier"),
+    (r"aux2\.fc1", "auxiliary.inception4d.dense"),
+    (r"aux2\.fc2", "auxiliary.inception4d.classifier"),
+    (r"fc", "head.classifier"),
+)
 
 
 def _units(units: Mapping[str, str]) -> Rules:
@@ -182,7 +206,65 @@ _RESIDUAL_KERAS: Rules = (
     (r"predictions", "head.classifier"),
 )
 
-FORMATS = (
+
+# The units in the paper's order. timm counts them from 1, and the layers in them; to Keras the stem is block 1.
+_XCEPTION_UNITS = ("stage1.0", "stage2.0", *(f"stage3.{number}" for number in range(9)), "stage4.0")
+_SEPARABLE = tuple((number, unit, index) for number, unit in enumerate(_XCEPTION_UNITS, start=1) for index in range(3))
+# Units whose shortcut is a convolution, to which Keras gives no name.
+_SHORTCUTS = ("stage1.0", "stage2.0", "stage3.0", "stage4.0")
+
+_XCEPTION_KERAS: Rules = (
+    *((rf"block1_conv{i + 1}", f"backbone.stem.{i}.conv") for i in range(2)),
+    *((rf"block1_conv{i + 1}_bn", f"backbone.stem.{i}.norm") for i in range(2)),
+    *(
+        (theirs + suffix, f"backbone.{ours}.{part}")
+        for theirs, ours in (
+            *((f"block{number + 1}_sepconv{i + 1}", f"{unit}.convs.{i}") for number, unit, i in _SEPARABLE),
+            *((f"block14_sepconv{i + 1}", f"top.{i}") for i in range(2)),
+        )
+        for suffix, part in (
+            (r"\.depthwise", "depthwise"),
+            (r"\.pointwise", "pointwise.conv"),
+            ("_bn", "pointwise.norm"),
+        )
+    ),
+    *((f"conv2d_{number}", f"backbone.{unit}.shortcut.conv") for number, unit in enumerate(_SHORTCUTS)),
+    *((f"batch_normalization_{number}", f"backbone.{unit}.shortcut.norm") for number, unit in enumerate(_SHORTCUTS)),
+    ("predictions", "head.classifier"),
+)
+
+_XCEPTION_TIMM: Rules = (
+    *((f"conv{i + 1}", f"backbone.stem.{i}.conv") for i in range(2)),
+    *((f"bn{i + 1}", f"backbone.stem.{i}.norm") for i in range(2)),
+    *(
+        (rf"block{number}\.rep\.{3 * i + offset + (number > 1)}{suffix}", f"backbone.{unit}.convs.{i}.{part}")
+        for number, unit, i in _SEPARABLE
+        for offset, suffix, part in (  # all but the first unit begin with a ReLU
+            (0, r"\.conv1", "depthwise"),
+            (0, r"\.pointwise", "pointwise.conv"),
+            (1, "", "pointwise.norm"),
+        )
+    ),
+    *(
+        (rf"block{number}\.skip{suffix}", f"backbone.{unit}.shortcut.{part}")
+        for number, unit in enumerate(_XCEPTION_UNITS, start=1)
+        for suffix, part in (("", "conv"), ("bn", "norm"))
+    ),
+    *(
+        (f"{theirs}{i + 3}{suffix}", f"backbone.top.{i}.{part}")
+        for i in range(2)
+        for theirs, suffix, part in (
+            ("conv", r"\.conv1", "depthwise"),
+            ("conv", r"\.pointwise", "pointwise.conv"),
+            ("bn", "", "pointwise.norm"),
+        )
+    ),
+    (r"fc", "head.classifier"),
+)
+
+
+KEY_RULES = (
+    KeyRules("torchvision's GoogLeNet", "googlenet_bn", "inception3a.branch1.conv.weight", _GOOGLENET),
     KeyRules(
         "torchvision's and timm's Inception-v3",
         "inception_v3",
@@ -210,5 +292,13 @@ FORMATS = (
         "block17_1_conv.weight",
         _RESIDUAL_KERAS,
         adaptations=(_counted(_RESIDUAL_COUNTED),),
+    ),
+    KeyRules("Keras's Xception", "xception", "block2_sepconv1.depthwise.weight", _XCEPTION_KERAS),
+    KeyRules(
+        "timm's legacy_xception",
+        "xception",
+        "block1.rep.0.conv1.weight",
+        _XCEPTION_TIMM,
+        settings={"same": False, "norm_eps": 1e-5},
     ),
 )

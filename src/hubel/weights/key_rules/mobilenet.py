@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from hubel.weights.key_rules.base import KeyRules, Rules, convolution_as_dense
 from hubel.weights.key_rules.efficientnet import GOOGLES, TIMM, timm_units
-from hubel.weights.key_rules.key_rules import KeyRules, Rules
-from hubel.weights.key_rules.tensor_transforms import convolution_as_dense
 
 # Units of each stage: torchvision and Keras number them through.
 _V1 = (1, 2, 2, 6, 2)
@@ -163,7 +162,7 @@ _HIDDEN, _CLASSIFIER = (convolution_as_dense(f"head.{layer}.weight") for layer i
 _OWN = {"norm_eps": 1e-5, "same": False}
 
 # timm's "tf_" weights have the same keys as its others but need GOOGLES: the catalog says so.
-FORMATS = (
+KEY_RULES = (
     KeyRules("timm's MobileNets", "mobilenet_v1", "blocks.0.0.conv_dw.weight", _TIMM_V1, settings=_OWN),
     KeyRules("Keras's MobileNets", "mobilenet_v1", "conv_dw_1.weight", _KERAS_V1, "", (_CLASSIFIER,), GOOGLES),
     KeyRules(

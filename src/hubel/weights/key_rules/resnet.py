@@ -1,9 +1,8 @@
-"""ResNets, ResNeXts and SE-ResNets as torchvision, timm and Keras name them."""
+"""ResNets, ResNeXts, SE-ResNets, DenseNets and CSPNets as torchvision, timm and Keras name them."""
 
 from __future__ import annotations
 
-from hubel.weights.key_rules.key_rules import KeyRules, Rules
-from hubel.weights.key_rules.tensor_transforms import fold_convolution_biases, reversed_input
+from hubel.weights.key_rules.base import KeyRules, Rules, fold_convolution_biases, reversed_input
 
 _STAGES: Rules = (
     (r"layer(\d)\.(\d+)\.conv(\d)", r"backbone.stage\1.\2.conv\3.conv"),
@@ -61,9 +60,71 @@ _KERAS: Rules = (
     (r"predictions|probs", "head.classifier"),
 )
 
-_CAFFE_POOL = {"pool_past_end": True}
+_CAFFE_POOL = {"pool_ceil_mode": True}
 
-FORMATS = (
+
+# torchvision's published files are from when parts were named "norm.1"; it now says "norm1".
+_DENSE_LAYER = r"features\.denseblock(\d)\.denselayer(\d+)\."
+_DENSENET: Rules = (
+    (r"features\.conv0", "backbone.stem.conv"),
+    (r"features\.norm0", "backbone.stem.norm"),
+    (_DENSE_LAYER + r"norm\.?1", r"backbone.stage\1.layer\2.before.norm"),
+    (_DENSE_LAYER + r"conv\.?1", r"backbone.stage\1.layer\2.reduce.conv"),
+    (_DENSE_LAYER + r"norm\.?2", r"backbone.stage\1.layer\2.reduce.norm"),
+    (_DENSE_LAYER + r"conv\.?2", r"backbone.stage\1.layer\2.conv"),
+    (r"features\.transition(\d)\.(norm|conv)", r"backbone.transition\1.\2"),
+    (r"features\.norm5", "backbone.top.norm"),
+    (r"classifier", "head.classifier"),
+)
+
+# Keras counts the stem as stage 1. Its older files say "conv1/conv" and "fc1000".
+_DENSENET_STAGES = {f"conv{number + 1}": f"backbone.stage{number}" for number in range(1, 5)}
+_DENSENET_KERAS: Rules = (
+    (r"conv1[_/]conv", "backbone.stem.conv"),
+    (r"conv1[_/]bn", "backbone.stem.norm"),
+    *(
+        (rf"{theirs}_block(\d+)_{part}", rf"{ours}.layer\1.{our_part}")
+        for theirs, ours in _DENSENET_STAGES.items()
+        for part, our_part in (
+            ("0_bn", "before.norm"),
+            ("1_conv", "reduce.conv"),
+            ("1_bn", "reduce.norm"),
+            ("2_conv", "conv"),
+        )
+    ),
+    *(
+        (rf"pool{number + 1}_{theirs}", f"backbone.transition{number}.{ours}")
+        for number in range(1, 4)
+        for theirs, ours in (("bn", "norm"), ("conv", "conv"))
+    ),
+    (r"bn", "backbone.top.norm"),
+    (r"predictions|fc1000", "head.classifier"),
+)
+
+
+_CSP_UNIT = {"conv": "conv", "bn": "norm"}
+_CSP_PARTS = {
+    "conv_down": "downsample",
+    "conv_exp": "partial.split",
+    "conv_transition_b": "partial.transition",
+    "conv_transition": "partial.merge",
+}
+
+
+def _csp_rules(stages: int) -> Rules:
+    rules = [(rf"stem\.conv1\.{theirs}", f"backbone.stem.{ours}") for theirs, ours in _CSP_UNIT.items()]
+    for stage in range(stages):
+        for theirs, ours in _CSP_UNIT.items():
+            rules += [
+                (rf"stages\.{stage}\.{part}\.{theirs}", f"backbone.stage{stage + 1}.{our_part}.{ours}")
+                for part, our_part in _CSP_PARTS.items()
+            ]
+            unit = rf"stages\.{stage}\.blocks\.(\d+)\.conv(\d)\.{theirs}"
+            rules.append((unit, rf"backbone.stage{stage + 1}.partial.block.\1.conv\2.{ours}"))
+    return (*rules, (r"head\.fc", "head.classifier"))
+
+
+KEY_RULES = (
     KeyRules(
         "timm's legacy SE-ResNets",
         r"se_resnet\d+",
@@ -89,5 +150,12 @@ FORMATS = (
         _KERAS,
         adaptations=(fold_convolution_biases, reversed_input("backbone.stem.conv.weight")),
         settings={"stride_in": "1x1", "norm_eps": 1.001e-5},
+    ),
+    KeyRules("torchvision's and timm's DenseNets", r"densenet\d+", "features.conv0.weight", _DENSENET),
+    KeyRules(
+        "Keras's DenseNets", r"densenet\d+", "pool2_conv.weight", _DENSENET_KERAS, settings={"norm_eps": 1.001e-5}
+    ),
+    KeyRules(
+        "timm's CSPNets", r"csp(resnet50|resnext50|darknet53)", "stages.0.conv_transition_b.conv.weight", _csp_rules(5)
     ),
 )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hubel.weights.key_rules.key_rules import KeyRules, Rules
+from hubel.weights.key_rules.base import KeyRules, Rules
 from hubel.weights.key_rules.mobilenet import torchvision_v3
 from hubel.weights.key_rules.vgg import numbered_layers
 
@@ -68,7 +68,7 @@ def _scale(state: dict[str, Tensor]) -> None:
     state["scaled.weight"] = state.pop("backbone.scale_weight")
 
 
-FORMATS = (
+KEY_RULES = (
     KeyRules("torchvision's SSD300", "ssd300_vgg16", "backbone.scale_weight", _VGG, adaptations=(_scale,)),
     KeyRules(
         "torchvision's SSDLite320",

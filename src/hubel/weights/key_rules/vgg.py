@@ -1,16 +1,26 @@
-"""VGGs as torchvision, timm and Keras name them."""
+"""AlexNets as torchvision names them, VGGs as torchvision, timm and Keras do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hubel.weights.key_rules.key_rules import KeyRules, Rules
-from hubel.weights.key_rules.tensor_transforms import (
+from hubel.weights.key_rules.base import (
+    KeyRules,
+    Rules,
     convolution_as_dense,
     flattened_channels_last,
     fold_convolution_biases,
     reversed_input,
 )
+
+_ALEXNET_CONVOLUTIONS = {0: "stage1.0", 3: "stage2.0", 6: "stage3.0", 8: "stage3.1", 10: "stage3.2"}
+_ALEXNET: Rules = (
+    *((rf"features\.{theirs}", f"backbone.{ours}.conv") for theirs, ours in _ALEXNET_CONVOLUTIONS.items()),
+    (r"classifier\.1", "head.fc1"),
+    (r"classifier\.4", "head.fc2"),
+    (r"classifier\.6", "head.classifier"),
+)
+
 
 _DEPTHS = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -66,7 +76,9 @@ def _numbered(architecture: str, batch_norm: bool) -> KeyRules:
     )
 
 
-FORMATS = (
+KEY_RULES = (
+    # A grid of 6 whatever the image size: the dense layers read as much in every such file.
+    KeyRules("torchvision's AlexNet", "alexnet_owt", "features.10.weight", _ALEXNET, settings={"grid": 6}),
     *(_numbered(architecture, batch_norm) for architecture in _DEPTHS for batch_norm in (False, True)),
     KeyRules(
         "Keras's VGGs",

@@ -25,7 +25,7 @@ class KeyRules:
         rules: (pattern of a key without its last part, ours); the first that matches the whole counts.
         ignored: pattern of keys that mean nothing to prediction and are dropped.
         adaptations: change the renamed tensors in place where the library computes with another layout
-            (:mod:`hubel.weights.key_rules.tensor_transforms`).
+            (below).
         settings: options of our architecture without which these weights give other numbers.
     """
 
@@ -42,3 +42,42 @@ class KeyRules:
         """The library as the catalog calls it: ``"torchvision"``, ``"timm"``, ``"keras"``; else its own name."""
         library = self.name.partition("'s ")[0]
         return {"the package efficientnet-lite-pytorch": "google"}.get(library, library.lower())
+
+
+def fold_convolution_biases(state: dict[str, Tensor]) -> None:
+    """Move biases of convolutions that a batch normalization follows into its running mean.
+
+    Keras's ResNets have both; ``norm(conv + b)`` with mean μ is ``norm(conv)`` with mean ``μ - b``.
+    """
+    for key in [key for key in state if key.endswith(".conv.bias")]:
+        mean = key.removesuffix("conv.bias") + "norm.running_mean"
+        if mean in state:
+            state[mean] = state[mean] - state.pop(key)
+
+
+def reversed_input(key: str) -> Adaptation:
+    """The first convolution ``key`` was trained on images with channels in the order blue, green, red."""
+
+    def adapt(state: dict[str, Tensor]) -> None:
+        state[key] = state[key].flip(1)
+
+    return adapt
+
+
+def flattened_channels_last(key: str, channels: int) -> Adaptation:
+    """The dense layer ``key`` reads maps flattened as height, width, channels; ours as channels, height, width."""
+
+    def adapt(state: dict[str, Tensor]) -> None:
+        weight = state[key]
+        state[key] = weight.unflatten(1, (-1, channels)).transpose(1, 2).flatten(1).contiguous()
+
+    return adapt
+
+
+def convolution_as_dense(key: str) -> Adaptation:
+    """The 1×1 convolution ``key`` (out, in, 1, 1) is a dense layer (out, in) here."""
+
+    def adapt(state: dict[str, Tensor]) -> None:
+        state[key] = state[key].flatten(1)
+
+    return adapt
