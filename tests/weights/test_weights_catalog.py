@@ -433,7 +433,7 @@ def test_cached_name_never_leaves_the_folder(location: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture", "message", "remedy"),
+    ("name", "architecture", "message", "hint"),
     [
         (
             "resnet50:torchvision/V3",
