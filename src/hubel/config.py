@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
 DEFAULT_NETWORK = "efficientnet_lite0"
 
+# Defaults of prediction, on the command line and in Python.
+CONF = 0.25
+"""Minimum score of a detected object."""
+IOU = 0.6
+"""Threshold of non-maximum suppression."""
+TOLERANCE = 0.01
+"""Accuracy that int8 may lose, as a fraction."""
+
+ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
+"""Depth, width and resolution factors of compound scaling (Tan and Le 2019, arXiv 1905.11946)."""
+
 # Chosen by measurement on flowers5, raccoon and bccd; docs/results.md has the figures. Random crops show boxes larger
 # than they are in prediction; where there is one box per image, scale jitter shows them smaller as often. An epoch of a
 # hundred images has three steps: the moving average must not reach back over most of the run. The weights of
@@ -241,7 +252,7 @@ class TrainingConfig:
     warmup: Annotated[float, Option("Epochs of linear warm-up.", min=0)] = 1.0
     unfreeze_from: Annotated[
         str | None,
-        Option("What is trained after the head epochs: from this layer up, or this fraction of the layers."),
+        Option("Part trained after the head epochs: from this layer to the head, or a fraction counted from the top."),
     ] = None
     batch_norm: Annotated[Literal["frozen", "train"] | None, Option("Statistics of the unfrozen BatchNorm layers.")] = (
         None
@@ -287,8 +298,7 @@ class TrainingConfig:
     cache_features: Annotated[
         bool,
         Option(
-            "Train only the head, on cached features of images without augmentation. With --augment none this is "
-            "done by itself."
+            "Train only the head, on cached features of images without augmentation; the default with --augment none."
         ),
     ] = False
     tensorboard: Annotated[bool, Option("Also write TensorBoard event files.")] = False

@@ -1,9 +1,9 @@
-"""How every command speaks: results on stdout, everything else on stderr, errors in two lines."""
+"""Output of the commands: results on stdout, everything else on stderr, errors in two lines."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,49 +13,80 @@ from hubel.fileio import json_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 def log(line: str) -> None:
-    """Write one line for the person at the terminal to stderr."""
+    """Write a line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON document in one line to stdout; NaN becomes null, as JSON knows none."""
+    """Write a JSON document to stdout, on one line; NaN becomes null."""
     print(json_line(value), flush=True)
 
 
 def report_error(message: str, hint: str) -> None:
-    """One line that names the fault, one that names the way out, on stderr."""
+    """Write what is wrong and what to do about it to stderr, a line each."""
     log(f"error: {message}")
     log(f"hint:  {hint}")
 
 
 def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> None:
-    """See that a new folder lies in none of the data sets that are read.
+    """Check that a new folder is not inside a data set that is read.
 
     Raises:
-        UsageError: it does.
+        UsageError: it is.
     """
     for source in sources:
         inside = source if source.is_dir() else source.parent
         if out is not None and out.resolve().is_relative_to(inside.resolve()):
-            raise UsageError(f"{option} {out} is inside the data set.", "Name a folder beside it.")
+            raise UsageError(f"{option} {out} is inside the data set", "name a folder outside it")
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr, if that is a terminal; its function takes the number of pictures done and of all."""
-    if not sys.stderr.isatty():
-        yield None
+def progress_bar(text: str = "images", total: int | None = None, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, if that is a terminal and ``shown``.
+
+    Call its function without arguments to advance by one, or with the number done, the total and a new text.
+    """
+    if not (shown and sys.stderr.isatty()):
+        yield lambda *_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pictures", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+
+        def advance(done: int | None = None, total: int | None = None, text: str | None = None) -> None:
+            if done is None:
+                bar.advance(task)
+            else:
+                bar.update(task, completed=done, total=total, description=text)
+
+        yield advance
+
+
+def make_table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, rule: bool = True) -> Table:
+    """A table without vertical lines; the first ``left`` columns are aligned to the left, the others to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD if rule else None, pad_edge=False, collapse_padding=rule, header_style="bold")
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="left" if index < left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def print_table(table: RenderableType) -> None:

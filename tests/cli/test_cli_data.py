@@ -31,7 +31,7 @@ def test_convert_says_what_is_lost(coco: Path, tmp_path: Path, capsys: pytest.Ca
     assert _ended(["data", "convert", str(coco), "--to", "createml", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
     assert said.out == (
-        f"{tmp_path / 'out'}: 5 pictures, 1 of them unlabelled, 11 objects of 3 classes, from coco to createml\n"
+        f"{tmp_path / 'out'}: 5 images, 1 of them unlabelled, 11 objects of 3 classes, from coco to createml\n"
     )
     lost = said.err.splitlines()
     assert "not in createml: 3 masks become the boxes of their objects" in lost

@@ -97,11 +97,11 @@ def test_the_consensus_is_what_most_have_drawn(sets: list[Path], tmp_path: Path,
 def test_readable_answer_and_two_annotators(sets: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert _ended(*sets[:2]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["annotator", "pictures", "objects", "reliability", "missed", "added", "mean", "IoU"]
+    assert lines[0].split() == ["annotator", "images", "objects", "reliability", "missed", "added", "mean", "IoU"]
     assert lines[1].split() == ["ann", "9", "27", "–", "1", "0", "1.000"]
     # The cross-table of 25 matched boxes by hand: 24 on the diagonal, chance (17·16 + 8·9) / 25².
-    assert "ann, bob         9          0.943     1.000       0.960  0.911" in lines
-    assert "worth a second look: 3 of 9 pictures" in lines
+    assert "ann, bob       9          0.943     1.000       0.960  0.911" in lines
+    assert "worth a second look: 3 of 9 images" in lines
 
 
 def test_one_set_that_names_its_annotators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def test_check_prints_findings_by_kind_and_ends_with_1(faulty: Path, capsys: pyt
         f"  {picture}, object 5 (bus): leaves the picture by 30 pixels: 75% of its area.",
         "warning: Boxes of hardly a pixel: 1. Delete what was a slip of the hand.",
         f"  {picture}, object 6 (bus): is 1 wide and 20 high.",
-        f"{faulty}: 9 pictures (0 unlabelled, 0 labelled as empty), 30 objects, 2 classes: 1 error, 2 warnings",
+        f"{faulty}: 9 images (0 unlabelled, 0 labelled as empty), 30 objects, 2 classes: 1 error, 2 warnings",
     ]
 
 
@@ -77,8 +77,8 @@ def test_stats(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     out = tmp_path / "figures"
     assert _ended("data", "stats", faulty, "--out", out) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines[:3]] == [["train", "val"], ["pictures", "6", "3"], ["unlabelled", "0", "0"]]
-    assert "objects in a labelled picture: 3 to 6, mean 3.3" in lines
+    assert [line.split() for line in lines[:3]] == [["train", "val"], ["images", "6", "3"], ["unlabelled", "0", "0"]]
+    assert "objects per labelled image: 3 to 6, mean 3.3" in lines
     assert {file.name for file in out.iterdir()} == {
         "statistics.html", "classes.png", "per_picture.png", "sizes.png", "aspects.png", "positions.png",
     }  # fmt: skip

@@ -158,10 +158,10 @@ def test_odd_rows_are_said_and_survived(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["{video}"], 2, "nothing says where the objects are"),
+        (["{video}"], 2, "no model and no detections"),
         (["--detections", "{det}", "--tracker", "deepsort"], 2, "there are no pictures"),
-        (["--model", "resnet50"], 2, "a model needs pictures"),
-        (["{video}", "--model", "x", "--detections", "{det}"], 2, "two answers"),
+        (["--model", "resnet50"], 2, "--model needs images"),
+        (["{video}", "--model", "x", "--detections", "{det}"], 2, "--model and --detections exclude each other"),
         (["--detections", "nowhere.txt"], 1, "nowhere.txt does not exist"),
         (["nowhere.mp4", "--detections", "{det}"], 1, "nowhere.mp4"),
         (["--detections", "{det}", "--set", "max_time=3"], 2, "max_age=1"),

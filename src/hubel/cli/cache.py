@@ -1,4 +1,4 @@
-"""``hubel cache``: what hubel keeps on this machine, and how to be rid of it."""
+"""``hubel cache``: converted models and downloaded weights on this machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 
 def cache(
-    action: Annotated[str, typer.Argument(metavar="[clear]", help="clear: remove the converted networks.")] = "",
-    weights: Annotated[bool, typer.Option("--weights", help="With clear: also the downloaded weights.")] = False,
+    action: Annotated[str, typer.Argument(metavar="[clear]", help="clear: remove the converted models.")] = "",
+    weights: Annotated[
+        bool, typer.Option("--weights", help="With clear: remove the downloaded weights as well.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show the converted networks and the downloaded weights that are kept, or remove them.
+    """Show or clear the cache of converted models and downloaded weights.
 
-    Networks are converted for OpenVINO or ONNX Runtime when many pictures are to be predicted, and kept for the next
-    time; those that were not used for longest go when there are more than HUBEL_CACHE_GB gigabytes (2) of them.
+    Models are converted for OpenVINO or ONNX Runtime when many images are to be predicted, and cached for the next
+    time; beyond HUBEL_CACHE_GB gigabytes (2) the least recently used are removed.
     With --json: {"folder", "limit_bytes", "size_bytes", "converted": […], "weights": {…}}.
 
     \b
@@ -35,7 +37,7 @@ def cache(
     from hubel.weights.local_cache import clear_downloads
 
     if action not in ("", "clear") or (weights and not action):
-        raise UsageError(f"{action or '--weights'!r} is not what cache does", "use hubel cache, or hubel cache clear")
+        raise UsageError(f"{action or '--weights'!r} is not an action of cache", "use hubel cache or hubel cache clear")
     converted = ConvertedCache()
     if action:
         freed = converted.clear()
@@ -77,7 +79,7 @@ def _print(contents: dict[str, Any]) -> None:
         size = _megabytes(entry["size_bytes"])
         print(f"{entry['model']}  {entry['engine']} {entry['precision']}  {size}  used {used}")
     total, limit = _megabytes(contents["size_bytes"]), _megabytes(contents["limit_bytes"])
-    print(f"{len(entries)} converted networks, {total} of at most {limit}, in {contents['folder']}")
+    print(f"{len(entries)} converted models, {total} of at most {limit}, in {contents['folder']}")
     weights = contents["weights"]
     print(
         f"{weights['files']} files of downloaded weights, {_megabytes(weights['size_bytes'])}, in {weights['folder']}"

@@ -1,32 +1,35 @@
-"""``hubel data``: what is in a labelled data set, and how to get it into another form.
-
-Each subcommand is a function with a line at the end that adds it.
-"""
+"""``hubel data``: what is in a labelled data set, and how to convert, split and check it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hubel.cli.data_agree import agree
 from hubel.cli.data_check import check
-from hubel.cli.data_split import split
-from hubel.cli.data_stats import stats
-from hubel.cli.options import FromFormat, Json, Pictures
-from hubel.console import log, print_json
+from hubel.cli.options import Data, FromFormat, Images, Json
+from hubel.config import SplitFractions, parse_fractions
+from hubel.console import check_output_dir, log, make_table, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from hubel.data.checks.statistics import Statistics
 
 data = typer.Typer(
     name="data",
     help="Labelled data sets: formats, checks, splits.\n\n\b\nhubel data convert labels/ --to coco --out coco/",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
+data.command()(check)
+data.command()(agree)
 
 
+@data.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A labelled data set's folder, or one label file in it.")],
+    source: Annotated[Path, typer.Argument(help="The folder of a labelled data set, or one of its label files.")],
     to: Annotated[
         str,
         typer.Option(
@@ -35,12 +38,12 @@ def convert(
             "or createml.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The new folder; nothing is ever written over.")],
+    out: Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")],
     from_format: FromFormat = None,
-    images: Pictures = "copy",
+    images: Images = "copy",
     as_json: Json = False,
 ) -> None:
-    """Write a data set's labels in another annotation format, and say what that cannot hold.
+    """Convert labels to another annotation format, and report what that cannot represent.
 
     \b
     hubel data convert raccoon/ --to yolo --out raccoon-yolo
@@ -49,14 +52,12 @@ def convert(
     from hubel.data.annotations import read_annotations, write_annotations
 
     dataset = read_annotations(source, from_format)
-    for line in dataset.warnings:
-        log(f"note: {line}")
+    _log("note", dataset.warnings)
     losses = write_annotations(dataset, to, out, images)
-    for line in losses:
-        log(f"not in {to}: {line}")
-    pictures = dataset.images()
-    unlabelled = sum(image.objects is None for image in pictures)
-    objects = sum(len(image.objects or ()) for image in pictures)
+    _log(f"not in {to}", losses)
+    written = dataset.images()
+    unlabelled = sum(image.objects is None for image in written)
+    objects = sum(len(image.objects or ()) for image in written)
     if as_json:
         print_json(
             {
@@ -75,13 +76,121 @@ def convert(
         return
     without = f", {unlabelled:,} of them unlabelled" if unlabelled else ""
     print(
-        f"{out}: {len(pictures):,} pictures{without}, {objects:,} objects of {len(dataset.classes):,} classes, "
+        f"{out}: {len(written):,} images{without}, {objects:,} objects of {len(dataset.classes):,} classes, "
         f"from {dataset.format} to {to}"
     )
 
 
-data.command()(convert)
-data.command()(check)
-data.command()(stats)
-data.command()(split)
-data.command()(agree)
+@data.command()
+def split(
+    source: Data,
+    out: Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")],
+    fractions: Annotated[
+        str, typer.Option("--split", help="Fractions of train,validation,test for a data set that is not split.")
+    ] = ",".join(map(str, SplitFractions())),
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0,
+    anew: Annotated[bool, typer.Option("--anew", help="Merge the existing splits first, then split again.")] = False,
+    from_format: FromFormat = None,
+    images: Images = "copy",
+    as_json: Json = False,
+) -> None:
+    """Write a copy of a data set that is divided into train, val and test.
+
+    The split is stratified by class as far as possible, and images that look alike stay together. Of a data set with
+    train and no val, 15 % of train become val.
+
+    \b
+    hubel data split raccoon/ --out raccoon-split
+    hubel data split bccd/ --anew --split 0.8,0.1,0.1 --out bccd-anew --images link
+    """
+    from hubel.data.checks.statistics import statistics
+    from hubel.data.resplit import split_data, write_split
+
+    try:
+        wanted = parse_fractions(fractions)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="'--split'") from error
+    check_output_dir("--out", out, [source])
+    with progress_bar() as advance:
+        divided = split_data(source, from_format, wanted, seed, anew, advance)
+    losses = write_split(divided, out, images)
+    counts = statistics(divided.dataset)
+    groups, alike = divided.together
+    if as_json:
+        facts = {"source": str(source), "out": str(out), "seed": seed, "splits": counts.as_json()["splits"]}
+        together = {"groups": groups, "pictures": alike}
+        print_json(facts | {"together": together, "losses": list(losses), "notes": list(divided.notes)})
+        return
+    _log("note", divided.notes)
+    _log("not in the copy", losses)
+    sizes = ", ".join(f"{name} {each.pictures:,}" for name, each in counts.splits.items())
+    many = f"{groups:,} groups" if groups > 1 else "one group"
+    print(f"{out}: {sizes}" + (f"; {alike:,} images that look alike stay together in {many}" if groups else ""))
+
+
+@data.command()
+def stats(
+    source: Data,
+    from_format: FromFormat = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also draw them: a new folder with a page and PNG files.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count images, classes and objects; sizes, aspect ratios and positions of boxes.
+
+    \b
+    hubel data stats bccd/
+    hubel data stats bccd/ --out bccd-statistics
+    """
+    from hubel.data.checks.run import read_any
+    from hubel.data.checks.statistics import statistics
+
+    dataset = read_any(source, from_format)
+    _log("note", dataset.warnings)
+    numbers = statistics(dataset)
+    if as_json:
+        print_json({"source": str(source)} | numbers.as_json())
+    else:
+        _print_statistics(numbers)
+    if out is not None:
+        from hubel.reports.stats_page import write_statistics
+
+        folder = write_statistics(out, dataset.root.resolve().name, numbers)
+        log(f"figures: {folder}, page: {folder / 'statistics.html'}")
+
+
+def _log(label: str, lines: tuple[str, ...] | list[str]) -> None:
+    for line in lines:
+        log(f"{label}: {line}")
+
+
+def _print_statistics(numbers: Statistics) -> None:
+    from hubel.data.checks.statistics import quartiles
+
+    splits = list(numbers.splits.values())
+    counts = {"images": [split.pictures for split in splits]}
+    if numbers.has_boxes:
+        counts["  unlabelled"] = [split.unlabelled for split in splits]
+        counts["  labelled as empty"] = [split.empty for split in splits]
+        counts["objects"] = [split.objects for split in splits]
+    rows = [(name, *(f"{count:,}" for count in each)) for name, each in counts.items()]
+    by_class = [[split.by_class[label] for split in splits] for label in range(len(numbers.classes))]
+    for label in sorted(range(len(by_class)), key=lambda label: -sum(by_class[label])):
+        rows.append((f"  {numbers.classes[label]}", *(f"{count:,}" for count in by_class[label])))
+    print_table(make_table(["", *numbers.splits], rows, rule=False))
+    if not numbers.has_boxes:
+        return
+    per_image = sorted(numbers.per_picture.items())
+    if images := sum(count for _, count in per_image):
+        mean = sum(objects * count for objects, count in per_image) / images
+        print(f"objects per labelled image: {per_image[0][0]:,} to {per_image[-1][0]:,}, mean {mean:.1f}")
+    print("boxes by COCO's sizes: " + ", ".join(f"{count:,} {name}" for name, count in numbers.by_size.items()))
+    for name, values, digits in (
+        ("width in pixels", numbers.sides[:, 0], ".0f"),
+        ("height in pixels", numbers.sides[:, 1], ".0f"),
+        ("aspect ratio", numbers.aspects, ".2f"),
+    ):
+        if (spread := quartiles(values)) is not None:
+            least, quarter, median, most_of, greatest = (format(value, digits) for value in spread.values())
+            print(f"{name}: median {median}, half within {quarter} to {most_of}, all within {least} to {greatest}")

@@ -1,4 +1,4 @@
-"""``hubel data agree``: how far annotators agree, what they say together, where to look again."""
+"""``hubel data agree``: how far annotators agree, their consensus, and the images worth a second look."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hubel.cli.options import Json
-from hubel.console import check_output_dir, log, print_json
+from hubel.cli.options import FromFormat, Images, Json
+from hubel.console import check_output_dir, log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from hubel.data.agreement import Agreement
@@ -22,38 +22,35 @@ def agree(
         list[Path],
         typer.Argument(
             metavar="A B …",
-            help="A labelled set of the same pictures for each annotator: label files, class folders, or CSV tables "
-            "with image,label,annotator.",
+            help="For each annotator, labels of the same images: label files, class folders, or CSV tables with the "
+            "columns image,label,annotator.",
         ),
     ],
-    from_format: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FORMAT", help="What they are written in.", show_default="by what they are"),
-    ] = None,
+    from_format: FromFormat = None,
     iou: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Overlap from which on two boxes may mean one object.")
+        float, typer.Option(min=0.01, max=1.0, help="Minimum IoU of two boxes that may be the same object.")
     ] = 0.5,
     by: Annotated[
         Literal["majority", "dawid-skene"] | None,
-        typer.Option(help="How the consensus is found.", show_default="dawid-skene from three annotators on"),
+        typer.Option(
+            help="Method of the consensus.", show_default="dawid-skene for three annotators or more, else majority"
+        ),
     ] = None,
     consensus: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Write it as this new folder (labels of whole pictures: or a .csv file)."),
+        typer.Option(metavar="OUT", help="Write the consensus to a new folder; to a .csv file for image labels."),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="FORMAT", help="Annotation format of the consensus.", show_default="the first set's"),
     ] = None,
-    images: Annotated[
-        Literal["copy", "link", "none"], typer.Option(help="Copy the pictures there, link to them, or labels only.")
-    ] = "copy",
+    images: Images = "copy",
     as_json: Json = False,
 ) -> None:
-    """Compare the labels that several annotators gave the same pictures.
+    """Compare the labels that several annotators gave to the same images.
 
-    Boxes are matched by overlap, whatever their class. Shown are each annotator's reliability, Cohen's kappa of each
-    two, Krippendorff's alpha of all, and the pictures worth a second look; --json lists all of these.
+    Boxes are matched by IoU, whatever their class. Reports each annotator's reliability, Cohen's kappa of each pair,
+    Krippendorff's alpha of all, and the images worth a second look; --json lists all of these.
 
     \b
     hubel data agree ann/ bob/
@@ -91,10 +88,10 @@ def _print(found: Agreement) -> None:
     print(f"Krippendorff's alpha: {alphas}")
     nothing = len(found.ratings.classes) - 1 if drawn else -1
     labels = found.consensus.labels[found.shared]
-    dropped = f", {(labels == nothing).sum():,} that some have drawn are none" if drawn else ""
-    things = "objects" if drawn else "pictures"
-    print(f"consensus ({found.consensus.method}): {(labels != nothing).sum():,} {things}{dropped}")
-    print(f"worth a second look: {len(found.doubts):,} of {len(found.ratings.pictures()):,} pictures")
+    dropped = f"; {(labels == nothing).sum():,} drawn by some were rejected" if drawn else ""
+    unit = "objects" if drawn else "images"
+    print(f"consensus ({found.consensus.method}): {(labels != nothing).sum():,} {unit}{dropped}")
+    print(f"worth a second look: {len(found.doubts):,} of {len(found.ratings.pictures()):,} images")
     for doubt in found.doubts[:_SHOWN]:
         print(f"  {doubt.path} (agreement {doubt.agreement:.2f}): {'; '.join(doubt.reasons)}")
     if len(found.doubts) > _SHOWN:
@@ -102,40 +99,26 @@ def _print(found: Agreement) -> None:
 
 
 def _print_annotators(found: Agreement) -> None:
-    from rich.table import Table
-
-    from hubel.console import print_table
-
     drawn = found.ratings.drawn
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("annotator", no_wrap=True)
-    names = ["pictures", "objects" if drawn else "labels", "reliability"]
-    for name in names + (["missed", "added", "mean IoU"] if drawn else []):
-        table.add_column(name, justify="right")
+    titles = ["annotator", "images", "objects" if drawn else "labels", "reliability"]
+    rows = []
     for each in found.annotators:
-        cells = [f"{each.pictures:,}", f"{each.labels:,}", _number(each.reliability)]
+        cells = [each.name, f"{each.pictures:,}", f"{each.labels:,}", _number(each.reliability)]
         if each.missed is not None and each.added is not None and each.mean_iou is not None:
             cells += [f"{each.missed:,}", f"{each.added:,}", _number(each.mean_iou)]
-        table.add_row(each.name, *cells)
-    print_table(table)
+        rows.append(cells)
+    print_table(make_table([*titles, *(["missed", "added", "mean IoU"] if drawn else [])], rows, rule=False))
 
 
 def _print_pairs(found: Agreement) -> None:
-    from rich.table import Table
-
-    from hubel.console import print_table
-
-    drawn = found.ratings.drawn
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("pair", no_wrap=True)
-    for name in ["pictures", *(["found by both", "mean IoU"] if drawn else []), "same class", "kappa"]:
-        table.add_column(name, justify="right")
+    titles = ["pair", "images", *(["found by both", "mean IoU"] if found.ratings.drawn else []), "same class", "kappa"]
+    rows = []
     for pair in found.pairs:
-        cells = [f"{pair.pictures:,}"]
+        cells = [", ".join(pair.annotators), f"{pair.pictures:,}"]
         if pair.found is not None and pair.mean_iou is not None:
             cells += [_number(pair.found), _number(pair.mean_iou)]
-        table.add_row(", ".join(pair.annotators), *cells, _number(pair.same), _number(pair.kappa))
-    print_table(table)
+        rows.append([*cells, _number(pair.same), _number(pair.kappa)])
+    print_table(make_table(titles, rows, rule=False))
 
 
 def _number(value: float) -> str:

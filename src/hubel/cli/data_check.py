@@ -1,4 +1,4 @@
-"""``hubel data check``: what is wrong with a data set, on the terminal, as a page, and mended."""
+"""``hubel data check``: faults of a data set, on the terminal and as a page, and automatic fixes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubel.cli.options import FromFormat, Json
+from hubel.cli.options import Data, FromFormat, Json
 from hubel.console import check_output_dir, log, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -17,24 +17,25 @@ _SHOWN = 5
 
 
 def check(
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled pictures, or one label file.")],
+    source: Data,
     from_format: FromFormat = None,
     fix: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a mended copy as this new folder; the original stays.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a fixed copy to this new folder; the original is not changed."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page with each finding's picture.")
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page that shows the image of each finding.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings as well.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find what is wrong with labels and pictures before a network learns it.
+    """Find faults in labels and images before training.
 
-    Exit code 1 if there are errors. --json lists every finding, the terminal the first few of each kind.
+    The exit status is 1 if there are errors. --json lists every finding, the terminal the first few of each kind.
 
     \b
     hubel data check raccoon/
-    hubel data check labels/ --report check.html --fix labels-mended
+    hubel data check labels/ --report check.html --fix labels-fixed
     """
     from hubel.data.checks import apply_fixes, check_data
 
@@ -56,7 +57,7 @@ def check(
     else:
         _print(checked)
         if repaired is not None:
-            _print_mended(repaired, lost, fix)
+            _print_fixes(repaired, lost, fix)
         if report is not None:
             log(f"page: {report}")
     if checked.errors or (strict and checked.findings):
@@ -64,7 +65,7 @@ def check(
 
 
 def _counts(checked: Check) -> dict[str, Any]:
-    """Pictures and objects, for one line or for JSON."""
+    """Numbers of images and objects."""
     from hubel.data.checks.statistics import statistics
 
     splits = statistics(checked.dataset).splits.values()
@@ -86,8 +87,8 @@ def _print(checked: Check) -> None:
         about = KINDS[kind]
         print(f"{about.severity}: {about.title}: {len(found):,}. {about.hint}")
         for finding in found[:_SHOWN]:
-            place = finding.place()
-            print(f"  {place}: {finding.sentence}" if place else f"  {finding.sentence}")
+            where = finding.place()
+            print(f"  {where}: {finding.sentence}" if where else f"  {finding.sentence}")
         if len(found) > _SHOWN:
             print(f"  and {len(found) - _SHOWN:,} more")
     counts = _counts(checked)
@@ -99,7 +100,7 @@ def _print(checked: Check) -> None:
             f"{counts['objects']:,} objects"
         )
     print(
-        f"{checked.dataset.root}: {counts['pictures']:,} pictures{labels}, {len(checked.dataset.classes):,} "
+        f"{checked.dataset.root}: {counts['pictures']:,} images{labels}, {len(checked.dataset.classes):,} "
         f"{'classes' if len(checked.dataset.classes) != 1 else 'class'}: "
         f"{_many(checked.errors, 'error')}, {_many(warnings, 'warning')}"
     )
@@ -109,16 +110,16 @@ def _many(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
-def _print_mended(repaired: FixResult, lost: tuple[str, ...], fix: Path | None) -> None:
+def _print_fixes(repaired: FixResult, lost: tuple[str, ...], fix: Path | None) -> None:
     from hubel.data.checks.fixes import remaining_by_kind
 
-    print(f"mended copy in {fix}: {_many(len(repaired.changes), 'change')}")
+    print(f"fixed copy in {fix}: {_many(len(repaired.changes), 'change')}")
     for line in repaired.changes:
         print(f"  {line}")
     for line in lost:
         log(f"not in the copy: {line}")
     for line in remaining_by_kind(repaired.left):
-        print(f"left for you: {line}")
+        print(f"not fixed: {line}")
 
 
 def _as_json(

@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
+from hubel.config import DEFAULT_NETWORK
 from hubel.console import log
 
-_MODEL = "efficientnet_lite0"
+_NEXT = """
+What to try next:
+  hubel predict YOUR-PHOTO.jpg --save out/    your own images, folders of them, videos
+  hubel models                                the available networks, their size and accuracy
+  hubel summary lenet5                        a network layer by layer
+  hubel train FOLDER                          your own classes: a folder of images per class"""
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the annotated pictures go.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the annotated images.")] = Path("demo"),
 ) -> None:
-    """Classify scikit-learn's two sample photographs with EfficientNet-Lite0, without a network connection.
+    """Classify scikit-learn's two sample photographs, without a network connection.
 
     \b
     hubel demo
@@ -32,23 +38,15 @@ def demo(
     from hubel.results import Classification
 
     tune_allocator()
-    log(f"classifying scikit-learn's sample photographs with {_MODEL} (ImageNet's 1000 classes)")
-    predict = Predictor(_MODEL)
-    for picture in expand(photographs):
-        (result,) = predict([picture.source or ""])
+    log(f"classifying scikit-learn's sample photographs with {DEFAULT_NETWORK} (ImageNet's 1000 classes)")
+    predict = Predictor(DEFAULT_NETWORK)
+    for image in expand(photographs):
+        (result,) = predict([image.source or ""])
         assert isinstance(result, Classification)
         path = files.path_for(result)
-        files.save(path, picture, result)
+        files.save(path, image, result)
         print(f"\n{Path(result.source or '').name}")
         for score in result.classes:
             print(f"  {score.score:6.1%}  {score.name}")
         print(f"  saved as {path}")
     print(_NEXT)
-
-
-_NEXT = """
-What to try next:
-  hubel predict YOUR-PHOTO.jpg --save out/    your own pictures, folders of them, videos
-  hubel models                                which networks there are, their size and accuracy
-  hubel summary lenet5                        a network layer by layer
-  hubel train FOLDER                          your own classes: a folder of pictures for each"""

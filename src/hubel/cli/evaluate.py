@@ -1,4 +1,4 @@
-"""``hubel evaluate``: a model's score on labelled data, and a tracker's on sequences."""
+"""``hubel evaluate``: scores of a model on labelled data, and of a tracker on sequences."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="MODEL DATA",
-            help="A run folder, or a registered name with the data's classes; and data labelled as for hubel train. "
-            "With --task track: GT.txt RESULT.txt, once or more, or a folder of each.",
+            help="A run folder, or a registered name with the data's classes, and data labelled as for hubel train. "
+            "With --task track: pairs of GT.txt RESULT.txt, or a folder of each.",
         ),
     ],
-    task: Annotated[str | None, typer.Option(help="track: score tracks.", show_default="what the model is for")] = None,
+    task: Annotated[str | None, typer.Option(help="track: score tracks.", show_default="the model's")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all.", show_default="test, else val")] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write an HTML report into this folder.")] = None,
-    batch: Annotated[int, typer.Option(min=1)] = 32,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write an HTML report to this folder.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 32,
     device: Device = "auto",
     threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     json: Json = False,
 ) -> None:
-    """Score a model on labelled images: accuracy with its confidence interval, F1, calibration, every class; for boxes
-    mean IoU, and how many overlap the true one by half. Or score tracks: HOTA, MOTA, IDF1, id switches.
+    """Score a model on labelled images, or tracks.
+
+    Classification: accuracy with its confidence interval, F1, calibration, every class. Localization: mean IoU, and the
+    fraction of boxes with an IoU of at least 0.5. Detection: COCO's AP. Tracks: HOTA, MOTA, IDF1, id switches.
 
     \b
     hubel evaluate runs/flowers flowers/
@@ -42,13 +46,13 @@ def evaluate(
     """
     if task == "track":
         if split is not None or report is not None:
-            raise UsageError("--split and --report are for models", "leave them out with --task track")
+            raise UsageError("--split and --report apply to models only", "leave them out with --task track")
         _evaluate_tracks([Path(name) for name in what], json)
         return
     if task is not None:
-        raise UsageError(f"--task {task} is not needed: a model's task is known", "leave it out, or use --task track")
+        raise UsageError(f"--task {task}: the task is that of the model", "leave it out, or use --task track")
     if len(what) != 2:
-        raise UsageError(f"MODEL DATA are two arguments, not {len(what)}", "see hubel evaluate --help")
+        raise UsageError(f"expected two arguments, MODEL DATA, not {len(what)}", "see hubel evaluate --help")
     from hubel.training.evaluate import evaluate as run
 
     model, data = what

@@ -7,18 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from hubel.cli.options import Json
+from hubel.cli.options import MODEL, Calibrate, Conf, Iou, Json, Tolerance
+from hubel.config import CONF, IOU, TOLERANCE
 from hubel.console import log, print_json
 
 
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run "
-            "folder."
-        ),
-    ],
+    model: Annotated[str, typer.Argument(help=MODEL)],
     format: Annotated[
         Literal["onnx", "openvino", "torch"],
         typer.Option(help="model.onnx, model.xml with model.bin, or model.pt2 (torch.export)."),
@@ -27,32 +22,28 @@ def export(
         Literal["fp32", "fp16", "bf16", "int8"],
         typer.Option(help="bf16: openvino and torch. int8: openvino."),
     ] = "fp32",
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(metavar="DATA", help="For int8: a folder of images like those to come; a run has its own."),
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="For int8: how much accuracy may fall, a fraction.")] = 0.01,
+    calibrate: Calibrate = None,
+    tolerance: Tolerance = TOLERANCE,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="The folder, which gets a number if it exists.",
+            help="Output folder; a number is appended if it exists.",
             show_default="exports/MODEL-FORMAT[-PRECISION]",
         ),
     ] = None,
     nms: Annotated[
-        bool, typer.Option("--nms", help="Detectors: the file finds the objects itself, in one picture at a time.")
+        bool,
+        typer.Option("--nms", help="Detectors: include thresholding and NMS in the file, for one image at a time."),
     ] = False,
-    conf: Annotated[float, typer.Option(min=0, max=1, help="With --nms: leave out objects of a lower score.")] = 0.25,
-    iou: Annotated[
-        float, typer.Option(min=0, max=1, help="With --nms: of boxes of a class that overlap by more, keep the best.")
-    ] = 0.6,
+    conf: Conf = CONF,
+    iou: Iou = IOU,
     json: Json = False,
 ) -> None:
     """Write a model as a file for use without hubel, checked against the model before it appears.
 
-    The file takes pixels and gives probabilities, of a detector raw scores and offsets from anchors; classes,
-    preprocessing and anchors are in its metadata. Beside it are
+    The file takes pixels and returns probabilities; a detector's returns raw scores and offsets from anchors, or with
+    --nms the objects above --conf. Classes, preprocessing and anchors are in its metadata. Beside it are
     preprocessing.json and use.py, a short program that uses it: python use.py photo.jpg.
 
     \b

@@ -1,42 +1,69 @@
-"""The command line's entry: collects the commands and turns errors into exit codes."""
+"""Entry point of the command line: finds the command and turns errors into exit codes."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import hubel
-from hubel.cli.bench import bench
-from hubel.cli.cache import cache
-from hubel.cli.data import data
-from hubel.cli.demo import demo
-from hubel.cli.evaluate import evaluate
-from hubel.cli.export import export
-from hubel.cli.models import models
-from hubel.cli.predict import predict
-from hubel.cli.scale import scale
-from hubel.cli.summary import summary
-from hubel.cli.track import track
-from hubel.cli.train import train
 from hubel.console import log, report_error
 from hubel.errors import HubelError, UsageError
 
+COMMANDS = (
+    "demo", "predict", "track", "train", "evaluate", "export", "models", "summary", "scale", "bench", "cache", "data",
+)  # fmt: skip
+"""A command ``NAME`` is the function, or the group, ``NAME`` in ``hubel.cli.NAME``."""
+
+
+@cache
+def _command(name: str) -> Any:
+    """The click command, from its module."""
+    found = getattr(import_module(f"hubel.cli.{name}"), name)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)
+        found.command()(function)
+    return typer.main.get_command(found)
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _LazyGroup(TyperGroup):
+    """A group that imports only the command that is run."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = _Commands()
+
+
 app = typer.Typer(
     name="hubel",
+    cls=_LazyGroup,
     help="Deep computer vision with convolutional networks: predict, train, evaluate, look inside.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-for command in (demo, predict, track, train, evaluate, export, models, summary, scale, bench, cache):
-    app.command()(command)
-app.add_typer(data)
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,7 +83,7 @@ def common_options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 something is wrong with data, file or model, 2 wrong usage."""
+    """Run one command and exit: 0 success, 1 a fault in data, file or model, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -70,13 +97,11 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         log("interrupted")
         sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) has gone: nothing is wrong here
+    except BrokenPipeError:  # the reader (head, less) has gone, which is not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         if debug:
             raise
-        report_error(
-            f"{type(error).__name__}: {error}", "this is a fault of hubel's: run again with --debug and report it"
-        )
+        report_error(f"{type(error).__name__}: {error}", "this is a bug in hubel: please report it with --debug")
         sys.exit(1)

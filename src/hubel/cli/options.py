@@ -14,27 +14,35 @@ import typer
 
 from hubel.config import Option, describe_default, parse_assignments
 
-Json = Annotated[bool, typer.Option("--json", help="Write results to stdout as JSON and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout and nothing else.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads for the network.", show_default="all cores")]
-Model = Annotated[
-    str,
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all cores")]
+MODEL = "A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run folder."
+Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
+Engine = Annotated[str, typer.Option(help="Inference engine: auto, torch, openvino or onnx.")]
+Precision = Annotated[str, typer.Option(help="Precision: auto, fp32, bf16, fp16 or int8.")]
+Calibrate = Annotated[
+    Path | None,
     typer.Option(
-        "--model",
-        "-m",
-        help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run folder.",
+        metavar="DATA", help="For int8: a folder of images like those to predict.", show_default="a run's own data"
     ),
 ]
-FromFormat = Annotated[
-    str | None,
-    typer.Option("--from", metavar="FORMAT", help="What it is written in.", show_default="by what it is"),
+Tolerance = Annotated[float, typer.Option(help="For int8: accuracy that may be lost, as a fraction.")]
+Conf = Annotated[float, typer.Option(min=0, max=1, help="Detectors: minimum score of an object.")]
+Iou = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Detectors: of boxes of a class that overlap by more, only the best is reported."),
 ]
-Pictures = Annotated[
-    Literal["copy", "link", "none"], typer.Option(help="Copy the pictures, link to them, or write labels only.")
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled images, or a label file.")]
+FromFormat = Annotated[
+    str | None, typer.Option("--from", metavar="FORMAT", help="Annotation format.", show_default="detected")
+]
+Images = Annotated[
+    Literal["copy", "link", "none"], typer.Option(help="Copy the images, link to them, or write only the labels.")
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="An option of the architecture, e.g. se=true; may be repeated."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Option of the architecture, e.g. se=true; may be repeated."),
 ]
 
 

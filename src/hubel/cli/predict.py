@@ -1,73 +1,67 @@
-"""``hubel predict``: what a model says of pictures."""
+"""``hubel predict``: predictions of a model for images and videos."""
 
 from __future__ import annotations
 
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hubel.cli.options import Device, Json, Model, Threads
-from hubel.console import log, print_json, report_error
+from hubel.cli.options import Calibrate, Conf, Device, Engine, Iou, Json, Model, Precision, Threads, Tolerance
+from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
+from hubel.console import log, print_json, progress_bar, report_error
 from hubel.errors import UsageError
 from hubel.inference.json_lines import encodable, json_row
 from hubel.results import Classification, ClassScore, Detections, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hubel.data.sources import ImageSource
     from hubel.inference.outputs import AnnotatedFiles
     from hubel.inference.pipeline import FailedImage
     from hubel.inference.predictor import Predictor
 
 _SAVED_AHEAD = 4
-_CONF, _IOU = 0.25, 0.6
 
 
 def predict(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="Pictures, folders, patterns, videos, or a webcam's number."),
+        typer.Argument(metavar="SOURCE", help="Images, folders, patterns, videos, or the number of a webcam."),
     ],
-    model: Model = "efficientnet_lite0",
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name, best first.")] = 5,
-    conf: Annotated[float, typer.Option(min=0, max=1, help="Detectors: leave out objects of a lower score.")] = _CONF,
-    iou: Annotated[
-        float, typer.Option(min=0, max=1, help="Detectors: of boxes of a class that overlap by more, keep the best.")
-    ] = _IOU,
+    model: Model = DEFAULT_NETWORK,
+    top: Annotated[int, typer.Option(min=1, help="Classifiers: number of classes, best first.")] = 5,
+    conf: Conf = CONF,
+    iou: Iou = IOU,
     save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also save the pictures with the answers written on them.")
+        Path | None, typer.Option(metavar="DIR", help="Save annotated copies of the images to this folder.")
     ] = None,
     json: Json = False,
-    engine: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino or onnx.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
-    calibrate: Annotated[
-        Path | None,
-        typer.Option(metavar="DATA", help="For int8: pictures to set it on.", show_default="a run folder's own"),
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="For int8: how much accuracy may fall, a fraction.")] = 0.01,
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    calibrate: Calibrate = None,
+    tolerance: Tolerance = TOLERANCE,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Pictures at once.", show_default="what the engine is fastest with")
+        int | None, typer.Option(min=1, help="Batch size.", show_default="the fastest for the engine")
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
-    ray: Annotated[bool, typer.Option("--ray", help="A collection of any size, by Ray, in blocks that last.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="With --ray: for the files of rows.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Process a collection of any size in resumable blocks, on Ray.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="With --ray: folder of the result files.")] = None,
     shards: Annotated[
-        Literal["jsonl", "parquet"], typer.Option("--format", help="With --ray: of these files.")
+        Literal["jsonl", "parquet"], typer.Option("--format", help="With --ray: format of the result files.")
     ] = "jsonl",
-    block: Annotated[int, typer.Option(min=1, help="With --ray: sources in each of them.")] = 1000,
+    block: Annotated[int, typer.Option(min=1, help="With --ray: number of sources per result file.")] = 1000,
 ) -> None:
-    """Say what is in pictures: a classifier's most probable classes, a detector's objects, one line a picture.
+    """Classify images or detect objects in them: one line per image.
 
-    A picture that cannot be read is named and left out; the others go on, and the exit status is 1.
-    With --json: one object a line, {"source", "width", "height", "model", "task", …}, with "classes" or
+    An image that cannot be read is reported and skipped, and the exit status is 1.
+    With --json: one object per line, {"source", "width", "height", "model", "task", …}, with "classes" or
     "objects", boxes in pixels.
 
     \b
@@ -80,17 +74,15 @@ def predict(
     """
     if ray:
         if out is None or save is not None or strict:
-            raise UsageError("--ray needs --out DIR, and knows neither --save nor --strict", "see hubel predict --help")
-        if (conf, iou) != (_CONF, _IOU):
-            raise UsageError("--ray takes --conf and --iou as they are", "leave them out")
+            raise UsageError("--ray needs --out DIR and excludes --save and --strict", "see hubel predict --help")
+        if (conf, iou) != (CONF, IOU):
+            raise UsageError("--conf and --iou cannot be combined with --ray", "leave them out")
         named = {"model": model, "engine": engine, "precision": precision, "device": device, "batch": batch, "top": top}
         more = {"threads": threads, "calibrate": calibrate, "tolerance": tolerance}
         _predict_collection(sources, out, {**named, **more}, shards, block, json)
         return
     if out is not None:
-        raise UsageError(
-            f"--out {out} is for the files that --ray writes", "add --ray, or take --save DIR for pictures"
-        )
+        raise UsageError(f"--out {out} needs --ray", "add --ray, or use --save DIR for annotated images")
     from hubel.inference.outputs import AnnotatedFiles
 
     files = AnnotatedFiles(save) if save is not None else None  # before the seconds that torch takes to load
@@ -100,16 +92,16 @@ def predict(
 
     tune_allocator()
     predictor = Predictor(model, engine, precision, device, batch, top, threads, None, calibrate, tolerance, conf, iou)
-    pictures: Iterable[ImageSource] = expand(sources)
+    images: Iterable[ImageSource] = expand(sources)
     if files is not None and not any(files.holds(source) for source in sources):
-        # DIR may lie in a folder of sources: what is written there now is not to be predicted next.
-        pictures = (picture for picture in pictures if not files.holds(picture.source))
-    pictures = predictor.select_engine(pictures)
+        # DIR may be inside a folder of sources: what is written there now must not be predicted next.
+        images = (image for image in images if not files.holds(image.source))
+    images = predictor.select_engine(images)
     log(predictor.describe())
-    outcomes = predictor.stream_pictures(pictures) if files is None else _saved(predictor, pictures, files)
+    outcomes = predictor.stream_pictures(images) if files is None else _saved(predictor, images, files)
     failures = _report(outcomes, predictor.model_name, json, strict)
     if failures:
-        log(f"{failures} of the sources could not be read")
+        log(f"{failures} sources could not be read")
         raise typer.Exit(1)
 
 
@@ -131,17 +123,17 @@ def _predict_collection(
 
 
 def _saved(
-    predictor: Predictor, pictures: Iterable[ImageSource], files: AnnotatedFiles
+    predictor: Predictor, images: Iterable[ImageSource], files: AnnotatedFiles
 ) -> Iterator[Prediction | FailedImage]:
-    """The predictor's outcomes, each after its annotated picture has been written (by background threads)."""
+    """The predictor's outcomes, each after its annotated image has been written (by background threads)."""
     from hubel.inference.pipeline import FailedImage, ordered_parallel_map
 
     taken: deque[ImageSource] = deque()
 
     def remembered() -> Iterator[ImageSource]:
-        for picture in pictures:
-            taken.append(picture)
-            yield picture
+        for image in images:
+            taken.append(image)
+            yield image
 
     def jobs() -> Iterator[tuple[Prediction | FailedImage, ImageSource, Path | None]]:
         for outcome in predictor.stream_pictures(remembered()):
@@ -149,16 +141,16 @@ def _saved(
             yield outcome, taken.popleft(), path
 
     def write(job: tuple[Prediction | FailedImage, ImageSource, Path | None]) -> Prediction | FailedImage:
-        outcome, picture, path = job
+        outcome, image, path = job
         if not isinstance(outcome, FailedImage) and path is not None:
-            files.save(path, picture, outcome)
+            files.save(path, image, outcome)
         return outcome
 
     return ordered_parallel_map(write, jobs(), _SAVED_AHEAD)
 
 
 def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool, strict: bool) -> int:
-    """Write each outcome where it belongs; returns how many pictures could not be read.
+    """Print each outcome; returns the number of images that could not be read.
 
     Raises:
         ImageError: with ``strict``, at the first of them.
@@ -166,7 +158,7 @@ def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool
     from hubel.inference.pipeline import FailedImage
 
     failures = 0
-    with _progress(lines_are_seen=sys.stdout.isatty() and not json) as advance:
+    with progress_bar(shown=json or not sys.stdout.isatty()) as advance:
         for outcome in outcomes:
             advance()
             if isinstance(outcome, FailedImage):
@@ -191,7 +183,7 @@ def _line(result: Prediction) -> str:
 
 
 def _objects(result: Detections) -> str:
-    """``3 objects: person 98%, person 71%, dog 55%``: where they are is left to --json and --save."""
+    """``3 objects: person 98%, person 71%, dog 55%``; their boxes are left to --json and --save."""
     if not len(result):
         return "nothing found"
     named = ", ".join(f"{name} {score:.0%}" for name, score in zip(result.names, result.scores, strict=True))
@@ -212,20 +204,5 @@ def _short(name: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """The same in one line: file names may hold line breaks and terminal commands."""
+    """The text on one line: file names may contain line breaks and escape sequences."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in encodable(text))
-
-
-@contextmanager
-def _progress(lines_are_seen: bool) -> Iterator[Callable[[], None]]:
-    """A count and a rate on the terminal, unless the results themselves show there how it goes."""
-    if lines_are_seen or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} pictures"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("predict", total=None)
-        yield lambda: progress.advance(task)

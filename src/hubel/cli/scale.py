@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import log, print_json, print_table
+from hubel.config import ALPHA, BETA, GAMMA
+from hubel.console import log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from hubel.training.compound_scaling import ScaledNetwork, Trial
@@ -17,31 +18,37 @@ if TYPE_CHECKING:
 def scale(
     baseline: Annotated[str, typer.Argument(help="A registered architecture; see hubel models.")],
     phi: Annotated[
-        list[float] | None, typer.Option(help="How much more to spend, as a power of 2; may be repeated.")
+        list[float] | None, typer.Option(help="Scaling exponent: the cost grows by 2^phi; may be repeated.")
     ] = None,
-    alpha: Annotated[float | None, typer.Option(min=1, help="Depth at phi = 1.", show_default="1.2")] = None,
-    beta: Annotated[float | None, typer.Option(min=1, help="Width at phi = 1.", show_default="1.1")] = None,
-    gamma: Annotated[float | None, typer.Option(min=1, help="Resolution at phi = 1.", show_default="1.15")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=1, help="Depth factor at phi = 1.", show_default=str(ALPHA))
+    ] = None,
+    beta: Annotated[float | None, typer.Option(min=1, help="Width factor at phi = 1.", show_default=str(BETA))] = None,
+    gamma: Annotated[
+        float | None, typer.Option(min=1, help="Resolution factor at phi = 1.", show_default=str(GAMMA))
+    ] = None,
     search: Annotated[
         Path | None,
         typer.Option(metavar="DATA", help="Train the grid of (alpha, beta, gamma) at phi = 1 on this data set."),
     ] = None,
-    step: Annotated[float, typer.Option(help="Of the grid.")] = 0.1,
-    tolerance: Annotated[float, typer.Option(min=0, help="How far alpha * beta^2 * gamma^2 may be from 2.")] = 0.1,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each point of the grid.")] = 10,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
+    step: Annotated[float, typer.Option(help="Grid step.")] = 0.1,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Largest deviation of alpha * beta^2 * gamma^2 from 2.")
+    ] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs per grid point.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 32,
     image_size: Annotated[
-        int | None, typer.Option(min=8, help="Side that gamma multiplies.", show_default="the architecture's own")
+        int | None, typer.Option(min=8, help="Image size that gamma scales.", show_default="the architecture's own")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Makes the search repeatable.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the search's runs; the same folder resumes.")] = Path(
-        "runs/scaling"
-    ),
+    seed: Annotated[int, typer.Option(help="Random seed of the search.")] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the search's runs; the same folder resumes.")
+    ] = Path("runs/scaling"),
     as_json: Json = False,
 ) -> None:
-    """Scale depth, width and resolution together, as EfficientNet does, and say what it costs.
+    """Scale depth, width and resolution of an architecture together, as EfficientNet does, and report the cost.
 
-    Multiplications grow by about 2^phi (Tan and Le 2019, arXiv 1905.11946, section 3.3). With --search every
+    Multiplications grow by about 2^phi (Tan and Le 2019, arXiv 1905.11946, section 3.3). With --search, every
     (alpha, beta, gamma) with alpha * beta^2 * gamma^2 near 2 is trained on your data and ranked by its
     validation accuracy.
 
@@ -49,7 +56,7 @@ def scale(
     hubel scale efficientnet_b0 --phi 1 --phi 2 --phi 3
     hubel scale efficientnet_lite0 --search flowers/ --epochs 10 --image-size 96
     """
-    from hubel.training.compound_scaling import ALPHA, BETA, GAMMA, CompoundScaling, candidates
+    from hubel.training.compound_scaling import CompoundScaling, candidates
     from hubel.training.compound_scaling import scale as scaled
 
     if search is None:
@@ -59,11 +66,11 @@ def scale(
         if as_json:
             print_json([_network_json(network) for network in networks])
         else:
-            print_table(_networks_table(networks))
+            _print(networks)
         return
     if phi or alpha or beta or gamma:
         raise typer.BadParameter(
-            "it tries all (alpha, beta, gamma) at phi = 1; leave --phi, --alpha, --beta, --gamma out.",
+            "the search tries all (alpha, beta, gamma) at phi = 1; leave out --phi, --alpha, --beta and --gamma.",
             param_hint="'--search'",
         )
     grid = candidates(step, tolerance=tolerance, baseline=baseline)
@@ -72,7 +79,7 @@ def scale(
     set_passive_omp_wait()
     from hubel.training.compound_scaling import search as run
 
-    log(f"{len(grid)} points of the grid, {epochs} epochs each; stop with Ctrl-C, go on with the same command")
+    log(f"{len(grid)} grid points, {epochs} epochs each; Ctrl-C stops, the same command continues")
     trials = run(
         baseline,
         search,
@@ -87,7 +94,7 @@ def scale(
     if as_json:
         print_json([_trial_json(trial) for trial in trials])
         return
-    print_table(_networks_table([trial.network for trial in trials], [trial.top1 for trial in trials]))
+    _print([trial.network for trial in trials], [trial.top1 for trial in trials])
     best = trials[0].network.scaling
     log(
         f"next: hubel scale {baseline} --alpha {best.alpha:g} --beta {best.beta:g} --gamma {best.gamma:g} "
@@ -102,16 +109,10 @@ def _factors(network: ScaledNetwork) -> str:
 
 def _network_json(network: ScaledNetwork) -> dict[str, Any]:
     point = network.scaling
+    factors = ("phi", "alpha", "beta", "gamma", "depth", "width", "resolution", "flops_factor")
     return {
         "baseline": network.baseline,
-        "phi": point.phi,
-        "alpha": point.alpha,
-        "beta": point.beta,
-        "gamma": point.gamma,
-        "depth": point.depth,
-        "width": point.width,
-        "resolution": point.resolution,
-        "flops_factor": point.flops_factor,
+        **{name: getattr(point, name) for name in factors},
         "options": dict(network.options),
         "image_size": network.image_size,
         "parameters": network.parameters,
@@ -124,19 +125,16 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
     return {**_network_json(trial.network), "top1": trial.top1, "run": str(trial.folder)}
 
 
-def _networks_table(networks: list[ScaledNetwork], top1: list[float] | None = None) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _print(networks: list[ScaledNetwork], top1: list[float] | None = None) -> None:
     titles = ["phi", "alpha", "beta", "gamma", "depth ×", "width ×", "resolution ×", "image", "parameters (M)"]
-    for title in [*titles, "GMACs", "cost ×", *(["validation\ntop-1"] if top1 else [])]:
-        table.add_column(title, justify="right", no_wrap=True)
-    for index, network in enumerate(networks):
+    rows = []
+    for network in networks:
         point = network.scaling
         factors = [f"{value:g}" for value in (point.phi, point.alpha, point.beta, point.gamma)]
         applied = [f"{value:.3f}" for value in (point.depth, point.width, point.resolution)]
         cost = [f"{network.parameters / 1e6:.2f}", f"{network.multiplications / 1e9:.3f}", f"{network.growth:.2f}"]
-        score = [f"{top1[index]:.3f}"] if top1 else []
-        table.add_row(*factors, *applied, str(network.image_size), *cost, *score)
-    return table
+        rows.append([*factors, *applied, str(network.image_size), *cost])
+    if top1:
+        rows = [[*row, f"{accuracy:.3f}"] for row, accuracy in zip(rows, top1, strict=True)]
+    titles += ["GMACs", "cost ×", *(["validation\ntop-1"] if top1 else [])]
+    print_table(make_table(titles, rows, left=0))

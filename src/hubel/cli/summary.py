@@ -24,8 +24,8 @@ def summary(
     model: Annotated[
         str,
         typer.Argument(
-            help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V1; "
-            "they are not downloaded), or a run folder."
+            help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V1, not "
+            "downloaded), or a run folder."
         ),
     ],
     options: Options = None,
@@ -33,24 +33,21 @@ def summary(
         str | None,
         typer.Option("--input", metavar="CxHxW", help="Channels, height, width.", show_default="the model's own"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time; memory grows with them.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 1,
     dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"], typer.Option(help="Number format of the activations.")
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="Precision of the activations.")
     ] = "float32",
     as_json: Json = False,
 ) -> None:
-    """What every layer outputs and costs: maps, parameters, multiplications, memory, receptive field.
+    """List the layers of a network: output, parameters, multiplications, memory, receptive field.
 
-    Nothing is computed and no weights are needed, so a batch of any size may be asked for. When training would not
-    fit into this machine's memory, the ways out are listed with what each would need.
+    Nothing is computed and no weights are needed, so the batch size may be anything. If training would not fit into
+    this machine's memory, the alternatives are listed with the memory that each needs.
 
-    Example:
-
-        hubel summary lenet5
-
-        hubel summary resnet50 --input 3x448x448 --batch 32 --dtype bfloat16
-
-        hubel summary vgg16 --set batch_norm=true
+    \b
+    hubel summary lenet5
+    hubel summary resnet50 --input 3x448x448 --batch 32 --dtype bfloat16
+    hubel summary vgg16 --set batch_norm=true
     """
     shape = None if input_size is None else _parsed(input_size)
     from hubel.analysis.memory_advice import free_memory, memory_tips
@@ -83,14 +80,14 @@ def _parsed(text: str) -> Shape:
 
 
 def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[nn.Module, Shape, Architecture | None]:
-    """The network, its own input size, and its row in the registry unless it comes from a folder."""
+    """The network, its own input size, and its row in the registry, unless it comes from a folder."""
     from hubel.models import architecture, list_models, resolve_model
     from hubel.weights import find_entry
 
     name, _, weights = model.partition(":")
     if name not in list_models():
         if options:
-            raise typer.BadParameter("a saved model's options stand.", param_hint="'--set'")
+            raise typer.BadParameter("the options of a saved model are fixed.", param_hint="'--set'")
         network, metadata = resolve_model(model)
         preprocessing = metadata.preprocessing
         return network, (metadata.in_channels, preprocessing.height, preprocessing.width), None
@@ -103,7 +100,7 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
 
 
 def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str, object] | None = None) -> nn.Module:
-    """The architecture on the meta device: its parameters have shapes and take no memory."""
+    """The architecture on the meta device, where parameters have shapes but take no memory."""
     import torch
 
     from hubel.errors import ModelError
@@ -121,7 +118,7 @@ def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str,
 
 
 def _smaller_relatives(row: Architecture | None, shape: Shape, parameters: int) -> Iterator[tuple[str, nn.Module]]:
-    """Networks of the same family with fewer parameters, largest first; built only as they are asked for."""
+    """Networks of the same family with fewer parameters, largest first, built on demand."""
     from hubel.models.registry import architecture, relatives
 
     if row is None:

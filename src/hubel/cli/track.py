@@ -1,20 +1,20 @@
-"""``hubel track``: who is who in a video."""
+"""``hubel track``: multi-object tracking in a video."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hubel.cli.options import Device, Json, Threads
-from hubel.console import log, report_error
+from hubel.cli.options import Device, Engine, Iou, Json, Precision, Threads
+from hubel.config import CONF, DEFAULT_NETWORK, IOU
+from hubel.console import log, progress_bar, report_error
 from hubel.errors import HubelError, UsageError
 
 if TYPE_CHECKING:
@@ -29,65 +29,69 @@ if TYPE_CHECKING:
 def track(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[VIDEO|FRAMES]", help="A video, a folder of its frames, or a webcam's number."),
+        typer.Argument(metavar="[VIDEO|FRAMES]", help="A video, a folder of its frames, or the number of a webcam."),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A detector: a registered name with weights, or a run folder.")
     ] = None,
     detections: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Boxes in place of a detector: MOTChallenge text.")
+        Path | None, typer.Option(metavar="FILE", help="Boxes from a file in place of a model: MOTChallenge text.")
     ] = None,
     tracker: Annotated[
         Literal["sort", "deepsort", "bytetrack"] | None,
-        typer.Option(help="How boxes are put together.", show_default="deepsort; sort without pictures"),
+        typer.Option(help="Tracking algorithm.", show_default="deepsort; sort without images"),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the tracker; may be repeated. See above."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Parameter of the tracker (see above); may be repeated."),
     ] = None,
     appearance: Annotated[
-        str, typer.Option(help="deepsort: what makes appearance vectors, a network with weights or a run folder.")
-    ] = "efficientnet_lite0",
+        str, typer.Option(help="deepsort: network of the appearance embeddings, a name with weights or a run folder.")
+    ] = DEFAULT_NETWORK,
     mot: Annotated[Path | None, typer.Option(metavar="OUT.txt", help="Write the tracks as MOTChallenge text.")] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="OUT.mp4", help="Write the video with boxes, ids and trails.")
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(metavar="OUT.csv", help="Write a row a track: .csv, or .json with the paths.")
+        Path | None,
+        typer.Option(metavar="OUT.csv", help="Write one row per track: .csv, or .json, which includes the paths."),
     ] = None,
     line: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]X1,Y1,X2,Y2", help="Count who crosses a line; may be repeated."),
+        typer.Option(metavar="[NAME=]X1,Y1,X2,Y2", help="Count objects that cross a line; may be repeated."),
     ] = None,
     zone: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]X,Y,X,Y,X,Y…", help="Count who is inside an area; may be repeated."),
+        typer.Option(metavar="[NAME=]X,Y,X,Y,X,Y…", help="Count objects inside an area; may be repeated."),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Follow these of the detector's classes only.")
+        str | None, typer.Option(metavar="A,B", help="Track only these of the detector's classes.")
     ] = None,
     conf: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Leave out boxes of a lower score.", show_default="model: 0.25, bytetrack 0.1"),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Minimum score of a box.",
+            show_default=f"model: {CONF}, with bytetrack 0.1; detections: none",
+        ),
     ] = None,
-    iou: Annotated[
-        float, typer.Option(min=0, max=1, help="Model: of boxes that overlap by more, keep the best.")
-    ] = 0.6,
-    rate: Annotated[float, typer.Option(min=0.001, help="Frames a second of a folder of frames.")] = 25,
+    iou: Iou = IOU,
+    rate: Annotated[float, typer.Option(min=0.001, help="Frames per second of a folder of frames.")] = 25,
     json: Json = False,
-    engine: Annotated[str, typer.Option(help="What runs the detector: auto, torch, openvino or onnx.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the detector: auto, fp32, bf16, fp16 or int8.")] = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
     device: Device = "auto",
     threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first frame that cannot be read.")] = False,
 ) -> None:
-    """Follow objects through a video, from a detector or from a file of boxes; a table of the tracks at the end.
+    """Track objects through a video, detected by a model or read from a file; prints a table of the tracks.
 
-    A damaged frame is named and left out; the others go on, and the exit status is 1. Ctrl-C leaves whole files.
-    With --json: one frame a line, {"source", "frame", "time", …, "objects": [{"id", "name", "score", "box"}]}.
+    A damaged frame is reported and skipped, and the exit status is 1. Ctrl-C leaves complete files.
+    With --json: one frame per line, {"source", "frame", "time", …, "objects": [{"id", "name", "score", "box"}]}.
 
     \b
-    hubel track street.mp4 --model runs/cars --save followed.mp4
+    hubel track street.mp4 --model runs/cars --save tracked.mp4
     hubel track street.mp4 --detections det.txt --mot out.txt --line gate=0,300,640,300
     hubel track --detections det.txt --tracker sort --mot out.txt
     hubel track street.mp4 --model runs/cars --tracker bytetrack --set track_buffer=60 --json
@@ -123,7 +127,7 @@ def track(
         assert boxes is not None
         _run(_without_pictures(boxes, follower, shares), outputs, shares, boxes.last_frame, name)
         return
-    from hubel.inference.video_tracking import open_clip
+    from hubel.inference.video_tracking import default_conf, open_clip
 
     clip = open_clip(source, rate, damages)
     outputs.rate = clip.rate or rate
@@ -132,7 +136,7 @@ def track(
         from hubel.inference import Predictor, tune_allocator
 
         tune_allocator()
-        least = conf if conf is not None else 0.1 if name == "bytetrack" else 0.25
+        least = default_conf(name) if conf is None else conf
         predictor = Predictor(model, engine, precision, device, threads=threads, conf=least, iou=iou)
     steps = _with_pictures(clip, boxes, predictor, classes, follower, (appearance, device, threads), damages, shares)
     last = _run(steps, outputs, shares, clip.count, name)
@@ -143,22 +147,23 @@ def track(
 
 
 def _check(source: str | None, model: str | None, detections: Path | None, tracker: str, classes: str | None) -> None:
-    """Whether what is given is enough, and not too much."""
-    if (model is None) == (detections is None):
-        message = "nothing says where the objects are" if model is None else "--model and --detections are two answers"
-        raise UsageError(message, "give --model RUN, a detector, or --detections det.txt, boxes in MOTChallenge text")
+    """Refuse options that do not go together."""
+    if model is None and detections is None:
+        raise UsageError("no model and no detections", "pass --model RUN, a detector, or --detections det.txt")
+    if model is not None and detections is not None:
+        raise UsageError("--model and --detections exclude each other", "pass one of them")
     if source is None:
         if model is not None:
-            raise UsageError("a model needs pictures", "name a VIDEO or a folder of FRAMES")
+            raise UsageError("--model needs images", "name a VIDEO or a folder of FRAMES")
         if tracker == "deepsort":
-            message = "deepsort compares what objects look like, and there are no pictures"
+            message = "deepsort compares the appearance of objects, and there are no images"
             raise UsageError(message, "name the VIDEO or its FRAMES, or use --tracker sort or bytetrack")
     if classes is not None and model is None:
-        raise UsageError("--classes is for a model's classes", "leave it out with --detections")
+        raise UsageError("--classes selects classes of a model", "leave it out with --detections")
 
 
 class DecodeErrors:
-    """Names frames that cannot be read, and counts them."""
+    """Reports and counts the frames that cannot be read."""
 
     def __init__(self, strict: bool) -> None:
         self._strict = strict
@@ -208,11 +213,11 @@ def _with_pictures(
 def _run(
     steps: Iterator[tuple[Step, Tracks]], outputs: TrackOutputs, shares: StageTimer, count: int | None, tracker: str
 ) -> int | None:
-    """Take every frame to where it belongs; returns the number of the last."""
+    """Write the tracks of every frame; returns the number of the last."""
     start, last = time.perf_counter(), None
     with ExitStack() as stack:
         stack.enter_context(_terminated_as_interrupted())
-        advance = stack.enter_context(_progress(count, outputs.shows_lines))
+        advance = stack.enter_context(progress_bar("frames", count, shown=not outputs.shows_lines))
         stack.enter_context(outputs)
         try:
             for step, tracks in steps:
@@ -229,14 +234,14 @@ def _run(
     outputs.finish()
     log(outputs.summary(tracker, seconds, shares))
     if outputs.interrupted:
-        log(f"interrupted after frame {last}: what was followed until then is kept")
+        log(f"interrupted after frame {last}: the tracks until then are written")
         raise typer.Exit(130)
     return last
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, with whole files."""
+    """Let SIGTERM end the command as Ctrl-C does, with complete files."""
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield
         return
@@ -249,18 +254,3 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _progress(count: int | None, lines_are_seen: bool) -> Iterator[Callable[[], None]]:
-    """A bar on the terminal, unless the results themselves show there how it goes."""
-    if lines_are_seen or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("track", total=count)
-        yield lambda: progress.advance(task)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hubel.config import CONF, IOU, TOLERANCE
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ModelError, UsageError
 from hubel.exporters import onnx_file, openvino_file, torch_file, wrappers
@@ -26,7 +27,7 @@ from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.onnx_conversion import require_onnx, to_onnx
 from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.openvino_runtime import core
-from hubel.inference.int8 import TOLERANCE, quantized_for
+from hubel.inference.int8 import quantized_for
 from hubel.models.metadata import ModelMetadata
 from hubel.tasks.detection.decode import NMSConfig
 
@@ -87,8 +88,8 @@ def export(
     metadata: ModelMetadata | None = None,
     tolerance: float = TOLERANCE,
     nms: bool = False,
-    conf: float = 0.25,
-    iou: float = 0.6,
+    conf: float = CONF,
+    iou: float = IOU,
 ) -> Exported:
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 

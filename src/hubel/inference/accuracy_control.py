@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hubel.config import TOLERANCE
 from hubel.errors import ModelError
 from hubel.inference.engines.base import NumberFormat
 from hubel.inference.engines.openvino import OpenVinoEngine
@@ -190,7 +191,7 @@ def quantize_with_accuracy_control(
     model: Model,
     calibration: np.ndarray,
     held_out: AccuracyCheck,
-    tolerance: float = 0.01,
+    tolerance: float = TOLERANCE,
     budget: float = BUDGET,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Model, QuantizationReport]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hubel.config import TOLERANCE
 from hubel.errors import ModelError, UsageError
 from hubel.inference.accuracy_control import AccuracyCheck, Run, in_batches
 from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 
 _REPORT = "int8.json"
-TOLERANCE = 0.01
 
 
 def _to_stderr(line: str) -> None:

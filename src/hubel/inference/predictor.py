@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from hubel.config import CONF, IOU, TOLERANCE
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import ImageSource, expand
 from hubel.errors import UsageError
@@ -87,9 +88,9 @@ class Predictor:
         threads: int | None = None,
         metadata: ModelMetadata | None = None,
         calibrate: str | Path | None = None,
-        tolerance: float = 0.01,
-        conf: float = 0.25,
-        iou: float = 0.6,
+        tolerance: float = TOLERANCE,
+        conf: float = CONF,
+        iou: float = IOU,
     ) -> None:
         for what, number in (("batch", batch), ("top", top), ("threads", threads)):
             if number is not None and number < 1:

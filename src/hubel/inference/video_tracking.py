@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from hubel.config import CONF
 from hubel.data.mot import MotBoxes, read_mot_text
 from hubel.data.video_reader import OnDamage, camera_frames, folder_frames, video_frames, video_length
 from hubel.errors import HubelError, ImageError, UsageError
@@ -313,7 +314,9 @@ def stages(
                 close()
 
 
-_LEAST_SCORE = {"bytetrack": 0.1}
+def default_conf(tracker: str) -> float:
+    """Minimum score of a detector's boxes: ByteTrack makes use of uncertain ones too."""
+    return 0.1 if tracker == "bytetrack" else CONF
 
 
 def track(
@@ -377,7 +380,7 @@ def track(
         from hubel.inference.predictor import Predictor
 
         assert model is not None
-        least = conf if conf is not None else _LEAST_SCORE.get(tracker, 0.25)
+        least = default_conf(tracker) if conf is None else conf
         detect = partial(detected_by_model, Predictor(model, conf=least), clip.source, classes, shares)
     for _, tracks in stages(clip, detect, follower, embed, report, shares):
         yield tracks

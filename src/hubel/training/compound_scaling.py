@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubel.config import ALPHA, BETA, GAMMA
 from hubel.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from hubel.models import Architecture
 
-ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 _STEP, _LARGEST = 0.05, 2.0
 
 

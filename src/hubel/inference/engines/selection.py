@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hubel.config import TOLERANCE
 from hubel.errors import UsageError
 from hubel.inference.engines.base import NAMES, Engine, NumberFormat, canonical
 from hubel.inference.engines.convert import Converted, Format, convert, find_converted
@@ -57,7 +58,7 @@ class EngineChoice:
         batch: int | None,
         threads: int | None,
         calibrate: str | Path | None = None,
-        tolerance: float = 0.01,
+        tolerance: float = TOLERANCE,
     ) -> None:
         if engine not in ("auto", *NAMES):
             raise UsageError(f"unknown engine {engine!r}", f"use auto, {', '.join(NAMES)}")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hubel.config import CONF, IOU
+
 SSD_VARIANCES = (0.1, 0.1, 0.2, 0.2)
 """What SSD divides offsets by (Liu et al. 2016, arXiv 1512.02325; in its published code, not in the paper)."""
 
@@ -26,8 +28,8 @@ class NMSConfig:
         candidates: boxes of a class that are looked at.
     """
 
-    conf: float = 0.25
-    iou: float = 0.6
+    conf: float = CONF
+    iou: float = IOU
     most: int = 300
     candidates: int = 1000
 
