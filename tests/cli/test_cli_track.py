@@ -159,7 +159,7 @@ def test_odd_rows_are_said_and_survived(tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["{video}"], 2, "no model and no detections"),
-        (["--detections", "{det}", "--tracker", "deepsort"], 2, "there are no pictures"),
+        (["--detections", "{det}", "--tracker", "deepsort"], 2, "there are no images"),
         (["--model", "resnet50"], 2, "--model needs images"),
         (["{video}", "--model", "x", "--detections", "{det}"], 2, "--model and --detections exclude each other"),
         (["--detections", "nowhere.txt"], 1, "nowhere.txt does not exist"),
