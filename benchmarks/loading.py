@@ -22,9 +22,10 @@ from PIL import Image
 
 from hubel.data.image_cache import PixelCache, memory_block
 from hubel.data.image_io import read_size
-from hubel.data.loader import LabelledImages
+from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.pipeline import TrainTransform
+from hubel.data.samples import Sample
+from hubel.data.transforms.image_transform import ImageTransform
 
 BATCH, PICTURES, PASSES = 128, 1280, 3
 
@@ -38,7 +39,7 @@ def write_pictures(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / f"{number}.png", compress_level=1)
 
 
-def microseconds(images: LabelledImages, epoch: int) -> float:
+def microseconds(images: BatchDataset, epoch: int) -> float:
     """Processor time an image of one pass in batches."""
     start = time.process_time()
     for first in range(0, len(images), BATCH):
@@ -46,14 +47,13 @@ def microseconds(images: LabelledImages, epoch: int) -> float:
     return 1e6 * (time.process_time() - start) / len(images)
 
 
-def report(name: str, paths: Sequence[Path], pixels: TrainTransform) -> None:
+def report(name: str, paths: Sequence[Path], pixels: ImageTransform) -> None:
     """First and later epochs."""
-    shapes = [pixels.fixed_shape(*read_size(path)) for path in paths]
+    shapes = [pixels.cached_shape(*read_size(path)) for path in paths]
     first, later = [], []
     for _ in range(PASSES):
         cache = PixelCache(memory_block(PixelCache.needed(shapes)), shapes)
-        fixed = (pixels.fixed, 0, pixels.changed, cache, pixels.reduction)
-        images = LabelledImages(paths, [0] * len(paths), *fixed)
+        images = BatchDataset([Sample(path, 0) for path in paths], pixels, 0, cache)
         first.append(microseconds(images, 1))
         later.append(microseconds(images, 2))
     size = PixelCache.needed(shapes) / 1e6
@@ -71,9 +71,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder))
         size = Preprocessing(28, 28, channels=1, crop_fraction=1.0)
-        report("28 x 28, flip", sorted(Path(folder).iterdir()), TrainTransform(size, ("flip",)))
+        report("28 x 28, flip", sorted(Path(folder).iterdir()), ImageTransform(size, ("flip",)))
     photographs = sorted((arguments.data / "train").rglob("*.jpg"))
-    report("photographs, crop and flip", photographs, TrainTransform(Preprocessing(192, 192), ("crop", "flip")))
+    report("photographs, crop and flip", photographs, ImageTransform(Preprocessing(192, 192), ("crop", "flip")))
 
 
 if __name__ == "__main__":

@@ -98,10 +98,10 @@ def test_layouts_that_are_none(tmp_path: Path) -> None:
 
 def test_labels_in_a_models_order(tmp_path: Path) -> None:
     folders = read_class_folders(make(tmp_path, "a/1.png", "b/2.png"))
-    relabelled = folders.labelled_by(["c", "b", "a"])
+    relabelled = folders.remap_classes(["c", "b", "a"])
     assert [(s.path.parent.name, s.label) for s in relabelled.splits["all"]] == [("a", 2), ("b", 1)]
     with pytest.raises(DataError, match="does not know: b") as caught:
-        folders.labelled_by(["a", "c"])
+        folders.remap_classes(["a", "c"])
     assert "The model knows a, c" in caught.value.hint
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubel.data.annotated_images import largest_only, read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.annotations.registry import FORMATS
 from hubel.data.checks.training_checks import check_object_set
-from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
+from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import (
     SplitFractions,
     evaluation_samples,
@@ -43,7 +44,7 @@ def boxed(path: Path, *boxes: tuple[float, float, float, float], label: int = 0)
 def test_pascal_voc_as_supervision_reads_it(data_folder: Path, name: str, split: str) -> None:
     supervision = pytest.importorskip("supervision")
     folder = data_folder / name
-    found = read_object_set(folder)
+    found = read_annotated_images(folder)
     theirs = supervision.DetectionDataset.from_pascal_voc(
         str(folder / split / "images"), str(folder / split / "annotations")
     )
@@ -59,7 +60,7 @@ def test_pascal_voc_as_supervision_reads_it(data_folder: Path, name: str, split:
 def test_coco_as_pycocotools_reads_it_and_yolo_alike(data_folder: Path, tmp_path: Path) -> None:
     pycocotools = pytest.importorskip("pycocotools.coco")
     theirs = pycocotools.COCO(str(data_folder / "coco128" / "boxes128.json"))
-    coco = read_object_set(data_folder / "coco128" / "boxes128.json")
+    coco = read_annotated_images(data_folder / "coco128" / "boxes128.json")
     assert len(coco.splits["all"]) == 128
     ids = {row["file_name"]: key for key, row in theirs.imgs.items()}
     for sample in coco.splits["all"]:
@@ -77,7 +78,7 @@ def test_coco_as_pycocotools_reads_it_and_yolo_alike(data_folder: Path, tmp_path
         (tmp_path / name).mkdir()
         for file in (data_folder / "coco128" / folder).iterdir():
             (tmp_path / name / file.name).symlink_to(file)
-    yolo = read_object_set(tmp_path)
+    yolo = read_annotated_images(tmp_path)
     assert len(yolo.splits["all"]) == 126
     assert any("2 pictures have no labels and are left out" in line for line in yolo.warnings)
     by_name = {sample.path.name: sample for sample in coco.splits["all"]}
@@ -88,7 +89,7 @@ def test_coco_as_pycocotools_reads_it_and_yolo_alike(data_folder: Path, tmp_path
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_trains(tmp_path: Path, format: str) -> None:
     write_annotations(small_set(tmp_path / "made"), format, tmp_path / "out")
-    found = read_object_set(tmp_path / "out")
+    found = read_annotated_images(tmp_path / "out")
     assert found.classes == ("bus", "car", "ox")
     boxes = {split: {s.path.name: s.boxes for s in samples} for split, samples in found.splits.items()}
     assert {split: list(pictures) for split, pictures in boxes.items()} == {
@@ -104,12 +105,12 @@ def test_every_format_trains(tmp_path: Path, format: str) -> None:
 
 def test_every_flag_and_every_kind_of_object(tmp_path: Path) -> None:
     write_annotations(small_set(tmp_path / "made"), "coco", tmp_path / "out")
-    found = read_object_set(tmp_path / "out")
+    found = read_annotated_images(tmp_path / "out")
     boxes, empty = found.splits["train"]
     assert boxes.path.name == "a.jpg"
     assert boxes.labels.tolist() == [1, 0, 2, 2, 0]
     assert boxes.crowd.tolist() == [False, False, False, True, False]  # ignored: neither right nor wrong
-    assert (len(empty), empty.stratum) == (0, -1)  # labelled as empty: background
+    assert (len(empty.labels), empty.stratum) == (0, -1)  # labelled as empty: background
     assert any("1 pictures have no labels" in line for line in found.warnings)  # c.jpg
     shapes = next(sample for sample in found.splits["val"] if sample.path.name == "d e.jpg")
     disc = sum((x + 0.5 - 20) ** 2 + (y + 0.5 - 20) ** 2 <= 64 for x in range(64) for y in range(48))
@@ -125,7 +126,7 @@ def test_unusable_boxes_are_dropped_and_told(tmp_path: Path) -> None:
         (70.0, 1.0, 90.0, 9.0),
         (9.0, 9.0, 2.0, 2.0),
     )
-    found = read_object_set(written(tmp_path, boxed(tmp_path / "made" / "a.png", *boxes)))
+    found = read_annotated_images(written(tmp_path, boxed(tmp_path / "made" / "a.png", *boxes)))
     (sample,) = found.splits["all"]
     assert sample.boxes.tolist() == [[10, 10, 20, 20], [0, 30, 64, 48]]
     assert sample.areas.tolist() == [100, 64 * 18]
@@ -140,27 +141,27 @@ def test_faults_of_label_files_are_told_or_raised(tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     content["annotations"].append({**content["annotations"][0], "id": 7, "category_id": 99})
     file.write_text(json.dumps(content))
-    assert any("99" in line and line.endswith("Left out.") for line in read_object_set(folder).warnings)
+    assert any("99" in line and line.endswith("Left out.") for line in read_annotated_images(folder).warnings)
     with pytest.raises(DataError, match="99"):
-        read_object_set(folder, strict=True)
+        read_annotated_images(folder, strict=True)
 
 
 def test_nothing_labelled(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no labelled object"):
-        read_object_set(written(tmp_path, boxed(tmp_path / "made" / "a.png")))
+        read_annotated_images(written(tmp_path, boxed(tmp_path / "made" / "a.png")))
 
 
 def test_a_train_folder_alone_holds_back_and_the_record_brings_it_again(data_folder: Path, tmp_path: Path) -> None:
-    raccoons = read_object_set(data_folder / "raccoon")
+    raccoons = read_annotated_images(data_folder / "raccoon")
     splits = training_splits(raccoons, SplitFractions(), seed=0)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (127, 22, 0)  # 15 % of 149
     write_splits(tmp_path / "splits.json", splits, raccoons.root)
     recorded = read_splits(tmp_path / "splits.json")
-    again = recorded_splits(read_object_set(data_folder / "raccoon"), recorded)
+    again = recorded_splits(read_annotated_images(data_folder / "raccoon"), recorded)
     assert [sample.path for sample in again.val] == [sample.path for sample in splits.val]
     name, samples = evaluation_samples(raccoons, recorded)
     assert (name, [s.path for s in samples]) == ("val", [s.path for s in splits.val])
-    cells = training_splits(read_object_set(data_folder / "bccd"), SplitFractions(), seed=0)
+    cells = training_splits(read_annotated_images(data_folder / "bccd"), SplitFractions(), seed=0)
     assert (len(cells.train), len(cells.val)) == (205, 87)  # folders as they are
 
 
@@ -170,46 +171,46 @@ def test_pictures_are_dealt_out_by_their_rarest_class(tmp_path: Path) -> None:
         label = n // 3 % 2
         images[n] = replace(images[n], objects=(*images[n].objects, Annotation(1 + label, (2, 2, 20, 20))))
     images += [boxed(tmp_path / "made" / f"empty{n}.png") for n in range(20)]
-    found = read_object_set(written(tmp_path, *images, classes=("car", "ox", "bus")))
+    found = read_annotated_images(written(tmp_path, *images, classes=("car", "ox", "bus")))
     parts = stratified_split(found.splits["all"], (0.5, 0.3, 0.2), seed=1)
-    of_class = [[sum(label in sample.shown for sample in part) for part in parts] for label in range(3)]
+    of_class = [[sum(label in sample.class_ids for sample in part) for part in parts] for label in range(3)]
     assert of_class == [[30, 18, 12], [5, 3, 2], [5, 3, 2]]
-    assert [sum(len(sample) == 0 for sample in part) for part in parts] == [10, 6, 4]
+    assert [sum(len(sample.labels) == 0 for sample in part) for part in parts] == [10, 6, 4]
 
 
 def test_the_largest_box_for_localization(data_folder: Path) -> None:
-    cells = read_object_set(data_folder / "bccd")
-    single = cells.largest_only()
+    cells = read_annotated_images(data_folder / "bccd")
+    single = largest_only(cells)
     several = 0
     every = [sample for split in cells.splits.values() for sample in split]
     chosen = [sample for split in single.splits.values() for sample in split]
     for before, after in zip(every, chosen, strict=True):
         sizes = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in before.boxes.tolist()]
         several += len(sizes) > 1
-        assert len(after) == min(1, len(sizes))
+        assert len(after.labels) == min(1, len(sizes))
         if sizes:
             assert after.boxes.tolist() == [before.boxes[sizes.index(max(sizes))].tolist()]
     (told,) = single.warnings
-    assert f"{several} pictures have several boxes: the largest" in told
+    assert f"{several} images have several boxes: the largest" in told
 
 
 def test_crowds_are_not_localized(tmp_path: Path) -> None:
     image = boxed(tmp_path / "made" / "a.png", (1, 1, 9, 9), (0, 0, 60, 40))
     crowd = replace(image, objects=(image.objects[0], replace(image.objects[1], crowd=True)))
-    (sample,) = read_object_set(written(tmp_path, crowd)).largest_only().splits["all"]
+    (sample,) = largest_only(read_annotated_images(written(tmp_path, crowd))).splits["all"]
     assert sample.boxes.tolist() == [[1, 1, 9, 9]]
 
 
 def test_labels_count_in_the_models_classes(tmp_path: Path) -> None:
     images = [boxed(tmp_path / "made" / f"{label}.png", (1, 1, 9, 9), label=label) for label in (0, 1)]
-    found = read_object_set(written(tmp_path, *images))
-    other = found.labelled_by(["dog", "car", "bus"])
+    found = read_annotated_images(written(tmp_path, *images))
+    other = found.remap_classes(["dog", "car", "bus"])
     assert [sample.labels.tolist() for sample in other.splits["all"]] == [[2], [1]]
     with pytest.raises(DataError, match="does not know: bus"):
-        found.labelled_by(["car"])
+        found.remap_classes(["car"])
 
 
-def checked(found: ObjectSet) -> list[str]:
+def checked(found: ImageDataset) -> list[str]:
     findings = check_object_set(found.splits, found.classes)
     findings.raise_if_unusable()
     return findings.warnings()
@@ -224,7 +225,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
         )
     dataset = AnnotatedDataset(made, ("bus", "car", "ox"), {"train": tuple(images[:3]), "val": tuple(images[3:])})
     write_annotations(dataset, "voc", tmp_path / "out")
-    found = read_object_set(tmp_path / "out")
+    found = read_annotated_images(tmp_path / "out")
     assert checked(replace(found, classes=("bus", "car"))) == ["nothing validates bus: no object in the val pictures."]
 
     first, second, third = (sample.path for sample in found.splits["train"])
@@ -246,7 +247,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
 
 
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
-    found = read_object_set(written(tmp_path, boxed(tmp_path / "made" / "a.png", (1, 1, 9, 9))))
-    empty: tuple[ObjectSample, ...] = tuple(sample.only(np.zeros(1, bool)) for sample in found.splits["all"])
+    found = read_annotated_images(written(tmp_path, boxed(tmp_path / "made" / "a.png", (1, 1, 9, 9))))
+    empty: tuple[Sample, ...] = tuple(sample.select(np.zeros(1, bool)) for sample in found.splits["all"])
     with pytest.raises(DataError, match="no object in a readable picture to validate on"):
         check_object_set({"train": found.splits["all"], "val": empty}, found.classes).raise_if_unusable()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hubel.config import SplitFractions, parse_fractions
-from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
+from hubel.data.image_folder import read_class_folders
+from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import (
     Splits,
     evaluation_samples,
@@ -36,9 +37,9 @@ def samples(folder: str, *counts: int) -> tuple[Sample, ...]:
     )
 
 
-def folders(**splits: tuple[int, ...]) -> ClassFolders:
+def folders(**splits: tuple[int, ...]) -> ImageDataset:
     found = {name: samples("" if name == "all" else name, *counts) for name, counts in splits.items()}
-    return ClassFolders(ROOT, ("class0", "class1"), found)
+    return ImageDataset(ROOT, ("class0", "class1"), found)
 
 
 def record(splits: Splits) -> dict[str, tuple[str, ...]]:
@@ -207,7 +208,7 @@ def test_record_that_is_none(tmp_path: Path) -> None:
 def test_record_gives_the_same_splits_elsewhere_and_after_additions() -> None:
     data = folders(all=(20, 20))
     splits = training_splits(data, HALF, seed=0)
-    moved = ClassFolders(
+    moved = ImageDataset(
         Path("/elsewhere"),
         data.classes,
         {"all": tuple(Sample(Path("/elsewhere") / s.path.relative_to(ROOT), s.label) for s in samples("", 25, 20))},
@@ -261,7 +262,7 @@ OTHER_DATA = {"train": ("other/1.jpg",), "test": ("other/2.jpg",)}
     ],
 )
 def test_what_is_evaluated(
-    data: ClassFolders, recorded: dict | None, wanted: str | None, split: str, count: int
+    data: ImageDataset, recorded: dict | None, wanted: str | None, split: str, count: int
 ) -> None:
     name, found = evaluation_samples(data, recorded, wanted)
     assert (name, len(found)) == (split, count)
@@ -276,7 +277,7 @@ def test_evaluated_samples_are_those_held_back_in_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "recorded", "wanted", "fault", "remedy"),
+    ("data", "recorded", "wanted", "message", "hint"),
     [
         (folders(train=(9, 9), val=(3, 4)), None, "test", "no test split", "--split train or --split val"),
         (folders(test=(3, 4)), None, "val", "no val split", "--split test"),
@@ -289,7 +290,7 @@ def test_evaluated_samples_are_those_held_back_in_training() -> None:
     ],
 )
 def test_splits_that_are_not_there(
-    data: ClassFolders, recorded: dict | None, wanted: str | None, message: str, hint: str
+    data: ImageDataset, recorded: dict | None, wanted: str | None, message: str, hint: str
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
         evaluation_samples(data, recorded, wanted)

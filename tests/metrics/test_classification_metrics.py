@@ -137,7 +137,7 @@ def test_small_sets_are_marked():
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "labels", "fault"),
+    ("probabilities", "labels", "message"),
     [
         (np.zeros((0, 2)), [], "no images"),
         (np.full((3, 2), 0.5), [0, 1], "do not fit"),

@@ -17,8 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 import hubel
 from hubel.cli.main import main
-from hubel.data.samples import Targets
-from hubel.tasks.detection.loss import multibox_loss
+from hubel.tasks.detection.loss import Targets, multibox_loss
 from hubel.training.distributed import SINGLE_PROCESS
 from hubel.training.tasks import guess_task
 from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLabels

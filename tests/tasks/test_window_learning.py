@@ -14,11 +14,13 @@ from torchvision.ops import box_iou
 
 import hubel
 from hubel.boxes import SSD_VARIANCES, decode
+from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
+from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import Targets, read_object_set
-from hubel.data.transforms.window_sampler import WindowCrops
+from hubel.data.transforms.window_sampler import WindowSampler
 from hubel.models.detection.sliding_window import SlidingWindow
+from hubel.tasks.detection.loss import Targets
 from hubel.tasks.windows import IGNORE_INDEX, assign_windows, window_terms
 
 SIDE = 64
@@ -90,13 +92,15 @@ def test_loss_is_binary_cross_entropy_and_that_of_the_classes() -> None:
 
 
 def test_crops_carry_their_boxes_and_show_objects_or_none(tmp_path: Path) -> None:
-    data = read_object_set(painted(tmp_path / "voc", {"train": 8}))
+    data = read_annotated_images(painted(tmp_path / "voc", {"train": 8}))
     samples = data.splits["train"]
-    crops = WindowCrops(samples, Preprocessing(SIDE, SIDE, resize="stretch", crop_fraction=1.0), 32, ("flip",), 0, 24)
+    whole = Preprocessing(SIDE, SIDE, resize="stretch", crop_fraction=1.0)
+    crops = BatchDataset(samples, WindowSampler(whole, 32, ("flip",), 24), 0)
     batch = crops.__getitems__([(epoch, index) for epoch in range(2) for index in range(8)])
     assert batch.pixels.shape == (2 * 8 * 24, 3, 32, 32) and len(batch.targets) == len(batch.indices) == 384
     window = torch.tensor([[0.0, 0, 32, 32]])
-    labels = torch.cat([assign_windows(window, each).labels for each in batch.targets])
+    found = [Targets(torch.from_numpy(each.boxes), torch.from_numpy(each.labels)) for each in batch.targets]
+    labels = torch.cat([assign_windows(window, each).labels for each in found])
     shares = [float((labels == label).float().mean()) for label in (0, 1, 2)]
     assert shares[0] > 0.2 and min(shares[1:]) > 0.1, shares
     compared = 0

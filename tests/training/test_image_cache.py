@@ -21,9 +21,11 @@ from torchvision.transforms import v2
 from drawn_shapes import write_shapes
 from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_image, read_size
-from hubel.data.loader import EpochSampler, LabelledImages, batches
+from hubel.data.loader import BatchDataset, EpochSampler, make_dataloader
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.pipeline import TrainTransform
+from hubel.data.samples import Sample
+from hubel.data.transforms.image_transform import ImageTransform
+from hubel.data.transforms.pipeline import Decoded
 from hubel.training.cache_budget import allocate_block
 from hubel.training.data_module import choose_workers
 from hubel.training.train import train
@@ -48,8 +50,10 @@ def test_batches_are_what_torchvision_makes_of_single_images(names: str, channel
         "contrast": v2.ColorJitter(brightness=0.2, contrast=0.2),
         "color": v2.ColorJitter(saturation=0.2, hue=0.02),
     }
-    pixels, images = TrainTransform(size, names.split()), [Image.fromarray(array) for array in photographs(12)]
-    got = pixels.changed([pixels.fixed(image) for image in images], range(100, 112))
+    pixels, images = ImageTransform(size, names.split()), [Image.fromarray(array) for array in photographs(12)]
+    empty = Sample(Path("none"))
+    decoded: list[list[Decoded]] = [[pixels.decoded(pixels.prepare(image), empty)] for image in images]
+    got, _ = pixels(decoded, range(100, 112))
     for image, row, seed in zip(images, got, range(100, 112), strict=True):
         image = image.convert("L" if channels == 1 else "RGB")
         if "crop" not in names:  # cut and scaled as for prediction: the central square
@@ -62,18 +66,18 @@ def test_batches_are_what_torchvision_makes_of_single_images(names: str, channel
 
 def test_what_is_much_larger_than_the_input_is_reduced_without_visible_change() -> None:
     """Against Pillow's scaling of the original in one step, on the smallest crop of all."""
-    pixels = TrainTransform(Preprocessing(24, 24), ("crop",))
+    pixels = ImageTransform(Preprocessing(24, 24), ("crop",))
     image = Image.fromarray(load_sample_image("china.jpg"))
     factor, side = 4, 252  # 252² / (640 · 427) = 0.23 of the area: 0.35 of it at a ratio of 3/4 is as narrow
-    assert pixels.fixed_shape(640, 427) == pixels.fixed(image).shape == (107, 160, 3)
+    assert pixels.cached_shape(640, 427) == pixels.prepare(image).shape == (107, 160, 3)
     box = (100, 48, 100 + side, 48 + side)
-    reduced = Image.fromarray(pixels.fixed(image)).crop(tuple(place // factor for place in box))
+    reduced = Image.fromarray(pixels.prepare(image)).crop(tuple(place // factor for place in box))
     kept, original = (
         np.asarray(part.resize((24, 24), Image.Resampling.BILINEAR), int) for part in (reduced, image.crop(box))
     )
     assert np.abs(kept - original).mean() < 1.3
-    small = TrainTransform(Preprocessing(192, 192), ("crop",))
-    assert small.fixed_shape(320, 240) == (240, 320, 3) and small.fixed_shape(1024, 700) == (700, 1024, 3)
+    small = ImageTransform(Preprocessing(192, 192), ("crop",))
+    assert small.cached_shape(320, 240) == (240, 320, 3) and small.cached_shape(1024, 700) == (700, 1024, 3)
 
 
 def test_large_photographs_are_decoded_reduced_and_fit_their_place_in_the_cache(tmp_path: Path) -> None:
@@ -84,10 +88,10 @@ def test_large_photographs_are_decoded_reduced_and_fit_their_place_in_the_cache(
     photograph.save(tmp_path / "plain.jpg", quality=95)
     photograph.save(tmp_path / "turned.jpg", quality=95, exif=turned)
     photograph.save(tmp_path / "other.png")
-    pixels, paths = TrainTransform(Preprocessing(24, 24), ("crop",)), sorted(tmp_path.iterdir())
-    shapes = [pixels.fixed_shape(*read_size(path)) for path in paths]
+    pixels, paths = ImageTransform(Preprocessing(24, 24), ("crop",)), sorted(tmp_path.iterdir())
+    shapes = [pixels.cached_shape(*read_size(path)) for path in paths]
     cache = PixelCache(memory_block(PixelCache.needed(shapes)), shapes)
-    images = LabelledImages(paths, [0] * 3, pixels.fixed, 3, pixels.changed, cache, pixels.reduction)
+    images = BatchDataset([Sample(path, 0) for path in paths], pixels, 3, cache)
     images.__getitems__([(1, 0), (1, 1), (1, 2)])
     for index, path in enumerate(paths):
         kept, means = cache.get(index), np.asarray(read_image(path).reduce(4), int)
@@ -96,18 +100,18 @@ def test_large_photographs_are_decoded_reduced_and_fit_their_place_in_the_cache(
 
 def test_processes_fill_one_cache_and_find_the_same_pixels_in_it(tmp_path: Path) -> None:
     paths = sorted(write_shapes(tmp_path, {"disc": 9}).rglob("*.png"))
-    pixels = TrainTransform(Preprocessing(16, 16), ("crop", "flip"))
-    shapes = [pixels.fixed_shape(32, 32)] * 9
+    pixels = ImageTransform(Preprocessing(16, 16), ("crop", "flip"))
+    shapes = [pixels.cached_shape(32, 32)] * 9
     cache = PixelCache(memory_block(PixelCache.needed(shapes)), shapes)
     seen = []
     for kept in (None, cache, cache):
-        images = LabelledImages(paths, [0] * 9, pixels.fixed, 3, pixels.changed, kept)
-        seen.append([batch.pixels for batch in batches(images, EpochSampler(9, 3, shuffle=True), 2, workers=2)])
+        images = BatchDataset([Sample(path, 0) for path in paths], pixels, 3, kept)
+        seen.append([batch.pixels for batch in make_dataloader(images, EpochSampler(9, 3, shuffle=True), 2, workers=2)])
     for index, path in enumerate(paths):  # written by the processes, read by this one
         assert np.array_equal(cache.get(index), np.asarray(Image.open(path)))
         path.unlink()
-    images = LabelledImages(paths, [0] * 9, pixels.fixed, 3, pixels.changed, cache)
-    seen.append([batch.pixels for batch in batches(images, EpochSampler(9, 3, shuffle=True), 2, workers=0)])
+    images = BatchDataset([Sample(path, 0) for path in paths], pixels, 3, cache)
+    seen.append([batch.pixels for batch in make_dataloader(images, EpochSampler(9, 3, shuffle=True), 2, workers=0)])
     assert all(torch.equal(torch.cat(seen[0]), torch.cat(other)) for other in seen[1:])
 
 

@@ -16,8 +16,10 @@ from imblearn.over_sampling import SMOTE
 
 from drawn_shapes import write_shapes
 from hubel.config import make_config
-from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
+from hubel.data.loader import BatchDataset, EpochSampler, make_dataloader, seed_for
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import Sample
+from hubel.data.transforms.image_transform import ImageTransform
 from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models import create_model, load_model
 from hubel.models.base import Classifier
@@ -69,8 +71,9 @@ def test_computed_features_are_what_the_dense_layer_sees(tmp_path: Path) -> None
     model.eval()
     paths = sorted(write_shapes(tmp_path, {"disc": 5}).rglob("*.png"))
     preprocessing = Preprocessing(32, 32)
-    images = LabelledImages(paths, [0, 1, 2, 1, 0], preprocessing.pixels, seed=0)
-    loader = batches(images, EpochSampler(5, 0, shuffle=False), 2, 0)
+    samples = [Sample(path, label) for path, label in zip(paths, [0, 1, 2, 1, 0], strict=True)]
+    images = BatchDataset(samples, ImageTransform(preprocessing), seed=0)
+    loader = make_dataloader(images, EpochSampler(5, 0, shuffle=False), 2, 0)
     freeze_below(model, "head")
     lower = freeze_backbone(model, torch.device("cpu"), torch.float32)
     features = compute_features(loader, preprocessing, lower, model.head, Accelerator(cpu=True))

@@ -21,9 +21,10 @@ from torch.optim.swa_utils import AveragedModel
 from drawn_shapes import write_shapes
 from hubel.config import make_config, read_config, write_config
 from hubel.data.image_io import read_image
-from hubel.data.loader import EpochSampler, LabelledImages, batches, seed_for
+from hubel.data.loader import BatchDataset, EpochSampler, make_dataloader, seed_for
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.pipeline import Lighting, MixUpCutMix, TrainTransform, check_augmentations
+from hubel.data.samples import Sample
+from hubel.data.transforms.image_transform import ImageTransform, Lighting, MixUpCutMix, check_augmentations
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
 from hubel.models.base import Classifier
@@ -313,20 +314,20 @@ def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyP
 def test_pixels_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     root = write_shapes(tmp_path, {"disc": 6})
     paths = sorted(root.rglob("*.png"))
-    pixels = TrainTransform(
+    pixels = ImageTransform(
         Preprocessing(24, 24), ("rotation", "crop", "flip", "contrast", "color", "lighting", "randaugment")
     )
-    images = LabelledImages(paths, [0] * 6, pixels.fixed, seed=5, change=pixels.changed)
+    images = BatchDataset([Sample(path, 0) for path in paths], pixels, seed=5)
     seen = []
     for workers in (0, 2):
         torch.manual_seed(workers)  # the surrounding generator must not matter
         sampler = EpochSampler(6, seed=5, shuffle=True)
         sampler.epoch = 2
-        seen.append(torch.cat([batch.pixels for batch in batches(images, sampler, 2, workers)]))
+        seen.append(torch.cat([batch.pixels for batch in make_dataloader(images, sampler, 2, workers)]))
     assert torch.equal(seen[0], seen[1])
     sampler = EpochSampler(6, seed=5, shuffle=True)
     sampler.epoch = 3
-    other = torch.cat([batch.pixels for batch in batches(images, sampler, 2, 0)])
+    other = torch.cat([batch.pixels for batch in make_dataloader(images, sampler, 2, 0)])
     assert not torch.equal(other.sum((1, 2, 3)).sort().values, seen[0].sum((1, 2, 3)).sort().values)
 
 
@@ -334,8 +335,9 @@ def test_unreadable_image_is_left_out_of_its_batch(tmp_path: Path) -> None:
     root = write_shapes(tmp_path, {"disc": 3})
     paths = sorted(root.rglob("*.png"))
     paths[1].write_bytes(b"gone")
-    images = LabelledImages(paths, [0, 1, 2], Preprocessing(8, 8).pixels, seed=0)
-    batch = next(iter(batches(images, EpochSampler(3, 0, shuffle=False), 3, 0)))
+    samples = [Sample(path, label) for label, path in enumerate(paths)]
+    images = BatchDataset(samples, ImageTransform(Preprocessing(8, 8)), seed=0)
+    batch = next(iter(make_dataloader(images, EpochSampler(3, 0, shuffle=False), 3, 0)))
     assert batch.labels.tolist() == [0, 2] and batch.indices.tolist() == [0, 2] and len(batch.pixels) == 2
 
 
@@ -343,13 +345,14 @@ def test_augmentations_change_what_they_say(tmp_path: Path) -> None:
     path = next(write_shapes(tmp_path, {"disc": 1}).rglob("*.png"))
     image = read_image(path)
     plain = Preprocessing(32, 32, crop_fraction=1.0)
-    torch.manual_seed(0)
-    flipped = [TrainTransform(plain, ("flip",))(image) for _ in range(20)]
+    flips = ImageTransform(plain, ("flip",))
+    flipped = [flips.augment(flips.prepare(image), seed) for seed in range(20)]
     original = np.asarray(image)
     assert all(np.array_equal(p, original) or np.array_equal(p, original[:, ::-1]) for p in flipped)
     assert len({p.tobytes() for p in flipped}) == 2
-    assert np.array_equal(TrainTransform(plain, ())(image), original)
-    grey = TrainTransform(Preprocessing(16, 16, channels=1), ("crop", "rotation", "contrast"))(image)
+    assert np.array_equal(ImageTransform(plain).prepare(image), original)
+    changes = ImageTransform(Preprocessing(16, 16, channels=1), ("crop", "rotation", "contrast"))
+    grey = changes.augment(changes.prepare(image), 0)
     assert grey.shape == (16, 16, 1) and grey.dtype == np.uint8
 
 
@@ -384,8 +387,7 @@ def test_lighting_shifts_all_pixels_alike_up_to_black_and_white() -> None:
         + alpha[2] * 0.0045 * np.array([0.4009, -0.8140, 0.4203])
     )
     assert np.abs(expected_shift).min() > 1
-    torch.manual_seed(4)
-    changed = TrainTransform(Preprocessing(40, 50, crop_fraction=1.0), ("lighting",))(Image.fromarray(pixels))
+    changed = ImageTransform(Preprocessing(40, 50, crop_fraction=1.0), ("lighting",)).augment(pixels, 4)
     assert np.array_equal(changed, np.clip(np.rint(pixels + expected_shift), 0, 255).astype(np.uint8))
 
 
@@ -393,8 +395,8 @@ def test_alexnets_preset_shows_windows_of_the_central_square() -> None:
     # A gradient tells each pixel's place: 256 columns of the central square, of which the network sees 224.
     columns = np.clip(np.arange(-40, 296), 0, 255).astype(np.uint8)
     image = Image.fromarray(np.repeat(np.tile(columns, (256, 1))[:, :, None], 3, axis=2))
-    torch.manual_seed(0)
-    seen = [TrainTransform(Preprocessing(224, 224), ("window",))(image) for _ in range(200)]
+    windows = ImageTransform(Preprocessing(224, 224), ("window",))
+    seen = [windows.augment(windows.prepare(image), seed) for seed in range(200)]
     starts = {int(pixels[0, 0, 0]) for pixels in seen}
     assert min(starts) >= 0 and max(starts) <= 32 and len(starts) > 25
     assert all(np.array_equal(p[5, :, 1], int(p[0, 0, 0]) + np.arange(224)) for p in seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 PICTURE_SUFFIXES = frozenset(
@@ -72,3 +72,9 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
                 is_folder = False
             (folders if is_folder else files).append(entry.name)
     return sorted(files, key=natural_order), sorted(folders, key=natural_order)
+
+
+def listing(names: Sequence[str], shown: int = 5) -> str:
+    """``a, b, c``, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

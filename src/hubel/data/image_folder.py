@@ -8,11 +8,10 @@ and a warning says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
+from hubel.data.file_listing import PICTURE_SUFFIXES, files_below, listing
+from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -21,73 +20,7 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 _LAYOUT = "Expected a folder a class with its pictures in it: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
 
 
-def listing(names: Sequence[str], shown: int = 5) -> str:
-    """``a, b, c``, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One labelled picture.
-
-    Attributes:
-        path: the picture's file.
-        label: index of its class, from 0.
-    """
-
-    path: Path
-    label: int
-
-    @property
-    def stratum(self) -> int:
-        """What splits share out evenly: the class."""
-        return self.label
-
-    @property
-    def shown(self) -> tuple[int, ...]:
-        """The class alone."""
-        return (self.label,)
-
-
-@dataclass(frozen=True)
-class ClassFolders:
-    """A data set of class folders as it lies on disk.
-
-    Attributes:
-        root: the data set's folder.
-        classes: names sorted by code point, as a plain ``sorted`` does; the union over the splits.
-            Folders without a picture in any split are no classes.
-        splits: the samples of ``"train"``, ``"val"``, ``"test"``, those that there are, or of ``"all"`` in an
-            unsplit data set; class by class, in natural order of the file names.
-        warnings: what a person should know about the folders, one line each.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    splits: dict[str, tuple[Sample, ...]]
-    warnings: tuple[str, ...] = ()
-
-    def labelled_by(self, classes: Sequence[str]) -> ClassFolders:
-        """The same samples with labels that count in a model's list of classes.
-
-        Raises:
-            DataError: a class of the data set is not in the list.
-        """
-        unknown = [name for name in self.classes if name not in set(classes)]
-        if unknown:
-            message = f"{self.root} has classes that the model does not know: {listing(unknown)}."
-            raise DataError(message, f"The model knows {listing(list(classes))}; rename or remove the folders.")
-        index = {name: place for place, name in enumerate(classes)}
-        labels = [index[name] for name in self.classes]
-        splits = {
-            split: tuple(Sample(sample.path, labels[sample.label]) for sample in samples)
-            for split, samples in self.splits.items()
-        }
-        return replace(self, classes=tuple(classes), splits=splits)
-
-
-def read_class_folders(root: Path) -> ClassFolders:
+def read_class_folders(root: Path) -> ImageDataset:
     """Find the classes, the splits and the pictures of a data set; no picture is opened.
 
     Pictures in folders inside a class folder belong to the class. Hidden files and folders are left out.
@@ -117,7 +50,7 @@ def read_class_folders(root: Path) -> ClassFolders:
         split: tuple(Sample(path, label) for label, name in enumerate(classes) for path in by_class.get(name, ()))
         for split, by_class in found.items()
     }
-    return ClassFolders(root, classes, splits, tuple(warnings))
+    return ImageDataset(root, classes, splits, tuple(warnings))
 
 
 def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:

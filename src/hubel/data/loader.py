@@ -10,7 +10,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hubel.data.image_cache import PixelCache
 from hubel.data.image_io import read_reduced
-from hubel.data.samples import ObjectSample, Targets
-from hubel.data.transforms.object_pipeline import LabelledPixels, ObjectPixels
+from hubel.data.samples import Batch, Sample
+from hubel.data.transforms.pipeline import Decoded, Transform
 from hubel.errors import ImageError
 
 
@@ -30,21 +29,6 @@ def seed_for(*parts: int | str) -> int:
     """A 63-bit seed that depends on every part: ``seed_for(run_seed, "order", epoch)``."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
-
-
-@dataclass(frozen=True)
-class LoadedBatch:
-    """What a loader gives.
-
-    Attributes:
-        pixels: uint8 (N, C, H, W) in channels-last memory; N may be 0 where no image of the batch could be read.
-        labels: int64 (N,).
-        indices: int64 (N,), positions in the data set.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    indices: Tensor
 
 
 class CachedReader:
@@ -90,54 +74,63 @@ def _whole(width: int, height: int) -> float:
     return 1.0
 
 
-class LabelledImages(Dataset[LoadedBatch]):
-    """Images from disk as pixels, with their class and position.
+class BatchDataset(Dataset[Batch]):
+    """Samples as batches, for the loader that :func:`make_dataloader` makes.
 
     An image that cannot be read is left out of its batch: it was readable when the data were checked, and one file
-    that has gone since must not end hours of training.
+    that has gone since must not end hours of training. A mosaic with such an image becomes a single image.
 
     Args:
-        paths: image files.
-        labels: their classes, 0-based.
-        pixels: as for :class:`CachedReader`; likewise ``cache`` and ``reduction``.
+        samples: labelled images. Crowds do not train.
+        transform: from an image and its labels to the network's input.
         seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
-        change: ``change(arrays, seeds)`` gives a batch (N, H, W, C) of randomly changed images; ``None`` for none,
-            where all arrays are of one size.
+        cache: keeps what is the same in every epoch; of the shapes that ``transform.cached_shape`` tells.
     """
 
     def __init__(
-        self,
-        paths: Sequence[Path],
-        labels: Sequence[int],
-        pixels: Callable[..., np.ndarray],
-        seed: int,
-        change: Callable[[Sequence[np.ndarray], Sequence[int]], np.ndarray] | None = None,
-        cache: PixelCache | None = None,
-        reduction: Callable[[int, int], float] | None = None,
+        self, samples: Sequence[Sample], transform: Transform, seed: int, cache: PixelCache | None = None
     ) -> None:
-        self.labels = labels
+        self.samples = [sample.select(~sample.crowd) if sample.crowd.any() else sample for sample in samples]
+        self.transform = transform
         self.seed = seed
-        self.change = change
-        self.decoded = CachedReader(paths, pixels, cache, reduction)
+        paths = [sample.path for sample in samples]
+        self.read_pixels = CachedReader(paths, transform.prepare, cache, transform.reduction)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.samples)
 
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LoadedBatch:
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """The batch of these keys (epoch, index); the loader asks for whole batches."""
-        found = [(key, pixels) for key in keys if (pixels := self.decoded(key[1])) is not None]
-        indices = torch.tensor([index for (_, index), _ in found], dtype=torch.int64)
-        labels = torch.tensor([self.labels[index] for (_, index), _ in found], dtype=torch.int64)
-        if not found:
-            return LoadedBatch(torch.zeros(0, 1, 1, 1, dtype=torch.uint8), labels, indices)
-        arrays = [pixels for _, pixels in found]
-        if self.change is None:
-            batch = np.stack(arrays)
-        else:
-            with torch.random.fork_rng(devices=[]):  # once a batch: it takes longer than changing a small image
-                batch = self.change(arrays, [seed_for(self.seed, "pixels", epoch, i) for (epoch, i), _ in found])
+        groups: list[list[Decoded]] = []
+        seeds: list[int] = []
+        indices: list[int] = []
+        for epoch, index in keys:
+            own = self._decoded(index)
+            if own is None:
+                continue
+            seed = seed_for(self.seed, self.transform.stream, epoch, index)
+            others = [self._decoded(other) for other in self.transform.partners(seed, len(self))]
+            groups.append([own] if None in others else [own, *(other for other in others if other is not None)])
+            seeds.append(seed)
+            indices.append(index)
+        if not groups:
+            height, width, channels = self.transform.shape
+            return Batch(torch.zeros(0, channels, height, width, dtype=torch.uint8), [], torch.zeros(0).long())
+        pixels, targets = self.transform(groups, seeds)
+        repeats = len(targets) // len(indices)
         # Stacked rows of pixels are channels-last as they come.
-        return LoadedBatch(torch.from_numpy(batch).permute(0, 3, 1, 2), labels, indices)
+        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return Batch(batch, targets, torch.tensor(indices, dtype=torch.int64).repeat_interleave(repeats))
+
+    def dummy_batch(self, images: int) -> Batch:
+        """Black images that are not in the data set (indices of -1), each with a label: to time a step."""
+        height, width, channels = self.transform.shape
+        pixels = torch.zeros(images, channels, height, width, dtype=torch.uint8)
+        return Batch(pixels, images * [self.transform.dummy_target()], torch.full((images,), -1))
+
+    def _decoded(self, index: int) -> Decoded | None:
+        pixels = self.read_pixels(index)
+        return None if pixels is None else self.transform.decoded(pixels, self.samples[index])
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -195,7 +188,7 @@ def _init_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def batches(
+def make_dataloader(
     images: Dataset[Any],
     sampler: EpochSampler | Sequence[tuple[int, int]],
     batch: int,
@@ -223,69 +216,3 @@ def batches(
         generator=torch.Generator(),
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
-
-
-@dataclass(frozen=True)
-class ObjectBatch:
-    """What a loader of :class:`ObjectImages` gives.
-
-    Attributes:
-        pixels: uint8 (N, C, H, W) in channels-last memory; N may be 0 where no image of the batch could be read.
-        targets: of each image; boxes in pixels of ``pixels``. Crowds are left out.
-        indices: int64 (N,), positions in the data set.
-    """
-
-    pixels: Tensor
-    targets: list[Targets]
-    indices: Tensor
-
-
-class ObjectImages(Dataset[ObjectBatch]):
-    """Images from disk with their objects, for the loader that :func:`hubel.data.loader.batches` makes.
-
-    An image that cannot be read is left out of its batch; a mosaic with one becomes a single image.
-
-    Args:
-        samples: readable ones.
-        pixels: how they are changed; one without names for validation.
-        seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
-        cache: keeps what is the same in every epoch; of the shapes that ``pixels.fixed_shape`` tells.
-    """
-
-    def __init__(
-        self, samples: Sequence[ObjectSample], pixels: ObjectPixels, seed: int, cache: PixelCache | None = None
-    ) -> None:
-        self._samples = [sample.only(~sample.crowd) for sample in samples]
-        self._pixels = pixels
-        self._seed = seed
-        self._decoded = CachedReader([sample.path for sample in samples], pixels.fixed, cache, pixels.reduction)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> ObjectBatch:
-        """The batch of these keys (epoch, index); the loader asks for whole batches."""
-        height, width, channels = self._pixels.shape
-        pixels = np.empty((len(keys), height, width, channels), np.uint8)
-        targets: list[Targets] = []
-        indices: list[int] = []
-        for epoch, index in keys:
-            own = self._picture(index)
-            if own is None:
-                continue
-            seed = seed_for(self._seed, "pixels", epoch, index)
-            others = [self._picture(other) for other in self._pixels.mosaic_indices(seed, len(self))]
-            together = [own, *(other for other in others if other is not None)]
-            changed = self._pixels.changed(together if len(together) == 4 else [own], seed)
-            pixels[len(indices)] = changed.pixels
-            targets.append(Targets(torch.from_numpy(changed.boxes), torch.from_numpy(changed.labels)))
-            indices.append(index)
-        # Stacked rows of pixels are channels-last as they come.
-        batch = torch.from_numpy(pixels[: len(indices)]).permute(0, 3, 1, 2)
-        return ObjectBatch(batch, targets, torch.tensor(indices, dtype=torch.int64))
-
-    def _picture(self, index: int) -> LabelledPixels | None:
-        pixels, sample = self._decoded(index), self._samples[index]
-        if pixels is None:
-            return None
-        return self._pixels.labelled(pixels, sample.boxes, sample.labels, sample.width, sample.height)

@@ -19,8 +19,9 @@ from hubel.data.checks.duplicates import identical
 from hubel.data.checks.image_scan import ImageInfo, scan_images
 from hubel.data.checks.perceptual_hash import close_pairs
 from hubel.data.checks.run import read_any
-from hubel.data.image_folder import ClassFolders, Sample, listing
+from hubel.data.file_listing import listing
 from hubel.data.image_folder_writer import write_class_folders
+from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import HELD_BACK
 from hubel.errors import DataError, UsageError
 
@@ -113,7 +114,7 @@ class SplitResult:
         notes: what a person should know, one line each.
     """
 
-    dataset: AnnotatedDataset | ClassFolders
+    dataset: AnnotatedDataset | ImageDataset
     together: tuple[int, int]
     notes: tuple[str, ...]
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from hubel.config import SplitFractions
-from hubel.data.image_folder import SPLIT_NAMES, listing
+from hubel.data.file_listing import listing
+from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
 
 HELD_BACK = 0.15
@@ -37,7 +38,7 @@ class Splittable(Protocol):
         ...
 
     @property
-    def shown(self) -> Iterable[int]:
+    def class_ids(self) -> Iterable[int]:
         """The classes that are in it, each once."""
         ...
 
@@ -164,7 +165,7 @@ def _order(sample: Splittable) -> str:
 def _small_classes(data: SplitData[Item], samples: Iterable[Item]) -> tuple[str, ...]:
     counts = [0] * len(data.classes)
     for sample in samples:
-        for label in sample.shown:
+        for label in sample.class_ids:
             counts[label] += 1
     few = [name for name, count in zip(data.classes, counts, strict=True) if 0 < count <= 2]
     if not few:

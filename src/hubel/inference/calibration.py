@@ -15,9 +15,10 @@ import numpy as np
 import yaml
 
 from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
-from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
+from hubel.data.image_folder import read_class_folders
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ImageDataset, Sample
 from hubel.data.sources import ImageSource
 from hubel.data.splits import belongs_to, read_splits, recorded_splits
 from hubel.errors import DataError, ModelError, UsageError
@@ -150,10 +151,10 @@ def _find(
         return _from_loose_images(root, tolerance, seed)
     recorded = read_splits(record) if record.is_file() else {}
     if recorded and belongs_to(folders, recorded):
-        splits = recorded_splits(folders.labelled_by(classes), recorded)
+        splits = recorded_splits(folders.remap_classes(classes), recorded)
         return _from_samples(splits.train, splits.val, True, f"the run's own data, {root}", seed)
     known = set(folders.classes) <= set(classes)
-    return _from_folders(folders.labelled_by(classes) if known else folders, known, tolerance, seed)
+    return _from_folders(folders.remap_classes(classes) if known else folders, known, tolerance, seed)
 
 
 def _data_of_run(run: Path) -> Path:
@@ -163,7 +164,7 @@ def _data_of_run(run: Path) -> Path:
         raise ModelError(f"{run / 'config.yaml'} does not tell the run's data.", "Name it: --calibrate DATA") from error
 
 
-def _from_folders(folders: ClassFolders, known: bool, tolerance: float, seed: int) -> CalibrationFiles:
+def _from_folders(folders: ImageDataset, known: bool, tolerance: float, seed: int) -> CalibrationFiles:
     train, val = folders.splits.get("train", ()), folders.splits.get("val", ())
     if train and val:
         return _from_samples(train, val, known, f"{folders.root} (train and val)", seed)

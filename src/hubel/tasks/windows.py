@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hubel.boxes import SSD_VARIANCES, convert, encode, iou
-from hubel.data.samples import Targets
+from hubel.tasks.detection.loss import Targets
 
 POSITIVE_IOU = 0.5
 """Least IoU of a window with the square of the object that it is to find. With windows a quarter of their side apart

@@ -20,7 +20,7 @@ from hubel.weights.local_cache import cache_folder
 _SHARE, _SHARE_WHEN_ASKED = 0.25, 0.75
 
 Shape = tuple[int, int, int]
-KeptShape = Shape | Callable[[int, int], Shape]
+CachedShape = Shape | Callable[[int, int], Shape]
 """(H, W, C) of every image, or of an upright one of a width and height."""
 
 
@@ -74,7 +74,7 @@ _PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
 
 
 def make_image_caches(
-    parts: Sequence[tuple[Sequence[Splittable], KeptShape]], wanted: str, trainings: int = 1
+    parts: Sequence[tuple[Sequence[Splittable], CachedShape]], wanted: str, trainings: int = 1
 ) -> tuple[list[PixelCache | None], str]:
     """A cache for each part of a data set, all of them or none.
 

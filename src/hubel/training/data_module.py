@@ -9,23 +9,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.config import TrainingConfig
 from hubel.data.image_cache import PixelCache
-from hubel.data.loader import EpochSampler, batches, default_workers
+from hubel.data.loader import EpochSampler, default_workers, make_dataloader
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
 from hubel.training.autotune import recall, store_measurement
 from hubel.training.cache_budget import make_image_caches, shared_between_processes
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
-
-if TYPE_CHECKING:
-    from hubel.training.task import DatasetFactory
-
+from hubel.training.sample_images import SampleImages
 
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
 _NEGLIGIBLE = 0.02  # of a step's time
@@ -84,8 +81,8 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _images_per_second(batches: DataLoader[Any], step: Callable[[Any], None]) -> float:
-    rows = iter(batches)
+def _images_per_second(loader: DataLoader[Any], step: Callable[[Any], None]) -> float:
+    rows = iter(loader)
     step(next(rows))
     start, seen = time.perf_counter(), 0
     for batch in islice(rows, TRIAL_BATCHES - 1):
@@ -112,7 +109,7 @@ class RunImages:
         self,
         splits: Splits[Any],
         config: TrainingConfig,
-        images: DatasetFactory,
+        images: SampleImages,
         chances: Tensor | None,
         processes: DistributedContext = SINGLE_PROCESS,
     ) -> None:
@@ -126,7 +123,7 @@ class RunImages:
         """Let decoded images be kept for further epochs; returns the sentence that says where."""
         if not shared_between_processes(self._config.workers):
             return ""
-        of_training, of_validation = self._images.kept_shapes()
+        of_training, of_validation = self._images.cached_shapes()
         parts = [(self._splits.train, of_training), (self._splits.val, of_validation)]
         self._caches, sentence = make_image_caches(parts, self._config.cache, self._processes.on_this_machine)
         return sentence
@@ -167,8 +164,8 @@ class RunImages:
     def train(self) -> DataLoader[Any]:
         """Shuffled, changed at random."""
         order = EpochSampler(len(self._splits.train), self._config.seed, shuffle=True, weights=self._chances)
-        share = self._processes.shard(self._training_images(), self._images.stand_in(1))
-        return batches(share, order, self._config.batch, self._workers, drop_last=True)
+        share = self._processes.shard(self._training_images(), self._images.dummy_batch(1))
+        return make_dataloader(share, order, self._config.batch, self._workers, drop_last=True)
 
     def validation(self) -> DataLoader[Any]:
         """In order, as for prediction."""
@@ -181,7 +178,7 @@ class RunImages:
     def in_order(self, images: Dataset[Any], count: int) -> DataLoader[Any]:
         """Batches of ``count`` images, loaded as those of the run are."""
         order = EpochSampler(count, self._config.seed, shuffle=False)
-        return batches(images, order, self._config.batch, self._workers)
+        return make_dataloader(images, order, self._config.batch, self._workers)
 
     def _trial(self, workers: int) -> DataLoader[Any]:
         """A few batches of epoch 0, which no run has."""
@@ -189,7 +186,7 @@ class RunImages:
         order = EpochSampler(count, config.seed, shuffle=True, weights=self._chances)
         batch = -(-min(config.batch, count) // self._processes.count)
         keys = list(islice(cycle(order), batch * TRIAL_BATCHES))
-        return batches(self._training_images(), keys, batch, workers)
+        return make_dataloader(self._training_images(), keys, batch, workers)
 
     def _validation_images(self) -> Dataset[Any]:
         return self._images.validation(self._splits.val, self._caches[1])

@@ -92,15 +92,15 @@ class DistributedContext:
         """Where this process computes if ``--device`` is ``name``."""
         return self.device or choose_device(name)
 
-    def shard(self, images: Dataset[Any], stand_in: Any = None) -> Dataset[Any]:
+    def shard(self, images: Dataset[Any], dummy_batch: Any = None) -> Dataset[Any]:
         """A data set of which each whole batch that is asked for is read in part only: this process's share.
 
         Args:
             images: gives batches of the keys of an :class:`~hubel.data.loader.EpochSampler`.
-            stand_in: a batch of one image, at index -1, for a share without any: in training every process
+            dummy_batch: a batch of one image, at index -1, for a share without any: in training every process
                 has to take part in every step. Without it such a share is empty.
         """
-        return images if self.alone else _ShardedDataset(images, self.rank, self.count, stand_in)
+        return images if self.alone else _ShardedDataset(images, self.rank, self.count, dummy_batch)
 
     def total(self, *figures: float) -> tuple[float, ...]:
         """Sums of figures over all processes, which all have to ask for."""
@@ -224,18 +224,18 @@ SINGLE_PROCESS = DistributedContext()
 class _ShardedDataset(Dataset[Any]):
     """Of each list of keys, which are a whole batch's, every ``count``-th is read."""
 
-    def __init__(self, images: Dataset[Any], rank: int, count: int, stand_in: Any) -> None:
+    def __init__(self, images: Dataset[Any], rank: int, count: int, dummy_batch: Any) -> None:
         self._images: Any = images
         self._rank = rank
         self._count = count
-        self._stand_in = stand_in
+        self._dummy_batch = dummy_batch
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitems__(self, keys: Sequence[Any]) -> Any:
         batch = self._images.__getitems__(keys[self._rank :: self._count])
-        return batch if len(batch.indices) or self._stand_in is None else self._stand_in
+        return batch if len(batch.indices) or self._dummy_batch is None else self._dummy_batch
 
 
 def join(device: str) -> DistributedContext:

@@ -104,7 +104,7 @@ def evaluate(
     started = time.perf_counter()
     network, metadata = resolve_model(model)
     task = task_named(metadata.task)
-    data_set = task.read(Path(data)).labelled_by(metadata.classes)
+    data_set = task.read(Path(data)).remap_classes(metadata.classes)
     recorded = Path(model) / "splits.json"
     name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
     answering = SplitPredictor(

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from hubel.analysis.tracing import Tracing, to_meta
 from hubel.config import TrainingConfig
-from hubel.data.loader import EpochSampler, LoadedBatch, identity_collate, seed_for
+from hubel.data.loader import EpochSampler, identity_collate, seed_for
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import Batch, Target
 from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models.base import ClassificationHead, Model
 from hubel.training.cache_budget import allocate_block
@@ -46,19 +47,20 @@ class Features:
     indices: Tensor | None = None
 
 
-class FeatureRows(Dataset[LoadedBatch]):
+class FeatureRows(Dataset[Batch]):
     """Features under the keys (epoch, index) of an :class:`~hubel.data.loader.EpochSampler`."""
 
     def __init__(self, features: Features) -> None:
         self._features = features
+        self._targets = [Target(label) for label in features.labels.tolist()]
 
     def __len__(self) -> int:
         return len(self._features.labels)
 
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> LoadedBatch:
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """A batch whose pixels are features; the loader asks for whole batches."""
         index = torch.tensor([index for _, index in keys], dtype=torch.int64)
-        return LoadedBatch(self._features.maps[index], self._features.labels[index], index)
+        return Batch(self._features.maps[index], [self._targets[row] for row in index.tolist()], index)
 
 
 def compute_features(
@@ -123,9 +125,9 @@ def feature_batches(
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> DataLoader[Any]:
     """A loader of batches of features, or of this process's share of each; in training a last one must be full."""
-    stand_in = LoadedBatch(torch.zeros_like(features.maps[:1]), torch.tensor([0]), torch.tensor([-1]))
+    dummy_batch = Batch(torch.zeros_like(features.maps[:1]), [Target(0)], torch.tensor([-1]))
     return DataLoader(
-        processes.shard(FeatureRows(features), stand_in if training else None),
+        processes.shard(FeatureRows(features), dummy_batch if training else None),
         batch_size=batch,
         sampler=sampler,
         collate_fn=identity_collate,

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from hubel.data.image_io import read_image
-from hubel.data.loader import EpochSampler, LabelledImages, batches, default_workers
+from hubel.data.loader import BatchDataset, EpochSampler, default_workers, make_dataloader
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import Sample
 from hubel.data.splits import Splittable
+from hubel.data.transforms.image_transform import ImageTransform
 from hubel.errors import DataError, ImageError
 from hubel.inference.fusion import fuse
 from hubel.training.distributed import DistributedContext
@@ -63,10 +65,9 @@ class SplitPredictor:
             DataError: not one image could be read.
         """
         size = self.preprocessing
-        paths = [sample.path for sample in samples]
-        images = LabelledImages(paths, [0] * len(paths), size.pixels, 0, reduction=size.reduction)
+        images = BatchDataset([Sample(sample.path) for sample in samples], ImageTransform(size), 0)
         sampler = EpochSampler(len(samples), 0, shuffle=False)
-        loader = batches(images, sampler, self.batch, default_workers() if workers is None else workers)
+        loader = make_dataloader(images, sampler, self.batch, default_workers() if workers is None else workers)
         fused = fuse(self.network.eval(), self.device, torch.float32)
         values, read = [], []
         with torch.inference_mode():

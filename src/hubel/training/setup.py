@@ -66,7 +66,7 @@ def assemble(
     shape = metadata.preprocessing.resized(side)
     batch = (share, metadata.in_channels, shape.height, shape.width)
     sampled = task.images(config, metadata.preprocessing, side)
-    objective = _objective(model, learning, learning.labels(sampled.stand_in(share), device))
+    objective = _objective(model, learning, learning.labels(sampled.dummy_batch(share), device))
     made = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, config)))
     execution = ExecutionPlan(**made)
     model.to(memory_format=execution.memory_format)

@@ -14,21 +14,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from hubel.config import TrainingConfig
-from hubel.data.image_cache import PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import SplitData, Splits
 from hubel.models import ModelMetadata
 from hubel.models.base import Model
 from hubel.reports import AugmentationSample, DetectionMistake, Mistake
-from hubel.training.cache_budget import KeptShape
 from hubel.training.data_module import RunImages
 from hubel.training.distributed import DistributedContext
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import Phase
 from hubel.training.predict_split import Answers
+from hubel.training.sample_images import SampleImages
 
 
 class LabelledData(SplitData[Any], Protocol):
@@ -38,7 +36,7 @@ class LabelledData(SplitData[Any], Protocol):
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of it, one line each."""
 
-    def labelled_by(self, classes: Sequence[str]) -> LabelledData:
+    def remap_classes(self, classes: Sequence[str]) -> LabelledData:
         """The same with labels that count in a model's list of classes.
 
         Raises:
@@ -118,26 +116,6 @@ class Objective(Protocol):
         """For one epoch."""
 
 
-class DatasetFactory(Protocol):
-    """How a task's samples become batches.
-
-    A batch has ``pixels``, uint8 (N, C, H, W), ``indices``, int64 (N,), positions in the data set, and what the task's
-    :meth:`Learning.labels` reads.
-    """
-
-    def kept_shapes(self) -> tuple[KeptShape, KeptShape]:
-        """What is kept of a training and of a validation image between epochs."""
-
-    def training(self, samples: Sequence[Any], cache: PixelCache | None) -> Dataset[Any]:
-        """Images that change at random, by keys (epoch, index)."""
-
-    def validation(self, samples: Sequence[Any], cache: PixelCache | None) -> Dataset[Any]:
-        """Images as for prediction."""
-
-    def stand_in(self, images: int) -> Any:
-        """A training batch of images that there are not, at indices of -1: to time a step, to fill an empty share."""
-
-
 class Scores(Protocol):
     """Final figures of one split."""
 
@@ -211,7 +189,7 @@ class Task(Protocol):
     ) -> Objective:
         """What a run on these training samples minimizes and watches."""
 
-    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> DatasetFactory:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> SampleImages:
         """Batches for a network with this preprocessing, whose training images are ``side`` pixels high."""
 
     def features(

@@ -15,7 +15,7 @@ from hubel.data.annotations import AnnotatedDataset
 from hubel.data.annotations.safe_parsing import csv_rows, read_text
 from hubel.data.annotations.validators import InvalidAnnotation
 from hubel.data.checks.run import read_any
-from hubel.data.image_folder import ClassFolders
+from hubel.data.samples import ImageDataset
 from hubel.errors import DataError, UsageError
 
 _COLUMNS = ("image", "label", "annotator")
@@ -77,7 +77,7 @@ def _plain(name: str) -> str:
     return name.strip().casefold()
 
 
-def folder_ratings(names: Sequence[str], sets: Sequence[ClassFolders]) -> Ratings:
+def folder_ratings(names: Sequence[str], sets: Sequence[ImageDataset]) -> Ratings:
     """Ratings from class folders: the same pictures, sorted by several people. They are known by their file names.
 
     Raises:
@@ -144,9 +144,9 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, least
     return ratings
 
 
-def _from_sets(names: Sequence[str], sets: Sequence[AnnotatedDataset | ClassFolders], least: float) -> Ratings | None:
+def _from_sets(names: Sequence[str], sets: Sequence[AnnotatedDataset | ImageDataset], least: float) -> Ratings | None:
     """The ratings of sets of one kind; ``None`` if they are not."""
-    folders = [each for each in sets if isinstance(each, ClassFolders)]
+    folders = [each for each in sets if isinstance(each, ImageDataset)]
     if folders:
         return folder_ratings(names, folders) if len(folders) == len(sets) else None
     labelled = [each for each in sets if isinstance(each, AnnotatedDataset)]

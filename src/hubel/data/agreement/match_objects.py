@@ -13,7 +13,7 @@ from hubel.data.agreement.kappa import UNRATED
 from hubel.data.agreement.ratings import NOTHING, Ratings, Thing
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.checks.boxes import overlaps
-from hubel.data.image_folder import listing
+from hubel.data.file_listing import listing
 from hubel.errors import DataError
 
 SAME_OBJECT = 0.5

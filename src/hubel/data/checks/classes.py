@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.checks.findings import Finding
-from hubel.data.image_folder import listing
+from hubel.data.file_listing import listing
 
 RARER = 10
 """How many times rarer than a class of nearly the same name one is that may be misspelt."""

@@ -12,7 +12,8 @@ from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks.classes import like_names
 from hubel.data.checks.findings import Finding
 from hubel.data.checks.training_checks import SKEWED, Findings, SamePicture, check_class_folders
-from hubel.data.image_folder import ClassFolders, listing
+from hubel.data.file_listing import listing
+from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
 
 _FILE = re.compile(r"^(.+?\.(?:xml|json|txt|csv|ndjson|jsonl|ya?ml))(?:, ([^:]+))?(?:: | )", re.IGNORECASE)
@@ -62,7 +63,7 @@ def _has_rows(file: Path) -> bool:
     return len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])
 
 
-def folder_findings(folders: ClassFolders, threads: int | None = None) -> tuple[list[Finding], list[tuple[str, Path]]]:
+def folder_findings(folders: ImageDataset, threads: int | None = None) -> tuple[list[Finding], list[tuple[str, Path]]]:
     """What is wrong with class folders, and the readable pictures, each with its split.
 
     Args:
@@ -81,7 +82,7 @@ def folder_findings(folders: ClassFolders, threads: int | None = None) -> tuple[
     return found, readable
 
 
-def _same(kind: str, pair: SamePicture, folders: ClassFolders) -> Finding:
+def _same(kind: str, pair: SamePicture, folders: ImageDataset) -> Finding:
     if kind == "same-contradiction":
         sentence = f"{folders.classes[pair.first.label]} and {folders.classes[pair.second.label]}: the same bytes."
     else:
@@ -91,7 +92,7 @@ def _same(kind: str, pair: SamePicture, folders: ClassFolders) -> Finding:
     )
 
 
-def _classes(checked: Findings, folders: ClassFolders) -> Iterator[Finding]:
+def _classes(checked: Findings, folders: ImageDataset) -> Iterator[Finding]:
     if len(folders.classes) < 2:
         yield Finding("classes", f"there is one class only ({listing(folders.classes)}): two are needed.")
     for split, counts in checked.counts.items():

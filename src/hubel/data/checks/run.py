@@ -15,13 +15,14 @@ from hubel.data.checks.duplicates import near_pictures, same_pictures
 from hubel.data.checks.files import fault_findings, folder_findings, unlabelled, without_picture
 from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.image_scan import ImageInfo, scan_images
-from hubel.data.image_folder import ClassFolders, read_class_folders
+from hubel.data.image_folder import read_class_folders
+from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
 
 
 def read_any(
     path: str | Path, format: str | None = None, on_fault: Callable[[DataError], None] | None = None
-) -> AnnotatedDataset | ClassFolders:
+) -> AnnotatedDataset | ImageDataset:
     """Read labels if there are any, else class folders; arguments as of ``read_annotations``.
 
     Raises:
@@ -51,7 +52,7 @@ class Check:
         notes: what the reader guessed or left out, one line each.
     """
 
-    dataset: AnnotatedDataset | ClassFolders
+    dataset: AnnotatedDataset | ImageDataset
     findings: tuple[Finding, ...]
     looks: dict[Path, ImageInfo]
     notes: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ def check_data(
         # Nothing but faults: they say more than that there is no picture.
         empty = AnnotatedDataset(Path(path), (), {}, format or "")
         return Check(empty, tuple(_ordered(fault_findings(faults))), {})
-    if isinstance(dataset, ClassFolders):
+    if isinstance(dataset, ImageDataset):
         return _checked_folders(dataset, progress, threads)
     return _checked_labels(dataset, faults, progress, threads)
 
@@ -156,7 +157,7 @@ def _labels(dataset: AnnotatedDataset, looks: dict[Path, ImageInfo]) -> Iterator
                 yield from (finding for finding in found if finding.object not in numbers)
 
 
-def _checked_folders(folders: ClassFolders, progress: Progress | None, threads: int | None) -> Check:
+def _checked_folders(folders: ImageDataset, progress: Progress | None, threads: int | None) -> Check:
     found, readable = folder_findings(folders, threads)
     looks = scan_images([path for _, path in readable], progress, threads)
     copies = {finding.other for finding in found if finding.other}

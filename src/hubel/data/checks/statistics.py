@@ -10,7 +10,7 @@ import numpy as np
 
 from hubel.data.annotations import AnnotatedDataset
 from hubel.data.annotations.records import Box
-from hubel.data.image_folder import ClassFolders
+from hubel.data.samples import ImageDataset
 
 SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits in square pixels: small objects have less than the first, large ones at least the second."""
@@ -107,9 +107,9 @@ def quartiles(values: np.ndarray) -> dict[str, float] | None:
     return {name: float(value) for name, value in zip(names, np.percentile(values, (0, 25, 50, 75, 100)), strict=True)}
 
 
-def statistics(dataset: AnnotatedDataset | ClassFolders) -> Statistics:
+def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
     """Count what is in a data set; no picture is opened."""
-    if isinstance(dataset, ClassFolders):
+    if isinstance(dataset, ImageDataset):
         return _of_folders(dataset)
     boxes: list[Box] = []
     sides: list[tuple[float, float]] = []
@@ -157,7 +157,7 @@ def _split(dataset: AnnotatedDataset, split: str) -> SplitCounts:
     )
 
 
-def _of_folders(folders: ClassFolders) -> Statistics:
+def _of_folders(folders: ImageDataset) -> Statistics:
     splits = {}
     for split, samples in folders.splits.items():
         counts = Counter(sample.label for sample in samples)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hubel.data.checks.duplicates import identical
 from hubel.data.checks.image_scan import left_out, refuse_unreadable, try_pictures
-from hubel.data.image_folder import Sample, listing
-from hubel.data.samples import ObjectSample
+from hubel.data.file_listing import listing
+from hubel.data.samples import Sample
 from hubel.errors import DataError
 
 SKEWED = 3.0
@@ -196,13 +196,13 @@ class ObjectFindings:
     resized: tuple[Path, ...]
     leaks: tuple[tuple[Path, Path], ...]
 
-    def usable(self, samples: Iterable[ObjectSample]) -> tuple[ObjectSample, ...]:
+    def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
         """The samples whose pictures can be read, with boxes in pixels of the pictures as they are."""
         kept = []
         for sample in samples:
             size = self.sizes.get(sample.path)
             if size is not None:
-                kept.append(sample if size == (sample.width, sample.height) else sample.sized(*size))
+                kept.append(sample if size == (sample.width, sample.height) else sample.rescale(*size))
         return tuple(kept)
 
     def warnings(self) -> list[str]:
@@ -241,7 +241,7 @@ class ObjectFindings:
 
 
 def check_object_set(
-    splits: Mapping[str, Sequence[ObjectSample]],
+    splits: Mapping[str, Sequence[Sample]],
     classes: Sequence[str],
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
@@ -273,7 +273,7 @@ def check_object_set(
     )
 
 
-def _leaks(placed: Sequence[tuple[str, ObjectSample]]) -> list[tuple[Path, Path]]:
+def _leaks(placed: Sequence[tuple[str, Sample]]) -> list[tuple[Path, Path]]:
     leaks = []
     for group in identical(placed, lambda each: each[1].path):
         first_of: dict[str, Path] = {}

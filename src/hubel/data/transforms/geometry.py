@@ -1,6 +1,6 @@
-"""What part of a picture is shown, and where boxes, pixels and masks come to lie in it.
+"""What part of a image is shown, and where boxes, pixels and masks come to lie in it.
 
-A window is a rectangle in fractions of a picture, which may go beyond it. All changes of geometry here are windows,
+A window is a rectangle in fractions of a image, which may go beyond it. All changes of geometry here are windows,
 turned round or not; one after another they are one window, so that pixels are scaled once.
 """
 
@@ -15,10 +15,10 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture, in fractions of its width and height.
+    """A part of a image, in fractions of its width and height.
 
     Attributes:
-        x1: left edge; below 0 where it begins beside the picture.
+        x1: left edge; below 0 where it begins beside the image.
         y1: upper edge.
         x2: right edge, greater than ``x1``.
         y2: lower edge, greater than ``y1``.
@@ -31,8 +31,8 @@ class Window:
     y2: float = 1.0
     flipped: bool = False
 
-    def within(self, outer: Window) -> Window:
-        """The window on the picture that shows, of what ``outer`` shows, this part."""
+    def compose(self, outer: Window) -> Window:
+        """The window on the image that shows, of what ``outer`` shows, this part."""
         width, height = outer.x2 - outer.x1, outer.y2 - outer.y1
         left, right = (1 - self.x2, 1 - self.x1) if outer.flipped else (self.x1, self.x2)
         return Window(
@@ -43,14 +43,14 @@ class Window:
             self.flipped != outer.flipped,
         )
 
-    def seen(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def transform_boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where boxes lie in the window.
 
         A box stays if its centre is in the window, and is cut off at the window's edge (Liu et al. 2016, arXiv
         1512.02325, section 2.2, "Data augmentation").
 
         Args:
-            boxes: (M, 4), x1, y1, x2, y2 in fractions of the picture.
+            boxes: (M, 4), x1, y1, x2, y2 in fractions of the image.
 
         Returns:
             The boxes that stay, in fractions of the window, and their indices.
@@ -65,7 +65,7 @@ class Window:
         return moved, kept
 
 
-WHOLE = Window()
+IDENTITY = Window()
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class View:
     """A window, drawn in so many pixels.
 
     Attributes:
-        window: on the picture.
+        window: on the image.
         height: of what is drawn, in pixels.
-        width: likewise.
+        width: of what is drawn, in pixels.
     """
 
     window: Window
@@ -83,55 +83,55 @@ class View:
     width: int
 
     def pixels(
-        self, picture: np.ndarray, extent: tuple[float, float], ground: np.ndarray, filter: Image.Resampling
+        self, image: np.ndarray, extent: tuple[float, float], background: np.ndarray, filter: Image.Resampling
     ) -> np.ndarray:
         """Cut and scale in one antialiased pass.
 
         Args:
-            picture: uint8 (h, w, C) with C of 1 or 3.
-            extent: width and height of the picture in pixels of ``picture``; less than w and h by a fraction where it
+            image: uint8 (h, w, C) with C of 1 or 3.
+            extent: width and height of the image in pixels of ``image``; less than w and h by a fraction where it
                 was reduced by averaging blocks, of which the last ones are not full.
-            ground: uint8 (C,), the colour beside the picture.
+            background: uint8 (C,), the colour beside the image.
             filter: of the scaling.
 
         Returns:
-            uint8 (height, width, C); it may be (a view of) ``picture``.
+            uint8 (height, width, C); it may be (a view of) ``image``.
         """
         window, size = self.window, (self.width, self.height)
         columns, left, right = _covered(window.x1, window.x2, self.width, extent[0])
         rows, upper, lower = _covered(window.y1, window.y2, self.height, extent[1])
         inside = (columns.stop - columns.start, rows.stop - rows.start)
         if min(inside) < 1:
-            return np.broadcast_to(ground, (self.height, self.width, len(ground)))
-        part = _scaled(picture, (left, upper, right, lower), inside, filter)
+            return np.broadcast_to(background, (self.height, self.width, len(background)))
+        part = _scaled(image, (left, upper, right, lower), inside, filter)
         if inside != size:
-            row = np.tile(ground, self.width)  # whole rows are copied many times as fast as single pixels
+            row = np.tile(background, self.width)  # whole rows are copied many times as fast as single pixels
             whole = np.repeat(row[None], self.height, 0).reshape(self.height, self.width, -1)
             whole[rows, columns] = part
             part = whole
         return part[:, ::-1] if window.flipped else part
 
-    def masks(self, masks: np.ndarray) -> np.ndarray:
-        """Masks of the picture as the view shows them: (M, h, w) to (M, height, width), the same type.
+    def masks(self, masks: np.ndarray, fill: int = 0) -> np.ndarray:
+        """Masks of the image as the view shows them: (M, h, w) to (M, height, width), the same type.
 
-        Each pixel is the one that its centre falls on; beside the picture there is 0.
+        Each pixel is the one that its centre falls on; beside the image there is ``fill``.
         """
         window = self.window
         rows = _centres(window.y1, window.y2, self.height, masks.shape[1])
         columns = _centres(window.x1, window.x2, self.width, masks.shape[2])
         columns = columns[::-1] if window.flipped else columns
         drawn = masks[:, rows.clip(0, masks.shape[1] - 1)][:, :, columns.clip(0, masks.shape[2] - 1)]
-        drawn[:, (rows < 0) | (rows >= masks.shape[1])] = 0
-        drawn[:, :, (columns < 0) | (columns >= masks.shape[2])] = 0
+        drawn[:, (rows < 0) | (rows >= masks.shape[1])] = fill
+        drawn[:, :, (columns < 0) | (columns >= masks.shape[2])] = fill
         return drawn
 
 
 def _covered(start: float, end: float, drawn: int, extent: float) -> tuple[slice, float, float]:
-    """The drawn pixels that lie on the picture along an axis, and the stretch of the picture that they show."""
+    """The drawn pixels that lie on the image along an axis, and the stretch of the image that they show."""
     first = max(0, math.floor(-start / (end - start) * drawn + 0.5))
     last = min(drawn, math.floor((1 - start) / (end - start) * drawn + 0.5))
     step = (end - start) / drawn
-    # Drawn pixels are whole: the picture's edge is moved by up to half of one.
+    # Drawn pixels are whole: the image's edge is moved by up to half of one.
     low, high = (start + first * step) * extent, (start + last * step) * extent
     return slice(first, max(first, last)), max(0.0, low), min(extent, high)
 
@@ -142,45 +142,45 @@ def _centres(start: float, end: float, drawn: int, pixels: int) -> np.ndarray:
 
 
 def _scaled(
-    picture: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int], filter: Image.Resampling
+    image: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int], filter: Image.Resampling
 ) -> np.ndarray:
-    """A part of a picture, scaled."""
-    height, width, channels = picture.shape
+    """A part of a image, scaled."""
+    height, width, channels = image.shape
     if (width, height) == size and box == (0, 0, width, height):
-        return picture
+        return image
     # What lies well outside need not become an image first; at the edges the filter reaches a little beyond.
     reach_x, reach_y = (2 + 3 * max(1.0, (box[at + 2] - box[at]) / size[at]) for at in (0, 1))
     left, upper = max(0, int(box[0] - reach_x)), max(0, int(box[1] - reach_y))
-    part = picture[upper : math.ceil(box[3] + reach_y), left : math.ceil(box[2] + reach_x)]
-    image = Image.fromarray(part[:, :, 0] if channels == 1 else part)
-    inner = (box[0] - left, box[1] - upper, min(box[2] - left, image.width), min(box[3] - upper, image.height))
-    return np.asarray(image.resize(size, filter, box=inner)).reshape(size[1], size[0], channels)
+    part = image[upper : math.ceil(box[3] + reach_y), left : math.ceil(box[2] + reach_x)]
+    around = Image.fromarray(part[:, :, 0] if channels == 1 else part)
+    inner = (box[0] - left, box[1] - upper, min(box[2] - left, around.width), min(box[3] - upper, around.height))
+    return np.asarray(around.resize(size, filter, box=inner)).reshape(size[1], size[0], channels)
 
 
 _TRIALS = 40
-_FARTHEST = 4.0  # of the canvas, in widths and heights of the picture
+_FARTHEST = 4.0  # of the canvas, in widths and heights of the image
 _JITTER = (0.5, 2.0)
-_SMALLEST = 0.3  # of an IoU crop, in widths and heights of the picture
+_SMALLEST = 0.3  # of an IoU crop, in widths and heights of the image
 _NARROWEST = 0.5  # of an IoU crop, width over height and height over width
 _OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _CUT = (0.25, 0.75)
 
 
 def random_zoom_out(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
-    """In half of the cases a canvas of up to four times the width and height, the picture at any place of it.
+    """In half of the cases a canvas of up to four times the width and height, the image at any place of it.
 
-    Liu et al. 2016, arXiv 1512.02325, section 3.6: a canvas of up to 16 times the picture's area.
+    Liu et al. 2016, arXiv 1512.02325, section 3.6: a canvas of up to 16 times the image's area.
 
     Args:
         boxes: (M, 4) of the objects.
-        aspect: width over height of the picture in pixels.
+        aspect: width over height of the image in pixels.
         random: what is drawn from.
     """
-    return WHOLE if random.random() < 0.5 else _placed(boxes, random.uniform(1, _FARTHEST), random)
+    return IDENTITY if random.random() < 0.5 else _placed(boxes, random.uniform(1, _FARTHEST), random)
 
 
 def scale_jitter(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
-    """The picture at 0.5 to 2 times its scale: a part of it, or all of it on a ground, at any place.
+    """The image at 0.5 to 2 times its scale: a part of it, or all of it on a plain background, anywhere.
 
     Scale jittering as of Ghiasi et al. 2021, arXiv 2012.07177, section 3 (there 0.8 to 1.25, or 0.1 to 2), with
     enlarging as likely as reducing. Arguments as of :func:`random_zoom_out`.
@@ -190,10 +190,10 @@ def scale_jitter(boxes: np.ndarray, aspect: float, random: np.random.Generator) 
 
 
 def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
-    """SSD's patch: the whole picture, or a part that overlaps an object by at least so much.
+    """SSD's patch: the whole image, or a part that overlaps an object by at least so much.
 
     Liu et al. 2016, arXiv 1512.02325, section 2.2, "Data augmentation", with the numbers of torchvision's
-    ``RandomIoUCrop``: sides of 0.3 to 1 of the picture's, aspect ratios of 1/2 to 2, least IoU with the object that the
+    ``RandomIoUCrop``: sides of 0.3 to 1 of the image's, aspect ratios of 1/2 to 2, least IoU with the object that the
     patch overlaps most 0 (a random patch), 0.1, 0.3, 0.5, 0.7 or 0.9, drawn anew after 40 patches in vain. Arguments as
     of :func:`random_zoom_out`.
     """
@@ -211,7 +211,7 @@ def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generato
         good = np.flatnonzero((shape >= _NARROWEST) & (shape <= 1 / _NARROWEST) & (overlap >= least))
         if len(good):
             return Window(*patches[good[0]].tolist())
-    return WHOLE
+    return IDENTITY
 
 
 def mosaic_cells(random: np.random.Generator, height: int, width: int) -> list[tuple[slice, slice]]:
@@ -221,14 +221,14 @@ def mosaic_cells(random: np.random.Generator, height: int, width: int) -> list[t
 
 
 def mosaic_cell(boxes: np.ndarray, across: float, down: float, random: np.random.Generator) -> Window:
-    """What a mosaic shows of a picture in a part that is so many times its own width and height.
+    """What a mosaic shows of a image in a part that is so many times its own width and height.
 
-    The picture is at full size, or as much smaller as fills the part, or anything between.
+    The image is at full size, or as much smaller as fills the part, or anything between.
 
     Args:
         boxes: (M, 4) of the objects.
         across: width of the mosaic's part in widths of the mosaic.
-        down: height likewise.
+        down: height of what is drawn, in pixels.
         random: what is drawn from.
     """
     scale = random.uniform(max(across, down), 1)
@@ -236,7 +236,7 @@ def mosaic_cell(boxes: np.ndarray, across: float, down: float, random: np.random
 
 
 def _placed(boxes: np.ndarray, sides: float | np.ndarray, random: np.random.Generator) -> Window:
-    """A window with these sides at any place that lies in the picture, or has the picture in it, with an object."""
+    """A window with these sides at any place that lies in the image, or has the image in it, with an object."""
     spans = np.broadcast_to(np.asarray(sides, float), 2)
     corners = random.random((_TRIALS, 2)) * (1 - spans)
     if len(boxes):

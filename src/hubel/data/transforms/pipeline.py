@@ -1,153 +1,29 @@
-"""Random changes of training images that keep their class: each has a name and can be switched off.
+"""From an image and its labels to a network's input, in two steps.
 
-The transforms are torchvision's (``torchvision.transforms.v2``), on Pillow images, before the pixels become an
-array; MixUp and CutMix blend whole batches and come after.
+:meth:`Transform.prepare` does what is the same in every epoch, and can be cached; calling the transform does the random
+rest. The pixels stay bytes until the network. What is drawn depends on seeds alone.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms import v2
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.prescale import Prescaler
+from hubel.data.samples import UNLABELLED, Sample, Target
+from hubel.data.transforms.geometry import View, Window
 from hubel.errors import UsageError
 
-_INTERPOLATION = {
-    "nearest": v2.InterpolationMode.NEAREST,
-    "bilinear": v2.InterpolationMode.BILINEAR,
-    "bicubic": v2.InterpolationMode.BICUBIC,
-    "lanczos": v2.InterpolationMode.LANCZOS,
-}
-
-_SMALLEST_CROP = 0.35  # of the image's area
-_NARROWEST_CROP = 3 / 4  # width over height
-_WINDOW = 256 / 224  # what AlexNet's windows are taken from, over their size
-_FLIPPED = 0.5
 REDUCING_GAP = 2.0
 """How many times the input's size the smallest crop must still have after an image has been reduced."""
 
-# Of the covariance of ImageNet's pixels in 0..1: eigenvalues, and as columns the eigenvectors (red, green, blue).
-# Source: Facebook's fb.resnet.torch, datasets/imagenet.lua; MXNet's and others' are the same.
-_COLOUR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
-_COLOUR_EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-
-
-class Lighting:
-    """PCA lighting: one shift of the colour for the whole image, along the principal components of ImageNet's colours.
-
-    Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 4.1: the sum of
-    the eigenvectors, each times its eigenvalue times a Gaussian of deviation 0.1. The eigenvalues are those of pixels
-    in 0..1, as in Facebook's and MXNet's training, and the sum is scaled with the pixels: a deviation of 5.5 of 255
-    along the first component. (Those of pixels in 0..255 would make every image black or white. Krizhevsky's later
-    code, cuda-convnet2, takes their square roots: a deviation of 12.)
-
-    Calling it with an image of mode RGB gives one of that mode; greyscale (L) gets the mean of the three shifts. It
-    draws from torch's global random generator.
-    """
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """The image with all pixels shifted alike, rounded, clipped to 0..255."""
-        multiples = 0.1 * torch.randn(3).numpy() * _COLOUR_EIGENVALUES
-        shift = 255 * _COLOUR_EIGENVECTORS @ multiples
-        if image.mode == "L":
-            shift = shift.mean(keepdims=True)
-        table = np.clip(np.rint(np.arange(256) + shift[:, None]), 0, 255)
-        return image.point(table.astype(int).ravel().tolist())
-
-
-def _random_window(size: Preprocessing) -> v2.Compose:
-    """AlexNet's crops: of the central 256 × 256 pixels of an image whose shorter side is 256, any 224 × 224."""
-    height, width = (round(side * _WINDOW) for side in (size.height, size.width))
-    scaled = v2.Resize(max(height, width), interpolation=_INTERPOLATION[size.interpolation])
-    return v2.Compose([scaled, v2.CenterCrop((height, width)), v2.RandomCrop((size.height, size.width))])
-
-
-@dataclass(frozen=True)
-class ImageTransform:
-    """A named change: what a person reads, and how to build it for a given input."""
-
-    description: str
-    build: Callable[[Preprocessing], Any]
-
-
-# In the order in which they are applied: geometry of the whole image, crop to the input's size, then colour.
-IMAGE_TRANSFORMS: dict[str, ImageTransform] = {
-    "rotation": ImageTransform(
-        "rotation by up to 15 degrees",
-        lambda size: v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR),
-    ),
-    "shift": ImageTransform(
-        "shift by up to 10 % of the width and height",
-        lambda size: v2.RandomAffine(0, translate=(0.1, 0.1)),
-    ),
-    "window": ImageTransform(
-        "window of the input's size at a random place of the central square of the image, which is 8/7 as large "
-        "(Krizhevsky et al. 2012, section 4.1)",
-        _random_window,
-    ),
-    "crop": ImageTransform(
-        "random crop of 35 to 100 % of the area, aspect ratio 3/4 to 4/3, scaled to the input "
-        "(Szegedy et al. 2015, arXiv 1409.4842, section 6)",
-        lambda size: v2.RandomResizedCrop(
-            (size.height, size.width),
-            scale=(_SMALLEST_CROP, 1.0),
-            ratio=(_NARROWEST_CROP, 1 / _NARROWEST_CROP),
-            interpolation=_INTERPOLATION[size.interpolation],
-        ),
-    ),
-    "flip": ImageTransform("horizontal flip of every second image", lambda size: v2.RandomHorizontalFlip(_FLIPPED)),
-    "contrast": ImageTransform(
-        "contrast and brightness changed by up to 20 %",
-        lambda size: v2.ColorJitter(brightness=0.2, contrast=0.2),
-    ),
-    "color": ImageTransform(
-        "saturation changed by up to 20 %, hue by up to 2 % of the circle",
-        lambda size: v2.ColorJitter(saturation=0.2, hue=0.02),
-    ),
-    "lighting": ImageTransform(
-        "PCA lighting: a shift along the principal components of ImageNet's colours "
-        "(Krizhevsky et al. 2012, section 4.1)",
-        lambda size: Lighting(),
-    ),
-    "randaugment": ImageTransform(
-        "RandAugment: two of fourteen changes at magnitude 7 of 30 (Cubuk et al. 2020, arXiv 1909.13719)",
-        lambda size: v2.RandAugment(num_ops=2, magnitude=7),
-    ),
-}
-
-BATCH_TRANSFORMS: dict[str, str] = {
-    "mixup": "MixUp: pairs of images blended, and their labels, in half of the batches "
-    "(Zhang et al. 2018, arXiv 1710.09412)",
-    "cutmix": "CutMix: a box of one image pasted into another, labels by area, in half of the batches "
-    "(Yun et al. 2019, arXiv 1905.04899)",
-}
-
-AUGMENTATIONS = (*IMAGE_TRANSFORMS, *BATCH_TRANSFORMS)
-
-# What a paper trained with, as one name.
-PRESETS = {"alexnet": ("window", "flip", "lighting")}
-
-
-def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the order of application, presets spelled out.
-
-    Raises:
-        UsageError: a name does not exist.
-    """
-    return resolve_names(names, AUGMENTATIONS, PRESETS)
-
 
 def resolve_names(names: Sequence[str], known: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Those of the known names that are chosen, in their order, presets spelled out.
+    """Those of the known augmentations that are named, in their order, presets spelled out.
 
     Raises:
         UsageError: a name is neither known nor a preset.
@@ -160,131 +36,136 @@ def resolve_names(names: Sequence[str], known: Sequence[str], presets: Mapping[s
     return tuple(name for name in known if name in names)
 
 
-class TrainTransform:
-    """From an upright Pillow image to randomly changed pixels of the network's input size, in two steps.
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image before any random change, with its labels.
 
-    :meth:`fixed` does what is the same in every epoch, and can be kept; :meth:`changed` does the random rest to a
-    batch. Without ``crop`` and ``window`` the image is cut and scaled as for prediction in the first step. With them
-    it stays whole; only where even the smallest crop is several times the input's size is it reduced, see
-    :meth:`reduction`.
+    Attributes:
+        pixels: uint8 (h, w, C).
+        extent: width and height of the image in these pixels; see :meth:`~hubel.data.transforms.geometry.View.pixels`.
+        boxes: float64 (M, 4), x1, y1, x2, y2 in fractions of the image.
+        labels: int64 (M,).
+        masks: (M, h, w) of the objects, or ``None``; of any resolution.
+        class_map: uint8 (h, w), or ``None``; of any resolution.
+        label: the class of the whole image.
+    """
+
+    pixels: np.ndarray
+    extent: tuple[float, float]
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+    class_map: np.ndarray | None = None
+    label: int = UNLABELLED
+
+
+class Transform(ABC):
+    """Base of the transforms of training and validation images.
+
+    Without crops an image is cut and scaled as for prediction in the first step; with them it stays whole, reduced
+    where it is several times the input's size: whole blocks of pixels are averaged, which JPEG can be decoded to. Of a
+    photograph of twelve megapixels a crop of 192 pixels keeps a hundredth; reading and caching the rest would cost more
+    than anything else.
 
     Args:
         preprocessing: of the network; gives size, channels and filter.
-        names: of :data:`IMAGE_TRANSFORMS`; names of batch transforms are ignored here.
+        crops: the second step takes parts of images.
 
     Attributes:
-        crops: whether the arrays of the first step are of the images' own sizes.
-        shape: (height, width, channels) of those of the second.
+        shape: (height, width, channels) of what the second step gives.
+        crops: whether the first step gives arrays of the images' own sizes.
+        stream: name of the random numbers, so that two transforms of one run do not draw the same.
     """
 
-    def __init__(self, preprocessing: Preprocessing, names: Sequence[str]) -> None:
-        self._preprocessing = preprocessing
-        self.shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
-        chosen = [name for name in IMAGE_TRANSFORMS if name in names]
-        self.crops = "crop" in chosen or "window" in chosen
-        self._only_flips = chosen == ["flip"]
-        self._transforms = [IMAGE_TRANSFORMS[name].build(preprocessing) for name in chosen]
-        self._whole = Prescaler(preprocessing.channels, self.reduction)
+    stream = "pixels"
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """uint8 array (height, width, channels); draws from torch's global random generator."""
-        return self._changed(self.fixed(image))
+    def __init__(self, preprocessing: Preprocessing, crops: bool = False) -> None:
+        self.preprocessing = preprocessing
+        self.shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
+        self.crops = crops
+
+    @abstractmethod
+    def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
+        """Randomly changed images.
+
+        Args:
+            groups: of each image, itself and the others that :meth:`partners` asked for.
+            seeds: of each image; nothing else decides how it is changed.
+
+        Returns:
+            uint8 (N, height, width, channels) and N targets; N is the number of groups, or a multiple of it, the
+            first ones of the first group.
+        """
+
+    def partners(self, seed: int, count: int) -> list[int]:
+        """Indices, of ``count`` images, of others that are shown together with the one that has this seed."""
+        return []
+
+    def dummy_target(self) -> Target:
+        """Labels of every kind, of the first class; the box is in the middle of the image."""
+        height, width, _ = self.shape
+        box = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32) * np.array([width, height] * 2, np.float32)
+        return Target(0, box, np.zeros(1, np.int64), class_map=np.zeros((height, width), np.uint8))
+
+    def smallest_crop(self, width: int, height: int) -> float:
+        """Length of the smallest crop of an image over that of the input, where :attr:`crops`."""
+        return 1.0
 
     def reduction(self, width: int, height: int) -> float:
-        """How many times an image may be reduced before :meth:`fixed` sees it; below 2 for most.
+        """How many times an image may be reduced before :meth:`prepare` sees it; below 2 for most.
 
-        Blocks of pixels are averaged (:mod:`hubel.data.prescale`), as large as leave the smallest crop
-        :data:`REDUCING_GAP` times the input's size. After that the smallest crop, scaled to the input, differs from
-        one taken of the original by about 1 of 255 on average in a detailed photograph; larger crops differ less.
+        With crops, so that the smallest has :data:`REDUCING_GAP` times the input's size: scaled to the input it then
+        differs from one taken of the original by about 1 of 255 on average in a detailed photograph.
         """
         if not self.crops:
-            return self._preprocessing.reduction(width, height)
-        target = max(self._preprocessing.height, self._preprocessing.width)
-        smallest = min(width, height, math.sqrt(_SMALLEST_CROP * _NARROWEST_CROP * width * height))
-        return smallest / (REDUCING_GAP * target)
+            return self.preprocessing.reduction(width, height)
+        return self.smallest_crop(width, height) / REDUCING_GAP
 
-    def fixed_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """Of the array that :meth:`fixed` gives for an upright image of this size: (H, W, C)."""
-        size = self._preprocessing
+    def cached_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Shape (H, W, C) of the array that :meth:`prepare` gives for an upright image of this size."""
         if not self.crops:
-            return size.height, size.width, size.channels
-        return self._whole.shape(width, height)
+            return self.shape
+        block = self._block(width, height)
+        return -(-height // block), -(-width // block), self.shape[2]
 
-    def fixed(self, image: Image.Image, original: tuple[int, int, int] | None = None) -> np.ndarray:
+    def prepare(self, image: Image.Image, original: tuple[int, int, int] | None = None) -> np.ndarray:
         """The pixels before any random change: uint8 (H, W, C), of the input's size where nothing crops.
 
         Args:
             image: upright.
             original: as in :meth:`hubel.data.preprocessing.Preprocessing.pixels`.
         """
-        size = self._preprocessing
-        image = image.convert("L" if size.channels == 1 else "RGB")
+        image = image.convert("L" if self.shape[2] == 1 else "RGB")
         if not self.crops:
-            return size.pixels(image, original)
-        return self._whole.pixels(image, original)
+            return self.preprocessing.pixels(image, original)
+        width, height, scale = original or (*image.size, 1)
+        left = self._block(width, height) // scale
+        pixels = np.asarray(image.reduce(left) if left > 1 else image)
+        return pixels.reshape(*pixels.shape[:2], self.shape[2])
 
-    def changed(self, fixed: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
-        """A batch of randomly changed images: uint8 (N, height, width, channels).
+    def decoded(self, pixels: np.ndarray, sample: Sample, class_map: np.ndarray | None = None) -> Decoded:
+        """What :meth:`prepare` gave, with the sample's labels where they lie in it."""
+        if not len(sample.boxes) and class_map is None:
+            height, width, _ = pixels.shape
+            extent = (width, height) if not (self.crops and sample.width) else self._extent(sample)
+            return Decoded(pixels, extent, sample.boxes.astype(np.float64), sample.labels, label=sample.label)
+        width, height = sample.width, sample.height
+        boxes = sample.boxes.astype(np.float64) / (width, height, width, height)
+        if self.crops:
+            return Decoded(pixels, self._extent(sample), boxes, sample.labels, None, class_map, sample.label)
+        x1, y1, x2, y2 = self.preprocessing.crop_box(width, height)
+        window = Window(x1 / width, y1 / height, x2 / width, y2 / height)
+        boxes, kept = window.transform_boxes(boxes)
+        if class_map is not None:
+            class_map = View(window, *self.shape[:2]).masks(class_map[None])[0]
+        extent = (pixels.shape[1], pixels.shape[0])
+        return Decoded(pixels, extent, boxes, sample.labels[kept], None, class_map, sample.label)
 
-        Args:
-            fixed: of each image, what :meth:`fixed` gives.
-            seeds: of each image; nothing else decides how it is changed. torch's global generator is seeded with
-                them, one after the other.
-        """
-        if not self._transforms:
-            return np.stack(fixed)
-        if not self._only_flips:
-            return np.stack([self._seeded(pixels, seed) for pixels, seed in zip(fixed, seeds, strict=True)])
-        # The same draws and the same pixels as torchvision's flips one by one, at a tenth of the cost.
-        batch = np.stack(fixed)
-        seeded = torch.default_generator.manual_seed
-        flipped = [float(torch.rand(1, generator=seeded(seed))) < _FLIPPED for seed in seeds]
-        batch[flipped] = batch[flipped, :, ::-1]
-        return batch
+    def _extent(self, sample: Sample) -> tuple[float, float]:
+        block = self._block(sample.width, sample.height)
+        return sample.width / block, sample.height / block
 
-    def _seeded(self, pixels: np.ndarray, seed: int) -> np.ndarray:
-        torch.default_generator.manual_seed(seed)
-        return self._changed(pixels)
-
-    def _changed(self, pixels: np.ndarray) -> np.ndarray:
-        size, transforms = self._preprocessing, self._transforms
-        box: dict[str, int] | None = None
-        if transforms and isinstance(transforms[0], v2.RandomResizedCrop):
-            # The crop's place needs the image's size only: what lies outside need not become an image first.
-            box = transforms[0].make_params([torch.empty(1, *pixels.shape[:2], device="meta")])
-            pixels = pixels[box["top"] : box["top"] + box["height"], box["left"] : box["left"] + box["width"]]
-        image: Any = Image.fromarray(pixels[:, :, 0] if size.channels == 1 else pixels)
-        if box is not None:
-            image = transforms[0].transform(image, {**box, "top": 0, "left": 0})
-        for transform in transforms[box is not None :]:
-            image = transform(image)
-        return np.array(image).reshape(size.height, size.width, size.channels)
-
-
-class MixUpCutMix:
-    """MixUp and CutMix on a training batch: in every second batch, one of those switched on.
-
-    Draws from torch's global random generator. Calling it with images (N, C, H, W) float and labels (N,) gives
-    images and targets: the labels as they came, or rows of class probabilities (N, classes).
-    """
-
-    def __init__(self, names: Sequence[str], num_classes: int) -> None:
-        choices: list[Any] = []
-        if "mixup" in names:
-            choices.append(v2.MixUp(alpha=0.2, num_classes=num_classes))
-        if "cutmix" in names:
-            choices.append(v2.CutMix(alpha=1.0, num_classes=num_classes))
-        self._blend = v2.RandomApply([v2.RandomChoice(choices)], p=0.5) if choices else None
-
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and targets, blended or as they came."""
-        if self._blend is None or len(images) < 2:
-            return images, labels
-        blended, targets = self._blend(images, labels)
-        return blended, targets
-
-
-def describe_augmentations(names: Sequence[str]) -> list[str]:
-    """One sentence for each augmentation, in the order of application."""
-    sentences = {name: row.description for name, row in IMAGE_TRANSFORMS.items()} | BATCH_TRANSFORMS
-    return [sentences[name] for name in check_augmentations(names)]
+    def _block(self, width: int, height: int) -> int:
+        """Side of the blocks of pixels that are averaged: 1, 2, 4 or 8."""
+        most = self.reduction(width, height)
+        return next((side for side in (8, 4, 2) if side <= most), 1)

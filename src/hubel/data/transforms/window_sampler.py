@@ -1,97 +1,81 @@
-"""Crops of pictures that show what a window shows: an object in the middle and of its size, or not.
+"""Crops of images that show what a window shows: an object in the middle and of its size, or not.
 
-For networks that are slid over a picture (:mod:`hubel.models.detection.sliding_window`).
+For networks that are slid over an image (:mod:`hubel.models.detection.sliding_window`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
-from hubel.data.image_cache import PixelCache
-from hubel.data.loader import CachedReader, ObjectBatch, seed_for
 from hubel.data.preprocessing import FILTERS, Preprocessing
-from hubel.data.samples import ObjectSample, Targets
+from hubel.data.samples import UNLABELLED, Target
 from hubel.data.transforms.color import Distortion
 from hubel.data.transforms.geometry import View, Window
-from hubel.data.transforms.object_pipeline import LabelledPixels, ObjectPixels
+from hubel.data.transforms.pipeline import Decoded, Transform
 
-# As far as a window may be from an object until the next place or size is nearer, and a little more.
+# As far as a window may be from an object until the next position or size is nearer, and a little more.
 _BESIDE = 0.2  # of the window's side
 _OCTAVES = 0.35
 
 
-class WindowCrops(Dataset[ObjectBatch]):
-    """Crops of pictures from disk, several of each, for the loader that :func:`hubel.data.loader.batches` makes.
+class WindowSampler(Transform):
+    """Several crops of each image, for training.
 
     A third show an object as a window shows it that fits; a third are near one, but beside it or of another size; a
-    third are anywhere. Of random changes there are "flip" and "color".
+    third are anywhere. Of random changes there are "flip" and "color". Boxes are not cut off at a crop's edge, and may
+    lie outside.
 
     Args:
-        samples: readable ones.
-        preprocessing: of the network, which stretches the whole picture.
+        preprocessing: of the network, which stretches the whole image.
         window: side of a crop in pixels of the network's input; crops are of this size, and show this much or more.
-        names: of the random changes; others than those two are passed over.
-        seed: of the run; the crops of a picture are drawn from it, the epoch and the index.
-        crops: of each picture.
-        cache: keeps the stretched pictures.
+        names: of the random changes; others than those two are ignored.
+        crops: of each image.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[ObjectSample],
-        preprocessing: Preprocessing,
-        window: int,
-        names: Sequence[str],
-        seed: int,
-        crops: int = 4,
-        cache: PixelCache | None = None,
-    ) -> None:
-        self._samples = [sample.only(~sample.crowd) for sample in samples]
-        self._pixels = ObjectPixels(preprocessing)
-        self._window, self._names, self._seed, self._crops = window, names, seed, crops
+    stream = "crops"
+
+    def __init__(self, preprocessing: Preprocessing, window: int, names: Sequence[str], crops: int = 4) -> None:
+        super().__init__(preprocessing)
+        self._whole = self.shape
+        self.shape = (window, window, preprocessing.channels)
+        self._window, self._names, self._crops = window, names, crops
         self._smallest = min(1.0, window / min(preprocessing.height, preprocessing.width))
         self._filter = FILTERS[preprocessing.interpolation]
-        self._ground = np.rint(preprocessing.mean).astype(np.uint8)
-        self._decoded = CachedReader(
-            [sample.path for sample in samples], self._pixels.fixed, cache, self._pixels.reduction
-        )
+        self._background = np.rint(preprocessing.mean).astype(np.uint8)
 
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> ObjectBatch:
-        """The crops of these keys (epoch, index). Boxes are not cut off at a crop's edge, and may lie outside."""
+    def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
+        """See :class:`Transform`."""
         pixels: list[np.ndarray] = []
-        targets: list[Targets] = []
-        indices: list[int] = []
-        for epoch, index in keys:
-            decoded, sample = self._decoded(index), self._samples[index]
-            if decoded is None:
-                continue
-            picture = self._pixels.labelled(decoded, sample.boxes, sample.labels, sample.width, sample.height)
-            random = np.random.default_rng(seed_for(self._seed, "crops", epoch, index))
+        targets: list[Target] = []
+        for (image, *_), seed in zip(groups, seeds, strict=True):
+            random = np.random.default_rng(seed)
             for _ in range(self._crops):
-                window = drawn_window(picture.boxes, self._smallest, "flip" in self._names, random)
+                window = draw_window(image.boxes, self._smallest, "flip" in self._names, random)
                 view = View(window, self._window, self._window)
-                drawn = view.pixels(picture.pixels, picture.extent, self._ground, self._filter)
+                drawn = view.pixels(image.pixels, image.extent, self._background, self._filter)
                 pixels.append(Distortion.drawn(random)(drawn) if "color" in self._names else drawn)
-                targets.append(_seen(picture, window, self._window))
-                indices.append(index)
-        shape = (0, self._window, self._window, self._pixels.shape[2])
-        stacked = torch.from_numpy(np.stack(pixels) if pixels else np.empty(shape, np.uint8))
-        return ObjectBatch(stacked.permute(0, 3, 1, 2), targets, torch.tensor(indices, dtype=torch.int64))
+                targets.append(_target(image, window, self._window))
+        return np.stack(pixels), targets
+
+    def cached_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Whole images, stretched to the network's input."""
+        return self._whole
+
+    def dummy_target(self) -> Target:
+        """An object of the first class that fills the crop."""
+        side = float(self._window)
+        return replace(super().dummy_target(), boxes=np.array([[0.0, 0.0, side, side]], np.float32))
 
 
-def drawn_window(boxes: np.ndarray, smallest: float, flip: bool, random: np.random.Generator) -> Window:
-    """A window in a picture.
+def draw_window(boxes: np.ndarray, smallest: float, flip: bool, random: np.random.Generator) -> Window:
+    """A window in an image.
 
     Args:
-        boxes: (M, 4) of the objects, in fractions of the picture.
-        smallest: side of the smallest window, in fractions of the picture's.
+        boxes: (M, 4) of the objects, in fractions of the image.
+        smallest: side of the smallest window, in fractions of the image's.
         flip: half of the windows are turned left to right.
         random: what is drawn from.
     """
@@ -110,10 +94,10 @@ def drawn_window(boxes: np.ndarray, smallest: float, flip: bool, random: np.rand
     return Window(float(x), float(y), float(x) + side, float(y) + side, flipped=flip and bool(random.random() < 0.5))
 
 
-def _seen(picture: LabelledPixels, window: Window, side: int) -> Targets:
+def _target(image: Decoded, window: Window, side: int) -> Target:
     """The objects in pixels of a crop."""
     corner, span = np.array([window.x1, window.y1] * 2), window.x2 - window.x1
-    boxes = (picture.boxes - corner) * (side / span)
+    boxes = (image.boxes - corner) * (side / span)
     if window.flipped:
         boxes = np.stack((side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]), 1)
-    return Targets(torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(picture.labels))
+    return Target(UNLABELLED, boxes.astype(np.float32), image.labels)

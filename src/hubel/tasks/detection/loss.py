@@ -10,11 +10,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hubel import boxes as geometry
-from hubel.data.samples import Targets
 from hubel.tasks.detection.decode import NMSConfig, decode_detections
 
 NEG_POS_RATIO = 3
 """Anchors without an object that count for each with one (SSD, section 2.2, "Hard negative mining")."""
+
+
+class Targets(NamedTuple):
+    """The labelled objects of one image, in pixels of the network's input.
+
+    Attributes:
+        boxes: float32 (M, 4), x1, y1, x2, y2, of positive width and height.
+        labels: int64 (M,), classes from 0.
+    """
+
+    boxes: Tensor
+    labels: Tensor
 
 
 class Assignment(NamedTuple):

@@ -8,19 +8,18 @@ from typing import Any
 from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import ObjectFindings, check_object_set
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import ObjectSample
+from hubel.data.samples import Sample
 from hubel.data.splits import Splits
-from hubel.data.transforms.object_pipeline import ObjectPixels, describe_object_augmentations
+from hubel.data.transforms.object_transform import ObjectTransform, describe_object_augmentations
 from hubel.models import ModelMetadata
 from hubel.models.base import Model
 from hubel.reports import AugmentationSample
-from hubel.reports.object_samples import object_samples
+from hubel.reports.augmentation_preview import augmentation_preview
 from hubel.training.data_module import RunImages
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import Phase
+from hubel.training.sample_images import SampleImages
 from hubel.training.task import Objective
-from hubel.training.tasks.augmentation_sheet import SHEET_IMAGES, SHEET_VARIANTS
-from hubel.training.tasks.box_images import BoxImages
 
 
 class BoxTask:
@@ -45,17 +44,17 @@ class BoxTask:
     ) -> None:
         """Nothing more."""
 
-    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> BoxImages:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> SampleImages:
         """Pixels and boxes."""
-        training = ObjectPixels(preprocessing.resized(side), config.augmentation)
-        return BoxImages(training, ObjectPixels(preprocessing), config.seed)
+        augmented = ObjectTransform(preprocessing.resized(side), config.augmentation)
+        return SampleImages(augmented, ObjectTransform(preprocessing), config.seed)
 
     def features(
         self,
         config: TrainingConfig,
         metadata: ModelMetadata,
         side: int,
-        samples: Sequence[ObjectSample],
+        samples: Sequence[Sample],
         images: RunImages,
         learning: Objective,
     ) -> FeatureCache | None:
@@ -67,7 +66,8 @@ class BoxTask:
         return describe_object_augmentations(config.augmentation)
 
     def sheet(
-        self, samples: Sequence[ObjectSample], preprocessing: Preprocessing, config: TrainingConfig
+        self, samples: Sequence[Sample], preprocessing: Preprocessing, config: TrainingConfig
     ) -> list[AugmentationSample]:
         """With their boxes."""
-        return object_samples(samples, preprocessing, config.augmentation, config.seed, SHEET_IMAGES, SHEET_VARIANTS)
+        augmented = ObjectTransform(preprocessing, config.augmentation)
+        return augmentation_preview(samples, ObjectTransform(preprocessing), augmented, config.seed)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import SKEWED
-from hubel.data.loader import LoadedBatch
-from hubel.data.transforms.pipeline import MixUpCutMix
+from hubel.data.samples import Batch
+from hubel.data.transforms.image_transform import MixUpCutMix
 from hubel.tasks.classification.loss import batch_weight, classification_loss, imbalance_ratio, inverse_frequency
 from hubel.training.tasks.means import Means
 
@@ -38,7 +38,7 @@ class ClassLearning:
     chances: Tensor | None = None
     fixed_features: bool = False
 
-    def labels(self, batch: LoadedBatch, device: torch.device) -> Tensor:
+    def labels(self, batch: Batch, device: torch.device) -> Tensor:
         """Classes (N,)."""
         return batch.labels.to(device)
 

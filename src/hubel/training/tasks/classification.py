@@ -14,15 +14,23 @@ from torch import Tensor, nn
 
 from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import Findings, check_class_folders
-from hubel.data.image_folder import ClassFolders, Sample, read_class_folders
+from hubel.data.image_folder import read_class_folders
+from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import Splits
-from hubel.data.transforms.pipeline import MixUpCutMix, TrainTransform, check_augmentations, describe_augmentations
+from hubel.data.transforms.image_transform import (
+    ImageTransform,
+    MixUpCutMix,
+    check_augmentations,
+    describe_augmentations,
+)
 from hubel.errors import ModelError, UsageError
 from hubel.metrics.classification import ClassificationScores, score_classification
 from hubel.models import ModelMetadata
 from hubel.models.base import Classifier, Model
 from hubel.reports import AugmentationSample, Mistake, most_confident_mistakes
+from hubel.reports.augmentation_preview import augmentation_preview
 from hubel.tasks.classification.decode import top_k
 from hubel.training.data_module import RunImages
 from hubel.training.feature_cache import (
@@ -34,9 +42,8 @@ from hubel.training.feature_cache import (
 )
 from hubel.training.finetune import Phase
 from hubel.training.predict_split import Answers
+from hubel.training.sample_images import SampleImages
 from hubel.training.task import Objective
-from hubel.training.tasks.augmentation_sheet import augmentation_sheet
-from hubel.training.tasks.class_images import ClassImages
 from hubel.training.tasks.class_learning import ClassLearning, class_learning
 
 
@@ -55,7 +62,7 @@ class Classification:
             require_imbalanced_learn()
         return replace(config, augmentation=check_augmentations(config.augmentation))
 
-    def read(self, data: Path, strict: bool = False) -> ClassFolders:
+    def read(self, data: Path, strict: bool = False) -> ImageDataset:
         """Class folders."""
         return read_class_folders(data)
 
@@ -97,10 +104,10 @@ class Classification:
         """Cross-entropy, smoothed, weighted and blended as configured."""
         return class_learning(config, [sample.label for sample in samples], len(metadata.classes), device)
 
-    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> ClassImages:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> SampleImages:
         """Pixels and a class each."""
-        pixels = TrainTransform(preprocessing.resized(side), config.augmentation)
-        return ClassImages(pixels, preprocessing, config.seed)
+        augmented = ImageTransform(preprocessing.resized(side), config.augmentation)
+        return SampleImages(augmented, ImageTransform(preprocessing), config.seed)
 
     def features(
         self,
@@ -118,7 +125,7 @@ class Classification:
         plain = replace(learning, blending=MixUpCutMix((), len(metadata.classes)))
         enlarge = partial(with_smote, classes=metadata.classes, seed=config.seed) if config.balance == "smote" else None
         size = metadata.preprocessing if config.augmentation else metadata.preprocessing.resized(side)
-        unchanged = self.images(config, metadata.preprocessing, side).unchanged(samples, bool(config.augmentation))
+        unchanged = BatchDataset(samples, ImageTransform(size), config.seed)
         in_order = images.in_order(unchanged, len(samples))
         return FeatureCache(in_order, size, images.whole_validation(), plain, enlarge)
 
@@ -164,8 +171,8 @@ class Classification:
         self, samples: Sequence[Sample], preprocessing: Preprocessing, config: TrainingConfig
     ) -> list[AugmentationSample]:
         """From the run's own seed."""
-        pixels = TrainTransform(preprocessing, config.augmentation)
-        return augmentation_sheet(samples, config.seed, preprocessing.pixels, pixels)
+        augmented = ImageTransform(preprocessing, config.augmentation)
+        return augmentation_preview(samples, ImageTransform(preprocessing), augmented, config.seed)
 
 
 def _labels(answers: Answers) -> np.ndarray:

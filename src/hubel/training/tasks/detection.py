@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from hubel.config import TrainingConfig
+from hubel.data.annotated_images import read_annotated_images
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
+from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import ModelError, UsageError
 from hubel.inference.postprocess import scale_to_original
 from hubel.metrics.coco import FoundObjects, GroundTruth
@@ -25,11 +26,11 @@ from hubel.reports import DetectionMistake
 from hubel.reports.detection_mistakes import detection_mistakes
 from hubel.tasks.detection.decode import decode_detections
 from hubel.training.predict_split import Answers
-from hubel.training.tasks.box_images import BoxImages
+from hubel.training.sample_images import SampleImages
 from hubel.training.tasks.box_task import BoxTask
 from hubel.training.tasks.detection_learning import RULE, WATCHED, DetectionLearning
 from hubel.training.tasks.for_classes import reject_classification_options, with_backbone, with_object_augmentations
-from hubel.training.tasks.window_learning import WINDOWS, WindowImages, WindowLearning, with_window_size
+from hubel.training.tasks.window_learning import WINDOWS, WindowLearning, window_images, with_window_size
 
 NETWORK = "ssd"
 _NUMBERS = 6
@@ -50,9 +51,9 @@ class Detection(BoxTask):
         settled = with_backbone(with_object_augmentations(config), NETWORK)
         return with_window_size(settled) if settled.model == WINDOWS else settled
 
-    def read(self, data: Path, strict: bool = False) -> ObjectSet:
+    def read(self, data: Path, strict: bool = False) -> ImageDataset:
         """All pictures, those without objects too."""
-        return read_object_set(data, strict=strict)
+        return read_annotated_images(data, strict=strict)
 
     def prepare(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """As it was made."""
@@ -61,16 +62,16 @@ class Detection(BoxTask):
         return metadata
 
     def learning(
-        self, config: TrainingConfig, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
+        self, config: TrainingConfig, samples: Sequence[Sample], metadata: ModelMetadata, device: torch.device
     ) -> DetectionLearning:
         """SSD's loss, or that of windows."""
         key, kind = _key(metadata), WindowLearning if metadata.architecture == WINDOWS else DetectionLearning
         return kind(tuple(metadata.classes), lambda height, width: _anchors(key, height, width))
 
-    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> BoxImages:
+    def images(self, config: TrainingConfig, preprocessing: Preprocessing, side: int) -> SampleImages:
         """Pixels and objects."""
         if config.model == WINDOWS:
-            return WindowImages(preprocessing, side, config)
+            return window_images(preprocessing, side, config)
         return super().images(config, preprocessing, side)
 
     def merit(self, row: Mapping[str, Any]) -> tuple[float, ...]:

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.data.loader import ObjectBatch
-from hubel.data.samples import Targets
+from hubel.data.samples import Batch
 from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
-from hubel.tasks.detection.loss import NMSConfig, decode, multibox_loss
+from hubel.tasks.detection.loss import NMSConfig, Targets, decode, multibox_loss
 from hubel.training.distributed import DistributedContext
 
 WATCHED = {"AP50": "AP50", "AP": "AP"}
@@ -51,9 +50,12 @@ class DetectionLearning:
     chances = None
     fixed_features = False
 
-    def labels(self, batch: ObjectBatch, device: torch.device) -> ObjectLabels:
+    def labels(self, batch: Batch, device: torch.device) -> ObjectLabels:
         """All but crowds."""
-        targets = [Targets(each.boxes.to(device), each.labels.to(device)) for each in batch.targets]
+        targets = [
+            Targets(torch.from_numpy(each.boxes).to(device), torch.from_numpy(each.labels).to(device))
+            for each in batch.targets
+        ]
         return ObjectLabels(targets, (batch.pixels.shape[2], batch.pixels.shape[3]))
 
     def change(self, images: Tensor, labels: ObjectLabels) -> tuple[Tensor, ObjectLabels]:

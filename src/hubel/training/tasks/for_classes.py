@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hubel.config import DEFAULT_NETWORK, TrainingConfig
-from hubel.data.transforms.object_pipeline import check_object_augmentations
+from hubel.data.transforms.object_transform import check_object_augmentations
 from hubel.errors import UsageError
 from hubel.models import architecture
 

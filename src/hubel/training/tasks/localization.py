@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from hubel.config import DEFAULTS, TrainingConfig
-from hubel.data.samples import ObjectSample, ObjectSet, read_object_set
+from hubel.data.annotated_images import largest_only, read_annotated_images
+from hubel.data.samples import ImageDataset, Sample
 from hubel.drawing import BoxLabel
 from hubel.drawing.boxes import Box
 from hubel.errors import ModelError, UsageError
@@ -53,10 +54,12 @@ class Localization(BoxTask):
         settled = with_backbone(with_object_augmentations(config), NETWORK)
         return replace(settled, loss_weights=config.loss_weights or LOSS_WEIGHTS)
 
-    def read(self, data: Path, strict: bool = False) -> ObjectSet:
+    def read(self, data: Path, strict: bool = False) -> ImageDataset:
         """Of each picture the largest object; pictures without any are left out."""
-        objects = read_object_set(data, strict=strict).largest_only()
-        shown = {split: tuple(each for each in samples if len(each)) for split, samples in objects.splits.items()}
+        objects = largest_only(read_annotated_images(data, strict=strict))
+        shown = {
+            split: tuple(each for each in samples if len(each.labels)) for split, samples in objects.splits.items()
+        }
         empty = sum(map(len, objects.splits.values())) - sum(map(len, shown.values()))
         told = (f"{objects.root}: {empty} pictures show no object and are left out.",) if empty else ()
         splits = {split: samples for split, samples in shown.items() if samples}
@@ -69,7 +72,7 @@ class Localization(BoxTask):
         return metadata
 
     def learning(
-        self, config: TrainingConfig, samples: Sequence[ObjectSample], metadata: ModelMetadata, device: torch.device
+        self, config: TrainingConfig, samples: Sequence[Sample], metadata: ModelMetadata, device: torch.device
     ) -> LocalizationLearning:
         """Cross-entropy of the class, and what was asked for of the box."""
         return LocalizationLearning(uses_sqrt_size(metadata.options), config.loss_weights)
@@ -123,9 +126,7 @@ class Localization(BoxTask):
         ]
 
 
-def _mistake(
-    sample: ObjectSample, values: np.ndarray, box: np.ndarray, overlap: float, metadata: ModelMetadata
-) -> Mistake:
+def _mistake(sample: Sample, values: np.ndarray, box: np.ndarray, overlap: float, metadata: ModelMetadata) -> Mistake:
     (best,) = top_k(values[:-4], metadata.classes, 1)
     truth = metadata.classes[sample.labels[0]]
     true = BoxLabel(_corners(sample.boxes[0]), truth, 0)

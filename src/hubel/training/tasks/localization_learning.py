@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.data.loader import ObjectBatch
+from hubel.data.samples import Batch
 from hubel.metrics.localization import ENOUGH, paired_iou
 from hubel.tasks.localization.loss import NOTHING, LocalizationTarget, decoded, localization_terms, split
 from hubel.training.tasks.means import Means
@@ -32,11 +33,13 @@ class LocalizationLearning:
     chances = None
     fixed_features = False
 
-    def labels(self, batch: ObjectBatch, device: torch.device) -> LocalizationTarget:
+    def labels(self, batch: Batch, device: torch.device) -> LocalizationTarget:
         """Of each image its only object; of one that a random change has made too small to be kept, nothing counts."""
         height, width = batch.pixels.shape[2:]
         scale = torch.tensor([width, height, width, height])
-        boxes = torch.stack([each.boxes[0] if len(each.boxes) else torch.zeros(4) for each in batch.targets])
+        boxes = torch.from_numpy(
+            np.stack([each.boxes[0] if len(each.boxes) else np.zeros(4, np.float32) for each in batch.targets])
+        )
         labels = [int(each.labels[0]) if len(each.labels) else NOTHING for each in batch.targets]
         return LocalizationTarget(torch.tensor(labels), boxes / scale).to(device)
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from hubel.config import TrainingConfig
-from hubel.data.image_cache import PixelCache
-from hubel.data.loader import ObjectBatch
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import ObjectSample, Targets
-from hubel.data.transforms.object_pipeline import ObjectPixels
-from hubel.data.transforms.window_sampler import WindowCrops
+from hubel.data.transforms.object_transform import ObjectTransform
+from hubel.data.transforms.window_sampler import WindowSampler
 from hubel.models.detection.sliding_window import SlidingWindowConfig
 from hubel.tasks.windows import window_terms
-from hubel.training.cache_budget import KeptShape
-from hubel.training.tasks.box_images import BoxImages
+from hubel.training.sample_images import SampleImages
 from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLabels
 
 WINDOWS = "sliding_window"
@@ -47,32 +41,7 @@ class WindowLearning(DetectionLearning):
         return window_terms(scores, offsets, windows, labels.targets)
 
 
-class WindowImages(BoxImages):
-    """Crops of a window's size to train on, whole pictures to validate.
-
-    Args:
-        preprocessing: of whole pictures.
-        window: side in pixels.
-        config: of the run.
-    """
-
-    def __init__(self, preprocessing: Preprocessing, window: int, config: TrainingConfig) -> None:
-        whole = ObjectPixels(preprocessing)
-        super().__init__(whole, whole, config.seed)
-        self._preprocessing, self._window, self._run = preprocessing, window, config
-
-    def kept_shapes(self) -> tuple[KeptShape, KeptShape]:
-        """Whole pictures, stretched to the network's input."""
-        return self._validation.shape, self._validation.shape
-
-    def training(self, samples: Sequence[ObjectSample], cache: PixelCache | None) -> WindowCrops:  # type: ignore[override]
-        """Several crops of each picture, by keys (epoch, index)."""
-        names = self._run.augmentation
-        return WindowCrops(samples, self._preprocessing, self._window, names, self._seed, cache=cache)
-
-    def stand_in(self, images: int) -> ObjectBatch:
-        """Black crops, each with an object of the first class that fills it."""
-        side = float(self._window)
-        fills = Targets(torch.tensor([[0.0, 0.0, side, side]]), torch.zeros(1, dtype=torch.int64))
-        shape = (images, self._preprocessing.channels, self._window, self._window)
-        return ObjectBatch(torch.zeros(shape, dtype=torch.uint8), images * [fills], torch.full((images,), -1))
+def window_images(preprocessing: Preprocessing, window: int, config: TrainingConfig) -> SampleImages:
+    """Crops of a window's size to train on, whole images to validate."""
+    crops = WindowSampler(preprocessing, window, config.augmentation)
+    return SampleImages(crops, ObjectTransform(preprocessing), config.seed)
