@@ -278,7 +278,7 @@ def carry_weights(layer: Any, module: nn.Module) -> None:
     own = [tensor for name, tensor in module.state_dict().items() if not name.endswith("num_batches_tracked")]
     values = np.random.default_rng(0)
     for variable, tensor in zip(layer.weights, own, strict=True):
-        variable.match_anchors(values.uniform(0.2, 1.0, variable.shape))
+        variable.assign(values.uniform(0.2, 1.0, variable.shape))
         value = torch.as_tensor(variable.value).detach()
         name = variable.name
         if name == "kernel" and isinstance(layer, layers.DepthwiseConv2D):
@@ -309,14 +309,14 @@ def test_rows_are_equal(row: Row, page: SimpleNamespace) -> None:
 def test_kernels_are_laid_out_as_the_page_says(page: SimpleNamespace) -> None:
     layer = layers.Conv2D(8, 3, use_bias=False)
     layer.build((None, 33, 36, 3))
-    layer.kernel.match_anchors(page.here["Conv2D.kernel"])
+    layer.kernel.assign(page.here["Conv2D.kernel"])
     theirs = channels_first(layer(channels_last(page.images)))
     assert (torch.nn.functional.conv2d(page.images, page.kernel) - theirs).abs().max() < 1e-4
     dense, ours = layers.Dense(5), nn.Linear(6, 5)
     dense.build((None, 6))
     assert page.here["Dense.kernel"].shape == tuple(dense.kernel.shape)
-    dense.kernel.match_anchors(ours.weight.detach().T)
-    dense.bias.match_anchors(ours.bias.detach())
+    dense.kernel.assign(ours.weight.detach().T)
+    dense.bias.assign(ours.bias.detach())
     signal = torch.rand(4, 6)
     assert (dense(signal) - ours(signal)).abs().max() < 1e-5
 

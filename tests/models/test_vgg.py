@@ -53,7 +53,7 @@ def with_weights(make: Callable[[], nn.Module], state: dict[str, Tensor]) -> nn.
     """A network around tensors that there are already."""
     with torch.device("meta"):
         model = make()
-    model.load_state_dict(state, match_anchors=True)
+    model.load_state_dict(state, assign=True)
     return model
 
 
