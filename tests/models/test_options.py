@@ -23,6 +23,7 @@ NO_COUNTS = ((), 3, "deep", None, [1, 2, 0, 1], [1, 1, -1, 1, 1], [1, 1.5, 1, 1]
 WRONG: dict[str, tuple[object, ...]] = {
     "activation": ("gelu", None, 1, ["relu"]),
     "auxiliary": NO_FLAG,
+    "avg_down": NO_FLAG,
     "auxiliary_pool": ("7x7", 5, None),
     "batch_norm": NO_FLAG,
     "bottleneck": (*NO_COUNT, None),
@@ -150,7 +151,7 @@ def test_groups_that_do_not_divide_are_refused(name: str) -> None:
 def test_ranges_are_said_in_words() -> None:
     said = {
         ("densenet121", "growth", 0): "growth is a whole number of at least 1; the network's own is growth=32.",
-        ("resnet50", "stem", "5x5"): "stem is '7x7' or '3x3'; the network's own is stem='7x7'.",
+        ("resnet50", "stem", "5x5"): "stem is '7x7' or '3x3' or 'deep'; the network's own is stem='7x7'.",
         ("vgg16", "grid", 0): "grid is a whole number of at least 1 or nothing; the network's own is grid=None.",
         ("vgg16", "batch_norm", 3): "batch_norm is true or false; the network's own is batch_norm=False.",
         ("inception_resnet_v2", "scales", 3): (

@@ -57,6 +57,22 @@ def test_the_papers_stride_placement() -> None:
         assert largest_difference(default(images), theirs(images)) > 1e-2
 
 
+@pytest.mark.parametrize(("theirs_name", "name"), [("resnet18d", "resnet18"), ("resnet50d", "resnet50")])
+def test_resnet_d_gives_timms_scores(theirs_name: str, name: str, tmp_path: Path) -> None:
+    theirs = with_live_statistics(timm.create_model(theirs_name))
+    torch.save(theirs.state_dict(), tmp_path / "net.pth")
+    ours = create_model(name, weights=tmp_path / "net.pth").eval()
+    assert (ours.origin.options["stem"], ours.origin.options["avg_down"]) == ("deep", True)
+    with torch.no_grad():
+        for size in (64, 75):
+            images = torch.randn(2, 3, size, size)
+            expected = theirs(images)
+            assert expected.std() > 0.05
+            assert largest_difference(ours(images), expected) < 1e-4
+    if name == "resnet50":  # the number in the table of models/classification/resnet.py
+        assert sum(parameter.numel() for parameter in ours.parameters()) == 25_576_264
+
+
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ModelError, match="stride_in='5x5'"):
         create_model("resnet50", stride_in="5x5")

@@ -41,6 +41,11 @@ parameters. SENet-154 (115,088,984) is ResNeXt-152 with 64 groups of 4 channels 
 channels in the first 1×1 of each block; a stem of three 3×3 convolutions (64, 64, 128 channels); 3×3 projections where
 the size is halved; dropout of 0.2. Names do not count the dense layers.
 
+ResNet-D (He, Zhang, Zhang, Zhang, Xie, Li 2019, "Bag of Tricks for Image Classification with Convolutional Neural
+Networks", arXiv 1812.01187, figure 2) is ``stem="deep", avg_down=True`` for any of them: the 7×7 becomes three 3×3
+convolutions (32, 32, 64 channels), and projections that halve the size average 2×2 pixels before a 1×1 of stride 1, so
+that no pixel is skipped. ResNet-50-D has 25,576,264 parameters.
+
 Deviations: bottlenecks that halve the size stride in their 3×3 convolution ("v1.5", to which the weights and results
 in use belong; ResNeXt's paper says so, too); ``stride_in="1x1"`` is the papers' ResNet and SE-ResNet, which stride in
 the first 1×1. SE-ResNets pad both sides in pooling, as timm's ``seresnet*`` and ``senet154`` do; the authors' Caffe
@@ -81,9 +86,11 @@ class ResNetConfig:
         groups: of a bottleneck's 3×3 convolution; ResNeXt's "cardinality".
         base_width: channels of each group in stage 1; each further stage has twice as many.
         se: squeeze and excitation at the end of each block, before the sum.
-        stem: ``"7x7"``: one convolution; ``"3x3"``: three, the last of them twice as wide.
+        stem: ``"7x7"``: one convolution; three 3×3, the last of them twice as wide: ``"deep"`` (as many channels as the
+            7×7) or ``"3x3"`` (twice as many).
         reduce_first: the first 1×1 of a bottleneck has half as many channels as the 3×3.
         downsample_kernel: kernel size of the projections that halve the size.
+        avg_down: average 2×2 pixels in these projections, instead of striding in their convolution.
         pool_ceil_mode: pool after the stem without padding, but over the right and lower edge, as Caffe does.
         dropout: fraction of features dropped before the dense layer.
         norm_eps: epsilon of batch normalization.
@@ -103,9 +110,10 @@ class ResNetConfig:
     groups: Groups = 1
     base_width: Count = 64
     se: bool = False
-    stem: Literal["7x7", "3x3"] = "7x7"
+    stem: Literal["7x7", "3x3", "deep"] = "7x7"
     reduce_first: bool = False
     downsample_kernel: OddSide = 1
+    avg_down: bool = False
     pool_ceil_mode: bool = False
     dropout: ShareBelowOne = 0.0
     norm_eps: Factor = 1e-5
@@ -119,13 +127,18 @@ class ResNetConfig:
             )
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int, kernel: int, norm: Norm) -> nn.Module:
+def _shortcut(
+    in_channels: int, out_channels: int, stride: int, norm: Norm, kernel: int = 1, avg_down: bool = False
+) -> nn.Module:
     """The paper's option B, section 3.3: a projection where the shape changes, the identity elsewhere."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return ConvNormActivation(
-        in_channels, out_channels, kernel if stride > 1 else 1, stride, norm=norm, activation=None
-    )
+    kernel = kernel if stride > 1 else 1
+    project = partial(ConvNormActivation, in_channels, out_channels, kernel, norm=norm, activation=None)
+    if not avg_down:
+        return project(stride)
+    pool = nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False) if stride == 2 else nn.Identity()
+    return nn.Sequential(pool, project())
 
 
 class BasicBlock(nn.Module):
@@ -143,14 +156,14 @@ class BasicBlock(nn.Module):
         channels: int,
         stride: int = 1,
         se: bool = False,
-        downsample_kernel: int = 1,
+        shortcut: Callable[..., nn.Module] = _shortcut,
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         self.conv1 = ConvNormActivation(in_channels, channels, 3, stride, norm=norm)
         self.conv2 = ConvNormActivation(channels, channels, 3, norm=norm, activation=None)
         self.se = SqueezeExcitation(channels) if se else nn.Identity()
-        self.shortcut = _shortcut(in_channels, channels, stride, downsample_kernel, norm)
+        self.shortcut = shortcut(in_channels, channels, stride, norm)
         self.activation = ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -173,7 +186,7 @@ class Bottleneck(nn.Module):
         first: channels of the first 1×1 convolution; ``inner`` by default.
         groups: of the 3×3 convolution.
         se: squeeze and excitation before the sum.
-        downsample_kernel: kernel size of a shortcut with a stride.
+        shortcut: builds the shortcut from channels in, channels out, stride and ``norm``.
         norm: builds the normalization layers.
     """
 
@@ -189,7 +202,7 @@ class Bottleneck(nn.Module):
         first: int | None = None,
         groups: int = 1,
         se: bool = False,
-        downsample_kernel: int = 1,
+        shortcut: Callable[..., nn.Module] = _shortcut,
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
@@ -201,7 +214,7 @@ class Bottleneck(nn.Module):
         self.conv2 = ConvNormActivation(first, inner, 3, stride2, groups=groups, norm=norm)
         self.conv3 = ConvNormActivation(inner, out_channels, 1, norm=norm, activation=None)
         self.se = SqueezeExcitation(out_channels) if se else nn.Identity()
-        self.shortcut = _shortcut(in_channels, out_channels, stride, downsample_kernel, norm)
+        self.shortcut = shortcut(in_channels, out_channels, stride, norm)
         self.activation = ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -213,8 +226,9 @@ class Bottleneck(nn.Module):
 
 
 def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, norm: Norm) -> nn.Module:
+    shortcut = partial(_shortcut, kernel=config.downsample_kernel, avg_down=config.avg_down)
     if config.unit == "basic":
-        return BasicBlock(in_channels, channels, stride, config.se, config.downsample_kernel, norm)
+        return BasicBlock(in_channels, channels, stride, config.se, shortcut, norm)
     inner = max(1, channels * config.base_width // _WIDTHS[0]) * config.groups
     return Bottleneck(
         in_channels,
@@ -225,7 +239,7 @@ def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, no
         first=max(1, inner // 2) if config.reduce_first else inner,
         groups=config.groups,
         se=config.se,
-        downsample_kernel=config.downsample_kernel,
+        shortcut=shortcut,
         norm=norm,
     )
 
@@ -235,6 +249,8 @@ def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[nn.Module
     width = make_divisible(_WIDTHS[0], config.width)
     if config.stem == "7x7":
         return ConvNormActivation(in_channels, width, 7, stride=2, norm=norm), width
+    if config.stem == "deep":
+        width //= 2
     convolutions = nn.Sequential(
         ConvNormActivation(in_channels, width, 3, stride=2, norm=norm),
         ConvNormActivation(width, width, 3, norm=norm),

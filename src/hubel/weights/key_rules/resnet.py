@@ -18,16 +18,20 @@ _RESNET: Rules = (
     *_STAGES,
     (r"fc", "head.classifier"),
 )
-# SENet-154's stem has three convolutions.
-_SENET: Rules = (
+# SENet-154's and ResNet-D's stems have three convolutions; ResNet-D's projections begin with a pooling.
+_DEEP_STEM: Rules = (
     (r"conv1\.0", "backbone.stem.0.conv"),
     (r"conv1\.1", "backbone.stem.0.norm"),
     (r"conv1\.3", "backbone.stem.1.conv"),
     (r"conv1\.4", "backbone.stem.1.norm"),
     (r"conv1\.6", "backbone.stem.2.conv"),
     (r"bn1", "backbone.stem.2.norm"),
-    *_STAGES,
-    (r"fc", "head.classifier"),
+)
+_SENET: Rules = (*_DEEP_STEM, *_STAGES, (r"fc", "head.classifier"))
+_RESNET_D: Rules = (
+    (r"layer(\d)\.(\d+)\.downsample\.1", r"backbone.stage\1.\2.shortcut.1.conv"),
+    (r"layer(\d)\.(\d+)\.downsample\.2", r"backbone.stage\1.\2.shortcut.1.norm"),
+    *_SENET,
 )
 # timm's ``legacy_*``, which the authors trained in Caffe.
 _CAFFE: Rules = (
@@ -141,6 +145,13 @@ KEY_RULES = (
     ),
     KeyRules("timm's legacy SENet-154", "senet154", "layer0.conv3.weight", _CAFFE_SENET, settings=_CAFFE_POOL),
     KeyRules("timm's SENet-154", "senet154", "conv1.6.weight", _SENET),
+    KeyRules(
+        "timm's ResNet-Ds",
+        r"resnet\d+|resnext.*",
+        "layer2.0.downsample.2.weight",
+        _RESNET_D,
+        settings={"stem": "deep", "avg_down": True},
+    ),
     KeyRules("timm's SE-ResNets", r"se_resnet\d+|resnext.*", "layer1.0.se.fc1.weight", _RESNET, settings={"se": True}),
     KeyRules("torchvision's and timm's ResNets", r"resnet\d+|resnext.*", "layer1.0.conv1.weight", _RESNET),
     KeyRules(
