@@ -34,8 +34,8 @@ def test_convert_says_what_is_lost(coco: Path, tmp_path: Path, capsys: pytest.Ca
         f"{tmp_path / 'out'}: 5 images, 1 of them unlabelled, 11 objects of 3 classes, from coco to createml\n"
     )
     lost = said.err.splitlines()
-    assert "not in createml: 3 masks become the boxes of their objects" in lost
-    assert "not in createml: 1 marks that an object is a crowd" in lost
+    assert "not in createml: 3 masks are reduced to bounding boxes" in lost
+    assert "not in createml: 1 crowd flags" in lost
     assert all(line.startswith("not in createml: ") for line in lost)
     assert sum(map(len, read_annotations(tmp_path / "out").splits.values())) == 5
 
@@ -56,8 +56,8 @@ def test_json_is_one_object(coco: Path, tmp_path: Path) -> None:
 def test_ends_with_1_and_two_lines(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _ended(["data", "convert", str(coco), "--to", "voc", "--out", str(coco)]) == 1
     message, hint = capsys.readouterr().err.splitlines()[-2:]
-    assert message == f"error: {coco} holds files already."
-    assert hint == "hint:  Choose another --out; nothing is written over."
+    assert message == f"error: {coco} is not empty."
+    assert hint == "hint:  Choose another --out; nothing is overwritten."
 
 
 @pytest.mark.parametrize("option", ["--to", "--from"])
@@ -67,7 +67,7 @@ def test_unknown_formats_end_with_2(
     formats = {"--to": "yolo", "--from": "coco", option: "pascal"}
     words = [word for pair in formats.items() for word in pair]
     assert _ended(["data", "convert", str(coco), *words, "--out", str(tmp_path / "out")]) == 2
-    assert "'pascal' is no annotation format" in capsys.readouterr().err
+    assert "'pascal' is not an annotation format" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -178,7 +178,7 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
         ([ann, table], 1, "labels of several kinds"),
         ([ann, tmp_path / "nowhere"], 1, "does not exist"),
         ([ann, bob, "--consensus", bob / "agreed"], 2, "is inside the data set"),
-        ([ann, bob, "--consensus", other], 1, "holds files already"),
+        ([ann, bob, "--consensus", other], 1, "is not empty"),
         ([table, "--consensus", tmp_path / "agreed"], 1, "is not there"),
         ([table, "--consensus", tmp_path / "agreed", "--to", "coco"], 2, "not written as coco"),
         ([hostile], 1, "row 2 names '../a.jpg', which leads out of"),

@@ -33,8 +33,8 @@ def _coco(**changes: Any) -> str:
 
 
 CASES = {
-    "entity bomb": ("a.xml", BOMB, "a.xml: holds what no label file has (EntitiesForbidden"),
-    "external entity": ("a.xml", OUTSIDE, "a.xml: holds what no label file has (EntitiesForbidden"),
+    "entity bomb": ("a.xml", BOMB, "a.xml: contains XML that no label file has (EntitiesForbidden"),
+    "external entity": ("a.xml", OUTSIDE, "a.xml: contains XML that no label file has (EntitiesForbidden"),
     "broken xml": ("a.xml", "<annotation><object>", "a.xml: is broken XML"),
     "deep xml": ("a.xml", "<annotations>" + "<a>" * 100_000, "a.xml: XML nested more than 64 deep"),
     "no name": ("a.xml", VOC.replace("<name>cat</name>", "").format(BOX.format(1)), "a.xml, object 1: name is None"),
@@ -47,24 +47,24 @@ CASES = {
     "nan in json": ("c.json", _coco(bbox=[1, 2, float("nan"), 4]), "c.json, annotation 1: bbox is nan"),
     "huge float": ("c.json", _coco().replace("[1, 2", "[1e999, 2"), "c.json, annotation 1: bbox is inf"),
     "huge integer": ("c.json", _coco(bbox=[10**400, 2, 3, 4]), "annotation 1: bbox is a number of more than 40 digits"),
-    "endless digits": ("c.json", _coco().replace("[1, 2", f"[{'9' * 9000}, 2"), "c.json: is no JSON of labels"),
-    "deep json": ("c.json", '{"annotations": [], "images": ' + "[" * 200_000, "c.json: is no JSON"),
-    "cut json": ("c.json", _coco()[:-20], "c.json: is no JSON (line 1, column"),
+    "endless digits": ("c.json", _coco().replace("[1, 2", f"[{'9' * 9000}, 2"), "c.json: is not valid JSON for annotations"),
+    "deep json": ("c.json", '{"annotations": [], "images": ' + "[" * 200_000, "c.json: is not valid JSON"),
+    "cut json": ("c.json", _coco()[:-20], "c.json: is not valid JSON (line 1, column"),
     "text for a list": ("c.json", _coco(bbox="1234"), "c.json, annotation 1: bbox is '1234', not a list"),
     "list for an object": ("c.json", _coco().replace('[{"id": 1, "image_id"', '[[], {"id": 1, "image_id"'), "c.json, annotation 1"),
     "unknown category": ("c.json", _coco(category_id=9), "annotation 1: category_id 9 is none of the categories"),
-    "three coordinates": ("c.json", _coco(bbox=[1, 2, 3]), "c.json, annotation 1: is not laid out as COCO JSON"),
+    "three coordinates": ("c.json", _coco(bbox=[1, 2, 3]), "c.json, annotation 1: does not have the structure of COCO JSON"),
     "odd polygon": ("c.json", _coco(segmentation=[[1, 2, 3, 4, 5]]), "annotation 1: a polygon of segmentation"),
     "mask too long": ("c.json", _coco(segmentation={"size": [48, 64], "counts": [1, 10**12]}), "do not add up to 64×48"),
-    "mask too large": ("c.json", _coco(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), "is none"),
-    "mask of letters": ("c.json", _coco(segmentation={"size": [48, 64], "counts": "!\u20ac"}), "are no COCO text"),
+    "mask too large": ("c.json", _coco(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), "is not possible"),
+    "mask of letters": ("c.json", _coco(segmentation={"size": [48, 64], "counts": "!\u20ac"}), "are not COCO's compressed text"),
     "leads out": ("c.json", _coco(file_name="../../../etc/passwd"), "names '../../../etc/passwd', which leads out of"),
     "absolute": ("c.json", _coco(file_name="/etc/passwd"), "names '/etc/passwd', which is not in"),
     "drive": ("c.json", _coco(file_name="C:\\Windows\\x.bmp"), "which is not in"),
-    "null letter": ("c.json", _coco(file_name="a\u0000.jpg"), "c.json, image 1: names no picture"),
+    "null letter": ("c.json", _coco(file_name="a\u0000.jpg"), "c.json, image 1: names no image"),
     "nameless": ("c.json", _coco(file_name=[]), "c.json, image 1: file_name is a list of 0, not a name"),
     "yaml bomb": ("data.yaml", "names: [a]\ntrain: &a [*a]\n", "data.yaml"),
-    "yaml object": ("data.yaml", "names: !!python/object/apply:os.system [ls]\ntrain: images\n", "data.yaml: is no YAML"),
+    "yaml object": ("data.yaml", "names: !!python/object/apply:os.system [ls]\ntrain: images\n", "data.yaml: is not valid YAML"),
 }  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_more_boxes_than_a_picture_has_are_refused(kind: str, tmp_path: Path) ->
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_limited(megabytes=600), before[1]))
     try:
-        with pytest.raises(DataError, match=r"more than the 100,000|more than the 67 MB"):
+        with pytest.raises(DataError, match=r"more than the limit of 100,000|more than the limit of 67 MB"):
             read_annotations(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
@@ -137,7 +137,7 @@ def test_several_formats_or_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(VOC.format(BOX.format(1)))
     with pytest.raises(DataError, match="several formats: COCO JSON .1, first c.json., Pascal VOC XML") as several:
         read_annotations(tmp_path)
-    assert several.value.hint.startswith("Say which with --from coco|voc")
+    assert several.value.hint.startswith("Choose one with --from coco|voc")
     assert read_annotations(tmp_path, "voc").format == "voc"
     assert read_annotations(tmp_path / "c.json").format == "coco"
 
@@ -153,7 +153,7 @@ def test_two_files_for_one_picture_are_named(tmp_path: Path) -> None:
 def test_missing_pictures_are_kept_and_counted(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(_coco(file_name="gone.jpg"))
     dataset = read_annotations(tmp_path)
-    assert dataset.warnings == (f"1 picture is not there: {tmp_path / 'gone.jpg'}",)
+    assert dataset.warnings == (f"1 image does not exist: {tmp_path / 'gone.jpg'}",)
     assert dataset.images()[0].width == 64
 
 
@@ -169,8 +169,8 @@ def test_names_from_other_machines_find_their_picture(name: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("size", "far", "expected"),
     [
-        (10**9, 20, "has a picture of 1000000000×1000000000 pixels"),
-        (10**6, 20, "a mask of 1000000×1000000 pixels is none"),
+        (10**9, 20, "has an image of 1000000000×1000000000 pixels"),
+        (10**6, 20, "a mask of 1000000×1000000 pixels is not possible"),
         (64, 9e6, "an outline is millions of pixels long"),
     ],
 )

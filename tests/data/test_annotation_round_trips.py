@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from hubel.data.annotations import AnnotatedDataset, Annotation, read_annotations, write_annotations
-from hubel.data.annotations.registry import FORMATS
-from hubel.data.annotations.rle import decode, draw
-from hubel.data.annotations.validators import around
+from hubel.data.annotations.registry import FORMAT_NAMES, get_format
 from hubel.data.annotations.writer import LOSSES
+from hubel.masks import bounding_box, decode, rasterize
 from labelled_sets import HEIGHT, WIDTH, small_set
 
 FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
@@ -24,10 +23,10 @@ def _by_name(dataset: AnnotatedDataset) -> dict[str, tuple[str, tuple[Annotation
 
 
 def _pixels(thing: Annotation) -> np.ndarray:
-    return decode(thing.mask) if thing.mask else draw(thing.polygons, thing.holes, HEIGHT, WIDTH)
+    return decode(thing.mask) if thing.mask else rasterize(thing.polygons, thing.holes, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_what_a_format_holds_comes_back(name: str, tmp_path: Path) -> None:
     source = small_set(tmp_path / "source")
     losses = write_annotations(source, name, tmp_path / "out")
@@ -36,7 +35,7 @@ def test_what_a_format_holds_comes_back(name: str, tmp_path: Path) -> None:
 
     before, after = _by_name(source), _by_name(back)
     assert after.keys() == before.keys()
-    holds = FORMATS[name].holds
+    holds = get_format(name).supports
     for picture, (split, things) in before.items():
         split_now, things_now = after[picture]
         assert split_now == split
@@ -67,17 +66,17 @@ def test_what_a_format_holds_comes_back(name: str, tmp_path: Path) -> None:
     assert ("1 attributes of objects" if name == "dlib" else LOSSES["attributes"][0]) in said or "attributes" in holds
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_a_second_round_loses_nothing_more(name: str, tmp_path: Path) -> None:
     write_annotations(small_set(tmp_path / "source"), name, tmp_path / "first")
     once = read_annotations(tmp_path / "first")
     losses = write_annotations(once, name, tmp_path / "second")
     twice = read_annotations(tmp_path / "second")
-    assert losses in ((), ("1 outlines with holes become masks",))
+    assert losses in ((), ("1 polygons with holes become masks",))
     assert _by_name(once) == _by_name(twice)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_unsplit_sets_stay_unsplit(name: str, tmp_path: Path) -> None:
     source = small_set(tmp_path / "source")
     whole = AnnotatedDataset(source.root, source.classes, {"all": source.images()})
@@ -87,10 +86,10 @@ def test_unsplit_sets_stay_unsplit(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_real_labels_come_back(name: str, tmp_path: Path, data_folder: Path) -> None:
     """Raccoon (whole pixels) and the outlines of coco128, through every format."""
-    holds = FORMATS[name].holds
+    holds = get_format(name).supports
     for source in (data_folder / "raccoon", data_folder / "coco128" / "instances_panoptic100.json"):
         dataset = read_annotations(source)
         dataset = replace(dataset, splits={split: images[:30] for split, images in dataset.splits.items()})
@@ -103,7 +102,7 @@ def test_real_labels_come_back(name: str, tmp_path: Path, data_folder: Path) -> 
                 assert back.classes[now.label] == dataset.classes[thing.label]
                 box = thing.box
                 if thing.polygons and "polygons" in holds and "boxes" not in holds:
-                    box = around(thing.polygons)
+                    box = bounding_box(thing.polygons)
                 assert np.allclose(now.box, box, atol=0.5 if name == "dlib" else 1e-3), (picture, box, now.box)
 
 
@@ -114,7 +113,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     write_annotations(source, "coco", tmp_path / "out")  # an empty folder may be filled
     kept = sorted(path.name for path in tmp_path.rglob("*"))
-    with pytest.raises(DataError, match="holds files already"):
+    with pytest.raises(DataError, match="is not empty"):
         write_annotations(source, "yolo", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == kept
 
@@ -141,5 +140,5 @@ def test_pictures_of_the_same_name_get_their_own(tmp_path: Path) -> None:
     )
     losses = write_annotations(AnnotatedDataset(tmp_path, ("it",), {"all": images}), "voc", tmp_path / "out")
     back = _by_name(read_annotations(tmp_path / "out"))
-    assert losses == ("1 pictures got a new name, as another has theirs",)
+    assert losses == ("1 images are renamed, because another has the same name",)
     assert {name: things and things[0].box[0] for name, (_, things) in back.items()} == {"a.jpg": 0, "a-2.jpg": 1}

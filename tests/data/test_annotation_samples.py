@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hubel.data.annotations import AnnotatedImage, read_annotations
-from hubel.data.annotations.rle import area, decode
 from hubel.errors import DataError
+from hubel.masks import decode, mask_area
 from labelled_sets import picture
 
 
@@ -76,7 +76,7 @@ def test_voc_as_published_with_missing_sizes(tmp_path: Path) -> None:
     (lists / "val.txt").unlink()
     dataset = read_annotations(tmp_path)
     assert [image.path.stem for image in dataset.images()] == ["1"]
-    assert f"{tmp_path / 'JPEGImages'}: 3 pictures have no labels and no split: left out" in dataset.warnings
+    assert f"{tmp_path / 'JPEGImages'}: 3 images have no labels and no split: left out" in dataset.warnings
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_fractions_of_yolo_are_of_the_upright_picture(tmp_path: Path) -> None:
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 1 1\n")
     image, classes, warnings = _only(tmp_path)
     assert (image.width, image.height, image.objects[0].box) == (50, 100, (0, 0, 50, 100))  # type: ignore[index]
-    assert (classes, warnings) == (("0",), ("no file names the classes: they are called by their numbers",))
+    assert (classes, warnings) == (("0",), ("no file names the classes: their indices are used",))
 
 
 VIA_REGIONS = [
@@ -183,7 +183,7 @@ def test_via_with_several_attributes_says_which_is_the_class(tmp_path: Path) -> 
     (tmp_path / "via.json").write_text(json.dumps({"a": {"filename": "a.jpg", "regions": regions}}))
     image, classes, warnings = _only(tmp_path)
     assert classes == ("beagle", "collie")
-    assert warnings == ("of the attributes fur, breed, 'breed' is taken for the class",)
+    assert warnings == ("of the attributes fur, breed, 'breed' is used as the class",)
     assert (image.objects or ())[0].attributes == {"fur": "long"}
 
 
@@ -261,7 +261,7 @@ def test_labelbox_ndjson(tmp_path: Path) -> None:
     cat, dog = a.objects or ()
     assert (cat.box, cat.annotator, cat.attributes) == ((6, 5, 14, 12), "ann@example.org", {"Mood": "Grumpy"})
     assert (dog.polygons, dog.annotator) == (((1, 1, 9, 1, 5, 9),), "bob@example.org")
-    assert [w.split(" ", 1)[1][:20] for w in dataset.warnings] == ["objects are masks on", "pictures are labelle"]
+    assert [w.split(" ", 1)[1][:20] for w in dataset.warnings] == ["objects are masks on", "images were labelled"]
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
@@ -413,7 +413,7 @@ def test_label_studio(tmp_path: Path) -> None:
     assert np.allclose(polygon.polygons, [(20, 10, 40, 10, 30, 50)])
     assert np.allclose(ellipse.box, (80, 40, 120, 60))
     assert brush.mask is not None
-    assert (area(brush.mask), brush.box) == (3, (0, 0, 3, 1))
+    assert (mask_area(brush.mask), brush.box) == (3, (0, 0, 3, 1))
 
 
 @pytest.mark.parametrize("keys", [("image", "annotations"), ("imagefilename", "annotation")])

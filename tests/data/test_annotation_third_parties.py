@@ -1,4 +1,4 @@
-"""What the writers write, read by pycocotools, supervision and torchvision; masks against pycocotools."""
+"""What the writers write, read by pycocotools, supervision and torchvision."""
 
 from __future__ import annotations
 
@@ -8,45 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import supervision
-from pycocotools import mask as reference
 from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
 from hubel.data.annotations import AnnotatedDataset, read_annotations, write_annotations
-from hubel.data.annotations.rle import area, box, checked_mask, decode, draw, encode
+from hubel.masks import decode, rasterize
 from labelled_sets import HEIGHT, HOLE, SQUARE, TRIANGLE, WIDTH, disc, small_set
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_masks_are_those_of_pycocotools(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    height, width = (int(side) for side in rng.integers(1, 70, 2))
-    pixels = rng.random((height, width)) < rng.random()
-    theirs = reference.encode(np.asfortranarray(pixels.astype(np.uint8)))
-    ours = encode(pixels)
-    assert ours.counts == theirs["counts"].decode()
-    assert np.array_equal(decode(ours), pixels)
-    assert area(ours) == reference.area(theirs)
-    x, y, w, h = reference.toBbox(theirs)
-    assert box(ours) == (x, y, x + w, y + h)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_polygons_are_drawn_as_pycocotools_draws_them(seed: int) -> None:
-    """Also those that cross themselves and leave the picture."""
-    rng = np.random.default_rng(seed)
-    height, width = (int(side) for side in rng.integers(1, 70, 2))
-    for corners in range(3, 10):
-        ring = (rng.random(2 * corners) * 90 - 10).round(int(rng.integers(0, 4))).tolist()
-        theirs = reference.decode(reference.merge(reference.frPyObjects([ring], height, width)))
-        assert np.array_equal(draw([ring], [], height, width), theirs)
-
-
-def test_uncompressed_lengths_are_read() -> None:
-    pixels = decode(disc())
-    lengths = [len(list(run)) for run in np.split(pixels.ravel("F"), np.flatnonzero(np.diff(pixels.ravel("F"))) + 1)]
-    theirs = reference.frPyObjects({"size": [HEIGHT, WIDTH], "counts": lengths}, HEIGHT, WIDTH)
-    assert checked_mask(HEIGHT, WIDTH, lengths).counts == theirs["counts"].decode()
 
 
 @pytest.fixture
@@ -60,8 +27,8 @@ def test_pycocotools_reads_our_coco(dataset: AnnotatedDataset, tmp_path: Path) -
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["bus", "car", "ox"]
     image = next(image for image in coco.imgs.values() if image["file_name"] == "d e.jpg")
     triangle, both, holed, mask, crowd = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
-    assert np.array_equal(coco.annToMask(both), draw((TRIANGLE, SQUARE), (), HEIGHT, WIDTH))
-    assert np.array_equal(coco.annToMask(holed), draw((SQUARE,), (HOLE,), HEIGHT, WIDTH))
+    assert np.array_equal(coco.annToMask(both), rasterize((TRIANGLE, SQUARE), (), HEIGHT, WIDTH))
+    assert np.array_equal(coco.annToMask(holed), rasterize((SQUARE,), (HOLE,), HEIGHT, WIDTH))
     assert coco.annToMask(holed).sum() == 20 * 20 - 10 * 10
     assert np.array_equal(coco.annToMask(mask), decode(disc()))
     assert [a["iscrowd"] for a in (triangle, both, holed, mask, crowd)] == [0, 0, 0, 0, 1]
@@ -153,7 +120,7 @@ def test_yolo_and_coco_of_coco128_agree(data_folder: Path, tmp_path: Path) -> No
     yolo = read_annotations(tmp_path)
     coco = read_annotations(source / "boxes128.json")
     assert set(yolo.splits) == {"train"}
-    assert "images/val2017, which is not there" in yolo.warnings[0]
+    assert "images/val2017, which does not exist" in yolo.warnings[0]
     theirs, ours = _ours(coco, "all"), _ours(yolo, "train")
     assert theirs.keys() == ours.keys()
     for picture, (names, expected) in theirs.items():
@@ -170,7 +137,9 @@ def test_outlines_of_coco128_are_drawn_as_pycocotools_draws_them(data_folder: Pa
     for number in sorted(ours)[:20]:
         for annotation, thing in zip(coco.imgToAnns[number], ours[number].objects or (), strict=True):
             pixels = (
-                decode(thing.mask) if thing.mask else draw(thing.polygons, (), ours[number].height, ours[number].width)
+                decode(thing.mask)
+                if thing.mask
+                else rasterize(thing.polygons, (), ours[number].height, ours[number].width)
             )
             assert np.array_equal(pixels, coco.annToMask(annotation))
 

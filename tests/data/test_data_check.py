@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.path import Path as Outline
-from matplotlib.transforms import Bbox
 from PIL import Image, ImageEnhance
 from scipy.fft import dctn
 
@@ -20,7 +18,6 @@ from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation,
 from hubel.data.checks import KINDS, apply_fixes, check_data
 from hubel.data.checks.boxes import duplicate_boxes
 from hubel.data.checks.classes import class_findings, like_names
-from hubel.data.checks.fixes import cut_ring
 from hubel.data.checks.perceptual_hash import Fingerprint, close_pairs, fingerprint
 from hubel.data.checks.statistics import CELLS, covered, statistics
 from label_errors import HEIGHT, WIDTH, Planted, edit, scene
@@ -299,23 +296,6 @@ def test_copies_are_found_among_photographs_and_nothing_else(data_folder: Path, 
             print_ = fingerprint(Image.open(tmp_path / "copy.jpg"))
             assert print_ is not None
             assert _pairs([*(each for each in prints if each), print_]).keys() == {(at, len(prints))}, (file, name)
-
-
-def test_outlines_are_cut_as_matplotlib_cuts_them() -> None:
-    ring = (-20.0, 30.0, 50.0, -15.0, 190.0, 60.0, 80.0, 150.0, 60.0, 70.0)
-    cut = cut_ring(ring, WIDTH, HEIGHT)
-    points = np.array(ring).reshape(-1, 2)
-    judge = Outline(np.vstack((points, points[:1])), closed=True).clip_to_bbox(Bbox([[0, 0], [WIDTH, HEIGHT]]))
-
-    def area(outline: np.ndarray) -> float:
-        x, y = outline.T
-        return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
-
-    assert area(np.array(cut).reshape(-1, 2)) == pytest.approx(area(judge.vertices[:-1]))
-    assert min(cut) >= 0
-    assert max(cut[::2]) <= WIDTH
-    assert max(cut[1::2]) <= HEIGHT
-    assert cut_ring((200, 10, 220, 10, 220, 40), WIDTH, HEIGHT) == ()
 
 
 def _digests(folder: Path) -> dict[str, bytes]:

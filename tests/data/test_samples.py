@@ -12,7 +12,7 @@ from PIL import Image
 
 from hubel.data.annotated_images import largest_only, read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
-from hubel.data.annotations.registry import FORMATS
+from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.data.checks.training_checks import check_object_set
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import (
@@ -86,7 +86,7 @@ def test_coco_as_pycocotools_reads_it_and_yolo_alike(data_folder: Path, tmp_path
         np.testing.assert_allclose(sample.boxes, by_name[sample.path.name].boxes, atol=0.02)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", FORMAT_NAMES)
 def test_every_format_trains(tmp_path: Path, format: str) -> None:
     write_annotations(small_set(tmp_path / "made"), format, tmp_path / "out")
     found = read_annotated_images(tmp_path / "out")

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, read_annotations
-from hubel.data.annotations.records import Annotation, Box
-from hubel.data.annotations.rle import covered
+from hubel.data.annotations.records import Annotation, annotation_area
 from hubel.data.file_listing import listing
 from hubel.data.image_io import read_size
 from hubel.data.samples import BACKGROUND, UNLABELLED, ImageDataset, Sample
 from hubel.errors import DataError, ImageError
+from hubel.masks import Box
 
 _SHOWN = 5
 
@@ -88,7 +88,7 @@ def _sample(image: AnnotatedImage, dropped: list[str]) -> Sample:
         np.array([thing.label for thing in things], np.int64),
         np.array([thing.crowd or thing.ignore for thing in things], bool),
         np.array([thing.difficult for thing in things], bool),
-        np.array([covered(replace(thing, box=box)) for thing, box in kept], np.float32),
+        np.array([annotation_area(replace(thing, box=box)) for thing, box in kept], np.float32),
     )
 
 

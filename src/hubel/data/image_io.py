@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from hubel import masks
 from hubel.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_PIXELS = 178_956_970
+MAX_PIXELS = masks.MAX_PIXELS
 """The largest picture that is decoded, in pixels: 512 MiB of RGB, and what Pillow itself allows.
 
 Larger ones are refused by their header, before memory is taken for them.

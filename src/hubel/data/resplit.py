@@ -14,13 +14,12 @@ from scipy.sparse.csgraph import connected_components
 
 from hubel.config import SplitFractions
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, write_annotations
-from hubel.data.annotations.writer import Pictures
+from hubel.data.annotations.writer import ImageMode, write_class_folders
 from hubel.data.checks.duplicates import identical
 from hubel.data.checks.image_scan import ImageInfo, scan_images
 from hubel.data.checks.perceptual_hash import close_pairs
 from hubel.data.checks.run import read_any
 from hubel.data.file_listing import listing
-from hubel.data.image_folder_writer import write_class_folders
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import HELD_BACK
 from hubel.errors import DataError, UsageError
@@ -221,7 +220,7 @@ def _without(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, sh
     return notes
 
 
-def write_split(divided: SplitResult, out: str | Path, pictures: Pictures = "copy") -> tuple[str, ...]:
+def write_split(divided: SplitResult, out: str | Path, pictures: ImageMode = "copy") -> tuple[str, ...]:
     """Write the data set with its new splits as a new folder, in its own format.
 
     Args:

@@ -11,8 +11,8 @@ import numpy as np
 from hubel.data.agreement.dawid_skene import Estimate
 from hubel.data.agreement.ratings import Ratings, Thing
 from hubel.data.annotations import Annotation
-from hubel.data.annotations.records import Box
 from hubel.data.checks.boxes import overlap
+from hubel.masks import Box
 
 Method = Literal["majority", "dawid-skene"]
 """Each vote counts alike, or as much as its annotator's errors leave of it."""

@@ -12,8 +12,7 @@ from hubel.data.agreement.kappa import UNRATED
 from hubel.data.agreement.match_objects import SAME_OBJECT, object_ratings
 from hubel.data.agreement.ratings import Ratings, Thing
 from hubel.data.annotations import AnnotatedDataset
-from hubel.data.annotations.safe_parsing import csv_rows, read_text
-from hubel.data.annotations.validators import InvalidAnnotation
+from hubel.data.annotations.parsing import InvalidAnnotation, csv_rows, read_text
 from hubel.data.checks.run import read_any
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError, UsageError

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from hubel.data.agreement.agreement import Agreement
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
-from hubel.data.annotations.writer import Pictures
-from hubel.data.image_folder_writer import write_class_folders
+from hubel.data.annotations.writer import ImageMode, write_class_folders
 from hubel.errors import DataError, UsageError
 from hubel.fileio import write_text
 
 
 def write_consensus(
-    agreement: Agreement, out: str | Path, format: str | None = None, pictures: Pictures = "copy"
+    agreement: Agreement, out: str | Path, format: str | None = None, pictures: ImageMode = "copy"
 ) -> tuple[str, ...]:
     """Write what annotators say together; pictures that one of them has labelled are there as they were labelled.
 

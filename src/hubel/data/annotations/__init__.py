@@ -1,21 +1,28 @@
-"""Labelled boxes, polygons and masks as annotation tools write them: readers, writers, recognition.
+"""Boxes, polygons and masks as annotation tools write them.
 
-What belongs here: one file a format, which reads it into the records of :mod:`~hubel.data.annotations.records`
-and writes it from them; what the formats share, one idea a file (finding pictures, faults in files, masks, what a
-format cannot hold). What does not: judging labels, splitting them, tensors.
-
-:func:`read_annotations` and :func:`write_annotations` are the way in.
+Each format is one file, which reads it into the records of :mod:`~hubel.data.annotations.records`, writes it, and
+describes itself in a :class:`~hubel.data.annotations.format.Format`; :mod:`~hubel.data.annotations.registry` lists
+them. :func:`read_annotations` and :func:`write_annotations` are the way in.
 """
 
-from hubel.data.annotations.api import read_annotations, write_annotations
-from hubel.data.annotations.records import (
-    AnnotatedDataset,
-    AnnotatedImage,
-    Annotation,
-    Box,
-    Polygon,
-    RunLengthMask,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubel.data.annotations.api import read_annotations, write_annotations
+    from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
+    from hubel.masks import Box, Polygon, RunLengthMask
+
+_HOME_OF = {
+    "AnnotatedDataset": "hubel.data.annotations.records",
+    "AnnotatedImage": "hubel.data.annotations.records",
+    "Annotation": "hubel.data.annotations.records",
+    "Box": "hubel.masks",
+    "Polygon": "hubel.masks",
+    "RunLengthMask": "hubel.masks",
+    "read_annotations": "hubel.data.annotations.api",
+    "write_annotations": "hubel.data.annotations.api",
+}
 
 __all__ = [
     "AnnotatedDataset",
@@ -27,3 +34,10 @@ __all__ = [
     "read_annotations",
     "write_annotations",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that the names of formats are known without NumPy and Pillow."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

@@ -1,7 +1,7 @@
-"""The free attributes of tools: some say what this package knows by its own name.
+"""Free attributes of tools, and those among them that have a field of their own in :class:`Annotation`.
 
 ``occluded: true`` in a VIA region or a CVAT attribute means what ``<occluded>1</occluded>`` means in VOC. Where a
-format has free attributes, what it has no place of its own for goes into them, and is found there again.
+format has free attributes, everything it has no field for is written as one and recognized when it is read again.
 """
 
 from __future__ import annotations
@@ -10,51 +10,59 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from hubel.data.annotations.parsing import parse_bool
 from hubel.data.annotations.reader import AnnotationReader
 from hubel.data.annotations.records import Annotation
-from hubel.data.annotations.validators import truth
 
-_FLAGS = {
-    "crowd": "crowd", "iscrowd": "crowd", "ignore": "ignore", "difficult": "difficult", "truncated": "truncated",
-    "occluded": "occluded",
-}  # fmt: skip
-_NOTHING = (None, "", False, "false", "False", "0", 0)
+UNNAMED = "object"
+"""Class of regions without a name."""
+
+_FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
+_FLAG_OF = {flag: flag for flag in _FLAGS} | {"iscrowd": "crowd"}
+_FALSE = (None, "", False, "false", "False", "0", 0)
+_CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object", "species", "kind")
 
 
 def split_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of :class:`Annotation` from a tool's attributes: known ones, and the rest by name."""
-    known: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
+    """Arguments of :class:`Annotation` from a tool's attributes: those with a field, and the others by name."""
+    fields: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     for name, value in attributes.items():
-        key = _FLAGS.get(name.strip().casefold())
-        if key and (truth(value) or value in _NOTHING):
-            known[key] = truth(value)
+        flag = _FLAG_OF.get(name.strip().casefold())
+        if flag and (parse_bool(value) or value in _FALSE):
+            fields[flag] = parse_bool(value)
         elif name in ("annotator", "labeler") and isinstance(value, str) and value:
-            known["annotator"] = value
+            fields["annotator"] = value
         elif name in ("score", "area") and (number := _number(value)) is not None:
-            known[name] = number
+            fields[name] = number
         elif value is not None:
-            rest[name] = value
-    if rest:
-        known["attributes"] = rest
-    return known
+            others[name] = value
+    if others:
+        fields["attributes"] = others
+    return fields
 
 
-def merged_attributes(thing: Annotation, apart: Collection[str] = ()) -> dict[str, Any]:
-    """All that is said of an object as attributes by name, except what has a place of its own (``apart``)."""
-    merged = dict(thing.attributes)
-    for name in ("crowd", "ignore", "difficult", "truncated", "occluded"):
-        if name not in apart and getattr(thing, name):
+def merge_attributes(annotation: Annotation, exclude: Collection[str] = ()) -> dict[str, Any]:
+    """Attributes of an object together with its fields, except those that the format has a place for (``exclude``)."""
+    merged = dict(annotation.attributes)
+    for name in _FLAGS:
+        if name not in exclude and getattr(annotation, name):
             merged[name] = True
     for name in ("annotator", "score", "area"):
-        if name not in apart and (value := getattr(thing, name)) is not None:
+        if name not in exclude and (value := getattr(annotation, name)) is not None:
             merged[name] = value
     return merged
 
 
 def annotators(objects: Iterable[Annotation]) -> list[str | None]:
-    """Who labelled a picture, in order of appearance; one unknown where nobody has found anything."""
-    return list(dict.fromkeys(thing.annotator for thing in objects)) or [None]
+    """Names of those who labelled an image, in order of appearance; ``[None]`` if there is no object."""
+    return list(dict.fromkeys(obj.annotator for obj in objects)) or [None]
+
+
+def warn_several_annotators(reader: AnnotationReader, objects: Iterable[Annotation]) -> None:
+    """Count an image with objects of more than one annotator."""
+    if len({obj.annotator for obj in objects} - {None}) > 1:
+        reader.count_warning("images were labelled by several people: all their objects are kept, with names")
 
 
 def _number(value: Any) -> float | None:
@@ -66,51 +74,48 @@ def _number(value: Any) -> float | None:
 
 
 def as_text(value: Any) -> str:
-    """An attribute's value for formats that hold text only; ``1`` and ``0`` for true and false."""
+    """An attribute's value for formats with text only; ``1`` and ``0`` for booleans."""
     if isinstance(value, bool):
         return "1" if value else "0"
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-_USUAL = ("class", "label", "name", "category", "type", "object", "species", "kind")
-UNNAMED = "object"
-"""The class of regions where nothing names one."""
+def class_attribute(reader: AnnotationReader, regions: Sequence[Mapping[str, Any]]) -> str | None:
+    """Name of the attribute that holds the class: ``class``, ``label`` or similar, else the most frequent one.
 
-
-def class_attribute(reading: AnnotationReader, regions: Sequence[Mapping[str, Any]]) -> str | None:
-    """The attribute that names the classes: one called so, else the one that most regions have; a warning says which.
-
-    Returns:
-        Its name, or ``None`` where the regions have no attributes: they are all :data:`UNNAMED`.
+    A guess adds a warning. ``None`` if the regions have no attributes: they are then all :data:`UNNAMED`.
     """
-    counts = Counter(name for attributes in regions for name, value in attributes.items() if value_of(value))
+    counts = Counter(name for attributes in regions for name, value in attributes.items() if _value_text(value))
     if not counts:
         if regions:
-            reading.warn(f"no attribute names the regions' classes: they are called {UNNAMED!r}")
+            reader.warn(f"no attribute names the regions' classes: they are called {UNNAMED!r}")
         return None
-    for usual in _USUAL:
+    for usual in _CLASS_ATTRIBUTES:
         for name in counts:
             if name.strip().casefold() in (usual, f"{usual}_name", f"{usual} name"):
                 return name
     chosen = max(counts, key=lambda name: (counts[name], -list(counts).index(name)))
     if len(counts) > 1:
-        reading.warn(f"of the attributes {', '.join(counts)}, {chosen!r} is taken for the class")
+        reader.warn(f"of the attributes {', '.join(counts)}, {chosen!r} is used as the class")
     return chosen
 
 
-def value_of(value: Any) -> str:
-    """An attribute's value as text; of several ticked boxes the first; ``""`` for nothing."""
+def _value_text(value: Any) -> str:
+    """An attribute's value as text; of several ticked boxes the first; empty for none."""
     if isinstance(value, dict):
         value = next((name for name, ticked in value.items() if ticked), "")
     return "" if value is None else str(value).strip()
 
 
-def named(reading: AnnotationReader, attributes: Mapping[str, Any], chosen: str | None) -> tuple[int, dict[str, Any]]:
-    """A region's label, and its other attributes."""
-    rest = {name: value for name, value in attributes.items() if name != chosen}
-    name = value_of(attributes.get(chosen)) if chosen is not None else ""
+def take_label(
+    reader: AnnotationReader, attributes: Mapping[str, Any], chosen: str | None
+) -> tuple[int, dict[str, Any]]:
+    """Label of a region, and its attributes without the one that holds the class."""
+    others = {name: value for name, value in attributes.items() if name != chosen}
+    value = attributes.get(chosen) if chosen is not None else None
+    name = _value_text(value)
     if not name and chosen is not None:
-        reading.count(f"regions have no {chosen!r}: they are called {UNNAMED!r}")
-    if chosen is not None and isinstance(value := attributes.get(chosen), dict) and sum(map(bool, value.values())) > 1:
-        reading.count(f"regions have several {chosen!r}: the first is taken")
-    return reading.label(name or UNNAMED), rest
+        reader.count_warning(f"regions have no {chosen!r}: they are called {UNNAMED!r}")
+    if isinstance(value, dict) and sum(map(bool, value.values())) > 1:
+        reader.count_warning(f"regions have several {chosen!r}: the first is used")
+    return reader.label(name or UNNAMED), others

@@ -1,4 +1,4 @@
-"""CreateML JSON: boxes by their centre, in pixels of the picture; also as Roboflow and LabelImg write it."""
+"""CreateML JSON: boxes by their centre, in pixels; also as Roboflow and LabelImg write it."""
 
 from __future__ import annotations
 
@@ -6,53 +6,72 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.format import FileHead, Format
+from hubel.data.annotations.parsing import expect_list, expect_object, parse_float, parse_str, read_json
+from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.annotations.safe_parsing import read_json
-from hubel.data.annotations.validators import expect_list, expect_object, number, text
 from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
 
 
-def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read CreateML files; ``imagefilename`` and ``annotation`` are older spellings."""
-    for split, file in files:
-        with reading.at(file):
-            near = reading.pictures.folder_of(split, file)
-            for place, row in enumerate(expect_list(read_json(file), "the file")):
-                with reading.at(file, f"image {place + 1}"):
-                    entry = expect_object(row, "it")
-                    name = text(entry.get("image", entry.get("imagefilename")), "image")
-                    path = reading.pictures.find(name, near)
-                    found = expect_list(entry.get("annotations", entry.get("annotation")), "annotations")
-                    reading.limit(len(found))
-                    width, height = reading.pictures.size(path)
-                    objects: list[Annotation] = []
-                    for at, thing in enumerate(found):
-                        with reading.at(file, f"image {place + 1}, annotation {at + 1}"):
-                            objects.append(_object(reading, expect_object(thing, "it")))
-                    reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+def _recognizes(head: FileHead) -> bool:
+    fields = head.keys[2]
+    return (
+        head.is_json_list
+        and bool(fields & {"image", "imagefilename"})
+        and bool(fields & {"annotations", "annotation"})
+        and "data" not in fields  # Label Studio
+    )
 
 
-def _object(reading: AnnotationReader, row: dict[str, Any]) -> Annotation:
-    place = expect_object(row["coordinates"], "coordinates")
-    x, y, w, h = (number(place[name], name) for name in ("x", "y", "width", "height"))
+def _read(reader: AnnotationReader, split: str, file: Path) -> None:
+    """``imagefilename`` and ``annotation`` are older spellings."""
+    near = reader.images.folder_of(split, file)
+    for index, row in enumerate(expect_list(read_json(file), "the file")):
+        where = f"image {index + 1}"
+        with reader.error_context(file, where):
+            entry = expect_object(row, "it")
+            path = reader.images.find(parse_str(entry.get("image", entry.get("imagefilename")), "image"), near)
+            rows = expect_list(entry.get("annotations", entry.get("annotation")), "annotations")
+            reader.check_count(len(rows))
+            width, height = reader.images.size(path)
+            objects: list[Annotation] = []
+            for number, annotation in enumerate(rows):
+                with reader.error_context(file, f"{where}, annotation {number + 1}"):
+                    objects.append(_parse_object(reader, expect_object(annotation, "it")))
+            reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+
+
+def _parse_object(reader: AnnotationReader, row: dict[str, Any]) -> Annotation:
+    sides = expect_object(row["coordinates"], "coordinates")
+    x, y, w, h = (parse_float(sides[name], name) for name in ("x", "y", "width", "height"))
     box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    return Annotation(reading.label(text(row["label"], "label")), box)
+    return Annotation(reader.label(parse_str(row["label"], "label")), box)
 
 
-def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
-    """``SPLIT/_annotations.createml.json`` beside the pictures."""
+def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
+    """``SPLIT/_annotations.createml.json`` beside the images."""
     for split, images in dataset.splits.items():
-        rows: list[dict[str, Any]] = []
-        for image in images:
-            name = target.place(image, split_dir(split)).name
-            if image.objects is not None:
-                things = [_annotation(thing, dataset.classes) for thing in image.objects]
-                rows.append({"image": name, "annotations": things})
-        target.write_json(Path(split_dir(split)) / "_annotations.createml.json", rows)
+        rows = [
+            {"image": path.name, "annotations": [_annotation(obj, dataset.classes) for obj in image.objects or ()]}
+            for image, path in writer.add_images(images, split_dir(split))
+        ]
+        writer.write_json(Path(split_dir(split)) / "_annotations.createml.json", rows)
 
 
-def _annotation(thing: Annotation, classes: Sequence[str]) -> dict[str, Any]:
-    x1, y1, x2, y2 = thing.box
+def _annotation(obj: Annotation, classes: Sequence[str]) -> dict[str, Any]:
+    x1, y1, x2, y2 = obj.box
     sides = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1}
-    return {"label": classes[thing.label], "coordinates": {name: round_coord(value) for name, value in sides.items()}}
+    return {"label": classes[obj.label], "coordinates": {name: round_coord(value) for name, value in sides.items()}}
+
+
+FORMATS = (
+    Format(
+        "createml",
+        "CreateML JSON",
+        "a JSON list with image, annotations and coordinates",
+        _recognizes,
+        each_file(_read),
+        _write,
+        frozenset(),
+    ),
+)

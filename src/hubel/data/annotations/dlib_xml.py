@@ -1,98 +1,104 @@
 """dlib's image data set metadata, as imglab writes it: boxes in whole pixels.
 
 ``top``, ``left`` and ``width``, ``height`` count pixels from 0, so a box spans ``left`` to ``left + width``. dlib
-does nothing with EXIF data (davisking/dlib#1706): coordinates are of the picture as stored, and are turned here, back
-again when written. ``ignore``, ``difficult``, ``truncated``, ``occluded`` and ``detection_score`` are kept, ``angle``,
+ignores EXIF data (davisking/dlib#1706): coordinates are of the image as stored, and are rotated here, and back again
+when written. ``ignore``, ``difficult``, ``truncated``, ``occluded`` and ``detection_score`` are read, ``angle``,
 ``age``, ``gender`` and ``pose`` as attributes; parts (landmarks) are left out and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from hubel.data.annotations.attributes import UNNAMED
 from hubel.data.annotations.exif_rotation import apply_exif, stored_size, undo_exif
-from hubel.data.annotations.reader import AnnotationReader
+from hubel.data.annotations.format import Format
+from hubel.data.annotations.parsing import iterate_xml, parse_bool, parse_float, parse_size, parse_str
+from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.annotations.safe_parsing import xml_elements
-from hubel.data.annotations.validators import number, text, truth, whole
 from hubel.data.annotations.writer import DatasetWriter, split_dir
 
 _FLAGS = ("ignore", "difficult", "truncated", "occluded")
-_EXTRAS = ("angle", "age", "gender", "pose")
+_ATTRIBUTES = ("angle", "age", "gender", "pose")
 
 
-def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read dlib files, picture by picture."""
-    for split, file in files:
-        with reading.at(file):
-            near = reading.pictures.folder_of(split, file)
-            for place, element in enumerate(xml_elements(file, "image")):
-                with reading.at(file, f"image {place + 1} {element.get('file', '')}"):
-                    _read_image(reading, split, file, element, near)
+def _read(reader: AnnotationReader, split: str, file: Path) -> None:
+    near = reader.images.folder_of(split, file)
+    for index, element in enumerate(iterate_xml(file, "image")):
+        with reader.error_context(file, f"image {index + 1} {element.get('file', '')}"):
+            _read_image(reader, split, file, element, near)
 
 
-def _read_image(reading: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
-    path = reading.pictures.find(text(element.get("file"), "file"), near)
+def _read_image(reader: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
+    path = reader.images.find(parse_str(element.get("file"), "file"), near)
     width, height, orientation = stored_size(path)
     if not width:
-        width, height = whole(element.get("width") or 0, "width"), whole(element.get("height") or 0, "height")
+        width, height = parse_size(element)
     boxes = element.findall("box")
-    reading.limit(len(boxes))
+    reader.check_count(len(boxes))
     objects: list[Annotation] = []
-    for place, box in enumerate(boxes):
-        with reading.at(file, f"{element.get('file', '')}, box {place + 1}"):
-            objects.append(_object(reading, box))
-    image = AnnotatedImage(path, width, height, tuple(objects), file)
-    reading.add(split, apply_exif(image, orientation))
+    for index, box in enumerate(boxes):
+        with reader.error_context(file, f"{element.get('file', '')}, box {index + 1}"):
+            objects.append(_parse_object(reader, box))
+    reader.add(split, apply_exif(AnnotatedImage(path, width, height, tuple(objects), file), orientation))
 
 
-def _object(reading: AnnotationReader, element: Element) -> Annotation:
-    left, top, w, h = (number(element.get(name), name) for name in ("left", "top", "width", "height"))
-    known: dict[str, Any] = {name: truth(element.get(name)) for name in _FLAGS if element.get(name)}
+def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
+    left, top, w, h = (parse_float(element.get(name), name) for name in ("left", "top", "width", "height"))
+    fields: dict[str, Any] = {name: parse_bool(element.get(name)) for name in _FLAGS if element.get(name)}
     if (score := element.get("detection_score")) is not None:
-        known["score"] = number(score, "detection_score")
-    if extras := {name: value for name in _EXTRAS if (value := element.get(name)) is not None}:
-        known["attributes"] = extras
+        fields["score"] = parse_float(score, "detection_score")
+    if attributes := {name: value for name in _ATTRIBUTES if (value := element.get(name)) is not None}:
+        fields["attributes"] = attributes
     if element.find("part") is not None:
-        reading.count("boxes have parts (landmarks): left out")
+        reader.count_warning("boxes have parts (landmarks): left out")
     label = (element.findtext("label") or "").strip()
     if not label:
-        reading.count(f"boxes have no label: they are called {UNNAMED!r}")
-    return Annotation(reading.label(label or UNNAMED), (left, top, left + w, top + h), **known)
+        reader.count_warning(f"boxes have no label: they are called {UNNAMED!r}")
+    return Annotation(reader.label(label or UNNAMED), (left, top, left + w, top + h), **fields)
 
 
-def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
-    """``SPLIT/dlib.xml`` beside the pictures, in pixels as they are stored."""
+def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
+    """``SPLIT/dlib.xml`` beside the images, in pixels of the images as stored."""
     for split, images in dataset.splits.items():
         root = Element("dataset")
         SubElement(root, "name").text = split_dir(split) or "all"
         parent = SubElement(root, "images")
-        for image in images:
-            name = target.place(image, split_dir(split)).name
-            if image.objects is None:
-                continue
-            image = undo_exif(image)
-            element = SubElement(parent, "image", file=name, width=str(image.width), height=str(image.height))
-            for thing in image.objects or ():
-                _write_box(element, thing, dataset.classes[thing.label], target)
+        for image, path in writer.add_images(images, split_dir(split)):
+            stored = undo_exif(image)
+            element = SubElement(parent, "image", file=path.name, width=str(stored.width), height=str(stored.height))
+            for obj in stored.objects or ():
+                _write_box(element, obj, dataset.classes[obj.label], writer)
         indent(root)
-        target.write(Path(split_dir(split)) / "dlib.xml", tostring(root, encoding="unicode") + "\n")
+        writer.write(Path(split_dir(split)) / "dlib.xml", tostring(root, encoding="unicode") + "\n")
 
 
-def _write_box(image: Element, thing: Annotation, name: str, target: DatasetWriter) -> None:
-    x1, y1, x2, y2 = map(round, thing.box)
-    if (x1, y1, x2, y2) != thing.box:
-        target.lost("boxes are rounded to whole pixels")
+def _write_box(image: Element, obj: Annotation, name: str, writer: DatasetWriter) -> None:
+    x1, y1, x2, y2 = map(round, obj.box)
+    if (x1, y1, x2, y2) != obj.box:
+        writer.record_loss("boxes are rounded to whole pixels")
     sides = {"top": y1, "left": x1, "width": x2 - x1, "height": y2 - y1}
-    said = {side: str(value) for side, value in sides.items()}
-    said |= {flag: "1" for flag in _FLAGS if getattr(thing, flag)}
-    said |= {extra: str(thing.attributes[extra]) for extra in _EXTRAS if extra in thing.attributes}
-    if thing.score is not None:
-        said["detection_score"] = f"{thing.score:.6g}"
-    SubElement(SubElement(image, "box", said), "label").text = name
-    if others := set(thing.attributes) - set(_EXTRAS):
-        target.lost("attributes of objects", len(others))
+    fields = {side: str(value) for side, value in sides.items()}
+    fields |= {flag: "1" for flag in _FLAGS if getattr(obj, flag)}
+    fields |= {key: str(obj.attributes[key]) for key in _ATTRIBUTES if key in obj.attributes}
+    if obj.score is not None:
+        fields["detection_score"] = f"{obj.score:.6g}"
+    SubElement(SubElement(image, "box", fields), "label").text = name
+    if others := set(obj.attributes) - set(_ATTRIBUTES):
+        writer.record_loss("attributes of objects", len(others))
+
+
+FORMATS = (
+    Format(
+        "dlib",
+        "dlib / imglab XML",
+        "an XML file with <dataset> and <images>",
+        lambda head: head.xml_root == "dataset",
+        each_file(_read),
+        _write,
+        frozenset({*_FLAGS, "score", "attributes"}),
+        boxes="xywh",
+    ),
+)

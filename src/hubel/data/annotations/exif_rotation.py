@@ -1,4 +1,4 @@
-"""Labels made on the picture as stored, turned with it as its EXIF data say, and back."""
+"""Convert annotations of the image as stored to the image as EXIF rotates it, and back."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.data.annotations import rle
-from hubel.data.annotations.records import AnnotatedImage, Annotation, Box, Polygon, RunLengthMask
+from hubel import masks
+from hubel.data.annotations.records import AnnotatedImage, Annotation
 from hubel.data.image_io import read_stored_size
 from hubel.errors import ImageError
+from hubel.masks import Box, Polygon, RunLengthMask
 
-# Where a point of the stored picture of (w, h) pixels lies in the upright one, by EXIF orientation.
-_TURNS: dict[int, Callable[[float, float, int, int], tuple[float, float]]] = {
+# Position in the upright image of a point of the stored image of (w, h) pixels, by EXIF orientation.
+_TRANSFORMS: dict[int, Callable[[float, float, int, int], tuple[float, float]]] = {
     2: lambda x, y, w, h: (w - x, y),
     3: lambda x, y, w, h: (w - x, h - y),
     4: lambda x, y, w, h: (x, h - y),
@@ -23,11 +24,11 @@ _TURNS: dict[int, Callable[[float, float, int, int], tuple[float, float]]] = {
     7: lambda x, y, w, h: (h - y, w - x),
     8: lambda x, y, w, h: (y, w - x),
 }
-_BACK = {6: 8, 8: 6}
+_INVERSE = {6: 8, 8: 6}
 
 
 def stored_size(path: Path) -> tuple[int, int, int]:
-    """Width and height of the picture as stored and its EXIF orientation, 1..8; ``(0, 0, 1)`` if it is unreadable."""
+    """Width and height of the image as stored and its EXIF orientation, 1..8; ``(0, 0, 1)`` if it is unreadable."""
     try:
         return read_stored_size(path)
     except ImageError:
@@ -35,43 +36,44 @@ def stored_size(path: Path) -> tuple[int, int, int]:
 
 
 def apply_exif(image: AnnotatedImage, orientation: int) -> AnnotatedImage:
-    """The labels of a picture of ``width × height`` pixels as stored, in its upright pixels."""
-    turn = _TURNS.get(orientation)
-    if turn is None:
+    """Convert from pixels of the image as stored, ``width × height``, to pixels of the upright image."""
+    transform = _TRANSFORMS.get(orientation)
+    if transform is None:
         return image
     w, h = image.width, image.height
-    objects = image.objects and tuple(_turned(thing, turn, orientation, w, h) for thing in image.objects)
+
+    def convert(polygon: Polygon) -> Polygon:
+        pairs = (transform(x, y, w, h) for x, y in zip(polygon[::2], polygon[1::2], strict=True))
+        return tuple(value for pair in pairs for value in pair)
+
+    objects = image.objects and tuple(_rotated(obj, convert, orientation) for obj in image.objects)
     width, height = (h, w) if orientation >= 5 else (w, h)
     return replace(image, width=width, height=height, objects=objects)
 
 
 def undo_exif(image: AnnotatedImage) -> AnnotatedImage:
-    """The labels in the pixels as stored; reads the picture's header."""
+    """Convert to pixels of the image as stored; reads the image's header."""
     *_, orientation = stored_size(image.path)
-    return apply_exif(image, _BACK.get(orientation, orientation))
+    return apply_exif(image, _INVERSE.get(orientation, orientation))
 
 
-def _turned(thing: Annotation, turn: Callable[..., tuple[float, float]], way: int, w: int, h: int) -> Annotation:
-    def ring(points: Polygon) -> Polygon:
-        pairs = (turn(x, y, w, h) for x, y in zip(points[::2], points[1::2], strict=True))
-        return tuple(value for pair in pairs for value in pair)
-
-    x1, y1, x2, y2 = ring(thing.box)
-    # Turned corners change places; what was the wrong way round before stays so.
+def _rotated(obj: Annotation, convert: Callable[[Polygon], Polygon], orientation: int) -> Annotation:
+    x1, y1, x2, y2 = convert(obj.box)
+    # Corners change their order in rotation; a box that was inside out stays so.
     box: Box = (x1, y1, x2, y2)
-    if thing.box[0] <= thing.box[2] and thing.box[1] <= thing.box[3]:
+    if obj.box[0] <= obj.box[2] and obj.box[1] <= obj.box[3]:
         box = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
-    polygons, holes = tuple(map(ring, thing.polygons)), tuple(map(ring, thing.holes))
-    mask = thing.mask and _turned_mask(thing.mask, way)
-    return replace(thing, box=box, polygons=polygons, holes=holes, mask=mask)
+    polygons, holes = tuple(map(convert, obj.polygons)), tuple(map(convert, obj.holes))
+    mask = obj.mask and _rotated_mask(obj.mask, orientation)
+    return replace(obj, box=box, polygons=polygons, holes=holes, mask=mask)
 
 
-def _turned_mask(mask: RunLengthMask, way: int) -> RunLengthMask:
-    pixels = rle.decode(mask)
-    if way >= 5:
+def _rotated_mask(mask: RunLengthMask, orientation: int) -> RunLengthMask:
+    pixels = masks.decode(mask)
+    if orientation >= 5:
         pixels = pixels.T
-    if way in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    if way in (3, 4, 7, 8):
+    if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return rle.encode(np.ascontiguousarray(pixels))
+    return masks.encode(np.ascontiguousarray(pixels))

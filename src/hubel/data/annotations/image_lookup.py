@@ -1,8 +1,8 @@
-"""The picture that a label file means, by the name that it has there.
+"""Find the image that a label file names.
 
-Labels come from other people's machines: ``C:\\photos\\a.jpg``, ``/home/ann/a.jpg``, ``file:///…``, addresses of an
-annotation server, ``a%20b.jpg``, ``A.JPG`` for a file that is now ``a.jpg``. A picture is only ever looked for below
-the data set's folder: first where the name says, then as the file whose path ends most like the name.
+Labels come from other people's machines: ``C:\\photos\\a.jpg``, ``/home/ann/a.jpg``, ``file:///…``, URLs of an
+annotation server, ``a%20b.jpg``, ``A.JPG`` for a file that is now ``a.jpg``. Images are only ever looked up below the
+data set's folder: first under the name itself, then as the file whose path ends most like it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from hubel.data.annotations.validators import MAX_COORDINATE, InvalidAnnotation
+from hubel.data.annotations.parsing import MAX_COORDINATE, InvalidAnnotation
 from hubel.data.file_listing import PICTURE_SUFFIXES
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import read_size
 from hubel.errors import ImageError
 
-_LONGEST_NAME = 4096
+_MAX_NAME_LENGTH = 4096
 
 
-class Pictures:
-    """The pictures below a data set's folder.
+class ImageLookup:
+    """The images below a data set's folder ``root``; folders are listed once."""
 
-    Args:
-        root: the data set's folder.
-        folders: folders below it in which names are looked for before anything else.
-    """
-
-    def __init__(self, root: Path, folders: Iterable[Path] = ()) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.folders = tuple(folders)
         self._names: dict[Path, frozenset[str]] = {}
         self._within: dict[Path, list[Path]] = {}
         self._stems: dict[Path, dict[str, Path]] = {}
@@ -42,38 +36,50 @@ class Pictures:
         self._by_stem: dict[str, list[tuple[str, ...]]] = defaultdict(list)
 
     def find(self, name: str, near: Path, stem_only: bool = False) -> Path:
-        """The file that ``name`` means; if there is none, where it would be.
+        """The file that ``name`` refers to; if there is none, where it would be.
 
         Args:
-            name: as it stands in the label file.
-            near: the folder from which relative names count.
-            stem_only: ``name`` may have a wrong suffix or none.
+            name: as written in the label file.
+            near: the folder that relative names start from.
+            stem_only: the suffix of ``name`` may be wrong or missing.
 
         Raises:
-            InvalidAnnotation: the name is empty, leads out of the data set's folder, or fits several images.
+            InvalidAnnotation: the name is empty, leads out of the data set's folder, or matches several images.
         """
-        parts, is_foreign = _parts(name)
-        inside = [path for path in self._meant(parts, near) if path] if not is_foreign else []
-        if "%" in name and not is_foreign:
-            inside += [path for path in self._meant(_parts(unquote(name))[0], near) if path]
-        for path in inside:
+        parts, foreign = _parts(name)
+        candidates = list(self._resolve(parts, near)) if not foreign else []
+        if "%" in name and not foreign:
+            candidates += self._resolve(_parts(unquote(name))[0], near)
+        for path in candidates:
             if self.has(path):
                 return path
-        kept = parts[max((place + 1 for place, part in enumerate(parts) if part == ".."), default=0) :]
-        if not kept:
-            raise InvalidAnnotation(f"names {name!r}, which is no picture")
-        if found := self._alike(kept, near, stem_only):
+        tail = parts[max((index + 1 for index, part in enumerate(parts) if part == ".."), default=0) :]
+        if not tail:
+            raise InvalidAnnotation(f"names {name!r}, which is not an image")
+        if found := self._most_similar(tail, near, stem_only):
             return found
-        if "%" in kept[-1] and (found := self._alike([unquote(part) for part in kept], near, stem_only)):
+        if "%" in tail[-1] and (found := self._most_similar([unquote(part) for part in tail], near, stem_only)):
             return found
-        if is_foreign == "path":
+        if foreign == "path":
             raise InvalidAnnotation(f"names {name!r}, which is not in {self.root}")
-        if not inside and not is_foreign:
+        if not candidates and not foreign:
             raise InvalidAnnotation(f"names {name!r}, which leads out of {self.root}")
-        return inside[0] if inside else self.root / kept[-1]
+        return candidates[0] if candidates else self.root / tail[-1]
+
+    def find_any(self, names: Iterable[str], near: Path) -> Path:
+        """The first image that one of several names refers to; if there is none, where the first would be."""
+        first: Path | None = None
+        for name in names:
+            path = self.find(name, near)
+            if self.has(path):
+                return path
+            first = first or path
+        if first is None:
+            raise InvalidAnnotation("names no image")
+        return first
 
     def has(self, path: Path) -> bool:
-        """Whether the file is there; folders are listed once."""
+        """Whether the file exists."""
         names = self._names.get(path.parent)
         if names is None:
             try:
@@ -84,23 +90,23 @@ class Pictures:
         return path.name in names
 
     def within(self, folder: Path) -> list[Path]:
-        """The pictures directly in a folder, by name."""
+        """The images directly in a folder, by name."""
         if folder not in self._within:
             self.has(folder / "-")
-            self._within[folder] = [folder / name for name in sorted(self._names[folder]) if _is_picture(name)]
+            self._within[folder] = [folder / name for name in sorted(self._names[folder]) if _is_image(name)]
         return self._within[folder]
 
-    def beside(self, folder: Path, stem: str) -> Path | None:
-        """The picture of that stem in a folder, whatever its suffix; JPEG before others."""
+    def with_stem(self, folder: Path, stem: str) -> Path | None:
+        """The image with that stem in a folder, whatever its suffix; JPEG before others."""
         if folder not in self._stems:
             ordered = sorted(self.within(folder), key=lambda path: path.suffix.lower() in (".jpg", ".jpeg"))
             self._stems[folder] = {path.stem: path for path in ordered}
         return self._stems[folder].get(stem)
 
     def folder_of(self, split: str, file: Path) -> Path:
-        """The folder of pictures that a label file of a split tells of, by its name and place.
+        """The folder of images that a label file of a split refers to.
 
-        That is its own if there are pictures in it, else one named for the split or just for pictures.
+        It is the file's own folder if that has images, else one named after the split, or ``images`` or similar.
         """
         year = re.sub(r".*?((?:train|val|test)\d+)?$", r"\1", file.stem.casefold())
         if (known := self._folders.get((split, file.parent, year))) is not None:
@@ -109,7 +115,6 @@ class Pictures:
         names = [*([year] if year else []), *aliases]
         folders = [
             file.parent,
-            *self.folders,
             *(self.root / way for name in names for way in (f"images/{name}", f"{name}/images", name)),
             *(base / name for base in (file.parent, self.root) for name in ("images", "JPEGImages", "img")),
             self.root,
@@ -118,13 +123,13 @@ class Pictures:
         return self._folders.setdefault((split, file.parent, year), found)
 
     def size(self, path: Path, width: int = 0, height: int = 0) -> tuple[int, int]:
-        """Width and height as the label file says, else of the upright picture; ``(0, 0)`` if it cannot be read.
+        """Width and height as the label file states them, else of the upright image; ``(0, 0)`` if it is unreadable.
 
         Raises:
-            InvalidAnnotation: no picture is as large as the file says.
+            InvalidAnnotation: the file states a size that no image has.
         """
         if max(width, height) > MAX_COORDINATE:
-            raise InvalidAnnotation(f"has a picture of {width}×{height} pixels")
+            raise InvalidAnnotation(f"has an image of {width}×{height} pixels")
         if width > 0 and height > 0:
             return width, height
         try:
@@ -132,51 +137,48 @@ class Pictures:
         except ImageError:
             return 0, 0
 
-    def _meant(self, parts: list[str], near: Path) -> Iterator[Path | None]:
-        for base in dict.fromkeys((near, *self.folders, self.root)):
-            yield self._below(base, parts)
+    def _resolve(self, parts: list[str], near: Path) -> Iterator[Path]:
+        """``parts`` below ``near`` and below the root, with ``..`` resolved by name; only what is within the root."""
+        for base in dict.fromkeys((near, self.root)):
+            way = list(base.relative_to(self.root).parts) if base.is_relative_to(self.root) else None
+            for part in parts:
+                if way is None:
+                    break
+                if part != "..":
+                    way.append(part)
+                elif way:
+                    way.pop()
+                else:
+                    way = None
+            if way:
+                yield self.root.joinpath(*way)
 
-    def _below(self, base: Path, parts: list[str]) -> Path | None:
-        """``base/parts`` with ``..`` resolved by name; ``None`` if it is not below the data set's folder."""
-        try:
-            way = list(base.relative_to(self.root).parts)
-        except ValueError:
-            return None
-        for part in parts:
-            if part != "..":
-                way.append(part)
-            elif way:
-                way.pop()
-            else:
-                return None
-        return self.root.joinpath(*way) if way else None
-
-    def _alike(self, parts: list[str], near: Path, stem_only: bool) -> Path | None:
-        """The picture below the root whose path ends most like ``parts``, of equals the one nearest to ``near``."""
+    def _most_similar(self, parts: list[str], near: Path, stem_only: bool) -> Path | None:
+        """The image below the root whose path ends most like ``parts``; among equals the one nearest to ``near``."""
         if self._by_name is None:
             self._by_name = self._walk()
         found = self._by_name.get(parts[-1].casefold())
-        if not found and (stem_only or not _is_picture(parts[-1])):
-            stem = PurePosixPath(parts[-1]).stem if _is_picture(parts[-1]) else parts[-1]
+        if not found and (stem_only or not _is_image(parts[-1])):
+            stem = PurePosixPath(parts[-1]).stem if _is_image(parts[-1]) else parts[-1]
             found = self._by_stem.get(stem.casefold())
         if not found:
             return None
         wanted = [part.casefold() for part in parts]
-        place = near.relative_to(self.root).parts if near.is_relative_to(self.root) else ()
+        start = near.relative_to(self.root).parts if near.is_relative_to(self.root) else ()
 
-        def likeness(file: tuple[str, ...]) -> tuple[int, int]:
-            tail = _common(reversed([part.casefold() for part in file[:-1]]), reversed(wanted[:-1]))
-            return tail, _common(file, place)
+        def similarity(file: tuple[str, ...]) -> tuple[int, int]:
+            tail = _common_length(reversed([part.casefold() for part in file[:-1]]), reversed(wanted[:-1]))
+            return tail, _common_length(file, start)
 
-        best = max(map(likeness, found))
-        alike = [file for file in found if likeness(file) == best]
-        if len(alike) > 1:
-            exact = [file for file in alike if file[-1] == parts[-1]]
+        best = max(map(similarity, found))
+        matches = [file for file in found if similarity(file) == best]
+        if len(matches) > 1:
+            exact = [file for file in matches if file[-1] == parts[-1]]
             if len(exact) != 1:
-                names = " and ".join("/".join(file) for file in alike[:2])
+                names = " or ".join("/".join(file) for file in matches[:2])
                 raise InvalidAnnotation(f"names {'/'.join(parts)!r}, which may be {names}")
-            alike = exact
-        return self.root.joinpath(*alike[0])
+            matches = exact
+        return self.root.joinpath(*matches[0])
 
     def _walk(self) -> dict[str, list[tuple[str, ...]]]:
         by_name: dict[str, list[tuple[str, ...]]] = defaultdict(list)
@@ -184,17 +186,17 @@ class Pictures:
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
             way = Path(folder).relative_to(self.root).parts
             for name in sorted(files):
-                if _is_picture(name) and not name.startswith("."):
+                if _is_image(name) and not name.startswith("."):
                     by_name[name.casefold()].append((*way, name))
                     self._by_stem[name.casefold().rpartition(".")[0]].append((*way, name))
         return by_name
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 – a name, many times
 
 
-def _common(a: Iterable[str], b: Iterable[str]) -> int:
+def _common_length(a: Iterable[str], b: Iterable[str]) -> int:
     count = 0
     for left, right in zip(a, b, strict=False):
         if left != right:
@@ -204,21 +206,21 @@ def _common(a: Iterable[str], b: Iterable[str]) -> int:
 
 
 def _parts(name: str) -> tuple[list[str], str]:
-    """The name's parts, and ``"path"`` or ``"address"`` where it is absolute on a machine or in the web."""
-    if not name.strip() or "\0" in name or len(name) > _LONGEST_NAME:
-        raise InvalidAnnotation(
-            "names no picture" if len(name) <= _LONGEST_NAME else "names a picture in 4,096 letters"
-        )
+    """Parts of a name, and ``"path"`` or ``"url"`` where it is absolute."""
+    if len(name) > _MAX_NAME_LENGTH:
+        raise InvalidAnnotation(f"names an image in more than {_MAX_NAME_LENGTH:,} letters")
+    if not name.strip() or "\0" in name:
+        raise InvalidAnnotation("names no image")
     foreign = ""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
-        foreign = "address"
+        foreign = "url"
         try:
-            address = urlsplit(name)
+            url = urlsplit(name)
         except ValueError:
-            raise InvalidAnnotation(f"names {name!r}, which is no address") from None
+            raise InvalidAnnotation(f"names {name!r}, which is not a URL") from None
         # Label Studio serves files of its own machine as …/data/local-files/?d=folder/a.jpg.
-        query = re.search(r"(?:^|&)d=([^&]+)", address.query)
-        name = unquote(query[1] if query else address.path)
+        query = re.search(r"(?:^|&)d=([^&]+)", url.query)
+        name = unquote(query[1] if query else url.path)
     plain = name.replace("\\", "/")
     if not foreign and (plain.startswith("/") or re.match(r"[A-Za-z]:", plain)):
         foreign = "path"

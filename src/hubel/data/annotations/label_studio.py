@@ -1,99 +1,99 @@
-"""Label Studio JSON exports: tasks with annotations, in percent of the picture.
+"""Label Studio JSON exports: tasks with annotations, in percent of the image.
 
-``x``, ``y``, ``width``, ``height`` are percents of ``original_width`` and ``original_height``, those of the upright
-picture (browsers apply the EXIF rotation). ``rotation`` turns a box clockwise around its upper left corner; what is
-turned becomes a polygon. Polygons, ellipses and brush masks are read; key points and relations are left out and
-counted, and so are predictions. Choices made for one region are attributes. A task without annotations is unlabelled;
-several annotations of a task give all their objects, with the annotators' names. A picture that was turned in the
-editor (``image_rotation``) is refused: what its percents mean is documented nowhere.
-Uploaded pictures carry eight letters before their name, with and without which they are looked for.
+``x``, ``y``, ``width``, ``height`` are percentages of ``original_width`` and ``original_height``, those of the upright
+image (browsers apply the EXIF rotation). ``rotation`` rotates a box clockwise around its upper left corner; the result
+is a polygon. Polygons, ellipses and brush masks are read; key points and relations are left out and counted, and so are
+predictions. Choices made for one region are attributes. A task without annotations is unlabelled; several annotations
+of a task give all their objects, with the annotators' names. An image that was rotated in the editor
+(``image_rotation``) is refused: what its percentages mean is not documented. Uploaded images have eight letters before
+their name, and are looked up with and without them.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hubel.data.annotations import rle
-from hubel.data.annotations.attributes import annotators, merged_attributes, split_attributes
-from hubel.data.annotations.polygons import corners, ellipse, joined, turned
-from hubel.data.annotations.reader import AnnotationReader
-from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box, RunLengthMask
-from hubel.data.annotations.safe_parsing import read_json
-from hubel.data.annotations.validators import (
+from hubel import masks
+from hubel.data.annotations.attributes import (
+    annotators,
+    merge_attributes,
+    split_attributes,
+    warn_several_annotators,
+)
+from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
+from hubel.data.annotations.parsing import (
     InvalidAnnotation,
-    around,
     expect_list,
     expect_object,
-    number,
-    ring,
-    text,
-    whole,
+    parse_float,
+    parse_polygon,
+    parse_size,
+    parse_str,
+    read_json,
 )
+from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
 from hubel.data.file_listing import PICTURE_SUFFIXES
-from hubel.data.image_io import MAX_PIXELS
+from hubel.masks import RunLengthMask, box_to_polygon, ellipse, rotate
 
 _Row = dict[str, Any]
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
 
 
-def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read exports in the JSON form."""
-    for split, file in files:
-        with reading.at(file):
-            near = reading.pictures.folder_of(split, file)
-            for place, row in enumerate(expect_list(read_json(file), "the file")):
-                with reading.at(file, f"task {place + 1}"):
-                    _read_task(reading, split, file, near, f"task {place + 1}", expect_object(row, "it"))
+def _recognizes(head: FileHead) -> bool:
+    fields = head.keys[2]
+    return head.is_json_list and "data" in fields and bool(fields & {"annotations", "completions", "predictions"})
 
 
-def _read_task(reading: AnnotationReader, split: str, file: Path, near: Path, where: str, task: _Row) -> None:
-    path = _find(reading, expect_object(task["data"], "data"), task.get("file_upload"), near)
-    done = [a for a in task.get("annotations", task.get("completions")) or () if not a.get("was_cancelled")]
+def _read(reader: AnnotationReader, split: str, file: Path) -> None:
+    near = reader.images.folder_of(split, file)
+    for index, row in enumerate(expect_list(read_json(file), "the file")):
+        where = f"task {index + 1}"
+        with reader.error_context(file, where):
+            _read_task(reader, split, file, near, where, expect_object(row, "it"))
+
+
+def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, where: str, task: _Row) -> None:
+    path = _find_image(reader, expect_object(task["data"], "data"), task.get("file_upload"), near)
+    submitted = [a for a in task.get("annotations", task.get("completions")) or () if not a.get("was_cancelled")]
     if task.get("predictions"):
-        reading.count("predictions: left out", len(task["predictions"]))
+        reader.count_warning("predictions: left out", len(task["predictions"]))
     objects: list[Annotation] = []
     size = (0, 0)
-    for annotation in done:
+    for annotation in submitted:
         regions: dict[str, list[_Row]] = defaultdict(list)
-        for place, result in enumerate(expect_list(annotation.get("result") or [], "result")):
-            regions[str(result.get("id") or place)].append(expect_object(result, "a result"))
-        reading.limit(len(regions) + len(objects))
+        for index, result in enumerate(expect_list(annotation.get("result") or [], "result")):
+            regions[str(result.get("id") or index)].append(expect_object(result, "a result"))
+        reader.check_count(len(regions) + len(objects))
         for key, results in regions.items():
-            with reading.at(file, f"{where}, region {key}"):
-                for result in results:
-                    w, h = (whole(result.get(f"original_{side}") or 0, side) for side in ("width", "height"))
-                    size = max(size, (w, h))
-                thing = _object(reading, results, reading.pictures.size(path, *size), _annotator(annotation))
-                objects += [thing] if thing else []
-    if len({thing.annotator for thing in objects} - {None}) > 1:
-        reading.count("pictures are labelled by several people: all their objects are kept, with names")
-    width, height = reading.pictures.size(path, *size)
-    reading.add(split, AnnotatedImage(path, width, height, tuple(objects) if done else None, file if done else None))
+            with reader.error_context(file, f"{where}, region {key}"):
+                size = max(size, *(parse_size(result, "original_width", "original_height") for result in results))
+                obj = _parse_object(reader, results, reader.images.size(path, *size), _annotator(annotation))
+                objects += [obj] if obj else []
+    warn_several_annotators(reader, objects)
+    width, height = reader.images.size(path, *size)
+    labels = tuple(objects) if submitted else None
+    reader.add(split, AnnotatedImage(path, width, height, labels, file if submitted else None))
 
 
-def _find(reading: AnnotationReader, data: _Row, upload: Any, near: Path) -> Path:
-    names = [value for value in data.values() if isinstance(value, str)]
-    pictures = [name for name in names if Path(name.partition("?")[0]).suffix.lower() in PICTURE_SUFFIXES]
-    pictures += [name for name in names if "?d=" in name]
-    chosen = data.get("image") or data.get("img") or next(iter(pictures or names), None)
-    name = text(chosen, "data.image")
-    # What begins with / is an address on Label Studio's server, not a place on somebody's disk.
+def _find_image(reader: AnnotationReader, data: _Row, upload: Any, near: Path) -> Path:
+    texts = [value for value in data.values() if isinstance(value, str)]
+    names = [text for text in texts if Path(text.partition("?")[0]).suffix.lower() in PICTURE_SUFFIXES]
+    names += [text for text in texts if "?d=" in text]
+    name = parse_str(data.get("image") or data.get("img") or next(iter(names or texts), None), "data.image")
+    # A name that begins with / is a URL on Label Studio's server, not a path on somebody's disk.
     candidates: list[str] = [f"http://server{name}" if name.startswith("/data/") else name]
     candidates += [upload] if isinstance(upload, str) and upload else []
-    candidates += [re.sub(r"^.*[/\\]", "", one) for one in candidates]
-    candidates += [re.sub(r"^[0-9a-f]{8}-", "", one) for one in candidates]
-    for candidate in candidates:
-        path = reading.pictures.find(candidate, near)
-        if reading.pictures.has(path):
-            return path
-    return reading.pictures.find(candidates[0], near)
+    candidates += [re.sub(r"^.*[/\\]", "", candidate) for candidate in candidates]
+    candidates += [re.sub(r"^[0-9a-f]{8}-", "", candidate) for candidate in candidates]
+    return reader.images.find_any(candidates, near)
 
 
 def _annotator(annotation: _Row) -> str | None:
@@ -102,11 +102,13 @@ def _annotator(annotation: _Row) -> str | None:
     return None if by is None else str(by)
 
 
-def _object(reading: AnnotationReader, results: list[_Row], size: tuple[int, int], by: str | None) -> Annotation | None:
-    """The object of all results of one region: its shape, its label, its choices."""
-    shape: tuple[Box, dict[str, Any]] | None = None
+def _parse_object(
+    reader: AnnotationReader, results: list[_Row], size: tuple[int, int], annotator: str | None
+) -> Annotation | None:
+    """The object from all results of a region: its shape, its label, its choices; ``None`` without a shape."""
+    shape: Shape | None = None
     names: list[Any] = []
-    said: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for result in results:
         kind = str(result.get("type") or "")
         value = expect_object(result.get("value") or {}, "value")
@@ -114,130 +116,135 @@ def _object(reading: AnnotationReader, results: list[_Row], size: tuple[int, int
         base = kind.removesuffix("labels")
         if base in _SHAPES:
             if result.get("image_rotation"):
-                raise InvalidAnnotation("belongs to a picture that was turned in the editor")
-            shape = _shape(base, value, *size)
+                raise InvalidAnnotation("belongs to an image that was rotated in the editor")
+            shape = _parse_shape(base, value, *size)
         elif kind == "choices":
-            said[str(result.get("from_name") or "choices")] = ", ".join(map(str, value.get("choices") or ()))
+            choices = ", ".join(map(str, value.get("choices") or ()))
+            attributes[str(result.get("from_name") or "choices")] = choices
         elif base.startswith("keypoint"):
-            reading.count("key points: left out")
+            reader.count_warning("key points: left out")
         if result.get("score") is not None:
-            said["score"] = result["score"]
+            attributes["score"] = result["score"]
     if shape is None:
         return None
     if not names:
         raise InvalidAnnotation("has no label")
     if len(names) > 1:
-        reading.count("regions have several labels: the first is taken")
-    known = split_attributes(said)
-    return Annotation(reading.label(text(names[0], "label")), shape[0], **shape[1], **known, annotator=by)
+        reader.count_warning("regions have several labels: the first is used")
+    fields = split_attributes(attributes)
+    return Annotation(reader.label(parse_str(names[0], "label")), shape[0], **shape[1], **fields, annotator=annotator)
 
 
-def _shape(kind: str, value: _Row, width: int, height: int) -> tuple[Box, dict[str, Any]]:
+def _parse_shape(kind: str, value: _Row, width: int, height: int) -> Shape:
     if not (width and height):
-        raise InvalidAnnotation("is in percent of a picture of unknown size, which is missing or unreadable")
+        raise InvalidAnnotation("is in percent of an image of unknown size, which is missing or unreadable")
     sx, sy = width / 100, height / 100
     if kind == "brush":
-        mask = _brush_mask(expect_list(value["rle"], "rle"), width, height)
-        return rle.box(mask), {"mask": mask}
+        mask = _decode_brush(expect_list(value["rle"], "rle"), width, height)
+        return masks.mask_box(mask), {"mask": mask}
     if kind == "polygon":
         points = expect_list(value["points"], "points")
-        outline = ring([(number(x) * sx, number(y) * sy) for x, y in points])
-        return around([outline]), {"polygons": (outline,)}
-    x, y = number(value["x"], "x") * sx, number(value["y"], "y") * sy
-    turn = number(value.get("rotation") or 0, "rotation")
+        return polygon_shape(parse_polygon([(parse_float(x) * sx, parse_float(y) * sy) for x, y in points]))
+    x, y = parse_float(value["x"], "x") * sx, parse_float(value["y"], "y") * sy
+    degrees = parse_float(value.get("rotation") or 0, "rotation")
     if kind == "ellipse":
-        rx, ry = number(value["radiusX"], "radiusX") * sx, number(value["radiusY"], "radiusY") * sy
-        outline = ellipse(x, y, rx, ry, turn)
-        return around([outline]), {"polygons": (outline,)}
-    box = (x, y, x + number(value["width"], "width") * sx, y + number(value["height"], "height") * sy)
-    if not turn:
-        return box, {}
-    outline = turned(corners(*box), turn, x, y)
-    return around([outline]), {"polygons": (outline,)}
+        rx, ry = parse_float(value["radiusX"], "radiusX") * sx, parse_float(value["radiusY"], "radiusY") * sy
+        return polygon_shape(ellipse(x, y, rx, ry, degrees))
+    box = (x, y, x + parse_float(value["width"], "width") * sx, y + parse_float(value["height"], "height") * sy)
+    return polygon_shape(rotate(box_to_polygon(*box), degrees, x, y)) if degrees else (box, {})
 
 
-def _brush_mask(packed: list[Any], width: int, height: int) -> RunLengthMask:
-    """Brush strokes: RGBA bytes packed by the rle-pack of @thi.ng/umbrella; where alpha is not 0 there is paint.
+def _decode_brush(packed: list[Any], width: int, height: int) -> RunLengthMask:
+    """Brush strokes: RGBA bytes packed by the rle-pack of @thi.ng/umbrella; pixels with alpha > 0 are painted.
 
-    32 bits tell the number of values, 5 bits the bits of a value less one, 4 times 4 bits the bits of run lengths less
-    one. Then runs: a bit that says whether one value repeats, 2 bits that choose the size of the length, the length
-    less one, and the value or the values.
+    32 bits hold the number of values, 5 bits the bits per value less one, 4 times 4 bits the bits per run length less
+    one. Runs follow: a bit that is set if one value repeats, 2 bits that choose the size of the length, the length less
+    one, and the value or the values.
     """
+    masks.check_size(height, width)
     count = 4 * width * height
-    if not 0 < width * height <= MAX_PIXELS:
-        raise InvalidAnnotation(f"is a mask of {width}×{height} pixels")
     bits = np.unpackbits(np.array(packed, dtype=np.uint8))
-    place = 0
+    position = 0
 
-    def take(number_of: int) -> int:
-        nonlocal place
-        place += number_of
-        if place > bits.size:
+    def take(number: int) -> int:
+        nonlocal position
+        position += number
+        if position > bits.size:
             raise InvalidAnnotation("has a mask that ends too early")
-        return int("".join(map(str, bits[place - number_of : place].tolist())), 2)
+        return int("".join(map(str, bits[position - number : position].tolist())), 2)
 
     if take(32) != count:
-        raise InvalidAnnotation("has a mask that is not of its picture's size")
+        raise InvalidAnnotation("has a mask that is not of its image's size")
     word = take(5) + 1
     sizes = [take(4) + 1 for _ in range(4)]
     values = np.zeros(count, dtype=np.uint8)
-    at = 0
-    while at < count:
+    filled = 0
+    while filled < count:
         repeats = take(1)
         length = take(sizes[take(2)]) + 1
-        if at + length > count or word != 8:
-            raise InvalidAnnotation("has a mask that is longer than its picture")
+        if filled + length > count or word != 8:
+            raise InvalidAnnotation("has a mask that is longer than its image")
         if repeats:
-            values[at : at + length] = take(word)
+            values[filled : filled + length] = take(word)
         else:
-            if place + word * length > bits.size:
+            if position + word * length > bits.size:
                 raise InvalidAnnotation("has a mask that ends too early")
-            values[at : at + length] = np.packbits(bits[place : place + word * length])
-            place += word * length
-        at += length
-    return rle.encode(values.reshape(height, width, 4)[:, :, 3] > 0)
+            values[filled : filled + length] = np.packbits(bits[position : position + word * length])
+            position += word * length
+        filled += length
+    return masks.encode(values.reshape(height, width, 4)[:, :, 3] > 0)
 
 
-def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
-    """``SPLIT/label_studio.json`` beside the pictures."""
+def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
+    """``SPLIT/label_studio.json`` beside the images."""
     for split, images in dataset.splits.items():
         tasks: list[_Row] = []
         for image in images:
-            name = target.place(image, split_dir(split)).name
+            name = writer.add_image(image, split_dir(split)).name
             task: _Row = {"id": len(tasks) + 1, "data": {"image": name}, "annotations": [], "predictions": []}
             if image.objects and not (image.width and image.height):
-                target.lost("pictures of unknown size: their labels cannot be written in percent")
+                writer.record_loss("images of unknown size: their labels cannot be written in percent")
             elif image.objects is not None:
-                for by in annotators(image.objects):
-                    things = [thing for thing in image.objects if thing.annotator == by]
-                    results = [r for place, t in enumerate(things) for r in _results(t, image, dataset.classes, place)]
-                    task["annotations"].append({"result": results, **({"completed_by": by} if by else {})})
+                for annotator in annotators(image.objects):
+                    objects = [obj for obj in image.objects if obj.annotator == annotator]
+                    results = [r for i, obj in enumerate(objects) for r in _results(obj, image, dataset.classes, i)]
+                    task["annotations"].append(
+                        {"result": results, **({"completed_by": annotator} if annotator else {})}
+                    )
             tasks.append(task)
-        target.write_json(Path(split_dir(split)) / "label_studio.json", tasks)
+        writer.write_json(Path(split_dir(split)) / "label_studio.json", tasks)
 
 
-def _results(thing: Annotation, image: AnnotatedImage, classes: Sequence[str], place: int) -> list[_Row]:
+def _results(obj: Annotation, image: AnnotatedImage, classes: Sequence[str], index: int) -> Iterator[_Row]:
     sx, sy = image.width / 100, image.height / 100
     common = {
-        "id": f"r{place + 1}", "to_name": "image", "original_width": image.width, "original_height": image.height,
+        "id": f"r{index + 1}", "to_name": "image", "original_width": image.width, "original_height": image.height,
         "image_rotation": 0,
     }  # fmt: skip
-    if thing.polygons:
-        outline = joined((*thing.polygons, *thing.holes))
-        kind, value = "polygonlabels", {"points": _percents(outline, sx, sy), "closed": True}
+    value: _Row
+    if obj.polygons:
+        outline = obj.outline()
+        points = [[x / sx, y / sy] for x, y in zip(outline[::2], outline[1::2], strict=True)]
+        kind, value = "polygonlabels", {"points": points, "closed": True}
     else:
-        x1, y1, x2, y2 = thing.box
+        x1, y1, x2, y2 = obj.box
         kind = "rectanglelabels"
         value = {"x": x1 / sx, "y": y1 / sy, "width": (x2 - x1) / sx, "height": (y2 - y1) / sy, "rotation": 0}
-    score = {"score": thing.score} if thing.score is not None else {}
-    first = {**common, "from_name": "label", "type": kind, "value": {**value, kind: [classes[thing.label]]}, **score}
-    said = merged_attributes(thing, ("annotator", "score"))
-    choices = [
-        {**common, "from_name": name, "type": "choices", "value": {"choices": [str(value)]}}
-        for name, value in said.items()
-    ]
-    return [first, *choices]
+    score = {"score": obj.score} if obj.score is not None else {}
+    yield {**common, "from_name": "label", "type": kind, "value": {**value, kind: [classes[obj.label]]}, **score}
+    for name, choice in merge_attributes(obj, ("annotator", "score")).items():
+        yield {**common, "from_name": name, "type": "choices", "value": {"choices": [str(choice)]}}
 
 
-def _percents(outline: Sequence[float], sx: float, sy: float) -> list[list[float]]:
-    return [[x / sx, y / sy] for x, y in zip(outline[::2], outline[1::2], strict=True)]
+FORMATS = (
+    Format(
+        "label-studio",
+        "Label Studio JSON",
+        "a JSON list of tasks with data and annotations",
+        _recognizes,
+        each_file(_read),
+        _write,
+        FREE_FORM_FIELDS | {"polygons"},
+        boxes="xywh",
+    ),
+)

@@ -1,4 +1,4 @@
-"""Masks that JSON files carry as small PNG pictures, in base64 (LabelMe, Supervisely)."""
+"""Masks as PNG images in base64, as LabelMe and Supervisely embed them in JSON."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from hubel.data.annotations import rle
-from hubel.data.annotations.records import RunLengthMask
-from hubel.data.annotations.validators import InvalidAnnotation
-from hubel.data.image_io import MAX_PIXELS
+from hubel import masks
+from hubel.data.annotations.parsing import InvalidAnnotation
+from hubel.masks import MAX_PIXELS, RunLengthMask
 
 
-def unpacked(text: str, left: int, top: int, width: int, height: int, compressed: bool = False) -> RunLengthMask:
-    """The mask of a picture of ``width × height`` whose part from ``left, top`` on is a PNG.
+def decode_png(text: str, left: int, top: int, width: int, height: int, compressed: bool = False) -> RunLengthMask:
+    """Decode the mask of an image of ``width × height`` pixels from a PNG of the part that begins at ``left, top``.
 
     Args:
         text: the PNG in base64.
-        left: of the part, in pixels.
-        top: likewise.
-        width: of the whole picture.
-        height: likewise.
-        compressed: the PNG is packed by zlib once more.
+        left: column of the part's first pixel.
+        top: row of the part's first pixel.
+        width: of the whole image.
+        height: of the whole image.
+        compressed: the PNG is compressed by zlib once more.
 
     Raises:
-        InvalidAnnotation: it is no PNG, or larger than the picture.
+        InvalidAnnotation: it is not a PNG, or extends beyond the image.
     """
     try:
         data = base64.b64decode(text, validate=False)
@@ -37,22 +36,22 @@ def unpacked(text: str, left: int, top: int, width: int, height: int, compressed
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             w, h = image.size
             if min(left, top) < 0 or left + w > width or top + h > height or width * height > MAX_PIXELS:
-                raise InvalidAnnotation(f"a mask of {w}×{h} at {left}, {top} lies outside of its picture")
+                raise InvalidAnnotation(f"a mask of {w}×{h} at {left}, {top} extends beyond its image")
             part = np.asarray(image.convert("RGBA") if image.mode in ("P", "LA", "PA") else image)
     except (binascii.Error, zlib.error, OSError, SyntaxError, Image.DecompressionBombError, TypeError) as error:
-        raise InvalidAnnotation(f"a mask is no PNG ({str(error)[:60]})") from error
+        raise InvalidAnnotation(f"a mask is not a PNG ({str(error)[:60]})") from error
     if part.ndim == 3:
         part = part[:, :, 3] if part.shape[2] == 4 else part.max(axis=2)
     pixels = np.zeros((height, width), dtype=bool)
     pixels[top : top + h, left : left + w] = part > 0
-    return rle.encode(pixels)
+    return masks.encode(pixels)
 
 
-def packed(mask: RunLengthMask, compressed: bool = False) -> tuple[str, int, int, int, int]:
-    """The PNG of the part of a mask that has pixels, in base64, and the part's ``left, top, width, height``."""
-    x1, y1, x2, y2 = map(int, rle.box(mask))
-    x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)  # an empty mask is one empty pixel
+def encode_png(mask: RunLengthMask, compressed: bool = False) -> tuple[str, int, int, int, int]:
+    """A PNG, in base64, of the part of a mask that has pixels; then that part's ``left, top, width, height``."""
+    x1, y1, x2, y2 = map(int, masks.mask_box(mask))
+    x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)  # an empty mask becomes one empty pixel
     file = io.BytesIO()
-    Image.fromarray(rle.decode(mask)[y1:y2, x1:x2]).save(file, "PNG")
+    Image.fromarray(masks.decode(mask)[y1:y2, x1:x2]).save(file, "PNG")
     data = zlib.compress(file.getvalue()) if compressed else file.getvalue()
     return base64.b64encode(data).decode("ascii"), x1, y1, x2 - x1, y2 - y1

@@ -1,159 +1,182 @@
-"""What readers share: the faults of files, the classes and pictures found, what is left out and counted."""
+"""State that readers share while they read a data set: classes, images, warnings and errors."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from hubel.data.annotations.image_lookup import Pictures
+from hubel.data.annotations.image_lookup import ImageLookup
+from hubel.data.annotations.parsing import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.annotations.validators import InvalidAnnotation
 from hubel.errors import DataError, HubelError
+from hubel.masks import Box, Polygon, bounding_box
 
-MOST_OBJECTS = 100_000
-"""More objects in one picture than any annotator has drawn; files that claim so are forged or broken."""
+MAX_OBJECTS = 100_000
+"""Limit of objects in one image; files that claim more are forged or broken."""
 
 _SPLIT_ORDER = ("train", "val", "test", "all")
 
+LabelFiles = Sequence[tuple[str, Path]]
+"""Label files, each with its split."""
+
+Shape = tuple[Box, dict[str, Any]]
+"""A box, and the arguments of :class:`Annotation` for polygons or a mask."""
+
+
+class LabelFileError(DataError):
+    """An error in a label file, or in one annotation of it.
+
+    Attributes:
+        file: the label file.
+        unknown_class: whether it refers to a class that the data set does not define.
+    """
+
+    def __init__(self, message: str, hint: str, file: Path, unknown_class: bool) -> None:
+        super().__init__(message, hint)
+        self.file = file
+        self.unknown_class = unknown_class
+
 
 class AnnotationReader:
-    """One reading of a data set: its classes and pictures as they are found, its faults, what was left out.
+    """Collects the classes, images, warnings and errors of a data set.
 
     Args:
         root: the data set's folder.
-        format: name of the format, for errors.
-        pictures: where its pictures are.
-        on_fault: takes each fault of a label file or of one object in it, which is then left out; without it the
-            first fault ends the reading.
+        format: the format's title, for errors.
+        images: finds its images.
+        on_fault: called with each error of a label file or of one object in it, which is then left out; by default
+            the first error is raised.
     """
 
     def __init__(
-        self, root: Path, format: str, pictures: Pictures, on_fault: Callable[[DataError], None] | None = None
+        self,
+        root: Path,
+        format: str,
+        images: ImageLookup,
+        on_fault: Callable[[LabelFileError], None] | None = None,
     ) -> None:
         self.root = root
         self.format = format
-        self.pictures = pictures
+        self.images = images
         self.classes: dict[str, int] = {}
         self.category_ids: tuple[int, ...] | None = None
         self._on_fault = on_fault
-        self._images: dict[str, list[AnnotatedImage]] = {}
-        self._places: dict[Path, tuple[str, int]] = {}
-        self._complete: set[Path] = set()
+        self._splits: dict[str, list[AnnotatedImage]] = {}
+        self._index_of: dict[Path, tuple[str, int]] = {}
+        self._exhaustive: set[Path] = set()
         self._counts: Counter[str] = Counter()
-        self._said: list[str] = []
+        self._warnings: list[str] = []
 
     def label(self, name: str) -> int:
-        """The class's number; numbers are given in order of appearance."""
+        """Index of a class; indices follow the order of appearance."""
         return self.classes.setdefault(name, len(self.classes))
 
     def add(self, split: str, image: AnnotatedImage) -> None:
-        """Take a picture into a split.
+        """Add an image to a split.
 
         Raises:
             InvalidAnnotation: another label file has it already.
         """
-        place = self._places.get(image.path)
-        if place is None:
-            images = self._images.setdefault(split, [])
-            self._places[image.path] = (split, len(images))
+        if image.path not in self._index_of:
+            images = self._splits.setdefault(split, [])
+            self._index_of[image.path] = (split, len(images))
             images.append(image)
             return
-        known, index = place
-        first = self._images[known][index]
+        known, index = self._index_of[image.path]
+        first = self._splits[known][index]
         if first.label_file != image.label_file or known != split:
             others = f"{first.label_file or known} has it too"
             raise InvalidAnnotation(f"labels {image.path.name}, but {others}: name one of the files")
-        self.count("pictures stand in their file more than once: their objects are put together")
+        self.count_warning("images are listed more than once in their file: their objects are merged")
         objects = (*(first.objects or ()), *(image.objects or ()))
-        self._images[known][index] = replace(first, objects=objects)
+        self._splits[known][index] = replace(first, objects=objects)
 
     def mark_exhaustive(self, folder: Path) -> None:
-        """Lists say which pictures of a folder count: the others are no part of the data set, labelled or not."""
-        self._complete.add(folder)
+        """Lists define which images of a folder belong to the data set: the others do not, labelled or not."""
+        self._exhaustive.add(folder)
 
     def _add_unlabelled(self) -> None:
-        """Take in the pictures that lie among labelled ones and have no labels."""
+        """Add images without labels that lie beside labelled ones."""
         splits: dict[Path, set[str]] = {}
-        for path, (split, _) in self._places.items():
+        for path, (split, _) in self._index_of.items():
             splits.setdefault(path.parent, set()).add(split)
         for folder, names in splits.items():
-            others = [path for path in self.pictures.within(folder) if path not in self._places]
-            if (len(names) > 1 or folder in self._complete) and others:
-                self.warn(f"{folder}: {len(others)} pictures have no labels and no split: left out")
+            others = [path for path in self.images.within(folder) if path not in self._index_of]
+            if (len(names) > 1 or folder in self._exhaustive) and others:
+                self.warn(f"{folder}: {len(others)} images have no labels and no split: left out")
             elif others:
                 (split,) = names
                 for path in others:
                     self.add(split, AnnotatedImage(path, 0, 0, None))
 
     def warn(self, line: str) -> None:
-        """A warning, once."""
-        if line not in self._said:
-            self._said.append(line)
+        """Add a warning, unless it is there already."""
+        if line not in self._warnings:
+            self._warnings.append(line)
 
-    def count(self, what: str, number: int = 1) -> None:
-        """Something was left out or changed; ``what`` follows its number in the warning."""
-        self._counts[what] += number
+    def count_warning(self, text: str, count: int = 1) -> None:
+        """Count something that was left out or changed; ``text`` follows the total in the warning."""
+        self._counts[text] += count
 
-    def error(self, error: DataError) -> None:
-        """A file or an object in it is wrong: hand it on, or raise it."""
+    def error(self, error: LabelFileError) -> None:
+        """Pass an error to ``on_fault``, or raise it."""
         if self._on_fault is None:
             raise error
         self._on_fault(error)
 
-    def at(self, file: Path, row: str = "") -> _Place:
-        """Within it, whatever is wrong is a fault of this file (and row), and the block is left."""
-        return _Place(self, file, row)
+    def error_context(self, file: Path, row: str = "") -> _ErrorContext:
+        """A context in which whatever is raised is reported as an error of this file (and row)."""
+        return _ErrorContext(self, file, row)
 
-    def limit(self, objects: int) -> None:
-        """Refuse what no picture has.
+    def check_count(self, objects: int) -> None:
+        """Refuse more objects than an image can have.
 
         Raises:
-            InvalidAnnotation: there are more than :data:`MOST_OBJECTS`.
+            InvalidAnnotation: there are more than :data:`MAX_OBJECTS`.
         """
-        if objects > MOST_OBJECTS:
-            raise InvalidAnnotation(
-                f"one picture has {objects:,} objects, more than the {MOST_OBJECTS:,} that are read"
-            )
+        if objects > MAX_OBJECTS:
+            raise InvalidAnnotation(f"one image has {objects:,} objects, more than the limit of {MAX_OBJECTS:,}")
 
-    def dataset(self, by_name: bool, name: str) -> AnnotatedDataset:
-        """What was read.
+    def dataset(self, sort_classes: bool, format: str) -> AnnotatedDataset:
+        """The data set that was read.
 
         Args:
-            by_name: sort the classes by name; else they keep the order in which they were given.
-            name: the format's, for the record.
+            sort_classes: sort the classes by name; else they keep their order.
+            format: the format's name, for the record.
 
         Raises:
-            DataError: there is no picture in it.
+            DataError: there is no image in it.
         """
         self._add_unlabelled()
-        if not any(self._images.values()):
-            message = f"{self.root} names no picture in its {self.format} files."
+        if not any(self._splits.values()):
+            message = f"{self.root} has {self.format} files, but no images in them."
             raise DataError(message, "Name a data set with labels in it.")
         classes = tuple(self.classes)
-        splits = {split: tuple(self._images[split]) for split in _SPLIT_ORDER if self._images.get(split)}
-        if by_name and (ordered := tuple(sorted(classes))) != classes:
-            new = {self.classes[name]: place for place, name in enumerate(ordered)}
+        splits = {split: tuple(self._splits[split]) for split in _SPLIT_ORDER if self._splits.get(split)}
+        if sort_classes and (ordered := tuple(sorted(classes))) != classes:
+            new = {self.classes[name]: index for index, name in enumerate(ordered)}
             splits = {split: tuple(_relabelled(image, new) for image in images) for split, images in splits.items()}
             classes = ordered
-        missing = [image for images in splits.values() for image in images if not self.pictures.has(image.path)]
-        if missing:
-            are = "1 picture is" if len(missing) == 1 else f"{len(missing):,} pictures are"
-            self.warn(f"{are} not there{', the first is' if len(missing) > 1 else ':'} {missing[0].path}")
-        counted = [f"{number:,} {what}" for what, number in self._counts.items()]
-        warnings = (*self._said, *counted)
-        return AnnotatedDataset(self.root, classes, splits, name, warnings, self.category_ids)
+        missing = [image.path for images in splits.values() for image in images if not self.images.has(image.path)]
+        if len(missing) == 1:
+            self.warn(f"1 image does not exist: {missing[0]}")
+        elif missing:
+            self.warn(f"{len(missing):,} images do not exist, the first is {missing[0]}")
+        counted = [f"{count:,} {text}" for text, count in self._counts.items()]
+        return AnnotatedDataset(self.root, classes, splits, format, (*self._warnings, *counted), self.category_ids)
 
 
-class _Place:
-    """See :meth:`Reading.at`."""
+class _ErrorContext:
+    """See :meth:`AnnotationReader.error_context`; a class because it is entered once per annotation."""
 
-    __slots__ = ("file", "reading", "row")
+    __slots__ = ("file", "reader", "row")
 
-    def __init__(self, reading: AnnotationReader, file: Path, row: str) -> None:
-        self.reading = reading
+    def __init__(self, reader: AnnotationReader, file: Path, row: str) -> None:
+        self.reader = reader
         self.file = file
         self.row = row
 
@@ -171,20 +194,37 @@ class _Place:
         elif isinstance(error, KeyError):
             message = f"{where}: {error} is missing."
         elif isinstance(error, AttributeError | TypeError | ValueError | IndexError | OverflowError | RecursionError):
-            message = f"{where}: is not laid out as {self.reading.format} ({error})."
+            message = f"{where}: does not have the structure of {self.reader.format} ({error})."
         elif isinstance(error, OSError):
             message = f"{where}: cannot be read: {error.strerror or error}."
         else:
             return False
-        hint = error.hint if isinstance(error, HubelError) else "Export it again, mend it, or leave it out."
+        hint = error.hint if isinstance(error, HubelError) else "Export it again, correct it, or leave it out."
         try:
-            self.reading.error(DataError(message, hint))
-        except DataError as raised:
+            self.reader.error(LabelFileError(message, hint, self.file, isinstance(error, UnknownClass)))
+        except LabelFileError as raised:
             raise raised from error
         return True
 
 
+def each_file(read: Callable[[AnnotationReader, str, Path], None]) -> Callable[[AnnotationReader, LabelFiles], None]:
+    """A reader of many files from one that reads a file and its split."""
+
+    def read_all(reader: AnnotationReader, files: LabelFiles) -> None:
+        for split, file in files:
+            with reader.error_context(file):
+                read(reader, split, file)
+
+    return read_all
+
+
+def polygon_shape(polygon: Polygon) -> Shape:
+    """The shape of an object with one polygon."""
+    return bounding_box([polygon]), {"polygons": (polygon,)}
+
+
 def _relabelled(image: AnnotatedImage, new: dict[int, int]) -> AnnotatedImage:
+    # Twice as fast as dataclasses.replace, for millions of objects.
     if not image.objects:
         return image
     objects = tuple(

@@ -1,8 +1,8 @@
-"""What labels say, whichever tool wrote them: plain records without pixels.
+"""Annotations as plain records, independent of the tool that wrote them.
 
-Coordinates are continuous pixels of the upright original picture, after EXIF rotation: x to the right and y down
-from the picture's upper left corner, so the first pixel spans 0 to 1 and a box that covers a whole picture is
-``(0, 0, width, height)``. They are kept as they were written, also where they leave the picture or a box is empty.
+Coordinates are continuous pixels of the upright original image, after EXIF rotation: x to the right and y down
+from the image's upper left corner, so the first pixel spans 0 to 1 and a box over the whole image is
+``(0, 0, width, height)``. They are kept as written, even where they leave the image or a box is empty.
 """
 
 from __future__ import annotations
@@ -11,47 +11,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Box = tuple[float, float, float, float]
-"""``x1, y1, x2, y2``."""
-
-Polygon = tuple[float, ...]
-"""A closed polygon, ``x, y`` after ``x, y``; the last point is joined to the first."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunLengthMask:
-    """Pixels as COCO run lengths: column by column, zeros and ones in turn, zeros first.
-
-    Attributes:
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
-        counts: the lengths, in COCO's compressed text.
-    """
-
-    height: int
-    width: int
-    counts: str
+from hubel.masks import Box, Polygon, RunLengthMask, mask_area, merge_polygons, polygon_area
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One object in a picture.
+    """One object in an image.
 
     Attributes:
         label: index of its class, from 0.
-        box: around it.
-        polygons: its outlines where there are any; it is what any of them encloses, except ``holes``.
-        holes: what is cut out of the polygons.
-        mask: its pixels where they are given as such; then without polygons, as a rule.
+        box: its bounding box.
+        polygons: its outlines, if any; the object is their union without ``holes``.
+        holes: polygons that are cut out.
+        mask: its pixels, where the file gives them; usually instead of polygons.
         crowd: stands for a group of objects (COCO's ``iscrowd``).
-        ignore: neither to be found nor to be missed.
-        difficult: hard to recognize, by the annotator's word.
-        truncated: goes on beyond the picture's edge.
+        ignore: detections of it count neither as right nor as wrong.
+        difficult: hard to recognize, according to the annotator.
+        truncated: extends beyond the image's edge.
         occluded: partly hidden.
-        area: pixels that it covers where the file says so; COCO scores by it.
-        attributes: what else the file says of it, by name.
-        annotator: who labelled it, where the tool says so.
-        score: 0..1, where a machine labelled it.
+        area: in pixels, where the file states it; COCO's scores use it.
+        attributes: everything else the file says about it, by name.
+        annotator: who labelled it, where the tool records that.
+        score: confidence, 0..1, of labels made by a model.
     """
 
     label: int
@@ -69,19 +50,34 @@ class Annotation:
     annotator: str | None = None
     score: float | None = None
 
+    def outline(self) -> Polygon:
+        """Polygons and holes merged into one polygon."""
+        return merge_polygons((*self.polygons, *self.holes))
+
+
+def annotation_area(annotation: Annotation) -> float:
+    """Area in pixels: as the file states it, else of the mask, the polygons or the box."""
+    if annotation.area is not None:
+        return annotation.area
+    if annotation.mask is not None:
+        return float(mask_area(annotation.mask))
+    if annotation.polygons:
+        return sum(map(polygon_area, annotation.polygons)) - sum(map(polygon_area, annotation.holes))
+    x1, y1, x2, y2 = annotation.box
+    return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """One picture and what is labelled in it.
+    """An image and the objects labelled in it.
 
     Attributes:
-        path: the picture's file; it need not exist.
-        width: of the upright picture in pixels; 0 where no file says it and the picture is missing or unreadable.
-        height: likewise.
-        objects: in the file's order; empty where the picture was labelled as having none, ``None`` where nobody
-            has labelled it.
-        label_file: where the labels stand; ``None`` for a picture without any.
-        id: the picture's number in COCO files, to which result files refer.
+        path: the image file; it need not exist.
+        width: of the upright image in pixels; 0 where no file states it and the image is missing or unreadable.
+        height: of the upright image in pixels, or 0.
+        objects: in the file's order; empty for an image labelled as having none, ``None`` for an unlabelled one.
+        label_file: the file with the labels; ``None`` for an unlabelled image.
+        id: the image's id in COCO files, which result files refer to.
     """
 
     path: Path
@@ -94,15 +90,15 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class AnnotatedDataset:
-    """A labelled data set as it lies on disk.
+    """A labelled data set on disk.
 
     Attributes:
-        root: its folder; all pictures are below it.
-        classes: their names; labels are positions in it.
-        splits: the pictures of ``"train"``, ``"val"``, ``"test"``, those that there are, or of ``"all"``.
-        format: name of the format that it was read from.
-        warnings: what a person should know about the files, one line each: what was left out, what was guessed.
-        category_ids: the classes' numbers in COCO files, where it came from one.
+        root: its folder; all images are below it.
+        classes: their names; labels are indices into it.
+        splits: the images of ``"train"``, ``"val"`` and ``"test"``, as far as they exist, or of ``"all"``.
+        format: name of the format it was read from.
+        warnings: what was left out or guessed, one line each.
+        category_ids: the classes' ids in COCO files, if it came from one.
     """
 
     root: Path
@@ -113,5 +109,5 @@ class AnnotatedDataset:
     category_ids: tuple[int, ...] | None = None
 
     def images(self) -> tuple[AnnotatedImage, ...]:
-        """The pictures of all splits, one after another."""
+        """The images of all splits, one after another."""
         return tuple(image for images in self.splits.values() for image in images)

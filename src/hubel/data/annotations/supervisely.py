@@ -1,146 +1,150 @@
 """Supervisely projects: ``meta.json``, and ``DATASET/img/NAME``, ``DATASET/ann/NAME.json``.
 
-Pixels of the upright picture, by row and column as in NumPy: a rectangle's second corner is its last pixel, so one is
-added here; outlines stay as they are. Polygons have an ``exterior`` and ``interior`` holes; bitmaps are PNGs packed by
-zlib at an ``origin``. Tags of an object become attributes, ``labelerLogin`` its annotator. Points, lines and graphs
-are left out and counted. A dataset called like a split is that split.
+Pixels of the upright image, by row and column as in NumPy: a rectangle's second corner is its last pixel, so 1 is added
+here; polygons stay as they are. Polygons have an ``exterior`` and ``interior`` holes; bitmaps are PNGs compressed by
+zlib at an ``origin``. Tags of an object become attributes, ``labelerLogin`` its annotator. Points, lines and graphs are
+left out and counted. A dataset named like a split is that split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations import png_masks, rle
-from hubel.data.annotations.attributes import merged_attributes, split_attributes
-from hubel.data.annotations.polygons import joined
-from hubel.data.annotations.reader import AnnotationReader
-from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box, Polygon
-from hubel.data.annotations.safe_parsing import LARGEST_OF_ONE, read_json
-from hubel.data.annotations.validators import (
+from hubel import masks
+from hubel.data.annotations.attributes import merge_attributes, split_attributes
+from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
+from hubel.data.annotations.parsing import (
+    MAX_IMAGE_FILE_BYTES,
     InvalidAnnotation,
-    around,
     expect_list,
     expect_object,
-    number,
-    ring,
-    text,
-    whole,
+    parse_float,
+    parse_int,
+    parse_polygon,
+    parse_size,
+    parse_str,
+    read_json,
 )
-from hubel.data.annotations.writer import DatasetWriter, round_coord
+from hubel.data.annotations.png_masks import decode_png, encode_png
+from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.annotations.writer import DatasetWriter, round_coord, round_points
 
 _LEFT_OUT = ("point", "line", "polyline", "graph", "cuboid", "cuboid_2d", "any")
 
 
-def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read annotation files; the classes are those of ``meta.json``, used or not."""
+def _read(reader: AnnotationReader, files: LabelFiles) -> None:
+    """The classes are those of ``meta.json``, used or not."""
     for meta in sorted({folder / "meta.json" for _, file in files for folder in file.parents[1:3]}):
         if meta.is_file():
-            with reading.at(meta):
+            with reader.error_context(meta):
                 for entry in expect_list(expect_object(read_json(meta), "the file").get("classes", []), "classes"):
-                    reading.label(text(expect_object(entry, "a class")["title"], "title"))
+                    reader.label(parse_str(expect_object(entry, "a class")["title"], "title"))
     for split, file in files:
-        with reading.at(file):
-            _read_file(reading, split, file)
+        with reader.error_context(file):
+            _read_file(reader, split, file)
 
 
-def _read_file(reading: AnnotationReader, split: str, file: Path) -> None:
-    content = expect_object(read_json(file, LARGEST_OF_ONE), "the file")
+def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
+    content = expect_object(read_json(file, MAX_IMAGE_FILE_BYTES), "the file")
     near = file.parent.parent / "img"
     path = near / file.stem
-    if not reading.pictures.has(path):
-        path = reading.pictures.find(file.stem, near, stem_only=True)
-    size = expect_object(content.get("size") or {}, "size")
-    sides = (whole(size.get(name) or 0, name) for name in ("width", "height"))
-    width, height = reading.pictures.size(path, *sides)
+    if not reader.images.has(path):
+        path = reader.images.find(file.stem, near, stem_only=True)
+    width, height = reader.images.size(path, *parse_size(expect_object(content.get("size") or {}, "size")))
     rows = expect_list(content["objects"], "objects")
-    reading.limit(len(rows))
+    reader.check_count(len(rows))
     objects: list[Annotation] = []
-    for place, row in enumerate(rows):
-        with reading.at(file, f"object {place + 1}"):
+    for index, row in enumerate(rows):
+        with reader.error_context(file, f"object {index + 1}"):
             figure = expect_object(row, "it")
             if (kind := figure.get("geometryType")) in _LEFT_OUT:
-                reading.count(f"objects are of type {kind}: left out")
+                reader.count_warning(f"objects are of type {kind}: left out")
                 continue
-            objects.append(_object(reading, figure, width, height))
-    reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+            objects.append(_parse_object(reader, figure, width, height))
+    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
 
 
-def _object(reading: AnnotationReader, figure: dict[str, Any], width: int, height: int) -> Annotation:
-    said = {
-        text(tag["name"], "a tag"): True if (v := tag.get("value")) is None else v for tag in figure.get("tags") or ()
-    }
+def _parse_object(reader: AnnotationReader, figure: dict[str, Any], width: int, height: int) -> Annotation:
+    tags = {parse_str(tag["name"], "a tag"): tag.get("value") for tag in figure.get("tags") or ()}
+    attributes = {name: True if value is None else value for name, value in tags.items()}
     if login := figure.get("labelerLogin"):
-        said["annotator"] = text(login, "labelerLogin")
-    box, known = _geometry(figure, width, height)
-    label = reading.label(text(figure["classTitle"], "classTitle"))
-    return Annotation(label, box, **known, **split_attributes(said))
+        attributes["annotator"] = parse_str(login, "labelerLogin")
+    box, shape = _parse_shape(figure, width, height)
+    label = reader.label(parse_str(figure["classTitle"], "classTitle"))
+    return Annotation(label, box, **shape, **split_attributes(attributes))
 
 
-def _geometry(figure: dict[str, Any], width: int, height: int) -> tuple[Box, dict[str, Any]]:
+def _parse_shape(figure: dict[str, Any], width: int, height: int) -> Shape:
     kind = figure.get("geometryType") or ("bitmap" if "bitmap" in figure else "polygon")
     if kind == "bitmap":
         bitmap = expect_object(figure["bitmap"], "bitmap")
-        left, top = (whole(value, "origin") for value in bitmap["origin"])
-        mask = png_masks.unpacked(text(bitmap["data"], "data"), left, top, width, height, compressed=True)
-        return rle.box(mask), {"mask": mask}
+        left, top = (parse_int(value, "origin") for value in bitmap["origin"])
+        mask = decode_png(parse_str(bitmap["data"], "data"), left, top, width, height, compressed=True)
+        return masks.mask_box(mask), {"mask": mask}
     points = expect_object(figure["points"], "points")
     exterior = expect_list(points["exterior"], "exterior")
     if kind == "rectangle":
-        (x1, y1), (x2, y2) = ((number(x), number(y)) for x, y in exterior)
+        (x1, y1), (x2, y2) = ((parse_float(x), parse_float(y)) for x, y in exterior)
         return (min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1), {}
     if kind != "polygon":
-        raise InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's pictures have not")
-    outline = ring(exterior)
-    return around([outline]), {
-        "polygons": (outline,),
-        "holes": tuple(ring(hole) for hole in points.get("interior") or () if hole),
-    }
+        raise InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's images do not have")
+    polygon = parse_polygon(exterior)
+    holes = tuple(parse_polygon(hole) for hole in points.get("interior") or () if hole)
+    return masks.bounding_box([polygon]), {"polygons": (polygon,), "holes": holes}
 
 
-def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
+def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     """``meta.json``, ``SPLIT/img``, ``SPLIT/ann``; an unsplit data set is called ``all``."""
     tags: set[str] = set()
     for split, images in dataset.splits.items():
-        for image in images:
-            name = target.place(image, f"{split}/img").name
-            if image.objects is None:
-                continue
-            figures = [_figure(thing, dataset.classes[thing.label], tags) for thing in image.objects]
+        for image, path in writer.add_images(images, f"{split}/img"):
+            figures = [_figure(obj, dataset.classes[obj.label], tags) for obj in image.objects or ()]
             size = {"height": image.height, "width": image.width}
             content = {"description": "", "tags": [], "size": size, "objects": figures}
-            target.write_json(f"{split}/ann/{name}.json", content)
-    colours = [f"#{(place * 2654435761) % 0xFFFFFF:06X}" for place in range(1, len(dataset.classes) + 1)]
+            writer.write_json(f"{split}/ann/{path.name}.json", content)
     classes = [
-        {"title": name, "shape": "any", "color": colour} for name, colour in zip(dataset.classes, colours, strict=True)
+        {"title": name, "shape": "any", "color": f"#{((label + 1) * 2654435761) % 0xFFFFFF:06X}"}
+        for label, name in enumerate(dataset.classes)
     ]
     kinds = [{"name": name, "value_type": "any_string", "color": "#808080"} for name in sorted(tags)]
-    target.write_json("meta.json", {"classes": classes, "tags": kinds}, indent=2)
+    writer.write_json("meta.json", {"classes": classes, "tags": kinds}, indent=2)
 
 
-def _figure(thing: Annotation, name: str, tags: set[str]) -> dict[str, Any]:
-    said = merged_attributes(thing, ("annotator",))
-    tags |= set(said)
+def _figure(obj: Annotation, name: str, tags: set[str]) -> dict[str, Any]:
+    attributes = merge_attributes(obj, ("annotator",))
+    tags |= set(attributes)
     figure: dict[str, Any] = {
         "classTitle": name,
         "description": "",
-        "tags": [{"name": key, "value": None if value is True else str(value)} for key, value in said.items()],
+        "tags": [{"name": key, "value": None if value is True else str(value)} for key, value in attributes.items()],
     }
-    if thing.annotator is not None:
-        figure["labelerLogin"] = thing.annotator
-    if thing.mask is not None:
-        data, x, y, _, _ = png_masks.packed(thing.mask, compressed=True)
+    if obj.annotator is not None:
+        figure["labelerLogin"] = obj.annotator
+    if obj.mask is not None:
+        data, x, y, _, _ = encode_png(obj.mask, compressed=True)
         return {**figure, "geometryType": "bitmap", "bitmap": {"data": data, "origin": [x, y]}}
-    if not thing.polygons:
-        x1, y1, x2, y2 = thing.box
+    if not obj.polygons:
+        x1, y1, x2, y2 = obj.box
         corners = [[round_coord(x1), round_coord(y1)], [round_coord(x2 - 1), round_coord(y2 - 1)]]
         return {**figure, "geometryType": "rectangle", "points": {"exterior": corners, "interior": []}}
-    alone = len(thing.polygons) == 1
-    outline = thing.polygons[0] if alone else joined((*thing.polygons, *thing.holes))
-    points = {"exterior": _pairs(outline), "interior": [_pairs(hole) for hole in thing.holes] if alone else []}
-    return {**figure, "geometryType": "polygon", "points": points}
+    single = len(obj.polygons) == 1
+    exterior = obj.polygons[0] if single else obj.outline()
+    interior = [round_points(hole) for hole in obj.holes] if single else []
+    return {**figure, "geometryType": "polygon", "points": {"exterior": round_points(exterior), "interior": interior}}
 
 
-def _pairs(outline: Polygon) -> list[list[float]]:
-    return [[round_coord(x), round_coord(y)] for x, y in zip(outline[::2], outline[1::2], strict=True)]
+FORMATS = (
+    Format(
+        "supervisely",
+        "Supervisely",
+        "meta.json, and DATASET/img and DATASET/ann",
+        lambda head: {"objects", "size"} <= head.keys[1],
+        _read,
+        _write,
+        FREE_FORM_FIELDS | {"polygons", "holes", "masks", "unused"},
+        file_holds="image",
+        boxes="xyxy",
+    ),
+)

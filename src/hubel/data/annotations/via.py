@@ -1,10 +1,13 @@
-"""VGG Image Annotator 1 and 2: projects, JSON and CSV exports.
+"""VGG Image Annotator: projects and exports of versions 1 and 2 (JSON, CSV) and 3 (JSON, CSV).
 
-Pixels of the picture as the browser shows it: upright in browsers since 2020, as stored before. ``rect`` has ``x``,
-``y``, ``width``, ``height``; circles and ellipses become polygons of 64 corners; points and polylines are left out and
-counted. The class is one of the free region attributes (see :mod:`~hubel.data.annotations.attributes`), the others
-are kept. A file names its pictures without folders or sizes; pictures in it without regions count as labelled as
-empty, since VIA does not say whether somebody has looked.
+Pixels of the image as the browser shows it: upright in browsers since 2020, as stored before. Circles and ellipses
+become polygons of 64 corners; points and polylines are left out and counted. The class is one of the free region
+attributes (see :mod:`~hubel.data.annotations.attributes`). Files name their images without folders or sizes; an image
+without regions counts as labelled as empty, since VIA does not record whether somebody has looked at it.
+
+Version 3 writes a shape as its kind (1 point, 2 rectangle, 3 circle, 4 ellipse, 5 line, 6 polyline, 7 polygon, 8
+rectangle and 9 circle drawn through points) and its coordinates. Attributes and their options are stored under ids,
+which the project resolves. Time spans of videos are left out.
 """
 
 from __future__ import annotations
@@ -13,141 +16,144 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hubel.data.annotations.attributes import as_text, class_attribute, merged_attributes, named, split_attributes
-from hubel.data.annotations.polygons import ellipse, joined
-from hubel.data.annotations.reader import AnnotationReader
-from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box
-from hubel.data.annotations.safe_parsing import csv_rows, parsed_json, read_json, read_text
-from hubel.data.annotations.validators import InvalidAnnotation, around, expect_list, expect_object, number, ring, text
-from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
+from hubel.data.annotations.attributes import as_text, class_attribute, merge_attributes, split_attributes, take_label
+from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
+from hubel.data.annotations.parsing import (
+    InvalidAnnotation,
+    csv_rows,
+    expect_list,
+    expect_object,
+    parse_float,
+    parse_json,
+    parse_polygon,
+    parse_str,
+    read_json,
+    read_text,
+)
+from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh, split_dir
+from hubel.masks import ellipse
 
-CSV_HEADER = (
+_CSV_HEADER = (
     "filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
     "region_attributes",
 )  # fmt: skip
-_OUTLINE = dict[str, Any]
+_VIA3_COLUMNS = ("file_list", "spatial_coordinates", "metadata")
+_VIA3_LEFT_OUT = {1: "points", 5: "lines", 6: "polylines"}
 
 
-@dataclass
-class Region:
-    """A region as it stands in a file; ``row`` says where."""
-
+class _Region(NamedTuple):
     row: str
-    box: Box
-    outline: _OUTLINE
+    shape: Shape
     attributes: dict[str, Any]
 
 
-def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read VIA 1 and 2 JSON files, projects or exports."""
-    _read(reading, files, _json_regions)
+_Regions = Iterator[tuple[str, _Region | None]]
+"""Names of images with their regions; with ``None`` to mention an image that may have none."""
 
 
-def read_csv(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read VIA 1 and 2 CSV files."""
-    _read(reading, files, _csv_regions)
+def _reader(parse: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[AnnotationReader, LabelFiles], None]:
+    def read(reader: AnnotationReader, files: LabelFiles) -> None:
+        found: list[tuple[str, Path, str, list[_Region]]] = []
+        for split, file in files:
+            with reader.error_context(file):
+                by_name: dict[str, list[_Region]] = {}
+                for name, region in parse(reader, file):
+                    regions = by_name.setdefault(name, [])
+                    if region is not None:
+                        regions.append(region)
+                found += [(split, file, name, regions) for name, regions in by_name.items()]
+        chosen = class_attribute(reader, [region.attributes for *_, regions in found for region in regions])
+        for split, file, name, regions in found:
+            with reader.error_context(file, f"image {name}"):
+                _add_image(reader, split, file, name, regions, chosen)
+
+    return read
 
 
-def _read(reading: AnnotationReader, files: Sequence[tuple[str, Path]], parse: Any) -> None:
-    found: list[tuple[str, Path, str, list[Region]]] = []
-    for split, file in files:
-        with reading.at(file):
-            by_name: dict[str, list[Region]] = {}
-            for name, region in parse(reading, file):
-                regions = by_name.setdefault(name, [])
-                if region is not None:
-                    regions.append(region)
-            found += [(split, file, name, regions) for name, regions in by_name.items()]
-    take_regions(reading, found)
+def _add_image(
+    reader: AnnotationReader, split: str, file: Path, name: str, regions: list[_Region], chosen: str | None
+) -> None:
+    reader.check_count(len(regions))
+    path = reader.images.find(name, reader.images.folder_of(split, file))
+    width, height = reader.images.size(path)
+    objects: list[Annotation] = []
+    for region in regions:
+        with reader.error_context(file, f"image {name}, {region.row}"):
+            label, others = take_label(reader, region.attributes, chosen)
+            box, fields = region.shape
+            objects.append(Annotation(label, box, **fields, **split_attributes(others)))
+    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
 
 
-def take_regions(reading: AnnotationReader, found: Sequence[tuple[str, Path, str, list[Region]]]) -> None:
-    """Make pictures of ``(split, file, picture's name, regions)``: choose the class attribute, find the files."""
-    chosen = class_attribute(reading, [region.attributes for *_, regions in found for region in regions])
-    for split, file, name, regions in found:
-        with reading.at(file, f"picture {name}"):
-            reading.limit(len(regions))
-            path = reading.pictures.find(name, reading.pictures.folder_of(split, file))
-            width, height = reading.pictures.size(path)
-            objects: list[Annotation] = []
-            for region in regions:
-                with reading.at(file, f"picture {name}, {region.row}"):
-                    label, rest = named(reading, region.attributes, chosen)
-                    objects.append(Annotation(label, region.box, **region.outline, **split_attributes(rest)))
-            reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
-
-
-def _json_regions(reading: AnnotationReader, file: Path) -> Iterator[tuple[str, Region | None]]:
+def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
     content = expect_object(read_json(file), "the file")
     entries = expect_object(content.get("_via_img_metadata", content), "_via_img_metadata")
     for key, value in entries.items():
-        with reading.at(file, f"picture {key}"):
+        with reader.error_context(file, f"image {key}"):
             entry = expect_object(value, "it")
-            name = text(entry["filename"], "filename")
+            name = parse_str(entry["filename"], "filename")
             regions = entry.get("regions") or []
             yield name, None
-            for place, region in enumerate(
-                regions.values() if isinstance(regions, dict) else expect_list(regions, "regions")
-            ):
-                with reading.at(file, f"picture {name}, region {place + 1}"):
+            rows = regions.values() if isinstance(regions, dict) else expect_list(regions, "regions")
+            for index, region in enumerate(rows):
+                with reader.error_context(file, f"image {name}, region {index + 1}"):
                     row = expect_object(region, "it")
                     shape = expect_object(row["shape_attributes"], "shape_attributes")
                     attributes = expect_object(row.get("region_attributes") or {}, "region_attributes")
-                    if (found := _shape(reading, shape)) is not None:
-                        yield name, Region(f"region {place + 1}", *found, attributes)
+                    if (parsed := _parse_shape(reader, shape)) is not None:
+                        yield name, _Region(f"region {index + 1}", parsed, attributes)
 
 
-def _csv_regions(reading: AnnotationReader, file: Path) -> Iterator[tuple[str, Region | None]]:
+def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
     header: list[str] = []
     for line, row in csv_rows(read_text(file)):
         names = [cell.strip().lstrip("#").strip() for cell in row]
         if not header:
-            if "region_shape_attributes" not in names or not {"filename", "#filename"} & set(names):
+            if not {"region_shape_attributes", "filename"} <= set(names):
                 raise InvalidAnnotation("has no header with filename and region_shape_attributes")
             header = names
             continue
-        with reading.at(file, f"line {line}"):
+        where = f"line {line}"
+        with reader.error_context(file, where):
             cells = dict(zip(header, row, strict=False))
-            name = text(cells["filename"], "filename")
+            name = parse_str(cells["filename"], "filename")
             yield name, None
-            shape = _cell(cells["region_shape_attributes"], file, line)
-            if shape:
-                attributes = _cell(cells.get("region_attributes") or "{}", file, line)
-                if (found := _shape(reading, shape)) is not None:
-                    yield name, Region(f"line {line}", *found, attributes)
+            columns = ("region_shape_attributes", "region_attributes")
+            texts = (cells[columns[0]], cells.get(columns[1]) or "")
+            shape, attributes = (
+                expect_object(parse_json(text.strip() or "{}", f"{file}, {where}"), "a cell of attributes")
+                for text in texts
+            )
+            if shape and (parsed := _parse_shape(reader, shape)) is not None:
+                yield name, _Region(where, parsed, attributes)
 
 
-def _cell(cell: str, file: Path, line: int) -> dict[str, Any]:
-    return expect_object(parsed_json(cell.strip() or "{}", f"{file}, line {line}"), "a cell of attributes")
-
-
-def _shape(reading: AnnotationReader, shape: dict[str, Any]) -> tuple[Box, _OUTLINE] | None:
-    def value(name: str) -> float:
-        return number(shape[name], name)
+def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | None:
+    def values(*names: str) -> list[float]:
+        return [parse_float(shape[name], name) for name in names]
 
     name = shape.get("name")
     if name == "rect":
-        x, y = value("x"), value("y")
-        return (x, y, x + value("width"), y + value("height")), {}
-    if name in ("polygon", "polyline") and (name == "polygon" or _is_closed(shape)):
-        points = list(zip(shape["all_points_x"], shape["all_points_y"], strict=True))
-        outline = ring(points)
-    elif name == "circle":
-        outline = ellipse(value("cx"), value("cy"), value("r"), value("r"))
-    elif name == "ellipse":
-        turn = math.degrees(number(shape.get("theta") or 0, "theta"))
-        outline = ellipse(value("cx"), value("cy"), value("rx"), value("ry"), turn)
-    elif name in ("point", "polyline"):
-        reading.count(f"regions are {name}s: left out")
+        x, y, w, h = values("x", "y", "width", "height")
+        return (x, y, x + w, y + h), {}
+    if name == "polygon" or (name == "polyline" and _is_closed(shape)):
+        return polygon_shape(parse_polygon(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))
+    if name == "circle":
+        return polygon_shape(ellipse(*values("cx", "cy", "r", "r")))
+    if name == "ellipse":
+        x, y, rx, ry = values("cx", "cy", "rx", "ry")
+        degrees = math.degrees(parse_float(shape.get("theta") or 0, "theta"))
+        return polygon_shape(ellipse(x, y, rx, ry, degrees))
+    if name in ("point", "polyline"):
+        reader.count_warning(f"regions are {name}s: left out")
         return None
-    else:
-        raise InvalidAnnotation(f"is of the shape {name!r}, which VIA has not")
-    return around([outline]), {"polygons": (outline,)}
+    raise InvalidAnnotation(f"has the shape {name!r}, which VIA does not have")
 
 
 def _is_closed(shape: dict[str, Any]) -> bool:
@@ -155,19 +161,31 @@ def _is_closed(shape: dict[str, Any]) -> bool:
     return len(xs) > 3 and xs[0] == xs[-1] and ys[0] == ys[-1]
 
 
-def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
-    """``SPLIT/via_project.json`` beside the pictures: a project of VIA 2."""
+def _regions(image: AnnotatedImage, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for obj in image.objects or ():
+        attributes = {"class": classes[obj.label]}
+        attributes |= {name: as_text(value) for name, value in merge_attributes(obj).items() if name != "class"}
+        if obj.polygons:
+            outline = [round_coord(value) for value in obj.outline()]
+            shape: dict[str, Any] = {"name": "polygon", "all_points_x": outline[::2], "all_points_y": outline[1::2]}
+        else:
+            shape = {"name": "rect", **dict(zip(("x", "y", "width", "height"), round_xywh(obj), strict=True))}
+        yield {"shape_attributes": shape, "region_attributes": attributes}
+
+
+def _file_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
+
+
+def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
+    """``SPLIT/via_project.json`` beside the images: a project of VIA 2."""
     for split, images in dataset.splits.items():
         entries: dict[str, Any] = {}
-        for image in images:
-            place = target.place(image, split_dir(split))
-            if image.objects is None:
-                continue
-            size = place.stat().st_size if place.exists() else -1
-            regions = [_region(thing, dataset.classes) for thing in image.objects]
-            entries[f"{place.name}{size}"] = {
-                "filename": place.name, "size": size, "regions": regions, "file_attributes": {},
-            }  # fmt: skip
+        for image, path in writer.add_images(images, split_dir(split)):
+            size = _file_size(path)
+            regions = list(_regions(image, dataset.classes))
+            entry = {"filename": path.name, "size": size, "regions": regions, "file_attributes": {}}
+            entries[f"{path.name}{size}"] = entry
         options = dict.fromkeys(dataset.classes, "")
         kind = {"type": "dropdown", "description": "", "options": options, "default_options": {}}
         content = {
@@ -177,44 +195,155 @@ def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
             "_via_data_format_version": "2.0.10",
             "_via_image_id_list": list(entries),
         }
-        target.write_json(Path(split_dir(split)) / "via_project.json", content)
+        writer.write_json(Path(split_dir(split)) / "via_project.json", content)
 
 
-def _region(thing: Annotation, classes: Sequence[str]) -> dict[str, Any]:
-    attributes = {"class": classes[thing.label]}
-    attributes |= {name: as_text(value) for name, value in merged_attributes(thing).items() if name != "class"}
-    return {"shape_attributes": _written_shape(thing), "region_attributes": attributes}
-
-
-def _written_shape(thing: Annotation) -> dict[str, Any]:
-    if thing.polygons:
-        outline = [round_coord(value) for value in joined((*thing.polygons, *thing.holes))]
-        return {"name": "polygon", "all_points_x": outline[::2], "all_points_y": outline[1::2]}
-    x1, y1, x2, y2 = thing.box
-    return {
-        "name": "rect",
-        "x": round_coord(x1),
-        "y": round_coord(y1),
-        "width": round_coord(x2 - x1),
-        "height": round_coord(y2 - y1),
-    }
-
-
-def write_csv(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
-    """``SPLIT/via_export.csv`` beside the pictures: as VIA 2 exports it."""
+def _write_csv(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
+    """``SPLIT/via_export.csv`` beside the images, as VIA 2 exports it."""
     for split, images in dataset.splits.items():
-        rows = io.StringIO()
-        table = csv.writer(rows, lineterminator="\n")
-        table.writerow(CSV_HEADER)
-        for image in images:
-            place = target.place(image, split_dir(split))
-            if image.objects is None:
-                continue
-            size = place.stat().st_size if place.exists() else -1
-            regions = [_region(thing, dataset.classes) for thing in image.objects]
-            for number_of, region in enumerate(regions or [{"shape_attributes": {}, "region_attributes": {}}]):
-                cells = [
-                    json.dumps(region[name], ensure_ascii=False) for name in ("shape_attributes", "region_attributes")
-                ]
-                table.writerow([place.name, size, "{}", len(regions), number_of, *cells])
-        target.write(Path(split_dir(split)) / "via_export.csv", rows.getvalue())
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(_CSV_HEADER)
+        for image, path in writer.add_images(images, split_dir(split)):
+            regions = list(_regions(image, dataset.classes))
+            for index, region in enumerate(regions or [{"shape_attributes": {}, "region_attributes": {}}]):
+                cells = [json.dumps(cell, ensure_ascii=False) for cell in region.values()]
+                table.writerow([path.name, _file_size(path), "{}", len(regions), index, *cells])
+        writer.write(Path(split_dir(split)) / "via_export.csv", text.getvalue())
+
+
+def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
+    return (_via3_csv_regions if file.suffix.lower() == ".csv" else _via3_json_regions)(reader, file)
+
+
+def _via3_json_regions(reader: AnnotationReader, file: Path) -> _Regions:
+    content = expect_object(read_json(file), "the file")
+    names = {key: parse_str(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
+    views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
+    for view in views.values():
+        yield from ((name, None) for name in view)
+    for key, value in content.get("metadata", {}).items():
+        with reader.error_context(file, f"metadata {key}"):
+            row = expect_object(value, "it")
+            shown = views.get(str(row["vid"]))
+            if not shown:
+                raise InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
+            attributes = _via3_attributes(expect_object(row.get("av") or {}, "av"), content.get("attribute") or {})
+            if (parsed := _parse_via3_shape(reader, row.get("xy") or [])) is not None:
+                yield shown[0], _Region(f"metadata {key}", parsed, attributes)
+
+
+def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """``{"1": "0"}`` as names of attributes and options, from the project's list."""
+    result: dict[str, Any] = {}
+    for id_, value in values.items():
+        entry = attributes.get(id_) or {}
+        options = entry.get("options") or {}
+        chosen = [part for part in str(value).split(",") if part] if entry.get("type") == 2 else [str(value)]
+        result[str(entry.get("aname") or id_)] = ", ".join(str(options.get(part, part)) for part in chosen)
+    return result
+
+
+def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
+    lines = read_text(file).splitlines(keepends=True)
+    header: list[str] = []
+    start = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    for line in lines[:start]:
+        if "CSV_HEADER" in line:
+            header = [name.strip() for name in line.partition("=")[2].split(",")]
+    if not set(_VIA3_COLUMNS) <= set(header):
+        raise InvalidAnnotation("has no CSV_HEADER with file_list, spatial_coordinates and metadata")
+    for number, row in csv_rows("".join(lines[start:])):
+        where = f"line {start + number}"
+        with reader.error_context(file, where):
+            cells = dict(zip(header, row, strict=False))
+            values = (cells["file_list"], cells["spatial_coordinates"] or "[]", cells.get("metadata") or "{}")
+            names, numbers, attributes = (parse_json(value, f"{file}, {where}") for value in values)
+            name = parse_str(expect_list(names, "file_list")[0], "file_list")
+            yield name, None
+            if (parsed := _parse_via3_shape(reader, expect_list(numbers, "spatial_coordinates"))) is not None:
+                yield name, _Region(where, parsed, expect_object(attributes, "metadata"))
+
+
+def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:
+    if not numbers:
+        return None  # an attribute of the whole image
+    kind, *values = (parse_float(number) for number in expect_list(numbers, "xy"))
+    if kind in _VIA3_LEFT_OUT:
+        reader.count_warning(f"regions are {_VIA3_LEFT_OUT[int(kind)]}: left out")
+        return None
+    if kind in (2, 8):
+        x, y, w, h = values
+        return (x, y, x + w, y + h), {}
+    if kind in (3, 9):
+        x, y, radius = values
+        return polygon_shape(ellipse(x, y, radius, radius))
+    if kind == 4:
+        return polygon_shape(ellipse(*values[:4]))
+    if kind == 7:
+        return polygon_shape(parse_polygon(zip(values[::2], values[1::2], strict=True)))
+    raise InvalidAnnotation(f"has the shape {kind:g}, which VIA 3 does not have")
+
+
+def _write_via3(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
+    """``SPLIT/via3_project.json`` beside the images."""
+    for split, images in dataset.splits.items():
+        files: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
+        options = {str(label): name for label, name in enumerate(dataset.classes)}
+        attribute_ids: dict[str, str] = {}
+        for image, path in writer.add_images(images, split_dir(split)):
+            key = str(len(files) + 1)
+            files[key] = {"fid": int(key), "fname": path.name, "type": 2, "loc": 1, "src": path.name}
+            for obj in image.objects or ():
+                values = {"1": str(obj.label)}
+                for name, value in merge_attributes(obj).items():
+                    values[attribute_ids.setdefault(name, str(len(attribute_ids) + 2))] = as_text(value)
+                shape = [7, *map(round_coord, obj.outline())] if obj.polygons else [2, *round_xywh(obj)]
+                metadata[f"{key}_{len(metadata) + 1}"] = {"vid": key, "flg": 0, "z": [], "xy": shape, "av": values}
+        kinds = {"1": {"aname": "class", "type": 4, "options": options}}
+        kinds |= {id_: {"aname": name, "type": 1, "options": {}} for name, id_ in attribute_ids.items()}
+        attribute = {"anchor_id": "FILE1_Z0_XY1", "desc": "", "default_option_id": ""}
+        project = {"pid": "__VIA_PROJECT_ID__", "rev": "__VIA_PROJECT_REV_ID__", "pname": split_dir(split) or "all"}
+        content = {
+            "project": {**project, "data_format_version": "3.1.1", "vid_list": list(files)},
+            "config": {"file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}}},
+            "attribute": {id_: {**attribute, **kind} for id_, kind in kinds.items()},
+            "file": files,
+            "metadata": metadata,
+            "view": {key: {"fid_list": [int(key)]} for key in files},
+        }
+        writer.write_json(Path(split_dir(split)) / "via3_project.json", content)
+
+
+def _is_via(head: FileHead) -> bool:
+    return bool(head.keys[1] & {"_via_settings", "_via_img_metadata"}) or (
+        {"filename", "regions"} <= head.keys[2] and not head.is_json_list
+    )
+
+
+def _is_via3(head: FileHead) -> bool:
+    if head.suffix == ".csv":
+        return "CSV_HEADER" in head.text and "spatial_coordinates" in head.text
+    first = head.keys[1]
+    return {"project", "file"} <= first and bool(first & {"metadata", "view", "attribute"})
+
+
+def _is_via_csv(head: FileHead) -> bool:
+    return head.suffix == ".csv" and "region_shape_attributes" in head.text
+
+
+_SUPPORTS = FREE_FORM_FIELDS | {"polygons"}
+_LAYOUTS = (
+    "a JSON file with _via_img_metadata, or with filename and regions",
+    "a CSV file with region_shape_attributes",
+    "a JSON file with project, file, metadata and view, or a CSV file with CSV_HEADER",
+)
+
+FORMATS = (
+    Format("via", "VIA 2 JSON", _LAYOUTS[0], _is_via, _reader(_json_regions), _write, _SUPPORTS, boxes="xywh"),
+    Format(
+        "via-csv", "VIA 2 CSV", _LAYOUTS[1], _is_via_csv, _reader(_csv_regions), _write_csv, _SUPPORTS, boxes="xywh"
+    ),
+    Format("via3", "VIA 3", _LAYOUTS[2], _is_via3, _reader(_via3_regions), _write_via3, _SUPPORTS, boxes="xywh"),
+)

@@ -1,15 +1,16 @@
-"""Pascal VOC XML: one file a picture, as the challenge, LabelImg and OpenLabeler write it.
+"""Pascal VOC XML: one file per image, as the challenge, LabelImg and OpenLabeler write it.
 
-Pixels count from 1 and ``xmax``, ``ymax`` name the last one (VOC development kit), so ``xmin``, ``ymin`` lose one
-here and ``xmax``, ``ymax`` stay: a box over a whole picture, ``1 1 width height``, becomes ``0 0 width height``.
-LabelImg writes whole pixels from 0 but no value under 1; read likewise, its boxes begin up to a pixel further left
-and above. Files do not tell the two apart, and supervision and detectron2 read them this way too. LabelImg before
-2019 counts in the pixels as stored, without the EXIF rotation; later versions and OpenLabeler in the upright ones.
+Pixels count from 1 and ``xmax``, ``ymax`` name the last one (VOC development kit), so 1 is subtracted from ``xmin``,
+``ymin`` and nothing from ``xmax``, ``ymax``: a box over the whole image, ``1 1 width height``, becomes
+``0 0 width height``. LabelImg writes whole pixels from 0 but no value below 1; read the same way, its boxes begin up
+to a pixel further left and above. Files do not tell the two apart, and supervision and detectron2 read them this way
+too. LabelImg before 2019 counts in pixels of the image as stored, without the EXIF rotation; later versions and
+OpenLabeler in those of the upright image.
 
 Layouts: ``JPEGImages/``, ``Annotations/``, ``ImageSets/Main/SPLIT.txt`` as published; ``SPLIT/images`` and
-``SPLIT/annotations``; XML files beside the pictures. The picture is the one of the XML file's name, else the one
-that ``<filename>`` means. ``<attributes>`` (CVAT), ``<polygon>`` (Roboflow, supervision) and ``<robndbox>``
-(roLabelImg) are read; a picture without an XML file is unlabelled.
+``SPLIT/annotations``; XML files beside the images. The image is the one with the XML file's stem, else the one that
+``<filename>`` names. ``<attributes>`` (CVAT), ``<polygon>`` (Roboflow, supervision) and ``<robndbox>`` (roLabelImg) are
+read; an image without an XML file is unlabelled.
 """
 
 from __future__ import annotations
@@ -21,20 +22,27 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from hubel.data.annotations.attributes import as_text, merged_attributes, split_attributes
-from hubel.data.annotations.polygons import corners, joined, turned
-from hubel.data.annotations.reader import AnnotationReader
-from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Box, Polygon
-from hubel.data.annotations.safe_parsing import read_text, read_xml
-from hubel.data.annotations.validators import InvalidAnnotation, around, number, text, truth
-from hubel.data.annotations.writer import DatasetWriter, spelled, split_dir
+from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
+from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
+from hubel.data.annotations.parsing import (
+    InvalidAnnotation,
+    parse_bool,
+    parse_float,
+    parse_str,
+    read_text,
+    read_xml,
+)
+from hubel.data.annotations.reader import AnnotationReader, LabelFiles, polygon_shape
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.annotations.writer import DatasetWriter, format_coord, split_dir
+from hubel.masks import Box, Polygon, box_to_polygon, rotate
 
-_SETS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
+_LISTS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
 
 
-def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read XML files, each with its split; lists in ``ImageSets/Main`` decide before folders do."""
-    splits = {folder: _listed(reading, folder) for folder in {file.parent.parent for _, file in files}}
+def _read(reader: AnnotationReader, files: LabelFiles) -> None:
+    """Lists in ``ImageSets/Main`` take precedence over folders."""
+    splits = {folder: _listed(reader, folder) for folder in {file.parent.parent for _, file in files}}
     unlisted = 0
     for split, file in files:
         if listed := splits[file.parent.parent]:
@@ -42,27 +50,27 @@ def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
                 unlisted += 1
                 continue
             split = listed[file.stem]
-        with reading.at(file):
-            _read_file(reading, split, file)
+        with reader.error_context(file):
+            _read_file(reader, split, file)
     for folder, listed in splits.items():
-        with_labels = {file.stem for _, file in files if file.parent.parent == folder}
+        labelled = {file.stem for _, file in files if file.parent.parent == folder}
         for stem, split in listed.items():
-            if stem not in with_labels and (path := reading.pictures.beside(folder / "JPEGImages", stem)):
-                reading.add(split, AnnotatedImage(path, 0, 0, None))
+            if stem not in labelled and (path := reader.images.with_stem(folder / "JPEGImages", stem)):
+                reader.add(split, AnnotatedImage(path, 0, 0, None))
         if listed:
-            reading.mark_exhaustive(folder / "JPEGImages")
+            reader.mark_exhaustive(folder / "JPEGImages")
     if unlisted:
-        reading.count("XML files are in no list of ImageSets/Main: left out", unlisted)
+        reader.count_warning("XML files are in no list of ImageSets/Main: left out", unlisted)
 
 
-def _listed(reading: AnnotationReader, folder: Path) -> dict[str, str]:
+def _listed(reader: AnnotationReader, folder: Path) -> dict[str, str]:
     """Split by stem, from the lists of a published VOC folder."""
     listed: dict[str, str] = {}
-    for split, names in _SETS.items():
+    for split, names in _LISTS.items():
         for name in names:
             file = folder / "ImageSets" / "Main" / f"{name}.txt"
             if file.is_file():
-                with reading.at(file):
+                with reader.error_context(file):
                     # Lists of one class have 1, 0 or -1 after the name.
                     lines = (re.sub(r"\s+-?[01]$", "", line.strip()) for line in read_text(file).splitlines())
                     listed.update((stem, split) for stem in lines if stem and stem not in listed)
@@ -70,123 +78,127 @@ def _listed(reading: AnnotationReader, folder: Path) -> dict[str, str]:
     return listed
 
 
-def _read_file(reading: AnnotationReader, split: str, file: Path) -> None:
+def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
     root = read_xml(file)
     if root.tag != "annotation":
         raise InvalidAnnotation(f"has <{root.tag}> where Pascal VOC has <annotation>")
-    near = reading.pictures.folder_of(split, file)
-    path = reading.pictures.beside(near, file.stem) or reading.pictures.beside(file.parent, file.stem)
+    near = reader.images.folder_of(split, file)
+    path = reader.images.with_stem(near, file.stem) or reader.images.with_stem(file.parent, file.stem)
     if path is None:
         name = (root.findtext("filename") or root.findtext("path") or file.stem).strip()
-        path = reading.pictures.find(name, near, stem_only=True)
-    width, height = (_length(root.findtext(f"size/{side}")) for side in ("width", "height"))
-    width, height = reading.pictures.size(path, width, height)
-    found = root.findall("object")
-    reading.limit(len(found))
+        path = reader.images.find(name, near, stem_only=True)
+    sides = ((root.findtext(f"size/{side}") or "").strip() for side in ("width", "height"))
+    width, height = reader.images.size(path, *(int(parse_float(side or 0, "a side of the image")) for side in sides))
+    elements = root.findall("object")
+    reader.check_count(len(elements))
     objects: list[Annotation] = []
-    for place, element in enumerate(found):
-        with reading.at(file, f"object {place + 1}"):
-            objects.append(_object(reading, element))
-    reading.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+    for index, element in enumerate(elements):
+        with reader.error_context(file, f"object {index + 1}"):
+            objects.append(_parse_object(reader, element))
+    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
 
 
-def _length(value: str | None) -> int:
-    """A side of the picture; 0 where it is not said, as some tools leave it."""
-    return int(number(value, "a side of the picture")) if value and value.strip() else 0
-
-
-def _object(reading: AnnotationReader, element: Element) -> Annotation:
-    known: dict[str, Any] = {}
+def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
+    fields: dict[str, Any] = {}
     if (extra := element.find("attributes")) is not None:
-        said = {text(a.findtext("name"), "name"): (a.findtext("value") or "").strip() for a in extra}
-        known = split_attributes(said)
+        pairs = ((a.findtext("name"), a.findtext("value")) for a in extra)
+        fields = split_attributes({parse_str(name, "name"): (value or "").strip() for name, value in pairs})
     for name in ("difficult", "truncated", "occluded"):
         if (value := element.findtext(name)) is not None:
-            known[name] = truth(value)
+            fields[name] = parse_bool(value)
     if (pose := (element.findtext("pose") or "").strip()) and pose.casefold() not in ("unspecified", "0"):
-        known["attributes"] = {**known.get("attributes", {}), "pose": pose}
+        fields["attributes"] = {**fields.get("attributes", {}), "pose": pose}
     if element.find("part") is not None:
-        reading.count("objects have parts (heads, hands): their boxes are left out")
+        reader.count_warning("objects have parts (heads, hands): their boxes are left out")
+    box, shape = _parse_shape(element)
+    return Annotation(reader.label(parse_str(element.findtext("name"), "name")), box, **fields, **shape)
+
+
+def _parse_shape(element: Element) -> tuple[Box, dict[str, Any]]:
+    def values(parent: Element, *names: str) -> list[float]:
+        return [parse_float(parent.findtext(name), name) for name in names]
+
     box: Box | None = None
+    shape: dict[str, Any] = {}
     if (polygon := element.find("polygon")) is not None and len(polygon) >= 6:
-        known["polygons"] = (outline,) = (_polygon(polygon),)
-        box = around([outline])
+        box, shape = polygon_shape(_parse_polygon(polygon))
     if (bounds := element.find("bndbox")) is not None:
-        x1, y1, x2, y2 = (number(bounds.findtext(name), name) for name in ("xmin", "ymin", "xmax", "ymax"))
+        x1, y1, x2, y2 = values(bounds, "xmin", "ymin", "xmax", "ymax")
         box = (x1 - 1, y1 - 1, x2, y2)
     elif (bounds := element.find("robndbox")) is not None:
-        x, y, w, h = (number(bounds.findtext(name), name) for name in ("cx", "cy", "w", "h"))
-        angle = math.degrees(number(bounds.findtext("angle"), "angle"))
-        outline = turned(corners(x - w / 2, y - h / 2, x + w / 2, y + h / 2), angle, x, y)
-        known["polygons"] = (outline,)
-        box = around([outline])
+        x, y, w, h, angle = values(bounds, "cx", "cy", "w", "h", "angle")
+        corners = box_to_polygon(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        box, shape = polygon_shape(rotate(corners, math.degrees(angle), x, y))
     if box is None:
         raise InvalidAnnotation("has no <bndbox>")
-    return Annotation(reading.label(text(element.findtext("name"), "name")), box, **known)
+    return box, shape
 
 
-def _polygon(element: Element) -> Polygon:
+def _parse_polygon(element: Element) -> Polygon:
     """``<x1>``, ``<y1>``, ``<x2>`` …, in pixels from 1."""
     values = {child.tag: child.text for child in element}
     count = len(values) // 2
-    return tuple(number(values[f"{axis}{n}"], f"{axis}{n}") - 1 for n in range(1, count + 1) for axis in "xy")
+    return tuple(parse_float(values[f"{axis}{n}"], f"{axis}{n}") - 1 for n in range(1, count + 1) for axis in "xy")
 
 
-def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
+def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     """``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/SPLIT.txt``, as published."""
     for split, images in dataset.splits.items():
         stems: list[str] = []
         for image in images:
-            place = target.place(image, "JPEGImages")
-            stems.append(place.stem)
+            path = writer.add_image(image, "JPEGImages")
+            stems.append(path.stem)
             if image.objects is None:
                 continue
-            root = _annotation(image, place.name, dataset.classes)
+            root = _annotation(image, path.name, dataset.classes)
             indent(root)
-            target.write(f"Annotations/{place.stem}.xml", tostring(root, encoding="unicode") + "\n")
+            writer.write(f"Annotations/{path.stem}.xml", tostring(root, encoding="unicode") + "\n")
         if split_dir(split):
-            target.write(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
+            writer.write(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
 
 
 def _annotation(image: AnnotatedImage, name: str, classes: Sequence[str]) -> Element:
     root = Element("annotation")
-    _child(root, "folder", "JPEGImages")
-    _child(root, "filename", name)
-    size = SubElement(root, "size")
-    for tag, length in (("width", image.width), ("height", image.height), ("depth", 3)):
-        _child(size, tag, str(length))
-    _child(root, "segmented", "0")
-    for thing in image.objects or ():
+    _add(root, folder="JPEGImages", filename=name)
+    _add(SubElement(root, "size"), width=image.width, height=image.height, depth=3)
+    _add(root, segmented=0)
+    for obj in image.objects or ():
         element = SubElement(root, "object")
-        _child(element, "name", classes[thing.label])
-        _child(element, "pose", str(thing.attributes.get("pose", "Unspecified")))
-        for flag in ("truncated", "difficult", "occluded"):
-            _child(element, flag, str(int(getattr(thing, flag))))
-        bounds = SubElement(element, "bndbox")
-        x1, y1, x2, y2 = thing.box
-        for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
-            _child(bounds, tag, spelled(value))
-        if thing.polygons:
-            polygon = SubElement(element, "polygon")
-            ring = joined((*thing.polygons, *thing.holes))
-            for place, value in enumerate(ring):
-                _child(polygon, f"{'xy'[place % 2]}{place // 2 + 1}", spelled(value + 1))
-        if extra := merged_attributes(thing, ("truncated", "difficult", "occluded")):
-            extra.pop("pose", None)
-            _attributes(element, extra)
+        _add(element, name=classes[obj.label], pose=obj.attributes.get("pose", "Unspecified"))
+        _add(element, **{flag: int(getattr(obj, flag)) for flag in ("truncated", "difficult", "occluded")})
+        x1, y1, x2, y2 = obj.box
+        sides = {"xmin": x1 + 1, "ymin": y1 + 1, "xmax": x2, "ymax": y2}
+        _add(SubElement(element, "bndbox"), **{side: format_coord(value) for side, value in sides.items()})
+        if obj.polygons:
+            values = enumerate(map(lambda value: format_coord(value + 1), obj.outline()))
+            points = {f"{'xy'[index % 2]}{index // 2 + 1}": value for index, value in values}
+            _add(SubElement(element, "polygon"), **points)
+        extra = merge_attributes(obj, ("truncated", "difficult", "occluded"))
+        extra.pop("pose", None)
+        if extra:
+            parent = SubElement(element, "attributes")
+            for key, value in extra.items():
+                _add(SubElement(parent, "attribute"), name=key, value=as_text(value))
     return root
 
 
-def _attributes(element: Element, extra: dict[str, Any]) -> None:
-    if not extra:
-        return
-    parent = SubElement(element, "attributes")
-    for name, value in extra.items():
-        attribute = SubElement(parent, "attribute")
-        _child(attribute, "name", name)
-        _child(attribute, "value", as_text(value))
+def _add(parent: Element, **children: Any) -> None:
+    """Add elements with text; control characters, which XML cannot hold, become spaces."""
+    for tag, value in children.items():
+        text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]", " ", str(value))
+        SubElement(parent, tag).text = text
 
 
-def _child(parent: Element, tag: str, value: str) -> None:
-    """An element with text; control characters, which no XML may hold, become blanks."""
-    SubElement(parent, tag).text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]", " ", value)
+FORMATS = (
+    Format(
+        "voc",
+        "Pascal VOC XML",
+        "XML files with <annotation>, one per image",
+        lambda head: head.xml_root == "annotation",
+        _read,
+        _write,
+        FREE_FORM_FIELDS | {"polygons", "boxes"},
+        file_holds="image",
+        boxes="xyxy",
+    ),
+)

@@ -1,4 +1,4 @@
-"""The new folder that a writer fills: beside its place first, renamed into it when all is there."""
+"""Write a data set into a new folder, which appears when it is complete, and count what a format cannot hold."""
 
 from __future__ import annotations
 
@@ -6,59 +6,67 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.annotations.validators import around
 from hubel.errors import DataError
+from hubel.fileio import staged_directory
+from hubel.masks import Polygon, bounding_box
 
-Pictures = Literal["copy", "link", "none"]
-"""Whether pictures are copied into the new folder, linked from it, or left where they are."""
+ImageMode = Literal["copy", "link", "none"]
+"""Copy images into the new folder, link to them, or leave them out."""
+
+_BOX_TOLERANCE = 0.01
+"""Pixels by which a box may differ from the bounding box of its polygons and still follow from them."""
 
 
 class DatasetWriter:
-    """The folder that is being filled, and what was lost on the way.
+    """Writes images and label files into a folder and counts what is lost.
 
     Args:
         folder: exists and is empty.
-        pictures: what becomes of the pictures.
+        images: copy, link or leave out the images.
     """
 
-    def __init__(self, folder: Path, pictures: Pictures) -> None:
+    def __init__(self, folder: Path, images: ImageMode) -> None:
         self.folder = folder
-        self.pictures = pictures
+        self.images = images
         self.losses: Counter[str] = Counter()
         self._stems: dict[Path, set[str]] = {}
 
-    def place(self, image: AnnotatedImage, folder: str) -> Path:
-        """Give a picture its place, ``folder/NAME``, where no other picture has the name with any suffix."""
-        names = self._stems.setdefault(self.folder / folder, set())
+    def add_image(self, image: AnnotatedImage, folder: str) -> Path:
+        """Put an image into ``folder`` under a name that is unique there, whatever the suffix; return its path."""
+        stems = self._stems.setdefault(self.folder / folder, set())
         stem, suffix = image.path.stem, image.path.suffix
         number = 1
-        name = stem
-        while name.casefold() in names:
+        unique = stem
+        while unique.casefold() in stems:
             number += 1
-            name = f"{stem}-{number}"
+            unique = f"{stem}-{number}"
         if number > 1:
-            self.losses["pictures got a new name, as another has theirs"] += 1
-        names.add(name.casefold())
-        place = self.folder / folder / (name + suffix)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if self.pictures != "none":
-            self._bring(image.path, place)
-        return place
-
-    def _bring(self, source: Path, place: Path) -> None:
-        if not source.is_file():
-            self.losses["pictures are not there: their labels are written without them"] += 1
-        elif self.pictures == "link":
-            place.symlink_to(source.resolve())
+            self.record_loss("images are renamed, because another has the same name")
+        stems.add(unique.casefold())
+        path = self.folder / folder / (unique + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.images == "none":
+            return path
+        if not image.path.is_file():
+            self.record_loss("images do not exist: their labels are written without them")
+        elif self.images == "link":
+            path.symlink_to(image.path.resolve())
         else:
-            shutil.copyfile(source, place)
+            shutil.copyfile(image.path, path)
+        return path
+
+    def add_images(self, images: Sequence[AnnotatedImage], folder: str) -> Iterator[tuple[AnnotatedImage, Path]]:
+        """Put images into ``folder``; yields the labelled ones with their paths."""
+        for image in images:
+            path = self.add_image(image, folder)
+            if image.objects is not None:
+                yield image, path
 
     def write(self, name: str | Path, text: str) -> None:
         """Write a text file below the folder."""
@@ -70,101 +78,125 @@ class DatasetWriter:
         """Write a JSON file below the folder."""
         self.write(name, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
 
-    def lost(self, what: str, number: int = 1) -> None:
-        """Count what the format cannot hold; ``what`` follows its number."""
-        self.losses[what] += number
+    def record_loss(self, text: str, count: int = 1) -> None:
+        """Count something that the format cannot hold; ``text`` follows the total."""
+        self.losses[text] += count
+
+    def loss_lines(self) -> tuple[str, ...]:
+        """One line for each kind of loss, beginning with its count."""
+        return tuple(f"{count:,} {text}" for text, count in self.losses.items())
 
 
 @contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that takes its place when the block ends well and is gone when it does not.
+def new_dataset_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``out`` if the block succeeds and is removed if it fails.
 
     Raises:
-        DataError: ``out`` holds something already, or its place cannot be written.
+        DataError: ``out`` is not empty, or cannot be written.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise DataError(f"{out} exists and is no folder.", "Choose another --out; nothing is written over.")
+        raise DataError(f"{out} exists and is not a folder.", "Choose another --out; nothing is overwritten.")
     if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} holds files already.", "Choose another --out; nothing is written over.")
-    staged: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.resolve().parent))
-        yield staged
-        staged.chmod(0o755)
-        os.replace(staged, out)  # an empty folder may be replaced, a filled one may not  # noqa: PTH105
-        staged = None
-    except OSError as error:
-        message = f"{out} cannot be written: {error.strerror or error}."
-        raise DataError(message, "Free some space or choose another --out.") from error
-    finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
+        raise DataError(f"{out} is not empty.", "Choose another --out; nothing is overwritten.")
+    with staged_directory(out.resolve()) as folder:
+        yield folder
+        os.replace(folder, out)  # an empty folder may be replaced, another may not  # noqa: PTH105
 
 
-def spelled(value: float) -> str:
-    """A coordinate in as few digits as keep it to a ten-thousandth of a pixel."""
-    return str(round_coord(value))
+def write_class_folders(
+    splits: Mapping[str, Sequence[tuple[Path, str]]], out: Path, images: ImageMode = "copy"
+) -> tuple[str, ...]:
+    """Write a data set of class folders.
+
+    Args:
+        splits: image files with their classes, by split (``"all"`` for an unsplit data set).
+        out: the folder; it must not exist, or be empty. It is written completely or not at all.
+        images: copy them or link to them.
+
+    Returns:
+        What happened to images that could not be written as they are, one line each with a count.
+
+    Raises:
+        DataError: ``out`` is not empty or cannot be written, or a class name cannot be a folder's name.
+    """
+    for name in {name for samples in splits.values() for _, name in samples}:
+        if name.startswith(".") or any(letter in "/\\:" or ord(letter) < 32 for letter in name):
+            raise DataError(f"{name!r} cannot be the name of a folder.", "Rename the class: letters, digits, spaces.")
+    with new_dataset_folder(out) as folder:
+        writer = DatasetWriter(folder, images)
+        for split, samples in splits.items():
+            for path, name in samples:
+                writer.add_image(AnnotatedImage(path, 0, 0, None), f"{split_dir(split)}/{name}".lstrip("/"))
+    return writer.loss_lines()
 
 
 def round_coord(value: float) -> float | int:
-    """A coordinate as a JSON number, whole where it is whole, to a ten-thousandth of a pixel."""
+    """A coordinate as a JSON number, to a ten-thousandth of a pixel; an integer where it is whole."""
     rounded = round(value, 4)
     return int(rounded) if rounded == int(rounded) else rounded
 
 
+def format_coord(value: float) -> str:
+    """A coordinate as text, to a ten-thousandth of a pixel."""
+    return str(round_coord(value))
+
+
+def round_xywh(annotation: Annotation) -> tuple[float | int, ...]:
+    """The box as rounded ``x, y, width, height``."""
+    x1, y1, x2, y2 = annotation.box
+    return round_coord(x1), round_coord(y1), round_coord(x2 - x1), round_coord(y2 - y1)
+
+
+def round_points(polygon: Polygon) -> list[list[float | int]]:
+    """A polygon as a list of rounded ``[x, y]``."""
+    return [[round_coord(x), round_coord(y)] for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
+
+
 def split_dir(split: str) -> str:
-    """The folder of a split in written data sets; unsplit ones have none of their own."""
+    """The folder of a split in written data sets; empty if the data set is not split."""
     return "" if split == "all" else split
 
 
-_CLOSE = 0.01
-"""Pixels by which a box may miss the box around its outlines and still be it."""
-
-
-def _has_own_box(thing: Annotation) -> bool:
-    if not thing.polygons:
+def _has_own_box(annotation: Annotation) -> bool:
+    if not annotation.polygons:
         return False
-    return any(abs(a - b) > _CLOSE for a, b in zip(thing.box, around(thing.polygons), strict=True))
+    bounds = bounding_box(annotation.polygons)
+    return any(abs(a - b) > _BOX_TOLERANCE for a, b in zip(annotation.box, bounds, strict=True))
 
 
 LOSSES: dict[str, tuple[str, Callable[[Annotation], bool]]] = {
-    "polygons": ("outlines become the boxes of their objects", lambda o: bool(o.polygons)),
-    "parts": ("objects of several outlines: joined into one by seams without width", lambda o: len(o.polygons) > 1),
-    "holes": ("objects with holes: joined to the outline by seams without width", lambda o: bool(o.holes)),
-    "masks": ("masks become the boxes of their objects", lambda o: o.mask is not None),
-    "boxes": ("boxes differ from those around their outlines: only the outlines are kept", _has_own_box),
-    "crowd": ("marks that an object is a crowd", lambda o: o.crowd),
-    "ignore": ("marks that an object is to be ignored", lambda o: o.ignore),
-    "difficult": ("marks that an object is difficult", lambda o: o.difficult),
-    "truncated": ("marks that an object is truncated", lambda o: o.truncated),
-    "occluded": ("marks that an object is occluded", lambda o: o.occluded),
-    "area": ("areas that differ from those of their outlines", lambda o: o.area is not None),
-    "attributes": ("objects have attributes", lambda o: bool(o.attributes)),
+    "polygons": ("polygons are reduced to bounding boxes", lambda o: bool(o.polygons)),
+    "parts": ("objects of several polygons: merged into one by zero-width seams", lambda o: len(o.polygons) > 1),
+    "holes": ("objects with holes: merged into one polygon by zero-width seams", lambda o: bool(o.holes)),
+    "masks": ("masks are reduced to bounding boxes", lambda o: o.mask is not None),
+    "boxes": ("boxes differ from the bounds of their polygons: only the polygons are written", _has_own_box),
+    "crowd": ("crowd flags", lambda o: o.crowd),
+    "ignore": ("ignore flags", lambda o: o.ignore),
+    "difficult": ("difficult flags", lambda o: o.difficult),
+    "truncated": ("truncated flags", lambda o: o.truncated),
+    "occluded": ("occluded flags", lambda o: o.occluded),
+    "area": ("areas that differ from those of their polygons", lambda o: o.area is not None),
+    "attributes": ("objects with attributes: not written", lambda o: bool(o.attributes)),
     "annotator": ("names of annotators", lambda o: o.annotator is not None),
     "score": ("scores", lambda o: o.score is not None),
 }
-"""By key: what is lost (after its number), and whether an object has it."""
+"""By field of a format: the loss (after its count), and whether an object is affected."""
 
 
-def count_losses(dataset: AnnotatedDataset, holds: Collection[str]) -> Counter[str]:
-    """The objects (and classes) that lose something in a format, by what they lose."""
+def count_losses(dataset: AnnotatedDataset, supports: Collection[str]) -> Counter[str]:
+    """Number of objects (and classes) that lose something in a format, by loss."""
     counts: Counter[str] = Counter()
-    tests = [(text, test) for key, (text, test) in LOSSES.items() if key not in holds and not _is_moot(key, holds)]
+    moot = () if "polygons" in supports else ("parts", "holes", "boxes")
+    tests = [loss for key, loss in LOSSES.items() if key not in supports and key not in moot]
     used: set[int] = set()
     for image in dataset.images():
-        for thing in image.objects or ():
-            used.add(thing.label)
-            for text, test in tests:
-                if test(thing):
+        for obj in image.objects or ():
+            used.add(obj.label)
+            for text, is_lost in tests:
+                if is_lost(obj):
                     counts[text] += 1
-    if "unused" not in holds and (unused := len(dataset.classes) - len(used)):
-        counts["classes have no object: they are not written"] = unused
-    if "order" not in holds and dataset.classes != tuple(sorted(dataset.classes)):
+    if "unused" not in supports and (unused := len(dataset.classes) - len(used)):
+        counts["classes without objects: not written"] = unused
+    if "order" not in supports and dataset.classes != tuple(sorted(dataset.classes)):
         counts["classes lose their order: readers sort them by name"] = len(dataset.classes)
     return counts
-
-
-def _is_moot(key: str, holds: Collection[str]) -> bool:
-    """Of outlines that are not written at all, only that is said."""
-    return key in ("parts", "holes", "boxes") and "polygons" not in holds

@@ -1,252 +1,293 @@
-"""YOLO: one text file a picture, one line an object, in fractions of the upright picture.
+"""YOLO: one text file per image, one line per object, in fractions of the upright image.
 
-``CLASS X Y WIDTH HEIGHT`` with the box's centre; ``CLASS X1 Y1 X2 Y2 X3 Y3 …`` is an outline; a sixth number is a
-score. Ultralytics' loaders apply the EXIF rotation, so fractions are of the upright picture; Darknet's do not.
-Classes are those of ``names`` in ``data.yaml`` (a list, or names by number), else of ``classes.txt`` or ``obj.names``,
-else the numbers. An empty file says that there is nothing; no file, that nobody has looked.
+``CLASS X Y WIDTH HEIGHT`` with the box's centre; ``CLASS X1 Y1 X2 Y2 X3 Y3 …`` is a polygon; a sixth number is a
+score. Ultralytics' loaders apply the EXIF rotation, so fractions are of the upright image; Darknet's do not.
+Classes are those of ``names`` in ``data.yaml`` (a list, or names by index), else of ``classes.txt`` or ``obj.names``,
+else their indices. An empty file means that there is no object; without a file, the image is unlabelled.
 
-Pictures: ``train``, ``val``, ``test`` of ``data.yaml`` are folders, lists of those, or text files with a picture a
-line, from ``path`` or from the file; Roboflow's ``../train/images`` means ``train/images``. Where ``train`` and
-``val`` are the same, the data set is unsplit. The labels of ``images/a/b.jpg`` are in ``labels/a/b.txt``, else beside.
+Images: ``train``, ``val``, ``test`` of ``data.yaml`` are folders, lists of folders, or text files with one image per
+line, relative to ``path`` or to the file; Roboflow's ``../train/images`` means ``train/images``. Where ``train`` and
+``val`` are the same, the data set is unsplit. Labels of ``images/a/b.jpg`` are in ``labels/a/b.txt``, else beside it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hubel.data.annotations.polygons import corners, joined
-from hubel.data.annotations.reader import AnnotationReader
-from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, Polygon
-from hubel.data.annotations.safe_parsing import LARGEST_OF_ONE, read_bytes, read_text
-from hubel.data.annotations.validators import InvalidAnnotation, around, number, text, whole
+from hubel.data.annotations.format import FileHead, Format
+from hubel.data.annotations.parsing import (
+    MAX_IMAGE_FILE_BYTES,
+    InvalidAnnotation,
+    UnknownClass,
+    parse_float,
+    parse_int,
+    parse_str,
+    read_bytes,
+    read_text,
+)
+from hubel.data.annotations.reader import AnnotationReader, LabelFiles
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
+from hubel.masks import Polygon, bounding_box, box_to_polygon
 
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names")
-"""Files that list the classes, a line each, where no ``data.yaml`` does."""
+"""Files that list the classes, one per line, if no ``data.yaml`` does."""
+
+_SNIFFED_FILES = 40
 
 
-def read(reading: AnnotationReader, files: Sequence[tuple[str, Path]]) -> None:
-    """Read a data set: ``files`` is its ``data.yaml``, or the folders of pictures, each with its split."""
+def _recognizes(head: FileHead) -> bool:
+    has_keys = re.search(r"^(names|train)\s*:", head.text, re.MULTILINE)
+    return head.suffix in (".yaml", ".yml") and bool(has_keys) and "masks:" not in head.text
+
+
+def _find_folders(root: Path, image_folders: Sequence[Path], text_folders: Sequence[Path]) -> list[Path]:
+    """Folders of images with text files beside them or in ``labels``."""
+    found = []
+    for folder in image_folders:
+        places = dict.fromkeys((_labels_path(folder, root), folder))
+        if any(place in text_folders and _has_rows(place) for place in places):
+            found.append(folder)
+    return found
+
+
+def _has_rows(folder: Path) -> bool:
+    """Whether the first text files of a folder contain rows of numbers, or nothing."""
+    files = sorted(file for file in folder.glob("*.txt") if file.name not in NAME_FILES)[:_SNIFFED_FILES]
+    heads = [FileHead(file).text.strip() for file in files]
+    rows = [head.splitlines()[0].split() for head in heads if head]
+    return bool(rows) and all(len(row) >= 5 and row[0].replace(".0", "").isdecimal() for row in rows)
+
+
+def _labels_path(path: Path, root: Path) -> Path:
+    """The path with its last ``images`` below the root replaced by ``labels``; unchanged if there is none."""
+    parts = list(path.relative_to(root).parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return root.joinpath(*parts)
+
+
+def _read(reader: AnnotationReader, files: LabelFiles) -> None:
+    """``files`` is the data set's ``data.yaml``, or the folders of images, each with its split."""
     names: dict[int, str] = {}
-    pictures: list[tuple[str, Path]] = []
+    images: list[tuple[str, Path]] = []
     for split, path in files:
         if path.suffix.lower() in (".yaml", ".yml"):
-            with reading.at(path):
-                content = _yaml(path)
-                names |= _names(content.get("names"))
-                pictures += _declared(reading, path, content)
+            with reader.error_context(path):
+                content = _read_yaml(path)
+                names |= _parse_names(content.get("names"))
+                images += _declared_images(reader, path, content)
         else:
-            pictures += [(split, picture) for picture in reading.pictures.within(path)]
+            images += [(split, image) for image in reader.images.within(path)]
     if not names:
-        names = _listed_names(reading)
-    rows = [(split, picture, _label_file(reading, picture)) for split, picture in pictures]
+        names = _listed_names(reader)
+    rows = [(split, image, _label_file(reader, image)) for split, image in images]
     if not names:
-        numbers = sorted({number_of for _, _, file in rows if file for number_of in _numbers(reading, file)})
-        names = {number_of: str(number_of) for number_of in range(numbers[-1] + 1)} if numbers else {}
-        reading.warn("no file names the classes: they are called by their numbers")
+        indices = sorted({index for _, _, file in rows if file for index in _class_indices(reader, file)})
+        names = {index: str(index) for index in range(indices[-1] + 1)} if indices else {}
+        reader.warn("no file names the classes: their indices are used")
     order = sorted(names)
     if order != list(range(len(order))):
-        raise DataError(f"{reading.root} numbers its classes {order[:5]}…, not from 0.", "Number names from 0.")
-    for number_of in order:
-        if reading.label(names[number_of]) != number_of:
-            message = f"{reading.root} has the class {names[number_of]!r} twice."
-            raise DataError(message, "Give each class a name of its own in data.yaml.")
-    for split, picture, file in rows:
-        _read_picture(reading, split, picture, file)
+        raise DataError(f"{reader.root} numbers its classes {order[:5]}…, not from 0.", "Number names from 0.")
+    for index in order:
+        if reader.label(names[index]) != index:
+            message = f"{reader.root} has the class {names[index]!r} twice."
+            raise DataError(message, "Give each class a different name in data.yaml.")
+    for split, image, file in rows:
+        _read_image(reader, split, image, file)
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
         content = yaml.safe_load(read_bytes(path, 1 << 20))
     except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidAnnotation(f"is no YAML ({str(error).splitlines()[0]})") from error
+        raise InvalidAnnotation(f"is not valid YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
         raise InvalidAnnotation("has no named entries")
     return content
 
 
-def _names(names: Any) -> dict[int, str]:
-    if isinstance(names, dict):
-        return {whole(key, "a class number"): text(name, "a class name") for key, name in names.items()}
-    if isinstance(names, list):
-        return {place: text(name, "a class name") for place, name in enumerate(names)}
+def _parse_names(names: Any) -> dict[int, str]:
     if names is None:
         return {}
-    raise InvalidAnnotation("names is neither a list nor names by number")
+    if not isinstance(names, dict | list):
+        raise InvalidAnnotation("names is neither a list nor names by index")
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    return {parse_int(index, "a class index"): parse_str(name, "a class name") for index, name in pairs}
 
 
-def _listed_names(reading: AnnotationReader) -> dict[int, str]:
-    for folder in (reading.root, reading.root / "labels", *sorted(reading.root.glob("*/labels"))):
+def _listed_names(reader: AnnotationReader) -> dict[int, str]:
+    for folder in (reader.root, reader.root / "labels", *sorted(reader.root.glob("*/labels"))):
         for name in NAME_FILES:
             if (folder / name).is_file():
                 lines = read_text(folder / name, 1 << 20).splitlines()
-                return {place: line.strip() for place, line in enumerate(line for line in lines if line.strip())}
+                return dict(enumerate(line.strip() for line in lines if line.strip()))
     return {}
 
 
-def _declared(reading: AnnotationReader, file: Path, content: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """The pictures that ``data.yaml`` declares, each with its split."""
+def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """The images that ``data.yaml`` declares, each with its split."""
     entries = {}
     for key in ("train", "val", "valid", "validation", "test"):
         value = content.get(key)
         if value and SPLIT_NAMES[key] not in entries:
-            entries[SPLIT_NAMES[key]] = [text(one, key) for one in (value if isinstance(value, list) else [value])]
+            entries[SPLIT_NAMES[key]] = [parse_str(one, key) for one in (value if isinstance(value, list) else [value])]
     if not entries:
         entries = {"all": ["images"]}
     elif entries.get("train") == entries.get("val"):
         entries = {"all": entries.pop("train"), **{k: v for k, v in entries.items() if k == "test"}}
-    base = _below(reading.root, file.parent, str(content.get("path") or ".")) or file.parent
-    for split, places in entries.items():
-        found = False
-        for place in places:
-            path = _below(reading.root, base, place) or _below(reading.root, file.parent, place)
-            if path is not None:
-                found = True
-                yield from ((split, picture) for picture in _pictures(reading, path))
-        if not found:
-            reading.warn(f"{file}: {split} is {', '.join(places)}, which is not there: left out")
+    base = _resolve(reader.root, file.parent, str(content.get("path") or ".")) or file.parent
+    for split, names in entries.items():
+        paths = [_resolve(reader.root, base, name) or _resolve(reader.root, file.parent, name) for name in names]
+        for path in filter(None, paths):
+            yield from ((split, image) for image in _images_of(reader, path))
+        if not any(paths):
+            reader.warn(f"{file}: {split} is {', '.join(names)}, which does not exist: left out")
 
 
-def _below(root: Path, base: Path, place: str) -> Path | None:
-    """What ``place`` means, if it exists below the root; the ends of strange absolute paths are tried too."""
-    parts = [part for part in place.replace("\\", "/").split("/") if part not in ("", ".")]
-    is_absolute = place.startswith(("/", "\\")) or place[1:2] == ":"
+def _resolve(root: Path, base: Path, name: str) -> Path | None:
+    """What ``name`` refers to, if it exists below the root; the ends of foreign absolute paths are tried too."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    is_absolute = name.startswith(("/", "\\")) or name[1:2] == ":"
     ways = [] if is_absolute else [[*base.relative_to(root).parts, *parts]]
     while parts and parts[0] == "..":
         parts = parts[1:]
     ways += [parts[start:] for start in range(len(parts))] if is_absolute else [parts]
     for way in ways:
-        kept: list[str] = []
+        resolved: list[str] = []
         for part in way:
             if part != "..":
-                kept.append(part)
-            elif kept:
-                kept.pop()
+                resolved.append(part)
+            elif resolved:
+                resolved.pop()
             else:
                 break
         else:
-            path = root.joinpath(*kept)
+            path = root.joinpath(*resolved)
             if path.exists():
                 return path
     return None
 
 
-def _pictures(reading: AnnotationReader, path: Path) -> Iterator[Path]:
+def _images_of(reader: AnnotationReader, path: Path) -> Iterator[Path]:
+    """The images in a folder and below, or those that a text file lists."""
     if path.is_dir():
-        yield from reading.pictures.within(path)
+        yield from reader.images.within(path)
         for folder in sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")):
-            yield from _pictures(reading, folder)
+            yield from _images_of(reader, folder)
         return
-    for place, line in enumerate(read_text(path).splitlines()):
+    for index, line in enumerate(read_text(path).splitlines()):
         if line.strip():
-            with reading.at(path, f"line {place + 1}"):
-                yield reading.pictures.find(line.strip(), path.parent)
+            with reader.error_context(path, f"line {index + 1}"):
+                yield reader.images.find(line.strip(), path.parent)
 
 
-def _label_file(reading: AnnotationReader, picture: Path) -> Path | None:
-    parts = list(picture.relative_to(reading.root).parts)
-    ways = [parts]
-    if "images" in parts:
-        place = len(parts) - 1 - parts[::-1].index("images")
-        ways.insert(0, [*parts[:place], "labels", *parts[place + 1 :]])
-    for way in ways:
-        file = reading.root.joinpath(*way).with_suffix(".txt")
-        if reading.pictures.has(file):
-            return file
-    return None
+def _label_file(reader: AnnotationReader, image: Path) -> Path | None:
+    candidates = (path.with_suffix(".txt") for path in (_labels_path(image, reader.root), image))
+    return next((file for file in candidates if reader.images.has(file)), None)
 
 
-def _lines(file: Path) -> list[str]:
-    return read_text(file, LARGEST_OF_ONE).splitlines()
-
-
-def _numbers(reading: AnnotationReader, file: Path) -> Iterator[int]:
-    with reading.at(file):
-        for line in _lines(file):
+def _class_indices(reader: AnnotationReader, file: Path) -> Iterator[int]:
+    with reader.error_context(file):
+        for line in read_text(file, MAX_IMAGE_FILE_BYTES).splitlines():
             if line.strip() and line.split()[0].isdecimal() and len(line.split()[0]) <= 5:
                 yield int(line.split()[0])
 
 
-def _read_picture(reading: AnnotationReader, split: str, picture: Path, file: Path | None) -> None:
+def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | None) -> None:
     if file is None:
-        reading.add(split, AnnotatedImage(picture, 0, 0, None))
+        reader.add(split, AnnotatedImage(image, 0, 0, None))
         return
-    with reading.at(file):
-        lines = _lines(file)
-        reading.limit(len(lines))
-        width, height = reading.pictures.size(picture)
+    with reader.error_context(file):
+        lines = read_text(file, MAX_IMAGE_FILE_BYTES).splitlines()
+        reader.check_count(len(lines))
+        width, height = reader.images.size(image)
         objects: list[Annotation] = []
-        for place, line in enumerate(lines):
+        for index, line in enumerate(lines):
             if values := line.split():
-                with reading.at(file, f"line {place + 1}"):
-                    objects.append(_object(reading, values, width, height))
+                with reader.error_context(file, f"line {index + 1}"):
+                    objects.append(_parse_object(reader, values, width, height))
         if objects and not width:
-            reading.count("pictures are missing or unreadable: their labels, in fractions of them, are left out")
-            reading.add(split, AnnotatedImage(picture, 0, 0, None, file))
+            reader.count_warning("images are missing or unreadable: their labels, in fractions of them, are left out")
+            reader.add(split, AnnotatedImage(image, 0, 0, None, file))
         else:
-            reading.add(split, AnnotatedImage(picture, width, height, tuple(objects), file))
+            reader.add(split, AnnotatedImage(image, width, height, tuple(objects), file))
 
 
-def _object(reading: AnnotationReader, values: list[str], width: int, height: int) -> Annotation:
-    label = whole(values[0], "the class")
-    if not 0 <= label < len(reading.classes):
-        raise InvalidAnnotation(f"class {label} is none of the {len(reading.classes)} classes")
-    numbers = [number(value) for value in values[1:]]
+def _parse_object(reader: AnnotationReader, values: list[str], width: int, height: int) -> Annotation:
+    label = parse_int(values[0], "the class")
+    if not 0 <= label < len(reader.classes):
+        raise UnknownClass(f"class {label} is none of the {len(reader.classes)} classes")
+    numbers = [parse_float(value) for value in values[1:]]
     if len(numbers) in (4, 5):
         x, y, w, h = numbers[0] * width, numbers[1] * height, numbers[2] * width, numbers[3] * height
         score = numbers[4] if len(numbers) == 5 else None
         return Annotation(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), score=score)
     if len(numbers) < 6 or len(numbers) % 2:
-        raise InvalidAnnotation(
-            f"has {len(numbers)} numbers after the class: neither a box (4) nor an outline (6, 8, …)"
-        )
-    outline = tuple(value * (height if place % 2 else width) for place, value in enumerate(numbers))
-    return Annotation(label, around([outline]), (outline,))
+        message = f"has {len(numbers)} numbers after the class: neither a box (4) nor a polygon (6, 8, …)"
+        raise InvalidAnnotation(message)
+    polygon = tuple(value * (height if index % 2 else width) for index, value in enumerate(numbers))
+    return Annotation(label, bounding_box([polygon]), (polygon,))
 
 
-def write(dataset: AnnotatedDataset, target: DatasetWriter) -> None:
+def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     """``data.yaml``, ``images/SPLIT/`` and ``labels/SPLIT/``; if unsplit, ``train`` and ``val`` are the same."""
     import yaml
 
-    outlines = any(thing.polygons for image in dataset.images() for thing in image.objects or ())
+    with_polygons = any(obj.polygons for image in dataset.images() for obj in image.objects or ())
     for split, images in dataset.splits.items():
-        for image in images:
-            place = target.place(image, f"images/{split_dir(split)}")
-            if image.objects is None:
-                continue
+        for image, path in writer.add_images(images, f"images/{split_dir(split)}"):
             if not (image.width and image.height) and image.objects:
-                target.lost("pictures of unknown size: their labels cannot be written in fractions")
+                writer.record_loss("images of unknown size: their labels cannot be written in fractions")
                 continue
-            lines = [_line(thing, image, outlines, target) for thing in image.objects]
-            target.write(Path("labels") / split_dir(split) / f"{place.stem}.txt", "".join(lines))
+            lines = [_line(obj, image, with_polygons, writer) for obj in image.objects or ()]
+            writer.write(Path("labels") / split_dir(split) / f"{path.stem}.txt", "".join(lines))
     folders = {split: f"images/{split}" for split in dataset.splits if split_dir(split)}
     if "all" in dataset.splits:
         folders = {"train": "images", "val": "images"}
     content = {"path": ".", **folders, "names": dict(enumerate(dataset.classes))}
-    target.write("data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    writer.write("data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _line(thing: Annotation, image: AnnotatedImage, outlines: bool, target: DatasetWriter) -> str:
-    ring: Polygon | None = None
-    if outlines and thing.score is not None:
-        target.lost("scores")
-    if thing.polygons:
-        ring = joined((*thing.polygons, *thing.holes))
-    elif outlines:  # readers take a file with one outline for a file of outlines
-        target.lost("boxes stand among outlines: written as outlines of four corners")
-        ring = corners(*thing.box)
-    if ring is not None:
-        values = [value / (image.height if place % 2 else image.width) for place, value in enumerate(ring)]
+def _line(obj: Annotation, image: AnnotatedImage, with_polygons: bool, writer: DatasetWriter) -> str:
+    polygon: Polygon | None = None
+    if with_polygons and obj.score is not None:
+        writer.record_loss("scores")
+    if obj.polygons:
+        polygon = obj.outline()
+    elif with_polygons:  # readers take a file with one polygon for a file of polygons
+        writer.record_loss("boxes among polygons: written as polygons of four corners")
+        polygon = box_to_polygon(*obj.box)
+    if polygon is not None:
+        values = [value / (image.height if index % 2 else image.width) for index, value in enumerate(polygon)]
     else:
-        x1, y1, x2, y2 = thing.box
+        x1, y1, x2, y2 = obj.box
         values = [(x1 + x2) / 2 / image.width, (y1 + y2) / 2 / image.height]
         values += [(x2 - x1) / image.width, (y2 - y1) / image.height]
-        if thing.score is not None:
-            values.append(thing.score)
-    return " ".join([str(thing.label), *(f"{value:.10g}" for value in values)]) + "\n"
+        if obj.score is not None:
+            values.append(obj.score)
+    return " ".join([str(obj.label), *(f"{value:.10g}" for value in values)]) + "\n"
+
+
+FORMATS = (
+    Format(
+        "yolo",
+        "YOLO",
+        "data.yaml, or images/ and labels/, or text files beside the images",
+        _recognizes,
+        _read,
+        _write,
+        frozenset({"polygons", "score", "unused", "order"}),
+        sort_classes=False,
+        file_holds="dataset",
+        find_folders=_find_folders,
+        boxes="fractions",
+    ),
+)

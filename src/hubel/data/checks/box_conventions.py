@@ -9,10 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Box
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage
+from hubel.data.annotations.registry import get_format
 from hubel.data.checks.boxes import SLACK, beyond
 from hubel.data.checks.findings import Finding
 from hubel.data.checks.image_scan import ImageInfo
+from hubel.masks import Box
 
 _TOLERATED = 0.02
 """Share of the picture's longer side by which a box may leave it before something else must be the cause."""
@@ -46,14 +48,11 @@ def _pixels_for_fractions(box: Box, width: int, height: int) -> Box:
     return box[0] / width, box[1] / height, box[2] / width, box[3] / height
 
 
-_BY_SIZE = frozenset({"coco", "dlib", "via", "via-csv", "via3", "labelbox", "label-studio"})
-_BY_CORNERS = frozenset({"voc", "labelme", "cvat", "supervisely"})
-
-_MISREADINGS: tuple[tuple[str, frozenset[str], Fits, str], ...] = (
-    ("corners", _BY_SIZE, _corners_for_sizes, "leave the picture, and fit it if their last numbers are corners"),
-    ("corners", frozenset({"yolo"}), _corners_for_centre, "leave the picture, and fit it if they are corners"),
-    ("sizes", _BY_CORNERS, _sizes_for_corners, "are inside out, and fit the picture as x, y, width, height"),
-    ("pixels", frozenset({"yolo"}), _pixels_for_fractions, "are far outside, and fit the picture as pixels"),
+_MISREADINGS: tuple[tuple[str, str, Fits, str], ...] = (
+    ("corners", "xywh", _corners_for_sizes, "leave the picture, and fit it if their last numbers are corners"),
+    ("corners", "fractions", _corners_for_centre, "leave the picture, and fit it if they are corners"),
+    ("sizes", "xyxy", _sizes_for_corners, "are inside out, and fit the picture as x, y, width, height"),
+    ("pixels", "fractions", _pixels_for_fractions, "are far outside, and fit the picture as pixels"),
 )
 
 
@@ -112,14 +111,15 @@ def wrong_box_format(
         but: pictures whose boxes are wrong for another reason.
     """
     left_out = set(but)
+    written_as = get_format(dataset.format).boxes
     candidates: dict[tuple[str, str], list[tuple[int, Finding]]] = defaultdict(list)
     for split, images in dataset.splits.items():
         for image in images:
             look = looks.get(image.path)
             if image.objects and look and look.width and image.path not in left_out:
                 size = look.width, look.height
-                for kind, formats, meant, words in _MISREADINGS:
-                    if dataset.format in formats and (count := _explained(image, size, meant, words)):
+                for kind, boxes, meant, words in _MISREADINGS:
+                    if boxes == written_as and (count := _explained(image, size, meant, words)):
                         sentence = f"{count} of {len(image.objects)} boxes {words}."
                         finding = Finding(kind, sentence, split, image.path, image.label_file)
                         candidates[kind, words].append((count, finding))

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hubel.data.annotations.records import AnnotatedImage, Annotation, Box
+from hubel.data.annotations.records import AnnotatedImage, Annotation
 from hubel.data.checks.findings import Finding
+from hubel.masks import Box
 
 SAME_BOX = 0.95
 """Intersection over union above which two boxes are of one object."""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hubel.data.annotations.parsing import decode_text
 from hubel.data.annotations.records import AnnotatedDataset
-from hubel.data.annotations.safe_parsing import decoded
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks.classes import like_names
 from hubel.data.checks.findings import Finding
@@ -57,7 +57,7 @@ def _has_rows(file: Path) -> bool:
     """Whether it begins as label files do, not as a README or a list of pictures."""
     try:
         with file.open("rb") as stream:
-            words = decoded(stream.read(400)).split()
+            words = decode_text(stream.read(400)).split()
     except OSError:
         return False
     return len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])

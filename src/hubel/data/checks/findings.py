@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hubel.data.annotations.records import Box
+from hubel.masks import Box
 
 Severity = Literal["error", "warning"]
 """An error spoils training or scores for certain; a warning is worth a look."""

@@ -11,23 +11,20 @@ from dataclasses import dataclass, replace
 
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.exif_rotation import apply_exif
-from hubel.data.annotations.records import Box, Polygon
-from hubel.data.annotations.validators import around
 from hubel.data.checks.boxes import beyond, duplicate_boxes, equal
 from hubel.data.checks.classes import spelling_groups
 from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.image_scan import ImageInfo
 from hubel.data.checks.run import Check
 from hubel.errors import DataError
-
-Point = tuple[float, float]
+from hubel.masks import Box, Polygon, bounding_box, clip_polygon
 
 
 def cut_to_picture(thing: Annotation, width: int, height: int) -> Annotation:
     """The part of an object inside a picture of that size in pixels; its box may end without area."""
     polygons = _inside(thing.polygons, width, height)
     holes = _inside(thing.holes, width, height)
-    box = around(polygons) if polygons else cut_box(thing.box, width, height)
+    box = bounding_box(polygons) if polygons else cut_box(thing.box, width, height)
     # An area that the file gave is that of the whole object.
     return replace(thing, box=box, polygons=polygons, holes=holes, area=None)
 
@@ -39,37 +36,8 @@ def cut_box(box: Box, width: int, height: int) -> Box:
 
 
 def _inside(rings: tuple[Polygon, ...], width: int, height: int) -> tuple[Polygon, ...]:
-    cut = (cut_ring(ring, width, height) for ring in rings)
+    cut = (clip_polygon(ring, width, height) for ring in rings)
     return tuple(ring for ring in cut if len(ring) >= 6)
-
-
-def cut_ring(ring: Polygon, width: int, height: int) -> Polygon:
-    """The part of a polygon inside a picture; empty if there is none.
-
-    Sutherland and Hodgman's algorithm (1974): one edge of the picture after another. Parts that become separate stay
-    joined by lines along the edge.
-    """
-    points = list(zip(ring[::2], ring[1::2], strict=True))
-    for axis, limit, sign in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
-        points = _cut(points, axis, limit, sign)
-    return tuple(value for point in points for value in point)
-
-
-def _cut(points: list[Point], axis: int, limit: float, sign: int) -> list[Point]:
-    """What lies at ``limit`` or on from it, in the direction of ``sign``, along an axis: 0 is x, 1 is y."""
-
-    def is_inside(value: float) -> bool:
-        return sign * (value - limit) >= 0
-
-    kept: list[Point] = []
-    for before, point in zip(points[-1:] + points[:-1], points, strict=True):
-        if is_inside(before[axis]) != is_inside(point[axis]):
-            share = (limit - before[axis]) / (point[axis] - before[axis])
-            other = before[1 - axis] + share * (point[1 - axis] - before[1 - axis])
-            kept.append((limit, other) if axis == 0 else (other, limit))
-        if is_inside(point[axis]):
-            kept.append(point)
-    return kept
 
 
 _MENDED = frozenset({"missing", "unreadable", "unrotated", "degenerate", "partly-outside", "class-spelling"})

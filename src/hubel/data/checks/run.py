@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubel.data.annotations import AnnotatedDataset, read_annotations
-from hubel.data.annotations.detect_format import detect_formats, nothing_found
+from hubel.data.annotations.detect_format import detect_formats, no_format_error
 from hubel.data.checks import box_conventions
 from hubel.data.checks.boxes import box_findings
 from hubel.data.checks.classes import class_findings
@@ -34,7 +34,7 @@ def read_any(
         try:
             return read_class_folders(path)
         except DataError as error:
-            raise nothing_found(path) from error
+            raise no_format_error(path) from error
     return read_annotations(path, format, on_fault)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hubel.data.annotations import AnnotatedDataset
-from hubel.data.annotations.records import Box
 from hubel.data.samples import ImageDataset
+from hubel.masks import Box
 
 SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits in square pixels: small objects have less than the first, large ones at least the second."""

@@ -1,0 +1,107 @@
+"""A format: how a tool's files are recognized, read and written, and what they can hold."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from hubel.data.annotations.parsing import decode_text
+from hubel.data.annotations.reader import AnnotationReader, LabelFiles
+from hubel.data.annotations.records import AnnotatedDataset
+from hubel.data.annotations.writer import DatasetWriter
+
+FREE_FORM_FIELDS = frozenset(
+    {"crowd", "ignore", "difficult", "truncated", "occluded", "attributes", "annotator", "score", "area"}
+)
+"""Fields that formats with free attributes support: those without a place of their own become attributes."""
+
+_HEAD_BYTES = 1 << 16
+_JSON_SUFFIXES = (".json", ".ndjson", ".jsonl")
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
+_XML_PROLOGUE = re.compile(r"<!--.*?-->|<\?.*?\?>|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>", re.DOTALL)
+
+
+class FileHead:
+    """The first 64 KB of a file, from which its format is recognized.
+
+    Attributes:
+        suffix: of the file's name, in lower case.
+        text: decoded, without a byte order mark; empty if the file cannot be read.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.suffix = file.suffix.lower()
+        try:
+            with file.open("rb") as stream:
+                self.text = decode_text(stream.read(_HEAD_BYTES)).lstrip("\ufeff")
+        except OSError:
+            self.text = ""
+
+    @cached_property
+    def xml_root(self) -> str:
+        """Tag of an XML file's root element; empty for other files."""
+        if self.suffix != ".xml" and not self.text.startswith("<"):
+            return ""
+        tag = re.search(r"<([A-Za-z_][\w.-]*)", _XML_PROLOGUE.sub("", self.text))
+        return tag[1] if tag else ""
+
+    @cached_property
+    def is_json_list(self) -> bool:
+        """Whether it is a JSON file that begins with a list."""
+        return self.suffix in _JSON_SUFFIXES and self.text.startswith("[")
+
+    @cached_property
+    def keys(self) -> dict[int, set[str]]:
+        """Field names in a JSON file by depth, from 1, as far as the head shows them; empty sets for other files."""
+        keys: dict[int, set[str]] = defaultdict(set)
+        if self.suffix not in _JSON_SUFFIXES or self.text.startswith("<"):
+            return keys
+        depth = 0
+        last = ""
+        for match in _JSON_TOKEN.finditer(self.text):
+            token = match[0]
+            if token in "{[":
+                depth += 1
+            elif token in "}]":
+                depth -= 1
+            elif token == ":" and last:
+                keys[depth].add(last[1:-1])
+            last = token if token[0] == '"' else ""
+        return keys
+
+
+@dataclass(frozen=True)
+class Format:
+    """One annotation format.
+
+    Attributes:
+        name: on the command line and in errors.
+        title: for people.
+        layout: what is looked for, in one line.
+        recognizes: whether a file has this format, from its head.
+        read: reads files, each with its split.
+        write: writes a new folder.
+        supports: keys of :data:`hubel.data.annotations.writer.LOSSES` that are not lost.
+        sort_classes: classes have no order of their own and are sorted by name.
+        file_holds: the labels of one image, of any number of images, or of a whole data set.
+        find_folders: given the root, the folders with images and those with text files, the folders of images whose
+            labels can only be recognized together; used where no single file is recognized.
+        boxes: how its boxes are written, to recognize data sets that mix up conventions.
+    """
+
+    name: str
+    title: str
+    layout: str
+    recognizes: Callable[[FileHead], bool]
+    read: Callable[[AnnotationReader, LabelFiles], None]
+    write: Callable[[AnnotatedDataset, DatasetWriter], None]
+    supports: frozenset[str]
+    sort_classes: bool = True
+    file_holds: Literal["image", "images", "dataset"] = "images"
+    find_folders: Callable[[Path, Sequence[Path], Sequence[Path]], list[Path]] | None = None
+    boxes: Literal["xyxy", "xywh", "fractions", "other"] = "other"

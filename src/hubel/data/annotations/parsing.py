@@ -1,0 +1,254 @@
+"""Parse label files defensively: encodings, JSON, XML and CSV with limits against forged files; typed fields."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from hubel.errors import DataError
+from hubel.masks import Polygon
+
+MAX_FILE_BYTES = 2 * 1024**3
+"""Size limit of a file with the labels of many images; COCO's train2017 has 450 MB."""
+
+MAX_IMAGE_FILE_BYTES = 64 * 1024**2
+"""Size limit of a file with the labels of one image, which it may embed."""
+
+MAX_COORDINATE = 1e7
+"""Limit of coordinates, in pixels; no image is larger."""
+
+_MAX_DEPTH = 64
+_BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_EXPORT_AGAIN = "Export it again, or leave it out."
+
+
+class InvalidAnnotation(ValueError):
+    """Part of a label file violates its format; the message completes the sentence ``FILE, ROW: …``."""
+
+
+class UnknownClass(InvalidAnnotation):
+    """An annotation refers to a class that the data set does not define."""
+
+
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read a file of at most ``limit`` bytes.
+
+    Raises:
+        DataError: it does not exist, is not a regular file, is too large, or cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait forever
+            raise DataError(f"{path} is not a file.", "Name a label file.")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                message = f"{path} has {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB."
+                raise DataError(message, "Split it, or leave it out.")
+            return file.read(size + 1)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
+    except OSError as error:
+        hint = "Check the file and its permissions."
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", hint) from error
+
+
+def decode_text(data: bytes) -> str:
+    """Decode UTF-8, with or without a byte order mark, UTF-16 with one, or else Windows-1252."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            return data.decode(encoding, errors="replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
+    """Read a text file; raises as :func:`read_bytes`."""
+    return decode_text(read_bytes(path, limit))
+
+
+def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
+    """Read a JSON file; raises as :func:`read_bytes` and :func:`parse_json`."""
+    return parse_json(read_text(path, limit), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse a JSON value.
+
+    Raises:
+        DataError: the text is not valid JSON; the message begins with ``where`` and names the line.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        message = f"{where}: is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})."
+    except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
+        message = f"{where}: is not valid JSON for annotations ({str(error)[:80]})."
+    raise DataError(message, _EXPORT_AGAIN)
+
+
+def read_xml(path: Path, limit: int = MAX_IMAGE_FILE_BYTES) -> Element:
+    """Root of an XML file; raises as :func:`read_bytes`, and a DataError for broken or malicious XML."""
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        return fromstring(read_bytes(path, limit))
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise _xml_error(path, error) from error
+
+
+def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
+    """Elements with these tags, each as soon as it is complete; it is discarded afterwards.
+
+    A file of any length needs the memory of one element. Raises as :func:`read_xml`.
+    """
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import iterparse
+
+    try:
+        open_elements: list[Element] = []
+        for event, element in iterparse(io.BytesIO(read_bytes(path)), events=("start", "end")):
+            if event == "start":
+                if len(open_elements) >= _MAX_DEPTH:
+                    raise InvalidAnnotation(f"XML nested more than {_MAX_DEPTH} deep")
+                open_elements.append(element)
+                continue
+            open_elements.pop()
+            if element.tag in tags:
+                yield element
+                element.clear()
+                if open_elements:
+                    open_elements[-1].remove(element)
+    except (ParseError, DefusedXmlException, LookupError) as error:
+        raise _xml_error(path, error) from error
+
+
+def _xml_error(path: Path, error: Exception) -> DataError:
+    if isinstance(error, ParseError):
+        return DataError(f"{path}: is broken XML ({error}).", _EXPORT_AGAIN)
+    detail = str(error).split("\n")[0][:80] or type(error).__name__
+    message = f"{path}: contains XML that no label file has ({type(error).__name__}: {detail})."
+    return DataError(message, "Leave it out: it may be malicious.")
+
+
+def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV text, separated by commas or semicolons, each with the number of its last line.
+
+    Raises:
+        InvalidAnnotation: a row is not valid CSV.
+    """
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
+    csv.field_size_limit(MAX_IMAGE_FILE_BYTES)
+    try:
+        for row in rows:
+            if row:
+                yield rows.line_num, row
+    except csv.Error as error:
+        raise InvalidAnnotation(f"is not valid CSV at line {rows.line_num} ({error})") from error
+
+
+def parse_float(value: Any, name: str = "a coordinate") -> float:
+    """A coordinate or length in pixels from JSON or text.
+
+    Raises:
+        InvalidAnnotation: it is not a finite number within :data:`MAX_COORDINATE`.
+    """
+    try:
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):
+        result = float("nan")
+    if not -MAX_COORDINATE <= result <= MAX_COORDINATE or isinstance(value, bool):
+        raise InvalidAnnotation(f"{name} is {_describe(value)}, not a number of pixels")
+    return result
+
+
+def parse_int(value: Any, name: str) -> int:
+    """An integer from JSON or from text such as ``"3"`` or ``"3.0"``.
+
+    Raises:
+        InvalidAnnotation: it is not an integer of at most 64 bits.
+    """
+    try:
+        result = float(value)
+        if result == int(result) and abs(result) < 2**63 and not isinstance(value, bool):
+            return int(value) if isinstance(value, int | str) and "." not in str(value) else int(result)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidAnnotation(f"{name} is {_describe(value)}, not a whole number")
+
+
+def parse_size(fields: Any, width: str = "width", height: str = "height") -> tuple[int, int]:
+    """Width and height in pixels from a mapping or an XML element; 0 where they are not given."""
+    return parse_int(fields.get(width) or 0, "width"), parse_int(fields.get(height) or 0, "height")
+
+
+def parse_str(value: Any, name: str) -> str:
+    """A name without surrounding white space; numbers are converted.
+
+    Raises:
+        InvalidAnnotation: it is neither text nor a number, or empty.
+    """
+    if isinstance(value, str | int | float) and not isinstance(value, bool) and (text := str(value).strip()):
+        return text
+    raise InvalidAnnotation(f"{name} is {_describe(value)}, not a name")
+
+
+def parse_bool(value: Any) -> bool:
+    """True for ``1``, ``true`` and ``yes`` in any case."""
+    return value is True or str(value).strip().casefold() in {"1", "true", "yes", "1.0"}
+
+
+def parse_polygon(points: Iterable[Any]) -> Polygon:
+    """A polygon from pairs of coordinates.
+
+    Raises:
+        InvalidAnnotation: there are fewer than three points, or one is not a pair of numbers.
+    """
+    flat: list[float] = []
+    for point in points:
+        if not isinstance(point, Sequence) or isinstance(point, str) or len(point) < 2:
+            raise InvalidAnnotation(f"a polygon has the point {_describe(point)}, not x and y")
+        flat += parse_float(point[0]), parse_float(point[1])
+    if len(flat) < 6:
+        raise InvalidAnnotation(f"a polygon has {len(flat) // 2} points, not three or more")
+    return tuple(flat)
+
+
+def expect_list(value: Any, name: str) -> list[Any]:
+    """The value, which must be a JSON list.
+
+    Raises:
+        InvalidAnnotation: it is something else.
+    """
+    if not isinstance(value, list):
+        raise InvalidAnnotation(f"{name} is {_describe(value)}, not a list")
+    return value
+
+
+def expect_object(value: Any, name: str) -> dict[str, Any]:
+    """The value, which must be a JSON object.
+
+    Raises:
+        InvalidAnnotation: it is something else.
+    """
+    if not isinstance(value, dict):
+        raise InvalidAnnotation(f"{name} is {_describe(value)}, not an object with named fields")
+    return value
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
