@@ -51,8 +51,8 @@ def export(
     hubel export runs/flowers --format openvino --precision fp16 --out deploy/flowers
     hubel export runs/cars --format onnx --nms --conf 0.4
     """
-    from hubel.exporters.export import EXAMPLE
     from hubel.exporters.export import export as run
+    from hubel.exporters.metadata import EXAMPLE
     from hubel.inference import tune_allocator
 
     tune_allocator()

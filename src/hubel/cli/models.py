@@ -14,8 +14,6 @@ from hubel.console import log, make_table, print_json, print_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hubel.analysis.model_selection import Candidate
-
 _BATCHES = (1, 32)
 _FEW = 3  # so few architectures are listed with all of their weights
 
@@ -51,6 +49,7 @@ def models(
     hubel models --task classify --plot choice.png
     """
     from hubel.models.registry import list_models, task_of
+    from hubel.models.selection import filter_by_limits, model_row
 
     tasks = sorted({task_of(name) for name in list_models()})
     if task == "track":
@@ -60,7 +59,7 @@ def models(
         raise typer.BadParameter(
             f"there are no architectures for {task!r}; choose from {', '.join(tasks)}.", param_hint="'--task'"
         )
-    rows = [_row(name) for name in list_models(task, match)]
+    rows = [model_row(name) for name in list_models(task, match)]
     limited = max_ms is not None or max_mb is not None
     if max_mb is not None:  # before timing: the large ones take longest
         rows = filter_by_limits(rows, None, max_mb)
@@ -92,6 +91,7 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
     from hubel.inference.precision import choose_precision
     from hubel.inference.system import tune_allocator
     from hubel.models import create_model
+    from hubel.models.selection import published_setup
 
     tune_allocator()
     cpu = torch.device("cpu")
@@ -99,78 +99,16 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
     dtype = DTYPES[precision.name]
     log(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
     for row in track(rows, "timing", console=Console(stderr=True)):
-        shape, options = _as_published(row)
+        shape, options = published_setup(row)
         network = fuse(create_model(row["name"], in_channels=shape[0], image_size=shape[1], **options), cpu, dtype)
         figures = {batch: milliseconds_an_image(network, shape, batch, dtype) for batch in batches}
         row["ms"] = {f"batch{batch}": round(figure, 3) for batch, figure in figures.items()}
 
 
-def _as_published(row: dict[str, Any]) -> tuple[tuple[int, int, int], dict[str, Any]]:
-    """Input (C, H, W) and options that the default weights expect; without weights, the architecture's own."""
-    from hubel.weights import entries_for
-
-    channels, height, width = row["weights"][0]["input"] if row["weights"] else row["input"]
-    default = next(iter(entries_for(row["name"])), None)
-    return (channels, height, width), {} if default is None else dict(default.settings)
-
-
-def _macs(row: dict[str, Any]) -> int:
-    """Multiply-accumulates of the network and at the size for which the accuracy is published."""
-    shape, options = _as_published(row)
-    if list(shape) == row["input"] and not options:
-        return int(row["macs"])
-    import torch
-
-    from hubel.analysis.summary import count_multiplications
-    from hubel.models import architecture
-    from hubel.models.factory import build
-
-    known = architecture(row["name"])
-    with torch.device("meta"):
-        network = build(known, known.num_classes, shape[0], shape[1], options, for_loading=True)
-        return count_multiplications(network, shape)
-
-
-def _metric(rows: list[dict[str, Any]]) -> str:
-    """Key of the published metric that the rows are ranked by: mAP if all are detectors, else top-1."""
-    return "mAP" if {row["task"] for row in rows} == {"detect"} else "top1"
-
-
-def with_accuracy(rows: list[dict[str, Any]]) -> list[Candidate]:
-    """The rows whose default weights have the published metric."""
-    from hubel.analysis.model_selection import Candidate
-
-    metric = _metric(rows)
-    return [
-        Candidate(
-            name=row["name"],
-            accuracy=row["weights"][0][metric],
-            megabytes=row["size_bytes"] / 1e6,
-            gmacs=_macs(row) / 1e9,
-            milliseconds=row["ms"]["batch1"] if "ms" in row else None,
-        )
-        for row in rows
-        if row["weights"] and row["weights"][0][metric] is not None
-    ]
-
-
-def filter_by_limits(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | None) -> list[dict[str, Any]]:
-    """The rows within the limits, most accurate first; those without a published accuracy come last."""
-    from hubel.analysis.model_selection import best_within
-
-    def fits(row: dict[str, Any]) -> bool:
-        small = max_mb is None or row["size_bytes"] / 1e6 <= max_mb
-        return small and (max_ms is None or row["ms"]["batch1"] <= max_ms)
-
-    candidates = with_accuracy(rows)
-    known = {each.name for each in candidates}
-    by_name = {row["name"]: row for row in rows}
-    ranked = [by_name[each.name] for each in best_within(candidates, max_ms, max_mb)]
-    return [*ranked, *(row for row in rows if row["name"] not in known and fits(row))]
-
-
 def recommend(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | None) -> str:
     """A sentence that names the best network within the limits."""
+    from hubel.models.selection import metric_of, with_accuracy
+
     limits = [f"{max_ms:g} ms per image"] if max_ms is not None else []
     limits += [f"{max_mb:g} MB"] if max_mb is not None else []
     candidates = with_accuracy(rows)
@@ -178,16 +116,16 @@ def recommend(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | 
         return f"No network with published weights stays within {' and '.join(limits)}: raise the limit."
     best = candidates[0]
     time = "" if best.milliseconds is None else f", {best.milliseconds:.1f} ms"
-    metric = {"mAP": "mAP", "top1": "top-1"}[_metric(rows)]
+    metric = {"mAP": "mAP", "top1": "top-1"}[metric_of(rows)]
     figures = f"{metric} {best.accuracy:.3f}, {best.megabytes:.1f} MB{time}"
     return f"Best within {' and '.join(limits)}: {best.name} ({figures})."
 
 
 def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Plot accuracy against cost: milliseconds on this machine if measured, else multiply-accumulates."""
-    from hubel.analysis.model_selection import pareto_front
     from hubel.errors import UsageError
     from hubel.fileio import atomic_write
+    from hubel.models.selection import metric_of, pareto_front, with_accuracy
     from hubel.reports.figures import choice_plot, to_png
 
     candidates = with_accuracy(rows)
@@ -201,54 +139,11 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
         label = "billions of multiply-accumulates per image"
     accuracies = [each.accuracy for each in candidates]
     front = pareto_front(costs, accuracies)
-    quality = {"mAP": "mAP on COCO, as published", "top1": "top-1 on ImageNet, as published"}[_metric(rows)]
+    quality = {"mAP": "mAP on COCO, as published", "top1": "top-1 on ImageNet, as published"}[metric_of(rows)]
     figure = choice_plot([each.name for each in candidates], costs, accuracies, front, label, quality)
     with atomic_write(path) as beside:
         beside.write_bytes(to_png(figure))
     log(f"plot: {path}")
-
-
-def _row(name: str) -> dict[str, Any]:
-    """An architecture as --json prints it."""
-    import torch
-
-    from hubel.analysis.summary import count_multiplications
-    from hubel.models import Classifier, architecture
-    from hubel.models.factory import build
-    from hubel.weights import entries_for
-
-    row = architecture(name)
-    with torch.device("meta"):
-        module = build(row, row.num_classes, row.input[0], row.input[1], {}, for_loading=True)
-    if isinstance(module, Classifier):
-        module.auxiliary.clear()  # not used in prediction, and not counted in the published figures
-    numbers = [*module.parameters(), *(each for each in module.buffers() if each.is_floating_point())]
-    return {
-        "name": name,
-        "task": row.task,
-        "parameters": sum(tensor.numel() for tensor in module.parameters()),
-        "size_bytes": 4 * sum(tensor.numel() for tensor in numbers),
-        "macs": count_multiplications(module, row.input),
-        "depth": row.depth,
-        "reference": row.reference,
-        "input": list(row.input),
-        "weights": [_weights(entry) for entry in entries_for(name)],
-    }
-
-
-def _weights(entry: Any) -> dict[str, Any]:
-    from hubel.weights import cache_path
-
-    return {
-        "name": entry.name,
-        "input": [entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width],
-        "top1": entry.metrics.get("top1"),
-        "top5": entry.metrics.get("top5"),
-        "mAP": entry.metrics.get("mAP"),
-        "license": entry.license,
-        "metrics_source": entry.metrics_source,
-        "installed": not entry.needs_download or cache_path(entry).is_file(),
-    }
 
 
 def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:

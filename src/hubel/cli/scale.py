@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from hubel.config import ALPHA, BETA, GAMMA
 from hubel.console import log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
-    from hubel.training.compound_scaling import ScaledNetwork, Trial
+    from hubel.training.compound_scaling import ScaledNetwork
 
 
 def scale(
@@ -64,7 +64,7 @@ def scale(
         points = [CompoundScaling(each, *factors) for each in phi or [0.0, 1.0, 2.0, 3.0]]
         networks = [scaled(baseline, point, image_size=image_size) for point in points]
         if as_json:
-            print_json([_network_json(network) for network in networks])
+            print_json([network.to_json() for network in networks])
         else:
             _print(networks)
         return
@@ -92,7 +92,7 @@ def scale(
         seed=seed,
     )
     if as_json:
-        print_json([_trial_json(trial) for trial in trials])
+        print_json([{**trial.network.to_json(), "top1": trial.top1, "run": str(trial.folder)} for trial in trials])
         return
     _print([trial.network for trial in trials], [trial.top1 for trial in trials])
     best = trials[0].network.scaling
@@ -105,24 +105,6 @@ def scale(
 def _factors(network: ScaledNetwork) -> str:
     point = network.scaling
     return f"alpha {point.alpha:g}, beta {point.beta:g}, gamma {point.gamma:g}"
-
-
-def _network_json(network: ScaledNetwork) -> dict[str, Any]:
-    point = network.scaling
-    factors = ("phi", "alpha", "beta", "gamma", "depth", "width", "resolution", "flops_factor")
-    return {
-        "baseline": network.baseline,
-        **{name: getattr(point, name) for name in factors},
-        "options": dict(network.options),
-        "image_size": network.image_size,
-        "parameters": network.parameters,
-        "macs": network.multiplications,
-        "growth": network.growth,
-    }
-
-
-def _trial_json(trial: Trial) -> dict[str, Any]:
-    return {**_network_json(trial.network), "top1": trial.top1, "run": str(trial.folder)}
 
 
 def _print(networks: list[ScaledNetwork], top1: list[float] | None = None) -> None:

@@ -93,24 +93,19 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
         return network, (metadata.in_channels, preprocessing.height, preprocessing.width), None
     row = architecture(name)
     if not weights:
-        return _without_weights(row, shape, options), row.input, row
+        return _build(row, shape, options), row.input, row
     entry = find_entry(weights, name)
     wanted = (entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width)
-    return _without_weights(row, shape or wanted, {**entry.settings, **options}), wanted, row
+    return _build(row, shape or wanted, {**entry.settings, **options}), wanted, row
 
 
-def _without_weights(row: Architecture, shape: Shape | None, settings: dict[str, object] | None = None) -> nn.Module:
-    """The architecture on the meta device, where parameters have shapes but take no memory."""
-    import torch
-
+def _build(row: Architecture, shape: Shape | None, options: dict[str, Any] | None = None) -> nn.Module:
+    """The architecture without weights; an impossible ``--input`` is wrong usage."""
     from hubel.errors import ModelError
-    from hubel.models.factory import build
+    from hubel.models.factory import build_on_meta
 
-    channels, height, width = shape or row.input
-    image_size = height if height == width else row.input[1]
     try:
-        with torch.device("meta"):
-            return build(row, row.num_classes, channels, image_size, settings or {}, for_loading=True)
+        return build_on_meta(row, shape, options)
     except ModelError as error:
         if shape is None:
             raise
@@ -124,7 +119,7 @@ def _smaller_relatives(row: Architecture | None, shape: Shape, parameters: int) 
     if row is None:
         return
     family = [other for other in map(architecture, relatives(row.name)) if other.build is row.build]
-    modules = [(other.name, _without_weights(other, shape)) for other in family if other.name != row.name]
+    modules = [(other.name, _build(other, shape)) for other in family if other.name != row.name]
     sized = [(sum(p.numel() for p in module.parameters()), name, module) for name, module in modules]
     for count, name, module in sorted(sized, key=lambda entry: -entry[0]):
         if count < parameters:

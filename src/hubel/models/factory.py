@@ -203,6 +203,29 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     return replace(ready, resize="stretch", crop_fraction=1.0) if whole else ready
 
 
+def build_on_meta(
+    arch: Architecture,
+    input_shape: tuple[int, int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+) -> nn.Module:
+    """The architecture on the meta device, where parameters have shapes but take no time or memory.
+
+    Args:
+        arch: the architecture.
+        input_shape: channels, height, width; its own by default.
+        options: fields of the configuration to replace.
+        num_classes: its own by default.
+
+    Raises:
+        ModelError: an option that the configuration does not have, or an impossible size or number.
+    """
+    channels, height, width = input_shape or arch.input
+    size = height if height == width else arch.input[1]
+    with torch.device("meta"):
+        return build(arch, num_classes or arch.num_classes, channels, size, options or {}, for_loading=True)
+
+
 def summary(
     model: str | nn.Module,
     input_shape: tuple[int, int, int] | None = None,
@@ -225,10 +248,8 @@ def summary(
     name = None
     if isinstance(model, str):
         arch, name = architecture(model), model
-        channels, height, width = input_shape = arch.input if input_shape is None else input_shape
-        size = height if height == width else arch.input[1]
-        with torch.device("meta"):  # shapes are enough: no weights are drawn
-            model = build(arch, arch.num_classes, channels, size, {}, for_loading=True)
+        input_shape = input_shape or arch.input
+        model = build_on_meta(arch, input_shape)
     if input_shape is None:
         raise ModelError("A module has no native input size.", "Give input_shape=(channels, height, width).")
     return summarize(model, input_shape, batch=batch, dtype=dtype, name=name)

@@ -100,6 +100,19 @@ class ScaledNetwork:
     multiplications: int
     growth: float
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields as ``hubel scale --json`` prints them."""
+        factors = ("phi", "alpha", "beta", "gamma", "depth", "width", "resolution", "flops_factor")
+        return {
+            "baseline": self.baseline,
+            **{name: getattr(self.scaling, name) for name in factors},
+            "options": dict(self.options),
+            "image_size": self.image_size,
+            "parameters": self.parameters,
+            "macs": self.multiplications,
+            "growth": self.growth,
+        }
+
 
 def scale(
     baseline: str, scaling: CompoundScaling, num_classes: int | None = None, image_size: int | None = None
@@ -270,13 +283,9 @@ def _unscalable(row: Architecture, axis: str) -> ModelError:
 
 def _cost(row: Architecture, options: Mapping[str, Any], image_size: int, num_classes: int) -> tuple[int, int]:
     """Parameters and multiply-accumulates of one image."""
-    import torch
-
     from hubel.analysis.summary import count_multiplications
-    from hubel.models.factory import build
+    from hubel.models.factory import build_on_meta
 
-    channels = row.input[0]
-    with torch.device("meta"):
-        model = build(row, num_classes, channels, image_size, options, for_loading=True)
-    parameters = sum(tensor.numel() for tensor in model.parameters())
-    return parameters, count_multiplications(model, (channels, image_size, image_size))
+    shape = (row.input[0], image_size, image_size)
+    model = build_on_meta(row, shape, options, num_classes)
+    return sum(tensor.numel() for tensor in model.parameters()), count_multiplications(model, shape)

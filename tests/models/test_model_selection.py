@@ -1,4 +1,4 @@
-"""Which network to take: the Pareto front, the limits, the plot."""
+"""The choice of a network: the Pareto front, the limits, the plot."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from hubel.analysis.model_selection import Candidate, best_within, pareto_front
 from hubel.cli.main import app
-from hubel.cli.models import with_accuracy
 from hubel.errors import UsageError
+from hubel.models.selection import Candidate, best_within, pareto_front, with_accuracy
 from hubel.weights.key_mapping import rename
 
 
@@ -25,7 +24,7 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["models", *arguments])
 
 
-def test_front_is_everyone_whom_nobody_beats() -> None:
+def test_front_holds_the_points_that_are_not_dominated() -> None:
     rng = np.random.default_rng(0)
     costs, values = rng.integers(1, 30, 200), rng.integers(0, 50, 200)
 

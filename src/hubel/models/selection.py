@@ -1,0 +1,160 @@
+"""The table of architectures with their costs and published accuracy, and which of them to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from hubel.analysis.summary import count_multiplications
+from hubel.errors import UsageError
+from hubel.models.base import Classifier
+from hubel.models.factory import build_on_meta
+from hubel.models.registry import architecture
+from hubel.weights import cache_path, entries_for
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network with its cost and accuracy.
+
+    Attributes:
+        name: of the architecture.
+        accuracy: published top-1 or mAP, 0..1.
+        megabytes: size of the weights in float32.
+        gmacs: billions of multiply-accumulates per image.
+        milliseconds: per image on this machine, if measured.
+    """
+
+    name: str
+    accuracy: float
+    megabytes: float
+    gmacs: float
+    milliseconds: float | None = None
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Indices of the Pareto-optimal points, cheapest first; of equal points only the first.
+
+    Args:
+        costs: lower is better.
+        values: higher is better.
+    """
+    front: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda index: (costs[index], -values[index])):
+        if not front or values[index] > values[front[-1]]:
+            front.append(index)
+    return front
+
+
+def best_within(
+    candidates: Sequence[Candidate], milliseconds: float | None = None, megabytes: float | None = None
+) -> list[Candidate]:
+    """The candidates within the limits, most accurate first; of equally accurate ones the cheaper.
+
+    Args:
+        candidates: measured, if ``milliseconds`` is given.
+        milliseconds: most per image.
+        megabytes: most for the weights.
+
+    Raises:
+        UsageError: a time limit for candidates that were not measured.
+    """
+    if milliseconds is not None and any(each.milliseconds is None for each in candidates):
+        raise UsageError("a limit in milliseconds needs measured times", "measure first: --measure")
+    fitting = [
+        each
+        for each in candidates
+        if (megabytes is None or each.megabytes <= megabytes)
+        and (milliseconds is None or (each.milliseconds or 0) <= milliseconds)
+    ]
+    return sorted(fitting, key=lambda each: (-each.accuracy, each.gmacs))
+
+
+def model_row(name: str) -> dict[str, Any]:
+    """An architecture as a row of ``hubel models --json``.
+
+    Raises:
+        ModelError: unknown name.
+    """
+    arch = architecture(name)
+    module: nn.Module = build_on_meta(arch)
+    if isinstance(module, Classifier):
+        module.auxiliary.clear()  # not used in prediction, and not counted in the published figures
+    numbers = [*module.parameters(), *(each for each in module.buffers() if each.is_floating_point())]
+    return {
+        "name": name,
+        "task": arch.task,
+        "parameters": sum(tensor.numel() for tensor in module.parameters()),
+        "size_bytes": 4 * sum(tensor.numel() for tensor in numbers),
+        "macs": count_multiplications(module, arch.input),
+        "depth": arch.depth,
+        "reference": arch.reference,
+        "input": list(arch.input),
+        "weights": [_weights(entry) for entry in entries_for(name)],
+    }
+
+
+def _weights(entry: Any) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "input": [entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width],
+        "top1": entry.metrics.get("top1"),
+        "top5": entry.metrics.get("top5"),
+        "mAP": entry.metrics.get("mAP"),
+        "license": entry.license,
+        "metrics_source": entry.metrics_source,
+        "installed": not entry.needs_download or cache_path(entry).is_file(),
+    }
+
+
+def published_setup(row: dict[str, Any]) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """Input (C, H, W) and options that the default weights expect; without weights, the architecture's own."""
+    channels, height, width = row["weights"][0]["input"] if row["weights"] else row["input"]
+    default = next(iter(entries_for(row["name"])), None)
+    return (channels, height, width), {} if default is None else dict(default.settings)
+
+
+def _macs(row: dict[str, Any]) -> int:
+    """Multiply-accumulates of the network and at the size for which the accuracy is published."""
+    shape, options = published_setup(row)
+    if list(shape) == row["input"] and not options:
+        return int(row["macs"])
+    return count_multiplications(build_on_meta(architecture(row["name"]), shape, options), shape)
+
+
+def metric_of(rows: list[dict[str, Any]]) -> str:
+    """Key of the published metric that the rows are ranked by: mAP if all are detectors, else top-1."""
+    return "mAP" if {row["task"] for row in rows} == {"detect"} else "top1"
+
+
+def with_accuracy(rows: list[dict[str, Any]]) -> list[Candidate]:
+    """The rows whose default weights have the published metric."""
+    metric = metric_of(rows)
+    return [
+        Candidate(
+            name=row["name"],
+            accuracy=row["weights"][0][metric],
+            megabytes=row["size_bytes"] / 1e6,
+            gmacs=_macs(row) / 1e9,
+            milliseconds=row["ms"]["batch1"] if "ms" in row else None,
+        )
+        for row in rows
+        if row["weights"] and row["weights"][0][metric] is not None
+    ]
+
+
+def filter_by_limits(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | None) -> list[dict[str, Any]]:
+    """The rows within the limits, most accurate first; those without a published accuracy come last."""
+
+    def fits(row: dict[str, Any]) -> bool:
+        small = max_mb is None or row["size_bytes"] / 1e6 <= max_mb
+        return small and (max_ms is None or row["ms"]["batch1"] <= max_ms)
+
+    candidates = with_accuracy(rows)
+    known = {each.name for each in candidates}
+    by_name = {row["name"]: row for row in rows}
+    ranked = [by_name[each.name] for each in best_within(candidates, max_ms, max_mb)]
+    return [*ranked, *(row for row in rows if row["name"] not in known and fits(row))]
