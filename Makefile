@@ -41,9 +41,9 @@ format: $(VENV)/.installed-test  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Without the variable mkdocs-material prints a banner.
+# Without the variable mkdocs-material prints a banner; with --quiet warnings are not counted, and --strict means little.
 docs: $(VENV)/.installed-docs  ## the documentation site: site/
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 docs-images: $(VENV)/.installed-test  ## draw the documentation's pictures again
 	@$(BIN)/python docs/run_pages.py
