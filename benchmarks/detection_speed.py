@@ -50,21 +50,21 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
     from PIL import Image
 
     from hubel.models import resolve_model
-    from hubel.tasks.detection.loss import NMSConfig, decode
+    from hubel.tasks.detection.decode import NMSConfig, select_objects
 
     network, metadata = resolve_model(model)
     network = network.eval().to(memory_format=torch.channels_last)
     size = metadata.preprocessing
-    anchors = network.anchors(size.height, size.width)
+    shape = (size.height, size.width)
     boxes = 0
     start = time.perf_counter()
     with torch.inference_mode():
         for first in range(0, len(files), BATCH):
             pictures = [Image.open(path).convert("RGB") for path in files[first : first + BATCH]]
             pixels = torch.stack([torch.from_numpy(size.pixels(picture)) for picture in pictures]).permute(0, 3, 1, 2)
-            scores, offsets = network(size.normalize(pixels))
-            found = decode(scores, offsets, anchors, (size.height, size.width), NMSConfig())
-            boxes += sum(len(each.boxes) for each in found)
+            predictions = network.predictions(network(size.normalize(pixels)), shape)
+            for one, scores in zip(predictions["boxes"].numpy(), predictions["scores"].numpy(), strict=True):
+                boxes += len(select_objects(one, scores, shape, NMSConfig()).boxes)
     return {"seconds": time.perf_counter() - start, "boxes": boxes}
 
 

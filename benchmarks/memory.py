@@ -98,11 +98,10 @@ def train(name: str, size: int, batch: int) -> dict[str, int]:
 
 def _loss(model: Any, images: Any) -> Any:
     """As ``hubel train`` has it: auxiliary classifiers count too."""
-    from torch.nn.functional import cross_entropy
+    from hubel.models.base import ClassTargets
 
-    labels = images.new_zeros(len(images)).long()
-    scores, auxiliary = model.scores_with_auxiliary(images)
-    return cross_entropy(scores, labels) + sum(model.auxiliary_weight * cross_entropy(s, labels) for s in auxiliary)
+    targets = ClassTargets(images.new_zeros(len(images)).long())
+    return sum(model.losses(model.training_outputs(images, targets), targets).values())
 
 
 PARTS: dict[str, Callable[[str, int, int], dict[str, int]]] = {"alive": alive, "predict": predict, "train": train}

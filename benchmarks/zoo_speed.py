@@ -287,8 +287,8 @@ def objective(network: Any, images: Any, labels: Any) -> Any:
     from hubel.models import Classifier
 
     if isinstance(network, Classifier):
-        scores, auxiliary = network.scores_with_auxiliary(images)
-        outputs = [scores, *auxiliary]
+        given = network.training_outputs(images)
+        outputs = [given] if isinstance(given, torch.Tensor) else list(given.values())
     else:
         given = network(images)
         outputs = [given] if isinstance(given, torch.Tensor) else [each for each in given if each is not None]

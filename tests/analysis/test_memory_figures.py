@@ -77,7 +77,8 @@ def test_what_training_keeps_is_that_of_a_real_run(name: str, shape: tuple[int, 
     images = torch.rand(2, *shape, dtype=getattr(torch, dtype))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         # As the training loop does; torchvision's have no auxiliary classifiers.
-        output = model.scores_with_auxiliary(images)[0] if isinstance(model, Classifier) else model(images)
+        output = model.training_outputs(images) if isinstance(model, Classifier) else model(images)
+        output = output if isinstance(output, torch.Tensor) else output["scores"]
     assert output.requires_grad
     for tensor in (*model.parameters(), *model.buffers()):
         kept.pop(tensor.untyped_storage().data_ptr(), None)

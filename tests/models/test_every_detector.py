@@ -132,12 +132,12 @@ def test_outputs_are_alike_in_training_and_evaluation(name: str) -> None:
         anchors = model.anchors(*batch.shape[2:])
         with torch.no_grad():
             for mode in (True, False):
-                scores, offsets = model.train(mode)(batch)
+                scores, offsets = model.train(mode)(batch).values()
                 assert scores.shape == (2, len(anchors), 8)
                 assert offsets.shape == (2, len(anchors), 4)
                 assert bool(scores.isfinite().all() and offsets.isfinite().all())
-            alone = model(batch[:1])
-        torch.testing.assert_close((alone[0][0], alone[1][0]), (scores[0], offsets[0]), rtol=1e-3, atol=1e-4)
+            alone = tuple(output[0] for output in model(batch[:1]).values())
+        torch.testing.assert_close(alone, (scores[0], offsets[0]), rtol=1e-3, atol=1e-4)
         assert not torch.allclose(scores[0], scores[1])
 
 
@@ -149,7 +149,7 @@ def test_other_numbers_of_channels(name: str, channels: int) -> None:
     for channel in range(channels):
         batch[channel + 1, channel] += 1
     with torch.no_grad():
-        scores, _ = model(batch)
+        scores = model(batch)["scores"]
     # Each channel counts, and each in its own way.
     assert len({tuple(row.flatten().tolist()) for row in scores}) == channels + 1
 
@@ -158,7 +158,7 @@ def test_other_numbers_of_channels(name: str, channels: int) -> None:
 def test_gradients_reach_every_parameter(name: str) -> None:
     model = detector(name).train()
     outputs = model(images(name, 3, larger=0 if "vgg" in name else 64))
-    sum((output * torch.randn_like(output)).sum() for output in outputs).backward()
+    sum((output * torch.randn_like(output)).sum() for output in outputs.values()).backward()
     assert [key for key, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
 
 
@@ -171,8 +171,8 @@ def test_a_saved_model_gives_the_same_outputs(name: str, tmp_path: Path) -> None
     assert (card_again, metadata.task, again.training) == (metadata, "detect", False)
     batch = images(name, 1)
     with torch.no_grad():
-        for ours, expected in zip(again(batch), model(batch), strict=True):
-            assert torch.equal(ours, expected)
+        ours, expected = again(batch), model(batch)
+    assert ours.keys() == expected.keys() and all(torch.equal(ours[name], expected[name]) for name in ours)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -200,7 +200,7 @@ def test_any_classifier_with_the_maps_is_a_backbone(tmp_path: Path) -> None:
     again, metadata = load_model(tmp_path / "saved")
     assert metadata.backbone is not None and metadata.backbone.architecture == "mobilenet_v2"
     batch = torch.rand(1, 1, 96, 96)
-    assert torch.equal(again(batch)[0], model(batch)[0])
+    assert torch.equal(again(batch)["scores"], model(batch)["scores"])
 
 
 def test_pretrained_backbones_bring_their_preprocessing_and_settings() -> None:

@@ -138,8 +138,9 @@ def test_gradients_reach_every_parameter(name: str, shared: Classifier) -> None:
     for module in model.modules():
         if isinstance(module, StochasticDepth):
             module.drop = 0.0  # it may pass a unit by for both images
-    scores, auxiliary = model.scores_with_auxiliary(images)
-    losses = [nn.functional.cross_entropy(each, torch.tensor([1, 5])) for each in (scores, *auxiliary)]
+    outputs = model.training_outputs(images)
+    scores = [outputs] if isinstance(outputs, torch.Tensor) else outputs.values()
+    losses = [nn.functional.cross_entropy(each, torch.tensor([1, 5])) for each in scores]
     sum(losses).backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []

@@ -33,8 +33,8 @@ from torchvision.transforms import v2
 
 from drawn_shapes import write_shapes
 from hubel.data.image_folder import read_class_folders
+from hubel.tasks.registry import get_task
 from hubel.training.checkpoint import Progress
-from hubel.training.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "from-keras.md"
@@ -503,7 +503,7 @@ def test_early_stopping_counts_alike(page: SimpleNamespace) -> None:
     for epoch, accuracy in enumerate(accuracies):
         callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
         row = {"epoch": epoch + 1, "val_top1": accuracy, "val_loss": 1.0}
-        better = progress.is_better(row, Classification().merit)
+        better = progress.is_better(row, get_task("classify").monitor)
         progress.history.append(row)
         progress.epoch = epoch + 1
         progress.best_epoch = epoch + 1 if better else progress.best_epoch

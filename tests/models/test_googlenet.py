@@ -18,9 +18,7 @@ from hubel.config import make_config
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models import architecture, create_model, load_model
-from hubel.models.base import Classifier
-from hubel.tasks.classification.loss import classification_loss
-from hubel.tasks.objective import add_auxiliary_losses
+from hubel.models.base import Classifier, ClassTargets
 from hubel.training.finetune import TrainableTop, enter_training_mode, freeze_backbone, freeze_below
 from hubel.training.train import make_model, train
 from hubel.weights.key_mapping import rename
@@ -49,7 +47,7 @@ def all_scores(theirs: nn.Module, images: Tensor) -> GoogLeNetOutputs:
 
 def assert_same_scores(ours: Classifier, theirs: nn.Module, images: Tensor) -> None:
     with torch.no_grad():
-        scores, (lower, upper) = ours.scores_with_auxiliary(images)
+        scores, lower, upper = ours.training_outputs(images).values()
         expected = all_scores(theirs, images)
         assert torch.equal(ours(images), scores)
     pairs = ((scores, expected.logits), (lower, expected.aux_logits1), (upper, expected.aux_logits2))
@@ -266,9 +264,7 @@ def test_a_training_steps_loss_and_gradients_equal_torchvisions() -> None:
 
     upper = TrainableTop(ours, 0)
     enter_training_mode(upper, "train")
-    scores, *auxiliary = upper(images)
-    beside = [classification_loss(each, labels, 0.1) for each in auxiliary]
-    loss = add_auxiliary_losses(classification_loss(scores, labels, 0.1), beside, ours.auxiliary_weight)
+    loss = sum(ours.losses(upper(images), ClassTargets(labels, label_smoothing=0.1)).values())
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
@@ -291,9 +287,10 @@ def test_auxiliary_classifiers_learn_where_the_part_they_read_learns(trainable_f
     enter_training_mode(upper, "train")
     images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
-        assert len(upper(lower(images))) == 1 + learning
+        outputs = upper(lower(images))
+        assert (1 if isinstance(outputs, Tensor) else len(outputs)) == 1 + learning
         model.eval()
-        (scores,) = upper.eval()(lower(images))
+        scores = upper.eval()(lower(images))
         assert largest_difference(scores, model(images)) < 1e-4
 
 

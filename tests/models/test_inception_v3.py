@@ -67,7 +67,7 @@ def test_scores_equal_torchvisions_auxiliary_ones_too() -> None:
         images = torch.randn(1, 3, 299, 299)
         theirs.training = True  # of the whole, not of its layers: that is when the auxiliary scores are given
         expected, expected_auxiliary = theirs(images)
-        scores, (auxiliary,) = ours.scores_with_auxiliary(images)
+        scores, auxiliary = ours.training_outputs(images).values()
     assert expected_auxiliary.std() > 0.05
     assert largest_difference(scores, expected) < 1e-4
     assert largest_difference(auxiliary, expected_auxiliary) < 1e-4

@@ -142,11 +142,11 @@ def test_network_looks_at_all_sizes(network: SlidingWindow) -> None:
     image = torch.rand(1, 3, 448, 448, generator=torch.Generator().manual_seed(1))
     anchors = network.anchors(448, 448)
     with torch.inference_mode():
-        scores, offsets = network(image)
+        scores, offsets = network(image).values()
         assert scores.shape == (1, 121 + 16 + 1, 4) and offsets.shape == (1, len(anchors), 4) == (1, 138, 4)
         # The last window is the whole picture, as torchvision scales it.
         whole = theirs.resize(image, [128, 128], antialias=True)
-        torch.testing.assert_close(network(whole)[0][0, 0], scores[0, -1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(network(whole)["scores"][0, 0], scores[0, -1], rtol=1e-4, atol=1e-4)
         maps = network.backbone(image)[..., 4:8, 2:6]  # one window's 4 × 4 cells, given to the head alone
         torch.testing.assert_close(network.head(maps)[0][0, 0], scores[0, 4 * 11 + 2], rtol=1e-4, atol=1e-4)
     assert anchors[-1].tolist() == [0, 0, 448, 448]
@@ -159,10 +159,10 @@ def test_without_padding_windows_are_independent() -> None:
     model = SlidingWindow(nn.Sequential(_Colours(), nn.Conv2d(2, 6, 2, stride=2)), 6, 8, 2, config).eval()
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
-        scores, offsets = model(image)
+        scores, offsets = model(image).values()
         for place, (x1, y1, x2, y2) in enumerate(model.anchors(64, 64)[:25].int().tolist()):
-            alone = model(image[:, :, y1:y2, x1:x2])
-            torch.testing.assert_close((alone[0][0, 0], alone[1][0, 0]), (scores[0, place], offsets[0, place]))
+            alone = tuple(output[0, 0] for output in model(image[:, :, y1:y2, x1:x2]).values())
+            torch.testing.assert_close(alone, (scores[0, place], offsets[0, place]))
 
 
 def test_score_is_objectness_times_the_class(network: SlidingWindow) -> None:
@@ -178,5 +178,5 @@ def test_score_is_objectness_times_the_class(network: SlidingWindow) -> None:
 def test_networks_that_mix_the_whole_image_are_refused() -> None:
     with pytest.raises(ModelError, match="squeeze-and-excitation"):
         hubel.create_model("sliding_window", backbone="se_resnet50")
-    with pytest.raises(ModelError, match="100 pixels is no multiple of the stride 32"):
+    with pytest.raises(ModelError, match="100 pixels is not a multiple of the stride 32"):
         hubel.create_model("sliding_window", window=100)

@@ -12,8 +12,9 @@ from torchvision.models.detection.image_list import ImageList
 
 from hubel.errors import ModelError, WeightsError
 from hubel.models import create_model, describe
-from hubel.models.detection import ssd
-from hubel.tasks.detection import loss as detection
+from hubel.models.base import DetectionTargets, ObjectTargets
+from hubel.models.detection import multibox, ssd
+from hubel.tasks.detection.decode import NMSConfig, select_objects
 
 
 def theirs(name: str, classes: int) -> nn.Module:
@@ -43,7 +44,7 @@ def test_scores_offsets_and_default_boxes_are_torchvision_s(name: str, side: int
     with torch.inference_mode():
         features = list(network.backbone(images).values())
         expected = network.head(features)
-        scores, offsets = ours(images)
+        scores, offsets = ours(images).values()
         boxes = network.anchor_generator(ImageList(images, [(side, side)] * 2), features)[0]
     torch.testing.assert_close(scores, expected["cls_logits"], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(offsets, expected["bbox_regression"], atol=1e-4, rtol=1e-4)
@@ -55,17 +56,17 @@ def test_512_has_the_paper_s_maps_and_boxes():
     network = ssd.build_vgg(ssd._512, 20, 3, 512)
     assert network.grids(512, 512) == [(64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
     assert len(network.anchors(512, 512)) == 24_564
-    assert network._default_boxes.per_place == (4, 6, 6, 6, 6, 4, 4)
+    assert network._default_boxes.per_cell == (4, 6, 6, 6, 6, 4, 4)
 
 
-def some_targets() -> list[detection.Targets]:
+def some_targets() -> list[ObjectTargets]:
     generator = torch.Generator().manual_seed(0)
 
-    def boxes(count: int) -> detection.Targets:
+    def boxes(count: int) -> ObjectTargets:
         corner = 200 * torch.rand(count, 2, generator=generator)
         sizes = 10 + 90 * torch.rand(count, 2, generator=generator)
         labels = torch.randint(0, 4, (count,), generator=generator)
-        return detection.Targets(torch.cat((corner, corner + sizes), 1), labels)
+        return ObjectTargets(torch.cat((corner, corner + sizes), 1), labels)
 
     return [boxes(5), boxes(0), boxes(2)]
 
@@ -77,7 +78,8 @@ def raw_outputs(anchors: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_loss_is_torchvision_s():
     network = theirs("ssd300_vgg16", 4)
-    anchors = ssd.build_vgg(ssd._300, 4, 3, 300).anchors(300, 300)
+    ours = ssd.build_vgg(ssd._300, 4, 3, 300)
+    anchors = ours.anchors(300, 300)
     targets = some_targets()
     scores, offsets = raw_outputs(len(anchors))
     matched = [
@@ -89,29 +91,31 @@ def test_loss_is_torchvision_s():
     labelled = [{"boxes": each.boxes, "labels": each.labels + 1} for each in targets]
     given = {"bbox_regression": offsets, "cls_logits": scores}
     expected = network.compute_loss(labelled, given, [anchors] * 3, matched)
-    found = detection.multibox_loss(scores, offsets, anchors, targets)
+    found = ours.losses({"scores": scores, "offsets": offsets}, DetectionTargets(targets, (300, 300)))
     torch.testing.assert_close(found["class"], expected["classification"])
     torch.testing.assert_close(found["box"], expected["bbox_regression"])
-    nothing = detection.multibox_loss(scores[:1], offsets[:1], anchors, [targets[1]])
+    nothing = multibox.multibox_loss(scores[:1], offsets[:1], anchors, [targets[1]])
     assert nothing["class"] == nothing["box"] == 0
 
 
 @pytest.mark.parametrize("candidates", [400, 20])
 def test_decoding_and_suppression_are_torchvision_s(candidates: int):
     network = theirs("ssd300_vgg16", 4)
-    anchors = ssd.build_vgg(ssd._300, 4, 3, 300).anchors(300, 300)
+    model = ssd.build_vgg(ssd._300, 4, 3, 300)
+    anchors = model.anchors(300, 300)
     scores, offsets = raw_outputs(len(anchors))
     scores[..., 0] += 2
     network.score_thresh, network.nms_thresh, network.detections_per_img = 0.3, 0.45, 200
     network.topk_candidates = candidates
     given = {"bbox_regression": offsets, "cls_logits": scores}
     expected = network.postprocess_detections(given, [anchors] * 3, [(300, 300)] * 3)
-    rule = detection.NMSConfig(conf=0.3, iou=0.45, most=200, candidates=candidates)
-    found = detection.decode(scores, offsets, anchors, (300, 300), rule)
-    for theirs_, ours in zip(expected, found, strict=True):
+    config = NMSConfig(conf=0.3, iou=0.45, most=200, candidates=candidates)
+    dense = model.predictions({"scores": scores, "offsets": offsets}, (300, 300))
+    for theirs_, boxes, probabilities in zip(expected, dense["boxes"], dense["scores"], strict=True):
+        ours = select_objects(boxes.numpy(), probabilities.numpy(), (300, 300), config)
         assert 10 < len(ours.scores) <= 200
-        torch.testing.assert_close(ours.boxes, theirs_["boxes"], atol=1e-4, rtol=1e-5)
-        torch.testing.assert_close(ours.scores, theirs_["scores"])
+        torch.testing.assert_close(torch.from_numpy(ours.boxes), theirs_["boxes"], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(ours.scores), theirs_["scores"])
         assert ours.labels.tolist() == (theirs_["labels"] - 1).tolist()
 
 
@@ -124,7 +128,7 @@ def test_light_form_stands_on_any_classifier_with_the_maps_it_needs():
         read = network.maps(images)
         for stride, own in zip((8, 16, 32), read, strict=False):
             torch.testing.assert_close(own, maps[stride])
-        scores, offsets = network(images)
+        scores, offsets = network(images).values()
     assert network.grids(128, 160) == [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2), (1, 1)]
     assert scores.shape[1] == offsets.shape[1] == len(network.anchors(128, 160)) == 6 * 429
     with pytest.raises(ModelError, match="stride 8, 16 and 32"):
@@ -137,7 +141,7 @@ def test_a_file_of_torchvision_for_other_classes_keeps_all_but_what_tells_them_a
     ours = create_model("ssdlite320_mobilenet_v3_large", 3, weights=tmp_path / "theirs.pth").eval()
     images = torch.rand(1, 3, 320, 320, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        scores, offsets = ours(images)
+        scores, offsets = ours(images).values()
         expected = network.head(list(network.backbone(images).values()))["bbox_regression"]
     assert scores.shape == (1, 3234, 4)
     torch.testing.assert_close(offsets, expected, atol=1e-4, rtol=1e-4)

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubel.data.samples import Sample
 from hubel.metrics.classification import score_classification
-from hubel.reports import AugmentationSample, TrainingReport, most_confident_mistakes, write_report
-from hubel.reports.classification_sections import confused_pairs
+from hubel.reports import AugmentationSample, TrainingReport, write_report
 from hubel.reports.figures import confusion_matrix, learning_curve, reliability_diagram, to_png
 from hubel.reports.format import duration
+from hubel.tasks.classification.evaluator import ClassificationEvaluator
+from hubel.tasks.classification.report import REPORT, confused_pairs
 from report_pages import NASTY, Page
 
 HISTORY = [
@@ -37,6 +39,13 @@ def noisy_scores(images: int, names: list[str], seed: int = 0):
     logits[np.arange(images), labels] += 2
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return score_classification(probabilities, labels, names), probabilities, labels
+
+
+def most_confident_mistakes(paths, labels, probabilities, names, count):
+    evaluator = ClassificationEvaluator(names)
+    samples = [Sample(Path(path), label) for path, label in zip(paths, labels, strict=True)]
+    evaluator.update({"probabilities": probabilities}, samples)
+    return evaluator.worst_predictions(count)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,7 @@ def report(tmp_path_factory) -> TrainingReport:
 @pytest.fixture(scope="module")
 def page(report, tmp_path_factory) -> tuple[Path, Page]:
     folder = tmp_path_factory.mktemp("run")
-    return folder, Page(write_report(folder / "new", report))
+    return folder, Page(write_report(folder / "new", report, REPORT))
 
 
 def test_nothing_comes_from_elsewhere(page):
@@ -129,7 +138,7 @@ def test_the_headline_is_the_test_set_s(page, report):
 
 def test_validation_alone_is_said_to_flatter(report, tmp_path):
     scores = {"val": report.scores["val"]}
-    html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", scores, history=HISTORY)))
+    html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", scores, history=HISTORY), REPORT))
     assert "figures flatter a little" in html.text
 
 
@@ -177,7 +186,7 @@ def test_augmented_samples_are_shown(page):
 
 def test_an_evaluation_needs_no_history(tmp_path):
     scores, _, _ = noisy_scores(30, ["a", "b", "c"])
-    html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", {"test": scores})))
+    html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", {"test": scores}), REPORT))
     headings = re.findall(r"<h2>(.*?)</h2>", html.source)
     assert headings == ["Test set: 30 images, 3 classes"]
     assert len(html.attributes("src")) == 2
@@ -192,14 +201,14 @@ def test_many_classes_list_the_most_confused_pairs(tmp_path):
     probabilities = np.eye(40)[predicted]
     scores = score_classification(probabilities, labels, names)
     assert confused_pairs(scores, 20) == [("kind 7", "kind 31", 7, 0.7), ("kind 0", "kind 5", 1, 0.1)]
-    html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", {"test": scores})))
+    html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", {"test": scores}), REPORT))
     assert "kind 7 kind 31 7 70.0 % kind 0 kind 5 1 10.0 %" in html.text
 
 
 def test_writing_again_replaces_the_page(tmp_path):
     scores, _, _ = noisy_scores(30, ["a", "b"])
     for title in ("first", "second"):
-        path = write_report(tmp_path, TrainingReport(title, "classify", "m", "d", {"test": scores}))
+        path = write_report(tmp_path, TrainingReport(title, "classify", "m", "d", {"test": scores}), REPORT)
     assert "second" in path.read_text()
     assert "first" not in Page(path).text.replace("weakest first", "")
 

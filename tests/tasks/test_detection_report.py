@@ -13,8 +13,7 @@ from hubel.drawing import BoxLabel, draw_boxes
 from hubel.metrics.coco import FoundObjects, GroundTruth
 from hubel.metrics.detection import DetectionScores, score_detection
 from hubel.reports import TrainingReport, write_report
-from hubel.reports.detection_figures import precision_recall
-from hubel.reports.detection_mistakes import KINDS, detection_mistakes
+from hubel.tasks.detection.report import KINDS, REPORT, detection_mistakes, precision_recall
 from report_pages import NASTY, Page
 
 CLASSES = ("cat", "dog", NASTY[0])
@@ -45,7 +44,7 @@ def page(scores: DetectionScores, tmp_path_factory) -> tuple[Path, Page]:
     report = TrainingReport(
         "t", "detect", "ssd", "pets", {"val": scores}, history=HISTORY, best_epoch=2, mistakes=mistakes
     )
-    return folder, Page(write_report(folder, report))
+    return folder, Page(write_report(folder, report, REPORT))
 
 
 def test_the_headline_counts_what_was_found(page: tuple[Path, Page]) -> None:
@@ -124,5 +123,5 @@ def test_many_classes_list_what_is_taken_for_what(tmp_path: Path) -> None:
     called[[7, 8]] = 31, 5
     found = FoundObjects(boxes[:39], np.ones(39), called[:39])
     scores = score_detection([GroundTruth(boxes, np.arange(40))], [found], names)
-    html = Page(write_report(tmp_path, TrainingReport("t", "detect", "m", "d", {"test": scores})))
+    html = Page(write_report(tmp_path, TrainingReport("t", "detect", "m", "d", {"test": scores}), REPORT))
     assert "kind 7 kind 31 1 kind 8 kind 5 1 kind 39 background 1" in html.text

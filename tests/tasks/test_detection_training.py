@@ -17,14 +17,19 @@ from pycocotools.cocoeval import COCOeval
 
 import hubel
 from hubel.cli.main import main
-from hubel.tasks.detection.loss import Targets, multibox_loss
-from hubel.training.distributed import SINGLE_PROCESS
-from hubel.training.tasks import guess_task
-from hubel.training.tasks.detection_learning import DetectionLearning, ObjectLabels
+from hubel.data.annotated_images import read_annotated_images
+from hubel.data.loader import BatchDataset
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import Target
+from hubel.data.transforms.object_transform import ObjectTransform
+from hubel.models import load_model
+from hubel.models.base import DetectionTargets, ObjectTargets
+from hubel.models.metadata import ModelMetadata
+from hubel.tasks.registry import get_task, guess_task
 from synthetic_shapes import COLOURS, SIDE, painted
 
 
-def ap50_by_pycocotools(true: list[Targets], found: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
+def ap50_by_pycocotools(true: list[Target], found: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
     def xywh(box: list[float]) -> list[float]:
         return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
@@ -53,28 +58,25 @@ def ap50_by_pycocotools(true: list[Targets], found: list[tuple[np.ndarray, np.nd
     return float(evaluation.stats[1])
 
 
-def test_validation_is_pycocotools_average_precision_and_the_loss_of_all_images() -> None:
-    torch.manual_seed(0)
-    corners = [(x, y) for y in range(0, 60, 12) for x in range(0, 60, 12)]
-    anchors = torch.tensor([[x, y, x + side, y + side] for side in (24.0, 40.0) for x, y in corners])
-    learning = DetectionLearning(("disc", "square"), lambda height, width: anchors)
-    validation = learning.validation()
-    true, found, losses = [], [], []
+def test_evaluation_is_pycocotools_average_precision() -> None:
+    random = np.random.default_rng(0)
+    ready = Preprocessing(SIDE, SIDE, resize="stretch", crop_fraction=1.0)
+    metadata = ModelMetadata("detect", "ssd", 2, 3, SIDE, ["disc", "square"], ready)
+    evaluator = get_task("detect").evaluator(metadata)
+    true = []
     for _ in range(3):
         targets = []
         for _ in range(4):
-            corner = torch.rand(3, 2) * 50
-            targets.append(Targets(torch.cat((corner, corner + 20 + 20 * torch.rand(3, 2)), 1), torch.randint(2, (3,))))
-        output = (torch.randn(4, len(anchors), 3) * 2, torch.randn(4, len(anchors), 4) * 0.3)
-        labels = ObjectLabels(targets, (SIDE, SIDE))
-        validation.add(output, labels)
+            corner = random.random((3, 2)) * 50
+            boxes = np.concatenate((corner, corner + 20 + 20 * random.random((3, 2))), 1).astype(np.float32)
+            targets.append(Target(boxes=boxes, labels=random.integers(0, 2, 3)))
+        corners = random.random((4, 50, 2)) * 60 - 10
+        boxes = np.concatenate((corners, corners + 15 + 30 * random.random((4, 50, 2))), 2).astype(np.float32)
+        evaluator.update({"boxes": boxes, "scores": random.random((4, 50, 2)).astype(np.float32)}, targets)
         true += targets
-        found += [(each.boxes, each.scores, each.labels) for each in learning.found(output, labels)]
-        losses.append(float(sum(multibox_loss(*output, anchors, targets).values())))
-    columns = validation.columns(SINGLE_PROCESS, 12)
-    assert columns["AP50"] == pytest.approx(ap50_by_pycocotools(true, found), abs=1e-6) and columns["AP50"] > 0.01
-    assert columns["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert columns["loss"] == pytest.approx(columns["class_loss"] + columns["box_loss"], rel=1e-6)
+    found = [(each.found.boxes, each.found.scores, each.found.labels) for each in evaluator.images]
+    metrics = evaluator.compute().to_json()["metrics"]
+    assert metrics["AP50"] == pytest.approx(ap50_by_pycocotools(true, found), abs=1e-6) and metrics["AP50"] > 0.01
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return data, folder / "run"
 
 
+def validation_terms(data: Path, saved: Path, batch: int) -> dict[str, float]:
+    """Means over the validation images of the loss's terms, which are means over a batch's matched anchors."""
+    model, metadata = load_model(saved)
+    images = BatchDataset(read_annotated_images(data).splits["val"], ObjectTransform(metadata.preprocessing), 0)
+    totals: dict[str, float] = {"class": 0.0, "box": 0.0}
+    for start in range(0, len(images), batch):
+        loaded = images.__getitems__([(0, index) for index in range(start, min(start + batch, len(images)))])
+        with torch.inference_mode():
+            outputs = model.eval()(metadata.preprocessing.normalize(loaded.pixels))
+            objects = [ObjectTargets(*map(torch.from_numpy, (each.boxes, each.labels))) for each in loaded.targets]
+            for name, term in model.losses(outputs, DetectionTargets(objects, (SIDE, SIDE))).items():
+                totals[name] += float(term) * len(loaded.targets) / len(images)
+    return totals
+
+
 def test_a_detector_learns_painted_shapes(run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     data, folder = run
     result = json.loads((folder / "results.json").read_text())
@@ -105,6 +122,10 @@ def test_a_detector_learns_painted_shapes(run: tuple[Path, Path], capsys: pytest
         terms = float(row["train_class_loss"]) + float(row["train_box_loss"])
         assert float(row["train_loss"]) == pytest.approx(terms, abs=1e-4)
     assert float(rows[-1]["train_loss"]) < 0.6 * float(rows[0]["train_loss"])
+    terms = validation_terms(data, folder / "last", batch=8)
+    assert float(rows[-1]["val_class_loss"]) == pytest.approx(terms["class"], rel=1e-4)
+    assert float(rows[-1]["val_box_loss"]) == pytest.approx(terms["box"], rel=1e-4)
+    assert float(rows[-1]["val_loss"]) == pytest.approx(terms["class"] + terms["box"], rel=1e-4)
     with contextlib.suppress(SystemExit):
         main(["evaluate", str(folder), str(data), "--json"])
     scored = json.loads(capsys.readouterr().out)
@@ -132,7 +153,7 @@ def test_options_of_other_tasks_are_refused(run: tuple[Path, Path], capsys: pyte
     for option, word in (
         (["--balance", "smote"], "--balance"),
         (["--augment", "mixup"], "mixup"),
-        (["--model", "localizer"], "no detector"),
+        (["--model", "localizer"], "not a detector"),
     ):
         with pytest.raises(SystemExit) as end:
             main(["train", str(run[0]), "--task", "detect", *option])

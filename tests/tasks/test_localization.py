@@ -21,9 +21,8 @@ from hubel.errors import DataError, UsageError
 from hubel.inference import Predictor
 from hubel.metrics.localization import paired_iou, score_localization
 from hubel.models import create_model, load_model
-from hubel.models.localization import SpatialSoftArgmax
+from hubel.models.localization import NO_OBJECT, LocalizationTargets, Localizer, SpatialSoftArgmax
 from hubel.tasks.localization.decode import read_boxes, uses_sqrt_size
-from hubel.tasks.localization.loss import NOTHING, LocalizationTarget, decoded, localization_terms
 from hubel.training.evaluate import evaluate
 from hubel.training.train import train
 
@@ -47,24 +46,38 @@ def random_boxes(count: int, seed: int = 0) -> torch.Tensor:
     return corners.flatten(1).clamp(0.01, 0.99) + torch.tensor([0.0, 0.0, 0.005, 0.005])
 
 
+def localizer(roots: bool, **weights: float) -> Localizer:
+    sizes = "root" if roots else "plain"
+    model = create_model("localizer", num_classes=3, backbone="lenet5_modern", image_size=32, sizes=sizes)
+    assert isinstance(model, Localizer)
+    model.loss_weights = weights or model.loss_weights
+    return model
+
+
+def raw_outputs(output: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Class scores and box of rows that have both."""
+    return {"scores": output[:, :-4], "box": output[:, -4:]}
+
+
 @pytest.mark.parametrize("roots", [True, False])
 def test_boxes_are_sigmoid_centres_and_unbounded_sizes(roots: bool) -> None:
     raw = torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
     height, width = (raw[:, 2:] ** 2 if roots else raw[:, 2:].clamp(min=0)).unbind(1)
     centre = torch.special.expit(raw[:, :2])
     expected = box_convert(torch.stack((centre[:, 0], centre[:, 1], width, height), 1), "cxcywh", "xyxy")
-    torch.testing.assert_close(decoded(raw, roots), expected)
+    torch.testing.assert_close(localizer(roots).decode(raw), expected)
     assert read_boxes(raw.numpy(), roots) == pytest.approx(expected.numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize("roots", [True, False])
 def test_terms_are_torchvisions_giou_and_arithmetic(roots: bool) -> None:
-    boxes, labels = random_boxes(6), torch.tensor([0, 2, 1, NOTHING, 1, 0])
+    boxes, labels = random_boxes(6), torch.tensor([0, 2, 1, NO_OBJECT, 1, 0])
     output = torch.randn(6, 7, generator=torch.Generator().manual_seed(2))
-    weights = {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0, "mse": 3.0}
-    terms = localization_terms(output, LocalizationTarget(labels, boxes), roots, weights)
+    model = localizer(roots, **{"class": 1.0, "giou": 2.0, "smooth_l1": 5.0, "mse": 3.0})
+    targets = LocalizationTargets(labels, boxes)
+    terms = model.losses(raw_outputs(output), targets)
     kept = [0, 1, 2, 4, 5]
-    giou = generalized_box_iou(decoded(output[:, 3:], roots), boxes).diag()[kept]
+    giou = generalized_box_iou(model.decode(output[:, 3:]), boxes).diag()[kept]
     assert float(terms["giou"]) == pytest.approx(2 * float((1 - giou).mean()), rel=1e-5)
     assert float(terms["class"]) == pytest.approx(
         float(nn.CrossEntropyLoss()(output[kept, :3], labels[kept])), rel=1e-5
@@ -78,13 +91,13 @@ def test_terms_are_torchvisions_giou_and_arithmetic(roots: bool) -> None:
     # Girshick 2015, equation 3, turning at 1/9: a parabola that meets the line there.
     smooth = np.where(error < 1 / 9, 0.5 * 9 * error**2, error - 0.5 / 9)
     assert float(terms["smooth_l1"]) == pytest.approx(5 * smooth.mean(), rel=1e-5)
-    assert set(localization_terms(output, LocalizationTarget(labels, boxes), roots, {"mse": 1.0})) == {"mse"}
+    assert set(localizer(roots, mse=1.0).losses(raw_outputs(output), targets)) == {"mse"}
 
 
 def test_an_image_of_which_nothing_is_left_teaches_nothing() -> None:
-    output = torch.randn(2, 5, requires_grad=True)
-    nothing = LocalizationTarget(torch.tensor([NOTHING, NOTHING]), torch.zeros(2, 4))
-    sum(localization_terms(output, nothing, True, {"class": 1.0, "giou": 1.0, "smooth_l1": 1.0}).values()).backward()
+    output = torch.randn(2, 7, requires_grad=True)
+    nothing = LocalizationTargets(torch.tensor([NO_OBJECT, NO_OBJECT]), torch.zeros(2, 4))
+    sum(localizer(True).losses(raw_outputs(output), nothing).values()).backward()
     assert output.grad is not None and not output.grad.any()
 
 
@@ -131,7 +144,7 @@ def test_what_raw_sizes_are_is_said_by_the_options() -> None:
             for parameter in model.head.box.parameters():
                 if parameter.ndim == 2:
                     parameter.zero_()
-            raw = model(torch.rand(1, 3, 32, 32))[:, -4:].numpy()
+            raw = model(torch.rand(1, 3, 32, 32))["box"].numpy()
         # A new head says: the middle half, whatever it sees.
         assert read_boxes(raw, uses_sqrt_size(options))[0] == pytest.approx([0.25, 0.25, 0.75, 0.75], abs=1e-6)
 
@@ -255,7 +268,7 @@ def test_interrupted_and_resumed_it_ends_as_if_nothing_had_happened(
         ({"label_smoothing": 0.1}, "--label-smoothing"),
         ({"cache_features": True}, "--cache-features"),
         ({"augmentation": "mixup"}, "mixup"),
-        ({"augmentation": "mosaic"}, "one box an image"),
+        ({"augmentation": "mosaic"}, "one box per image"),
         ({"loss_weights": "iou=1"}, "--loss-weights iou.*\n.*giou"),
         ({"model": "resnet18", "backbone": "resnet34"}, "--model resnet18.*--backbone resnet34"),
         ({"task": "classify", "backbone": "resnet34"}, "--backbone"),

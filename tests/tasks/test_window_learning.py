@@ -19,9 +19,8 @@ from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation,
 from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.window_sampler import WindowSampler
-from hubel.models.detection.sliding_window import SlidingWindow
-from hubel.tasks.detection.loss import Targets
-from hubel.tasks.windows import IGNORE_INDEX, assign_windows, window_terms
+from hubel.models.base import DetectionTargets, ObjectTargets
+from hubel.models.detection.sliding_window import IGNORE_INDEX, SlidingWindow, assign_windows
 
 SIDE = 64
 
@@ -49,7 +48,7 @@ def painted(root: Path, counts: dict[str, int]) -> Path:
 
 def test_windows_show_what_is_near_their_centre_and_of_their_size() -> None:
     """An object of 80 × 20 counts as a square of 40 round its centre, 100, 60."""
-    targets = Targets(torch.tensor([[60.0, 50, 140, 70]]), torch.tensor([1]))
+    targets = ObjectTargets(torch.tensor([[60.0, 50, 140, 70]]), torch.tensor([1]))
     windows = torch.tensor(
         [
             [80.0, 40, 120, 80],  # the square
@@ -66,7 +65,7 @@ def test_windows_show_what_is_near_their_centre_and_of_their_size() -> None:
     boxes = decode(shown.offsets[:2], windows[:2], SSD_VARIANCES)
     torch.testing.assert_close(boxes, targets.boxes.expand(2, 4))
     assert assign_windows(
-        windows, Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+        windows, ObjectTargets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     ).labels.tolist() == 5 * [0]
 
 
@@ -79,13 +78,19 @@ def test_loss_is_binary_cross_entropy_and_that_of_the_classes() -> None:
     torch.nn.init.normal_(model.head.classifier.weight)
     whole = torch.tensor([[0.0, 0, 32, 32]])
     beside = torch.tensor([[-40.0, 0, -8, 32]])
-    targets = [Targets(whole, torch.tensor([0])), Targets(whole, torch.tensor([1])), Targets(beside, torch.tensor([0]))]
+    targets = [
+        ObjectTargets(whole, torch.tensor([0])),
+        ObjectTargets(whole, torch.tensor([1])),
+        ObjectTargets(beside, torch.tensor([0])),
+    ]
     raw = model.head.classifier(torch.relu(model.head.reader(maps))).flatten(1)
     something = functional.binary_cross_entropy_with_logits(raw[:, 0], torch.tensor([1.0, 1, 0]))
     classes = functional.cross_entropy(raw[:2, 1:], torch.tensor([0, 1]), reduction="sum") / 3
-    terms, right = window_terms(*model.head(maps), whole, targets)
+    outputs = dict(zip(("scores", "offsets"), model.head(maps), strict=True))
+    given = DetectionTargets(targets, (32, 32))
+    terms, right = model.losses(outputs, given), model.training_metrics(outputs, given)["windows"] / 3
     torch.testing.assert_close(terms["class"], something + classes)
-    offsets = model.head(maps)[1][:2, 0]
+    offsets = outputs["offsets"][:2, 0]
     expected = functional.smooth_l1_loss(offsets, torch.zeros(2, 4), reduction="sum") / 2
     torch.testing.assert_close(terms["box"], expected)
     assert float(right) in (0.0, *torch.arange(1, 4).div(3).tolist())
@@ -99,7 +104,7 @@ def test_crops_carry_their_boxes_and_show_objects_or_none(tmp_path: Path) -> Non
     batch = crops.__getitems__([(epoch, index) for epoch in range(2) for index in range(8)])
     assert batch.pixels.shape == (2 * 8 * 24, 3, 32, 32) and len(batch.targets) == len(batch.indices) == 384
     window = torch.tensor([[0.0, 0, 32, 32]])
-    found = [Targets(torch.from_numpy(each.boxes), torch.from_numpy(each.labels)) for each in batch.targets]
+    found = [ObjectTargets(torch.from_numpy(each.boxes), torch.from_numpy(each.labels)) for each in batch.targets]
     labels = torch.cat([assign_windows(window, each).labels for each in found])
     shares = [float((labels == label).float().mean()) for label in (0, 1, 2)]
     assert shares[0] > 0.2 and min(shares[1:]) > 0.1, shares

@@ -165,9 +165,9 @@ def test_what_smote_cannot_be_used_with_is_told_before_a_run_begins(
     data = write_shapes(tmp_path / "data", {"cross": 12, "disc": 6})
     with pytest.raises(UsageError, match="--augment crop,flip.*\n.*--augment none"):
         run(data, tmp_path / "run", weights, augmentation="crop,flip")
-    with pytest.raises(UsageError, match="stage4 would learn.*\n.*--unfreeze-from 0"):
+    with pytest.raises(UsageError, match="stage4 would be trained.*\n.*--unfreeze-from 0"):
         run(data, tmp_path / "run", weights, head_epochs=1)
-    with pytest.raises(UsageError, match="stem, .*would learn"):
+    with pytest.raises(UsageError, match="stem, .*would be trained"):
         train(data, out=tmp_path / "run", model="resnet18", weights=None, augmentation="none", balance="smote")
     single = write_shapes(tmp_path / "single", {"cross": 12, "disc": 1})
     with pytest.raises(DataError, match="class disc has 1 training image"):
@@ -186,7 +186,7 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
     data = write_shapes(tmp_path / "data", {"cross": 30, "disc": 9, "frame": 12})
     settings = {"balance": "sampling", "epochs": 4, "head_epochs": 3, "unfreeze_from": "stage4", "average": 0.9}
     once = run(data, tmp_path / "once", weights, **settings)
-    assert capsys.readouterr().err.count("features are computed once and kept in memory") == 1
+    assert capsys.readouterr().err.count("features are computed once and cached in memory") == 1
     asked = run(data, tmp_path / "asked", weights, **settings, augmentation="flip,mixup", cache_features=True)
     assert "features without random changes are computed once" in capsys.readouterr().err
     with monkeypatch.context() as patched:
@@ -221,6 +221,6 @@ def figures(folder: Path) -> list[list[float]]:
 
 def test_cached_features_want_a_phase_of_the_head_alone(weights: Path, tmp_path: Path) -> None:
     data = write_shapes(tmp_path / "data", {"cross": 4, "disc": 4})
-    with pytest.raises(UsageError, match="--cache-features is for epochs in which the head alone learns"):
+    with pytest.raises(UsageError, match="--cache-features is for epochs in which only the head is trained"):
         run(data, tmp_path / "run", weights, balance="none", head_epochs=0, cache_features=True)
     assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -27,9 +28,10 @@ from hubel.data.samples import Sample
 from hubel.data.transforms.image_transform import ImageTransform, Lighting, MixUpCutMix, check_augmentations
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
-from hubel.models.base import Classifier
+from hubel.models.base import Classifier, ClassTargets
 from hubel.tasks.classification.decode import top_k
-from hubel.tasks.classification.loss import classification_loss, imbalance_ratio, inverse_frequency
+from hubel.tasks.classification.task import imbalance_ratio, inverse_frequency
+from hubel.tasks.registry import get_task
 from hubel.training import setup
 from hubel.training.autotune import CpuContention, ExecutionPlan, choose_execution
 from hubel.training.ema import WeightAverage
@@ -43,8 +45,6 @@ from hubel.training.finetune import (
     plan_phases,
 )
 from hubel.training.loop import rate_factor
-from hubel.training.tasks import task_named
-from hubel.training.tasks.class_learning import ClassLearning
 from hubel.training.train import latest_run_folder, new_run_folder
 
 
@@ -127,6 +127,12 @@ def test_epochs_are_shuffled_by_seed_and_number() -> None:
 def test_best_classes_are_sorted_and_ties_keep_their_order() -> None:
     scores = top_k(np.array([0.1, 0.4, 0.4, 0.1]), ["a", "b", "c", "d"], 3)
     assert [(score.index, score.name, score.score) for score in scores] == [(1, "b", 0.4), (2, "c", 0.4), (0, "a", 0.1)]
+
+
+def classification_loss(scores: torch.Tensor, labels: torch.Tensor, *given: Any) -> torch.Tensor:
+    """Of a classifier's raw scores, by label smoothing and class weights."""
+    (loss,) = tiny().losses(scores, ClassTargets(labels, *given)).values()
+    return loss
 
 
 def tiny() -> Classifier:
@@ -213,7 +219,7 @@ def test_frozen_lower_and_upper_are_the_model() -> None:
     images = torch.randn(2, 3, 64, 64)
     lower = freeze_backbone(model, torch.device("cpu"), torch.float32)
     assert lower.parts == 4  # stem, pool, stage1, stage2
-    (scores,) = TrainableTop(model, 4).eval()(lower(images))
+    scores = TrainableTop(model, 4).eval()(lower(images))
     assert (scores - model(images)).abs().max() < 1e-4
 
 
@@ -303,11 +309,11 @@ def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyP
     model = create_model("googlenet", num_classes=3)
     config = make_config(data="x", model="googlenet", weights=None)
     targets = torch.zeros(2, dtype=torch.int64)
-    minimized = setup._objective(model, ClassLearning(MixUpCutMix((), 3)), targets)
+    minimized = setup._objective(model, ClassTargets(targets))
     setup._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), config)
     ((network, objective),) = timed
     scores = network(torch.randn(2, 3, 32, 32))
-    of_head, lower, upper = (nn.functional.cross_entropy(each, targets) for each in scores)
+    of_head, lower, upper = (nn.functional.cross_entropy(each, targets) for each in scores.values())
     torch.testing.assert_close(objective(scores), of_head + 0.3 * (lower + upper))
 
 
@@ -445,12 +451,12 @@ def test_wrong_settings_are_named(values: dict, named: str) -> None:
 @pytest.mark.parametrize("task", ["classify", "localize", "detect"])
 def test_wrong_augmentations_are_named(task: str) -> None:
     with pytest.raises(UsageError, match="blur"):
-        task_named(task).settle(make_config(data="x", task=task, augmentation="flip,blur"))
+        get_task(task).resolve_config(make_config(data="x", task=task, augmentation="flip,blur"))
 
 
 def test_settings_survive_the_file(tmp_path: Path) -> None:
     given = make_config(data="flowers", split="0.6,0.2,0.2", augmentation="flip,crop", epochs=3)
-    config = task_named("classify").settle(given).resolved(True)
+    config = get_task("classify").resolve_config(given).resolved(True)
     assert config.augmentation == ("crop", "flip")  # in the order of application
     write_config(tmp_path / "config.yaml", config)
     assert read_config(tmp_path / "config.yaml") == config

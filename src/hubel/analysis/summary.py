@@ -213,7 +213,7 @@ def _saved_bytes(network: nn.Module, images: torch.Tensor) -> int:
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eval()
     saved = SavedTensors([*network.parameters(), *network.buffers()])
-    step = getattr(network, "scores_with_auxiliary", network)
+    step = getattr(network, "training_outputs", network)
     with torch.enable_grad(), saved, Tracing():
         step(images)
     return saved.bytes

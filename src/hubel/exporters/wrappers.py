@@ -45,10 +45,10 @@ class Answers(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Probabilities (N, classes), each row of sum 1, of normalized images (N, C, H, W); or raw outputs."""
-        outputs: Tensor | tuple[Tensor, ...] = self.network(images.to(self._dtype))
+        outputs: Tensor | dict[str, Tensor] = self.network(images.to(self._dtype))
         if isinstance(outputs, Tensor):
             return torch.softmax(outputs.float(), dim=1)
-        return tuple(output.float() for output in outputs)
+        return tuple(output.float() for output in outputs.values())
 
 
 class _InFloat32(nn.Module):
@@ -92,7 +92,7 @@ def answers_of(
     """
     images = preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     outputs = network(images)
-    answers = (torch.softmax(outputs.float(), dim=1),) if isinstance(outputs, Tensor) else outputs
+    answers = (torch.softmax(outputs.float(), dim=1),) if isinstance(outputs, Tensor) else tuple(outputs.values())
     return {name: answer.float().numpy() for name, answer in zip(names, answers, strict=True)}
 
 

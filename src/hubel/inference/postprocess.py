@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from hubel.data.preprocessing import Preprocessing
 from hubel.inference.pipeline import PreparedImage
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Classification, Detections, Localization, Prediction
 from hubel.tasks.classification.decode import probabilities, top_k
+from hubel.tasks.decoding import scale_to_original
 from hubel.tasks.detection.decode import NMSConfig, decode_detections
 from hubel.tasks.localization.decode import read_locations, uses_sqrt_size
 
@@ -59,7 +59,7 @@ class LocationAnswers:
     def __call__(self, images: Sequence[PreparedImage], outputs: tuple[np.ndarray, ...]) -> Iterator[Localization]:
         """See :class:`Answers`."""
         size = (self._preprocessing.width, self._preprocessing.height)
-        for image, found in zip(images, read_locations(outputs[0], self._roots, size), strict=True):
+        for image, found in zip(images, read_locations(np.concatenate(outputs, 1), self._roots, size), strict=True):
             (best,) = top_k(found.probabilities, self._classes, 1)
             yield Localization(
                 image.source,
@@ -109,11 +109,3 @@ class ObjectAnswers:
                 frame=image.frame,
                 time=image.time,
             )
-
-
-def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:
-    """Boxes (K, 4) in pixels of the network's input as float32 boxes of a ``width`` × ``height`` original."""
-    left, top, right, bottom = preprocessing.crop_box(width, height)
-    scale = np.array([(right - left) / preprocessing.width, (bottom - top) / preprocessing.height] * 2)
-    moved = boxes * scale + np.array([left, top] * 2)
-    return moved.clip(0, [width, height] * 2).astype(np.float32)

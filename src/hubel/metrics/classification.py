@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -142,20 +142,60 @@ def score_classification(
         DataError: nothing to score, shapes or names that do not match, labels out of range, or rows that are
             no probabilities (NaN, negative, another sum).
     """
+    return combine_images(score_images(probabilities, labels, len(class_names)), class_names)
+
+
+class ImageScore(NamedTuple):
+    """What the metrics need of one image.
+
+    Attributes:
+        label: true class.
+        predicted: most probable class.
+        confidence: its probability.
+        probability: of the true class.
+        rank: how many classes are more probable than the true one, or as probable and of lower index.
+    """
+
+    label: int
+    predicted: int
+    confidence: float
+    probability: float
+    rank: int
+
+
+def score_images(probabilities: np.ndarray, labels: np.ndarray | Sequence[int], num_classes: int) -> list[ImageScore]:
+    """The images of a batch, for :func:`combine_images`; arguments and errors of :func:`score_classification`."""
     probabilities = np.asarray(probabilities, dtype=np.float64)
     labels = np.asarray(labels)
-    _check(probabilities, labels, len(class_names))
+    _check(probabilities, labels, num_classes)
     labels = labels.astype(np.int64)
-    count, classes = probabilities.shape
-    of_label = probabilities[np.arange(count), labels]
-    rank = _rank(probabilities, labels, of_label)
-    predicted = probabilities.argmax(axis=1)
+    of_label = probabilities[np.arange(len(labels)), labels]
+    columns = (
+        labels,
+        probabilities.argmax(axis=1),
+        probabilities.max(axis=1),
+        of_label,
+        _rank(probabilities, labels, of_label),
+    )
+    return [ImageScore(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def combine_images(images: Sequence[ImageScore], class_names: Sequence[str]) -> ClassificationScores:
+    """The scores of images that :func:`score_images` took batch by batch.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not images:
+        raise DataError("There are no images to score.", "Name a split that has images.")
+    count, classes = len(images), len(class_names)
+    labels, predicted, confidence, of_label, rank = (np.array(column) for column in zip(*images, strict=True))
     right = predicted == labels
     top_n = min(5, classes)
     confusion = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     per_class = _per_class(confusion, class_names)
-    bins = calibration_bins(probabilities.max(axis=1), right)
+    bins = calibration_bins(confidence, right)
     low, high = wilson_interval(int(right.sum()), count)
     return ClassificationScores(
         images=count,

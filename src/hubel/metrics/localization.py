@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hubel.errors import DataError
-from hubel.metrics.classification import ClassificationScores, score_classification
+from hubel.metrics.classification import ClassificationScores, ImageScore, combine_images, score_images
 
 ENOUGH = 0.5
 """IoU from which on a box counts as right, as in the ImageNet localization challenge (Russakovsky et al. 2015, arXiv
@@ -83,15 +83,27 @@ def score_localization(
         )
     if not np.isfinite(boxes).all():
         raise DataError("Boxes are not finite.", "Train with a lower learning rate or in float32.")
-    classes = score_classification(probabilities, labels, class_names)
-    overlap = paired_iou(boxes, true_boxes)
+    return combine_boxes(
+        score_images(probabilities, labels, len(class_names)), paired_iou(boxes, true_boxes), class_names
+    )
+
+
+def combine_boxes(images: Sequence[ImageScore], overlap: np.ndarray, class_names: Sequence[str]) -> LocalizationScores:
+    """The scores of images whose classes :func:`~hubel.metrics.classification.score_images` took.
+
+    Args:
+        images: N.
+        overlap: (N,), IoU of each image's box with the true one.
+        class_names: of all classes.
+    """
+    labels = np.array([image.label for image in images])
+    right = np.array([image.predicted for image in images]) == labels
     enough = overlap >= ENOUGH
-    right = np.asarray(probabilities).argmax(1) == labels
     by_class = [overlap[labels == index] for index in range(len(class_names))]
     means = tuple(float(each.mean()) if len(each) else float("nan") for each in by_class)
-    return LocalizationScores(
-        classes, overlap, float(overlap.mean()), float(enough.mean()), float((enough & right).mean()), means
-    )
+    both = float((enough & right).mean())
+    classes = combine_images(images, class_names)
+    return LocalizationScores(classes, overlap, float(overlap.mean()), float(enough.mean()), both, means)
 
 
 def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

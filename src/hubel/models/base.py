@@ -1,16 +1,25 @@
-"""The row that describes an architecture, and the module type of a backbone with a head."""
+"""The row that describes an architecture, and the modules that have a backbone and a head.
+
+A model brings its own losses and its own decoding: what its raw outputs mean is written beside the layers that give
+them, and training and inference ask for it by the same names for every family.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hubel.analysis.tracing import Tracing, to_meta
 from hubel.models.backbone_spec import Backbone
+
+AUXILIARY = "auxiliary"
+"""The loss term of auxiliary classifiers. It is minimized like the others, but not part of the loss that is reported:
+evaluation has no such term, and the two have to be comparable."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class Architecture:
         reference: the paper, with section or table.
         backbone: name of the classifier that it stands on if no other is asked for; ``None`` if it takes none.
         class_layers: those that another number of classes needs anew.
+        training_crop: name of the field of ``config`` that is the side in pixels of the crops it trains on; ``None``
+            for architectures that train on whole images.
     """
 
     name: str
@@ -60,6 +71,12 @@ class Architecture:
     reference: str
     backbone: str | None = None
     class_layers: ClassLayers = ClassLayers(r"(head|auxiliary\.\w+)\.classifier\.", _classes_of_head)
+    training_crop: str | None = None
+
+    @property
+    def is_backbone(self) -> bool:
+        """Whether other networks can stand on it, as on every classifier."""
+        return self.task == "classify"
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,14 @@ class BuildSpec:
     backbone: Backbone | None = None
 
 
+class BatchTargets(Protocol):
+    """Ground truth of a batch, on the device of the model."""
+
+    @property
+    def weight(self) -> float:
+        """Weight of the batch in a mean over several batches."""
+
+
 class Model(nn.Module):
     """A backbone, whose weights may come from elsewhere, and a head that is made for the task and its classes.
 
@@ -102,10 +127,12 @@ class Model(nn.Module):
         is_sequential: whether the head reads the last map alone: the network can then be run in two pieces, cut between
             any two parts of the backbone.
         prediction_names: what :meth:`predictions` gives, in the order in which engines and exported files give it.
+        loss_weights: weight of each term of the loss; terms of weight 0 are not computed. Training may set others.
     """
 
     is_sequential = True
     prediction_names: tuple[str, ...] = ()
+    loss_weights: Mapping[str, float] = {}
 
     def __init__(
         self,
@@ -149,6 +176,28 @@ class Model(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not say how its outputs are decoded")
 
+    def training_outputs(self, images: Tensor, targets: Any = None) -> Any:
+        """Raw outputs for :meth:`losses`: those of :meth:`forward`, and whatever only training needs besides."""
+        return self(images)
+
+    def losses(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        """Terms of the loss, each times its weight; their sum is minimized.
+
+        Args:
+            outputs: of :meth:`forward` or :meth:`training_outputs`.
+            targets: ground truth of the batch, of the type that the family documents.
+        """
+        raise TypeError(f"{type(self).__name__} has no loss")
+
+    def training_metrics(self, outputs: Any, targets: Any) -> dict[str, float]:
+        """Sums over the images of a training batch of what ``metrics.csv`` has as ``train_NAME``; nothing by default.
+
+        Args:
+            outputs: as for :meth:`losses`.
+            targets: as for :meth:`losses`.
+        """
+        return {}
+
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """The feature pyramid: stride → map (N, channels, about H / stride, about W / stride)."""
         stride_of = {name: stride for stride, (name, _) in self._pyramid.items()}
@@ -163,11 +212,45 @@ class Model(nn.Module):
         return maps
 
 
+@dataclass(frozen=True)
+class ClassTargets:
+    """Classes of a batch.
+
+    Attributes:
+        labels: int64 (N,), or rows of class probabilities (N, classes) after MixUp or CutMix.
+        label_smoothing: fraction of the target's probability spread evenly over all classes (Szegedy et al. 2016, arXiv
+            1512.00567, section 7).
+        class_weights: how much an image of each class counts in the mean (classes,).
+    """
+
+    labels: Tensor
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+
+    @property
+    def weight(self) -> float:
+        """The images, each times the weight of its class."""
+        return float(len(self.labels) if self.class_weights is None else self._image_weights(self.class_weights).sum())
+
+    def cross_entropy(self, scores: Tensor) -> Tensor:
+        """Mean cross-entropy of raw scores (N, classes)."""
+        if self.class_weights is None:
+            return functional.cross_entropy(scores, self.labels, label_smoothing=self.label_smoothing)
+        # torch's own class weights would also apply to the smoothed part of every other class, and pull all
+        # predictions towards rare classes.
+        each = functional.cross_entropy(scores, self.labels, label_smoothing=self.label_smoothing, reduction="none")
+        weights = self._image_weights(self.class_weights)
+        return (weights * each).sum() / weights.sum()
+
+    def _image_weights(self, class_weights: Tensor) -> Tensor:
+        return class_weights[self.labels] if self.labels.ndim == 1 else self.labels @ class_weights
+
+
 class Classifier(Model):
     """A network whose head gives raw class scores (N, classes).
 
     The head's attribute ``classifier``, and that of each auxiliary classifier, is the layer whose shape depends on the
-    number of classes. Auxiliary classifiers are reached by :meth:`scores_with_auxiliary` alone.
+    number of classes. Targets are :class:`ClassTargets`.
     """
 
     prediction_names = ("probabilities",)
@@ -176,14 +259,40 @@ class Classifier(Model):
         """Softmax of raw scores (N, classes)."""
         return {"probabilities": torch.softmax(outputs.float(), 1)}
 
-    def scores_with_auxiliary(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The scores (N, classes), and those of each auxiliary classifier (N, classes), lowest part first."""
-        signal, auxiliary = images, []
+    def training_outputs(self, images: Tensor, targets: Any = None) -> Tensor | dict[str, Tensor]:
+        """Scores of the head; if there are auxiliary classifiers, together with theirs, lowest stage first."""
+        signal, auxiliary = images, {}
         for name, part in self.backbone.named_children():
             signal = part(signal)
             if name in self.auxiliary:
-                auxiliary.append(self.auxiliary[name](signal))
-        return self.head(signal), auxiliary
+                auxiliary[name] = self.auxiliary[name](signal)
+        return with_auxiliary(self.head(signal), auxiliary)
+
+    def losses(self, outputs: Tensor | dict[str, Tensor], targets: ClassTargets) -> dict[str, Tensor]:
+        """Cross-entropy of the head, and of the auxiliary classifiers (Szegedy et al. 2014, arXiv 1409.4842, 5)."""
+        scores, auxiliary = _split_auxiliary(outputs)
+        terms = {"class": targets.cross_entropy(scores)}
+        if auxiliary:
+            first, *others = (targets.cross_entropy(each) for each in auxiliary)
+            terms[AUXILIARY] = self.auxiliary_weight * sum(others, first)
+        return terms
+
+    def training_metrics(self, outputs: Tensor | dict[str, Tensor], targets: ClassTargets) -> dict[str, float]:
+        """Correctly classified images; of blended ones the larger part counts."""
+        scores, _ = _split_auxiliary(outputs)
+        labels = targets.labels.argmax(1) if targets.labels.ndim == 2 else targets.labels
+        return {"top1": int((scores.detach().argmax(1) == labels).sum())}
+
+
+def with_auxiliary(scores: Tensor, auxiliary: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """Training outputs of a classifier: raw scores alone, or ``"scores"`` and each auxiliary classifier's by name."""
+    return {"scores": scores, **auxiliary} if auxiliary else scores
+
+
+def _split_auxiliary(outputs: Tensor | dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+    if isinstance(outputs, Tensor):
+        return outputs, []
+    return outputs["scores"], [scores for name, scores in outputs.items() if name != "scores"]
 
 
 class ClassificationHead(nn.Module):
@@ -204,20 +313,50 @@ class ClassificationHead(nn.Module):
         return scores
 
 
-class Detector(Model):
-    """A network that says for each of many anchors what is there and how it lies.
+class ObjectTargets(NamedTuple):
+    """Objects of one image.
 
-    ``forward`` maps images (N, C, H, W) to scores (N, A, …) and offsets (N, A, 4), in training and evaluation alike;
-    what they mean is the task's (:mod:`hubel.tasks.detection.loss`).
+    Attributes:
+        boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the input, of positive width and height.
+        labels: int64 (M,), classes from 0.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class DetectionTargets:
+    """Objects of a batch.
+
+    Attributes:
+        objects: of each image.
+        size: height and width of the input in pixels.
+    """
+
+    objects: Sequence[ObjectTargets]
+    size: tuple[int, int]
+
+    @property
+    def weight(self) -> float:
+        """The images. Losses are averaged over matched anchors, whose number differs between processes."""
+        return float(len(self.objects))
+
+
+class Detector(Model):
+    """Anchor-based detector: class scores and box offsets for every anchor, as dict of tensors (N, A, …).
+
+    Targets are :class:`DetectionTargets`.
 
     Args:
         backbone: named parts applied one after the other, as a classifier's are.
         head: what is made for the classes at hand.
-        num_classes: what it tells apart, without "nothing".
+        num_classes: without background.
     """
 
     is_sequential = False  # the head reads several maps
     prediction_names = ("boxes", "scores")
+    loss_weights: Mapping[str, float] = {"class": 1.0, "box": 1.0}
 
     def __init__(self, backbone: nn.Sequential, head: nn.Module, num_classes: int) -> None:
         super().__init__(backbone, head, {})
@@ -225,11 +364,11 @@ class Detector(Model):
         self._grids: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The maps that the heads read, large to small."""
+        """The feature maps that the heads read, large to small."""
         raise TypeError(f"{type(self).__name__} does not say which maps its heads read")
 
     def anchors(self, height: int, width: int) -> Tensor:
-        """The anchors of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
+        """Anchors of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
         raise TypeError(f"{type(self).__name__} does not say what its anchors are")
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:

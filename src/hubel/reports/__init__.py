@@ -5,15 +5,15 @@ from hubel.reports.report_data import (
     AugmentationSample,
     DetectionMistake,
     Mistake,
+    TaskReport,
     TrainingReport,
-    most_confident_mistakes,
 )
 
 __all__ = [
     "AugmentationSample",
     "DetectionMistake",
     "Mistake",
+    "TaskReport",
     "TrainingReport",
-    "most_confident_mistakes",
     "write_report",
 ]

@@ -23,6 +23,9 @@ from matplotlib.transforms import Bbox
 
 from hubel.metrics.classification import CalibrationBin
 
+CSS_PIXELS_PER_INCH = 100
+"""Largest scale at which a page shows a figure: its letters are then as large as the page's."""
+
 LABELLED_CLASSES = 30
 """Confusion matrices of more classes are drawn without names and counts."""
 

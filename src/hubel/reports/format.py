@@ -7,6 +7,9 @@ from typing import Any
 
 from hubel.reports import figures
 
+CONFUSED_PAIRS = 20
+"""Number of the most confused pairs of classes that a report lists."""
+
 CHOSEN_ON_THEM = (
     "The weights that were kept were chosen on these images, so the figures flatter a little; only a test set that "
     "took no part in any choice is free of that."

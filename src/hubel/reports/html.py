@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,7 @@ import hubel
 from hubel.fileio import atomic_write, write_text
 from hubel.reports import figures
 from hubel.reports import images as pictures
-from hubel.reports.classification_sections import CLASSIFICATION
-from hubel.reports.detection_sections import DETECTION
 from hubel.reports.format import cell, duration, figure, percent, split_label
-from hubel.reports.localization_sections import LOCALIZATION
 from hubel.reports.report_data import TaskReport, TrainingReport
 
 
@@ -43,15 +41,13 @@ def data_url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-SECTIONS: dict[str, TaskReport] = {"classify": CLASSIFICATION, "localize": LOCALIZATION, "detect": DETECTION}
-
-
-def write_report(folder: str | Path, report: TrainingReport) -> Path:
+def write_report(folder: str | Path, report: TrainingReport, sections: TaskReport) -> Path:
     """Write a report into a run folder.
 
     Args:
         folder: where ``report.html`` and ``figures/`` go; made if it is missing.
-        report: what there is to say.
+        report: its data.
+        sections: of the task.
 
     Returns:
         The path of ``report.html``. It asks nothing of the network and can be sent as a single file.
@@ -59,7 +55,7 @@ def write_report(folder: str | Path, report: TrainingReport) -> Path:
     Raises:
         DataError: the folder cannot be written.
     """
-    folder, sections = Path(folder), SECTIONS[report.task]
+    folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     charts = dict(_charts(report, sections))
     rows = pictures.sample_rows(report.augmentation)
@@ -68,7 +64,7 @@ def write_report(folder: str | Path, report: TrainingReport) -> Path:
         with atomic_write(folder / "figures" / f"{name}.png") as file:
             file.write_bytes(png)
     pictured, unreadable = pictures.read_mistakes(report.mistakes, sections.mistakes_side)
-    page = _template().render(
+    page = _template(sections.package).render(
         report=report,
         sections=sections,
         curves=_curves(report, sections),
@@ -112,9 +108,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", "–" if value is None else str(value)
 
 
-def _template() -> jinja2.Template:
+def _template(package: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: files("hubel.reports").joinpath(name).read_text(encoding="utf-8")),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.FunctionLoader(partial(_source, name)) for name in (package, "hubel.reports")]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -122,3 +120,9 @@ def _template() -> jinja2.Template:
     )
     environment.filters.update(percent=percent, duration=duration, cell=cell, figure=figure, split_label=split_label)
     return environment.get_template("report.html.jinja")
+
+
+def _source(package: str, name: str) -> str | None:
+    """Text of a template in the folder of a package, if it is there."""
+    file = files(package).joinpath(name)
+    return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -1,4 +1,4 @@
-"""What a report is made from: finished numbers, names and pictures."""
+"""Data of a report: finished numbers, names and images; and the parts that each task brings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hubel.drawing import BoxLabel
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image of which the model says something wrong.
+    """One image with a wrong prediction.
 
     Attributes:
         path: its file.
         truth: the name of its class.
-        predicted: the name of the class it was taken for.
+        predicted: the name of the predicted class.
         probability: of the predicted class, 0..1.
-        overlap: IoU of the box that was found with the true one; ``None`` where there are no boxes.
-        boxes: what is drawn on the picture.
+        overlap: IoU of the predicted box with the true one; ``None`` where there are no boxes.
+        boxes: drawn on the image.
     """
 
     path: Path
@@ -36,11 +36,11 @@ class Mistake:
 
 @dataclass(frozen=True)
 class DetectionMistake:
-    """One image in which a detector finds what is not there, or misses what is.
+    """One image with false positives or missed objects.
 
     Attributes:
         path: its file.
-        boxes: what is drawn on the picture.
+        boxes: drawn on the image.
         wrong: the boxes that are wrong, in words, surest first.
         missed: the classes of the objects that were missed, each with how many.
     """
@@ -53,11 +53,11 @@ class DetectionMistake:
 
 @dataclass(frozen=True)
 class AugmentationSample:
-    """One training image and what augmentation made of it.
+    """One training image and random augmentations of it.
 
     Attributes:
         original: uint8 (H, W, C) with C of 3 or 1, 0..255.
-        augmented: as many such arrays as there are to show.
+        augmented: any number of such arrays.
     """
 
     original: np.ndarray
@@ -115,60 +115,28 @@ class TrainingReport:
         return "test" if "test" in self.scores else next(iter(self.scores), None)
 
 
-def most_confident_mistakes(
-    paths: Sequence[str | Path],
-    labels: Sequence[int] | np.ndarray,
-    probabilities: np.ndarray,
-    class_names: Sequence[str],
-    count: int = 24,
-) -> tuple[Mistake, ...]:
-    """The wrongly classified images of which the model was surest.
-
-    Args:
-        paths: the N image files.
-        labels: (N,) class indices.
-        probabilities: (N, K), 0..1.
-        class_names: the K names.
-        count: how many at most.
-
-    Returns:
-        The mistakes, most confident first; of equal confidence in the order of the images.
-    """
-    labels = np.asarray(labels)
-    predicted = probabilities.argmax(axis=1)
-    confidence = probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    return tuple(
-        Mistake(Path(paths[i]), class_names[labels[i]], class_names[predicted[i]], float(confidence[i])) for i in surest
-    )
-
-
 @dataclass(frozen=True)
 class TaskReport:
     """One task's part of a report.
 
     Attributes:
-        headline: template of the first section, shown where there are scores.
-        scores: template of the section of a split.
-        curves: columns of ``metrics.csv`` without ``train_`` and ``val_`` that are drawn over the epochs: what a curve
-            shows, and its caption.
+        package: whose folder has the templates ``headline.html.jinja``, shown where there are scores,
+            ``scores.html.jinja``, the section of a split, and, if the general one will not do, ``mistakes.html.jinja``.
+        curves: columns of ``metrics.csv`` without ``train_`` and ``val_`` that are drawn over the epochs, each with its
+            title and caption.
         charts: of a split's scores, by name.
         sentences: the headline in plain words.
         of_split: what the templates need of a split's scores beyond the scores themselves.
-        mistakes: heading of the pictures of mistakes.
+        mistakes: heading of the images with mistakes.
         mistakes_key: how to read them; begins with a space.
-        mistakes_shown: template of the pictures.
         mistakes_side: longest side of each in pixels, about twice that on a phone's page, so that it is sharp.
     """
 
-    headline: str
-    scores: str
+    package: str
     curves: Mapping[str, tuple[str, str]]
     charts: Callable[[Any], Iterable[tuple[str, Figure]]]
     sentences: Callable[[TrainingReport], Iterable[str]]
     of_split: Callable[[Any], dict[str, Any]]
     mistakes: str
     mistakes_key: str = ""
-    mistakes_shown: str = "mistakes.html.jinja"
     mistakes_side: int = 320

@@ -1,1 +1,1 @@
-"""How each task reads targets, computes its loss, decodes outputs and scores itself."""
+"""The tasks, a folder each: how data become batches and targets, and how predictions become results and scores."""

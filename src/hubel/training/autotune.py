@@ -69,7 +69,7 @@ def choose_execution(
         chosen = half if precision == "auto" else precision
         return ExecutionPlan(chosen, True, f"{chosen}, channels-last: a GPU with tensor cores")
     key = execution_key(model, batch, device, precision)
-    remembered = recall(key)
+    remembered = load_measurement(key)
     if remembered is not None:
         return ExecutionPlan(**remembered)
     precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
@@ -175,14 +175,14 @@ def _stored() -> dict[str, Any]:
     return rows if isinstance(rows, dict) else {}
 
 
-def recall(key: str) -> dict[str, Any] | None:
-    """What an earlier run on this machine has measured under this key."""
+def load_measurement(key: str) -> dict[str, Any] | None:
+    """A measurement of an earlier run on this machine."""
     row = _stored().get(key)
     return row if isinstance(row, dict) else None
 
 
 def store_measurement(key: str, row: dict[str, Any]) -> None:
-    """Keep a measurement for later runs on this machine."""
+    """Store a measurement for later runs on this machine."""
     rows = {**_stored(), key: row}
     _measurements().parent.mkdir(parents=True, exist_ok=True)
     write_json(_measurements(), rows)

@@ -14,14 +14,11 @@ from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_size
 from hubel.data.splits import Splittable
 from hubel.errors import ImageError
+from hubel.tasks.base import CachedShape, Shape
 from hubel.weights.local_cache import cache_folder
 
 # Of what is free: left to itself the cache stays out of everybody's way; asked for, it may take the most of it.
 _SHARE, _SHARE_WHEN_ASKED = 0.25, 0.75
-
-Shape = tuple[int, int, int]
-CachedShape = Shape | Callable[[int, int], Shape]
-"""(H, W, C) of every image, or of an upright one of a width and height."""
 
 
 def shared_between_processes(workers: int | None) -> bool:

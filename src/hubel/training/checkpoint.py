@@ -1,11 +1,11 @@
-"""What a resumed run needs, in one file that is replaced after every epoch.
+"""Checkpoints: everything a resumed run needs, in one file that is replaced after every epoch.
 
-Random generators are not in it: every epoch seeds them from the run's seed and its own number.
+The states of random generators are not in it: every epoch seeds them from the run's seed and its own number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,8 +19,14 @@ WORKER_DEATH = "DataLoader worker"
 """In the message of the RuntimeError that torch raises in the main thread, wherever that is, when one has died."""
 
 
-Merit = Callable[[Mapping[str, Any]], tuple[float, ...]]
-"""A row of ``metrics.csv`` → what makes it better than another: more is better, the first counts most."""
+def selection_key(row: Mapping[str, Any], monitor: Sequence[str]) -> tuple[float, ...]:
+    """Key for choosing the best epoch: tuples are compared lexicographically, higher is better.
+
+    Args:
+        row: of ``metrics.csv``.
+        monitor: see :class:`hubel.tasks.base.Task`.
+    """
+    return tuple(-row[f"val_{name[1:]}"] if name.startswith("-") else row[f"val_{name}"] for name in monitor)
 
 
 @dataclass
@@ -29,8 +35,8 @@ class Progress:
 
     Attributes:
         epoch: the last finished one, from 1; 0 before the first.
-        history: a row an epoch, as in ``metrics.csv``.
-        best_epoch: the epoch whose weights lie in ``best/``.
+        history: a row per epoch, as in ``metrics.csv``.
+        best_epoch: the epoch of the weights in ``best/``.
     """
 
     epoch: int = 0
@@ -41,13 +47,15 @@ class Progress:
         """Whether validation has not improved for ``patience`` epochs."""
         return self.epoch - self.best_epoch >= patience
 
-    def is_better(self, row: dict[str, Any], merit: Merit) -> bool:
+    def is_better(self, row: dict[str, Any], monitor: Sequence[str]) -> bool:
         """Whether an epoch's row beats the best so far."""
-        return self.best_epoch == 0 or merit(row) > merit(self.history[self.best_epoch - 1])
+        if self.best_epoch == 0:
+            return True
+        return selection_key(row, monitor) > selection_key(self.history[self.best_epoch - 1], monitor)
 
-    def add(self, row: dict[str, Any], merit: Merit) -> bool:
-        """Note a finished epoch; returns whether it is the best so far."""
-        better = self.is_better(row, merit)
+    def add(self, row: dict[str, Any], monitor: Sequence[str]) -> bool:
+        """Record a finished epoch; returns whether it is the best so far."""
+        better = self.is_better(row, monitor)
         self.history.append(row)
         self.epoch = row["epoch"]
         if better:

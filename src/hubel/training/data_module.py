@@ -1,4 +1,4 @@
-"""The images of a run as batches: what is kept of them between epochs, and how many processes load them."""
+"""The images of a run as batches: whether decoded images are cached, and how many worker processes load them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.config import TrainingConfig
@@ -19,10 +18,10 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.loader import EpochSampler, default_workers, make_dataloader
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
-from hubel.training.autotune import recall, store_measurement
+from hubel.tasks.base import TaskData
+from hubel.training.autotune import load_measurement, store_measurement
 from hubel.training.cache_budget import make_image_caches, shared_between_processes
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
-from hubel.training.sample_images import SampleImages
 
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
 _NEGLIGIBLE = 0.02  # of a step's time
@@ -31,30 +30,30 @@ _WORTH_A_PROCESS = 1.03
 
 @dataclass(frozen=True)
 class Workers:
-    """A number of processes, 0 for none beside the one that trains, and one sentence with the figures that decided."""
+    """Number of worker processes, 0 to load in the training process, and a sentence with the measurements."""
 
     count: int
     reason: str
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any], None], most: int) -> Workers:
-    """Try none, one, two, four, … while each is faster than the one before.
+    """Try 0, 1, 2, 4, … workers while each number is faster than the one before.
 
     Args:
-        loader: of a number of processes; gives :data:`TRIAL_BATCHES` batches.
-        step: trains on a batch, and leaves nothing of it.
-        most: processes.
+        loader: makes the loader of a number of workers, of :data:`TRIAL_BATCHES` batches.
+        step: trains on a batch without keeping the result.
+        most: largest number of workers.
     """
-    alone = loader(0)
-    for batch in alone:  # fills the cache where there is one; the first steps are slow
+    single = loader(0)
+    for batch in single:  # fills the cache where there is one; the first steps are slow
         last = batch
     step(last)
-    loading = _seconds(lambda: next(iter(alone)))
+    loading = _seconds(lambda: next(iter(single)))
     stepping = _seconds(lambda: step(last))
     images = max(1, len(last.indices))
     if loading < _NEGLIGIBLE * stepping:
@@ -95,63 +94,62 @@ WORKERS = "workers"
 
 
 class RunImages:
-    """Training and validation images.
+    """Training and validation images as batches.
 
     Args:
         splits: readable samples.
         config: resolved.
-        images: how the task makes batches of them.
-        chances: of each training image to be drawn; ``None`` shows each once an epoch.
-        processes: those that train together; each loads its share of every batch.
+        data: of the task.
+        processes: those that train together; each loads its part of every batch.
     """
 
     def __init__(
         self,
         splits: Splits[Any],
         config: TrainingConfig,
-        images: SampleImages,
-        chances: Tensor | None,
+        data: TaskData,
         processes: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        self._splits, self._config = splits, config
-        self._images, self._chances = images, chances
+        self._splits, self._config, self._data = splits, config, data
         self._processes = processes
         self._caches: list[PixelCache | None] = [None, None]
         self._workers = default_workers(processes.on_this_machine) if config.workers is None else config.workers
 
-    def keep(self) -> str:
-        """Let decoded images be kept for further epochs; returns the sentence that says where."""
+    def cache_images(self) -> str:
+        """Cache decoded images for further epochs; returns the sentence that says where."""
         if not shared_between_processes(self._config.workers):
             return ""
-        of_training, of_validation = self._images.cached_shapes()
+        of_training, of_validation = self._data.cached_shapes()
         parts = [(self._splits.train, of_training), (self._splits.val, of_validation)]
         self._caches, sentence = make_image_caches(parts, self._config.cache, self._processes.on_this_machine)
         return sentence
 
     def choose_workers(self, folder: Path, step: Callable[[Any], None], key: str) -> str:
-        """Take the number that was asked for, that the run has recorded, or that is fastest.
+        """Take the number of workers from the config, the run's record, or else the fastest.
 
         Args:
-            folder: the run's, with its recorded decisions.
-            step: trains on a batch, and leaves nothing of it.
+            folder: of the run, with its recorded decisions.
+            step: trains on a batch without keeping the result.
             key: of the network and how it is executed, to find the choice of an earlier run.
 
         Returns:
-            A sentence with the figures that decided; empty where none were needed.
+            A sentence with the measurements; empty where none were needed.
         """
         if self._config.workers is not None:
             return ""
-        chosen = Workers(**self._processes.broadcast_object(lambda: asdict(self._recorded_or_tried(folder, step, key))))
+        chosen = Workers(
+            **self._processes.broadcast_object(lambda: asdict(self._recorded_or_measured(folder, step, key)))
+        )
         self._workers = chosen.count
         return chosen.reason
 
-    def _recorded_or_tried(self, folder: Path, step: Callable[[Any], None], key: str) -> Workers:
+    def _recorded_or_measured(self, folder: Path, step: Callable[[Any], None], key: str) -> Workers:
         path = folder / "decisions.json"
         decisions = json.loads(path.read_text()) if path.exists() else {}
-        kept = self._caches[0] is not None
-        key = f"{WORKERS} {key} {self._config.data.resolve()} {self._config.augmentation} {kept}"
-        key += "" if self._processes.alone else f" {self._processes.count}"
-        recorded = decisions.get(WORKERS) or recall(key)
+        cached = self._caches[0] is not None
+        key = f"{WORKERS} {key} {self._config.data.resolve()} {self._config.augmentation} {cached}"
+        key += "" if self._processes.is_single else f" {self._processes.count}"
+        recorded = decisions.get(WORKERS) or load_measurement(key)
         chosen = Workers(**recorded) if recorded else choose_workers(self._trial, step, self._most_workers())
         if not recorded:
             store_measurement(key, asdict(chosen))
@@ -162,10 +160,9 @@ class RunImages:
         return max(1, min(8, cores() // self._processes.on_this_machine))
 
     def train(self) -> DataLoader[Any]:
-        """Shuffled, changed at random."""
-        order = EpochSampler(len(self._splits.train), self._config.seed, shuffle=True, weights=self._chances)
-        share = self._processes.shard(self._training_images(), self._images.dummy_batch(1))
-        return make_dataloader(share, order, self._config.batch, self._workers, drop_last=True)
+        """Shuffled, randomly augmented."""
+        part = self._processes.shard(self._training_images(), self._data.dummy_batch(1))
+        return make_dataloader(part, self._training_order(), self._config.batch, self._workers, drop_last=True)
 
     def validation(self) -> DataLoader[Any]:
         """In order, as for prediction."""
@@ -182,14 +179,16 @@ class RunImages:
 
     def _trial(self, workers: int) -> DataLoader[Any]:
         """A few batches of epoch 0, which no run has."""
-        config, count = self._config, len(self._splits.train)
-        order = EpochSampler(count, config.seed, shuffle=True, weights=self._chances)
-        batch = -(-min(config.batch, count) // self._processes.count)
-        keys = list(islice(cycle(order), batch * TRIAL_BATCHES))
+        batch = -(-min(self._config.batch, len(self._splits.train)) // self._processes.count)
+        keys = list(islice(cycle(self._training_order()), batch * TRIAL_BATCHES))
         return make_dataloader(self._training_images(), keys, batch, workers)
 
+    def _training_order(self) -> EpochSampler:
+        weights = self._data.sample_weights
+        return EpochSampler(len(self._splits.train), self._config.seed, shuffle=True, weights=weights)
+
     def _validation_images(self) -> Dataset[Any]:
-        return self._images.validation(self._splits.val, self._caches[1])
+        return self._data.validation(self._splits.val, self._caches[1])
 
     def _training_images(self) -> Dataset[Any]:
-        return self._images.training(self._splits.train, self._caches[0])
+        return self._data.training(self._splits.train, self._caches[0])

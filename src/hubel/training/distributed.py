@@ -1,8 +1,11 @@
 """Several processes that train one network together, as ``accelerate launch`` or ``torchrun`` start them.
 
-Every process goes through the same batches in the same order and reads its share of each, so that step k sees the same
-images however many processes there are. What the loss and the metrics are means of is summed over all of them.
-Process 0, the main one, decides, writes and speaks; the others learn from it what was decided.
+Every process goes through the same batches in the same order and reads its part of each, so that step k sees the same
+images however many processes there are. Losses and metrics are summed over all of them. Process 0, the main one,
+decides, writes files and messages; it broadcasts its decisions to the others.
+
+A process that fails records the reason in the store before it exits. Its peers see the failure at their next collective
+call, read the reason and exit quietly.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
@@ -30,23 +32,23 @@ from hubel.inference.precision import choose_device
 
 Value = TypeVar("Value")
 
-# How many processes there are, as torchrun and accelerate, Intel's MPI, Open MPI and MVAPICH say it.
+# Number of processes, as torchrun and accelerate, Intel's MPI, Open MPI and MVAPICH set it.
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-_PATIENCE = timedelta(minutes=15)  # for a process that is still at work on its own, such as writing the checkpoint
-_LOOK_AGAIN = 0.1  # seconds
+_TIMEOUT = timedelta(minutes=15)  # of a collective call: the main process may be writing a checkpoint
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """A batch as all processes together see it.
+    """A batch of all processes together.
 
     Attributes:
-        objective: what is minimized, the mean over the batch.
-        means: of what is watched, by name.
-        sums: of what is counted, by name.
-        images: in it.
-        factor: of this process's own objective: the mean over the processes of the gradients of their own, each times
-            its factor, is the gradient of this one's ``objective``.
+        objective: the loss that is minimized, a mean over the batch.
+        means: of logged losses, by name.
+        sums: of logged metrics, by name.
+        images: in the batch.
+        factor: of this process's own objective: the mean over the processes of the gradients of their own objectives,
+            each times its factor, is the gradient of ``objective``.
     """
 
     objective: float
@@ -58,55 +60,55 @@ class GlobalBatch:
 
 @dataclass(eq=False)
 class DistributedContext:
-    """The processes of this training, as one of them sees them; by default it is alone.
+    """The processes of this training, from the point of view of one of them; by default there is only one.
 
     Attributes:
-        rank: of this one, from 0.
-        count: of all.
+        rank: of this process, from 0.
+        count: of processes.
         on_this_machine: how many of them share its cores.
-        device: where this one computes; ``None`` where nobody has decided.
+        device: of this process; ``None`` if not chosen yet.
     """
 
     rank: int = 0
     count: int = 1
     on_this_machine: int = 1
     device: torch.device | None = None
-    _words: int = 0
+    _announced: int = 0
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that decides, writes and speaks."""
+        """Whether this is the process that decides and writes."""
         return self.rank == 0
 
     @property
-    def alone(self) -> bool:
-        """Whether there is no other."""
+    def is_single(self) -> bool:
+        """Whether there is only one process."""
         return self.count == 1
 
     @property
     def seed_offset(self) -> tuple[int, ...]:
-        """What is added to the seed of this process's own random numbers; nothing in the main one."""
+        """Added to the seed of this process's own random numbers; nothing in the main process."""
         return (self.rank,) if self.rank else ()
 
     def device_for(self, name: str) -> torch.device:
-        """Where this process computes if ``--device`` is ``name``."""
+        """Device of this process if ``--device`` is ``name``."""
         return self.device or choose_device(name)
 
-    def shard(self, images: Dataset[Any], dummy_batch: Any = None) -> Dataset[Any]:
-        """A data set of which each whole batch that is asked for is read in part only: this process's share.
+    def shard(self, images: Dataset[Any], dummy: Any = None) -> Dataset[Any]:
+        """A data set that reads only this process's part of each batch.
 
         Args:
             images: gives batches of the keys of an :class:`~hubel.data.loader.EpochSampler`.
-            dummy_batch: a batch of one image, at index -1, for a share without any: in training every process
-                has to take part in every step. Without it such a share is empty.
+            dummy: a batch of one image, at index -1, for a part without any: in training every process has to take part
+                in every step. Without it such a part is empty.
         """
-        return images if self.alone else _ShardedDataset(images, self.rank, self.count, dummy_batch)
+        return images if self.is_single else _ShardedDataset(images, self.rank, self.count, dummy)
 
-    def total(self, *figures: float) -> tuple[float, ...]:
-        """Sums of figures over all processes, which all have to ask for."""
-        if self.alone:
-            return figures
-        sums = torch.tensor(figures, dtype=torch.float64, device=self.device)
+    def all_reduce_sum(self, *values: float) -> tuple[float, ...]:
+        """Sums over all processes, which all have to call it."""
+        if self.is_single:
+            return values
+        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(sums)
         return tuple(sums.tolist())
 
@@ -118,21 +120,21 @@ class DistributedContext:
         weight: float,
         indices: Tensor,
     ) -> GlobalBatch:
-        """From this process's share to the batch of all.
+        """From this process's part of a batch to the whole batch.
 
         Args:
-            objective: what is minimized, a mean over the share.
-            means: over the share, by name; the same names in every process.
-            sums: over the share, the same.
-            weight: how much the share counts in a mean over the batch.
-            indices: of the share's images; -1 for one that stands in.
+            objective: the loss that is minimized, a mean over the part.
+            means: over the part, by name; the same names in every process.
+            sums: over the part, by name; the same names in every process.
+            weight: of the part in a mean over the batch.
+            indices: of the part's images; -1 for dummies.
         """
         values = [float(objective.detach()), *(float(mean.detach()) for mean in means.values())]
-        if self.alone:
+        if self.is_single:
             return GlobalBatch(values[0], dict(zip(means, values[1:], strict=True)), dict(sums), len(indices), 1.0)
         here = bool((indices >= 0).all())
         own = [*(value * weight for value in values), weight, len(indices), *sums.values()]
-        totals = self.total(*(own if here else [0.0] * len(own)))
+        totals = self.all_reduce_sum(*(own if here else [0.0] * len(own)))
         weighted, (total, images), counted = totals[: len(values)], totals[len(values) :][:2], totals[len(values) + 2 :]
         if not images:
             return GlobalBatch(0.0, dict.fromkeys(means, 0.0), dict.fromkeys(sums, 0.0), 0, 0.0)
@@ -142,11 +144,11 @@ class DistributedContext:
         return GlobalBatch(whole[0], *by_name, int(images), factor)
 
     def broadcast_object(self, make: Callable[[], Value]) -> Value:
-        """What ``make`` returns in the main process, a JSON value; the others wait for it, however long it takes.
+        """Return in every process what ``make`` returns in the main one, a JSON value; the others wait without limit.
 
-        An exception in the main process ends the others: see :mod:`hubel.training.distributed`.
+        An exception in the main process ends the others.
         """
-        if self.alone:
+        if self.is_single:
             return make()
         if not self.is_main:
             return json.loads(self._sent_by_main(None))
@@ -159,16 +161,16 @@ class DistributedContext:
         return value
 
     def broadcast_file(self, path: Path) -> io.BytesIO | None:
-        """A file of the main process's disk, wherever this one runs; ``None`` if it does not exist."""
+        """Content of a file on the main process's disk; ``None`` if it does not exist."""
         if not self.broadcast_object(path.exists):
             return None
-        if self.alone:
+        if self.is_single:
             return io.BytesIO(path.read_bytes())
         return io.BytesIO(self._sent_by_main(path.read_bytes() if self.is_main else None))
 
     def broadcast_module(self, module: nn.Module, buffers_only: bool = False) -> None:
-        """Give a module the weights and buffers that it has in the main process."""
-        if self.alone:
+        """Copy a module's weights and buffers from the main process."""
+        if self.is_single:
             return
         tensors = list(module.buffers()) if buffers_only else [*module.parameters(), *module.buffers()]
         for tensor in tensors:
@@ -176,25 +178,22 @@ class DistributedContext:
             distributed.broadcast(whole, 0)
             tensor.data.copy_(whole)
 
-    def all_gather(self, rows: np.ndarray) -> np.ndarray:
-        """The rows of all processes, those of the main one first: float64 (N, …) of any N, the rest alike."""
-        if self.alone:
-            return rows
-        counts = [int(count) for count in self.total(*(len(rows) * (self.rank == rank) for rank in range(self.count)))]
-        padded = torch.zeros(max(counts), *rows.shape[1:], dtype=torch.float64, device=self.device)
-        padded[: len(rows)] = torch.from_numpy(rows)
-        parts = [torch.empty_like(padded) for _ in counts]
-        distributed.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]).cpu().numpy()
+    def all_gather(self, values: list[Value]) -> list[Value]:
+        """The values of all processes, those of the main one first; they are pickled."""
+        if self.is_single:
+            return values
+        parts: list[list[Value]] = [[] for _ in range(self.count)]
+        distributed.all_gather_object(parts, values)
+        return [value for part in parts for value in part]
 
-    def wait(self) -> None:
-        """Go on when all have come here."""
-        self.total(0.0)
+    def barrier(self) -> None:
+        """Wait until all processes have come here."""
+        self.all_reduce_sum(0.0)
 
     def _announce(self, what: str) -> None:
-        """The main process tells the others, who may wait for hours without a timeout, what became of its work."""
-        self._words += 1
-        store().set(f"hubel/main/{self._words}", what)
+        """Tell the other processes, which may wait for hours without a timeout, how the main process's work ended."""
+        self._announced += 1
+        store().set(f"hubel/main/{self._announced}", what)
 
     def _sent_by_main(self, content: bytes | None) -> bytes:
         """The main process's ``content``, in all processes."""
@@ -202,14 +201,14 @@ class DistributedContext:
             self._announce(str(len(content)))
             size = len(content)
         else:
-            self._words += 1
-            key = f"hubel/main/{self._words}"
+            self._announced += 1
+            key = f"hubel/main/{self._announced}"
             while not store().check([key]):  # store.wait would not see signals
-                time.sleep(_LOOK_AGAIN)
-            word = store().get(key).decode()
-            if word == "failed":
+                time.sleep(_POLL_SECONDS)
+            message = store().get(key).decode()
+            if message == "failed":
                 raise SystemExit(1)
-            size = int(word)
+            size = int(message)
         tensor = torch.zeros(size, dtype=torch.uint8, device=self.device)
         if content:
             tensor.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
@@ -222,30 +221,30 @@ SINGLE_PROCESS = DistributedContext()
 
 
 class _ShardedDataset(Dataset[Any]):
-    """Of each list of keys, which are a whole batch's, every ``count``-th is read."""
+    """Reads every ``count``-th of the keys of a batch."""
 
-    def __init__(self, images: Dataset[Any], rank: int, count: int, dummy_batch: Any) -> None:
+    def __init__(self, images: Dataset[Any], rank: int, count: int, dummy: Any) -> None:
         self._images: Any = images
         self._rank = rank
         self._count = count
-        self._dummy_batch = dummy_batch
+        self._dummy = dummy
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitems__(self, keys: Sequence[Any]) -> Any:
         batch = self._images.__getitems__(keys[self._rank :: self._count])
-        return batch if len(batch.indices) or self._dummy_batch is None else self._dummy_batch
+        return batch if len(batch.indices) or self._dummy is None else self._dummy
 
 
 def join(device: str) -> DistributedContext:
-    """Meet the other processes, if several were started.
+    """Join the other processes, if several were started.
 
     Args:
-        device: as ``--device`` says; each process on a machine takes a GPU of its own.
+        device: as for ``--device``; each process on a machine takes a GPU of its own.
 
     Raises:
-        UsageError: the device is not for several processes.
+        UsageError: several processes cannot use the device.
     """
     expected = max(int(os.environ.get(name) or 1) for name in _COUNTS)
     if expected < 2:
@@ -255,40 +254,40 @@ def join(device: str) -> DistributedContext:
         raise UsageError(f"--device {device}: {expected} processes cannot share it", "use --device cuda or cpu")
     from accelerate import PartialState
 
-    # A filter on one channel, or of one pixel, is channels-last and contiguous at once; torch finds that remarkable.
+    # A filter on one channel, or of one pixel, is channels-last and contiguous at once, of which torch warns.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    state = PartialState(cpu=chosen.type == "cpu", timeout=_PATIENCE)
+    state = PartialState(cpu=chosen.type == "cpu", timeout=_TIMEOUT)
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     return DistributedContext(state.process_index, state.num_processes, here, state.device)
 
 
 def is_main() -> bool:
-    """Whether this process speaks for all; true where there is one."""
+    """Whether this is the main process; true where there is only one."""
     from accelerate import PartialState
 
     return not PartialState._shared_state or PartialState().process_index == 0
 
 
 def store() -> distributed.Store:
-    """Where the processes leave words for each other."""
+    """Key-value store that the processes share."""
     return distributed.distributed_c10d._get_default_store()
 
 
-_WORD, _GONE = "hubel/ended", "hubel/gone"
-_FAREWELL = 2.0  # seconds; a process that was killed says none
+_REASON, _GONE = "hubel/ended", "hubel/gone"
+_EXIT_SECONDS = 2.0  # for the others to read the reason; a process that was killed records none
 _INTERRUPTED, _FAILED = "interrupted", "failed"
 
 
 @contextmanager
-def joined(device: str) -> Iterator[DistributedContext]:
-    """The processes that were started together, from their meeting to their parting.
+def distributed_session(device: str) -> Iterator[DistributedContext]:
+    """Join the processes that were started together, and leave them at the end.
 
     Raises:
-        KeyboardInterrupt: in the main process, where any was interrupted.
-        SystemExit: where another process has said what is wrong.
+        KeyboardInterrupt: in the main process, if any was interrupted.
+        SystemExit: another process has reported the error.
     """
     processes = join(device)
-    if processes.alone:
+    if processes.is_single:
         yield processes
         return
     try:
@@ -304,13 +303,16 @@ def joined(device: str) -> Iterator[DistributedContext]:
 
 
 def _leave(processes: DistributedContext) -> None:
-    """Cut the connections, which wakes those who wait, and give them time to read why: the store may be in here."""
+    """Close the connections, which wakes waiting processes, and give them time to read the reason.
+
+    The store may live in this process.
+    """
     kept = store()
     if distributed.get_backend() == "gloo":  # NCCL would first wait for what will never come
         distributed.destroy_process_group()
     with contextlib.suppress(RuntimeError):  # of a store that has gone with the main process
         gone = kept.add(_GONE, 1)
-        until = time.monotonic() + _FAREWELL
+        until = time.monotonic() + _EXIT_SECONDS
         while processes.is_main and gone < processes.count and time.monotonic() < until:
             time.sleep(0.05)
             gone = kept.add(_GONE, 0)
@@ -318,44 +320,44 @@ def _leave(processes: DistributedContext) -> None:
 
 @contextmanager
 def report_error_once(processes: DistributedContext) -> Iterator[None]:
-    """Turn an exception into what this process has to make of it: only the first to end says why.
+    """Report an error in the first process that fails only.
 
     Raises:
         KeyboardInterrupt: this process, or before it another, was interrupted.
-        DataError: another process has gone without a word.
-        SystemExit: another process has failed, and says why itself.
+        DataError: another process was killed and left no reason.
+        SystemExit: another process has failed, and reports the error itself.
     """
     try:
         yield
     except SystemExit:
         raise
     except BaseException as error:
-        if processes.alone:
+        if processes.is_single:
             raise
         first, why = _record_reason(processes.rank, _INTERRUPTED if isinstance(error, KeyboardInterrupt) else _FAILED)
         if first != processes.rank:
             if why == _INTERRUPTED:
                 raise KeyboardInterrupt from None
             raise SystemExit(1) from None
-        if _says_that_another_has_gone(error):
+        if _is_connection_error(error):
             raise DataError(
-                f"another process of this training has gone without a word: {str(error).splitlines()[0]}",
+                f"another process of this training has died: {str(error).splitlines()[0]}",
                 "often memory ran out, or a machine cannot be reached: look into its log, then go on with --resume",
             ) from error
         raise
 
 
 def _record_reason(rank: int, why: str) -> tuple[int, str]:
-    """Which process ended first, and why; this one, if none has before."""
+    """Record why this process ends, unless another ended before; returns the first process and its reason."""
     try:
-        first, _, reason = store().compare_set(_WORD, "", f"{rank}:{why}").decode().partition(":")
+        first, _, reason = store().compare_set(_REASON, "", f"{rank}:{why}").decode().partition(":")
         return int(first), reason
-    except (RuntimeError, ValueError):  # it was kept by the main process, which has gone
+    except (RuntimeError, ValueError):  # the store was in the main process, which has ended
         return (0, _FAILED) if rank else (rank, why)
 
 
-def _says_that_another_has_gone(error: BaseException) -> bool:
-    """Whether torch's means of exchange, which have no exception of their own everywhere, raised it."""
+def _is_connection_error(error: BaseException) -> bool:
+    """Whether a collective call failed: torch has no exception of its own for that everywhere."""
     text = str(error)
     return isinstance(error, RuntimeError) and any(
         mark in text for mark in ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")

@@ -1,28 +1,136 @@
-"""A model's score on labelled images."""
+"""Scores of a model on labelled images."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from hubel.data.image_io import read_image
+from hubel.data.loader import BatchDataset, EpochSampler, default_workers, make_dataloader
+from hubel.data.samples import Sample
 from hubel.data.splits import evaluation_samples, read_splits
-from hubel.errors import ImageError
+from hubel.data.transforms.image_transform import ImageTransform
+from hubel.errors import DataError, ImageError, ModelError
+from hubel.inference.fusion import fuse
 from hubel.inference.precision import choose_device
 from hubel.inference.system import tune_allocator
 from hubel.models import ModelMetadata, resolve_model
+from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
-from hubel.training.predict_split import Answers, SplitPredictor
-from hubel.training.task import Task
-from hubel.training.tasks import task_named
+from hubel.tasks.base import Evaluator, Task
+from hubel.tasks.registry import get_task
+from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+
+
+@dataclass(frozen=True)
+class EvaluatedSplit:
+    """Predictions of a model for labelled images, scored.
+
+    Attributes:
+        scores: the metrics.
+        evaluator: with a record of each image.
+        failures: an error for each image that could not be read.
+    """
+
+    scores: Any
+    evaluator: Evaluator
+    failures: tuple[ImageError, ...]
+
+
+@dataclass(frozen=True)
+class SplitEvaluator:
+    """Runs a model on labelled images and scores it.
+
+    Attributes:
+        model: left as it is.
+        metadata: of the model.
+        task: of the model.
+        batch: images at a time, in each process.
+        device: where the model runs.
+    """
+
+    model: Model
+    metadata: ModelMetadata
+    task: Task
+    batch: int
+    device: torch.device
+
+    def __call__(self, samples: Sequence[Sample], processes: DistributedContext = SINGLE_PROCESS) -> EvaluatedSplit:
+        """Evaluate in float32; processes that call it with the same samples divide them and return the same scores.
+
+        Raises:
+            DataError: no image could be read.
+        """
+        evaluator = self.task.evaluator(self.metadata)
+        indices: list[int] = []
+        mine = range(processes.rank, len(samples), processes.count)
+        for predictions, read in self._predictions([samples[index] for index in mine]):
+            evaluator.update(predictions, [samples[mine[position]] for position in read])
+            indices += [mine[position] for position in read]
+        read_indices = gather_images(evaluator, indices, processes)
+        failed = sorted(set(range(len(samples))) - set(read_indices))
+        failures = tuple(read_error(samples[index].path) for index in failed)
+        if not read_indices:
+            raise DataError(f"none of {len(samples)} images could be read: {failures[0].message}", failures[0].hint)
+        return EvaluatedSplit(evaluator.compute(), evaluator, failures)
+
+    def _predictions(self, samples: Sequence[Sample]) -> Iterator[tuple[dict[str, np.ndarray], list[int]]]:
+        """Predictions of each batch, with the positions of its images; unreadable images are left out."""
+        if not samples:
+            return
+        preprocessing = self.metadata.preprocessing
+        size = (preprocessing.height, preprocessing.width)
+        images = BatchDataset([Sample(sample.path) for sample in samples], ImageTransform(preprocessing), 0)
+        order = EpochSampler(len(samples), 0, shuffle=False)
+        loader = make_dataloader(images, order, self.batch, default_workers())
+        fused = fuse(self.model.eval(), self.device, torch.float32)
+        with torch.inference_mode():
+            for loaded in loader:
+                if len(loaded.indices):
+                    outputs = fused(preprocessing.normalize(loaded.pixels.to(self.device)))
+                    yield to_arrays(self.model.predictions(outputs, size)), loaded.indices.tolist()
+
+
+def to_arrays(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Predictions of a batch as arrays."""
+    return {name: tensor.cpu().numpy() for name, tensor in predictions.items()}
+
+
+def gather_images(evaluator: Evaluator, indices: Sequence[int], processes: DistributedContext) -> list[int]:
+    """Bring the records of all processes' images together, in the order of the data set.
+
+    Args:
+        evaluator: of this process; afterwards it has the records of all.
+        indices: of its images in the data set.
+        processes: that evaluate together.
+
+    Returns:
+        The indices of all images.
+    """
+    if processes.is_single:
+        return list(indices)
+    records = processes.all_gather(list(zip(indices, evaluator.images, strict=True)))
+    records.sort(key=lambda record: record[0])
+    evaluator.images = [image for _, image in records]
+    return [index for index, _ in records]
+
+
+def read_error(path: Path) -> ImageError:
+    """Why an image could not be read."""
+    try:
+        read_image(path)
+    except ImageError as error:
+        return error
+    return ImageError(f"{path} could not be read", "try again: it can be read now")
 
 
 @dataclass(frozen=True)
@@ -31,28 +139,41 @@ class Evaluation:
 
     Attributes:
         model: as it was named.
-        data: the data set's folder.
+        data: folder of the data set.
         split: ``"test"``, ``"val"``, ``"train"`` or ``"all"``.
-        scores: the figures.
-        answers: what they were computed from.
-        seconds: it took.
-        task: the model's.
-        card: the model's.
+        result: scores and records of the images.
+        seconds: time taken.
+        task: of the model.
     """
 
     model: str
     data: Path
     split: str
-    scores: Any
-    answers: Answers
+    result: EvaluatedSplit
     seconds: float
     task: Task
-    metadata: ModelMetadata
+
+    @property
+    def scores(self) -> Any:
+        """The metrics."""
+        return self.result.scores
 
     @property
     def failures(self) -> tuple[ImageError, ...]:
         """Images that could not be read."""
-        return self.answers.failures
+        return self.result.failures
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics by name."""
+        metrics: dict[str, Any] = self.scores.to_json()["metrics"]
+        return metrics
+
+    @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """Metrics of each class."""
+        per_class: list[dict[str, Any]] = self.scores.to_json()["per_class"]
+        return per_class
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``--json`` prints."""
@@ -67,8 +188,9 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """The figures as a person reads them."""
-        return f"{self.data}, {self.split} split, {self.scores.images} images\n{self.task.table(self.scores)}"
+        """The metrics as text."""
+        table = self.task.scores_table(self.scores)
+        return f"{self.data}, {self.split} split, {self.scores.images} images\n{table}"
 
 
 def evaluate(
@@ -85,7 +207,7 @@ def evaluate(
 
     Args:
         model: a run folder, or anything :func:`hubel.models.resolve_model` takes whose classes the data has.
-        data: labelled as the model's task wants it.
+        data: labelled for the model's task.
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``; by default test, else val. A run's own split of an
             unsplit data set is used again.
         batch: images at a time.
@@ -103,31 +225,23 @@ def evaluate(
         torch.set_num_threads(threads)
     started = time.perf_counter()
     network, metadata = resolve_model(model)
-    task = task_named(metadata.task)
+    task = get_task(metadata.task)
     data_set = task.read(Path(data)).remap_classes(metadata.classes)
     recorded = Path(model) / "splits.json"
     name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
-    answering = SplitPredictor(
-        network, metadata.preprocessing, *answer_of(task, metadata), batch, choose_device(device)
-    )
-    answers = answering.of(samples)
-    if strict and answers.failures:
-        raise answers.failures[0]
-    scores = task.scores(answers, metadata)
-    seconds = time.perf_counter() - started
-    result = Evaluation(str(model), Path(data), name, scores, answers, seconds, task, metadata)
+    if not isinstance(network, Model):
+        raise ModelError(f"{model} cannot be scored", "hubel models lists the architectures")
+    result = SplitEvaluator(network, metadata, task, batch, choose_device(device))(samples)
+    if strict and result.failures:
+        raise result.failures[0]
+    evaluation = Evaluation(str(model), Path(data), name, result, time.perf_counter() - started, task)
     if report is not None:
-        write_evaluation_report(Path(report), result)
-    return result
-
-
-def answer_of(task: Task, metadata: ModelMetadata) -> tuple[Callable[[Any], np.ndarray], int]:
-    """What is kept of a model's raw output, and how many numbers an image that is."""
-    return partial(task.answer, metadata=metadata), task.answer_width(len(metadata.classes))
+        write_evaluation_report(Path(report), evaluation)
+    return evaluation
 
 
 def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
-    """Write ``report.html`` of an evaluation into a folder, which is made if it is not there."""
+    """Write ``report.html`` of an evaluation into a folder, which is created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     report = TrainingReport(
         title=f"{evaluation.model} on {evaluation.data.name}",
@@ -136,17 +250,17 @@ def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
         data=str(evaluation.data),
         scores={evaluation.split: evaluation.scores},
         split_sizes={evaluation.split: evaluation.scores.images},
-        mistakes=evaluation.task.mistakes(evaluation.answers, evaluation.metadata),
+        mistakes=evaluation.result.evaluator.worst_predictions(),
         mistakes_split=evaluation.split,
         environment=environment("float32"),
         timing={"evaluation": evaluation.seconds},
         warnings=[failure.message for failure in evaluation.failures],
     )
-    return write_report(folder, report)
+    return write_report(folder, report, evaluation.task.report())
 
 
 def environment(precision: str) -> dict[str, str]:
-    """Versions, processor and threads, as a report and a bug report need them."""
+    """Versions, processor and threads, for reports."""
     packages = ("hubel", "torch", "torchvision", "accelerate", "numpy", "pillow")
     found = {}
     for package in packages:

@@ -1,14 +1,14 @@
 """Features of images, computed once: a head on a frozen backbone need not see the images again in every epoch.
 
-It holds where nothing below the head learns and nothing changes the images at random. An epoch then takes as long as
-the head does, and features can be treated as data: SMOTE adds some.
+This holds where only the head is trained and the images are not augmented. An epoch then takes as long as the head
+does, and features can be treated as data: SMOTE adds some.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,19 +27,15 @@ from hubel.training.cache_budget import allocate_block
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 from hubel.training.finetune import FrozenBackbone, Phase, freeze_below
 
-if TYPE_CHECKING:
-    from hubel.training.loop import TrainingRun
-    from hubel.training.task import Objective
-
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen backbone says of images.
+    """Output of the frozen backbone.
 
     Attributes:
-        maps: float32 (N, C, H, W) on the CPU, what the head is given; H = W = 1 where it begins with averaging.
+        maps: float32 (N, C, H, W) on the CPU, the input of the head; H = W = 1 where it begins with averaging.
         labels: int64 (N,).
-        indices: int64 (N,), positions in the data set; none of features that belong to no image.
+        indices: int64 (N,), positions in the data set; ``None`` after oversampling.
     """
 
     maps: Tensor
@@ -77,13 +73,13 @@ def compute_features(
         images: batches of uint8 pixels in fixed order.
         preprocessing: normalizes them.
         lower: the whole backbone.
-        head: what reads the maps. Where it is a :class:`ClassificationHead`, the means of the maps are kept, as maps of
-            one pixel: it averages those to the same numbers, and neighbours are near in what its dense layer sees.
+        head: of the network. For a :class:`ClassificationHead` the means of the maps are stored, as maps of one pixel:
+            it averages those to the same numbers, and SMOTE's neighbours are near in the input of its dense layer.
         accelerator: device and mixed precision.
-        room: float32, where the maps are put; new memory by default.
+        room: float32, where the maps are stored; new memory by default.
 
     Raises:
-        DataError: not one image can be read.
+        DataError: none of the images can be read.
     """
     maps: list[Tensor] = []
     labels, indices = [], []
@@ -102,13 +98,13 @@ def compute_features(
         labels.append(batch.labels)
         indices.append(batch.indices)
     if not maps:
-        raise DataError("not one image can be read any more", "put the images back, then go on with --resume")
+        raise DataError("no image can be read any more", "put the images back, then go on with --resume")
     together = torch.cat(maps) if room is None else room[:used].view(-1, *maps[0].shape[1:])
     return Features(together, torch.cat(labels), torch.cat(indices))
 
 
 def features_size(model: Model, preprocessing: Preprocessing) -> int:
-    """Numbers that are kept of an image."""
+    """Number of stored values of an image."""
     network = to_meta(model, torch.float32).eval()
     assert isinstance(network, Model)
     shape = (1, preprocessing.channels, preprocessing.height, preprocessing.width)
@@ -124,10 +120,10 @@ def feature_batches(
     training: bool,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> DataLoader[Any]:
-    """A loader of batches of features, or of this process's share of each; in training a last one must be full."""
-    dummy_batch = Batch(torch.zeros_like(features.maps[:1]), [Target(0)], torch.tensor([-1]))
+    """A loader of batches of features, or of this process's part of each; training drops an incomplete last one."""
+    dummy = Batch(torch.zeros_like(features.maps[:1]), [Target(0)], torch.tensor([-1]))
     return DataLoader(
-        processes.shard(FeatureRows(features), dummy_batch if training else None),
+        processes.shard(FeatureRows(features), dummy if training else None),
         batch_size=batch,
         sampler=sampler,
         collate_fn=identity_collate,
@@ -138,89 +134,92 @@ def feature_batches(
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Puts features in the place of images while the head alone learns.
+    """Replaces images by features while only the head is trained.
 
     Attributes:
-        images: training images in fixed order, without random changes.
-        preprocessing: of these.
-        validation: validation images; of both, all in every process.
-        learning: what is minimized on features, which are not blended as images are.
-        enlarge: what is done to their features before the head learns from them, such as SMOTE.
+        config: of the run.
+        training: training images in fixed order, without random changes, all of them in every process.
+        training_preprocessing: normalizes them.
+        validation: validation images, all of them in every process.
+        validation_preprocessing: normalizes them.
+        sample_weights: of the training images, as in :class:`~hubel.tasks.base.TaskData`.
+        oversample: applied to the training features before the head is trained on them, such as SMOTE.
+        processes: those that train together.
     """
 
-    images: DataLoader[Any]
-    preprocessing: Preprocessing
+    config: TrainingConfig
+    training: DataLoader[Any]
+    training_preprocessing: Preprocessing
     validation: DataLoader[Any]
-    learning: Objective
-    enlarge: Callable[[Features], Features] | None = None
+    validation_preprocessing: Preprocessing
+    sample_weights: Tensor | None = None
+    oversample: Callable[[Features], Features] | None = None
+    processes: DistributedContext = SINGLE_PROCESS
 
     def swap_in_features(
-        self, training: TrainingRun, lower: FrozenBackbone, log: Callable[[str], None]
-    ) -> tuple[TrainingRun, FrozenBackbone]:
-        """The training on features, and the lower part that they make superfluous; unchanged where there is no room."""
-        config, metadata = training.config, training.metadata
-        sets = ((self.images, self.preprocessing), (self.validation, metadata.preprocessing))
-        lengths = [len(images.dataset) * features_size(training.model, size) for images, size in sets]  # type: ignore[arg-type]
+        self, model: Model, lower: FrozenBackbone, accelerator: Accelerator, log: Callable[[str], None]
+    ) -> tuple[DataLoader[Any], DataLoader[Any]] | None:
+        """Loaders of training and validation features; ``None`` if they do not fit."""
+        config = self.config
+        sets = ((self.training, self.training_preprocessing), (self.validation, self.validation_preprocessing))
+        lengths = [len(images.dataset) * features_size(model, size) for images, size in sets]  # type: ignore[arg-type]
         wanted = "auto" if config.cache == "none" else config.cache
-        block, where = allocate_block(4 * sum(lengths), wanted, training.processes.on_this_machine)
-        if block is None and self.enlarge is None:
+        block, where = allocate_block(4 * sum(lengths), wanted, self.processes.on_this_machine)
+        if block is None and self.oversample is None:
             log(f"the images' features are computed in every epoch: {where}")
-            return training, lower
+            return None
         rooms: Sequence[Tensor | None] = (None, None)
         if block is not None:
             rooms = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
-        as_they_are = " without random changes" if config.augmentation else ""
-        log(f"the images' features{as_they_are} are computed once and kept {where}")
-        learn, check = (
-            compute_features(images, size, lower, training.model.head, training.accelerator, room)
+        unchanged = " without random changes" if config.augmentation else ""
+        log(f"the images' features{unchanged} are computed once and cached {where}")
+        training, validation = (
+            compute_features(images, size, lower, model.head, accelerator, room)
             for (images, size), room in zip(sets, rooms, strict=True)
         )
-        weights = training.train.sampler.weights if isinstance(training.train.sampler, EpochSampler) else None
-        if self.enlarge is not None:
-            learn, weights = self.enlarge(learn), None
+        weights = self.sample_weights
+        if self.oversample is not None:
+            training, weights = self.oversample(training), None
         elif weights is not None:
-            weights = weights[learn.indices]
-        order = EpochSampler(len(learn.labels), config.seed, shuffle=True, weights=weights)
-        in_order = EpochSampler(len(check.labels), config.seed, shuffle=False)
-        on_features = replace(
-            training,
-            train=feature_batches(learn, order, config.batch, True, training.processes),
-            validation=feature_batches(check, in_order, config.batch, False, training.processes),
-            prepare=torch.Tensor.float,
-            learning=self.learning,
+            weights = weights[training.indices]
+        order = EpochSampler(len(training.labels), config.seed, shuffle=True, weights=weights)
+        in_order = EpochSampler(len(validation.labels), config.seed, shuffle=False)
+        return (
+            feature_batches(training, order, config.batch, True, self.processes),
+            feature_batches(validation, in_order, config.batch, False, self.processes),
         )
-        return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
-def require_head_alone(config: TrainingConfig, model: Model, phases: Sequence[Phase]) -> None:
-    """Refuse ``--cache-features`` where no phase has use for it; raises :class:`UsageError`."""
+def require_head_phase(config: TrainingConfig, model: Model, phases: Sequence[Phase]) -> None:
+    """Refuse ``--cache-features`` if no phase trains the head only; raises :class:`UsageError`."""
     if config.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
         raise UsageError(
-            "--cache-features is for epochs in which the head alone learns, and there are none", "add --head-epochs 3"
+            "--cache-features is for epochs in which only the head is trained, and there are none",
+            "add --head-epochs 3",
         )
 
 
-def require_fixed_features(config: TrainingConfig, model: Model, phases: Sequence[Phase], who: str) -> None:
+def require_fixed_features(config: TrainingConfig, model: Model, phases: Sequence[Phase], option: str) -> None:
     """Refuse a configuration under which an image's features would change from epoch to epoch.
 
     Args:
         config: resolved.
-        model: as it starts; the last call decides what of it is frozen.
+        model: as it starts; the last call decides which of its layers are frozen.
         phases: of the run.
-        who: the option that wants fixed features, for the message.
+        option: that needs fixed features, for the message.
 
     Raises:
-        UsageError: images change at random, or something below the head learns.
+        UsageError: images are augmented, or layers below the head are trained.
     """
     if config.augmentation:
         changes = ",".join(config.augmentation)
-        raise UsageError(f"{who} computes features once, and --augment {changes} changes them", "add --augment none")
+        raise UsageError(f"{option} computes features once, and --augment {changes} changes them", "add --augment none")
     for phase in phases:
-        learning = freeze_below(model, phase.trainable_from)
-        if learning:
+        trainable = freeze_below(model, phase.trainable_from)
+        if trainable:
             raise UsageError(
-                f"{who} computes features once, and {', '.join(learning)} would learn in phase {phase.name}",
-                "add --unfreeze-from 0, so that the head alone learns",
+                f"{option} computes features once, and {', '.join(trainable)} would be trained in phase {phase.name}",
+                "add --unfreeze-from 0, so that only the head is trained",
             )
 
 
@@ -236,7 +235,7 @@ def require_imbalanced_learn() -> None:
 
 
 def neighbours_for(labels: Sequence[int], classes: Sequence[str]) -> int:
-    """How many neighbours to interpolate with: five, or all that the smallest class has.
+    """Number of neighbours to interpolate with: five, or all that the smallest class has.
 
     Args:
         labels: of the training examples, 0-based.

@@ -1,6 +1,6 @@
-"""Transfer learning in phases: which layers learn when, and how BatchNorm behaves meanwhile.
+"""Transfer learning in phases: which layers are trained when, and how BatchNorm behaves meanwhile.
 
-First a new head learns on a frozen backbone, so that its random gradients cannot wreck the pretrained filters;
+First a new head is trained on a frozen backbone, so that its random gradients cannot damage the pretrained filters;
 then the upper layers are unfrozen at a lower rate (Yosinski et al. 2014, arXiv 1411.1792, on why the lower ones
 transfer best).
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hubel.config import TrainingConfig
 from hubel.errors import UsageError
 from hubel.inference.fusion import fuse
-from hubel.models.base import Model
+from hubel.models.base import Model, with_auxiliary
 from hubel.training.activation_checkpointing import checkpointed
 
 HEAD_ONLY = "head"
@@ -25,12 +25,12 @@ HEAD_ONLY = "head"
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with the same trainable layers.
+    """Epochs with the same trainable layers.
 
     Attributes:
         name: ``"head"``, ``"fine-tune"`` or ``"train"``.
         first_epoch: from 1.
-        epochs: how many.
+        epochs: number of epochs.
         learning_rate: at the schedule's peak.
         trainable_from: ``"head"``, a fraction of the backbone's parts counted from the top, or a layer's name.
     """
@@ -43,7 +43,7 @@ class Phase:
 
     @property
     def last_epoch(self) -> int:
-        """Its last epoch, from 1."""
+        """Last epoch, from 1."""
         return self.first_epoch + self.epochs - 1
 
 
@@ -68,12 +68,12 @@ def plan_phases(config: TrainingConfig) -> tuple[Phase, ...]:
 
 
 def parts_with_parameters(model: Model) -> list[str]:
-    """Names of the backbone's parts that have something to learn, bottom first."""
+    """Names of the backbone's parts that have parameters, bottom first."""
     return [name for name, part in model.backbone.named_children() if any(True for _ in part.parameters())]
 
 
 def _first_trainable_name(model: Model, trainable_from: str) -> str:
-    """The module from which on parameters learn, as a prefix of their names."""
+    """The first trainable module, as a prefix of parameter names."""
     if trainable_from == HEAD_ONLY:
         return "head."
     parts = parts_with_parameters(model)
@@ -88,27 +88,29 @@ def _first_trainable_name(model: Model, trainable_from: str) -> str:
             f"choose from {', '.join(parts)}, a layer inside one (as {parts[-1]}.0), or a fraction 0..1",
         ) from None
     if not 0 <= fraction <= 1:
-        raise UsageError(f"--unfreeze-from {trainable_from} is no fraction 0..1", "0 trains the head, 1 everything")
+        raise UsageError(
+            f"--unfreeze-from {trainable_from} is not a fraction 0..1", "0 trains the head only, 1 everything"
+        )
     count = round(fraction * len(parts))
     return f"backbone.{parts[-count]}." if count else "head."
 
 
 def freeze_below(model: Model, trainable_from: str) -> list[str]:
-    """Let parameters learn from a layer upwards, and freeze those below.
+    """Make parameters trainable from a layer upwards, and freeze those below.
 
-    Parameters count in the order in which the network defines them, which is the order of execution.
+    Parameters are taken in the order in which the network defines them, which is the order of execution.
 
     Returns:
-        Names of the backbone's parts that learn, at least partly.
+        Names of the backbone's parts that are trained, at least partly.
 
     Raises:
         UsageError: the layer does not exist, or the fraction is not in 0..1.
     """
     prefix = _first_trainable_name(model, trainable_from)
-    learning = False
+    trainable = False
     for name, parameter in model.named_parameters():
-        learning = learning or name.startswith(prefix)
-        parameter.requires_grad_(learning)
+        trainable = trainable or name.startswith(prefix)
+        parameter.requires_grad_(trainable)
     backbone = dict(model.backbone.named_children())
     return [name for name in backbone if any(p.requires_grad for p in backbone[name].parameters())]
 
@@ -118,7 +120,7 @@ def enter_training_mode(model: nn.Module, batch_norm: str) -> None:
 
     A frozen BatchNorm must not drift: its running statistics stay those of the pretraining. With
     ``batch_norm="frozen"`` those of unfrozen layers stay too, since a small data set's batches estimate them worse
-    than ImageNet did, while their scale and shift learn; ``"train"`` lets the unfrozen ones follow the batches.
+    than ImageNet did, while their scale and shift are trained; ``"train"`` lets the unfrozen ones follow the batches.
     """
     model.train()
     for module in model.modules():
@@ -129,11 +131,14 @@ def enter_training_mode(model: nn.Module, batch_norm: str) -> None:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
-    """An optimizer of what learns; biases and normalization are not decayed (He et al. 2019, arXiv 1812.01187, 3.1)."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Optimizer of the trainable parameters.
+
+    Biases and normalization are not decayed (He et al. 2019, arXiv 1812.01187, section 3.1).
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
@@ -144,10 +149,10 @@ def make_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: floa
 class TrainableTop(nn.Module):
     """The parts of a network from ``first`` on, its head, and the auxiliary heads of those parts.
 
-    It shares their weights, and maps what the parts below give, (N, C, H, W), to raw outputs: a list of the head's,
-    followed in training mode by those of the auxiliary heads, lowest part first.
+    It shares their weights, and maps the output of the parts below, (N, C, H, W), to the model's raw outputs; in
+    training mode to its training outputs.
 
-    With ``recompute``, what happens within a part is not kept for the backward pass, but computed again in it.
+    With ``recompute``, activations within a part are not kept for the backward pass, but computed again in it.
     """
 
     def __init__(self, model: Model, first: int, recompute: bool = False) -> None:
@@ -158,42 +163,41 @@ class TrainableTop(nn.Module):
         self.head = model.head
         self.auxiliary = nn.ModuleDict({name: model.auxiliary[name] for name, _ in parts if name in model.auxiliary})
 
-    def forward(self, maps: Tensor) -> list[Tensor]:
-        """The raw output of each head, that of the network's own first."""
-        auxiliary = []
+    def forward(self, maps: Tensor, targets: Any = None) -> Any:
+        """Raw outputs; ``targets`` are not needed."""
+        auxiliary = {}
         for name, part in self.parts.named_children():
             maps = checkpointed(part, maps) if self.recompute and self.training else part(maps)
             if self.training and name in self.auxiliary:
-                auxiliary.append(self.auxiliary[name](maps))
-        return [self.head(maps), *auxiliary]
+                auxiliary[name] = self.auxiliary[name](maps)
+        return with_auxiliary(self.head(maps), auxiliary)
 
 
 class WholeNetwork(nn.Module):
-    """A network that is not divisible; its output comes in a list as :class:`TrainableTop` gives it."""
+    """A network that cannot be cut between two parts."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> list[Any]:
-        """The raw output of images (N, C, H, W)."""
-        return [self.model(images)]
+    def forward(self, images: Tensor, targets: Any = None) -> Any:
+        """Raw outputs of images (N, C, H, W); in training mode the training outputs."""
+        return self.model.training_outputs(images, targets) if self.training else self.model(images)
 
 
 def trainable_top(model: Model, first: int = 0, recompute: bool = False) -> nn.Module:
-    """What learns of a network, from images or from the maps of its frozen lower part to a list of raw outputs."""
+    """The part of a network that is trained: from images, or the maps of its frozen lower part, to raw outputs."""
     return TrainableTop(model, first, recompute) if model.is_sequential else WholeNetwork(model)
 
 
 @dataclass(frozen=True)
 class FrozenBackbone:
-    """The lowest parts of a network that do not learn.
+    """The lowest, frozen parts of a backbone.
 
     Attributes:
-        parts: how many of the backbone's parts these are.
-        network: they, fused; images (N, C, H, W) → maps.
-        dtype: of the network's weights and of what it takes. Autocast, which casts for layers, does not know the fused
-            ones.
+        parts: how many they are.
+        network: the parts, fused; images (N, C, H, W) → maps.
+        dtype: of the network's weights and input. Autocast, which casts for layers, does not know the fused ones.
     """
 
     parts: int
@@ -208,7 +212,7 @@ class FrozenBackbone:
 
 
 def freeze_backbone(model: Model, device: torch.device, dtype: torch.dtype) -> FrozenBackbone:
-    """Take the parts below the first that learns, wholly or in part."""
+    """The parts below the first that is trained, wholly or partly."""
     children = list(model.backbone.children())
     first = len(children) if model.is_sequential else 0
     for index, part in enumerate(children[:first]):

@@ -1,13 +1,13 @@
-"""The one training loop: epochs of phases, validation, the best weights kept, resumable after every epoch."""
+"""The training loop of all tasks: phases of epochs, validation, the best weights saved, resumable after every epoch."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,14 +22,15 @@ from hubel.config import TrainingConfig
 from hubel.data.loader import EpochSampler, seed_for
 from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
-from hubel.models.base import Model
+from hubel.models.base import AUXILIARY, Model
 from hubel.models.checkpoint import ModelMetadata, save_model
-from hubel.tasks.objective import add_auxiliary_losses, sum_of
+from hubel.tasks.base import Task, TaskData
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 from hubel.training.ema import WeightAverage
+from hubel.training.evaluate import gather_images, to_arrays
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import (
     FrozenBackbone,
@@ -41,11 +42,10 @@ from hubel.training.finetune import (
     trainable_top,
 )
 from hubel.training.progress import TrainingDisplay, write_scalars
-from hubel.training.task import Objective, Task
 
 
 def rate_factor(schedule: str, step: int, steps: int, warmup_steps: int) -> float:
-    """What the peak learning rate is multiplied by.
+    """Factor of the peak learning rate.
 
     Args:
         schedule: ``"cosine"`` falls from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983,
@@ -68,8 +68,8 @@ def rate_factor(schedule: str, step: int, steps: int, warmup_steps: int) -> floa
     return warmup * (_half_cosine(1.0, 0.0, step / steps) if schedule == "cosine" else 1.0)
 
 
-def _half_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 CHECKPOINT = "checkpoint.pt"
@@ -77,25 +77,26 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass
 class TrainingRun:
-    """What the loop works on.
+    """Everything the loop works on.
 
     Attributes:
-        folder: the run's.
+        folder: of the run.
         config: resolved.
         model: on its device.
-        card: what is saved beside the weights.
+        metadata: saved beside the weights.
         phases: in order.
         train: shuffled batches of uint8 pixels (N, C, H, W) and labels; its sampler is an ``EpochSampler``.
         validation: batches in fixed order.
-        task: what the network is for.
-        learning: what is minimized and watched.
+        task: of the model.
+        data: of the task: turns batches into targets.
         execution: precision and layout.
         accelerator: devices, mixed precision, accumulation.
         prepare: uint8 pixels (N, C, H, W) → the network's input.
-        batch: shape (N, C, H, W) of what ``prepare`` gives for a step.
-        features: stands in for the images while the head alone learns; ``None`` where they change from epoch to epoch.
-        processes: those that train it together; the loaders give this one's share of each batch.
-        stop_if_asked: called in each step; raises where somebody has interrupted.
+        blend: MixUp and CutMix of a prepared batch and its targets.
+        batch: shape (N, C, H, W) of a training batch.
+        features: replaces the images while only the head is trained; ``None`` if they are augmented.
+        processes: those that train together; the loaders give this one's part of each batch.
+        stop_if_asked: called in each step; raises if the user has interrupted.
     """
 
     folder: Path
@@ -106,10 +107,11 @@ class TrainingRun:
     train: DataLoader[Any]
     validation: DataLoader[Any]
     task: Task
-    learning: Objective
+    data: TaskData
     execution: ExecutionPlan
     accelerator: Accelerator
     prepare: Callable[[Tensor], Tensor]
+    blend: Callable[[Tensor, Any], tuple[Tensor, Any]]
     batch: tuple[int, int, int, int]
     features: FeatureCache | None = None
     processes: DistributedContext = SINGLE_PROCESS
@@ -136,13 +138,13 @@ def fit(training: TrainingRun, display: TrainingDisplay) -> Progress:
 def _run_phase(
     training: TrainingRun, phase: Phase, progress: Progress, state: dict[str, Any], display: TrainingDisplay
 ) -> None:
-    """Train the epochs of one phase that are not done yet; ``state`` is the checkpoint's where there is one."""
+    """Train the remaining epochs of one phase; ``state`` is the checkpoint's, empty if there is none."""
     config, accelerator = training.config, training.accelerator
     if state:
         training.model.load_state_dict(state["model"])
-    learning = freeze_below(training.model, phase.trainable_from)
-    what = f"the head and {', '.join(learning)}" if learning else "the head"
-    display.log(f"phase {phase.name}: {what} learn, rate {phase.learning_rate:g}, {phase.epochs} epochs")
+    trainable = freeze_below(training.model, phase.trainable_from)
+    layers = f"the head and {', '.join(trainable)} are trained" if trainable else "only the head is trained"
+    display.log(f"phase {phase.name}: {layers}, learning rate {phase.learning_rate:g}, {phase.epochs} epochs")
     optimizer = make_optimizer(training.model, config, phase.learning_rate)
     average = WeightAverage(training.model, config.average) if config.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
@@ -154,23 +156,41 @@ def _run_phase(
     recompute = needs_checkpointing(training.model, training.batch, training.execution.precision, display.log)
     accelerator.free_memory()  # of the phase before
     upper, optimizer = accelerator.prepare(trainable_top(training.model, lower.parts, recompute), optimizer)
-    beginning = time.perf_counter()
-    if training.features is not None and not learning:
-        training, lower = training.features.swap_in_features(training, lower, display.log)
+    started = time.perf_counter()
+    if training.features is not None and not trainable:
+        training, lower = _on_features(training, training.features, lower, display)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
         row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
         kept = training.model if average is None else cast(Model, average.module)
         training.processes.broadcast_module(kept, buffers_only=True)
         row |= _validate(training, lower, trainable_top(kept, lower.parts))
-        row["seconds"] = round(time.perf_counter() - beginning, 3)
-        better = progress.add(row, training.task.merit)
+        row["seconds"] = round(time.perf_counter() - started, 3)
+        better = progress.add(row, training.task.monitor)
         if training.processes.is_main:
             _finish_epoch(training, progress, better, kept, optimizer, average, display)
-        training.processes.wait()
-        beginning = time.perf_counter()
+        training.processes.barrier()
+        started = time.perf_counter()
         if progress.should_stop_early(config.patience):
             display.log(f"validation has not improved for {config.patience} epochs: stopping early")
             return
+
+
+def _on_features(
+    training: TrainingRun, cache: FeatureCache, lower: FrozenBackbone, display: TrainingDisplay
+) -> tuple[TrainingRun, FrozenBackbone]:
+    """The run on cached features, and an empty backbone; unchanged if the features do not fit."""
+    loaders = cache.swap_in_features(training.model, lower, training.accelerator, display.log)
+    if loaders is None:
+        return training, lower
+    train, validation = loaders
+    on_features = replace(
+        training,
+        train=train,
+        validation=validation,
+        prepare=torch.Tensor.float,
+        blend=lambda features, targets: (features, targets),
+    )
+    return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
 def _train_epoch(
@@ -204,21 +224,17 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
-        labels = training.learning.labels(batch, accelerator.device)
-        images, labels = training.learning.change(images, labels)
+        images, targets = training.blend(images, training.data.targets(batch, accelerator.device))
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % config.accumulate == 0 or step + 1 == steps
         with nullcontext() if updates else accelerator.no_sync(upper):
             with accelerator.autocast():
-                output, *auxiliary = upper(lower(images))
-                terms = training.learning.terms(output, labels)
-                loss = sum_of(terms)
-                beside = [sum_of(training.learning.terms(each, labels)) for each in auxiliary]
-                objective = add_auxiliary_losses(loss, beside, training.model.auxiliary_weight)
-            means = {"loss": loss, **({f"{name}_loss": term for name, term in terms.items()} if len(terms) > 1 else {})}
-            sums = training.learning.sums(output, labels)
+                outputs = upper(lower(images), targets)
+                terms = training.model.losses(outputs, targets)
+                objective, means = sum_terms(terms), _logged(terms)
+            sums = training.model.training_metrics(outputs, targets)
             training.stop_if_asked()
-            whole = processes.reduce_batch(objective, means, sums, training.learning.weight(labels), batch.indices)
+            whole = processes.reduce_batch(objective, means, sums, targets.weight, batch.indices)
             _check_loss_finite(whole.objective, epoch)
             if whole.images:
                 accelerator.backward(objective * whole.factor)
@@ -241,6 +257,18 @@ def _train_epoch(
     }
 
 
+def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the terms of a loss."""
+    first, *others = terms.values()
+    return sum(others, first)
+
+
+def _logged(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The loss without auxiliary classifiers, and its terms if there are several."""
+    own = {name: term for name, term in terms.items() if name != AUXILIARY}
+    return {"loss": sum_terms(own), **({f"{name}_loss": term for name, term in own.items()} if len(own) > 1 else {})}
+
+
 def _check_loss_finite(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise ModelError(
@@ -251,27 +279,49 @@ def _check_loss_finite(loss: float, epoch: int) -> None:
 
 def _check_batch_read(images: float, split: str) -> None:
     if not images:
-        raise DataError(f"not one {split} image can be read any more", "put the images back, then go on with --resume")
+        raise DataError(f"no {split} image can be read any more", "put the images back, then go on with --resume")
 
 
 def _validate(training: TrainingRun, lower: FrozenBackbone, upper: nn.Module) -> dict[str, Any]:
-    """The task's figures of the validation images."""
-    accelerator = training.accelerator
+    """Losses and metrics of the validation images."""
+    accelerator, processes, model = training.accelerator, training.processes, training.model
+    size = (training.metadata.preprocessing.height, training.metadata.preprocessing.width)
+    evaluator = training.task.evaluator(training.metadata)
     upper.eval()
-    validation, seen = training.learning.validation(), 0.0
+    totals: dict[str, float] = defaultdict(float)
+    indices: list[int] = []
     with torch.no_grad():
         for batch in training.validation:
             if not len(batch.indices):
                 continue
             images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
             with accelerator.autocast():
-                output = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))[0]
-            validation.add(output, training.learning.labels(batch, accelerator.device))
-            seen += len(batch.indices)
-    (images_seen,) = training.processes.total(seen)
-    _check_batch_read(images_seen, "validation")
-    columns = validation.columns(training.processes, images_seen)
+                outputs = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))
+            outputs = _in_float32(outputs)
+            terms = model.losses(outputs, training.data.targets(batch, accelerator.device, train=False))
+            losses = {name: float(term) for name, term in terms.items()}
+            count = len(batch.indices)
+            totals["loss"] += sum(losses.values()) * count
+            if training.task.logs_validation_terms and len(losses) > 1:
+                for name, loss in losses.items():
+                    totals[f"{name}_loss"] += loss * count
+            evaluator.update(to_arrays(model.predictions(outputs, size)), batch.targets)
+            indices += batch.indices.tolist()
+    (seen,) = processes.all_reduce_sum(len(indices))
+    _check_batch_read(seen, "validation")
+    gather_images(evaluator, indices, processes)
+    metrics = evaluator.compute().to_json()["metrics"]
+    parts = processes.all_gather([dict(totals)])  # empty for a process without images
+    names = max(parts, key=len)
+    columns = {name: sum(part.get(name, 0.0) for part in parts) / seen for name in names}
+    columns |= {name: metrics[name] or 0.0 for name in training.task.logged_metrics}
     return {f"val_{name}": round(value, 6) for name, value in columns.items()}
+
+
+def _in_float32(outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    return {name: output.float() for name, output in outputs.items()}
 
 
 def _finish_epoch(
@@ -283,7 +333,7 @@ def _finish_epoch(
     average: AveragedModel | None,
     display: TrainingDisplay,
 ) -> None:
-    """Write what the epoch gave; the checkpoint comes last, so that a run killed before it repeats the epoch."""
+    """Write weights, metrics and checkpoint; the checkpoint comes last: a run killed before it repeats the epoch."""
     row = progress.history[-1]
     if better:
         save_model(training.folder / "best", kept, training.metadata)
@@ -295,4 +345,4 @@ def _finish_epoch(
     if average is not None:
         state["average"] = average.state_dict()
     save_checkpoint(training.folder / CHECKPOINT, progress, state)
-    display.end_epoch(row, training.task.watched, better)
+    display.end_epoch(row, training.task.logged_metrics, better)

@@ -1,4 +1,4 @@
-"""What a finished run leaves: scores of the kept weights, predictions, the report."""
+"""Results of a finished run: scores of the best weights, predictions, the report."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from hubel.data.splits import Splits
 from hubel.fileio import write_json, write_text
 from hubel.models import load_model
+from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
+from hubel.tasks.base import Task
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluate import answer_of, environment
+from hubel.training.evaluate import SplitEvaluator, environment
 from hubel.training.loop import TrainingRun
-from hubel.training.predict_split import SplitPredictor
-from hubel.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class TrainingResult:
     """A finished run.
 
     Attributes:
-        folder: the run's.
-        task: what was learned.
+        folder: of the run.
+        task: of the model.
         model: name of the architecture.
-        data: the data set's folder.
-        scores: of the kept weights, by split: ``"val"`` and, where there is one, ``"test"``.
-        best_epoch: the epoch whose weights were kept.
+        data: folder of the data set.
+        scores: of the best weights, by split: ``"val"`` and, where there is one, ``"test"``.
+        best_epoch: the epoch of the best weights.
         seconds: of all epochs together.
     """
 
@@ -43,7 +43,7 @@ class TrainingResult:
 
     @property
     def split(self) -> str:
-        """The split whose metrics stand for the run: test where there is one, else val."""
+        """The split of the final metrics: test where there is one, else val."""
         return "test" if "test" in self.scores else "val"
 
     def to_json(self) -> dict[str, Any]:
@@ -63,10 +63,10 @@ class TrainingResult:
         }
 
     def headline(self) -> str:
-        """The figures as a person reads them."""
+        """The metrics as text."""
         names = {"val": "validation", "test": "test"}
         parts = [
-            f"{names[split]}, {scores.images} images\n{self.task.table(scores)}"
+            f"{names[split]}, {scores.images} images\n{self.task.scores_table(scores)}"
             for split, scores in self.scores.items()
         ]
         chosen = f"weights of epoch {self.best_epoch}, chosen on validation: expect a little less on new images"
@@ -74,20 +74,21 @@ class TrainingResult:
 
 
 def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes: Sequence[str]) -> TrainingResult:
-    """Score the kept weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
+    """Score the best weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
     config, folder, processes, metadata = training.config, training.folder, training.processes, training.metadata
     task, device = training.task, training.accelerator.device
     model = load_model(folder / "best")[0] if processes.is_main else metadata.build()
+    assert isinstance(model, Model)
     processes.broadcast_module(model.to(device))
-    answering = SplitPredictor(model, metadata.preprocessing, *answer_of(task, metadata), config.batch, device)
+    evaluate = SplitEvaluator(model, metadata, task, config.batch, device)
     named = {"val": splits.val, "test": splits.test}
-    answers = {name: answering.together(processes, samples) for name, samples in named.items() if samples}
-    scores = {name: task.scores(each, metadata) for name, each in answers.items()}
+    evaluated = {name: evaluate(samples, processes) for name, samples in named.items() if samples}
+    scores = {name: each.scores for name, each in evaluated.items()}
     seconds = sum(row["seconds"] for row in progress.history)
     result = TrainingResult(folder, task, config.model, config.data, scores, progress.best_epoch, seconds)
     if not processes.is_main:
         return result
-    lines = (json.dumps(row, ensure_ascii=False) for row in task.rows(answers["val"], metadata))
+    lines = (json.dumps(row, ensure_ascii=False) for row in evaluated["val"].evaluator.prediction_records())
     write_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(folder / "results.json", result.to_json())
     report = TrainingReport(
@@ -99,17 +100,17 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes
         split_sizes={name: len(samples) for name, samples in splits.by_name().items()},
         history=progress.history,
         best_epoch=progress.best_epoch,
-        mistakes=task.mistakes(answers[result.split], metadata),
+        mistakes=evaluated[result.split].evaluator.worst_predictions(),
         mistakes_split=result.split,
-        augmentation=task.sheet(splits.train, metadata.preprocessing, config),
-        transforms=task.transforms(config),
+        augmentation=training.data.augmentation_preview(splits.train),
+        transforms=training.data.describe_augmentations(),
         configuration=config.to_json(),
         environment=environment(training.execution.precision),
         timing=_timing(progress),
         decisions=[training.execution.reason],
         warnings=[note for note in notes if note != training.execution.reason],
     )
-    write_report(folder, report)
+    write_report(folder, report, task.report())
     return result
 
 

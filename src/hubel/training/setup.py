@@ -1,4 +1,4 @@
-"""From a configuration, data and a network to all that the loop works on, with a sentence for each decision."""
+"""From a configuration, data and a model to everything that the loop works on, with a sentence for each decision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,26 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hubel.config import TrainingConfig
-from hubel.data.splits import (
-    Splits,
-)
+from hubel.data.splits import Splits
 from hubel.fileio import write_json
 from hubel.models import ModelMetadata
 from hubel.models.base import ClassificationHead, Model
-from hubel.tasks.objective import add_auxiliary_losses, sum_of
+from hubel.tasks.base import TaskData
+from hubel.tasks.classification.task import ClassificationData
+from hubel.tasks.registry import get_task
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan, choose_execution, execution_key, forward_and_backward
 from hubel.training.data_module import RunImages
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+from hubel.training.feature_cache import FeatureCache, with_smote
 from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, trainable_top
-from hubel.training.loop import TrainingRun
-from hubel.training.task import Objective
-from hubel.training.tasks import task_named
+from hubel.training.loop import TrainingRun, sum_terms
 
 DECISIONS = "decisions.json"
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
-def assemble(
+def build_training(
     folder: Path,
     config: TrainingConfig,
     model: Model,
@@ -43,32 +43,31 @@ def assemble(
     log: Callable[[str], None],
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> tuple[TrainingRun, tuple[str, ...]]:
-    """Everything a run needs beside its data check.
+    """Choose precision, caches and workers, and put a run together.
 
     Args:
-        folder: the run's; its recorded decisions are used again.
+        folder: of the run; its recorded decisions are used again.
         config: resolved.
         model: as it starts.
-        card: what describes it.
+        metadata: of the model.
         splits: readable samples.
-        say: shows a line to the person.
+        log: shows a line to the user.
         processes: those that train together.
 
     Returns:
-        The training, and the sentences that say what was decided and why.
+        The run, and a sentence for each decision.
     """
-    task = task_named(config.task)
+    task = get_task(config.task)
     device = processes.device_for(config.device)
-    learning = task.learning(config, splits.train, metadata, device)
     model.to(device)
     side = training_size(config, model, metadata.preprocessing.height)
-    share = -(-min(config.batch, len(splits.train)) // processes.count)
+    data = task.data(config, metadata, side, splits.train)
+    part = -(-min(config.batch, len(splits.train)) // processes.count)
     shape = metadata.preprocessing.resized(side)
-    batch = (share, metadata.in_channels, shape.height, shape.width)
-    sampled = task.images(config, metadata.preprocessing, side)
-    objective = _objective(model, learning, learning.labels(sampled.dummy_batch(share), device))
-    made = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, config)))
-    execution = ExecutionPlan(**made)
+    batch = (part, metadata.in_channels, shape.height, shape.width)
+    objective = _objective(model, data.targets(data.dummy_batch(part), device))
+    plan = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, config)))
+    execution = ExecutionPlan(**plan)
     model.to(memory_format=execution.memory_format)
     processes.broadcast_module(model)
     accelerator = Accelerator(
@@ -76,16 +75,16 @@ def assemble(
         gradient_accumulation_steps=config.accumulate,
         cpu=device.type == "cpu",
     )
-    images = RunImages(splits, config, sampled, learning.chances, processes)
+    images = RunImages(splits, config, data, processes)
     phases = plan_phases(config)
-    fixed = learning.fixed_features
-    epochs = sum(phase.epochs for phase in phases if not fixed or freeze_below(model, phase.trainable_from))
-    kept = workers = ""
+    on_features = data.allows_feature_cache
+    epochs = sum(phase.epochs for phase in phases if not on_features or freeze_below(model, phase.trainable_from))
+    cached = workers = ""
     if epochs > 1:
-        kept = images.keep()
-        step = _trial_step(model, learning, metadata.preprocessing.normalize, execution, config, batch)
+        cached = images.cache_images()
+        step = _trial_step(model, data, metadata.preprocessing.normalize, execution, config, batch)
         workers = images.choose_workers(folder, step, execution_key(model, batch, device, execution.precision))
-    decisions = tuple(line for line in (execution.reason, learning.decision, kept, workers) if line)
+    decisions = tuple(line for line in (execution.reason, data.balance_note, cached, workers) if line)
     for line in decisions:
         log(f"chosen: {line}")
     training = TrainingRun(
@@ -97,21 +96,46 @@ def assemble(
         train=images.train(),
         validation=images.validation(),
         task=task,
-        learning=learning,
+        data=data,
         execution=execution,
         accelerator=accelerator,
         prepare=metadata.preprocessing.normalize,
+        blend=data.blend,
         batch=batch,
-        features=task.features(config, metadata, side, splits.train, images, learning),
+        features=_feature_cache(data, config, metadata, splits, images, processes),
         processes=processes,
     )
     return training, decisions
 
 
+def _feature_cache(
+    data: TaskData,
+    config: TrainingConfig,
+    metadata: ModelMetadata,
+    splits: Splits[Any],
+    images: RunImages,
+    processes: DistributedContext,
+) -> FeatureCache | None:
+    if not isinstance(data, ClassificationData) or not data.allows_feature_cache:
+        return None
+    unchanged, preprocessing = data.for_feature_cache(splits.train)
+    smote = partial(with_smote, classes=metadata.classes, seed=config.seed)
+    return FeatureCache(
+        config=config,
+        training=images.in_order(unchanged, len(splits.train)),
+        training_preprocessing=preprocessing,
+        validation=images.whole_validation(),
+        validation_preprocessing=metadata.preprocessing,
+        sample_weights=data.sample_weights,
+        oversample=smote if config.balance == "smote" else None,
+        processes=processes,
+    )
+
+
 def _execution(
     folder: Path,
     model: Model,
-    objective: Callable[[list[Any]], Tensor],
+    objective: Callable[[Any], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
     config: TrainingConfig,
@@ -128,7 +152,7 @@ def _execution(
 
 def _trial_step(
     model: Model,
-    learning: Objective,
+    data: TaskData,
     prepare: Callable[[Tensor], Tensor],
     execution: ExecutionPlan,
     config: TrainingConfig,
@@ -141,26 +165,21 @@ def _trial_step(
         if len(loaded.indices):
             device = next(trial.parameters()).device
             images = prepare(loaded.pixels.to(device)).contiguous(memory_format=execution.memory_format)
-            labels = learning.labels(loaded, device)
-            forward_and_backward(trial, _objective(model, learning, labels), images, execution.precision)
+            objective = _objective(model, data.targets(loaded, device))
+            forward_and_backward(trial, objective, images, execution.precision)
 
     return step
 
 
-def _objective(model: Model, learning: Objective, labels: Any) -> Callable[[list[Any]], Tensor]:
-    """What a step minimizes, of the outputs of the head and of the auxiliary heads, which take time as well."""
-
-    def objective(outputs: list[Any]) -> Tensor:
-        of_head, *auxiliary = (sum_of(learning.terms(each, labels)) for each in outputs)
-        return add_auxiliary_losses(of_head, auxiliary, model.auxiliary_weight)
-
-    return objective
+def _objective(model: Model, targets: Any) -> Callable[[Any], Tensor]:
+    """The loss of training outputs, auxiliary heads included, which take time as well."""
+    return lambda outputs: sum_terms(model.losses(outputs, targets))
 
 
 def _as_in_the_last_phase(
     model: Model, batch: tuple[int, int, int, int], config: TrainingConfig, precision: str
 ) -> nn.Module:
-    """The network in the mode and with the memory of the phase in which most of it learns."""
+    """The network in the mode and with the memory of the phase in which most of it is trained."""
     freeze_below(model, plan_phases(config)[-1].trainable_from)
     network = trainable_top(model, 0, needs_checkpointing(model, batch, precision))
     enter_training_mode(network, config.batch_norm or "train")
@@ -168,11 +187,11 @@ def _as_in_the_last_phase(
 
 
 def training_size(config: TrainingConfig, model: Model, size: int) -> int:
-    """Side of the training crops for a prediction input of ``size`` pixels.
+    """Side of training images for a prediction input of ``size`` pixels.
 
     Random crops show objects larger than they are in prediction. Training at six sevenths of the size, to a
-    multiple of 32, makes up for it (Touvron et al. 2019, arXiv 1906.06423) and takes less time; networks whose
-    dense layers have a fixed size, or that learn from scratch, train at the size itself.
+    multiple of 32, compensates for it (Touvron et al. 2019, arXiv 1906.06423) and takes less time; networks whose
+    dense layers have a fixed size, or that train from scratch, train at the size itself.
     """
     if config.training_size:
         return config.training_size

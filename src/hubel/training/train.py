@@ -1,10 +1,10 @@
-"""From a folder of photographs to a run folder: everything around the loop."""
+"""From a data set to a run folder: everything around the training loop."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hubel.config import TrainingConfig, make_config, read_config, write_config
+from hubel.data.samples import ImageDataset
 from hubel.data.splits import (
     SplitFractions,
     Splits,
@@ -23,27 +24,31 @@ from hubel.data.splits import (
     training_splits,
     write_splits,
 )
-from hubel.errors import DataError, ModelError
+from hubel.errors import DataError, ModelError, UsageError
 from hubel.inference.system import tune_allocator
 from hubel.models import ModelMetadata, architecture, create_model, describe
 from hubel.models.base import Model
+from hubel.tasks.registry import get_task, guess_task
 from hubel.training.checkpoint import WORKER_DEATH
-from hubel.training.distributed import DistributedContext, joined, report_error_once
-from hubel.training.feature_cache import require_head_alone
+from hubel.training.distributed import DistributedContext, distributed_session, report_error_once
+from hubel.training.feature_cache import (
+    neighbours_for,
+    require_fixed_features,
+    require_head_phase,
+    require_imbalanced_learn,
+)
 from hubel.training.finetune import freeze_below, plan_phases
 from hubel.training.loop import fit
 from hubel.training.progress import TrainingDisplay, check_progress, require_tensorboard
 from hubel.training.results import TrainingResult, finish
-from hubel.training.setup import assemble
-from hubel.training.task import LabelledData
-from hubel.training.tasks import guess_task, task_named
+from hubel.training.setup import build_training
 from hubel.weights import default_entry
 
 
 def weights_name(config: TrainingConfig) -> str | None:
-    """The catalog name or file to start from; ``None`` from scratch or where there are no weights.
+    """Catalog name or file of the initial weights; ``None`` from scratch or if there are none.
 
-    They are the network's, or its backbone's, if it has one that can be chosen.
+    They are the model's, or its backbone's, if that can be chosen.
     """
     if config.weights != "default":
         return config.weights
@@ -52,21 +57,38 @@ def weights_name(config: TrainingConfig) -> str | None:
 
 
 def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, ModelMetadata]:
-    """The network with a head for the data's classes, and its card."""
-    row = architecture(config.model)
-    size = config.image_size or row.input[1]
-    begin: dict[str, Any] = {"weights": weights_name(config)}
-    if row.backbone is not None:
-        ground = config.backbone or row.backbone
-        begin = {"backbone": f"{ground}:{begin['weights']}" if begin["weights"] else ground}
+    """The model with a head for the data's classes, and its metadata.
+
+    Raises:
+        ModelError: it cannot be trained, or is not for the task.
+        UsageError: ``loss_weights`` do not fit its loss.
+    """
+    arch = architecture(config.model)
+    size = config.image_size or arch.input[1]
+    weights = weights_name(config)
+    start: dict[str, Any] = {"weights": weights}
+    if arch.backbone is not None:
+        backbone = config.backbone or arch.backbone
+        start = {"backbone": f"{backbone}:{weights}" if weights else backbone}
     torch.manual_seed(config.seed)
     model = create_model(
-        config.model, len(classes), in_channels=row.input[0], image_size=size, **begin, **config.options
+        config.model, len(classes), in_channels=arch.input[0], image_size=size, **start, **config.options
     )
     if not isinstance(model, Model):
-        raise ModelError(f"{config.model} is not trained here", "hubel models lists the networks there are")
+        raise ModelError(f"{config.model} cannot be trained", "hubel models lists the architectures")
+    if config.loss_weights:
+        model.loss_weights = _checked_loss_weights(config.loss_weights, model)
     metadata = replace(describe(model), classes=list(classes))
-    return model, task_named(config.task).prepare(config, model, metadata)
+    return model, get_task(config.task).prepare_model(config, model, metadata)
+
+
+def _checked_loss_weights(weights: Mapping[str, float], model: Model) -> Mapping[str, float]:
+    if unknown := [name for name in weights if name not in model.loss_weights]:
+        terms = ", ".join(model.loss_weights)
+        raise UsageError(f"--loss-weights {unknown[0]}: the loss has no such term", f"choose from {terms}")
+    if not any(weights.values()):
+        raise UsageError("--loss-weights: every term has weight 0", "give one of them another weight")
+    return weights
 
 
 def new_run_folder(wanted: Path) -> Path:
@@ -110,12 +132,12 @@ class RunData:
     """The data of a run.
 
     Attributes:
-        samples: as they lie on disk.
+        samples: of the data set.
         splits: which samples train, validate, test; unreadable images are left out.
         warnings: what the check found, one line each.
     """
 
-    samples: LabelledData
+    samples: ImageDataset
     splits: Splits[Any]
     warnings: tuple[str, ...]
 
@@ -139,7 +161,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     """
     tune_allocator(keep=None)
     wanted = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
-    with joined(config.get("device", "auto")) as processes:
+    with distributed_session(config.get("device", "auto")) as processes:
         plan = processes.broadcast_object(lambda: _plan(Path(data), wanted, resume, config))
         chosen = make_config(**plan["config"])
         if chosen.threads:
@@ -152,7 +174,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
             try:
                 with report_error_once(processes), _worker_deaths_explained():
                     _announce(chosen, metadata, run_data, processes, display)
-                    training, decisions = assemble(
+                    training, decisions = build_training(
                         folder, chosen, model, metadata, run_data.splits, display.log, processes
                     )
                     training.stop_if_asked = interruption.stop_if_asked
@@ -161,7 +183,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
                 place = f" --out {folder}" if out is not None else ""
                 again = f"hubel train {data}{place} --resume"
                 display.log(f"interrupted: finished epochs are kept in {folder}")
-                display.log(f"go on with: {again}{'' if processes.alone else ', by as many processes as you like'}")
+                display.log(f"go on with: {again}{'' if processes.is_single else ', by as many processes as you like'}")
                 raise
             return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
 
@@ -175,7 +197,9 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
         given = {**given, "task": guess_task(data, given.get("model"))}
     chosen = make_config(data=data, **given)
     architecture(chosen.model)  # an unknown name is told before the images are read
-    chosen = task_named(chosen.task).settle(chosen)
+    if chosen.balance == "smote":
+        require_imbalanced_learn()
+    chosen = get_task(chosen.task).resolve_config(chosen)
     chosen = chosen.resolved(weights_name(chosen) is not None)
     if chosen.tensorboard:
         require_tensorboard()
@@ -183,12 +207,14 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
 
 
 def _validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> None:
-    """Report wrong options before a folder is made."""
+    """Refuse a wrong configuration before a folder is created."""
     phases = plan_phases(config)
-    require_head_alone(config, model, phases)
+    require_head_phase(config, model, phases)
     for phase in reversed(phases):  # a wrong --unfreeze-from
         freeze_below(model, phase.trainable_from)
-    task_named(config.task).refuse(config, model, phases, data.samples.classes, data.splits)
+    if config.balance == "smote":
+        require_fixed_features(config, model, phases, "--balance smote")
+        neighbours_for([sample.label for sample in data.splits.train], data.samples.classes)
 
 
 def _new_folder(wanted: Path, config: TrainingConfig, data: RunData) -> str:
@@ -208,14 +234,14 @@ def _read_data_together(processes: DistributedContext, config: TrainingConfig, f
 
     word = processes.broadcast_object(checked)
     if not made:
-        samples = task_named(config.task).read(config.data, config.strict)
+        samples = get_task(config.task).read(config.data, config.strict)
         made.append(RunData(samples, recorded_splits(samples, word["splits"]), tuple(word["warnings"])))
     return made[0]
 
 
 def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
     """Find, split and check the images; those that cannot be read are left out and named."""
-    task = task_named(config.task)
+    task = get_task(config.task)
     samples = task.read(config.data, config.strict)
     if recorded is not None:
         splits = recorded_splits(samples, read_splits(recorded))
@@ -243,7 +269,7 @@ def _announce(
         f"{len(splits.train)} images train, {len(splits.val)} validate, {len(splits.test)} test; "
         f"{len(metadata.classes)} classes; {config.model} {start}"
     )
-    if not processes.alone:
+    if not processes.is_single:
         display.log(f"{processes.count} processes train together; each takes its share of the {config.batch} a step")
 
 

@@ -12,7 +12,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.inference.engines.base import NumberFormat
 from hubel.inference.fusion import fuse
 
-Outputs = torch.Tensor | tuple[torch.Tensor, ...]
+Outputs = torch.Tensor | dict[str, torch.Tensor]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,7 +62,7 @@ class Compiled:
     Where it cannot compile (no Triton, no C++ compiler, an operation it does not know), the network runs as it is.
 
     Args:
-        network: maps images (N, C, H, W) to an output (N, …), or a tuple of such.
+        network: maps images (N, C, H, W) to an output (N, …), or a dict of such.
         batch: images that are compiled for; fewer are filled up, as each further size would be compiled anew.
     """
 
@@ -82,7 +82,7 @@ class Compiled:
             outputs = self._compiled(filled)
             if isinstance(outputs, torch.Tensor):
                 return outputs[: len(images)]
-            return tuple(output[: len(images)] for output in outputs)
+            return {name: output[: len(images)] for name, output in outputs.items()}
         except torch.OutOfMemoryError:
             raise
         except Exception:  # the compiler may raise anything: what it cannot do must not cost the answer
@@ -91,4 +91,4 @@ class Compiled:
 
 
 def _all(outputs: Outputs) -> tuple[torch.Tensor, ...]:
-    return (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+    return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs.values())

@@ -1,21 +1,24 @@
-"""Sliding windows: a classifier of windows, applied everywhere at once and at several sizes.
+"""Sliding windows: a classifier of windows, applied everywhere at once and at several scales.
 
-Sermanet et al. 2014, "OverFeat", arXiv 1312.6229, sections 3.3 to 4: the convolutions run over the whole picture, and
-the dense layers over their maps, as convolutions. The picture at several sizes gives windows of several sizes.
+Sermanet et al. 2014, "OverFeat", arXiv 1312.6229, sections 3.3 to 4: the convolutions run over the whole image, and
+the dense layers over their maps, as convolutions. The image at several sizes gives windows of several sizes.
 
-What a window is asked: is there an object, near its centre and of its size (objectness); of which class; and how its
-box differs from the window. Two kinds of objectness:
+The head predicts for each window whether an object is near its centre and of its size (objectness), the object's class,
+and how its box differs from the window. Two kinds of objectness:
 
-- ``"binary"``: one logit o of its own, beside those of the classes. The score of class k is σ(o) · softmax(classes)ₖ.
-- ``"class"``: "nothing" is one more class: softmax over classes + 1.
+- ``"binary"``: a logit o of its own, beside those of the classes. The score of class k is σ(o) · softmax(classes)ₖ.
+- ``"class"``: background is one more class: softmax over classes + 1.
 
-Both give raw scores whose softmax over "nothing" and the classes are these probabilities. So for both the cross-entropy
-of that softmax is the loss: for ``"binary"`` it is the binary cross-entropy of o, plus the cross-entropy of the classes
-where there is an object.
+Both give raw scores whose softmax over background and the classes are these probabilities. So for both the
+cross-entropy of that softmax is the loss: for ``"binary"`` it is the binary cross-entropy of o, plus the cross-entropy
+of the classes where there is an object.
 
 The head: 1×1 convolution to 128 maps, ReLU, dropout; from all cells of a window a dense layer for the scores and one
-for the box. OverFeat reads all cells too (its "5×5" classifier); a mean of them would not know where in the window
-things are. Boxes are SSD's offsets from the window.
+for the box. OverFeat reads all cells too (its "5×5" classifier); a mean of them would lose positions within the window.
+Boxes are SSD's offsets from the window.
+
+An object fits a window by the IoU of the window with the square of the object's area round its centre, so that long
+objects count as others do.
 """
 
 from __future__ import annotations
@@ -23,25 +26,42 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.boxes import SSD_VARIANCES, decode
+from hubel.boxes import SSD_VARIANCES, convert, decode, encode, iou
 from hubel.errors import ModelError
-from hubel.models.base import Architecture, ClassificationHead, Classifier, ClassLayers, Detector
+from hubel.models.base import (
+    Architecture,
+    ClassificationHead,
+    Classifier,
+    ClassLayers,
+    DetectionTargets,
+    Detector,
+    ObjectTargets,
+)
 from hubel.models.config_schema import Count, ShareBelowOne
 from hubel.models.fully_convolutional import require_independent_windows
+
+POSITIVE_IOU = 0.5
+"""Least IoU of a positive window with the square of its object. With windows a quarter of their side apart and two
+sizes to an octave, some window overlaps the square by about as much, wherever the object is."""
+
+NEGATIVE_IOU = 0.4
+"""A window that overlaps all squares by less is background. Between the two it is ignored."""
+
+IGNORE_INDEX = -1
 
 
 @dataclass(frozen=True)
 class ImagePyramid:
-    """Which windows there are.
+    """Scales and spacing of the windows.
 
     Attributes:
-        window: side in pixels of what the network looks at.
+        window: side of a window in pixels.
         stride: pixels from window to window.
         per_octave: window sizes from one size to its double.
     """
@@ -51,11 +71,11 @@ class ImagePyramid:
     per_octave: int = 2
 
     def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Height and width to which a picture is scaled, large to small.
+        """Heights and widths to which an image is scaled, large to small.
 
         They begin with its own and end where a window fills its shorter side, in even steps of the factor; each is
-        as many strides longer than a window as comes nearest, so that windows reach from edge to edge. A picture that
-        is smaller than a window is enlarged.
+        rounded to a whole number of strides more than a window, so that windows reach from edge to edge. An image
+        smaller than a window is enlarged.
         """
         shorter = max(self.window, min(height, width))
         steps = math.ceil(self.per_octave * math.log2(shorter / self.window))
@@ -67,19 +87,19 @@ class ImagePyramid:
         return list(dict.fromkeys(scaled))
 
     def fitted(self, side: float) -> int:
-        """The length that is some strides longer than a window, and comes nearest to ``side`` pixels."""
+        """``side`` pixels, rounded to a window and a whole number of strides."""
         return self.window + max(0, round((side - self.window) / self.stride)) * self.stride
 
     def boxes(self, scaled: tuple[int, int], height: int, width: int) -> Tensor:
-        """The windows on a picture that was scaled, row by row.
+        """The windows on a scaled image, row by row.
 
         Args:
-            scaled: its height and width then, of :meth:`sizes`.
-            height: its own in pixels.
-            width: likewise.
+            scaled: height and width after scaling, one of :meth:`sizes`.
+            height: of the image in pixels.
+            width: of the image in pixels.
 
         Returns:
-            float32 (A, 4), x1, y1, x2, y2 in pixels of the picture.
+            float32 (A, 4), x1, y1, x2, y2 in pixels of the image.
         """
         y, x = (torch.arange(0, side - self.window + 1, self.stride) for side in scaled)
         corners = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).view(-1, 2)
@@ -89,14 +109,14 @@ class ImagePyramid:
 
 @dataclass(frozen=True)
 class SlidingWindowConfig:
-    """What may be chosen.
+    """Options of the family.
 
     Attributes:
         objectness: see above.
         window: side of a window in pixels of the network's input: the smallest objects are about as large.
         per_octave: window sizes from one size to its double.
         hidden: maps that the dense layers read.
-        dropout: share of these maps' values dropped in training, 0..1.
+        dropout: fraction of these maps' values dropped in training, 0..1.
     """
 
     objectness: Literal["binary", "class"] = "binary"
@@ -111,9 +131,9 @@ class WindowHead(nn.Module):
 
     Args:
         in_channels: of the map.
-        num_classes: without "nothing".
+        num_classes: without background.
         cells: side of a window on the map.
-        config: see there.
+        config: of the family.
     """
 
     def __init__(self, in_channels: int, num_classes: int, cells: int, config: SlidingWindowConfig) -> None:
@@ -129,59 +149,111 @@ class WindowHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw scores (N, A, 1 + classes), "nothing" first, and offsets (N, A, 4) of maps (N, C, H, W)."""
+        """Raw scores (N, A, 1 + classes), background first, and offsets (N, A, 4) of maps (N, C, H, W)."""
         read = self.dropout(functional.relu(self.reader(maps)))
         scores, offsets = (layer(read).flatten(2).transpose(1, 2) for layer in (self.classifier, self.regressor))
         return (_joint(scores) if self.binary else scores), offsets
 
 
 def _joint(raw: Tensor) -> Tensor:
-    """Logarithms of the probabilities of "nothing" and of each class, of an object's logit and those of the classes."""
-    something, classes = raw[..., :1], raw[..., 1:]
-    of_class = functional.logsigmoid(something) + torch.log_softmax(classes, -1)
-    return torch.cat((functional.logsigmoid(-something), of_class), -1)
+    """Log-probabilities of background and of each class, of the logit of objectness and those of the classes."""
+    objectness, classes = raw[..., :1], raw[..., 1:]
+    of_class = functional.logsigmoid(objectness) + torch.log_softmax(classes, -1)
+    return torch.cat((functional.logsigmoid(-objectness), of_class), -1)
 
 
 class SlidingWindow(Detector):
-    """A classifier of windows, slid over the picture at several sizes; its anchors are the windows.
+    """A classifier of windows, slid over the image at several scales; its anchors are the windows.
 
-    A picture of the window's size is one window: so it is trained, on crops.
+    An image of the window's size is one window: it trains on crops of that size.
 
     Args:
         backbone: named parts applied one after the other.
         channels: of its last map.
         stride: of its last map.
-        num_classes: without "nothing".
-        config: see there.
+        num_classes: without background.
+        config: of the family.
     """
 
     def __init__(
         self, backbone: nn.Sequential, channels: int, stride: int, num_classes: int, config: SlidingWindowConfig
     ) -> None:
-        super().__init__(backbone, nn.Identity(), num_classes)  # the head wants to know how large the maps are
+        super().__init__(backbone, nn.Identity(), num_classes)  # the head needs the size of the maps
         self.pyramid = ImagePyramid(config.window, stride, config.per_octave)
         (cells, _), *_ = self.grids(config.window, config.window)
         self.head = WindowHead(channels, num_classes, cells, config)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The backbone's last map of the images at each size, large to small."""
+        """The backbone's last map of the images at each scale, large to small."""
         height, width = images.shape[2:]
         return [self.backbone(_scaled(images, size)) for size in self.pyramid.sizes(height, width)]
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw scores (N, A, 1 + classes), "nothing" first, and offsets (N, A, 4) from the A windows."""
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """``"scores"``, raw (N, A, 1 + classes), background first, and ``"offsets"`` (N, A, 4) from the windows."""
         scores, offsets = zip(*(self.head(maps) for maps in self.maps(images)), strict=True)
-        return torch.cat(scores, 1), torch.cat(offsets, 1)
+        return {"scores": torch.cat(scores, 1), "offsets": torch.cat(offsets, 1)}
 
-    def predictions(self, outputs: tuple[Tensor, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+    def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
+        """``"class"``: mean cross-entropy of the windows that are not ignored; ``"box"``: smooth L1 of the offsets.
+
+        The latter is summed over the four, and averaged over the positive windows.
+        """
+        labels, expected = self._assigned(outputs, targets)
+        positive = labels > 0
+        counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
+        scores, offsets = (outputs[name].flatten(0, 1).float() for name in ("scores", "offsets"))
+        of_class = functional.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+        of_box = functional.smooth_l1_loss(offsets[positive], expected[positive], reduction="sum")
+        terms = {"class": of_class / counted, "box": of_box / positive.sum().clamp(min=1)}
+        return {name: weight * terms[name] for name, weight in self.loss_weights.items() if weight}
+
+    def training_metrics(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, float]:
+        """Accuracy on the windows that are not ignored, times the images."""
+        labels, _ = self._assigned(outputs, targets)
+        counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
+        correct = (outputs["scores"].flatten(0, 1).argmax(1) == labels).sum() / counted
+        return {"windows": float(correct) * len(targets.objects)}
+
+    def _assigned(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> WindowTargets:
+        """Targets of the windows of all images, one after the other."""
+        windows = self.anchors(*targets.size).to(outputs["scores"].device)
+        assigned = [assign_windows(windows, each) for each in targets.objects]
+        return WindowTargets(*(torch.cat(each) for each in zip(*assigned, strict=True)))
+
+    def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes from the windows, and the probabilities of the classes."""
-        scores, offsets = (each.float() for each in outputs)
-        windows = self.anchors(*size).to(offsets.device)
-        return {"boxes": decode(offsets, windows, SSD_VARIANCES), "scores": torch.softmax(scores, -1)[..., 1:]}
+        windows = self.anchors(*size).to(outputs["offsets"].device)
+        boxes = decode(outputs["offsets"].float(), windows, SSD_VARIANCES)
+        return {"boxes": boxes, "scores": torch.softmax(outputs["scores"].float(), -1)[..., 1:]}
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The windows of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
         return torch.cat([self.pyramid.boxes(size, height, width) for size in self.pyramid.sizes(height, width)])
+
+
+class WindowTargets(NamedTuple):
+    """Targets of windows.
+
+    Attributes:
+        labels: int64 (A,): 0 for background, class + 1, or :data:`IGNORE_INDEX`.
+        offsets: float32 (A, 4) of the object's box from the window; 0 for background.
+    """
+
+    labels: Tensor
+    offsets: Tensor
+
+
+def assign_windows(windows: Tensor, targets: ObjectTargets) -> WindowTargets:
+    """Targets of the windows (A, 4) of one image, whose objects may lie outside it."""
+    if not len(targets.boxes):
+        return WindowTargets(windows.new_zeros(len(windows), dtype=torch.int64), torch.zeros_like(windows))
+    centre, sizes = convert(targets.boxes, "xyxy", "cxcywh").split(2, 1)
+    half = sizes.prod(1, keepdim=True).sqrt() / 2
+    overlap, objects = iou(torch.cat((centre - half, centre + half), 1), windows).max(0)
+    positive = overlap >= POSITIVE_IOU
+    otherwise = torch.where(overlap < NEGATIVE_IOU, 0, IGNORE_INDEX)
+    offsets = encode(targets.boxes[objects], windows, SSD_VARIANCES)
+    return WindowTargets(torch.where(positive, targets.labels[objects] + 1, otherwise), offsets * positive[:, None])
 
 
 def _scaled(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -208,7 +280,7 @@ def build_on(config: SlidingWindowConfig, num_classes: int, source: Classifier) 
         backbone = source.backbone[: names.index(source.stage_of_stride(stride)) + 1]
     require_independent_windows(backbone)
     if config.window % stride:
-        raise ModelError(f"A window of {config.window} pixels is no multiple of the stride {stride}.", "Choose one.")
+        raise ModelError(f"A window of {config.window} pixels is not a multiple of the stride {stride}.", "Choose one.")
     return SlidingWindow(backbone, channels, stride, num_classes, config)
 
 
@@ -229,5 +301,6 @@ ARCHITECTURES = (
         reference="Sermanet et al. 2014, arXiv 1312.6229, sections 3.3 to 4",
         backbone="efficientnet_lite0",
         class_layers=ClassLayers(r"head\.classifier\.", _classes_of),
+        training_crop="window",
     ),
 )

@@ -32,7 +32,6 @@ Initialization is Glorot's (VGG) or a normal distribution of deviation 0.03 (lig
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,80 +45,10 @@ from torch.nn import functional
 from hubel.boxes import SSD_VARIANCES, decode
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
-from hubel.models.base import Architecture, Classifier, ClassLayers, Detector
+from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTargets, Detector
 from hubel.models.classification import mobilenet_v3, vgg
 from hubel.models.config_schema import Count, Factor, Natural
-
-
-@dataclass(frozen=True)
-class DefaultBoxes:
-    """Which boxes there are.
-
-    Attributes:
-        scales: of each map, and one more for the last map's larger square; 1 is the side of the image.
-        ratios: of each map: aspect ratios other than 1; a stands for 1 / a too.
-        steps: pixels between the boxes of each map; ``None``: the image's side over the map's.
-
-    Raises:
-        ValueError: there are not as many of one as of the others.
-    """
-
-    scales: tuple[float, ...]
-    ratios: tuple[tuple[float, ...], ...]
-    steps: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        maps = len(self.ratios)
-        if len(self.scales) != maps + 1 or len(self.steps or self.ratios) != maps:
-            raise ValueError(f"{maps} maps need {maps + 1} scales and {maps} steps")
-
-    @property
-    def per_place(self) -> tuple[int, ...]:
-        """Boxes at each place of each map."""
-        return tuple(2 + 2 * len(ratios) for ratios in self.ratios)
-
-    def boxes(self, grids: Sequence[tuple[int, int]], height: int, width: int) -> Tensor:
-        """All boxes of an image.
-
-        Args:
-            grids: height and width of each map.
-            height: of the image in pixels.
-            width: of the image in pixels.
-
-        Returns:
-            float32 (A, 4), x1, y1, x2, y2 in pixels of the image: map by map, row by row, and at a place the two
-            squares before the others. Boxes may reach over the image's edge.
-        """
-        return torch.cat([self._of_map(number, grid, height, width) for number, grid in enumerate(grids)])
-
-    def _of_map(self, number: int, grid: tuple[int, int], height: int, width: int) -> Tensor:
-        rows, columns = grid
-        step_y, step_x = (
-            (height / rows, width / columns) if self.steps is None else (self.steps[number], self.steps[number])
-        )
-        y, x = torch.meshgrid(
-            (torch.arange(rows) + 0.5) * step_y, (torch.arange(columns) + 0.5) * step_x, indexing="ij"
-        )
-        places = torch.stack((x, y), -1).view(-1, 1, 2)
-        halves = torch.tensor(self._sizes(number)).clamp(max=1) * torch.tensor([width, height]) / 2
-        return torch.cat((places - halves, places + halves), -1).view(-1, 4)
-
-    def _sizes(self, number: int) -> list[tuple[float, float]]:
-        """Width and height of the boxes of one map, as shares of the image's."""
-        scale, following = self.scales[number : number + 2]
-        square = math.sqrt(scale * following)
-        sizes = [(scale, scale), (square, square)]
-        for ratio in self.ratios[number]:
-            long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
-            sizes += [(long, short), (short, long)]
-        return sizes
-
-
-def evenly_scaled(maps: int, smallest: float, largest: float) -> tuple[float, ...]:
-    """Scales from ``smallest`` to ``largest``, evenly (the paper's equation 4), and 1 after them."""
-    step = (largest - smallest) / (maps - 1)
-    return (*(smallest + step * number for number in range(maps)), 1.0)
-
+from hubel.models.detection.multibox import DefaultBoxes, evenly_scaled, multibox_loss
 
 _ConvReLU = partial(ConvNormActivation, norm=None)
 _ConvBNReLU6 = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)
@@ -159,11 +88,11 @@ class SSDHead(nn.Module):
         self.classifiers = nn.ModuleList(predictor(maps, scores * count) for maps, count in both)
         self.regressors = nn.ModuleList(predictor(maps, 4 * count) for maps, count in both)
 
-    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Scores (N, A, scores) and offsets (N, A, 4) of all boxes of all maps (N, C, H, W)."""
+    def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
+        """``"scores"`` (N, A, scores) and ``"offsets"`` (N, A, 4) of all boxes of all maps (N, C, H, W)."""
         scores = [_rows(part(each), self.scores) for part, each in zip(self.classifiers, maps, strict=True)]
         offsets = [_rows(part(each), 4) for part, each in zip(self.regressors, maps, strict=True)]
-        return torch.cat(scores, 1), torch.cat(offsets, 1)
+        return {"scores": torch.cat(scores, 1), "offsets": torch.cat(offsets, 1)}
 
 
 class SSD(Detector):
@@ -191,7 +120,7 @@ class SSD(Detector):
         num_classes: int,
         scaled: nn.Module | None = None,
     ) -> None:
-        super().__init__(backbone, SSDHead(predictor, channels, default_boxes.per_place, num_classes + 1), num_classes)
+        super().__init__(backbone, SSDHead(predictor, channels, default_boxes.per_cell, num_classes + 1), num_classes)
         self.extras = nn.ModuleList(extras)
         self.scaled = nn.Identity() if scaled is None else scaled
         self._read = frozenset(read)
@@ -210,16 +139,22 @@ class SSD(Detector):
             read.append(signal)
         return read
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw scores (N, A, 1 + classes), "nothing" first, and offsets (N, A, 4) from the A default boxes."""
-        scores, offsets = self.head(self.maps(images))
-        return scores, offsets
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """``"scores"``, raw (N, A, 1 + classes), background first, and ``"offsets"`` (N, A, 4) from default boxes."""
+        outputs: dict[str, Tensor] = self.head(self.maps(images))
+        return outputs
 
-    def predictions(self, outputs: tuple[Tensor, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
-        """Boxes by equation 2 with the variances of the published code; softmax without "nothing"."""
-        scores, offsets = (each.float() for each in outputs)
-        anchors = self.anchors(*size).to(offsets.device)
-        return {"boxes": decode(offsets, anchors, SSD_VARIANCES), "scores": torch.softmax(scores, -1)[..., 1:]}
+    def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
+        """``"class"`` and ``"box"``: see :func:`~hubel.models.detection.multibox.multibox_loss`."""
+        anchors = self.anchors(*targets.size).to(outputs["scores"].device)
+        terms = multibox_loss(outputs["scores"], outputs["offsets"], anchors, targets.objects)
+        return {name: weight * terms[name] for name, weight in self.loss_weights.items() if weight}
+
+    def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Boxes by equation 2 with the variances of the published code; softmax without background."""
+        anchors = self.anchors(*size).to(outputs["offsets"].device)
+        boxes = decode(outputs["offsets"].float(), anchors, SSD_VARIANCES)
+        return {"boxes": boxes, "scores": torch.softmax(outputs["scores"].float(), -1)[..., 1:]}
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The default boxes of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""

@@ -77,6 +77,26 @@ def decode_detections(
     return FoundObjects(boxes[kept], score[kept], label[kept])
 
 
+def select_objects(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], config: NMSConfig) -> FoundObjects:
+    """Objects of one image from dense predictions: score threshold, then NMS within each class.
+
+    Args:
+        boxes: float32 (A, 4) in pixels of the network's input.
+        scores: float32 (A, classes), 0..1.
+        size: height and width of the network's input in pixels; boxes are clipped to it.
+        config: thresholds.
+    """
+    anchor, label = np.nonzero(scores >= config.conf)
+    score = scores[anchor, label]
+    best = np.argsort(-score, kind="stable")
+    if len(best) > config.candidates:
+        best = best[_rank_in_class(label[best]) < config.candidates]
+    anchor, label, score = anchor[best], label[best], score[best]
+    clipped = boxes[anchor].clip(0, np.array((size[1], size[0], size[1], size[0]), np.float32)).astype(np.float32)
+    kept = keep_best(clipped, label, config.iou, config.most)
+    return FoundObjects(clipped[kept], score[kept], label[kept])
+
+
 def decode_boxes(offsets: np.ndarray, anchors: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Boxes (K, 4) of offsets (K, 4) from anchors (K, 4), cut off at the picture's ``size``, height and width.
 

@@ -1,4 +1,4 @@
-"""A localizer's part of a report."""
+"""Localization in a report: share of images over IoU, scores of every class."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ def _of_split(scores: LocalizationScores) -> dict[str, Any]:
     return {"classes": sorted(rows, key=lambda pair: pair[1])}
 
 
-LOCALIZATION = TaskReport(
-    headline="localization_headline.html.jinja",
-    scores="localization_scores.html.jinja",
+REPORT = TaskReport(
+    package="hubel.tasks.localization",
     curves={
         "loss": ("Loss over the epochs", "Loss: lower is better."),
         "mean_iou": ("Mean IoU over the epochs", "Mean IoU of the boxes: higher is better."),

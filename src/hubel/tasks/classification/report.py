@@ -1,4 +1,4 @@
-"""A classifier's part of a report."""
+"""Classification in a report: confusion, calibration, scores of every class."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from matplotlib.figure import Figure
 
 from hubel.metrics.classification import ClassificationScores, ClassMetrics
 from hubel.reports import figures
-from hubel.reports.format import CHOSEN_ON_THEM, percent, split_label
+from hubel.reports.format import CHOSEN_ON_THEM, CONFUSED_PAIRS, percent, split_label
 from hubel.reports.report_data import TaskReport, TrainingReport
-
-CONFUSED_PAIRS = 20
-"""How many of the most confused pairs of classes are listed."""
-
-CSS_PIXELS_PER_INCH = 100
-"""How large a figure is shown at most: its letters then are as large as the page's."""
 
 
 def _charts(scores: ClassificationScores) -> Iterator[tuple[str, Figure]]:
@@ -28,7 +22,7 @@ def _charts(scores: ClassificationScores) -> Iterator[tuple[str, Figure]]:
 
 
 def _sentences(report: TrainingReport) -> Iterator[str]:
-    """The headline in plain words: what was right, how sure that is, and what flatters it."""
+    """The headline in words: what was correct, with a confidence interval and reasons to expect less."""
     split = report.headline_split
     if split is None:
         return
@@ -37,7 +31,7 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
     low, high = percent(scores.top1_low), percent(scores.top1_high)
     yield (
         f"Of the {scores.images:,} images of the {split_label(split)}, {right:,} were classified correctly. On more "
-        f"pictures of the same kind the accuracy would likely lie between {low} and {high} "
+        f"images of the same kind the accuracy would likely lie between {low} and {high} "
         "(95\u202f% confidence interval)."
     )
     if scores.small:
@@ -56,7 +50,7 @@ def _of_split(scores: ClassificationScores) -> dict[str, Any]:
         "labelled": len(scores.per_class) <= figures.LABELLED_CLASSES,
         "confused": confused_pairs(scores, CONFUSED_PAIRS),
         "calibration": _calibration_sentence(scores),
-        "matrix_width": figures.confusion_width(len(scores.per_class)) * CSS_PIXELS_PER_INCH,
+        "matrix_width": figures.confusion_width(len(scores.per_class)) * figures.CSS_PIXELS_PER_INCH,
         "classes": sorted(scores.per_class, key=_weakest_first),
     }
 
@@ -94,9 +88,8 @@ def _calibration_sentence(scores: ClassificationScores) -> str:
     return f"{means}: on the whole the probabilities mean what they say."
 
 
-CLASSIFICATION = TaskReport(
-    headline="classification_headline.html.jinja",
-    scores="classification_scores.html.jinja",
+REPORT = TaskReport(
+    package="hubel.tasks.classification",
     curves={
         "loss": ("Loss over the epochs", "Loss: lower is better."),
         "top1": ("Accuracy over the epochs", "Accuracy (top-1): higher is better."),

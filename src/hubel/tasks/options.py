@@ -1,11 +1,10 @@
-"""Options that are for classification alone, and networks that stand on a classifier."""
+"""Options of training that several tasks treat alike."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from hubel.config import DEFAULT_NETWORK, TrainingConfig
-from hubel.data.transforms.object_transform import check_object_augmentations
 from hubel.errors import UsageError
 from hubel.models import architecture
 
@@ -14,7 +13,7 @@ def reject_classification_options(config: TrainingConfig) -> None:
     """For other tasks.
 
     Raises:
-        UsageError: an option is set that means nothing there.
+        UsageError: an option is set that only classification has.
     """
     given = {
         "--balance": config.balance not in ("auto", "none"),
@@ -27,26 +26,13 @@ def reject_classification_options(config: TrainingConfig) -> None:
             raise UsageError(f"{option} is for --task classify, not for {config.task}", "leave it out")
 
 
-def with_object_augmentations(config: TrainingConfig) -> TrainingConfig:
-    """The configuration with the augmentations that carry boxes, in the order of application, presets spelled out.
-
-    Raises:
-        UsageError: there is no such augmentation.
-    """
-    return replace(config, augmentation=check_object_augmentations(config.augmentation))
-
-
 def with_backbone(config: TrainingConfig, network: str) -> TrainingConfig:
-    """The configuration with a classifier that was named as the network as the backbone of another one.
-
-    Args:
-        config: as given.
-        network: what stands on classifiers.
+    """Turn a classifier that was named as the model into the backbone of ``network``.
 
     Raises:
-        UsageError: two of them were named.
+        UsageError: two backbones were named.
     """
-    if architecture(config.model).task != "classify":
+    if not architecture(config.model).is_backbone:
         return config
     if config.backbone is not None and config.model != DEFAULT_NETWORK:
         message = f"--model {config.model} is a backbone of {network}, and so is --backbone {config.backbone}"

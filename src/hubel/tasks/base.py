@@ -1,0 +1,243 @@
+"""The contract between a task and the one training loop.
+
+The loop knows batches of pixels, a model's losses and its predictions. A :class:`Task` knows how a data set is read and
+augmented, what its targets are, how good predictions are, and what a report says of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hubel.config import TrainingConfig
+from hubel.data.image_cache import PixelCache
+from hubel.data.loader import BatchDataset
+from hubel.data.samples import Batch, ImageDataset, Sample, Target
+from hubel.data.transforms.pipeline import Transform
+from hubel.models.base import BatchTargets, Model
+from hubel.models.metadata import ModelMetadata
+from hubel.reports.report_data import AugmentationSample, DetectionMistake, Mistake, TaskReport
+from hubel.results import Prediction
+
+Predictions = Mapping[str, np.ndarray]
+"""What :meth:`~hubel.models.base.Model.predictions` gives of a batch, as arrays (N, …)."""
+
+Shape = tuple[int, int, int]
+CachedShape = Shape | Callable[[int, int], Shape]
+"""(H, W, C) of every cached image, or a function of the upright image's width and height."""
+
+
+class Findings(Protocol):
+    """Results of checking a data set before the first epoch."""
+
+    def raise_if_unusable(self, strict: bool) -> None:
+        """Stop if training cannot give anything sensible.
+
+        Args:
+            strict: stop at an unreadable image, too.
+
+        Raises:
+            DataError: the data set cannot be used.
+        """
+
+    def usable(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        """The samples that can be used."""
+
+    def warnings(self) -> list[str]:
+        """Notes for the user, one line each."""
+
+
+class Scores(Protocol):
+    """Final metrics of one split."""
+
+    @property
+    def images(self) -> int:
+        """Number of images scored."""
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"metrics": {…}, "per_class": […]}``."""
+
+
+class Evaluator(ABC):
+    """Scores a stream of predictions: it keeps of each image what the metrics need, and no more.
+
+    Several processes that evaluate parts of a split bring their :attr:`images` together before one computes.
+
+    Attributes:
+        images: a record of each image, in order.
+    """
+
+    def __init__(self) -> None:
+        self.images: list[Any] = []
+
+    @abstractmethod
+    def update(self, predictions: Predictions, truths: Sequence[Sample] | Sequence[Target]) -> None:
+        """Take a batch.
+
+        Args:
+            predictions: of N images.
+            truths: samples, whose boxes are in pixels of the original images; or, in the validation after an epoch,
+                targets, whose boxes are in pixels of the input.
+        """
+
+    @abstractmethod
+    def compute(self) -> Scores:
+        """Metrics of all images."""
+
+    @abstractmethod
+    def prediction_records(self) -> list[dict[str, Any]]:
+        """Rows of ``predictions.jsonl``; of samples only."""
+
+    @abstractmethod
+    def worst_predictions(self) -> Sequence[Mistake] | Sequence[DetectionMistake]:
+        """The worst mistakes, worst first; of samples only."""
+
+
+class TaskData(ABC):
+    """The data of one run: from samples to batches, from batches to targets.
+
+    Args:
+        config: of the run.
+        plain: transform of validation images.
+        augmented: transform of training images.
+
+    Attributes:
+        balance_note: how imbalanced classes are treated, and why; may be empty.
+        sample_weights: sampling weight of each training image (N,); ``None``: uniform, without replacement.
+        allows_feature_cache: whether features of a frozen backbone may replace the images.
+    """
+
+    balance_note: str = ""
+    sample_weights: Tensor | None = None
+    allows_feature_cache: bool = False
+
+    def __init__(self, config: TrainingConfig, plain: Transform, augmented: Transform) -> None:
+        self.config, self.plain, self.augmented = config, plain, augmented
+
+    def cached_shapes(self) -> tuple[CachedShape, CachedShape]:
+        """Shapes of a cached training and a cached validation image."""
+        of_training, of_validation = (
+            each.cached_shape if each.crops else each.cached_shape(1, 1) for each in (self.augmented, self.plain)
+        )
+        return of_training, of_validation
+
+    def training(self, samples: Sequence[Sample], cache: PixelCache | None) -> BatchDataset:
+        """Randomly augmented images, by keys (epoch, index)."""
+        return BatchDataset(samples, self.augmented, self.config.seed, cache)
+
+    def validation(self, samples: Sequence[Sample], cache: PixelCache | None) -> BatchDataset:
+        """Images as for prediction."""
+        return BatchDataset(samples, self.plain, self.config.seed, cache)
+
+    def dummy_batch(self, images: int) -> Batch:
+        """A training batch of black images at indices of -1: to time a step, to fill an empty part of a batch."""
+        return BatchDataset((), self.augmented, self.config.seed).dummy_batch(images)
+
+    @abstractmethod
+    def targets(self, batch: Batch, device: torch.device, train: bool = True) -> BatchTargets:
+        """Ground truth of a batch for the model's losses.
+
+        Args:
+            batch: of a loader.
+            device: of the model.
+            train: with what only training adds, such as label smoothing.
+        """
+
+    def blend(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
+        """MixUp and CutMix on a training batch (N, C, H, W) that is ready for the network."""
+        return images, targets
+
+    @abstractmethod
+    def augmentation_preview(self, samples: Sequence[Sample]) -> list[AugmentationSample]:
+        """A few training images and random augmentations of each."""
+
+    @abstractmethod
+    def describe_augmentations(self) -> list[str]:
+        """The augmentations in words, in the order in which they are applied."""
+
+
+class Task(ABC):
+    """A task: how its data are read and its predictions scored.
+
+    Attributes:
+        name: as ``--task`` and models' metadata have it.
+        result: type of the result of one image.
+        monitor: metrics of validation that decide the best epoch, the first first; "-" before those to be minimized.
+        logged_metrics: metrics that ``metrics.csv`` has as ``train_NAME`` and ``val_NAME``, with their names in
+            messages, the most telling first; losses apart.
+        logs_validation_terms: whether ``metrics.csv`` has each term of the validation loss, too.
+    """
+
+    name: ClassVar[str]
+    result: ClassVar[type[Prediction]]
+    monitor: ClassVar[tuple[str, ...]]
+    logged_metrics: ClassVar[Mapping[str, str]]
+    logs_validation_terms: ClassVar[bool] = True
+
+    @abstractmethod
+    def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
+        """Fill in defaults of the task.
+
+        Raises:
+            UsageError: an option belongs to other tasks.
+        """
+
+    @abstractmethod
+    def read(self, data: Path, strict: bool = False) -> ImageDataset:
+        """The samples of a data set.
+
+        Raises:
+            DataError: it has none; or, if ``strict``, one of its files is wrong.
+        """
+
+    @abstractmethod
+    def check(
+        self,
+        splits: Mapping[str, Sequence[Sample]],
+        classes: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> Findings:
+        """Open the images and collect what is wrong with the data; raises nothing for it.
+
+        Args:
+            splits: samples by the name of their split.
+            classes: of the data set.
+            progress: called now and then with the number of images opened and of all.
+        """
+
+    @abstractmethod
+    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+        """Make a new model ready for training; returns its metadata.
+
+        Raises:
+            ModelError: the model is not for this task.
+        """
+
+    @abstractmethod
+    def data(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> TaskData:
+        """The data of a run.
+
+        Args:
+            config: resolved.
+            metadata: of the model.
+            side: of training images in pixels.
+            samples: that train.
+        """
+
+    @abstractmethod
+    def evaluator(self, metadata: ModelMetadata) -> Evaluator:
+        """Scores predictions of a model."""
+
+    @abstractmethod
+    def scores_table(self, scores: Any) -> str:
+        """The metrics as text of several lines."""
+
+    @abstractmethod
+    def report(self) -> TaskReport:
+        """The task's sections of a report."""

@@ -1,0 +1,197 @@
+"""Image classification, from class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hubel.config import TrainingConfig
+from hubel.data.checks.training_checks import SKEWED, Findings, check_class_folders
+from hubel.data.image_folder import read_class_folders
+from hubel.data.loader import BatchDataset
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import Batch, ImageDataset, Sample
+from hubel.data.transforms.image_transform import (
+    ImageTransform,
+    MixUpCutMix,
+    check_augmentations,
+    describe_augmentations,
+)
+from hubel.errors import ModelError, UsageError
+from hubel.metrics.classification import ClassificationScores
+from hubel.models.base import Classifier, ClassTargets, Model
+from hubel.models.metadata import ModelMetadata
+from hubel.reports.augmentation_preview import augmentation_preview
+from hubel.reports.report_data import AugmentationSample, TaskReport
+from hubel.results import Classification as ClassificationResult
+from hubel.tasks.base import Task, TaskData
+from hubel.tasks.classification.evaluator import ClassificationEvaluator
+
+
+class Classification(Task):
+    """One class per image."""
+
+    name = "classify"
+    result = ClassificationResult
+    monitor = ("top1", "-loss")
+    logged_metrics: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
+
+    def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
+        """Augmentations in the order of application, presets spelled out."""
+        for option, value in (("--backbone", config.backbone), ("--loss-weights", config.loss_weights)):
+            if value:
+                raise UsageError(f"{option} is not for classification", "see hubel train --help")
+        return replace(config, augmentation=check_augmentations(config.augmentation))
+
+    def read(self, data: Path, strict: bool = False) -> ImageDataset:
+        """Class folders."""
+        return read_class_folders(data)
+
+    def check(
+        self,
+        splits: Mapping[str, Sequence[Sample]],
+        classes: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> Findings:
+        """Unreadable images are left out; copies, and classes with few images, are reported or refused."""
+        return check_class_folders(splits, classes, progress)
+
+    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+        """New heads on pretrained features begin undecided, not confidently wrong."""
+        if not isinstance(model, Classifier):
+            raise ModelError(f"{config.model} is not a classifier", "hubel models --task classify lists those")
+        if metadata.weights is None:
+            return metadata
+        for head in (model.head, *model.auxiliary.values()):
+            _init_head(head.get_submodule("classifier"))
+        # The whole central square: images that people train on are seldom as centred as ImageNet's.
+        return replace(metadata, preprocessing=replace(metadata.preprocessing, crop_fraction=1.0))
+
+    def data(
+        self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
+    ) -> ClassificationData:
+        """Pixels and a class each."""
+        return ClassificationData(config, metadata, side, [sample.label for sample in samples])
+
+    def evaluator(self, metadata: ModelMetadata) -> ClassificationEvaluator:
+        """Accuracy, calibration, and metrics of every class."""
+        return ClassificationEvaluator(metadata.classes)
+
+    def scores_table(self, scores: ClassificationScores) -> str:
+        """Totals, then a line per class; fractions."""
+        width = max(len("class"), *(len(row.name) for row in scores.per_class))
+        lines = [
+            f"top-1 {scores.top1:.4f} (95 % confidence {scores.top1_low:.3f} to {scores.top1_high:.3f})   "
+            f"top-{scores.top_n} {scores.top5:.4f}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
+            f"ECE {scores.ece:.4f}",
+            "",
+            f"{'class':<{width}}  images  precision  recall      F1",
+        ]
+        for row in scores.per_class:
+            if row.images or row.predicted:
+                lines.append(
+                    f"{row.name:<{width}}  {row.images:>6}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>6.3f}"
+                )
+        return "\n".join(lines)
+
+    def report(self) -> TaskReport:
+        """Confusion, calibration, the most confident mistakes."""
+        from hubel.tasks.classification.report import REPORT
+
+        return REPORT
+
+
+def _init_head(classifier: nn.Module) -> None:
+    if isinstance(classifier, nn.Linear):
+        nn.init.normal_(classifier.weight, std=0.01)
+        nn.init.zeros_(classifier.bias)
+
+
+class ClassificationData(TaskData):
+    """See :class:`TaskData`. Targets are :class:`~hubel.models.base.ClassTargets`.
+
+    Args:
+        config: of the run.
+        metadata: of the model.
+        side: of training images in pixels.
+        labels: of the training images.
+    """
+
+    def __init__(self, config: TrainingConfig, metadata: ModelMetadata, side: int, labels: Sequence[int]) -> None:
+        preprocessing, classes = metadata.preprocessing, len(metadata.classes)
+        augmented = ImageTransform(preprocessing.resized(side), config.augmentation)
+        super().__init__(config, ImageTransform(preprocessing), augmented)
+        self._blend = MixUpCutMix(config.augmentation, classes)
+        balance, self.balance_note = choose_balance(config.balance, labels, classes)
+        weights = inverse_frequency(labels, classes)
+        self._class_weights = weights if balance == "loss" else None
+        self.sample_weights = weights[torch.tensor(labels)] if balance == "sampling" else None
+        self.allows_feature_cache = balance == "smote" or config.cache_features or not config.augmentation
+
+    def for_feature_cache(self, samples: Sequence[Sample]) -> tuple[BatchDataset, Preprocessing]:
+        """Training images without augmentation, and their preprocessing.
+
+        They are as in training where training does not augment, else as for prediction.
+        """
+        transform = self.plain if self.config.augmentation else self.augmented
+        return BatchDataset(samples, transform, self.config.seed), transform.preprocessing
+
+    def targets(self, batch: Batch, device: torch.device, train: bool = True) -> ClassTargets:
+        """Classes; label smoothing and class weights in training only."""
+        labels = batch.labels.to(device)
+        if not train:
+            return ClassTargets(labels)
+        weights = None if self._class_weights is None else self._class_weights.to(device)
+        return ClassTargets(labels, self.config.label_smoothing or 0.0, weights)
+
+    def blend(self, images: Tensor, targets: ClassTargets) -> tuple[Tensor, ClassTargets]:
+        """MixUp and CutMix."""
+        images, labels = self._blend(images, targets.labels)
+        return images, replace(targets, labels=labels)
+
+    def augmentation_preview(self, samples: Sequence[Sample]) -> list[AugmentationSample]:
+        """Augmented as in training, at the size of prediction."""
+        augmented = ImageTransform(self.plain.preprocessing, self.config.augmentation)
+        return augmentation_preview(samples, self.plain, augmented, self.config.seed)
+
+    def describe_augmentations(self) -> list[str]:
+        """Images first, then batches."""
+        return describe_augmentations(self.config.augmentation)
+
+
+def choose_balance(wanted: str, labels: Sequence[int], classes: int) -> tuple[str, str]:
+    """How to treat imbalanced classes, and the sentence that says so."""
+    ratio = imbalance_ratio(labels, classes)
+    if wanted == "none" or (wanted == "auto" and ratio < SKEWED):
+        return "none", ""
+    if wanted == "smote":
+        largest = np.bincount(labels, minlength=classes).max()
+        return wanted, (
+            f"class balance: SMOTE, as requested: {largest * classes - len(labels)} interpolated features in addition "
+            f"to those of {len(labels)} images, so that every class has {largest}"
+        )
+    if wanted != "auto":
+        return wanted, f"class balance: {wanted}, as requested (largest class {ratio:.1f} times the smallest)"
+    return "sampling", (
+        f"class balance: the largest class has {ratio:.1f} times the images of the smallest, so rare classes are drawn "
+        "more often (--balance loss weights the loss instead, --balance none leaves it)"
+    )
+
+
+def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Weight of each class, proportional to 1 / its images, with a mean of 1 over the images (classes,)."""
+    counts = torch.bincount(torch.as_tensor(labels), minlength=num_classes).float()
+    weights = 1.0 / counts.clamp(min=1.0)
+    return weights * (counts.sum() / (weights * counts).sum())
+
+
+def imbalance_ratio(labels: Sequence[int], num_classes: int) -> float:
+    """Images of the largest class over images of the smallest."""
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    return float(counts.max() / max(1, counts.min()))

@@ -1,0 +1,45 @@
+"""The tasks by name; a task's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from hubel.data.annotations.detect_format import detect_formats
+from hubel.errors import ModelError
+from hubel.models import architecture
+from hubel.tasks.base import Task
+
+_TASKS = {
+    "classify": "hubel.tasks.classification.task:Classification",
+    "localize": "hubel.tasks.localization.task:Localization",
+    "detect": "hubel.tasks.detection.task:Detection",
+}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ModelError: models of that task are not trained or scored here.
+    """
+    if name not in _TASKS:
+        raise ModelError(f"a model of the task {name!r} cannot be trained or scored", f"there are: {', '.join(_TASKS)}")
+    module, _, task = _TASKS[name].partition(":")
+    made: Task = getattr(importlib.import_module(module), task)()
+    return made
+
+
+def guess_task(data: Path, model: str | None = None) -> str:
+    """The task of a run for which none is given: that of the model, else the one that the data's labels are for.
+
+    Args:
+        data: the data set.
+        model: name of the architecture; a classifier does not tell, since it may become a backbone.
+
+    Raises:
+        ModelError: there is no such architecture.
+    """
+    if model is not None and not (arch := architecture(model)).is_backbone:
+        return arch.task
+    return "detect" if data.exists() and detect_formats(data) else "classify"
