@@ -176,7 +176,7 @@ def test_a_killed_loading_process_ends_the_run_with_a_word_and_it_resumes(shapes
         child.send_signal(signal.SIGKILL)
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "Traceback" not in message
-    assert "a process that decodes images has died" in message and "--resume" in message
+    assert "a process that loads images has died" in message and "--resume" in message
     done = len(learned(tmp_path / "run"))
     process = start(shapes, tmp_path / "run", "--resume")
     wait_for_epoch(tmp_path / "run", done + 1, process)

@@ -1,4 +1,4 @@
-"""The one training loop, what it decides by measuring, its run folders, and evaluation of what it made.
+"""The training loop, what it chooses by measuring, run folders, and evaluation.
 
-Architectures, losses and file formats do not belong here.
+Losses belong to the models, data and metrics to the tasks.
 """

@@ -1,7 +1,7 @@
-"""Less memory for a third more time: activations within a part of the network computed again in the backward pass.
+"""Activation checkpointing: less memory, about 33 % slower.
 
-Gradient checkpointing (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174): only what
-goes from one part of the backbone to the next is kept. The gradients are the same.
+Activations within a part of the backbone are computed again in the backward pass; only those between the parts are
+kept (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174). The gradients are the same.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from hubel.analysis.table import format_bytes
 from hubel.analysis.tracing import Tracing, to_meta
 from hubel.models.base import Model
 
-# What the libraries need beside the tensors: rearranged weights, working memory of convolutions, freed blocks that
-# the allocator holds. Resident memory over stated memory in docs/results.md, rounded up.
+# Resident memory over the memory of the tensors, in docs/results.md, rounded up: libraries rearrange weights,
+# convolutions have working memory, and the allocator holds freed blocks.
 _OVERHEAD = 1.5
 _MASTER_BYTES = 4  # a float32 number
 
 
 def checkpointed(part: nn.Module, maps: Tensor) -> Tensor:
-    """``part(maps)``, of which only ``maps`` is kept for the backward pass.
+    """Compute ``part(maps)`` and keep only ``maps`` for the backward pass.
 
-    Batch normalization updates its running statistics in the forward pass alone, dropout drops the same units twice.
+    Batch normalization updates its running statistics in the forward pass only, dropout drops the same units twice.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_left_alone(part)
+        return nullcontext(), _frozen_statistics(part)
 
     result: Tensor = checkpoint(part, maps, use_reentrant=False, context_fn=contexts)
     return result
 
 
 @contextmanager
-def _statistics_left_alone(part: nn.Module) -> Iterator[None]:
-    """While active, batch normalization in training moves its running statistics by nothing, and does not count."""
+def _frozen_statistics(part: nn.Module) -> Iterator[None]:
+    """Keep batch normalization in training mode from updating its running statistics and counter."""
     norms = [module for module in part.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -59,8 +59,8 @@ class StepMemory:
     """Bytes of a training step.
 
     Attributes:
-        plain: with everything kept for the backward pass.
-        recomputed: with only what goes from part to part, and within one part at a time everything.
+        plain: with all activations kept for the backward pass.
+        checkpointed: with those between the parts, and all activations of one part at a time.
     """
 
     plain: int
@@ -68,10 +68,10 @@ class StepMemory:
 
 
 def step_memory(model: Model, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
-    """What a step with AdamW and a moving average of the weights needs, parameters included.
+    """Memory of a step with AdamW and a moving average of the weights, parameters included.
 
     Args:
-        model: as it trains: what is frozen has no gradients and keeps nothing.
+        model: as it trains: frozen layers have no gradients and keep no activations.
         batch: shape (N, C, H, W).
         precision: of the activations; parameters, gradients and their averages are float32.
     """
@@ -84,8 +84,8 @@ def step_memory(model: Model, batch: tuple[int, int, int, int], precision: str) 
     maps = torch.empty(batch, dtype=DTYPES[precision], device="meta")
     with torch.enable_grad(), saved, Tracing():
         for name, part in network.backbone.named_children():
-            learns = any(parameter.requires_grad for parameter in part.parameters()) or maps.requires_grad
-            between += maps.numel() * maps.element_size() if learns else 0
+            trained = any(parameter.requires_grad for parameter in part.parameters()) or maps.requires_grad
+            between += maps.numel() * maps.element_size() if trained else 0
             maps = part(maps)
             if name in network.auxiliary:
                 network.auxiliary[name](maps)
@@ -106,21 +106,21 @@ def needs_checkpointing(
     log: Callable[[str], None] = lambda line: None,
     memory: Memory | None = None,
 ) -> bool:
-    """Whether a step fits only with recomputation; told, with advice where it does not fit even so.
+    """Whether a step fits only with checkpointing; logs it, with advice if it does not fit even so.
 
     Args:
         model: as it trains.
         batch: shape (N, C, H, W).
         precision: of the activations.
-        say: shows a line to the person.
-        memory: that there is; by default what is free now.
+        log: shows a line to the user.
+        memory: available; by default what is free now.
     """
     if not model.is_sequential:  # its parts are not one after the other
         return False
     memory = memory or free_memory()
     try:
         need = step_memory(model, batch, precision)
-    except (RuntimeError, ValueError, NotImplementedError):  # no estimate: the step itself will tell
+    except (RuntimeError, ValueError, NotImplementedError):  # no estimate: the step itself will show
         return False
     room = memory.free / _OVERHEAD
     if need.plain <= room:
@@ -129,9 +129,7 @@ def needs_checkpointing(
     plain, less = (format_bytes(int(size * _OVERHEAD)) for size in (need.plain, need.checkpointed))
     line = f"memory: a step with {batch[0]} images needs {plain}, {memory.place} has {format_bytes(memory.free)} free"
     if helps:
-        line += (
-            f": what happens within a part of the network is computed twice, not kept, for {less} and a third more time"
-        )
+        line += f": activations are computed twice instead of kept, for {less} and a third more time"
     log(line)
     if not helps or need.checkpointed > room:
         log("note: it may not fit")

@@ -1,8 +1,8 @@
-"""How a training step is executed: precision and memory layout, chosen by timing a few real steps.
+"""Precision and memory layout of training steps, chosen by timing a few real steps.
 
 What is faster depends on the processor, the network and the batch, so it is measured: bfloat16 trains ResNet-50
 1.9 times as fast where the CPU has instructions for it, and hundreds of times slower where it has not. The choice
-is kept in the run's folder and, for repeats, in the cache: the same seed then gives the same result.
+is recorded in the run's folder and, for repeats, in the cache: the same seed then gives the same result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hubel.inference.precision import bfloat16_pays
 from hubel.weights.local_cache import cache_folder
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2
-_BUSY = 0.15  # share of the machine that other processes take, above which wall-clock times say little
+_BUSY = 0.15  # fraction of the CPU used by other processes, above which wall-clock times say little
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ExecutionPlan:
     Attributes:
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` (mixed: the weights stay float32).
         channels_last: whether weights and activations lie in memory as N, H, W, C.
-        reason: one sentence with the figures that decided.
+        reason: a sentence with the measurements.
     """
 
     precision: str
@@ -44,7 +44,7 @@ class ExecutionPlan:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """torch's name of the layout."""
+        """The layout as torch has it."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
@@ -58,8 +58,8 @@ def choose_execution(
     """Time a few forward and backward passes each way and take the fastest.
 
     Args:
-        model: in training mode, on ``device``; it is copied, so that nothing of the trial stays.
-        loss: scores → loss.
+        model: in training mode, on ``device``; the trial runs on a copy.
+        loss: training outputs → loss.
         batch: shape (N, C, H, W).
         device: where it will train.
         precision: a fixed precision, or ``"auto"``.
@@ -74,7 +74,7 @@ def choose_execution(
         return ExecutionPlan(**remembered)
     precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
     figures, busy = _seconds_per_step(model, loss, batch, device, precisions)
-    # Fused prediction and the frozen layers want channels-last: another layout has to be clearly faster.
+    # Fused prediction and frozen layers need channels-last: another layout has to be clearly faster.
     handicap = {(name, last): seconds * (1 if last else 1.05) for (name, last), seconds in figures.items()}
     chosen, channels_last = min(handicap, key=handicap.__getitem__)
     measured = ", ".join(
@@ -124,12 +124,12 @@ def _seconds_per_step(
 
 
 def forward_and_backward(model: nn.Module, loss: Callable[[Any], Tensor], images: Tensor, precision: str) -> None:
-    """A training step without its end: no weight moves.
+    """A training step without the optimizer's.
 
     Args:
         model: in training mode.
-        loss: scores → loss.
-        images: (N, C, H, W), as the network takes them.
+        loss: training outputs → loss.
+        images: (N, C, H, W), normalized.
         precision: as in :class:`ExecutionPlan`.
     """
     with torch.autocast(images.device.type, getattr(torch, precision), enabled=precision != "float32"):
@@ -138,26 +138,26 @@ def forward_and_backward(model: nn.Module, loss: Callable[[Any], Tensor], images
 
 
 class CpuContention:
-    """Watches, from its making on, how much of the machine other processes take."""
+    """Measures, from its creation, how much of the CPU other processes use."""
 
     def __init__(self) -> None:
-        self._everybody, self._own, self._time = self._now()
+        self._all, self._own, self._time = self._now()
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
         times = psutil.cpu_times()
-        everybody = sum(getattr(times, state, 0.0) for state in ("user", "nice", "system", "steal"))
-        return everybody, time.process_time(), time.perf_counter()
+        total = sum(getattr(times, state, 0.0) for state in ("user", "nice", "system", "steal"))
+        return total, time.process_time(), time.perf_counter()
 
     def share(self) -> float:
-        """Processor seconds of others over those that all cores together had, 0..1."""
-        everybody, own, now = self._now()
-        there_were = max(1e-9, (now - self._time) * (psutil.cpu_count() or 1))
-        return min(1.0, max(0.0, (everybody - self._everybody) - (own - self._own)) / there_were)
+        """CPU seconds of other processes over those of all cores, 0..1."""
+        total, own, now = self._now()
+        available = max(1e-9, (now - self._time) * (psutil.cpu_count() or 1))
+        return min(1.0, max(0.0, (total - self._all) - (own - self._own)) / available)
 
 
 def execution_key(model: nn.Module, batch: tuple[int, ...], device: torch.device, precision: str) -> str:
-    """What a measurement of training steps depends on, in short."""
+    """A hash of everything that a measurement of training steps depends on."""
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
     described = (shapes, batch, str(device), precision, torch.get_num_threads(), torch.__version__)
     return hashlib.blake2b(repr(described).encode(), digest_size=12).hexdigest()

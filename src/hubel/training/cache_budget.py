@@ -1,4 +1,4 @@
-"""Where the pixels, or the features, that every epoch needs again are kept: in memory, on disk, or not at all."""
+"""Where decoded images or features are cached between epochs: in memory, on disk, or not at all."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hubel.errors import ImageError
 from hubel.tasks.base import CachedShape, Shape
 from hubel.weights.local_cache import cache_folder
 
-# Of what is free: left to itself the cache stays out of everybody's way; asked for, it may take the most of it.
-_SHARE, _SHARE_WHEN_ASKED = 0.25, 0.75
+# Fractions of the free space: small by default, large on request.
+_FRACTION, _FRACTION_ON_REQUEST = 0.25, 0.75
 
 
 def shared_between_processes(workers: int | None) -> bool:
-    """Whether the loading processes can share memory with this one: where they are forked, or where there are none."""
+    """Whether worker processes can share memory with this one: if they are forked, or if there are none."""
     return sys.platform == "linux" or workers == 0
 
 
@@ -33,17 +33,17 @@ def allocate_block(size: int, wanted: str, trainings: int = 1) -> tuple[mmap.mma
         size: bytes.
         wanted: ``"auto"`` takes up to a quarter of the free memory, else up to a quarter of the free space on the
             cache folder's disk; ``"ram"`` and ``"disk"`` up to three quarters of the one; ``"none"`` nothing.
-        trainings: processes on this machine that want as much.
+        trainings: processes on this machine that need as much.
 
     Returns:
-        The block, or ``None`` where there is no room; and where it is, or why there is none, to end a sentence with.
+        The block, or ``None`` if it does not fit; and where it is, or why there is none, as the end of a sentence.
     """
-    share = _SHARE if wanted == "auto" else _SHARE_WHEN_ASKED
+    fraction = _FRACTION if wanted == "auto" else _FRACTION_ON_REQUEST
     obstacles = []
     for kind in ("ram", "disk") if wanted == "auto" else (wanted,):
         place, take = _PLACES[kind]
         try:
-            allowed = int(share * _free(kind) / trainings)
+            allowed = int(fraction * _free(kind) / trainings)
             if size <= allowed:
                 return take(size), f"{place}, {format_bytes(size)}"
             obstacles.append(f"more than the {format_bytes(allowed)} allowed {place}")
@@ -76,13 +76,13 @@ def make_image_caches(
     """A cache for each part of a data set, all of them or none.
 
     Args:
-        parts: images, and the shape (H, W, C) that is kept of each; or of an upright image of a width and height, which
-            are then read from the files.
+        parts: images, and the shape (H, W, C) that is cached of each; or a function of an upright image's width and
+            height, which are then read from the files.
         wanted: as in :func:`allocate_block`.
-        trainings: the same.
+        trainings: as in :func:`allocate_block`.
 
     Returns:
-        The caches, and a sentence that says where they are.
+        The caches, and a sentence on where they are.
     """
     if wanted == "none":
         return [None for _ in parts], ""
@@ -98,11 +98,11 @@ def make_image_caches(
     for part in shapes:
         caches.append(PixelCache(memoryview(block)[start : start + PixelCache.needed(part)], part))
         start += PixelCache.needed(part)
-    return caches, f"decoded images are kept {where}"
+    return caches, f"decoded images are cached {where}"
 
 
 def _shape(path: Path, shape_of: Callable[[int, int], Shape]) -> Shape:
     try:
         return shape_of(*read_size(path))
-    except ImageError:  # it has gone since the check
+    except ImageError:  # removed since the check
         return 0, 0, 0

@@ -1,4 +1,4 @@
-"""What a person sees while a network learns: a bar for the epoch in hand, a line for each that is done."""
+"""Progress of a training run: a bar for the current epoch, a line for each finished one, TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hubel.errors import MissingExtraError
 
 
 def check_progress() -> Callable[[int, int], None] | None:
-    """A callback (done, of) that shows how far the check of the images is; ``None`` where nobody watches."""
+    """A callback (done, of) that shows the progress of the check of the images; ``None`` without a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         return None
@@ -30,7 +30,7 @@ class TrainingDisplay:
 
     Args:
         epochs: of the run.
-        quiet: write nothing, as one of several processes that show the same.
+        quiet: write nothing, as all but one of several processes.
     """
 
     def __init__(self, epochs: int, quiet: bool = False) -> None:
@@ -73,11 +73,11 @@ class TrainingDisplay:
             figures = f"loss {loss:.3f}  {images_per_second:.0f} images/s"
             self._bar.update(self._task, advance=1, figures=figures)
 
-    def end_epoch(self, row: dict[str, Any], watched: Mapping[str, str], best: bool) -> None:
-        """The epoch's figures in a line: the losses, and what is watched beside them, by name in plain words."""
+    def end_epoch(self, row: dict[str, Any], metrics: Mapping[str, str], best: bool) -> None:
+        """Write a line with the epoch's losses and its metrics, whose names in messages are given by column."""
         figures = []
         for part, words in (("train", "train"), ("val", "validation")):
-            named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **watched}.items()]
+            named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **metrics}.items()]
             figures.append(" ".join([words, *(f"{text} {row[name]:.3f}" for name, text in named if name in row)]))
         self.log(
             f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  {'  '.join(figures)}  "

@@ -92,7 +92,7 @@ def _checked_loss_weights(weights: Mapping[str, float], model: Model) -> Mapping
 
 
 def new_run_folder(wanted: Path) -> Path:
-    """Make ``wanted``, or ``wanted-2``, ``-3``, … where it exists already.
+    """Create ``wanted``, or ``wanted-2``, ``-3``, … if it exists already.
 
     Raises:
         DataError: the parent cannot be written.
@@ -106,7 +106,9 @@ def new_run_folder(wanted: Path) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise DataError(f"{folder} cannot be made: {error.strerror}", "choose another place with --out") from error
+            raise DataError(
+                f"{folder} cannot be created: {error.strerror}", "choose another folder with --out"
+            ) from error
 
 
 def latest_run_folder(wanted: Path) -> Path:
@@ -133,7 +135,7 @@ class RunData:
 
     Attributes:
         samples: of the data set.
-        splits: which samples train, validate, test; unreadable images are left out.
+        splits: samples for training, validation and test; unreadable images are left out.
         warnings: what the check found, one line each.
     """
 
@@ -143,20 +145,21 @@ class RunData:
 
 
 def train(data: Path | str, *, resume: bool = False, out: Path | str | None = None, **config: Any) -> TrainingResult:
-    """Train a network on labelled images; the same as ``hubel train``.
+    """Train a model on labelled images; the same as ``hubel train``.
 
     Args:
-        data: for classification a folder with one folder a class, or with ``train``, ``val``, ``test`` that have those.
+        data: for classification a folder with one folder per class, or with ``train``, ``val``, ``test`` that have
+            those.
         resume: go on with the newest run of this name (or ``out``), with its own configuration.
-        out: the run's folder; ``runs/NAME`` by default, with a number where it exists.
+        out: folder of the run; ``runs/NAME`` by default, with a number if it exists.
         config: fields of :class:`~hubel.config.TrainingConfig`: ``model``, ``epochs``, …
 
     Returns:
         The finished run with its scores.
 
     Raises:
-        DataError: the data cannot be used; before the first epoch.
-        ModelError, WeightsError: there is no such model, or its weights cannot be had.
+        DataError: the data cannot be used; raised before the first epoch.
+        ModelError, WeightsError: there is no such model, or its weights are not available.
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` goes on.
     """
     tune_allocator(keep=None)
@@ -183,7 +186,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
                 place = f" --out {folder}" if out is not None else ""
                 again = f"hubel train {data}{place} --resume"
                 display.log(f"interrupted: finished epochs are kept in {folder}")
-                display.log(f"go on with: {again}{'' if processes.is_single else ', by as many processes as you like'}")
+                display.log(f"go on with: {again}{'' if processes.is_single else ', with any number of processes'}")
                 raise
             return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
 
@@ -196,7 +199,7 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
     if "task" not in given:
         given = {**given, "task": guess_task(data, given.get("model"))}
     chosen = make_config(data=data, **given)
-    architecture(chosen.model)  # an unknown name is told before the images are read
+    architecture(chosen.model)  # an unknown name is an error before the images are read
     if chosen.balance == "smote":
         require_imbalanced_learn()
     chosen = get_task(chosen.task).resolve_config(chosen)
@@ -225,22 +228,22 @@ def _new_folder(wanted: Path, config: TrainingConfig, data: RunData) -> str:
 
 
 def _read_data_together(processes: DistributedContext, config: TrainingConfig, folder: str | None) -> RunData:
-    """The main process checks the images; the others take its word for which can be used, and how they are split."""
+    """Check the images in the main process; the others are told which can be used, and how they are split."""
     made: list[RunData] = []
 
     def checked() -> dict[str, Any]:
         made.append(_read_data(config, Path(folder) / SPLITS if folder else None))
         return {"splits": to_record(made[0].splits, made[0].samples.root), "warnings": made[0].warnings}
 
-    word = processes.broadcast_object(checked)
+    record = processes.broadcast_object(checked)
     if not made:
         samples = get_task(config.task).read(config.data, config.strict)
-        made.append(RunData(samples, recorded_splits(samples, word["splits"]), tuple(word["warnings"])))
+        made.append(RunData(samples, recorded_splits(samples, record["splits"]), tuple(record["warnings"])))
     return made[0]
 
 
 def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
-    """Find, split and check the images; those that cannot be read are left out and named."""
+    """Find, split and check the images; unreadable ones are left out and reported."""
     task = get_task(config.task)
     samples = task.read(config.data, config.strict)
     if recorded is not None:
@@ -260,22 +263,24 @@ def _announce(
     processes: DistributedContext,
     display: TrainingDisplay,
 ) -> None:
-    """What the check found, and what is about to happen."""
+    """Log what the check found and what is about to happen."""
     for warning in data.warnings:
         display.log(f"note: {warning}")
     weights = metadata.weights or (metadata.backbone.weights if metadata.backbone else None)
     splits, start = data.splits, f"from {weights}" if weights else "from scratch"
     display.log(
-        f"{len(splits.train)} images train, {len(splits.val)} validate, {len(splits.test)} test; "
+        f"{len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test images; "
         f"{len(metadata.classes)} classes; {config.model} {start}"
     )
     if not processes.is_single:
-        display.log(f"{processes.count} processes train together; each takes its share of the {config.batch} a step")
+        display.log(
+            f"{processes.count} processes train together; each takes its part of the {config.batch} images per step"
+        )
 
 
 @contextmanager
 def _worker_deaths_explained() -> Iterator[None]:
-    """A decoding process that was killed: as part of an interruption, or by a system short of memory."""
+    """Explain the death of a worker process: by an interruption, or by a system short of memory."""
     try:
         yield
     except RuntimeError as error:
@@ -283,17 +288,17 @@ def _worker_deaths_explained() -> Iterator[None]:
             raise
         if isinstance(error.__context__, KeyboardInterrupt) or "Terminated" in str(error):
             raise KeyboardInterrupt from None
-        # The run is over: that further processes die with it is no news, and torch would tell of each.
+        # The run is over: torch would report every other worker that dies with it.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise DataError(
-            f"a process that decodes images has died: {error}",
+            f"a process that loads images has died: {error}",
             "often memory ran out: go on with --resume, or start again with fewer --workers",
         ) from error
 
 
 class _Interruption:
-    """Whether somebody has asked to stop."""
+    """An interruption by the user, or by SIGTERM."""
 
     asked = False
 
@@ -303,19 +308,19 @@ class _Interruption:
         raise KeyboardInterrupt
 
     def stop_if_asked(self) -> None:
-        """Raise the interrupt that a bare ``except`` in code of others has swallowed before."""
+        """Raise the interrupt that a bare ``except`` in a library has swallowed before."""
         if self.asked:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def _interruptions() -> Iterator[_Interruption]:
-    """While training, SIGTERM (a cluster's or a shutdown's) ends like Ctrl-C: with everything finished kept."""
+    """Handle SIGTERM (of a cluster or a shutdown) like Ctrl-C while training: finished epochs are kept."""
     interruption = _Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    # What is ignored, as Ctrl-C is in a shell's background, stays so.
+    # Signals that are ignored, as Ctrl-C is in a shell's background, stay ignored.
     wanted = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interruption.ask) for number in wanted}
     try:
