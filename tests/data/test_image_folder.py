@@ -151,7 +151,7 @@ def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     first, second, third = findings.warnings()
     assert first.startswith(f"{half} is truncated") and first.endswith("Left out.")
     assert second == f"{text} is not an image (or of a format that is not read). Left out."
-    assert third == "one training picture only of a: too few to learn from."
+    assert third == "one training image only of a: too few to learn from."
     samples = read_class_folders(tmp_path).splits["train"]
     assert [s.path.name for s in findings.usable(samples)] == ["1.png", "3.png", "4.png"]
     findings.raise_if_unusable()
@@ -171,10 +171,10 @@ def test_many_unreadable_pictures_take_few_lines(tmp_path: Path) -> None:
 def test_class_without_a_readable_training_picture(tmp_path: Path) -> None:
     four(tmp_path)
     make(tmp_path, "val/c/7.png")
-    assert unusable(check(tmp_path)) == "no readable training picture of c."
+    assert unusable(check(tmp_path)) == "no readable training image of c."
     make(tmp_path, "train/c/8.png")
     (tmp_path / "train/c/8.png").write_bytes(b"")
-    assert unusable(check(tmp_path)) == "no readable training picture of c."
+    assert unusable(check(tmp_path)) == "no readable training image of c."
 
 
 def test_one_class_only(tmp_path: Path) -> None:
@@ -185,10 +185,10 @@ def test_one_class_only(tmp_path: Path) -> None:
 def test_class_that_is_never_validated(tmp_path: Path) -> None:
     four(tmp_path)
     make(tmp_path, "train/c/7.png", "train/c/8.png")
-    assert check(tmp_path).warnings() == ["no validation picture of c: validation says nothing of them."]
+    assert check(tmp_path).warnings() == ["no validation image of c: they are not validated."]
     for path in (tmp_path / "val").glob("*/*.png"):
         path.write_text("")
-    assert unusable(check(tmp_path)) == "no validation picture is readable."
+    assert unusable(check(tmp_path)) == "no validation image is readable."
 
 
 def test_same_picture_in_two_classes(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_same_picture_in_two_classes(tmp_path: Path) -> None:
     shutil.copy(first, copy)
     findings = check(tmp_path)
     assert [(p.first.path, p.second.path) for p in findings.contradictions] == [(first, copy)]
-    assert unusable(findings) == f"the same picture is in two classes: {first} = {copy}."
+    assert unusable(findings) == f"the same image is in two classes: {first} = {copy}."
     assert findings.leaks == ()
 
 
@@ -244,7 +244,7 @@ def test_skewed_classes(tmp_path: Path) -> None:
     folders = read_class_folders(tmp_path)
     findings = check_class_folders({"train": folders.splits["all"]}, folders.classes)
     assert findings.skew == 3.0
-    assert findings.warnings() == ["classes are skewed: 9 training pictures of big, 3 of small."]
+    assert findings.warnings() == ["classes are skewed: 9 training images of big, 3 of small."]
 
 
 def test_large_sets_are_decoded_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

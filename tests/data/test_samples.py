@@ -226,7 +226,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
     dataset = AnnotatedDataset(made, ("bus", "car", "ox"), {"train": tuple(images[:3]), "val": tuple(images[3:])})
     write_annotations(dataset, "voc", tmp_path / "out")
     found = read_annotated_images(tmp_path / "out")
-    assert checked(replace(found, classes=("bus", "car"))) == ["nothing validates bus: no object in the val pictures."]
+    assert checked(replace(found, classes=("bus", "car"))) == ["nothing validates bus: no object in the val images."]
 
     first, second, third = (sample.path for sample in found.splits["train"])
     first.write_bytes(first.read_bytes()[:500])
@@ -236,7 +236,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
     lines = findings.warnings()
     assert f"{first} is truncated" in lines[0]
     assert lines[0].endswith("Left out.")
-    assert f"1 pictures have another size than their label files say, the first is {second}" in lines[1]
+    assert f"1 images have another size than their label files say, the first is {second}" in lines[1]
     assert f"{third} = {found.splits['val'][0].path}" in lines[2]
     usable = findings.usable(found.splits["train"])
     assert [sample.path for sample in usable] == [second, third]
@@ -249,5 +249,5 @@ def test_the_check_before_training(tmp_path: Path) -> None:
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
     found = read_annotated_images(written(tmp_path, boxed(tmp_path / "made" / "a.png", (1, 1, 9, 9))))
     empty: tuple[Sample, ...] = tuple(sample.select(np.zeros(1, bool)) for sample in found.splits["all"])
-    with pytest.raises(DataError, match="no object in a readable picture to validate on"):
+    with pytest.raises(DataError, match="no object in a readable image to validate on"):
         check_object_set({"train": found.splits["all"], "val": empty}, found.classes).raise_if_unusable()

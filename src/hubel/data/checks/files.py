@@ -11,7 +11,7 @@ from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks.classes import like_names
 from hubel.data.checks.findings import Finding
-from hubel.data.checks.training_checks import SKEWED, Findings, SamePicture, check_class_folders
+from hubel.data.checks.training_checks import SKEWED, Findings, DuplicatePair, check_class_folders
 from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
@@ -82,7 +82,7 @@ def folder_findings(folders: ImageDataset, threads: int | None = None) -> tuple[
     return found, readable
 
 
-def _same(kind: str, pair: SamePicture, folders: ImageDataset) -> Finding:
+def _same(kind: str, pair: DuplicatePair, folders: ImageDataset) -> Finding:
     if kind == "same-contradiction":
         sentence = f"{folders.classes[pair.first.label]} and {folders.classes[pair.second.label]}: the same bytes."
     else:

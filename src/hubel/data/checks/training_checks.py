@@ -1,7 +1,7 @@
-"""What is wrong with a data set of class folders, found before the first epoch and not in the fifth.
+"""Checks of a data set before training: class folders, and images with labelled objects.
 
-Images are opened as :func:`~hubel.data.checks.image_scan.try_pictures` does; the loader leaves out, batch by batch,
-what may still turn out unreadable. Copies are told by identical bytes; re-encoded copies are not found.
+Images are opened as :func:`~hubel.data.checks.image_scan.try_pictures` does; the loader leaves out, batch by
+batch, images that turn out to be unreadable later. Copies are files of identical bytes; re-encoded ones are not found.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hubel.data.samples import Sample
 from hubel.errors import DataError
 
 SKEWED = 3.0
-"""From this ratio of the largest to the smallest class on, weighting the classes is worth a thought."""
+"""Ratio of the largest to the smallest class from which on classes are balanced by default."""
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture that cannot be read; ``reason`` is a sentence that names it."""
+    """An image that cannot be read; ``reason`` is a sentence that names it."""
 
     split: str
     sample: Sample
@@ -33,8 +33,8 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class SamePicture:
-    """Two files with the same bytes, and where they are."""
+class DuplicatePair:
+    """Two files with the same bytes, and their splits."""
 
     first: Sample
     first_split: str
@@ -44,25 +44,25 @@ class SamePicture:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a check of class folders found.
+    """Findings in class folders.
 
     Attributes:
-        classes: the names that labels count.
-        counts: by split, the number of readable pictures of each class.
-        unreadable: what cannot be read, in the order of the samples.
-        contradictions: the same picture in two classes.
-        leaks: the same picture, in one class, in two splits.
+        classes: names.
+        counts: by split, the number of readable images of each class.
+        unreadable: in the order of the samples.
+        contradictions: the same image in two classes.
+        leaks: the same image, in one class, in two splits.
     """
 
     classes: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]
     unreadable: tuple[Unreadable, ...]
-    contradictions: tuple[SamePicture, ...]
-    leaks: tuple[SamePicture, ...]
+    contradictions: tuple[DuplicatePair, ...]
+    leaks: tuple[DuplicatePair, ...]
 
     @property
     def skew(self) -> float:
-        """Pictures of the largest training class over those of the smallest that has any; 1 if all are alike."""
+        """Images of the largest training class over those of the smallest that has any."""
         there = [count for count in self.counts.get("train", ()) if count]
         return max(there) / min(there) if there else 1.0
 
@@ -72,34 +72,34 @@ class Findings:
         return tuple(sample for sample in samples if sample.path not in bad)
 
     def warnings(self) -> list[str]:
-        """What a person should know before training, one line each; empty if all is well."""
+        """Notes for the user, one line each."""
         lines = left_out([found.reason for found in self.unreadable])
         if self.leaks:
             pairs = _pairs(self.leaks)
-            lines.append(f"the same picture in two splits makes scores look better than they are: {pairs}.")
+            lines.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
         train = self.counts.get("train", ())
         if single := self._classes_where(train, lambda count: count == 1):
-            lines.append(f"one training picture only of {listing(single)}: too few to learn from.")
+            lines.append(f"one training image only of {listing(single)}: too few to learn from.")
         unseen = self._classes_where(self.counts.get("val", ()), lambda count: count == 0)
         if any(self.counts.get("val", ())) and unseen:
-            lines.append(f"no validation picture of {listing(unseen)}: validation says nothing of them.")
+            lines.append(f"no validation image of {listing(unseen)}: they are not validated.")
         if self.skew >= SKEWED:
             most, least = max(train), min(count for count in train if count)
             lines.append(
-                f"classes are skewed: {most} training pictures of {self.classes[train.index(most)]}, "
+                f"classes are skewed: {most} training images of {self.classes[train.index(most)]}, "
                 f"{least} of {self.classes[train.index(least)]}."
             )
         return lines
 
     def raise_if_unusable(self, strict: bool = False) -> None:
-        """Stop where training could not give anything sensible.
+        """Stop if training cannot give anything sensible.
 
         Args:
-            strict: unreadable pictures stop too, instead of being left out.
+            strict: unreadable images stop too, instead of being left out.
 
         Raises:
-            DataError: fewer than two classes, a class without readable training pictures, no readable
-                validation picture, the same picture in two classes, or, if ``strict``, an unreadable one.
+            DataError: fewer than two classes, a class without readable training images, no readable
+                validation image, the same image in two classes, or, if ``strict``, an unreadable one.
         """
         if strict:
             refuse_unreadable([found.reason for found in self.unreadable])
@@ -107,13 +107,13 @@ class Findings:
             message = f"there is one class only ({listing(self.classes)}): at least two are needed."
             raise DataError(message, "Name the folder that holds the class folders, or add a class.")
         if untrained := self._classes_where(self.counts.get("train", ()), lambda count: count == 0):
-            message = f"no readable training picture of {listing(untrained)}."
-            raise DataError(message, "Add pictures to the class in the training data, or remove its folders.")
+            message = f"no readable training image of {listing(untrained)}."
+            raise DataError(message, "Add images to the class in the training data, or remove its folders.")
         if "val" in self.counts and not any(self.counts["val"]):
-            raise DataError("no validation picture is readable.", "Replace the pictures of the val split.")
+            raise DataError("no validation image is readable.", "Replace the images of the val split.")
         if self.contradictions:
-            message = f"the same picture is in two classes: {_pairs(self.contradictions)}."
-            raise DataError(message, "Keep each picture in the class that it belongs to and delete the other copy.")
+            message = f"the same image is in two classes: {_pairs(self.contradictions)}."
+            raise DataError(message, "Keep each image in the class that it belongs to and delete the other copy.")
 
     def _classes_where(self, counts: Sequence[int], wanted: Callable[[int], bool]) -> list[str]:
         return [name for name, count in zip(self.classes, counts, strict=False) if wanted(count)]
@@ -125,12 +125,12 @@ def check_class_folders(
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
 ) -> Findings:
-    """Open every picture and compare them; nothing is raised for what is found.
+    """Open every image and compare them; raises nothing for findings.
 
     Args:
         splits: samples by the name of their split.
-        classes: the names that labels count.
-        progress: called now and then with the number of pictures opened and of all.
+        classes: names.
+        progress: called now and then with the number of images opened and of all.
         threads: that decode; the number of cores, at most 8, by default.
     """
     placed = [(split, sample) for split, samples in splits.items() for sample in samples]
@@ -143,7 +143,7 @@ def check_class_folders(
     counts = {split: [0] * len(classes) for split in splits}
     for split, sample in good:
         counts[split][sample.label] += 1
-    contradictions, leaks = _same_pictures(good)
+    contradictions, leaks = _duplicates(good)
     return Findings(
         tuple(classes),
         {split: tuple(numbers) for split, numbers in counts.items()},
@@ -153,10 +153,10 @@ def check_class_folders(
     )
 
 
-def _same_pictures(
+def _duplicates(
     placed: Iterable[tuple[str, Sample]],
-) -> tuple[tuple[SamePicture, ...], tuple[SamePicture, ...]]:
-    """Copies across classes, and copies in one class across splits; one pair stands for all alike."""
+) -> tuple[tuple[DuplicatePair, ...], tuple[DuplicatePair, ...]]:
+    """Copies across classes, and copies in one class across splits; one pair per group."""
     contradictions, leaks = [], []
     for group in identical(placed, lambda each: each[1].path):
         # A placeholder that a thousand downloads share would make half a million pairs.
@@ -164,28 +164,28 @@ def _same_pictures(
         for split, sample in group:
             first_of[sample.label].setdefault(split, sample)
         (split, sample), *others = [next(iter(found.items())) for found in first_of.values()]
-        contradictions += [SamePicture(sample, split, other, where) for where, other in others]
+        contradictions += [DuplicatePair(sample, split, other, where) for where, other in others]
         for found in first_of.values():
             (split, sample), *others = found.items()
-            leaks += [SamePicture(sample, split, other, where) for where, other in others]
+            leaks += [DuplicatePair(sample, split, other, where) for where, other in others]
     return tuple(contradictions), tuple(leaks)
 
 
-def _pairs(same: Sequence[SamePicture]) -> str:
+def _pairs(same: Sequence[DuplicatePair]) -> str:
     shown = "; ".join(f"{pair.first.path} = {pair.second.path}" for pair in same[:_SHOWN])
     return shown + (f" and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else "")
 
 
 @dataclass(frozen=True)
 class ObjectFindings:
-    """What a check of labelled objects found.
+    """Findings in images with labelled objects.
 
     Attributes:
-        classes: the names that labels count.
-        counts: by split, the objects of each class in readable pictures.
-        sizes: of the readable pictures, by path: width and height as they really are.
-        unreadable: by path, the sentence that names a picture and says why it cannot be read.
-        resized: pictures of another size than their label files say.
+        classes: names.
+        counts: by split, the objects of each class in readable images.
+        sizes: of the readable images, by path: real width and height.
+        unreadable: by path, the sentence that names an image and says why it cannot be read.
+        resized: images of another size than their label files say.
         leaks: the same bytes in two splits.
     """
 
@@ -197,7 +197,7 @@ class ObjectFindings:
     leaks: tuple[tuple[Path, Path], ...]
 
     def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """The samples whose pictures can be read, with boxes in pixels of the pictures as they are."""
+        """The samples whose images can be read, with boxes in pixels of the images as they are."""
         kept = []
         for sample in samples:
             size = self.sizes.get(sample.path)
@@ -206,38 +206,38 @@ class ObjectFindings:
         return tuple(kept)
 
     def warnings(self) -> list[str]:
-        """What a person should know before training, one line each; empty if all is well."""
+        """Notes for the user, one line each."""
         lines = left_out(list(self.unreadable.values()))
         if self.resized:
             lines.append(
-                f"{len(self.resized)} pictures have another size than their label files say, the first is "
+                f"{len(self.resized)} images have another size than their label files say, the first is "
                 f"{self.resized[0]}: their boxes are scaled to it. hubel data check tells whether that is right."
             )
         if self.leaks:
             pairs = listing([f"{one} = {other}" for one, other in self.leaks])
-            lines.append(f"the same picture in two splits makes scores look better than they are: {pairs}.")
+            lines.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
         for split, what in (("train", "learns"), ("val", "validates")):
             counts = self.counts.get(split, ())
             absent = [name for name, count in zip(self.classes, counts, strict=False) if not count]
             if any(counts) and absent:
-                lines.append(f"nothing {what} {listing(absent)}: no object in the {split} pictures.")
+                lines.append(f"nothing {what} {listing(absent)}: no object in the {split} images.")
         return lines
 
     def raise_if_unusable(self, strict: bool = False) -> None:
-        """Stop where training could not give anything sensible.
+        """Stop if training cannot give anything sensible.
 
         Args:
-            strict: unreadable pictures stop too, instead of being left out.
+            strict: unreadable images stop too, instead of being left out.
 
         Raises:
-            DataError: no object in a readable picture to train on, or to validate on; or, if ``strict``, a picture
+            DataError: no object in a readable image to train on, or to validate on; or, if ``strict``, an image
                 cannot be read.
         """
         if strict:
             refuse_unreadable(list(self.unreadable.values()))
         for split, verb in (("train", "train on"), ("val", "validate on")):
             if split in self.counts and not any(self.counts[split]):
-                raise DataError(f"there is no object in a readable picture to {verb}.", f"Label some for {split}.")
+                raise DataError(f"there is no object in a readable image to {verb}.", f"Label some for {split}.")
 
 
 def check_object_set(
@@ -246,12 +246,12 @@ def check_object_set(
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
 ) -> ObjectFindings:
-    """Open every picture and compare it with its labels; nothing is raised for what is found.
+    """Open every image and compare it with its labels; raises nothing for findings.
 
     Args:
         splits: samples by the name of their split.
-        classes: the names that labels count.
-        progress: called now and then with the number of pictures opened and of all.
+        classes: names.
+        progress: called now and then with the number of images opened and of all.
         threads: that decode; the number of cores, at most 8, by default.
     """
     placed = [(split, sample) for split, samples in splits.items() for sample in samples]
