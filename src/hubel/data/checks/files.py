@@ -11,7 +11,7 @@ from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks.classes import like_names
 from hubel.data.checks.findings import Finding
-from hubel.data.checks.training_checks import SKEWED, Findings, DuplicatePair, check_class_folders
+from hubel.data.checks.training_checks import SKEWED, DuplicatePair, Findings, check_class_folders
 from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
