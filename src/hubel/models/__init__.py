@@ -1,7 +1,8 @@
 """The architectures, the registry that lists them, and saved models.
 
-A model maps a batch of images to raw tensors, the same type in training and evaluation. Losses, thresholds
-and decoding belong to the tasks. Imported on first use, as names and metadata are read without torch.
+A model maps a batch of images to raw tensors, the same type in training and evaluation, and brings its losses and the
+decoding of its outputs. Thresholds and suppression belong to the tasks. Imported on first use, as names and metadata
+are read without torch.
 """
 
 from __future__ import annotations

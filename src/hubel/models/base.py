@@ -177,7 +177,7 @@ class Model(nn.Module):
         raise TypeError(f"{type(self).__name__} does not say how its outputs are decoded")
 
     def training_outputs(self, images: Tensor, targets: Any = None) -> Any:
-        """Raw outputs for :meth:`losses`: those of :meth:`forward`, and whatever only training needs besides."""
+        """Raw outputs for :meth:`losses`: those of :meth:`forward`, with any that only training needs."""
         return self(images)
 
     def losses(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
@@ -350,7 +350,7 @@ class Detector(Model):
 
     Args:
         backbone: named parts applied one after the other, as a classifier's are.
-        head: what is made for the classes at hand.
+        head: maps feature maps to scores and offsets.
         num_classes: without background.
     """
 

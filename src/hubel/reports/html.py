@@ -14,8 +14,7 @@ import jinja2
 
 import hubel
 from hubel.fileio import atomic_write, write_text
-from hubel.reports import figures
-from hubel.reports import images as pictures
+from hubel.reports import figures, images
 from hubel.reports.format import cell, duration, figure, percent, split_label
 from hubel.reports.report_data import TaskReport, TrainingReport
 
@@ -37,7 +36,7 @@ def page_from(template: str, **values: Any) -> str:
 
 
 def data_url(content: bytes, kind: str) -> str:
-    """A picture's file as an address that holds it."""
+    """The content of an image file as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -58,12 +57,12 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     charts = dict(_charts(report, sections))
-    rows = pictures.sample_rows(report.augmentation)
-    sheet = {"augmentation": pictures.to_png(pictures.augmentation_sheet(rows))} if rows else {}
+    rows = images.sample_rows(report.augmentation)
+    sheet = {"augmentation": images.to_png(images.augmentation_sheet(rows))} if rows else {}
     for name, png in (charts | sheet).items():
         with atomic_write(folder / "figures" / f"{name}.png") as file:
             file.write_bytes(png)
-    pictured, unreadable = pictures.read_mistakes(report.mistakes, sections.mistakes_side)
+    shown, unreadable = images.read_mistakes(report.mistakes, sections.mistakes_side)
     page = _template(sections.package).render(
         report=report,
         sections=sections,
@@ -74,9 +73,9 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
         headline=report.scores[report.headline_split] if report.headline_split else None,
         sentences=list(sections.sentences(report)),
         splits={name: {"scores": scores, **sections.of_split(scores)} for name, scores in report.scores.items()},
-        mistakes=[(mistake, data_url(jpeg, "jpeg")) for mistake, jpeg in pictured],
+        mistakes=[(mistake, data_url(jpeg, "jpeg")) for mistake, jpeg in shown],
         unreadable=unreadable,
-        samples=[[data_url(pictures.to_jpeg(cell), "jpeg") for cell in row] for row in rows],
+        samples=[[data_url(images.to_jpeg(cell), "jpeg") for cell in row] for row in rows],
         configuration=dict(_flat(report.configuration)),
         environment=dict(_flat(report.environment)),
     )

@@ -1,1 +1,1 @@
-"""The detectors, a family per file. Losses, suppression and scores are the task's."""
+"""The detectors, a family per file, each with its losses and decoding; suppression and scores are the task's."""

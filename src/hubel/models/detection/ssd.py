@@ -2,7 +2,7 @@
 arXiv 1801.04381, section 6.2), its light form with depthwise separable heads.
 
 ``ssd300_vgg16`` and ``ssd512_vgg16``, figure 2 and section 3.1: VGG-16 up to conv4_3, whose maps are scaled to length
-20 at each place; its fully connected layers as convolutions, the first with holes; then ever smaller maps:
+20 at each position; its fully connected layers as convolutions, the first dilated; then ever smaller maps:
 
 ======== ================================= ========= =========
 map      layers                            300 px    512 px
@@ -18,8 +18,8 @@ extra5   1×1 128, 4×4 256, padding 1                 256@1×1
 boxes                                      8,732     24,564
 ======== ================================= ========= =========
 
-Four or six boxes a place; scales as the paper has them for COCO, 0.07 (300 px) and 0.04 (512 px) at conv4_3 upwards.
-Each map has two 3×3 convolutions: four offsets a box, and the scores of all classes and of "nothing".
+Four or six boxes per cell; scales as the paper has them for COCO, 0.07 (300 px) and 0.04 (512 px) at conv4_3 upwards.
+Each map has two 3×3 convolutions: four offsets per box, and the scores of all classes and of background.
 
 ``ssdlite320_mobilenet_v3_large``: Howard et al. 2019, arXiv 1905.02244, section 6.3: the first map is what the unit
 that halves the maps to 10 × 10 widens to, the second the top's; the last units have half the channels (table 6). Batch
@@ -55,7 +55,7 @@ _ConvBNReLU6 = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3
 
 
 class L2Norm(nn.Module):
-    """Vectors of all channels at a place scaled to length 1, then each channel by a learned factor.
+    """Scales the vectors of all channels at a position to length 1, then each channel by a learned factor.
 
     Liu et al. 2015, "ParseNet", arXiv 1506.04579, section 3.3; SSD starts the factors at 20.
     """
@@ -75,7 +75,7 @@ class SSDHead(nn.Module):
     Args:
         predictor: makes one from so many channels to so many.
         channels: of each map.
-        boxes: at each place of each map.
+        boxes: per cell of each map.
         scores: of each box.
     """
 
@@ -105,7 +105,7 @@ class SSD(Detector):
         channels: of each map that is read, the extras' too.
         default_boxes: of each map.
         predictor: makes a head from so many channels to so many.
-        num_classes: without "nothing".
+        num_classes: without background.
         scaled: brings the first map that is read to a length, or leaves it.
     """
 
@@ -245,7 +245,7 @@ class SSDLiteConfig:
         extras: channels of the extra maps.
         smallest: scale of the first map's boxes.
         largest: scale of the last map's boxes.
-        ratios: aspect ratios at every place.
+        ratios: aspect ratios of every cell.
     """
 
     extras: tuple[Count, ...]
@@ -331,7 +331,7 @@ def _initialize(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
 
 
 def _classes_of(state: Mapping[str, Tensor]) -> int | None:
-    """A box has four offsets, and a score for each class and for nothing."""
+    """A box has four offsets, and a score for each class and for background."""
     ends = ("weight", "pointwise.weight")
     scores, offsets = (
         next((len(state[key]) for end in ends if (key := f"head.{part}.0.{end}") in state), 0)
