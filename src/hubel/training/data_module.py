@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.loader import EpochSampler, default_workers, make_dataloader
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
+from hubel.inference.system import processors
 from hubel.tasks.base import TaskData
 from hubel.training.autotune import load_measurement, store_measurement
 from hubel.training.cache_budget import make_image_caches, shared_between_processes
@@ -34,11 +34,6 @@ class Workers:
 
     count: int
     reason: str
-
-
-def cores() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any], None], most: int) -> Workers:
@@ -157,7 +152,7 @@ class RunImages:
         return chosen
 
     def _most_workers(self) -> int:
-        return max(1, min(8, cores() // self._processes.on_this_machine))
+        return max(1, min(8, processors() // self._processes.on_this_machine))
 
     def train(self) -> DataLoader[Any]:
         """Shuffled, randomly augmented."""
