@@ -44,5 +44,5 @@ def _drawn(images: BatchDataset, keys: Sequence[tuple[int, int]]) -> list[np.nda
         image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         objects = zip(target.boxes.tolist(), target.labels.tolist(), strict=True)
         labels = [BoxLabel((x1, y1, x2, y2), "", index) for (x1, y1, x2, y2), index in objects]
-        drawn.append(np.asarray(draw_boxes(image, labels)) if labels else np.asarray(image))
+        drawn.append(np.asarray(draw_boxes(image, labels)) if labels else pixels)
     return drawn
