@@ -77,7 +77,7 @@ class Evaluator(ABC):
         self.images: list[Any] = []
 
     @abstractmethod
-    def update(self, predictions: Predictions, truths: Sequence[Sample] | Sequence[Target]) -> None:
+    def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take a batch.
 
         Args:

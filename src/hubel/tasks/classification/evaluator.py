@@ -35,7 +35,7 @@ class ClassificationEvaluator(Evaluator):
         super().__init__()
         self._classes = classes
 
-    def update(self, predictions: Predictions, truths: Sequence[Sample] | Sequence[Target]) -> None:
+    def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"probabilities"`` (N, classes)."""
         probabilities = predictions["probabilities"]
         scores = score_images(probabilities, [truth.label for truth in truths], len(self._classes))

@@ -40,7 +40,7 @@ class DetectionEvaluator(Evaluator):
         super().__init__()
         self._classes, self._preprocessing = metadata.classes, metadata.preprocessing
 
-    def update(self, predictions: Predictions, truths: Sequence[Sample] | Sequence[Target]) -> None:
+    def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"boxes"`` (N, A, 4) and ``"scores"`` (N, A, classes)."""
         size = (self._preprocessing.height, self._preprocessing.width)
         for boxes, scores, truth in zip(predictions["boxes"], predictions["scores"], truths, strict=True):

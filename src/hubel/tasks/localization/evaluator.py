@@ -42,7 +42,7 @@ class LocalizationEvaluator(Evaluator):
         super().__init__()
         self._classes, self._preprocessing = metadata.classes, metadata.preprocessing
 
-    def update(self, predictions: Predictions, truths: Sequence[Sample] | Sequence[Target]) -> None:
+    def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"boxes"`` (N, 1, 4) and ``"scores"`` (N, 1, classes)."""
         boxes, probabilities = predictions["boxes"][:, 0], predictions["scores"][:, 0]
         labels = [int(truth.labels[0]) if len(truth.labels) else 0 for truth in truths]
