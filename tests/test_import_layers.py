@@ -90,6 +90,7 @@ def test_files_are_named_for_one_idea_and_short() -> None:
 START = {
     "import hubel": "import hubel",
     "hubel --help": "from hubel.cli.main import main; main(['--help'])",
+    "hubel train --help": "from hubel.cli.main import main; main(['train', '--help'])",
     "hubel predict --help": "from hubel.cli.main import main; main(['predict', '--help'])",
     "hubel data convert --help": "from hubel.cli.main import main; main(['data', 'convert', '--help'])",
 }

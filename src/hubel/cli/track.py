@@ -107,7 +107,7 @@ def track(
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, marks
     from hubel.data.mot import read_mot_text
-    from hubel.inference.video_tracking import StageTimer
+    from hubel.inference.video_tracking import StageTimer, default_conf, detected_by_file, followed, open_clip
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.base import parse
 
@@ -125,10 +125,9 @@ def track(
     shares, damages = StageTimer(), DecodeErrors(strict)
     if source is None:
         assert boxes is not None
-        _run(_without_pictures(boxes, follower, shares), outputs, shares, boxes.last_frame, name)
+        steps = followed(detected_by_file(boxes, str(boxes.path), None), follower, None, shares)
+        _run(steps, outputs, shares, boxes.last_frame, name)
         return
-    from hubel.inference.video_tracking import default_conf, open_clip
-
     clip = open_clip(source, rate, damages)
     outputs.rate = clip.rate or rate
     predictor = None
@@ -175,12 +174,6 @@ class DecodeErrors:
             raise error
         self.count += 1
         report_error(error.message, error.hint)
-
-
-def _without_pictures(boxes: MotBoxes, tracker: Tracker, shares: StageTimer) -> Iterator[tuple[Step, Tracks]]:
-    from hubel.inference.video_tracking import detected_by_file, followed
-
-    return followed(detected_by_file(boxes, str(boxes.path), None), tracker, None, shares)
 
 
 def _with_pictures(

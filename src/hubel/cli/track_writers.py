@@ -1,4 +1,4 @@
-"""What ``hubel track`` writes: text, video, table, lines of JSON, and what it counts."""
+"""Outputs of ``hubel track``: MOTChallenge text, video, table, JSON Lines, and the counts of lines and zones."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def marks(lines: Sequence[str], zones: Sequence[str]) -> list[Counter]:
         UsageError: it is not four numbers, or six or more, or a line has no length.
     """
     counters: list[Counter] = []
-    for place, text in enumerate(lines, 1):
-        name, points = _points("--line", text, f"line {place}")
+    for number, text in enumerate(lines, 1):
+        name, points = _points("--line", text, f"line {number}")
         if len(points) != 2 or points[0] == points[1]:
-            raise UsageError(f"--line {text} is no line", "use X1,Y1,X2,Y2: two points in pixels")
+            raise UsageError(f"--line {text} is not a line", "use X1,Y1,X2,Y2: two different points in pixels")
         counters.append(LineCounter(name, *points))
-    for place, text in enumerate(zones, 1):
-        name, points = _points("--zone", text, f"zone {place}")
+    for number, text in enumerate(zones, 1):
+        name, points = _points("--zone", text, f"zone {number}")
         if len(points) < 3:
             raise UsageError(f"--zone {text} has {len(points)} corners", "use X,Y,X,Y,X,Y…: three or more, in pixels")
         counters.append(ZoneCounter(name, points))
@@ -52,14 +52,14 @@ def _points(option: str, text: str, default: str) -> tuple[str, list[tuple[float
     try:
         values = [float(word) for word in numbers.split(",")]
     except ValueError as error:
-        raise UsageError(f"{option} {text}: {numbers!r} are no numbers", "use NAME=X,Y,X,Y, in pixels") from error
+        raise UsageError(f"{option} {text}: {numbers!r} is not a list of numbers", "use X,Y,X,Y, in pixels") from error
     if len(values) % 2 or not all(abs(value) < 1e9 for value in values):
-        raise UsageError(f"{option} {text}: {len(values)} numbers are no points", "use X,Y,X,Y, in pixels")
+        raise UsageError(f"{option} {text}: {len(values)} values are not pairs of x and y", "use X,Y,X,Y, in pixels")
     return (name if equals else default), list(zip(values[::2], values[1::2], strict=True))
 
 
 class TrackOutputs:
-    """Everything that is done with the tracks of a frame. Use it in a ``with`` statement.
+    """Writes the tracks of every frame. Use it in a ``with`` statement.
 
     Args:
         mot: file of MOTChallenge text, or ``None``.
@@ -91,9 +91,9 @@ class TrackOutputs:
 
             video_format(save)
         if save is not None and inputs[0] is None:
-            raise UsageError(f"--save {save} needs pictures", "name the VIDEO or its FRAMES, or leave --save out")
+            raise UsageError(f"--save {save} needs images", "name the VIDEO or its FRAMES, or leave --save out")
         if table is not None and table.suffix.lower() not in (".csv", ".json"):
-            raise UsageError(f"--table {table}", "end its name in .csv or .json")
+            raise UsageError(f"--table {table}: unknown format", "use a name that ends in .csv or .json")
         self._mot, self._save, self._table_path, self._counters = mot, save, table, counters
         self._json, self._model = json, model
         self.paths = TrackTable()
@@ -162,7 +162,7 @@ class TrackOutputs:
     def _warn_of_marks_outside(self, width: int, height: int) -> None:
         for counter in self._counters:
             if not any(0 <= x <= width and 0 <= y <= height for x, y in _corners(counter)):
-                log(f"note:  {counter.name} lies outside of the picture, which is {width} × {height} pixels.")
+                log(f"note:  {counter.name} is outside the image, which has {width} × {height} pixels")
 
     def finish(self) -> None:
         """After the last frame: the table, and what was counted."""
@@ -190,12 +190,12 @@ def _refuse(option: str, path: Path | None, inputs: Sequence[str | Path | None])
     if path is None:
         return
     if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist", "make it, or name another")
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist", "create it, or name another")
     if not os.access(path.parent, os.W_OK) or path.is_dir():
         raise UsageError(f"{option} {path} cannot be written", "name a file in a folder that can be written")
     for source in inputs:
         if source is not None and Path(source).exists() and path.exists() and path.samefile(source):
-            raise UsageError(f"{option} {path} is what is read", "name another file")
+            raise UsageError(f"{option} {path} is also the input", "name another file")
 
 
 def _corners(counter: Counter) -> list[tuple[float, float]]:
