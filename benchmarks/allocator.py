@@ -7,7 +7,7 @@ process, taking turns: glibc's own settings; ``hubel.inference.tune_allocator``,
 all of it, as training does; and this with 64 MiB more taken at a time (M_TOP_PAD). Speed and minor page faults of the
 timed steps, and the process's peak resident memory, medians.
 
-With ``--waiting`` the ways are OpenMP's: spinning as torch has it, and ``hubel.inference.system``, each with a
+With ``--waiting`` the ways are OpenMP's: spinning as torch has it, and ``hubel.system``, each with a
 process beside it that computes all the time.
 """
 
@@ -32,11 +32,11 @@ _M_TOP_PAD = -2
 def measure(work: str, how: str) -> dict[str, float]:
     """Seconds, faults and peak memory of one way, in this process, which has done nothing yet."""
     if "wait" in how:
-        from hubel.inference.system import set_passive_omp_wait
+        from hubel.system import set_passive_omp_wait
 
         set_passive_omp_wait()
     if "tune" in how:
-        from hubel.inference.system import tune_allocator
+        from hubel.system import tune_allocator
 
         tune_allocator(None) if "all" in how else tune_allocator()
     if "pad" in how:

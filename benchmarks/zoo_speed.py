@@ -218,8 +218,8 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """One architecture: a row of the file."""
     import torch
 
-    from hubel.inference.system import tune_allocator
     from hubel.models import architecture, create_model
+    from hubel.system import tune_allocator
 
     tune_allocator()
     torch.set_num_threads(arguments.threads)

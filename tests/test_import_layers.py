@@ -30,7 +30,7 @@ PAGES = [
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 
 FLOORS = (
-    ("errors", "results", "boxes", "masks", "fileio", "console", "config", "drawing"),
+    ("errors", "results", "boxes", "masks", "fileio", "console", "config", "drawing", "system"),
     ("layers",),
     ("metrics", "weights", "data"),
     ("reports", "tracking", "analysis"),

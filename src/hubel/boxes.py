@@ -1,130 +1,187 @@
-"""Boxes as numbers: formats, overlap, regression targets, suppression.
+"""Box geometry: formats, overlap, regression targets, suppression.
 
 A box is ``x1, y1, x2, y2`` in pixels, x to the right, y down, with ``x2 - x1`` as its width; boxes are rows of
-(N, 4). Other formats live in files and heads and are converted at their border.
+(N, 4). Files and heads that use other formats convert at their border.
 
-Every function takes torch tensors or NumPy arrays, of integers or floats, and returns what it was given. What
-torchvision has is torchvision's.
+Every function takes NumPy arrays or torch tensors and returns the same kind; integers become float32. Arrays need no
+torch, except in :func:`giou`, :func:`diou`, :func:`ciou` and :func:`soft_nms`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hubel.errors import UsageError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
+
 FORMATS = ("xyxy", "xywh", "cxcywh")
-"""Corners; left upper corner and size (COCO); centre and size (YOLO, SSD)."""
+"""Corners; top left corner and size (COCO); centre and size (YOLO, SSD)."""
 
 SSD_VARIANCES = (0.1, 0.1, 0.2, 0.2)
-"""What SSD divides offsets by (Liu et al. 2016, arXiv 1512.02325; in its published code, not in the paper)."""
+"""SSD's scale of the offsets (Liu et al. 2016, arXiv 1512.02325; in its published code, not in the paper)."""
 
-# Largest log of a size's ratio that is decoded: exp of more would overflow half precision (Faster R-CNN's 1000 / 16).
-_LARGEST_LOG_RATIO = float(np.log(1000 / 16))
+MAX_LOG_RATIO = 4.135166556742356
+"""Largest log of a size ratio that is decoded: log(1000 / 16), as in Faster R-CNN's code."""
+
+_BLOCK = 128  # boxes that the NumPy suppression resolves at a time
+
+
+def convert(boxes: Array, source: str, target: str) -> Array:
+    """Convert boxes (N, 4) from one of :data:`FORMATS` into another.
+
+    Raises:
+        UsageError: the format is unknown.
+    """
+    for name in (source, target):
+        if name not in FORMATS:
+            raise UsageError(f"there is no box format {name!r}", f"use {', '.join(FORMATS)}")
+    x1, y1, x2, y2 = _columns(_floats(boxes))
+    if source == "xywh":
+        x2, y2 = x1 + x2, y1 + y2
+    elif source == "cxcywh":
+        half_width, half_height = 0.5 * x2, 0.5 * y2
+        x1, y1, x2, y2 = x1 - half_width, y1 - half_height, x1 + half_width, y1 + half_height
+    if target == "xywh":
+        x2, y2 = x2 - x1, y2 - y1
+    elif target == "cxcywh":
+        x1, y1, x2, y2 = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    converted: Array = _library(boxes).stack((x1, y1, x2, y2), -1)
+    return converted
+
+
+def area(boxes: Array) -> Array:
+    """Width times height (N,); 0 for a box whose corners are swapped."""
+    x1, y1, x2, y2 = _columns(_floats(boxes))
+    return _positive(x2 - x1) * _positive(y2 - y1)
+
+
+def clip(boxes: Array, width: float, height: float) -> Array:
+    """Clip boxes (N, 4) to a ``width`` × ``height`` image."""
+    boxes = _floats(boxes)
+    x, y = boxes[..., 0::2].clip(0, width), boxes[..., 1::2].clip(0, height)
+    clipped: Array = _library(boxes).stack((x, y), -1).reshape(boxes.shape)
+    return clipped
+
+
+def iou(a: Array, b: Array) -> Array:
+    """Intersection over union of each box of ``a`` (N, 4) with each of ``b`` (M, 4): (N, M), 0..1.
+
+    0, not NaN, for two boxes without area.
+    """
+    return paired_iou(a[:, None], b[None])
+
+
+def paired_iou(a: Array, b: Array) -> Array:
+    """Intersection over union of each box of ``a`` (N, 4) with its counterpart in ``b`` (N, 4): (N,), 0..1."""
+    shared = _intersection(a, b)
+    return _ratio(shared, area(a) + area(b) - shared)
+
+
+def scalar_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes, 0..1: for a few tuples, where arrays would be slower."""
+    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    if shared == 0:
+        return 0.0
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def ioa(a: Array, b: Array) -> Array:
+    """Intersection over the area of ``a``: (N, M), 0..1; used for COCO's crowds and MOTChallenge's distractors."""
+    return _ratio(_intersection(a[:, None], b[None]), area(a)[:, None])
+
+
+def _intersection(a: Array, b: Array) -> Array:
+    minimum, maximum = _library(a).minimum, _library(a).maximum
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _columns(_floats(a)), _columns(_floats(b))
+    width: Array = _positive(minimum(ax2, bx2) - maximum(ax1, bx1))
+    return width * _positive(minimum(ay2, by2) - maximum(ay1, by1))
+
+
+def _positive(lengths: Array) -> Array:
+    return np.maximum(lengths, 0) if isinstance(lengths, np.ndarray) else lengths.clamp(min=0)
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    if isinstance(part, np.ndarray):
+        return part / np.maximum(whole, np.finfo(whole.dtype).tiny)
+    return part / whole.clamp(min=_library(whole).finfo(whole.dtype).tiny)
+
+
+def _columns(boxes: Array) -> tuple[Array, Array, Array, Array]:
+    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
+
+
+def _library(array: Any) -> Any:
+    """The module whose functions take the array: NumPy or torch."""
+    if isinstance(array, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
+def _floats(array: Array) -> Array:
+    if isinstance(array, np.ndarray):
+        return array if array.dtype.kind == "f" else array.astype(np.float32)
+    return array if array.is_floating_point() else array.float()
+
+
+def _with_torch(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of tensors take arrays; it then returns arrays."""
+
+    @wraps(function)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        import torch
+
+        def tensor(value: Any) -> Any:
+            return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+
+        result = function(*map(tensor, arguments), **{name: tensor(value) for name, value in named.items()})
+        if not isinstance(arguments[0], np.ndarray):
+            return result
+        return result.numpy() if isinstance(result, torch.Tensor) else tuple(part.numpy() for part in result)
+
+    return wrapped
 
 
 def _operators() -> Any:
-    """torchvision's: a second to import, which who lists models or builds a classifier need not wait for."""
+    """torchvision's, which takes a second to import."""
     import torchvision
 
     return torchvision.ops
 
 
-def _tensor(value: Any) -> Any:
-    return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
-
-
-def _array(value: Tensor | tuple[Tensor, ...]) -> Any:
-    return value.numpy() if isinstance(value, Tensor) else tuple(map(_array, value))
-
-
-def _for_arrays_too(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function of tensors take arrays; then it returns arrays."""
-
-    @wraps(function)
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        result = function(*map(_tensor, arguments), **{name: _tensor(value) for name, value in named.items()})
-        return _array(result) if isinstance(arguments[0], np.ndarray) else result
-
-    return wrapped
-
-
-@_for_arrays_too
-def convert(boxes: Tensor, source: str, target: str) -> Tensor:
-    """Boxes (N, 4) from one of :data:`FORMATS` into another.
-
-    Raises:
-        UsageError: there is no such format.
-    """
-    for name in (source, target):
-        if name not in FORMATS:
-            raise UsageError(f"there is no box format {name!r}", f"use {', '.join(FORMATS)}")
-    converted: Tensor = _operators().box_convert(_floats(boxes), source, target)
-    return converted
-
-
-@_for_arrays_too
-def area(boxes: Tensor) -> Tensor:
-    """Width times height (N,); 0 where a box is turned inside out."""
-    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
-    return _floats(sides[:, 0]) * _floats(sides[:, 1])
-
-
-@_for_arrays_too
-def clip(boxes: Tensor, width: float, height: float) -> Tensor:
-    """The parts of boxes (N, 4) inside a ``width`` × ``height`` picture."""
-    clipped: Tensor = _operators().clip_boxes_to_image(_floats(boxes), (height, width))
-    return clipped
-
-
-@_for_arrays_too
-def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of each box of ``a`` (N, 4) with each of ``b`` (M, 4): (N, M), 0..1.
-
-    0, not NaN, for two boxes without area.
-    """
-    shared, union = _shared_and_union(_floats(a), _floats(b))
-    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
-
-
-@_for_arrays_too
-def ioa(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over the area of ``a``: (N, M), 0..1; what COCO uses for crowds and MOTChallenge for distractors."""
-    a, b = _floats(a), _floats(b)
-    shared, _ = _shared_and_union(a, b)
-    return shared / area(a)[:, None].clamp(min=torch.finfo(shared.dtype).tiny)
-
-
-@_for_arrays_too
+@_with_torch
 def giou(a: Tensor, b: Tensor) -> Tensor:
     """Generalized IoU, pairwise (N, M), -1..1 (Rezatofighi et al. 2019, arXiv 1902.09630, algorithm 1)."""
     pairs: Tensor = _operators().generalized_box_iou(_floats(a), _floats(b))
     return pairs
 
 
-@_for_arrays_too
+@_with_torch
 def diou(a: Tensor, b: Tensor) -> Tensor:
     """Distance IoU, pairwise (N, M), -1..1 (Zheng et al. 2020, arXiv 1911.08287, equation 7)."""
     pairs: Tensor = _operators().distance_box_iou(_floats(a), _floats(b))
     return pairs
 
 
-@_for_arrays_too
+@_with_torch
 def ciou(a: Tensor, b: Tensor) -> Tensor:
     """Complete IoU, pairwise (N, M): distance IoU less a term for the aspect ratio (arXiv 1911.08287, equation 10)."""
     pairs: Tensor = _operators().complete_box_iou(_floats(a), _floats(b))
     return pairs
 
 
-@_for_arrays_too
-def encode(boxes: Tensor, anchors: Tensor, variances: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
-    """Regression targets (N, 4): how boxes lie relative to anchors (Girshick et al. 2014, arXiv 1311.2524, appendix C).
+def encode(boxes: Array, anchors: Array, variances: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Array:
+    """Regression targets (N, 4) of boxes relative to anchors (Girshick et al. 2014, arXiv 1311.2524, appendix C).
 
     ``(x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)`` of centres and sizes, each over its variance.
 
@@ -133,51 +190,103 @@ def encode(boxes: Tensor, anchors: Tensor, variances: Sequence[float] = (1.0, 1.
         anchors: (N, 4), one for each box; default boxes or proposals.
         variances: 1 in R-CNN's papers, :data:`SSD_VARIANCES` in SSD.
     """
-    x, y, w, h = convert(boxes, "xyxy", "cxcywh").unbind(1)
-    x_a, y_a, w_a, h_a = convert(anchors, "xyxy", "cxcywh").unbind(1)
-    offsets = torch.stack(((x - x_a) / w_a, (y - y_a) / h_a, (w / w_a).log(), (h / h_a).log()), 1)
-    return offsets / offsets.new_tensor(variances)
+    library = _library(boxes)
+    x, y, w, h = _columns(convert(boxes, "xyxy", "cxcywh"))
+    x_a, y_a, w_a, h_a = _columns(convert(anchors, "xyxy", "cxcywh"))
+    offsets = (x - x_a) / w_a, (y - y_a) / h_a, library.log(w / w_a), library.log(h / h_a)
+    targets: Array = library.stack([o / variance for o, variance in zip(offsets, variances, strict=True)], -1)
+    return targets
 
 
-@_for_arrays_too
-def decode(offsets: Tensor, anchors: Tensor, variances: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+def decode(offsets: Array, anchors: Array, variances: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Array:
     """The inverse of :func:`encode`: boxes (..., N, 4) of offsets (..., N, 4) from anchors (N, 4).
 
-    Logarithms of size ratios are cut off at log(1000 / 16), as in Faster R-CNN's code, so that a wild network
-    gives large boxes and no infinite ones.
+    Logarithms of size ratios are limited to :data:`MAX_LOG_RATIO`, so that extreme outputs give large boxes instead of
+    infinite ones.
     """
-    dx, dy, dw, dh = (offsets * offsets.new_tensor(variances)).unbind(-1)
-    x_a, y_a, w_a, h_a = convert(anchors, "xyxy", "cxcywh").to(offsets.dtype).unbind(1)
-    x, y = x_a + dx * w_a, y_a + dy * h_a
-    half_w = 0.5 * w_a * dw.clamp(max=_LARGEST_LOG_RATIO).exp()
-    half_h = 0.5 * h_a * dh.clamp(max=_LARGEST_LOG_RATIO).exp()
-    return torch.stack((x - half_w, y - half_h, x + half_w, y + half_h), -1)
+    library = _library(offsets)
+    dx, dy, dw, dh = (o * variance for o, variance in zip(_columns(offsets), variances, strict=True))
+    x1, y1, x2, y2 = _columns(_floats(anchors))
+    width, height = x2 - x1, y2 - y1
+    x, y = x1 + width / 2 + dx * width, y1 + height / 2 + dy * height
+    half_width = width / 2 * library.exp(dw.clip(max=MAX_LOG_RATIO))
+    half_height = height / 2 * library.exp(dh.clip(max=MAX_LOG_RATIO))
+    boxes: Array = library.stack((x - half_width, y - half_height, x + half_width, y + half_height), -1)
+    return boxes
 
 
-@_for_arrays_too
-def nms(boxes: Tensor, scores: Tensor, labels: Tensor | None = None, iou: float = 0.6) -> Tensor:
+def nms(boxes: Array, scores: Array, labels: Array | None = None, iou: float = 0.6, limit: int | None = None) -> Array:
     """Greedy non-maximum suppression: the best box stays, those that overlap it too much go, and so on.
 
     Args:
         boxes: (N, 4).
-        scores: (N,); which of two equal scores comes first is torchvision's choice.
+        scores: (N,); of equal scores the first box comes first.
         labels: (N,) classes, so that boxes suppress only those of their own class; ``None``: all do.
         iou: boxes go whose IoU with a better one is greater.
+        limit: stop once so many boxes are kept; ``None``: keep all.
 
     Returns:
         int64 indices of the boxes that stay, best first.
     """
+    if isinstance(boxes, np.ndarray):
+        return _nms(boxes, scores, labels, iou, limit)
     boxes, scores = _floats(boxes), _floats(scores).to(_floats(boxes).dtype)
     if labels is None:
-        kept: Tensor = _operators().nms(boxes, scores, iou)
-        return kept
-    # torchvision's batched_nms shifts the classes apart by the largest coordinate or goes class by class, whichever
-    # is quicker; either leaves the IoU within a class as it is.
-    by_class: Tensor = _operators().batched_nms(boxes, scores, labels, iou)
-    return by_class
+        kept: Array = _operators().nms(boxes, scores, iou)
+    else:
+        kept = _operators().batched_nms(boxes, scores, labels, iou)
+    return kept[:limit]
 
 
-@_for_arrays_too
+def _nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, iou: float, limit: int | None) -> np.ndarray:
+    """Suppression in blocks of scores; boxes sorted by x, so that only neighbours are compared.
+
+    An IoU above t bounds how far apart two left edges may be: x_b - x_a is at most (1 - t) of a's width where b is to
+    the right of a, and (1 / t - 1) of it where b is to the left.
+    """
+    order = np.argsort(-scores, kind="stable")
+    if not len(order):
+        return order
+    x1, y1, x2, y2 = np.ascontiguousarray(_floats(boxes).T)
+    areas = (x2 - x1) * (y2 - y1)
+    # Classes lie side by side on the axis that is searched, in float64; IoU is computed in the boxes' own precision.
+    shift = np.zeros(len(order)) if labels is None else labels * (float(x2.max()) - float(x1.min()) + 1)
+    left, width = x1 + shift, (x2 - x1).astype(np.float64)
+    lowest = np.maximum(left - (1.001 / max(iou, 1e-6) - 1) * width, shift + x1.min())
+    highest = left + (1.001 - iou) * width
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    others, alive = np.argsort(left, kind="stable"), np.ones(len(order), bool)
+    kept: list[np.ndarray] = []
+    for start in range(0, len(order), _BLOCK):
+        if limit is not None and sum(map(len, kept)) >= limit:
+            break
+        block = order[start : start + _BLOCK]
+        block = block[alive[block]]
+        others = others[alive[others] & (rank[others] >= start)]
+        first = left[others].searchsorted(lowest[block])
+        counts = left[others].searchsorted(highest[block], side="right") - first
+        ends = counts.cumsum()
+        a = block.repeat(counts)
+        b = others[np.arange(len(a)) + (first - ends + counts).repeat(counts)]
+        near = (rank[b] > rank[a]) & (y1[a] < y2[b]) & (y1[b] < y2[a])
+        a, b = a[near], b[near]
+        shared = np.maximum(np.minimum(x2[a], x2[b]) - np.maximum(x1[a], x1[b]), 0)
+        shared *= np.minimum(y2[a], y2[b]) - np.maximum(y1[a], y1[b])
+        with np.errstate(invalid="ignore"):  # two boxes without area
+            overlap = shared / (areas[a] + areas[b] - shared) > np.float64(iou)
+        a, b = a[overlap], b[overlap]
+        # Within the block in order of score: a box that is suppressed suppresses no other.
+        inside = np.flatnonzero(rank[b] < start + _BLOCK)
+        for pair in inside[np.argsort(rank[a[inside]], kind="stable")].tolist():
+            if alive[a[pair]]:
+                alive[b[pair]] = False
+        alive[b[alive[a]]] = False
+        kept.append(block[alive[block]])
+    return np.concatenate(kept)[:limit]
+
+
+@_with_torch
 def soft_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor | None = None, sigma: float = 0.5, threshold: float = 0.001
 ) -> tuple[Tensor, Tensor]:
@@ -196,6 +305,8 @@ def soft_nms(
     Returns:
         int64 indices of what stays, best first, and their decayed scores.
     """
+    import torch
+
     remaining = torch.arange(len(boxes), device=boxes.device)
     boxes, scores = _floats(boxes), _floats(scores).clone()
     chosen, final = [], []
@@ -207,7 +318,7 @@ def soft_nms(
         chosen.append(index)
         final.append(scores[index].clone())
         remaining = torch.cat((remaining[:best], remaining[best + 1 :]))
-        overlap = iou(boxes[index][None], boxes[remaining])[0]
+        overlap = paired_iou(boxes[index], boxes[remaining])
         if labels is not None:
             overlap = overlap * (labels[remaining] == labels[index])
         scores[remaining] *= torch.exp(-(overlap**2) / sigma)
@@ -215,14 +326,3 @@ def soft_nms(
     if not chosen:
         return remaining[:0], scores[:0]
     return torch.stack(chosen), torch.stack(final)
-
-
-def _floats(values: Tensor) -> Tensor:
-    return values if values.is_floating_point() else values.float()
-
-
-def _shared_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Areas of intersection and union, each (N, M)."""
-    corner = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
-    shared = corner.clamp(min=0).prod(-1)
-    return shared, area(a)[:, None] + area(b)[None] - shared

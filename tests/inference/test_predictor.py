@@ -253,7 +253,7 @@ def test_wrong_arguments_are_named() -> None:
 
 
 def test_the_allocator_is_tuned_once_asked_and_can_be_left_alone() -> None:
-    code = "from hubel.inference.system import tune_allocator; print(tune_allocator())"
+    code = "from hubel.system import tune_allocator; print(tune_allocator())"
     answers = [
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, **extra}, capture_output=True, text=True, check=True

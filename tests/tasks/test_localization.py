@@ -15,11 +15,12 @@ from torch import nn
 from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
 from drawn_shapes import draw_shape
+from hubel.boxes import paired_iou
 from hubel.cli.main import main
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.errors import DataError, UsageError
 from hubel.inference import Predictor
-from hubel.metrics.localization import paired_iou, score_localization
+from hubel.metrics.localization import score_localization
 from hubel.models import create_model, load_model
 from hubel.models.localization import NO_OBJECT, LocalizationTargets, Localizer, SpatialSoftArgmax
 from hubel.tasks.localization.decode import read_boxes, uses_sqrt_size

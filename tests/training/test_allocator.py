@@ -13,7 +13,7 @@ import pytest
 STEPS = """
 import resource, sys
 from pathlib import Path
-from hubel.inference.system import tune_allocator
+from hubel.system import tune_allocator
 keep = {"some": 64 << 20, "all": None}
 tuned = sys.argv[1] in keep and tune_allocator(keep=keep[sys.argv[1]])
 def resident():

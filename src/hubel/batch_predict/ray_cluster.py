@@ -15,7 +15,7 @@ from typing import Any
 
 from hubel.batch_predict.shards import Block, Shards, names_of
 from hubel.errors import DataError, HubelError, MissingExtraError
-from hubel.inference.system import processors
+from hubel.system import cpu_count
 
 _MOST_THREADS = 8  # of a network; more of them seldom help it, more networks side by side do
 _OBJECT_STORE = 100 << 20  # bytes; what goes through it is a few numbers a block
@@ -92,7 +92,7 @@ def _start(ray: Any, folder: str) -> None:
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = _cluster()
     if not address:
-        given |= {"address": "local", "num_cpus": processors(), "object_store_memory": _OBJECT_STORE}
+        given |= {"address": "local", "num_cpus": cpu_count(), "object_store_memory": _OBJECT_STORE}
         given |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
     try:
         with _standard_error_in(Path(folder, "said")):  # Ray's core says there that it was told to say little
@@ -197,7 +197,7 @@ class BlockPredictor:
         given = self._assignment
         if self._predictor is None:
             from hubel.inference.predictor import Predictor
-            from hubel.inference.system import tune_allocator
+            from hubel.system import tune_allocator
 
             tune_allocator()
             os.chdir(given.directory)

@@ -89,9 +89,9 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
     from hubel.inference.engines.torch import DTYPES
     from hubel.inference.fusion import fuse
     from hubel.inference.precision import choose_precision
-    from hubel.inference.system import tune_allocator
     from hubel.models import create_model
     from hubel.models.selection import published_setup
+    from hubel.system import tune_allocator
 
     tune_allocator()
     cpu = torch.device("cpu")

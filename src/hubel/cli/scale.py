@@ -74,7 +74,7 @@ def scale(
             param_hint="'--search'",
         )
     grid = candidates(step, tolerance=tolerance, baseline=baseline)
-    from hubel.inference.system import set_passive_omp_wait
+    from hubel.system import set_passive_omp_wait
 
     set_passive_omp_wait()
     from hubel.training.compound_scaling import search as run

@@ -40,7 +40,7 @@ def train(
     """
     if from_scratch:
         config["weights"] = None
-    from hubel.inference.system import set_passive_omp_wait
+    from hubel.system import set_passive_omp_wait
 
     set_passive_omp_wait()
     from hubel.training.distributed import is_main

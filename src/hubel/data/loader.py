@@ -7,7 +7,6 @@ on what ran before: a resumed run sees the pixels that an uninterrupted one woul
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from hubel.data.image_io import read_reduced
 from hubel.data.samples import Batch, Sample
 from hubel.data.transforms.pipeline import Decoded, Transform
 from hubel.errors import ImageError
+from hubel.system import cpu_count
 
 
 def seed_for(*parts: int | str) -> int:
@@ -171,8 +171,7 @@ def identity_collate(batch: Any) -> Any:
 
 def default_workers(trainings: int = 1) -> int:
     """Half of the cores, at least one, at most eight: the rest computes; ``trainings`` share the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, min(8, cores // 2 // trainings))
+    return max(1, min(8, cpu_count() // 2 // trainings))
 
 
 def _init_worker(_: int) -> None:

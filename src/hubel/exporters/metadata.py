@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 import hubel
+from hubel import boxes
 from hubel.data.preprocessing import crop_box
 from hubel.inference.engines.normalized_model import INPUT_NAME
 from hubel.models.metadata import ModelMetadata
@@ -65,6 +66,8 @@ def as_text(facts: dict[str, Any]) -> dict[str, str]:
 
 
 EXAMPLE = "use.py"
+# Of hubel.boxes: what a detector's example takes over.
+_GEOMETRY = (boxes._columns, boxes.clip, boxes.decode, boxes._nms)
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
@@ -96,5 +99,6 @@ def example(format: str, file: str, metadata: ModelMetadata, nms: bool = False) 
         crop_box=inspect.getsource(crop_box).rstrip(),
         detects=metadata.task == "detect",
         decodes=metadata.task == "detect" and not nms,
-        found_objects=inspect.getsource(found_objects).partition("import numpy as np\n")[2].strip(),
+        geometry="\n\n\n".join(inspect.getsource(function).rstrip() for function in _GEOMETRY),
+        found_objects="@dataclass" + inspect.getsource(found_objects).partition("@dataclass")[2].rstrip(),
     )

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hubel.boxes import SSD_VARIANCES, clip, decode
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError
 from hubel.tasks.classification.decode import probabilities
-from hubel.tasks.detection.decode import decode_boxes
 
 Answers = dict[str, np.ndarray]
 
@@ -105,7 +105,7 @@ def check_objects(
 
 def _meaning(answers: Answers, image: int, anchors: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (A, 1 + classes), and boxes (A, 4) as shares of the picture's sides."""
-    boxes = decode_boxes(answers["offsets"][image], anchors, size)
+    boxes = clip(decode(answers["offsets"][image], anchors, SSD_VARIANCES), size[1], size[0])
     return probabilities(answers["scores"][image]), boxes / (size[1], size[0], size[1], size[0])
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hubel.inference.pipeline import FailedImage as FailedImage
     from hubel.inference.predictor import Predictor as Predictor
-    from hubel.inference.system import tune_allocator as tune_allocator
+    from hubel.system import tune_allocator as tune_allocator
 
 _HOME_OF = {
     "FailedImage": "hubel.inference.pipeline",
     "Predictor": "hubel.inference.predictor",
-    "tune_allocator": "hubel.inference.system",
+    "tune_allocator": "hubel.system",
 }
 
 __all__ = ["FailedImage", "Predictor", "tune_allocator"]

@@ -16,7 +16,7 @@ import numpy as np
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import ImageSource
 from hubel.errors import ImageError
-from hubel.inference.system import processors
+from hubel.system import cpu_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,7 +78,7 @@ def ordered_parallel_map(
         workers: threads; by default as many as there are processors, at most 8.
     """
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers or min(processors(), _MOST_WORKERS), "hubel-image") as pool:
+    with ThreadPoolExecutor(workers or min(cpu_count(), _MOST_WORKERS), "hubel-image") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hubel.boxes import ioa, iou
 from hubel.errors import DataError
 from hubel.metrics.coco import CocoEvaluator, CocoScores, FoundObjects, GroundTruth
-from hubel.metrics.overlap import ioa, overlaps
 
 SCORE_THRESHOLD = 0.25
 """Score from which on a box is shown to users, and counts here."""
@@ -54,11 +54,12 @@ def match_boxes(labelled: GroundTruth, found: FoundObjects) -> BoxMatches:
     surest = surest[scores[surest] >= SCORE_THRESHOLD]
     answers = np.full(len(scores), PASSED_OVER)
     answers[surest] = NOTHING
-    overlap = overlaps(found.boxes, labelled.boxes)
+    boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (found, labelled))
+    overlap = iou(boxes, true_boxes)
     overlap[:, crowd] = 0
     same = np.asarray(found.labels)[:, None] == np.asarray(labelled.labels)[None]
     _take(answers, np.where(same, overlap, 0), surest)
-    within = np.where(same & crowd[None], ioa(found.boxes, labelled.boxes), 0).max(1, initial=0) >= ENOUGH
+    within = np.where(same & crowd[None], ioa(boxes, true_boxes), 0).max(1, initial=0) >= ENOUGH
     answers[within & (answers == NOTHING)] = PASSED_OVER
     _take(answers, overlap, surest)
     correct = np.array([answer >= 0 and same[place, answer] for place, answer in enumerate(answers)], bool)

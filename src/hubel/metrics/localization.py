@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hubel.boxes import paired_iou
 from hubel.errors import DataError
 from hubel.metrics.classification import ClassificationScores, ImageScore, combine_images, score_images
 
@@ -84,7 +85,9 @@ def score_localization(
     if not np.isfinite(boxes).all():
         raise DataError("Boxes are not finite.", "Train with a lower learning rate or in float32.")
     return combine_boxes(
-        score_images(probabilities, labels, len(class_names)), paired_iou(boxes, true_boxes), class_names
+        score_images(probabilities, labels, len(class_names)),
+        paired_iou(np.asarray(boxes, np.float64), np.asarray(true_boxes, np.float64)),
+        class_names,
     )
 
 
@@ -104,12 +107,3 @@ def combine_boxes(images: Sequence[ImageScore], overlap: np.ndarray, class_names
     both = float((enough & right).mean())
     classes = combine_images(images, class_names)
     return LocalizationScores(classes, overlap, float(overlap.mean()), float(enough.mean()), both, means)
-
-
-def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of each box of ``a`` (N, 4) with its counterpart in ``b`` (N, 4): (N,), 0..1."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    shared = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0).prod(1)
-    areas = [(each[:, 2:] - each[:, :2]).clip(0).prod(1) for each in (a, b)]
-    union = areas[0] + areas[1] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hubel import boxes
 from hubel.metrics.coco import FoundObjects
-from hubel.metrics.overlap import overlaps
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _curve(labelled: Sequence[VocObjects], found: Sequence[FoundObjects], index:
         objects += int((~difficult).sum())
         theirs = np.flatnonzero(given.labels == index)
         theirs = theirs[np.argsort(-given.scores[theirs], kind="stable")]
-        overlap = overlaps(given.boxes[theirs], true.boxes[own])
+        overlap = boxes.iou(np.asarray(given.boxes[theirs], np.float64), np.asarray(true.boxes[own], np.float64))
         taken = np.zeros(len(own), bool)
         for row, place in enumerate(theirs):
             best = int(overlap[row].argmax()) if len(own) else -1

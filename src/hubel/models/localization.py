@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.boxes import convert
-from hubel.metrics.localization import ENOUGH, paired_iou
+from hubel.boxes import convert, paired_iou
+from hubel.metrics.localization import ENOUGH
 from hubel.models.base import Architecture, ClassificationHead, Classifier, Model
 from hubel.models.config_schema import Count, ShareBelowOne
 
@@ -176,7 +176,7 @@ class Localizer(Model):
     def training_metrics(self, outputs: dict[str, Tensor], targets: LocalizationTargets) -> dict[str, float]:
         """IoU of the boxes; correct classes; boxes of IoU 0.5 and more; those of the correct class."""
         boxes = self.decode(outputs["box"].detach().float())
-        overlap = paired_iou(boxes.cpu().numpy(), targets.boxes.cpu().numpy())
+        overlap = paired_iou(boxes.cpu().double(), targets.boxes.cpu().double()).numpy()
         correct = (outputs["scores"].detach().float().argmax(1) == targets.labels).cpu().numpy()
         enough = overlap >= ENOUGH
         both = enough & correct

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hubel import boxes
+
 # Up to so many pairs, looking at all of them costs less than sorting.
 _FEW = 2048
 
@@ -51,7 +53,7 @@ def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
         none = np.empty(0, np.int64)
         return none, none, np.empty(0)
     if len(a) * len(b) <= _FEW:
-        matrix = _intersection_over_union(a[:, None], b)
+        matrix = boxes.iou(a, b)
         rows, columns = matrix.nonzero()
         return rows, columns, matrix[rows, columns]
     # Along the axis on which the boxes are the most spread out, in units of their size.
@@ -61,32 +63,18 @@ def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
     other = 1 - axis
     near = (a[rows, other] < b[columns, other + 2]) & (b[columns, other] < a[rows, other + 2])
     rows, columns = rows[near], columns[near]
-    iou = _intersection_over_union(a[rows], b[columns])
+    iou = boxes.paired_iou(a[rows], b[columns])
     overlap = iou > 0
     return rows[overlap], columns[overlap], iou[overlap]
 
 
-def covered_shares(boxes: np.ndarray) -> np.ndarray:
+def covered_shares(a: np.ndarray) -> np.ndarray:
     """Of each box (N, 4), the largest share of its area that it has in common with one other: (N,), 0..1."""
-    rows, columns, iou = overlapping_pairs(boxes, boxes)
+    rows, columns, iou = overlapping_pairs(a, a)
     others = rows != columns
     rows, columns, iou = rows[others], columns[others], iou[others]
-    area = _area(boxes)
-    shares = np.zeros(len(boxes))
+    area = boxes.area(a)
+    shares = np.zeros(len(a))
     # From the IoU of two areas: what they share is IoU / (1 + IoU) of their sum.
     np.maximum.at(shares, rows, iou / (1 + iou) * (area[rows] + area[columns]) / area[rows])
     return shares
-
-
-def _intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of boxes (…, 4) with boxes (…, 4), 0..1. Not :func:`hubel.boxes.iou`, which imports torch, a second or more."""
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    np.maximum(sides, 0, out=sides)
-    intersection = sides[..., 0] * sides[..., 1]
-    iou: np.ndarray = intersection / (_area(a) + _area(b) - intersection)
-    return iou
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    area: np.ndarray = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    return area

@@ -17,7 +17,7 @@ from hubel.data.image_cache import PixelCache
 from hubel.data.loader import EpochSampler, default_workers, make_dataloader
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
-from hubel.inference.system import processors
+from hubel.system import cpu_count
 from hubel.tasks.base import TaskData
 from hubel.training.autotune import load_measurement, store_measurement
 from hubel.training.cache_budget import make_image_caches, shared_between_processes
@@ -152,7 +152,7 @@ class RunImages:
         return chosen
 
     def _most_workers(self) -> int:
-        return max(1, min(8, processors() // self._processes.on_this_machine))
+        return max(1, min(8, cpu_count() // self._processes.on_this_machine))
 
     def train(self) -> DataLoader[Any]:
         """Shuffled, randomly augmented."""

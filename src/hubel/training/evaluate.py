@@ -22,10 +22,10 @@ from hubel.data.transforms.image_transform import ImageTransform
 from hubel.errors import DataError, ImageError, ModelError
 from hubel.inference.fusion import fuse
 from hubel.inference.precision import choose_device
-from hubel.inference.system import tune_allocator
 from hubel.models import ModelMetadata, resolve_model
 from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
+from hubel.system import tune_allocator
 from hubel.tasks.base import Evaluator, Task
 from hubel.tasks.registry import get_task
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext

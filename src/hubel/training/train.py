@@ -25,9 +25,9 @@ from hubel.data.splits import (
     write_splits,
 )
 from hubel.errors import DataError, ModelError, UsageError
-from hubel.inference.system import tune_allocator
 from hubel.models import ModelMetadata, architecture, create_model, describe
 from hubel.models.base import Model
+from hubel.system import tune_allocator
 from hubel.tasks.registry import get_task, guess_task
 from hubel.training.checkpoint import WORKER_DEATH
 from hubel.training.distributed import DistributedContext, distributed_session, report_error_once

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hubel.boxes import scalar_iou
 from hubel.data.agreement.consensus import Consensus, Method, consensus
 from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
 from hubel.data.agreement.disagreements import Disagreement, doubts
@@ -18,7 +19,6 @@ from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.load import read_ratings
 from hubel.data.agreement.match_objects import SAME_OBJECT
 from hubel.data.agreement.ratings import Ratings
-from hubel.data.checks.boxes import overlap
 from hubel.errors import DataError
 
 
@@ -178,7 +178,7 @@ def _annotator(ratings: Ratings, who: int, estimate: Estimate, shared: np.ndarra
     nothing = len(ratings.classes) - 1
     said, true = ratings.table[shared, who], together.labels[shared]
     overlaps = [
-        overlap(ratings.things[at].drawn[who].box, agreed.box)
+        scalar_iou(ratings.things[at].drawn[who].box, agreed.box)
         for at in shared.tolist()
         if who in ratings.things[at].drawn and (agreed := together.objects[at]) is not None
     ]
@@ -204,7 +204,7 @@ def _pair(ratings: Ratings, one: int, other: int) -> Pair:
     if not ratings.drawn:
         return Pair(names, pictures, matched, None, same, kappa, None)
     drawn = [thing.drawn for thing in ratings.things]
-    overlaps = [overlap(drawn[at][one].box, drawn[at][other].box) for at in np.flatnonzero(both).tolist()]
+    overlaps = [scalar_iou(drawn[at][one].box, drawn[at][other].box) for at in np.flatnonzero(both).tolist()]
     rated = (ratings.table[:, one] >= 0) & (ratings.table[:, other] >= 0)
     boxes = int((a[rated] >= 0).sum() + (b[rated] >= 0).sum())
     return Pair(names, pictures, matched, 2 * matched / boxes if boxes else float("nan"), same, kappa, _mean(overlaps))

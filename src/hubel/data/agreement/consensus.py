@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from hubel.boxes import scalar_iou
 from hubel.data.agreement.dawid_skene import Estimate
 from hubel.data.agreement.ratings import Ratings, Thing
 from hubel.data.annotations import Annotation
-from hubel.data.checks.boxes import overlap
 from hubel.masks import Box
 
 Method = Literal["majority", "dawid-skene"]
@@ -91,7 +91,7 @@ def agreed(thing: Thing, label: int) -> Annotation:
     """
     drawn = [each for each in thing.drawn.values() if each.label == label] or list(thing.drawn.values())
     box = middle([each.box for each in drawn])
-    nearest = replace(max(drawn, key=lambda each: overlap(each.box, box)), label=label, annotator=None)
+    nearest = replace(max(drawn, key=lambda each: scalar_iou(each.box, box)), label=label, annotator=None)
     if nearest.polygons or nearest.mask is not None:
         return nearest
     return replace(nearest, box=box, area=None)

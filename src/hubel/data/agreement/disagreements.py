@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hubel.boxes import scalar_iou
 from hubel.data.agreement.ratings import Ratings, Thing
-from hubel.data.checks.boxes import overlap
 
 LOOSE = 0.7
 """Intersection over union under which boxes of one object are worth another look."""
@@ -56,7 +56,7 @@ def agreements(thing: Thing, said: np.ndarray) -> Iterator[float]:
         if said[one] != said[other]:
             yield 0.0
         elif one in thing.drawn and other in thing.drawn:
-            yield overlap(thing.drawn[one].box, thing.drawn[other].box)
+            yield scalar_iou(thing.drawn[one].box, thing.drawn[other].box)
         else:
             yield 1.0
 
@@ -75,7 +75,7 @@ def _reasons(ratings: Ratings, places: Sequence[int]) -> Iterator[str]:
         if len(named) > 1:
             classes.append(_who_says_what(ratings, said, sorted(named)))
         boxes = [each.box for each in ratings.things[at].drawn.values()]
-        loose += [share for a, b in combinations(boxes, 2) if (share := overlap(a, b)) < LOOSE]
+        loose += [share for a, b in combinations(boxes, 2) if (share := scalar_iou(a, b)) < LOOSE]
     for who, number in missed.items():
         if number:
             yield f"{number:,} {'object' if number == 1 else 'objects'} not drawn by {who}"

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from hubel.boxes import iou
 from hubel.data.agreement.kappa import UNRATED
 from hubel.data.agreement.ratings import NOTHING, Ratings, Thing
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.checks.boxes import overlaps
 from hubel.data.file_listing import listing
 from hubel.errors import DataError
 
@@ -47,7 +47,7 @@ def pairs(
     """
     boxes, others = (np.array([thing.box for thing in things], float).reshape(-1, 4) for things in (one, other))
     labels, other_labels = (np.array([thing.label for thing in things], int) for things in (one, other))
-    shares = overlaps(boxes, others)
+    shares = iou(boxes, others)
     able = shares >= least
     worth = able * (shares + SAME_CLASS * (labels[:, None] == other_labels))
     chosen = zip(*linear_sum_assignment(worth, maximize=True), strict=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
+from hubel.boxes import scalar_iou
 from hubel.data.annotations.records import AnnotatedImage, Annotation
 from hubel.data.checks.findings import Finding
 from hubel.masks import Box
@@ -15,24 +14,6 @@ SAME_BOX = 0.95
 
 _LONGEST_WALK = 300
 """Boxes that begin at about the same x and are compared; more only in forged files."""
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union, 0..1; 0 for boxes without area."""
-    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    if shared == 0:
-        return 0.0
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
-def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """:func:`overlap` of each box of (N, 4) with each of (M, 4): (N, M)."""
-    sides = np.minimum(one[:, None, 2:], other[None, :, 2:]) - np.maximum(one[:, None, :2], other[None, :, :2])
-    shared = sides.clip(min=0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (one, other)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    ratios: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
-    return ratios
 
 
 def duplicate_boxes(objects: Sequence[Annotation]) -> Iterator[tuple[int, int, float]]:
@@ -50,7 +31,7 @@ def duplicate_boxes(objects: Sequence[Annotation]) -> Iterator[tuple[int, int, f
         for other in reversed(places[max(0, number - _LONGEST_WALK) : number]):
             if box[0] - objects[other].box[0] > reach:
                 break
-            if (share := overlap(box, objects[other].box)) > SAME_BOX:
+            if (share := scalar_iou(box, objects[other].box)) > SAME_BOX:
                 first, second = sorted((at, other))
                 found = (objects[first].label == objects[second].label, share, first)
                 best[second] = max(best.get(second, found), found)

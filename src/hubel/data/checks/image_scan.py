@@ -5,7 +5,6 @@ Pictures are decoded to their end, so damage is found, but JPEGs at a part of th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from hubel.data.checks.perceptual_hash import SIDE, Fingerprint, fingerprint
 from hubel.data.image_io import read_image, read_reduced, read_size, read_stored_size
 from hubel.errors import DataError, ImageError
+from hubel.system import cpu_count
 
 _CHUNK = 64
 
@@ -58,7 +58,7 @@ def scan_images(
         threads: that decode; the number of cores, at most 8, by default.
     """
     looks: dict[Path, ImageInfo] = {}
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads or min(8, cpu_count())) as pool:
         for start in range(0, len(paths), _CHUNK):
             some = paths[start : start + _CHUNK]
             looks.update(zip(some, pool.map(scan_image, some), strict=True))
@@ -100,7 +100,7 @@ def try_pictures(
         except ImageError as error:
             return error.message
 
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads or min(8, cpu_count())) as pool:
         for start in range(0, len(paths), _readability_CHUNK):
             places = range(start, min(start + _readability_CHUNK, len(paths)))
             found.update(zip((paths[place] for place in places), pool.map(tried, places), strict=True))

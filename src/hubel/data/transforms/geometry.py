@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from hubel.boxes import iou
+
 
 @dataclass(frozen=True)
 class Window:
@@ -207,7 +209,7 @@ def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generato
         shape = aspect * sides[:, 0] / sides[:, 1]
         patches = np.concatenate((corners, corners + sides), 1)
         inside = ((centres > patches[:, None, :2]) & (centres < patches[:, None, 2:])).all(2)
-        overlap = np.where(inside, _iou(patches, boxes), -1).max(1)
+        overlap = np.where(inside, iou(patches, boxes), -1).max(1)
         good = np.flatnonzero((shape >= _NARROWEST) & (shape <= 1 / _NARROWEST) & (overlap >= least))
         if len(good):
             return Window(*patches[good[0]].tolist())
@@ -250,11 +252,3 @@ def _placed(boxes: np.ndarray, sides: float | np.ndarray, random: np.random.Gene
         corners = corners[inside]
     x, y = corners[0].tolist()
     return Window(x, y, x + float(spans[0]), y + float(spans[1]))
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M) of boxes (N, 4) and (M, 4); plain NumPy, as these few boxes take less time than a call of torch."""
-    shared = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
-    common = shared.clip(0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
-    return common / (areas[0][:, None] + areas[1] - common)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from hubel.inference.engines.base import NumberFormat, canonical
-from hubel.inference.system import processors
+from hubel.system import cpu_count
 
 _AHEAD = 2  # batches that wait for the network
 
@@ -41,7 +41,7 @@ class OnnxEngine:
         import onnxruntime
 
         self.precision = precision
-        self.threads = threads or processors()
+        self.threads = threads or cpu_count()
         self.batch = batch
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from hubel.boxes import iou
+
 _EPSILON = np.finfo(float).eps
 _PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)
@@ -59,7 +61,7 @@ class Sequence:
         self.true_boxes, self.tracked_boxes = len(truth.ids), len(tracked.ids)
         self.per_frame = []
         for first, last_, start, end in _bounds(truth, tracked, self.frames):
-            overlap = intersection_over_union(truth.boxes[first:last_], tracked.boxes[start:end])
+            overlap = iou(truth.boxes[first:last_], tracked.boxes[start:end])
             self.per_frame.append((true_numbers[first:last_], track_numbers[start:end], overlap))
 
 
@@ -69,17 +71,6 @@ def _bounds(truth: Boxes, tracked: Boxes, frames: int) -> np.ndarray:
     true, track = truth.frames.searchsorted(numbers), tracked.frames.searchsorted(numbers)
     bounds: np.ndarray = np.stack((true[:-1], true[1:], track[:-1], track[1:]), axis=1)
     return bounds
-
-
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of all pairs of boxes (G, 4) and (T, 4): (G, T). In NumPy: importing torch would take longer than scoring."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    np.maximum(sides, 0, out=sides)
-    intersection = sides[..., 0] * sides[..., 1]
-    area_a, area_b = ((side[:, 2] - side[:, 0]) * (side[:, 3] - side[:, 1]) for side in (a, b))
-    union = area_a[:, None] + area_b[None] - intersection
-    overlap: np.ndarray = intersection / np.maximum(union, _EPSILON)
-    return overlap
 
 
 def motchallenge_rules(
@@ -106,7 +97,7 @@ def motchallenge_rules(
     for first, end, start, stop in _bounds(truth, tracked, last):
         if not distracting[first:end].any() or start == stop:
             continue
-        overlap = intersection_over_union(truth.boxes[first:end], tracked.boxes[start:stop])
+        overlap = iou(truth.boxes[first:end], tracked.boxes[start:stop])
         overlap[overlap < 0.5 - _EPSILON] = 0
         rows, columns = linear_sum_assignment(overlap, maximize=True)
         found = (overlap[rows, columns] > _EPSILON) & distracting[first:end][rows]

@@ -8,13 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hubel.boxes import SSD_VARIANCES, clip, decode, nms
 from hubel.config import CONF, IOU
-
-SSD_VARIANCES = (0.1, 0.1, 0.2, 0.2)
-"""What SSD divides offsets by (Liu et al. 2016, arXiv 1512.02325; in its published code, not in the paper)."""
-
-# Largest log of a size's ratio that is decoded, as in hubel.boxes.
-_LARGEST_LOG_RATIO = math.log(1000 / 16)
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,8 @@ def decode_detections(
     if len(best) > rule.candidates:
         best = best[_rank_in_class(label[best]) < rule.candidates]
     anchor, label, score = hopeful[place[best]], label[best], score[best]
-    boxes = decode_boxes(offsets[anchor], anchors[anchor], size)
-    kept = keep_best(boxes, label, rule.iou, rule.most)
+    boxes = clip(decode(offsets[anchor], anchors[anchor], SSD_VARIANCES), size[1], size[0])
+    kept = nms(boxes, score, label, rule.iou, rule.most)
     return FoundObjects(boxes[kept], score[kept], label[kept])
 
 
@@ -92,50 +87,9 @@ def select_objects(boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int],
     if len(best) > config.candidates:
         best = best[_rank_in_class(label[best]) < config.candidates]
     anchor, label, score = anchor[best], label[best], score[best]
-    clipped = boxes[anchor].clip(0, np.array((size[1], size[0], size[1], size[0]), np.float32)).astype(np.float32)
-    kept = keep_best(clipped, label, config.iou, config.most)
+    clipped = clip(boxes[anchor], size[1], size[0])
+    kept = nms(clipped, score, label, config.iou, config.most)
     return FoundObjects(clipped[kept], score[kept], label[kept])
-
-
-def decode_boxes(offsets: np.ndarray, anchors: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes (K, 4) of offsets (K, 4) from anchors (K, 4), cut off at the picture's ``size``, height and width.
-
-    Equation 2 of Liu et al. 2016, arXiv 1512.02325, with :data:`SSD_VARIANCES`.
-    """
-    dx, dy, dw, dh = (offsets * np.array(SSD_VARIANCES, np.float32)).T
-    x1, y1, x2, y2 = anchors.T
-    width, height = x2 - x1, y2 - y1
-    x, y = x1 + width / 2 + dx * width, y1 + height / 2 + dy * height
-    half_width = width / 2 * np.exp(np.minimum(dw, _LARGEST_LOG_RATIO))
-    half_height = height / 2 * np.exp(np.minimum(dh, _LARGEST_LOG_RATIO))
-    boxes = np.stack((x - half_width, y - half_height, x + half_width, y + half_height), 1)
-    return boxes.clip(0, np.array((size[1], size[0], size[1], size[0]), np.float32)).astype(np.float32)
-
-
-def keep_best(boxes: np.ndarray, labels: np.ndarray, iou: float, most: int) -> np.ndarray:
-    """Greedy suppression within each class: indices (K,) of the boxes that stay, ``most`` at most.
-
-    The same as :func:`hubel.boxes.nms`, without torch, and done as soon as there are enough.
-
-    Args:
-        boxes: (N, 4), best first.
-        labels: int64 (N,).
-        iou: boxes go whose IoU with a better one of their class is greater.
-        most: how many are wanted.
-    """
-    # Classes lie side by side, so that boxes of different ones never overlap.
-    apart = boxes.astype(np.float64) + (labels * (boxes.max(initial=0) + 1.0))[:, None]
-    areas = (apart[:, 2] - apart[:, 0]) * (apart[:, 3] - apart[:, 1])
-    remaining = np.arange(len(boxes))
-    kept: list[int] = []
-    while len(remaining) and len(kept) < most:
-        best, remaining = remaining[0], remaining[1:]
-        kept.append(int(best))
-        others = apart[remaining]
-        corner = np.minimum(others[:, 2:], apart[best, 2:]) - np.maximum(others[:, :2], apart[best, :2])
-        shared = corner.clip(min=0).prod(axis=1)
-        remaining = remaining[shared <= iou * (areas[remaining] + areas[best] - shared)]
-    return np.array(kept, np.int64)
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hubel.boxes import paired_iou
 from hubel.data.samples import Sample, Target
 from hubel.drawing import BoxLabel
 from hubel.metrics.classification import ImageScore, score_images
-from hubel.metrics.localization import LocalizationScores, combine_boxes, paired_iou
+from hubel.metrics.localization import LocalizationScores, combine_boxes
 from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import Mistake
 from hubel.results import ClassScore
@@ -52,11 +53,11 @@ class LocalizationEvaluator(Evaluator):
             true_box = truth.boxes[:1] if len(truth.labels) else np.zeros((1, 4))
             if isinstance(truth, Sample):
                 moved = scale_to_original(box[None], self._preprocessing, truth.width, truth.height)
-                overlap = float(paired_iou(moved, true_box)[0])
+                overlap = float(paired_iou(moved.astype(np.float64), true_box)[0])
                 (best,) = top_k(row, self._classes, 1)
                 self.images.append(_Localized(score, overlap, truth.path, best, moved[0], true_box[0]))
             else:
-                self.images.append(_Localized(score, float(paired_iou(box[None], true_box)[0])))
+                self.images.append(_Localized(score, float(paired_iou(box[None].astype(np.float64), true_box)[0])))
 
     def compute(self) -> LocalizationScores:
         """Metrics of classes and boxes."""

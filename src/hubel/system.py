@@ -1,4 +1,4 @@
-"""The C library's memory allocator, set up for networks that reuse the same large buffers over and over."""
+"""Settings of the process: memory allocator, OpenMP threads, number of CPUs."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def set_passive_omp_wait() -> bool:
     return True
 
 
-def processors() -> int:
-    """Processors that this process may use; a container may have fewer than the machine."""
+def cpu_count() -> int:
+    """Number of CPUs that this process may use; a container may have fewer than the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
