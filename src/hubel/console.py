@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hubel.errors import UsageError
 from hubel.fileio import json_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.progress import Progress
     from rich.table import Table
 
 
@@ -44,36 +44,72 @@ def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> 
             raise UsageError(f"{option} {out} is inside the data set", "name a folder outside it")
 
 
-@contextmanager
-def progress_bar(text: str = "images", total: int | None = None, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, if that is a terminal and ``shown``.
+class ProgressBar:
+    """A labelled bar on stderr with counts and the remaining time; silent where stderr is not a terminal.
 
-    Call its function without arguments to advance by one, or with the number done, the total and a new text.
+    Args:
+        label: text before the bar.
+        total: number of steps; ``None`` if it is not known.
+        done: steps that are done already.
+        in_bytes: show the counts as sizes of files.
+        visible: ``False``: stay silent on a terminal too.
     """
-    if not (shown and sys.stderr.isatty()):
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(text, total=total)
+    def __init__(
+        self, label: str, total: int | None = None, *, done: int = 0, in_bytes: bool = False, visible: bool = True
+    ) -> None:
+        self._progress: Progress | None = None
+        if visible and sys.stderr.isatty():
+            from rich import progress as rich_progress
+            from rich.console import Console
 
-        def advance(done: int | None = None, total: int | None = None, text: str | None = None) -> None:
-            if done is None:
-                bar.advance(task)
-            else:
-                bar.update(task, completed=done, total=total, description=text)
+            self._progress = rich_progress.Progress(
+                rich_progress.TextColumn("{task.description}", markup=False),
+                rich_progress.BarColumn(),
+                rich_progress.DownloadColumn() if in_bytes else rich_progress.MofNCompleteColumn(),
+                rich_progress.TextColumn("{task.fields[note]}", markup=False),
+                rich_progress.TimeRemainingColumn(),
+                console=Console(stderr=True, highlight=False, soft_wrap=True),
+                transient=True,
+            )
+            self._task = self._progress.add_task(label, total=total, completed=done, note="")
 
-        yield advance
+    @property
+    def visible(self) -> bool:
+        """Whether there is anything to see."""
+        return self._progress is not None
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def restart(self, label: str, total: int) -> None:
+        """Replace the bar by an empty one."""
+        if self._progress is not None:
+            self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(label, total=total, note="")
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count further steps; ``note`` stands behind the counts."""
+        if self._progress is not None:
+            self._progress.update(self._task, advance=count, note=note)
+
+    def update(self, done: int, total: int, label: str | None = None) -> None:
+        """Set the counts, and another label if one is given."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, total=total, description=label)
+
+    def log(self, line: str) -> None:
+        """Write a line to stderr, above the bar."""
+        if self._progress is not None:
+            self._progress.console.print(line, markup=False)
+        else:
+            log(line)
 
 
 def make_table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, rule: bool = True) -> Table:

@@ -1,4 +1,4 @@
-"""Files and folders that are never half written: filled beside their place and renamed into it."""
+"""Atomic writes: files and folders are filled beside their destination and renamed into place."""
 
 from __future__ import annotations
 
@@ -15,27 +15,43 @@ from typing import IO, Any
 from hubel.errors import DataError
 
 
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it is flushed to disk and renamed into place.
+def temporary_beside(path: Path, prefix: str = "", suffix: str = "") -> Path:
+    """Make an empty file in the folder of ``path``, to be filled and given to :func:`rename_into_place`.
 
     Raises:
-        DataError: the folder cannot be written or the disk is full; ``path`` is then as it was.
+        OSError: the folder cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=prefix or f".{path.name}.", suffix=suffix, dir=path.parent)
+    os.close(descriptor)
+    return Path(name)
+
+
+def rename_into_place(temporary: Path, path: Path) -> None:
+    """Flush a file to disk and rename it to ``path``.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it is renamed into place.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full; ``path`` is then unchanged.
     """
     temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary = temporary_beside(path)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        rename_into_place(temporary, path)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error.strerror or error}", "free some space or choose --out"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -43,39 +59,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def streaming_write(path: Path) -> Iterator[IO[str]]:
-    """Give a text file that becomes ``path`` however the block ends: by Ctrl-C or an error, with what it holds then.
+    """Give a text file that becomes ``path`` with what it holds when the block ends, also by Ctrl-C or an error.
 
-    It is written beside its place and renamed; if nothing was written into it by an error, ``path`` is as it was.
+    If the block ends by an error before anything was written, ``path`` is unchanged.
 
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
-    hint = "Free some space, or name another place."
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = temporary_beside(path)
+        ended = False
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                yield file
+                ended = True
+        finally:
+            if ended or temporary.stat().st_size:
+                rename_into_place(temporary, path)
+            else:
+                temporary.unlink()
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.", hint) from error
-    temporary = Path(name)
-    ended = False
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-            ended = True
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.", hint) from error
-    finally:
-        if ended or temporary.stat().st_size:
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        else:
-            temporary.unlink()
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be written: {error.strerror or error}", "free some space or choose --out")
 
 
 @contextlib.contextmanager
 def staged_directory(wanted: Path) -> Iterator[Path]:
-    """Give an empty folder of the same name on the same disk, to be filled and then given to :func:`place`.
+    """Give an empty folder of the same name on the same disk, to be filled and then given to :func:`rename_unique`.
 
-    Whatever happens, nothing of it is left behind, nor of folders above ``wanted`` that were made for it.
+    If it is not renamed, it is removed, and with it the folders above ``wanted`` that were made for it.
 
     Raises:
         DataError: the folder cannot be made, or writing into it fails.
@@ -88,27 +103,24 @@ def staged_directory(wanted: Path) -> Iterator[Path]:
             folder.mkdir()  # unlike its parent, with the permissions that new folders have here
             yield folder
     except OSError as error:
-        raise DataError(
-            f"{wanted} cannot be written: {error.strerror or error}",
-            "free some space or choose another place with --out",
-        ) from error
+        raise _not_written(wanted, error) from error
     finally:
-        with contextlib.suppress(OSError):  # not empty: it was filled
+        with contextlib.suppress(OSError):  # not empty: the folder was renamed
             for folder in above:
                 folder.rmdir()
 
 
-def place(folder: Path, wanted: Path) -> Path:
-    """Rename a filled folder to ``wanted``, or to ``wanted-2``, ``-3``, … where there is something already.
+def rename_unique(folder: Path, wanted: Path) -> Path:
+    """Rename a filled folder to ``wanted``, or to ``wanted-2``, ``-3``, … where that exists; returns its path.
 
     Raises:
-        OSError: the disk does not let it.
+        OSError: it cannot be renamed.
     """
     number = 1
     while True:
         target = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
-            target.mkdir()  # nobody else can take it now
+            target.mkdir()  # no other process can take the name now
         except FileExistsError:
             number += 1
             continue
@@ -118,13 +130,13 @@ def place(folder: Path, wanted: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def json_line(value: Any) -> str:
-    """A JSON document in one line; NaN becomes null, as JSON knows none."""
+    """A JSON document in one line; NaN, which JSON does not have, becomes null."""
     return json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False)
 
 
@@ -139,12 +151,12 @@ def _without_nan(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a CSV table with the first row's columns."""
+    """Write a CSV table with the columns of the first row."""
     text = io.StringIO()
     if rows:
         table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json, Threads
-from hubel.console import log, make_table, print_json, print_table, progress_bar
+from hubel.console import ProgressBar, log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from hubel.benchmark.session import Session
@@ -60,14 +59,14 @@ def bench(
     """
     from hubel.benchmark.session import BenchOptions, Session
 
-    with tempfile.TemporaryDirectory(prefix="hubel-bench-") as name, progress_bar("bench") as advance:
+    with tempfile.TemporaryDirectory(prefix="hubel-bench-") as name, ProgressBar("bench") as bar:
         folder = Path(name)
         files, source = _image_files(images, folder)
         options = BenchOptions(models, engine or (), precision or (), batch or (), files, seconds, rounds, threads)
 
         def step(doing: str, done: int, total: int) -> None:
-            if sys.stderr.isatty():
-                advance(done, total, doing)
+            if bar.visible:
+                bar.update(done, total, doing)
             else:
                 log(doing)
 

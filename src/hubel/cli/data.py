@@ -11,7 +11,7 @@ from hubel.cli.data_agree import agree
 from hubel.cli.data_check import check
 from hubel.cli.options import Data, FromFormat, Images, Json
 from hubel.config import SplitFractions, parse_fractions
-from hubel.console import check_output_dir, log, make_table, print_json, print_table, progress_bar
+from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from hubel.data.checks.statistics import Statistics
@@ -111,8 +111,8 @@ def split(
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint="'--split'") from error
     check_output_dir("--out", out, [source])
-    with progress_bar() as advance:
-        divided = split_data(source, from_format, wanted, seed, anew, advance)
+    with ProgressBar("images") as bar:
+        divided = split_data(source, from_format, wanted, seed, anew, bar.update)
     losses = write_split(divided, out, images)
     counts = statistics(divided.dataset)
     groups, alike = divided.together

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Data, FromFormat, Json
-from hubel.console import check_output_dir, log, print_json, progress_bar
+from hubel.console import ProgressBar, check_output_dir, log, print_json
 
 if TYPE_CHECKING:
     from hubel.data.checks import Check, FixResult
@@ -40,8 +40,8 @@ def check(
     from hubel.data.checks import apply_fixes, check_data
 
     check_output_dir("--fix", fix, [source])
-    with progress_bar() as advance:
-        checked = check_data(source, from_format, advance)
+    with ProgressBar("images") as bar:
+        checked = check_data(source, from_format, bar.update)
     repaired = apply_fixes(checked) if fix is not None else None
     lost: tuple[str, ...] = ()
     if repaired is not None and fix is not None:

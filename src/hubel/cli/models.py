@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import log, make_table, print_json, print_table
+from hubel.console import ProgressBar, log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,8 +82,6 @@ def models(
 def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATCHES) -> None:
     """Add ``"ms"`` to each row: milliseconds per image by batch size, as ``hubel predict --engine torch`` runs it."""
     import torch
-    from rich.console import Console
-    from rich.progress import track
 
     from hubel.analysis.latency import milliseconds_an_image
     from hubel.inference.engines.torch import DTYPES
@@ -98,11 +96,13 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
     precision = choose_precision(cpu)
     dtype = DTYPES[precision.name]
     log(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
-    for row in track(rows, "timing", console=Console(stderr=True)):
-        shape, options = published_setup(row)
-        network = fuse(create_model(row["name"], in_channels=shape[0], image_size=shape[1], **options), cpu, dtype)
-        figures = {batch: milliseconds_an_image(network, shape, batch, dtype) for batch in batches}
-        row["ms"] = {f"batch{batch}": round(figure, 3) for batch, figure in figures.items()}
+    with ProgressBar("timing", len(rows)) as bar:
+        for row in rows:
+            shape, options = published_setup(row)
+            network = fuse(create_model(row["name"], in_channels=shape[0], image_size=shape[1], **options), cpu, dtype)
+            milliseconds = {batch: milliseconds_an_image(network, shape, batch, dtype) for batch in batches}
+            row["ms"] = {f"batch{batch}": round(each, 3) for batch, each in milliseconds.items()}
+            bar.advance()
 
 
 def recommend(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | None) -> str:

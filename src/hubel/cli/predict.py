@@ -12,7 +12,7 @@ import typer
 
 from hubel.cli.options import Calibrate, Conf, Device, Engine, Iou, Json, Model, Precision, Threads, Tolerance
 from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
-from hubel.console import log, print_json, progress_bar, report_error
+from hubel.console import ProgressBar, log, print_json, report_error
 from hubel.errors import UsageError
 from hubel.inference.json_lines import encodable, json_row
 from hubel.results import Classification, ClassScore, Detections, Prediction
@@ -158,9 +158,9 @@ def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool
     from hubel.inference.pipeline import FailedImage
 
     failures = 0
-    with progress_bar(shown=json or not sys.stdout.isatty()) as advance:
+    with ProgressBar("images", visible=json or not sys.stdout.isatty()) as bar:
         for outcome in outcomes:
-            advance()
+            bar.advance()
             if isinstance(outcome, FailedImage):
                 failures += 1
                 if json:

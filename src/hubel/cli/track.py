@@ -14,7 +14,7 @@ import typer
 
 from hubel.cli.options import Device, Engine, Iou, Json, Precision, Threads
 from hubel.config import CONF, DEFAULT_NETWORK, IOU
-from hubel.console import log, progress_bar, report_error
+from hubel.console import ProgressBar, log, report_error
 from hubel.errors import HubelError, UsageError
 
 if TYPE_CHECKING:
@@ -210,13 +210,13 @@ def _run(
     start, last = time.perf_counter(), None
     with ExitStack() as stack:
         stack.enter_context(_terminated_as_interrupted())
-        advance = stack.enter_context(progress_bar("frames", count, shown=not outputs.shows_lines))
+        bar = stack.enter_context(ProgressBar("frames", count, visible=not outputs.shows_lines))
         stack.enter_context(outputs)
         try:
             for step, tracks in steps:
                 outputs.take(step, tracks, tracker, shares)
                 last = step.number
-                advance()
+                bar.advance()
         except KeyboardInterrupt:
             outputs.interrupted = True
         finally:

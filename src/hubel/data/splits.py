@@ -19,6 +19,7 @@ from hubel.config import SplitFractions
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
+from hubel.fileio import write_text
 
 HELD_BACK = 0.15
 """Share of ``train`` that validates where there is no ``val`` folder."""
@@ -183,10 +184,7 @@ def to_record(splits: Splits[Item], root: Path) -> dict[str, list[str]]:
 
 def write_splits(path: Path, splits: Splits[Item], root: Path) -> None:
     """Write the record of splits as JSON."""
-    record = to_record(splits, root)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_text(path, json.dumps(to_record(splits, root), ensure_ascii=False, indent=1) + "\n")
 
 
 def read_splits(path: Path) -> dict[str, tuple[str, ...]]:

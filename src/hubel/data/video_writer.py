@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import queue
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from hubel.errors import DataError, HubelError, UsageError
+from hubel.fileio import rename_into_place, temporary_beside
 
 
 @dataclass(frozen=True)
@@ -180,21 +179,15 @@ class VideoWriter:
 
     def _beside(self) -> Path:
         try:
-            prefix, suffix = f"{self.path.stem}.partial-", self.path.suffix
-            descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=self.path.parent)
+            return temporary_beside(self.path, f"{self.path.stem}.partial-", self.path.suffix)
         except OSError as error:
             raise self._described(error) from error
-        os.close(descriptor)
-        return Path(name)
 
     def _put_in_place(self) -> None:
         try:
             if self._format.fragmented and self._fault is None:
                 self._join_fragments()
-            with self._partial.open("rb") as file:
-                os.fsync(file.fileno())
-            self._partial.chmod(0o644)
-            self._partial.replace(self.path)
+            rename_into_place(self._partial, self.path)
         except OSError as error:
             self._fault = self._fault or error
 

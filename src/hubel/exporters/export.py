@@ -21,7 +21,7 @@ from hubel.exporters import onnx_file, openvino_file, torch_file, wrappers
 from hubel.exporters.metadata import EXAMPLE, example, metadata_of
 from hubel.exporters.parity import check_objects, check_parity, sample_inputs
 from hubel.exporters.wrappers import OUTPUTS, Answers, answers_of
-from hubel.fileio import place, staged_directory, write_json, write_text
+from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import FORMATS as PRECISIONS
 from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.onnx_conversion import require_onnx, to_onnx
@@ -155,7 +155,7 @@ def export(
         size = sum(path.stat().st_size for path in folder.iterdir())
         write_json(folder / PREPROCESSING_FILE, metadata.preprocessing.to_json())
         write_text(folder / EXAMPLE, example(format, FORMATS[format], metadata, nms))
-        placed = place(folder, wanted)
+        placed = rename_unique(folder, wanted)
     path, report = placed / FORMATS[format], facts.get("quantization")
     return Exported(path, format, precision, size, difference, name, metadata.task, tuple(facts["outputs"]), report)
 

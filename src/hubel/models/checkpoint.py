@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hubel.errors import ModelError, WeightsError
+from hubel.errors import DataError, ModelError, WeightsError
+from hubel.fileio import atomic_write, write_text
 from hubel.models.backbone_spec import Backbone
 from hubel.models.base import BuildSpec
 from hubel.models.factory import create_model, default_preprocessing
@@ -44,30 +44,16 @@ def save_model(folder: Path | str, model: nn.Module, card: ModelMetadata) -> Non
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     text = json.dumps(card.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
-    def write_weights(path: Path) -> None:
-        save_file(state, path, metadata={"format": "pt"})
-
-    def write_card(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _put(folder / WEIGHTS_FILE, write_weights)
-        _put(folder / METADATA_FILE, write_card)
-    except (OSError, SafetensorError) as error:
+        with atomic_write(folder / WEIGHTS_FILE) as path:
+            save_file(state, path, metadata={"format": "pt"})
+        write_text(folder / METADATA_FILE, text)
+    except (OSError, SafetensorError, DataError) as error:
+        reason = error.message if isinstance(error, DataError) else error
         raise ModelError(
-            f"{folder}: the model cannot be written: {error}.", "Free some space, or choose another folder."
+            f"{folder}: the model cannot be written: {reason}.", "Free some space, or choose another folder."
         ) from error
-
-
-def _put(path: Path, write: Callable[[Path], None]) -> None:
-    # Always the same name, so that what a killed process left behind is overwritten by the next.
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:

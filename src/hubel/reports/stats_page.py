@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 import hubel
 from hubel.data.checks.statistics import MEDIUM, SMALL, Statistics
-from hubel.fileio import place, staged_directory, write_text
+from hubel.fileio import rename_unique, staged_directory, write_text
 from hubel.reports.figures import BLUE, INK, ORANGE, styled_figure, to_png
 from hubel.reports.html import data_url, page_from
 
@@ -50,7 +50,7 @@ def write_statistics(out: Path, title: str, numbers: Statistics) -> Path:
             written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         )
         write_text(folder / "statistics.html", page)
-        return place(folder, out)
+        return rename_unique(folder, out)
 
 
 def _figures(numbers: Statistics) -> Iterator[tuple[str, Figure, str]]:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
+from hubel.console import ProgressBar
 from hubel.errors import MissingExtraError
 
 
-def check_progress() -> Callable[[int, int], None] | None:
-    """A callback (done, of) that shows the progress of the check of the images; ``None`` without a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return None
-
-    def show(done: int, of: int) -> None:
-        console.print(f"checking images {done}/{of}", end="\r" if done < of else "\n")
-
-    return show
-
-
 class TrainingDisplay:
-    """Writes to stderr; the bar only where that is a terminal.
+    """Writes the progress of a training run to stderr: a line for each epoch, on a terminal a bar of its steps too.
 
     Args:
         epochs: of the run.
@@ -34,53 +19,37 @@ class TrainingDisplay:
     """
 
     def __init__(self, epochs: int, quiet: bool = False) -> None:
-        self._epochs = epochs
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task: TaskID | None = None
+        self._epochs, self._quiet = epochs, quiet
+        self._bar = ProgressBar("training", visible=not quiet)
 
     def __enter__(self) -> TrainingDisplay:
-        self._bar.start()
+        self._bar.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+    def __exit__(self, *details: object) -> None:
+        self._bar.__exit__(*details)
 
     def log(self, line: str) -> None:
-        """A line above the bar."""
-        self._console.print(line, markup=False)
+        """Write a line, above the bar."""
+        if not self._quiet:
+            self._bar.log(line)
 
     def start_epoch(self, epoch: int, phase: str, steps: int) -> None:
-        """A new bar."""
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(f"epoch {epoch}/{self._epochs} {phase}", total=steps, figures="")
+        """Begin the bar of an epoch."""
+        self._bar.restart(f"epoch {epoch}/{self._epochs} {phase}", steps)
 
     def step(self, loss: float, images_per_second: float) -> None:
-        """One batch further."""
-        if self._task is not None:
-            figures = f"loss {loss:.3f}  {images_per_second:.0f} images/s"
-            self._bar.update(self._task, advance=1, figures=figures)
+        """Count one batch."""
+        self._bar.advance(note=f"loss {loss:.3f}  {images_per_second:.0f} images/s")
 
     def end_epoch(self, row: dict[str, Any], metrics: Mapping[str, str], best: bool) -> None:
         """Write a line with the epoch's losses and its metrics, whose names in messages are given by column."""
-        figures = []
+        parts = []
         for part, words in (("train", "train"), ("val", "validation")):
             named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **metrics}.items()]
-            figures.append(" ".join([words, *(f"{text} {row[name]:.3f}" for name, text in named if name in row)]))
+            parts.append(" ".join([words, *(f"{text} {row[name]:.3f}" for name, text in named if name in row)]))
         self.log(
-            f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  {'  '.join(figures)}  "
+            f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  {'  '.join(parts)}  "
             f"{row['seconds']:.0f} s{'  best so far' if best else ''}"
         )
 

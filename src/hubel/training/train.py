@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hubel.config import TrainingConfig, make_config, read_config, write_config
+from hubel.console import ProgressBar
 from hubel.data.samples import ImageDataset
 from hubel.data.splits import (
     SplitFractions,
@@ -39,7 +40,7 @@ from hubel.training.feature_cache import (
 )
 from hubel.training.finetune import freeze_below, plan_phases
 from hubel.training.loop import fit
-from hubel.training.progress import TrainingDisplay, check_progress, require_tensorboard
+from hubel.training.progress import TrainingDisplay, require_tensorboard
 from hubel.training.results import TrainingResult, finish
 from hubel.training.setup import build_training
 from hubel.weights import default_entry
@@ -250,7 +251,8 @@ def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
         splits = recorded_splits(samples, read_splits(recorded))
     else:
         splits = training_splits(samples, SplitFractions(*config.split), config.seed)
-    findings = task.check(splits.by_name(), samples.classes, check_progress())
+    with ProgressBar("checking images") as bar:
+        findings = task.check(splits.by_name(), samples.classes, bar.update)
     findings.raise_if_unusable(config.strict)
     train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
     return RunData(samples, Splits(train, val, test), (*samples.warnings, *splits.warnings, *findings.warnings()))

@@ -24,7 +24,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -36,6 +36,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 import hubel
+from hubel.console import ProgressBar
 from hubel.errors import WeightsError
 
 
@@ -236,11 +237,11 @@ class _Transfer:
             with _writing(self.target), self.part.open("ab" if start else "wb") as file:
                 self.version.write_text(_version_mark(response), "utf-8")
                 received = start
-                with _progress(self.target.name, start, total) as advance:
+                with ProgressBar(self.target.name, total, done=start, in_bytes=True) as bar:
                     for chunk in _chunks(response):
                         received += file.write(chunk)
                         self._check_size(received)
-                        advance(len(chunk))
+                        bar.advance(len(chunk))
                 file.flush()
                 os.fsync(file.fileno())
         if total is not None and received < total:
@@ -377,18 +378,3 @@ def _alone(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr if a person watches; yields what tells it of further bytes."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=total, completed=start)
-        yield lambda count: bar.advance(task, count)
