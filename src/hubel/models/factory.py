@@ -23,8 +23,6 @@ from hubel.models.registry import architecture
 if TYPE_CHECKING:
     from hubel.analysis.summary import Summary
 
-_WHOLE_IMAGE_TASKS = ("detect", "localize")  # their images are not cropped
-
 
 def create_model(
     name: str,
@@ -91,12 +89,12 @@ def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | 
     """The backbone of an architecture that takes one, and the weights it starts from."""
     if arch.backbone is None:
         if name is not None:
-            reason = "it is one" if arch.task == "classify" else "it has its own"
+            reason = "it is one" if arch.is_backbone else "it has its own"
             raise ModelError(f"{arch.name} takes no backbone: {reason}.", "Leave backbone out.")
         return None, None
     classifier_name, _, weights = (name or arch.backbone).partition(":")
     classifier = architecture(classifier_name)
-    if classifier.task != "classify":
+    if not classifier.is_backbone:
         raise ModelError(
             f"{classifier_name} cannot be a backbone: it is not a classifier.",
             "Choose one of hubel models --task classify.",
@@ -199,7 +197,7 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     ready = Preprocessing(height, width)
     if channels == 1:
         ready = Preprocessing(height, width, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
-    whole = arch.task in _WHOLE_IMAGE_TASKS or height != width
+    whole = not arch.is_backbone or height != width
     return replace(ready, resize="stretch", crop_fraction=1.0) if whole else ready
 
 
