@@ -160,7 +160,7 @@ def test_runs_with_and_without_a_cache_are_equal(
     settings = {**QUICK, "epochs": 3, "augmentation": "crop,flip", "workers": 1}
     runs = [train(shapes, out=tmp_path / cache, cache=cache, **settings) for cache in ("none", "ram", "disk")]
     said = capsys.readouterr().err
-    assert said.count("kept in memory") == said.count("kept on disk") == 1
+    assert said.count("cached in memory") == said.count("cached on disk") == 1
     monkeypatch.setattr("hubel.training.cache_budget._free", {"ram": 9, "disk": 9}.__getitem__)
     runs.append(train(shapes, out=tmp_path / "full", **settings))
     assert (
