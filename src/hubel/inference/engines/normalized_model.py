@@ -38,8 +38,8 @@ class NormalizedModel(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Raw outputs of uint8 pixels (N, H, W, C), as :meth:`Preprocessing.pixels` gives them, stacked."""
         images = pixels.permute(0, 3, 1, 2).float()
-        outputs: Tensor | dict[str, Tensor] = self.model((images - self.mean) / self.std)
-        return outputs if isinstance(outputs, Tensor) else tuple(outputs.values())
+        outputs: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = self.model((images - self.mean) / self.std)
+        return tuple(outputs.values()) if isinstance(outputs, dict) else outputs
 
 
 def capture(model: nn.Module, preprocessing: Preprocessing, alone: bool = False) -> torch.export.ExportedProgram:
