@@ -261,7 +261,7 @@ class TrainingConfig:
     loss_weights: Annotated[
         dict[str, float],
         Option(
-            "Weights of a localizer's losses: class, giou, smooth_l1, mse.",
+            "Weights of a localizer's losses: class, giou, smooth_l1, mse; of a detector's: class, box.",
             metavar="LOSS=WEIGHT,…",
             parse=_numbers_by_name,
         ),
