@@ -94,6 +94,10 @@ def test_loss_is_torchvision_s():
     found = ours.losses({"scores": scores, "offsets": offsets}, DetectionTargets(targets, (300, 300)))
     torch.testing.assert_close(found["class"], expected["classification"])
     torch.testing.assert_close(found["box"], expected["bbox_regression"])
+    ours.loss_weights = {"class": 0.0, "box": 2.0}
+    weighted = ours.losses({"scores": scores, "offsets": offsets}, DetectionTargets(targets, (300, 300)))
+    assert list(weighted) == ["box"]
+    torch.testing.assert_close(weighted["box"], 2 * expected["bbox_regression"])
     nothing = multibox.multibox_loss(scores[:1], offsets[:1], anchors, [targets[1]])
     assert nothing["class"] == nothing["box"] == 0
 
