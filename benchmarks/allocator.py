@@ -1,14 +1,14 @@
-"""What the allocator's thresholds and OpenMP's way of waiting do for efficientnet_lite0.
+"""Effect of the allocator's thresholds and of OpenMP's waiting policy on efficientnet_lite0.
 
     python benchmarks/allocator.py --rounds 3
 
-Training steps (float32, channels-last, batch 32 at 224 px) and eager prediction (batch 16), each way in a fresh
-process, taking turns: glibc's own settings; ``hubel.inference.tune_allocator``, which keeps 512 MiB of freed memory, or
-all of it, as training does; and this with 64 MiB more taken at a time (M_TOP_PAD). Speed and minor page faults of the
-timed steps, and the process's peak resident memory, medians.
+Training steps (float32, channels-last, batch 32 at 224 px) and eager prediction (batch 16), each variant in a new
+process, in turns: glibc's own settings; ``hubel.inference.tune_allocator``, which keeps 512 MiB of freed memory, or
+all of it, as in training; and the same with 64 MiB more allocated at a time (M_TOP_PAD). Prints medians of the speed
+and the minor page faults of the timed steps, and of the process's peak resident memory.
 
-With ``--waiting`` the ways are OpenMP's: spinning as torch has it, and ``hubel.system``, each with a
-process beside it that computes all the time.
+With ``--waiting`` the variants are OpenMP's: spinning, torch's default, and ``hubel.system``, each next to a
+process that computes all the time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _M_TOP_PAD = -2
 
 
 def measure(work: str, how: str) -> dict[str, float]:
-    """Seconds, faults and peak memory of one way, in this process, which has done nothing yet."""
+    """Seconds, page faults and peak memory of one variant, in this new process."""
     if "wait" in how:
         from hubel.system import set_passive_omp_wait
 
@@ -83,10 +83,10 @@ def _faults() -> int:
 
 
 def main() -> None:
-    """Take turns and print medians."""
+    """Run the variants in turns and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--waiting", action="store_true", help="compare OpenMP's ways of waiting instead")
+    parser.add_argument("--waiting", action="store_true", help="compare OpenMP's waiting policies instead")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

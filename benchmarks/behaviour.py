@@ -1,19 +1,19 @@
-"""What users see, recorded from one version of hubel and compared with another.
+"""Record what users see of one version of hubel, and compare it with another version.
 
     HUBEL_DATA=... python benchmarks/behaviour.py record FILE.json [--only weights,track]
     HUBEL_DATA=... python benchmarks/behaviour.py compare FILE.json [--only weights,track] [--tolerance 1e-5]
 
-A refactoring must not change results. Each probe runs commands and the documented Python API in fresh processes and
+A refactoring must not change results. Each probe runs commands and the documented Python API in new processes and
 collects JSON: predictions, metrics, the files of a run, converted labels, tracks, exported networks, weights. Wording,
 times, dates, paths and hubel's own version are left out. Training is repeatable: one thread, float32, channels-last.
 
-``record`` writes all probes to a file, or with ``--only`` replaces those named in a file that exists. ``compare`` runs
+``record`` writes all probes to a file, or with ``--only`` replaces the named ones in an existing file. ``compare`` runs
 them again, lists every difference as "probe path: old → new" and exits with 1 if there are any. Numbers have to be
-equal; with ``--tolerance`` they may differ by so much relative to the larger one, and hashes of arrays, whose values
-are recorded beside them, are not compared.
+equal; with ``--tolerance`` they may differ by that much relative to the larger one, and hashes of arrays, whose values
+are recorded as well, are not compared.
 
-The version under test is the one that ``python -c "import hubel"`` finds: name another with ``PYTHONPATH``. Compare on
-the machine that recorded: other processors and other versions of torch add in another order.
+The version under test is the one that ``python -c "import hubel"`` finds: select another with ``PYTHONPATH``. Compare
+on the machine that recorded: other processors and other versions of torch add in another order.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("action", choices=("record", "compare"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--only", default=",".join(PROBES), help=f"probes, separated by commas: {', '.join(PROBES)}")
-    parser.add_argument("--tolerance", type=float, default=0.0, help="relative, of numbers")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="relative tolerance for numbers")
     arguments = parser.parse_args()
     arguments.only = arguments.only.split(",")
     if unknown := sorted(set(arguments.only) - set(PROBES)):
@@ -73,14 +73,14 @@ def _run(name: str, sandbox: Sandbox) -> Any:
     start = time.perf_counter()
     _say(f"{name} …")
     folder = sandbox.inside(name)
-    # As JSON has it: tuples are lists, keys are text.
+    # As in JSON: tuples are lists, keys are strings.
     result = json.loads(json.dumps(PROBES[name](folder)))
     _say(f"{name}: {time.perf_counter() - start:.1f} s")
     return result
 
 
 def _compare(name: str, recorded: dict[str, Any], sandbox: Sandbox, tolerance: float) -> int:
-    """Run a probe and print what differs; returns the number of differences."""
+    """Run a probe and print the differences; returns their number."""
     if name not in recorded:
         print(f"{name}: not recorded")
         return 1
@@ -95,7 +95,7 @@ def _compare(name: str, recorded: dict[str, Any], sandbox: Sandbox, tolerance: f
     if len(found) > _SHOWN:
         print(f"{name}: {len(found) - _SHOWN} more")
     if relative := [each.relative for each in found if each.relative is not None]:
-        print(f"{name}: {len(relative)} numbers differ, at most by {max(relative):.2g} of their size")
+        print(f"{name}: {len(relative)} numbers differ, by at most {max(relative):.2g} relative")
     return len(found)
 
 

@@ -1,10 +1,10 @@
-"""Seconds of an epoch of the head on a frozen backbone: with the features computed once, and in every epoch.
+"""Seconds per epoch of the head on a frozen backbone, with the features computed once and in every epoch.
 
     HUBEL_DATA=/path/to/data python benchmarks/cached_features.py
 
-Both are ``hubel train`` with all defaults but ``--augment flip``, three epochs of the head alone, one with
-``--cache-features``; they take turns in fresh processes. The first epoch, in which the features are computed, and the
-mean of the others.
+Both sides are ``hubel train`` with all defaults except ``--augment flip``, three epochs of the head alone, one of them
+with ``--cache-features``; they take turns in new processes. Prints the first epoch, in which the features are computed,
+and the mean of the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPOCHS = 4
 
 
 def epochs(data: Path, model: str, *options: str) -> list[float]:
-    """Seconds of each epoch, validation included."""
+    """Seconds of each epoch, including validation."""
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["--augment", "flip", "--epochs", str(EPOCHS), "--head-epochs", str(EPOCHS), "--model", model]
         command = [sys.executable, "-m", "hubel", "train", str(data), *fixed, *options, "--out", f"{folder}/run"]
@@ -32,7 +32,7 @@ def epochs(data: Path, model: str, *options: str) -> list[float]:
 
 
 def main() -> None:
-    """Take turns and print."""
+    """Run both in turns and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("HUBEL_DATA", ".")) / "flowers5")
     parser.add_argument("--model", default="efficientnet_lite0")

@@ -1,10 +1,10 @@
-"""COCO's average precision: ``hubel.metrics.coco`` against pycocotools, on the same boxes.
+"""COCO's average precision of the same boxes by ``hubel.metrics.coco`` and by pycocotools.
 
     python benchmarks/coco_metrics.py [--images 2000] [--objects 7] [--rounds 3]
 
-Random pictures with objects of 20 classes, a tenth of them crowds, and for each object some boxes of every quality.
-Both sides begin with the same numbers in memory (dictionaries, as COCO's files have them, for pycocotools; arrays for
-hubel) and end with the twelve figures, which must be equal. The two take turns; seconds are medians.
+Random images with objects of 20 classes, a tenth of them crowds, and for each object some boxes of varying quality.
+Both sides start from the same numbers in memory (dictionaries, as in COCO's files, for pycocotools; arrays for hubel)
+and end with the twelve figures, which must be equal. The two take turns; seconds are medians.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ImageSource = tuple[GroundTruth, FoundObjects]
 
 
 def main() -> None:
-    """Take turns and print medians."""
+    """Run both in turns and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--objects", type=int, default=7, help="of a picture, about")
+    parser.add_argument("--objects", type=int, default=7, help="objects per image, on average")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     pictures = _pictures(arguments.images, arguments.objects)
@@ -46,7 +46,7 @@ def main() -> None:
     np.testing.assert_allclose([figures[name] for name in NAMES], expected, atol=1e-6)
     boxes = sum(len(found.labels) for _, found in pictures)
     ratio = statistics.median(other / mine for mine, other in zip(ours, theirs, strict=True))
-    print(f"{len(pictures)} images, {boxes} boxes found, AP {figures['AP']:.4f} on both sides")
+    print(f"{len(pictures)} images, {boxes} boxes, AP {figures['AP']:.4f} on both sides")
     print(f"pycocotools {statistics.median(theirs):.2f} s, hubel {statistics.median(ours):.2f} s, ratio {ratio:.1f}")
 
 
@@ -72,7 +72,7 @@ def _pictures(images: int, objects: int) -> list[ImageSource]:
 
 
 def _dictionaries(pictures: list[ImageSource]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What pycocotools reads."""
+    """The boxes in the form that pycocotools reads."""
     data: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1 + n} for n in range(CLASSES)]}
     rows = []
     for image, (labelled, found) in enumerate(pictures):

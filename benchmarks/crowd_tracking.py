@@ -1,19 +1,20 @@
-"""Association in crowds: milliseconds a frame, and how well identities are kept, against other libraries.
+"""Association in crowds: milliseconds per frame and quality of the identities, compared with other libraries.
 
     python benchmarks/crowd_tracking.py [--objects 10 100 500 1000 2000] [--peers PYTHON] [--plot growth.png]
 
-A crowd of N people walks over a square that is larger the more they are (constant density); who leaves on one side
-comes in on the other as somebody new. 10 % of the boxes are missed, 5 % more are false, all are noisy. Every tracker
-gets the same boxes; only its update is timed, the median of the frames after a warm-up. Ours: ``sort`` with the paper's
-defaults, ``sort +`` (max_age 30, reported again at once after a miss), ``bytetrack``, and ``deepsort`` with vectors of
-128 numbers that are given. Peers run in the interpreter of an environment of their own, in turns with ours:
+A crowd of N people walks over a square whose area grows with N (constant density); a person who leaves on one side is
+replaced by a new one on the other. 10 % of the boxes are missed, 5 % more are false, and all are noisy. Every tracker
+gets the same boxes; only its update is timed, as the median over the frames after a warm-up. Ours: ``sort`` with the
+paper's defaults, ``sort +`` (max_age 30, reported again at once after a miss), ``bytetrack``, and ``deepsort`` with
+given vectors of 128 numbers. The other libraries run in the interpreter of an environment of their own, in turns with
+ours:
 
     python -m venv peers
     peers/bin/pip install trackers==2.6.1 filterpy rich
     peers/bin/pip install --no-deps norfair
 
 Scores are hubel's own, which equal TrackEval's (tests/metrics/test_tracking_scores.py). ``--sequences`` times real
-detections, those of MOTChallenge in ``HUBEL_DATA``, in place of crowds.
+detections instead of crowds, those of MOTChallenge in ``HUBEL_DATA``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ SEQUENCES = ("TUD-Campus", "PETS09-S2L1", "KITTI-17", "ETH-Sunnyday")
 
 
 def crowd(objects: int, frames: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """True boxes and detections of all frames as columns, each with its frame from 1."""
+    """True boxes and detections of all frames as columns, each with its frame, counted from 1."""
     rng = np.random.default_rng(seed)
     side = 120 * np.sqrt(objects)
     place, height = rng.uniform(0, side, (objects, 2)), rng.uniform(60, 120, objects)
@@ -72,14 +73,14 @@ def crowd(objects: int, frames: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def real(folder: Path) -> dict[str, np.ndarray]:
-    """A file of detections as :func:`crowd` gives them."""
+    """A file of detections in the form that :func:`crowd` returns."""
     rows = np.loadtxt(folder / "det" / "det.txt", delimiter=",")
     rows[:, 4:6] += rows[:, 2:4]
     return {"detections": rows[:, [0, 2, 3, 4, 5, 6]], "people": np.zeros(len(rows), int)}
 
 
 def vectors(people: np.ndarray, seed: int = 1) -> np.ndarray:
-    """What each detection looks like: 128 numbers, near each other for the same person."""
+    """Appearance vectors of the detections: 128 numbers, similar for the same person."""
     rng = np.random.default_rng(seed)
     looks = rng.standard_normal((people.max() + 2, 128), dtype=np.float32)
     made = looks[people] + 0.3 * rng.standard_normal((len(people), 128), dtype=np.float32)
@@ -91,7 +92,7 @@ Update = Callable[[np.ndarray, np.ndarray, np.ndarray | None], tuple[np.ndarray,
 
 
 def updater(name: str) -> Update:
-    """From boxes, scores and vectors of a frame to ids and boxes."""
+    """A function from boxes, scores and vectors of a frame to ids and boxes."""
     if name in OURS:
         from hubel.tracking import create_tracker
 
@@ -136,7 +137,7 @@ def _norfair() -> Update:
 
 
 def run(name: str, data: dict[str, np.ndarray], most: float) -> dict[str, Any]:
-    """Milliseconds a frame, and what was reported: frame, id, box. Stops after ``most`` seconds."""
+    """Milliseconds per frame, and the reported frame, id and box. Stops after ``most`` seconds."""
     rows, people = data["detections"], data["people"]
     features = vectors(people) if name.endswith("deepsort") else None
     update, times, reported = updater(name), [], []
@@ -158,7 +159,7 @@ def run(name: str, data: dict[str, np.ndarray], most: float) -> dict[str, Any]:
 def in_turn(
     names: list[str], data: dict[str, np.ndarray], peers: str | None, rounds: int, most: float
 ) -> dict[str, Any]:
-    """Each in a process of its own, in turns; the median over the rounds."""
+    """Run each in a process of its own, in turns; median over the rounds."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "data.npz", **data)
@@ -191,7 +192,7 @@ def scores_of(truth: np.ndarray, rows: np.ndarray, frames: int) -> dict[str, flo
 
 
 def plot(path: Path, times: dict[str, dict[int, float]]) -> None:
-    """Milliseconds a frame by the number of objects, both on logarithmic axes."""
+    """Plot milliseconds per frame against the number of objects, both on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -216,9 +217,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", help="interpreter of an environment with the other libraries")
-    parser.add_argument("--most", type=float, default=30, help="seconds a run, at most")
+    parser.add_argument("--most", type=float, default=30, help="maximum seconds per run")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--sequences", action="store_true", help="real detections in place of crowds")
+    parser.add_argument("--sequences", action="store_true", help="real detections instead of crowds")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -237,7 +238,7 @@ def main() -> None:
             print(f"| {sequence}, frames/s | " + " | ".join(cells) + " |", flush=True)
         return
     times: dict[str, dict[int, float]] = {}
-    print("| objects | tracker | ms a frame | MOTA | IDF1 | HOTA | id switches |")
+    print("| objects | tracker | ms per frame | MOTA | IDF1 | HOTA | id switches |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     for objects in arguments.objects:
         data = crowd(objects, arguments.frames)

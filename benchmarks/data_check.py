@@ -1,11 +1,11 @@
-"""Time of ``hubel data check`` on 10,000 labelled pictures of 640 × 480 pixels.
+"""Time of ``hubel data check`` on 10,000 labelled images of 640 × 480 pixels.
 
     HUBEL_DATA=... python benchmarks/data_check.py [FOLDER] [--images 10000] [--film]
 
-The pictures are cut at random from those of a folder (coco128, bccd and raccoon), half of them mirrored, and saved as
-JPEG; seven boxes of twenty classes lie at random in each. With ``--film`` they are a slow pan over one picture, so that
-each resembles thousands of others. The command runs in a fresh process; its processor seconds are those of one core,
-whatever else the machine does, and the program exits with 1 where they are more than a minute for 10,000 pictures.
+The images are random crops of those in a folder (coco128, bccd and raccoon), half of them mirrored, and saved as JPEG,
+each with seven random boxes of twenty classes. With ``--film`` they are a slow pan over one image, so that each
+resembles thousands of others. The command runs in a new process; its processor seconds are those of one core, whatever
+else the machine does. The program exits with 1 if they exceed a minute for 10,000 images.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
         wall, spent = time.perf_counter() - start, _spent() - before
     said = json.loads(done.stdout)
-    print(f"{said['pictures']:,} pictures, {said['objects']:,} objects, {len(said['findings']):,} findings")
-    print(f"{spent:.1f} processor seconds, {wall:.1f} s by the clock")
+    print(f"{said['pictures']:,} images, {said['objects']:,} objects, {len(said['findings']):,} findings")
+    print(f"{spent:.1f} processor seconds, {wall:.1f} s wall-clock time")
     sys.exit(spent > _BAR * arguments.images)
 
 
@@ -86,7 +86,7 @@ def _film(file: Path, frames: int) -> Iterator[Image.Image]:
 
 
 def _write(folder: Path, pictures: Iterator[Image.Image]) -> Path:
-    """The pictures and their labels in COCO's form."""
+    """Write the images and their labels in COCO's format."""
     dice = random.Random(1)
     images, boxes = [], []
     for number, picture in enumerate(pictures, 1):

@@ -1,11 +1,11 @@
-"""Pictures a second from files to boxes: ``hubel.Predictor`` against the same detector run eagerly.
+"""Images per second from files to boxes: ``hubel.Predictor`` compared with the same detector in eager mode.
 
     python benchmarks/detection_speed.py MODEL FOLDER [--rounds 3]
 
-The eager way: PIL opens, converts and resizes, batches of 16, the network in float32 and channels-last, the softmax,
-the boxes and suppression. MODEL is a run folder or a name with weights, FOLDER has pictures; both sides
-have the same thresholds. Each measurement is a process of its own and the two take turns; loading libraries and model
-is left out on both sides, and so is the conversion, which happens once.
+The eager side: PIL opens, converts and resizes; batches of 16; the network in float32 and channels-last; softmax,
+decoding and NMS. MODEL is a run folder or a name with weights, FOLDER contains images; both sides have the same
+thresholds. Each measurement runs in a process of its own and the two take turns. Loading libraries and the model is not
+counted, nor is the conversion, which happens once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH = 16
 
 
 def main() -> None:
-    """Take turns and print medians."""
+    """Run both in turns and print medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
@@ -73,7 +73,7 @@ def _hubel(model: str, files: list[Path]) -> dict[str, float]:
 
     tune_allocator()
     predictor = Predictor(model)
-    predictor.engine_for(len(files))  # converts, where that has not been done before
+    predictor.engine_for(len(files))  # converts unless a conversion is cached
     start = time.perf_counter()
     boxes = sum(len(result.boxes) for result in predictor(files))
     return {"seconds": time.perf_counter() - start, "boxes": boxes}

@@ -1,10 +1,10 @@
-"""``simple_cnn`` and ``lenet5`` from scratch on Fashion-MNIST, with the commands a user has.
+"""``simple_cnn`` and ``lenet5`` from scratch on Fashion-MNIST, with hubel's commands.
 
     python benchmarks/fashion_mnist.py --model simple_cnn
 
 Options of ``hubel train`` after ``--`` replace the recipe's. Unpacks the IDX files (Debian package
 ``dataset-fashion-mnist``) into class folders once, trains on the 60,000 training images, of which 5 % are held back to
-choose the epoch, and scores the 10,000 test images afterwards.
+choose the epoch, and then scores the 10,000 test images.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from PIL import Image
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 RECIPE = ("--epochs", "24", "--schedule", "one-cycle", "--learning-rate", "0.0015", "--label-smoothing", "0.03")
-HELD_BACK = 20  # every 20th training image validates
+HELD_BACK = 20  # every 20th training image is used for validation
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An IDX file of unsigned bytes: two zero bytes, the type 8, the number of dimensions, the sizes, the data."""
+    """Read an IDX file of unsigned bytes: two zero bytes, the type 8, the number of dimensions, the sizes, the data."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if content[:3] != b"\0\0\x08":
-        sys.exit(f"{path} is no IDX file of bytes")
+        sys.exit(f"{path} is not an IDX file of bytes")
     dimensions = content[3]
     shape = np.frombuffer(content, ">u4", dimensions, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
@@ -48,7 +48,7 @@ def unpack(source: Path, target: Path) -> None:
 
 
 def hubel(*words: str) -> dict:
-    """Run a command and return what ``--json`` prints."""
+    """Run a command and return the output of ``--json``."""
     done = subprocess.run(
         [sys.executable, "-m", "hubel", *words, "--json"], stdout=subprocess.PIPE, check=True, text=True
     )
@@ -64,13 +64,15 @@ def main() -> None:
     parser.add_argument("options", nargs="*", help="further options of hubel train, after --")
     arguments = parser.parse_args()
     if not list(arguments.source.glob("train-images-idx3-ubyte*")):
-        sys.exit(f"{arguments.source} has no Fashion-MNIST: apt install dataset-fashion-mnist, or name it by --source")
+        sys.exit(
+            f"{arguments.source} has no Fashion-MNIST: apt install dataset-fashion-mnist, or pass another --source"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         data, run = folder / "fashion-mnist", folder / arguments.model
         if not data.exists():
             unpack(arguments.source, data)
-        # The articles stand upright and fill the picture: crops and rotations only make them harder to tell apart.
+        # The articles are upright and fill the image: crops and rotations only make them harder to distinguish.
         fixed = ["--model", arguments.model, "--augment", "flip", "--out", str(run), "--batch", "128", *RECIPE]
         trained = hubel("train", str(data), *fixed, *arguments.options)
         scored = hubel("evaluate", trained["run"], str(data), "--split", "test")

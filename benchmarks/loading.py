@@ -1,9 +1,9 @@
-"""Processor time that a training image costs before the network sees it, with and without kept pixels.
+"""Processor time to load and prepare a training image, with and without a pixel cache.
 
     HUBEL_DATA=/path/to/data python benchmarks/loading.py
 
-Pictures of 28 × 28 pixels with flips, as Fashion-MNIST is trained, and flowers5's photographs with random crops of
-192 px and flips: microseconds an image in the first epoch, which decodes, and in later ones, one process, one thread,
+Images of 28 × 28 pixels with flips, as in training on Fashion-MNIST, and flowers5's photographs with random crops of
+192 px and flips: microseconds per image in the first epoch, which decodes, and in later ones; one process, one thread,
 the best of three passes.
 """
 
@@ -40,7 +40,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def microseconds(images: BatchDataset, epoch: int) -> float:
-    """Processor time an image of one pass in batches."""
+    """Processor time per image of one pass in batches."""
     start = time.process_time()
     for first in range(0, len(images), BATCH):
         images.__getitems__([(epoch, index) for index in range(first, min(len(images), first + BATCH))])
@@ -58,12 +58,13 @@ def report(name: str, paths: Sequence[Path], pixels: ImageTransform) -> None:
         later.append(microseconds(images, 2))
     size = PixelCache.needed(shapes) / 1e6
     print(
-        f"{name}: first epoch {min(first):.0f} us, later {min(later):.0f} us an image; {size:.0f} MB kept", flush=True
+        f"{name}: first epoch {min(first):.0f} us, later {min(later):.0f} us per image; {size:.0f} MB cached",
+        flush=True,
     )
 
 
 def main() -> None:
-    """Both kinds of pictures."""
+    """Measure both kinds of images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("HUBEL_DATA", ".")) / "flowers5")
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
-"""A million frames: whether memory and time a frame stay as they are, and ids are never given again.
+"""A million frames: memory and time per frame must stay constant, and no id may be assigned twice.
 
     python benchmarks/long_tracking.py [--frames 1000000] [--objects 10] [--trackers sort bytetrack deepsort]
 
-Objects walk, are missed now and then, leave and are replaced, for as long as it takes. Printed a tenth of the way:
-resident memory of the process, and milliseconds of processor time a frame in that tenth (the median of parts of a
-thousand frames), so that a busy machine does not count.
+Objects walk, are missed now and then, leave and are replaced. After every tenth of the frames it prints the resident
+memory of the process, and the milliseconds of processor time per frame in that tenth (the median over parts of a
+thousand frames, which other work on the machine hardly affects).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import psutil
 from hubel.tracking import create_tracker
 
 PART = 1000
-LONGEST = 40  # frames that a track may be unseen and live
+LONGEST = 40  # frames that a track survives without a detection
 
 
 def frames(objects: int, seed: int = 0):
-    """Boxes, scores and vectors, frame after frame, without end."""
+    """Boxes, scores and vectors of one frame after the other, without end."""
     rng = np.random.default_rng(seed)
     place, height = rng.uniform(0, 1000, (objects, 2)), rng.uniform(60, 120, objects)
     looks, speed = rng.standard_normal((objects, 16)), rng.normal(0, 2, (objects, 2))
@@ -49,14 +49,14 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=10)
     parser.add_argument("--trackers", nargs="+", default=["sort", "bytetrack", "deepsort"])
     arguments = parser.parse_args()
-    print("| tracker | frames | memory (MB) | ms a frame | ids given | highest id |")
+    print("| tracker | frames | memory (MB) | ms per frame | ids assigned | highest id |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name in arguments.trackers:
         follow(name, arguments.frames, arguments.objects)
 
 
 def follow(name: str, count: int, objects: int) -> None:
-    """One tracker, a line every tenth; raises ``AssertionError`` if an id comes back after it was gone."""
+    """Run one tracker and print a line per tenth; raises ``AssertionError`` if an id returns after its track ended."""
     tracker, source = create_tracker(name), frames(objects)
     given, highest, parts = 0, 0, []
     last_seen: dict[int, int] = {}

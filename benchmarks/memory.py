@@ -1,13 +1,13 @@
-"""What ``hubel summary`` says of memory beside what is really alive, and what the whole process takes.
+"""The memory that ``hubel summary`` states, compared with the tensors that are alive and with the whole process.
 
     python benchmarks/memory.py --batch 8
 
-For each architecture three fresh processes: one counts the tensors that are alive, in prediction with torch's
-allocation profiler (parameters, buffers and the most that is alive at the end of an operation), in a training step
-with torch's saved-tensor hooks (parameters, buffers, gradients, AdamW's numbers, and what is kept for the backward
-pass); one predicts a batch and one trains two steps, and both say how much memory they had resident at most, before
-the network was built and in all. What the processes have beyond the tensors is what operations need while they run
-(copies of weights in oneDNN's layout, mostly), the gradients on their way back, and what the allocator keeps.
+Three new processes for each architecture. One counts the tensors that are alive: in prediction with torch's allocation
+profiler (parameters, buffers and the peak at the end of an operation), in a training step with torch's saved-tensor
+hooks (parameters, buffers, gradients, AdamW's numbers, and the tensors saved for the backward pass). One predicts a
+batch and one trains two steps, and both report their peak resident memory, before the network was built and in total.
+The memory of the processes beyond the tensors is what operations need while they run (mostly copies of weights in
+oneDNN's layout), the gradients during the backward pass, and what the allocator keeps.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ ARCHITECTURES = ("resnet18", "densenet121", "mobilenet_v2", "vgg11", "googlenet_
 
 
 def _resident() -> int:
-    """Most bytes that this process has had in memory so far."""
+    """Peak resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def alive(name: str, size: int, batch: int) -> dict[str, int]:
-    """Bytes stated by the summary, and bytes of the tensors that are there."""
+    """Bytes that the summary states, and bytes of the tensors that are alive."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -69,7 +69,7 @@ def alive(name: str, size: int, batch: int) -> dict[str, int]:
 
 
 def predict(name: str, size: int, batch: int) -> dict[str, int]:
-    """Bytes resident before and after a prediction."""
+    """Resident bytes before and after a prediction."""
     import torch
 
     import hubel
@@ -82,7 +82,7 @@ def predict(name: str, size: int, batch: int) -> dict[str, int]:
 
 
 def train(name: str, size: int, batch: int) -> dict[str, int]:
-    """Bytes resident after two training steps."""
+    """Resident bytes after two training steps."""
     import torch
 
     import hubel
@@ -97,7 +97,7 @@ def train(name: str, size: int, batch: int) -> dict[str, int]:
 
 
 def _loss(model: Any, images: Any) -> Any:
-    """As ``hubel train`` has it: auxiliary classifiers count too."""
+    """The loss of ``hubel train``, which includes auxiliary classifiers."""
     from hubel.models.base import ClassTargets
 
     targets = ClassTargets(images.new_zeros(len(images)).long())
@@ -108,7 +108,7 @@ PARTS: dict[str, Callable[[str, int, int], dict[str, int]]] = {"alive": alive, "
 
 
 def main() -> None:
-    """Measure each architecture in processes of its own and print a table in MB (of 1,000,000 bytes)."""
+    """Measure each architecture in processes of its own and print a table in MB (1,000,000 bytes)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=ARCHITECTURES, metavar="ARCHITECTURE")
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")

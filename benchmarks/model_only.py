@@ -1,12 +1,13 @@
-"""The network alone, as hubel runs it, against what most people run: torchvision, eager, channels-last, float32.
+"""The network alone in hubel, compared with torchvision's in eager mode, channels-last, float32.
 
     python benchmarks/model_only.py [--rounds 5] [--seconds 3]
 
-Both sides have random weights, which are as fast as others. The plain side repeats a batch of normalized images through
-torchvision's network in inference mode. Ours repeats a batch of uint8 pixels through hubel's OpenVINO engine, so it
-normalizes too, in bfloat16 and in int8 (quantized by NNCF with random pictures for its ranges). Batches follow each
-other without a pause. Conversion and quantization come before and are not counted. Each measurement is a process of
-its own, and the sides take turns. Prints images/s (medians), the ratio (the median over the rounds) and its bar.
+Both sides have random weights, which run at the same speed as trained ones. The plain side runs a batch of normalized
+images through torchvision's network in inference mode, again and again. Ours runs a batch of uint8 pixels through
+hubel's OpenVINO engine, which includes the normalization, in bfloat16 and in int8 (quantized by NNCF with random images
+for its ranges). Batches follow each other without a pause. Conversion and quantization are not counted. Each
+measurement runs in a process of its own, and the sides take turns. Prints images/s (medians), the ratio (the median
+over the rounds) and its target.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-# Network, batch, and by what factor each format has to be faster than the plain side at least.
+# Network, batch, and the minimum ratio to the plain side for each precision.
 ROWS = (
     ("resnet50", 1, {"bf16": 3.3, "int8": 5.5}),
     ("mobilenet_v2", 16, {"bf16": 5.0, "int8": 10.0}),
     ("efficientnet_b0", 1, {"bf16": 3.5}),
 )
 SIZE = 224
-CALIBRATION = 8  # random pictures
+CALIBRATION = 8  # random images
 
 
 def main() -> int:
-    """Measure; 1 if a bar was not reached."""
+    """Measure; returns 1 if a target was missed."""
     arguments = _arguments()
     if arguments.side:
         print(json.dumps(_measured(arguments)))
         return 0
     print(f"torch {version('torch')}, torchvision {version('torchvision')}, openvino {version('openvino')}, ", end="")
     print(f"{os.cpu_count()} processors, {arguments.rounds} rounds of {arguments.seconds:g} s, images/s\n")
-    print("| network | batch | eager fp32 | hubel | images/s | ratio | bar | |")
+    print("| network | batch | eager fp32 | hubel | images/s | ratio | target | |")
     print("| --- | ---: | ---: | --- | ---: | ---: | ---: | --- |", flush=True)
     reached = True
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
-    parser.add_argument("--network", choices=[row[0] for row in ROWS], help="only this one")
+    parser.add_argument("--network", choices=[row[0] for row in ROWS], help="measure only this one")
     parser.add_argument("--side", choices=("plain", "bf16", "int8", "convert"), help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -92,7 +93,7 @@ def _compare(network: str, batch: int, bars: dict[str, float], folder: Path, arg
 
 
 def _measured(arguments: argparse.Namespace) -> float:
-    """Images a second; of a conversion, the seconds."""
+    """Images per second; for a conversion, the seconds."""
     if arguments.side == "convert":
         return _converted(arguments.network, arguments.folder, with_int8=arguments.batch > 1)
     from hubel.inference import tune_allocator

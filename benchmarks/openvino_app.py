@@ -1,11 +1,11 @@
-"""hubel's OpenVINO engine against OpenVINO's own ``benchmark_app``, on the same IR.
+"""hubel's OpenVINO engine compared with OpenVINO's own ``benchmark_app`` on the same IR.
 
     python benchmarks/openvino_app.py [--rounds 5] [--seconds 5]
 
-Each network is converted once, with random weights, and saved. Then the two take turns, each a process of its own:
-``benchmark_app`` with the hint throughput, or latency, in the given format, on all threads, and our engine for many
-pictures, or for one at a time. ``benchmark_app`` fills its inputs once and reads no outputs; ours copies a picture in
-and the scores out each time. Prints images/s (medians) and the median ratio; the bar is 0.95.
+Each network is converted once, with random weights, and saved. Then the two take turns, each in a process of its own:
+``benchmark_app`` with the hint throughput, or latency, in the given precision, on all threads, and our engine with many
+images, or with one at a time. ``benchmark_app`` fills its inputs once and reads no outputs; ours copies an image in and
+the scores out each time. Prints images/s (medians) and the median ratio; the target is 0.95.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 HINTS = ("throughput", "latency")
 SIZE = 224
 BAR = 0.95
-# The wheel's console script, without the package that reports its use.
+# The wheel's console script, without the telemetry package.
 APP = "import sys; sys.modules['openvino_telemetry'] = None; from openvino.tools.benchmark.main import main; main()"
 
 
 def main() -> int:
-    """Measure; 1 if a ratio is below the bar."""
+    """Measure; returns 1 if a ratio is below the target."""
     arguments = _arguments()
     if arguments.hint:
         print(json.dumps(_ours(arguments)))
@@ -56,9 +56,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK")
-    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="only this one")
+    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="measure only this one")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5, help="for each measurement; whole ones")
+    parser.add_argument("--seconds", type=int, default=5, help="for each measurement; an integer")
     parser.add_argument("--hint", choices=HINTS, help=argparse.SUPPRESS)
     parser.add_argument("--ir", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -92,7 +92,7 @@ def _compare(network: str, path: Path, precision: str, hint: str, arguments: arg
 
 
 def _app(path: Path, precision: str, hint: str, seconds: int) -> float:
-    """Frames a second, as benchmark_app prints them."""
+    """Frames per second, as printed by benchmark_app."""
     options = f"-d CPU -hint {hint} -infer_precision {PRECISIONS[precision]} -t {seconds}".split()
     command = [sys.executable, "-c", APP, "-m", str(path), *options, "-shape", f"[1,{SIZE},{SIZE},3]"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

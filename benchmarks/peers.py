@@ -1,23 +1,23 @@
-"""hubel beside other libraries, each used as its own documentation has it: the network alone, and files to answers.
+"""hubel and other libraries, each used as its documentation recommends: the network alone, and files to predictions.
 
     HUBEL_DATA=... python benchmarks/peers.py [FOLDER] [--networks resnet50] [--rounds 3]
 
 ============  =======================================================  =============================================
 side          the network alone                                        from files
 ============  =======================================================  =============================================
-hubel         ``Predictor``, its choice of engine and format           ``Predictor``
+hubel         ``Predictor``, its choice of engine and precision        ``Predictor``
 torchvision   eager, channels-last, float32                            its transforms in a DataLoader
 timm          eager, float32                                           ``create_transform`` in a DataLoader
 keras         ``keras.applications`` on torch, ``predict_on_batch``    ``load_img``, ``preprocess_input``
-letterbox     torchvision's network, batch normalization folded        as detectors' loaders: one by one in the process
-                                                                       itself, whole pictures letterboxed, no crop
+letterbox     torchvision's network, batch normalization folded        as in detectors' loaders: one by one in the
+                                                                       same process, whole image letterboxed
 ============  =======================================================  =============================================
 
-All with random weights, batches of 16 pictures of 224 × 224, all threads; DataLoaders with two workers. The last side
-imitates a habit of detectors' prediction loaders, written here from scratch: a picture is read, scaled with plain
-bilinear filtering until its longer side fits, padded with grey 114, and divided by 255.
-Loading, building and hubel's conversion are not counted; a first batch warms up. Each measurement is a process of its
-own and the sides take turns; images/s are medians, ratios are hubel's over the other's, the median over the rounds.
+All with random weights, batches of 16 images of 224 × 224, all threads; DataLoaders with two workers. The last side
+imitates the prediction loaders of common detectors, written here from scratch: an image is read, resized with plain
+bilinear interpolation until its longer side fits, padded with grey 114, and divided by 255.
+Loading, building and hubel's conversion are not counted; a first batch warms up. Each measurement runs in a process of
+its own and the sides take turns; images/s are medians, ratios are hubel's over the other's, the median over the rounds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         for network in arguments.networks:
             _save(network, Path(folder, network))
         for part in arguments.parts:
-            print(f"\n{part}, images/s (hubel's over it)\n\n| network | {' | '.join(arguments.sides)} |")
+            print(f"\n{part}, images/s (hubel's ratio to it)\n\n| network | {' | '.join(arguments.sides)} |")
             print(f"| --- |{' ---: |' * len(arguments.sides)}", flush=True)
             for network in arguments.networks:
                 print(_row(network, part, Path(folder, network), arguments), flush=True)
@@ -90,7 +90,7 @@ def _files(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _save(network: str, folder: Path) -> None:
-    """A model of random weights; in a folder, so that what hubel converts is kept."""
+    """Save a model of random weights; in a folder, so that hubel caches its conversion."""
     import torch
 
     from hubel.models import create_model, describe, save_model
@@ -106,7 +106,7 @@ def _row(network: str, part: str, model: Path, arguments: argparse.Namespace) ->
         for side, found in speeds.items():
             command = [sys.executable, __file__, str(arguments.folder), "--images", str(arguments.images)]
             command += ["--seconds", str(arguments.seconds), "--networks", network, "--model", str(model)]
-            # What libraries say while they load is not for the table.
+            # The libraries' messages while loading do not belong in the table.
             done = subprocess.run(
                 [*command, "--side", side, "--part", part], stdout=subprocess.PIPE, text=True, check=True
             )
@@ -122,7 +122,7 @@ def _row(network: str, part: str, model: Path, arguments: argparse.Namespace) ->
 
 
 def _measured(arguments: argparse.Namespace) -> float:
-    """Images a second of one side in this process."""
+    """Images per second of one side in this process."""
     (network,) = arguments.networks
     side: Callable[[str, Path], tuple[Callable[[], Any], Callable[[list[Path]], Iterable[int]]]] = {
         "hubel": _hubel,
@@ -151,8 +151,8 @@ def _repeated(run: Callable[[], Any], seconds: float) -> float:
     return BATCH * done / (time.perf_counter() - start)
 
 
-# Each side gives a function that runs its network once with a batch, and one that yields how many of the files it has
-# answered, as it answers them.
+# Each side is a function that runs its network once with a batch, and one that yields the number of files that it has
+# predicted so far.
 
 
 def _hubel(network: str, model: Path) -> tuple[Any, Any]:

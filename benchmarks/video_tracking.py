@@ -1,10 +1,10 @@
-"""A real video end to end, without writing one: frames a second, identities, and what takes the time.
+"""A real video end to end, without writing one: frames per second, identities, and the time of each step.
 
     HUBEL_DATA=... python benchmarks/video_tracking.py [--peer PYTHON] [--rounds 3]
 
-PETS09-S2L1 (795 frames of 768 × 576) with its detections, 5.5 people a frame. hubel: ``hubel track VIDEO --detections
-det.txt``, with each tracker. The peer, deep-sort-realtime with its default appearance (MobileNet-v2 at 224 px), in the
-interpreter of an environment of its own, decoding with OpenCV:
+PETS09-S2L1 (795 frames of 768 × 576) with its detections, 5.5 people per frame. hubel: ``hubel track VIDEO --detections
+det.txt``, with each tracker. The other library, deep-sort-realtime with its default appearance (MobileNet-v2 at 224
+px), runs in the interpreter of an environment of its own, decoding with OpenCV:
 
     python -m venv peer
     peer/bin/pip install deep-sort-realtime==1.3.2 opencv-python-headless torch torchvision 'setuptools<81'
@@ -31,7 +31,7 @@ PEER = "deep-sort-realtime"
 
 
 def ours(name: str, folder: Path) -> dict[str, Any]:
-    """``hubel track``'s own stages."""
+    """The steps of ``hubel track``."""
     from functools import partial
 
     from hubel.data.mot import read_mot_text
@@ -53,7 +53,7 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
 
 
 def peer(folder: Path) -> dict[str, Any]:
-    """As its documentation has it."""
+    """The other library, used as its documentation shows."""
     import cv2
     from deep_sort_realtime.deepsort_tracker import DeepSort
 
@@ -96,7 +96,7 @@ def main() -> None:
             if done.returncode:
                 sys.exit(f"{name}: {done.stderr.strip()[-500:]}")
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
-    print("| | frames/s | identities | share of the work |\n| --- | ---: | ---: | --- |")
+    print("| | frames/s | identities | fraction of the time |\n| --- | ---: | ---: | --- |")
     for name, found in runs.items():
         speed = statistics.median(one["frames"] / one["seconds"] for one in found)
         total = sum(found[0]["shares"].values())

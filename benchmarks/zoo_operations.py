@@ -1,11 +1,11 @@
-"""What a training step of every classifier executes, against torchvision's or timm's network of the same kind.
+"""Operations in a training step of every classifier, compared with the same kind of network of torchvision or timm.
 
     python benchmarks/zoo_operations.py [--match 'resnet*'] [--image-size 96] [--batch 2]
 
-Counts instead of times, which a busy machine does not change: operations that torch executes in forward, cross-entropy
-and backward pass; megabytes that they write; megabytes that are kept for the backward pass; and operations on images or
-maps in another order than channels-last. Where no count is above theirs, what differs in time is chance, or the order
-of the modules' Python. Prints a Markdown table, ours / theirs.
+Counts instead of times, which other work on the machine does not change: operations that torch executes in forward,
+cross-entropy and backward pass; megabytes that they write; megabytes that are saved for the backward pass; and
+operations on images or maps that are not channels-last. If no count exceeds the other side's, differences in time are
+chance, or due to the order of the modules' Python. Prints a Markdown table, ours / theirs.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hubel.models import architecture, create_model, list_models
 from zoo_speed import COUNTERPARTS, built, objective
 
-# Families whose dense layers, or auxiliary classifiers, want the size that their counterparts' have.
+# Families whose dense layers or auxiliary classifiers need the input size of their counterparts.
 FIXED = ("alexnet", "vgg", "zfnet", "inception_v3")
 
 
 @dataclass
 class Executed:
-    """What was executed; bytes are those of the results, of a view none."""
+    """Counts of executed operations; bytes are those of the results, none for a view."""
 
     operations: int = 0
     written: int = 0
@@ -56,14 +56,14 @@ class _Watch(TorchDispatchMode):
 
 
 def _elsewhere(tensor: Tensor) -> bool:
-    """Images or maps, not of one pixel or channel, that do not lie channels-last. Slices of such do."""
+    """Images or maps of more than one pixel and channel that are not channels-last. Slices of such are."""
     if tensor.ndim != 4 or min(tensor.shape[1], tensor.shape[2] * tensor.shape[3]) == 1:
         return False
     return tensor.stride(1) != 1
 
 
 def executed(network: Any, images: Tensor, labels: Tensor) -> Executed:
-    """What a training step without that of the optimizer executes."""
+    """The operations of a training step without the optimizer's."""
     network.train().to(memory_format=torch.channels_last)
     storages: dict[int, int] = {}
 
@@ -78,7 +78,7 @@ def executed(network: Any, images: Tensor, labels: Tensor) -> Executed:
 
 
 def compared(name: str, image_size: int, batch: int) -> tuple[Executed, Executed]:
-    """Ours and theirs."""
+    """The counts of both sides."""
     row, other = architecture(name), COUNTERPARTS[name]
     side = row.input[1] if name.startswith(FIXED) else image_size
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def compared(name: str, image_size: int, batch: int) -> tuple[Executed, Executed
     return ours, executed(built(other), images, labels)
 
 
-def _said(counts: Executed) -> list[str]:
+def _cells(counts: Executed) -> list[str]:
     operations, written, kept, elsewhere = astuple(counts)
     return [str(operations), f"{written / 1e6:.1f}", f"{kept / 1e6:.1f}", str(elsewhere)]
 
@@ -96,15 +96,15 @@ def main() -> int:
     """Print a row for each architecture with a counterpart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--match", default="*", help="pattern of the architectures' names")
-    parser.add_argument("--image-size", type=int, default=96, help="where the dense layers do not want another")
+    parser.add_argument("--image-size", type=int, default=96, help="unless the dense layers need another")
     parser.add_argument("--batch", type=int, default=2)
     arguments = parser.parse_args()
-    print("| architecture | counterpart | operations | written, MB | kept, MB | not channels-last |")
+    print("| architecture | counterpart | operations | written, MB | saved, MB | not channels-last |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for name in list_models("classify", match=arguments.match):
         if name in COUNTERPARTS:
             ours, theirs = compared(name, arguments.image_size, arguments.batch)
-            cells = [" / ".join(pair) for pair in zip(_said(ours), _said(theirs), strict=True)]
+            cells = [" / ".join(pair) for pair in zip(_cells(ours), _cells(theirs), strict=True)]
             print(f"| {name} | {COUNTERPARTS[name].library} | {' | '.join(cells)} |", flush=True)
     return 0
 

@@ -1,22 +1,22 @@
-"""Forward and training step of every classifier against torchvision's or timm's network of the same kind.
+"""Forward pass and training step of every classifier, compared with the same kind of network of torchvision or timm.
 
-    python benchmarks/zoo_speed.py --match 'resnet*' --out zoo.jsonl      # a piece; again: what is missing in the file
-    python benchmarks/zoo_speed.py --table zoo.jsonl                      # the table of all pieces, in Markdown
+    python benchmarks/zoo_speed.py --match 'resnet*' --out zoo.jsonl      # one part; again: what is missing in the file
+    python benchmarks/zoo_speed.py --table zoo.jsonl                      # the table of all parts, in Markdown
 
 Both sides have random weights, float32, channels-last, the same batch, and images of the architecture's own size, of
-224 pixels at most (both sides take any; ratios of the large ones would take minutes a step). A training step is
+224 pixels at most (both sides accept any; ratios of the large ones would take minutes per step). A training step is
 forward, cross-entropy (of auxiliary classifiers too), backward and a step of plain SGD.
 
-The allocator is set up as hubel's commands do it, for both sides: left to itself, glibc takes memory from the kernel
-and gives it back around each large feature map, and which map that hits is chance of the order in which a network
-frees them. (It made our Xception, whose modules hold their input a little longer, 11 % slower, and others faster.)
+The allocator has the settings of hubel's commands, for both sides: by default, glibc takes memory from the kernel and
+returns it around each large feature map, and which map that affects depends on the order in which a network frees them.
+(It made our Xception, whose modules hold their input a little longer, 11 % slower, and others faster.)
 
 Each architecture has a process of its own, in which the two networks take turns, step by step: ours, theirs, theirs,
-ours. Such a round gives one ratio, in which what drifts evenly falls out. There are as many rounds as fit into the
-seconds given, six at least. The ratio is the median over the rounds, with the interval that holds the true median in 19
-of 20 cases, by order statistics (a median of any distribution; no assumption but independent rounds). It is told for
-seconds by the clock and for seconds that the process computed: on a machine with other work the second scatters less.
-A row is judged too slow if even the lower end of its interval is above 1.05. Exit status 1: one was, or one failed.
+ours. Such a round gives one ratio, in which a steady drift cancels out. There are as many rounds as fit into the given
+seconds, but at least six. The ratio is the median over the rounds, with its 95 % interval by order statistics, which
+assumes nothing but independent rounds. It is printed for wall-clock seconds and for processor seconds: on a machine
+with other work, the latter vary less. A row counts as too slow if even the lower end of its interval is above 1.05.
+Exit status 1: one was too slow, or one failed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any
 
 BAR = 1.05
 LARGEST_SIDE = 224
-FEWEST_ROUNDS = 6  # with fewer not even the whole range of the ratios is an interval of 95 %
+FEWEST_ROUNDS = 6  # with fewer, not even the whole range of the ratios is a 95 % interval
 KINDS = ("forward", "training")
 
 
@@ -75,7 +75,7 @@ COUNTERPARTS = {
 
 
 def main() -> int:
-    """Measure each architecture in a process of its own, or print the table of what was measured."""
+    """Measure each architecture in a process of its own, or print the table of the measurements."""
     arguments = _arguments()
     if arguments.only:
         print(json.dumps(_measured(arguments)))
@@ -100,7 +100,7 @@ def main() -> int:
             continue
         line = child.stdout.splitlines()[-1]
         rows.append(json.loads(line))
-        print(_said(rows[-1]), file=sys.stderr, flush=True)
+        print(_format_row(rows[-1]), file=sys.stderr, flush=True)
         if arguments.out:
             with arguments.out.open("a") as file:
                 file.write(line + "\n")
@@ -114,19 +114,21 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--match", default="*", help="pattern of the architectures' names")
-    parser.add_argument("--compared", action="store_true", help="only those with a counterpart")
+    parser.add_argument("--compared", action="store_true", help="measure only those with a counterpart")
     parser.add_argument("--seconds", type=float, default=20, help="for each kind of step of each architecture")
     parser.add_argument("--batch", type=int, default=4, help="images in a batch")
-    parser.add_argument("--image-size", type=int, default=LARGEST_SIDE, help="most pixels of a side")
+    parser.add_argument("--image-size", type=int, default=LARGEST_SIDE, help="maximum side of the images in pixels")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="JSON lines, one a network; what is in the file is not measured again")
+    parser.add_argument(
+        "--out", type=Path, help="JSON Lines, one network per line; networks in the file are not measured again"
+    )
     parser.add_argument("--table", type=Path, help="print such a file as a table and measure nothing")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; none if there is no file yet."""
+    """The rows of a file; none if the file does not exist yet."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
@@ -140,7 +142,7 @@ def _processor() -> str:
 
 
 def ratios(seconds: dict[str, list[float]]) -> list[float]:
-    """Ours by theirs, one a round of two steps each."""
+    """Ours over theirs, one per round of two steps each."""
     ours, theirs = seconds["hubel"], seconds.get("theirs", [])
     return [sum(ours[i : i + 2]) / sum(theirs[i : i + 2]) for i in range(0, len(theirs), 2)]
 
@@ -160,38 +162,38 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     return ordered[k - 1], ordered[n - k]
 
 
-def _told(seconds: dict[str, list[float]]) -> dict[str, Any]:
+def _statistics(seconds: dict[str, list[float]]) -> dict[str, Any]:
     """Median milliseconds of either side; ratio, interval and rounds where there is a counterpart."""
-    told: dict[str, Any] = {side: round(1000 * statistics.median(each), 2) for side, each in seconds.items()}
+    figures: dict[str, Any] = {side: round(1000 * statistics.median(each), 2) for side, each in seconds.items()}
     found = ratios(seconds)
     if found:
         low, high = interval(found)
-        told |= {"ratio": round(statistics.median(found), 4), "low": round(low, 4), "high": round(high, 4)}
-        told["rounds"] = len(found)
-    return told
+        figures |= {"ratio": round(statistics.median(found), 4), "low": round(low, 4), "high": round(high, 4)}
+        figures["rounds"] = len(found)
+    return figures
 
 
 def slower(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Names whose ratio is above the bar for certain, by the clock or in seconds that the process computed."""
+    """Names whose ratio is significantly above the limit, in wall-clock or in processor seconds."""
     clocks = ("by_clock", "computed")
     return [
         row["name"] for row in rows if any(row[kind][clock].get("low", 0) > BAR for kind in KINDS for clock in clocks)
     ]
 
 
-def _said(row: dict[str, Any]) -> str:
+def _format_row(row: dict[str, Any]) -> str:
     parts = [f"{kind} {_cell(row[kind]['by_clock'])} (computed {_cell(row[kind]['computed'])})" for kind in KINDS]
     return f"{row['name']}: {', '.join(parts)}"
 
 
-def _cell(told: dict[str, Any]) -> str:
-    if "ratio" not in told:
-        return f"{told['hubel']:.1f} ms"
-    return f"{told['ratio']:.3f} [{told['low']:.3f}, {told['high']:.3f}]"
+def _cell(figures: dict[str, Any]) -> str:
+    if "ratio" not in figures:
+        return f"{figures['hubel']:.1f} ms"
+    return f"{figures['ratio']:.3f} [{figures['low']:.3f}, {figures['high']:.3f}]"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: milliseconds and ratios of every row, then what they come to."""
+    """Markdown: milliseconds and ratios of every row, then a summary."""
     settings = list(dict.fromkeys(f"{row['machine']}; {row['threads']} threads; {row['versions']}" for row in rows))
     heads = [f"{kind}: ms | ratio by the clock | ratio of seconds computed" for kind in KINDS]
     lines = [*settings, "", f"| architecture | counterpart | images | {' | '.join(heads)} |"]
@@ -215,7 +217,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One architecture: a row of the file."""
+    """Measure one architecture: a row of the file."""
     import torch
 
     from hubel.models import architecture, create_model
@@ -223,13 +225,13 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
 
     tune_allocator()
     torch.set_num_threads(arguments.threads)
-    # Without training, signals die away on their way through many layers, and processors are slow with what is nearly
-    # 0: that is chance of the random weights and nothing that trained networks do.
+    # Without training, activations vanish in deep networks, and processors are slow with subnormal numbers: an
+    # effect of the random weights that trained networks do not have.
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     name = arguments.only
     row, other = architecture(name), COUNTERPARTS.get(name)
-    # Inception-v3's auxiliary classifier has nothing left of smaller images than its own.
+    # Inception-v3's auxiliary classifier cannot process smaller images than its own.
     side = row.input[1] if name == "inception_v3" else min(row.input[1], arguments.image_size)
     networks = {"hubel": create_model(name, image_size=side, **(other.options if other else {}))}
     if other:
@@ -254,7 +256,10 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "threads": arguments.threads,
         "machine": _processor(),
         "versions": ", ".join(f"{library} {version(library)}" for library in ("torch", "torchvision", "timm")),
-        **{kind: {clock: _told(seconds) for clock, seconds in of_kind.items()} for kind, of_kind in measured.items()},
+        **{
+            kind: {clock: _statistics(seconds) for clock, seconds in of_kind.items()}
+            for kind, of_kind in measured.items()
+        },
     }
 
 
@@ -281,7 +286,7 @@ def _forward_step(network: Any, images: Any) -> Callable[[], None]:
 
 
 def objective(network: Any, images: Any, labels: Any) -> Any:
-    """Cross-entropy of what a network in training mode says, that of its auxiliary classifiers added."""
+    """Cross-entropy of the outputs of a network in training mode, including those of its auxiliary classifiers."""
     import torch
 
     from hubel.models import Classifier
@@ -311,11 +316,11 @@ def _training_step(network: Any, images: Any, labels: Any) -> Callable[[], None]
 
 
 def _in_turns(sides: dict[str, Callable[[], None]], budget: float) -> dict[str, dict[str, list[float]]]:
-    """Seconds of every step, by the clock and computed, by side: ours, theirs, theirs, ours, and so on."""
+    """Seconds of every step, wall-clock and processor time, by side: ours, theirs, theirs, ours, and so on."""
     clocks = {"by_clock": time.perf_counter, "computed": time.process_time}
     seconds: dict[str, dict[str, list[float]]] = {clock: {side: [] for side in sides} for clock in clocks}
     for step in [*sides.values()] * 2:
-        step()  # the first allocate and choose kernels
+        step()  # the first steps allocate memory and choose kernels
     gc.collect()
     gc.disable()
     begun, rounds = time.perf_counter(), 0
