@@ -1,7 +1,7 @@
-"""Runs the code on the documentation's pages.
+"""Run the code on the documentation's pages.
 
-The tests run every page and compare what it prints with what it says it prints.
-``python docs/run_pages.py`` runs them to draw the pictures in ``docs/images`` again.
+The tests run every page and compare its output with the text blocks of the page. ``python docs/run_pages.py`` runs the
+pages to draw the images in ``docs/images`` again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 IMAGES = DOCS / "images"
 _MARK = "\x1eblock {}\x1e"
-_PICTURE = re.compile(r"!\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+_IMAGE = re.compile(r"!\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
 @dataclass
@@ -35,7 +35,6 @@ class Block:
 
     @property
     def text(self) -> str:
-        """What stands between the fences."""
         return "\n".join(self.lines)
 
 
@@ -57,12 +56,12 @@ def blocks_of(page: Path) -> list[Block]:
         elif open_block is not None:
             open_block.lines.append(line)
     if open_block is not None:
-        raise ValueError(f"{page}: the block that starts in line {open_block.first_line} has no end")
+        raise ValueError(f"{page}: the block that starts in line {open_block.first_line} is not closed")
     return blocks
 
 
-def promised_outputs(page: Path) -> dict[int, str]:
-    """First line of a python block → the text block right after it, which is what it promises to print."""
+def expected_outputs(page: Path) -> dict[int, str]:
+    """First line of a python block → the text block right after it, its expected output."""
     blocks = blocks_of(page)
     return {
         block.first_line: after.text
@@ -74,7 +73,7 @@ def promised_outputs(page: Path) -> dict[int, str]:
 
 
 def script_of(page: Path) -> str:
-    """The python blocks as one program with the page's line numbers, a mark printed after each block."""
+    """The python blocks as one program with the page's line numbers; it prints a mark after each block."""
     blocks = [block for block in blocks_of(page) if block.language == "python"]
     if not blocks:
         return ""
@@ -87,10 +86,10 @@ def script_of(page: Path) -> str:
 
 
 def run(page: Path, folder: Path) -> dict[int, str]:
-    """Run a page's python blocks in ``folder``, which gets the two sample photographs.
+    """Run a page's python blocks in ``folder``, into which the two sample photographs are copied.
 
     Returns:
-        First line of each python block → what it printed.
+        First line of each python block → its output.
     """
     import matplotlib
 
@@ -119,31 +118,31 @@ def run(page: Path, folder: Path) -> dict[int, str]:
     return {int(number): text.rstrip("\n") for text, number in zip(pieces[::2], pieces[1::2], strict=False)}
 
 
-def pictures_of(page: Path) -> list[Path]:
-    """The files in docs/images that a page shows."""
-    targets = [match["target"] for match in _PICTURE.finditer(page.read_text(encoding="utf-8"))]
+def images_of(page: Path) -> list[Path]:
+    """Files in docs/images that a page shows."""
+    targets = [match["target"] for match in _IMAGE.finditer(page.read_text(encoding="utf-8"))]
     paths = [(page.parent / target).resolve() for target in targets if "://" not in target]
     return [path for path in paths if path.parent == IMAGES]
 
 
-def draw_pictures() -> None:
-    """Run every page and keep the pictures that it shows, in 256 colours; then the demo's."""
+def draw_images() -> None:
+    """Run every page and save the images that it shows, in 256 colours; then the demo's."""
     from PIL import Image
 
     for page in all_pages():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             run(page, folder)
-            for picture in pictures_of(page):
-                drawn = folder / picture.name
-                if drawn.exists() and picture.suffix == ".png":
+            for target in images_of(page):
+                drawn = folder / target.name
+                if drawn.exists() and target.suffix == ".png":
                     image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-                    image.save(picture, optimize=True)
-                    print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
+                    image.save(target, optimize=True)
+                    print(f"{target.name}: {target.stat().st_size / 1000:.0f} kB")
     with tempfile.TemporaryDirectory() as name:
         subprocess.run([sys.executable, "-m", "hubel", "demo", "--out", name], check=True)
         shutil.copyfile(Path(name, "china.jpg"), IMAGES / "demo.jpg")
 
 
 if __name__ == "__main__":
-    draw_pictures()
+    draw_images()
