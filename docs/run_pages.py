@@ -35,6 +35,7 @@ class Block:
 
     @property
     def text(self) -> str:
+        """The lines between the fences."""
         return "\n".join(self.lines)
 
 

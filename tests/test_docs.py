@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT / "docs"))
 from run_pages import (  # noqa: E402
     all_pages,
     blocks_of,
-    images_of,
     expected_outputs,
+    images_of,
     run,
     script_of,
 )
