@@ -8,8 +8,8 @@ class HubelError(Exception):
     """Something in the data, a file or a model is wrong.
 
     Args:
-        fault: one line that names the file (or class, or option) and what is wrong with it.
-        remedy: one line that names the way out.
+        message: one line that names the file (or class, or option) and what is wrong with it.
+        hint: one line that says what to do.
     """
 
     def __init__(self, message: str, hint: str) -> None:

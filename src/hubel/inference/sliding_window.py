@@ -53,7 +53,7 @@ def slide(
         conf: windows of a lower probability are left out, 0..1.
         iou: of two windows of a class that overlap by more, the better one stays, 0..1.
         nothing: classes that are no objects, as "background".
-        card: what describes ``model`` if that is a module; by default what ``create_model`` knows of it.
+        metadata: describes ``model`` if that is a module; by default what ``create_model`` recorded.
         crops: run over the windows one by one in any case.
         batch: windows at a time, one by one.
 
