@@ -172,14 +172,14 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
     scene(1).save(tmp_path / "a.jpg")
     ann, bob, _ = sets
     refused: list[tuple[list[str | Path], int, str]] = [
-        ([ann], 2, "labels of one annotator only"),
+        ([ann], 2, "the labels of only one annotator"),
         ([ann, ann], 2, "is given twice"),
         ([ann, other], 1, "no picture in common"),
         ([ann, table], 1, "labels of several kinds"),
         ([ann, tmp_path / "nowhere"], 1, "does not exist"),
         ([ann, bob, "--consensus", bob / "agreed"], 2, "is inside the data set"),
         ([ann, bob, "--consensus", other], 1, "is not empty"),
-        ([table, "--consensus", tmp_path / "agreed"], 1, "is not there"),
+        ([table, "--consensus", tmp_path / "agreed"], 1, "does not exist"),
         ([table, "--consensus", tmp_path / "agreed", "--to", "coco"], 2, "not written as coco"),
         ([hostile], 1, "row 2 names '../a.jpg', which leads out of"),
         ([twice], 1, "row 3: ann calls a.jpg 'dog', and 'cat' before"),

@@ -30,13 +30,13 @@ def faulty(tmp_path: Path) -> Path:
 def test_check_prints_findings_by_kind_and_ends_with_1(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _ended("data", "check", faulty) == 1
     lines = capsys.readouterr().out.splitlines()
-    picture = check_data(faulty).findings[0].picture
+    picture = check_data(faulty).findings[0].image
     assert lines == [
-        "error: Boxes without area: 1. Draw them again; --fix leaves them out.",
+        "error: Boxes without area: 1. Draw them again; --fix removes them.",
         f"  {picture}, object 4 (bus): is 0 wide and 10 high.",
-        "warning: Boxes that leave their picture: 1. --fix cuts them off at its edge.",
-        f"  {picture}, object 5 (bus): leaves the picture by 30 pixels: 75% of its area.",
-        "warning: Boxes of hardly a pixel: 1. Delete what was a slip of the hand.",
+        "warning: Boxes that extend beyond the image: 1. --fix clips them at its edge.",
+        f"  {picture}, object 5 (bus): extends 30 pixels beyond the image, with 75% of its area.",
+        "warning: Boxes of hardly a pixel: 1. Delete those drawn by accident.",
         f"  {picture}, object 6 (bus): is 1 wide and 20 high.",
         f"{faulty}: 9 images (0 unlabelled, 0 labelled as empty), 30 objects, 2 classes: 1 error, 2 warnings",
     ]

@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from hubel.data.agreement.consensus import majority
 from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
 from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
-from hubel.data.agreement.match_objects import groups, pairs
+from hubel.data.agreement.match_objects import match_groups, match_pairs
 from hubel.data.annotations import Annotation
 
 
@@ -186,7 +186,7 @@ def test_pairs_are_the_best_of_all(seed: int) -> None:
     # All have one class, so each pair above the threshold is worth its overlap and as much for the class.
     worth = np.where(overlaps >= 0.3, overlaps + 0.1, 0)
     best = max(sum(worth[row, column] for row, column in enumerate(order)) for order in permutations(range(5)))
-    found = pairs(one, other, 0.3)
+    found = match_pairs(one, other, 0.3)
     assert sum(worth[row, column] for row, column, _ in found) == pytest.approx(best)
     for row, column, share in found:
         assert share == pytest.approx(overlaps[row, column])
@@ -196,8 +196,8 @@ def test_pairs_are_the_best_of_all(seed: int) -> None:
 def test_equal_classes_decide_between_boxes_that_both_fit() -> None:
     rider, horse = Annotation(0, (10, 0, 90, 100)), Annotation(1, (10, 2, 90, 100))
     swapped = [Annotation(1, (10, 0, 90, 99)), Annotation(0, (10, 3, 90, 100))]
-    assert [(row, column) for row, column, _ in pairs([rider, horse], swapped)] == [(0, 1), (1, 0)]
-    assert pairs([rider], [Annotation(3, (12, 0, 90, 100))])[0][:2] == (0, 0)
+    assert [(row, column) for row, column, _ in match_pairs([rider, horse], swapped)] == [(0, 1), (1, 0)]
+    assert match_pairs([rider], [Annotation(3, (12, 0, 90, 100))])[0][:2] == (0, 0)
 
 
 def test_groups_do_not_depend_on_who_comes_first() -> None:
@@ -208,17 +208,17 @@ def test_groups_do_not_depend_on_who_comes_first() -> None:
         kept = [thing for thing in true if rng.random() < 0.8]
         moved = [tuple(np.array(thing.box) + rng.normal(0, 2, 4)) for thing in kept]
         drawn.append([Annotation(0, box) for box in moved])
-    expected = {frozenset(drawn[who][at].box for who, at in group.items()) for group in groups(drawn)}
+    expected = {frozenset(drawn[who][at].box for who, at in group.items()) for group in match_groups(drawn)}
     assert max(map(len, expected)) > 2
     for order in permutations(range(4)):
         mixed = [drawn[who] for who in order]
-        assert {frozenset(mixed[who][at].box for who, at in group.items()) for group in groups(mixed)} == expected
+        assert {frozenset(mixed[who][at].box for who, at in group.items()) for group in match_groups(mixed)} == expected
 
 
 def test_groups_never_have_an_annotator_twice() -> None:
     rng = np.random.default_rng(6)
     drawn = [_boxes(rng, 15, 40) for _ in range(3)]
-    found = groups(drawn, 0.3)
+    found = match_groups(drawn, 0.3)
     assert sorted((who, at) for group in found for who, at in group.items()) == [
         (who, at) for who in range(3) for at in range(15)
     ]

@@ -17,9 +17,9 @@ from scipy.fft import dctn
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, read_annotations, write_annotations
 from hubel.data.checks import KINDS, apply_fixes, check_data
 from hubel.data.checks.boxes import duplicate_boxes
-from hubel.data.checks.classes import class_findings, like_names
-from hubel.data.checks.perceptual_hash import Fingerprint, close_pairs, fingerprint
-from hubel.data.checks.statistics import CELLS, covered, statistics
+from hubel.data.checks.classes import class_findings, similar_names
+from hubel.data.checks.duplicates import Fingerprint, fingerprint, similar_pairs
+from hubel.data.checks.statistics import CELLS, coverage, statistics
 from label_errors import HEIGHT, WIDTH, Planted, edit, scene
 
 Expected = tuple[str, str | None, int | None]
@@ -30,7 +30,7 @@ def _found(folder: Path, format: str | None = None) -> list[Expected]:
         return path.name if path else None
 
     findings = check_data(folder, format).findings
-    return [(each.kind, name(each.picture or each.label_file), each.object) for each in findings]
+    return [(each.kind, name(each.image or each.label_file), each.object) for each in findings]
 
 
 @pytest.fixture
@@ -203,9 +203,9 @@ def test_every_kind_is_planted_somewhere() -> None:
 
 
 def test_names_of_classes() -> None:
-    assert list(like_names({"raccoon": 200, "racoon": 3, "fox": 150})) == [("racoon", "raccoon")]
-    assert list(like_names({"traffic light": 90, "traffic_lights": 4})) == [("traffic_lights", "traffic light")]
-    assert list(like_names({"class10": 100, "class11": 2, "rbc": 900, "wbc": 20, "raccoon": 9, "racoon": 8})) == []
+    assert list(similar_names({"raccoon": 200, "racoon": 3, "fox": 150})) == [("racoon", "raccoon")]
+    assert list(similar_names({"traffic light": 90, "traffic_lights": 4})) == [("traffic_lights", "traffic light")]
+    assert list(similar_names({"class10": 100, "class11": 2, "rbc": 900, "wbc": 20, "raccoon": 9, "racoon": 8})) == []
 
 
 def test_uneven_classes() -> None:
@@ -246,7 +246,7 @@ def test_the_hash_is_the_signs_of_scipys_cosine_transform() -> None:
 
 def _pairs(prints: list[Fingerprint]) -> dict[tuple[int, int], int]:
     """Bits that differ, by pair."""
-    every = (zip(*(values.tolist() for values in some), strict=True) for some in close_pairs(prints))
+    every = (zip(*(values.tolist() for values in some), strict=True) for some in similar_pairs(prints))
     return {(first, second): bits for some in every for first, second, bits in some}
 
 
@@ -280,7 +280,7 @@ def test_copies_are_found_among_photographs_and_nothing_else(data_folder: Path, 
     """Stored again worse, smaller, brighter, with more contrast, cropped a little."""
     files = sorted((data_folder / "coco128" / "images").glob("*.jpg"))[:60]
     prints = [fingerprint(Image.open(file).convert("RGB")) for file in files]
-    assert list(close_pairs([each for each in prints if each])) == []
+    assert list(similar_pairs([each for each in prints if each])) == []
     for at, file in enumerate(files[:12]):
         image = Image.open(file).convert("RGB")
         w, h = image.size
@@ -319,7 +319,7 @@ def test_a_mended_copy_is_sound_and_the_original_untouched(planted: Planted, tmp
     broken.write_bytes(b"no picture")
     before = _digests(folder)
     repaired = apply_fixes(check_data(folder))
-    assert [(each.kind, each.object) for each in repaired.left] == [("outside", 4)]
+    assert [(each.kind, each.object) for each in repaired.remaining] == [("outside", 4)]
     assert len(repaired.changes) == 7
     write_annotations(repaired.dataset, format, tmp_path / "mended")
     assert _digests(folder) == before
@@ -349,7 +349,7 @@ def test_real_sets_have_no_errors(data_folder: Path, name: str) -> None:
 def test_the_copies_in_raccoon_are_found(data_folder: Path) -> None:
     """Seen by eye: three files twice, and three pictures stored again, one with a caption written on it."""
     pairs = [
-        (each.kind, *sorted(path.stem.removeprefix("raccoon-") for path in (each.picture, each.other) if path))
+        (each.kind, *sorted(path.stem.removeprefix("raccoon-") for path in (each.image, each.other) if path))
         for each in check_data(data_folder / "raccoon").findings
         if each.other
     ]
@@ -386,9 +386,9 @@ def test_statistics(planted: Planted) -> None:
     planted.images["val8.png"] = replace(planted.images["val8.png"], objects=())
     planted.images["val7.png"] = replace(planted.images["val7.png"], objects=None)
     numbers = statistics(planted.dataset())
-    assert (numbers.splits["val"].pictures, numbers.splits["val"].unlabelled, numbers.splits["val"].empty) == (3, 1, 1)
+    assert (numbers.splits["val"].images, numbers.splits["val"].unlabelled, numbers.splits["val"].empty) == (3, 1, 1)
     assert numbers.splits["train"].by_class == (12, 6)
-    assert numbers.per_picture == {3: 7, 0: 1}
+    assert numbers.per_image == {3: 7, 0: 1}
     assert numbers.by_size == {"small": 0, "medium": 21, "large": 0}
     assert sorted(set(numbers.aspects.round(3))) == [1.0, 1.143]
 
@@ -402,4 +402,4 @@ def test_the_map_of_positions_counts_cells_one_by_one() -> None:
         for column in range(CELLS):
             x, y = (column + 0.5) / CELLS, (row + 0.5) / CELLS
             expected[row, column] = sum(x1 <= x < x2 and y1 <= y < y2 for x1, y1, x2, y2 in boxes) / 40
-    assert covered(boxes) == pytest.approx(expected)
+    assert coverage(boxes) == pytest.approx(expected)

@@ -139,7 +139,7 @@ def test_refusals(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([split, "--out", tmp_path / "a"], 1, "is split already: train, val."),
         ([films, "--out", films / "a"], 2, "is inside the data set"),
         ([films, "--out", split], 1, "is not empty"),
-        ([films, "--out", tmp_path / "a", "--images", "none"], 2, "nothing without their pictures"),
+        ([films, "--out", tmp_path / "a", "--images", "none"], 2, "consist of their images"),
         ([films, "--out", tmp_path / "a", "--split", "0.5,0.2"], 2, "is not three numbers"),
         ([alike.parent, "--out", tmp_path / "a"], 1, "nothing is left for val, test"),
     ]

@@ -156,7 +156,7 @@ def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     assert [s.path.name for s in findings.usable(samples)] == ["1.png", "3.png", "4.png"]
     findings.raise_if_unusable()
     message = unusable(findings, strict=True)
-    assert message.startswith(f"{half} is truncated") and message.endswith("So are 1 more.")
+    assert message.startswith(f"{half} is truncated") and message.endswith("1 more cannot be read either.")
 
 
 def test_many_unreadable_pictures_take_few_lines(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_many_unreadable_pictures_take_few_lines(tmp_path: Path) -> None:
         (tmp_path / f"train/a/{number}.png").touch()
     lines = check(tmp_path).warnings()
     assert len(lines) == 6
-    assert lines[-1] == "3 more pictures cannot be read and are left out."
+    assert lines[-1] == "3 more images cannot be read and are left out."
 
 
 def test_class_without_a_readable_training_picture(tmp_path: Path) -> None:

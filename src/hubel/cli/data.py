@@ -12,6 +12,7 @@ from hubel.cli.data_check import check
 from hubel.cli.options import Data, FromFormat, Images, Json
 from hubel.config import SplitFractions, parse_fractions
 from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table
+from hubel.data.annotations.registry import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from hubel.data.checks.statistics import Statistics
@@ -34,8 +35,7 @@ def convert(
         str,
         typer.Option(
             metavar="FORMAT",
-            help="coco, voc, yolo, via, via-csv, via3, dlib, labelbox, supervisely, labelme, cvat, label-studio "
-            "or createml.",
+            help=f"{', '.join(FORMAT_NAMES[:-1])} or {FORMAT_NAMES[-1]}.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")],
@@ -123,7 +123,7 @@ def split(
         return
     _log("note", divided.notes)
     _log("not in the copy", losses)
-    sizes = ", ".join(f"{name} {each.pictures:,}" for name, each in counts.splits.items())
+    sizes = ", ".join(f"{name} {each.images:,}" for name, each in counts.splits.items())
     many = f"{groups:,} groups" if groups > 1 else "one group"
     print(f"{out}: {sizes}" + (f"; {alike:,} images that look alike stay together in {many}" if groups else ""))
 
@@ -169,7 +169,7 @@ def _print_statistics(numbers: Statistics) -> None:
     from hubel.data.checks.statistics import quartiles
 
     splits = list(numbers.splits.values())
-    counts = {"images": [split.pictures for split in splits]}
+    counts = {"images": [split.images for split in splits]}
     if numbers.has_boxes:
         counts["  unlabelled"] = [split.unlabelled for split in splits]
         counts["  labelled as empty"] = [split.empty for split in splits]
@@ -181,7 +181,7 @@ def _print_statistics(numbers: Statistics) -> None:
     print_table(make_table(["", *numbers.splits], rows, rule=False))
     if not numbers.has_boxes:
         return
-    per_image = sorted(numbers.per_picture.items())
+    per_image = sorted(numbers.per_image.items())
     if images := sum(count for _, count in per_image):
         mean = sum(objects * count for objects, count in per_image) / images
         print(f"objects per labelled image: {per_image[0][0]:,} to {per_image[-1][0]:,}, mean {mean:.1f}")

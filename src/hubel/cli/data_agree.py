@@ -91,11 +91,11 @@ def _print(found: Agreement) -> None:
     dropped = f"; {(labels == nothing).sum():,} drawn by some were rejected" if drawn else ""
     unit = "objects" if drawn else "images"
     print(f"consensus ({found.consensus.method}): {(labels != nothing).sum():,} {unit}{dropped}")
-    print(f"worth a second look: {len(found.doubts):,} of {len(found.ratings.pictures()):,} images")
-    for doubt in found.doubts[:_SHOWN]:
-        print(f"  {doubt.path} (agreement {doubt.agreement:.2f}): {'; '.join(doubt.reasons)}")
-    if len(found.doubts) > _SHOWN:
-        print(f"  and {len(found.doubts) - _SHOWN:,} more")
+    print(f"worth a second look: {len(found.disagreements):,} of {len(found.ratings.shared_images()):,} images")
+    for each in found.disagreements[:_SHOWN]:
+        print(f"  {each.path} (agreement {each.agreement:.2f}): {'; '.join(each.reasons)}")
+    if len(found.disagreements) > _SHOWN:
+        print(f"  and {len(found.disagreements) - _SHOWN:,} more")
 
 
 def _print_annotators(found: Agreement) -> None:
@@ -103,7 +103,7 @@ def _print_annotators(found: Agreement) -> None:
     titles = ["annotator", "images", "objects" if drawn else "labels", "reliability"]
     rows = []
     for each in found.annotators:
-        cells = [each.name, f"{each.pictures:,}", f"{each.labels:,}", _number(each.reliability)]
+        cells = [each.name, f"{each.images:,}", f"{each.labels:,}", _number(each.reliability)]
         if each.missed is not None and each.added is not None and each.mean_iou is not None:
             cells += [f"{each.missed:,}", f"{each.added:,}", _number(each.mean_iou)]
         rows.append(cells)
@@ -114,7 +114,7 @@ def _print_pairs(found: Agreement) -> None:
     titles = ["pair", "images", *(["found by both", "mean IoU"] if found.ratings.drawn else []), "same class", "kappa"]
     rows = []
     for pair in found.pairs:
-        cells = [", ".join(pair.annotators), f"{pair.pictures:,}"]
+        cells = [", ".join(pair.annotators), f"{pair.images:,}"]
         if pair.found is not None and pair.mean_iou is not None:
             cells += [_number(pair.found), _number(pair.mean_iou)]
         rows.append([*cells, _number(pair.same), _number(pair.kappa)])

@@ -70,7 +70,7 @@ def _counts(checked: Check) -> dict[str, Any]:
 
     splits = statistics(checked.dataset).splits.values()
     return {
-        "pictures": sum(split.pictures for split in splits),
+        "pictures": sum(split.images for split in splits),
         "unlabelled": sum(split.unlabelled for split in splits),
         "empty": sum(split.empty for split in splits),
         "objects": sum(split.objects for split in splits),
@@ -88,7 +88,7 @@ def _print(checked: Check) -> None:
         print(f"{about.severity}: {about.title}: {len(found):,}. {about.hint}")
         for finding in found[:_SHOWN]:
             where = finding.place()
-            print(f"  {where}: {finding.sentence}" if where else f"  {finding.sentence}")
+            print(f"  {where}: {finding.message}" if where else f"  {finding.message}")
         if len(found) > _SHOWN:
             print(f"  and {len(found) - _SHOWN:,} more")
     counts = _counts(checked)
@@ -111,14 +111,12 @@ def _many(number: int, what: str) -> str:
 
 
 def _print_fixes(repaired: FixResult, lost: tuple[str, ...], fix: Path | None) -> None:
-    from hubel.data.checks.fixes import remaining_by_kind
-
     print(f"fixed copy in {fix}: {_many(len(repaired.changes), 'change')}")
     for line in repaired.changes:
         print(f"  {line}")
     for line in lost:
         log(f"not in the copy: {line}")
-    for line in remaining_by_kind(repaired.left):
+    for line in repaired.remaining_by_kind():
         print(f"not fixed: {line}")
 
 
@@ -148,6 +146,6 @@ def _as_json(
     if report is not None:
         result["report"] = str(report)
     if repaired is not None:
-        left = [finding.as_json() for finding in repaired.left]
+        left = [finding.as_json() for finding in repaired.remaining]
         result["fix"] = {"out": str(fix), "changes": list(repaired.changes), "losses": list(lost), "left": left}
     return result

@@ -1,4 +1,4 @@
-"""New splits of a data set: labelled pictures in any annotation format, or class folders."""
+"""Split a labelled data set, in any annotation format or as class folders, into train, val and test."""
 
 from __future__ import annotations
 
@@ -15,92 +15,89 @@ from scipy.sparse.csgraph import connected_components
 from hubel.config import SplitFractions
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, write_annotations
 from hubel.data.annotations.writer import ImageMode, write_class_folders
-from hubel.data.checks.duplicates import identical
+from hubel.data.checks.duplicates import identical_files, similar_pairs
 from hubel.data.checks.image_scan import ImageInfo, scan_images
-from hubel.data.checks.perceptual_hash import close_pairs
 from hubel.data.checks.run import read_any
 from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import HELD_BACK
 from hubel.errors import DataError, UsageError
 
+_Image = Sample | AnnotatedImage
 
-def iterative_stratification(counts: np.ndarray, sizes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
-    """Deal groups out so that each part has its share of every label.
+_NAMES = ("train", "val", "test")
+_LARGE_GROUP = 0.05
+"""Fraction of the images in one group of near duplicates from which it is reported."""
+
+
+def iterative_stratification(
+    counts: np.ndarray, sizes: np.ndarray, fractions: Sequence[float], seed: int
+) -> np.ndarray:
+    """Distribute groups so that each part gets its fraction of every label.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, "On the Stratification of Multi-Label Data", figure
-    1): the rarest label is dealt out first, each of its groups to the part that lacks most of it; among equals to the
-    part that lacks most pictures. There a group is a single thing; here it may be several that must stay together, and
+    1): the rarest label is distributed first, each of its groups to the part that lacks most of it; among equals to the
+    part that lacks most images. There a group is a single sample; here it may be several that must stay together, and
     those with most of the label come first, while there is room for them.
 
     Args:
-        counts: (N, K), how many pictures of each group have each label; every group has some.
-        sizes: (N,), how many pictures a group has.
-        shares: one a part; they sum to 1. A part whose share is 0 gets nothing.
-        seed: with the order of the groups it alone decides.
+        counts: (N, K), number of images of each group with each label; every group has some.
+        sizes: (N,), number of images in each group.
+        fractions: one per part; they sum to 1. A part with 0 gets nothing.
+        seed: with the order of the groups it alone determines the result.
 
     Returns:
         (N,) the part of each group.
     """
-    dice = random.Random(seed)
-    order = np.array(dice.sample(range(len(counts)), len(counts)), int)
-    wanted = np.outer(shares, counts.sum(0))
-    room = np.array(shares) * sizes.sum()
+    rng = random.Random(seed)
+    order = np.array(rng.sample(range(len(counts)), len(counts)), int)
+    wanted = np.outer(fractions, counts.sum(0))
+    room = np.array(fractions) * sizes.sum()
     part_of = np.full(len(counts), -1)
     while (part_of < 0).any():
         left = order[part_of[order] < 0]
-        having = (counts[left] > 0).sum(0)
-        label = min(np.flatnonzero(having).tolist(), key=lambda at: (having[at], at))
-        dealt = left[counts[left, label] > 0]
-        for group in dealt[np.argsort(-counts[dealt, label], kind="stable")].tolist():
-            part = max(range(len(shares)), key=lambda at: (round(wanted[at, label], 9), round(room[at], 9), -at))
+        remaining = (counts[left] > 0).sum(0)
+        label = min(np.flatnonzero(remaining).tolist(), key=lambda label: (remaining[label], label))
+        having = left[counts[left, label] > 0]
+        for group in having[np.argsort(-counts[having, label], kind="stable")].tolist():
+            lacking = [(round(wanted[part, label], 9), round(room[part], 9), -part) for part in range(len(fractions))]
+            part = -max(lacking)[2]
             part_of[group] = part
             wanted[part] -= counts[group]
             room[part] -= sizes[group]
     return part_of
 
 
-def alike(paths: Sequence[Path], looks: Mapping[Path, ImageInfo]) -> list[list[int]]:
-    """Groups of pictures, as places in ``paths``; most have one.
+def near_duplicate_groups(paths: Sequence[Path], infos: Mapping[Path, ImageInfo]) -> list[list[int]]:
+    """Groups of images that are identical or look alike, as indices into ``paths``; most have one member.
 
-    Two pictures that resemble a third are in one group with it, so a film of slow changes is one.
+    Two images that resemble a third are in one group with it, so a film of slow changes is one group.
 
     Args:
-        paths: of the pictures; those that cannot be read stay alone.
-        looks: at them.
+        paths: of the images; unreadable ones stay alone.
+        infos: of the images.
     """
-    readable = [at for at, path in enumerate(paths) if not looks[path].message]
-    copies = identical(readable, lambda at: paths[at])
+    readable = [index for index, path in enumerate(paths) if not infos[path].message]
     component = np.arange(len(paths))
-    component = _joined(component, *_edges([(first, other) for first, *others in copies for other in others]))
-    able = np.array([at for at in readable if looks[paths[at]].print is not None], int)
-    for firsts, seconds, _ in close_pairs([print_ for at in able if (print_ := looks[paths[at]].print) is not None]):
-        component = _joined(component, able[firsts], able[seconds])
+    edges = [(first, other) for first, *others in identical_files(readable, lambda i: paths[i]) for other in others]
+    component = _merge(component, *np.array(edges, int).reshape(-1, 2).T)
+    prints = {index: print_ for index in readable if (print_ := infos[paths[index]].fingerprint) is not None}
+    indices = np.array(list(prints), int)
+    for firsts, seconds, _ in similar_pairs(list(prints.values())):
+        component = _merge(component, indices[firsts], indices[seconds])
     groups: dict[int, list[int]] = {}
-    for at, group in enumerate(component.tolist()):
-        groups.setdefault(group, []).append(at)
+    for index, group in enumerate(component.tolist()):
+        groups.setdefault(group, []).append(index)
     return list(groups.values())
 
 
-def _edges(pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    ends = np.array(pairs, int).reshape(-1, 2)
-    return ends[:, 0], ends[:, 1]
-
-
-def _joined(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Components (N,) after places ``one`` have been joined with places ``other``."""
+def _merge(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Components (N,) after the indices ``one`` have been connected with ``other``."""
     size = len(component)
     graph = coo_array((np.ones(len(one), bool), (component[one], component[other])), (size, size))
     _, new = connected_components(graph, directed=False)
-    joined: np.ndarray = new[component]
-    return joined
-
-
-ImageSource = Sample | AnnotatedImage
-
-_NAMES = ("train", "val", "test")
-_LARGE = 0.05
-"""Share of the pictures that look alike from which on a person should know."""
+    merged: np.ndarray = new[component]
+    return merged
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,9 @@ class SplitResult:
     """A data set with its new splits.
 
     Attributes:
-        dataset: as it was read, but for the splits.
-        together: how many groups of pictures that look alike were kept together, and how many pictures are in them.
-        notes: what a person should know, one line each.
+        dataset: as it was read, but with new splits.
+        together: number of groups of similar images that were kept together, and number of images in them.
+        notes: one line each.
     """
 
     dataset: AnnotatedDataset | ImageDataset
@@ -126,122 +123,120 @@ def split_data(
     anew: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitResult:
-    """Divide a data set by the rules that training goes by, and keep pictures that look alike in one split.
+    """Split a data set by the rules of training, keeping similar images in one split.
 
-    One that is not split yet is divided by fractions. One that has ``train`` but no ``val`` has 15 % of ``train`` held
-    back, and what it has to test with stays so.
+    An unsplit data set is split by fractions. From one with ``train`` but no ``val``, 15 % of ``train`` is held back,
+    and its test set stays as it is.
 
     Args:
-        path: as for :func:`~hubel.data.checks.check_data`, and so is ``format``.
-        format: of label files, where a folder has several.
-        fractions: of an unsplit data set.
+        path: as for :func:`~hubel.data.checks.check_data`.
+        format: of label files, if a folder has several.
+        fractions: for an unsplit data set.
         seed: the same seed gives the same splits of the same files.
-        anew: forget the splits that there are.
-        progress: called now and then with the number of pictures looked at and of all.
+        anew: ignore existing splits.
+        progress: called regularly with the number of images opened and of all.
 
     Raises:
-        DataError: it has the splits already; or it has too few pictures, or cannot be read.
-        UsageError: ``format`` is none.
+        DataError: it is split already, has too few images, or cannot be read.
+        UsageError: ``format`` does not exist.
     """
     dataset = read_any(path, format)
-    old: Mapping[str, Sequence[ImageSource]] = dataset.splits
+    old: Mapping[str, Sequence[_Image]] = dataset.splits
     if anew:
-        old = {"all": [picture for pictures in old.values() for picture in pictures]}
-    shares, pool = _shares(dataset.root, old, fractions)
-    paths = [picture.path for picture in old[pool]]
-    groups = alike(paths, scan_images(paths, progress))
+        old = {"all": [image for images in old.values() for image in images]}
+    parts, pool = _parts(dataset.root, old, fractions)
+    paths = [image.path for image in old[pool]]
+    groups = near_duplicate_groups(paths, scan_images(paths, progress))
     counts = np.zeros((len(groups), len(dataset.classes) + 2), int)
-    for at, group in enumerate(groups):
-        for place in group:
-            counts[at, _labels(old[pool][place], len(dataset.classes))] += 1
-    part_of = iterative_stratification(counts, np.array(list(map(len, groups))), shares, seed)
-    split_of = {paths[place]: _NAMES[part] for group, part in zip(groups, part_of, strict=True) for place in group}
-    if empty := [name for name, share in zip(_NAMES, shares, strict=True) if share and name not in split_of.values()]:
-        message = f"{dataset.root} has too few pictures that do not look alike: nothing is left for {', '.join(empty)}."
-        raise DataError(message, "Add pictures, or ask for fewer splits: --split 0.8,0.2,0")
+    for row, group in enumerate(groups):
+        for index in group:
+            counts[row, _labels(old[pool][index], len(dataset.classes))] += 1
+    part_of = iterative_stratification(counts, np.array(list(map(len, groups))), parts, seed)
+    split_of = {paths[index]: _NAMES[part] for group, part in zip(groups, part_of, strict=True) for index in group}
+    wanted = [name for name, fraction in zip(_NAMES, parts, strict=True) if fraction]
+    if empty := [name for name in wanted if name not in split_of.values()]:
+        message = f"{dataset.root} has too few different images: nothing is left for {', '.join(empty)}."
+        raise DataError(message, "Add images, or ask for fewer splits: --split 0.8,0.2,0")
     several = [group for group in groups if len(group) > 1]
-    notes = [*dataset.warnings, *_large(several, paths), *_without(dataset.classes, counts, part_of, shares)]
-    together = (len(several), sum(map(len, several)))
-    splits: Any = _placed(dataset.splits, split_of)
-    return SplitResult(replace(dataset, splits=splits), together, tuple(notes))
+    notes = [*dataset.warnings, *_large_group(several, paths), *_absent(dataset.classes, counts, part_of, parts)]
+    splits: Any = _new_splits(dataset.splits, split_of)
+    return SplitResult(replace(dataset, splits=splits), (len(several), sum(map(len, several))), tuple(notes))
 
 
-def _shares(
+def _parts(
     root: Path, splits: Mapping[str, Sequence[object]], fractions: SplitFractions
 ) -> tuple[tuple[float, ...], str]:
-    """What is divided, and into which shares of train, val and test."""
+    """Fractions of train, val and test, and the name of the split that is divided."""
     if "all" in splits:
         return tuple(fractions), "all"
     if "val" in splits or "train" not in splits:
         message = f"{root} is split already: {', '.join(splits)}."
-        raise DataError(message, "Use it as it is, or put its splits together first with --anew.")
+        raise DataError(message, "Use it as it is, or merge its splits first with --anew.")
     return (1 - HELD_BACK, HELD_BACK, 0.0), "train"
 
 
-def _labels(picture: ImageSource, classes: int) -> list[int]:
-    """The classes that a picture shows; labelled as empty and not labelled at all are two more."""
-    if isinstance(picture, Sample):
-        return [picture.label]
-    if picture.objects is None:
+def _labels(image: _Image, classes: int) -> list[int]:
+    """The classes in an image; labelled as empty and unlabelled are two more."""
+    if isinstance(image, Sample):
+        return [image.label]
+    if image.objects is None:
         return [classes + 1]
-    return sorted({thing.label for thing in picture.objects}) or [classes]
+    return sorted({obj.label for obj in image.objects}) or [classes]
 
 
-def _placed(
-    old: Mapping[str, Sequence[ImageSource]], split_of: Mapping[Path, str]
-) -> dict[str, tuple[ImageSource, ...]]:
-    """The pictures in their new splits, in the order in which they were."""
-    new: dict[str, list[ImageSource]] = {name: [] for name in _NAMES}
-    for split, pictures in old.items():
-        for picture in pictures:
-            new[split_of.get(picture.path, split)].append(picture)
-    return {name: tuple(pictures) for name, pictures in new.items() if pictures}
+def _new_splits(old: Mapping[str, Sequence[_Image]], split_of: Mapping[Path, str]) -> dict[str, tuple[_Image, ...]]:
+    """The images in their new splits, in their old order."""
+    new: dict[str, list[_Image]] = {name: [] for name in _NAMES}
+    for split, images in old.items():
+        for image in images:
+            new[split_of.get(image.path, split)].append(image)
+    return {name: tuple(images) for name, images in new.items() if images}
 
 
-def _large(several: Sequence[Sequence[int]], paths: Sequence[Path]) -> list[str]:
-    most = max(several, key=len, default=())
-    if len(most) < max(3, _LARGE * len(paths)):
+def _large_group(several: Sequence[Sequence[int]], paths: Sequence[Path]) -> list[str]:
+    largest = max(several, key=len, default=())
+    if len(largest) < max(3, _LARGE_GROUP * len(paths)):
         return []
-    names = listing([paths[place].name for place in most], 3)
-    return [f"{len(most):,} of {len(paths):,} pictures look alike and stay in one split: {names}"]
+    names = listing([paths[index].name for index in largest], 3)
+    return [f"{len(largest):,} of {len(paths):,} images look alike and stay in one split: {names}"]
 
 
-def _without(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, shares: Sequence[float]) -> list[str]:
-    """What a split has none of though there is some."""
+def _absent(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, fractions: Sequence[float]) -> list[str]:
+    """Classes that exist, but not in one of the splits."""
     notes = []
-    for part, share in enumerate(shares):
-        lacking = [
+    for part, fraction in enumerate(fractions):
+        absent = [
             name
             for label, name in enumerate(classes)
             if counts[:, label].any() and not counts[part_of == part, label].any()
         ]
-        if share and lacking:
-            notes.append(f"{_NAMES[part]} has none of {listing(lacking)}: too few pictures show it")
+        if fraction and absent:
+            notes.append(f"{_NAMES[part]} has none of {listing(absent)}: too few images show it")
     return notes
 
 
-def write_split(divided: SplitResult, out: str | Path, pictures: ImageMode = "copy") -> tuple[str, ...]:
+def write_split(result: SplitResult, out: str | Path, images: ImageMode = "copy") -> tuple[str, ...]:
     """Write the data set with its new splits as a new folder, in its own format.
 
     Args:
-        divided: the data set.
+        result: the data set.
         out: the folder; it must not exist, or be empty.
-        pictures: copy or link them into the folder, or (of labelled pictures) leave them out.
+        images: copy or link them into the folder, or (unless they are class folders) leave them out.
 
     Returns:
-        What the format cannot hold, one line each with a number.
+        What the format cannot hold, one line each with a count.
 
     Raises:
-        DataError: ``out`` holds something, or cannot be written.
-        UsageError: class folders without pictures were asked for.
+        DataError: ``out`` is not empty, or cannot be written.
+        UsageError: class folders without images were requested.
     """
-    dataset = divided.dataset
+    dataset = result.dataset
     if isinstance(dataset, AnnotatedDataset):
-        return write_annotations(dataset, dataset.format, out, pictures)
-    if pictures == "none":
-        raise UsageError("Class folders are nothing without their pictures.", "Use --images link.")
+        return write_annotations(dataset, dataset.format, out, images)
+    if images == "none":
+        raise UsageError("Class folders consist of their images.", "Use --images link.")
     splits = {
         split: [(sample.path, dataset.classes[sample.label]) for sample in samples]
         for split, samples in dataset.splits.items()
     }
-    return write_class_folders(splits, Path(out), pictures)
+    return write_class_folders(splits, Path(out), images)

@@ -61,7 +61,7 @@ def _boxes(dataset: AnnotatedDataset) -> dict[Path, tuple[BoxLabel, ...]]:
 def _group(kind: str, found: list[Finding], boxes: Mapping[Path, tuple[BoxLabel, ...]]) -> dict[str, Any]:
     shown = []
     for finding in found[:SHOWN]:
-        others = boxes.get(finding.picture, ()) if finding.picture else ()
+        others = boxes.get(finding.image, ()) if finding.image else ()
         picture = finding_picture(finding, others)
         if picture is None:  # the page would be a list with holes in it
             break

@@ -108,11 +108,11 @@ def finding_picture(finding: Finding, boxes: tuple[BoxLabel, ...] = ()) -> Image
         finding: what to show.
         boxes: of the other objects, for findings that concern all of them.
     """
-    if finding.picture is None or finding.kind in ("missing", "unreadable"):
+    if finding.image is None or finding.kind in ("missing", "unreadable"):
         return None
     if finding.other is not None:
-        return _side_by_side(finding.picture, finding.other)
-    picture = _read(finding.picture)
+        return _side_by_side(finding.image, finding.other)
+    picture = _read(finding.image)
     if picture is None:
         return None
     if finding.box is not None:

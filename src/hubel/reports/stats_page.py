@@ -92,7 +92,7 @@ def _classes(numbers: Statistics, things: str) -> Figure:
 
 def _per_picture(numbers: Statistics) -> Figure:
     figure, axes = styled_figure(5.6, 3.2)
-    values = np.repeat(list(numbers.per_picture), list(numbers.per_picture.values()))
+    values = np.repeat(list(numbers.per_image), list(numbers.per_image.values()))
     most = int(values.max()) if len(values) else 0
     step = max(1, -(-(most + 1) // 40))
     axes.hist(values, bins=np.arange(-0.5, most + step + 0.5, step).tolist(), color=BLUE, rwidth=0.9)

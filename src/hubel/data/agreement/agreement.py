@@ -1,8 +1,10 @@
-"""Everything that several annotators' sets tell about each other."""
+"""Compare several annotators' labels of the same images, and write their consensus."""
 
 from __future__ import annotations
 
-from collections import Counter
+import csv
+import io
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -12,33 +14,35 @@ from typing import Any
 import numpy as np
 
 from hubel.boxes import scalar_iou
-from hubel.data.agreement.consensus import Consensus, Method, consensus
+from hubel.data.agreement.consensus import Consensus, Disagreement, Method, find_consensus, find_disagreements
 from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
-from hubel.data.agreement.disagreements import Disagreement, doubts
 from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.load import read_ratings
-from hubel.data.agreement.match_objects import SAME_OBJECT
+from hubel.data.agreement.match_objects import MIN_IOU
 from hubel.data.agreement.ratings import Ratings
-from hubel.errors import DataError
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
+from hubel.data.annotations.writer import ImageMode, write_class_folders
+from hubel.errors import DataError, UsageError
+from hubel.fileio import write_text
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """How one annotator's work stands beside the others'; of pictures that several have labelled.
+    """One annotator compared with the others, on images that several have labelled.
 
     Attributes:
         name: of the annotator.
-        pictures: labelled.
-        labels: given: objects drawn, or pictures with a class.
-        reliability: 0..1, the share of what was said that is right, by Dawid and Skene's estimate; of objects, also
-            that there is none. NaN where there are two annotators: which of them is right, nothing tells.
-        missed: objects of the consensus that were not drawn; ``None`` where nothing is drawn.
-        added: objects drawn that are not in the consensus; likewise.
-        mean_iou: overlap of the boxes with those of the consensus; likewise.
+        images: labelled.
+        labels: number of objects drawn, or of images with a class.
+        reliability: 0..1, fraction of the ratings that are right, by Dawid and Skene's estimate; of objects, including
+            that there is none. NaN with two annotators: nothing shows which of them is right.
+        missed: objects of the consensus that were not drawn; ``None`` for whole images.
+        added: objects drawn that are not in the consensus; ``None`` for whole images.
+        mean_iou: of the boxes with those of the consensus; ``None`` for whole images.
     """
 
     name: str
-    pictures: int
+    images: int
     labels: int
     reliability: float
     missed: int | None = None
@@ -48,21 +52,20 @@ class Annotator:
 
 @dataclass(frozen=True)
 class Pair:
-    """How far two annotators agree; of pictures that both have labelled.
+    """Agreement of two annotators on images that both have labelled.
 
     Attributes:
         annotators: their names.
-        pictures: that both have labelled.
-        matched: things that both gave a class.
-        found: of objects, twice ``matched`` over the number of all boxes of both, 0..1 (an F1 score); ``None`` where
-            nothing is drawn.
-        same: the share of matched things with the same class.
-        kappa: Cohen's, of the classes of matched things.
-        mean_iou: of matched boxes; ``None`` where nothing is drawn.
+        images: that both have labelled.
+        matched: items to which both gave a class.
+        found: of objects, twice ``matched`` over the number of all boxes of both, 0..1 (an F1 score).
+        same: fraction of matched items with the same class.
+        kappa: Cohen's, of the classes of matched items.
+        mean_iou: of matched boxes; ``None`` for whole images, as ``found``.
     """
 
     annotators: tuple[str, str]
-    pictures: int
+    images: int
     matched: int
     found: float | None
     same: float
@@ -72,19 +75,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What several annotators' sets tell about each other.
+    """Agreement of several annotators.
 
     Attributes:
-        ratings: what was said.
+        ratings: what they labelled.
         annotators: one by one.
         pairs: two by two.
-        alpha: Krippendorff's, of the classes of all things that more than one annotator gave one.
-        alpha_objects: of objects, the same with "nothing" as a class of its own: who misses objects lowers it. There is
-            no thing of which all say "nothing", so it is lower than it were in a count of all places.
-        estimate: Dawid and Skene's, of ``shared``.
-        shared: places of the things that more than one annotator has rated.
-        consensus: what they say together.
-        doubts: the pictures on which they differ, the worst first.
+        alpha: Krippendorff's, of the classes of all items that more than one annotator classified.
+        alpha_objects: of objects, the same with "nothing" as a class of its own, so missed objects lower it. No item is
+            "nothing" to all, so it is lower than a count of all positions in the images would give.
+        estimate: Dawid and Skene's, of the ``shared`` items.
+        shared: indices of the items that more than one annotator has rated.
+        consensus: of all.
+        disagreements: the images on which they disagree, the worst first.
     """
 
     ratings: Ratings
@@ -95,120 +98,179 @@ class Agreement:
     estimate: Estimate
     shared: np.ndarray
     consensus: Consensus
-    doubts: tuple[Disagreement, ...]
+    disagreements: tuple[Disagreement, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``; ``errors`` has, by annotator, true class and class said, how often that is said of it."""
+        """For ``--json``; ``errors`` has rates by annotator, true class and answer."""
         classes = self.ratings.classes
         estimated = len(self.annotators) > 2
         rates = zip(self.ratings.annotators, self.estimate.error_rates.tolist(), strict=True) if estimated else ()
         labels = Counter(classes[label] for label in self.consensus.labels.tolist())
         return {
-            "pictures": len(self.ratings.pictures()),
+            "pictures": len(self.ratings.shared_images()),
             "things": len(self.shared),
             "classes": list(classes),
             "alpha": self.alpha,
             "alpha_objects": self.alpha_objects,
-            "annotators": [asdict(each) for each in self.annotators],
-            "pairs": [asdict(each) for each in self.pairs],
+            "annotators": [_as_json(each) for each in self.annotators],
+            "pairs": [_as_json(each) for each in self.pairs],
             "errors": {
-                name: {classes[at]: dict(zip(classes, row, strict=True)) for at, row in enumerate(rows) if any(row)}
+                name: {classes[true]: dict(zip(classes, row, strict=True)) for true, row in enumerate(rows) if any(row)}
                 for name, rows in rates
             },
             "consensus": {"method": self.consensus.method, "labels": {name: labels[name] for name in classes}},
             "second_look": [
                 {"picture": str(each.path), "agreement": each.agreement, "reasons": list(each.reasons)}
-                for each in self.doubts
+                for each in self.disagreements
             ],
             "notes": list(self.ratings.notes),
         }
 
 
+def _as_json(record: Annotator | Pair) -> dict[str, Any]:
+    return {"pictures" if name == "images" else name: value for name, value in asdict(record).items()}
+
+
 def agree(
     sources: Sequence[str | Path],
     format: str | None = None,
-    least: float = SAME_OBJECT,
+    min_iou: float = MIN_IOU,
     method: Method | None = None,
 ) -> Agreement:
-    """Compare several annotators' sets of the same pictures.
+    """Compare several annotators' labels of the same images.
 
     Args:
-        sources: as for :func:`~hubel.data.agreement.load.read_ratings`, and so are ``format`` and ``least``.
-        format: of label files, where a folder has several.
-        least: intersection over union from which on boxes may mean one object.
-        method: of the consensus; Dawid and Skene's for three annotators and more, else the majority.
+        sources: as for :func:`~hubel.data.agreement.load.read_ratings`.
+        format: of label files, if a folder has several.
+        min_iou: intersection over union from which boxes may show one object.
+        method: of the consensus; Dawid and Skene's for three annotators or more, else the majority.
 
     Raises:
         DataError: a set cannot be read, or they have nothing in common.
-        UsageError: there is one annotator only.
+        UsageError: there is only one annotator.
     """
-    ratings = read_ratings(sources, format, least)
+    ratings = read_ratings(sources, format, min_iou)
     table = ratings.table
     shared = np.flatnonzero((table >= 0).sum(1) >= 2)
     if not len(shared):
-        message = f"{', '.join(ratings.annotators)}: there is no object in the pictures that two of them have labelled."
+        message = f"{', '.join(ratings.annotators)}: there is no object in the images that two of them have labelled."
         raise DataError(message, "Compare sets with labels in them.")
-    things, people = np.nonzero(table[shared] >= 0)
+    items, people = np.nonzero(table[shared] >= 0)
     shape = (len(shared), len(ratings.annotators), len(ratings.classes))
-    estimate = dawid_skene(things, people, table[shared][things, people], shape)
+    estimate = dawid_skene(items, people, table[shared][items, people], shape)
     if len(ratings.annotators) == 2:
         estimate = replace(estimate, accuracies=np.full(2, np.nan))
     chosen: Method = method or ("dawid-skene" if len(ratings.annotators) > 2 else "majority")
-    together = consensus(ratings, estimate, shared, chosen)
-    everybody = range(len(ratings.annotators))
+    consensus = find_consensus(ratings, estimate, shared, chosen)
+    everyone = range(len(ratings.annotators))
     return Agreement(
         ratings,
-        tuple(_annotator(ratings, who, estimate, shared, together) for who in everybody),
-        tuple(_pair(ratings, one, other) for one, other in combinations(everybody, 2)),
+        tuple(_annotator(ratings, who, estimate, shared, consensus) for who in everyone),
+        tuple(_pair(ratings, one, other) for one, other in combinations(everyone, 2)),
         krippendorff_alpha(ratings.classes_only),
         krippendorff_alpha(table) if ratings.drawn else None,
         estimate,
         shared,
-        together,
-        doubts(ratings),
+        consensus,
+        find_disagreements(ratings),
     )
 
 
-def _annotator(ratings: Ratings, who: int, estimate: Estimate, shared: np.ndarray, together: Consensus) -> Annotator:
-    pictures = sum(key in ratings.files[who] for key in ratings.pictures())
-    given = int((ratings.classes_only[shared, who] >= 0).sum())
+def _annotator(ratings: Ratings, who: int, estimate: Estimate, shared: np.ndarray, consensus: Consensus) -> Annotator:
+    name, missing = ratings.annotators[who], ratings.missing
+    images = sum(key in ratings.files[who] for key in ratings.shared_images())
+    labels = int((ratings.classes_only[shared, who] >= 0).sum())
     reliability = float(estimate.accuracies[who])
     if not ratings.drawn:
-        return Annotator(ratings.annotators[who], pictures, given, reliability)
-    nothing = len(ratings.classes) - 1
-    said, true = ratings.table[shared, who], together.labels[shared]
+        return Annotator(name, images, labels, reliability)
+    rated, true = ratings.table[shared, who], consensus.labels[shared]
     overlaps = [
-        scalar_iou(ratings.things[at].drawn[who].box, agreed.box)
-        for at in shared.tolist()
-        if who in ratings.things[at].drawn and (agreed := together.objects[at]) is not None
+        scalar_iou(ratings.items[index].drawn[who].box, obj.box)
+        for index in shared.tolist()
+        if who in ratings.items[index].drawn and (obj := consensus.objects[index]) is not None
     ]
-    return Annotator(
-        ratings.annotators[who],
-        pictures,
-        given,
-        reliability,
-        int(((said == nothing) & (true != nothing)).sum()),
-        int(((said >= 0) & (said != nothing) & (true == nothing)).sum()),
-        _mean(overlaps),
-    )
+    missed = int(((rated == missing) & (true != missing)).sum())
+    added = int(((rated >= 0) & (rated != missing) & (true == missing)).sum())
+    return Annotator(name, images, labels, reliability, missed, added, _mean(overlaps))
 
 
 def _pair(ratings: Ratings, one: int, other: int) -> Pair:
     names = (ratings.annotators[one], ratings.annotators[other])
-    pictures = len(ratings.files[one].keys() & ratings.files[other].keys())
+    images = len(ratings.files[one].keys() & ratings.files[other].keys())
     a, b = ratings.classes_only[:, one], ratings.classes_only[:, other]
     both = (a >= 0) & (b >= 0)
     matched = int(both.sum())
     same = float((a[both] == b[both]).mean()) if matched else float("nan")
     kappa = cohen_kappa(a, b)
     if not ratings.drawn:
-        return Pair(names, pictures, matched, None, same, kappa, None)
-    drawn = [thing.drawn for thing in ratings.things]
-    overlaps = [scalar_iou(drawn[at][one].box, drawn[at][other].box) for at in np.flatnonzero(both).tolist()]
+        return Pair(names, images, matched, None, same, kappa, None)
+    drawn = [item.drawn for item in ratings.items]
+    overlaps = [scalar_iou(drawn[index][one].box, drawn[index][other].box) for index in np.flatnonzero(both).tolist()]
     rated = (ratings.table[:, one] >= 0) & (ratings.table[:, other] >= 0)
     boxes = int((a[rated] >= 0).sum() + (b[rated] >= 0).sum())
-    return Pair(names, pictures, matched, 2 * matched / boxes if boxes else float("nan"), same, kappa, _mean(overlaps))
+    found = 2 * matched / boxes if boxes else float("nan")
+    return Pair(names, images, matched, found, same, kappa, _mean(overlaps))
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
+
+
+def write_consensus(
+    agreement: Agreement, out: str | Path, format: str | None = None, images: ImageMode = "copy"
+) -> tuple[str, ...]:
+    """Write the consensus; images that only one annotator has labelled keep those labels.
+
+    Args:
+        agreement: of the annotators.
+        out: a new folder; or, for labels of whole images, a new ``.csv`` file with ``image,label,confidence``.
+        format: of the label files, if objects were drawn; the first annotator's by default.
+        images: copy or link them into the folder, or (if objects were drawn) leave them out.
+
+    Returns:
+        What the format cannot hold, one line each with a count.
+
+    Raises:
+        DataError: ``out`` exists, or cannot be written; or images do not exist that would be sorted into folders.
+        UsageError: ``format`` does not exist, or does not apply.
+    """
+    out = Path(out)
+    ratings = agreement.ratings
+    if ratings.drawn:
+        return write_annotations(_consensus_dataset(agreement), format or ratings.format, out, images)
+    if format is not None:
+        raise UsageError(f"Labels of whole images are not written as {format}.", "Omit --to.")
+    labels = [ratings.classes[label] for label in agreement.consensus.labels.tolist()]
+    keys = [item.image for item in ratings.items]
+    if out.suffix.lower() == ".csv":
+        if out.exists():
+            raise DataError(f"{out} exists already.", "Choose another name; nothing is overwritten.")
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(("image", "label", "confidence"))
+        confidences = (f"{value:.4f}" for value in agreement.consensus.confidence.tolist())
+        rows.writerows(zip(keys, labels, confidences, strict=True))
+        write_text(out, text.getvalue())
+        return ()
+    files = {key: path for of_one in reversed(ratings.files) for key, path in of_one.items()}
+    if missing := [key for key in keys if not files[key].is_file()]:
+        message = f"{missing[0]} does not exist, so it cannot be copied into a class folder."
+        raise DataError(message, f"Write a table: --consensus {out}.csv")
+    samples = [(files[key], label) for key, label in zip(keys, labels, strict=True)]
+    return write_class_folders({"all": samples}, out, images)
+
+
+def _consensus_dataset(agreement: Agreement) -> AnnotatedDataset:
+    ratings = agreement.ratings
+    objects: dict[str, list[Annotation]] = defaultdict(list)
+    for item, obj in zip(ratings.items, agreement.consensus.objects, strict=True):
+        if obj is not None:
+            objects[item.image].append(obj)
+    splits: dict[str, list[AnnotatedImage]] = defaultdict(list)
+    for key, by in ratings.labelled.items():
+        # Some tools export labels without images.
+        first = next((image for image in by.values() if image.path.is_file()), next(iter(by.values())))
+        sized = next((image for image in by.values() if image.width and image.height), first)
+        record = AnnotatedImage(first.path, sized.width, sized.height, tuple(objects[key]))
+        splits[ratings.splits[key]].append(record)
+    return AnnotatedDataset(Path(), ratings.classes[:-1], {split: tuple(images) for split, images in splits.items()})

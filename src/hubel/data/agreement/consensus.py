@@ -1,32 +1,38 @@
-"""What several annotators say together: a class for each thing, and a box for each object."""
+"""Consensus labels of several annotators, and the images on which they disagree most."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from hubel.boxes import scalar_iou
 from hubel.data.agreement.dawid_skene import Estimate
-from hubel.data.agreement.ratings import Ratings, Thing
+from hubel.data.agreement.ratings import Item, Ratings
 from hubel.data.annotations import Annotation
 from hubel.masks import Box
 
 Method = Literal["majority", "dawid-skene"]
-"""Each vote counts alike, or as much as its annotator's errors leave of it."""
+"""Votes count equally, or are weighted by their annotators' error rates."""
+
+LOOSE_IOU = 0.7
+"""Intersection over union below which boxes of one object deserve another look."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """What annotators say together.
+    """Labels that annotators agree on.
 
     Attributes:
         method: how it was found.
-        labels: (N,), the class of each thing; of objects, the last class means that there is none.
-        confidence: (N,), 0..1: the share of votes, or the probability; 1 where there is one rating only.
-        objects: of objects, each with its consensus box, or ``None`` where there is none.
+        labels: (N,), the class of each item; of objects, the last class means that there is none.
+        confidence: (N,), 0..1: fraction of votes, or probability; 1 if there is one rating only.
+        objects: of objects, each with its consensus box, or ``None`` if there is none.
     """
 
     method: Method
@@ -35,15 +41,15 @@ class Consensus:
     objects: tuple[Annotation | None, ...] = ()
 
 
-def consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, method: Method) -> Consensus:
-    """Decide every thing.
+def find_consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, method: Method) -> Consensus:
+    """Decide the class of every item.
 
     Args:
-        ratings: what was said.
-        estimate: Dawid and Skene's, of the shared things.
-        shared: places of the things that more than one annotator has rated; of the others the one rating stands.
-        method: how to decide. In majorities an object is there unless more than half say that it is not; ties go to
-            the class whose annotators are right more often, or else to the first annotator's.
+        ratings: of all annotators.
+        estimate: Dawid and Skene's, of the shared items.
+        shared: indices of the items that more than one annotator has rated; the others keep their one rating.
+        method: with ``"majority"`` an object exists unless more than half say that it does not; ties go to the class
+            whose annotators are right more often, or else to the first annotator's.
     """
     table = ratings.table
     labels = table.max(1)
@@ -52,52 +58,120 @@ def consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, method: 
         labels[shared] = estimate.posteriors.argmax(1)
         confidence[shared] = estimate.posteriors.max(1)
     else:
-        nothing = len(ratings.classes) - 1 if ratings.drawn else None
-        for at in shared:
-            labels[at], confidence[at] = majority(table[at], estimate.accuracies, nothing)
+        for index in shared:
+            labels[index], confidence[index] = majority(table[index], estimate.accuracies, ratings.missing)
     objects: tuple[Annotation | None, ...] = ()
     if ratings.drawn:
-        nothing = len(ratings.classes) - 1
-        decided = zip(ratings.things, labels.tolist(), strict=True)
-        objects = tuple(agreed(thing, label) if label != nothing else None for thing, label in decided)
+        decided = zip(ratings.items, labels.tolist(), strict=True)
+        objects = tuple(None if label == ratings.missing else _consensus_object(item, label) for item, label in decided)
     return Consensus(method, labels, confidence, objects)
 
 
-def majority(said: np.ndarray, reliability: np.ndarray, nothing: int | None = None) -> tuple[int, float]:
-    """The most frequent class of one thing and its share of the votes.
+def majority(ratings: np.ndarray, reliability: np.ndarray, missing: int | None = None) -> tuple[int, float]:
+    """The most frequent class of one item and its fraction of the votes.
 
     Args:
-        said: (A,) classes; negative where there is none.
+        ratings: (A,) classes; negative if unrated.
         reliability: (A,) of the annotators, to decide ties by their sum.
-        nothing: the class that means that there is no object: it needs more than half of the votes.
+        missing: the class that means that there is no object: it needs more than half of the votes.
     """
-    able = said >= 0
-    votes = np.bincount(said[able]).astype(float)
-    shares = votes / votes.sum()
-    if nothing is not None and len(shares) > nothing:
-        if shares[nothing] > 0.5:
-            return nothing, float(shares[nothing])
-        votes[nothing] = 0
-    trust = np.bincount(said[able], np.nan_to_num(reliability[able]), len(votes))
-    label = max(said[able].tolist(), key=lambda at: (votes[at], trust[at]))
-    return label, float(shares[label])
+    rated = ratings >= 0
+    votes = np.bincount(ratings[rated]).astype(float)
+    fractions = votes / votes.sum()
+    if missing is not None and len(fractions) > missing:
+        if fractions[missing] > 0.5:
+            return missing, float(fractions[missing])
+        votes[missing] = 0
+    trust = np.bincount(ratings[rated], np.nan_to_num(reliability[rated]), len(votes))
+    label = max(ratings[rated].tolist(), key=lambda label: (votes[label], trust[label]))
+    return label, float(fractions[label])
 
 
-def agreed(thing: Thing, label: int) -> Annotation:
-    """The object of that class with the median of each edge over the boxes of those who drew it so, or else of all.
+def _consensus_object(item: Item, label: int) -> Annotation:
+    """The object of that class whose box is nearest to the median box of those who drew it so, or else of all.
 
-    It is one of the annotators' objects, the one whose box is nearest, with that class and box; an outline or a mask
-    stays as its annotator drew it, with its own box.
+    It gets the median box; one with polygons or a mask keeps its own box, as its annotator drew it.
     """
-    drawn = [each for each in thing.drawn.values() if each.label == label] or list(thing.drawn.values())
-    box = middle([each.box for each in drawn])
-    nearest = replace(max(drawn, key=lambda each: scalar_iou(each.box, box)), label=label, annotator=None)
+    drawn = [obj for obj in item.drawn.values() if obj.label == label] or list(item.drawn.values())
+    box = median_box([obj.box for obj in drawn])
+    nearest = replace(max(drawn, key=lambda obj: scalar_iou(obj.box, box)), label=label, annotator=None)
     if nearest.polygons or nearest.mask is not None:
         return nearest
     return replace(nearest, box=box, area=None)
 
 
-def middle(boxes: Sequence[Box]) -> Box:
+def median_box(boxes: Sequence[Box]) -> Box:
     """The median of each edge; of two boxes, the mean."""
     x1, y1, x2, y2 = (float(value) for value in np.median(np.array(boxes), 0))
     return x1, y1, x2, y2
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An image on which annotators disagree.
+
+    Attributes:
+        path: its file.
+        agreement: 0..1: mean over its items and pairs of annotators, with 1 (for objects: the IoU of their boxes) for
+            the same class and 0 for different ones.
+        reasons: one phrase each.
+    """
+
+    path: Path
+    agreement: float
+    reasons: tuple[str, ...]
+
+
+def find_disagreements(ratings: Ratings) -> tuple[Disagreement, ...]:
+    """Every image on which annotators disagree, the worst first."""
+    shared = ratings.shared_images()
+    by_image: dict[str, list[int]] = defaultdict(list)
+    for index, item in enumerate(ratings.items):
+        if item.image in shared:
+            by_image[item.image].append(index)
+    found = []
+    for key, indices in by_image.items():
+        if reasons := tuple(_reasons(ratings, indices)):
+            pairs = [value for i in indices for value in _pair_agreements(ratings.items[i], ratings.table[i])]
+            found.append(Disagreement(shared[key], float(np.mean(pairs)), reasons))
+    return tuple(sorted(found, key=lambda each: each.agreement))
+
+
+def _pair_agreements(item: Item, row: np.ndarray) -> Iterator[float]:
+    """Agreement of each pair of annotators about one item."""
+    for one, other in combinations(np.flatnonzero(row >= 0).tolist(), 2):
+        if row[one] != row[other]:
+            yield 0.0
+        elif one in item.drawn and other in item.drawn:
+            yield scalar_iou(item.drawn[one].box, item.drawn[other].box)
+        else:
+            yield 1.0
+
+
+def _reasons(ratings: Ratings, indices: Sequence[int]) -> Iterator[str]:
+    missed: Counter[str] = Counter()
+    conflicts: list[str] = []
+    loose: list[float] = []
+    for index in indices:
+        row = ratings.table[index]
+        if ratings.missing is not None:
+            absent = [ratings.annotators[who] for who in np.flatnonzero(row == ratings.missing)]
+            missed[" and ".join(absent)] += bool(absent)
+        labels = {label for label in row.tolist() if label >= 0 and label != ratings.missing}
+        if len(labels) > 1:
+            conflicts.append(" or ".join(_label_with_annotators(ratings, row, label) for label in sorted(labels)))
+        boxes = [obj.box for obj in ratings.items[index].drawn.values()]
+        loose += [iou for a, b in combinations(boxes, 2) if (iou := scalar_iou(a, b)) < LOOSE_IOU]
+    for who, number in missed.items():
+        if number:
+            yield f"{number:,} {'object' if number == 1 else 'objects'} not drawn by {who}"
+    yield from conflicts
+    if len(loose) == 1:
+        yield f"a pair of boxes with an IoU of only {loose[0]:.2f}"
+    elif loose:
+        yield f"{len(loose):,} pairs of boxes with an IoU of only {min(loose):.2f} to {LOOSE_IOU}"
+
+
+def _label_with_annotators(ratings: Ratings, row: np.ndarray, label: int) -> str:
+    who = ", ".join(ratings.annotators[index] for index in np.flatnonzero(row == label))
+    return f"{ratings.classes[label]} ({who})"

@@ -1,66 +1,133 @@
-"""One set of labels an annotator, of whichever kind, read into one table of ratings."""
+"""Read several annotators' labels, of any kind, into one table of ratings."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hubel.data.agreement.kappa import UNRATED
-from hubel.data.agreement.match_objects import SAME_OBJECT, object_ratings
-from hubel.data.agreement.ratings import Ratings, Thing
-from hubel.data.annotations import AnnotatedDataset
+from hubel.data.agreement.match_objects import MIN_IOU, match_groups
+from hubel.data.agreement.ratings import MISSING, Item, Ratings
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.parsing import InvalidAnnotation, csv_rows, read_text
 from hubel.data.checks.run import read_any
+from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError, UsageError
 
+MAX_BOXES = 5_000
+"""Boxes by one annotator in one image that are matched."""
+
 _COLUMNS = ("image", "label", "annotator")
 
-Said = dict[str, str]
-"""By picture, the class that an annotator gave it."""
+_SIZE_TOLERANCE = 2
+"""Pixels by which two tools may state different sizes of an image."""
+
+_Labels = dict[str, str]
+"""By image, the class that an annotator chose."""
+
+_Images = dict[str, AnnotatedImage]
+"""By key, the images that an annotator labelled."""
+
+_Key = Callable[[AnnotatedDataset, AnnotatedImage], str]
+"""The key of an image, the same in all sets."""
+
+
+def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_iou: float = MIN_IOU) -> Ratings:
+    """Read the labels of several annotators.
+
+    Args:
+        sources: a labelled data set per annotator, in any annotation format or as class folders; or CSV tables with
+            the columns ``image``, ``label`` and, for a table of several people, ``annotator``; or one labelled data
+            set whose objects name their annotators (Label Studio, Labelbox).
+        format: as for :func:`~hubel.data.annotations.read_annotations`.
+        min_iou: intersection over union from which boxes may show one object.
+
+    Raises:
+        DataError: a set cannot be read, they are of several kinds, or no two have an image in common.
+        UsageError: there is only one annotator, or ``format`` does not exist.
+    """
+    paths = [Path(source) for source in sources]
+    if twice := [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]:
+        raise UsageError(f"{twice[0]} is given twice.", "Name one set of labels per annotator.")
+    names = _names(paths)
+    tables = [path for path in paths if is_label_table(path)]
+    if tables:
+        ratings = table_ratings(names, tables) if len(tables) == len(paths) else None
+    else:
+        ratings = _from_sets(names, [read_any(path, format) for path in paths], min_iou)
+    if ratings is None:
+        hint = "Compare boxes with boxes, class folders with class folders, tables with tables."
+        raise DataError(f"{', '.join(map(str, paths))} have labels of several kinds.", hint)
+    if len(ratings.annotators) < 2:
+        message = f"{paths[0]} has the labels of only one annotator."
+        raise UsageError(message, "Name the labels of each of two or more: hubel data agree ann/ bob/")
+    if not ratings.shared_images():
+        message = f"{', '.join(map(str, paths))} have no image in common that two annotators have labelled."
+        raise DataError(message, "Images are identified by their file names: give them the same.")
+    return ratings
+
+
+def _from_sets(names: Sequence[str], sets: Sequence[AnnotatedDataset | ImageDataset], min_iou: float) -> Ratings | None:
+    """Ratings from sets of one kind; ``None`` if the kinds differ."""
+    folders = [each for each in sets if isinstance(each, ImageDataset)]
+    if folders:
+        return folder_ratings(names, folders) if len(folders) == len(sets) else None
+    return object_ratings(names, [each for each in sets if isinstance(each, AnnotatedDataset)], min_iou)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Names of annotators: of their sets, with as many parent folders as distinguish them."""
+    parts = [path.resolve().with_suffix("").parts if path.is_file() else path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
 
 
 def is_label_table(path: Path) -> bool:
-    """Whether a file is a CSV table whose first row names the columns ``image`` and ``label``."""
+    """Whether a file is a CSV table whose first row has the columns ``image`` and ``label``."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         row = next(csv_rows(file.readline(10_000)), (0, []))[1]
-    return {"image", "label"} <= {_plain(name) for name in row}
+    return {"image", "label"} <= {name.strip().casefold() for name in row}
 
 
 def table_ratings(names: Sequence[str], paths: Sequence[Path]) -> Ratings:
-    """Ratings from CSV tables; one without a column ``annotator`` is of one, who is called as it is.
+    """Ratings from CSV tables; one without a column ``annotator`` is of one annotator, named like the table.
 
-    Pictures are known by what the tables call them, and lie below the folder of the first that names them.
+    Images are identified by their names in the tables, below the folder of the first table that has them.
 
     Raises:
-        DataError: a table cannot be read, or gives two labels to a picture by one annotator.
+        DataError: a table cannot be read, or has two labels of an image by one annotator.
     """
-    said: dict[str, Said] = {}
+    labels: dict[str, _Labels] = {}
     files: dict[str, Path] = {}
     for name, path in zip(names, paths, strict=True):
-        for row, image, label, annotator in _rows(path):
-            by = said.setdefault(annotator or name, {})
+        for row, image, label, annotator in _table_rows(path):
+            by = labels.setdefault(annotator or name, {})
             if by.setdefault(image, label) != label:
                 message = f"{path}, row {row}: {annotator or name} calls {image} {label!r}, and {by[image]!r} before."
-                raise DataError(message, "Keep one label of each annotator for each picture.")
+                raise DataError(message, "Keep one label by each annotator for each image.")
             files.setdefault(image, path.parent / image)
-    return _ratings(said, [{image: files[image] for image in by} for by in said.values()])
+    return _label_ratings(labels, [{image: files[image] for image in by} for by in labels.values()])
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Line, picture, label, annotator."""
+def _table_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Line, image, label, annotator."""
     try:
         rows = csv_rows(read_text(path).removeprefix("\ufeff"))
-        header = [_plain(name) for name in next(rows)[1]]
-        places = [header.index(name) if name in header else None for name in _COLUMNS]
+        header = [name.strip().casefold() for name in next(rows)[1]]
+        indices = [header.index(name) if name in header else None for name in _COLUMNS]
         for line, row in rows:
             image, label, annotator = (
-                row[place].strip() if place is not None and place < len(row) else "" for place in places
+                row[index].strip() if index is not None and index < len(row) else "" for index in indices
             )
             if not image:
                 raise InvalidAnnotation(f"row {line} names no image")
@@ -69,94 +136,150 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
             if label:  # an empty one: not rated
                 yield line, image, label, annotator
     except InvalidAnnotation as error:
-        raise DataError(f"{path}: {error}.", "Name pictures in the table's folder: image,annotator,label.") from error
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold()
+        raise DataError(f"{path}: {error}.", "Name images in the table's folder: image,annotator,label.") from error
 
 
 def folder_ratings(names: Sequence[str], sets: Sequence[ImageDataset]) -> Ratings:
-    """Ratings from class folders: the same pictures, sorted by several people. They are known by their file names.
+    """Ratings from class folders: the same images, sorted by several people, identified by their file names.
 
     Raises:
-        DataError: a set has two pictures of one name.
+        DataError: a set has two images of one name.
     """
-    said: dict[str, Said] = {}
+    labels: dict[str, _Labels] = {}
     files: list[dict[str, Path]] = []
     for name, folders in zip(names, sets, strict=True):
-        by: Said = {}
-        places: dict[str, Path] = {}
+        by: _Labels = {}
+        paths: dict[str, Path] = {}
         for sample in (sample for samples in folders.splits.values() for sample in samples):
             key = sample.path.name
-            if key in places:
-                message = f"{sample.path} is called like {places[key]}: which of the others' is meant?"
-                raise DataError(message, "Give the pictures names of their own, the same for every annotator.")
-            places[key] = sample.path
+            if key in paths:
+                message = f"{sample.path} has the same file name as {paths[key]}."
+                raise DataError(message, "Give each image a name of its own, the same for every annotator.")
+            paths[key] = sample.path
             by[key] = folders.classes[sample.label]
-        said[name] = by
-        files.append(places)
-    return _ratings(said, files)
+        labels[name] = by
+        files.append(paths)
+    return _label_ratings(labels, files)
 
 
-def _ratings(said: Mapping[str, Said], files: Sequence[Mapping[str, Path]]) -> Ratings:
-    classes = tuple(sorted({label for by in said.values() for label in by.values()}))
-    place = {name: at for at, name in enumerate(classes)}
-    pictures = list(dict.fromkeys(key for by in said.values() for key in by))
-    table = np.array([[place[by[key]] if key in by else UNRATED for by in said.values()] for key in pictures])
-    things = tuple(Thing(key) for key in pictures)
-    return Ratings(tuple(said), classes, things, table.reshape(len(pictures), len(said)), tuple(files), drawn=False)
+def _label_ratings(labels: Mapping[str, _Labels], files: Sequence[Mapping[str, Path]]) -> Ratings:
+    classes = tuple(sorted({label for by in labels.values() for label in by.values()}))
+    keys = list(dict.fromkeys(key for by in labels.values() for key in by))
+    index_of = {name: index for index, name in enumerate(classes)}
+    table = np.array([[index_of[by[key]] if key in by else UNRATED for by in labels.values()] for key in keys])
+    items = tuple(Item(key) for key in keys)
+    return Ratings(tuple(labels), classes, items, table.reshape(len(keys), len(labels)), tuple(files), drawn=False)
 
 
-def read_ratings(sources: Sequence[str | Path], format: str | None = None, least: float = SAME_OBJECT) -> Ratings:
-    """What several annotators said.
+def object_ratings(names: Sequence[str], sets: Sequence[AnnotatedDataset], min_iou: float) -> Ratings:
+    """Ratings of the objects that any annotator has drawn; of a single set, by the annotators that it names.
 
-    Args:
-        sources: a labelled data set an annotator, in any annotation format or as class folders; or CSV tables with
-            the columns ``image``, ``label`` and, if a table is of several people, ``annotator``; or one labelled data
-            set whose objects name their annotators (Label Studio, Labelbox).
-        format: as for :func:`~hubel.data.annotations.read_annotations`.
-        least: intersection over union from which on boxes may mean one object.
+    An annotator who labelled an image, but did not draw an object that another has, rates it :data:`~.ratings.MISSING`.
+    Crowds and objects to be ignored are left out.
 
     Raises:
-        DataError: a set cannot be read, they are of several kinds, or no two have a picture in common.
-        UsageError: there is one annotator only; or ``format`` is none.
+        DataError: an image has more boxes than are matched.
     """
-    paths = [Path(source) for source in sources]
-    if twice := [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]:
-        raise UsageError(f"{twice[0]} is given twice.", "Name one set of labels an annotator.")
-    names = _names(paths)
-    tables = [path for path in paths if is_label_table(path)]
-    if tables:
-        ratings = table_ratings(names, tables) if len(tables) == len(paths) else None
+    notes = [f"{name}: {line}" for name, each in zip(names, sets, strict=True) for line in each.warnings]
+    classes = tuple(dict.fromkeys(name for each in sets for name in each.classes))
+    key_of = _key_function(sets)
+    if len(sets) == 1:
+        by_annotator = _by_annotator(sets[0], key_of)
+        names, files = list(by_annotator), list(by_annotator.values())
+        notes.append("an annotator counts as having labelled the images in which they drew an object")
     else:
-        ratings = _from_sets(names, [read_any(path, format) for path in paths], least)
-    if ratings is None:
-        kinds = "Compare boxes with boxes, class folders with class folders, tables with tables."
-        raise DataError(f"{', '.join(map(str, paths))} are labels of several kinds.", kinds)
-    if len(ratings.annotators) < 2:
-        message = f"{paths[0]} has the labels of one annotator only."
-        raise UsageError(message, "Name a set of labels for each of two or more: hubel data agree ann/ bob/")
-    if not ratings.pictures():
-        message = f"{', '.join(map(str, paths))} have no picture in common that two annotators have labelled."
-        raise DataError(message, "Pictures are known by their file names: give them the same.")
-    return ratings
+        for name, each in zip(names, sets, strict=True):
+            if absent := [one for one in classes if one not in each.classes]:
+                notes.append(f"{name} has no class {listing(absent)}, but others do")
+        files = [_labelled_images(each, classes, key_of) for each in sets]
+    images = _images_of_same_size(files, notes)
+    items, table = _match_items(images, len(names), len(classes), min_iou)
+    if left_out := sum(len(image.objects or ()) - len(_counted(image)) for by in files for image in by.values()):
+        notes.append(f"{left_out:,} crowds and objects to be ignored are left out")
+    everyone = range(len(names))
+    return Ratings(
+        tuple(names),
+        (*classes, MISSING),
+        tuple(items),
+        table,
+        tuple({key: by[who].path for key, by in images.items() if who in by} for who in everyone),
+        drawn=True,
+        labelled=images,
+        splits={
+            key_of(each, image): split
+            for each in reversed(sets)
+            for split, images_of in each.splits.items()
+            for image in images_of
+        },
+        notes=tuple(notes),
+        format=sets[0].format,
+    )
 
 
-def _from_sets(names: Sequence[str], sets: Sequence[AnnotatedDataset | ImageDataset], least: float) -> Ratings | None:
-    """The ratings of sets of one kind; ``None`` if they are not."""
-    folders = [each for each in sets if isinstance(each, ImageDataset)]
-    if folders:
-        return folder_ratings(names, folders) if len(folders) == len(sets) else None
-    labelled = [each for each in sets if isinstance(each, AnnotatedDataset)]
-    return object_ratings(names, labelled, least)
+def _match_items(
+    images: Mapping[str, Mapping[int, AnnotatedImage]], annotators: int, missing: int, min_iou: float
+) -> tuple[list[Item], np.ndarray]:
+    """Objects and their ratings (objects, annotators)."""
+    items: list[Item] = []
+    rows: list[list[int]] = []
+    for key, by in images.items():
+        drawn = [_counted(by[who]) if who in by else () for who in range(annotators)]
+        if (most := max(map(len, drawn))) > MAX_BOXES:
+            message = f"{key} has {most:,} boxes by one annotator, more than the limit of {MAX_BOXES:,}."
+            raise DataError(message, "Cut the image into tiles, or leave it out.")
+        absent = [missing if who in by else UNRATED for who in range(annotators)]
+        for group in match_groups(drawn, min_iou):
+            found = {who: drawn[who][index] for who, index in group.items()}
+            items.append(Item(key, found))
+            rows.append([found[who].label if who in found else absent[who] for who in range(annotators)])
+    return items, np.array(rows, int).reshape(len(rows), annotators)
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """What annotators are called: by their set, with as many of the folders above it as tell them apart."""
-    parts = [path.resolve().with_suffix("").parts if path.is_file() else path.resolve().parts for path in paths]
-    for depth in range(1, max(map(len, parts), default=1) + 1):
-        names = ["/".join(each[-depth:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
+def _counted(image: AnnotatedImage) -> tuple[Annotation, ...]:
+    return tuple(obj for obj in image.objects or () if not obj.crowd and not obj.ignore)
+
+
+def _key_function(sets: Sequence[AnnotatedDataset]) -> _Key:
+    """Images are identified by their file names or, if a set has one twice, by their paths below its root."""
+    for each in sets:
+        if max(Counter(image.path.name for image in each.images()).values()) > 1:
+            return lambda dataset, image: image.path.relative_to(dataset.root).as_posix()
+    return lambda _, image: image.path.name
+
+
+def _labelled_images(dataset: AnnotatedDataset, classes: Sequence[str], key_of: _Key) -> _Images:
+    """The labelled images, with labels that index the common classes."""
+    new = [classes.index(name) for name in dataset.classes]
+    labelled: _Images = {}
+    for image in dataset.images():
+        if image.objects is not None:
+            objects = tuple(replace(obj, label=new[obj.label]) for obj in image.objects)
+            labelled[key_of(dataset, image)] = replace(image, objects=objects)
+    return labelled
+
+
+def _by_annotator(dataset: AnnotatedDataset, key_of: _Key) -> dict[str, _Images]:
+    """By annotator, the images with what they drew in a set that names them."""
+    found: dict[str, _Images] = {}
+    for image in dataset.images():
+        for name in dict.fromkeys(obj.annotator for obj in image.objects or ()):
+            if name is not None:
+                objects = tuple(obj for obj in image.objects or () if obj.annotator == name)
+                found.setdefault(name, {})[key_of(dataset, image)] = replace(image, objects=objects)
+    return dict(sorted(found.items()))
+
+
+def _images_of_same_size(files: Sequence[_Images], notes: list[str]) -> dict[str, Mapping[int, AnnotatedImage]]:
+    """By key and annotator, the images' records; without images whose size differs between sets."""
+    together: dict[str, Mapping[int, AnnotatedImage]] = {}
+    differing: list[str] = []
+    for key in dict.fromkeys(key for labelled in files for key in labelled):
+        images = {who: labelled[key] for who, labelled in enumerate(files) if key in labelled}
+        sizes = np.array([(image.width, image.height) for image in images.values() if image.width and image.height])
+        if len(sizes) and np.ptp(sizes, 0).max() > _SIZE_TOLERANCE:
+            differing.append(key)
+        else:
+            together[key] = images
+    if differing:
+        notes.append(f"images whose size differs between sets are left out: {listing(differing)}")
+    return together

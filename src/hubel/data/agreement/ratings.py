@@ -1,4 +1,4 @@
-"""What annotators said, as one table: of pictures with one label each, or of objects drawn in pictures."""
+"""Ratings of several annotators as one table: of whole images, or of objects drawn in images."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ import numpy as np
 from hubel.data.agreement.kappa import UNRATED
 from hubel.data.annotations import AnnotatedImage, Annotation
 
-NOTHING = "nothing"
-"""What annotators say of an object that others have drawn and they have not."""
+MISSING = "nothing"
+"""Class of an object for annotators who have not drawn it, though others have."""
 
 
 @dataclass(frozen=True)
-class Thing:
-    """What is rated: a picture, or an object in one.
+class Item:
+    """What is rated: an image, or an object in one.
 
     Attributes:
-        picture: its key, the same for all annotators.
-        drawn: of an object, what each annotator drew who did.
+        image: its key, the same for all annotators.
+        drawn: for an object, the annotation of each annotator who drew it.
     """
 
-    picture: str
+    image: str
     drawn: Mapping[int, Annotation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """What several annotators said of the same pictures.
+    """Ratings of the same images by several annotators.
 
     Attributes:
         annotators: their names.
-        classes: names; of objects, :data:`NOTHING` is the last.
-        things: what was rated.
-        table: (things, annotators) of classes; :data:`~hubel.data.agreement.kappa.UNRATED` where an annotator
-            has not labelled the picture.
-        files: by annotator, the files of the pictures that they have labelled, by key.
-        drawn: whether objects were drawn in the pictures.
-        labelled: of objects, by key, the pictures' records by annotator.
-        splits: of objects, by key, the split that the first annotator's set has the picture in.
-        notes: what a person should know, one line each.
-        format: of the first annotator's label files; empty where there are none.
+        classes: names; of objects, :data:`MISSING` is the last.
+        items: what was rated.
+        table: (items, annotators) of classes; :data:`~hubel.data.agreement.kappa.UNRATED` where an annotator
+            has not labelled the image.
+        files: by annotator, the files of the images that they have labelled, by key.
+        drawn: whether objects were drawn in the images.
+        labelled: of objects, the images' records by key and annotator.
+        splits: of objects, by key, the image's split in the first annotator's set.
+        notes: about the sets, one line each.
+        format: of the first annotator's label files; empty if there are none.
     """
 
     annotators: tuple[str, ...]
     classes: tuple[str, ...]
-    things: tuple[Thing, ...]
+    items: tuple[Item, ...]
     table: np.ndarray
     files: tuple[Mapping[str, Path], ...]
     drawn: bool
@@ -58,17 +58,22 @@ class Ratings:
     format: str = ""
 
     @property
+    def missing(self) -> int | None:
+        """Index of :data:`MISSING` in ``classes``; ``None`` for whole images."""
+        return len(self.classes) - 1 if self.drawn else None
+
+    @property
     def classes_only(self) -> np.ndarray:
-        """The table in which an object that an annotator has not drawn counts as not rated."""
+        """The table in which an object that an annotator has not drawn counts as unrated."""
         if not self.drawn:
             return self.table
-        return np.where(self.table == len(self.classes) - 1, UNRATED, self.table)
+        return np.where(self.table == self.missing, UNRATED, self.table)
 
-    def pictures(self) -> dict[str, Path]:
-        """The pictures that more than one annotator has labelled, by key, with the first one's file."""
+    def shared_images(self) -> dict[str, Path]:
+        """The images that more than one annotator has labelled, by key, with the first one's file."""
         shared: dict[str, Path] = {}
         for key in dict.fromkeys(key for files in self.files for key in files):
-            places = [files[key] for files in self.files if key in files]
-            if len(places) > 1:
-                shared[key] = places[0]
+            paths = [files[key] for files in self.files if key in files]
+            if len(paths) > 1:
+                shared[key] = paths[0]
         return shared

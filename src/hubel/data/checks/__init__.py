@@ -1,7 +1,4 @@
-"""What is wrong with a labelled data set, what is in it, and a mended copy.
-
-What belongs here: one kind of check a file, the table of kinds, the order in which they run, and mending. What does
-not: reading label files (:mod:`hubel.data.annotations`), pages and figures (:mod:`hubel.reports`).
+"""Check a labelled data set, count what is in it, and correct a copy.
 
 :func:`check_data` is the way in, then :func:`apply_fixes`.
 """

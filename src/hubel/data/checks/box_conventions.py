@@ -1,6 +1,7 @@
-"""Boxes that are wrong together, because their numbers mean something else than the format has them mean.
+"""Detect data sets whose boxes use another convention: xywh for xyxy, pixels for fractions, before EXIF rotation.
 
-One such cause makes dozens of boxes lie outside or inside out; it is told once a picture, in place of them.
+One such cause makes dozens of boxes lie outside the image or inside out: it is reported once per image, in their
+place.
 """
 
 from __future__ import annotations
@@ -11,143 +12,132 @@ from pathlib import Path
 
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage
 from hubel.data.annotations.registry import get_format
-from hubel.data.checks.boxes import SLACK, beyond
+from hubel.data.checks.boxes import TOLERANCE, overhang
 from hubel.data.checks.findings import Finding
 from hubel.data.checks.image_scan import ImageInfo
 from hubel.masks import Box
 
-_TOLERATED = 0.02
-"""Share of the picture's longer side by which a box may leave it before something else must be the cause."""
+_MISREAD_TOLERANCE = 0.02
+"""Fraction of the image's longer side by which a box may extend beyond it before something else must be the cause."""
 
-_ENOUGH = 4
-"""Pictures of one wrong box each that make a convention of it; two wrong boxes in one picture do alone."""
+_MIN_IMAGES = 4
+"""Images with one wrong box each that suggest a convention; two wrong boxes in one image do by themselves."""
 
-_FRACTIONS_IN = 16
-"""Pixels of a picture's side from which on a box within its first pixel is no object."""
+_MIN_SIDE_FOR_FRACTIONS = 16
+"""Pixels of an image's side from which a box within its first pixel cannot be an object."""
 
-Fits = Callable[[Box, int, int], Box]
-
-
-def _corners_for_sizes(box: Box, width: int, height: int) -> Box:
-    """What was meant by corners that were read as ``x, y, width, height``."""
-    return box[0], box[1], box[2] - box[0], box[3] - box[1]
-
-
-def _sizes_for_corners(box: Box, width: int, height: int) -> Box:
-    """What was meant by ``x, y, width, height`` that were read as corners."""
-    return box[0], box[1], box[0] + box[2], box[1] + box[3]
-
-
-def _corners_for_centre(box: Box, width: int, height: int) -> Box:
-    """What was meant by corners that were read as centre and size."""
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
-
-
-def _pixels_for_fractions(box: Box, width: int, height: int) -> Box:
-    """What was meant by pixels that were read as fractions."""
-    return box[0] / width, box[1] / height, box[2] / width, box[3] / height
-
-
-_MISREADINGS: tuple[tuple[str, str, Fits, str], ...] = (
-    ("corners", "xywh", _corners_for_sizes, "leave the picture, and fit it if their last numbers are corners"),
-    ("corners", "fractions", _corners_for_centre, "leave the picture, and fit it if they are corners"),
-    ("sizes", "xyxy", _sizes_for_corners, "are inside out, and fit the picture as x, y, width, height"),
-    ("pixels", "fractions", _pixels_for_fractions, "are far outside, and fit the picture as pixels"),
-)
+# What was meant: (box as read, width, height) to the box as written.
+_MISREADINGS: tuple[tuple[str, str, Callable[[Box, int, int], Box], str], ...] = (
+    (
+        "corners", "xywh", lambda b, w, h: (b[0], b[1], b[2] - b[0], b[3] - b[1]),
+        "extend beyond the image, and fit it if their last numbers are corners",
+    ),
+    (
+        "corners", "fractions",
+        lambda b, w, h: ((b[0] + b[2]) / 2, (b[1] + b[3]) / 2, b[2] - b[0], b[3] - b[1]),
+        "extend beyond the image, and fit it as corners",
+    ),
+    (
+        "sizes", "xyxy", lambda b, w, h: (b[0], b[1], b[0] + b[2], b[1] + b[3]),
+        "are inside out, and fit the image as x, y, width, height",
+    ),
+    (
+        "pixels", "fractions", lambda b, w, h: (b[0] / w, b[1] / h, b[2] / w, b[3] / h),
+        "are far outside, and fit the image as pixels",
+    ),
+)  # fmt: skip
 
 
-def missing_exif_rotation(split: str, image: AnnotatedImage, look: ImageInfo) -> Finding | None:
-    """Whether labels were made on the picture as stored, though EXIF turns it by a quarter.
+def missing_exif_rotation(split: str, image: AnnotatedImage, info: ImageInfo) -> Finding | None:
+    """Labels made on the image as stored, though EXIF rotates it by 90°.
 
-    A square picture, or one turned by half, gives no sign of it.
+    Nothing shows this in a square image, or in one rotated by 180°.
     """
-    if look.orientation < 5 or not image.objects or look.width == look.height:
+    if info.orientation < 5 or not image.objects or info.width == info.height:
         return None
-    upright, stored = (look.width, look.height), (look.height, look.width)
-    outside = [thing for thing in image.objects if beyond(thing.box, *upright) > _slack(upright)]
-    fit_stored = all(beyond(thing.box, *stored) <= _slack(upright) for thing in image.objects)
+    upright, stored = (info.width, info.height), (info.height, info.width)
+    tolerance = max(TOLERANCE, 0.005 * max(upright))
+    outside = [obj for obj in image.objects if overhang(obj.box, *upright) > tolerance]
+    fit_stored = all(overhang(obj.box, *stored) <= tolerance for obj in image.objects)
     stated = (image.width, image.height)
-    if fit_stored and (outside or stated == stored):
-        why = f"{len(outside)} of {len(image.objects)} boxes leave the upright picture of {look.width}×{look.height}"
-        if stated == stored:
-            why = f"the label file states {stored[0]}×{stored[1]}, upright the picture is {upright[0]}×{upright[1]}"
-        sentence = f"{why}; all fit the picture as stored (EXIF orientation {look.orientation})."
-        return Finding("unrotated", sentence, split, image.path, image.label_file)
-    return None
-
-
-def other_size(split: str, image: AnnotatedImage, look: ImageInfo) -> Finding | None:
-    """Whether the label file states another size than the picture has."""
-    stated = (image.width, image.height)
-    if image.objects is None or not all(stated) or stated == (look.width, look.height):
+    if not fit_stored or not (outside or stated == stored):
         return None
-    sentence = f"states {stated[0]}×{stated[1]} pixels, the picture has {look.width}×{look.height}"
-    if abs(stated[0] * look.height / (stated[1] * look.width) - 1) < 0.01:
-        sentence += f": it was resized by {look.width / stated[0]:.3g} after labelling, or before"
-    return Finding("size", f"{sentence}.", split, image.path, image.label_file)
+    size = f"{info.width}×{info.height}"
+    reason = f"{len(outside)} of {len(image.objects)} boxes extend beyond the upright image of {size}"
+    if stated == stored:
+        reason = f"the label file states {stored[0]}×{stored[1]}, the upright image has {size}"
+    message = f"{reason}; all fit the image as stored (EXIF orientation {info.orientation})."
+    return Finding("unrotated", message, split, image.path, image.label_file)
 
 
-def fractions(split: str, image: AnnotatedImage, classes: Sequence[str], look: ImageInfo) -> Iterator[Finding]:
-    """Boxes that lie within the picture's first pixel: numbers from 0 to 1 among pixels."""
-    if min(look.width, look.height) < _FRACTIONS_IN:
+def other_size(split: str, image: AnnotatedImage, info: ImageInfo) -> Finding | None:
+    """A label file that states another size than the image has."""
+    stated = (image.width, image.height)
+    if image.objects is None or not all(stated) or stated == (info.width, info.height):
+        return None
+    message = f"states {stated[0]}×{stated[1]} pixels, the image has {info.width}×{info.height}"
+    if abs(stated[0] * info.height / (stated[1] * info.width) - 1) < 0.01:
+        message += f": it was resized by {info.width / stated[0]:.3g} after labelling, or before"
+    return Finding("size", f"{message}.", split, image.path, image.label_file)
+
+
+def fractions(split: str, image: AnnotatedImage, classes: Sequence[str], info: ImageInfo) -> Iterator[Finding]:
+    """Boxes within the image's first pixel: numbers from 0 to 1 among pixels."""
+    if min(info.width, info.height) < _MIN_SIDE_FOR_FRACTIONS:
         return
-    for at, thing in enumerate(image.objects or ()):
-        x1, y1, x2, y2 = thing.box
+    for index, obj in enumerate(image.objects or ()):
+        x1, y1, x2, y2 = obj.box
         # VOC counts from 1: there a fraction becomes negative.
         if -1 <= x1 < x2 <= 1 and -1 <= y1 < y2 <= 1:
-            sentence = f"{x1:.3g}, {y1:.3g}, {x2:.3g}, {y2:.3g} is within the first pixel."
-            name = classes[thing.label]
-            yield Finding("fractions", sentence, split, image.path, image.label_file, at + 1, thing.box, name)
+            message = f"{x1:.3g}, {y1:.3g}, {x2:.3g}, {y2:.3g} is within the first pixel."
+            name = classes[obj.label]
+            yield Finding("fractions", message, split, image.path, image.label_file, index + 1, obj.box, name)
 
 
 def wrong_box_format(
-    dataset: AnnotatedDataset, looks: Mapping[Path, ImageInfo], but: Iterable[Path] = ()
+    dataset: AnnotatedDataset, infos: Mapping[Path, ImageInfo], exclude: Iterable[Path] = ()
 ) -> Iterator[Finding]:
-    """Pictures whose wrong boxes all fit once their numbers are taken in another meaning.
+    """Images whose wrong boxes all fit once their numbers are read in another convention.
 
     Args:
         dataset: with its format.
-        looks: at its readable pictures.
-        but: pictures whose boxes are wrong for another reason.
+        infos: of its readable images.
+        exclude: images whose boxes are wrong for another reason.
     """
-    left_out = set(but)
-    written_as = get_format(dataset.format).boxes
-    candidates: dict[tuple[str, str], list[tuple[int, Finding]]] = defaultdict(list)
+    excluded = set(exclude)
+    convention = get_format(dataset.format).boxes
+    candidates: dict[str, list[tuple[int, Finding]]] = defaultdict(list)
     for split, images in dataset.splits.items():
         for image in images:
-            look = looks.get(image.path)
-            if image.objects and look and look.width and image.path not in left_out:
-                size = look.width, look.height
-                for kind, boxes, meant, words in _MISREADINGS:
-                    if boxes == written_as and (count := _explained(image, size, meant, words)):
-                        sentence = f"{count} of {len(image.objects)} boxes {words}."
-                        finding = Finding(kind, sentence, split, image.path, image.label_file)
-                        candidates[kind, words].append((count, finding))
-    told: set[Path | None] = set()
+            info = infos.get(image.path)
+            if image.objects and info and info.width and image.path not in excluded:
+                size = info.width, info.height
+                for kind, boxes, meant, text in _MISREADINGS:
+                    if boxes == convention and (count := _count_explained(image, size, meant)):
+                        message = f"{count} of {len(image.objects)} boxes {text}."
+                        candidates[kind].append((count, Finding(kind, message, split, image.path, image.label_file)))
+    reported: set[Path | None] = set()
     for found in sorted(candidates.values(), key=len, reverse=True):
         for count, finding in found:
-            if (count >= 2 or len(found) >= _ENOUGH) and finding.picture not in told:
-                told.add(finding.picture)
+            if (count >= 2 or len(found) >= _MIN_IMAGES) and finding.image not in reported:
+                reported.add(finding.image)
                 yield finding
 
 
-def _explained(image: AnnotatedImage, size: tuple[int, int], meant: Fits, words: str) -> int:
-    """How many boxes are clearly wrong as they are, if all of the picture's fit in the other meaning."""
+def _count_explained(image: AnnotatedImage, size: tuple[int, int], meant: Callable[[Box, int, int], Box]) -> int:
+    """Number of boxes that are clearly wrong as read, if all of the image fit in the other convention."""
     wrong = 0
-    for thing in image.objects or ():
-        other = meant(thing.box, *size)
-        if not _fits(other, size) or min(other[2] - other[0], other[3] - other[1]) < 1:
+    objects = image.objects or ()
+    for obj in objects:
+        other = meant(obj.box, *size)
+        if not _fits(other, size, TOLERANCE) or min(other[2] - other[0], other[3] - other[1]) < 1:
             return 0
-        wrong += not _fits(thing.box, size, _TOLERATED * max(size))
-    return wrong if 2 * wrong >= len(image.objects or ()) else 0
+        wrong += not _fits(obj.box, size, _MISREAD_TOLERANCE * max(size))
+    return wrong if 2 * wrong >= len(objects) else 0
 
 
-def _fits(box: Box, size: tuple[int, int], slack: float = SLACK) -> bool:
-    return box[0] < box[2] and box[1] < box[3] and beyond(box, *size) <= slack
-
-
-def _slack(size: tuple[int, int]) -> float:
-    return max(SLACK, 0.005 * max(size))
+def _fits(box: Box, size: tuple[int, int], tolerance: float) -> bool:
+    return box[0] < box[2] and box[1] < box[3] and overhang(box, *size) <= tolerance
 
 
 def off_by_one(dataset: AnnotatedDataset) -> Iterator[Finding]:
@@ -156,7 +146,7 @@ def off_by_one(dataset: AnnotatedDataset) -> Iterator[Finding]:
         return
     counts: Counter[str] = Counter()
     for image in dataset.images():
-        for x1, y1, x2, y2 in (thing.box for thing in image.objects or ()):
+        for x1, y1, x2, y2 in (obj.box for obj in image.objects or ()):
             if min(x1, y1) == -1:
                 counts["zero"] += 1
             elif image.width and (x2 == image.width or y2 == image.height):
@@ -164,6 +154,6 @@ def off_by_one(dataset: AnnotatedDataset) -> Iterator[Finding]:
     if counts["zero"] and counts["last"]:
         yield Finding(
             "counting",
-            f"boxes begin at 0 ({counts['zero']:,} of them), as if pixels counted from 0, and end at the picture's "
+            f"boxes begin at 0 ({counts['zero']:,} of them), as if pixels counted from 0, and end at the image's "
             f"width or height ({counts['last']:,}), as if they counted from 1.",
         )

@@ -1,4 +1,4 @@
-"""What a check can find: the table of kinds, and the record of one finding."""
+"""Kinds of findings, and the record of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from hubel.masks import Box
 
 Severity = Literal["error", "warning"]
-"""An error spoils training or scores for certain; a warning is worth a look."""
+"""An error certainly harms training or scores; a warning deserves a look."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Kind:
     Attributes:
         name: in JSON.
         severity: of all findings of the kind.
-        title: heads the findings of the kind.
-        remedy: the way out, one sentence.
+        title: heading above the findings.
+        hint: what to do, one sentence.
     """
 
     name: str
@@ -32,64 +32,65 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("missing", "error", "Pictures that are not there", "Put them in their place; --fix leaves them out."),
-        Kind("unreadable", "error", "Pictures that cannot be read", "Copy them again; --fix leaves them out."),
-        Kind("label-fault", "error", "Faults of label files", "Export the file again, or mend the row."),
-        Kind("unknown-class", "error", "Classes that no list names", "Add the class to the list, or mend the number."),
-        Kind("unrotated", "error", "Labels made on the picture before its EXIF rotation", "--fix turns them."),
-        Kind("size", "error", "Label files that state another size than the picture has",
-             "Find the picture that was labelled, or scale the labels."),
-        Kind("fractions", "error", "Fractions among pixels", "Multiply them by the picture's size."),
-        Kind("pixels", "error", "Pixels among fractions", "Divide them by the picture's size."),
-        Kind("corners", "error", "Corners where width and height belong", "Export again as x, y, width, height."),
-        Kind("sizes", "error", "Width and height where corners belong", "Export again as corners."),
-        Kind("degenerate", "error", "Boxes without area", "Draw them again; --fix leaves them out."),
-        Kind("outside", "error", "Boxes outside their picture", "Draw them again or delete them."),
+        Kind("missing", "error", "Missing images", "Put them in their place; --fix leaves them out."),
+        Kind("unreadable", "error", "Unreadable images", "Copy them again; --fix leaves them out."),
+        Kind("label-fault", "error", "Errors in label files", "Export the file again, or correct the row."),
+        Kind("unknown-class", "error", "Unknown classes", "Add the class to the list, or correct its index."),
+        Kind("unrotated", "error", "Labels made on the image before its EXIF rotation", "--fix rotates them."),
+        Kind("size", "error", "Label files that state a wrong image size",
+             "Find the image that was labelled, or scale the labels."),
+        Kind("fractions", "error", "Fractions instead of pixels", "Multiply them by the image size."),
+        Kind("pixels", "error", "Pixels instead of fractions", "Divide them by the image size."),
+        Kind("corners", "error", "Corners instead of width and height", "Export again as x, y, width, height."),
+        Kind("sizes", "error", "Width and height instead of corners", "Export again as corners."),
+        Kind("degenerate", "error", "Boxes without area", "Draw them again; --fix removes them."),
+        Kind("outside", "error", "Boxes outside the image", "Draw them again or delete them."),
         Kind("contradiction", "error", "One object, two classes", "Delete the box of the wrong class."),
         Kind("class-spelling", "error", "One class in several spellings", "--fix merges them into the most frequent."),
-        Kind("same-elsewhere", "error", "The same picture in two splits", "Delete it from one of them."),
-        Kind("same-contradiction", "error", "The same picture in two classes", "Keep it in the class it belongs to."),
-        Kind("classes", "error", "Too little to train on", "Add pictures, or remove the class."),
-        Kind("unlabelled", "warning", "Pictures without labels",
-             "Label them; one that shows nothing of the classes gets an empty label file."),
-        Kind("partly-outside", "warning", "Boxes that leave their picture", "--fix cuts them off at its edge."),
-        Kind("duplicate", "warning", "Boxes drawn twice", "Delete one; --fix does where they are equal."),
-        Kind("tiny", "warning", "Boxes of hardly a pixel", "Delete what was a slip of the hand."),
-        Kind("whole-picture", "warning", "Boxes as large as the picture", "See that they were meant so."),
-        Kind("counting", "warning", "Pixels counted from 0 and from 1", "Nothing, unless a pixel matters."),
-        Kind("class-likeness", "warning", "Rare classes named like frequent ones", "Rename it if it is one."),
-        Kind("class-absent", "warning", "Classes without objects", "Add some, or split the data anew."),
-        Kind("skew", "warning", "Very uneven classes", "Collect more of the rare ones; weigh them in training."),
-        Kind("near-elsewhere", "warning", "Nearly the same picture in two splits",
-             "Keep pictures of one scene in one split."),
-        Kind("same", "warning", "The same picture twice in a split", "Delete one."),
-        Kind("near", "warning", "Nearly the same picture twice in a split", "Delete one, if it adds nothing."),
+        Kind("same-elsewhere", "error", "The same image in two splits", "Delete it from one of them."),
+        Kind("same-contradiction", "error", "The same image in two classes", "Keep it in the class it belongs to."),
+        Kind("classes", "error", "Too little to train on", "Add images, or remove the class."),
+        Kind("unlabelled", "warning", "Unlabelled images",
+             "Label them; an image without objects gets an empty label file."),
+        Kind("partly-outside", "warning", "Boxes that extend beyond the image", "--fix clips them at its edge."),
+        Kind("duplicate", "warning", "Boxes drawn twice", "Delete one; --fix does if they are equal."),
+        Kind("tiny", "warning", "Boxes of hardly a pixel", "Delete those drawn by accident."),
+        Kind("whole-picture", "warning", "Boxes as large as the image", "Check that this is intended."),
+        Kind("counting", "warning", "Pixels counted from 0 and from 1",
+             "Safe to ignore unless single-pixel accuracy matters."),
+        Kind("class-likeness", "warning", "Rare classes with names like frequent ones", "Rename it if it is one."),
+        Kind("class-absent", "warning", "Classes without objects", "Add some, or split the data again."),
+        Kind("skew", "warning", "Imbalanced classes", "Collect more of the rare ones, or weight them in training."),
+        Kind("near-elsewhere", "warning", "Nearly the same image in two splits",
+             "Keep images of one scene in one split."),
+        Kind("same", "warning", "The same image twice in a split", "Delete one."),
+        Kind("near", "warning", "Nearly the same image twice in a split", "Delete one if it adds nothing."),
     )
 }  # fmt: skip
-"""All kinds by name, in the order in which they are told."""
+"""All kinds by name, in the order in which they are reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or may be.
+    """One problem, or possible problem.
 
     Attributes:
         kind: a name in :data:`KINDS`.
-        sentence: what is wrong; pictures and files are named by the other fields.
-        split: in which split.
-        picture: which picture.
-        label_file: where its labels stand.
-        object: the object's number in its label file, from 1, counting those that could be read.
-        box: of that object, in pixels of the upright picture.
+        message: the problem, one sentence; images and files are named by the other fields.
+        split: the split it is in.
+        image: the image it concerns.
+        label_file: the file with its labels.
+        object: number of the object in its label file, from 1, counting those that could be read.
+        box: of that object, in pixels of the upright image.
         name: of that object's class.
-        other: the second picture, of two that are the same.
-        other_split: where that is.
+        other: the second of two equal images.
+        other_split: the split of the second image.
     """
 
     kind: str
-    sentence: str
+    message: str
     split: str | None = None
-    picture: Path | None = None
+    image: Path | None = None
     label_file: Path | None = None
     object: int | None = None
     box: Box | None = None
@@ -99,17 +100,12 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """The kind's."""
+        """Severity of its kind."""
         return KINDS[self.kind].severity
 
-    @property
-    def hint(self) -> str:
-        """The kind's."""
-        return KINDS[self.kind].hint
-
     def place(self) -> str:
-        """Which picture, or label file, and which object; empty for what concerns the whole data set."""
-        parts = [str(self.picture or self.label_file or "")]
+        """The image or label file and the object; empty for a finding about the whole data set."""
+        parts = [str(self.image or self.label_file or "")]
         if self.object is not None:
             parts.append(f"object {self.object}" + (f" ({self.name})" if self.name else ""))
         if self.other is not None:
@@ -122,15 +118,15 @@ class Finding:
             "kind": self.kind,
             "severity": self.severity,
             "split": self.split,
-            "picture": _text(self.picture),
+            "picture": _text(self.image),
             "label_file": _text(self.label_file),
             "object": self.object,
             "class": self.name,
             "box": list(self.box) if self.box else None,
             "other_picture": _text(self.other),
             "other_split": self.other_split,
-            "sentence": self.sentence,
-            "remedy": self.hint,
+            "sentence": self.message,
+            "remedy": KINDS[self.kind].hint,
         }
 
 

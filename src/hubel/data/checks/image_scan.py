@@ -1,129 +1,129 @@
-"""Every picture opened once: can it be read, how large is it, how is it turned, what does it look like.
+"""Open every image once: whether it can be read, its size, its EXIF orientation, its fingerprint.
 
-Pictures are decoded to their end, so damage is found, but JPEGs at a part of their size.
+Images are decoded to their end, so damage is found, but JPEGs at reduced size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from hubel.data.checks.perceptual_hash import SIDE, Fingerprint, fingerprint
+from hubel.data.checks.duplicates import SIDE, Fingerprint, fingerprint
 from hubel.data.image_io import read_image, read_reduced, read_size, read_stored_size
 from hubel.errors import DataError, ImageError
 from hubel.system import cpu_count
 
-_CHUNK = 64
+DECODED_WHOLE = 5000
+"""Number of images that are decoded whole: about 5 s per core at 1 ms each."""
+
+_CHUNK = 100
+"""Images per batch of futures; a million at once would take a gigabyte."""
+
+_SHOWN = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What one look at a picture file tells.
+    """An image file.
 
     Attributes:
-        fault: why it cannot be read, a sentence that names it; empty for a sound picture.
-        width: of the upright picture in pixels; 0 if it cannot be read.
-        height: likewise.
+        message: why it cannot be read, a sentence that names it; empty for an intact image.
+        width: of the upright image in pixels; 0 if it cannot be read.
+        height: of the upright image in pixels, or 0.
         orientation: EXIF's, 1..8.
-        print: its fingerprint; ``None`` where it shows next to nothing.
+        fingerprint: ``None`` for an image of nearly uniform grey.
     """
 
     message: str = ""
     width: int = 0
     height: int = 0
     orientation: int = 1
-    print: Fingerprint | None = None
+    fingerprint: Fingerprint | None = None
 
 
 def scan_image(path: Path) -> ImageInfo:
-    """Look at one picture; nothing is raised for what is wrong with it."""
+    """Open one image; errors are returned, not raised."""
     try:
         *_, orientation = read_stored_size(path)
-        seen = read_reduced(path, lambda width, height: min(width, height) / (2 * SIDE))
+        reduced = read_reduced(path, lambda width, height: min(width, height) / (2 * SIDE))
     except ImageError as error:
         return ImageInfo(error.message)
-    return ImageInfo("", seen.width, seen.height, orientation, fingerprint(seen.image))
+    return ImageInfo("", reduced.width, reduced.height, orientation, fingerprint(reduced.image))
 
 
 def scan_images(
     paths: Sequence[Path], progress: Callable[[int, int], None] | None = None, threads: int | None = None
 ) -> dict[Path, ImageInfo]:
-    """Look at many pictures.
+    """Open many images.
 
     Args:
-        paths: of the pictures.
-        progress: called now and then with the number of pictures seen and of all.
+        paths: of the images.
+        progress: called regularly with the number of images opened and of all.
         threads: that decode; the number of cores, at most 8, by default.
     """
-    looks: dict[Path, ImageInfo] = {}
+    infos = _in_threads(lambda index: scan_image(paths[index]), len(paths), progress, threads)
+    return dict(zip(paths, infos, strict=True))
+
+
+def _in_threads(
+    function: Callable[[int], T], count: int, progress: Callable[[int, int], None] | None, threads: int | None
+) -> Iterator[T]:
+    """Results of a function of each index, in order."""
     with ThreadPoolExecutor(threads or min(8, cpu_count())) as pool:
-        for start in range(0, len(paths), _CHUNK):
-            some = paths[start : start + _CHUNK]
-            looks.update(zip(some, pool.map(scan_image, some), strict=True))
+        for start in range(0, count, _CHUNK):
+            end = min(start + _CHUNK, count)
+            yield from pool.map(function, range(start, end))
             if progress is not None:
-                progress(len(looks), len(paths))
-    return looks
+                progress(end, count)
 
 
-DECODED_WHOLE = 5000
-"""How many pictures are decoded whole: some 5 s a core at 1 ms each."""
-
-_SHOWN = 5
-_readability_CHUNK = 100  # a million futures at once would take a gigabyte
-
-
-def try_pictures(
+def verify_images(
     paths: Sequence[Path], progress: Callable[[int, int], None] | None = None, threads: int | None = None
 ) -> dict[Path, tuple[int, int] | str]:
-    """Open every picture; nothing is raised for what is found.
+    """Open every image; errors are returned, not raised.
 
-    Every header is read. Up to :data:`DECODED_WHOLE` pictures are decoded whole as well, of larger sets an even sample
-    of as many, for damage that the header does not show.
+    Every header is read. Up to :data:`DECODED_WHOLE` images are also decoded whole, of larger sets an even sample of as
+    many, to find damage that the header does not show.
 
     Args:
-        paths: of the pictures.
-        progress: called now and then with the number of pictures opened and of all.
+        paths: of the images.
+        progress: called regularly with the number of images opened and of all.
         threads: that decode; the number of cores, at most 8, by default.
 
     Returns:
-        By path the width and height of the upright picture, or the sentence, naming it, that says why it cannot be
-        read.
+        By path the width and height of the upright image, or a sentence, naming it, why it cannot be read.
     """
     step = max(1, -(-len(paths) // DECODED_WHOLE))
-    found: dict[Path, tuple[int, int] | str] = {}
 
-    def tried(place: int) -> tuple[int, int] | str:
+    def size_of(index: int) -> tuple[int, int] | str:
         try:
-            return read_image(paths[place]).size if place % step == 0 else read_size(paths[place])
+            return read_image(paths[index]).size if index % step == 0 else read_size(paths[index])
         except ImageError as error:
             return error.message
 
-    with ThreadPoolExecutor(threads or min(8, cpu_count())) as pool:
-        for start in range(0, len(paths), _readability_CHUNK):
-            places = range(start, min(start + _readability_CHUNK, len(paths)))
-            found.update(zip((paths[place] for place in places), pool.map(tried, places), strict=True))
-            if progress is not None:
-                progress(places.stop, len(paths))
-    return found
+    return dict(zip(paths, _in_threads(size_of, len(paths), progress, threads), strict=True))
 
 
 def left_out(reasons: Sequence[str]) -> list[str]:
-    """What a person is told of pictures that cannot be read: the first ones, and how many more."""
+    """Lines about images that cannot be read: the first ones, and how many more."""
     lines = [f"{reason} Left out." for reason in reasons[:_SHOWN]]
     if len(reasons) > _SHOWN:
-        lines.append(f"{len(reasons) - _SHOWN} more pictures cannot be read and are left out.")
+        lines.append(f"{len(reasons) - _SHOWN} more images cannot be read and are left out.")
     return lines
 
 
 def refuse_unreadable(reasons: Sequence[str]) -> None:
-    """For ``--strict``: stop at pictures that cannot be read.
+    """For ``--strict``: raise if images cannot be read.
 
     Raises:
         DataError: there is one.
     """
     if reasons:
         more = len(reasons) - 1
-        message = reasons[0] + (f" So are {more} more." if more else "")
-        raise DataError(message, "Repair or remove the pictures, or run without --strict.")
+        message = reasons[0] + (f" {more} more cannot be read either." if more else "")
+        raise DataError(message, "Repair or remove the images, or run without --strict.")

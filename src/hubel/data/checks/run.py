@@ -1,33 +1,40 @@
-"""All checks, one after another: of labelled data sets and of class folders."""
+"""Run all checks on a labelled data set or on class folders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hubel.data.annotations import AnnotatedDataset, read_annotations
 from hubel.data.annotations.detect_format import detect_formats, no_format_error
+from hubel.data.annotations.parsing import decode_text
+from hubel.data.annotations.reader import LabelFileError
+from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks import box_conventions
 from hubel.data.checks.boxes import box_findings
-from hubel.data.checks.classes import class_findings
-from hubel.data.checks.duplicates import near_pictures, same_pictures
-from hubel.data.checks.files import fault_findings, folder_findings, unlabelled, without_picture
+from hubel.data.checks.classes import class_findings, imbalance_findings, likeness_findings
+from hubel.data.checks.duplicates import identical_findings, similar_findings
 from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.image_scan import ImageInfo, scan_images
+from hubel.data.checks.training_checks import SKEWED, DuplicatePair, Findings, check_class_folders
+from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_folders
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
 
+Progress = Callable[[int, int], None]
+
 
 def read_any(
-    path: str | Path, format: str | None = None, on_fault: Callable[[DataError], None] | None = None
+    path: str | Path, format: str | None = None, on_fault: Callable[[LabelFileError], None] | None = None
 ) -> AnnotatedDataset | ImageDataset:
-    """Read labels if there are any, else class folders; arguments as of ``read_annotations``.
+    """Read annotations if there are any, else class folders; arguments as for ``read_annotations``.
 
     Raises:
         DataError: there is neither, or what there is cannot be read.
-        UsageError: ``format`` is none.
+        UsageError: ``format`` does not exist.
     """
     path = Path(path)
     if format is None and path.is_dir() and not detect_formats(path):
@@ -38,32 +45,29 @@ def read_any(
     return read_annotations(path, format, on_fault)
 
 
-Progress = Callable[[int, int], None]
-
-
 @dataclass(frozen=True)
 class Check:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
         dataset: the data set, or the class folders.
-        findings: ordered by kind as in :data:`~hubel.data.checks.findings.KINDS`, then as the pictures come.
-        looks: at the pictures, by path; of class folders those that are readable.
+        findings: ordered by kind as in :data:`~hubel.data.checks.findings.KINDS`, then as the images come.
+        infos: of the images, by path; for class folders, of the readable ones.
         notes: what the reader guessed or left out, one line each.
     """
 
     dataset: AnnotatedDataset | ImageDataset
     findings: tuple[Finding, ...]
-    looks: dict[Path, ImageInfo]
+    infos: dict[Path, ImageInfo]
     notes: tuple[str, ...] = ()
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """Number of findings that are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     def by_kind(self) -> dict[str, list[Finding]]:
-        """The findings of each kind that there is."""
+        """The findings by kind."""
         grouped: dict[str, list[Finding]] = {}
         for finding in self.findings:
             grouped.setdefault(finding.kind, []).append(finding)
@@ -73,98 +77,174 @@ class Check:
 def check_data(
     path: str | Path, format: str | None = None, progress: Progress | None = None, threads: int | None = None
 ) -> Check:
-    """Check a data set: labelled boxes in any format, or a folder a class.
+    """Check a data set: annotations in any format, or class folders.
 
     Args:
         path: its folder, or one label file in it.
         format: as for :func:`~hubel.data.annotations.read_annotations`.
-        progress: called now and then with the number of pictures looked at and of all.
-        threads: that decode pictures.
+        progress: called regularly with the number of images opened and of all.
+        threads: that decode images.
 
     Raises:
-        DataError: there is nothing to check, or it cannot be told what it is.
-        UsageError: ``format`` is none.
+        DataError: there is nothing to check, or its format is unknown or ambiguous.
+        UsageError: ``format`` does not exist.
     """
-    faults: list[DataError] = []
+    errors: list[LabelFileError] = []
     try:
-        dataset = read_any(path, format, faults.append)
+        dataset = read_any(path, format, errors.append)
     except DataError:
-        if not faults:
+        if not errors:
             raise
-        # Nothing but faults: they say more than that there is no picture.
+        # The errors in label files explain more than that there is no image.
         empty = AnnotatedDataset(Path(path), (), {}, format or "")
-        return Check(empty, tuple(_ordered(fault_findings(faults))), {})
+        return Check(empty, _sorted(_label_file_findings(errors)), {})
     if isinstance(dataset, ImageDataset):
-        return _checked_folders(dataset, progress, threads)
-    return _checked_labels(dataset, faults, progress, threads)
+        return _check_class_folders(dataset, progress, threads)
+    return _check_annotations(dataset, errors, progress, threads)
 
 
-def _checked_labels(
-    dataset: AnnotatedDataset, faults: list[DataError], progress: Progress | None, threads: int | None
+def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    order = {kind: index for index, kind in enumerate(KINDS)}
+    return tuple(sorted(findings, key=lambda finding: order[finding.kind]))
+
+
+def _check_annotations(
+    dataset: AnnotatedDataset, errors: list[LabelFileError], progress: Progress | None, threads: int | None
 ) -> Check:
-    placed = [(split, image.path) for split, images in dataset.splits.items() for image in images]
-    looks = scan_images([path for _, path in placed], progress, threads)
-    found = list(fault_findings(faults))
-    faulty = {finding.label_file for finding in found if finding.label_file}
-    found += _unreadable(placed, looks)
-    found += without_picture(dataset)
-    found += unlabelled(dataset, faulty)
-    found += _labels(dataset, looks)
-    found += box_conventions.off_by_one(dataset)
-    found += class_findings(dataset)
-    readable = [(split, path) for split, path in placed if not looks[path].message]
-    twice, copies = same_pictures(readable)
-    found += twice
-    found += near_pictures([(split, path) for split, path in readable if path not in copies], looks)
-    return Check(dataset, tuple(_ordered(found)), looks, dataset.warnings)
+    images = [(split, image.path) for split, images in dataset.splits.items() for image in images]
+    infos = scan_images([path for _, path in images], progress, threads)
+    readable = [(split, path) for split, path in images if not infos[path].message]
+    copies_found, copies = identical_findings(readable)
+    findings = [
+        *_label_file_findings(errors),
+        *_unreadable(images, infos),
+        *_label_files_without_image(dataset),
+        *_unlabelled(dataset, {error.file.stem for error in errors}),
+        *_box_findings(dataset, infos),
+        *box_conventions.off_by_one(dataset),
+        *class_findings(dataset),
+        *copies_found,
+        *_similar(readable, copies, infos),
+    ]
+    return Check(dataset, _sorted(findings), infos, dataset.warnings)
 
 
-def _unreadable(placed: list[tuple[str, Path]], looks: dict[Path, ImageInfo]) -> Iterator[Finding]:
-    for split, path in placed:
-        if message := looks[path].message:
+def _similar(images: Sequence[tuple[str, Path]], copies: set[Path], infos: dict[Path, ImageInfo]) -> Iterator[Finding]:
+    return similar_findings([(split, path, infos[path].fingerprint) for split, path in images if path not in copies])
+
+
+def _label_file_findings(errors: Iterable[LabelFileError]) -> Iterator[Finding]:
+    for error in errors:
+        kind = "unknown-class" if error.unknown_class else "label-fault"
+        yield Finding(kind, _without_path(error.message, error.file), label_file=error.file)
+
+
+def _without_path(message: str, path: Path) -> str:
+    return message.removeprefix(str(path)).lstrip(",: ")
+
+
+def _unreadable(images: Iterable[tuple[str, Path]], infos: dict[Path, ImageInfo]) -> Iterator[Finding]:
+    for split, path in images:
+        if message := infos[path].message:
             kind = "unreadable" if path.exists() else "missing"
-            yield Finding(kind, message.removeprefix(f"{path} ").removeprefix(f"{path}: "), split, path)
+            yield Finding(kind, _without_path(message, path), split, path)
 
 
-def _labels(dataset: AnnotatedDataset, looks: dict[Path, ImageInfo]) -> Iterator[Finding]:
-    """What is wrong with boxes; what has one cause in a picture is told once."""
+def _unlabelled(dataset: AnnotatedDataset, faulty_stems: set[str]) -> Iterator[Finding]:
+    """Images that nobody labelled, except those whose label file has errors."""
+    for split, images in dataset.splits.items():
+        for image in images:
+            if image.objects is None and image.label_file is None and image.path.stem not in faulty_stems:
+                yield Finding("unlabelled", "has no labels, not even an empty file.", split, image.path)
+
+
+def _label_files_without_image(dataset: AnnotatedDataset) -> Iterator[Finding]:
+    """YOLO's label files without an image; in other formats label files name theirs."""
+    if dataset.format != "yolo":
+        return
+    stems = {image.path.stem for image in dataset.images()}
+    folders = {image.label_file.parent for image in dataset.images() if image.label_file}
+    for folder in sorted(folders):
+        for file in sorted(folder.glob("*.txt")):
+            if file.stem not in stems and file.name not in NAME_FILES and _has_rows(file):
+                yield Finding("missing", "no image has the name of this label file.", label_file=file)
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether a text file begins like a label file, not like a README or a list of images."""
+    try:
+        with file.open("rb") as stream:
+            words = decode_text(stream.read(400)).split()
+    except OSError:
+        return False
+    return len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])
+
+
+def _box_findings(dataset: AnnotatedDataset, infos: dict[Path, ImageInfo]) -> Iterator[Finding]:
+    """Problems of boxes; those with one common cause in an image are reported once."""
     explained: set[Path] = set()
     sizes: dict[Path, tuple[int, int]] = {}
     for split, images in dataset.splits.items():
         for image in images:
-            look = looks[image.path]
-            sizes[image.path] = (image.width, image.height) if look.message else (look.width, look.height)
-            if look.message or not image.objects:
+            info = infos[image.path]
+            sizes[image.path] = (image.width, image.height) if info.message else (info.width, info.height)
+            if info.message or not image.objects:
                 continue
-            if turned := box_conventions.missing_exif_rotation(split, image, look):
-                yield turned
+            if rotated := box_conventions.missing_exif_rotation(split, image, info):
+                yield rotated
                 explained.add(image.path)
-            elif resized := box_conventions.other_size(split, image, look):
+            elif resized := box_conventions.other_size(split, image, info):
                 yield resized
-                # Its boxes are measured in the picture that they were drawn in.
+                # Its boxes refer to the image they were drawn in.
                 sizes[image.path] = (image.width, image.height)
-    for finding in box_conventions.wrong_box_format(dataset, looks, explained):
+    for finding in box_conventions.wrong_box_format(dataset, infos, explained):
         yield finding
-        if finding.picture:
-            explained.add(finding.picture)
+        if finding.image:
+            explained.add(finding.image)
     for split, images in dataset.splits.items():
         for image in images:
             if image.objects and image.path not in explained:
-                inside = list(box_conventions.fractions(split, image, dataset.classes, looks[image.path]))
-                yield from inside
-                numbers = {finding.object for finding in inside}
+                fractions = list(box_conventions.fractions(split, image, dataset.classes, infos[image.path]))
+                yield from fractions
+                numbers = {finding.object for finding in fractions}
                 found = box_findings(split, image, dataset.classes, sizes[image.path])
                 yield from (finding for finding in found if finding.object not in numbers)
 
 
-def _checked_folders(folders: ImageDataset, progress: Progress | None, threads: int | None) -> Check:
-    found, readable = folder_findings(folders, threads)
-    looks = scan_images([path for _, path in readable], progress, threads)
-    copies = {finding.other for finding in found if finding.other}
-    found += near_pictures([(split, path) for split, path in readable if path not in copies], looks)
-    return Check(folders, tuple(_ordered(found)), looks, tuple(folders.warnings))
+def _check_class_folders(folders: ImageDataset, progress: Progress | None, threads: int | None) -> Check:
+    checked = check_class_folders(folders.splits, folders.classes, threads=threads)
+    readable = [(split, each.path) for split, samples in folders.splits.items() for each in checked.usable(samples)]
+    infos = scan_images([path for _, path in readable], progress, threads)
+    findings = [
+        Finding("unreadable", _without_path(each.reason, each.sample.path), each.split, each.sample.path)
+        for each in checked.unreadable
+    ]
+    for pair in checked.contradictions:
+        where = f"{folders.classes[pair.first.label]} and {folders.classes[pair.second.label]}"
+        findings.append(_same("same-contradiction", where, pair))
+    findings += [
+        _same("same-elsewhere", f"in {pair.first_split} and {pair.second_split}", pair) for pair in checked.leaks
+    ]
+    findings += _class_folder_classes(checked, folders)
+    findings += _similar(readable, {finding.other for finding in findings if finding.other}, infos)
+    return Check(folders, _sorted(findings), infos, tuple(folders.warnings))
 
 
-def _ordered(found: Iterator[Finding] | list[Finding]) -> list[Finding]:
-    order = {kind: place for place, kind in enumerate(KINDS)}
-    return sorted(found, key=lambda finding: order[finding.kind])
+def _same(kind: str, where: str, pair: DuplicatePair) -> Finding:
+    first, second = pair.first.path, pair.second.path
+    message = f"{where}: the same bytes."
+    return Finding(kind, message, pair.first_split, first, other=second, other_split=pair.second_split)
+
+
+def _class_folder_classes(checked: Findings, folders: ImageDataset) -> Iterator[Finding]:
+    if len(folders.classes) < 2:
+        yield Finding("classes", f"there is only one class ({listing(folders.classes)}): two are needed.")
+    for split, counts in checked.counts.items():
+        empty = [name for name, count in zip(folders.classes, counts, strict=True) if not count]
+        if empty:
+            kind = "classes" if split in ("train", "all") else "class-absent"
+            yield Finding(kind, f"no readable image in {split} of {listing(empty)}.", split)
+    totals = [sum(column) for column in zip(*checked.counts.values(), strict=True)]
+    named = {name: count for name, count in zip(folders.classes, totals, strict=True) if count}
+    yield from likeness_findings(named, "images")
+    yield from imbalance_findings(named, "images", SKEWED)

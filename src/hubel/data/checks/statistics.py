@@ -1,4 +1,4 @@
-"""What is in a labelled data set, in numbers."""
+"""Count what is in a labelled data set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hubel.data.annotations import AnnotatedDataset
+from hubel.data.checks.classes import object_counts
 from hubel.data.samples import ImageDataset
 from hubel.masks import Box
 
@@ -16,22 +17,22 @@ SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits in square pixels: small objects have less than the first, large ones at least the second."""
 
 CELLS = 48
-"""Cells of the map of positions in each direction."""
+"""Cells of the heat map of positions in each direction."""
 
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """One split.
+    """Counts of one split.
 
     Attributes:
-        pictures: all of them.
-        unlabelled: those that nobody has labelled.
-        empty: those labelled as having nothing.
+        images: all of them.
+        unlabelled: images that nobody labelled.
+        empty: images labelled as having no object.
         objects: of all classes.
-        by_class: objects of each class, in the classes' order; pictures of each class for class folders.
+        by_class: objects by label; for class folders, images by label.
     """
 
-    pictures: int
+    images: int
     unlabelled: int
     empty: int
     objects: int
@@ -45,17 +46,17 @@ class Statistics:
     Attributes:
         classes: their names.
         splits: counts by split.
-        per_picture: how many labelled pictures have each number of objects.
-        boxes: (N, 4), the boxes with an area whose picture's size is known, as fractions of the picture.
+        per_image: number of labelled images by their number of objects.
+        boxes: (N, 4), boxes with an area in images of known size, as fractions of the image.
         sides: (N, 2), their widths and heights in pixels.
         labels: (N,) their classes.
-        positions: (48, 48), rows from the top: the share of those boxes that cover each place of their picture.
+        positions: (48, 48), rows from the top: fraction of those boxes that cover each cell of their image.
         has_boxes: false for class folders.
     """
 
     classes: tuple[str, ...]
     splits: dict[str, SplitCounts]
-    per_picture: dict[int, int] = field(default_factory=dict)
+    per_image: dict[int, int] = field(default_factory=dict)
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     sides: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
@@ -64,14 +65,14 @@ class Statistics:
 
     @property
     def by_size(self) -> dict[str, int]:
-        """Objects by COCO's size, from the area of their boxes."""
+        """Number of objects by COCO's sizes, from the area of their boxes."""
         areas = self.sides.prod(1)
         small, large = int((areas < SMALL).sum()), int((areas >= MEDIUM).sum())
         return {"small": small, "medium": len(areas) - small - large, "large": large}
 
     @property
     def aspects(self) -> np.ndarray:
-        """Width over height of each box."""
+        """Aspect ratios (N,), width over height."""
         ratios: np.ndarray = self.sides[:, 0] / self.sides[:, 1]
         return ratios
 
@@ -79,7 +80,7 @@ class Statistics:
         """For ``--json``."""
         splits = {
             split: {
-                "pictures": counts.pictures,
+                "pictures": counts.images,
                 "unlabelled": counts.unlabelled,
                 "empty": counts.empty,
                 "objects": counts.objects,
@@ -90,7 +91,7 @@ class Statistics:
         result: dict[str, Any] = {"classes": list(self.classes), "splits": splits}
         if self.has_boxes:
             result |= {
-                "objects_per_picture": {str(number): self.per_picture[number] for number in sorted(self.per_picture)},
+                "objects_per_picture": {str(number): self.per_image[number] for number in sorted(self.per_image)},
                 "by_size": self.by_size,
                 "width": quartiles(self.sides[:, 0]),
                 "height": quartiles(self.sides[:, 1]),
@@ -100,7 +101,7 @@ class Statistics:
 
 
 def quartiles(values: np.ndarray) -> dict[str, float] | None:
-    """Least, first quartile, median, third quartile, greatest; ``None`` of nothing."""
+    """Minimum, first quartile, median, third quartile, maximum; ``None`` for no values."""
     if not len(values):
         return None
     names = ("least", "quarter", "median", "three_quarters", "greatest")
@@ -108,36 +109,38 @@ def quartiles(values: np.ndarray) -> dict[str, float] | None:
 
 
 def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
-    """Count what is in a data set; no picture is opened."""
+    """Count what is in a data set; no image is opened."""
     if isinstance(dataset, ImageDataset):
-        return _of_folders(dataset)
+        splits = {}
+        for split, samples in dataset.splits.items():
+            counts = Counter(sample.label for sample in samples)
+            by_class = tuple(counts[label] for label in range(len(dataset.classes)))
+            splits[split] = SplitCounts(len(samples), 0, 0, len(samples), by_class)
+        return Statistics(dataset.classes, splits, has_boxes=False)
     boxes: list[Box] = []
     sides: list[tuple[float, float]] = []
     labels: list[int] = []
-    per_picture: Counter[int] = Counter()
     for image in dataset.images():
-        if image.objects is not None:
-            per_picture[len(image.objects)] += 1
-        for thing in image.objects or ():
-            x1, y1, x2, y2 = thing.box
+        for obj in image.objects or ():
+            x1, y1, x2, y2 = obj.box
             if image.width and image.height and x1 < x2 and y1 < y2:
                 boxes.append((x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height))
                 sides.append((x2 - x1, y2 - y1))
-                labels.append(thing.label)
+                labels.append(obj.label)
     array = np.array(boxes, float).reshape(-1, 4)
     return Statistics(
         dataset.classes,
-        {split: _split(dataset, split) for split in dataset.splits},
-        dict(per_picture),
+        {split: _split_counts(dataset, split) for split in dataset.splits},
+        dict(Counter(len(image.objects) for image in dataset.images() if image.objects is not None)),
         array,
         np.array(sides, float).reshape(-1, 2),
         np.array(labels, int),
-        covered(array),
+        coverage(array),
     )
 
 
-def covered(boxes: np.ndarray) -> np.ndarray:
-    """Share of boxes (N, 4), in fractions of their picture, that cover the centre of each cell: (48, 48)."""
+def coverage(boxes: np.ndarray) -> np.ndarray:
+    """Fraction of boxes (N, 4), in fractions of their image, that cover the centre of each cell: (48, 48)."""
     centres = (np.arange(CELLS) + 0.5) / CELLS
     across = (boxes[:, 0:1] <= centres) & (centres < boxes[:, 2:3])
     down = (boxes[:, 1:2] <= centres) & (centres < boxes[:, 3:4])
@@ -145,22 +148,13 @@ def covered(boxes: np.ndarray) -> np.ndarray:
     return counts / max(1, len(boxes))
 
 
-def _split(dataset: AnnotatedDataset, split: str) -> SplitCounts:
+def _split_counts(dataset: AnnotatedDataset, split: str) -> SplitCounts:
     images = dataset.splits[split]
-    counts = Counter(thing.label for image in images for thing in image.objects or ())
+    counts = object_counts(dataset, split)
     return SplitCounts(
         len(images),
         sum(image.objects is None for image in images),
-        sum(image.objects is not None and not image.objects for image in images),
+        sum(image.objects == () for image in images),
         counts.total(),
         tuple(counts[label] for label in range(len(dataset.classes))),
     )
-
-
-def _of_folders(folders: ImageDataset) -> Statistics:
-    splits = {}
-    for split, samples in folders.splits.items():
-        counts = Counter(sample.label for sample in samples)
-        by_class = tuple(counts[label] for label in range(len(folders.classes)))
-        splits[split] = SplitCounts(len(samples), 0, 0, len(samples), by_class)
-    return Statistics(folders.classes, splits, has_boxes=False)

@@ -1,6 +1,6 @@
 """Checks of a data set before training: class folders, and images with labelled objects.
 
-Images are opened as :func:`~hubel.data.checks.image_scan.try_pictures` does; the loader leaves out, batch by
+Images are opened as :func:`~hubel.data.checks.image_scan.verify_images` does; the loader leaves out, batch by
 batch, images that turn out to be unreadable later. Copies are files of identical bytes; re-encoded ones are not found.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubel.data.checks.duplicates import identical
-from hubel.data.checks.image_scan import left_out, refuse_unreadable, try_pictures
+from hubel.data.checks.duplicates import identical_files
+from hubel.data.checks.image_scan import left_out, refuse_unreadable, verify_images
 from hubel.data.file_listing import listing
 from hubel.data.samples import Sample
 from hubel.errors import DataError
@@ -134,7 +134,7 @@ def check_class_folders(
         threads: that decode; the number of cores, at most 8, by default.
     """
     placed = [(split, sample) for split, samples in splits.items() for sample in samples]
-    tried = try_pictures([sample.path for _, sample in placed], progress, threads)
+    tried = verify_images([sample.path for _, sample in placed], progress, threads)
     reasons = {path: found for path, found in tried.items() if isinstance(found, str)}
     unreadable = tuple(
         Unreadable(split, sample, reasons[sample.path]) for split, sample in placed if sample.path in reasons
@@ -158,7 +158,7 @@ def _duplicates(
 ) -> tuple[tuple[DuplicatePair, ...], tuple[DuplicatePair, ...]]:
     """Copies across classes, and copies in one class across splits; one pair per group."""
     contradictions, leaks = [], []
-    for group in identical(placed, lambda each: each[1].path):
+    for group in identical_files(placed, lambda each: each[1].path):
         # A placeholder that a thousand downloads share would make half a million pairs.
         first_of: dict[int, dict[str, Sample]] = defaultdict(dict)
         for split, sample in group:
@@ -255,7 +255,7 @@ def check_object_set(
         threads: that decode; the number of cores, at most 8, by default.
     """
     placed = [(split, sample) for split, samples in splits.items() for sample in samples]
-    tried = try_pictures([sample.path for _, sample in placed], progress, threads)
+    tried = verify_images([sample.path for _, sample in placed], progress, threads)
     sizes = {path: found for path, found in tried.items() if not isinstance(found, str)}
     good = [(split, sample) for split, sample in placed if sample.path in sizes]
     counts = {split: [0] * len(classes) for split in splits}
@@ -275,7 +275,7 @@ def check_object_set(
 
 def _leaks(placed: Sequence[tuple[str, Sample]]) -> list[tuple[Path, Path]]:
     leaks = []
-    for group in identical(placed, lambda each: each[1].path):
+    for group in identical_files(placed, lambda each: each[1].path):
         first_of: dict[str, Path] = {}
         for split, sample in group:
             first_of.setdefault(split, sample.path)
