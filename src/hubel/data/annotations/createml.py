@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.parsing import expect_list, expect_object, parse_float, parse_str, read_json
+from hubel.data.annotations.parsing import expect_list, expect_object, parse_floats, parse_str, read_json
 from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
+
+_SIDES = ("x", "y", "width", "height")
 
 
 def _recognizes(head: FileHead) -> bool:
@@ -32,18 +34,13 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             entry = expect_object(row, "it")
             path = reader.images.find(parse_str(entry.get("image", entry.get("imagefilename")), "image"), near)
             rows = expect_list(entry.get("annotations", entry.get("annotation")), "annotations")
-            reader.check_count(len(rows))
             width, height = reader.images.size(path)
-            objects: list[Annotation] = []
-            for number, annotation in enumerate(rows):
-                with reader.error_context(file, f"{where}, annotation {number + 1}"):
-                    objects.append(_parse_object(reader, expect_object(annotation, "it")))
-            reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+            objects = reader.parse_objects(file, f"{where}, annotation", rows, lambda row: _parse_object(reader, row))
+            reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
-def _parse_object(reader: AnnotationReader, row: dict[str, Any]) -> Annotation:
-    sides = expect_object(row["coordinates"], "coordinates")
-    x, y, w, h = (parse_float(sides[name], name) for name in ("x", "y", "width", "height"))
+def _parse_object(reader: AnnotationReader, row: Any) -> Annotation:
+    x, y, w, h = parse_floats(expect_object(expect_object(row, "it")["coordinates"], "coordinates"), *_SIDES)
     box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
     return Annotation(reader.label(parse_str(row["label"], "label")), box)
 
@@ -60,18 +57,13 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
 
 def _annotation(obj: Annotation, classes: Sequence[str]) -> dict[str, Any]:
     x1, y1, x2, y2 = obj.box
-    sides = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1}
-    return {"label": classes[obj.label], "coordinates": {name: round_coord(value) for name, value in sides.items()}}
+    values = map(round_coord, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+    return {"label": classes[obj.label], "coordinates": dict(zip(_SIDES, values, strict=True))}
 
 
 FORMATS = (
     Format(
-        "createml",
-        "CreateML JSON",
-        "a JSON list with image, annotations and coordinates",
-        _recognizes,
-        each_file(_read),
-        _write,
-        frozenset(),
+        "createml", "CreateML JSON", "a JSON list with image, annotations and coordinates",
+        _recognizes, each_file(_read), _write, frozenset(),
     ),
-)
+)  # fmt: skip

@@ -21,6 +21,7 @@ from hubel.data.annotations.parsing import (
     iterate_xml,
     parse_bool,
     parse_float,
+    parse_floats,
     parse_int,
     parse_polygon,
     parse_size,
@@ -53,19 +54,17 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
 def _read_image(reader: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
     path = reader.images.find(parse_str(element.get("name"), "name"), near)
     width, height = reader.images.size(path, *parse_size(element))
-    reader.check_count(len(element))
-    objects: list[Annotation] = []
-    for index, child in enumerate(element):
-        if child.tag in _LEFT_OUT:
-            reader.count_warning(f"{child.tag} labels: left out")
-        elif child.tag in _SHAPES:
-            with reader.error_context(file, f"image {element.get('name', '')}, shape {index + 1}"):
-                objects.append(_parse_object(reader, child, width, height))
+    where = f"image {element.get('name', '')}, shape"
+    objects = reader.parse_objects(file, where, list(element), lambda each: _parse_object(reader, each, width, height))
     split = SPLIT_NAMES.get((element.get("subset") or "").casefold(), split)
-    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+    reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
-def _parse_object(reader: AnnotationReader, element: Element, width: int, height: int) -> Annotation:
+def _parse_object(reader: AnnotationReader, element: Element, width: int, height: int) -> Annotation | None:
+    if element.tag not in _SHAPES:
+        if element.tag in _LEFT_OUT:
+            reader.count_warning(f"{element.tag} labels: left out")
+        return None
     attributes = {parse_str(a.get("name"), "attribute"): (a.text or "").strip() for a in element.findall("attribute")}
     fields = {**split_attributes(attributes), "occluded": parse_bool(element.get("occluded", "0"))}
     box, shape = _parse_shape(element, width, height)
@@ -73,9 +72,6 @@ def _parse_object(reader: AnnotationReader, element: Element, width: int, height
 
 
 def _parse_shape(element: Element, width: int, height: int) -> Shape:
-    def values(*names: str) -> list[float]:
-        return [parse_float(element.get(name), name) for name in names]
-
     degrees = parse_float(element.get("rotation") or 0, "rotation")
     if element.tag == "mask":
         mask = _parse_mask(element, width, height)
@@ -84,9 +80,9 @@ def _parse_shape(element: Element, width: int, height: int) -> Shape:
         points = parse_str(element.get("points"), "points").split(";")
         return polygon_shape(parse_polygon([pair.split(",") for pair in points]))
     if element.tag == "ellipse":
-        x, y, rx, ry = values("cx", "cy", "rx", "ry")
+        x, y, rx, ry = parse_floats(element, "cx", "cy", "rx", "ry")
         return polygon_shape(ellipse(x, y, rx, ry, degrees))
-    x1, y1, x2, y2 = values("xtl", "ytl", "xbr", "ybr")
+    x1, y1, x2, y2 = parse_floats(element, "xtl", "ytl", "xbr", "ybr")
     if not degrees:
         return (x1, y1, x2, y2), {}
     return polygon_shape(rotate(box_to_polygon(x1, y1, x2, y2), degrees, (x1 + x2) / 2, (y1 + y2) / 2))
@@ -152,13 +148,8 @@ def _run_lengths(flat: np.ndarray) -> list[int]:
 
 FORMATS = (
     Format(
-        "cvat",
-        "CVAT XML",
-        "an XML file with <annotations> and <image>",
-        lambda head: head.xml_root == "annotations",
-        each_file(_read),
-        _write,
-        FREE_FORM_FIELDS | {"polygons", "masks", "unused"},
-        boxes="xyxy",
+        "cvat", "CVAT XML", "an XML file with <annotations> and <image>",
+        lambda head: head.xml_root == "annotations", each_file(_read), _write,
+        FREE_FORM_FIELDS | {"polygons", "masks", "unused"}, boxes="xyxy",
     ),
-)
+)  # fmt: skip

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from hubel.data.annotations.attributes import UNNAMED
 from hubel.data.annotations.exif_rotation import apply_exif, stored_size, undo_exif
 from hubel.data.annotations.format import Format
-from hubel.data.annotations.parsing import iterate_xml, parse_bool, parse_float, parse_size, parse_str
+from hubel.data.annotations.parsing import iterate_xml, parse_bool, parse_float, parse_floats, parse_size, parse_str
 from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -36,17 +36,13 @@ def _read_image(reader: AnnotationReader, split: str, file: Path, element: Eleme
     width, height, orientation = stored_size(path)
     if not width:
         width, height = parse_size(element)
-    boxes = element.findall("box")
-    reader.check_count(len(boxes))
-    objects: list[Annotation] = []
-    for index, box in enumerate(boxes):
-        with reader.error_context(file, f"{element.get('file', '')}, box {index + 1}"):
-            objects.append(_parse_object(reader, box))
-    reader.add(split, apply_exif(AnnotatedImage(path, width, height, tuple(objects), file), orientation))
+    where = f"{element.get('file', '')}, box"
+    objects = reader.parse_objects(file, where, element.findall("box"), lambda box: _parse_object(reader, box))
+    reader.add(split, apply_exif(AnnotatedImage(path, width, height, objects, file), orientation))
 
 
 def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
-    left, top, w, h = (parse_float(element.get(name), name) for name in ("left", "top", "width", "height"))
+    left, top, w, h = parse_floats(element, "left", "top", "width", "height")
     fields: dict[str, Any] = {name: parse_bool(element.get(name)) for name in _FLAGS if element.get(name)}
     if (score := element.get("detection_score")) is not None:
         fields["score"] = parse_float(score, "detection_score")
@@ -92,13 +88,8 @@ def _write_box(image: Element, obj: Annotation, name: str, writer: DatasetWriter
 
 FORMATS = (
     Format(
-        "dlib",
-        "dlib / imglab XML",
-        "an XML file with <dataset> and <images>",
-        lambda head: head.xml_root == "dataset",
-        each_file(_read),
-        _write,
-        frozenset({*_FLAGS, "score", "attributes"}),
+        "dlib", "dlib / imglab XML", "an XML file with <dataset> and <images>",
+        lambda head: head.xml_root == "dataset", each_file(_read), _write, frozenset({*_FLAGS, "score", "attributes"}),
         boxes="xywh",
     ),
-)
+)  # fmt: skip

@@ -238,13 +238,7 @@ def _results(obj: Annotation, image: AnnotatedImage, classes: Sequence[str], ind
 
 FORMATS = (
     Format(
-        "label-studio",
-        "Label Studio JSON",
-        "a JSON list of tasks with data and annotations",
-        _recognizes,
-        each_file(_read),
-        _write,
-        FREE_FORM_FIELDS | {"polygons"},
-        boxes="xywh",
+        "label-studio", "Label Studio JSON", "a JSON list of tasks with data and annotations",
+        _recognizes, each_file(_read), _write, FREE_FORM_FIELDS | {"polygons"}, boxes="xywh",
     ),
-)
+)  # fmt: skip

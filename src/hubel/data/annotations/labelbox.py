@@ -29,7 +29,7 @@ from hubel.data.annotations.parsing import (
     csv_rows,
     expect_list,
     expect_object,
-    parse_float,
+    parse_floats,
     parse_int,
     parse_json,
     parse_polygon,
@@ -131,26 +131,27 @@ def _add_image(reader: AnnotationReader, split: str, file: Path, near: Path, whe
     if image.objects is None:
         reader.add(split, AnnotatedImage(path, width, height, None))
         return
-    reader.check_count(len(image.objects))
-    objects: list[Annotation] = []
-    for index, (annotator, row) in enumerate(image.objects):
-        with reader.error_context(file, f"{where}, object {index + 1}"):
-            if (shape := _parse_shape(reader, row)) is not None:
-                fields = split_attributes(_answers(row))
-                if isinstance(annotator, str) and annotator:
-                    fields["annotator"] = annotator
-                label = reader.label(parse_str(row.get("name") or row.get("title") or row.get("value"), "name"))
-                objects.append(Annotation(label, shape[0], **shape[1], **fields))
+    objects = reader.parse_objects(file, f"{where}, object", image.objects, lambda pair: _parse_object(reader, *pair))
     warn_several_annotators(reader, objects)
-    record = AnnotatedImage(path, width, height, tuple(objects), file)
+    record = AnnotatedImage(path, width, height, objects, file)
     if image.orientation >= 5 and (width, height) == stored_size(path)[:2]:
         record = apply_exif(record, image.orientation)
     reader.add(split, record)
 
 
+def _parse_object(reader: AnnotationReader, annotator: Any, row: _Row) -> Annotation | None:
+    if (shape := _parse_shape(reader, row)) is None:
+        return None
+    fields = split_attributes(_answers(row))
+    if isinstance(annotator, str) and annotator:
+        fields["annotator"] = annotator
+    label = reader.label(parse_str(row.get("name") or row.get("title") or row.get("value"), "name"))
+    return Annotation(label, shape[0], **shape[1], **fields)
+
+
 def _parse_shape(reader: AnnotationReader, row: _Row) -> Shape | None:
     if (bounds := row.get("bounding_box", row.get("bbox"))) is not None:
-        left, top, w, h = (parse_float(bounds[name], name) for name in ("left", "top", "width", "height"))
+        left, top, w, h = parse_floats(bounds, "left", "top", "width", "height")
         return (left, top, left + w, top + h), {}
     if (points := row.get("polygon")) is not None:
         return polygon_shape(parse_polygon([(point["x"], point["y"]) for point in expect_list(points, "polygon")]))
@@ -216,13 +217,7 @@ def _object(obj: Annotation, classes: Sequence[str]) -> _Row:
 
 FORMATS = (
     Format(
-        "labelbox",
-        "Labelbox",
-        "NDJSON with data_row, or JSON or CSV with Labeled Data",
-        _recognizes,
-        each_file(_read),
-        _write,
-        FREE_FORM_FIELDS | {"polygons"},
-        boxes="xywh",
+        "labelbox", "Labelbox", "NDJSON with data_row, or JSON or CSV with Labeled Data",
+        _recognizes, each_file(_read), _write, FREE_FORM_FIELDS | {"polygons"}, boxes="xywh",
     ),
-)
+)  # fmt: skip

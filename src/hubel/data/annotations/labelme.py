@@ -127,14 +127,8 @@ def _shapes(obj: Annotation, name: str, group: int) -> Iterator[dict[str, Any]]:
 
 FORMATS = (
     Format(
-        "labelme",
-        "LabelMe JSON",
-        "JSON files with shapes and imagePath, one per image",
+        "labelme", "LabelMe JSON", "JSON files with shapes and imagePath, one per image",
         lambda head: "shapes" in head.keys[1] and bool(head.keys[1] & {"imagePath", "version", "imageHeight"}),
-        each_file(_read),
-        _write,
-        FREE_FORM_FIELDS | {"polygons", "parts", "masks"},
-        file_holds="image",
-        boxes="xyxy",
+        each_file(_read), _write, FREE_FORM_FIELDS | {"polygons", "parts", "masks"}, file_holds="image", boxes="xyxy",
     ),
-)
+)  # fmt: skip

@@ -171,6 +171,11 @@ def parse_float(value: Any, name: str = "a coordinate") -> float:
     return result
 
 
+def parse_floats(fields: Any, *names: str) -> list[float]:
+    """Coordinates from the fields of a JSON object or the attributes of an XML element; raises as `parse_float`."""
+    return [parse_float(fields.get(name), name) for name in names]
+
+
 def parse_int(value: Any, name: str) -> int:
     """An integer from JSON or from text such as ``"3"`` or ``"3.0"``.
 

@@ -141,6 +141,24 @@ class AnnotationReader:
         if objects > MAX_OBJECTS:
             raise InvalidAnnotation(f"one image has {objects:,} objects, more than the limit of {MAX_OBJECTS:,}")
 
+    def parse_objects(
+        self, file: Path, where: str, rows: Sequence[Any], parse: Callable[[Any], Annotation | None]
+    ) -> tuple[Annotation, ...]:
+        """Parse the objects of one image; errors are reported for the file, ``where`` and the number of the row.
+
+        Rows for which ``parse`` returns ``None`` are left out.
+
+        Raises:
+            InvalidAnnotation: there are more than :data:`MAX_OBJECTS`.
+        """
+        self.check_count(len(rows))
+        objects: list[Annotation] = []
+        for index, row in enumerate(rows):
+            with self.error_context(file, f"{where} {index + 1}"):
+                if (obj := parse(row)) is not None:
+                    objects.append(obj)
+        return tuple(objects)
+
     def dataset(self, sort_classes: bool, format: str) -> AnnotatedDataset:
         """The data set that was read.
 
@@ -224,14 +242,6 @@ def polygon_shape(polygon: Polygon) -> Shape:
 
 
 def _relabelled(image: AnnotatedImage, new: dict[int, int]) -> AnnotatedImage:
-    # Twice as fast as dataclasses.replace, for millions of objects.
     if not image.objects:
         return image
-    objects = tuple(
-        Annotation(
-            new[o.label], o.box, o.polygons, o.holes, o.mask, o.crowd, o.ignore, o.difficult, o.truncated, o.occluded,
-            o.area, o.attributes, o.annotator, o.score,
-        )
-        for o in image.objects
-    )  # fmt: skip
-    return AnnotatedImage(image.path, image.width, image.height, objects, image.label_file, image.id)
+    return replace(image, objects=tuple(replace(obj, label=new[obj.label]) for obj in image.objects))

@@ -54,19 +54,15 @@ def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
         path = reader.images.find(file.stem, near, stem_only=True)
     width, height = reader.images.size(path, *parse_size(expect_object(content.get("size") or {}, "size")))
     rows = expect_list(content["objects"], "objects")
-    reader.check_count(len(rows))
-    objects: list[Annotation] = []
-    for index, row in enumerate(rows):
-        with reader.error_context(file, f"object {index + 1}"):
-            figure = expect_object(row, "it")
-            if (kind := figure.get("geometryType")) in _LEFT_OUT:
-                reader.count_warning(f"objects are of type {kind}: left out")
-                continue
-            objects.append(_parse_object(reader, figure, width, height))
-    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+    objects = reader.parse_objects(file, "object", rows, lambda row: _parse_object(reader, row, width, height))
+    reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
-def _parse_object(reader: AnnotationReader, figure: dict[str, Any], width: int, height: int) -> Annotation:
+def _parse_object(reader: AnnotationReader, row: Any, width: int, height: int) -> Annotation | None:
+    figure = expect_object(row, "it")
+    if (kind := figure.get("geometryType")) in _LEFT_OUT:
+        reader.count_warning(f"objects are of type {kind}: left out")
+        return None
     tags = {parse_str(tag["name"], "a tag"): tag.get("value") for tag in figure.get("tags") or ()}
     attributes = {name: True if value is None else value for name, value in tags.items()}
     if login := figure.get("labelerLogin"):
@@ -137,14 +133,8 @@ def _figure(obj: Annotation, name: str, tags: set[str]) -> dict[str, Any]:
 
 FORMATS = (
     Format(
-        "supervisely",
-        "Supervisely",
-        "meta.json, and DATASET/img and DATASET/ann",
-        lambda head: {"objects", "size"} <= head.keys[1],
-        _read,
-        _write,
-        FREE_FORM_FIELDS | {"polygons", "holes", "masks", "unused"},
-        file_holds="image",
-        boxes="xyxy",
+        "supervisely", "Supervisely", "meta.json, and DATASET/img and DATASET/ann",
+        lambda head: {"objects", "size"} <= head.keys[1], _read, _write,
+        FREE_FORM_FIELDS | {"polygons", "holes", "masks", "unused"}, file_holds="image", boxes="xyxy",
     ),
-)
+)  # fmt: skip

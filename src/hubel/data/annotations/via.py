@@ -28,6 +28,7 @@ from hubel.data.annotations.parsing import (
     expect_list,
     expect_object,
     parse_float,
+    parse_floats,
     parse_json,
     parse_polygon,
     parse_str,
@@ -48,7 +49,6 @@ _VIA3_LEFT_OUT = {1: "points", 5: "lines", 6: "polylines"}
 
 
 class _Region(NamedTuple):
-    row: str
     shape: Shape
     attributes: dict[str, Any]
 
@@ -79,16 +79,16 @@ def _reader(parse: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[An
 def _add_image(
     reader: AnnotationReader, split: str, file: Path, name: str, regions: list[_Region], chosen: str | None
 ) -> None:
-    reader.check_count(len(regions))
     path = reader.images.find(name, reader.images.folder_of(split, file))
     width, height = reader.images.size(path)
-    objects: list[Annotation] = []
-    for region in regions:
-        with reader.error_context(file, f"image {name}, {region.row}"):
-            label, others = take_label(reader, region.attributes, chosen)
-            box, fields = region.shape
-            objects.append(Annotation(label, box, **fields, **split_attributes(others)))
-    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+
+    def parse(region: _Region) -> Annotation:
+        label, others = take_label(reader, region.attributes, chosen)
+        box, fields = region.shape
+        return Annotation(label, box, **fields, **split_attributes(others))
+
+    objects = reader.parse_objects(file, f"image {name}, region", regions, parse)
+    reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
 def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
@@ -107,7 +107,7 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
                     shape = expect_object(row["shape_attributes"], "shape_attributes")
                     attributes = expect_object(row.get("region_attributes") or {}, "region_attributes")
                     if (parsed := _parse_shape(reader, shape)) is not None:
-                        yield name, _Region(f"region {index + 1}", parsed, attributes)
+                        yield name, _Region(parsed, attributes)
 
 
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
@@ -131,23 +131,20 @@ def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
                 for text in texts
             )
             if shape and (parsed := _parse_shape(reader, shape)) is not None:
-                yield name, _Region(where, parsed, attributes)
+                yield name, _Region(parsed, attributes)
 
 
 def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | None:
-    def values(*names: str) -> list[float]:
-        return [parse_float(shape[name], name) for name in names]
-
     name = shape.get("name")
     if name == "rect":
-        x, y, w, h = values("x", "y", "width", "height")
+        x, y, w, h = parse_floats(shape, "x", "y", "width", "height")
         return (x, y, x + w, y + h), {}
     if name == "polygon" or (name == "polyline" and _is_closed(shape)):
         return polygon_shape(parse_polygon(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))
     if name == "circle":
-        return polygon_shape(ellipse(*values("cx", "cy", "r", "r")))
+        return polygon_shape(ellipse(*parse_floats(shape, "cx", "cy", "r", "r")))
     if name == "ellipse":
-        x, y, rx, ry = values("cx", "cy", "rx", "ry")
+        x, y, rx, ry = parse_floats(shape, "cx", "cy", "rx", "ry")
         degrees = math.degrees(parse_float(shape.get("theta") or 0, "theta"))
         return polygon_shape(ellipse(x, y, rx, ry, degrees))
     if name in ("point", "polyline"):
@@ -230,7 +227,7 @@ def _via3_json_regions(reader: AnnotationReader, file: Path) -> _Regions:
                 raise InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
             attributes = _via3_attributes(expect_object(row.get("av") or {}, "av"), content.get("attribute") or {})
             if (parsed := _parse_via3_shape(reader, row.get("xy") or [])) is not None:
-                yield shown[0], _Region(f"metadata {key}", parsed, attributes)
+                yield shown[0], _Region(parsed, attributes)
 
 
 def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +259,7 @@ def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
             name = parse_str(expect_list(names, "file_list")[0], "file_list")
             yield name, None
             if (parsed := _parse_via3_shape(reader, expect_list(numbers, "spatial_coordinates"))) is not None:
-                yield name, _Region(where, parsed, expect_object(attributes, "metadata"))
+                yield name, _Region(parsed, expect_object(attributes, "metadata"))
 
 
 def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:

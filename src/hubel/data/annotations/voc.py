@@ -89,13 +89,8 @@ def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
         path = reader.images.find(name, near, stem_only=True)
     sides = ((root.findtext(f"size/{side}") or "").strip() for side in ("width", "height"))
     width, height = reader.images.size(path, *(int(parse_float(side or 0, "a side of the image")) for side in sides))
-    elements = root.findall("object")
-    reader.check_count(len(elements))
-    objects: list[Annotation] = []
-    for index, element in enumerate(elements):
-        with reader.error_context(file, f"object {index + 1}"):
-            objects.append(_parse_object(reader, element))
-    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+    objects = reader.parse_objects(file, "object", root.findall("object"), lambda each: _parse_object(reader, each))
+    reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
 def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
@@ -191,14 +186,8 @@ def _add(parent: Element, **children: Any) -> None:
 
 FORMATS = (
     Format(
-        "voc",
-        "Pascal VOC XML",
-        "XML files with <annotation>, one per image",
-        lambda head: head.xml_root == "annotation",
-        _read,
-        _write,
-        FREE_FORM_FIELDS | {"polygons", "boxes"},
-        file_holds="image",
-        boxes="xyxy",
+        "voc", "Pascal VOC XML", "XML files with <annotation>, one per image",
+        lambda head: head.xml_root == "annotation", _read, _write, FREE_FORM_FIELDS | {"polygons", "boxes"},
+        file_holds="image", boxes="xyxy",
     ),
-)
+)  # fmt: skip

@@ -207,21 +207,18 @@ def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | 
         return
     with reader.error_context(file):
         lines = read_text(file, MAX_IMAGE_FILE_BYTES).splitlines()
-        reader.check_count(len(lines))
         width, height = reader.images.size(image)
-        objects: list[Annotation] = []
-        for index, line in enumerate(lines):
-            if values := line.split():
-                with reader.error_context(file, f"line {index + 1}"):
-                    objects.append(_parse_object(reader, values, width, height))
+        objects = reader.parse_objects(file, "line", lines, lambda line: _parse_object(reader, line, width, height))
         if objects and not width:
             reader.count_warning("images are missing or unreadable: their labels, in fractions of them, are left out")
             reader.add(split, AnnotatedImage(image, 0, 0, None, file))
         else:
-            reader.add(split, AnnotatedImage(image, width, height, tuple(objects), file))
+            reader.add(split, AnnotatedImage(image, width, height, objects, file))
 
 
-def _parse_object(reader: AnnotationReader, values: list[str], width: int, height: int) -> Annotation:
+def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) -> Annotation | None:
+    if not (values := line.split()):
+        return None
     label = parse_int(values[0], "the class")
     if not 0 <= label < len(reader.classes):
         raise UnknownClass(f"class {label} is none of the {len(reader.classes)} classes")
@@ -278,16 +275,8 @@ def _line(obj: Annotation, image: AnnotatedImage, with_polygons: bool, writer: D
 
 FORMATS = (
     Format(
-        "yolo",
-        "YOLO",
-        "data.yaml, or images/ and labels/, or text files beside the images",
-        _recognizes,
-        _read,
-        _write,
-        frozenset({"polygons", "score", "unused", "order"}),
-        sort_classes=False,
-        file_holds="dataset",
-        find_folders=_find_folders,
-        boxes="fractions",
+        "yolo", "YOLO", "data.yaml, or images/ and labels/, or text files beside the images",
+        _recognizes, _read, _write, frozenset({"polygons", "score", "unused", "order"}), sort_classes=False,
+        file_holds="dataset", find_folders=_find_folders, boxes="fractions",
     ),
-)
+)  # fmt: skip
