@@ -445,3 +445,58 @@ def test_coco_of_roboflow_and_of_the_publisher(tmp_path: Path) -> None:
         (image,) = dataset.splits["train"]
         assert (image.path, image.id) == (tmp_path / root / folder / "a.jpg", 5)
         assert (image.objects or ())[0].box == (1.5, 2, 4.5, 6)
+
+
+# Rows of Open Images' train-annotations-bbox.csv; the fourth got a score, an unknown flag and a depiction.
+OPEN_IMAGES = """ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside
+000026e7ee790996,xclick,/m/07j7r,1,0.071875,0.1453125,0.20625,0.39166668,0,1,1,0,0
+000026e7ee790996,xclick,/m/07j7r,1,0.4390625,0.571875,0.26458332,0.43541667,0,1,1,0,0
+000062a39995e348,xclick,/m/015p6,1,0.20620842,0.849224,0.15463917,1,0,0,0,0,0
+000062a39995e348,activemil,/m/05s2s,0.875,0.13747229,0.37694013,0,0.88365245,1,-1,0,1,0
+0000c64e1253d68f,xclick,/m/0k4j,1,0,0.5132743,0.32079646,0.6902655,0,1,0,0,0
+"""
+
+
+@pytest.mark.parametrize("header", ["", "LabelName,DisplayName\n"])
+def test_open_images(header: str, tmp_path: Path) -> None:
+    """As version 6 and 7 publish it; the third image was not downloaded."""
+    picture(tmp_path / "train" / "000026e7ee790996.jpg", 640, 480)
+    picture(tmp_path / "train" / "000062a39995e348.jpg", 1024, 768)
+    picture(tmp_path / "train" / "0000ffffffffffff.jpg")
+    (tmp_path / "oidv6-train-annotations-bbox.csv").write_text(OPEN_IMAGES)
+    names = "/m/015p6,Bird\n/m/05s2s,Plant\n/m/07j7r,Tree\n/m/0k4j,Car\n"
+    (tmp_path / "oidv7-class-descriptions-boxable.csv").write_text(header + names)
+    dataset = read_annotations(tmp_path)
+    assert (dataset.format, dataset.classes, list(dataset.splits)) == (
+        "open-images",
+        ("Bird", "Plant", "Tree"),
+        ["train"],
+    )
+    assert dataset.warnings == ("1 rows are of images that do not exist: left out",)
+    trees, birds, unlabelled = dataset.images()
+    assert unlabelled.objects is None
+    first, second = trees.objects or ()
+    assert np.allclose(first.box, (46, 99, 93, 188), atol=1e-3)  # 0.071875 · 640, 0.20625 · 480 …
+    assert (first.label, first.truncated, first.crowd, first.occluded, first.score) == (2, True, True, False, None)
+    assert second.box[0] == pytest.approx(281)
+    bird, plant = birds.objects or ()
+    assert (bird.label, bird.box[3], bird.attributes, bird.score) == (0, 768, {}, None)
+    assert (plant.truncated, plant.occluded, plant.attributes, plant.score) == (False, True, {"depiction": True}, 0.875)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.20625,", "north,", "line 2: YMin is 'north', not a number of pixels"),
+        ("000026e7ee790996,xclick", ",xclick", "line 2: ImageID is '', not a name"),
+        ("/m/015p6", "", "line 4: LabelName is '', not a name"),
+        ("0.26458332,0.43541667,0,1,1,0,0", "0.26458332", "line 3: YMax is None, not a number"),
+    ],
+)
+def test_open_images_names_the_line(old: str, new: str, message: str, tmp_path: Path) -> None:
+    picture(tmp_path / "000026e7ee790996.jpg", 640, 480)
+    picture(tmp_path / "000062a39995e348.jpg", 1024, 768)
+    (tmp_path / "boxes.csv").write_text(OPEN_IMAGES.replace(old, new, 1))
+    with pytest.raises(DataError) as caught:
+        read_annotations(tmp_path)
+    assert f"boxes.csv, {message}" in caught.value.message

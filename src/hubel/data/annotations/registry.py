@@ -25,6 +25,7 @@ _MODULES = {
     "cvat": "cvat",
     "label-studio": "label_studio",
     "createml": "createml",
+    "open-images": "open_images",
 }
 """Module by name of the format; imported when it is needed, so that ``--help`` can list the names."""
 
