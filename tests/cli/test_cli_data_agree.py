@@ -174,7 +174,7 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
     refused: list[tuple[list[str | Path], int, str]] = [
         ([ann], 2, "the labels of only one annotator"),
         ([ann, ann], 2, "is given twice"),
-        ([ann, other], 1, "no picture in common"),
+        ([ann, other], 1, "no image in common"),
         ([ann, table], 1, "labels of several kinds"),
         ([ann, tmp_path / "nowhere"], 1, "does not exist"),
         ([ann, bob, "--consensus", bob / "agreed"], 2, "is inside the data set"),
