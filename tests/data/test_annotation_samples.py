@@ -490,7 +490,7 @@ def test_open_images(header: str, tmp_path: Path) -> None:
         ("0.20625,", "north,", "line 2: YMin is 'north', not a number of pixels"),
         ("000026e7ee790996,xclick", ",xclick", "line 2: ImageID is '', not a name"),
         ("/m/015p6", "", "line 4: LabelName is '', not a name"),
-        ("0.26458332,0.43541667,0,1,1,0,0", "0.26458332", "line 3: YMax is None, not a number"),
+        ("0.26458332,0.43541667,0,1,1,0,0", "0.26458332", "line 3: 'YMax' is missing"),
     ],
 )
 def test_open_images_names_the_line(old: str, new: str, message: str, tmp_path: Path) -> None:
