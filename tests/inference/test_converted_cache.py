@@ -26,7 +26,7 @@ from hubel.inference.engines.convert import convert, find_converted
 from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.openvino_format import OpenVinoFormat
 from hubel.models import ModelMetadata, load_model, resolve_model, save_model
-from hubel.models.resolve import find_model
+from hubel.models.metadata import find_model
 
 _PREPROCESSING = Preprocessing(32, 32, crop_fraction=1.0)
 _FACTS = {"model": "m", "engine": "openvino", "precision": "fp32", "origin": "", "metadata": {}}

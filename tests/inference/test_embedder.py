@@ -15,7 +15,7 @@ import hubel
 from hubel.errors import UsageError
 from hubel.inference.embedder import Embedder
 from hubel.models.checkpoint import resolve_model
-from hubel.models.embedding import embedding_of
+from hubel.models.classification.deepsort_reid import embedding_of
 from hubel.tracking.appearance import stripe_colours
 
 BOXES = np.array([[20.0, 30, 120, 230], [300, 40, 380, 200], [200, 100, 260, 400], [10, 10, 400, 420]])

@@ -123,7 +123,7 @@ def test_damaged_and_missing_files_are_named(folder: Path) -> None:
     with pytest.raises(ModelError, match="model.json is damaged"):
         load_model(folder)
     card.write_text("[]", "utf-8")
-    with pytest.raises(ModelError, match="not a model card"):
+    with pytest.raises(ModelError, match="expected a JSON object"):
         load_model(folder)
     card.unlink()
     with pytest.raises(ModelError, match="model.json is missing"):
@@ -170,7 +170,7 @@ def test_what_is_no_model_is_said(folder: Path, tmp_path: Path) -> None:
         resolve_model("resnet50:torchvision/IMAGENET21K")
     with pytest.raises(ModelError, match="is a file"):
         resolve_model(folder / "model.safetensors")
-    with pytest.raises(ModelError, match="is no saved model"):
+    with pytest.raises(ModelError, match="is not a saved model"):
         resolve_model(tmp_path)
 
 

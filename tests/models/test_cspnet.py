@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hubel.errors import ModelError
-from hubel.layers.cross_stage_partial import CrossStagePartial
 from hubel.models import architecture, create_model
+from hubel.models.classification.cspnet import CrossStagePartial
 from hubel.models.factory import build
 from hubel.weights.key_mapping import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics

@@ -11,8 +11,8 @@ import torch
 import torchvision
 from torch import nn
 
-from hubel.layers.dense_block import DenseBlock
 from hubel.models import architecture, create_model
+from hubel.models.classification.densenet import DenseBlock
 from hubel.models.factory import build
 from hubel.weights import read_state_dict
 from hubel.weights.key_mapping import rename

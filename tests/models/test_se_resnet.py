@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from hubel.inference.fusion import fuse
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.dense_block import DenseLayer
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models import architecture, create_model, list_models
+from hubel.models.classification.densenet import DenseLayer
 from hubel.weights.key_mapping import rename
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
 

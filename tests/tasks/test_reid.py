@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 import hubel
 from hubel.inference.embedder import Embedder
-from hubel.models.embedding import embedding_of
+from hubel.models.classification.deepsort_reid import embedding_of
 
 # Table 1 of arXiv 1703.07402: part, output.
 TABLE = {

@@ -18,7 +18,7 @@ from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_li
 from hubel.errors import DataError
 from hubel.fileio import write_json
 from hubel.inference.predictor import Predictor
-from hubel.models.resolve import find_model
+from hubel.models.metadata import find_model
 
 MANIFEST = "job.json"
 

@@ -13,7 +13,7 @@ from PIL import Image
 from hubel.errors import UsageError
 from hubel.inference.engines.convert import Converted, conversion_key, read_converted, store_converted
 from hubel.inference.engines.openvino_format import OpenVinoFormat
-from hubel.models.resolve import find_model
+from hubel.models.metadata import find_model
 from hubel.tracking.appearance import stripe_colours
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Embedder:
 
     Args:
         model: a registered network with weights, or a run folder. ``deepsort_reid``, trained on folders of identities,
-            gives its own vectors; of any other, a middle feature map
-            (:class:`hubel.models.embedding.StripeEmbedding`) and the colours of four stripes are taken.
+            gives its own vectors; of any other, a middle feature map and the colours of four stripes are taken
+            (:mod:`hubel.models.classification.deepsort_reid`).
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         threads: CPU threads; all by default.
 
@@ -171,9 +171,11 @@ def _converted(model: str | Path) -> Converted:
 def _load(model: str | Path) -> tuple[nn.Module, ModelMetadata]:
     """What makes vectors of crops, and the card with how it wants them."""
     from hubel.models.checkpoint import resolve_model
-    from hubel.models.embedding import SIZE, embedding_of
+    from hubel.models.classification.deepsort_reid import CROP_SIZE, embedding_of
 
     network, metadata = resolve_model(model)
     embedding = embedding_of(network).eval()
-    size: dict[str, Any] = {} if gives_vectors(metadata.architecture) else {"height": SIZE[0], "width": SIZE[1]}
+    size: dict[str, Any] = (
+        {} if gives_vectors(metadata.architecture) else {"height": CROP_SIZE[0], "width": CROP_SIZE[1]}
+    )
     return embedding, replace(metadata, preprocessing=replace(metadata.preprocessing, resize="stretch", **size))

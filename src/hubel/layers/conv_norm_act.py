@@ -1,4 +1,4 @@
-"""Convolution, batch normalization, activation: the unit that most networks since 2015 are made of."""
+"""Convolution, normalization and activation as one module, and local response normalization."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ ReLU6 = partial(nn.ReLU6, inplace=True)
 class ConvNormActivation(nn.Module):
     """``activation(norm(conv(images)))`` (Ioffe and Szegedy 2015, arXiv 1502.03167, section 3.2).
 
-    Its three parts are always there under these names; what is switched off is an ``nn.Identity``. Code that
-    folds the normalization into the convolution for prediction finds them so.
+    The three parts always have these names; one that is switched off is an ``nn.Identity``. Fusion of convolutions with
+    their normalizations relies on that.
 
     Args:
-        in_channels: channels of the images.
-        out_channels: channels of the maps.
+        in_channels: of the input.
+        out_channels: of the output.
         kernel_size: side of a square kernel, or height and width.
-        stride: step of the kernel.
+        stride: of the convolution.
         padding: pixels added on each side, or above and below and to the left and right; by default half the kernel,
             which keeps the size at stride 1.
         groups: see :class:`torch.nn.Conv2d`; ``in_channels`` for a depthwise convolution.
         same: pad as TensorFlow's ``SAME`` does (:mod:`hubel.layers.padding`), instead of ``padding``.
-        norm: makes the normalization of so many channels; ``None`` for none. The convolution has biases only
-            then, since a normalization would cancel them.
-        activation: makes the activation; ``None`` for none.
+        norm: builds the normalization of a number of channels; ``None``: none, and the convolution has biases, which a
+            normalization would cancel.
+        activation: builds the activation; ``None`` for none.
     """
 
     conv: nn.Conv2d
@@ -60,6 +60,22 @@ class ConvNormActivation(nn.Module):
         self.activation = nn.Identity() if activation is None else activation()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, out_channels, H', W') of images (N, in_channels, H, W)."""
+        """Images (N, in_channels, H, W) to maps (N, out_channels, H', W')."""
         maps: Tensor = self.activation(self.norm(self.conv(images)))
         return maps
+
+
+def local_response_norm(size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> nn.LocalResponseNorm:
+    """``b_i = a_i / (k + alpha * sum of a_j² over size neighbouring maps j) ** beta``.
+
+    Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 3.3, whose
+    constants are the defaults. torch divides its α by the number of maps, so it is given ``alpha * size``
+    (TensorFlow does not divide, and calls ``size // 2`` the depth radius). Maps keep their shape (N, C, H, W).
+
+    Args:
+        size: maps in the sum; odd, centred on the map itself, fewer at the first and last maps.
+        alpha: of each square in the sum.
+        beta: exponent.
+        k: added to the sum.
+    """
+    return nn.LocalResponseNorm(size, alpha * size, beta, k)

@@ -19,7 +19,7 @@ from hubel.layers.pooling import GlobalAveragePool2d
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import ClassificationHead, Classifier
 from hubel.models.classification import lenet, simple_cnn
-from hubel.models.classification.dense_head import DenseHead
+from hubel.models.classification.alexnet import DenseHead
 
 # They mix all places of an image: a window's answer then depends on what is around it.
 _MIXING: dict[type[nn.Module], str] = {

@@ -1,8 +1,10 @@
-"""What is needed, besides its weights, to rebuild a model and to use it; read without torch."""
+"""``model.json``: everything but the weights that rebuilds a model. Works without torch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +14,9 @@ import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models.backbone_spec import Backbone
+from hubel.weights.catalog import default_entry, find_entry
+from hubel.weights.download import digest
+from hubel.weights.local_cache import fetch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +27,7 @@ METADATA_FILE = "model.json"
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What is needed, besides its weights, to rebuild a model and to use it.
+    """Everything but the weights that rebuilds a model, as ``model.json`` has it.
 
     Attributes:
         task: ``"classify"``, …
@@ -34,8 +39,8 @@ class ModelMetadata:
         preprocessing: from an image to the network's input.
         options: further options of ``create_model`` that differ from the architecture's own.
         hubel: the version that wrote it.
-        weights: name in the catalog of the weights that it is or started from; None if it started fresh.
-        backbone: what it stands on, if that could be chosen.
+        weights: catalog name of the weights that it has or started from; None if it started from scratch.
+        backbone: of an architecture that takes one.
     """
 
     task: str
@@ -51,10 +56,10 @@ class ModelMetadata:
     backbone: Backbone | None = None
 
     def build(self, for_loading: bool = False) -> nn.Module:
-        """The model that the card describes, in training mode.
+        """Build the model, in training mode.
 
         Args:
-            for_loading: leave memory as it comes instead of drawing random weights; all has to be loaded then.
+            for_loading: leave the parameters uninitialized; all of them have to be loaded afterwards.
 
         Raises:
             ModelError: this version of hubel does not know the architecture or one of its options.
@@ -62,56 +67,57 @@ class ModelMetadata:
         from hubel.models.factory import build
         from hubel.models.registry import architecture
 
-        row = architecture(self.architecture)
+        arch = architecture(self.architecture)
         sizes = (self.num_classes, self.in_channels, self.image_size)
-        return build(row, *sizes, self.options, self.backbone, for_loading=for_loading)
+        return build(arch, *sizes, self.options, self.backbone, for_loading=for_loading)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary, as it stands in ``model.json``."""
-        row = {**asdict(self), "preprocessing": self.preprocessing.to_json()}
+        """The contents of ``model.json``."""
+        record = {**asdict(self), "preprocessing": self.preprocessing.to_json()}
         if self.backbone is None:  # as earlier versions write and read it
-            del row["backbone"]
-        return row
+            del record["backbone"]
+        return record
 
     @classmethod
-    def from_json(cls, row: Any, origin: str = METADATA_FILE) -> ModelMetadata:
+    def from_json(cls, record: Any, origin: str = METADATA_FILE) -> ModelMetadata:
         """The inverse of :meth:`to_json`.
 
         Args:
-            row: what the file holds.
+            record: the file's contents.
             origin: the file, for messages.
 
         Raises:
             ModelError: keys are missing, unknown or of the wrong type.
         """
         again = "Train or save the model again, or take an undamaged copy."
-        if not isinstance(row, dict):
-            raise ModelError(f"{origin}: not a model card but {type(row).__name__}.", again)
+        if not isinstance(record, dict):
+            raise ModelError(f"{origin}: expected a JSON object, found {type(record).__name__}.", again)
         known = {entry.name for entry in fields(cls)}
-        unknown = sorted(set(row) - known)
+        unknown = sorted(set(record) - known)
         if unknown:
             raise ModelError(
-                f"{origin}: written by hubel {row.get('hubel', '?')}, with {', '.join(unknown)}, which "
+                f"{origin}: written by hubel {record.get('hubel', '?')}, with {', '.join(unknown)}, which "
                 f"hubel {hubel.__version__} does not know.",
                 "Update hubel: pip install --upgrade hubel",
             )
-        missing = sorted(known - set(row) - {"backbone"})
+        missing = sorted(known - set(record) - {"backbone"})
         if missing:
             raise ModelError(f"{origin}: {', '.join(missing)} is missing.", again)
-        for name, fits in _FITS.items():
-            if not fits(row.get(name)):
-                raise ModelError(f"{origin}: {name} cannot be {row[name]!r:.60}.", again)
-        if len(row["classes"]) != row["num_classes"]:
-            raise ModelError(f"{origin}: names {len(row['classes'])} classes for {row['num_classes']} outputs.", again)
+        for name, is_valid in _VALID.items():
+            if not is_valid(record.get(name)):
+                raise ModelError(f"{origin}: {name} cannot be {record[name]!r:.60}.", again)
+        names, outputs = len(record["classes"]), record["num_classes"]
+        if names != outputs:
+            raise ModelError(f"{origin}: names {names} classes for {outputs} outputs.", again)
         try:
-            preprocessing = Preprocessing.from_json(row["preprocessing"])
+            preprocessing = Preprocessing.from_json(record["preprocessing"])
         except (TypeError, KeyError) as error:
             raise ModelError(f"{origin}: preprocessing cannot be read: {error}.", again) from error
         try:
-            backbone = Backbone(**row["backbone"]) if row.get("backbone") else None
+            backbone = Backbone(**record["backbone"]) if record.get("backbone") else None
         except TypeError as error:
             raise ModelError(f"{origin}: backbone cannot be read: {error}.", again) from error
-        return cls(**{**row, "preprocessing": preprocessing, "backbone": backbone})
+        return cls(**{**record, "preprocessing": preprocessing, "backbone": backbone})
 
 
 def _is_text(value: Any) -> bool:
@@ -122,7 +128,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and value > 0
 
 
-_FITS: dict[str, Callable[[Any], bool]] = {
+_VALID: dict[str, Callable[[Any], bool]] = {
     "task": _is_text,
     "architecture": _is_text,
     "num_classes": _is_count,
@@ -132,24 +138,69 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "preprocessing": lambda value: isinstance(value, dict),
     "options": lambda value: isinstance(value, dict),
     "hubel": _is_text,
-    "weights": lambda value: value is None or isinstance(value, str),
+    "weights": lambda value: value is None or _is_text(value),
     "backbone": lambda value: value is None or (isinstance(value, dict) and _is_text(value.get("architecture"))),
 }
 
 
 def read_metadata(path: Path) -> ModelMetadata:
-    """The card in a file.
-
-    Raises:
-        ModelError: it is missing or damaged.
-    """
+    """Read ``model.json``; raises ``ModelError`` if it is missing or damaged."""
     if not path.is_file():
         raise ModelError(
-            f"{path} is missing: {path.parent} is no saved model.",
+            f"{path} is missing: {path.parent} is not a saved model.",
             "Name a run folder, or a folder with model.json and model.safetensors.",
         )
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
-    return ModelMetadata.from_json(row, str(path))
+    return ModelMetadata.from_json(record, str(path))
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model on this machine.
+
+    Attributes:
+        name: as it was requested.
+        digest: hexadecimal SHA-256 of everything its predictions depend on: weights, architecture, classes and
+            preprocessing. Models with the same digest are equal.
+    """
+
+    name: str
+    digest: str
+
+
+def find_model(reference: Path | str) -> FoundModel | None:
+    """Identify a model by its files, without torch.
+
+    Args:
+        reference: as for :func:`~hubel.models.checkpoint.resolve_model`.
+
+    Returns:
+        The model; None if only ``resolve_model`` can identify it, or report what is wrong.
+
+    Raises:
+        ModelError: the saved model's ``model.json`` is missing or damaged.
+        WeightsError: unknown weights, or they cannot be fetched.
+    """
+    name, _, weights = str(reference).partition(":")
+    if isinstance(reference, str) and default_entry(name) is not None:
+        entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
+        assert entry is not None
+        facts = (entry.name, entry.preprocessing.to_json(), dict(entry.settings), entry.classes)
+        return FoundModel(str(reference), _digest_of(facts, digest(fetch(entry))))
+    if isinstance(reference, str) and not {"/", os.sep} & set(reference):
+        return None  # an architecture without weights, or a folder
+    folder = Path(reference)
+    if (folder / "best").is_dir() and not (folder / METADATA_FILE).is_file():
+        folder /= "best"
+    if not (folder / METADATA_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+        return None
+    metadata = read_metadata(folder / METADATA_FILE)
+    return FoundModel(str(reference), _digest_of(metadata.to_json(), digest(folder / WEIGHTS_FILE)))
+
+
+def _digest_of(facts: Any, weights: str) -> str:
+    text = json.dumps([facts, weights], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

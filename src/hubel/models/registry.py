@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 _FAMILIES = (
     ("classify", "classification.lenet", "lenet5 lenet5_modern"),
     ("classify", "classification.simple_cnn", "simple_cnn"),
-    ("classify", "classification.alexnet", "alexnet alexnet_owt"),
-    ("classify", "classification.zfnet", "zfnet"),
+    ("classify", "classification.alexnet", "alexnet alexnet_owt zfnet"),
     ("classify", "classification.vgg", "vgg11 vgg13 vgg16 vgg19"),
     ("classify", "classification.googlenet", "googlenet googlenet_bn"),
     ("classify", "classification.bn_inception", "bn_inception se_inception"),
@@ -35,7 +34,7 @@ _FAMILIES = (
     ("classify", "classification.mobilenet_v2", "mobilenet_v2"),
     ("classify", "classification.mobilenet_v3", "mobilenet_v3_small mobilenet_v3_large"),
     ("classify", "classification.efficientnet", " ".join(f"efficientnet_b{number}" for number in range(8))),
-    ("classify", "classification.efficientnet_lite", " ".join(f"efficientnet_lite{number}" for number in range(5))),
+    ("classify", "classification.efficientnet", " ".join(f"efficientnet_lite{number}" for number in range(5))),
     ("classify", "classification.deepsort_reid", "deepsort_reid"),
     ("localize", "localization", "localizer"),
     ("detect", "detection.sliding_window", "sliding_window"),

@@ -38,7 +38,7 @@ class Entry:
         model: what a person calls the model.
         engine: what it was converted for.
         precision: of its weights: ``"fp32"`` or ``"int8"``.
-        origin: digest of the model that it was made of (:class:`hubel.models.resolve.FoundModel`).
+        origin: digest of the model that it was made of (:class:`hubel.models.metadata.FoundModel`).
         card: the model's card, as in ``model.json``.
         files: digest of each file.
         size_bytes: of all files.

@@ -14,8 +14,7 @@ import hubel
 from hubel.errors import ModelError
 from hubel.inference.engines.cache import ConvertedCache, Entry, key_of
 from hubel.inference.engines.lazy_model import ModelSource
-from hubel.models.metadata import ModelMetadata
-from hubel.models.resolve import FoundModel
+from hubel.models.metadata import FoundModel, ModelMetadata
 
 # To be counted up when what is written, or how it computes, changes while the versions do not.
 CACHE_VERSION = "2"

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubel.errors import ModelError
-from hubel.models.metadata import ModelMetadata
-from hubel.models.resolve import FoundModel, find_model
+from hubel.models.metadata import FoundModel, ModelMetadata, find_model
 
 if TYPE_CHECKING:
     import numpy as np

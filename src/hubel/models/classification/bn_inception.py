@@ -62,7 +62,9 @@ from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.inception import InceptionModule
-from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.layers.init import he_fan_in, initialize
+from hubel.models.base import ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.config_schema import ShareBelowOne
 
 # Figure 5: 1×1; 3×3 narrowed, 3×3; double 3×3 narrowed, double 3×3; projection after pooling (0: passed through).
@@ -130,32 +132,15 @@ def build(config: BNInceptionConfig, num_classes: int, in_channels: int, image_s
         channels[name] = before = module.out_channels
     feature_info = {stride: (name, channels[name]) for stride, name in _PYRAMID.items()}
     model = Classifier(backbone, ClassificationHead(before, num_classes, config.dropout), feature_info)
-    for part in model.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+    initialize(model, he_fan_in)
     return model
 
 
-def _row(name: str, config: BNInceptionConfig, reference: str) -> Architecture:
-    return Architecture(
-        name=name,
-        task="classify",
-        build=build,
-        config=config,
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=34,
-        reference=reference,
-    )
-
+_FIGURE = "Ioffe and Szegedy 2015, arXiv 1502.03167, figure 5"
+_HU = "Hu et al. 2018, arXiv 1709.01507, figure 2"
+_SE = BNInceptionConfig(se=True, separable_stem=False)
 
 ARCHITECTURES = (
-    _row("bn_inception", BNInceptionConfig(), "Ioffe and Szegedy 2015, arXiv 1502.03167, figure 5"),
-    _row(
-        "se_inception",
-        BNInceptionConfig(se=True, separable_stem=False),
-        "Hu et al. 2018, arXiv 1709.01507, figure 2; Ioffe and Szegedy 2015, arXiv 1502.03167, figure 5",
-    ),
+    imagenet_classifier("bn_inception", build, BNInceptionConfig(), 34, _FIGURE),
+    imagenet_classifier("se_inception", build, _SE, 34, f"{_HU}; {_FIGURE}"),
 )

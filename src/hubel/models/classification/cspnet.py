@@ -4,7 +4,7 @@ Wang et al. 2019, "CSPNet: A New Backbone that can Enhance Learning Capability o
 CSPDarknet53: Bochkovskiy, Wang, Liao 2020, "YOLOv4", arXiv 2004.10934, section 3.4. The papers print no tables of
 layers; these follow the authors' Darknet files (github.com/WongKinYiu/CrossStagePartialNetworks, ``cfg/cs*.cfg``),
 for 256 × 256 input. "128+128: [64; 64; 128] ×3 → 256" is a cross-stage partial block
-(:mod:`hubel.layers.cross_stage_partial`): it splits into two times 128 maps, of which one goes through three units,
+(:class:`CrossStagePartial`): it splits into two times 128 maps, of which one goes through three units,
 and merges both into 256.
 
 ========== ======= =================================== =======================================
@@ -59,13 +59,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.cross_stage_partial import CrossStagePartial
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.init import he_fan_out, initialize
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.classification.inverted_residual_network import round_repeats
 from hubel.models.config_schema import Count, Factor, Groups, ShareBelowOne
 
@@ -110,6 +112,58 @@ class CSPNetConfig:
     se: bool = False
     width: Factor = 1.0
     depth: Factor = 1.0
+
+
+class CrossStagePartial(nn.Module):
+    """Splits maps in two, sends the second part through any block and a transition, and merges both.
+
+    Section 3.1, figures 2b and 5: gradients of the part that crosses the stage are not computed again in every layer of
+    the block, and the block works on fewer maps::
+
+        maps ── split ─┬─────────────────────── first part ──┐
+                       └─ second part ── block ── transition ─┴─ concatenation ── merge
+
+    Split, transition and merge are 1×1 convolutions with normalization. Darknet's files have two parallel convolutions
+    in place of the split, which is equivalent, but concatenate the second part before the first.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        block: maps (N, part_channels, H, W) to (N, block_channels, H, W).
+        part_channels: of each part; ``None``: the input itself is cut in halves, of which the second is the larger if
+            the number of channels is odd (figure 2b).
+        block_channels: of the block's output; by default as many as it reads.
+        activation: builds the activation of transition and merge.
+        split_activation: builds the activation of the split; ``None`` for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        block: nn.Module,
+        part_channels: int | None = None,
+        block_channels: int | None = None,
+        activation: Callable[[], nn.Module] | None = ReLU,
+        split_activation: Callable[[], nn.Module] | None = ReLU,
+    ) -> None:
+        super().__init__()
+        self.split: nn.Module = nn.Identity()
+        first, second = in_channels // 2, in_channels - in_channels // 2
+        if part_channels is not None:
+            self.split = ConvNormActivation(in_channels, 2 * part_channels, 1, activation=split_activation)
+            first = second = part_channels
+        self.parts = (first, second)
+        self.block = block
+        self.transition = ConvNormActivation(block_channels or second, second, 1, activation=activation)
+        self.merge = ConvNormActivation(first + second, out_channels, 1, activation=activation)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        first, second = self.split(maps).split(self.parts, dim=1)
+        second = self.transition(self.block(second))
+        merged: Tensor = self.merge(torch.cat((first, second), dim=1))
+        return merged
 
 
 class Bottleneck(nn.Module):
@@ -157,16 +211,6 @@ class DarkUnit(nn.Module):
         """Maps (N, channels, H, W) of maps of the same shape."""
         out: Tensor = self.se(self.conv2(self.conv1(maps))) + maps
         return out
-
-
-def _initialize(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def _activation(config: CSPNetConfig) -> Callable[[], nn.Module]:
@@ -225,7 +269,7 @@ def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: 
         channels, stride = stage.out, 2 * stride if halves else stride
         feature_info[stride] = (f"stage{number}", channels)
     model = Classifier(backbone, ClassificationHead(channels, num_classes), feature_info)
-    _initialize(model)
+    initialize(model, he_fan_out, partial(nn.init.normal_, std=0.01))
     return model
 
 
@@ -233,16 +277,8 @@ def _row(name: str, config: CSPNetConfig, reference: str) -> Architecture:
     in_units = sum(stage.units for stage in config.stages) * (2 if config.unit == "dark" else 3)
     # A stage also has a convolution with stride 2 (but for ResNets' first), a split, a transition and a merge; stem
     # and dense layer come on top.
-    return Architecture(
-        name=name,
-        task="classify",
-        build=build,
-        config=config,
-        input=(3, 256, 256),
-        num_classes=1000,
-        depth=in_units + 4 * len(config.stages) + (2 if config.unit == "dark" else 1),
-        reference=reference,
-    )
+    depth = in_units + 4 * len(config.stages) + (2 if config.unit == "dark" else 1)
+    return imagenet_classifier(name, build, config, depth, reference, size=256)
 
 
 _CSPNET = "Wang et al. 2019, arXiv 1911.11929, figure 5"

@@ -1,9 +1,10 @@
-"""DeepSORT's network to recognize people again (Wojke, Bewley, Paulus 2017, arXiv 1703.07402, table 1).
+"""Appearance vectors: DeepSORT's re-identification network, and embeddings from the backbone of any other network.
 
-It maps a crop of 128 × 64 pixels to a vector of 128 numbers of length 1, near in angle for pictures of one person. It
-is trained as a classifier of identities whose last layer compares angles: the cosine softmax (Wojke and Bewley 2018,
-"Deep Cosine Metric Learning for Person Re-Identification", arXiv 1812.00442, equation 4). ``model(images)`` gives its
-scores, ``model.embed(images)`` the vectors.
+The network (Wojke, Bewley, Paulus 2017, arXiv 1703.07402, table 1) maps a crop of 128 × 64 pixels to a vector of 128
+numbers of length 1; vectors of the same person enclose small angles. It is trained as a classifier of identities whose
+last layer compares angles: the cosine softmax (Wojke and Bewley 2018, "Deep Cosine Metric Learning for Person
+Re-Identification", arXiv 1812.00442, equation 4). ``model(images)`` gives its scores, ``model.embed(images)`` the
+vectors.
 
 ======== =============================== ==========
 part     patch, stride                   output
@@ -20,10 +21,10 @@ unit6    residual, 3×3, 1                128×16×8
 head     dense, batch and ℓ2 normalization  128
 ======== =============================== ==========
 
-Of the second paper: exponential linear units, pre-activation units with dropout of 0.4 between their convolutions,
-whose shortcuts are projected where the shape changes. The first table counts 2,800,864 parameters: these, without the
-classifier of identities and without the 960 scales of the normalizations, which the authors' framework leaves out.
-Neither paper's table has an activation behind the dense layer, so there is none.
+From the second paper: exponential linear units, pre-activation blocks with dropout of 0.4 between their convolutions,
+projected shortcuts where the shape changes. The first paper's table counts 2,800,864 parameters: these, without the
+classifier of identities and the 960 scales of the normalizations, which the authors' framework leaves out. Neither
+paper's table has an activation after the dense layer, so there is none.
 """
 
 from __future__ import annotations
@@ -34,9 +35,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.models.base import Architecture, Classifier
+from hubel.layers.init import he_fan_in, initialize
+from hubel.models.base import Architecture, Classifier, Model
 from hubel.models.config_schema import Count, ShareBelowOne
+from hubel.tracking.appearance import column_weights
+
+CROP_SIZE = (128, 64)
+"""Height and width of the crops."""
+
+_EMBEDDING_STRIDE = 16
+_STRIPES = 2
 
 _CHANNELS = (32, 32, 64, 64, 128, 128)
 _INPUT = (3, 128, 64)
@@ -45,11 +55,11 @@ _STRIDE = 8
 
 @dataclass(frozen=True)
 class DeepSortReidConfig:
-    """What may be chosen.
+    """Options of the network.
 
     Attributes:
-        features: numbers in a vector.
-        dropout: share of the maps dropped between a unit's convolutions, 0..1.
+        features: length of a vector.
+        dropout: fraction of the maps dropped between a block's convolutions.
     """
 
     features: Count = 128
@@ -57,14 +67,14 @@ class DeepSortReidConfig:
 
 
 class BasicBlock(nn.Module):
-    """``shortcut + conv(dropout(unit(activation(norm(maps)))))``: the activation stands before the convolutions.
+    """``shortcut(maps) + conv(dropout(unit(activation(norm(maps)))))``, the pre-activation block.
 
     Args:
-        in_channels: of the maps.
+        in_channels: of the input.
         channels: of the output.
         stride: of the first convolution.
-        dropout: between the two.
-        activated: whether to normalize and activate first; what comes from ``pool`` is so already.
+        dropout: between the two convolutions.
+        activated: begin with normalization and activation, which the output of ``pool`` has already.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, dropout: float, activated: bool) -> None:
@@ -77,34 +87,29 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False) if changes else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, C, H, W) → (N, channels, H / stride, W / stride)."""
+        """Maps (N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
         inner = self.conv(self.dropout(self.unit(self.activate(maps))))
-        sum_: Tensor = self.shortcut(maps) + inner
-        return sum_
+        out: Tensor = self.shortcut(maps) + inner
+        return out
 
 
 class CosineClassifier(nn.Module):
-    """Scores of identities: κ times the cosine of a vector and each identity's weights (equation 4).
-
-    Args:
-        in_features: of the vectors.
-        num_classes: identities.
-    """
+    """Scores of identities: κ times the cosine between a vector and each identity's weights (equation 4)."""
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, in_features))
         nn.init.normal_(self.weight, std=0.01)
-        # κ is learned freely; of its logarithm, so that it stays positive.
+        # κ is learned by its logarithm, so that it stays positive.
         self.log_scale = nn.Parameter(torch.full((1,), 2.3))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Scores (N, classes) of vectors (N, D) of length 1."""
+        """Vectors (N, D) of length 1 to scores (N, classes)."""
         return self.log_scale.exp() * functional.linear(vectors, functional.normalize(self.weight, dim=1))
 
 
 class ReidHead(nn.Module):
-    """Dense layer, batch normalization, length 1; then the scores of identities."""
+    """Dense layer, batch normalization and ℓ2 normalization; then the scores of identities."""
 
     def __init__(self, in_features: int, features: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -114,7 +119,7 @@ class ReidHead(nn.Module):
         self.classifier = CosineClassifier(features, num_classes)
 
     def embed(self, maps: Tensor) -> Tensor:
-        """Vectors (N, features) of length 1, of maps (N, C, H, W)."""
+        """Maps (N, C, H, W) to vectors (N, features) of length 1."""
         return functional.normalize(self.norm(self.dense(self.dropout(maps.flatten(1)))), dim=1)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -124,18 +129,16 @@ class ReidHead(nn.Module):
 
 
 class ReidNetwork(Classifier):
-    """A classifier of identities that can hand out what it compares."""
-
-    embeds = True
+    """A classifier of identities that also returns the vectors it compares."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Appearance vectors (N, features) of length 1, of images (N, C, H, W)."""
+        """Images (N, C, H, W) to appearance vectors (N, features) of length 1."""
         vectors: Tensor = self.head.embed(self.backbone(images))  # type: ignore[operator]
         return vectors
 
 
 def build(config: DeepSortReidConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
-    """``image_size`` is the height of the crops; they are half as wide."""
+    """Build the network for crops of height ``image_size`` and half that width."""
     first = _CHANNELS[0]
     backbone = nn.Sequential()
     backbone.add_module("conv1", ConvNormActivation(in_channels, first, 3, activation=nn.ELU))
@@ -150,17 +153,69 @@ def build(config: DeepSortReidConfig, num_classes: int, in_channels: int, image_
     head = ReidHead(before * height * width, config.features, num_classes, config.dropout)
     feature_info = {1: ("conv2", first), 2: ("unit2", first), 4: ("unit4", 64), 8: ("unit6", 128)}
     model = ReidNetwork(backbone, head, feature_info)
-    _initialize(model)
+    initialize(model, he_fan_in, he_fan_in)  # ELU is linear above 0, as ReLU
     return model
 
 
-def _initialize(model: nn.Module) -> None:
-    """He's, as the units have rectifiers that are linear above 0."""
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+def embedding_of(model: nn.Module) -> nn.Module:
+    """Module from preprocessed crops (N, C, H, W) to appearance vectors (N, D) of length 1.
+
+    Args:
+        model: a :class:`ReidNetwork`, which has vectors of its own; or any other network with a backbone.
+
+    Raises:
+        ModelError: it has no backbone, or no map as small as a sixteenth of the crop.
+    """
+    if not isinstance(model, Model):
+        raise ModelError("appearance vectors need a network with a backbone", "use a registered network")
+    if isinstance(model, ReidNetwork):
+        return Vectors(model)
+    channels = next(parameter for parameter in model.parameters() if parameter.ndim == 4).shape[1]
+    parts, signal = nn.Sequential(), torch.zeros(1, channels, *CROP_SIZE)
+    with torch.no_grad():
+        for name, part in model.eval().backbone.named_children():
+            parts.add_module(name, part)
+            signal = part(signal)
+            if signal.shape[2] <= CROP_SIZE[0] // _EMBEDDING_STRIDE:
+                return StripeEmbedding(parts)
+    raise ModelError(f"the model has no map of stride {_EMBEDDING_STRIDE}", "use another backbone for appearances")
+
+
+class Vectors(nn.Module):
+    """The vectors of a :class:`ReidNetwork`."""
+
+    def __init__(self, model: ReidNetwork) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Crops (N, C, H, W) to vectors (N, D) of length 1."""
+        return self.model.embed(images)
+
+
+class StripeEmbedding(nn.Module):
+    """Appearance vectors from a middle feature map of a network trained to distinguish classes, not individuals.
+
+    Deep maps represent that something is a person; earlier ones, what the person wears. On people in PETS09-S2L1 whose
+    tracks are easy to follow, the first map of stride 16 of EfficientNet-Lite0 distinguished people better than its
+    last maps and its pooled features. The upper and the lower half are pooled separately, as jackets and trousers
+    differ; within each, columns near the sides, which show the background, have less weight.
+
+    Args:
+        backbone: maps images to feature maps (N, C, H, W).
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Crops (N, C, H, W) to vectors (N, 2 · C) of length 1."""
+        maps = self.backbone(images)
+        weights = torch.from_numpy(column_weights(maps.shape[3])).to(maps)
+        columns = (maps * weights).sum(dim=3) / weights.sum()
+        halves = functional.adaptive_avg_pool1d(columns, _STRIPES).flatten(1)
+        return functional.normalize(halves, dim=1)
 
 
 ARCHITECTURES = (

@@ -36,14 +36,18 @@ dense layer's biases start at 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from hubel.layers.conv_norm_act import ConvNormActivation
-from hubel.layers.dense_block import DenseBlock, PreActivation
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.init import he_fan_out, initialize
+from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.config_schema import Count, Factor, PositiveShare
 
 
@@ -68,29 +72,91 @@ class DenseNetConfig:
     se: bool = False
 
 
+class PreActivation(nn.Sequential):
+    """``activation(norm(maps))`` before a convolution, not after it (He et al. 2016, arXiv 1603.05027, figure 4e)."""
+
+    def __init__(
+        self,
+        channels: int,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        activation: Callable[[], nn.Module] = ReLU,
+    ) -> None:
+        super().__init__()
+        self.add_module("norm", norm(channels))
+        self.add_module("activation", activation())
+
+
+class DenseLayer(nn.Module):
+    """Normalization, ReLU, 1×1 convolution, normalization, ReLU, 3×3 convolution (section 3, "Bottleneck layers").
+
+    Args:
+        in_channels: of the input.
+        growth: channels of the output, the paper's k.
+        bottleneck: the 1×1 convolution has ``bottleneck * growth`` output channels.
+        norm: builds the normalizations.
+        se: squeeze and excitation of the output.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth: int,
+        bottleneck: int = 4,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        se: bool = False,
+    ) -> None:
+        super().__init__()
+        self.before = PreActivation(in_channels, norm)
+        # The second normalization follows the first convolution: together they are a unit that can be fused.
+        self.reduce = ConvNormActivation(in_channels, bottleneck * growth, 1, norm=norm)
+        self.conv = nn.Conv2d(bottleneck * growth, growth, 3, padding=1, bias=False)
+        self.se = SqueezeExcitation(growth) if se else nn.Identity()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, in_channels, H, W) to (N, growth, H, W)."""
+        out: Tensor = self.se(self.conv(self.reduce(self.before(maps))))
+        return out
+
+
+class DenseBlock(nn.Module):
+    """Layers ``layer1``, ``layer2``, … that read the block's input and the outputs of all before them (equation 2).
+
+    Arguments are those of :class:`DenseLayer`, and the number of ``layers``. The output has ``in_channels + layers *
+    growth`` channels (:attr:`out_channels`).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        layers: int,
+        growth: int = 32,
+        bottleneck: int = 4,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        se: bool = False,
+    ) -> None:
+        super().__init__()
+        self.out_channels = in_channels + layers * growth
+        for number in range(layers):
+            layer = DenseLayer(in_channels + number * growth, growth, bottleneck, norm, se)
+            self.add_module(f"layer{number + 1}", layer)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, in_channels, H, W) to (N, out_channels, H, W), of which the input is the first."""
+        for layer in self.children():
+            maps = torch.cat((maps, layer(maps)), dim=1)
+        return maps
+
+
 class Transition(PreActivation):
     """Normalization, ReLU, 1×1 convolution, 2×2 average pooling (section 3, "Pooling layers" and "Compression").
 
     Maps (N, in_channels, H, W) become (N, out_channels, H // 2, W // 2).
-
-    Args:
-        in_channels: of the maps that come in.
-        out_channels: of the maps that go out.
-        norm: makes the normalization of so many channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: partial[nn.BatchNorm2d]) -> None:
         super().__init__(in_channels, norm)
         self.add_module("conv", nn.Conv2d(in_channels, out_channels, 1, bias=False))
         self.add_module("pool", nn.AvgPool2d(2))
-
-
-def _initialize(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
@@ -112,27 +178,22 @@ def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size
             channels = kept
     backbone.add_module("top", PreActivation(channels, norm))
     feature_info[2 ** (len(config.depths) + 1)] = ("top", channels)
-    model = Classifier(backbone, ClassificationHead(channels, num_classes), feature_info)
-    _initialize(model)
+    head = ClassificationHead(channels, num_classes)
+    model = Classifier(backbone, head, feature_info)
+    initialize(model, he_fan_out)
+    nn.init.zeros_(head.classifier.bias)
     return model
 
 
-def _row(number: int, *depths: int) -> Architecture:
-    return Architecture(
-        name=f"densenet{number}",
-        task="classify",
-        build=build,
-        config=DenseNetConfig(depths),
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=2 * sum(depths) + len(depths) + 1,  # and stem, transitions, dense
-        reference="Huang et al. 2016, arXiv 1608.06993, table 1",
-    )
+def _densenet(number: int, *depths: int) -> Architecture:
+    layers = 2 * sum(depths) + len(depths) + 1  # and stem, transitions, dense
+    source = "Huang et al. 2016, arXiv 1608.06993, table 1"
+    return imagenet_classifier(f"densenet{number}", build, DenseNetConfig(depths), layers, source)
 
 
 ARCHITECTURES = (
-    _row(121, 6, 12, 24, 16),
-    _row(169, 6, 12, 32, 32),
-    _row(201, 6, 12, 48, 32),
-    _row(264, 6, 12, 64, 48),
+    _densenet(121, 6, 12, 24, 16),
+    _densenet(169, 6, 12, 32, 32),
+    _densenet(201, 6, 12, 48, 32),
+    _densenet(264, 6, 12, 64, 48),
 )

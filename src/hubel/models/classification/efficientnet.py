@@ -1,5 +1,5 @@
 """EfficientNet (Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", arXiv
-1905.11946).
+1905.11946) and EfficientNet-Lite (Google 2020).
 
 The paper's table 1, EfficientNet-B0 for 224 × 224 input; the first unit of a stage takes the stride. MBConv is the
 inverted residual unit with squeeze-and-excitation, which reduces to a quarter of the channels that come into the
@@ -43,6 +43,22 @@ What the paper leaves open: padding (``same=True`` pads as the authors' code and
 epsilon (1e-3 as in the authors' code), and initialization (the authors' code's: convolutions normal by the fan-out,
 the dense layer uniform by its classes). ``depth`` in the registry counts convolutions and the dense layer without
 squeeze-and-excitation's; the paper counts none.
+
+EfficientNet-Lite is the edition for phones (tensorflow/tpu, ``models/official/efficientnet/lite``, and the TensorFlow
+blog of March 2020): table 1 without squeeze-and-excitation, with ReLU6 and ``SAME`` padding; stem, top and the units of
+the first and last stage are not scaled.
+
+===== ===== ===== ======= ======= ==========
+name  width depth input   dropout parameters
+===== ===== ===== ======= ======= ==========
+lite0 1.0   1.0   224×224 0.2     4,652,008
+lite1 1.0   1.1   240×240 0.2     5,416,680
+lite2 1.1   1.2   260×260 0.3     6,092,072
+lite3 1.2   1.4   280×280 0.3     8,197,096
+lite4 1.4   1.8   300×300 0.3     13,006,568
+===== ===== ===== ======= ======= ==========
+
+Deviation: no stochastic depth by default; ``stochastic_depth=0.2`` is the authors' code's.
 """
 
 from __future__ import annotations
@@ -53,21 +69,23 @@ from functools import partial
 
 from torch import nn
 
-from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.classification.inverted_residual_network import (
     Stage,
-    assemble,
+    build_mbconv_backbone,
     depth,
     initialize_convolutions,
     scaled,
+    se_channels,
 )
 from hubel.models.config_schema import Factor, ShareBelowOne
 
-STEM_CHANNELS, TOP_CHANNELS = 32, 1280
-STAGES = (
+_STEM_CHANNELS, _TOP_CHANNELS = 32, 1280
+_STAGES = (
     Stage(expansion=1, channels=16, units=1, stride=1, kernel=3),
     Stage(6, 24, 2, 2, 3),
     Stage(6, 40, 2, 2, 5),
@@ -77,6 +95,7 @@ STAGES = (
     Stage(6, 320, 1, 1, 3),
 )
 _SiLU = partial(nn.SiLU, inplace=True)
+_BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 
 
 @dataclass(frozen=True)
@@ -100,7 +119,7 @@ class EfficientNetConfig:
     same: bool = False
 
 
-def initialize(model: nn.Module) -> None:
+def _initialize(model: nn.Module) -> None:
     """As the authors' code: convolutions normal by their fan-out, the dense layer uniform by its classes."""
     initialize_convolutions(model)
     for module in model.modules():
@@ -116,11 +135,11 @@ def _squeeze(wide: int, narrow: int) -> nn.Module:
 
 def build(config: EfficientNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An EfficientNet for any image size: ``image_size`` changes no shape."""
-    norm = partial(nn.BatchNorm2d, eps=config.norm_eps, momentum=0.01)
-    model = assemble(
-        scaled(STAGES, config.width, config.depth),
-        stem_channels=make_divisible(STEM_CHANNELS, config.width),
-        top_channels=make_divisible(TOP_CHANNELS, config.width),
+    norm = partial(_BatchNorm, eps=config.norm_eps)
+    model = build_mbconv_backbone(
+        scaled(_STAGES, config.width, config.depth),
+        stem_channels=make_divisible(_STEM_CHANNELS, config.width),
+        top_channels=make_divisible(_TOP_CHANNELS, config.width),
         conv=partial(ConvNormActivation, same=config.same, norm=norm, activation=_SiLU),
         num_classes=num_classes,
         in_channels=in_channels,
@@ -128,30 +147,77 @@ def build(config: EfficientNetConfig, num_classes: int, in_channels: int, image_
         squeeze=_squeeze,
         stochastic_depth=config.stochastic_depth,
     )
-    initialize(model)
+    _initialize(model)
     return model
 
 
-def _row(number: int, width: float, depth_factor: float, image_size: int, dropout: float) -> Architecture:
-    return Architecture(
-        name=f"efficientnet_b{number}",
-        task="classify",
-        build=build,
-        config=EfficientNetConfig(width, depth_factor, dropout),
-        input=(3, image_size, image_size),
-        num_classes=1000,
-        depth=depth(scaled(STAGES, width, depth_factor)),
-        reference="Tan and Le 2019, arXiv 1905.11946, table 1 and section 3.3",
+@dataclass(frozen=True)
+class EfficientNetLiteConfig:
+    """What varies within the family.
+
+    Attributes:
+        width: factor on the channels of the stages.
+        depth: factor on the units of the stages except the first and last.
+        dropout: share of features dropped before the dense layer, 0..1.
+        stochastic_depth: share of images for which the last units are passed by while training, 0..1.
+        se: squeeze and excitation of the filtered maps within each unit, where EfficientNet has it, with the reduction
+            of Hu et al. 2018, arXiv 1709.01507.
+    """
+
+    width: Factor
+    depth: Factor
+    dropout: ShareBelowOne
+    stochastic_depth: ShareBelowOne = 0.0
+    se: bool = False
+
+
+def _stages(width: float, depth_factor: float) -> list[Stage]:
+    """All channels scaled, the units of the first and last stage not."""
+    first, *others, last = _STAGES
+    return [*scaled([first], width, 1), *scaled(others, width, depth_factor), *scaled([last], width, 1)]
+
+
+def build_lite(config: EfficientNetLiteConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
+    """An EfficientNet-Lite for any image size: ``image_size`` changes no shape."""
+    model = build_mbconv_backbone(
+        _stages(config.width, config.depth),
+        _STEM_CHANNELS,
+        _TOP_CHANNELS,
+        partial(ConvNormActivation, same=True, norm=_BatchNorm, activation=ReLU6),
+        num_classes,
+        in_channels,
+        config.dropout,
+        squeeze=se_channels if config.se else None,
+        stochastic_depth=config.stochastic_depth,
     )
+    _initialize(model)
+    return model
+
+
+def _efficientnet(number: int, width: float, depth_factor: float, size: int, dropout: float) -> Architecture:
+    config, layers = EfficientNetConfig(width, depth_factor, dropout), depth(scaled(_STAGES, width, depth_factor))
+    source = "Tan and Le 2019, arXiv 1905.11946, table 1 and section 3.3"
+    return imagenet_classifier(f"efficientnet_b{number}", build, config, layers, source, size)
+
+
+def _lite(number: int, width: float, depth_factor: float, size: int, dropout: float) -> Architecture:
+    config, layers = EfficientNetLiteConfig(width, depth_factor, dropout), depth(_stages(width, depth_factor))
+    source = "tensorflow/tpu, models/official/efficientnet/lite; Tan and Le 2019, arXiv 1905.11946"
+    return imagenet_classifier(f"efficientnet_lite{number}", build_lite, config, layers, source, size)
 
 
 ARCHITECTURES = (
-    _row(0, 1.0, 1.0, 224, 0.2),
-    _row(1, 1.0, 1.1, 240, 0.2),
-    _row(2, 1.1, 1.2, 260, 0.3),
-    _row(3, 1.2, 1.4, 300, 0.3),
-    _row(4, 1.4, 1.8, 380, 0.4),
-    _row(5, 1.6, 2.2, 456, 0.4),
-    _row(6, 1.8, 2.6, 528, 0.5),
-    _row(7, 2.0, 3.1, 600, 0.5),
+    _efficientnet(0, 1.0, 1.0, 224, 0.2),
+    _efficientnet(1, 1.0, 1.1, 240, 0.2),
+    _efficientnet(2, 1.1, 1.2, 260, 0.3),
+    _efficientnet(3, 1.2, 1.4, 300, 0.3),
+    _efficientnet(4, 1.4, 1.8, 380, 0.4),
+    _efficientnet(5, 1.6, 2.2, 456, 0.4),
+    _efficientnet(6, 1.8, 2.6, 528, 0.5),
+    _efficientnet(7, 2.0, 3.1, 600, 0.5),
+    _lite(0, 1.0, 1.0, 224, 0.2),
+    _lite(1, 1.0, 1.1, 240, 0.2),
+    _lite(2, 1.1, 1.2, 260, 0.3),
+    _lite(3, 1.2, 1.4, 280, 0.3),
+    _lite(4, 1.4, 1.8, 300, 0.3),
 )

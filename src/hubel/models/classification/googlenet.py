@@ -58,10 +58,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, local_response_norm
 from hubel.layers.inception import InceptionModule
-from hubel.layers.local_response_norm import local_response_norm
-from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.base import ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.config_schema import OddSide, ShareBelowOne
 
 # Table 1: 1×1; 3×3 narrowed, 3×3; 5×5 narrowed, 5×5; projection after pooling.
@@ -181,23 +181,10 @@ def build(config: GoogLeNetConfig, num_classes: int, in_channels: int, image_siz
     return model
 
 
-def _row(name: str, config: GoogLeNetConfig, reference: str) -> Architecture:
-    return Architecture(
-        name=name,
-        task="classify",
-        build=build,
-        config=config,
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=22,
-        reference=reference,
-    )
-
-
 _PAPER = "Szegedy et al. 2014, arXiv 1409.4842"
 _BATCH_NORM = GoogLeNetConfig(batch_norm=True, kernel=3, last_pool=2, dropout=0.2, auxiliary_pool="adaptive")
 
 ARCHITECTURES = (
-    _row("googlenet", GoogLeNetConfig(), f"{_PAPER}, table 1"),
-    _row("googlenet_bn", _BATCH_NORM, f"torchvision.models.googlenet; {_PAPER}"),
+    imagenet_classifier("googlenet", build, GoogLeNetConfig(), 22, f"{_PAPER}, table 1"),
+    imagenet_classifier("googlenet_bn", build, _BATCH_NORM, 22, f"torchvision.models.googlenet; {_PAPER}"),
 )

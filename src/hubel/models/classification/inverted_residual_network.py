@@ -6,10 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.init import initialize
 from hubel.layers.mbconv import InvertedResidual, make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import ClassificationHead, Classifier
@@ -37,7 +39,7 @@ class Stage:
     kernel: int = 3
 
 
-def assemble(
+def build_mbconv_backbone(
     stages: Sequence[Stage],
     stem_channels: int,
     top_channels: int,
@@ -102,7 +104,7 @@ def scaled(stages: Sequence[Stage], width: float, depth: float) -> list[Stage]:
 
 
 def se_channels(wide: int, narrow: int) -> nn.Module:
-    """For :func:`assemble`: reduces the unit's ``wide`` maps as SENet does (Hu et al. 2018, arXiv 1709.01507)."""
+    """Squeeze and excitation with SENet's reduction (Hu et al. 2018, arXiv 1709.01507)."""
     return SqueezeExcitation(wide)
 
 
@@ -122,8 +124,5 @@ def initialize_convolutions(model: nn.Module) -> None:
 
 
 def initialize_dense(model: nn.Module) -> None:
-    """Normal with deviation 0.01; biases zero."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)
+    """Normal with standard deviation 0.01; biases zero."""
+    initialize(model, dense=partial(nn.init.normal_, std=0.01))

@@ -41,7 +41,8 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, ReLU6
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.base import ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
@@ -102,15 +103,6 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
     return model
 
 
-ARCHITECTURES = (
-    Architecture(
-        name="mobilenet_v1",
-        task="classify",
-        build=build,
-        config=MobileNetV1Config(),
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=28,
-        reference="Howard et al. 2017, arXiv 1704.04861, table 1",
-    ),
-)
+_TABLE = "Howard et al. 2017, arXiv 1704.04861, table 1"
+
+ARCHITECTURES = (imagenet_classifier("mobilenet_v1", build, MobileNetV1Config(), 28, _TABLE),)

@@ -41,10 +41,11 @@ from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.layers.mbconv import make_divisible
-from hubel.models.base import Architecture, Classifier
+from hubel.models.base import Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.classification.inverted_residual_network import (
     Stage,
-    assemble,
+    build_mbconv_backbone,
     depth,
     initialize_convolutions,
     initialize_dense,
@@ -89,7 +90,7 @@ class MobileNetV2Config:
 def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A MobileNet-v2 for any image size: ``image_size`` changes no shape."""
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
-    model = assemble(
+    model = build_mbconv_backbone(
         scaled(_STAGES, config.width, config.depth),
         stem_channels=make_divisible(32, config.width),
         top_channels=make_divisible(1280, max(1.0, config.width)),
@@ -104,15 +105,6 @@ def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_s
     return model
 
 
-ARCHITECTURES = (
-    Architecture(
-        name="mobilenet_v2",
-        task="classify",
-        build=build,
-        config=MobileNetV2Config(),
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=depth(_STAGES),
-        reference="Sandler et al. 2018, arXiv 1801.04381, table 2",
-    ),
-)
+_TABLE = "Sandler et al. 2018, arXiv 1801.04381, table 2"
+
+ARCHITECTURES = (imagenet_classifier("mobilenet_v2", build, MobileNetV2Config(), depth(_STAGES), _TABLE),)

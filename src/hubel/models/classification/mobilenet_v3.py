@@ -54,7 +54,8 @@ from torch import Tensor, nn
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.mbconv import InvertedResidual, make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.base import ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.classification.inverted_residual_network import (
     initialize_convolutions,
     initialize_dense,
@@ -202,21 +203,11 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
     return model
 
 
-def _row(size: str, units: tuple[_Unit, ...], features: int, table: int) -> Architecture:
-    convolutions = 3 * len(units) - 1  # the first unit does not widen
-    return Architecture(
-        name=f"mobilenet_v3_{size}",
-        task="classify",
-        build=build,
-        config=MobileNetV3Config(units, features),
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=convolutions + 4,  # and stem, top, two dense layers
-        reference=f"Howard et al. 2019, arXiv 1905.02244, table {table}",
-    )
-
+_TABLES = "Howard et al. 2019, arXiv 1905.02244, table"
+# Three convolutions per unit, of which the first does not widen; stem, top and two dense layers.
+_DEPTHS = [3 * len(units) + 3 for units in (_SMALL, _LARGE)]
 
 ARCHITECTURES = (
-    _row("small", _SMALL, features=1024, table=2),
-    _row("large", _LARGE, features=1280, table=1),
+    imagenet_classifier("mobilenet_v3_small", build, MobileNetV3Config(_SMALL, 1024), _DEPTHS[0], f"{_TABLES} 2"),
+    imagenet_classifier("mobilenet_v3_large", build, MobileNetV3Config(_LARGE, 1280), _DEPTHS[1], f"{_TABLES} 1"),
 )

@@ -65,9 +65,11 @@ from torch import Tensor, nn
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.init import he_fan_out, initialize
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.config_schema import Count, Factor, Groups, OddSide, ShareBelowOne
 
 _WIDTHS = (64, 128, 256, 512)
@@ -259,15 +261,6 @@ def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[nn.Module
     return convolutions, 2 * width
 
 
-def _initialize(model: nn.Module) -> None:
-    """He's initialization of the convolutions; batch normalization starts as the identity, as in torch."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A ResNet for any image size: ``image_size`` changes nothing, as the head averages over positions."""
     expansion = BasicBlock.expansion if config.unit == "basic" else Bottleneck.expansion
@@ -288,22 +281,13 @@ def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: 
         backbone.add_module(f"stage{number}", stage)
         feature_info[2 ** (number + 1)] = (f"stage{number}", channels)
     model = Classifier(backbone, ClassificationHead(channels, num_classes, config.dropout), feature_info)
-    _initialize(model)
+    initialize(model, he_fan_out)
     return model
 
 
 def _resnet(name: str, depth: int, depths: tuple[int, int, int, int], source: str, **options: Any) -> Architecture:
     unit: Literal["basic", "bottleneck"] = "basic" if depth < 50 else "bottleneck"
-    return Architecture(
-        name=name,
-        task="classify",
-        build=build,
-        config=ResNetConfig(unit, depths, **options),
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=depth,
-        reference=source,
-    )
+    return imagenet_classifier(name, build, ResNetConfig(unit, depths, **options), depth, source)
 
 
 _HE, _XIE, _HU = (

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.init import he_fan_in, initialize
 from hubel.models.base import Architecture, Classifier
 from hubel.models.config_schema import ShareBelowOne
 
@@ -75,9 +76,7 @@ class DenseHead(nn.Module):
 def build(config: SimpleCNNConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """The network for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 8."""
     if image_size < _SMALLEST:
-        raise ModelError(
-            f"simple_cnn has nothing left of an image of {image_size} pixels.", f"Give at least {_SMALLEST}."
-        )
+        raise ModelError(f"simple_cnn needs larger images than {image_size} pixels.", f"Give at least {_SMALLEST}.")
     backbone = nn.Sequential()
     backbone.add_module("stage1", _Conv(in_channels, 64, 7))
     backbone.add_module("pool1", nn.MaxPool2d(2))
@@ -88,17 +87,9 @@ def build(config: SimpleCNNConfig, num_classes: int, in_channels: int, image_siz
     head = DenseHead(256 * (image_size // 8) ** 2, num_classes, config.dropout)
     feature_info = {1: ("stage1", 64), 2: ("stage2", 128), 4: ("stage3", 256), 8: ("pool3", 256)}
     model = Classifier(backbone, head, feature_info)
-    _initialize(model, head.classifier)
+    initialize(model, he_fan_in, he_fan_in)
+    nn.init.xavier_uniform_(head.classifier.weight)
     return model
-
-
-def _initialize(model: nn.Module, last: nn.Linear) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            assert module.bias is not None
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
-    nn.init.xavier_uniform_(last.weight)
 
 
 ARCHITECTURES = (

@@ -19,14 +19,14 @@ parameters         132,863,336 133,047,848 138,357,544 143,667,240
 
 ``se=True`` puts squeeze and excitation after each convolution's ReLU (Hu et al. 2018, arXiv 1709.01507, section 3.3).
 
-Not here: the paper's A-LRN, which does no better than A there, and C, with 1×1 convolutions, which does worse than D.
+Left out: the paper's A-LRN, which is no better than A, and C, with 1×1 convolutions, which is worse than D.
 
-``batch_norm=True`` is not the paper's, which is older: batch normalization before each ReLU of the convolutions, as in
-torchvision's and timm's ``vgg16_bn``. Theirs have biases in those convolutions too; the normalization takes them away
-again, so that loading moves them into its running mean.
+``batch_norm=True`` puts batch normalization, which is younger than the paper, before each ReLU of the convolutions, as
+in torchvision's and timm's ``vgg16_bn``. Theirs have biases in those convolutions too, which the normalization cancels;
+loading moves them into its running mean.
 
 Initialization is Glorot's (Glorot and Bengio 2010, equation 16) with biases 0, which section 3.1 found to work without
-what the paper had done first: to train A, and to start the others from its layers.
+training A first and starting the others from its layers.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.init import initialize
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import Architecture, Classifier
-from hubel.models.classification.dense_head import DenseHead, grid_side
+from hubel.models.base import Classifier
+from hubel.models.classification import imagenet_classifier
+from hubel.models.classification.alexnet import DenseHead, grid_side
 from hubel.models.config_schema import Count, Factor, ShareBelowOne
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -66,15 +68,6 @@ class VGGConfig:
     se: bool = False
 
 
-def _initialize(model: nn.Module) -> None:
-    """Glorot's, uniform; batch normalization starts as the identity, as in torch."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A VGG for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 32."""
     grid = grid_side("VGG", image_size, 0, config.grid)
@@ -95,27 +88,15 @@ def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int
         feature_info[2 ** (number - 1)] = (f"stage{number}", width)
     feature_info[32] = ("pool5", channels)
     model = Classifier(backbone, DenseHead(channels, grid, num_classes, config.dropout), feature_info)
-    _initialize(model)
+    initialize(model, nn.init.xavier_uniform_, nn.init.xavier_uniform_)
     return model
 
 
-def _row(letter: str, depths: tuple[int, int, int, int, int]) -> Architecture:
-    depth = sum(depths) + 3  # and the dense layers
-    return Architecture(
-        name=f"vgg{depth}",
-        task="classify",
-        build=build,
-        config=VGGConfig(depths),
-        input=(3, 224, 224),
-        num_classes=1000,
-        depth=depth,
-        reference=f"Simonyan and Zisserman 2014, arXiv 1409.1556, table 1, {letter}",
-    )
-
+_TABLE = "Simonyan and Zisserman 2014, arXiv 1409.1556, table 1"
 
 ARCHITECTURES = (
-    _row("A", (1, 1, 2, 2, 2)),
-    _row("B", (2, 2, 2, 2, 2)),
-    _row("D", (2, 2, 3, 3, 3)),
-    _row("E", (2, 2, 4, 4, 4)),
+    imagenet_classifier("vgg11", build, VGGConfig((1, 1, 2, 2, 2)), 11, f"{_TABLE}, A"),
+    imagenet_classifier("vgg13", build, VGGConfig((2, 2, 2, 2, 2)), 13, f"{_TABLE}, B"),
+    imagenet_classifier("vgg16", build, VGGConfig((2, 2, 3, 3, 3)), 16, f"{_TABLE}, D"),
+    imagenet_classifier("vgg19", build, VGGConfig((2, 2, 4, 4, 4)), 19, f"{_TABLE}, E"),
 )

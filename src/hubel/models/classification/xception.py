@@ -34,11 +34,13 @@ from functools import partial
 from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
+from hubel.layers.init import initialize
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.base import ClassificationHead, Classifier
+from hubel.models.classification import imagenet_classifier
 from hubel.models.classification.inverted_residual_network import round_repeats
 from hubel.models.config_schema import Factor, ShareBelowOne
 
@@ -110,15 +112,6 @@ class XceptionUnit(nn.Module):
         return out
 
 
-def _initialize(model: Classifier) -> None:
-    """Glorot's; batch normalization starts as the identity, as in torch."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An Xception for any image size: ``image_size`` changes no shape."""
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps, momentum=0.01)
@@ -146,19 +139,10 @@ def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size
         32: ("top", c2048),
     }
     model = Classifier(backbone, ClassificationHead(c2048, num_classes, config.dropout), feature_info)
-    _initialize(model)
+    initialize(model, nn.init.xavier_uniform_, nn.init.xavier_uniform_)
     return model
 
 
 ARCHITECTURES = (
-    Architecture(
-        name="xception",
-        task="classify",
-        build=build,
-        config=XceptionConfig(),
-        input=(3, 299, 299),
-        num_classes=1000,
-        depth=36,
-        reference="Chollet 2016, arXiv 1610.02357, figure 5",
-    ),
+    imagenet_classifier("xception", build, XceptionConfig(), 36, "Chollet 2016, arXiv 1610.02357, figure 5", size=299),
 )
