@@ -370,7 +370,7 @@ def test_shared_modules_count_their_parameters_once() -> None:
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 2, 2)])
 def test_an_input_that_does_not_fit_is_an_error_with_a_way_out(shape: tuple[int, int, int]) -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Flatten(), nn.Linear(8, 2))
-    with pytest.raises(ModelError, match="does not go through Sequential") as caught:
+    with pytest.raises(ModelError, match="does not fit Sequential") as caught:
         summarize(network, shape)
     assert "channels, height and width" in caught.value.hint
     with pytest.raises(ModelError, match="dtype"):

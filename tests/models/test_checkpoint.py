@@ -160,9 +160,9 @@ def test_what_is_no_model_is_said(folder: Path, tmp_path: Path) -> None:
         resolve_model("lenet5")
     assert raised.value.message == "lenet5 has no pretrained weights."
     assert "hubel train DATA --model lenet5" in raised.value.hint
-    with pytest.raises(ModelError, match="runs/flowers is no folder.*no architecture has that name"):
+    with pytest.raises(ModelError, match="runs/flowers is neither an existing folder nor a known architecture"):
         resolve_model("runs/flowers")
-    with pytest.raises(ModelError, match="efficientnet_lite_0 is no folder.*\n.*efficientnet_lite0"):
+    with pytest.raises(ModelError, match="efficientnet_lite_0 is neither an existing folder.*\n.*efficientnet_lite0"):
         resolve_model("efficientnet_lite_0")
     with pytest.raises(ModelError, match="'resnet5'"):
         resolve_model("resnet5:torchvision/IMAGENET1K_V2")

@@ -240,7 +240,7 @@ def test_known_md5_counts_and_not_what_the_server_says(server: Server, target: P
 @pytest.mark.parametrize("headers", [(), (("X-Linked-ETag", '"abc"'),), (("x-goog-hash", "crc32c=4gcgLQ=="),)])
 def test_without_any_digest_nothing_is_downloaded(server: Server, target: Path, headers: Any) -> None:
     server.answers = [Answer(headers=headers)]
-    with pytest.raises(WeightsError, match="states no SHA-256 or MD5") as caught:
+    with pytest.raises(WeightsError, match="sends no SHA-256 or MD5") as caught:
         download(server.url, target)
     assert "by hand" in caught.value.hint
     assert visible(target) == []

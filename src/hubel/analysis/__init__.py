@@ -1,1 +1,1 @@
-"""What a network costs and why it answers as it does; takes any torch.nn.Module."""
+"""Shapes, costs and receptive fields of any torch.nn.Module."""

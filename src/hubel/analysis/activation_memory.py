@@ -1,12 +1,11 @@
-"""How much memory the signals between the layers take, in prediction and in training.
+"""Memory of activations in prediction and in training.
 
-Prediction: a tensor lives from the operation that makes it until nobody refers to it any more. The largest set alive
-at one moment is what a machine must hold; in a plain chain that is two consecutive layers' outputs.
+Prediction: a tensor lives from the operation that creates it until the last reference is gone. A machine must hold the
+largest set alive at one moment; in a plain chain these are two consecutive layers' outputs.
 
-Training: what backpropagation will need is kept from the forward pass on: mostly each layer's input, and the places
-of the maxima.
+Training: the forward pass saves tensors for the backward pass, mostly each layer's input and the indices of maxima.
 
-Tensors that share memory (views, results in place) count once. Working memory inside an operation does not count.
+Tensors that share memory (views, in-place results) count once. Working memory inside an operation does not count.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from hubel.analysis.tracing import Operation, storage_key
 
 
 class LiveTensors:
-    """An observer of operations that follows how many bytes are alive.
+    """An observer that tracks how many bytes are alive.
 
     Args:
-        permanent: tensors that are there all the time and not counted: parameters and buffers.
-        given: tensors alive before the first operation: the network's input.
+        permanent: tensors that are not counted: parameters and buffers.
+        given: the tensor alive before the first operation: the network's input.
 
     Attributes:
         now: bytes alive at the moment.
@@ -41,9 +40,7 @@ class LiveTensors:
         self._born(given)
 
     def __call__(self, operation: Operation) -> None:
-        """Count what the operation has made: of max pooling also the places of the maxima, of 8 bytes each, which
-        prediction drops as soon as it has them.
-        """
+        """Count the operation's outputs; those of max pooling include the indices of the maxima, 8 bytes each."""
         for tensor in operation.outputs:
             self._born(tensor)
         self.peak = max(self.peak, self.now)
@@ -62,25 +59,25 @@ class LiveTensors:
 
 
 class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
-    """While active (``with``), adds up what the forward pass keeps for the backward pass.
+    """While active (``with``), adds up the tensors that the forward pass saves for the backward pass.
 
     Args:
-        permanent: tensors not counted: parameters and buffers, which are there anyway.
+        permanent: tensors that are not counted: parameters and buffers.
     """
 
     def __init__(self, permanent: Iterable[Tensor]) -> None:
         self._permanent = {storage_key(tensor) for tensor in permanent}
         # The storages themselves are held: a key may be given to another storage once its own has died.
-        self._kept: dict[int, torch.UntypedStorage] = {}
-        super().__init__(self._keep, lambda tensor: tensor)
+        self._saved: dict[int, torch.UntypedStorage] = {}
+        super().__init__(self._save, lambda tensor: tensor)
 
-    def _keep(self, tensor: Tensor) -> Tensor:
+    def _save(self, tensor: Tensor) -> Tensor:
         key = storage_key(tensor)
         if key not in self._permanent:
-            self._kept[key] = tensor.untyped_storage()
+            self._saved[key] = tensor.untyped_storage()
         return tensor
 
     @property
     def bytes(self) -> int:
-        """Bytes kept, each storage counted once."""
-        return sum(storage.nbytes() for storage in self._kept.values())
+        """Bytes saved, each storage counted once."""
+        return sum(storage.nbytes() for storage in self._saved.values())

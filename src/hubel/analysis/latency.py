@@ -1,4 +1,4 @@
-"""How long a network takes on this machine."""
+"""Time of a network on this machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _WARM_UP = 2  # the first runs choose kernels and reorder weights
 def milliseconds_an_image(
     network: nn.Module, input_shape: tuple[int, int, int], batch: int = 1, dtype: torch.dtype = torch.float32
 ) -> float:
-    """Median time of a batch of random images through a network on the CPU, channels last, over the batch's size.
+    """Median time per image of batches of random images on the CPU, channels last.
 
     Args:
         network: in evaluation mode, its parameters of ``dtype``.
         input_shape: channels, height, width.
-        batch: images at a time.
+        batch: batch size.
         dtype: of the images.
     """
     images = torch.rand(batch, *input_shape).to(dtype).to(memory_format=torch.channels_last)

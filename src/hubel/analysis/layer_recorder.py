@@ -1,9 +1,9 @@
-"""Collects a layer table's rows while a network runs.
+"""Collects the rows of a layer table while a network runs.
 
-A layer is a module without children. Normalizations and activations join the row of the layer they follow, as in
-the papers' tables. Operations that a network does between its modules (a shortcut's addition, a concatenation,
-pooling by ``torch.mean``) get rows of their own, named after the module they happen in. What changes no number, such
-as flattening, or dropout in evaluation, has no row.
+A layer is a module without children. Normalizations and activations join the row of the layer they follow, as in the
+papers' tables. Operations between modules (a shortcut's addition, a concatenation, pooling by ``torch.mean``) have rows
+of their own, named after the surrounding module. Operations that change no number, such as flattening, or dropout in
+evaluation, have none.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Layer:
 
     @property
     def takes_normalization(self) -> bool:
-        """Whether a normalization that follows is the row's own."""
+        """True if a normalization that follows joins the row."""
         fits = self.kind.endswith("convolution") or self.kind == "fully connected"
         return fits and not self.normalized and self.activation is None
 
 
 @dataclass
 class _Call:
-    """What is known of a module that is being run."""
+    """State of a module that is running."""
 
     path: str
     module: nn.Module
@@ -75,7 +75,7 @@ class LayerRecorder:
     Args:
         module: on the meta device, to be run once; hooks stay on it.
         fields: observer of the same run, called before this one.
-        counter: likewise.
+        counter: observer of the same run, called before this one.
 
     Attributes:
         layers: rows so far, in the order of execution.
@@ -103,7 +103,7 @@ class LayerRecorder:
             return
         own = _Call(call.path, call.module, is_layer=False)
         self._book(own, operation)
-        before = self._made_by.pop(output, None)  # an operation in place makes something else of it
+        before = self._made_by.pop(output, None)  # an in-place operation changes it
         if own.description is not None or own.activation is not None:
             self._finish(own, before or self._layer_before(operation.inputs), output)
 
@@ -182,7 +182,7 @@ class LayerRecorder:
 
 
 def _is_same(size: Pair | None, stride: Pair | None, output: Tensor) -> bool:
-    """Whether maps of ``size`` were padded so that the output has ``ceil(size / stride)`` pixels."""
+    """True if maps of ``size`` were padded so that the output has ``ceil(size / stride)`` pixels."""
     if size is None or stride is None:
         return False
     return all(pixels == -(-n // s) for pixels, n, s in zip(output.shape[-2:], size, stride, strict=True))

@@ -1,4 +1,4 @@
-"""What operations are called in the field, and what of them belongs into a layer table."""
+"""Names of operations in a layer table, and which of them have a row."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PLAIN = {
     "cat": "concatenation",
 }
 
-# Layers whose operations do not tell what they are.
+# Layers that their operations do not identify.
 KINDS_OF_LAYERS: dict[type[nn.Module], str] = {
     nn.LocalResponseNorm: "local response normalization",
     nn.ZeroPad2d: "zero padding",
@@ -74,7 +74,7 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Description:
-    """What the table says of an operation besides its sizes; ``None`` where a column does not apply."""
+    """An operation in the table, without its sizes; ``None`` where a column does not apply."""
 
     kind: str
     kernel: Pair | None = None
@@ -83,7 +83,7 @@ class Description:
 
 
 def activation_name(operation: Operation) -> str | None:
-    """The activation that the operation is, if it is one."""
+    """Name of the activation function, or ``None`` for other operations."""
     if operation.name == "hardtanh":
         limits = tuple(operation.arguments[1:3])
         return "ReLU6" if limits == (0, 6) else "hard tanh"
@@ -91,7 +91,7 @@ def activation_name(operation: Operation) -> str | None:
 
 
 def describe(operation: Operation) -> Description | None:
-    """The table's words for an operation; ``None`` for those that are no layer by themselves."""
+    """The table's description of an operation; ``None`` for operations that are not a layer."""
     name = operation.name
     if name == "convolution":
         return _convolution(operation)
@@ -130,21 +130,21 @@ def _pooling(kind: str, operation: Operation) -> Description:
 
 
 def _goes_over_the_edge(operation: Operation, kernel: Pair, stride: Pair, padding: Pair) -> bool:
-    """Whether the windows lie as TensorFlow's "same" padding has them, with less before the maps than after.
+    """True if the windows are those of TensorFlow's "same" padding, with less before the maps than after.
 
-    PyTorch reaches that by rounding the number of windows up (``ceil_mode``) where a last one begins on the maps.
+    PyTorch gets them by rounding their number up (``ceil_mode``), if the last one begins on the maps.
     """
     sizes, windows = operation.inputs[0].shape[-2:], operation.outputs[0].shape[-2:]
-    wanted = [same_padding(size, *others) for size, *others in zip(sizes, kernel, stride, strict=True)]
+    paddings = [same_padding(size, *others) for size, *others in zip(sizes, kernel, stride, strict=True)]
     return (
         [same_size(size, step) for size, step in zip(sizes, stride, strict=True)] == list(windows)
-        and [each.before for each in wanted] == list(padding)
-        and any(each.after > each.before for each in wanted)
+        and [each.before for each in paddings] == list(padding)
+        and any(each.after > each.before for each in paddings)
     )
 
 
 def _scales_maps(operation: Operation) -> bool:
-    """Maps (N, C, H, W) times a number for each, as squeeze-and-excitation ends: (N, C, 1, 1), or learnt: (C, 1, 1)."""
+    """Maps (N, C, H, W) times a factor per map: (N, C, 1, 1), as in squeeze-and-excitation, or learned: (C, 1, 1)."""
     shapes = sorted((tensor.shape for tensor in operation.inputs), key=math.prod)
     if len(shapes) != 2 or len(shapes[1]) != 4:
         return False
@@ -152,6 +152,6 @@ def _scales_maps(operation: Operation) -> bool:
 
 
 def _joins_two_maps(operation: Operation) -> bool:
-    """A shortcut's sum, against a bias or a constant that is added."""
+    """True for a shortcut's sum, not for a bias or constant."""
     shapes = [tensor.shape for tensor in operation.inputs]
     return len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0]) == 4

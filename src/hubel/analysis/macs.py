@@ -1,9 +1,9 @@
-"""How many multiplications an operation takes.
+"""Multiply-accumulates (MACs) of operations.
 
-Counted are those of convolutions and dense layers, each with its addition one multiply-accumulate (MAC), as the
-field's tables count ("GFLOPS" in torchvision's are MACs). Normalization, activations, pooling, biases and other
-arithmetic pixel by pixel are not counted: normalization folds into the convolution before it, and the rest is small.
-Kernels that a connection table leaves out (LeNet-5's C3) are not counted either, although they are computed as zeros.
+Counted are convolutions and dense layers, as in the usual tables ("GFLOPS" in torchvision's are MACs). Normalization,
+activations, pooling, biases and other elementwise arithmetic are not: normalization folds into the convolution before
+it, and the rest is small. Kernels outside a connection table (LeNet-5's C3) do not count, although they are computed as
+zeros.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from hubel.layers.lenet import ConnectionTableConv2d
 
 
 def _of_convolution(operation: Operation) -> int:
-    """Each output pixel takes one a weight of its kernel; a transposed one does so with each input pixel.
+    """One per weight and output pixel; in a transposed convolution, per weight and input pixel.
 
     Weights are (out, in / groups, height, width), for transposed convolutions (in, out / groups, height, width).
     """
     maps, weight = operation.arguments[:2]
     transposed = operation.arguments[6]
-    walked = maps if transposed else operation.outputs[0]
-    positions = walked.shape[0] * prod(walked.shape[2:])
-    return positions * weight.numel()
+    moved_over = maps if transposed else operation.outputs[0]
+    count: int = moved_over.shape[0] * prod(moved_over.shape[2:]) * weight.numel()
+    return count
 
 
 def _of_matrix_product(operation: Operation) -> int:
     left, right = operation.arguments[-2:]
-    return prod(left.shape) * right.shape[-1]
+    count: int = prod(left.shape) * right.shape[-1]
+    return count
 
 
 _COUNTED = {
@@ -51,10 +52,10 @@ def multiplications_of(operation: Operation) -> int:
 
 
 class MultiplicationCounter:
-    """An observer of operations that adds up their multiplications.
+    """An observer that adds up the MACs of operations.
 
     Args:
-        module: the network that is going to run; hooks stay on it.
+        module: the network to run; hooks stay on it.
 
     Attributes:
         last: multiply-accumulates of the last operation, for the whole batch.
@@ -64,20 +65,20 @@ class MultiplicationCounter:
     def __init__(self, module: nn.Module) -> None:
         self.last = 0
         self.total = 0
-        self._share = Fraction(1)
+        self._fraction = Fraction(1)
         for part in module.modules():
             if isinstance(part, ConnectionTableConv2d):
-                share = Fraction(sum(part.connections), part.in_channels * part.out_channels)
-                part.register_forward_pre_hook(self._sharing(share))
-                part.register_forward_hook(self._sharing(Fraction(1)))
+                fraction = Fraction(sum(part.connections), part.in_channels * part.out_channels)
+                part.register_forward_pre_hook(self._counting(fraction))
+                part.register_forward_hook(self._counting(Fraction(1)))
 
     def __call__(self, operation: Operation) -> None:
-        """Add those of one operation."""
-        self.last = int(multiplications_of(operation) * self._share)
+        """Add the MACs of an operation."""
+        self.last = int(multiplications_of(operation) * self._fraction)
         self.total += self.last
 
-    def _sharing(self, share: Fraction) -> Any:
+    def _counting(self, fraction: Fraction) -> Any:
         def hook(*_: Any) -> None:
-            self._share = share
+            self._fraction = fraction
 
         return hook

@@ -1,4 +1,4 @@
-"""What to do when a network does not fit into memory, with the number that each remedy would give."""
+"""Advice for networks that do not fit into memory, with the memory that each remedy would take."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory that a network could use.
+    """Memory available to a network.
 
     Attributes:
         free: bytes.
-        place: whose, for a sentence: ``"this machine"``, ``"cuda:0"``.
+        device: for messages: ``"this machine"``, ``"cuda:0"``.
     """
 
     free: int
-    place: str
+    device: str
 
 
 def free_memory() -> Memory:
-    """Free memory of the first CUDA device, else of this machine, or of the container that this is."""
+    """Free memory of the first CUDA device, else of this machine or container."""
     if torch.cuda.is_available():
         return Memory(torch.cuda.mem_get_info(0)[0], "cuda:0")
     return free_host_memory()
 
 
 def free_host_memory() -> Memory:
-    """Free memory of this machine, or of the container that this is."""
+    """Free memory of this machine or container."""
     free = int(psutil.virtual_memory().available)
     try:
         limit = int((_CGROUP / "memory.max").read_text())
@@ -49,7 +49,7 @@ def free_host_memory() -> Memory:
 
 
 def largest_batch(summary: Summary, free: int) -> int:
-    """Most images at a time for which a training step fits into ``free`` bytes; 0 if not even one does."""
+    """Largest batch whose training step fits into ``free`` bytes; 0 if not even one image does."""
     left = free - summary.fixed_training_bytes
     return max(0, left * summary.batch // max(1, summary.saved_bytes)) if left > 0 else 0
 
@@ -57,21 +57,21 @@ def largest_batch(summary: Summary, free: int) -> int:
 def memory_tips(
     module: nn.Module, summary: Summary, memory: Memory, smaller: Iterable[tuple[str, nn.Module]] = ()
 ) -> list[str]:
-    """Ways out when training, or even prediction, would not fit.
+    """Advice if training, or even prediction, does not fit.
 
     Args:
         module: the network.
         summary: of ``module``, for the batch and dtype in question.
-        memory: what there is.
+        memory: available.
         smaller: further networks of the family with fewer layers or parameters, as name and module, best first.
 
     Returns:
-        Sentences: first what does not fit, then a remedy each; none if everything fits.
+        Sentences: what does not fit, then one remedy each; none if everything fits.
     """
     if summary.training_bytes <= memory.free:
         return []
     needs = f"Training with {_images(summary.batch)} at a time needs {format_bytes(summary.training_bytes)}; "
-    advice = [f"{needs}{memory.place} has {format_bytes(memory.free)} free."]
+    advice = [f"{needs}{memory.device} has {format_bytes(memory.free)} free."]
     if summary.inference_bytes > memory.free:
         advice.append(f"Prediction does not fit either: it needs {format_bytes(summary.inference_bytes)}.")
     advice += _smaller_batch(summary, memory)
@@ -133,11 +133,11 @@ def _smaller_network(summary: Summary, memory: Memory, smaller: Iterable[tuple[s
 
 
 def _more_devices(summary: Summary, memory: Memory) -> list[str]:
-    """Each device holds the whole network and its share of the batch."""
+    """Each device holds the whole network and a part of the batch."""
     batch = largest_batch(summary, memory.free)
     if batch == 0:
         return []
     devices = -(-summary.batch // batch)
-    share = -(-summary.batch // devices)
-    needed = format_bytes(summary.training_bytes_at(share))
-    return [f"More devices: {devices} with as much memory, {_images(share)} on each, {needed} each."]
+    part = -(-summary.batch // devices)
+    needed = format_bytes(summary.training_bytes_at(part))
+    return [f"More devices: {devices} with as much memory, {_images(part)} on each, {needed} each."]

@@ -1,4 +1,4 @@
-"""The shapes that the commonest operations give on the meta device.
+"""Output shapes of the most common operations on the meta device.
 
 PyTorch knows them all, but for many of them first imports its compiler and sympy, which takes two seconds, and then
 works them out by decomposing the operation. What is not in this table is left to PyTorch.
@@ -90,7 +90,7 @@ def _max_pool(
     dilation: Sequence[int] = (1,),
     ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The maxima and where they were, as 64-bit numbers."""
+    """The maxima and their 64-bit indices."""
     shape = _pooled(maps, kernel, stride, padding, dilation, ceil_mode)
     return _empty(shape, maps), _empty(shape, maps, torch.int64)
 

@@ -1,4 +1,4 @@
-"""What part of the image a unit sees.
+"""Receptive fields: the part of the image that a unit depends on.
 
 A unit of a map looks at a window of ``size`` pixels; its neighbour's window lies ``jump`` pixels further. A kernel of
 k taps, d apart, at stride s makes ``size + (k - 1) * d * jump`` and ``s * jump`` of them (Araujo, Norris and Sim 2019,
@@ -23,8 +23,8 @@ Sizes = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Field:
-    """The window of a map's units.
+class ReceptiveField:
+    """The input window of a map's units.
 
     Attributes:
         size: height and width of the window in pixels; ``None``: the whole image.
@@ -38,8 +38,8 @@ class Field:
     channels: int
     extent: tuple[int, int]
 
-    def through(self, kernel: Sizes, stride: Sizes, dilation: Sizes = (1, 1)) -> Field:
-        """The field after a kernel has gone over the map."""
+    def through(self, kernel: Sizes, stride: Sizes, dilation: Sizes = (1, 1)) -> ReceptiveField:
+        """The field after a kernel."""
         jump = (self.jump[0] * stride[0], self.jump[1] * stride[1])
         if self.size is None:
             return replace(self, jump=jump)
@@ -49,8 +49,8 @@ class Field:
         )
         return replace(self, size=size, jump=jump)
 
-    def over_all(self) -> Field:
-        """The field of something that reads the whole map."""
+    def over_all(self) -> ReceptiveField:
+        """The field of a unit that reads the whole map."""
         return self if self.extent == (1, 1) else replace(self, size=WHOLE_IMAGE, extent=(1, 1))
 
     @property
@@ -66,7 +66,7 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 class ReceptiveFields:
-    """An observer of operations that follows the receptive field of every tensor that depends on the image.
+    """An observer that tracks the receptive field of every tensor that depends on the image.
 
     Args:
         image: the network's input (N, C, H, W).
@@ -75,15 +75,15 @@ class ReceptiveFields:
     def __init__(self, image: Tensor) -> None:
         self._fields = WeakTensorKeyDictionary()
         height, width = image.shape[-2:]
-        self._fields[image] = Field((1, 1), (1, 1), image.shape[1], (height, width))
+        self._fields[image] = ReceptiveField((1, 1), (1, 1), image.shape[1], (height, width))
 
-    def of(self, tensor: Tensor) -> Field | None:
+    def of(self, tensor: Tensor) -> ReceptiveField | None:
         """The field of a tensor; ``None`` if it does not depend on the image."""
-        field: Field | None = self._fields.get(tensor)
+        field: ReceptiveField | None = self._fields.get(tensor)
         return field
 
     def __call__(self, operation: Operation) -> None:
-        """Work out the fields of what the operation has made."""
+        """Compute the fields of the operation's outputs."""
         fields = [(tensor, field) for tensor in operation.inputs if (field := self.of(tensor)) is not None]
         if not fields:
             return
@@ -97,11 +97,11 @@ class ReceptiveFields:
             self._fields[output] = field
 
 
-def _joined(fields: list[tuple[Tensor, Field]], output: Tensor) -> Field:
+def _joined(fields: list[tuple[Tensor, ReceptiveField]], output: Tensor) -> ReceptiveField:
     """The largest window where branches meet.
 
-    A gate, one number a channel that scales a whole map (squeeze-and-excitation), is left out: by it every unit
-    depends on the whole image, which would hide what the kernels see.
+    Gates, one number per channel that scales a whole map (squeeze-and-excitation), are ignored: through them every unit
+    depends on the whole image, which would hide the kernels' fields.
     """
     if output.dim() == 4:
         maps = [field for tensor, field in fields if tensor.dim() != 4 or tensor.shape[2:] == output.shape[2:]]
@@ -117,7 +117,7 @@ def _joined(fields: list[tuple[Tensor, Field]], output: Tensor) -> Field:
     return replace(first, size=size, jump=jump)
 
 
-def _convolution(field: Field, operation: Operation) -> Field:
+def _convolution(field: ReceptiveField, operation: Operation) -> ReceptiveField:
     _, weight, _, stride, _, dilation, transposed, *_ = operation.arguments
     kernel, stride, dilation = pair(weight.shape[2:]), pair(stride), pair(dilation)
     if not transposed:
@@ -128,14 +128,14 @@ def _convolution(field: Field, operation: Operation) -> Field:
     return field.through(taps, (1 / stride[0], 1 / stride[1]))
 
 
-def _pooling(field: Field, operation: Operation) -> Field:
+def _pooling(field: ReceptiveField, operation: Operation) -> ReceptiveField:
     kernel = pair(operation.arguments[1])
     stride = pair(operation.arguments[2]) if len(operation.arguments) > 2 and operation.arguments[2] else kernel
     dilated = operation.name.startswith("max") and len(operation.arguments) > 4
     return field.through(kernel, stride, pair(operation.arguments[4]) if dilated else (1, 1))
 
 
-def _adaptive_pooling(field: Field, operation: Operation) -> Field:
+def _adaptive_pooling(field: ReceptiveField, operation: Operation) -> ReceptiveField:
     """A map of n pixels in m cells: cells of at most ceil(n / m) + 1 pixels, n / m apart."""
     size, cells = field.extent, pair(operation.arguments[1])
     if cells == (1, 1):
@@ -144,25 +144,25 @@ def _adaptive_pooling(field: Field, operation: Operation) -> Field:
     return field.through((kernel[0], kernel[1]), (size[0] / cells[0], size[1] / cells[1]))
 
 
-def _mean(field: Field, operation: Operation) -> Field:
+def _mean(field: ReceptiveField, operation: Operation) -> ReceptiveField:
     return field.over_all() if is_global_mean(operation) else field
 
 
-def _matrix_product(field: Field, operation: Operation) -> Field:
-    """A dense layer on one vector a pixel changes nothing; on the flattened map it reads all pixels."""
+def _matrix_product(field: ReceptiveField, operation: Operation) -> ReceptiveField:
+    """A dense layer on the vector of each pixel changes nothing; on the flattened map it reads all pixels."""
     features = operation.arguments[-2].shape[-1]
     if features != field.channels:
         field = field.over_all()
     return replace(field, channels=operation.outputs[0].shape[-1])
 
 
-def _product_of_signals(field: Field, operation: Operation) -> Field:
+def _product_of_signals(field: ReceptiveField, operation: Operation) -> ReceptiveField:
     """Attention: every position looks at every other."""
     return field.over_all()
 
 
 def _interpolation(taps: int) -> Any:
-    def rule(field: Field, operation: Operation) -> Field:
+    def rule(field: ReceptiveField, operation: Operation) -> ReceptiveField:
         before, after = field.extent, operation.outputs[0].shape[-2:]
         return field.through((taps, taps), (before[0] / after[0], before[1] / after[1]))
 
@@ -170,7 +170,7 @@ def _interpolation(taps: int) -> Any:
 
 
 def is_global_mean(operation: Operation) -> bool:
-    """Whether the operation averages maps (N, C, H, W) over all their pixels."""
+    """True if the operation averages maps (N, C, H, W) over all their pixels."""
     if operation.name != "mean" or operation.inputs[0].dim() != 4 or len(operation.arguments) < 2:
         return False
     return {dimension % 4 for dimension in operation.arguments[1] or ()} == {2, 3}

@@ -1,4 +1,4 @@
-"""How fast a network can be at most on a machine: the roofline model (Williams, Waterman and Patterson 2009).
+"""Upper bound of a network's speed on a machine: the roofline model (Williams, Waterman and Patterson 2009).
 
 A network needs a number of multiply-accumulates and has to move a number of bytes; a machine does so many of each in
 a second. Whichever takes longer is the bound, as computing and moving overlap at best.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
-"""Of a weight or a pixel of a feature map, by number format."""
+"""Bytes of a weight or activation, by precision."""
 
 # Kinds of layers that need no pass over memory of their own.
 _ON_THE_WAY = ("addition", "channel-wise multiplication", "concatenation", "zero padding")
@@ -28,7 +28,7 @@ _ON_THE_WAY = ("addition", "channel-wise multiplication", "concatenation", "zero
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What a network takes, in numbers, whatever their format.
+    """Cost of a network in numbers, independent of their precision.
 
     Attributes:
         macs: multiply-accumulates for one image (:mod:`hubel.analysis.macs`).
@@ -41,18 +41,18 @@ class NetworkCost:
     moved: int
 
     def bytes_an_image(self, precision: str, batch: int = 1) -> float:
-        """Bytes moved for one image of a batch, in a format of :data:`BYTES`."""
+        """Bytes moved per image of a batch, in a precision of :data:`BYTES`."""
         return BYTES[precision] * (self.moved + self.weights / batch)
 
 
 @dataclass(frozen=True)
 class MachineLimits:
-    """What a machine has shown that it can do, with a number of threads.
+    """Measured limits of a machine.
 
     Attributes:
-        macs_per_second: multiply-accumulates by number format; formats that it lacks are not there.
+        macs_per_second: multiply-accumulates by precision, for those that it supports.
         bytes_per_second: read and written.
-        threads: CPU threads that were at work.
+        threads: CPU threads used.
     """
 
     macs_per_second: dict[str, float]
@@ -62,11 +62,11 @@ class MachineLimits:
 
 @dataclass(frozen=True)
 class Bound:
-    """The most that a machine can do of a network.
+    """The maximum speed of a network on a machine.
 
     Attributes:
         images_per_second: at most.
-        by: what binds: ``"compute"`` or ``"memory"``.
+        by: the limiting factor: ``"compute"`` or ``"memory"``.
     """
 
     images_per_second: float
@@ -74,14 +74,14 @@ class Bound:
 
 
 def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> NetworkCost:
-    """What a network takes for one image (channels, height, width).
+    """Cost of a network for one image (channels, height, width).
 
     Activations count as part of the layer before them, as engines compute them there.
     """
     from hubel.analysis.layer_types import NORMALIZATIONS
     from hubel.analysis.summary import summarize
 
-    summary = summarize(network, input_shape)  # in float32, of 4 bytes a number
+    summary = summarize(network, input_shape)  # in float32, 4 bytes per number
     free = {*_ON_THE_WAY, *NORMALIZATIONS.values()}
     outputs = sum(row.activation_bytes for row in summary.rows if row.kind not in free) // BYTES["fp32"]
     weights = summary.parameter_bytes // BYTES["fp32"]
@@ -89,7 +89,7 @@ def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> NetworkCost:
 
 
 def bound(network: NetworkCost, machine: MachineLimits, precision: str, batch: int = 1) -> Bound | None:
-    """The bound for batches of a size in a number format; None if the machine does not compute in it."""
+    """The bound for a batch size and precision; None if the machine does not support the precision."""
     speed = machine.macs_per_second.get(precision)
     if speed is None:
         return None

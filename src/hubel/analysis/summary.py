@@ -1,4 +1,4 @@
-"""What a network outputs and costs, layer by layer, found out without computing with a single pixel."""
+"""Output shapes and cost of a network, layer by layer, without computing a single pixel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LayerRow:
         parameters: of the row, those of its normalization included; shared ones count where they are met first.
         multiplications: multiply-accumulates for one image (:mod:`hubel.analysis.macs`).
         activation_bytes: of the row's output, for the whole batch, in the summary's dtype.
-        receptive_field: side of the square of input pixels that a unit depends on, the longer one where it is no
+        receptive_field: side of the window of input pixels that a unit depends on, the longer one if it is not a
             square; ``None``: the whole image (:mod:`hubel.analysis.receptive_field`).
     """
 
@@ -59,7 +59,7 @@ class Summary:
     Attributes:
         model: its name.
         input: channels, height, width.
-        batch: images at a time.
+        batch: batch size.
         dtype: of the activations; of the parameters too, except in training.
         rows: the layers in the order of execution.
         parameters: of the whole network, also of parts that this input does not reach.
@@ -108,7 +108,7 @@ class Summary:
         return self.fixed_training_bytes + self.saved_bytes * batch // self.batch
 
     def to_json(self) -> dict[str, Any]:
-        """What ``hubel summary --json`` prints."""
+        """The output of ``hubel summary --json``."""
         parts = (
             "parameter_bytes", "peak_activation_bytes", "saved_bytes", "master_bytes", "gradient_bytes",
             "optimizer_bytes",
@@ -143,7 +143,7 @@ def summarize(
         module: any network that takes one batch of images (N, C, H, W); it is left as it is. A network on the meta
             device will do.
         input_shape: channels, height, width.
-        batch: images at a time.
+        batch: batch size.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         name: for :attr:`Summary.model`; by default the module's class.
 
@@ -202,7 +202,7 @@ def count_multiplications(module: nn.Module, input_shape: tuple[int, int, int]) 
 
 
 def _saved_bytes(network: nn.Module, images: torch.Tensor) -> int:
-    """What a training step on these images keeps for its backward pass, the loss's own share left out.
+    """Bytes that a training step on these images saves for its backward pass, without the loss.
 
     Auxiliary classifiers run in training alone; a network that has some is asked for their scores too.
     """
@@ -240,8 +240,8 @@ def _rows(recorder: LayerRecorder, batch: int) -> tuple[LayerRow, ...]:
 
 def _misfit(name: str, input_shape: tuple[int, int, int], error: Exception) -> ModelError:
     shape = "×".join(str(size) for size in input_shape)
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelError(
-        f"an input of {shape} does not go through {name}: {said}",
+        f"an input of {shape} does not fit {name}: {reason}",
         "Give channels, height and width that the network takes, e.g. 3x224x224.",
     )

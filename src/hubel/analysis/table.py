@@ -28,7 +28,7 @@ _PARTS = ("backbone.", "head.")
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes as a person would say it: ``"12.0 MB"``, in powers of 1000."""
+    """A readable number of bytes: ``"12.0 MB"``, in powers of 1000."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 999.5:
@@ -38,7 +38,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_count(count: int) -> str:
-    """A large number as a person would say it: ``"225 million"``."""
+    """A readable large number: ``"225 million"``."""
     for limit, word in ((1e9, "billion"), (1e6, "million")):
         if count >= limit:
             return f"{count / limit:.4g} {word}"
@@ -109,16 +109,16 @@ def _short_names(rows: tuple[LayerRow, ...]) -> list[str]:
 
 def _totals(summary: Summary) -> str:
     images = "one image" if summary.batch == 1 else f"a batch of {summary.batch}"
-    kept = format_bytes(summary.saved_bytes)
-    beside = summary.parameters - sum(row.parameters for row in summary.rows)
-    share = f" ({beside:,} of them not used in prediction)" if beside else ""
+    saved = format_bytes(summary.saved_bytes)
+    unused = summary.parameters - sum(row.parameters for row in summary.rows)
+    note = f" ({unused:,} of them not used in prediction)" if unused else ""
     lines = (
-        f"{summary.parameters:,} parameters{share}, {format_count(summary.multiplications)} multiplications an image",
+        f"{summary.parameters:,} parameters{note}, {format_count(summary.multiplications)} multiplications an image",
         f"memory for {images} in {summary.dtype}:",
         f"  inference {format_bytes(summary.inference_bytes):>8}  parameters {format_bytes(summary.parameter_bytes)}, "
         f"largest set of tensors alive at one moment {format_bytes(summary.peak_activation_bytes)}",
         f"  training  {format_bytes(summary.training_bytes):>8}  parameters {format_bytes(summary.master_bytes)}, "
         f"gradients {format_bytes(summary.gradient_bytes)}, optimizer {format_bytes(summary.optimizer_bytes)}, "
-        f"kept for the backward pass {kept}",
+        f"kept for the backward pass {saved}",
     )
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""Runs a network on tensors that have a shape and no content, and shows every operation to observers.
+"""Runs a network on tensors without content, and shows every operation to observers.
 
-PyTorch's ``meta`` device computes shapes only, so that a batch of a hundred photographs through VGG-16 costs
-milliseconds and no memory. Observers see the operations that really run (convolutions, additions, …), below the
-modules: what a custom layer does inside is seen as well as what ``torch.nn`` does.
+PyTorch's ``meta`` device computes shapes only, so a batch of a hundred images through VGG-16 takes milliseconds and
+no memory. Observers see the operations below the modules (convolutions, additions, …), in custom layers as in
+``torch.nn``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from hubel.analysis.meta_shapes import META_KERNELS
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation that has just run.
+    """An operation that has just run.
 
     Attributes:
-        name: PyTorch's, without the underscore that marks it as working in place: ``"convolution"``, ``"add"``.
-        arguments: as the operation was called.
+        name: PyTorch's, without the underscore of in-place operations: ``"convolution"``, ``"add"``.
+        arguments: positional arguments.
         inputs: all tensors among the arguments.
-        outputs: all tensors that came out; with an operation in place, one of the inputs.
+        outputs: all tensors among the results; for an in-place operation, one of the inputs.
     """
 
     name: str
@@ -41,8 +41,9 @@ Observer = Callable[[Operation], None]
 
 
 def storage_key(tensor: Tensor) -> int:
-    """What views and in-place results of one piece of memory have in common while it is alive."""
-    return tensor.untyped_storage()._cdata
+    """Identifies memory while it is alive: the same for views and in-place results."""
+    key: int = tensor.untyped_storage()._cdata
+    return key
 
 
 def to_meta(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -50,23 +51,23 @@ def to_meta(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     Floating-point parameters and buffers take ``dtype``; shared parameters stay shared. Costs no memory.
     """
-    stand_ins: dict[int, Any] = {}
+    replacements: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
-        wanted = dtype if tensor.is_floating_point() else tensor.dtype
-        empty = torch.empty(tensor.shape, dtype=wanted, device="meta")
+        target = dtype if tensor.is_floating_point() else tensor.dtype
+        empty = torch.empty(tensor.shape, dtype=target, device="meta")
         if isinstance(tensor, nn.Parameter):
-            stand_ins[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+            replacements[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad)
         else:
-            stand_ins[id(tensor)] = empty
-    # deepcopy takes what it finds in this table in place of a copy.
-    return copy.deepcopy(module, stand_ins)
+            replacements[id(tensor)] = empty
+    # deepcopy uses the entries of this table instead of copying.
+    return copy.deepcopy(module, replacements)
 
 
 class Tracing(TorchDispatchMode):
-    """While active (``with``), every operation is shown to the observers after it has run.
+    """While active (``with``), shows every operation to the observers after it has run.
 
-    Tensors that a layer keeps outside its parameters and buffers, or makes anew, are on the CPU; where they meet
-    meta tensors they are replaced by meta tensors of their shape.
+    Tensors that a layer creates, or stores outside its parameters and buffers, are on the CPU; in operations with meta
+    tensors they are replaced by meta tensors of their shape.
     """
 
     def __init__(self, *observers: Observer) -> None:
@@ -86,7 +87,7 @@ class Tracing(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         # Numbers in arithmetic arrive as CPU tensors without dimensions and go with any device.
         devices = {tensor.device.type for tensor in inputs if tensor.dim() > 0}
-        if kwargs.get("device") == torch.device("meta"):  # where what is made from nothing is wanted
+        if kwargs.get("device") == torch.device("meta"):  # the device of a new tensor
             devices.add("meta")
         if "meta" in devices and len(devices) > 1:
             args, kwargs = tree_map_only(Tensor, _shape_only, (args, kwargs))

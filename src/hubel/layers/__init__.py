@@ -1,1 +1,1 @@
-"""What the papers add to torch.nn. A layer knows no architecture and no task."""
+"""Layers from the papers that torch.nn lacks; they are independent of architectures and tasks."""

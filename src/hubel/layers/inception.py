@@ -1,4 +1,4 @@
-"""The inception module: kernels of several sizes look at the same maps side by side."""
+"""Parallel branches over the same maps: the inception module, and any modules concatenated."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class InceptionModule(nn.Module):
     1×1 that narrows. Maps (N, in_channels, H, W) become (N, :attr:`out_channels`, ceil(H / stride), ceil(W / stride)).
 
     Args:
-        in_channels: of the maps that come in.
-        one: channels of the 1×1 branch; 0: there is no such branch.
-        three: channels of the 3×3 branch, narrowed and after.
-        five: channels of the 5×5 branch, narrowed and after.
-        projection: channels of the pooling branch; 0: the pooled maps are passed through as they are.
-        kernels: of the 5×5 branch, one after the other; ``(3, 3)`` sees as much for less (Ioffe and Szegedy 2015,
-            arXiv 1502.03167, appendix).
+        in_channels: of the input.
+        one: channels of the 1×1 branch; 0: no such branch.
+        three: channels of the 3×3 branch: of its 1×1, then of its 3×3.
+        five: channels of the 5×5 branch: of its 1×1, then of its 5×5.
+        projection: channels of the pooling branch; 0: the pooled maps are passed through.
+        kernels: of the 5×5 branch in sequence; ``(3, 3)`` has the same receptive field for less (Ioffe and Szegedy
+            2015, arXiv 1502.03167, appendix).
         pool: ``"max"`` or ``"average"``.
-        stride: of the last convolution of each branch, and of the pooling. With ``one=0`` every pixel still counts;
-            with ``projection=0`` as well, the module takes the place of a pooling layer (Ioffe and Szegedy, appendix).
-        se: weigh the stacked maps by squeeze and excitation (Hu et al. 2018, arXiv 1709.01507, figure 2).
-        unit: makes a convolution of (channels in, channels out, kernel, stride), with all that follows it.
+        stride: of the last convolution of each branch, and of the pooling. With ``one=0`` no pixel is skipped; with
+            ``projection=0`` as well, the module replaces a pooling layer (Ioffe and Szegedy, appendix).
+        se: squeeze and excitation of the stacked maps (Hu et al. 2018, arXiv 1709.01507, figure 2).
+        unit: builds a convolution from channels in, channels out, kernel and stride.
 
     Attributes:
-        out_channels: of the maps that go out.
+        out_channels: of the output.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class InceptionModule(nn.Module):
 
 
 class Concat(nn.Module):
-    """Modules that all read the same maps; what they give is joined along the channels.
+    """Modules over the same maps, their outputs concatenated along the channels.
 
-    Szegedy et al. 2014, arXiv 1409.4842, figure 2. They are named ``branch0``, ``branch1``, … and have to give maps
-    of one size.
+    Szegedy et al. 2014, arXiv 1409.4842, figure 2. They are named ``branch0``, ``branch1``, … and must have outputs of
+    one size.
 
     Args:
         branches: in the order in which their channels are joined.

@@ -1,4 +1,4 @@
-"""LeNet-5's subsampling: pooling with a trainable coefficient and bias a map."""
+"""Layers of LeNet-5 (LeCun et al. 1998): subsampling, connection table, radial basis output, scaled tanh."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from torch.nn import functional as F
 
 
 class TrainableSubsampling(nn.Module):
-    """Adds the inputs of each window, times a trainable coefficient, plus a trainable bias: one of each a
-    map.
+    """The sum of each window times a trainable coefficient, plus a trainable bias; one of each per map.
 
-    It is the sum, not the mean, that is multiplied (LeCun et al. 1998, section II.B, layer S2). The squashing
-    function that follows in the paper is a layer of its own. Windows do not overlap; an odd row or column at
-    the end is left out.
+    Section II.B, layer S2; it is the sum that is multiplied, not the mean. The squashing function that follows in the
+    paper is a separate layer. Windows do not overlap; an odd row or column at the end is ignored.
 
     Args:
         channels: maps in and out.
@@ -37,7 +35,7 @@ class TrainableSubsampling(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Uniform in ±2.4 / fan-in, as the paper's appendix A has it; the fan-in is the window."""
+        """Uniform in ±2.4 / fan-in (appendix A); the fan-in is the window."""
         bound = 2.4 / self.kernel_size**2
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
@@ -48,7 +46,7 @@ class TrainableSubsampling(nn.Module):
         return sums * self.weight[:, None, None] + self.bias[:, None, None]
 
     def extra_repr(self) -> str:
-        """What ``print`` says of the layer."""
+        """Arguments shown by ``print``."""
         return f"{self.channels}, kernel_size={self.kernel_size}, stride={self.stride}"
 
 
@@ -62,21 +60,20 @@ LENET5_C3 = (
 
 
 class ConnectionTableConv2d(nn.Module):
-    """A convolution without padding, with one kernel for each pair of maps in a table and none for the
-    others.
+    """A convolution without padding, with kernels only for the pairs of maps in a table.
 
-    LeCun et al. 1998, section II.B, layer C3: it breaks the symmetry between maps and saves connections.
-    Kernels outside the table do not exist; they are laid out as zeros for the computation only.
+    Section II.B, layer C3: it breaks the symmetry between maps and saves connections. Kernels outside the table are
+    zeros in the computation, and not parameters.
 
     Args:
-        in_channels: maps that come in.
-        table: for each output map, the numbers of the input maps that it sees, from 0.
-        kernel_size: side of the square kernels.
+        in_channels: of the input.
+        table: for each output map, the indices of the input maps that it reads.
+        kernel_size: height and width of the kernels.
 
     Attributes:
         weight: (pairs, kernel_size, kernel_size), in the order of the table, input maps ascending.
         bias: (output maps,).
-        places: (pairs,) where each kernel stands among all ``output * in_channels + input``.
+        places: (pairs,) index ``output * in_channels + input`` of each kernel.
     """
 
     places: Tensor
@@ -96,7 +93,7 @@ class ConnectionTableConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Uniform in ±2.4 / fan-in, as the paper's appendix A has it; the fan-in differs from map to map."""
+        """Uniform in ±2.4 / fan-in (appendix A), which differs between maps."""
         area = self.kernel_size[0] * self.kernel_size[1]
         kernels = self.weight.split(self.connections)
         with torch.no_grad():
@@ -116,7 +113,7 @@ class ConnectionTableConv2d(nn.Module):
         return F.conv2d(maps, self.dense_weight(), self.bias)
 
     def extra_repr(self) -> str:
-        """What ``print`` says of the layer."""
+        """Arguments shown by ``print``."""
         pairs = f"{len(self.places)} of {self.in_channels * self.out_channels} pairs"
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, {pairs}"
 
@@ -141,40 +138,38 @@ MINIMUM_DISTANCE = 24
 
 
 def digit_codes() -> np.ndarray:
-    """The codes of the digits 0 to 9: (10, 84) of ±1, rows of the 7 × 12 picture one after the other."""
+    """Codes of the digits 0 to 9: (10, 84) of ±1, the rows of the 7 × 12 bitmaps in sequence."""
     pixels = [[1.0 if pixel == "#" else -1.0 for pixel in glyph.replace(" ", "")] for glyph in _GLYPHS]
     return np.array(pixels, dtype=np.float32)
 
 
 def random_codes(classes: int) -> np.ndarray:
-    """Codes for classes that are no digits: (classes, 84) of ±1, always the same ones.
+    """Codes of classes other than digits: (classes, 84) of ±1, the same in each call.
 
-    Any two differ in at least :data:`MINIMUM_DISTANCE` places. The first codes do not depend on how many
-    follow.
+    Any two differ in at least :data:`MINIMUM_DISTANCE` elements. The first codes do not depend on ``classes``.
     """
     generator = np.random.default_rng(1998)
     codes = np.empty((0, CODE_LENGTH), dtype=np.float32)
     while len(codes) < classes:
         code = generator.choice(np.array([-1, 1], dtype=np.float32), size=CODE_LENGTH)
-        # Two codes of ±1 that differ in d places have the product 84 - 2 d.
+        # Two codes of ±1 that differ in d elements have the product 84 - 2 d.
         if np.all(codes @ code <= CODE_LENGTH - 2 * MINIMUM_DISTANCE):
             codes = np.vstack([codes, code])
     return codes
 
 
 class RadialBasisOutput(nn.Module):
-    """Negated squared Euclidean distances between the features and a fixed code a class.
+    """Negated squared Euclidean distances between the features and a fixed code per class.
 
-    LeCun et al. 1998, section II.B, equation 7, where the output is the distance itself and the smallest
-    wins. The sign is turned so that the largest wins, as everywhere else, and cross-entropy applies: on these
-    scores it is ``distance of the right class + log(sum over classes of exp(-distance))``, which is the
-    paper's equation 9 with its constant j, the score of a rubbish class, gone to infinity.
+    Section II.B, equation 7, where the output is the distance itself and the smallest wins. With the sign changed the
+    largest wins, and cross-entropy applies: on these scores it is ``distance of the right class + log(sum over classes
+    of exp(-distance))``, the paper's equation 9 with its constant j, the score of a rubbish class, at infinity.
 
-    The codes are the digits' pictures (figure 3) for 10 classes, else random ones. They are not trained, as
-    in the paper, and hence no parameters.
+    The codes are the digits' bitmaps (figure 3) for 10 classes, otherwise random. As in the paper they are not trained,
+    so they are not parameters.
 
     Args:
-        num_classes: how many codes.
+        num_classes: number of codes.
 
     Attributes:
         codes: (num_classes, 84) of ±1.
@@ -195,7 +190,7 @@ class RadialBasisOutput(nn.Module):
         return 2 * products - features.square().sum(dim=1, keepdim=True) - self.codes.square().sum(dim=1)
 
     def extra_repr(self) -> str:
-        """What ``print`` says of the layer."""
+        """Arguments shown by ``print``."""
         return f"{self.in_features}, {self.out_features}"
 
 

@@ -11,14 +11,13 @@ from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 
 
 class StochasticDepth(nn.Module):
-    """While training, makes the maps of a random share of the images zero, and those of the others larger.
+    """Zeroes the maps of random images during training, so that only the shortcut remains for these.
 
-    Put before the sum with the shortcut, it leaves only the shortcut to those images (Huang et al. 2016, arXiv
-    1603.09382, section 3). The paper scales when predicting; scaling by 1 / (1 - drop) while training has the
-    same mean and leaves prediction as it is.
+    Huang et al. 2016, arXiv 1603.09382, section 3. The paper scales in prediction; here the other images' maps are
+    multiplied by 1 / (1 - drop) during training, which has the same mean.
 
     Args:
-        drop: share of the images, 0..1 without 1.
+        drop: probability, at least 0 and below 1.
     """
 
     def __init__(self, drop: float) -> None:
@@ -29,12 +28,12 @@ class StochasticDepth(nn.Module):
         """Maps (N, C, H, W), of each image all or none; the same shape."""
         if not self.training or self.drop == 0:
             return maps
-        kept = 1 - self.drop
-        factors = maps.new_empty((maps.shape[0], 1, 1, 1)).bernoulli_(kept).div_(kept)
+        survival = 1 - self.drop
+        factors = maps.new_empty((maps.shape[0], 1, 1, 1)).bernoulli_(survival).div_(survival)
         return maps * factors
 
     def extra_repr(self) -> str:
-        """What ``print`` says of the layer."""
+        """Arguments shown by ``print``."""
         return f"drop={self.drop}"
 
 
@@ -42,22 +41,20 @@ _ConvNormReLU6 = partial(ConvNormActivation, activation=ReLU6)
 
 
 class InvertedResidual(nn.Module):
-    """Widens by a 1×1, filters each channel by itself, narrows by a 1×1 without activation; with a shortcut
-    between the narrow ends where the shape stays.
+    """1×1 expansion, depthwise convolution, 1×1 projection without activation; a shortcut where the shape is unchanged.
 
     Sandler et al. 2018, arXiv 1801.04381, section 3.3 and table 1; with squeeze-and-excitation Howard et al. 2019,
     arXiv 1905.02244, figure 4.
 
     Args:
-        in_channels: of the maps that come in.
-        wide: channels in between. If they are ``in_channels``, nothing widens.
-        out_channels: of the maps that go out.
-        kernel: side of the depthwise kernel.
+        in_channels: of the input.
+        wide: channels in between; there is no expansion if they equal ``in_channels``.
+        out_channels: of the output.
+        kernel: size of the depthwise kernel.
         stride: of the depthwise convolution.
-        conv: makes the convolutions, called as :class:`ConvNormActivation` is; with ReLU6 by default.
-        squeeze: weighs the ``wide`` filtered maps, e.g. a ``SqueezeExcitation``; ``None`` for nothing.
-        drop: share of the images for which the unit is passed by while training, 0..1. Only units with a
-            shortcut can be.
+        conv: builds the convolutions, with the arguments of :class:`ConvNormActivation`; with ReLU6 by default.
+        squeeze: applied to the ``wide`` filtered maps, e.g. a ``SqueezeExcitation``.
+        drop: probability of skipping a unit with a shortcut during training.
     """
 
     def __init__(
@@ -84,17 +81,14 @@ class InvertedResidual(nn.Module):
         out: Tensor = self.project(self.squeeze(self.depthwise(self.expand(maps))))
         if not self.has_shortcut:
             return out
-        if self.training:  # else the sum follows on the convolution, which can then compute it (runtime.fusion)
+        if self.training:  # otherwise the sum follows the convolution directly, and can be fused with it
             out = self.stochastic_depth(out)
         out += maps
         return out
 
 
 def make_divisible(channels: int, width: float) -> int:
-    """``channels * width`` to the nearest multiple of 8, but never more than 10 % below the product.
-
-    How the authors of the networks made of these units round; none of the papers says it.
-    """
+    """``channels * width`` rounded to a multiple of 8, but not more than 10 % down, as the authors' code does."""
     product = channels * width
     rounded = max(8, int(product + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * product else rounded

@@ -1,4 +1,4 @@
-"""How large the maps are that a convolution or a pooling gives: arithmetic, without torch.
+"""Output sizes of convolutions and pooling: arithmetic, without torch.
 
 Formulas: Dumoulin and Visin 2016, "A guide to convolution arithmetic for deep learning", arXiv 1603.07285,
 relationships 6 and 15; "same" as TensorFlow defines it. With kernels of 7×7, an input of 70×120 gives

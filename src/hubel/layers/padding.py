@@ -27,7 +27,7 @@ def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> 
         (before, after), ``before <= after <= before + 1``. Source: TensorFlow's documentation of ``tf.nn``,
         "SAME padding".
     """
-    if torch.jit.is_tracing():  # sizes are tensors then; a trace is of one size
+    if torch._C._is_tracing():  # sizes are tensors then; a trace is of one size
         size = int(size)
     positions = (size + stride - 1) // stride
     # Python's max would tie an exported graph to the sizes it was exported with.

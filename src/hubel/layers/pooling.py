@@ -19,7 +19,7 @@ class DepthwiseMaxPool2d(nn.Module):
         size: channels in a group.
 
     Raises:
-        ValueError: in ``forward``, when the number of channels is no multiple of ``size``.
+        ValueError: in ``forward``, if the number of channels is not a multiple of ``size``.
     """
 
     def __init__(self, size: int) -> None:
@@ -30,10 +30,10 @@ class DepthwiseMaxPool2d(nn.Module):
         """Maps (N, C / size, H, W) of maps (N, C, H, W)."""
         if maps.shape[1] % self.size:
             raise ValueError(f"{maps.shape[1]} channels do not divide into groups of {self.size}")
-        return maps.unflatten(1, (-1, self.size)).amax(dim=2)
+        return torch.unflatten(maps, 1, (-1, self.size)).amax(dim=2)
 
     def extra_repr(self) -> str:
-        """What ``print`` says of the layer."""
+        """Arguments shown by ``print``."""
         return f"size={self.size}"
 
 
@@ -57,7 +57,7 @@ class SameMaxPool2d(nn.Module):
         return F.max_pool2d(maps, self.kernel_size, self.stride, (top, left), ceil_mode=True)
 
     def extra_repr(self) -> str:
-        """What ``print`` says of the layer."""
+        """Arguments shown by ``print``."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}"
 
 

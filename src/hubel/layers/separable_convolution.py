@@ -16,7 +16,7 @@ class DepthwiseConv2d(SameConv2d):
     Maps (N, channels, H, W) become maps (N, channels * multiplier, H', W'); those of one channel are neighbours.
 
     Args:
-        channels: of the maps that come in.
+        channels: of the input.
         kernel_size: side of a square kernel, or height and width.
         stride: step of the kernel.
         padding: pixels added on each side; by default half the kernel.
@@ -50,15 +50,15 @@ class SeparableConv2d(nn.Sequential):
     Chollet 2016, arXiv 1610.02357, sections 1.2 and 4.7: an activation in between does harm.
 
     Args:
-        in_channels: of the maps that come in.
-        out_channels: of the maps that go out.
+        in_channels: of the input.
+        out_channels: of the output.
         kernel_size: of the depthwise convolution: side of a square kernel, or height and width.
         stride: of the depthwise convolution.
         padding: of the depthwise convolution, on each side; by default half the kernel.
         multiplier: depthwise kernels of each channel.
         same: pad as TensorFlow's ``SAME`` does (:mod:`hubel.layers.padding`), instead of ``padding``.
         norm: makes the normalization after the pointwise convolution; ``None`` for none. Only then there are biases.
-        activation: makes the activation after that; ``None`` for none.
+        activation: builds the activation after that; ``None`` for none.
     """
 
     def __init__(

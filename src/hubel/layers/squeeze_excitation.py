@@ -1,4 +1,4 @@
-"""Squeeze and excitation: maps are weighed by what the whole image shows."""
+"""Squeeze and excitation: channels are scaled depending on the whole image."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hubel.layers.conv_norm_act import ReLU
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each map by a number 0..1 that two dense layers compute from the means of all maps.
+    """Scales each map by a factor 0..1 that two dense layers compute from the means of all maps.
 
     Hu et al. 2018, arXiv 1709.01507, section 3: squeeze (equation 2), excitation (equation 3), scale (equation
-    4). The dense layers are 1×1 convolutions, which spares reshaping.
+    4). The dense layers are 1×1 convolutions, which avoids reshaping.
 
     Args:
         channels: of the maps.
         reduced: units of the first dense layer; the paper's ``channels // 16`` by default, at least 1.
-        activation: makes the activation between the two.
-        gate: makes the function that gives the factors; MobileNet-v3 has a piecewise linear one.
+        activation: builds the activation between the two.
+        gate: builds the function of the factors; MobileNet-v3 has a piecewise linear one.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class SqueezeExcitation(nn.Module):
         """Maps (N, C, H, W), scaled; the same shape."""
         factors = maps.mean((2, 3), keepdim=True)
         factors = self.gate(self.expand(self.activation(self.reduce(factors))))
-        return maps * factors
+        scaled: Tensor = maps * factors
+        return scaled
 
 
 def with_se(module: nn.Module, channels: int, se: bool) -> nn.Module:
-    """The module; if ``se``, followed by a block that weighs its maps (N, channels, H, W)."""
+    """The module, followed by squeeze and excitation of its maps (N, channels, H, W) if ``se``."""
     return nn.Sequential(OrderedDict(module=module, se=SqueezeExcitation(channels))) if se else module

@@ -1,4 +1,4 @@
-"""The classifier that a detector or a segmenter stands on, as a saved model remembers it."""
+"""The backbone of a detector or segmenter, as saved models describe it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Backbone:
-    """What it takes to build it again.
+    """Description from which a backbone is built again.
 
     Attributes:
-        architecture: the registered name.
+        architecture: registered name of the classifier.
         options: fields of its family's configuration that were replaced.
-        weights: name in the catalog or of the local file that it began with, or ``None`` for random weights.
-        source: whose format these were in, as the catalog calls them, or ``None``.
+        weights: catalog name or file name of its first weights; ``None`` for random ones.
+        source: library that published these, as the catalog spells it, or ``None``.
     """
 
     architecture: str

@@ -1,4 +1,4 @@
-"""Saved models: a folder with ``model.safetensors`` (the weights) and ``model.json`` (all else it takes)."""
+"""Saved models: folders with ``model.safetensors`` (weights) and ``model.json`` (everything else)."""
 
 from __future__ import annotations
 
@@ -25,24 +25,23 @@ if TYPE_CHECKING:
     from hubel.weights import WeightsEntry
 
 
-def save_model(folder: Path | str, model: nn.Module, card: ModelMetadata) -> None:
+def save_model(folder: Path | str, model: nn.Module, metadata: ModelMetadata) -> None:
     """Write ``model.safetensors`` and ``model.json``.
 
-    Each file is written beside and renamed into place, so that an interruption leaves the old or the new one
-    whole. Tensors are stored contiguous on the CPU, whatever layout and device the model has; training state
-    is not kept.
+    Each file is written under another name and renamed, so that an interruption leaves the old or the new one intact.
+    Tensors are stored contiguous on the CPU, whatever the model's layout and device; training state is not stored.
 
     Args:
-        folder: made if it is not there.
-        model: the one that ``card.build()`` makes.
-        card: what describes it.
+        folder: created if necessary.
+        model: as ``metadata.build()`` returns it.
+        metadata: of the model.
 
     Raises:
-        ModelError: the folder cannot be written to.
+        ModelError: the folder is not writable.
     """
     folder = Path(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    text = json.dumps(card.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(metadata.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +62,14 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
         folder: one that :func:`save_model` wrote.
 
     Returns:
-        The model, in evaluation mode on the CPU, and its card.
+        The model, in evaluation mode on the CPU, and its metadata.
 
     Raises:
-        ModelError: the folder or its card is missing or damaged, or the architecture is unknown.
+        ModelError: the folder or its ``model.json`` is missing or damaged, or the architecture is unknown.
         WeightsError: the weights are missing, damaged or do not fit.
     """
     folder = Path(folder)
-    card = read_metadata(folder / METADATA_FILE)
+    metadata = read_metadata(folder / METADATA_FILE)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
@@ -79,15 +78,15 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
     try:
-        model = card.build(for_loading=True)
+        model = metadata.build(for_loading=True)
     except ModelError as error:
         raise ModelError(f"{folder / METADATA_FILE}: {error.message}", error.hint) from error
     load_checked(model, state, str(path))
-    return model.eval(), card
+    return model.eval(), metadata
 
 
 def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
-    """Find the model that a person means.
+    """Load the model that a reference names.
 
     Args:
         reference: a registered name (its default weights), a name with weights
@@ -95,11 +94,11 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
             A registered name wins over a folder of the same name; ``./NAME`` means the folder.
 
     Returns:
-        The model, in evaluation mode on the CPU, and its card.
+        The model, in evaluation mode on the CPU, and its metadata.
 
     Raises:
-        ModelError: it is none of these, the name has no pretrained weights, or the saved model is damaged.
-        WeightsError: the weights could not be had.
+        ModelError: unknown reference, a name without pretrained weights, or a damaged saved model.
+        WeightsError: the weights cannot be fetched or read.
     """
     text = str(reference)
     name, _, weights = text.partition(":")
@@ -115,8 +114,8 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
             'Name the folder, or load weights alone with hubel.create_model(NAME, weights="FILE").',
         )
     if ":" in text and not {"/", os.sep} & set(name):
-        architecture(name)  # raises, and offers the closest names
-    raise ModelError(f"{text} is no folder that exists, and no architecture has that name.", _offer(text))
+        architecture(name)  # raises, with the closest names
+    raise ModelError(f"{text} is neither an existing folder nor a known architecture.", _offer(text))
 
 
 def _offer(text: str) -> str:
@@ -124,11 +123,11 @@ def _offer(text: str) -> str:
         architecture(text)
     except ModelError as error:
         return error.hint
-    return "hubel models lists the names there are."
+    return "hubel models lists all names."
 
 
 def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelMetadata]:
-    """An architecture with weights of the catalog; the default ones if ``weights`` is empty."""
+    """An architecture with weights from the catalog; the default ones if ``weights`` is empty."""
     from hubel.weights import default_entry, find_entry
 
     entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
@@ -139,23 +138,23 @@ def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelMetadata]:
 
 
 def describe(model: nn.Module) -> ModelMetadata:
-    """The card of a module that ``create_model`` has made.
+    """The metadata of a module from ``create_model``.
 
-    Preprocessing and the names of the classes are those of the weights' catalog entry. A local file in a library's
-    format has that library's, where all of the library's entries for the architecture want pixels alike. If the
-    module tells another number of classes apart, they have numbers for names. A detector that begins with weights in
-    its backbone alone wants pixels as these do.
+    Preprocessing and class names are those of the weights' catalog entry. A local file in a library's format has that
+    library's preprocessing, if all entries of the library for the architecture agree on mean and standard deviation. If
+    the number of classes differs, their names are numbers. A detector with pretrained weights in its backbone alone has
+    the backbone's mean and standard deviation.
 
     Raises:
-        ModelError: ``create_model`` has not made it, or its number of channels is not an image's.
+        ModelError: the module is not from ``create_model``, or its number of channels is not an image's.
     """
     from hubel.weights import class_names
 
     origin = getattr(model, "origin", None)
     if not isinstance(origin, BuildSpec):
         raise ModelError(
-            f"nothing tells the classes and the preprocessing of this {type(model).__name__}.",
-            "Make it with hubel.create_model, or give its card too (hubel.models.ModelMetadata).",
+            f"the classes and the preprocessing of this {type(model).__name__} are unknown.",
+            "Build it with hubel.create_model, or pass its metadata (hubel.models.ModelMetadata).",
         )
     size = origin.image_size
     entry = _entry_of(origin.architecture, origin)
@@ -168,9 +167,9 @@ def describe(model: nn.Module) -> ModelMetadata:
         names = class_names(entry.classes)
         classes = names if len(names) == origin.num_classes else classes
     elif origin.backbone is not None:
-        below = _entry_of(origin.backbone.architecture, origin.backbone)
-        if below is not None and origin.in_channels == below.preprocessing.channels:
-            preprocessing = replace(preprocessing, mean=below.preprocessing.mean, std=below.preprocessing.std)
+        entry = _entry_of(origin.backbone.architecture, origin.backbone)
+        if entry is not None and origin.in_channels == entry.preprocessing.channels:
+            preprocessing = replace(preprocessing, mean=entry.preprocessing.mean, std=entry.preprocessing.std)
     return ModelMetadata(
         task=task_of(origin.architecture),
         architecture=origin.architecture,
@@ -185,14 +184,14 @@ def describe(model: nn.Module) -> ModelMetadata:
     )
 
 
-def _entry_of(architecture: str, begun: BuildSpec | Backbone) -> WeightsEntry | None:
-    """The catalog entry whose preprocessing the weights of an architecture want; None if that is not known."""
+def _entry_of(architecture: str, spec: BuildSpec | Backbone) -> WeightsEntry | None:
+    """The catalog entry whose preprocessing fits an architecture's first weights; None if it is unknown."""
     from hubel.weights import entries_for
 
     entries = entries_for(architecture)
-    named = [entry for entry in entries if entry.name == begun.weights]
+    named = [entry for entry in entries if entry.name == spec.weights]
     if named:
         return named[0]
-    theirs = [entry for entry in entries if entry.source == begun.source]
-    pixels = {(entry.preprocessing.mean, entry.preprocessing.std) for entry in theirs}
-    return theirs[0] if len(pixels) == 1 else None
+    published = [entry for entry in entries if entry.source == spec.source]
+    pixels = {(entry.preprocessing.mean, entry.preprocessing.std) for entry in published}
+    return published[0] if len(pixels) == 1 else None

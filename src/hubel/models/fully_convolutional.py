@@ -1,9 +1,9 @@
-"""A classifier that looks everywhere at once: its dense layers as convolutions.
+"""Classifiers as fully convolutional networks: their dense layers become convolutions.
 
 Sermanet et al. 2014, "OverFeat", arXiv 1312.6229, section 3.5; Long et al. 2015, arXiv 1411.4038, section 3.1.
 
-What the network computes for neighbouring windows of an image is mostly the same. Its convolutions run once over the
-whole image, and the head slides over their maps instead of the network over the image.
+Neighbouring windows of an image share most of their computation. The convolutions run once over the whole image, and
+the head slides over their maps, instead of the network over the image.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from hubel.models.base import ClassificationHead, Classifier
 from hubel.models.classification import lenet, simple_cnn
 from hubel.models.classification.alexnet import DenseHead
 
-# They mix all places of an image: a window's answer then depends on what is around it.
+# Layers by which the scores of a window depend on the rest of the image, and why.
 _MIXING: dict[type[nn.Module], str] = {
-    SqueezeExcitation: "squeeze-and-excitation weighs channels by their mean over the whole image",
+    SqueezeExcitation: "squeeze-and-excitation scales channels by their mean over the whole image",
     nn.AdaptiveAvgPool2d: "its pooling divides the whole image into a fixed grid",
     GlobalAveragePool2d: "global pooling takes the mean over the whole image",
 }
 
 
 class FullyConvolutional(nn.Module):
-    """Maps images (N, C, H, W) of any size to scores (N, classes, rows, columns), one for each window.
+    """Maps images (N, C, H, W) of any size to scores (N, classes, rows, columns), one per window.
 
-    A window is as large as the images that the classifier was made for, and lies ``stride`` pixels from the next. Where
-    layers pad, a window cut out of the image and shown to the classifier gives slightly other scores: there the
-    convolutions see zeros at its borders, here what really is around it.
+    Windows have the size of the classifier's images and are ``stride`` pixels apart. Where layers pad, a window cropped
+    from the image and classified alone has slightly different scores: there the convolutions see zeros around it, here
+    the surrounding pixels.
 
     Args:
         backbone: of the classifier.
         head: slides over its maps.
-        window: side of a window in pixels.
-        stride: pixels from window to window.
+        window: height and width of a window in pixels.
+        stride: between windows, in pixels.
     """
 
     def __init__(self, backbone: nn.Sequential, head: nn.Module, window: int, stride: int) -> None:
@@ -56,8 +56,8 @@ class FullyConvolutional(nn.Module):
         return scores
 
 
-class _AtEveryPlace(nn.Module):
-    """Applies a module that takes rows of features at every place of maps (N, C, H, W)."""
+class _Pointwise(nn.Module):
+    """Applies a module for feature vectors (N, C) at every position of maps (N, C, H, W)."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -65,51 +65,48 @@ class _AtEveryPlace(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, F, H, W) of maps (N, C, H, W)."""
-        rows = maps.permute(0, 2, 3, 1)
-        return self.module(rows.flatten(0, 2)).unflatten(0, rows.shape[:3]).permute(0, 3, 1, 2)
+        vectors = maps.permute(0, 2, 3, 1)
+        out: Tensor = self.module(vectors.flatten(0, 2))
+        return out.reshape(*vectors.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def to_fully_convolutional(model: nn.Module, window: int | None = None) -> FullyConvolutional:
-    """The same classifier for images of any larger size, with an answer for every window.
+    """Convert a classifier to one for larger images, with scores for every window.
 
-    At the classifier's own size the one answer is the classifier's. At a larger size the answers are those of the head
-    slid over the backbone's maps: 224 pixels give 1×1, 448 give 8×8 for a network whose maps of 224 pixels are 7×7.
-    They equal those of the classifier slid over the image where no layer pads.
+    At the classifier's own size the scores are the classifier's. At larger sizes the head slides over the backbone's
+    maps: with maps of 7×7 for 224 pixels, 448 pixels give 8×8 windows. Where no layer pads, they equal the scores of
+    the classifier slid over the image.
 
     Args:
-        model: a classifier; it is left as it is.
-        window: side in pixels of the images that it was made for; by default what it was built with.
+        model: a classifier; it is not changed.
+        window: image size of the classifier in pixels; by default the one it was built with.
 
     Returns:
         The network in evaluation mode, with copies of the weights.
 
     Raises:
-        ModelError: it is no classifier of the registry, or a layer mixes the whole image.
+        ModelError: it is not a registered classifier, or a layer mixes the whole image.
     """
     if not isinstance(model, Classifier):
         raise ModelError(
-            f"{type(model).__name__} is no classifier with a backbone and a head.",
-            "Give one that create_model or load_model makes.",
+            f"{type(model).__name__} is not a classifier with a backbone and a head.",
+            "Pass one from create_model or load_model.",
         )
     require_independent_windows(model.backbone)
     origin = getattr(model, "origin", None)
     if window is None:
         if origin is None:
-            raise ModelError("The module does not know for which images it was made.", "Give window=PIXELS.")
+            raise ModelError("The image size of the module is unknown.", "Pass window=PIXELS.")
         window = int(origin.image_size)
     first = next(module for module in model.backbone.modules() if isinstance(module, nn.Conv2d))
     channels = first.in_channels if origin is None else origin.in_channels
-    side, larger = _map_sides(model.backbone, channels, (window, 5 * window))
+    side, larger = _map_sizes(model.backbone, channels, (window, 5 * window))
     stride = round(4 * window / (larger - side))
     return FullyConvolutional(copy.deepcopy(model.backbone), _converted(model.head, side), window, stride).eval()
 
 
 def require_independent_windows(backbone: nn.Sequential) -> None:
-    """Refuse layers that mix the whole image.
-
-    Raises:
-        ModelError: there is one; says which, and why it cannot be.
-    """
+    """Raise ``ModelError`` if a layer mixes the whole image."""
     for name, module in backbone.named_modules():
         reason = _MIXING.get(type(module))
         if reason is not None:
@@ -119,8 +116,8 @@ def require_independent_windows(backbone: nn.Sequential) -> None:
             )
 
 
-def _map_sides(backbone: nn.Sequential, channels: int, sides: Sequence[int]) -> list[int]:
-    """Sides of the backbone's maps of images of so many pixels; nothing is computed."""
+def _map_sizes(backbone: nn.Sequential, channels: int, sides: Sequence[int]) -> list[int]:
+    """Sizes of the backbone's last maps for image sizes, without computing them."""
     probe = copy.deepcopy(backbone).eval().to("meta")
     with torch.no_grad():
         return [int(probe(torch.empty(1, channels, side, side, device="meta")).shape[2]) for side in sides]
@@ -131,7 +128,7 @@ def _converted(head: nn.Module, side: int) -> nn.Module:
     convert = _CONVERTERS.get(type(head))
     if convert is None:
         raise ModelError(
-            f"The head {type(head).__name__} is not known as dense layers.", "Use a network of the registry."
+            f"The head {type(head).__name__} cannot be converted to convolutions.", "Use a registered network."
         )
     return convert(copy.deepcopy(head), side)
 
@@ -142,7 +139,7 @@ def _averaging(head: nn.Module, side: int) -> nn.Module:
 
 
 def _dense(head: nn.Module, side: int) -> nn.Module:
-    """Modules in order, of which the first dense layer reads flattened maps."""
+    """A sequence of modules, of which the first dense layer reads flattened maps."""
     parts: list[nn.Module] = []
     read = side
     for part in head.children():
@@ -150,7 +147,7 @@ def _dense(head: nn.Module, side: int) -> nn.Module:
             if part.output_size != side:
                 raise ModelError(
                     f"The dense layers read {part.output_size}×{part.output_size} averages of maps {side}×{side}.",
-                    "Give the window for which the network was made.",
+                    "Pass the window that the network was built for.",
                 )
         elif isinstance(part, nn.Linear):
             parts.append(_convolution(part, read))
@@ -172,7 +169,7 @@ def _lenet(head: nn.Module, side: int) -> nn.Module:
     assert isinstance(head, lenet.LeNetHead)
     dense, activation = head.f6
     assert isinstance(dense, nn.Linear)
-    return nn.Sequential(_convolution(dense, side), activation, _AtEveryPlace(head.classifier))
+    return nn.Sequential(_convolution(dense, side), activation, _Pointwise(head.classifier))
 
 
 _CONVERTERS: dict[type[nn.Module], Callable[[nn.Module, int], nn.Module]] = {
@@ -188,8 +185,8 @@ def _convolution(dense: nn.Linear, side: int) -> nn.Conv2d:
     channels = dense.in_features // side**2
     if channels * side**2 != dense.in_features:
         raise ModelError(
-            f"A dense layer reads {dense.in_features} values, which is no map of side {side}.",
-            "Give the window for which the network was made.",
+            f"A dense layer reads {dense.in_features} values, which are not maps of {side}×{side}.",
+            "Pass the window that the network was built for.",
         )
     convolution = nn.Conv2d(channels, dense.out_features, side, bias=dense.bias is not None)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Published weights on their way into a module: found, read under our names, adapted, checked."""
+"""Find published weights, read them under our names, adapt and check them, and load them into a module."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _BACKBONE, _AUXILIARY = "backbone.", "auxiliary."
 
 
 def auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
-    """The keys of auxiliary classifiers."""
+    """Keys of the auxiliary classifiers."""
     return {key for key in state if key.startswith(_AUXILIARY)}
 
 
 class Published(NamedTuple):
-    """Weights that were read.
+    """Weights read from a file.
 
     Attributes:
         state: tensors under our names.
         path: of the file.
         settings: options that they need.
-        name: in the catalog, or of the file.
-        image_size: side of the images that they were made for, in pixels.
-        source: whose format it was.
+        name: catalog name, or file name.
+        image_size: height and width of the images that they were made for, in pixels.
+        source: library that published them.
     """
 
     state: dict[str, Tensor]
@@ -40,26 +40,26 @@ class Published(NamedTuple):
     source: str | None
 
 
-def published(weights: str | Path, row: Architecture) -> Published:
+def published(weights: str | Path, arch: Architecture) -> Published:
     """Find an architecture's weights in the catalog or on the disk, and read them.
 
     Raises:
-        WeightsError: they are missing, damaged or of another architecture.
+        WeightsError: missing, damaged, or for another architecture.
     """
     from hubel.weights import fetch, find_entry, read_state_dict
     from hubel.weights.key_mapping import rename
     from hubel.weights.state_dict import FILE_SUFFIXES
 
-    settings: dict[str, Any] | None = None  # of a file that is not in the catalog the format says them
-    path, image_size = Path(weights), row.input[1]
+    settings: dict[str, Any] | None = None  # those of a local file depend on its format
+    path, image_size = Path(weights), arch.input[1]
     weights_name = path.name
     if not path.is_file():
         if isinstance(weights, Path) or path.suffix in FILE_SUFFIXES:
             raise WeightsError(f"{weights}: no such file.", "Check the path.")
-        entry = find_entry(weights, row.name)
+        entry = find_entry(weights, arch.name)
         settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
         path = fetch(entry)
-    state, needed, source = rename(read_state_dict(path, row.name), row.name, origin=str(path))
+    state, needed, source = rename(read_state_dict(path, arch.name), arch.name, origin=str(path))
     return Published(state, str(path), needed if settings is None else settings, weights_name, image_size, source)
 
 
@@ -67,9 +67,9 @@ def load_published(model: nn.Module, found: Published, left_fresh: str | None = 
     """Load weights, and adapt the first convolution to the images' channels.
 
     Args:
-        model: what is loaded into.
+        model: target.
         found: the weights.
-        left_fresh: pattern that the keys begin with which are not loaded.
+        left_fresh: pattern of the beginning of keys that are not loaded.
 
     Raises:
         WeightsError: they do not fit.
@@ -79,16 +79,16 @@ def load_published(model: nn.Module, found: Published, left_fresh: str | None = 
     if left_fresh is not None:
         fresh = {key for key in own if re.match(left_fresh, key)}
         state = {key: tensor for key, tensor in state.items() if not re.match(left_fresh, key)}
-    given, wanted = auxiliary_keys(state), auxiliary_keys(own)
-    if not given:
-        fresh |= wanted
-    if not wanted:
-        state = {key: tensor for key, tensor in state.items() if key not in given}
+    published_keys, own_keys = auxiliary_keys(state), auxiliary_keys(own)
+    if not published_keys:
+        fresh |= own_keys
+    if not own_keys:
+        state = {key: tensor for key, tensor in state.items() if key not in published_keys}
     load_checked(model, _with_channels_of(model, state), found.path, may_be_fresh=fresh)
 
 
 def load_backbone(model: nn.Module, found: Published) -> None:
-    """Load a classifier's weights into the parts of a module's backbone that it has in common with the classifier.
+    """Load a classifier's weights into the parts of a backbone that are the same as the classifier's.
 
     Raises:
         WeightsError: they do not fit.
@@ -100,7 +100,7 @@ def load_backbone(model: nn.Module, found: Published) -> None:
 
 
 def _with_channels_of(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dictionary with the first convolution for images of as many channels as the model's."""
+    """The state dictionary with the first convolution adapted to the model's input channels."""
     first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
     key = f"{first}.weight"
     own = model.state_dict().get(key)
@@ -110,7 +110,7 @@ def _with_channels_of(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str
 
 
 def _adapted(kernel: Tensor, in_channels: int) -> Tensor:
-    """First convolution's weights (out, in, k, k) for another number of input channels."""
+    """Weights (out, in, k, k) of the first convolution for another number of input channels."""
     before = kernel.shape[1]
     if before == in_channels:
         return kernel
@@ -123,16 +123,16 @@ def _adapted(kernel: Tensor, in_channels: int) -> Tensor:
 def load_checked(
     model: nn.Module, state: Mapping[str, Tensor], origin: str, may_be_fresh: Collection[str] = ()
 ) -> None:
-    """Load a state dictionary that has to fit, but for ``may_be_fresh``.
+    """Load a state dictionary, and refuse it if it does not fit.
 
     Args:
-        model: what is loaded into.
+        model: target.
         state: tensors under the model's names.
         origin: the file, for messages.
         may_be_fresh: keys that may be missing.
 
     Raises:
-        WeightsError: keys are missing or too many, or shapes differ; names the file and the first of them.
+        WeightsError: keys are missing or unknown, or shapes differ; lists the first of them.
     """
     own = model.state_dict()
     # Files from before 2018 lack the counters of batches; a new model's are at 0.
@@ -145,11 +145,11 @@ def load_checked(
         for key, tensor in state.items()
         if key in own and own[key].shape != tensor.shape
     ]
-    faults = (("misses", missing), ("has unknown", unexpected), ("has other shapes:", misshapen))
-    said = [f"{verb} {_first(keys)}" for verb, keys in faults if keys]
-    if said:
+    mismatches = (("misses", missing), ("has unknown", unexpected), ("has other shapes:", misshapen))
+    messages = [f"{verb} {_first(keys)}" for verb, keys in mismatches if keys]
+    if messages:
         raise WeightsError(
-            f"{origin} does not fit the model: it {'; it '.join(said)}.",
+            f"{origin} does not fit the model: it {'; it '.join(messages)}.",
             "Give the architecture and the options of the file, or start without weights (--from-scratch).",
         )
     model.load_state_dict(state, strict=False)

@@ -127,13 +127,13 @@ def needs_checkpointing(
         return False
     helps = need.checkpointed < need.plain
     plain, less = (format_bytes(int(size * _OVERHEAD)) for size in (need.plain, need.checkpointed))
-    line = f"memory: a step with {batch[0]} images needs {plain}, {memory.place} has {format_bytes(memory.free)} free"
+    line = f"memory: a step with {batch[0]} images needs {plain}, {memory.device} has {format_bytes(memory.free)} free"
     if helps:
         line += f": activations are computed twice instead of kept, for {less} and a third more time"
     log(line)
     if not helps or need.checkpointed > room:
         log("note: it may not fit")
-        within = Memory(int(room), memory.place)
+        within = Memory(int(room), memory.device)
         for line in memory_tips(model, summarize(model, batch[1:], batch[0], precision), within)[1:]:
             log(f"note: {line}")
     return helps

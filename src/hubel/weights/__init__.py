@@ -1,4 +1,4 @@
-"""Published weights: what there is, getting it onto this machine verified, reading it.
+"""Published weights: the catalog, verified downloads, and reading of files.
 
 Here belong the catalog (:mod:`~hubel.weights.catalog`, data in ``tables/``), the cache and its downloads
 (:mod:`~hubel.weights.local_cache`, :mod:`~hubel.weights.download`), reading weights files

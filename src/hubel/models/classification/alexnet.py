@@ -97,7 +97,7 @@ class AlexNetConfig:
 
 
 def _initialize(model: nn.Module) -> None:
-    """Section 5: weights from a Gaussian of deviation 0.01, biases of 0 or 1."""
+    """Section 5: weights from a Gaussian of standard deviation 0.01, biases of 0 or 1."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for layer, bias in zip(layers, _BIASES, strict=True):
         assert layer.bias is not None

@@ -46,9 +46,9 @@ Hu et al. count 2.03 G for BN-Inception and 2.04 G with SE (table 2), which is t
 in, and publish a file of 46 M.
 Ioffe and Szegedy's 13.6 million parameters (section 4.2) are not those of figure 5.
 
-What the papers do not say: epsilon (torch's 1e-5 here) and how weights start (He's initialization by the fan-in).
+Not specified in the papers: epsilon (torch's 1e-5 here) and how weights start (He's initialization by the fan-in).
 
-Where we deviate: pooling pads one pixel on each side, as the convolutions of stride 2 beside it do, so that the
+Deviations: pooling pads one pixel on each side, as the parallel convolutions of stride 2 do, so that the
 branches agree at any image size. Caffe, in which SE-Inception's authors trained, pads the end of even maps instead,
 and cannot stack the branches of odd ones.
 """
@@ -88,12 +88,12 @@ _STEM_MULTIPLIER = 8
 
 @dataclass(frozen=True)
 class BNInceptionConfig:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         se: squeeze and excitation after each module.
         separable_stem: filter each channel of the images 8 times by itself, then mix by a 1×1; otherwise a plain 7×7.
-        dropout: share of features dropped before the dense layer, 0..1; the papers have none.
+        dropout: fraction of features dropped before the dense layer; the papers have none.
     """
 
     se: bool = False

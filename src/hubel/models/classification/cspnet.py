@@ -91,7 +91,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class CSPNetConfig:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         unit: ``"bottleneck"`` (of ResNet) or ``"dark"`` (of Darknet-53); stem, pooling and splits follow it.
@@ -170,10 +170,10 @@ class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 convolutions and a shortcut; the sum is taken before the last activation.
 
     Args:
-        channels: of the maps that come in and go out.
+        channels: of input and output.
         narrow: of the first two convolutions.
         groups: of the 3×3.
-        activation: makes the activation.
+        activation: builds the activation.
         se: squeeze and excitation before the sum.
     """
 
@@ -251,7 +251,7 @@ def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -
 
 
 def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
-    """A CSPNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
+    """A CSPNet for any image size: ``image_size`` changes nothing, as the head averages over positions."""
     conv = partial(ConvNormActivation, activation=_activation(config))
     backbone = nn.Sequential()
     feature_info: dict[int, tuple[str, int]] = {}

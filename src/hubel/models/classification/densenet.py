@@ -23,13 +23,13 @@ parameters         7,978,856   14,149,480   20,013,928  33,337,704
 =========== ======= =========== ============ =========== ============
 
 The paper names its networks by their layers with weights, but DenseNet-264 has 265 by the count that gives the
-other names: stem, 2 a dense layer, transitions, dense classifier. ``depth`` in the registry says 265. Nobody
-publishes its parameters; the figure is what the table's layers imply.
+other names: stem, 2 a dense layer, transitions, dense classifier. ``depth`` in the registry says 265. Its number of
+parameters is not published; it follows from the table.
 
 In the feature pyramid, strides 4, 8 and 16 are the concatenated maps as the transitions get them, before any
 normalization and ReLU; strides 2 and 32 have both behind them.
 
-Where we deviate from the paper: nowhere that we know of. Of the initialization it says that it is He's (He et al. 2015,
+No known deviations from the paper. Of the initialization it says that it is He's (He et al. 2015,
 arXiv 1502.01852), not which of the two equations; as in the authors' code it is that with the fan-out (14), and the
 dense layer's biases start at 0.
 """
@@ -53,13 +53,13 @@ from hubel.models.config_schema import Count, Factor, PositiveShare
 
 @dataclass(frozen=True)
 class DenseNetConfig:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         depths: layers in each dense block.
         growth: maps that each layer adds, the paper's k; the stem has twice as many.
         bottleneck: maps of a layer's 1×1 convolution, in multiples of ``growth``.
-        compression: share of the maps that a transition keeps, the paper's θ.
+        compression: output channels of a transition, as a fraction of its input's; the paper's θ.
         norm_eps: epsilon of the normalizations.
         se: squeeze and excitation of the maps that each layer adds (Hu et al. 2018, arXiv 1709.01507).
     """
@@ -160,7 +160,7 @@ class Transition(PreActivation):
 
 
 def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
-    """A DenseNet for any image size: ``image_size`` changes nothing, since the head averages over positions."""
+    """A DenseNet for any image size: ``image_size`` changes nothing, as the head averages over positions."""
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     channels = 2 * config.growth
     backbone = nn.Sequential()
@@ -173,9 +173,9 @@ def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size
         channels = block.out_channels
         if number < len(config.depths):
             feature_info[2 ** (number + 1)] = (f"stage{number}", channels)
-            kept = max(1, int(channels * config.compression))
-            backbone.add_module(f"transition{number}", Transition(channels, kept, norm))
-            channels = kept
+            compressed = max(1, int(channels * config.compression))
+            backbone.add_module(f"transition{number}", Transition(channels, compressed, norm))
+            channels = compressed
     backbone.add_module("top", PreActivation(channels, norm))
     feature_info[2 ** (len(config.depths) + 1)] = ("top", channels)
     head = ClassificationHead(channels, num_classes)

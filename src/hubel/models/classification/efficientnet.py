@@ -36,10 +36,10 @@ b6   1.8   2.6   528×528 0.5     43,040,704
 b7   2.0   3.1   600×600 0.5     66,347,960
 ==== ===== ===== ======= ======= ==========
 
-While training, unit ``b`` of ``B`` is passed by for ``0.2 b / B`` of the images (stochastic depth with survival
+During training, unit ``b`` of ``B`` is skipped for ``0.2 b / B`` of the images (stochastic depth with survival
 probability 0.8, section 5.2); batch normalization has momentum 0.01 (0.99 there).
 
-What the paper leaves open: padding (``same=True`` pads as the authors' code and Keras do), the normalization's
+Not specified in the paper: padding (``same=True`` pads as the authors' code and Keras do), the normalization's
 epsilon (1e-3 as in the authors' code), and initialization (the authors' code's: convolutions normal by the fan-out,
 the dense layer uniform by its classes). ``depth`` in the registry counts convolutions and the dense layer without
 squeeze-and-excitation's; the paper counts none.
@@ -100,14 +100,14 @@ _BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 
 @dataclass(frozen=True)
 class EfficientNetConfig:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         width: factor on the channels.
         depth: factor on the units of the stages.
-        dropout: share of features dropped before the dense layer, 0..1.
-        stochastic_depth: share of images for which the last units are passed by while training, 0..1.
-        norm_eps: epsilon of the batch normalizations.
+        dropout: fraction of features dropped before the dense layer.
+        stochastic_depth: fraction of images that skip the last units during training.
+        norm_eps: epsilon of batch normalization.
         same: pad as TensorFlow's ``SAME`` does.
     """
 
@@ -153,13 +153,13 @@ def build(config: EfficientNetConfig, num_classes: int, in_channels: int, image_
 
 @dataclass(frozen=True)
 class EfficientNetLiteConfig:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         width: factor on the channels of the stages.
         depth: factor on the units of the stages except the first and last.
-        dropout: share of features dropped before the dense layer, 0..1.
-        stochastic_depth: share of images for which the last units are passed by while training, 0..1.
+        dropout: fraction of features dropped before the dense layer.
+        stochastic_depth: fraction of images that skip the last units during training.
         se: squeeze and excitation of the filtered maps within each unit, where EfficientNet has it, with the reduction
             of Hu et al. 2018, arXiv 1709.01507.
     """

@@ -30,22 +30,22 @@ All pooling is by the maximum; the head is average pooling, dropout of 40 %, a d
 6,998,552 parameters with biases; 13,378,280 with the two auxiliary classifiers on inception4a and inception4d
 (section 5), whose losses count 0.3 in training and which prediction leaves out.
 
-The paper's slips: the figures of the stem are those of a separable convolution with 8 filters a channel
+Errors in the paper: the figures of the stem are those of a separable convolution with 8 filters a channel
 (7·7·3·8 + 24·64 = 2712 weights, which 112² positions make 34.0 M), as its authors used for their next network
 (:mod:`hubel.models.classification.bn_inception`); the layer that the table names has 9408. Inception5a's figures are
 both too large, 4c's and 4d's parameters too small, those of 4a, 4b, 4e, 5b slightly so.
 
-What the paper does not say: the constants of the local response normalization (AlexNet's here), where it lies (after
+Not specified in the paper: the constants of the local response normalization (AlexNet's here), where it lies (after
 pool1 and after conv2: figure 3), how pooling rounds (up, by reaching past the end, for table 1's sizes), how weights
 start (in both editions He's initialization by the fan-in, arXiv 1502.01852, equation 10, as nothing else keeps the
-signal's size through 22 layers; classifiers Gaussian with deviation 0.01; biases 0).
+signal's size through 22 layers; classifiers Gaussian with standard deviation 0.01; biases 0).
 
 ``googlenet_bn`` is the edition that torchvision's weights belong to: batch normalization (epsilon 0.001) instead of
 biases and local response normalization, 3×3 in place of 5×5, a last pooling of 2×2, dropout of 20 %, auxiliary
 classifiers that average 4×4 regions; 6,624,904 parameters, 13,004,888 with auxiliary classifiers. Those weights read
 pixels from -1 to 1: torchvision's ``transform_input`` makes that of its usual mean and deviation.
 
-Where we deviate: auxiliary classifiers of other images than the paper's pool to 4×4 all the same, so that their
+Deviations: auxiliary classifiers of other images than the paper's pool to 4×4 all the same, so that their
 dense layers fit.
 """
 
@@ -83,13 +83,13 @@ _PYRAMID = {2: "stem", 4: "conv2", 8: "inception3b", 16: "inception4e", 32: "inc
 
 @dataclass(frozen=True)
 class GoogLeNetConfig:
-    """What varies between the paper's network and torchvision's.
+    """Differences between the paper's network and torchvision's.
 
     Attributes:
         batch_norm: after each convolution, instead of biases and local response normalization.
         kernel: of the branch that has 5×5 in the paper; odd.
         last_pool: side of the windows of the last max pooling.
-        dropout: share of features dropped before the dense layer, 0..1.
+        dropout: fraction of features dropped before the dense layer.
         auxiliary: whether the two auxiliary classifiers are there.
         auxiliary_pool: ``"5x5"`` (stride 3, on 14×14 maps) or ``"adaptive"`` (4×4 regions of any maps).
         se: squeeze and excitation after each module (Hu et al. 2018, arXiv 1709.01507).

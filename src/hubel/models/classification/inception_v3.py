@@ -27,7 +27,7 @@ epsilon 1e-3 in batch normalization, the weight 0.4 of the auxiliary classifier'
 normal distributions cut off at two standard deviations: 0.1, but 0.01 for the dense layer, and in the auxiliary
 classifier 0.01 for the 5×5 and 0.001 for the dense layer.
 
-Where we deviate from the code: running statistics take in a tenth of each batch's, as is usual in torch, not 0.0003.
+Deviations from the code: running statistics take in a tenth of each batch's, as is usual in torch, not 0.0003.
 The auxiliary classifier also works for images that leave less than 17×17. ``depth`` in the registry is the longest
 path; the paper says 42 without saying how it counts.
 """
@@ -57,11 +57,11 @@ Step = tuple[int, int | tuple[int, int]] | tuple[int, int | tuple[int, int], int
 
 @dataclass(frozen=True)
 class InceptionV3Config:
-    """What published weights differ in, and what only training needs.
+    """Options of the family.
 
     Attributes:
         auxiliary: with the auxiliary classifier.
-        dropout: share of features dropped before the dense layer, 0..1.
+        dropout: fraction of features dropped before the dense layer.
         count_padding: average pooling in the modules divides by 9 at the border too, where padding is part of the
             window, as torchvision and timm do; the authors' code and Keras divide by the pixels there are.
         se: squeeze and excitation after each module (Hu et al. 2018, arXiv 1709.01507, figure 2).
@@ -179,7 +179,7 @@ def stage(reduce: nn.Module, *units: nn.Module) -> nn.Sequential:
 
 
 def _initialize(model: Classifier) -> None:
-    """As the authors' code; batch normalization starts as the identity, as in torch."""
+    """As in the authors' code."""
     special = {"head.classifier": 0.01, "auxiliary.stage3.conv.conv": 0.01, "auxiliary.stage3.classifier": 0.001}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -41,7 +41,7 @@ that come in; figure 3's last convolution needs a stride of 2.
 From the code, since the paper does not say: epsilon 1e-3 in batch normalization; average pooling divides by the pixels
 there are; He's initialization with the fan-in (He et al. 2015, arXiv 1502.01852, equation 10) from a normal
 distribution cut off at two standard deviations, Glorot's for the dense layer. The order of 1×7 and 7×1 is the code's
-too. Where we deviate from the code: running statistics take in a tenth of each batch's, as is usual in torch, not
+too. Deviations from the code: running statistics take in a tenth of each batch's, as is usual in torch, not
 0.0003; there is no auxiliary classifier, of which the paper says nothing and which neither timm's nor Keras's weights
 have. ``depth`` in the registry is the longest path; the paper counts none.
 """
@@ -74,10 +74,10 @@ _RESIDUAL_BRANCHES: tuple[tuple[tuple[Step, ...], ...], ...] = (
 
 @dataclass(frozen=True)
 class InceptionV4Config:
-    """What varies.
+    """Options of the network.
 
     Attributes:
-        dropout: share of features dropped before the dense layer, 0..1.
+        dropout: fraction of features dropped before the dense layer.
         se: squeeze and excitation after each module and reduction (Hu et al. 2018, arXiv 1709.01507, figure 2).
     """
 
@@ -87,13 +87,13 @@ class InceptionV4Config:
 
 @dataclass(frozen=True)
 class InceptionResNetConfig:
-    """What varies between the paper's network and its authors' code.
+    """Differences between the paper's network and its authors' code.
 
     Attributes:
         edition: ``"code"`` or ``"paper"``: whose first and last layers.
         units: residual modules A, B and C.
         scales: what their branches are multiplied by.
-        dropout: share of features dropped before the dense layer, 0..1.
+        dropout: fraction of features dropped before the dense layer.
         se: squeeze and excitation in the residual modules, before they are multiplied (Hu et al. 2018, arXiv
             1709.01507, table 2).
     """
@@ -182,7 +182,7 @@ def _residual_reduction_b(in_channels: int) -> Concat:
 
 
 def _module_of_v3() -> Concat:
-    """What the code has before the first residual module: Inception-v3's module with more channels."""
+    """Inception-v3's module with more channels, before the first residual module in the code."""
     return Concat(
         branch(192, (96, 1)),
         branch(192, (48, 1), (64, 5)),
@@ -197,9 +197,9 @@ class ResidualModule(nn.Module):
     Args:
         channels: of the maps.
         branches: channels and kernel of each convolution of each branch.
-        scale: section 3.3; keeps the sum from growing so much that training dies.
+        scale: section 3.3; keeps training stable.
         activated: ends in a ReLU.
-        se: squeeze and excitation of what is added.
+        se: squeeze and excitation of the branches' sum.
     """
 
     def __init__(
@@ -225,12 +225,12 @@ class ResidualModule(nn.Module):
         return out
 
     def extra_repr(self) -> str:
-        """What ``print`` says of the module."""
+        """Arguments shown by ``print``."""
         return f"scale={self.scale}"
 
 
 def _initialize(model: Classifier) -> None:
-    """As the authors' code; batch normalization starts as the identity, as in torch."""
+    """As in the authors' code."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan_in = module.weight[0].numel()

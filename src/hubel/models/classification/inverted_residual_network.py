@@ -1,5 +1,5 @@
-"""What MobileNet-v2, EfficientNet and EfficientNet-Lite share: a stem, seven stages of inverted residual units, a
-wide 1×1 convolution on top, and a dense layer over the means."""
+"""MobileNet-v2, EfficientNet and EfficientNet-Lite: a stem, seven stages of inverted residual units, a wide 1×1
+convolution on top, and a dense layer over the means."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Stage:
     """A row of the papers' tables.
 
     Attributes:
-        expansion: channels within a unit, over those that come in.
-        channels: of the maps that the stage gives.
-        units: how many.
+        expansion: channels within a unit, as a multiple of those of its input.
+        channels: of the output.
+        units: their number.
         stride: of the first unit.
-        kernel: side of the depthwise kernels.
+        kernel: size of the depthwise kernels.
     """
 
     expansion: int
@@ -50,19 +50,18 @@ def build_mbconv_backbone(
     squeeze: Callable[[int, int], nn.Module] | None = None,
     stochastic_depth: float = 0.0,
 ) -> Classifier:
-    """The network of a table.
+    """Build the network of a table.
 
     Args:
-        stages: seven, whose strides multiply to 2, 4, 8, 16, 16, 32, 32 with the stem's.
-        stem_channels: of the 3×3 convolution with stride 2 that comes first.
-        top_channels: of the 1×1 convolution that comes last.
-        conv: makes all convolutions.
+        stages: seven, with total strides of 2, 4, 8, 16, 16, 32, 32.
+        stem_channels: of the first convolution, 3×3 with stride 2.
+        top_channels: of the last convolution, 1×1.
+        conv: builds all convolutions.
         num_classes: outputs of the dense layer.
         in_channels: of the images.
-        dropout: share of features dropped before the dense layer, 0..1.
-        squeeze: makes what weighs a unit's filtered maps, of their number and that of the maps coming in.
-        stochastic_depth: share of images for which unit ``b`` of ``B`` is passed by, at ``b / B = 1``; it grows
-            from 0 in proportion to ``b``.
+        dropout: fraction of features dropped before the dense layer.
+        squeeze: builds the squeeze-and-excitation of a unit, from the numbers of its filtered and its input maps.
+        stochastic_depth: unit ``b`` of ``B`` is skipped for this fraction of the images times ``b / B``.
     """
     backbone = nn.Sequential()
     backbone.add_module("stem", conv(in_channels, stem_channels, 3, stride=2))

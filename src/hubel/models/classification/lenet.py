@@ -10,16 +10,16 @@ c3     5×5 convolution by table I, squashing       16@10×10 1,516
 s4     2×2 trainable subsampling, squashing        16@5×5   32
 c5     5×5 convolution, squashing                  120@1×1  48,120
 f6     dense, squashing                            84       10,164
-output squared distances to ten 7×12 pictures      10       none
+output squared distances to ten 7×12 bitmaps       10       none
 ====== =========================================== ======== ==========
 
 60,000 trainable parameters. Squashing is 1.7159 tanh(2/3 a). Weights start uniformly in ±2.4 / fan-in
-(appendix A); biases, which the paper counts as connections to a unit that is always on, likewise.
+(appendix A); so do biases, which the paper counts as connections to a unit that is always on.
 
-``lenet5_modern`` is what the field calls LeNet-5 today: plain tanh, average pooling without parameters, all
+``lenet5_modern`` is what is called LeNet-5 today: plain tanh, average pooling without parameters, all
 96 pairs in C3, a linear output, Glorot's initialization; 61,706 parameters.
 
-Where we deviate: C5's kernels span S4's maps whatever the image size (5×5 at the paper's 32×32), so that C5
+Deviations: C5's kernels span S4's maps whatever the image size (5×5 at the paper's 32×32), so that C5
 is 1×1 always; the paper keeps 5×5 and lets C5 grow. Scores are negated distances
 (:mod:`hubel.layers.lenet`).
 """
@@ -48,7 +48,7 @@ _SMALLEST = 16  # pixels; below, nothing is left of S4
 
 @dataclass(frozen=True)
 class LeNetConfig:
-    """What varies between the paper's and later readings.
+    """Differences between the paper's network and later readings of it.
 
     Attributes:
         activation: ``"scaled_tanh"`` (paper), ``"tanh"`` or ``"relu"``.
@@ -136,7 +136,7 @@ _INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {"fan_in": _fan_in, "
 def build(config: LeNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """LeNet-5 for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 16."""
     if image_size < _SMALLEST:
-        raise ModelError(f"LeNet-5 has nothing left of an image of {image_size} pixels.", f"Give at least {_SMALLEST}.")
+        raise ModelError(f"LeNet-5 needs larger images than {image_size} pixels.", f"Give at least {_SMALLEST}.")
     activation, subsampling = _ACTIVATIONS[config.activation], _SUBSAMPLINGS[config.subsampling]
     left = ((image_size - 4) // 2 - 4) // 2
     backbone = _part(

@@ -20,10 +20,10 @@ head   average pool, dense    1000     1     –      1×1
 multiples of 8, as they do for the paper's 1, 0.75, 0.5 and 0.25; the resolution multiplier ρ (section 3.4) is the
 size of the images.
 
-The paper's slip: the last depthwise convolution of table 1 has "s2", its input and output both 7×7; the stride is 1.
+Error in the paper: the last depthwise convolution of table 1 has "s2", its input and output both 7×7; the stride is 1.
 
-Where we deviate: ReLU6, which the authors' code and all published weights have, in place of ReLU
-(``activation="relu"`` gives the paper's). What the paper leaves open: padding (``same=True`` pads as the authors'
+Deviations: ReLU6, which the authors' code and all published weights have, in place of ReLU
+(``activation="relu"`` gives the paper's). Not specified in the paper: padding (``same=True`` pads as the authors'
 code and Keras do), the normalization's epsilon, initialization (He's by the fan-out; of the dense layer normal with
 deviation 0.01).
 """
@@ -57,12 +57,12 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu6": ReLU6, "relu": ReLU
 
 @dataclass(frozen=True)
 class MobileNetV1Config:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         width: factor on the channels, α in the paper.
         activation: ``"relu6"`` (authors' code) or ``"relu"`` (paper).
-        norm_eps: epsilon of the batch normalizations.
+        norm_eps: epsilon of batch normalization.
         same: pad as TensorFlow's ``SAME`` does.
         se: squeeze and excitation at the end of each unit, which gives the 4.7 million parameters of Hu et al. 2018,
             arXiv 1709.01507, table 3.

@@ -24,12 +24,12 @@ head   pool, dense – 1000 1     –      1×1
 A width multiplier narrows or widens all layers, but the top only widens (section 4). The paper writes the last
 layer as a 1×1 convolution of the means, which is the dense layer here.
 
-The paper's slip: its table 4 prints 6.9 million parameters for width 1.4, whose layers have 6.1.
+Error in the paper: its table 4 prints 6.9 million parameters for width 1.4, whose layers have 6.1.
 
-What the paper leaves open: padding (``same=True`` pads as the authors' code and Keras do, the default as torchvision
+Not specified in the paper: padding (``same=True`` pads as the authors' code and Keras do, the default as torchvision
 and timm), the normalization's epsilon (Keras's weights need 1e-3), dropout (0.2, the authors' code's),
-initialization (He's by the fan-out; of the dense layer normal with deviation 0.01). ``depth`` in the registry counts
-convolutions and the dense layer; the paper counts none.
+initialization (He's by the fan-out; of the dense layer normal with standard deviation 0.01). ``depth`` in the registry
+counts convolutions and the dense layer; the paper counts none.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ _STAGES = (
 
 @dataclass(frozen=True)
 class MobileNetV2Config:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         width: factor on the channels; the paper has 0.35 to 1.4.
-        dropout: share of features dropped before the dense layer, 0..1.
-        norm_eps: epsilon of the batch normalizations.
+        dropout: fraction of features dropped before the dense layer.
+        norm_eps: epsilon of batch normalization.
         same: pad as TensorFlow's ``SAME`` does.
         se: squeeze and excitation of the filtered maps within each unit, where MobileNet-v3 has it (figure 4 there),
             with the reduction of Hu et al. 2018, arXiv 1709.01507.

@@ -31,13 +31,13 @@ normalization has momentum 0.01 (section 6.1.1 says an average decay of 0.99).
 At other widths a unit keeps its expansion ratio and the top its 6 times, and the stem and the first dense layer are
 at least as wide as printed: Keras's and timm's reading, which torchvision does not share.
 
-The paper's slips: its table 2 marks squeeze-and-excitation on the small network's top, which Keras, timm and
+Errors in the paper: its table 2 marks squeeze-and-excitation on the small network's top, which Keras, timm and
 torchvision leave out; its first preprint has other strides and widths in large's stage 6.
 
-What the paper leaves open: padding (``same=True`` pads as the authors' code and Keras do), the normalization's
+Not specified in the paper: padding (``same=True`` pads as the authors' code and Keras do), the normalization's
 epsilon (1e-3 as in the authors' code; timm's own weights need 1e-5), initialization (He's by the fan-out; of the
-dense layers normal with deviation 0.01). The dropout of 0.8 in section 6.1.1 is the share kept. ``depth`` in the
-registry counts convolutions and dense layers without squeeze-and-excitation's; the paper counts none.
+dense layers normal with standard deviation 0.01). The dropout of 0.8 in section 6.1.1 is the fraction retained.
+``depth`` in the registry counts convolutions and dense layers without squeeze-and-excitation's; the paper counts none.
 """
 
 from __future__ import annotations
@@ -113,14 +113,14 @@ _SMALL = (
 
 @dataclass(frozen=True)
 class MobileNetV3Config:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         units: the rows of the table.
         features: of the first dense layer.
         width: factor on the channels.
-        dropout: share of features dropped before the last dense layer, 0..1.
-        norm_eps: epsilon of the batch normalizations.
+        dropout: fraction of features dropped before the last dense layer.
+        norm_eps: epsilon of batch normalization.
         same: pad as TensorFlow's ``SAME`` does.
         depth: factor on the units of the stages; the last of a stage is repeated.
     """
@@ -154,13 +154,13 @@ class MobileNetV3Head(ClassificationHead):
         self.activation = _HardSwish()
 
     def pool(self, maps: Tensor) -> Tensor:
-        """What the last dense layer sees of maps (N, C, H, W): (N, features)."""
-        seen: Tensor = self.activation(self.hidden(super().pool(maps)))
-        return seen
+        """Features (N, features) that the last dense layer reads, of maps (N, C, H, W)."""
+        features: Tensor = self.activation(self.hidden(super().pool(maps)))
+        return features
 
 
 def _repeated(rows: list[_Unit], depth: float) -> list[_Unit]:
-    """As many rows of a stage as its depth wants; what comes on top keeps the size."""
+    """The rows of a stage, repeated or cut to its scaled depth; repeated units have stride 1."""
     count = round_repeats(len(rows), depth)
     return (rows + [rows[-1]._replace(stride=1)] * count)[:count]
 
@@ -168,7 +168,7 @@ def _repeated(rows: list[_Unit], depth: float) -> list[_Unit]:
 def _unit(
     row: _Unit, in_channels: int, ratio: float, width: float, conv: Callable[..., ConvNormActivation]
 ) -> InvertedResidual:
-    """The unit of a row that widens ``in_channels`` by the ratio that the row has as printed."""
+    """The unit of a row, which widens ``in_channels`` by the ratio printed in the paper."""
     wide = make_divisible(in_channels, ratio)
     squeeze = SqueezeExcitation(wide, make_divisible(wide, 0.25), gate=nn.Hardsigmoid) if row.squeeze == "SE" else None
     conv = partial(conv, activation=_ACTIVATIONS[row.activation])

@@ -38,10 +38,10 @@ _SMALLEST = 8  # pixels; below, the pooling leaves nothing
 
 @dataclass(frozen=True)
 class SimpleCNNConfig:
-    """What may be varied.
+    """Options of the network.
 
     Attributes:
-        dropout: share of the dense layers' units dropped in training, 0..1.
+        dropout: fraction of the dense layers' units dropped.
     """
 
     dropout: ShareBelowOne = 0.5
@@ -53,7 +53,7 @@ class DenseHead(nn.Module):
     Args:
         in_features: values of the last maps of one image.
         num_classes: units of the output.
-        dropout: share of units dropped.
+        dropout: fraction of units dropped.
     """
 
     def __init__(self, in_features: int, num_classes: int, dropout: float) -> None:

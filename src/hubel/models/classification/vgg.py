@@ -49,13 +49,13 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 @dataclass(frozen=True)
 class VGGConfig:
-    """What varies within the family.
+    """Options of the family.
 
     Attributes:
         depths: convolutions in each of the five stages.
         batch_norm: normalize before each ReLU of the convolutions.
-        dropout: share of values that the hidden dense layers drop in training, 0..1.
-        grid: side of the maps that the dense layers read; by default what the image size gives.
+        dropout: fraction of values dropped after the hidden dense layers.
+        grid: size of the maps that the dense layers read; by default that of the image size.
         width: factor on the channels of the convolutions.
         se: squeeze and excitation after each convolution.
     """

@@ -1,6 +1,6 @@
 """Xception (Chollet 2016, "Xception: Deep Learning with Depthwise Separable Convolutions", arXiv 1610.02357).
 
-Figure 5, for 299 × 299 input; "sep" are separable 3×3 convolutions, all others are 1×1 or as said. Batch normalization
+Figure 5, for 299 × 299 input; "sep" are separable 3×3 convolutions. Batch normalization
 follows every convolution. Each bracket is a unit: it begins with a ReLU, except the first, and its input is added
 to what it gives, through a 1×1 convolution where the shape changes.
 
@@ -20,7 +20,7 @@ head   average pool, dropout, 1000-d dense
 34 separable convolutions and 2 others make the paper's 36 layers. 22,855,952 parameters, as its table 3 says; Keras's
 22,910,480 has the running statistics among them.
 
-The maps of strides 4, 8 and 16 are sums as they leave their unit; the ReLU is the first thing in the next one.
+The maps of strides 4, 8 and 16 are sums as they leave their unit; the next unit begins with the ReLU.
 
 What the paper does not say is the author's code, which is Keras's: padding as TensorFlow's ``SAME``, epsilon 1e-3 and
 momentum 0.01 (Keras says 0.99) in batch normalization, Glorot's uniform initialization.
@@ -49,12 +49,12 @@ _WIDTHS = (32, 64, 128, 256, 728, 1024, 1536, 2048)
 
 @dataclass(frozen=True)
 class XceptionConfig:
-    """What published weights differ in, and what only training needs.
+    """Options of the family.
 
     Attributes:
         same: max pooling pads as TensorFlow's ``SAME``, else a pixel on each side.
-        norm_eps: what batch normalization adds to the variance.
-        dropout: share of features dropped before the dense layer, 0..1 (section 4.3: 0.5 on ImageNet, none on JFT).
+        norm_eps: epsilon of batch normalization.
+        dropout: fraction of features dropped before the dense layer (section 4.3: 0.5 on ImageNet, none on JFT).
         se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
         width: factor on the channels.
         depth: factor on the units of the middle flow.
@@ -74,9 +74,9 @@ class XceptionUnit(nn.Module):
     Maps (N, in_channels, H, W) become maps (N, channels[-1], H', W'), with half the size if ``pool`` is given.
 
     Args:
-        in_channels: of the maps that come in.
+        in_channels: of the input.
         channels: of each separable convolution.
-        norm: makes the normalizations.
+        norm: builds the normalizations.
         pool: halves the size at the end; then the shortcut is a 1×1 convolution with stride 2, else the identity.
         activated: begins with a ReLU.
         se: squeeze and excitation before the sum.

@@ -1,4 +1,4 @@
-"""What describes how a library names the parameters of one family of architectures."""
+"""Rules for one library's parameter names, and changes to tensors that it lays out in another way."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ Adaptation = Callable[[dict[str, "Tensor"]], None]
 
 @dataclass(frozen=True)
 class KeyRules:
-    """How one library names, and where it differs how it lays out, the parameters of one family.
+    """Parameter names, and where they differ tensor layouts, of one family in one library.
 
     Attributes:
-        name: library and family, for messages: ``"torchvision's ResNets"``. It begins with the library, of two that
-            name alike with the one whose preprocessing counts.
-        architectures: pattern of the names of our architectures that it belongs to.
-        signature: a key that every such file has, and no other format's of the same architectures.
-        rules: (pattern of a key without its last part, ours); the first that matches the whole counts.
-        ignored: pattern of keys that mean nothing to prediction and are dropped.
-        adaptations: change the renamed tensors in place where the library computes with another layout
-            (below).
-        settings: options of our architecture without which these weights give other numbers.
+        name: library and family, for messages: ``"torchvision's ResNets"``. It begins with the library; of two with
+            equal names, with the one whose preprocessing applies.
+        architectures: pattern of the names of our architectures.
+        signature: a key in every such file, and in no other format of the same architectures.
+        rules: (pattern of a key without its last part, our name); the first full match applies.
+        ignored: pattern of keys that prediction does not need, which are dropped.
+        adaptations: change the renamed tensors in place if the library computes with another layout.
+        settings: options of our architecture that these weights need.
     """
 
     name: str
@@ -69,7 +68,7 @@ def flattened_channels_last(key: str, channels: int) -> Adaptation:
 
     def adapt(state: dict[str, Tensor]) -> None:
         weight = state[key]
-        state[key] = weight.unflatten(1, (-1, channels)).transpose(1, 2).flatten(1).contiguous()
+        state[key] = weight.reshape(len(weight), -1, channels).transpose(1, 2).flatten(1).contiguous()
 
     return adapt
 

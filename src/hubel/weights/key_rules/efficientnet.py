@@ -130,13 +130,13 @@ _PACKAGE_DEPTHS = {
 
 
 def _package_lite(depths: Iterable[int]) -> Rules:
-    places = [(stage, index) for stage, depth in enumerate(depths, start=1) for index in range(depth)]
+    units = [(stage, index) for stage, depth in enumerate(depths, start=1) for index in range(depth)]
     return (
         (r"_conv_stem", "backbone.stem.conv"),
         (r"_bn0", "backbone.stem.norm"),
         *(
             (rf"_blocks\.{number}\.{theirs}", f"backbone.stage{stage}.{index}.{ours}")
-            for number, (stage, index) in enumerate(places)
+            for number, (stage, index) in enumerate(units)
             for theirs, ours in _PACKAGE_UNIT.items()
         ),
         (r"_conv_head", "backbone.top.conv"),

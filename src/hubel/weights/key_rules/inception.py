@@ -140,8 +140,8 @@ _V4_UNITS = {
     r"features\.3\.conv": "pool.branch1.0",
     r"features\.5\.conv": "stage2.reduce.branch0.0",
     **{
-        rf"features\.{place}\.{theirs}": f"{module}.{ours}"
-        for place, module in _V4_MODULES.items()
+        rf"features\.{number}\.{theirs}": f"{module}.{ours}"
+        for number, module in _V4_MODULES.items()
         for theirs, ours in _V4_BRANCHES.items()
     },
 }
@@ -181,8 +181,8 @@ _RESIDUAL_TIMM: Rules = (
 
 def _in_order(module: str, *lengths: int, pooled: bool = False) -> list[str]:
     """The convolutions of a module whose branches have so many; the last may begin with a pooling."""
-    places = [(number, index) for number, length in enumerate(lengths) for index in range(length)]
-    return [f"{module}.branch{n}.{i + (pooled and n == len(lengths) - 1)}" for n, i in places]
+    units = [(number, index) for number, length in enumerate(lengths) for index in range(length)]
+    return [f"{module}.branch{n}.{i + (pooled and n == len(lengths) - 1)}" for n, i in units]
 
 
 # And in Keras, which counts the convolutions in the branches and names the others.

@@ -15,10 +15,10 @@ _V3 = {"large": (1, 2, 3, 4, 2, 3), "small": (1, 2, 3, 2, 3)}
 
 def _numbered(depths: Iterable[int], first: Mapping[str, str], others: Mapping[str, str]) -> Rules:
     """The parts of the first unit and of the others; in keys ``{0}`` is a unit's number from 0, ``{1}`` from 1."""
-    places = [f"backbone.stage{stage}.{index}" for stage, depth in enumerate(depths, start=1) for index in range(depth)]
+    units = [f"backbone.stage{stage}.{index}" for stage, depth in enumerate(depths, start=1) for index in range(depth)]
     return tuple(
-        (theirs.format(number, number + 1), f"{place}.{ours}")
-        for number, place in enumerate(places)
+        (theirs.format(number, number + 1), f"{unit}.{ours}")
+        for number, unit in enumerate(units)
         for theirs, ours in (others if number else first).items()
     )
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _LISTS = {"classification_head": "classifiers", "regression_head": "regressors"}
 
 
-def _within(rules: Rules, place: Callable[[int], str]) -> Rules:
+def _within(rules: Rules, path: Callable[[int], str]) -> Rules:
     """Rules of a classifier whose numbered layers ``features.N`` a detector keeps elsewhere."""
     return tuple(
-        (re.sub(r"^features\\\.(\d+)", lambda match: place(int(match[1])), theirs), ours)
+        (re.sub(r"^features\\\.(\d+)", lambda match: path(int(match[1])), theirs), ours)
         for theirs, ours in rules
         if theirs.startswith("features")
     )
