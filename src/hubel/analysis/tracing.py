@@ -71,7 +71,7 @@ class Tracing(TorchDispatchMode):
     """
 
     def __init__(self, *observers: Observer) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)
         self._observers = observers
 
     @classmethod
