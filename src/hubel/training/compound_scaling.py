@@ -1,4 +1,4 @@
-"""Compound scaling: one coefficient makes a network deeper, wider and its images larger at once.
+"""Compound scaling: one coefficient scales depth, width and image size of a network together.
 
 Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", arXiv 1905.11946,
 section 3.3: with a coefficient φ, depth is multiplied by α^φ, width by β^φ and resolution by γ^φ (equation 3).
@@ -34,8 +34,8 @@ def _whole_eights(channels: float) -> int:
     return max(8, 8 * round(channels / 8))
 
 
-# Fields of a family's configuration that say how wide and how deep it is: factors, or numbers to be multiplied, with
-# how these are rounded. Channels come in eights, which groups divide.
+# Fields of configurations for width and depth, factors or numbers, with the rounding of their products. Channels are
+# multiples of 8, which groups divide.
 _Rounding = Callable[[float], int]
 _WIDTH_FIELDS: dict[str, _Rounding] = {"width": round, "growth": round, "channels": _whole_eights}
 _DEPTH_FIELDS: dict[str, _Rounding] = {"depth": math.ceil, "depths": math.ceil}
@@ -46,7 +46,7 @@ class CompoundScaling:
     """Equation 3 of the paper.
 
     Attributes:
-        phi: how much more is spent: multiplications grow by about 2^φ; may be negative.
+        phi: multiplications grow by about 2^φ; may be negative.
         alpha: factor on the depth at φ = 1.
         beta: factor on the width at φ = 1.
         gamma: factor on the resolution at φ = 1.
@@ -69,18 +69,18 @@ class CompoundScaling:
 
     @property
     def resolution(self) -> float:
-        """Factor on the side of the images."""
+        """Factor on the height and width of the images."""
         return float(self.gamma**self.phi)
 
     @property
     def flops_factor(self) -> float:
-        """By how much multiplications grow before anything is rounded: ``(α · β² · γ²)^φ``, to four decimals."""
+        """Growth of the multiplications before rounding: ``(α · β² · γ²)^φ``, to four decimals."""
         return round(float((self.alpha * self.beta**2 * self.gamma**2) ** self.phi), 4)
 
 
 @dataclass(frozen=True)
 class ScaledNetwork:
-    """A baseline scaled, with what it then really costs: units, channels and pixels are whole numbers.
+    """A scaled baseline with its actual cost; units, channels and pixels are whole numbers.
 
     Attributes:
         baseline: name of the architecture.
@@ -132,12 +132,12 @@ def scale(
     """
     from hubel.models import architecture
 
-    row = architecture(baseline)
-    options = _options(row, scaling)
-    side = image_size or row.input[1]
+    arch = architecture(baseline)
+    options = _options(arch, scaling)
+    side = image_size or arch.input[1]
     size = max(1, round(side * scaling.resolution))
-    parameters, multiplications = _cost(row, options, size, num_classes or row.num_classes)
-    _, before = _cost(row, {}, side, num_classes or row.num_classes)
+    parameters, multiplications = _cost(arch, options, size, num_classes or arch.num_classes)
+    _, before = _cost(arch, {}, side, num_classes or arch.num_classes)
     return ScaledNetwork(
         baseline, scaling, options, size, parameters, multiplications, round(multiplications / before, 4)
     )
@@ -147,19 +147,19 @@ def scalable() -> list[str]:
     """Names of the architectures that can be scaled in depth and width."""
     from hubel.models import architecture, list_models
 
-    rows = map(architecture, list_models())
-    return [row.name for row in rows if _field(row, _WIDTH_FIELDS) and _field(row, _DEPTH_FIELDS)]
+    architectures = map(architecture, list_models())
+    return [arch.name for arch in architectures if _field(arch, _WIDTH_FIELDS) and _field(arch, _DEPTH_FIELDS)]
 
 
 def candidates(
     step: float = _STEP, target: float = 2.0, tolerance: float = 0.1, baseline: str | None = None
 ) -> tuple[CompoundScaling, ...]:
-    """The grid that is searched at φ = 1: all (α, β, γ) ≥ 1 with ``α · β² · γ²`` near the target.
+    """The search grid at φ = 1: all (α, β, γ) ≥ 1 with ``α · β² · γ²`` near the target.
 
     Args:
         step: of α, β and γ, which begin at 1.
         target: what the product should be; the paper's is 2.
-        tolerance: largest distance from the target that is kept.
+        tolerance: maximum distance from the target.
         baseline: name of an architecture; α or β stay 1 where its depth or width cannot be scaled.
 
     Raises:
@@ -174,8 +174,8 @@ def candidates(
     if baseline is not None:
         from hubel.models import architecture
 
-        row = architecture(baseline)
-        alphas, betas = (axis if _field(row, names) else [1.0] for names in (_DEPTH_FIELDS, _WIDTH_FIELDS))
+        arch = architecture(baseline)
+        alphas, betas = (axis if _field(arch, names) else [1.0] for names in (_DEPTH_FIELDS, _WIDTH_FIELDS))
     near = [
         CompoundScaling(1.0, alpha, beta, gamma)
         for alpha, beta, gamma in itertools.product(alphas, betas, axis)
@@ -219,14 +219,14 @@ def search(
         baseline: name of any architecture.
         data: class folders, as for ``hubel train``.
         grid: the points; the baseline's :func:`candidates` by default.
-        out: folder with a run for each point. Called again with the same, finished points are read, not
-            trained anew, and an interrupted one is resumed.
-        image_size: side that γ multiplies; the architecture's own by default. Small images make a search quick.
-        report: called with each trial as it is done.
+        out: folder with a run per point. A second call with the same folder reads finished points and resumes an
+            interrupted one.
+        image_size: height and width that γ multiplies; the architecture's own by default. Small images are quick.
+        report: called after each trial.
         config: of ``hubel.train``: ``epochs``, ``batch``, …, the same for all points.
 
     Returns:
-        The trials, best validation accuracy first; of equal ones the cheaper first.
+        The trials, best validation accuracy first, and cheaper first among equals.
 
     Raises:
         ModelError, DataError: as :func:`scale` and ``hubel.train``; before anything is trained where possible.
@@ -234,7 +234,7 @@ def search(
     from hubel.models import architecture
     from hubel.training.train import train
 
-    row = architecture(baseline)
+    arch = architecture(baseline)
     grid = grid or candidates(baseline=baseline)
     networks = [scale(baseline, point, image_size=image_size) for point in grid]
     trials = []
@@ -242,50 +242,50 @@ def search(
         point = network.scaling
         folder = Path(out) / f"{baseline}-{point.alpha:g}-{point.beta:g}-{point.gamma:g}"
         given = {"weights": None, **config, "options": dict(network.options), "image_size": network.image_size}
-        done = train(data, model=row.name, out=folder, resume=(folder / "config.yaml").is_file(), **given)
+        done = train(data, model=arch.name, out=folder, resume=(folder / "config.yaml").is_file(), **options)
         trials.append(Trial(network, done.scores["val"].to_json()["metrics"]["top1"], done.folder))
         if report is not None:
             report(trials[-1])
     return tuple(sorted(trials, key=lambda trial: (-trial.top1, trial.network.multiplications)))
 
 
-def _field(row: Architecture, names: Iterable[str]) -> str | None:
-    return next((name for name in names if hasattr(row.config, name)), None)
+def _field(arch: Architecture, names: Iterable[str]) -> str | None:
+    return next((name for name in names if hasattr(arch.config, name)), None)
 
 
-def _options(row: Architecture, scaling: CompoundScaling) -> dict[str, Any]:
+def _options(arch: Architecture, scaling: CompoundScaling) -> dict[str, Any]:
     options: dict[str, Any] = {}
     axes = (("width", _WIDTH_FIELDS, scaling.width), ("depth", _DEPTH_FIELDS, scaling.depth))
     for axis, names, factor in axes:
         if math.isclose(factor, 1):
             continue
-        field = _field(row, names)
+        field = _field(arch, names)
         if field is None:
-            raise _unscalable(row, axis)
-        options[field] = _multiplied(getattr(row.config, field), factor, names[field])
+            raise _unscalable(arch, axis)
+        options[field] = _multiplied(getattr(arch.config, field), factor, names[field])
     return options
 
 
 def _multiplied(value: Any, factor: float, whole: _Rounding) -> Any:
-    """A factor times ``factor``; whole numbers, and each of several, stay whole."""
+    """A value, or each of a tuple, times ``factor``; whole numbers stay whole."""
     if isinstance(value, tuple):
         return tuple(_multiplied(each, factor, whole) for each in value)
     # A product of floats such as 5.000000001 must not become 6.
     return whole(round(value * factor, 6)) if isinstance(value, int) else value * factor
 
 
-def _unscalable(row: Architecture, axis: str) -> ModelError:
+def _unscalable(arch: Architecture, axis: str) -> ModelError:
     return ModelError(
-        f"{row.name} cannot be scaled in {axis}: its configuration has no such factor.",
+        f"{arch.name} cannot be scaled in {axis}: its configuration has no such factor.",
         f"Leave that factor at 1, or choose one that can: {', '.join(scalable())}.",
     )
 
 
-def _cost(row: Architecture, options: Mapping[str, Any], image_size: int, num_classes: int) -> tuple[int, int]:
+def _cost(arch: Architecture, options: Mapping[str, Any], image_size: int, num_classes: int) -> tuple[int, int]:
     """Parameters and multiply-accumulates of one image."""
     from hubel.analysis.summary import count_multiplications
     from hubel.models.factory import build_on_meta
 
-    shape = (row.input[0], image_size, image_size)
-    model = build_on_meta(row, shape, options, num_classes)
+    shape = (arch.input[0], image_size, image_size)
+    model = build_on_meta(arch, shape, options, num_classes)
     return sum(tensor.numel() for tensor in model.parameters()), count_multiplications(model, shape)

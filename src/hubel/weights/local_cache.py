@@ -1,8 +1,8 @@
-"""Where weights files are on this machine: inside an installed package, or in the cache.
+"""Weights files on this machine: inside an installed package, or in the cache.
 
-The cache is a plain folder (:func:`cache_folder`) that may be filled by hand. Whatever lies there is checked each time
-it is asked for: against the catalog's checksum; where the catalog has none, against the one that its download noted
-beside it. A file that was put there by hand, and of which no checksum is published, is taken as it is.
+The cache is a plain folder (:func:`cache_folder`) that users may fill. Its files are verified at each use, with the
+catalog's checksum, else with the one that their download stored. A file that a user put there, and whose checksum is
+not published, is not verified.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def cache_folder() -> Path:
 
 
 def cache_path(entry: WeightsEntry) -> Path:
-    """Where a downloaded entry lies, or would lie: source and original file name, nothing else of the URL.
+    """Path of an entry's download: source and original file name.
 
-    On the Hub all files are called ``model.safetensors``; the repository's name tells them apart.
+    On the Hub all files are called ``model.safetensors``; the repository's name distinguishes them.
     """
     path = PurePosixPath(unquote(urlsplit(entry.location).path))
     on_hub = re.fullmatch(r"/[^/]+/([^/]+)/resolve/[^/]+/model(\.\w+)", str(path))
@@ -39,7 +39,7 @@ def cache_path(entry: WeightsEntry) -> Path:
 
 
 def downloads() -> list[Path]:
-    """All files in the folder for downloaded weights: weights, the digests beside them, parts of broken downloads."""
+    """All files in the folder for downloads: weights, their digests, parts of interrupted downloads."""
     try:
         return sorted(path for path in cache_folder().iterdir() if path.is_file())
     except OSError:
@@ -47,7 +47,7 @@ def downloads() -> list[Path]:
 
 
 def clear_downloads() -> int:
-    """Remove them; gives the number of bytes that they had.
+    """Remove the downloads; returns their number of bytes.
 
     Raises:
         WeightsError: a file cannot be removed.
