@@ -80,5 +80,5 @@ def test_what_mixes_the_whole_image_is_refused_with_the_reason(name: str, option
 
 
 def test_a_module_of_somebody_else_is_refused():
-    with pytest.raises(ModelError, match="no classifier with a backbone"):
+    with pytest.raises(ModelError, match="not a classifier with a backbone"):
         hubel.to_fully_convolutional(torchvision.models.resnet18())

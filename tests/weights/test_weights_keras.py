@@ -297,7 +297,7 @@ def test_truncated_file_is_named(network: keras.Model, kind: str, kept: float, t
 def test_other_files_are_no_weights(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_bytes(content)
-    assert "damaged or no file of Keras" in _refusal(path).message
+    assert "damaged or not a Keras file" in _refusal(path).message
 
 
 def test_archive_that_unpacks_to_anything_is_refused(good: Path, tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def search(
     for network in networks:
         point = network.scaling
         folder = Path(out) / f"{baseline}-{point.alpha:g}-{point.beta:g}-{point.gamma:g}"
-        given = {"weights": None, **config, "options": dict(network.options), "image_size": network.image_size}
+        options = {"weights": None, **config, "options": dict(network.options), "image_size": network.image_size}
         done = train(data, model=arch.name, out=folder, resume=(folder / "config.yaml").is_file(), **options)
         trials.append(Trial(network, done.scores["val"].to_json()["metrics"]["top1"], done.folder))
         if report is not None:
