@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ class Architecture:
         class_layers: those that another number of classes needs anew.
         training_crop: name of the field of ``config`` that is the side in pixels of the crops it trains on; ``None``
             for architectures that train on whole images.
+        pixels: how pixels are scaled where no weights say otherwise: by ImageNet's mean and deviation, or to 0..1.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Architecture:
     depth: int
     reference: str
     backbone: str | None = None
+    pixels: Literal["imagenet", "unit"] = "imagenet"
     class_layers: ClassLayers = ClassLayers(r"(head|auxiliary\.\w+)\.classifier\.", _classes_of_head)
     training_crop: str | None = None
 

@@ -195,6 +195,8 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
             "Use 1 (greyscale) or 3 (RGB), or feed tensors.",
         )
     ready = Preprocessing(height, width)
+    if arch.pixels == "unit":
+        ready = replace(ready, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
     if channels == 1:
         ready = Preprocessing(height, width, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
     whole = not arch.is_backbone or height != width

@@ -74,7 +74,9 @@ def load_published(model: nn.Module, found: Published, left_fresh: str | None = 
     Raises:
         WeightsError: they do not fit.
     """
-    own, state = model.state_dict(), found.state
+    own, state = model.state_dict(), _named(model, found)
+    if state is not found.state:  # a file without names is of one network alone, classes included
+        left_fresh = None
     fresh: set[str] = set()
     if left_fresh is not None:
         fresh = {key for key in own if re.match(left_fresh, key)}
@@ -85,6 +87,16 @@ def load_published(model: nn.Module, found: Published, left_fresh: str | None = 
     if not own_keys:
         state = {key: tensor for key, tensor in state.items() if key not in published_keys}
     load_checked(model, _with_channels_of(model, state), found.path, may_be_fresh=fresh)
+
+
+def _named(model: nn.Module, found: Published) -> dict[str, Tensor]:
+    """The state dictionary of weights, with names where their file has none."""
+    from hubel.weights.key_rules.darknet import FLAT, unflatten
+
+    order = getattr(model, "flat_order", None)
+    if FLAT not in found.state or order is None:
+        return found.state
+    return unflatten(found.state[FLAT], order(), model.state_dict(), found.path)
 
 
 def load_backbone(model: nn.Module, found: Published) -> None:

@@ -39,6 +39,7 @@ _FAMILIES = (
     ("localize", "localization", "localizer"),
     ("detect", "detection.sliding_window", "sliding_window"),
     ("detect", "detection.ssd", "ssd ssd300_vgg16 ssd512_vgg16 ssdlite320_mobilenet_v3_large"),
+    ("detect", "detection.yolo_v3_tiny", "yolo_v3_tiny"),
 )
 
 

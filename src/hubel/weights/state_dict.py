@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the parameters
 _KERAS_SUFFIXES = (".h5", ".keras")
-FILE_SUFFIXES = (".pth", ".pt", ".safetensors", *_KERAS_SUFFIXES)
+FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".weights", *_KERAS_SUFFIXES)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since version 1.6 and before
 _ANOTHER_FILE = "give a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
 
@@ -46,11 +46,31 @@ def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[s
             from hubel.weights.keras_h5 import read_keras
 
             content = read_keras(path, keras_layers(architecture) if architecture else ())
+        elif path.suffix == ".weights":
+            content = _read_darknet(path)
         else:
             content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
     return _tensors_of(content, path)
+
+
+def _read_darknet(path: Path) -> Mapping[str, Any]:
+    """The numbers behind the header: three 32-bit integers (a version) and how many images were seen.
+
+    The count has 64 bits since version 0.2.
+    """
+    import numpy as np
+    import torch
+
+    from hubel.weights.key_rules.darknet import FLAT
+
+    content = path.read_bytes()
+    major, minor, _ = np.frombuffer(content[:12], "<i4") if len(content) >= 12 else (0, 0, 0)
+    start = 12 + (8 if major * 10 + minor >= 2 else 4)
+    if len(content) <= start or (len(content) - start) % 4 or not (0 <= major < 1000 and 0 <= minor < 1000):
+        raise WeightsError(f"{path} is truncated or not a Darknet weights file.", "get the file again")
+    return {FLAT: torch.from_numpy(np.frombuffer(content, "<f4", offset=start).astype(np.float32))}
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ _MODULES = {
     "mobilenet": r"mobilenet_.*",
     "efficientnet": r"efficientnet_.*",
     "ssd": r"ssd.*",
+    "darknet": r"yolo_.*",
 }
 
 
