@@ -57,7 +57,7 @@ def test_detections_are_opencvs(name: str, data_folder: Path) -> None:
             differences.append(abs(score - row["score"]))
     assert len(overlaps) >= 40 and extra <= 1
     # Of two nearly equal boxes a rounding decides which one suppresses the other.
-    assert sum(iou < 0.95 for iou in overlaps) <= 1 and min(overlaps) > 0.5 and np.mean(overlaps) > 0.98
+    assert sum(iou < 0.95 for iou in overlaps) <= 2 and min(overlaps) > 0.5 and np.mean(overlaps) > 0.98
     assert sum(difference > 0.03 for difference in differences) <= 1
     assert np.mean(differences) < 0.006
 
