@@ -63,12 +63,21 @@ def _windows_on_lite0(scores: int) -> int:
     return lite0 + _convolution(1, 1280, 128) + _convolution(4, 128, scores) + _convolution(4, 128, 4)
 
 
+def _yolo_v3_tiny(classes: int) -> int:
+    """The thirteen convolutions of Darknet's yolov3-tiny.cfg; each but the last two with normalization."""
+    stages = (3, 16, 32, 64, 128, 256, 512, 1024)
+    body = sum(9 * one * other + 2 * other for one, other in pairwise(stages))
+    body += _light(1, 1024, 256) + 9 * 256 * 512 + 2 * 512 + _light(1, 256, 128) + 9 * (128 + 256) * 256 + 2 * 256
+    return body + _convolution(1, 512, 3 * (5 + classes)) + _convolution(1, 256, 3 * (5 + classes))
+
+
 PARAMETERS = {
     "sliding_window": _windows_on_lite0(91),
     "ssd": _ssd_on_lite0(91),
     "ssd300_vgg16": 35_641_826,  # torchvision, SSD300_VGG16_Weights.COCO_V1.meta["num_params"]
     "ssd512_vgg16": _ssd512_vgg16(91),
     "ssdlite320_mobilenet_v3_large": 3_440_060,  # torchvision, likewise
+    "yolo_v3_tiny": _yolo_v3_tiny(90),
 }
 
 
@@ -119,6 +128,9 @@ def test_depth_counts_the_layers_on_the_longest_path() -> None:
             if isinstance(module, nn.Conv2d) and not key.startswith("head.") and ".squeeze." not in key
         ]
         head = model.head
+        if name == "yolo_v3_tiny":  # the cfg's convolutions, those of the finer scale among them
+            assert row.depth == len(body) + len(head)
+            continue
         predictors = (head.reader, head.classifier) if name == "sliding_window" else (head.classifiers[0],)
         predictor = [module for each in predictors for module in each.modules() if isinstance(module, nn.Conv2d)]
         assert row.depth == len(body) + len(predictor), name
@@ -127,18 +139,24 @@ def test_depth_counts_the_layers_on_the_longest_path() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_are_alike_in_training_and_evaluation(name: str) -> None:
     model = detector(name)
-    for larger in (0, 37):
+    for larger in (0, 64 if "yolo" in name else 37):  # YOLO: multiples of its largest stride
         batch = images(name, larger=larger)
-        anchors = model.anchors(*batch.shape[2:])
+        size = (batch.shape[2], batch.shape[3])
         with torch.no_grad():
+            shapes = []
             for mode in (True, False):
-                scores, offsets = model.train(mode)(batch).values()
-                assert scores.shape == (2, len(anchors), 8)
-                assert offsets.shape == (2, len(anchors), 4)
-                assert bool(scores.isfinite().all() and offsets.isfinite().all())
-            alone = tuple(output[0] for output in model(batch[:1]).values())
-        torch.testing.assert_close(alone, (scores[0], offsets[0]), rtol=1e-3, atol=1e-4)
-        assert not torch.allclose(scores[0], scores[1])
+                outputs = model.train(mode)(batch)
+                shapes.append({key: output.shape for key, output in outputs.items()})
+                assert all(bool(output.isfinite().all()) for output in outputs.values())
+            assert shapes[0] == shapes[1]
+            found, alone = model.predictions(outputs, size), model(batch[:1])
+        anchors = found["boxes"].shape[1]
+        assert (found["boxes"].shape, found["scores"].shape) == ((2, anchors, 4), (2, anchors, 7))
+        assert all(output.shape[:2] == (2, anchors) for output in outputs.values())
+        assert 0 <= float(found["scores"].min()) and float(found["scores"].max()) <= 1
+        for key, output in alone.items():
+            torch.testing.assert_close(output[0], outputs[key][0], rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(outputs["scores"][0], outputs["scores"][1])
 
 
 @pytest.mark.parametrize("channels", [1, 4])
