@@ -153,7 +153,7 @@ def test_outputs_are_alike_in_training_and_evaluation(name: str) -> None:
         anchors = found["boxes"].shape[1]
         assert (found["boxes"].shape, found["scores"].shape) == ((2, anchors, 4), (2, anchors, 7))
         assert all(output.shape[:2] == (2, anchors) for output in outputs.values())
-        assert 0 <= float(found["scores"].min()) and float(found["scores"].max()) <= 1
+        assert float(found["scores"].min()) >= 0 and float(found["scores"].max()) <= 1
         for key, output in alone.items():
             torch.testing.assert_close(output[0], outputs[key][0], rtol=1e-3, atol=1e-4)
         assert not torch.allclose(outputs["scores"][0], outputs["scores"][1])
