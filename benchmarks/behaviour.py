@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="behaviour-") as folder:
         sandbox = Sandbox(Path(folder).resolve())
         environment = sandbox.environment()
-        _say(f"hubel {environment['hubel']} from {environment['path']}")
+        _say(f"hubel {environment['version']} from {environment['path']}")
         if arguments.action == "record":
             probes = {name: _run(name, sandbox) for name in arguments.only}
             kept = old["probes"] if old else {}
