@@ -50,7 +50,8 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
     from PIL import Image
 
     from hubel.models import resolve_model
-    from hubel.tasks.detection.decode import NMSConfig, select_objects
+    from hubel.tasks.decoding import Thresholds
+    from hubel.tasks.detection.decode import select_objects
 
     network, metadata = resolve_model(model)
     network = network.eval().to(memory_format=torch.channels_last)
@@ -64,7 +65,7 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
             pixels = torch.stack([torch.from_numpy(size.pixels(picture)) for picture in pictures]).permute(0, 3, 1, 2)
             predictions = network.predictions(network(size.normalize(pixels)), shape)
             for one, scores in zip(predictions["boxes"].numpy(), predictions["scores"].numpy(), strict=True):
-                boxes += len(select_objects(one, scores, shape, NMSConfig()).boxes)
+                boxes += len(select_objects(one, scores, shape, Thresholds()).boxes)
     return {"seconds": time.perf_counter() - start, "boxes": boxes}
 
 

@@ -64,9 +64,10 @@ def main() -> None:
 
 
 def answers(data: Path) -> None:
+    from hubel.inference.engines.openvino_conversion import to_openvino
+
     from hubel.data.image_io import read_image
     from hubel.inference.accuracy_control import runner
-    from hubel.inference.engines.openvino_conversion import to_openvino
     from hubel.inference.int8 import class_scores
     from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, resolve_model
@@ -164,10 +165,10 @@ def _torchvision(name: str, pixels: np.ndarray) -> Any:
 
 def _hubel(precision: str, name: str, pixels: np.ndarray) -> Any:
     import torch
+    from hubel.inference.engines.openvino_conversion import to_openvino
 
     from hubel.inference.engines.base import NumberFormat
     from hubel.inference.engines.openvino import OpenVinoEngine
-    from hubel.inference.engines.openvino_conversion import to_openvino
     from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, default_preprocessing
 

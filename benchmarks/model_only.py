@@ -147,9 +147,9 @@ def _hubel(path: Path, arguments: argparse.Namespace) -> float:
 def _converted(network: str, folder: Path, with_int8: bool) -> float:
     import numpy as np
     import torch
+    from hubel.inference.engines.openvino_conversion import to_openvino
 
     from hubel.data.preprocessing import Preprocessing
-    from hubel.inference.engines.openvino_conversion import to_openvino
     from hubel.inference.engines.openvino_runtime import openvino
     from hubel.models import create_model
 

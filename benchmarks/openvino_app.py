@@ -66,9 +66,9 @@ def _arguments() -> argparse.Namespace:
 
 def _convert(network: str, path: Path) -> None:
     import torch
+    from hubel.inference.engines.openvino_conversion import to_openvino
 
     from hubel.data.preprocessing import Preprocessing
-    from hubel.inference.engines.openvino_conversion import to_openvino
     from hubel.inference.engines.openvino_runtime import openvino
     from hubel.models import create_model
 

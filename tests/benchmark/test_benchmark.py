@@ -206,9 +206,10 @@ def test_int8_is_measured_where_it_is_there_or_asked_for(machine: _Machine) -> N
 
 
 def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hubel.inference.engines.lazy_model import ModelSource
+
     from hubel.benchmark.worker import kept
     from hubel.inference.engines.cache import ConvertedCache
-    from hubel.inference.engines.lazy_model import ModelSource
     from hubel.models import create_model, describe, save_model
 
     model = create_model("lenet5").eval()

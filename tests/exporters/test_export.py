@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hubel.exporters.wrappers import Answers
 from PIL import Image
 from torch import nn
 
@@ -30,7 +31,6 @@ from hubel.exporters import torch_file
 from hubel.exporters.export import Exported
 from hubel.exporters.metadata import metadata_of
 from hubel.exporters.parity import check_parity
-from hubel.exporters.wrappers import Answers
 from hubel.inference.engines import onnx_conversion
 from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
 from hubel.models import ModelMetadata, create_model, load_model, save_model

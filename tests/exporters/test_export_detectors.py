@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hubel.exporters.wrappers import check_detections
 from PIL import Image
 from test_export import run_without_hubel
 from torchvision.models.detection.image_list import ImageList
@@ -21,7 +22,6 @@ from hubel.errors import ModelError, UsageError
 from hubel.exporters import export as exporting
 from hubel.exporters.export import Exported
 from hubel.exporters.parity import check_objects
-from hubel.exporters.wrappers import check_detections
 from hubel.tasks.detection.decode import NMSConfig
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 

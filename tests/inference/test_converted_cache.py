@@ -15,6 +15,8 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.openvino_format import OpenVinoFormat
 from PIL import Image
 
 from hubel.cli.main import main
@@ -23,8 +25,6 @@ from hubel.errors import UsageError
 from hubel.inference import Predictor
 from hubel.inference.engines.cache import ConvertedCache, key_of
 from hubel.inference.engines.convert import convert, find_converted
-from hubel.inference.engines.lazy_model import ModelSource
-from hubel.inference.engines.openvino_format import OpenVinoFormat
 from hubel.models import ModelMetadata, load_model, resolve_model, save_model
 from hubel.models.metadata import find_model
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.onnx_format import OnnxFormat
+from hubel.inference.engines.openvino_conversion import to_openvino
 from torch import nn
 from torchvision.models import resnet18
 
@@ -14,11 +17,8 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import MissingExtraError, UsageError
 from hubel.inference import Predictor
 from hubel.inference.engines.base import Engine, NumberFormat, canonical
-from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.onnx import OnnxEngine, choose_onnx_format
-from hubel.inference.engines.onnx_format import OnnxFormat
 from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
-from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.torch import Compiled, TorchEngine
 from hubel.models import ModelMetadata, create_model
 

@@ -197,6 +197,7 @@ def test_int8_is_openvinos(run: Path) -> None:
 def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with(data_folder: Path) -> None:
     """Against torch in float32. The bar of 97 with more images is benchmarks/int8.py's."""
     from hubel.inference.engines.openvino_conversion import to_openvino
+
     from hubel.inference.quantize import post_training_quantization
 
     network, metadata = resolve_model("efficientnet_lite0")

@@ -6,10 +6,10 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from hubel.inference.engines.openvino_conversion import to_openvino
 from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.openvino_runtime import core
 
 

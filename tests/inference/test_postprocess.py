@@ -10,16 +10,16 @@ import pytest
 import timm
 import torch
 import torchvision
+from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.onnx_format import OnnxFormat
+from hubel.inference.engines.openvino_conversion import to_openvino
 from torch import nn
 
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
 from hubel.inference.engines.base import Engine, NumberFormat
-from hubel.inference.engines.lazy_model import ModelSource
 from hubel.inference.engines.onnx import OnnxEngine
-from hubel.inference.engines.onnx_format import OnnxFormat
 from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
-from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.engines.torch import TorchEngine
 from hubel.models import ModelMetadata, create_model, resolve_model
 from hubel.tasks.classification.decode import probabilities

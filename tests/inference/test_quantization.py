@@ -10,6 +10,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from hubel.inference.engines.openvino_conversion import to_openvino
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
@@ -22,7 +23,6 @@ from hubel.inference.accuracy_control import (
     rank_by_sensitivity,
     runner,
 )
-from hubel.inference.engines.openvino_conversion import to_openvino
 from hubel.inference.int8 import class_scores, classifier_held_out
 from hubel.inference.quantize import post_training_quantization, round_keeping_sums, with_kernel_sums_kept
 

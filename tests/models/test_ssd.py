@@ -14,7 +14,8 @@ from hubel.errors import ModelError, WeightsError
 from hubel.models import create_model, describe
 from hubel.models.base import DetectionTargets, ObjectTargets
 from hubel.models.detection import multibox, ssd
-from hubel.tasks.detection.decode import NMSConfig, select_objects
+from hubel.tasks.decoding import Thresholds
+from hubel.tasks.detection.decode import select_objects
 
 
 def theirs(name: str, classes: int) -> nn.Module:
@@ -113,7 +114,7 @@ def test_decoding_and_suppression_are_torchvision_s(candidates: int):
     network.topk_candidates = candidates
     given = {"bbox_regression": offsets, "cls_logits": scores}
     expected = network.postprocess_detections(given, [anchors] * 3, [(300, 300)] * 3)
-    config = NMSConfig(conf=0.3, iou=0.45, most=200, candidates=candidates)
+    config = Thresholds(conf=0.3, iou=0.45, max_detections=200, topk_candidates=candidates)
     dense = model.predictions({"scores": scores, "offsets": offsets}, (300, 300))
     for theirs_, boxes, probabilities in zip(expected, dense["boxes"], dense["scores"], strict=True):
         ours = select_objects(boxes.numpy(), probabilities.numpy(), (300, 300), config)

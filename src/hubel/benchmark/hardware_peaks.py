@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from hubel.analysis.roofline import MachineLimits
 from hubel.inference.engines.openvino_runtime import core, openvino
-from hubel.inference.engines.torch import DTYPES
+from hubel.inference.engines.torch import dtype_of
 from hubel.inference.precision import bfloat16_gain
 
 _SIDE = 1536  # of the matrices
@@ -66,7 +66,7 @@ def measure_limits(threads: int | None = None, seconds: float = _SECONDS) -> Mac
 
 def torch_kernels(precision: str) -> list[Kernel]:
     """Torch's matrix product and convolution."""
-    dtype = DTYPES[precision]
+    dtype = dtype_of(precision)
     matrix = torch.randn(_SIDE, _SIDE).to(dtype)
     maps = torch.randn(_IMAGES, _CHANNELS, _MAP, _MAP).to(dtype, memory_format=torch.channels_last)
     weights = torch.randn(_CHANNELS, _CHANNELS, 3, 3).to(dtype, memory_format=torch.channels_last)

@@ -11,12 +11,11 @@ from typing import Any
 from hubel.analysis.roofline import MachineLimits, NetworkCost, bound
 from hubel.benchmark.worker import JobFailure, run_job
 from hubel.errors import UsageError
-from hubel.inference.engines.base import FORMATS, NAMES, canonical
+from hubel.inference.engines.base import PRECISIONS, canonical
+from hubel.inference.engines.registry import BACKENDS
 
 BATCHES = (1, 16)
-# What each engine can run in, and which of it is measured unless somebody asks for more.
-_FORMATS = {"torch": ("fp32", "bf16", "fp16"), "openvino": ("fp32", "bf16", "fp16", "int8"), "onnx": ("fp32",)}
-_MEASURED = ("fp32", "bf16", "int8")
+_MEASURED = ("fp32", "bf16", "int8")  # by default
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Runner:
     """What runs a model.
 
     Attributes:
-        engine: one of :data:`hubel.inference.engines.base.NAMES`.
-        precision: one of :data:`hubel.inference.engines.base.FORMATS`.
+        engine: one of :data:`hubel.inference.engines.registry.BACKENDS`.
+        precision: one of :data:`hubel.inference.engines.base.PRECISIONS`.
     """
 
     engine: str
@@ -66,19 +65,19 @@ def plan(
         UsageError: an engine or number format that there is not, or a batch of none.
     """
     for name in engines:
-        if name not in NAMES:
-            raise UsageError(f"there is no engine {name!r}", f"use {', '.join(NAMES)}")
+        if name not in BACKENDS:
+            raise UsageError(f"there is no engine {name!r}", f"use {', '.join(BACKENDS)}")
     formats = [canonical(name) for name in precisions]
     if "auto" in formats:
-        raise UsageError("precision auto is none that can be compared", f"use {', '.join(FORMATS)}")
+        raise UsageError("precision auto is none that can be compared", f"use {', '.join(PRECISIONS)}")
     if any(batch < 1 for batch in batches):
         raise UsageError(f"batch is {min(batches)}", "use 1 or more")
     runners: list[Runner] = []
     left_out: dict[Runner, str] = {}
-    for engine in dict.fromkeys(engines or NAMES):
+    for engine in dict.fromkeys(engines or BACKENDS):
         for precision in dict.fromkeys(formats or _MEASURED):
             runner = Runner(engine, precision)
-            if precision not in _FORMATS[engine]:
+            if not any(precision in device for device in BACKENDS[engine].precisions.values()):
                 if formats:
                     left_out[runner] = f"{engine} does not compute in {precision} here"
             elif precision == "bf16" and not formats and not bf16_pays:
@@ -245,7 +244,7 @@ class Session:
         return runner.precision == "int8" and not self._wanted.precisions
 
     def _is_quantized(self, model: _Model) -> bool:
-        return not model.random_weights and run_job({"job": "kept", "model": model.reference}).row["kept"]
+        return not model.random_weights and run_job({"job": "cached", "model": model.reference}).row["cached"]
 
     def _start(self, model: _Model, runner: Runner) -> tuple[float, float]:
         """Seconds until a fresh process has answered, and what of it imports took."""
@@ -276,7 +275,7 @@ class Session:
             "model": model.reference,
             "engine": runner.engine,
             "precision": runner.precision,
-            "device": "auto" if runner.engine == "torch" else "cpu",
+            "device": "auto" if len(BACKENDS[runner.engine].precisions) > 1 else "cpu",
             "threads": self._wanted.threads,
         }
 

@@ -45,7 +45,7 @@ def prepare(answer: Answer, model: str, folder: str) -> None:
     from hubel.analysis.roofline import cost
     from hubel.models import describe, resolve_model, save_model
 
-    network = made_up(model)
+    network = random_weights(model)
     if network is None:
         network, metadata = resolve_model(model)
         reference = model
@@ -63,7 +63,7 @@ def prepare(answer: Answer, model: str, folder: str) -> None:
     })  # fmt: skip
 
 
-def made_up(model: str) -> Any:
+def random_weights(model: str) -> Any:
     """A network of random weights, for a name whose default weights are not on this machine; else None.
 
     Measuring speed is no reason to download anything.
@@ -82,13 +82,12 @@ def made_up(model: str) -> Any:
     return create_model(model).eval()
 
 
-def kept(answer: Answer, model: str) -> None:
+def cached(answer: Answer, model: str) -> None:
     """Whether a model has been quantized before, on this machine."""
-    from hubel.inference.engines.convert import find_newest
-    from hubel.inference.engines.lazy_model import ModelSource
-    from hubel.inference.int8 import QuantizedFormat
+    from hubel.inference.engines.convert import ModelSource, find_newest
+    from hubel.inference.int8 import QuantizedOpenVino
 
-    answer({"kept": find_newest(ModelSource(model), QuantizedFormat(), "int8") is not None})
+    answer({"cached": find_newest(ModelSource(model), QuantizedOpenVino(), "int8") is not None})
 
 
 def start(answer: Answer, picture: str, **wanted: Any) -> None:
@@ -138,7 +137,7 @@ def measure(answer: Answer, pictures: list[str], seconds: float, **wanted: Any) 
 JOBS: dict[str, Callable[..., None]] = {
     "limits": limits,
     "prepare": prepare,
-    "kept": kept,
+    "cached": cached,
     "start": start,
     "measure": measure,
 }

@@ -84,7 +84,7 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
     import torch
 
     from hubel.analysis.latency import milliseconds_an_image
-    from hubel.inference.engines.torch import DTYPES
+    from hubel.inference.engines.torch import dtype_of
     from hubel.inference.fusion import fuse
     from hubel.inference.precision import choose_precision
     from hubel.models import create_model
@@ -94,7 +94,7 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
     tune_allocator()
     cpu = torch.device("cpu")
     precision = choose_precision(cpu)
-    dtype = DTYPES[precision.name]
+    dtype = dtype_of(precision.name)
     log(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
     with ProgressBar("timing", len(rows)) as bar:
         for row in rows:

@@ -98,7 +98,7 @@ def predict(
         images = (image for image in images if not files.holds(image.source))
     images = predictor.select_engine(images)
     log(predictor.describe())
-    outcomes = predictor.stream_pictures(images) if files is None else _saved(predictor, images, files)
+    outcomes = predictor.stream_sources(images) if files is None else _saved(predictor, images, files)
     failures = _report(outcomes, predictor.model_name, json, strict)
     if failures:
         log(f"{failures} sources could not be read")
@@ -136,7 +136,7 @@ def _saved(
             yield image
 
     def jobs() -> Iterator[tuple[Prediction | FailedImage, ImageSource, Path | None]]:
-        for outcome in predictor.stream_pictures(remembered()):
+        for outcome in predictor.stream_sources(remembered()):
             path = None if isinstance(outcome, FailedImage) else files.path_for(outcome)
             yield outcome, taken.popleft(), path
 

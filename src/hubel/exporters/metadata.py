@@ -1,22 +1,21 @@
-"""What travels in an exported file besides the network."""
+"""What an exported folder contains besides the network: metadata of the file, and an example program."""
 
 from __future__ import annotations
 
 import inspect
-import json
 from typing import Any
 
 import jinja2
 
 import hubel
-from hubel import boxes
 from hubel.data.preprocessing import crop_box
+from hubel.inference.engines.base import Backend
 from hubel.inference.engines.normalized_model import INPUT_NAME
 from hubel.models.metadata import ModelMetadata
-from hubel.tasks.detection import decode as found_objects
+from hubel.tasks.decoding import decoder_of
 
-# What the arithmetic of a file is meant to be, in the words of OpenVINO's hint. Half floats are a way of storing
-# weights: asked to compute with them, OpenVINO takes bfloat16 on processors that have that, with its larger errors.
+# Precision that a file is meant to compute in, in the words of OpenVINO's hint. Half floats only store weights: asked
+# to compute with them, OpenVINO takes bfloat16 on processors that have it, with its larger errors.
 _ARITHMETIC = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -24,8 +23,8 @@ def metadata_of(metadata: ModelMetadata, name: str, precision: str, outputs: tup
     """Facts that a program without hubel needs, or a person who finds the file.
 
     Args:
-        card: of the model.
-        name: what the model was called by whoever exported it.
+        metadata: of the model.
+        name: of the model, as it was given to ``hubel.export``.
         precision: of the file: fp32, fp16, bf16 or int8.
         outputs: their names.
 
@@ -58,30 +57,19 @@ def _license(metadata: ModelMetadata) -> str | None:
     return next((entry.license for entry in entries_for(metadata.architecture) if entry.name == metadata.weights), None)
 
 
-def as_text(facts: dict[str, Any]) -> dict[str, str]:
-    """The same for files whose metadata are text only: text as it is, everything else as JSON."""
-    return {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in facts.items()
-    }
-
-
 EXAMPLE = "use.py"
-# Of hubel.boxes: what a detector's example takes over.
-_GEOMETRY = (boxes._columns, boxes.clip, boxes.decode, boxes._nms)
-_PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
-def example(format: str, file: str, metadata: ModelMetadata, nms: bool = False) -> str:
-    """A short program that answers for pictures with the exported file, NumPy, Pillow and the format's own runtime.
+def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...]) -> str:
+    """A short program that predicts images with the exported file, NumPy, Pillow and the format's own runtime.
 
-    How it crops and finds objects are this installation's own functions, word for word: a second description would
-    drift from them.
+    How it crops and how it opens the file are this installation's own functions, word for word: a second description
+    would drift from them.
 
     Args:
-        format: onnx, openvino or torch.
-        file: name of the model's file, in the same folder.
-        card: the model's.
-        nms: a detector's graph ends in objects.
+        backend: of the format.
+        metadata: of the model.
+        outputs: names of the file's outputs.
     """
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("hubel.exporters", "."),
@@ -91,14 +79,12 @@ def example(format: str, file: str, metadata: ModelMetadata, nms: bool = False) 
         trim_blocks=True,
     )
     return templates.get_template("use.py.jinja").render(
-        format=format,
-        file=file,
-        package=_PACKAGES[format],
+        file=backend.export_file,
+        package=backend.example_package,
+        open_file=backend.example(),
         hubel=hubel.__version__,
         crop=metadata.preprocessing.resize == "crop",
         crop_box=inspect.getsource(crop_box).rstrip(),
-        detects=metadata.task == "detect",
-        decodes=metadata.task == "detect" and not nms,
-        geometry="\n\n\n".join(inspect.getsource(function).rstrip() for function in _GEOMETRY),
-        found_objects="@dataclass" + inspect.getsource(found_objects).partition("@dataclass")[2].rstrip(),
+        outputs=outputs,
+        selects=decoder_of(metadata.task, metadata.architecture).NMS and "labels" not in outputs,
     )

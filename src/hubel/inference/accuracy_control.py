@@ -11,7 +11,7 @@ import numpy as np
 
 from hubel.config import TOLERANCE
 from hubel.errors import ModelError
-from hubel.inference.engines.base import NumberFormat
+from hubel.inference.engines.base import Precision
 from hubel.inference.engines.openvino import OpenVinoEngine
 from hubel.inference.engines.openvino_runtime import openvino
 from hubel.inference.quantize import QuantizationReport, post_training_quantization
@@ -58,6 +58,20 @@ def rank_by_sensitivity(
             break
         harm[name] = _error(outputs(_with_one_layer_quantized(model, quantized, name)), exact)
     return tuple(sorted(harm, key=lambda name: -harm[name]))
+
+
+def without_softmax(model: Model) -> Model:
+    """A copy that ends before its last softmax, whose saturation would hide errors."""
+    copy = model.clone()
+    for result in copy.get_results():
+        last = result.input_value(0).get_node()
+        if last.get_type_name() == "Softmax":
+            names = last.output(0).get_tensor().get_names()
+            scores = last.input_value(0)
+            result.input(0).replace_source_output(scores)
+            scores.get_tensor().set_names(names)
+    copy.validate_nodes_and_infer_types()
+    return copy
 
 
 def describe_layer(model: Model, name: str) -> str:
@@ -159,9 +173,8 @@ def _error(outputs: LayerOutputs, exact: LayerOutputs) -> float:
     return sum(float(np.square(ours - theirs).mean() / (np.square(theirs).mean() + 1e-12)) for ours, theirs in pairs)
 
 
-Outputs = tuple[np.ndarray, ...]
-Run = Callable[[Iterable[np.ndarray]], Iterator[Outputs]]
-"""From batches of pixels to the network's raw outputs: an engine's ``run``."""
+Run = Callable[[Iterable[np.ndarray]], Iterator[dict[str, np.ndarray]]]
+"""From batches of pixels to predictions by name: an engine's ``run``."""
 
 # Seconds that mending may take, and images that rank the layers.
 BUDGET = 600.0
@@ -252,7 +265,7 @@ def quantize_with_accuracy_control(
 
 def runner(model: Model, precision: str) -> Run:
     """What runs a model as predictions will run it."""
-    return OpenVinoEngine(model, NumberFormat(precision, "as asked")).run
+    return OpenVinoEngine(model, Precision(precision)).run
 
 
 def in_batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
@@ -264,9 +277,9 @@ def _attempts(model: Model, whole: Model, calibration: np.ndarray, deadline: flo
     """The worst layer, the worst two, four, … up to half of the layers."""
     some = calibration[:_RANKING_IMAGES]
 
-    def outputs(candidate: Model) -> Outputs:
-        parts = zip(*runner(candidate, "fp32")(in_batches(some)), strict=True)
-        return tuple(np.concatenate(part) for part in parts)
+    def outputs(candidate: Model) -> LayerOutputs:
+        parts = list(runner(without_softmax(candidate), "fp32")(in_batches(some)))
+        return tuple(np.concatenate([part[name] for part in parts]) for name in parts[0])
 
     ranked = rank_by_sensitivity(model, whole, outputs, (time.monotonic() + deadline) / 2)
     count = 1

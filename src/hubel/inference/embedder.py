@@ -11,8 +11,11 @@ import numpy as np
 from PIL import Image
 
 from hubel.errors import UsageError
-from hubel.inference.engines.convert import Converted, conversion_key, read_converted, store_converted
-from hubel.inference.engines.openvino_format import OpenVinoFormat
+from hubel.inference.engines.base import RunOptions
+from hubel.inference.engines.convert import Converted, conversion_key, read_converted, store
+from hubel.inference.engines.openvino import OpenVinoBackend
+from hubel.inference.engines.selection import gpu
+from hubel.inference.engines.torch import TorchBackend
 from hubel.models.metadata import find_model
 from hubel.tracking.appearance import stripe_colours
 
@@ -22,14 +25,12 @@ if TYPE_CHECKING:
     from hubel.inference.engines.base import Engine
     from hubel.models.metadata import ModelMetadata
 
-# To be counted up when vectors change while networks and their weights do not.
-_EDITION = "appearance 2"
-_EMBEDDING = ("deepsort_reid",)
-# Share of the colours in a squared vector, and of both beside the fixed component.
+# Raised when vectors change while networks and their weights do not.
+_VERSION = "appearance 3"
+# Fraction of the colours in a squared vector, and of both together next to the fixed component.
 _COLOURS = 0.4
 _VARIABLE = 0.7
-# Crops at once that are kept in memory.
-_MOST = 256
+_CHUNK = 256  # crops in memory at once
 
 
 class Embedder:
@@ -42,8 +43,8 @@ class Embedder:
 
     Args:
         model: a registered network with weights, or a run folder. ``deepsort_reid``, trained on folders of identities,
-            gives its own vectors; of any other, a middle feature map and the colours of four stripes are taken
-            (:mod:`hubel.models.classification.deepsort_reid`).
+            gives its own vectors; of any other, a middle feature map
+            (:class:`hubel.models.embedding.StripeEmbedding`) and the colours of four stripes are taken.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         threads: CPU threads; all by default.
 
@@ -60,7 +61,8 @@ class Embedder:
         self._engine, metadata = _engine(model, device, threads)
         self._size = metadata.preprocessing.width, metadata.preprocessing.height
         self._channels = metadata.preprocessing.channels
-        self._with_colours = not gives_vectors(metadata.architecture)
+        (self._output,) = self._engine.outputs
+        self._with_colours = self._output != "vectors"  # else the network was made to embed
 
     def __call__(self, picture: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
         """The vectors of objects.
@@ -84,13 +86,13 @@ class Embedder:
         colours: list[np.ndarray] = []
 
         def chunks() -> Iterator[np.ndarray]:
-            for start in range(0, max(1, len(boxes)), _MOST):
-                crops = self._crops(image, inside[start : start + _MOST])
+            for start in range(0, max(1, len(boxes)), _CHUNK):
+                crops = self._crops(image, inside[start : start + _CHUNK])
                 if self._with_colours:
                     colours.append(stripe_colours(crops))
                 yield crops
 
-        vectors = np.concatenate([output for (output,) in self._engine.run(chunks())])
+        vectors = np.concatenate([predictions[self._output] for predictions in self._engine.run(chunks())])
         return _with_colours(vectors, np.concatenate(colours)) if self._with_colours else vectors
 
     def _crops(self, image: Image.Image, boxes: np.ndarray) -> np.ndarray:
@@ -103,11 +105,6 @@ class Embedder:
             scaled = image.resize(self._size, Image.Resampling.BILINEAR, box=tuple(box))
             crop[:] = np.asarray(scaled).reshape(crop.shape)
         return crops
-
-
-def gives_vectors(architecture: str) -> bool:
-    """Whether a network was made to give appearance vectors itself; told without torch."""
-    return architecture in _EMBEDDING
 
 
 def _with_colours(vectors: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -138,44 +135,38 @@ def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine, ModelMetadata]:
     """OpenVINO, or torch where there is a GPU; in float32, so that who is who does not depend on the processor."""
-    from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
-    from hubel.inference.engines.selection import gpu
-
     chosen = gpu(device)
+    options = RunOptions("fp32", chosen, threads, batch=None if chosen is None else 32)
     if chosen is not None:
-        from hubel.inference.engines.torch import TorchEngine
-        from hubel.inference.precision import choose_precision
-
         network, metadata = _load(model)
-        return TorchEngine(network, metadata.preprocessing, chosen, choose_precision(chosen, "fp32"), 32), metadata
+        return TorchBackend().engine(network, metadata.preprocessing, options), metadata
     converted = _converted(model)
-    return OpenVinoEngine(converted.network, choose_format("fp32"), threads), converted.metadata
+    preprocessing = converted.metadata.preprocessing
+    return OpenVinoBackend().engine(converted.network, preprocessing, options), converted.metadata
 
 
 def _converted(model: str | Path) -> Converted:
     """The network in OpenVINO's form, from the cache of conversions if it is there."""
-    found, form = find_model(model), OpenVinoFormat()
-    key = conversion_key(found, form, calibration=_EDITION) if found is not None else ""
-    kept = read_converted(key, form) if key else None
-    if kept is not None:
-        return kept
-    from hubel.inference.engines.openvino_conversion import to_openvino
+    found, backend = find_model(model), OpenVinoBackend()
+    key = conversion_key(found, backend, calibration=_VERSION) if found is not None else ""
+    cached = read_converted(key, backend) if key else None
+    if cached is not None:
+        return cached
+    from hubel.inference.engines.normalized_model import NormalizedModel
 
     network, metadata = _load(model)
-    made = Converted(to_openvino(network, metadata.preprocessing, ("vectors",)), metadata, "converted")
+    made = Converted(backend.convert(NormalizedModel(network, metadata.preprocessing)), metadata, "converted")
     if found is not None:
-        store_converted(found, form, made, key)  # where it cannot be kept, it is made anew next time
+        store(found, backend, made, key)  # where it cannot be stored, it is made anew next time
     return made
 
 
 def _load(model: str | Path) -> tuple[nn.Module, ModelMetadata]:
-    """What makes vectors of crops, and the card with how it wants them."""
+    """What makes vectors of crops, and the metadata with how it wants them."""
     from hubel.models.checkpoint import resolve_model
-    from hubel.models.classification.deepsort_reid import CROP_SIZE, embedding_of
+    from hubel.models.classification.deepsort_reid import CROP_SIZE, Vectors, embedding_of
 
     network, metadata = resolve_model(model)
     embedding = embedding_of(network).eval()
-    size: dict[str, Any] = (
-        {} if gives_vectors(metadata.architecture) else {"height": CROP_SIZE[0], "width": CROP_SIZE[1]}
-    )
+    size: dict[str, Any] = {} if isinstance(embedding, Vectors) else {"height": CROP_SIZE[0], "width": CROP_SIZE[1]}
     return embedding, replace(metadata, preprocessing=replace(metadata.preprocessing, resize="stretch", **size))

@@ -1,11 +1,11 @@
-"""Models in int8, from their names: kept from before, or quantized now. What predict and export call."""
+"""Models in int8, by name: from the cache, or quantized now. Called by predict and export."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,16 @@ from hubel.inference.accuracy_control import AccuracyCheck, Run, in_batches
 from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
 from hubel.inference.engines.convert import (
     Converted,
+    ModelSource,
     conversion_key,
     convert,
     find_newest,
     read_converted,
-    store_converted,
+    store,
 )
-from hubel.inference.engines.lazy_model import ModelSource
-from hubel.inference.engines.openvino_format import OpenVinoFormat
+from hubel.inference.engines.openvino import OpenVinoBackend
 from hubel.inference.quantize import QuantizationReport, nncf_library
-from hubel.tasks.classification.decode import probabilities
+from hubel.tasks.decoding import decoder_of
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -40,21 +40,21 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class QuantizedFormat(OpenVinoFormat):
-    """How the cache holds a quantized network: as OpenVINO's IR, with the report of what it costs beside it."""
+class QuantizedOpenVino(OpenVinoBackend):
+    """Stores a quantized network in the cache, with the report of what it costs beside it."""
 
     packages: tuple[str, ...] = ("openvino", "nncf")
 
-    def write(self, network: Any, folder: Path) -> None:
+    def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
         """Write both of ``(model, report)``."""
-        model, report = network
-        super().write(model, folder)
+        model, report = converted
+        super().save(model, folder, facts, half)
         (folder / _REPORT).write_text(json.dumps(report.to_json()) + "\n", encoding="utf-8")
 
-    def read(self, folder: Path) -> tuple[Model, QuantizationReport]:
-        """The inverse of :meth:`write`."""
+    def load(self, folder: Path) -> tuple[Model, QuantizationReport]:
+        """The inverse of :meth:`save`."""
         report = QuantizationReport.from_json(json.loads((folder / _REPORT).read_text(encoding="utf-8")))
-        return super().read(folder), report
+        return super().load(folder), report
 
 
 def quantized_for(
@@ -65,24 +65,24 @@ def quantized_for(
 ) -> tuple[Model, QuantizationReport]:
     """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with.
 
-    What was quantized before, with the same images and a tolerance that it keeps, is taken from the cache.
+    A network quantized before on the same images, whose loss is within the tolerance, is taken from the cache.
 
     Args:
         reference: a registered name, a name with weights, a run folder, a saved model's folder.
         calibrate: a folder of images or of class folders; a run folder knows its own data, and other models take
             what they were quantized with last.
         tolerance: by how much the task's score may fall, a fraction.
-        say: shows a line to the person: what was lost, on how many images.
+        log: prints a line: what was lost, on how many images.
 
     Returns:
         A model with the input ``pixels``, uint8 (N, height, width, channels), and the outputs of the float one; and
-        what it costs.
+        the cost in accuracy.
 
     Raises:
         MissingExtraError: NNCF is not installed.
-        UsageError: there are no images to calibrate with, or the tolerance is no fraction.
+        UsageError: there are no images to calibrate with, or the tolerance is not a fraction.
         DataError: they cannot be read, or are too few.
-        ModelError: more than the tolerance is lost; or the model's task cannot be judged.
+        ModelError: more than the tolerance is lost; or the loss cannot be measured for the model's task.
     """
     network, report = find_or_quantize(ModelSource(reference), calibrate, tolerance, log).network
     return network, report
@@ -91,36 +91,37 @@ def quantized_for(
 def find_or_quantize(
     source: ModelSource, calibrate: str | Path | None, tolerance: float, log: Callable[[str], None] = _to_stderr
 ) -> Converted:
-    """As :func:`quantized_for`; the conversion's network is the pair of both results."""
+    """As :func:`quantized_for`; the network of the conversion is the pair of both results."""
     if not 0 < tolerance < 1:
         raise UsageError(f"tolerance is {tolerance:g}", "use a fraction such as 0.01: one point of accuracy")
-    form = QuantizedFormat()
-    if calibrate is None and (kept := _within(find_newest(source, form, "int8"), tolerance)) is not None:
-        return _announced(kept, log)
+    backend = QuantizedOpenVino()
+    if calibrate is None and (cached := _within(find_newest(source, backend, "int8"), tolerance)) is not None:
+        return _announced(cached, log)
     metadata = source.load()[1]
-    if metadata.task != "classify":
+    if "probabilities" not in decoder_of(metadata.task, source.name).OUTPUTS:
         raise ModelError(
-            f"{source.name} is not quantized: what int8 costs is only known of classifiers.",
+            f"{source.name} is not quantized: the cost of int8 is only measured for classifiers.",
             "Take --precision bf16, fp16 or fp32.",
         )
     files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance)
     nncf_library()  # before the work begins: it may be missing
     found = source.found
-    key = "" if found is None else conversion_key(found, form, "int8", files.digest())
-    if found is not None and (kept := _within(read_converted(key, form), tolerance)) is not None:
-        return _announced(kept, log)
+    key = "" if found is None else conversion_key(found, backend, "int8", files.digest())
+    if found is not None and (cached := _within(read_converted(key, backend), tolerance)) is not None:
+        return _announced(cached, log)
     start = time.perf_counter()
     pair = _quantized(source, files, tolerance, log)
     note = f"quantized in {time.perf_counter() - start:.0f} s"
     if found is None:
-        return _announced(Converted(pair, metadata, f"{note}, not kept: only models with a name are"), log)
+        return _announced(Converted(pair, metadata, f"{note}, not cached: only models with a name are"), log)
     made = Converted(pair, metadata, note)
-    failure = store_converted(found, form, made, key, "int8")
-    return _announced(replace(made, note=f"{note}, {f'not kept: {failure}' if failure else 'kept for next time'}"), log)
+    failure = store(found, backend, made, key, "int8")
+    stored = f"not cached: {failure}" if failure else "cached for next time"
+    return _announced(replace(made, note=f"{note}, {stored}"), log)
 
 
 def _within(converted: Converted | None, tolerance: float) -> Converted | None:
-    """What was kept, unless it lost more than is allowed now."""
+    """A cached network, unless it lost more than is allowed now."""
     return converted if converted is not None and converted.network[1].loss <= tolerance else None
 
 
@@ -137,7 +138,7 @@ def _quantized(
     metadata = source.load()[1]
     images = read_calibration_images(files, metadata.preprocessing, tolerance, log)
     log(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
-    model = convert(source, OpenVinoFormat()).network
+    model = convert(source, OpenVinoBackend()).network
     held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
     return quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, log=log)
 
@@ -145,23 +146,22 @@ def _quantized(
 def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> AccuracyCheck:
     """The score of a classifier on held-out images.
 
-    With labels it is top-1 accuracy. Without, the float32 network's own probabilities say how accurate it expects its
-    answers to be, and how accurate the quantized network's: the score is the second over the first. So to exchange
-    two classes that the float32 network cannot tell apart costs little, and to answer what it does not believe costs
-    much, however sure of itself it is in general.
+    With labels it is top-1 accuracy. Without, the float32 network's own probabilities estimate how accurate its
+    predictions are, and how accurate the quantized network's: the score is the second over the first. Exchanging two
+    classes that the float32 network cannot tell apart costs little, and predicting what it considers improbable costs
+    much, however confident it is in general.
 
     Args:
         pixels: uint8 (N, height, width, channels).
         labels: class indices (N,), or None.
         exact: runs the float32 network.
     """
-    exact_scores = class_scores(exact, pixels)
-    exact_best = exact_scores.argmax(1)
-    beliefs = probabilities(exact_scores)
+    beliefs = probabilities(exact, pixels)
+    exact_best = beliefs.argmax(1)
 
     def best(run: Run) -> np.ndarray:
-        answers: np.ndarray = class_scores(run, pixels).argmax(1)
-        return answers
+        classes: np.ndarray = probabilities(run, pixels).argmax(1)
+        return classes
 
     def top1(run: Run) -> float:
         return float((best(run) == labels).mean())
@@ -177,6 +177,6 @@ def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Ru
     return AccuracyCheck("top-1", len(pixels), top1, agreement)
 
 
-def class_scores(run: Run, pixels: np.ndarray) -> np.ndarray:
-    """Raw scores (N, classes)."""
-    return np.concatenate([scores for scores, *_ in run(in_batches(pixels))])
+def probabilities(run: Run, pixels: np.ndarray) -> np.ndarray:
+    """Of a classifier, (N, classes)."""
+    return np.concatenate([predictions["probabilities"] for predictions in run(in_batches(pixels))])

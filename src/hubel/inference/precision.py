@@ -1,4 +1,4 @@
-"""Which number format a network runs in, decided by measuring the machine at hand."""
+"""Device and precision of a network in torch: the precision is decided by measuring the machine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch.nn import functional
 
 from hubel.errors import ModelError
-from hubel.inference.engines.base import NumberFormat, canonical
+from hubel.inference.engines.base import Precision, canonical
 
-# bfloat16 keeps 8 bits of the significand: it must pay clearly before answers move in their third digit.
+# bfloat16 keeps 8 bits of the significand: it must pay clearly before probabilities change in their third digit.
 _WORTHWHILE = 1.3
 _RUNS = 3
 
 
-def choose_precision(device: torch.device, precision: str = "auto") -> NumberFormat:
-    """Take the number format that is asked for, or for ``"auto"`` the one that a short probe finds faster.
+def choose_precision(device: torch.device, precision: str = "auto") -> Precision:
+    """The requested precision, or for ``"auto"`` the one that a short probe finds faster.
 
     Args:
         device: where torch will run the network.
@@ -28,12 +28,12 @@ def choose_precision(device: torch.device, precision: str = "auto") -> NumberFor
     """
     name = canonical(precision, ("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16"))
     if name != "auto":
-        return NumberFormat(name, "as asked")
+        return Precision(name)
     gain = bfloat16_gain(device)
     if gain == 0:
-        return NumberFormat("fp32", f"bf16 is not for {device}")
+        return Precision("fp32", f"bf16 is not for {device}")
     reason = f"bf16 runs at {gain:.2g} times the speed of fp32 here"
-    return NumberFormat("bf16" if gain >= _WORTHWHILE else "fp32", reason)
+    return Precision("bf16" if gain >= _WORTHWHILE else "fp32", reason)
 
 
 def bfloat16_pays(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures in, answers out: the one way in which commands and programs run a trained model."""
+"""From images to results: how commands and programs run a trained model."""
 
 from __future__ import annotations
 
@@ -17,25 +17,23 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import ImageSource, expand
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Engine
-from hubel.inference.engines.lazy_model import ModelSource
+from hubel.inference.engines.convert import ModelSource
 from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare
-from hubel.inference.postprocess import Answers, ClassAnswers, LocationAnswers, ObjectAnswers
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
-from hubel.tasks.detection.decode import NMSConfig
+from hubel.tasks.decoding import Thresholds, decoder_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 ImageInput = str | Path | int | bytes | Image.Image | np.ndarray
 
-# Pictures that wait for the network, at least.
-_AHEAD = 16
+_AHEAD = 16  # images that wait for the network, at least
 
 
 class Predictor:
-    """A model made ready to answer.
+    """A model ready to predict.
 
     ::
 
@@ -43,37 +41,36 @@ class Predictor:
         for result in predict(["a.jpg", array, pil_image]):
             print(result.source, result.best.name, result.best.score)
 
-    Pictures are decoded and scaled in background threads while the network works on those before, in bounded
-    memory; results come in the order of the pictures. A predictor may be used again and again, but by one thread at
-    a time.
+    Images are decoded and scaled in background threads while the network works on those before, in bounded memory;
+    results come in the order of the images. A predictor may be used again and again, but by one thread at a time.
 
     Args:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
             (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``.
         engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU and for
-            a few pictures, OpenVINO for more, or where the model has been converted before.
+            a few images, OpenVINO for more, or if the model has been converted before.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        batch: pictures that go through the network at once; by default what the engine is fastest with.
+        batch: images that go through the network at once; by default what the engine is fastest with.
         top: how many classes a classifier's result names, best first; fewer if the model knows fewer.
         threads: CPU threads of the network, with torch for the whole process; all cores by default.
-        card: what describes ``model`` if that is a module: its classes and its preprocessing; by default what
+        metadata: of ``model`` if that is a module: its classes and its preprocessing; by default what
             ``create_model`` knows of it.
-        calibrate: with the precision ``"int8"``, images like those that are to come: a folder of them, or class
-            folders. A run folder knows its own, and other models take what they were quantized with last.
+        calibrate: with the precision ``"int8"``, images like those to come: a folder of them, or class folders. A run
+            folder knows its own, and other models take what they were quantized with last.
         tolerance: with ``"int8"``, by how much accuracy may fall on held-out images, a fraction: 0.01 is one point.
-        conf: objects of a lower score are left out, 0..1.
+        conf: least score of an object, 0..1.
         iou: of two boxes of a class that overlap by more, a detector's result has the better one, 0..1.
 
     Attributes:
-        card: the model's description.
+        metadata: of the model.
         model_name: what results call the model.
 
     Raises:
         ModelError: the model cannot be found or is damaged, this machine has no such device, or int8 would lose more
             than the tolerance.
-        UsageError: an argument is not what it may be.
+        UsageError: an argument is invalid.
         WeightsError: the weights could not be had.
     """
 
@@ -92,37 +89,37 @@ class Predictor:
         conf: float = CONF,
         iou: float = IOU,
     ) -> None:
-        for what, number in (("batch", batch), ("top", top), ("threads", threads)):
+        for name, number in (("batch", batch), ("top", top), ("threads", threads)):
             if number is not None and number < 1:
-                raise UsageError(f"{what} is {number}", "use 1 or more")
-        for what, share in (("conf", conf), ("iou", iou)):
-            if not 0 <= share <= 1:
-                raise UsageError(f"{what} is {share:g}", "use a fraction from 0 to 1")
+                raise UsageError(f"{name} is {number}", "use 1 or more")
+        for name, fraction in (("conf", conf), ("iou", iou)):
+            if not 0 <= fraction <= 1:
+                raise UsageError(f"{name} is {fraction:g}", "use a fraction from 0 to 1")
         source = ModelSource(model, metadata)
         self._choice = EngineChoice(source, engine, precision, device, batch, threads, calibrate, tolerance)
         self._engine: Engine | None = None
-        self._answered = 0
+        self._predicted = 0
         self.metadata = self._choice.metadata
         self.model_name = source.name
-        self.top = top
-        self._rule = NMSConfig(conf, iou)
+        self._results = decoder_of(self.metadata.task, source.name).results
+        self._thresholds = Thresholds(conf, iou, top_k=top)
 
-    def engine_for(self, pictures: int) -> Engine:
-        """The engine that so many pictures would be given, ready to run; for those who want to measure it alone."""
-        return self._choice.engine_for(pictures)
+    def engine_for(self, images: int) -> Engine:
+        """The engine that would run so many images, ready to run, for measuring it alone."""
+        return self._choice.engine_for(images)
 
     def __call__(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction]:
-        """Answers for images, one after the other.
+        """Results for images, one after the other.
 
         Args:
-            images: file names, folders, patterns, videos (:func:`hubel.data.sources.expand` says what each means),
-                ``PIL`` images, arrays (H, W), (H, W, 3) or (H, W, 4); one alone, or an iterable of any length.
+            images: file names, folders, patterns, videos (see :func:`hubel.data.sources.expand`),
+                ``PIL`` images, arrays (H, W), (H, W, 3) or (H, W, 4); a single one, or an iterable of any length.
 
         Yields:
             Results in the order of the images.
 
         Raises:
-            ImageError: an image cannot be read; the results before it have been given. :meth:`stream` goes on.
+            ImageError: an image cannot be read; the results before it have been yielded. :meth:`stream` continues.
         """
         for outcome in self.stream(images):
             if isinstance(outcome, FailedImage):
@@ -130,18 +127,18 @@ class Predictor:
             yield outcome
 
     def stream(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction | FailedImage]:
-        """As :meth:`__call__`, but a bad image yields a :class:`FailedImage` in its place and the others go on."""
+        """As :meth:`__call__`, but an unreadable image yields a :class:`FailedImage` and the others continue."""
         if isinstance(images, str | Path | int | bytes | Image.Image | np.ndarray):
             images = [images]
-        return self.stream_pictures(expand(images))
+        return self.stream_sources(expand(images))
 
-    def stream_pictures(self, pictures: Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
-        """As :meth:`stream`, for pictures that :func:`hubel.data.sources.expand` found."""
-        pictures = self.select_engine(pictures)
+    def stream_sources(self, images: Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
+        """As :meth:`stream`, for images that :func:`hubel.data.sources.expand` found."""
+        images = self.select_engine(images)
         assert self._engine is not None
-        engine, preprocessing, answers_of = self._engine, self.metadata.preprocessing, self._answers()
+        engine, preprocessing = self._engine, self.metadata.preprocessing
         groups: deque[list[PreparedImage | FailedImage]] = deque()
-        with closing(prepare(pictures, preprocessing, ahead=max(2 * engine.batch, _AHEAD))) as prepared:
+        with closing(prepare(images, preprocessing, ahead=max(2 * engine.batch, _AHEAD))) as prepared:
 
             def batches() -> Iterator[np.ndarray]:
                 while group := list(islice(prepared, engine.batch)):
@@ -149,56 +146,46 @@ class Predictor:
                     pixels = [outcome.pixels for outcome in group if isinstance(outcome, PreparedImage)]
                     yield np.stack(pixels) if pixels else _no_pixels(preprocessing)
 
-            with closing(engine.run(batches())) as answers:
-                for outputs in answers:
+            with closing(engine.run(batches())) as outputs:
+                for predictions in outputs:
                     group = groups.popleft()
-                    images = [outcome for outcome in group if isinstance(outcome, PreparedImage)]
-                    results = answers_of(images, outputs)
+                    readable = [outcome for outcome in group if isinstance(outcome, PreparedImage)]
+                    results = iter(self._results(predictions, readable, self.metadata, self._thresholds))
                     for outcome in group:
-                        self._answered += 1
+                        self._predicted += 1
                         yield outcome if isinstance(outcome, FailedImage) else next(results)
 
-    def select_engine(self, pictures: Iterable[ImageSource]) -> Iterable[ImageSource]:
-        """Choose the engine and make it ready, by how many pictures are coming and have been answered.
+    def select_engine(self, images: Iterable[ImageSource]) -> Iterable[ImageSource]:
+        """Choose the engine and prepare it, by how many images are coming and have been predicted.
 
-        :meth:`stream_pictures` does so itself; a command that says beforehand what it chose calls it first.
+        :meth:`stream_sources` does so itself; a command that reports its choice beforehand calls it first.
 
         Args:
-            pictures: the first few are taken, not read.
+            images: the first few are taken, not read.
 
         Returns:
-            All of the pictures.
+            All of the images.
         """
-        remaining = iter(pictures)
+        remaining = iter(images)
         first: list[ImageSource] = []
-        while self._answered + len(first) < MIN_IMAGES_TO_CONVERT and not (first and first[-1].frame):
-            picture = next(remaining, None)
-            if picture is None:
+        while self._predicted + len(first) < MIN_IMAGES_TO_CONVERT and not (first and first[-1].frame):
+            image = next(remaining, None)
+            if image is None:
                 break
-            first.append(picture)
+            first.append(image)
         endless = bool(first and first[-1].frame)  # videos and webcams have many
-        self._engine = self._choice.engine_for(MIN_IMAGES_TO_CONVERT if endless else self._answered + len(first))
+        self._engine = self._choice.engine_for(MIN_IMAGES_TO_CONVERT if endless else self._predicted + len(first))
         return chain(first, remaining)
 
     def describe(self) -> str:
         """One line for a log: what runs where, in which precision, and why."""
         engine = self._engine
         if engine is None:
-            return f"{self.model_name}, on an engine that is chosen when pictures come"
-        at_once = f", batches of {engine.batch}" if engine.batch > 1 else ""
+            return f"{self.model_name}, on an engine that is chosen when images come"
+        batches = f", batches of {engine.batch}" if engine.batch > 1 else ""
         return (
             f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, {engine.threads} threads"
-            f"{at_once}, {engine.precision.name} ({engine.precision.reason})"
-        )
-
-    def _answers(self) -> Answers:
-        if self.metadata.task == "localize":
-            return LocationAnswers(self.metadata)
-        anchors = self._choice.anchors()
-        return (
-            ClassAnswers(self.metadata, self.top)
-            if anchors is None
-            else ObjectAnswers(self.metadata, anchors, self._rule)
+            f"{batches}, {engine.precision.name} ({engine.precision.reason})"
         )
 
 

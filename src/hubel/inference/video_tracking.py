@@ -204,7 +204,7 @@ def detected_by_model(
             taken.append((frame, picture))
             yield ImageSource(None, partial(Image.fromarray, picture), frame.number, frame.time)
 
-    outcomes = predictor.stream_pictures(as_pictures())
+    outcomes = predictor.stream_sources(as_pictures())
     while (found := shares.timed("detect", next, outcomes, None)) is not None:
         frame, picture = taken.popleft()
         if isinstance(found, FailedImage):

@@ -1,10 +1,118 @@
-"""From pixels of the network's input to those of the original image."""
+"""From decoded predictions to results, by the functions ``results`` of ``tasks/NAME/decode.py``; without torch."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
 import numpy as np
 
+from hubel.config import CONF, IOU
 from hubel.data.preprocessing import Preprocessing
+from hubel.errors import ModelError
+from hubel.models.metadata import ModelMetadata
+from hubel.results import Prediction
+
+_FOLDERS = {"classify": "classification", "localize": "localization", "detect": "detection"}
+"""Task → its folder, for the tasks whose models make predictions of images."""
+
+
+class SourceImage(Protocol):
+    """The image that a prediction is about; see :class:`hubel.results.Classification` for the attributes."""
+
+    @property
+    def source(self) -> str | None:
+        """File name."""
+
+    @property
+    def width(self) -> int:
+        """Of the upright original, in pixels."""
+
+    @property
+    def height(self) -> int:
+        """Of the upright original, in pixels."""
+
+    @property
+    def frame(self) -> int | None:
+        """Number of the video frame, from 1."""
+
+    @property
+    def time(self) -> float | None:
+        """Seconds since the start of the video."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Which predictions become results.
+
+    Attributes:
+        conf: least score of an object, 0..1.
+        iou: of two boxes of a class that overlap by more, the worse is dropped, 0..1.
+        max_detections: most objects of an image.
+        topk_candidates: best boxes of a class that NMS looks at.
+        top_k: most classes of a classifier's result.
+    """
+
+    conf: float = CONF
+    iou: float = IOU
+    max_detections: int = 300
+    topk_candidates: int = 1000
+    top_k: int = 5
+
+
+class Decoder(Protocol):
+    """A module ``tasks/NAME/decode.py``.
+
+    Attributes:
+        OUTPUTS: names of the predictions that it needs.
+        NMS: they are dense, and objects are selected from them by non-maximum suppression.
+    """
+
+    OUTPUTS: tuple[str, ...]
+    NMS: bool
+
+    def results(
+        self,
+        predictions: Mapping[str, np.ndarray],
+        images: Sequence[SourceImage],
+        metadata: ModelMetadata,
+        thresholds: Thresholds,
+    ) -> Sequence[Prediction]:
+        """Results of images (N), in order, from a model's predictions (N, …) by name."""
+
+
+def decoder_of(task: str, model: str) -> Decoder:
+    """The decoder of a task.
+
+    Args:
+        task: of a model.
+        model: its name, for the message.
+
+    Raises:
+        ModelError: models of the task make no predictions of images.
+    """
+    if task not in _FOLDERS:
+        raise ModelError(
+            f"{model}: predicting with a model of the task {task!r} is not available",
+            f"use a model that can {' or '.join(_FOLDERS)}",
+        )
+    return cast(Decoder, importlib.import_module(f"hubel.tasks.{_FOLDERS[task]}.decode"))
+
+
+def require_outputs(task: str, model: str, outputs: Sequence[str]) -> None:
+    """Refuse a model whose predictions are not those of its task.
+
+    Raises:
+        ModelError: names those that are missing, or models of the task make no predictions of images.
+    """
+    missing = [name for name in decoder_of(task, model).OUTPUTS if name not in outputs]
+    if missing:
+        raise ModelError(
+            f"{model} has the task {task!r} but does not predict {' and '.join(missing)}.",
+            "Make it with hubel.create_model, or give the module a method predictions() and prediction_names.",
+        )
 
 
 def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:

@@ -1,34 +1,44 @@
-"""What every engine does, whoever's kernels it uses."""
+"""What every engine offers, whichever library computes."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import inspect
+import json
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from hubel.errors import UsageError
 
-FORMATS = ("fp32", "bf16", "fp16", "int8")
+if TYPE_CHECKING:
+    import torch
+
+    from hubel.data.preprocessing import Preprocessing
+    from hubel.inference.engines.normalized_model import NormalizedModel
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 _LONG_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True)
-class NumberFormat:
-    """A number format and why it was taken.
+class Precision:
+    """The precision of an engine and why it was chosen.
 
     Attributes:
-        name: one of :data:`FORMATS`.
+        name: one of :data:`PRECISIONS`.
         reason: for the log line, with the measured figure where there is one.
     """
 
     name: str
-    reason: str
+    reason: str = "as requested"
 
 
-def canonical(precision: str, allowed: Sequence[str] = FORMATS) -> str:
-    """The short name of a number format; ``"auto"`` stays.
+def canonical(precision: str, allowed: Sequence[str] = PRECISIONS) -> str:
+    """The short name of a precision; ``"auto"`` stays.
 
     Args:
         precision: ``"auto"``, one of ``allowed``, or its long name (``"float32"``, ``"bfloat16"``, ``"float16"``).
@@ -39,38 +49,34 @@ def canonical(precision: str, allowed: Sequence[str] = FORMATS) -> str:
     """
     name = _LONG_NAMES.get(precision, precision)
     if name != "auto" and name not in allowed:
-        message = "is not available with this engine and device" if name in FORMATS else "is not known"
-        raise UsageError(f"precision {precision!r} {message}", f"use auto, {', '.join(allowed)}")
+        problem = "is not available with this engine and device" if name in PRECISIONS else "is not known"
+        raise UsageError(f"precision {precision!r} {problem}", f"use auto, {', '.join(allowed)}")
     return name
 
 
-NAMES = ("torch", "openvino", "onnx")
-
-
 class Engine(Protocol):
-    """A network made ready to run, from uint8 pixels to its raw outputs.
-
-    What the outputs mean (probabilities, boxes) is for the task to say, in NumPy: engines know neither the task nor
-    torch's types.
+    """A network ready to run, from uint8 pixels to decoded predictions.
 
     Attributes:
-        name: one of :data:`NAMES`.
-        device: ``"cpu"``, ``"cuda:0"``, ….
-        precision: the number format that it runs in, and why.
+        name: of the :class:`Backend`.
+        device: ``"cpu"``, ``"cuda:0"``, …
+        precision: what it computes in.
         threads: CPU threads that it uses.
-        batch: pictures that go through the network at once. Batches of any other size are taken too.
+        batch: images that go through the network at once. Batches of any other size are accepted too.
+        outputs: names of the predictions.
     """
 
     name: str
     device: str
-    precision: NumberFormat
+    precision: Precision
     threads: int
     batch: int
+    outputs: tuple[str, ...]
 
-    def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
-        """The outputs of each batch, in order.
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
+        """Predictions of each batch, in order.
 
-        Batches are taken one by one, in the caller's thread, and only a few more than were answered: so they may be
+        Batches are taken one by one, in the caller's thread, and only a few more than were answered: ``batches`` may be
         endless.
 
         Args:
@@ -78,6 +84,104 @@ class Engine(Protocol):
                 :meth:`~hubel.data.preprocessing.Preprocessing.pixels` gives them, stacked.
 
         Yields:
-            float32 arrays (N, …), one for each output of the network.
+            float32 (N, …) by the names of :attr:`hubel.models.base.Model.prediction_names`.
         """
         ...
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How an engine is to run.
+
+    Attributes:
+        precision: ``"auto"`` or one of :data:`PRECISIONS`.
+        device: a GPU; ``None`` for the CPU.
+        threads: CPU threads; ``None``: all cores.
+        batch: images at once; ``None``: what the engine is fastest with.
+        many: images come in numbers, so that several run in parallel; otherwise all threads work on one.
+    """
+
+    precision: str = "auto"
+    device: torch.device | None = None
+    threads: int | None = None
+    batch: int | None = None
+    many: bool = True
+
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""From uint8 pixels (N, height, width, channels) to predictions by name."""
+
+
+class Backend(Protocol):
+    """A library that runs networks: what it can do, its conversion, its engine, its exported file.
+
+    Attributes:
+        name: as users choose it.
+        converts: networks are converted first, and conversions are cached.
+        packages: distributions whose versions decide what a conversion gives.
+        precisions: those it can compute in, by type of device.
+        export_file: name of an exported model's file.
+        example_package: what a program needs to run that file.
+        weight_precisions: those that weights of an exported graph are cast to; others are left to the library.
+        not_exported: precision → why no file is written in it.
+    """
+
+    name: str
+    converts: bool
+    packages: tuple[str, ...]
+    precisions: Mapping[str, tuple[str, ...]]
+    export_file: str
+    example_package: str
+    weight_precisions: tuple[str, ...]
+    not_exported: Mapping[str, str]
+
+    def require(self, feature: str) -> None:
+        """Raise ``MissingExtraError``, which names ``feature``, unless its packages are installed."""
+
+    def check_nms(self, precision: str) -> None:
+        """Raise ``UsageError`` or ``MissingExtraError`` if no graph with NMS can be written in a precision."""
+
+    def convert(self, model: NormalizedModel) -> Any:
+        """The graph of a model in the library's own form."""
+
+    def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
+        """Write a conversion.
+
+        Args:
+            converted: from :meth:`convert`; metadata may be added to it.
+            folder: gets :attr:`export_file`, and what belongs to it.
+            facts: metadata for the file.
+            half: store float weights in 16 bits.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+    def load(self, folder: Path) -> Any:
+        """The inverse of :meth:`save`, for :meth:`engine`."""
+
+    def engine(self, network: Any, preprocessing: Preprocessing, options: RunOptions) -> Engine:
+        """A network ready to run: a conversion, or the module itself where the backend does not convert.
+
+        Raises:
+            UsageError: it cannot compute in this precision on this machine.
+        """
+
+    def open_file(self, path: Path) -> tuple[list[str], Run]:
+        """An exported file, opened as a program without hubel opens it: its classes, and what runs it."""
+
+    def example(self) -> str:
+        """Source of a function ``open_file(path)`` for such a program."""
+
+
+def plain_source(function: Callable[..., Any]) -> str:
+    """Source of a function without its annotations, for a program of its own."""
+    source = re.sub(r": (?:Path|Any|np\.ndarray)(?=[,)= ])|  # type: ignore\[.*?\]", "", inspect.getsource(function))
+    return re.sub(r"(?m)^( *def \w+\(.*\)) -> .*:$", r"\1:", source).rstrip()
+
+
+def metadata_text(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata for files that hold text only: strings as they are, everything else as JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in facts.items()
+    }

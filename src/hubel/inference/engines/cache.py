@@ -1,8 +1,8 @@
-"""Converted networks, kept between runs: bounded, checked when read, safe with several processes.
+"""Cache of converted networks between runs: bounded, verified when read, safe with several processes.
 
 An entry is a folder ``KEY`` below ``$HUBEL_CACHE/converted`` with the network's files and ``entry.json``, which has
-their digests. It is filled beside its place and renamed into it; whatever does not fit its digests is thrown away and
-converted anew. What was not used for longest goes first when the bound is reached.
+their digests. It is filled under a temporary name and renamed; an entry that does not match its digests is removed and
+converted anew. The least recently used entries go first when the limit is reached.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from typing import Any
 from hubel.errors import UsageError
 from hubel.weights.local_cache import cache_folder
 
+CACHE_VERSION = "2"
+"""Raised when what is stored, or how it computes, changes while the versions of the packages do not. Conversions of
+another version are never read."""
+
 _FACTS = "entry.json"
 _LIMIT_GB = 2.0
-_LONGEST_WAIT = 300.0  # seconds for another process's conversion
-_ABANDONED = 3600.0  # seconds after which an unfinished folder belongs to nobody
+_LOCK_TIMEOUT = 300.0  # seconds for another process's conversion
+_ABANDONED = 3600.0  # seconds after which an unfinished folder is left over from a killed process
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,20 @@ class Entry:
     """A converted network.
 
     Attributes:
-        folder: where its files are.
+        folder: with its files.
+        version: the :data:`CACHE_VERSION` that wrote it.
         model: what a person calls the model.
         engine: what it was converted for.
         precision: of its weights: ``"fp32"`` or ``"int8"``.
-        origin: digest of the model that it was made of (:class:`hubel.models.metadata.FoundModel`).
-        card: the model's card, as in ``model.json``.
+        origin: digest of the model that was converted (:class:`hubel.models.metadata.FoundModel`).
+        metadata: of the model, as in ``model.json``.
         files: digest of each file.
         size_bytes: of all files.
         last_used: seconds since the epoch.
     """
 
     folder: Path
+    version: str
     model: str
     engine: str
     precision: str
@@ -56,7 +62,7 @@ class Entry:
     last_used: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """What ``hubel cache --json`` says of it."""
+        """A row of ``hubel cache --json``."""
         return {
             "key": self.folder.name,
             "model": self.model,
@@ -68,7 +74,7 @@ class Entry:
 
 
 def key_of(*facts: str) -> str:
-    """The name of an entry: a digest of all that decides what the converted network computes."""
+    """The name of an entry: a digest of everything that decides what the converted network computes."""
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:40]
 
 
@@ -77,11 +83,10 @@ class ConvertedCache:
 
     Args:
         folder: ``$HUBEL_CACHE/converted`` by default.
-        limit: bytes of all entries together; by default what the environment variable ``HUBEL_CACHE_GB`` says, else
-            2 GB.
+        limit: bytes of all entries together; by default the environment variable ``HUBEL_CACHE_GB``, else 2 GB.
 
     Raises:
-        UsageError: ``HUBEL_CACHE_GB`` is no number.
+        UsageError: ``HUBEL_CACHE_GB`` is not a number.
     """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
@@ -89,59 +94,59 @@ class ConvertedCache:
         self.limit = _limit() if limit is None else limit
 
     def get(self, key: str) -> Entry | None:
-        """The entry, if it is there and whole; from now on it is the one used last."""
+        """The entry, if it exists and is intact; it becomes the most recently used."""
         entry = _read(self.folder / key)
         if entry is None:
             return None
-        if not _whole(entry):
+        if not _intact(entry):
             self._remove(entry.folder)
             return None
-        with contextlib.suppress(OSError):  # a folder that may only be read: then nothing is ever thrown out of it
+        with contextlib.suppress(OSError):  # a read-only folder, from which nothing is ever removed
             os.utime(entry.folder / _FACTS)
         return entry
 
     def put(self, key: str, write: Callable[[Path], None], facts: dict[str, Any]) -> Entry:
-        """Add an entry, and throw out others where they would be more than the bound allows.
+        """Add an entry, and remove others that would exceed the limit.
 
         Args:
             key: from :func:`key_of`.
-            write: fills the folder that it is given with files.
-            facts: the attributes ``model``, ``engine``, ``precision``, ``origin``, ``metadata`` of the
+            write: writes files into the folder that it is given.
+            facts: the attributes ``version``, ``model``, ``engine``, ``precision``, ``origin`` and ``metadata`` of the
                 :class:`Entry`.
 
         Raises:
-            OSError: the disk is full or may not be written, or the entry alone is larger than the bound.
+            OSError: the disk is full or read-only, or the entry alone is larger than the limit.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        # The name tells an unfinished folder from an entry.
-        beside = Path(tempfile.mkdtemp(prefix=f".{key[:8]}.", dir=self.folder))
+        # The dot marks an unfinished folder.
+        staged = Path(tempfile.mkdtemp(prefix=f".{key[:8]}.", dir=self.folder))
         try:
-            write(beside)
-            files = {path.name: _digest(path) for path in beside.iterdir()}
-            size = sum(path.stat().st_size for path in beside.iterdir())
+            write(staged)
+            files = {path.name: _digest(path) for path in staged.iterdir()}
+            size = sum(path.stat().st_size for path in staged.iterdir())
             if size > self.limit:
                 raise OSError(f"{size / 1e6:.0f} MB are more than the cache may hold ({self.limit / 1e6:.0f} MB)")
             row = {**facts, "files": files}
-            (beside / _FACTS).write_text(json.dumps(row, indent=1, ensure_ascii=False) + "\n", "utf-8")
-            for path in beside.iterdir():
+            (staged / _FACTS).write_text(json.dumps(row, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            for path in staged.iterdir():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             self._make_room(size)
             self._remove(self.folder / key)
             try:
-                beside.rename(self.folder / key)
+                staged.rename(self.folder / key)
             except OSError:
-                if not (self.folder / key).is_dir():  # else another process was faster: its entry is as good
+                if not (self.folder / key).is_dir():  # else another process was faster, and its entry is as good
                     raise
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(staged, ignore_errors=True)
         entry = _read(self.folder / key)
         if entry is None:
             raise OSError("it was removed at once")
         return entry
 
     def entries(self) -> list[Entry]:
-        """All entries, the one used last first."""
+        """All entries, most recently used first."""
         try:
             folders = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         except OSError:
@@ -150,7 +155,7 @@ class ConvertedCache:
         return sorted(found, key=lambda entry: -entry.last_used)
 
     def clear(self) -> int:
-        """Remove all entries and whatever else lies in the folder; gives the number of bytes that they had."""
+        """Remove all entries and anything else in the folder; returns the bytes of the entries."""
         freed = sum(entry.size_bytes for entry in self.entries())
         with contextlib.suppress(OSError):
             for path in list(self.folder.iterdir()):
@@ -159,21 +164,21 @@ class ConvertedCache:
         return freed
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let one process at a time convert: the others then find what it has made.
+    def lock(self) -> Iterator[None]:
+        """Let one process at a time convert: the others then find its conversion.
 
         Raises:
-            OSError: the folder may not be written, or another process takes minutes.
+            OSError: the folder is read-only, or another process takes minutes.
         """
         from filelock import FileLock
 
         self.folder.mkdir(parents=True, exist_ok=True)
         # filelock's Timeout is an OSError.
-        with FileLock(self.folder / ".lock", timeout=_LONGEST_WAIT):
+        with FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT):
             yield
 
     def _make_room(self, size: int) -> None:
-        """Throw out what was used least recently until ``size`` more bytes fit, and what killed processes left."""
+        """Remove the least recently used until ``size`` more bytes fit, and what killed processes left."""
         entries = self.entries()
         total = size + sum(entry.size_bytes for entry in entries)
         while entries and total > self.limit:
@@ -186,7 +191,7 @@ class ConvertedCache:
                     shutil.rmtree(path, ignore_errors=True)
 
     def _remove(self, folder: Path) -> None:
-        """Remove an entry, which is gone at once for whoever looks for it."""
+        """Remove an entry, which disappears for other processes at once."""
         with contextlib.suppress(OSError):
             aside = Path(tempfile.mkdtemp(prefix=".removed.", dir=self.folder))
             with contextlib.suppress(OSError):
@@ -203,14 +208,18 @@ def _limit() -> int:
 
 
 def _read(folder: Path) -> Entry | None:
-    """What lies in a folder by its own account; None if that cannot be read."""
+    """The entry that a folder describes; None if there is none."""
     facts = folder / _FACTS
     try:
         row = json.loads(facts.read_text("utf-8"))
-        # Only names of files in the folder itself: what lies in a cache is not to be trusted.
-        files = {Path(name).name: str(value) for name, value in row.pop("files").items()}
+        # Only names of files in the folder itself: the contents of a cache are not to be trusted.
+        files = {Path(name).name: str(value) for name, value in row["files"].items()}
         size = sum((folder / name).stat().st_size for name in files)
-        return Entry(folder=folder, files=files, size_bytes=size, last_used=facts.stat().st_mtime, **row)
+        model, engine, precision, origin = (row[key] for key in ("model", "engine", "precision", "origin"))
+        # Entries of the first version have neither of these two; they are listed and removed, but not read.
+        version, metadata = row.get("version", "1"), row.get("metadata", {})
+        last_used = facts.stat().st_mtime
+        return Entry(folder, version, model, engine, precision, origin, metadata, files, size, last_used)
     except FileNotFoundError:
         return None if not facts.exists() else _broken(folder)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -218,11 +227,11 @@ def _read(folder: Path) -> Entry | None:
 
 
 def _broken(folder: Path) -> Entry:
-    """An entry that :func:`_whole` refuses, so that it is seen and removed."""
-    return Entry(folder, "damaged", "", "", "", {}, {})
+    """An entry that :func:`_intact` refuses, so that it is listed and removed."""
+    return Entry(folder, "", "damaged", "", "", "", {}, {})
 
 
-def _whole(entry: Entry) -> bool:
+def _intact(entry: Entry) -> bool:
     try:
         return bool(entry.files) and all(_digest(entry.folder / name) == value for name, value in entry.files.items())
     except OSError:

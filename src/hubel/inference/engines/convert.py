@@ -1,4 +1,4 @@
-"""A network in an engine's own form: found in the cache, or made and put there."""
+"""A model, loaded when its weights are needed, and its conversion for an engine: from the cache, or made and stored."""
 
 from __future__ import annotations
 
@@ -6,40 +6,64 @@ import time
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import hubel
 from hubel.errors import ModelError
-from hubel.inference.engines.cache import ConvertedCache, Entry, key_of
-from hubel.inference.engines.lazy_model import ModelSource
-from hubel.models.metadata import FoundModel, ModelMetadata
+from hubel.inference.engines.base import Backend
+from hubel.inference.engines.cache import CACHE_VERSION, ConvertedCache, Entry, key_of
+from hubel.models.metadata import FoundModel, ModelMetadata, find_model
+from hubel.tasks.decoding import require_outputs
 
-# To be counted up when what is written, or how it computes, changes while the versions do not.
-CACHE_VERSION = "2"
-_ANCHORS = "anchors.npy"
+if TYPE_CHECKING:
+    from torch import nn
 
 
-class Format(Protocol):
-    """How networks are converted for an engine, stored and read again.
+class ModelSource:
+    """A model as a person names it, or a module.
+
+    Args:
+        model: a reference, as :func:`hubel.models.metadata_model` takes it, or a module.
+        metadata: of a module; by default what ``create_model`` knows of it.
 
     Attributes:
-        engine: its name.
-        packages: whose versions decide what a conversion gives.
+        name: what results and log lines call it.
+        found: which model it is, where that can be found out without torch; None for modules, which may be anything.
+
+    Raises:
+        ModelError, WeightsError: as ``resolve_model``.
     """
 
-    engine: str
-    packages: tuple[str, ...]
+    def __init__(self, model: str | Path | nn.Module, metadata: ModelMetadata | None = None) -> None:
+        self._model = model
+        self._metadata = metadata
+        self._network: nn.Module | None = None
+        self.found: FoundModel | None = None
+        if isinstance(model, str | Path):
+            self.name = str(model)
+            self.found = find_model(model)
+        else:
+            self.name = self.load()[1].architecture
 
-    def convert(self, source: ModelSource) -> Any:
-        """The network in the engine's form, in float32."""
+    def load(self) -> tuple[nn.Module, ModelMetadata]:
+        """The network, in evaluation mode unless it was handed over, and its metadata.
 
-    def write(self, network: Any, folder: Path) -> None:
-        """Write its files; raises ``OSError``."""
+        Raises:
+            ModelError: it cannot be found, is damaged, or gives no predictions of its task.
+            WeightsError: the weights could not be had.
+        """
+        from hubel.inference.engines.normalized_model import decoding_of
+        from hubel.models.checkpoint import describe, resolve_model
 
-    def read(self, folder: Path) -> Any:
-        """The inverse of :meth:`write`."""
+        if self._network is None:
+            if isinstance(self._model, str | Path):
+                self._network, self._metadata = resolve_model(self._model)
+            else:
+                self._network, self._metadata = self._model, self._metadata or describe(self._model)
+        assert self._metadata is not None
+        label = str(self._model) if isinstance(self._model, str | Path) else self._metadata.architecture
+        require_outputs(self._metadata.task, label, decoding_of(self._network)[0])
+        return self._network, self._metadata
 
 
 @dataclass(frozen=True)
@@ -47,148 +71,128 @@ class Converted:
     """A network in an engine's form.
 
     Attributes:
-        network: what the engine takes.
-        card: the model's.
+        network: what :meth:`Backend.engine` takes.
+        metadata: of the model.
         note: where it comes from, for the log line.
-        anchors: a detector's, float32 (A, 4) in pixels of its input; ``None`` for other tasks.
     """
 
     network: Any
     metadata: ModelMetadata
     note: str
-    anchors: np.ndarray | None = None
 
 
-def conversion_key(found: FoundModel, form: Format, precision: str = "fp32", calibration: str = "") -> str:
-    """The name in the cache of a model's conversion.
+def conversion_key(found: FoundModel, backend: Backend, precision: str = "fp32", calibration: str = "") -> str:
+    """The key of a model's conversion in the cache.
 
     Args:
         found: the model.
-        form: of the engine.
-        precision: of the weights that are stored: ``"fp32"``, which every float format is computed from, or
+        backend: of the engine.
+        precision: of the weights that are stored: ``"fp32"``, which every float precision is computed from, or
             ``"int8"``.
-        calibration: a digest of what int8's ranges were measured on, and how.
+        calibration: a digest of the images and settings that int8's ranges were measured with.
     """
-    versions = [f"{package} {version(package)}" for package in form.packages]
-    return key_of(CACHE_VERSION, hubel.__version__, found.digest, form.engine, precision, calibration, *versions)
+    versions = [f"{package} {version(package)}" for package in backend.packages]
+    return key_of(CACHE_VERSION, hubel.__version__, found.digest, backend.name, precision, calibration, *versions)
 
 
-def find_converted(source: ModelSource, form: Format) -> Converted | None:
-    """The conversion in float32 that the cache has, without torch; None if it has none."""
+def find_converted(source: ModelSource, backend: Backend) -> Converted | None:
+    """The cached conversion in float32, without torch; None if there is none."""
     if source.found is None:
         return None
-    return read_converted(conversion_key(source.found, form), form)
+    return read_converted(conversion_key(source.found, backend), backend)
 
 
-def read_converted(key: str, form: Format) -> Converted | None:
-    """The conversion of a key that the cache has; None if it has none."""
-    return _read(ConvertedCache().get(key), form)
+def read_converted(key: str, backend: Backend) -> Converted | None:
+    """The cached conversion of a key; None if there is none."""
+    return _read(ConvertedCache().get(key), backend)
 
 
-def find_newest(source: ModelSource, form: Format, precision: str) -> Converted | None:
+def find_newest(source: ModelSource, backend: Backend, precision: str) -> Converted | None:
     """The conversion of a precision that was used last, whatever it was calibrated on."""
+    if source.found is None:
+        return None
+    wanted = (CACHE_VERSION, source.found.digest, precision, backend.name)
     cache = ConvertedCache()
     for entry in cache.entries():
-        if source.found is not None and (entry.origin, entry.precision, entry.engine) == (
-            source.found.digest,
-            precision,
-            form.engine,
-        ):
-            converted = _read(cache.get(entry.folder.name), form)
+        if (entry.version, entry.origin, entry.precision, entry.engine) == wanted:
+            converted = _read(cache.get(entry.folder.name), backend)
             if converted is not None:
                 return converted
     return None
 
 
-def _read(entry: Entry | None, form: Format) -> Converted | None:
+def _read(entry: Entry | None, backend: Backend) -> Converted | None:
     if entry is None:
         return None
     try:
-        anchors = entry.folder / _ANCHORS
-        return Converted(
-            form.read(entry.folder),
-            ModelMetadata.from_json(entry.metadata),
-            "converted before",
-            np.load(anchors, allow_pickle=False) if anchors.is_file() else None,
-        )
-    except (
-        RuntimeError,
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        ModelError,
-    ):  # another process has just thrown it out
+        return Converted(backend.load(entry.folder), ModelMetadata.from_json(entry.metadata), "converted before")
+    # Another process may just have removed it.
+    except (RuntimeError, OSError, ValueError, TypeError, KeyError, ModelError):
         return None
 
 
-def convert(source: ModelSource, form: Format) -> Converted:
-    """Find a model's conversion in the cache, or make it and put it there.
+def convert(source: ModelSource, backend: Backend) -> Converted:
+    """Find a model's conversion in the cache, or make it and store it.
 
-    What cannot be kept (a full disk, a folder that may not be written, a module that was handed over) is made all the
-    same; the note says so.
+    What cannot be stored (a full disk, a read-only folder, a module that was handed over) is made all the same; the
+    note says so.
 
     Raises:
         ModelError, WeightsError: the model cannot be loaded.
     """
     try:
-        with ConvertedCache().alone():
-            return find_converted(source, form) or _converted(source, form)
+        with ConvertedCache().lock():
+            return find_converted(source, backend) or _make_and_store(source, backend)
     except OSError as error:
-        made = _make(source, form)
-        return replace(made, note=f"{made.note}, not kept: {error.strerror or error}")
+        made = _make(source, backend)
+        return replace(made, note=f"{made.note}, not cached: {error.strerror or error}")
 
 
-def _make(source: ModelSource, form: Format) -> Converted:
-    _, metadata = source.load()
+def _make(source: ModelSource, backend: Backend) -> Converted:
+    from hubel.inference.engines.normalized_model import NormalizedModel
+
+    model, metadata = source.load()
     start = time.perf_counter()
-    network = form.convert(source)
-    return Converted(network, metadata, f"converted in {time.perf_counter() - start:.1f} s", source.anchors())
+    network = backend.convert(NormalizedModel(model, metadata.preprocessing))
+    return Converted(network, metadata, f"converted in {time.perf_counter() - start:.1f} s")
 
 
-def _converted(source: ModelSource, form: Format) -> Converted:
-    made = _make(source, form)
+def _make_and_store(source: ModelSource, backend: Backend) -> Converted:
+    made = _make(source, backend)
     found = source.found
     if found is None:
-        return replace(made, note=f"{made.note}, not kept: only models with a name are")
-    failure = store_converted(found, form, made, conversion_key(found, form))
+        return replace(made, note=f"{made.note}, not cached: only models with a name are")
+    failure = store(found, backend, made, conversion_key(found, backend))
     if failure:
-        return replace(made, note=f"{made.note}, not kept: {failure}")
-    # What was written, as every later run will read it: the first then answers to the last digit as they do.
-    kept = find_converted(source, form) or made
-    return replace(kept, note=f"{made.note}, kept for next time")
+        return replace(made, note=f"{made.note}, not cached: {failure}")
+    # What was written, as every later run will read it: all runs then give the same predictions to the last digit.
+    cached = find_converted(source, backend) or made
+    return replace(cached, note=f"{made.note}, cached for next time")
 
 
-def store_converted(found: FoundModel, form: Format, made: Converted, key: str, precision: str = "fp32") -> str:
+def store(found: FoundModel, backend: Backend, made: Converted, key: str, precision: str = "fp32") -> str:
     """Put a conversion into the cache.
 
     Args:
         found: the model that was converted.
-        form: of the engine.
+        backend: of the engine.
         made: the conversion.
         key: from :func:`conversion_key`.
-        precision: as the key has it.
+        precision: as in the key.
 
     Returns:
-        In a few words why it could not be kept; empty if it is.
+        In a few words why it could not be stored; empty if it is.
     """
     facts = {
+        "version": CACHE_VERSION,
         "model": found.name,
-        "engine": form.engine,
+        "engine": backend.name,
         "precision": precision,
         "origin": found.digest,
         "metadata": made.metadata.to_json(),
     }
-
-    def write(folder: Path) -> None:
-        form.write(made.network, folder)
-        if made.anchors is not None:
-            np.save(folder / _ANCHORS, made.anchors)
-
     try:
-        ConvertedCache().put(key, write, facts)
+        ConvertedCache().put(key, lambda folder: backend.save(made.network, folder), facts)
     except OSError as error:
         return error.strerror or str(error)
-    except RuntimeError:  # OpenVINO's, which does not tell more
-        return "it could not be written (is the disk full?)"
     return ""

@@ -1,52 +1,116 @@
-"""A network together with its normalization, as one graph from uint8 pixels to raw outputs."""
+"""Normalization, network and decoding as one graph, from uint8 pixels to predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hubel.data.preprocessing import Preprocessing
+from hubel.inference.fusion import fold
 
 INPUT_NAME = "pixels"
-OUTPUT_NAMES = {"classify": ("scores",), "detect": ("scores", "offsets")}
-"""Of a network's raw outputs, by task."""
+
+Decode = Callable[[Any, tuple[int, int]], dict[str, Tensor]]
+"""From raw outputs, and height and width of the images, to predictions by name."""
+
+
+def decoding_of(model: nn.Module) -> tuple[tuple[str, ...], Decode]:
+    """Names of a model's predictions, and what decodes its raw outputs.
+
+    A module without :meth:`~hubel.models.base.Model.predictions` is taken for a classifier that gives raw scores
+    (N, classes).
+    """
+    names: tuple[str, ...] = getattr(model, "prediction_names", ())
+    if not names:
+        return ("probabilities",), lambda scores, _: {"probabilities": torch.softmax(scores.float(), 1)}
+    decode: Decode = model.predictions  # type: ignore[assignment]
+    return names, decode
 
 
 class NormalizedModel(nn.Module):
-    """Normalization and network: what engines convert and what is exported.
+    """The graph that engines convert and that is exported; its predictions are float32, whatever the weights.
 
     Cropping and scaling stay outside, as a graph has no antialiased resizing that equals Pillow's: they travel beside
     it, as :meth:`~hubel.data.preprocessing.Preprocessing.to_json` writes them.
 
     Args:
-        model: maps images (N, C, H, W) to raw outputs; taken as it is, in evaluation mode.
-        preprocessing: the model's.
+        model: maps images (N, C, H, W) to raw outputs. It is left as it is; a copy is prepared for prediction: in
+            evaluation mode, on the CPU, normalization in the weights before it, without what only training needs.
+        preprocessing: of the model.
+        dtype: of weights and feature maps. Normalization and decoding are computed in float32.
+
+    Attributes:
+        output_names: in the order of the outputs.
+        input_size: height, width and channels of the pixels.
+        static_batch: the graph takes exactly one image.
     """
 
     mean: Tensor
     std: Tensor
+    static_batch = False
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = fold(model).cpu().requires_grad_(False)
+        if hasattr(self.model, "auxiliary"):
+            self.model.auxiliary = nn.ModuleDict()
+        self.output_names, self._decode = decoding_of(self.model)
+        self.input_size = (preprocessing.height, preprocessing.width, preprocessing.channels)
+        self.model.to(dtype)
+        if dtype != torch.float32:
+            _protect_squares(self.model)
+        self._dtype = dtype
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
 
+    def predict(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Predictions by name of uint8 pixels (N, H, W, C), as :meth:`Preprocessing.pixels` gives them, stacked."""
+        images = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return self._decode(self.model(images.to(self._dtype)), self.input_size[:2])
+
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Raw outputs of uint8 pixels (N, H, W, C), as :meth:`Preprocessing.pixels` gives them, stacked."""
-        images = pixels.permute(0, 3, 1, 2).float()
-        outputs: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = self.model((images - self.mean) / self.std)
-        return tuple(outputs.values()) if isinstance(outputs, dict) else outputs
+        """The predictions in the order of their names, or the only one."""
+        predictions = self.predict(pixels)
+        outputs = tuple(predictions[name] for name in self.output_names)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def zeros(self) -> Tensor:
+        """Black images to trace with: two, as torch.export would take a batch of one for a constant."""
+        return torch.zeros(1 if self.static_batch else 2, *self.input_size, dtype=torch.uint8)
 
 
-def capture(model: nn.Module, preprocessing: Preprocessing, alone: bool = False) -> torch.export.ExportedProgram:
-    """The graph of a :class:`NormalizedModel`, for any number of images of the preprocessing's size, or for one."""
-    size = (preprocessing.height, preprocessing.width, preprocessing.channels)
-    # Two images: torch.export would take a batch of one for a constant.
-    pixels = torch.zeros(1 if alone else 2, *size, dtype=torch.uint8)
-    batch: dict[str, Any] | None = None if alone else {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
+class _InFloat32(nn.Module):
+    """A layer that computes in float32 whatever it is given, and gives back the same dtype."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, maps: Tensor) -> Tensor:
+        result: Tensor = self.layer(maps.float()).to(maps.dtype)
+        return result
+
+
+def _protect_squares(network: nn.Module) -> None:
+    """Compute local response normalization in float32: torch has no other on CPUs.
+
+    It squares the maps, too, and half floats end at 65504, which is less than 256².
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.LocalResponseNorm):
+                setattr(parent, name, _InFloat32(child))
+
+
+def capture(model: NormalizedModel) -> torch.export.ExportedProgram:
+    """The graph for any number of images, or for exactly one with ``static_batch``."""
+    pixels = model.zeros()
+    batch: dict[str, Any] | None = None
+    if not model.static_batch:
+        batch = {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad():
-        return torch.export.export(NormalizedModel(model, preprocessing), (pixels,), dynamic_shapes=batch)
+        return torch.export.export(model, (pixels,), dynamic_shapes=batch)

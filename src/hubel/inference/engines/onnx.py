@@ -1,43 +1,170 @@
-"""Runs a network with ONNX Runtime on the CPU."""
+"""ONNX: converts networks to ONNX files and runs them with ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
+import json
+import logging
+import warnings
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hubel.inference.engines.base import NumberFormat, canonical
+from hubel.data.preprocessing import Preprocessing
+from hubel.errors import MissingExtraError
+from hubel.inference.engines.base import Precision, Run, RunOptions, canonical, metadata_text, plain_source
 from hubel.system import cpu_count
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+
+    from hubel.inference.engines.normalized_model import NormalizedModel
+
+OPSET = 18
+"""Version of the operators: what torch's exporter writes without converting, known to runtimes since 2023."""
 
 _AHEAD = 2  # batches that wait for the network
 
 
-def choose_onnx_format(precision: str = "auto") -> NumberFormat:
-    """The number format: ONNX Runtime has kernels for float32 alone that are fast on CPUs.
+class OnnxBackend:
+    """See :class:`hubel.inference.engines.base.Backend`."""
+
+    name = "onnx"
+    converts = True
+    packages: tuple[str, ...] = ("onnx", "torch")
+    precisions: Mapping[str, tuple[str, ...]] = {"cpu": ("fp32",)}
+    export_file = "model.onnx"
+    example_package = "onnxruntime"
+    weight_precisions: tuple[str, ...] = ("fp32", "fp16")
+    not_exported: Mapping[str, str] = {
+        "bf16": "ONNX Runtime computes hardly anything in bfloat16 on CPUs",
+        "int8": "quantization, and the check of what it costs, are made with OpenVINO",
+    }
+
+    def require(self, feature: str) -> None:
+        """Three packages are needed."""
+        if not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+            raise MissingExtraError(feature, "onnx")
+
+    def check_nms(self, precision: str) -> None:
+        """Every precision will do."""
+
+    def convert(self, model: NormalizedModel) -> ModelProto:
+        """A model with the input ``pixels``, uint8 (N, H, W, C), and the predictions by name."""
+        import torch
+
+        from hubel.inference.engines.normalized_model import INPUT_NAME, capture
+
+        program = capture(model)
+        with _quiet():
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=list(model.output_names),
+            )
+        assert exported is not None  # it is, unless a file is asked for
+        proto: ModelProto = exported.model_proto
+        _tidy(proto.graph, model.static_batch)
+        return proto
+
+    def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
+        """Write ``model.onnx``, weights included."""
+        for key, value in metadata_text(facts or {}).items():
+            converted.metadata_props.add(key=key, value=value)
+        (folder / self.export_file).write_bytes(converted.SerializeToString())
+
+    def load(self, folder: Path) -> bytes:
+        """The bytes of ``model.onnx``."""
+        return (folder / self.export_file).read_bytes()
+
+    def engine(self, network: ModelProto | bytes, preprocessing: Preprocessing, options: RunOptions) -> OnnxEngine:
+        """Open a session."""
+        content = network if isinstance(network, bytes) else network.SerializeToString()
+        return OnnxEngine(content, choose_precision(options.precision), options.threads, options.batch or 1)
+
+    def open_file(self, path: Path) -> tuple[list[str], Run]:
+        """The written file."""
+        return open_file(path)
+
+    def example(self) -> str:
+        """Source of :func:`open_file`."""
+        return plain_source(open_file)
+
+
+def open_file(path: Path) -> tuple[list[str], Run]:
+    """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    names = [output.name for output in session.get_outputs()]
+    return json.loads(about["classes"]), lambda pixels: dict(
+        zip(names, session.run(names, {"pixels": pixels}), strict=True)
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's reports of its progress and of what will change in torch."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _tidy(graph: GraphProto, static_batch: bool) -> None:
+    """Remove the file and line that each operator comes from; call the batch dimension by its name."""
+    values = [*graph.input, *graph.output, *graph.value_info]
+    for part in (*graph.node, *graph.initializer, *values):
+        del part.metadata_props[:]
+    if static_batch:
+        return
+    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in values:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param == batch:
+                dimension.dim_param = "batch"
+
+
+def choose_precision(precision: str = "auto") -> Precision:
+    """float32: ONNX Runtime has fast kernels for nothing else on CPUs.
 
     Raises:
-        UsageError: any other is asked for.
+        UsageError: another precision is asked for.
     """
-    name = canonical(precision, ("fp32",))
-    return NumberFormat("fp32", "what ONNX Runtime computes in on CPUs" if name == "auto" else "as asked")
+    name = canonical(precision, OnnxBackend.precisions["cpu"])
+    return Precision("fp32", "what ONNX Runtime computes in on CPUs") if name == "auto" else Precision(name)
 
 
 class OnnxEngine:
-    """From batches of pixels to raw outputs.
+    """From batches of pixels to predictions.
 
     Args:
         model: the bytes of an ONNX file with one input, uint8 (N, H, W, C).
-        precision: from :func:`choose_onnx_format`.
+        precision: from :func:`choose_precision`.
         threads: CPU threads; all cores by default.
-        batch: pictures that go through the network at once.
+        batch: images that go through the network at once.
     """
 
     name = "onnx"
     device = "cpu"
 
-    def __init__(self, model: bytes, precision: NumberFormat, threads: int | None = None, batch: int = 1) -> None:
+    def __init__(self, model: bytes, precision: Precision, threads: int | None = None, batch: int = 1) -> None:
         import onnxruntime
 
         self.precision = precision
@@ -45,19 +172,20 @@ class OnnxEngine:
         self.batch = batch
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
-        # Threads that turn in a loop while they wait would take the cores from those that decode.
+        # Threads that spin while they wait would take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
 
-    def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
         """See :meth:`hubel.inference.engines.base.Engine.run`."""
-        pending: deque[Future[tuple[np.ndarray, ...]]] = deque()
+        pending: deque[Future[dict[str, np.ndarray]]] = deque()
         # One thread: the session spreads over the cores itself.
         with ThreadPoolExecutor(1, "hubel-onnx") as network:
             try:
                 for pixels in batches:
-                    pending.append(network.submit(self._outputs, pixels))
+                    pending.append(network.submit(self._predictions, pixels))
                     if len(pending) > _AHEAD:
                         yield pending.popleft().result()
                 while pending:
@@ -66,7 +194,8 @@ class OnnxEngine:
                 for future in pending:
                     future.cancel()
 
-    def _outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _predictions(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         starts = range(0, max(1, len(pixels)), self.batch)
         parts = [self._session.run(None, {self._input: pixels[start : start + self.batch]}) for start in starts]
-        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        arrays = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return dict(zip(self.outputs, arrays, strict=True))

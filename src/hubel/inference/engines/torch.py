@@ -1,59 +1,169 @@
-"""Runs a network with torch, prepared once: folded, fused, channels-last, in the precision the machine is good at."""
+"""Runs a network with torch, prepared once: folded, fused, channels-last, in the precision the machine is good at.
+
+Also ``torch.export`` programs as exported files. torch is imported when it is used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import io
+import json
+from collections.abc import Callable, Generator, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.inference.engines.base import NumberFormat
-from hubel.inference.fusion import fuse
+from hubel.inference.engines.base import Precision, Run, RunOptions, plain_source
 
-Outputs = torch.Tensor | dict[str, torch.Tensor]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from hubel.inference.engines.normalized_model import NormalizedModel
+
+_BATCH = {"cpu": 16, "mps": 32, "cuda": 64}
+_METADATA = "metadata.json"
+
+
+class TorchBackend:
+    """See :class:`hubel.inference.engines.base.Backend`."""
+
+    name = "torch"
+    converts = False
+    packages: tuple[str, ...] = ("torch",)
+    # float16 on CPUs is emulated or slow.
+    precisions: Mapping[str, tuple[str, ...]] = {
+        "cpu": ("fp32", "bf16"),
+        "cuda": ("fp32", "bf16", "fp16"),
+        "mps": ("fp32", "bf16", "fp16"),
+    }
+    export_file = "model.pt2"
+    example_package = "torch"
+    weight_precisions: tuple[str, ...] = ("fp32", "fp16", "bf16")
+    not_exported: Mapping[str, str] = {"int8": "quantization, and the check of what it costs, are made with OpenVINO"}
+
+    def require(self, feature: str) -> None:
+        """torch is always installed."""
+
+    def check_nms(self, precision: str) -> None:
+        """Every precision will do."""
+
+    def convert(self, model: NormalizedModel) -> torch.export.ExportedProgram:
+        """A program."""
+        from hubel.inference.engines.normalized_model import capture
+
+        program = capture(model)
+        program.example_inputs = None
+        for module in program.graph_module.modules():
+            for node in getattr(getattr(module, "graph", None), "nodes", ()):
+                node.meta.pop("stack_trace", None)  # which names files of the machine
+        return program
+
+    def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
+        """Write ``model.pt2``."""
+        import torch
+
+        written = io.BytesIO()
+        # By way of memory: given a file, torch aborts the whole process when the disk is full.
+        torch.export.save(converted, written, extra_files={_METADATA: json.dumps(facts or {}, ensure_ascii=False)})
+        (folder / self.export_file).write_bytes(written.getbuffer())
+
+    def load(self, folder: Path) -> Any:
+        """Programs are opened by :meth:`open_file` alone."""
+        raise NotImplementedError
+
+    def engine(self, network: Any, preprocessing: Preprocessing, options: RunOptions) -> TorchEngine:
+        """Prepare the module ``network``."""
+        import torch
+
+        from hubel.inference.precision import choose_precision
+
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        device = options.device or torch.device("cpu")
+        precision = choose_precision(device, options.precision)
+        return TorchEngine(network, preprocessing, device, precision, options.batch or _BATCH[device.type])
+
+    def open_file(self, path: Path) -> tuple[list[str], Run]:
+        """The written program."""
+        return open_file(path)
+
+    def example(self) -> str:
+        """Source of :func:`open_file`."""
+        return plain_source(open_file)
+
+
+def open_file(path: Path) -> tuple[list[str], Run]:
+    """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
+    import torch
+
+    extra = {"metadata.json": ""}
+    network = torch.export.load(path, extra_files=extra).module()
+    about = json.loads(extra["metadata.json"])
+
+    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            outputs = network(torch.from_numpy(pixels))
+        outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+        return {name: output.numpy() for name, output in zip(about["outputs"], outputs, strict=True)}
+
+    return about["classes"], run
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """torch's type of weights and feature maps."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 class TorchEngine:
-    """From batches of pixels to raw outputs.
+    """From batches of pixels to predictions; decoding is computed in float32.
 
     Args:
-        model: a network with one output or several; it is left as it is, a copy is prepared.
-        preprocessing: the model's.
+        model: it is left as it is, a copy is prepared.
+        preprocessing: of the model.
         device: where to run.
-        precision: the number format of weights and feature maps.
-        batch: pictures that go through the network at once.
+        precision: of weights and feature maps.
+        batch: images that go through the network at once.
     """
 
     name = "torch"
 
     def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, device: torch.device, precision: NumberFormat, batch: int
+        self, model: nn.Module, preprocessing: Preprocessing, device: torch.device, precision: Precision, batch: int
     ) -> None:
+        import torch
+
+        from hubel.inference.engines.normalized_model import decoding_of
+        from hubel.inference.fusion import fuse
+
         self.device = str(device)
         self.precision = precision
         self.threads = torch.get_num_threads()
         self.batch = batch
         self._preprocessing = preprocessing
-        self._dtype = DTYPES[precision.name]
+        self._size = (preprocessing.height, preprocessing.width)
+        self._dtype = dtype_of(precision.name)
+        self.outputs, self._decode = decoding_of(model)
         network = fuse(model, device, self._dtype)
-        self._network: Callable[[torch.Tensor], Outputs] = network
-        if device.type == "cuda":
-            self._network = Compiled(network, batch)
+        self._network: Callable[[torch.Tensor], Any] = Compiled(network, batch) if device.type == "cuda" else network
 
-    def run(self, batches: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, ...], None, None]:
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
         """See :meth:`hubel.inference.engines.base.Engine.run`."""
         for pixels in batches:
-            yield self._outputs(pixels)
+            yield self._predictions(pixels)
 
-    @torch.inference_mode()
-    def _outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        # (N, H, W, C) in memory, seen as (N, C, H, W), is torch's channels-last: nothing is copied.
-        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        outputs = _all(self._network(self._preprocessing.normalize(images).to(self._dtype)))
-        return tuple(output.float().cpu().numpy() for output in outputs)
+    def _predictions(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        import torch
+
+        with torch.inference_mode():
+            # (N, H, W, C) in memory, seen as (N, C, H, W), is torch's channels-last: nothing is copied.
+            images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+            outputs = self._network(self._preprocessing.normalize(images).to(self._dtype))
+            predictions = self._decode(outputs, self._size)
+            return {name: predictions[name].float().cpu().numpy() for name in self.outputs}
 
 
 class Compiled:
@@ -62,33 +172,30 @@ class Compiled:
     Where it cannot compile (no Triton, no C++ compiler, an operation it does not know), the network runs as it is.
 
     Args:
-        network: maps images (N, C, H, W) to an output (N, …), or a dict of such.
+        network: maps images (N, C, H, W) to an output (N, …), or a tuple or dict of such.
         batch: images that are compiled for; fewer are filled up, as each further size would be compiled anew.
     """
 
     def __init__(self, network: nn.Module, batch: int) -> None:
+        import torch
+
         self._plain = network
         self._batch = batch
-        self._compiled: Callable[[torch.Tensor], Outputs] | None = torch.compile(network, dynamic=False)
+        self._compiled: Callable[[torch.Tensor], Any] | None = torch.compile(network, dynamic=False)
 
-    def __call__(self, images: torch.Tensor) -> Outputs:
+    def __call__(self, images: torch.Tensor) -> Any:
         """The network's output (N, …), or outputs, of images (N, C, H, W)."""
+        import torch
+
         if self._compiled is None or not 0 < len(images) <= self._batch:
-            plain: Outputs = self._plain(images)
-            return plain
+            return self._plain(images)
         filled = images.new_zeros((self._batch, *images.shape[1:])).contiguous(memory_format=torch.channels_last)
         filled[: len(images)] = images
         try:
             outputs = self._compiled(filled)
-            if isinstance(outputs, torch.Tensor):
-                return outputs[: len(images)]
-            return {name: output[: len(images)] for name, output in outputs.items()}
+            return torch.utils._pytree.tree_map(lambda output: output[: len(images)], outputs)
         except torch.OutOfMemoryError:
             raise
-        except Exception:  # the compiler may raise anything: what it cannot do must not cost the answer
+        except Exception:  # the compiler may raise anything: what it cannot do must not cost the predictions
             self._compiled = None
             return self(images)
-
-
-def _all(outputs: Outputs) -> tuple[torch.Tensor, ...]:
-    return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs.values())

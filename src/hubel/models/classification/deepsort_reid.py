@@ -184,6 +184,8 @@ def embedding_of(model: nn.Module) -> nn.Module:
 class Vectors(nn.Module):
     """The vectors of a :class:`ReidNetwork`."""
 
+    prediction_names = ("vectors",)
+
     def __init__(self, model: ReidNetwork) -> None:
         super().__init__()
         self.model = model
@@ -191,6 +193,10 @@ class Vectors(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Crops (N, C, H, W) to vectors (N, D) of length 1."""
         return self.model.embed(images)
+
+    def predictions(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """The vectors by name."""
+        return {"vectors": outputs.float()}
 
 
 class StripeEmbedding(nn.Module):
@@ -205,6 +211,8 @@ class StripeEmbedding(nn.Module):
         backbone: maps images to feature maps (N, C, H, W).
     """
 
+    prediction_names = ("stripes",)
+
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
@@ -216,6 +224,10 @@ class StripeEmbedding(nn.Module):
         columns = (maps * weights).sum(dim=3) / weights.sum()
         halves = functional.adaptive_avg_pool1d(columns, _STRIPES).flatten(1)
         return functional.normalize(halves, dim=1)
+
+    def predictions(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """The vectors, under a name that tells them from those of a network made to embed."""
+        return {"stripes": outputs.float()}
 
 
 ARCHITECTURES = (

@@ -1,29 +1,46 @@
-"""From a classifier's raw scores to named classes, in NumPy: whatever engine has computed them."""
+"""From class probabilities to the best classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hubel.results import ClassScore
+from hubel.models.metadata import ModelMetadata
+from hubel.results import Classification, ClassScore
+from hubel.tasks.decoding import SourceImage, Thresholds
+
+OUTPUTS = ("probabilities",)
+NMS = False
 
 
-def probabilities(scores: np.ndarray) -> np.ndarray:
-    """Softmax of raw scores: float32 (N, classes), each row of sum 1."""
-    scores = scores.astype(np.float32, copy=False)
-    powers: np.ndarray = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
+def results(
+    predictions: Mapping[str, np.ndarray],
+    images: Sequence[SourceImage],
+    metadata: ModelMetadata,
+    thresholds: Thresholds,
+) -> list[Classification]:
+    """The most probable classes of each image; see :class:`hubel.tasks.decoding.Decoder`."""
+    return [
+        Classification(
+            image.source,
+            image.width,
+            image.height,
+            top_k(probabilities, metadata.classes, thresholds.top_k),
+            image.frame,
+            image.time,
+        )
+        for image, probabilities in zip(images, predictions["probabilities"], strict=True)
+    ]
 
 
-def top_k(probabilities: np.ndarray, names: Sequence[str], top: int) -> tuple[ClassScore, ...]:
-    """The ``top`` most probable classes of one image, best first; ties go to the lower index.
+def top_k(probabilities: np.ndarray, names: Sequence[str], k: int) -> tuple[ClassScore, ...]:
+    """The ``k`` most probable classes of one image, best first; ties go to the lower index.
 
     Args:
         probabilities: (classes,), 0..1.
         names: of all classes.
-        top: how many at most.
+        k: how many at most.
     """
-    order = np.argsort(-probabilities, kind="stable")[:top]
+    order = np.argsort(-probabilities, kind="stable")[:k]
     return tuple(ClassScore(int(index), names[index], float(probabilities[index])) for index in order)

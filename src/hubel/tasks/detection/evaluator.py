@@ -14,10 +14,10 @@ from hubel.metrics.detection import DetectionScores, score_detection
 from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import DetectionMistake
 from hubel.tasks.base import Evaluator, Predictions
-from hubel.tasks.decoding import scale_to_original
-from hubel.tasks.detection.decode import NMSConfig, select_objects
+from hubel.tasks.decoding import Thresholds, scale_to_original
+from hubel.tasks.detection.decode import select_objects
 
-THRESHOLDS = NMSConfig(conf=0.001, iou=0.6, most=100)
+THRESHOLDS = Thresholds(conf=0.001, iou=0.6, max_detections=100)
 """Thresholds of scored objects: COCO's precision looks at the best hundred of an image."""
 
 
