@@ -64,11 +64,10 @@ def main() -> None:
 
 
 def answers(data: Path) -> None:
-    from hubel.inference.engines.openvino_conversion import to_openvino
-
     from hubel.data.image_io import read_image
-    from hubel.inference.accuracy_control import runner
-    from hubel.inference.int8 import class_scores
+    from hubel.inference.accuracy_control import runner, without_softmax
+    from hubel.inference.engines.openvino import to_openvino
+    from hubel.inference.int8 import probabilities
     from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, resolve_model
     from hubel.models.checkpoint import describe
@@ -99,8 +98,8 @@ def answers(data: Path) -> None:
         start = time.perf_counter()
         quantized = post_training_quantization(model, pixels(others))
         seconds = time.perf_counter() - start
-        exact = class_scores(runner(model, "fp32"), scored)
-        ours = class_scores(runner(quantized, "int8"), scored)
+        exact = probabilities(runner(without_softmax(model), "fp32"), scored)
+        ours = probabilities(runner(without_softmax(quantized), "int8"), scored)
         same = int((exact.argmax(1) == ours.argmax(1)).sum())
         noise = 10 * np.log10(np.square(exact).mean() / np.square(exact - ours).mean())
         print(
@@ -165,10 +164,9 @@ def _torchvision(name: str, pixels: np.ndarray) -> Any:
 
 def _hubel(precision: str, name: str, pixels: np.ndarray) -> Any:
     import torch
-    from hubel.inference.engines.openvino_conversion import to_openvino
 
-    from hubel.inference.engines.base import NumberFormat
-    from hubel.inference.engines.openvino import OpenVinoEngine
+    from hubel.inference.engines.base import Precision
+    from hubel.inference.engines.openvino import OpenVinoEngine, to_openvino
     from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, default_preprocessing
 
@@ -178,7 +176,7 @@ def _hubel(precision: str, name: str, pixels: np.ndarray) -> Any:
         model = post_training_quantization(model, pixels)
     # A single image measures latency; sixteen are processed like the images of a folder.
     many = len(pixels) > 1
-    engine = OpenVinoEngine(model, NumberFormat(precision, "as asked"), many=many)
+    engine = OpenVinoEngine(model, Precision(precision), many=many)
     batches = 8 if many else 1
 
     def run() -> int:

@@ -127,10 +127,10 @@ def _plain(network: str, batch: int, seconds: float) -> float:
 def _hubel(path: Path, arguments: argparse.Namespace) -> float:
     import numpy as np
 
-    from hubel.inference.engines.base import NumberFormat
+    from hubel.inference.engines.base import Precision
     from hubel.inference.engines.openvino import OpenVinoEngine
 
-    engine = OpenVinoEngine(path, NumberFormat(arguments.side, "as asked"))
+    engine = OpenVinoEngine(path, Precision(arguments.side))
     pixels = np.random.default_rng(0).integers(0, 256, (arguments.batch, SIZE, SIZE, 3), dtype=np.uint8)
     for _ in engine.run(itertools.repeat(pixels, 5)):
         pass
@@ -147,9 +147,9 @@ def _hubel(path: Path, arguments: argparse.Namespace) -> float:
 def _converted(network: str, folder: Path, with_int8: bool) -> float:
     import numpy as np
     import torch
-    from hubel.inference.engines.openvino_conversion import to_openvino
 
     from hubel.data.preprocessing import Preprocessing
+    from hubel.inference.engines.openvino import to_openvino
     from hubel.inference.engines.openvino_runtime import openvino
     from hubel.models import create_model
 

@@ -66,9 +66,9 @@ def _arguments() -> argparse.Namespace:
 
 def _convert(network: str, path: Path) -> None:
     import torch
-    from hubel.inference.engines.openvino_conversion import to_openvino
 
     from hubel.data.preprocessing import Preprocessing
+    from hubel.inference.engines.openvino import to_openvino
     from hubel.inference.engines.openvino_runtime import openvino
     from hubel.models import create_model
 
@@ -105,12 +105,12 @@ def _app(path: Path, precision: str, hint: str, seconds: int) -> float:
 def _ours(arguments: argparse.Namespace) -> float:
     import numpy as np
 
-    from hubel.inference.engines.base import NumberFormat
+    from hubel.inference.engines.base import Precision
     from hubel.inference.engines.openvino import OpenVinoEngine
 
     (precision,) = arguments.precision
     many = arguments.hint == "throughput"
-    engine = OpenVinoEngine(arguments.ir, NumberFormat(precision, "as asked"), many=many)
+    engine = OpenVinoEngine(arguments.ir, Precision(precision), many=many)
     pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
     for _ in engine.run(itertools.repeat(pixels, 10)):
         pass

@@ -121,7 +121,7 @@ import time
 import numpy as np
 from torch import nn
 from hubel.data.preprocessing import Preprocessing
-from hubel.inference.engines.openvino_conversion import to_openvino
+from hubel.inference.engines.openvino import to_openvino
 from hubel.inference.quantize import post_training_quantization
 
 network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))

@@ -99,8 +99,8 @@ class _Machine:
                 raise JobFailure("missing is no folder that exists")
             cost = {"macs": 10**9, "weights": 10**6, "moved": 10**7}
             return Answers({"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost}, {})
-        if job["job"] == "kept":
-            return Answers({"kept": self.quantized}, {})
+        if job["job"] == "cached":
+            return Answers({"cached": self.quantized}, {})
         if failure := self.fails.get((job["precision"], job["batch"] if job["job"] == "measure" else 0)):
             raise failure
         if job["job"] == "start":
@@ -206,23 +206,28 @@ def test_int8_is_measured_where_it_is_there_or_asked_for(machine: _Machine) -> N
 
 
 def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hubel.inference.engines.lazy_model import ModelSource
-
-    from hubel.benchmark.worker import kept
-    from hubel.inference.engines.cache import ConvertedCache
+    from hubel.benchmark.worker import cached
+    from hubel.inference.engines.cache import CACHE_VERSION, ConvertedCache
+    from hubel.inference.engines.convert import ModelSource
     from hubel.models import create_model, describe, save_model
 
     model = create_model("lenet5").eval()
     save_model(tmp_path / "run", model, describe(model))
     answers: list[dict[str, Any]] = []
-    kept(answers.append, str(tmp_path / "run"))
+    cached(answers.append, str(tmp_path / "run"))
     found = ModelSource(tmp_path / "run").found
     assert found is not None
-    facts = {"model": "m", "engine": "openvino", "origin": found.digest, "card": describe(model).to_json()}
+    facts = {"model": "m", "engine": "openvino", "origin": found.digest, "metadata": describe(model).to_json()}
+    # An older version's conversion is not read: it ends in raw outputs.
+    old = {**facts, "precision": "int8", "version": "1"}
+    ConvertedCache().put("old", lambda folder: _write_model(folder), old)
+    cached(answers.append, str(tmp_path / "run"))
+    assert answers.pop() == {"cached": False}
+    facts["version"] = CACHE_VERSION
     for precision in ("fp32", "int8"):
         ConvertedCache().put(precision, lambda folder: _write_model(folder), {**facts, "precision": precision})
-        kept(answers.append, str(tmp_path / "run"))
-    assert answers == [{"kept": False}, {"kept": False}, {"kept": True}]
+        cached(answers.append, str(tmp_path / "run"))
+    assert answers == [{"cached": False}, {"cached": False}, {"cached": True}]
 
 
 def _write_model(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from torchvision.models.detection.image_list import ImageList
 import hubel
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
-from hubel.exporters import export as exporting
 from hubel.exporters.export import Exported
-from hubel.exporters.parity import check_objects
-from hubel.tasks.detection.decode import NMSConfig
+from hubel.exporters.parity import check_detections, check_parity
+from hubel.inference.engines.openvino import OpenVinoBackend
+from hubel.models.checkpoint import describe
+from hubel.tasks.decoding import Thresholds
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 
 
@@ -36,24 +38,25 @@ def folder(theirs: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) ->
     return saved_detector(theirs, tmp_path_factory.mktemp("model"))
 
 
-def test_raw_outputs_and_anchors_are_torchvision_s(theirs: torch.nn.Module, folder: Path, tmp_path: Path) -> None:
+def test_boxes_and_scores_are_torchvision_s(theirs: torch.nn.Module, folder: Path, tmp_path: Path) -> None:
     exported = hubel.export(folder, "onnx", out=tmp_path / "out")
-    assert (exported.task, exported.outputs) == ("detect", ("scores", "offsets"))
+    assert (exported.task, exported.outputs) == ("detect", ("boxes", "scores"))
     onnx.checker.check_model(onnx.load(exported.path))
     photograph = Image.open(sample_photographs()[0]).resize((320, 320))
     pixels = np.stack([np.asarray(photograph), np.asarray(photograph)[::-1]])
     session = onnxruntime.InferenceSession(exported.path)
-    scores, offsets = session.run(["scores", "offsets"], {"pixels": pixels})
+    boxes, scores = session.run(["boxes", "scores"], {"pixels": pixels})
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.inference_mode():
         maps = list(theirs.backbone(images).values())
         expected = theirs.head(maps)
         anchors = theirs.anchor_generator(ImageList(images, [(320, 320)] * 2), maps)[0]
-    np.testing.assert_allclose(scores, expected["cls_logits"], atol=2e-3, rtol=1e-3)
-    np.testing.assert_allclose(offsets, expected["bbox_regression"], atol=2e-3, rtol=1e-3)
+        decoded = [theirs.box_coder.decode_single(each, anchors) for each in expected["bbox_regression"]]
+    np.testing.assert_allclose(scores, expected["cls_logits"].softmax(-1)[..., 1:], atol=1e-4)
+    np.testing.assert_allclose(boxes, torch.stack(decoded), atol=0.02, rtol=1e-4)
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == CLASSES
-    np.testing.assert_allclose(json.loads(about["anchors"]), anchors, atol=1e-3)
+    assert "anchors" not in about
     _example_finds_what_hubel_finds(folder, exported, tmp_path)
 
 
@@ -102,13 +105,13 @@ def test_graph_with_suppression_finds_what_torchvision_finds(
 
 def test_found_objects_are_compared_both_ways() -> None:
     """One object with probability 0.8 where the anchor is; a file may neither lose it nor find another."""
-    anchors, pixels = np.array([[100, 100, 150, 150]], np.float32), np.zeros((1, 320, 320, 3), np.uint8)
-    raw = {"scores": np.log([[[1.0, 4.0]]]).astype(np.float32), "offsets": np.zeros((1, 1, 4), np.float32)}
+    pixels = np.zeros((1, 320, 320, 3), np.uint8)
+    expected = {"boxes": np.array([[[100, 100, 150, 150]]], np.float32), "scores": np.array([[[0.8]]], np.float32)}
 
     def judged(boxes: list[list[float]], scores: list[float], conf: float = 0.5) -> float:
         answers = {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "scores": np.array(scores, np.float32)}
         answers["labels"] = np.zeros(len(scores), np.int64)
-        return check_detections(lambda _: answers, pixels, raw, anchors, NMSConfig(conf), "fp16", "file")
+        return check_detections(lambda _: answers, pixels, expected, Thresholds(conf), "fp16", "file")
 
     assert judged([[100, 100, 150, 151.6]], [0.79]) == pytest.approx(0.01, abs=1e-5)
     assert judged([], [], conf=0.79) == 0  # about as probable as the threshold
@@ -122,7 +125,7 @@ def test_found_objects_are_compared_both_ways() -> None:
 
 
 def test_suppression_is_refused_where_it_cannot_be(folder: Path) -> None:
-    with pytest.raises(UsageError, match="finds no objects"):
+    with pytest.raises(UsageError, match="is not a detector"):
         hubel.export("efficientnet_lite0", "onnx", nms=True)
     with pytest.raises(UsageError, match="bf16 cannot hold where boxes are"):
         hubel.export(folder, "openvino", "bf16", nms=True)
@@ -130,36 +133,53 @@ def test_suppression_is_refused_where_it_cannot_be(folder: Path) -> None:
         hubel.export(folder, "onnx", nms=True, conf=2)
 
 
-@pytest.mark.parametrize("what", ["scores", "offsets"])
+@pytest.mark.parametrize("what", ["scores", "boxes"])
 def test_a_file_that_finds_something_else_never_appears(
     what: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = exporting._written
+    open_file = OpenVinoBackend.open_file
 
     def with_an_error(*arguments: Any) -> Any:
-        run = written(*arguments)
+        classes, run = open_file(*arguments)
 
         def changed(pixels: np.ndarray) -> dict[str, np.ndarray]:
-            answers = run(pixels)
-            answers[what] = answers[what].copy()
-            answers[what][-1, 1500, 0] += 0.1
-            return answers
+            predictions = run(pixels)
+            predictions[what] = predictions[what].copy()
+            predictions[what][-1, 1500, 0] += 0.1
+            return predictions
 
-        return changed
+        return classes, changed
 
-    monkeypatch.setattr(exporting, "_written", with_an_error)
+    monkeypatch.setattr(OpenVinoBackend, "open_file", with_an_error)
     with pytest.raises(ModelError, match="differs from the model by up to"):
         hubel.export(folder, "openvino", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_agreement_is_judged_by_what_outputs_mean() -> None:
-    """Half a pixel of 320 is 0.0016 of the side; a shift of all scores alike changes no probability."""
-    anchors = np.array([[100, 100, 150, 150]], np.float32)
+def test_parity_of_boxes_is_judged_within_the_image() -> None:
+    """Half a pixel of 320 is 0.0016 of the size; where a box ends outside the image does not matter."""
     pixels = np.zeros((1, 320, 320, 3), np.uint8)
-    expected = {"scores": np.zeros((1, 1, 3), np.float32), "offsets": np.zeros((1, 1, 4), np.float32)}
-    moved = {"scores": expected["scores"] + 5, "offsets": np.array([[[0.1, 0, 0, 0]]], np.float32)}
-    found = check_objects(lambda _: moved, pixels, expected, anchors, "fp16", "file")
-    assert found == pytest.approx(0.5 / 320, rel=1e-3)
-    with pytest.raises(ModelError, match="of a box's place"):
-        check_objects(lambda _: moved, pixels, expected, anchors, "fp32", "file")
+    expected = {"boxes": np.array([[[-40, 100, 150, 150]]], np.float32), "scores": np.full((1, 1, 3), 0.2, np.float32)}
+    moved = {**expected, "boxes": np.array([[[-90, 100.5, 150.5, 150]]], np.float32)}
+    assert check_parity(lambda _: moved, pixels, expected, "fp16", "file") == pytest.approx(0.5 / 320, rel=1e-3)
+    with pytest.raises(ModelError, match="of the image's size in a box"):
+        check_parity(lambda _: moved, pixels, expected, "fp32", "file")
+
+
+def test_a_localizer_is_exported_with_its_box(tmp_path: Path) -> None:
+    """Its example prints what hubel predicts; the reference is the module in plain torch."""
+    torch.manual_seed(0)
+    model = hubel.create_model("localizer", num_classes=3, image_size=64, backbone="mobilenet_v2").eval()
+    metadata = replace(describe(model), classes=CLASSES)
+    exported = hubel.export(model, "openvino", out=tmp_path / "out", metadata=metadata)
+    assert (exported.task, exported.outputs) == ("localize", ("boxes", "scores"))
+    picture = tmp_path / "it.png"
+    Image.open(sample_photographs()[0]).save(picture)
+    (line,) = run_without_hubel(exported.path.with_name("use.py"), [picture]).splitlines()
+    _, name, score, box = line.split("  ")
+    (found,) = hubel.Predictor(model, metadata=metadata, engine="torch", precision="fp32")([picture])
+    assert isinstance(found, hubel.Detections)
+    assert name == found.names[0]
+    assert float(score) == pytest.approx(float(found.scores[0]), abs=1e-3)
+    clipped = np.array([float(side) for side in box.split()]).clip(0, [found.width, found.height] * 2)
+    np.testing.assert_allclose(clipped, found.boxes[0], atol=0.5)

@@ -15,8 +15,6 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from hubel.inference.engines.lazy_model import ModelSource
-from hubel.inference.engines.openvino_format import OpenVinoFormat
 from PIL import Image
 
 from hubel.cli.main import main
@@ -24,12 +22,13 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import UsageError
 from hubel.inference import Predictor
 from hubel.inference.engines.cache import ConvertedCache, key_of
-from hubel.inference.engines.convert import convert, find_converted
+from hubel.inference.engines.convert import ModelSource, convert, find_converted
+from hubel.inference.engines.openvino import OpenVinoBackend
 from hubel.models import ModelMetadata, load_model, resolve_model, save_model
 from hubel.models.metadata import find_model
 
 _PREPROCESSING = Preprocessing(32, 32, crop_fraction=1.0)
-_FACTS = {"model": "m", "engine": "openvino", "precision": "fp32", "origin": "", "metadata": {}}
+_FACTS = {"version": "1", "model": "m", "engine": "openvino", "precision": "fp32", "origin": "", "metadata": {}}
 
 
 def _save(folder: Path, seed: int) -> Path:
@@ -74,16 +73,16 @@ def test_many_pictures_are_worth_a_conversion_and_few_use_it_then(model: Path, p
     expected = _expected(model, pictures)
     predict = _predictor(model)
     np.testing.assert_allclose(_probabilities(predict, pictures[:3]), expected[:3], atol=1e-4)
-    assert "torch (fewer than 16 pictures" in predict.describe()
+    assert "torch (not worth converting for fewer than 16 images" in predict.describe()
     assert ConvertedCache().entries() == []
     np.testing.assert_allclose(_probabilities(predict, pictures), expected, atol=1e-4)
-    assert "openvino (converted in" in predict.describe() and "kept for next time" in predict.describe()
+    assert "openvino (converted in" in predict.describe() and "cached for next time" in predict.describe()
     again = _predictor(model)
     np.testing.assert_allclose(_probabilities(again, pictures[:1]), expected[:1], atol=1e-4)
     assert "openvino (converted before)" in again.describe()
     by_torch = _predictor(model, engine="torch")
     np.testing.assert_allclose(_probabilities(by_torch, pictures), expected, atol=1e-4)
-    assert "torch (as asked)" in by_torch.describe()
+    assert "torch (as requested)" in by_torch.describe()
 
 
 def test_pictures_one_by_one_add_up(model: Path, pictures: list[Image.Image]) -> None:
@@ -110,20 +109,19 @@ def test_other_weights_are_another_conversion(model: Path, pictures: list[Image.
     assert len(ConvertedCache().entries()) == 3
 
 
-class _Text:
-    """A format that takes no time."""
+class _Text(OpenVinoBackend):
+    """A conversion that takes no time."""
 
-    engine = "openvino"
     packages: tuple[str, ...] = ()
 
-    def convert(self, source: ModelSource) -> str:
-        return source.name * 100
+    def convert(self, model: object) -> str:
+        return "text" * 100
 
-    def write(self, network: str, folder: Path) -> None:
-        (folder / "a").write_text(network)
-        (folder / "b").write_text(network)
+    def save(self, converted: str, folder: Path, facts: object = None, half: bool = False) -> None:
+        (folder / "a").write_text(converted)
+        (folder / "b").write_text(converted)
 
-    def read(self, folder: Path) -> str:
+    def load(self, folder: Path) -> str:
         return (folder / "a").read_text() + (folder / "b").read_text()
 
 
@@ -155,7 +153,7 @@ def test_a_damaged_entry_is_thrown_away(model: Path, harm: Callable[[Path], None
         assert convert(ModelSource(model), _Text()).note.startswith("converted in")
     assert len(ConvertedCache().entries()) == 1
     found = find_converted(ModelSource(model), _Text())
-    assert found is not None and found.network == str(model) * 200
+    assert found is not None and found.network == "text" * 200
 
 
 def test_a_damaged_entry_changes_no_answer(model: Path, pictures: list[Image.Image]) -> None:
@@ -178,7 +176,7 @@ def test_a_full_disk_is_said_and_changes_no_answer(
     monkeypatch.setattr(openvino, "save_model", full)
     predict = _predictor(model, engine="openvino")
     np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
-    assert "not kept" in predict.describe() and "disk full" in predict.describe()
+    assert "not cached" in predict.describe() and "disk full" in predict.describe()
     assert [path.name for path in ConvertedCache().folder.iterdir()] == [".lock"]
 
     def no_folder(self: Path, *arguments: object, **options: object) -> None:
@@ -187,7 +185,7 @@ def test_a_full_disk_is_said_and_changes_no_answer(
     monkeypatch.setattr(Path, "mkdir", no_folder)
     predict = _predictor(model, engine="openvino")
     np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
-    assert "not kept: Read-only file system" in predict.describe()
+    assert "not cached: Read-only file system" in predict.describe()
 
 
 def test_two_processes_convert_once(model: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
@@ -268,7 +266,7 @@ def _run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 def test_the_command_shows_and_clears(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = time.time()
-    convert(ModelSource(model), OpenVinoFormat())
+    convert(ModelSource(model), OpenVinoBackend())
     weights = ConvertedCache().folder.with_name("weights") / "downloaded.pth"
     weights.parent.mkdir()
     weights.write_bytes(bytes(1000))
@@ -311,7 +309,7 @@ def test_models_are_found_as_resolve_model_finds_them(model: Path, monkeypatch: 
 
 
 def test_a_kept_conversion_answers_without_torch(model: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
-    convert(ModelSource(model), OpenVinoFormat())
+    convert(ModelSource(model), OpenVinoBackend())
     pictures[0].save(tmp_path / "one.png")
     program = (
         "import sys, hubel.cli.main\n"

@@ -1,4 +1,4 @@
-"""Every engine gives the scores of plain torch layers, in order, whatever the batches; tests' oracle is torchvision."""
+"""Every engine gives the probabilities of plain torch layers, in order, whatever the batches; torchvision judges."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from hubel.inference.engines.lazy_model import ModelSource
-from hubel.inference.engines.onnx_format import OnnxFormat
-from hubel.inference.engines.openvino_conversion import to_openvino
 from torch import nn
 from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import MissingExtraError, UsageError
 from hubel.inference import Predictor
-from hubel.inference.engines.base import Engine, NumberFormat, canonical
-from hubel.inference.engines.onnx import OnnxEngine, choose_onnx_format
-from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
+from hubel.inference.engines.base import Engine, Precision, canonical
+from hubel.inference.engines.normalized_model import NormalizedModel
+from hubel.inference.engines.onnx import OnnxBackend, OnnxEngine
+from hubel.inference.engines.onnx import choose_precision as choose_onnx_precision
+from hubel.inference.engines.openvino import OpenVinoEngine, choose_precision, to_openvino
 from hubel.inference.engines.torch import Compiled, TorchEngine
-from hubel.models import ModelMetadata, create_model
+from hubel.models import create_model
 
 _PREPROCESSING = Preprocessing(64, 96)
-_FP32 = NumberFormat("fp32", "as asked")
+_FP32 = Precision("fp32")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +33,8 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def onnx_file(network: nn.Module) -> bytes:
-    metadata = ModelMetadata("classify", "resnet18", 7, 3, 64, list("abcdefg"), _PREPROCESSING)
-    return OnnxFormat().convert(ModelSource(network, metadata))
+    content: bytes = OnnxBackend().convert(NormalizedModel(network, _PREPROCESSING)).SerializeToString()
+    return content
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino", "openvino, 4 at once", "onnx", "onnx, 4 at once"])
@@ -57,19 +56,21 @@ def _batches(sizes: list[int], seed: int = 0) -> list[np.ndarray]:
 def _expected(network: nn.Module, pixels: np.ndarray) -> np.ndarray:
     mean, std = (np.array(each, np.float32) for each in (_PREPROCESSING.mean, _PREPROCESSING.std))
     with torch.inference_mode():
-        scores: np.ndarray = network(torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2)).numpy()
-    return scores
+        scores = network(torch.from_numpy((pixels - mean) / std).permute(0, 3, 1, 2))
+        probabilities: np.ndarray = scores.softmax(1).numpy()
+    return probabilities
 
 
 def test_batches_of_any_size_are_answered_in_order(engine: Engine, network: nn.Module) -> None:
     batches = _batches([3, 1, 0, 9, 4, 1, 1, 6])
     answers = list(engine.run(iter(batches)))
-    assert [[array.dtype for array in answer] for answer in answers] == [[np.float32]] * len(batches)
-    for (scores,), pixels in zip(answers, batches, strict=True):
+    dtypes = [{name: array.dtype for name, array in answer.items()} for answer in answers]
+    assert dtypes == [{"probabilities": np.float32}] * len(batches)
+    for answer, pixels in zip(answers, batches, strict=True):
         if len(pixels):
-            np.testing.assert_allclose(scores, _expected(network, pixels), atol=2e-5)
+            np.testing.assert_allclose(answer["probabilities"], _expected(network, pixels), atol=2e-5)
         else:
-            assert scores.shape == (0, 7)
+            assert answer["probabilities"].shape == (0, 7)
     assert list(engine.run([])) == []
 
 
@@ -100,8 +101,8 @@ def test_an_error_in_the_source_comes_up_and_the_engine_goes_on(engine: Engine, 
 
     with pytest.raises(ValueError, match="no more"):
         list(engine.run(broken()))
-    ((scores,),) = engine.run([second])
-    np.testing.assert_allclose(scores, _expected(network, second), atol=2e-5)
+    (answer,) = engine.run([second])
+    np.testing.assert_allclose(answer["probabilities"], _expected(network, second), atol=2e-5)
 
 
 class _DependsOnPixels(nn.Module):
@@ -131,12 +132,12 @@ def test_networks_of_every_make_are_converted(name: str) -> None:
     pixels = np.tile(pixels, (1, 2, 2, 1))[:, :128, :128]
     images = preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     with torch.inference_mode():
-        expected = network(images).numpy()
-    ((scores,),) = OpenVinoEngine(to_openvino(network, preprocessing), _FP32, threads=1).run([pixels])
-    np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
+        expected = network(images).softmax(1).numpy()
+    (answer,) = OpenVinoEngine(to_openvino(network, preprocessing), _FP32, threads=1).run([pixels])
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_number_formats_have_two_spellings() -> None:
+def test_precisions_have_two_spellings() -> None:
     assert [canonical(name) for name in ("auto", "float32", "bf16", "bfloat16", "float16", "int8")] == [
         "auto", "fp32", "bf16", "bf16", "fp16", "int8",
     ]  # fmt: skip
@@ -146,22 +147,22 @@ def test_number_formats_have_two_spellings() -> None:
         canonical("int8", ("fp32", "bf16"))
 
 
-def test_formats_that_the_processor_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precisions_that_the_processor_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class OldProcessor:
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8", "EXPORT_IMPORT"]
 
-    assert choose_format("float32").name == "fp32"
+    assert choose_precision("float32").name == "fp32"
     monkeypatch.setattr("hubel.inference.engines.openvino.core", OldProcessor)
-    assert choose_format().name == "fp32"
+    assert choose_precision().name == "fp32"
     with pytest.raises(UsageError, match="no instructions for fp16"):
-        choose_format("fp16")
+        choose_precision("fp16")
     with pytest.raises(UsageError, match="'bfloat16' is not available"):
-        choose_onnx_format("bfloat16")
+        choose_onnx_precision("bfloat16")
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.inference.engines.onnx_conversion.find_spec", lambda name: None)
+    monkeypatch.setattr("hubel.inference.engines.onnx.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"hubel\[onnx\]"):
         Predictor("efficientnet_lite0", engine="onnx")
 

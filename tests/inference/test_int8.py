@@ -23,7 +23,7 @@ from hubel.errors import DataError, ModelError, UsageError
 from hubel.inference import int8
 from hubel.inference.accuracy_control import runner
 from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
-from hubel.inference.int8 import class_scores, quantized_for
+from hubel.inference.int8 import probabilities, quantized_for
 from hubel.models import create_model, resolve_model
 from hubel.models.checkpoint import describe, save_model
 
@@ -142,7 +142,7 @@ def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.
     assert (report.metric, report.images) == ("top-1", 27)
     assert said[-1] == report.line()
     pixels = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 1), dtype=np.uint8)
-    scores = class_scores(runner(model, "int8"), pixels)
+    scores = probabilities(runner(model, "int8"), pixels)
 
     def refuse(*arguments: object) -> None:
         raise AssertionError("quantized again")
@@ -150,7 +150,7 @@ def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.
     monkeypatch.setattr(int8, "_quantized", refuse)
     kept, same = quantized_for(run, None, 0.1, said.append)
     assert same == report and said[-1] == report.line()
-    np.testing.assert_array_equal(class_scores(runner(kept, "int8"), pixels), scores)
+    np.testing.assert_array_equal(probabilities(runner(kept, "int8"), pixels), scores)
     quantized_for(run, read_data(run), 0.1, said.append)
     monkeypatch.setattr(type(report), "loss", property(lambda self: 0.09))
     with pytest.raises(AssertionError, match="quantized again"):
@@ -196,8 +196,8 @@ def test_int8_is_openvinos(run: Path) -> None:
 @pytest.mark.data
 def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with(data_folder: Path) -> None:
     """Against torch in float32. The bar of 97 with more images is benchmarks/int8.py's."""
-    from hubel.inference.engines.openvino_conversion import to_openvino
-
+    from hubel.inference.accuracy_control import without_softmax
+    from hubel.inference.engines.openvino import to_openvino
     from hubel.inference.quantize import post_training_quantization
 
     network, metadata = resolve_model("efficientnet_lite0")
@@ -210,7 +210,7 @@ def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with
         photographs = pixels([folder / row["file"] for row in csv.DictReader(table)][::2])
     calibration = pixels(sorted((data_folder / "coco128").rglob("*.jpg"))[:96])
     quantized = post_training_quantization(to_openvino(network, metadata.preprocessing), calibration)
-    scores = class_scores(runner(quantized, "int8"), photographs)
+    scores = probabilities(runner(without_softmax(quantized), "int8"), photographs)
     with torch.inference_mode():
         images = metadata.preprocessing.normalize(torch.from_numpy(photographs).permute(0, 3, 1, 2))
         exact = network(images).numpy()

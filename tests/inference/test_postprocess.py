@@ -10,19 +10,16 @@ import pytest
 import timm
 import torch
 import torchvision
-from hubel.inference.engines.lazy_model import ModelSource
-from hubel.inference.engines.onnx_format import OnnxFormat
-from hubel.inference.engines.openvino_conversion import to_openvino
 from torch import nn
 
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
-from hubel.inference.engines.base import Engine, NumberFormat
-from hubel.inference.engines.onnx import OnnxEngine
-from hubel.inference.engines.openvino import OpenVinoEngine, choose_format
+from hubel.inference.engines.base import Engine, Precision
+from hubel.inference.engines.normalized_model import NormalizedModel
+from hubel.inference.engines.onnx import OnnxBackend, OnnxEngine
+from hubel.inference.engines.openvino import OpenVinoEngine, choose_precision, to_openvino
 from hubel.inference.engines.torch import TorchEngine
-from hubel.models import ModelMetadata, create_model, resolve_model
-from hubel.tasks.classification.decode import probabilities
+from hubel.models import create_model, resolve_model
 
 pytestmark = pytest.mark.data
 
@@ -62,17 +59,17 @@ def case(request: pytest.FixtureRequest, data_folder: Path) -> tuple[nn.Module, 
 
 
 def _engine(name: str, ours: nn.Module, preprocessing: Preprocessing, precision: str) -> Engine:
-    chosen = NumberFormat(precision, "as asked")
+    chosen = Precision(precision)
     if name == "torch":
         return TorchEngine(ours, preprocessing, torch.device("cpu"), chosen, batch=10)
     if name == "openvino":
         return OpenVinoEngine(to_openvino(ours, preprocessing), chosen)
-    card = ModelMetadata("classify", "", 1000, 3, 224, [str(index) for index in range(1000)], preprocessing)
-    return OnnxEngine(OnnxFormat().convert(ModelSource(ours, card)), chosen)
+    converted = OnnxBackend().convert(NormalizedModel(ours, preprocessing))
+    return OnnxEngine(converted.SerializeToString(), chosen)
 
 
 def _answers(engine: Engine, pixels: np.ndarray) -> np.ndarray:
-    return np.concatenate([probabilities(scores) for (scores,) in engine.run(np.split(pixels, 10))])
+    return np.concatenate([predictions["probabilities"] for predictions in engine.run(np.split(pixels, 10))])
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino", pytest.param("onnx", marks=pytest.mark.slow)])
@@ -84,7 +81,7 @@ def test_float32_agrees_to_the_fourth_digit(case, name: str) -> None:  # type: i
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
 def test_bfloat16_has_the_same_best_class(case, name: str) -> None:  # type: ignore[no-untyped-def]
-    if choose_format().name != "bf16":
+    if choose_precision().name != "bf16":
         pytest.skip("this processor has no instructions for bfloat16, and is never made to use it")
     ours, preprocessing, pixels, expected = case
     got = _answers(_engine(name, ours, preprocessing, "bf16"), pixels)

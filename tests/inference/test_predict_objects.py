@@ -20,7 +20,8 @@ from hubel.cli.main import app
 from hubel.data.image_io import read_image
 from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError, UsageError
-from hubel.tasks.detection.decode import NMSConfig, decode_detections
+from hubel.tasks.decoding import Thresholds
+from hubel.tasks.detection.decode import select_objects
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
 
 CONF, IOU = 0.5, 0.45
@@ -136,7 +137,7 @@ print(len(found), "torch" in sys.modules)
 def test_what_detectors_are_not_asked_is_refused(folder: Path, photograph: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="conf is 25"):
         hubel.Predictor(folder, conf=25)
-    with pytest.raises(ModelError, match="what int8 costs is only known of classifiers"):
+    with pytest.raises(ModelError, match="the cost of int8 is only measured for classifiers"):
         hubel.Predictor(folder, precision="int8", calibrate=photograph.parent)
     done = CliRunner().invoke(app, ["predict", str(photograph), "--ray", "--out", str(tmp_path), "--conf", "0.5"])
     assert isinstance(done.exception, UsageError) and "--conf" in done.exception.message
@@ -145,13 +146,12 @@ def test_what_detectors_are_not_asked_is_refused(folder: Path, photograph: Path,
 def test_suppression_stops_at_enough_and_keeps_boxes_without_area() -> None:
     """As torchvision does: two boxes without area have no overlap, and classes do not suppress each other."""
     anchors = np.array([[10, 10, 20, 20], [10, 10, 20, 20], [10, 10, 20, 20], [400, 10, 420, 20], [450, 9, 470, 20]])
-    scores = np.log(np.array([[1, 8, 1], [1, 7, 1], [1, 1, 6], [1, 5, 1], [1, 4, 1]], np.float32))
-    found = decode_detections(
-        scores, np.zeros((5, 4), np.float32), anchors.astype(np.float32), (300, 300), NMSConfig(0.3)
-    )
+    odds = np.array([[1, 8, 1], [1, 7, 1], [1, 1, 6], [1, 5, 1], [1, 4, 1]], np.float32)
+    scores = (odds / odds.sum(1, keepdims=True))[:, 1:]
+    found = select_objects(anchors.astype(np.float32), scores, (300, 300), Thresholds(0.3))
     boxes, label = torch.from_numpy(anchors).float().clamp(max=300), torch.tensor([0, 0, 1, 0, 0])
     kept = torchvision.ops.batched_nms(boxes, torch.tensor([0.8, 7 / 9, 0.75, 5 / 7, 4 / 6]), label, 0.6)
     assert found.labels.tolist() == label[kept].tolist()
     np.testing.assert_allclose(found.boxes, boxes[kept])
-    rule = NMSConfig(0.3, most=2)
-    assert len(decode_detections(scores, np.zeros((5, 4)), anchors, (300, 300), rule).scores) == 2
+    thresholds = Thresholds(0.3, max_detections=2)
+    assert len(select_objects(anchors.astype(np.float32), scores, (300, 300), thresholds).scores) == 2

@@ -10,7 +10,6 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from hubel.inference.engines.openvino_conversion import to_openvino
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
@@ -22,8 +21,10 @@ from hubel.inference.accuracy_control import (
     quantized_layers,
     rank_by_sensitivity,
     runner,
+    without_softmax,
 )
-from hubel.inference.int8 import class_scores, classifier_held_out
+from hubel.inference.engines.openvino import to_openvino
+from hubel.inference.int8 import classifier_held_out, probabilities
 from hubel.inference.quantize import post_training_quantization, round_keeping_sums, with_kernel_sums_kept
 
 PREPROCESSING = Preprocessing(32, 32)
@@ -115,7 +116,7 @@ def test_quantized_scores_are_torchs_up_to_the_rounding() -> None:
     with torch.no_grad():
         images = PREPROCESSING.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         exact = network(images).numpy()
-    scores = class_scores(runner(quantized, "int8"), pixels)
+    scores = probabilities(runner(without_softmax(quantized), "int8"), pixels)
     error = np.square(scores - exact).mean() / np.square(exact).mean()
     assert 1e-8 < error < 0.01  # quantized indeed, and by no more than 20 dB
     assert all(_convolutions(quantized).values())
@@ -148,7 +149,7 @@ def test_layers_are_ranked_by_the_error_that_each_brings_alone() -> None:
     pixels = _pixels(16, 2)
 
     def outputs(candidate: openvino.Model) -> tuple[np.ndarray, ...]:
-        return (class_scores(runner(candidate, "fp32"), pixels),)
+        return (probabilities(runner(without_softmax(candidate), "fp32"), pixels),)
 
     ranked = rank_by_sensitivity(model, quantized, outputs, math.inf)
     assert set(ranked) == set(quantized_layers(quantized))
@@ -189,14 +190,14 @@ def test_the_guard_stops_when_its_time_is_over() -> None:
 
 
 def test_without_labels_the_float_networks_beliefs_stand_for_them() -> None:
-    exact = np.log(np.array([[0.6, 0.3, 0.1], [0.5, 0.45, 0.05]], np.float32))
-    other = np.log(np.array([[0.6, 0.3, 0.1], [0.45, 0.5, 0.05]], np.float32))
-    guard = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), None, lambda batches: iter([(exact,)]))
-    assert guard.score(lambda batches: iter([(exact,)])) == pytest.approx(1.0)
-    assert guard.score(lambda batches: iter([(other,)])) == pytest.approx(1.05 / 1.1)
-    assert guard.agreement is not None and guard.agreement(lambda batches: iter([(other,)])) == 0.5
-    labelled = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), lambda batches: iter([(exact,)]))
-    assert labelled.score(lambda batches: iter([(other,)])) == 1.0
+    exact = {"probabilities": np.array([[0.6, 0.3, 0.1], [0.5, 0.45, 0.05]], np.float32)}
+    other = {"probabilities": np.array([[0.6, 0.3, 0.1], [0.45, 0.5, 0.05]], np.float32)}
+    guard = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), None, lambda batches: iter([exact]))
+    assert guard.score(lambda batches: iter([exact])) == pytest.approx(1.0)
+    assert guard.score(lambda batches: iter([other])) == pytest.approx(1.05 / 1.1)
+    assert guard.agreement is not None and guard.agreement(lambda batches: iter([other])) == 0.5
+    labelled = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), lambda batches: iter([exact]))
+    assert labelled.score(lambda batches: iter([other])) == 1.0
 
 
 def test_nncf_writes_nothing_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,8 @@ class Embedder:
     Args:
         model: a registered network with weights, or a run folder. ``deepsort_reid``, trained on folders of identities,
             gives its own vectors; of any other, a middle feature map
-            (:class:`hubel.models.embedding.StripeEmbedding`) and the colours of four stripes are taken.
+            (:class:`~hubel.models.classification.deepsort_reid.StripeEmbedding`) and the colours of four stripes are
+            taken.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         threads: CPU threads; all by default.
 

@@ -20,6 +20,7 @@ from hubel.inference.engines.openvino_runtime import core, openvino
 
 if TYPE_CHECKING:
     from openvino import Model
+    from torch import nn
 
     from hubel.inference.engines.normalized_model import NormalizedModel
 
@@ -110,6 +111,13 @@ def open_file(path: Path, core: Any = None) -> tuple[list[str], Run]:
         return {output.any_name: outputs[output] for output in network.outputs}
 
     return json.loads(about["classes"]), run
+
+
+def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> Model:
+    """Convert a network with its normalization and decoding, as :meth:`OpenVinoBackend.convert`."""
+    from hubel.inference.engines.normalized_model import NormalizedModel
+
+    return OpenVinoBackend().convert(NormalizedModel(model, preprocessing))
 
 
 def _traced(model: NormalizedModel) -> Any:

@@ -83,6 +83,7 @@ class EngineChoice:
             if fixed not in on_device:
                 others = " or ".join(backend.name for backend in on_device)
                 raise UsageError(f"{engine} does not run on {device}", f"use --engine {others}, or --device cpu")
+            fixed.require(f"The engine {engine}")
             self._why = "as requested"
         else:
             usable = [each for each in on_device if precision in ("auto", *each.precisions[kind])]
