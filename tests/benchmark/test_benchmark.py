@@ -234,12 +234,12 @@ def _write_model(folder: Path) -> None:
     import openvino
     from openvino import opset13 as op
 
-    from hubel.inference.int8 import QuantizedFormat
+    from hubel.inference.int8 import QuantizedOpenVino
     from hubel.inference.quantize import QuantizationReport
 
     pixels = op.parameter([1, 2], openvino.Type.f32)
     report = QuantizationReport("top-1", 0.9, 0.8, 100, 100, 0.95, (), 3, 1.0)
-    QuantizedFormat().write((openvino.Model([op.relu(pixels)], [pixels], "m"), report), folder)
+    QuantizedOpenVino().save((openvino.Model([op.relu(pixels)], [pixels], "m"), report), folder)
 
 
 def test_an_interrupt_in_the_first_round_leaves_what_is_there(
