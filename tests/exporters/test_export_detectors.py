@@ -12,7 +12,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from hubel.exporters.wrappers import check_detections
 from PIL import Image
 from test_export import run_without_hubel
 from torchvision.models.detection.image_list import ImageList
