@@ -108,12 +108,14 @@ class Detections:
 
         A mask is COCO's compressed run-length encoding: ``{"size": [height, width], "counts": text}``.
         """
+        from hubel import masks
+
         objects: list[dict[str, Any]] = []
         for place, name in enumerate(self.names):
             box = [round(float(value), 2) for value in self.boxes[place]]
             row = {"index": int(self.labels[place]), "name": name, "score": float(self.scores[place]), "box": box}
             if self.masks is not None:
-                row["mask"] = _run_lengths(self.masks[place])
+                row["mask"] = masks.encode(self.masks[place]).to_coco()
             objects.append(row)
         return {"objects": objects}
 
@@ -197,10 +199,3 @@ class Tracks(Detections):
 
 Prediction = Classification | Detections
 """What a model says of one image."""
-
-
-def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    from faster_coco_eval import mask as coding
-
-    encoded = coding.encode(mask.astype("uint8", order="F"))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
