@@ -45,6 +45,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss_weights": {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0},
     },
     "detect": {"batch": 16, "augmentation": ("crop", "flip", "color"), "average": 0.98},
+    "segment": {"batch": 16, "augmentation": ("scale", "flip", "color"), "average": 0.95},
 }
 """Defaults that depend on the task."""
 
@@ -75,6 +76,10 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "detect": (
         {**_FROM_SCRATCH, **_BOXES, "epochs": 60},
         {**_FROM_SCRATCH, **_BOXES, "epochs": 200},
+    ),
+    "segment": (
+        {**_FROM_SCRATCH, **_BOXES, "epochs": 30, "learning_rate": 1e-3},
+        {**_FROM_SCRATCH, **_BOXES, "epochs": 100},
     ),
 }
 """Defaults that depend on the task and on the start: from pretrained weights, and from scratch."""
@@ -199,9 +204,10 @@ class TrainingConfig:
 
     data: Path
     task: Annotated[
-        Literal["classify", "localize", "detect"],
+        Literal["classify", "localize", "detect", "segment"],
         Option(
-            "classify: one class per image. localize: one class and box. detect: all objects with their boxes.",
+            "classify: one class per image. localize: one class and box. detect: all objects with their boxes. "
+            "segment: the class of every pixel.",
             default="detected: classify or detect",
         ),
     ] = "classify"

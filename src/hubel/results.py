@@ -197,5 +197,50 @@ class Tracks(Detections):
         return draw_boxes(image, [BoxLabel(tuple(box), f"{id_} {name}".strip(), id_) for box, id_, name in rows])
 
 
-Prediction = Classification | Detections
+@dataclass(frozen=True)
+class SegmentationMap:
+    """The class of every pixel of one image.
+
+    Attributes:
+        source: file name, or ``None`` for arrays and images in memory.
+        width: of the upright original image in pixels.
+        height: of the upright original image in pixels.
+        classes: uint8 (height, width), indices into ``names``.
+        names: of all classes.
+        frame: number of the video frame, from 1; ``None`` for still images.
+        time: seconds from the start of the video; ``None`` for still images.
+    """
+
+    source: str | None
+    width: int
+    height: int
+    classes: np.ndarray
+    names: tuple[str, ...]
+    frame: int | None = None
+    time: float | None = None
+
+    task = "segment"
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Fraction of the pixels of each class that is there, largest first."""
+        import numpy
+
+        counts = numpy.bincount(self.classes.ravel(), minlength=len(self.names)) / max(1, self.classes.size)
+        order = numpy.argsort(-counts, kind="stable")
+        return {self.names[index]: float(counts[index]) for index in order.tolist() if counts[index]}
+
+    def to_json(self) -> dict[str, Any]:
+        """The task's part of a JSON row: ``{"classes": [{"index", "name", "share"}]}``, largest first."""
+        index = {name: position for position, name in enumerate(self.names)}
+        return {"classes": [{"index": index[n], "name": n, "share": share} for n, share in self.shares.items()]}
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """Return a copy of ``image`` (RGB, any size) with every class in a colour of its own laid over it."""
+        from hubel.drawing.class_map import draw_class_map
+
+        return draw_class_map(image, self.classes, self.names)
+
+
+Prediction = Classification | Detections | SegmentationMap
 """What a model says of one image."""

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hubel.data.image_cache import PixelCache
 from hubel.data.image_io import read_reduced
+from hubel.data.mask_folders import read_class_map
 from hubel.data.samples import Batch, Sample
 from hubel.data.transforms.pipeline import Decoded, Transform
 from hubel.errors import ImageError
@@ -130,7 +131,14 @@ class BatchDataset(Dataset[Batch]):
 
     def _decoded(self, index: int) -> Decoded | None:
         pixels = self.read_pixels(index)
-        return None if pixels is None else self.transform.decoded(pixels, self.samples[index])
+        if pixels is None:
+            return None
+        sample = self.samples[index]
+        try:
+            class_map = None if sample.class_map is None else read_class_map(sample.class_map)
+        except ImageError:
+            return None
+        return self.transform.decoded(pixels, sample, class_map)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

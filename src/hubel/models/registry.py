@@ -40,6 +40,7 @@ _FAMILIES = (
     ("detect", "detection.sliding_window", "sliding_window"),
     ("detect", "detection.ssd", "ssd ssd300_vgg16 ssd512_vgg16 ssdlite320_mobilenet_v3_large"),
     ("detect", "detection.yolo_v3_tiny", "yolo_v3_tiny"),
+    ("segment", "segmentation.fcn", "fcn32s"),
 )
 
 

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from hubel.data.annotations.detect_format import detect_formats
+from hubel.data.mask_folders import is_mask_folder
 from hubel.errors import ModelError
 from hubel.models import architecture
 from hubel.tasks.base import Task
@@ -14,6 +15,7 @@ _TASKS = {
     "classify": "hubel.tasks.classification.task:Classification",
     "localize": "hubel.tasks.localization.task:Localization",
     "detect": "hubel.tasks.detection.task:Detection",
+    "segment": "hubel.tasks.segmentation.task:Segmentation",
 }
 
 
@@ -42,4 +44,6 @@ def guess_task(data: Path, model: str | None = None) -> str:
     """
     if model is not None and not (arch := architecture(model)).is_backbone:
         return arch.task
+    if is_mask_folder(data):
+        return "segment"
     return "detect" if data.exists() and detect_formats(data) else "classify"
