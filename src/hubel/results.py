@@ -59,6 +59,13 @@ class Classification:
         """The most probable class."""
         return self.classes[0]
 
+    def describe(self) -> str:
+        """``palace 82.1%  (bell cote 3%, monastery 1%)``: classes from 1 % on, each by the first of its synonyms."""
+        best, *others = self.classes
+        line = f"{best.name.split(',')[0]} {best.score:.1%}"
+        rest = ", ".join(f"{each.name.split(',')[0]} {each.score:.0%}" for each in others if each.score >= 0.01)
+        return f"{line}  ({rest})" if rest else line
+
     def to_json(self) -> dict[str, Any]:
         """The task's part of a JSON row: ``{"classes": [...]}``."""
         return {"classes": [score.to_json() for score in self.classes]}
@@ -102,6 +109,13 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def describe(self) -> str:
+        """``3 objects: person 98%, person 71%, dog 55%``."""
+        if not len(self):
+            return "nothing found"
+        named = ", ".join(f"{name} {score:.0%}" for name, score in zip(self.names, self.scores, strict=True))
+        return f"{len(self)} object{'s' if len(self) > 1 else ''}: {named}"
 
     def to_json(self) -> dict[str, Any]:
         """The task's part of a JSON row: ``{"objects": [{"index", "name", "score", "box"[, "mask"]}]}``.
@@ -229,6 +243,10 @@ class SegmentationMap:
         counts = numpy.bincount(self.classes.ravel(), minlength=len(self.names)) / max(1, self.classes.size)
         order = numpy.argsort(-counts, kind="stable")
         return {self.names[index]: float(counts[index]) for index in order.tolist() if counts[index]}
+
+    def describe(self) -> str:
+        """``road 41%, sky 22%, car 3%``: classes from 1 % on."""
+        return ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items() if share >= 0.01)
 
     def to_json(self) -> dict[str, Any]:
         """The task's part of a JSON row: ``{"classes": [{"index", "name", "share"}]}``, largest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
 from hubel.console import ProgressBar, log, print_json, report_error
 from hubel.errors import UsageError
 from hubel.inference.json_lines import encodable, json_row
-from hubel.results import Classification, ClassScore, Detections, Prediction
+from hubel.results import Prediction
 
 if TYPE_CHECKING:
     from hubel.data.sources import ImageSource
@@ -179,28 +179,7 @@ def _line(result: Prediction) -> str:
     name = _printable(result.source or "image")
     if result.frame is not None:
         name += f" frame {result.frame}"
-    return f"{name}  {_classes(result.classes) if isinstance(result, Classification) else _objects(result)}"
-
-
-def _objects(result: Detections) -> str:
-    """``3 objects: person 98%, person 71%, dog 55%``; their boxes are left to --json and --save."""
-    if not len(result):
-        return "nothing found"
-    named = ", ".join(f"{name} {score:.0%}" for name, score in zip(result.names, result.scores, strict=True))
-    return f"{len(result)} object{'s' if len(result) > 1 else ''}: {named}"
-
-
-def _classes(classes: Sequence[ClassScore]) -> str:
-    """``palace 82.1%  (bell cote 3%, monastery 1%)``: classes under 1 % are left to --json."""
-    best, *others = classes
-    line = f"{_short(best.name)} {best.score:.1%}"
-    rest = ", ".join(f"{_short(score.name)} {score.score:.0%}" for score in others if score.score >= 0.01)
-    return f"{line}  ({rest})" if rest else line
-
-
-def _short(name: str) -> str:
-    """The first of a class's synonyms, as ImageNet separates them."""
-    return name.split(",")[0]
+    return f"{name}  {result.describe()}"
 
 
 def _printable(text: str) -> str:
