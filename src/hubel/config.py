@@ -78,7 +78,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {**_FROM_SCRATCH, **_BOXES, "epochs": 200},
     ),
     "segment": (
-        {**_FROM_SCRATCH, **_BOXES, "epochs": 30, "learning_rate": 1e-3},
+        {**_FROM_SCRATCH, **_BOXES, "epochs": 30, "learning_rate": 1e-3, "batch_norm": "frozen"},
         {**_FROM_SCRATCH, **_BOXES, "epochs": 100},
     ),
 }

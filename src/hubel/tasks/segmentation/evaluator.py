@@ -35,7 +35,7 @@ class SegmentationEvaluator(Evaluator):
         super().__init__()
         self._classes, self._preprocessing = metadata.classes, metadata.preprocessing
 
-    def update(self, predictions: Predictions, truths: Sequence[Sample] | Sequence[Target]) -> None:
+    def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"class_map"`` (N, H, W)."""
         count = len(self._classes)
         for class_map, truth in zip(predictions["class_map"], truths, strict=True):
@@ -45,7 +45,7 @@ class SegmentationEvaluator(Evaluator):
                 confusion = pixel_confusion(read_class_map(truth.class_map), moved, count)
                 self.images.append(_Segmented(confusion, truth.path))
             else:
-                assert isinstance(truth, Target) and truth.class_map is not None
+                assert truth.class_map is not None
                 self.images.append(_Segmented(pixel_confusion(truth.class_map, class_map, count), None))
 
     def compute(self) -> SegmentationScores:

@@ -28,8 +28,8 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
         f"{percent(scores.pixel_accuracy)} have the right class."
     )
     yield (
-        "The IoU of a class is the pixels that are right over those that are, or are predicted, of the class; mean IoU is "
-        "its mean over the classes, whether they are frequent or rare."
+        "The IoU of a class is the pixels that are right over those that are, or are predicted, of the class; mean IoU "
+        "is its mean over the classes, whether they are frequent or rare."
     )
     if report.history and split != "test":
         yield CHOSEN_ON_THEM
