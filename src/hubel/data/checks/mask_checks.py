@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.data.checks.image_scan import left_out, refuse_unreadable, try_pictures
+from hubel.data.checks.image_scan import left_out, refuse_unreadable, verify_images
 from hubel.data.mask_folders import read_class_map
 from hubel.data.samples import Sample
 from hubel.errors import DataError, ImageError
@@ -64,7 +64,7 @@ def check_masks(
 ) -> MaskFindings:
     """Open every image and its mask; nothing is raised for what is found."""
     samples = [sample for each in splits.values() for sample in each]
-    tried = try_pictures([sample.path for sample in samples], progress, None)
+    tried = verify_images([sample.path for sample in samples], progress, None)
     unusable = {path: found for path, found in tried.items() if isinstance(found, str)}
     pixels = {split: np.zeros(len(classes), np.int64) for split in splits}
     for split, each in splits.items():
