@@ -15,7 +15,12 @@ from hubel.errors import ModelError
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
 
-_FOLDERS = {"classify": "classification", "localize": "localization", "detect": "detection"}
+_FOLDERS = {
+    "classify": "classification",
+    "localize": "localization",
+    "detect": "detection",
+    "segment": "segmentation",
+}
 """Task → its folder, for the tasks whose models make predictions of images."""
 
 
