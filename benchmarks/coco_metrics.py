@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
+from hubel.metrics.coco import CocoEvaluator, GroundTruth, PredictedObjects
 
 CLASSES = 20
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
 NAMES += ("AR_small", "AR_medium", "AR_large")
-ImageSource = tuple[GroundTruth, FoundObjects]
+ImageSource = tuple[GroundTruth, PredictedObjects]
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _pictures(images: int, objects: int) -> list[ImageSource]:
         pictures.append(
             (
                 GroundTruth(boxes, labels, random.random(count) < 0.1),
-                FoundObjects(found, random.random(len(again)), guessed),
+                PredictedObjects(found, random.random(len(again)), guessed),
             )
         )
     return pictures
@@ -107,8 +107,8 @@ def _pycocotools(data: dict[str, Any], rows: list[dict[str, Any]]) -> list[float
 def _hubel(pictures: list[ImageSource]) -> dict[str, float]:
     evaluator = CocoEvaluator([str(number) for number in range(CLASSES)])
     for labelled, found in pictures:
-        evaluator.add(labelled, found)
-    return evaluator.scores().figures
+        evaluator.update(labelled, found)
+    return evaluator.compute().metrics
 
 
 if __name__ == "__main__":

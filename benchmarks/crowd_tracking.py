@@ -187,7 +187,7 @@ def scores_of(truth: np.ndarray, rows: np.ndarray, frames: int) -> dict[str, flo
 
     truth = truth[truth[:, 0] <= frames]
     sides = [Boxes(side[:, 0].astype(int), side[:, 1].astype(int), side[:, 2:6]) for side in (truth, rows)]
-    figures = score_sequences([Sequence("crowd", *sides)]).together.figures()
+    figures = score_sequences([Sequence("crowd", *sides)]).together.metrics()
     return {name: figures[name] for name in ("HOTA", "MOTA", "IDF1", "IDSW")}
 
 

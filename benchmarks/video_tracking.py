@@ -36,20 +36,20 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
 
     from hubel.data.mot import read_mot_text
     from hubel.inference.embedder import Embedder
-    from hubel.inference.video_tracking import StageTimer, detected_by_file, open_clip, stages
+    from hubel.inference.video_tracking import StageTimer, detect_from_file, open_video, run_pipeline
     from hubel.tracking import create_tracker
 
-    boxes, shares = read_mot_text(folder / "det" / "det.txt"), StageTimer()
-    clip = open_clip(str(folder / "vtest.avi"), 25, print)
+    boxes, timer = read_mot_text(folder / "det" / "det.txt"), StageTimer()
+    video = open_video(str(folder / "vtest.avi"), 25, print)
     tracker = create_tracker(name.removeprefix("hubel "))
     embed = Embedder("efficientnet_lite0") if tracker.needs_features else None
     ids: set[int] = set()
     frames, start = 0, time.perf_counter()
-    for _, tracks in stages(clip, partial(detected_by_file, boxes, clip.source), tracker, embed, print, shares):
+    for _, tracks in run_pipeline(video, partial(detect_from_file, boxes, video.source), tracker, embed, print, timer):
         ids |= set(tracks.ids.tolist())
         frames += 1
     seconds = time.perf_counter() - start
-    return {"frames": frames, "seconds": seconds, "identities": len(ids), "shares": shares.seconds}
+    return {"frames": frames, "seconds": seconds, "identities": len(ids), "timer": timer.seconds}
 
 
 def peer(folder: Path) -> dict[str, Any]:
@@ -59,20 +59,20 @@ def peer(folder: Path) -> dict[str, Any]:
 
     rows = np.loadtxt(folder / "det" / "det.txt", delimiter=",")
     tracker, video = DeepSort(max_age=30, embedder_gpu=False), cv2.VideoCapture(str(folder / "vtest.avi"))
-    ids, shares, frames, begun = set(), {"decode": 0.0, "embed and associate": 0.0}, 0, time.perf_counter()
+    ids, timer, frames, begun = set(), {"decode": 0.0, "embed and associate": 0.0}, 0, time.perf_counter()
     while True:
         start = time.perf_counter()
         more, picture = video.read()
         if not more:
             break
-        shares["decode"] += time.perf_counter() - start
+        timer["decode"] += time.perf_counter() - start
         frames, start = frames + 1, time.perf_counter()
         here = rows[rows[:, 0] == frames]
         tracks = tracker.update_tracks([(list(row[2:6]), row[6], "person") for row in here], frame=picture)
         ids |= {track.track_id for track in tracks if track.is_confirmed() and track.time_since_update == 0}
-        shares["embed and associate"] += time.perf_counter() - start
+        timer["embed and associate"] += time.perf_counter() - start
     seconds = time.perf_counter() - begun
-    return {"frames": frames, "seconds": seconds, "identities": len(ids), "shares": shares}
+    return {"frames": frames, "seconds": seconds, "identities": len(ids), "timer": timer}
 
 
 def main() -> None:

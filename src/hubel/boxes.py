@@ -135,7 +135,7 @@ def _floats(array: Array) -> Array:
 
 
 def _with_torch(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function of tensors take arrays; it then returns arrays."""
+    """Let a function of tensors take and return arrays too."""
 
     @wraps(function)
     def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -216,17 +216,17 @@ def decode(offsets: Array, anchors: Array, variances: Sequence[float] = (1.0, 1.
 
 
 def nms(boxes: Array, scores: Array, labels: Array | None = None, iou: float = 0.6, limit: int | None = None) -> Array:
-    """Greedy non-maximum suppression: the best box stays, those that overlap it too much go, and so on.
+    """Greedy non-maximum suppression: keep the best box, drop those that overlap it too much, and repeat.
 
     Args:
         boxes: (N, 4).
         scores: (N,); of equal scores the first box comes first.
         labels: (N,) classes, so that boxes suppress only those of their own class; ``None``: all do.
-        iou: boxes go whose IoU with a better one is greater.
+        iou: a box is dropped if its IoU with a better one is greater.
         limit: stop once so many boxes are kept; ``None``: keep all.
 
     Returns:
-        int64 indices of the boxes that stay, best first.
+        int64 indices of the kept boxes, best first.
     """
     if isinstance(boxes, np.ndarray):
         return _nms(boxes, scores, labels, iou, limit)
@@ -292,18 +292,18 @@ def soft_nms(
 ) -> tuple[Tensor, Tensor]:
     """Soft-NMS with Gaussian decay (Bodla et al. 2017, arXiv 1704.04503, equation 3): overlapping boxes lose score.
 
-    Not in torchvision. Each round takes the best remaining box and multiplies the scores of the others (of its class)
-    by ``exp(-iou² / sigma)``; linear time a round in the number of boxes that remain.
+    Each round takes the best remaining box and multiplies the scores of the others (of its class)
+    by ``exp(-iou² / sigma)``; linear in the number of remaining boxes.
 
     Args:
         boxes: (N, 4).
         scores: (N,), 0..1.
-        labels: (N,) classes; ``None``: all boxes are of one.
-        sigma: how gently: 0.5 in the paper.
+        labels: (N,) classes; ``None``: all boxes belong to the same class.
+        sigma: width of the decay; 0.5 in the paper.
         threshold: boxes whose score falls below it are dropped; 0.001 in the paper's code.
 
     Returns:
-        int64 indices of what stays, best first, and their decayed scores.
+        int64 indices of the kept boxes, best first, and their decayed scores.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Errors that name what is wrong and the way out.
+"""Errors with a message and a hint.
 
 Commands print the two lines and exit with 1; libraries catch :class:`HubelError`.
 """
@@ -26,11 +26,11 @@ class UsageError(HubelError):
 
 
 class ImageError(HubelError):
-    """An image file cannot be read: missing, empty, truncated, too large, or no image at all."""
+    """An image file cannot be read: it is missing, empty, truncated, too large, or not an image."""
 
 
 class DataError(HubelError):
-    """A data set is not usable as it is: no images, one class only, an unknown layout, a split not there."""
+    """A data set cannot be used: no images, a single class, an unknown layout, a missing split."""
 
 
 class ModelError(HubelError):
@@ -42,7 +42,7 @@ class WeightsError(HubelError):
 
 
 class MissingExtraError(HubelError):
-    """An optional part is not installed; the remedy is the install command."""
+    """An optional dependency is not installed; the hint is the install command."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs packages that are not installed.", f"pip install 'hubel[{extra}]'")

@@ -1,4 +1,4 @@
-"""What a prediction says: small frozen records that draw themselves and turn into JSON."""
+"""Results of predictions: small frozen records that draw themselves and turn into JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ClassScore:
     """One class with its probability.
 
     Attributes:
-        index: position of the class in the model's list, from 0.
-        name: the class as a person would say it.
+        index: of the class in the model's list, from 0.
+        name: of the class.
         score: probability, 0..1.
     """
 
@@ -34,15 +34,15 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a classifier says of one image.
+    """Classes of one image.
 
     Attributes:
-        source: file name, or ``None`` for arrays and images handed over in memory.
+        source: file name; ``None`` for arrays and images in memory.
         width: width of the upright original image in pixels.
         height: height of the upright original image in pixels.
         classes: the best classes, best first.
-        frame: number of the video frame, from 1; ``None`` for still images.
-        time: seconds from the start of the video; ``None`` for still images.
+        frame: number of the video frame, from 1; ``None`` for images.
+        time: seconds from the start of the video; ``None`` for images.
     """
 
     source: str | None
@@ -79,19 +79,19 @@ class Classification:
 
 @dataclass(frozen=True)
 class Detections:
-    """The objects that a detector finds in one image, best first.
+    """Objects found in one image, best first.
 
     Attributes:
-        source: file name, or ``None`` for arrays and images handed over in memory.
+        source: file name; ``None`` for arrays and images in memory.
         width: width of the upright original image in pixels.
         height: height of the upright original image in pixels.
         boxes: float32 (N, 4), x1, y1, x2, y2 in pixels of the upright original image.
         scores: float32 (N,), 0..1.
-        labels: int64 (N,), positions of the classes in the model's list, from 0.
-        names: the classes as a person would say them, one for each object.
-        masks: bool (N, height, width), or ``None`` where the model gives boxes alone.
-        frame: number of the video frame, from 1; ``None`` for still images.
-        time: seconds from the start of the video; ``None`` for still images.
+        labels: int64 (N,), indices of the classes in the model's list, from 0.
+        names: of the classes, one for each object.
+        masks: bool (N, height, width), or ``None`` where the model predicts boxes only.
+        frame: number of the video frame, from 1; ``None`` for images.
+        time: seconds from the start of the video; ``None`` for images.
     """
 
     source: str | None
@@ -125,11 +125,11 @@ class Detections:
         from hubel import masks
 
         objects: list[dict[str, Any]] = []
-        for place, name in enumerate(self.names):
-            box = [round(float(value), 2) for value in self.boxes[place]]
-            row = {"index": int(self.labels[place]), "name": name, "score": float(self.scores[place]), "box": box}
+        for i, name in enumerate(self.names):
+            box = [round(float(value), 2) for value in self.boxes[i]]
+            row = {"index": int(self.labels[i]), "name": name, "score": float(self.scores[i]), "box": box}
             if self.masks is not None:
-                row["mask"] = masks.encode(self.masks[place]).to_coco()
+                row["mask"] = masks.encode(self.masks[i]).to_coco()
             objects.append(row)
         return {"objects": objects}
 
@@ -138,11 +138,11 @@ class Detections:
 
         Args:
             image_id: of the image.
-            category_ids: the category id of each class of the model.
+            category_ids: of the model's classes.
         """
         rows = []
-        for place, entry in enumerate(self.to_json()["objects"]):
-            x1, y1, x2, y2 = (float(value) for value in self.boxes[place])
+        for box, entry in zip(self.boxes.tolist(), self.to_json()["objects"], strict=True):
+            x1, y1, x2, y2 = box
             row = {"image_id": image_id, "category_id": category_ids[entry["index"]], "score": entry["score"]}
             row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
             if "mask" in entry:
@@ -151,10 +151,10 @@ class Detections:
         return rows
 
     def to_supervision(self) -> Any:
-        """The same as ``supervision.Detections``; the package ``supervision`` has to be installed.
+        """Convert to ``supervision.Detections``.
 
         Raises:
-            HubelError: it is not.
+            HubelError: the package ``supervision`` is not installed.
         """
         try:
             import numpy
@@ -175,17 +175,17 @@ class Detections:
 
 @dataclass(frozen=True)
 class Localization(Detections):
-    """What a localizer finds in one image: one object."""
+    """The object found in one image."""
 
     task = "localize"
 
 
 @dataclass(frozen=True)
 class Tracks(Detections):
-    """The objects that a tracker reports in one frame, oldest track first.
+    """Tracked objects of one frame, oldest track first.
 
     Attributes:
-        ids: int64 (N,): who each object is, from 1; never given twice in a video.
+        ids: int64 (N,), from 1; an id is never reused within a video.
     """
 
     ids: np.ndarray = field(kw_only=True)
@@ -193,7 +193,7 @@ class Tracks(Detections):
     task = "track"
 
     def to_json(self) -> dict[str, Any]:
-        """As for detections, each object with its ``"id"`` besides."""
+        """As for detections, each object with its ``"id"``."""
         objects = super().to_json()["objects"]
         return {"objects": [{"id": int(id_), **row} for id_, row in zip(self.ids, objects, strict=True)]}
 
@@ -204,7 +204,7 @@ class Tracks(Detections):
         return detections
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """Return a copy of ``image`` (RGB, any size) with the boxes in their tracks' colours, ids and classes."""
+        """Return a copy of ``image`` (RGB, any size) with boxes in the colours of their tracks, ids and classes."""
         from hubel.drawing import BoxLabel, draw_boxes
 
         rows = zip(self.boxes.tolist(), self.ids.tolist(), self.names, strict=True)
@@ -221,8 +221,8 @@ class SegmentationMap:
         height: of the upright original image in pixels.
         classes: uint8 (height, width), indices into ``names``.
         names: of all classes.
-        frame: number of the video frame, from 1; ``None`` for still images.
-        time: seconds from the start of the video; ``None`` for still images.
+        frame: number of the video frame, from 1; ``None`` for images.
+        time: seconds from the start of the video; ``None`` for images.
     """
 
     source: str | None
@@ -261,4 +261,4 @@ class SegmentationMap:
 
 
 Prediction = Classification | Detections | SegmentationMap
-"""What a model says of one image."""
+"""Result of any task."""

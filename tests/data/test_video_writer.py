@@ -10,7 +10,7 @@ import pytest
 
 from hubel.data.video_writer import VIDEO_FORMATS, VideoWriter
 from hubel.drawing.boxes import colour_of
-from hubel.drawing.tracks import Mark, TrackPainter
+from hubel.drawing.tracks import Mark, TrackAnnotator
 from hubel.errors import UsageError
 from hubel.results import Tracks
 
@@ -99,9 +99,9 @@ GROUND = np.full((240, 320, 3), 128, np.uint8)
 
 
 def test_an_id_keeps_its_colour_and_the_picture_is_left_alone() -> None:
-    painter = TrackPainter(trail=0)
+    painter = TrackAnnotator(trail=0)
     for shift in (0, 30):
-        drawn = painter.paint(GROUND, tracks((7, (60 + shift, 80, 120 + shift, 200))))
+        drawn = painter.annotate(GROUND, tracks((7, (60 + shift, 80, 120 + shift, 200))))
         assert tuple(drawn[150, 60 + shift]) == colour_of(7)
         assert tuple(drawn[150, 90 + shift]) == (128, 128, 128)
     assert (GROUND == 128).all()
@@ -109,20 +109,20 @@ def test_an_id_keeps_its_colour_and_the_picture_is_left_alone() -> None:
 
 def test_a_trail_shows_the_way_and_fades() -> None:
     """Where the feet were ten frames ago is drawn, a hundred frames ago no more."""
-    painter = TrackPainter(trail=20)
+    painter = TrackAnnotator(trail=20)
     for step in range(100):
-        drawn = painter.paint(GROUND, tracks((3, (step, 100, 40 + step, 180))))
+        drawn = painter.annotate(GROUND, tracks((3, (step, 100, 40 + step, 180))))
     assert (drawn[180, 20 + 89 - 2 : 20 + 89 + 3] == colour_of(3)).all(axis=1).any()
     assert (drawn[178:183, 25:60] == 128).all()
     for _ in range(20):
-        drawn = painter.paint(GROUND, tracks())
+        drawn = painter.annotate(GROUND, tracks())
     assert (drawn == 128).all()
 
 
 def test_lines_and_areas_are_drawn() -> None:
     line = Mark([(20, 120), (300, 120)], "gate: in 1, out 2")
     area = Mark([(100, 150), (200, 150), (200, 220), (100, 220)], "yard: 3")
-    drawn = TrackPainter().paint(GROUND, tracks(), [line, area])
+    drawn = TrackAnnotator().annotate(GROUND, tracks(), [line, area])
     assert tuple(drawn[120, 290]) == (255, 214, 10)
     inside, outside = drawn[200, 150].astype(int), drawn[230, 150]
     assert inside[0] > 140 and tuple(outside) == (128, 128, 128)

@@ -140,14 +140,14 @@ def test_small_sets_are_marked():
     ("probabilities", "labels", "message"),
     [
         (np.zeros((0, 2)), [], "no images"),
-        (np.full((3, 2), 0.5), [0, 1], "do not fit"),
+        (np.full((3, 2), 0.5), [0, 1], "do not match"),
         (np.full((2, 3), 1 / 3), [0, 1], "3 classes"),
         (np.full((2, 2), 0.5), [0, 2], "Label 2 of image 1"),
         (np.full((2, 2), 0.5), [-1, 0], "Label -1 of image 0"),
         (np.full((2, 2), 0.5), [0.0, 1.0], "not integers"),
         (np.array([[0.5, 0.5], [np.nan, 0.5]]), [0, 1], "1 of 2 images are not finite"),
-        (np.array([[3.0, -1.0], [0.5, 0.5]]), [0, 1], "no probability"),
-        (np.array([[-0.5, 1.5], [0.5, 0.5]]), [0, 1], "no probability"),
+        (np.array([[3.0, -1.0], [0.5, 0.5]]), [0, 1], "not a probability"),
+        (np.array([[-0.5, 1.5], [0.5, 0.5]]), [0, 1], "not a probability"),
     ],
 )
 def test_what_cannot_be_scored_is_named(probabilities, labels, message):

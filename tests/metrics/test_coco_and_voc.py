@@ -18,8 +18,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hubel.errors import DataError
-from hubel.metrics.coco import CocoEvaluator, FoundObjects, GroundTruth
-from hubel.metrics.voc import VocObjects, precision_curves
+from hubel.metrics.coco import CocoEvaluator, GroundTruth, PredictedObjects
+from hubel.metrics.voc import VocGroundTruth, precision_curves
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
 
@@ -95,7 +95,7 @@ def our_figures(data: dict[str, Any], rows: list[dict[str, Any]], kind: str) -> 
     for image in sorted(data["images"], key=lambda image: image["id"]):
         own, theirs = true[image["id"]], found[image["id"]]
         masks = [run_lengths(row["segmentation"], image) for row in own] if kind == "segm" else None
-        evaluator.add(
+        evaluator.update(
             GroundTruth(
                 corners(own),
                 np.array([index[row["category_id"]] for row in own], int),
@@ -103,14 +103,14 @@ def our_figures(data: dict[str, Any], rows: list[dict[str, Any]], kind: str) -> 
                 np.array([row["area"] for row in own], float),
                 masks,
             ),
-            FoundObjects(
+            PredictedObjects(
                 corners(theirs),
                 np.array([row["score"] for row in theirs], float),
                 np.array([index[row["category_id"]] for row in theirs], int),
                 [row["segmentation"] for row in theirs] if kind == "segm" else None,
             ),
         )
-    return evaluator.scores().figures
+    return evaluator.compute().metrics
 
 
 @pytest.mark.data
@@ -155,34 +155,34 @@ def test_figures_are_pycocotools_with_crowds_empty_images_and_a_class_that_is_no
 
 def test_nothing_found_is_0_and_nothing_to_find_is_not_a_number():
     evaluator = CocoEvaluator(["cat"])
-    evaluator.add(
+    evaluator.update(
         GroundTruth(np.array([[0.0, 0, 9, 9]]), np.array([0])),
-        FoundObjects(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)),
+        PredictedObjects(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)),
     )
-    scores = evaluator.scores()
-    assert (scores.figures["AP"], scores.figures["AR100"]) == (0, 0)
-    assert math.isnan(scores.figures["AP_large"])
+    scores = evaluator.compute()
+    assert (scores.metrics["AP"], scores.metrics["AR100"]) == (0, 0)
+    assert math.isnan(scores.metrics["AP_large"])
     (cat,) = scores.per_class
     assert (cat["name"], cat["objects"], cat["AP"], cat["AP50"], cat["AR100"]) == ("cat", 1, 0, 0, 0)
     assert cat["AP_small"] == 0 and math.isnan(cat["AP_medium"])
     evaluator.reset()
-    assert math.isnan(evaluator.scores().figures["AP"])
+    assert math.isnan(evaluator.compute().metrics["AP"])
 
 
 def test_numbers_that_are_none_are_named():
-    wrong = FoundObjects(np.array([[0, 0, np.nan, 3]]), np.array([0.5]), np.array([0]))
+    wrong = PredictedObjects(np.array([[0, 0, np.nan, 3]]), np.array([0.5]), np.array([0]))
     with pytest.raises(DataError, match="image 1: the found boxes"):
-        CocoEvaluator(["cat"]).add(GroundTruth(np.zeros((0, 4)), np.zeros(0, int)), wrong)
+        CocoEvaluator(["cat"]).update(GroundTruth(np.zeros((0, 4)), np.zeros(0, int)), wrong)
 
 
-def one_class(boxes: list[list[float]], scores: list[float]) -> FoundObjects:
-    return FoundObjects(np.array(boxes, float).reshape(-1, 4), np.array(scores), np.zeros(len(scores), int))
+def one_class(boxes: list[list[float]], scores: list[float]) -> PredictedObjects:
+    return PredictedObjects(np.array(boxes, float).reshape(-1, 4), np.array(scores), np.zeros(len(scores), int))
 
 
 def test_voc_s_two_averages_worked_by_hand():
     # Three objects, one of them difficult; detections by score: right, wrong, again the first (wrong), the difficult
     # one (left out), right. Precision 1, 1/2, 1/3, 2/4 at recall 1/2, 1/2, 1/2, 1.
-    true = VocObjects(
+    true = VocGroundTruth(
         np.array([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]]), np.zeros(3, int), np.array([0, 0, 1])
     )
     found = one_class(
@@ -207,13 +207,13 @@ def test_voc_s_area_is_coco_s_average_where_both_mean_the_same():
     for image in data["images"]:
         own = [row for row in data["annotations"] if row["image_id"] == image["id"]]
         theirs = [row for row in rows if row["image_id"] == image["id"]]
-        true.append(VocObjects(corners(own), np.zeros(len(own), int), np.zeros(len(own), bool)))
+        true.append(VocGroundTruth(corners(own), np.zeros(len(own), int), np.zeros(len(own), bool)))
         found.append(one_class(corners(theirs).tolist(), [row["score"] for row in theirs]))
     assert precision_curves(true, found, 1)[0].area == pytest.approx(expected, abs=0.011)
 
 
 def test_voc_without_objects_is_not_a_number():
-    nothing = VocObjects(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))
+    nothing = VocGroundTruth(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))
     (curve,) = precision_curves([nothing], [one_class([[0, 0, 1, 1]], [0.5])], 1)
     assert math.isnan(curve.area) and math.isnan(curve.eleven_points)
     assert curve.precision.tolist() == [0]

@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hubel.errors import DataError
-from hubel.metrics.coco import FoundObjects, GroundTruth
-from hubel.metrics.detection import NOTHING, PASSED_OVER, match_boxes, score_detection, scores_table, worst_pictures
+from hubel.metrics.coco import GroundTruth, PredictedObjects
+from hubel.metrics.detection import IGNORED, UNMATCHED, match_boxes, score_detection, scores_table, worst_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
 
@@ -24,7 +24,7 @@ CLASSES = ("red", "white", "platelet")
 SIDES = (("small", 12.0), ("medium", 60.0), ("large", 110.0))
 
 
-def pictures(count: int, seed: int, crowds: bool) -> tuple[list[GroundTruth], list[FoundObjects]]:
+def pictures(count: int, seed: int, crowds: bool) -> tuple[list[GroundTruth], list[PredictedObjects]]:
     """Objects of three sizes; boxes that are moved, doubled, misnamed, missing or invented, of ties in no score."""
     rng = np.random.default_rng(seed)
     labelled, found = [], []
@@ -41,11 +41,11 @@ def pictures(count: int, seed: int, crowds: bool) -> tuple[list[GroundTruth], li
                 called.append(labels[-1] if rng.random() < 0.7 else wrong)
         crowd = rng.random(len(labels)) < (0.2 if crowds else 0)
         labelled.append(GroundTruth(np.reshape(boxes, (-1, 4)), np.array(labels, int), crowd))
-        found.append(FoundObjects(np.reshape(guesses, (-1, 4)), rng.random(len(called)), np.array(called, int)))
+        found.append(PredictedObjects(np.reshape(guesses, (-1, 4)), rng.random(len(called)), np.array(called, int)))
     return labelled, found
 
 
-def pycocotools_evaluation(labelled: list[GroundTruth], found: list[FoundObjects]) -> COCOeval:
+def pycocotools_evaluation(labelled: list[GroundTruth], found: list[PredictedObjects]) -> COCOeval:
     data: dict[str, Any] = {"images": [{"id": place} for place in range(len(labelled))], "annotations": []}
     data["categories"] = [{"id": place, "name": name} for place, name in enumerate(CLASSES)]
     rows = []
@@ -90,7 +90,7 @@ def test_each_class_is_scored_as_pycocotools_does():
 def test_precision_and_recall_are_those_of_coco_s_matches_at_the_confidence():
     labelled, found = pictures(60, 1, crowds=True)
     scores = score_detection(labelled, found, CLASSES)
-    sure = [FoundObjects(f.boxes[k], f.scores[k], f.labels[k]) for f in found for k in [f.scores >= 0.25]]
+    sure = [PredictedObjects(f.boxes[k], f.scores[k], f.labels[k]) for f in found for k in [f.scores >= 0.25]]
     evaluation = pycocotools_evaluation(labelled, sure)
     for place in range(2):
         rows = [r for r in evaluation.evalImgs if r and r["category_id"] == place and r["aRng"] == [0, 1e10]]
@@ -117,9 +117,9 @@ def test_the_confusion_matrix_is_supervision_s_where_no_object_has_rivals():
 A, B, C = [0.0, 0, 10, 10], [20.0, 20, 30, 30], [50.0, 50, 90, 90]
 
 
-def given(*rows: tuple[list[float], float, int]) -> FoundObjects:
+def given(*rows: tuple[list[float], float, int]) -> PredictedObjects:
     boxes = np.array([row[0] for row in rows], float).reshape(-1, 4)
-    return FoundObjects(boxes, np.array([row[1] for row in rows]), np.array([row[2] for row in rows], int))
+    return PredictedObjects(boxes, np.array([row[1] for row in rows]), np.array([row[2] for row in rows], int))
 
 
 def really(*rows: tuple[list[float], int], crowd: tuple[int, ...] = ()) -> GroundTruth:
@@ -138,7 +138,7 @@ def test_a_picture_worked_by_hand():
         (C, 0.2, 0),  # right, but not sure enough
     )
     matches = match_boxes(labelled, found)
-    assert matches.answers.tolist() == [NOTHING, 0, 1, NOTHING, PASSED_OVER]
+    assert matches.objects.tolist() == [UNMATCHED, 0, 1, UNMATCHED, IGNORED]
     assert (matches.right.tolist(), matches.wrong.tolist(), matches.missed.tolist()) == ([1], [0, 3, 2], [2])
     scores = score_detection([labelled], [found], ["cat", "dog"])
     # Rows cat, dog, nothing; columns cat, dog, missed.
@@ -154,7 +154,7 @@ def test_within_a_crowd_of_its_class_a_box_is_neither_right_nor_wrong():
     labelled = really((C, 0), (A, 0), crowd=(0,))
     found = given(([55.0, 55, 65, 65], 0.9, 0), ([55.0, 55, 65, 65], 0.8, 1))
     matches = match_boxes(labelled, found)
-    assert matches.answers.tolist() == [PASSED_OVER, NOTHING]
+    assert matches.objects.tolist() == [IGNORED, UNMATCHED]
     assert matches.missed.tolist() == [1]
     scores = score_detection([labelled], [found], ["cat", "dog"])
     assert scores.confusion.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
@@ -170,11 +170,11 @@ def test_the_worst_pictures_come_first():
         given((A, 0.9, 0), (C, 0.6, 0)),  # one where nothing is: 0.6
         given((C, 0.1, 0)),  # not sure enough to count
     ]
-    worst = worst_pictures(labelled, found, 5)
-    assert [picture.place for picture in worst] == [2, 3, 1]
-    assert [picture.error_score for picture in worst] == pytest.approx([1.2, 0.6, 0.5])
+    worst = worst_images(labelled, found, 5)
+    assert [image.index for image in worst] == [2, 3, 1]
+    assert [image.error_score for image in worst] == pytest.approx([1.2, 0.6, 0.5])
     assert worst[1].matches.right.tolist() == [0] and worst[1].matches.wrong.tolist() == [1]
-    assert [picture.place for picture in worst_pictures(labelled, found, 1)] == [2]
+    assert [image.index for image in worst_images(labelled, found, 1)] == [2]
 
 
 def test_the_table_says_what_there_is():
@@ -189,7 +189,7 @@ def test_the_table_says_what_there_is():
 
 
 def test_nothing_to_score_is_said():
-    with pytest.raises(DataError, match="0 images do not fit 1"):
+    with pytest.raises(DataError, match="0 predictions for 1 labelled images"):
         score_detection([really((A, 0))], [], ["cat"])
     with pytest.raises(DataError):
         score_detection([], [], ["cat"])

@@ -55,7 +55,7 @@ def assert_equals_track_eval(folder: Path, lengths: dict[str, int], benchmark: s
     rows = {row.name: row for row in scores.sequences} | {"COMBINED_SEQ": scores.together}
     assert set(rows) == set(expected)
     for name, row in rows.items():
-        figures = row.figures()
+        figures = row.metrics()
         for figure, value in expected[name].items():
             assert figures[figure] == pytest.approx(value, abs=1e-6), (name, figure)
 
@@ -133,7 +133,7 @@ def test_tud_campus(campus: tuple[Path, Path], tmp_path: Path) -> None:
     truth, result = (np.loadtxt(path, delimiter=",") for path in campus)
     write(tmp_path, "TUD-Campus", truth, result, 71)
     assert_equals_track_eval(tmp_path, {"TUD-Campus": 71}, "MOT15")
-    figures = score_files(campus, note=lambda text: None).together.figures()
+    figures = score_files(campus, note=lambda text: None).together.metrics()
     assert [round(100 * figures[name], 2) for name in ("HOTA", "MOTA", "IDF1")] == [39.14, 52.65, 55.77]
 
 
@@ -142,7 +142,7 @@ def test_agrees_with_motmetrics(campus: tuple[Path, Path], data_folder: Path) ->
     """Which has MOTP as the mean distance, 1 - IoU."""
     with (data_folder / "mot" / "expected_TUD-Campus.csv").open() as file:
         (expected,) = csv.DictReader(file)
-    figures = score_files(campus, note=lambda text: None).together.figures()
+    figures = score_files(campus, note=lambda text: None).together.metrics()
     names = {"idf1": "IDF1", "idp": "IDP", "idr": "IDR", "recall": "Recall", "precision": "Precision", "mota": "MOTA",
              "num_false_positives": "FP", "num_misses": "FN", "num_switches": "IDSW", "num_fragmentations": "Frag",
              "mostly_tracked": "MT", "partially_tracked": "PT", "mostly_lost": "ML"}  # fmt: skip
@@ -159,7 +159,7 @@ def scored(tmp_path: Path, result: str, truth: str = TRUTH) -> tuple[dict[str, f
     (tmp_path / "result.txt").write_text(result)
     notes: list[str] = []
     scores = score_files([tmp_path / "gt.txt", tmp_path / "result.txt"], notes.append)
-    return scores.together.figures(), notes
+    return scores.together.metrics(), notes
 
 
 def test_an_empty_result_is_said_and_scores_nothing(tmp_path: Path) -> None:

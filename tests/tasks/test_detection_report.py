@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hubel.drawing import BoxLabel, draw_boxes
-from hubel.metrics.coco import FoundObjects, GroundTruth
+from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, score_detection
 from hubel.reports import TrainingReport, write_report
 from hubel.tasks.detection.report import KINDS, REPORT, detection_mistakes, precision_recall
@@ -21,8 +21,8 @@ WHITE, BLUE, ORANGE, YELLOW = (colour for colour, _, _ in KINDS)
 BOXES = np.array([[50.0, 50, 150, 150], [250.0, 50, 350, 150], [450.0, 50, 550, 150], [50.0, 300, 150, 400]])
 # A cat found, a little off; a dog taken for a cat; a cat missed; and besides a dog where nothing is.
 LABELLED = GroundTruth(BOXES[:3], np.array([0, 1, 0]))
-FOUND = FoundObjects(BOXES[[0, 1, 3]] + [[10.0], [0], [0]], np.array([0.9, 0.8, 0.71]), np.array([0, 0, 1]))
-CLEAN = FoundObjects(LABELLED.boxes, np.ones(3), LABELLED.labels)
+FOUND = PredictedObjects(BOXES[[0, 1, 3]] + [[10.0], [0], [0]], np.array([0.9, 0.8, 0.71]), np.array([0, 0, 1]))
+CLEAN = PredictedObjects(LABELLED.boxes, np.ones(3), LABELLED.labels)
 HISTORY = [
     {"epoch": 1, "train_loss": 3.5, "train_class_loss": 2.25, "train_box_loss": 1.25, "val_loss": 3, "val_AP50": 0.4},
     {"epoch": 2, "train_loss": 2.5, "train_class_loss": 1.5, "train_box_loss": 1.0, "val_loss": 2, "val_AP50": 0.5},
@@ -56,7 +56,7 @@ def test_the_headline_counts_what_was_found(page: tuple[Path, Page]) -> None:
 
 
 def test_all_figures_appear(page: tuple[Path, Page], scores: DetectionScores) -> None:
-    text, figures = page[1].text, scores.coco.figures
+    text, figures = page[1].text, scores.coco.metrics
     # Precision 4/6, recall 4/6. A row: images, objects, precision, recall, AP, small, medium, large, AP@0.5.
     total = f"all 2 6 0.667 0.667 {figures['AP']:.3f} – – {figures['AP_large']:.3f} {figures['AP50']:.3f}"
     assert total in text
@@ -121,7 +121,7 @@ def test_many_classes_list_what_is_taken_for_what(tmp_path: Path) -> None:
     boxes = np.array([[20.0 * place, 0, 20 * place + 10, 10] for place in range(40)])
     called = np.arange(40)
     called[[7, 8]] = 31, 5
-    found = FoundObjects(boxes[:39], np.ones(39), called[:39])
+    found = PredictedObjects(boxes[:39], np.ones(39), called[:39])
     scores = score_detection([GroundTruth(boxes, np.arange(40))], [found], names)
     html = Page(write_report(tmp_path, TrainingReport("t", "detect", "m", "d", {"test": scores}), REPORT))
     assert "kind 7 kind 31 1 kind 8 kind 5 1 kind 39 background 1" in html.text

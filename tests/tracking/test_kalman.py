@@ -30,7 +30,7 @@ def test_equals_filterpy_step_by_step(name: str) -> None:
     boxes = walking_boxes(rng, tracks=6, frames=150)
     motion = MOTIONS[name]()
     batched = KalmanFilter(motion)
-    batched.begin(boxes[0])
+    batched.start(boxes[0])
     make = sort_matrices if name == "sort" else deepsort_matrices
     matrices = [make(observed) for observed in motion.observe(boxes[0])]
     size = matrices[0].dim_x
@@ -53,7 +53,7 @@ def test_a_shrinking_box_stays_a_box(name: str) -> None:
     motion = MOTIONS[name]()
     batched = KalmanFilter(motion)
     first, second = np.array([[100.0, 100, 140, 200]]), np.array([[110.0, 125, 130, 175]])
-    batched.begin(first)
+    batched.start(first)
     matrix = (sort_matrices if name == "sort" else deepsort_matrices)(motion.observe(first)[0])
     for step in range(40):
         batched.predict()
@@ -76,7 +76,7 @@ def test_several_steps_at_once_are_as_many_single_ones(name: str, steps: int) ->
     matrix = None
     for frame in boxes:
         if matrix is None:
-            batched.begin(frame)
+            batched.start(frame)
             matrix = (sort_matrices if name == "sort" else deepsort_matrices)(motion.observe(frame)[0])
             continue
         batched.predict()
@@ -97,7 +97,7 @@ def test_several_steps_at_once_are_as_many_single_ones(name: str, steps: int) ->
 def test_any_time_between_frames_leaves_a_covariance(elapsed: float) -> None:
     for kind in MOTIONS.values():
         batched = KalmanFilter(kind())
-        batched.begin(walking_boxes(np.random.default_rng(1), tracks=3, frames=1)[0])
+        batched.start(walking_boxes(np.random.default_rng(1), tracks=3, frames=1)[0])
         for _ in range(5):
             batched.predict(elapsed)
             batched.update(np.array([0, 2]), walking_boxes(np.random.default_rng(2), tracks=2, frames=1)[0])
@@ -110,7 +110,7 @@ def test_stays_positive_definite_for_100_000_steps(name: str) -> None:
     rng = np.random.default_rng(5)
     batched = KalmanFilter(MOTIONS[name]())
     boxes = walking_boxes(rng, tracks=2, frames=1)[0]
-    batched.begin(boxes)
+    batched.start(boxes)
     for step in range(100_000):
         batched.predict()
         # One track is seen in every frame; the other not for a long time now and then, and then again.
@@ -137,7 +137,7 @@ def test_squared_distances_are_mahalanobis() -> None:
     boxes = walking_boxes(np.random.default_rng(7), tracks=3, frames=2)
     motion = HeightMotion()
     batched = KalmanFilter(motion)
-    batched.begin(boxes[0])
+    batched.start(boxes[0])
     batched.predict()
     observed = motion.observe(boxes[1])
     found = batched.squared_distances(np.arange(3), observed)

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
 from hubel.tracking.assignment import linear_assignment
-from hubel.tracking.sparse_iou import covered_shares, overlapping_pairs, pairs_within
+from hubel.tracking.sparse_iou import covered_fractions, overlapping_pairs, pairs_within
 
 
 def crowd(rng: np.random.Generator, count: int, side: float) -> np.ndarray:
@@ -37,8 +37,8 @@ def test_overlaps_are_those_of_all_pairs(rows: int, columns: int, spread: tuple[
 def test_covered_shares() -> None:
     """A quarter of the first lies in the second, which is half covered by it; the third is alone."""
     boxes = np.array([[0.0, 0, 40, 40], [30, 0, 50, 40], [100, 0, 110, 10]])
-    np.testing.assert_allclose(covered_shares(boxes), [0.25, 0.5, 0], rtol=1e-12)
-    assert len(covered_shares(np.empty((0, 4)))) == 0
+    np.testing.assert_allclose(covered_fractions(boxes), [0.25, 0.5, 0], rtol=1e-12)
+    assert len(covered_fractions(np.empty((0, 4)))) == 0
 
 
 @pytest.mark.parametrize(("rows", "columns"), SIZES)

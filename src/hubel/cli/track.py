@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hubel.cli.track_writers import TrackOutputs
     from hubel.data.mot import MotBoxes
     from hubel.inference.predictor import Predictor
-    from hubel.inference.video_tracking import StageTimer, Step, VideoSource
+    from hubel.inference.video_tracking import FrameState, StageTimer, VideoSource
     from hubel.results import Tracks
     from hubel.tracking import Tracker
 
@@ -105,14 +105,14 @@ def track(
     """
     name = tracker or ("sort" if source is None else "deepsort")
     _check(source, model, detections, name, classes)
-    from hubel.cli.track_writers import TrackOutputs, marks
+    from hubel.cli.track_writers import TrackOutputs, parse_counters
     from hubel.data.mot import read_mot_text
-    from hubel.inference.video_tracking import StageTimer, default_conf, detected_by_file, followed, open_clip
+    from hubel.inference.video_tracking import StageTimer, associate, default_conf, detect_from_file, open_video
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.base import parse
 
-    follower = create_tracker(name, **parse(TRACKERS[name].Parameters, set_ or ()))
-    outputs = TrackOutputs(mot, save, table, marks(line or (), zone or ()), json, [source, detections], model)
+    method = create_tracker(name, **parse(TRACKERS[name].Parameters, set_ or ()))
+    outputs = TrackOutputs(mot, save, table, parse_counters(line or (), zone or ()), json, [source, detections], model)
     boxes = None
     if detections is not None:
         boxes = read_mot_text(detections)
@@ -122,26 +122,26 @@ def track(
             log(f"note:  {detections} has no boxes.")
         if conf is not None:
             boxes = boxes.only(boxes.scores >= conf)
-    shares, damages = StageTimer(), DecodeErrors(strict)
+    timer, errors = StageTimer(), DecodeErrors(strict)
     if source is None:
         assert boxes is not None
-        steps = followed(detected_by_file(boxes, str(boxes.path), None), follower, None, shares)
-        _run(steps, outputs, shares, boxes.last_frame, name)
+        states = associate(detect_from_file(boxes, str(boxes.path), None), method, None, timer)
+        _run(states, outputs, timer, boxes.last_frame, name)
         return
-    clip = open_clip(source, rate, damages)
-    outputs.rate = clip.rate or rate
+    video = open_video(source, rate, errors)
+    outputs.rate = video.rate or rate
     predictor = None
     if model is not None:
         from hubel.inference import Predictor, tune_allocator
 
         tune_allocator()
-        least = default_conf(name) if conf is None else conf
-        predictor = Predictor(model, engine, precision, device, threads=threads, conf=least, iou=iou)
-    steps = _with_pictures(clip, boxes, predictor, classes, follower, (appearance, device, threads), damages, shares)
-    last = _run(steps, outputs, shares, clip.count, name)
+        minimum = default_conf(name) if conf is None else conf
+        predictor = Predictor(model, engine, precision, device, threads=threads, conf=minimum, iou=iou)
+    states = _with_images(video, boxes, predictor, classes, method, (appearance, device, threads), errors, timer)
+    last = _run(states, outputs, timer, video.count, name)
     if boxes is not None and last is not None and boxes.last_frame != last:
         log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
-    if damages.count:
+    if errors.count:
         raise typer.Exit(1)
 
 
@@ -176,19 +176,19 @@ class DecodeErrors:
         report_error(error.message, error.hint)
 
 
-def _with_pictures(
-    clip: VideoSource,
+def _with_images(
+    video: VideoSource,
     boxes: MotBoxes | None,
     predictor: Predictor | None,
     classes: str | None,
     tracker: Tracker,
     appearance: tuple[str, str, int | None],
-    damages: DecodeErrors,
-    shares: StageTimer,
-) -> Iterator[tuple[Step, Tracks]]:
+    errors: DecodeErrors,
+    timer: StageTimer,
+) -> Iterator[tuple[FrameState, Tracks]]:
     from functools import partial
 
-    from hubel.inference.video_tracking import detected_by_file, detected_by_model, stages
+    from hubel.inference.video_tracking import detect_from_file, detect_with_model, run_pipeline
 
     embed = None
     if tracker.needs_features:
@@ -196,15 +196,19 @@ def _with_pictures(
 
         embed = Embedder(*appearance)
     if boxes is not None:
-        return stages(clip, partial(detected_by_file, boxes, clip.source), tracker, embed, damages, shares)
+        return run_pipeline(video, partial(detect_from_file, boxes, video.source), tracker, embed, errors, timer)
     assert predictor is not None
-    wanted = None if classes is None else [word.strip() for word in classes.split(",")]
-    detect = partial(detected_by_model, predictor, clip.source, wanted, shares)
-    return stages(clip, detect, tracker, embed, damages, shares)
+    selected = None if classes is None else [word.strip() for word in classes.split(",")]
+    detect = partial(detect_with_model, predictor, video.source, selected, timer)
+    return run_pipeline(video, detect, tracker, embed, errors, timer)
 
 
 def _run(
-    steps: Iterator[tuple[Step, Tracks]], outputs: TrackOutputs, shares: StageTimer, count: int | None, tracker: str
+    states: Iterator[tuple[FrameState, Tracks]],
+    outputs: TrackOutputs,
+    timer: StageTimer,
+    count: int | None,
+    tracker: str,
 ) -> int | None:
     """Write the tracks of every frame; returns the number of the last."""
     start, last = time.perf_counter(), None
@@ -213,19 +217,19 @@ def _run(
         bar = stack.enter_context(ProgressBar("frames", count, visible=not outputs.shows_lines))
         stack.enter_context(outputs)
         try:
-            for step, tracks in steps:
-                outputs.take(step, tracks, tracker, shares)
-                last = step.number
+            for state, tracks in states:
+                outputs.take(state, tracks, tracker, timer)
+                last = state.number
                 bar.advance()
         except KeyboardInterrupt:
             outputs.interrupted = True
         finally:
-            close = getattr(steps, "close", None)
+            close = getattr(states, "close", None)
             if close is not None:
                 close()
     seconds = time.perf_counter() - start
     outputs.finish()
-    log(outputs.summary(tracker, seconds, shares))
+    log(outputs.summary(tracker, seconds, timer))
     if outputs.interrupted:
         log(f"interrupted after frame {last}: the tracks until then are written")
         raise typer.Exit(130)

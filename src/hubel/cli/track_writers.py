@@ -16,7 +16,7 @@ from hubel.data.mot import MotText
 from hubel.errors import UsageError
 from hubel.fileio import atomic_write, streaming_write, write_json
 from hubel.inference.json_lines import encodable
-from hubel.inference.video_tracking import NAMELESS, StageTimer, Step
+from hubel.inference.video_tracking import NAMELESS, FrameState, StageTimer
 from hubel.results import Tracks
 from hubel.tracking.counters import LineCounter, ZoneCounter
 from hubel.tracking.trajectories import TrackPath, TrackTable
@@ -27,11 +27,11 @@ _SHOWN = 40
 _COLUMNS = ("id", "name", "first", "last", "first_time", "last_time", "frames", "length")
 
 
-def marks(lines: Sequence[str], zones: Sequence[str]) -> list[Counter]:
-    """Counters from what people write for ``--line`` and ``--zone``.
+def parse_counters(lines: Sequence[str], zones: Sequence[str]) -> list[Counter]:
+    """Parse the values of ``--line`` and ``--zone``.
 
     Raises:
-        UsageError: it is not four numbers, or six or more, or a line has no length.
+        UsageError: a line is not four numbers or has no length, or a zone is not six or more numbers.
     """
     counters: list[Counter] = []
     for number, text in enumerate(lines, 1):
@@ -64,14 +64,14 @@ class TrackOutputs:
     Args:
         mot: file of MOTChallenge text, or ``None``.
         save: video, or ``None``.
-        table: file of a row a track, or ``None``.
+        table: file with a row per track, or ``None``.
         counters: lines and zones.
-        json: whether rows go to stdout.
-        inputs: files that may not be written to.
-        model: what detects, for the rows.
+        json: print rows to stdout.
+        inputs: files that must not be overwritten.
+        model: name of the detector in the rows.
 
     Raises:
-        UsageError: a file cannot be made where it is to be, or is read from.
+        UsageError: a file cannot be written, or is an input.
     """
 
     def __init__(
@@ -116,56 +116,56 @@ class TrackOutputs:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def take(self, step: Step, tracks: Tracks, tracker: str, shares: StageTimer) -> None:
-        """The tracks of the next frame."""
+    def take(self, state: FrameState, tracks: Tracks, tracker: str, timer: StageTimer) -> None:
+        """Write the tracks of the next frame."""
         self.frames += 1
-        self.paths.update(step.number, step.time, tracks.ids, tracks.names, tracks.boxes)
+        self.paths.update(state.number, state.time, tracks.ids, tracks.names, tracks.boxes)
         for counter in self._counters:
             counter.update(tracks.ids, tracks.boxes)
-        if self.frames == 1 and step.picture is not None:
-            self._warn_of_marks_outside(tracks.width, tracks.height)
+        if self.frames == 1 and state.image is not None:
+            self._warn_of_counters_outside(tracks.width, tracks.height)
         if self._text is not None:
-            self._text.write(step.number, tracks.ids.tolist(), tracks.boxes, tracks.scores)
+            self._text.write(state.number, tracks.ids.tolist(), tracks.boxes, tracks.scores)
         if self._json:
-            print_json(self._row(step, tracks, tracker))
-        if self._save is not None and step.picture is not None:
-            shares.timed("draw", self._draw, step, tracks)
+            print_json(self._row(state, tracks, tracker))
+        if self._save is not None and state.image is not None:
+            timer.timed("draw", self._draw, state, tracks)
 
-    def _row(self, step: Step, tracks: Tracks, tracker: str) -> dict[str, Any]:
+    def _row(self, state: FrameState, tracks: Tracks, tracker: str) -> dict[str, Any]:
         source = None if tracks.source is None else encodable(tracks.source)
-        row: dict[str, Any] = {"source": source, "frame": step.number}
-        if step.time is not None:
-            row["time"] = step.time
-        if step.picture is not None:
+        row: dict[str, Any] = {"source": source, "frame": state.number}
+        if state.time is not None:
+            row["time"] = state.time
+        if state.image is not None:
             row |= {"width": tracks.width, "height": tracks.height}
         row |= {"model": self._model, "tracker": tracker, "task": "track", **tracks.to_json()}
         lines = [counter.to_json() for counter in self._counters if isinstance(counter, LineCounter)]
         zones = [counter.to_json() for counter in self._counters if isinstance(counter, ZoneCounter)]
         return row | ({"lines": lines} if lines else {}) | ({"zones": zones} if zones else {})
 
-    def _draw(self, step: Step, tracks: Tracks) -> None:
-        from hubel.drawing.tracks import Mark, TrackPainter
+    def _draw(self, state: FrameState, tracks: Tracks) -> None:
+        from hubel.drawing.tracks import Mark, TrackAnnotator
 
-        assert self._save is not None and step.picture is not None and step.time is not None
-        height, width = step.picture.shape[:2]
+        assert self._save is not None and state.image is not None and state.time is not None
+        height, width = state.image.shape[:2]
         if self._video is None:
             from hubel.data.video_writer import VideoWriter
 
             self._video = self._stack.enter_context(VideoWriter(self._save, width, height, self.rate))
-            self._painter = TrackPainter(names=self._model is not None)
-        drawn = self._painter.paint(
-            step.picture, tracks, [Mark(_corners(counter), _caption(counter)) for counter in self._counters]
+            self._painter = TrackAnnotator(names=self._model is not None)
+        drawn = self._painter.annotate(
+            state.image, tracks, [Mark(_corners(counter), _caption(counter)) for counter in self._counters]
         )
         if drawn.shape[:2] == self._video.size[::-1]:
-            self._video.write(drawn, step.time)
+            self._video.write(drawn, state.time)
 
-    def _warn_of_marks_outside(self, width: int, height: int) -> None:
+    def _warn_of_counters_outside(self, width: int, height: int) -> None:
         for counter in self._counters:
             if not any(0 <= x <= width and 0 <= y <= height for x, y in _corners(counter)):
                 log(f"note:  {counter.name} is outside the image, which has {width} × {height} pixels")
 
     def finish(self) -> None:
-        """After the last frame: the table, and what was counted."""
+        """Write the table and the counts after the last frame."""
         rows = self.paths.rows()
         if self._table_path is not None:
             _write_table(self._table_path, rows)
@@ -175,13 +175,13 @@ class TrackOutputs:
         for counter in self._counters:
             print(f"{counter.name}: {_caption(counter, named=False)}")
 
-    def summary(self, tracker: str, seconds: float, shares: StageTimer) -> str:
-        """One line: how much, how fast, and what took the time."""
+    def summary(self, tracker: str, seconds: float, timer: StageTimer) -> str:
+        """A line with counts, speed, and the time of each stage."""
         speed = self.frames / max(seconds, 1e-9)
         line = f"{tracker}: {self.frames} frames, {len(self.paths)} tracks, {speed:.1f} frames/s"
-        total = sum(shares.seconds.values())
+        total = sum(timer.seconds.values())
         if total:
-            parts = sorted(shares.seconds.items(), key=lambda item: -item[1])
+            parts = sorted(timer.seconds.items(), key=lambda item: -item[1])
             line += " (" + ", ".join(f"{name} {used / total:.0%}" for name, used in parts) + ")"
         return line
 
@@ -225,7 +225,7 @@ def _write_table(path: Path, rows: Sequence[TrackPath]) -> None:
 
 
 def _table(rows: Sequence[TrackPath]) -> str:
-    """One line a track."""
+    """A line per track."""
     if not rows:
         return "no tracks"
     nameless = all(row.name == NAMELESS for row in rows)
@@ -235,8 +235,8 @@ def _table(rows: Sequence[TrackPath]) -> str:
     for row in rows[:_SHOWN]:
         (_, x1, y1), (_, x2, y2) = row.ends()
         name = "" if nameless else f"{row.name:{width}}  "
-        way = f"{x1:.0f},{y1:.0f} → {x2:.0f},{y2:.0f}"
-        lines.append(f"{row.id:>6}  {name}{row.first:>7} {row.last:>7} {row.frames:>7} {row.length:>8.0f}  {way}")
+        path = f"{x1:.0f},{y1:.0f} → {x2:.0f},{y2:.0f}"
+        lines.append(f"{row.id:>6}  {name}{row.first:>7} {row.last:>7} {row.frames:>7} {row.length:>8.0f}  {path}")
     if len(rows) > _SHOWN:
         lines.append(f"… and {len(rows) - _SHOWN} more: --table OUT.csv has all")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""MOTChallenge text: detections, ground truth and results of trackers, one box a line.
+"""MOTChallenge text: detections, ground truth and results of trackers, one box per line.
 
 ``frame, id, left, top, width, height, confidence, class, visibility`` in the ground truth of 2016 and later; with
 ``x, y, z`` after the confidence in detections, results, and the ground truth of 2015. Frames and ids count from 1, the
@@ -17,25 +17,25 @@ import numpy as np
 
 from hubel.errors import DataError
 
-_LEAST_COLUMNS = 6
-# Ground truth with classes has nine columns; with ten, what follows the confidence is a place in the world.
+_MIN_COLUMNS = 6
+# Ground truth with classes has eight or nine columns; with ten, world coordinates follow the confidence.
 _WITH_CLASSES = (8, 9)
-_LAST_FRAME = 2**31
+_MAX_FRAME = 2**31
 
 
 @dataclass(frozen=True)
 class MotBoxes:
-    """The boxes of one file, by frame, within a frame in the order of the lines.
+    """Boxes of a file, sorted by frame; within a frame in the order of the lines.
 
     Attributes:
         path: of the file.
         frames: int64 (N,), from 1, ascending.
-        ids: int64 (N,); -1 of detections.
+        ids: int64 (N,); -1 for detections.
         boxes: float64 (N, 4), x1, y1, x2, y2 in pixels.
-        scores: float64 (N,); of ground truth, 0 for what is not to be counted; 1 if the file has none.
-        classes: int64 (N,), -1 where the file tells none.
-        lines: int64 (N,), line of the file, from 1.
-        notes: what was found and done, one sentence each.
+        scores: float64 (N,); in ground truth, 0 for boxes that do not count; 1 if the file has none.
+        classes: int64 (N,), -1 if the file has none.
+        lines: int64 (N,), lines of the file, from 1.
+        notes: sentences about corrections of the file.
     """
 
     path: Path
@@ -56,19 +56,19 @@ class MotBoxes:
         return int(self.frames[-1]) if len(self) else 0
 
     def of_frame(self, number: int) -> slice:
-        """Which rows belong to a frame."""
+        """Rows of a frame."""
         first, last = self.frames.searchsorted((number, number + 1))
         return slice(int(first), int(last))
 
     def by_frame(self, last: int | None = None) -> Iterator[tuple[int, slice]]:
-        """Number and rows of each frame from 1 to ``last``, those without boxes among them."""
+        """Number and rows of each frame from 1 to ``last``, including frames without boxes."""
         last = self.last_frame if last is None else last
         bounds = self.frames.searchsorted(np.arange(1, last + 2))
         for number in range(1, last + 1):
             yield number, slice(int(bounds[number - 1]), int(bounds[number]))
 
     def only(self, kept: np.ndarray) -> MotBoxes:
-        """Some of the rows, bool (N,) or ascending positions."""
+        """A selection of the rows, bool (N,) or ascending indices."""
         columns = ("frames", "ids", "boxes", "scores", "classes", "lines")
         return replace(self, **{column: getattr(self, column)[kept] for column in columns})
 
@@ -76,11 +76,11 @@ class MotBoxes:
 def read_mot_text(path: Path) -> MotBoxes:
     """Read a file of boxes.
 
-    Columns are separated by commas, or by spaces where there are no commas. Boxes that are not finite or have no area
-    are left out, and unsorted lines sorted: ``notes`` say so.
+    Columns are separated by commas, or by spaces if there are no commas. Boxes that are not finite or have no area are
+    left out, and unsorted lines are sorted; ``notes`` report it.
 
     Raises:
-        DataError: there is no such file, or a line is not what it should be.
+        DataError: the file does not exist, or a line is invalid.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
@@ -90,32 +90,33 @@ def read_mot_text(path: Path) -> MotBoxes:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Name a file of boxes.") from error
     table = _numbers(path, text)
     lines = np.array([number for number, line in enumerate(text.split("\n"), 1) if line.strip()], np.int64)
-    for place, what in ((0, "frame"), (1, "id")):
-        whole = np.isfinite(table[:, place]) & (np.abs(table[:, place]) < _LAST_FRAME)
-        whole &= table[:, place] == np.floor(np.where(whole, table[:, place], 0))
-        _refuse(path, lines, ~whole, f"the {what} is no whole number", table[:, place])
-    _refuse(path, lines, table[:, 0] < 1, "frames count from 1, this one is", table[:, 0])
+    for column, name in ((0, "frame"), (1, "id")):
+        values = table[:, column]
+        integer = np.isfinite(values) & (np.abs(values) < _MAX_FRAME)
+        integer &= values == np.floor(np.where(integer, values, 0))
+        _check(path, lines, integer, f"the {name} is not an integer", values)
+    _check(path, lines, table[:, 0] >= 1, "frames count from 1, this one is", table[:, 0])
     return _arranged(path, table, lines)
 
 
 def _numbers(path: Path, text: str) -> np.ndarray:
     """The table (N, columns), at least (0, 6)."""
     if not text.strip():
-        return np.empty((0, _LEAST_COLUMNS))
+        return np.empty((0, _MIN_COLUMNS))
     delimiter = "," if "," in text else None
     try:
-        # Blank lines of spaces would be cells to NumPy.
+        # NumPy would take lines of spaces for cells.
         filled = "\n".join(line for line in text.split("\n") if line.strip())
         table = np.loadtxt(io.StringIO(filled), delimiter=delimiter, ndmin=2, comments=None)
     except ValueError as error:
         raise _broken_line(path, text, delimiter) from error
-    if table.shape[1] < _LEAST_COLUMNS:
+    if table.shape[1] < _MIN_COLUMNS:
         raise _broken_line(path, text, delimiter)
     return table
 
 
 def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
-    """What is wrong with the first line that does not fit."""
+    """The error of the first invalid line."""
     hint = "A line is: frame, id, left, top, width, height, and more numbers."
     columns = None
     for number, line in enumerate(text.split("\n"), 1):
@@ -126,21 +127,19 @@ def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
             try:
                 float(cell)
             except ValueError:
-                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is no number.", hint)
-        if len(cells) < _LEAST_COLUMNS:
-            return DataError(f"{path}, line {number}: {len(cells)} numbers, at least 6 are wanted.", hint)
+                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is not a number.", hint)
+        if len(cells) < _MIN_COLUMNS:
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, expected at least 6.", hint)
         columns = columns or len(cells)
         if len(cells) != columns:
             return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", hint)
-    return DataError(f"{path} is no table of numbers.", hint)
+    return DataError(f"{path} is not a table of numbers.", hint)
 
 
-def _refuse(path: Path, lines: np.ndarray, wrong: np.ndarray, message: str, values: np.ndarray) -> None:
-    if wrong.any():
-        place = int(wrong.argmax())
-        raise DataError(
-            f"{path}, line {lines[place]}: {message}: {values[place]:g}.", "Correct the line, or remove it."
-        )
+def _check(path: Path, lines: np.ndarray, valid: np.ndarray, message: str, values: np.ndarray) -> None:
+    if not valid.all():
+        row = int(valid.argmin())
+        raise DataError(f"{path}, line {lines[row]}: {message}: {values[row]:g}.", "Correct the line, or remove it.")
 
 
 def _arranged(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
@@ -158,7 +157,7 @@ def _arranged(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
     unknown = ~np.isfinite(scores)
     if unknown.any():
         first = lines[unknown.argmax()]
-        notes.append(f"{path}: {int(unknown.sum())} confidences are no numbers (first in line {first}), taken as 1.")
+        notes.append(f"{path}: {int(unknown.sum())} confidences are not numbers (first in line {first}), taken as 1.")
         scores = np.where(unknown, 1.0, scores)
     classes = np.full(len(table), -1)
     if table.shape[1] in _WITH_CLASSES:
@@ -173,17 +172,17 @@ def _arranged(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
 
 
 class MotText:
-    """Lines of results, each whole once :meth:`write` has returned.
+    """Writes results line by line.
 
     Args:
-        file: that they go to, opened for text.
+        file: a text file.
     """
 
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def write(self, frame: int, ids: Iterable[int], boxes: np.ndarray, scores: np.ndarray) -> None:
-        """The tracks of one frame.
+        """Write the tracks of one frame.
 
         Args:
             frame: from 1.

@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     import av
 
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("vfwcap", "{}")}
-_USUAL_RATE = 25
-# Frames that a header may count although they are not to be shown.
+_DEFAULT_RATE = 25
+# Frames that a header may count although they are not shown.
 _UNSHOWN = 2
 _UNSHOWN_SECONDS = 1.0
 
 
-OnDamage = Callable[[ImageError], None]
-"""Is told what is wrong with frames that could not be decoded, while the others go on."""
+OnError = Callable[[ImageError], None]
+"""Called with the error of a frame that could not be decoded; the other frames follow."""
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One decoded frame, not yet turned into RGB.
+    """A decoded frame, not yet converted to RGB.
 
     Attributes:
-        number: position in the video, from 1; a frame that cannot be decoded keeps its number to itself.
-        time: seconds since the first frame, never less than that of the frame before.
+        number: of the frame, from 1; frames that cannot be decoded count too.
+        time: seconds since the first frame; never decreases.
     """
 
     number: int
@@ -44,25 +44,25 @@ class VideoFrame:
     _decoded: av.VideoFrame
 
     def array(self) -> np.ndarray:
-        """The frame as uint8 (H, W, 3), RGB, turned as the video's metadata say; any thread may call it."""
+        """The frame as uint8 (H, W, 3), RGB, rotated as the metadata of the video say; thread-safe."""
         pixels: np.ndarray = self._decoded.to_ndarray(format="rgb24")
-        # The angle is anticlockwise, like NumPy's turns; cameras write multiples of 90 degrees.
+        # The angle is anticlockwise, as in NumPy; cameras write multiples of 90 degrees.
         turns = round(getattr(self._decoded, "rotation", 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
     def image(self) -> Image.Image:
-        """The same as an image of mode RGB."""
+        """The frame as an RGB image."""
         return Image.fromarray(self.array())
 
 
 @dataclass(frozen=True)
 class StillFrame:
-    """A picture of a folder that is a video, frame by frame.
+    """An image of a folder of frames.
 
     Attributes:
         number: of the frame, from 1.
         time: seconds since frame 1.
-        path: of the picture.
+        path: of the image.
     """
 
     number: int
@@ -70,7 +70,7 @@ class StillFrame:
     path: Path
 
     def array(self) -> np.ndarray:
-        """The picture as uint8 (H, W, 3), RGB, upright.
+        """The image as uint8 (H, W, 3), RGB, upright.
 
         Raises:
             ImageError: it cannot be read.
@@ -80,11 +80,11 @@ class StillFrame:
 
 @dataclass(frozen=True)
 class VideoLength:
-    """What a video's header says.
+    """Length of a video by its header.
 
     Attributes:
-        frames: how many there are; ``None`` if that is not known before all are decoded.
-        rate: frames a second, on average.
+        frames: number of frames; ``None`` if unknown before all are decoded.
+        rate: mean number of frames per second.
     """
 
     frames: int | None
@@ -92,46 +92,46 @@ class VideoLength:
 
 
 def video_length(path: Path, name: str) -> VideoLength:
-    """How long a video is.
+    """Read the length of a video from its header.
 
     Raises:
-        ImageError: the file is not there, is no video, or has no pictures.
+        ImageError: the file does not exist, is not a video, or has no images.
     """
     with _opened(*_in_file(path, name)) as container:
         stream = container.streams.video[0]
-        rate = float(stream.average_rate or _USUAL_RATE)
+        rate = float(stream.average_rate or _DEFAULT_RATE)
         frames = stream.frames or None
         if frames is None and container.duration:
             frames = round(container.duration / 1e6 * rate)
         return VideoLength(frames, rate)
 
 
-def video_frames(path: Path, name: str, on_damage: OnDamage | None = None) -> Iterator[VideoFrame]:
-    """Decode a video file; a few frames are in memory, however long it is.
+def video_frames(path: Path, name: str, on_error: OnError | None = None) -> Iterator[VideoFrame]:
+    """Decode a video file; memory does not grow with its length.
 
     Args:
         path: the file.
-        name: what errors call it.
-        on_damage: told of frames that cannot be decoded, and of an end that comes too early; by default that raises.
+        name: of the file in errors.
+        on_error: called for frames that cannot be decoded and for a truncated file; by default these raise.
 
     Raises:
-        ImageError: while iterating: the file is not there, is no video, has no pictures, or is damaged.
+        ImageError: while iterating: the file does not exist, is not a video, has no images, or is damaged.
     """
-    yield from _frames(*_in_file(path, name), on_damage or _raise)
+    yield from _frames(*_in_file(path, name), on_error or _raise)
 
 
 def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
-    """The pictures of a folder as frames, in natural order, as MOTChallenge has its ``img1/``.
+    """The images of a folder as frames, in natural order, such as MOTChallenge's ``img1/``.
 
-    Where all names are numbers, these are the frames' numbers (or one more, if they begin with 0), so that a missing
-    picture is a missing frame; else they are numbered.
+    If all names are numbers, these are the numbers of the frames (plus one if they start with 0), so that a missing
+    image is a missing frame; otherwise frames are numbered in order.
 
     Args:
-        folder: of pictures.
-        rate: frames a second.
+        folder: of images.
+        rate: frames per second.
 
     Raises:
-        ImageError: there is no such folder, or no picture in it.
+        ImageError: the folder does not exist, or has no images.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder} does not exist.", "Check the spelling.")
@@ -140,7 +140,7 @@ def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
         key=lambda path: natural_order(path.name),
     )
     if not paths:
-        raise ImageError(f"{folder} has no pictures in it.", "Name a video, or a folder of its frames.")
+        raise ImageError(f"{folder} has no images.", "Name a video, or a folder of its frames.")
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdigit() else -1 for path in paths]
     if -1 in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))
@@ -151,7 +151,7 @@ def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
 
 
 def camera_frames(number: int) -> Iterator[VideoFrame]:
-    """Frames of a webcam, without end.
+    """Frames of a webcam, indefinitely.
 
     Args:
         number: of the camera, from 0.
@@ -168,9 +168,9 @@ def camera_frames(number: int) -> Iterator[VideoFrame]:
 
 @dataclass(frozen=True)
 class _Location:
-    """What FFmpeg is to open, and how errors speak of it."""
+    """Arguments of FFmpeg, and texts of errors."""
 
-    place: str
+    url: str
     kind: str | None
     options: dict[str, str]
     unreadable: str
@@ -185,8 +185,8 @@ def _raise(error: ImageError) -> None:
 def _in_file(path: Path, name: str) -> tuple[_Location]:
     with open_file(path, name):
         pass  # only for its errors: FFmpeg reads faster by itself
-    # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the list keeps a playlist in
-    # disguise from reaching into the network.
+    # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the whitelist keeps a disguised playlist
+    # from using the network.
     options = {"protocol_whitelist": "file"}
     hint = "Convert it to MP4 (H.264), or leave it out."
     return (_Location(f"file:{path}", None, options, f"{name} is not a video that can be read", name, hint),)
@@ -197,16 +197,16 @@ def _opened(location: _Location) -> Iterator[Any]:
     import av
 
     try:
-        container = av.open(location.place, format=location.kind, options=location.options)
+        container = av.open(location.url, format=location.kind, options=location.options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"{location.unreadable}: {_reason(error)}.", location.hint) from error
     with container:
         if not container.streams.video:
-            raise ImageError(f"{location.name} has no pictures, only sound or text.", "Leave it out.")
+            raise ImageError(f"{location.name} has no images, only sound or text.", "Leave it out.")
         yield container
 
 
-def _frames(location: _Location, on_damage: OnDamage) -> Iterator[VideoFrame]:
+def _frames(location: _Location, on_error: OnError) -> Iterator[VideoFrame]:
     name = location.name
     hint = "Copy or record it again, or leave it out."
     with _opened(location) as container:
@@ -217,27 +217,27 @@ def _frames(location: _Location, on_damage: OnDamage) -> Iterator[VideoFrame]:
         for decoded in _decoded(container, stream):
             number += 1
             if isinstance(decoded, Exception):
-                on_damage(ImageError(f"{name}: frame {number} is damaged: {_reason(decoded)}.", hint))
+                on_error(ImageError(f"{name}: frame {number} is damaged: {_reason(decoded)}.", hint))
             else:
                 yield VideoFrame(number, clock.seconds(decoded, number), decoded)
-        if clock.start is None and not clock.ticking:
+        if clock.start is None and not clock.started:
             raise ImageError(f"{name} has no frames.", hint)
         missing = _missing(container, stream, number, clock)
         if missing:
-            on_damage(ImageError(f"{name} ends after frame {number}, {missing}: it is cut off.", hint))
+            on_error(ImageError(f"{name} ends after frame {number}, {missing}: it is cut off.", hint))
 
 
 def _missing(container: Any, stream: Any, frames: int, clock: _Clock) -> str:
-    """What the header promises and the file does not hold; empty if nothing."""
+    """What the header promises but the file does not have; empty if it is complete."""
     if stream.frames:
-        return f"though it should have {stream.frames}" if frames + _UNSHOWN < stream.frames else ""
-    # Only the container knows its length, and other streams may be longer.
+        return f"but should have {stream.frames}" if frames + _UNSHOWN < stream.frames else ""
+    # Only the container has a duration, which may be that of other streams.
     seconds = (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0
-    return f"though it should last {seconds:.1f} s" if clock.last + clock.longest + _UNSHOWN_SECONDS < seconds else ""
+    return f"but should last {seconds:.1f} s" if clock.last + clock.longest + _UNSHOWN_SECONDS < seconds else ""
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """The frames, and for each that cannot be decoded the exception that says why."""
+    """The frames, with an exception in place of each one that cannot be decoded."""
     import av
 
     faults = (av.error.FFmpegError, OSError, ValueError)
@@ -246,7 +246,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
         try:
             packet = next(packets, None)
         except faults as error:
-            yield error  # the file itself cannot be read on
+            yield error  # the rest of the file cannot be read
             return
         if packet is None:
             return
@@ -259,23 +259,23 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 
 
 class _Clock:
-    """Seconds since the first frame: by the frames' stamps, or by the frame rate where there are none."""
+    """Seconds since the first frame, by timestamps, or by the frame rate without them."""
 
     def __init__(self, rate: Any) -> None:
-        self._step = 1 / float(rate or _USUAL_RATE)
+        self._step = 1 / float(rate or _DEFAULT_RATE)
         self.start: float | None = None
-        self.ticking = False
+        self.started = False
         self.last = -self._step
         self.longest = 0.0
 
     def seconds(self, frame: av.VideoFrame, number: int) -> float:
-        if not self.ticking:
-            self.ticking, self.start = True, frame.time
+        if not self.started:
+            self.started, self.start = True, frame.time
         if frame.time is not None and self.start is not None:
             time = float(frame.time - self.start)
         else:
             time = (number - 1) * self._step
-        # Stamps that jump back, as where videos were joined, are those of no clock.
+        # Timestamps may jump back where videos were joined.
         time = time if time >= self.last else self.last + self._step
         self.longest, self.last = max(self.longest, time - self.last), time
         return time

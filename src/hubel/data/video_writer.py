@@ -1,4 +1,4 @@
-"""Video files written frame by frame, each frame at its own time, playable however the writing ends."""
+"""Write video files frame by frame, with timestamps; the file is playable even if writing is interrupted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from hubel.fileio import rename_into_place, temporary_beside
 
 @dataclass(frozen=True)
 class Encoder:
-    """One encoder of FFmpeg and how it is set.
+    """An encoder of FFmpeg and its settings.
 
     Attributes:
         name: FFmpeg's.
-        options: its own, quality first; chosen so that two cores keep up with a camera.
-        quantizer: constant quantizer 1..31 for the encoders that know no other constant quality; 0: they do.
+        options: its own, chosen so that two cores keep up with a camera.
+        quantizer: constant quantizer 1..31 for encoders without another constant quality; 0: not used.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Encoder:
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """A kind of file.
+    """A file format.
 
     Attributes:
         container: FFmpeg's name.
-        encoders: the first that is there is taken.
-        fragmented: written in pieces that each stand for themselves, and put together at the end.
-        constant_rate: the file has no times of its own: frame n is shown n periods after the first.
+        encoders: the first available one is used.
+        fragmented: written in fragments that are playable on their own, and joined at the end.
+        constant_rate: without timestamps: frame n is shown n periods after the first.
     """
 
     container: str
@@ -51,7 +51,7 @@ class VideoFormat:
 
 _MPEG4 = Encoder("mpeg4", quantizer=4)
 _H264 = (
-    # x264's own "veryfast" is two thirds of the speed of "superfast" here, at three quarters of the size.
+    # x264's "veryfast" has two thirds of the speed of "superfast", and three quarters of the size.
     Encoder("libx264", {"crf": "23", "preset": "veryfast"}),
     Encoder("libopenh264", {"rc_mode": "quality"}),
     _MPEG4,
@@ -68,62 +68,64 @@ VIDEO_FORMATS = {
     ".webm": VideoFormat("webm", _VP9),
     ".avi": VideoFormat("avi", (_MPEG4,), constant_rate=True),
 }
-"""By suffix. MP4 with H.264 is what every browser plays; AVI is there for old programs."""
+"""By suffix. Every browser plays MP4 with H.264; AVI is for old programs."""
 
 
 def video_format(path: Path) -> VideoFormat:
-    """What the suffix of ``path`` stands for.
+    """The format of a suffix.
 
     Raises:
-        UsageError: no format that is written.
+        UsageError: the format is not supported.
     """
     try:
         return VIDEO_FORMATS[path.suffix.lower()]
     except KeyError:
         known = ", ".join(VIDEO_FORMATS)
-        raise UsageError(f"{path}: no video is written as {path.suffix or 'a file without suffix'!r}", known) from None
+        raise UsageError(
+            f"{path}: {path.suffix or 'no suffix'!r} is not a supported video format", f"use {known}"
+        ) from None
 
 
-def available_encoder(wanted: VideoFormat) -> Encoder:
-    """The first of the format's encoders that the installed FFmpeg has.
+def available_encoder(kind: VideoFormat) -> Encoder:
+    """The first encoder of a format that the installed FFmpeg has.
 
     Raises:
-        HubelError: it has none.
+        HubelError: it has none of them.
     """
     import av
 
-    for encoder in wanted.encoders:
+    for encoder in kind.encoders:
         if encoder.name in av.codecs_available:
             return encoder
-    names = ", ".join(encoder.name for encoder in wanted.encoders)
-    raise HubelError(f"The installed FFmpeg has no encoder for {wanted.container} ({names}).", "pip install -U av")
+    names = ", ".join(encoder.name for encoder in kind.encoders)
+    raise HubelError(f"The installed FFmpeg has no encoder for {kind.container} ({names}).", "pip install -U av")
 
 
-_TICKS = 90_000  # a second: whole numbers of them last the frames of 24, 25, 30, 50, 60 and 30,000/1,001 a second
-_WAITING = 4  # frames: enough that neither side waits for the other's hiccups
-_SECONDS_A_FRAGMENT = 2
+_TICKS = 90_000  # per second: a multiple of 24, 25, 30, 50, 60 and 30,000/1,001 frames per second
+_QUEUE_LENGTH = 4  # frames
+_FRAGMENT_SECONDS = 2
 
 
 class VideoWriter:
     """Writes RGB frames into a video file. Use it in a ``with`` statement.
 
-    - The suffix decides on the kind (:data:`hubel.data.video_writer.VIDEO_FORMATS`). MP4 is H.264 in 4:2:0 with its
-      index in front, which every browser plays while it loads.
-    - Frames keep their times, so a variable frame rate stays one (AVI alone knows no times).
-    - Encoding has a thread of its own: ``write`` returns at once, unless four frames are waiting.
-    - The file is written beside its place, as ``NAME.partial-….mp4``, and renamed when the ``with`` block ends. If it
-      ends by Ctrl-C or another error, the frames so far become the file, whole and playable. If the process is killed
-      or the power fails, the partial file plays up to its last two seconds: an MP4 is first written in fragments.
-    - Sides of odd length, which 4:2:0 cannot have, get one more pixel that repeats the last.
+    - The suffix determines the format (:data:`hubel.data.video_writer.VIDEO_FORMATS`). MP4 is H.264 in 4:2:0 with its
+      index first, so that browsers can play it while loading.
+    - Frames keep their times, so the frame rate may vary (except in AVI, which has no timestamps).
+    - Frames are encoded in a thread: ``write`` returns at once, unless four frames are queued.
+    - The file is written as ``NAME.partial-….mp4`` and renamed when the ``with`` block ends. If it ends by Ctrl-C or
+      another error, the file has the frames so far and is playable. If the process is killed, the partial file is
+      playable except for its last two seconds, as an MP4 is first written in fragments.
+    - Odd widths and heights, which 4:2:0 does not allow, are padded by repeating the last pixel.
 
     Args:
-        path: where to; the folder exists. An older file stays as it is until the first frame of the new one is safe.
+        path: of the file; its folder exists. An older file is replaced at the end.
         width: of the frames in pixels.
         height: of the frames in pixels.
-        rate: frames a second, or about so many: for the last frame's duration and the distance of key frames.
+        rate: approximate number of frames per second: for the duration of the last frame and the key frame interval.
 
     Raises:
-        UsageError: the suffix is none that is written.
+        UsageError: the format is not supported.
         DataError: the folder cannot be written.
     """
 
@@ -133,7 +135,7 @@ class VideoWriter:
         self._encoder = available_encoder(self._format)
         self.size = (width, height)
         self._rate = Fraction(rate).limit_denominator(1001) or Fraction(25)
-        self._frames: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(_WAITING)
+        self._frames: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(_QUEUE_LENGTH)
         self._fault: Exception | None = None
         self._time_base = 1 / self._rate if self._format.constant_rate else Fraction(1, _TICKS)
         self._last_tick = -1
@@ -150,11 +152,11 @@ class VideoWriter:
         """Append a frame.
 
         Args:
-            frame: RGB uint8 (height, width, 3); the writer keeps it, so it may not be changed afterwards.
-            time: seconds since the first frame. One that is not after its predecessor's is put right behind it.
+            frame: RGB uint8 (height, width, 3); it must not be modified afterwards.
+            time: seconds since the first frame; corrected if it is not after that of the previous frame.
 
         Raises:
-            DataError: an earlier frame could not be written: the disk is full, say.
+            DataError: an earlier frame could not be written, for instance because the disk is full.
         """
         if frame.shape != (self.size[1], self.size[0], 3) or frame.dtype != np.uint8:
             raise ValueError(f"frames are uint8 ({self.size[1]}, {self.size[0]}, 3), not {frame.dtype} {frame.shape}")
@@ -167,7 +169,7 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        # Signals reach the main thread alone: the encoder's thread is never interrupted between a frame's parts.
+        # Signals only reach the main thread, so encoding is never interrupted within a frame.
         self._frames.put(None)
         self._thread.join()
         if self._written == 0:
@@ -192,7 +194,7 @@ class VideoWriter:
             self._fault = self._fault or error
 
     def _join_fragments(self) -> None:
-        """Replace the partial file by one with a single index in front; without the space for it, leave it as it is."""
+        """Replace the partial file by one with a single index at the start, if there is space for both."""
         import av
 
         joined = self._partial.with_name(f"{self._partial.stem}-joined{self._partial.suffix}")
@@ -209,16 +211,16 @@ class VideoWriter:
                         target.mux(packet)
             joined.replace(self._partial)
         except (av.error.FFmpegError, OSError):
-            joined.unlink(missing_ok=True)  # the fragments play as they are
+            joined.unlink(missing_ok=True)  # the fragments are playable
         except BaseException:
             joined.unlink(missing_ok=True)
             raise
 
     def _work(self) -> None:
-        """The encoder's thread: everything that is done to the partial file."""
+        """Target of the encoder's thread, which alone accesses the partial file."""
         try:
             self._encode_all()
-        except Exception as error:  # handed to whoever writes next, or to the end
+        except Exception as error:  # raised by the next write() or at the end
             self._fault = error
             while self._frames.get() is not None:
                 pass
@@ -226,7 +228,7 @@ class VideoWriter:
     def _encode_all(self) -> None:
         import av
 
-        # Fragments, whose index comes first: what is in the file plays, even if nothing follows.
+        # The index of each fragment comes first, so that a truncated file is playable.
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"} if self._format.fragmented else {}
         with av.open(f"file:{self._partial}", "w", format=self._format.container, options=options) as container:
             stream = self._stream(container)
@@ -240,7 +242,7 @@ class VideoWriter:
         stream.width, stream.height = (side + side % 2 for side in self.size)
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
-        context.gop_size = max(1, round(_SECONDS_A_FRAGMENT * self._rate))
+        context.gop_size = max(1, round(_FRAGMENT_SECONDS * self._rate))
         context.thread_count = 0
         context.time_base = self._time_base
         if self._encoder.quantizer:
@@ -249,7 +251,7 @@ class VideoWriter:
         return stream
 
     def _converted(self, pixels: np.ndarray, time: float) -> Any:
-        """A frame as the encoder wants it, after the one before."""
+        """A frame in the encoder's pixel format, with a timestamp after that of the previous one."""
         import av
 
         odd = [(0, side % 2) for side in pixels.shape[:2]]
@@ -262,8 +264,8 @@ class VideoWriter:
         return frame
 
     def _described(self, error: Exception) -> DataError:
-        """A fault in a sentence, with the way out."""
+        """The error to raise."""
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-        hint = "Free some space, or name another place." if full else "Name another folder, or another suffix."
+        hint = "free some space, or choose another disk" if full else "choose another folder, or another suffix"
         return DataError(f"{self.path} cannot be written: {reason}.", hint)

@@ -1,7 +1,7 @@
-"""Results written on pictures; reading pictures from disk does not belong here.
+"""Results drawn on images, with Pillow.
 
-Everything is drawn with Pillow. Sizes follow the picture's, so that a thumbnail and an 8,000 pixel scan look alike when
-both fill the same window.
+Sizes of text and lines follow that of the image, so that a thumbnail and a scan of 8,000 pixels look alike when they
+fill the same window.
 """
 
 from hubel.drawing.boxes import BoxLabel, draw_boxes

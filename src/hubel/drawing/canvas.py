@@ -1,4 +1,4 @@
-"""The picture that is drawn on: large enough to read, with smooth corners, saved whole."""
+"""Images to draw on: upscaling, rounded corners, fonts, saving."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from hubel.errors import ImageError
 from hubel.fileio import atomic_write
 
 MINIMUM_SIDE = 240
-"""Pictures with a shorter side in pixels are enlarged before anything is written on them."""
+"""Images whose shorter side has fewer pixels are upscaled before anything is drawn on them."""
 
 LARGEST_ENLARGED_SIDE = 4096
-"""How far an enlarged picture's longer side may grow; what is still too narrow gets a dark ground."""
+"""Longest side of an upscaled image; one that is still too narrow is padded with a dark background."""
 
-GROUND = (16, 18, 24)
+DARK = (16, 18, 24)
 WHITE = (255, 255, 255)
 
 
 def save_image(path: str | Path, image: Image.Image) -> None:
-    """Write an image in the format of the path's suffix, beside the path first and renamed when complete.
+    """Write an image atomically, in the format of the path's suffix.
 
     Args:
-        path: where to; the folder exists.
-        image: what to write.
+        path: of the file; its folder exists.
+        image: any mode that the format has.
 
     Raises:
-        ImageError: a suffix that Pillow cannot write.
-        DataError: the folder cannot be written, or the disk is full; an older file is then as it was.
+        ImageError: Pillow cannot write the format.
+        DataError: the folder cannot be written, or the disk is full; an older file is then unchanged.
     """
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
-        raise ImageError(f"{path}: no picture format is called {path.suffix!r}.", "Use .jpg, .png or .webp.")
+        raise ImageError(f"{path}: {path.suffix!r} is not a known image format.", "Use .jpg, .png or .webp.")
     settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(kind, {})
     with atomic_write(path) as partial:
         image.save(partial, format=kind, **settings)
 
 
-def large_enough(picture: Image.Image) -> Image.Image:
-    """The picture itself, or one enlarged so that both sides have :data:`MINIMUM_SIDE` pixels."""
-    width, height = picture.size
+def upscale_small(image: Image.Image) -> Image.Image:
+    """The image, upscaled if needed so that both sides have at least :data:`MINIMUM_SIDE` pixels."""
+    width, height = image.size
     if min(width, height) >= MINIMUM_SIDE:
-        return picture
+        return image
     scale = max(1.0, min(MINIMUM_SIDE / min(width, height), LARGEST_ENLARGED_SIDE / max(width, height)))
-    # A picture of a few pixels is to be seen as such, not as a blur.
+    # An image of a few pixels stays sharp-edged instead of becoming a blur.
     smoothing = Image.Resampling.NEAREST if scale > 8 else Image.Resampling.BICUBIC
-    scaled = picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), smoothing)
+    scaled = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), smoothing)
     size = (max(MINIMUM_SIDE, scaled.width), max(MINIMUM_SIDE, scaled.height))
     if size == scaled.size:
         return scaled
-    ground = Image.new("RGB", size, GROUND)
-    ground.paste(scaled, ((size[0] - scaled.width) // 2, (size[1] - scaled.height) // 2))
-    return ground
+    padded = Image.new("RGB", size, DARK)
+    padded.paste(scaled, ((size[0] - scaled.width) // 2, (size[1] - scaled.height) // 2))
+    return padded
 
 
 def rounded_mask(size: tuple[int, int], radius: int) -> Image.Image:
@@ -74,8 +74,8 @@ def rounded_mask(size: tuple[int, int], radius: int) -> Image.Image:
     return mask
 
 
-# Aileron (inside Pillow) looks best but has little beyond ASCII; DejaVu (inside matplotlib) has the alphabets
-# of Europe and the Near East; the files below are what systems bring for Chinese, Japanese and Korean.
+# Aileron (part of Pillow) looks best but has little beyond ASCII; DejaVu (part of matplotlib) has the alphabets
+# of Europe and the Near East; the files below are the systems' fonts for Chinese, Japanese and Korean.
 _SYSTEM_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "NotoSansCJKsc-Regular.otf",
@@ -92,29 +92,29 @@ _UNASSIGNED = "\U0010fffe"
 
 
 def percent(score: float) -> str:
-    """A probability 0..1 in two digits."""
+    """A probability 0..1 in per cent, with two digits."""
     if score > 0.995:
         return "100%" if score == 1 else ">99%"
     return "<1%" if score < 0.01 else f"{100 * score:.0f}%"
 
 
 def one_line(name: str) -> str:
-    """One line without control characters."""
+    """The text on one line, without control characters."""
     return "".join(letter for letter in " ".join(name.split()) if letter.isprintable()) or "?"
 
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """``text`` if it fits into ``width`` pixels, else its longest beginning that does with an ellipsis."""
+    """``text`` if it fits into ``width`` pixels, else as much of it as fits with an ellipsis."""
     if font.getlength(text) <= width:
         return text
-    # Lengths grow with the number of letters, but for the kerning of a pixel or two.
+    # The length grows with the number of letters, except for a pixel or two of kerning.
     kept = bisect_right(range(1, len(text)), width, key=lambda n: font.getlength(text[:n].rstrip() + "…"))
     return text[: max(1, kept)].rstrip(" ,;-–") + "…"
 
 
 @lru_cache(maxsize=64)
 def load_font(file: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font of ``size`` pixels; ``""`` is the one inside Pillow."""
+    """A font of ``size`` pixels; ``""`` is Pillow's own."""
     if file:
         return ImageFont.truetype(file, size)
     font = ImageFont.load_default(size)
@@ -124,7 +124,7 @@ def load_font(file: str, size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=1024)
 def font_file_for(text: str) -> str:
-    """The first font that has every letter: a file name, or "" for the one inside Pillow."""
+    """File name of the first font that has every letter; "" is Pillow's own."""
     dejavu = _dejavu()
     for file in ("", dejavu, *_SYSTEM_FONTS):
         try:
@@ -142,7 +142,7 @@ def _has_letters(font: ImageFont.FreeTypeFont, text: str) -> bool:
 
 
 def _dejavu() -> str:
-    """The path of matplotlib's DejaVu Sans, found without the cost of importing matplotlib."""
+    """Path of matplotlib's DejaVu Sans, found without importing matplotlib."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or not spec.submodule_search_locations:
         return ""

@@ -1,25 +1,25 @@
-"""A panel of classes and their probabilities, readable on any photograph."""
+"""A panel of classes and their probabilities, readable on any image."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from hubel.drawing.canvas import (
-    GROUND,
+    DARK,
     WHITE,
     font_file_for,
-    large_enough,
     load_font,
     one_line,
     percent,
     rounded_mask,
     shorten,
+    upscale_small,
 )
-from hubel.results import ClassScore
 
 _OPACITY = 0.74
 _GREY = (226, 229, 234)
@@ -28,29 +28,41 @@ _BAR = (150, 196, 255)
 _TRACK = (96, 99, 106)
 
 
-def draw_class_scores(image: Image.Image, scores: Sequence[ClassScore]) -> Image.Image:
-    """Write classes and their probabilities on a picture.
+class ClassProbability(Protocol):
+    """A class to write, such as :class:`hubel.results.ClassScore`."""
 
-    A translucent dark panel in the lower left corner holds the best class large and the next ones smaller,
-    each with a bar as long as its probability. Of the next ones those below 1 % are left out, and those that
-    would make the panel taller than 45 % of the picture. Long names are shortened.
+    @property
+    def name(self) -> str:
+        """Of the class."""
+
+    @property
+    def score(self) -> float:
+        """Probability, 0..1."""
+
+
+def draw_class_scores(image: Image.Image, scores: Sequence[ClassProbability]) -> Image.Image:
+    """Write classes and their probabilities on an image.
+
+    A translucent dark panel in the lower left corner shows the best class large and the others smaller, each with a
+    bar as long as its probability. Other classes below 1 % are left out, as are those that would make the panel taller
+    than 45 % of the image. Long names are shortened.
 
     Args:
         image: any mode and size; it is not modified.
-        scores: the classes, best first; with none the picture comes back without a panel.
+        scores: the classes, best first; without any, no panel is drawn.
 
     Returns:
-        A new RGB image: of the same size, or enlarged so that both sides have ``MINIMUM_SIDE`` pixels.
+        A new RGB image: of the same size, or upscaled so that both sides have at least ``MINIMUM_SIDE`` pixels.
     """
-    picture = large_enough(image.convert("RGB") if image.mode != "RGB" else image.copy())
+    image = upscale_small(image.convert("RGB") if image.mode != "RGB" else image.copy())
     if scores:
-        _draw_panel(picture, _lay_out(picture.size, scores))
-    return picture
+        _draw_panel(image, _lay_out(image.size, scores))
+    return image
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One class of a panel: what is written, in which font, and how tall row and bar are in pixels."""
+    """A class of a panel: its texts and font, and the heights of the row and of its bar in pixels."""
 
     name: str
     percent: str
@@ -62,7 +74,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Where a panel lies (x1, y1, x2, y2 in pixels), its inner margin, corner radius and rows, best first."""
+    """Box of a panel (x1, y1, x2, y2 in pixels), its padding, corner radius and rows, best first."""
 
     box: tuple[int, int, int, int]
     padding: int
@@ -70,7 +82,7 @@ class _Panel:
     rows: tuple[_Row, ...]
 
 
-def _lay_out(size: tuple[int, int], scores: Sequence[ClassScore]) -> _Panel:
+def _lay_out(size: tuple[int, int], scores: Sequence[ClassProbability]) -> _Panel:
     width, height = size
     text = max(12.5, min(0.0295 * math.sqrt(width * height), 0.055 * min(width, height)))
     margin, padding = round(0.9 * text), round(0.9 * text)
@@ -89,7 +101,7 @@ def _lay_out(size: tuple[int, int], scores: Sequence[ClassScore]) -> _Panel:
     return _Panel(box, padding, round(0.7 * text), fitted)
 
 
-def _rows(scores: Sequence[ClassScore], text: float, room: float) -> list[_Row]:
+def _rows(scores: Sequence[ClassProbability], text: float, room: float) -> list[_Row]:
     """The rows that fit into ``room`` pixels of height, the best class always; ``text`` is the type size."""
     names = [one_line(score.name) for score in scores]
     file = font_file_for("".join(names))
@@ -104,18 +116,18 @@ def _rows(scores: Sequence[ClassScore], text: float, room: float) -> list[_Row]:
     return rows
 
 
-def _draw_panel(picture: Image.Image, panel: _Panel) -> None:
-    """Darken and soften what lies under the panel, in place, and write the rows on it."""
-    under = picture.crop(panel.box)
-    # Blurring at a quarter of the size looks the same and keeps large scans quick.
+def _draw_panel(image: Image.Image, panel: _Panel) -> None:
+    """Darken and blur the image under the panel, in place, and write the rows on it."""
+    under = image.crop(panel.box)
+    # Blurring at a quarter of the size looks the same and is fast for large scans.
     small = under.resize((max(1, under.width // 4), max(1, under.height // 4)), Image.Resampling.BOX)
     soft = small.filter(ImageFilter.GaussianBlur(panel.padding / 4)).resize(under.size)
-    panelled = Image.blend(soft, Image.new("RGB", under.size, GROUND), _OPACITY)
+    panelled = Image.blend(soft, Image.new("RGB", under.size, DARK), _OPACITY)
     y = panel.padding
     for number, row in enumerate(panel.rows):
         _draw_row(panelled, row, panel.padding, y, best=number == 0)
         y += row.height
-    picture.paste(panelled, panel.box[:2], rounded_mask(panelled.size, panel.radius))
+    image.paste(panelled, panel.box[:2], rounded_mask(panelled.size, panel.radius))
 
 
 def _draw_row(surface: Image.Image, row: _Row, padding: int, top: int, best: bool) -> None:

@@ -1,4 +1,4 @@
-"""Tracks on the frames of a video: boxes and ids in colours that stay, trails, counting lines and zones."""
+"""Tracks on the frames of a video: boxes and ids in constant colours, trails, counting lines and zones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hubel.drawing.boxes import Colour, colour_of
-from hubel.drawing.canvas import GROUND, WHITE, font_file_for, load_font, one_line, rounded_mask
-from hubel.results import Tracks
+from hubel.drawing.boxes import Colour, colour_of, draw_frame
+from hubel.drawing.canvas import DARK, WHITE, font_file_for, load_font, one_line, rounded_mask
 
 Point = tuple[float, float]
 
@@ -22,23 +22,39 @@ _LINE_COLOUR: Colour = (255, 214, 10)
 
 @dataclass(frozen=True)
 class Mark:
-    """A line or an area that tracks are counted at.
+    """A counting line or zone to draw.
 
     Attributes:
-        points: two of a line, more of an area, in pixels.
-        text: what stands at it.
+        points: two of a line, more of a zone, in pixels.
+        text: of its label.
     """
 
     points: Sequence[Point]
     text: str
 
 
-class TrackPainter:
-    """Draws on one frame after the other.
+class DrawnTracks(Protocol):
+    """Tracks of a frame to draw, such as :class:`hubel.results.Tracks`."""
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(N, 4), x1, y1, x2, y2 in pixels."""
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(N,)."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the classes."""
+
+
+class TrackAnnotator:
+    """Draws tracks on consecutive frames.
 
     Args:
-        names: whether to write the class beside the id.
-        trail: frames that a trail lasts; 0 draws none.
+        names: write the class behind the id.
+        trail: length of the trails in frames; 0 draws none.
     """
 
     def __init__(self, names: bool = False, trail: int = 40) -> None:
@@ -47,38 +63,37 @@ class TrackPainter:
         self._trails: dict[int, deque[tuple[int, Point]]] = {}
         self._frame = 0
 
-    def paint(self, picture: np.ndarray, tracks: Tracks, marks: Sequence[Mark] = ()) -> np.ndarray:
-        """The frame with its tracks.
+    def annotate(self, image: np.ndarray, tracks: DrawnTracks, marks: Sequence[Mark] = ()) -> np.ndarray:
+        """Draw the tracks of the next frame.
 
         Args:
-            picture: uint8 (H, W, 3), RGB; it is not modified.
+            image: uint8 (H, W, 3), RGB; it is not modified.
             tracks: of this frame.
-            marks: counting lines and areas with what they have counted so far.
+            marks: counting lines and zones.
 
         Returns:
             uint8 (H, W, 3).
         """
         self._frame += 1
-        image = Image.fromarray(picture)
-        text = max(11, round(0.019 * math.sqrt(image.width * image.height)))
-        draw = ImageDraw.Draw(image)
-        self._remember(tracks)
+        frame = Image.fromarray(image)
+        text = max(11, round(0.019 * math.sqrt(frame.width * frame.height)))
+        draw = ImageDraw.Draw(frame)
+        self._update_trails(tracks)
         for mark in marks:
-            _draw_mark(image, mark, text)
+            _draw_mark(frame, mark, text)
         for id_, points in self._trails.items():
             _draw_trail(draw, [point for _, point in points], colour_of(id_), max(2, text // 5))
-        order = np.argsort(tracks.boxes[:, 3], kind="stable").tolist()  # what is nearer comes over what is behind it
+        order = np.argsort(tracks.boxes[:, 3], kind="stable").tolist()  # nearer objects over those behind them
         boxes = tracks.boxes.tolist()
-        for place in order:
-            _draw_box(draw, boxes[place], colour_of(int(tracks.ids[place])), max(2, text // 7))
-        for place in order:
-            id_ = int(tracks.ids[place])
-            label = f"{id_} {tracks.names[place]}" if self._names else str(id_)
-            _paste_chip(image, boxes[place], label, colour_of(id_), text)
-        return np.asarray(image)
+        for index in order:
+            draw_frame(draw, boxes[index], colour_of(int(tracks.ids[index])), max(2, text // 7))
+        for index in order:
+            id_ = int(tracks.ids[index])
+            label = f"{id_} {tracks.names[index]}" if self._names else str(id_)
+            _paste_label(frame, boxes[index], label, colour_of(id_), text)
+        return np.asarray(frame)
 
-    def _remember(self, tracks: Tracks) -> None:
-        """Where the feet are; and forget what is older than a trail."""
+    def _update_trails(self, tracks: DrawnTracks) -> None:
         if not self._trail:
             return
         feet = ((tracks.boxes[:, 0] + tracks.boxes[:, 2]) / 2).tolist(), tracks.boxes[:, 3].tolist()
@@ -92,7 +107,7 @@ class TrackPainter:
 
 
 def _draw_trail(draw: ImageDraw.ImageDraw, points: Sequence[Point], colour: Colour, line: int) -> None:
-    """Thin where it is old."""
+    """Draw a trail, thinner where it is older."""
     parts = 4
     for part in range(parts):
         first, last = part * len(points) // parts, (part + 1) * len(points) // parts + 1
@@ -100,33 +115,25 @@ def _draw_trail(draw: ImageDraw.ImageDraw, points: Sequence[Point], colour: Colo
             draw.line(points[first:last], fill=colour, width=max(1, line * (part + 1) // parts), joint="curve")
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, line: int) -> None:
-    """A line in the colour between two thin dark ones."""
-    x1, y1, x2, y2 = (round(side) for side in box)
-    for inset, shade, width in ((-1, GROUND, line + 2), (0, colour, line)):
-        corners = (x1 + inset, y1 + inset, max(x1 + inset, x2 - inset), max(y1 + inset, y2 - inset))
-        draw.rectangle(corners, outline=shade, width=width)
-
-
 @lru_cache(maxsize=2048)
-def _chip(text: str, colour: Colour, size: int) -> tuple[Image.Image, Image.Image]:
-    """A label, and where it is opaque."""
+def _label(text: str, colour: Colour, size: int) -> tuple[Image.Image, Image.Image]:
+    """A label and its mask."""
     name = one_line(text)
     font = load_font(font_file_for(name), size)
     padding = round(0.35 * size)
-    chip = Image.new("RGB", (math.ceil(font.getlength(name)) + 2 * padding, round(1.45 * size)), colour)
+    label = Image.new("RGB", (math.ceil(font.getlength(name)) + 2 * padding, round(1.45 * size)), colour)
     red, green, blue = colour
-    ink = GROUND if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else WHITE
-    ImageDraw.Draw(chip).text((padding, chip.height / 2), name, fill=ink, font=font, anchor="lm")
-    return chip, rounded_mask(chip.size, round(0.22 * size))
+    ink = DARK if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else WHITE
+    ImageDraw.Draw(label).text((padding, label.height / 2), name, fill=ink, font=font, anchor="lm")
+    return label, rounded_mask(label.size, round(0.22 * size))
 
 
-def _paste_chip(image: Image.Image, box: Sequence[float], text: str, colour: Colour, size: int) -> None:
-    """On the box's upper left corner; below its upper line where the picture ends above."""
-    chip, mask = _chip(text, colour, size)
-    left = min(max(0, round(box[0]) - 1), max(0, image.width - chip.width))
-    above = round(box[1]) - chip.height
-    image.paste(chip, (left, above if above >= 0 else max(0, round(box[1]))), mask)
+def _paste_label(image: Image.Image, box: Sequence[float], text: str, colour: Colour, size: int) -> None:
+    """Draw a label above the upper left corner of a box; below the upper edge where there is no room above."""
+    label, mask = _label(text, colour, size)
+    left = min(max(0, round(box[0]) - 1), max(0, image.width - label.width))
+    above = round(box[1]) - label.height
+    image.paste(label, (left, above if above >= 0 else max(0, round(box[1]))), mask)
 
 
 def _draw_mark(image: Image.Image, mark: Mark, text: int) -> None:
@@ -137,7 +144,7 @@ def _draw_mark(image: Image.Image, mark: Mark, text: int) -> None:
         image.paste(_LINE_COLOUR, (0, 0, *image.size), veil)
     draw = ImageDraw.Draw(image)
     points = [*mark.points, mark.points[0]] if len(mark.points) > 2 else list(mark.points)
-    draw.line(points, fill=GROUND, width=line + 2)
+    draw.line(points, fill=DARK, width=line + 2)
     draw.line(points, fill=_LINE_COLOUR, width=line)
     x, y = min(mark.points, key=lambda point: point[1]) if len(mark.points) > 2 else mark.points[0]
-    _paste_chip(image, (x, y, x, y), mark.text, _LINE_COLOUR, text)
+    _paste_label(image, (x, y, x, y), mark.text, _LINE_COLOUR, text)

@@ -1,4 +1,4 @@
-"""From a video to tracks: decode, detect, embed, associate, each stage beside the next."""
+"""Tracking in videos: decode, detect, embed, associate, with the stages in parallel threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from hubel.config import CONF
 from hubel.data.mot import MotBoxes, read_mot_text
-from hubel.data.video_reader import OnDamage, camera_frames, folder_frames, video_frames, video_length
+from hubel.data.video_reader import OnError, camera_frames, folder_frames, video_frames, video_length
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
 from hubel.results import Detections, Tracks
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from hubel.inference.predictor import Predictor
 
 
-# Frames between two stages: as many as it takes to even out their hiccups.
+# Frames buffered between two stages.
 _AHEAD = 4
-# Of a step, in usual steps: nearer to a whole number than this, it is one.
+# An elapsed time this close to a rounded number of frame intervals is rounded to it.
 _JITTER = 0.2
-_SHORTEST_STEP = 0.05
+_MIN_ELAPSED = 0.05
 NAMELESS = "object"
-"""The class of detections from a file that has none."""
+"""Class name of detections from a file, which has none."""
 
 
 class Frame(Protocol):
@@ -50,13 +50,13 @@ class Frame(Protocol):
 
 @dataclass
 class VideoSource:
-    """What is followed.
+    """A sequence of frames.
 
     Attributes:
-        source: as a person named it; ``None`` without pictures.
-        frames: in order; an item without a picture where there are none.
-        rate: frames a second; ``None`` if nobody knows.
-        count: how many frames there are; ``None`` if nobody knows.
+        source: its name in results; ``None`` without images.
+        frames: in order.
+        rate: frames per second; ``None`` if unknown.
+        count: number of frames; ``None`` if unknown.
     """
 
     source: str | None
@@ -67,12 +67,12 @@ class VideoSource:
 
 @dataclass
 class StageTimer:
-    """Seconds that each stage has worked; stages work side by side."""
+    """Seconds spent in each stage; stages run in parallel."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     def timed(self, stage: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function and note how long it takes."""
+        """Call a function and add its time to a stage."""
         start = time.perf_counter()
         try:
             return function(*arguments)
@@ -80,39 +80,39 @@ class StageTimer:
             self.add(stage, start)
 
     def add(self, stage: str, start: float) -> None:
-        """Note the time since ``start``."""
+        """Add the time since ``start`` to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)
-class Step:
-    """A frame on its way through the stages.
+class FrameState:
+    """A frame between the stages.
 
     Attributes:
         number: of the frame, from 1.
-        time: seconds since the first; ``None`` if nobody knows.
-        picture: uint8 (H, W, 3), RGB; ``None`` where there is none.
-        found: what was detected, boxes in pixels.
-        features: appearance vectors (N, D), where the tracker compares them.
+        time: seconds since the first frame; ``None`` if unknown.
+        image: uint8 (H, W, 3), RGB; ``None`` without images.
+        found: detections, boxes in pixels.
+        features: appearance vectors (N, D), if the tracker compares them.
     """
 
     number: int
     time: float | None
-    picture: np.ndarray | None
+    image: np.ndarray | None
     found: Detections
     features: np.ndarray | None = None
 
 
-def open_clip(source: str, rate: float, on_damage: OnDamage) -> VideoSource:
-    """A video file, a folder of frames, or the number of a webcam.
+def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
+    """Open a video file, a folder of frames, or a webcam.
 
     Args:
-        source: its name.
-        rate: frames a second of a folder.
-        on_damage: told of frames that cannot be read; they are left out.
+        source: path, or number of a webcam.
+        rate: frames per second of a folder.
+        on_error: called for frames that cannot be read, which are skipped.
 
     Raises:
-        ImageError: it does not exist, is no video, or has no pictures.
+        ImageError: it does not exist, is not a video, or has no images.
     """
     path = Path(source)
     if path.is_dir():
@@ -121,41 +121,41 @@ def open_clip(source: str, rate: float, on_damage: OnDamage) -> VideoSource:
     if source.isascii() and source.isdigit() and not path.exists():
         return VideoSource(f"webcam {source}", camera_frames(int(source)), None, None)
     length = video_length(path, source)
-    return VideoSource(source, video_frames(path, source, on_damage), length.rate, length.frames)
+    return VideoSource(source, video_frames(path, source, on_error), length.rate, length.frames)
 
 
-def decoded(clip: VideoSource, on_damage: OnDamage, shares: StageTimer) -> Iterator[tuple[Frame, np.ndarray]]:
-    """The frames of a clip with their pixels; those that cannot be read are left out."""
+def decode(video: VideoSource, on_error: OnError, timer: StageTimer) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Decode the frames of a video; those that cannot be read are skipped."""
     while True:
         start = time.perf_counter()
-        frame = next(clip.frames, None)
+        frame = next(video.frames, None)
         if frame is None:
             return
         try:
-            picture = frame.array()
+            image = frame.array()
         except ImageError as error:
-            on_damage(error)
+            on_error(error)
             continue
         finally:
-            shares.add("decode", start)
-        yield frame, picture
+            timer.add("decode", start)
+        yield frame, image
 
 
-def detected_by_file(
-    boxes: MotBoxes, source: str | None, pictures: Iterable[tuple[Frame, np.ndarray]] | None
-) -> Iterator[Step]:
-    """The detections of a file, beside the pictures of the same numbers if there are any."""
-    if pictures is None:
+def detect_from_file(
+    boxes: MotBoxes, source: str | None, images: Iterable[tuple[Frame, np.ndarray]] | None
+) -> Iterator[FrameState]:
+    """Add the detections of a file to the frames of the same numbers, or to frames without images."""
+    if images is None:
         for number, rows in boxes.by_frame():
-            yield Step(number, None, None, _of_file(boxes, rows, source, number, None, (0, 0)))
+            yield FrameState(number, None, None, _file_detections(boxes, rows, source, number, None, (0, 0)))
         return
-    for frame, picture in pictures:
-        size = picture.shape[1], picture.shape[0]
-        found = _of_file(boxes, boxes.of_frame(frame.number), source, frame.number, frame.time, size)
-        yield Step(frame.number, frame.time, picture, found)
+    for frame, image in images:
+        size = image.shape[1], image.shape[0]
+        found = _file_detections(boxes, boxes.of_frame(frame.number), source, frame.number, frame.time, size)
+        yield FrameState(frame.number, frame.time, image, found)
 
 
-def _of_file(
+def _file_detections(
     boxes: MotBoxes, rows: slice, source: str | None, number: int, seconds: float | None, size: tuple[int, int]
 ) -> Detections:
     count = rows.stop - rows.start
@@ -167,27 +167,27 @@ def _of_file(
     )
 
 
-def detected_by_model(
+def detect_with_model(
     predictor: Predictor,
     source: str | None,
     classes: Sequence[str] | None,
-    shares: StageTimer,
-    pictures: Iterable[tuple[Frame, np.ndarray]],
-) -> Iterator[Step]:
-    """What a detector finds in the frames.
+    timer: StageTimer,
+    images: Iterable[tuple[Frame, np.ndarray]],
+) -> Iterator[FrameState]:
+    """Run a detector on the frames.
 
     Args:
         predictor: of a detector.
-        source: what results call the video.
-        classes: of objects that are kept; all if ``None``.
-        shares: notes how long detecting takes, with what it waits for frames.
-        pictures: frames with their pixels.
+        source: name of the video in results.
+        classes: of the objects to keep; ``None``: all.
+        timer: gets the time of detection, including waits for frames.
+        images: frames with their pixels.
 
     Raises:
-        UsageError: the model is no detector, or knows no such class.
+        UsageError: the model is not a detector, or does not have such a class.
     """
     if predictor.metadata.task not in ("detect", "localize"):
-        raise UsageError(f"{predictor.model_name} finds no objects", "use a detector")
+        raise UsageError(f"{predictor.model_name} is not a detector", "use a detector")
     unknown = sorted(set(classes or ()) - set(predictor.metadata.classes))
     if unknown:
         known = ", ".join(predictor.metadata.classes[:12])
@@ -199,21 +199,21 @@ def detected_by_model(
 
     taken: deque[tuple[Frame, np.ndarray]] = deque()
 
-    def as_pictures() -> Iterator[ImageSource]:
-        for frame, picture in pictures:
-            taken.append((frame, picture))
-            yield ImageSource(None, partial(Image.fromarray, picture), frame.number, frame.time)
+    def as_sources() -> Iterator[ImageSource]:
+        for frame, image in images:
+            taken.append((frame, image))
+            yield ImageSource(None, partial(Image.fromarray, image), frame.number, frame.time)
 
-    outcomes = predictor.stream_sources(as_pictures())
-    while (found := shares.timed("detect", next, outcomes, None)) is not None:
-        frame, picture = taken.popleft()
+    outcomes = predictor.stream_sources(as_sources())
+    while (found := timer.timed("detect", next, outcomes, None)) is not None:
+        frame, image = taken.popleft()
         if isinstance(found, FailedImage):
             raise found.error
         assert isinstance(found, Detections)
-        yield Step(frame.number, frame.time, picture, _kept(found, source, classes))
+        yield FrameState(frame.number, frame.time, image, _select_classes(found, source, classes))
 
 
-def _kept(found: Detections, source: str | None, classes: Sequence[str] | None) -> Detections:
+def _select_classes(found: Detections, source: str | None, classes: Sequence[str] | None) -> Detections:
     if classes is None:
         return replace(found, source=source)
     kept = np.array([name in classes for name in found.names], bool)
@@ -222,29 +222,29 @@ def _kept(found: Detections, source: str | None, classes: Sequence[str] | None) 
     return replace(found, source=source, boxes=boxes, scores=scores, labels=labels, names=names, masks=None)
 
 
-def embedded(steps: Iterable[Step], embed: Appearance, shares: StageTimer) -> Iterator[Step]:
-    """The same with appearance vectors."""
-    for step in steps:
-        assert step.picture is not None
-        features = shares.timed("embed", embed, step.picture, step.found.boxes)
-        yield Step(step.number, step.time, step.picture, step.found, features)
+def embed(states: Iterable[FrameState], appearance: Appearance, timer: StageTimer) -> Iterator[FrameState]:
+    """Add appearance vectors."""
+    for state in states:
+        assert state.image is not None
+        features = timer.timed("embed", appearance, state.image, state.found.boxes)
+        yield FrameState(state.number, state.time, state.image, state.found, features)
 
 
-def followed(
-    steps: Iterable[Step], tracker: Tracker, clip_rate: float | None, shares: StageTimer
-) -> Iterator[tuple[Step, Tracks]]:
-    """The tracks of each frame."""
-    clock = FrameClock(clip_rate)
-    for step in steps:
-        found = step.found
+def associate(
+    states: Iterable[FrameState], tracker: Tracker, rate: float | None, timer: StageTimer
+) -> Iterator[tuple[FrameState, Tracks]]:
+    """Track the detections of each frame."""
+    clock = FrameClock(rate)
+    for state in states:
+        found = state.found
         start = time.perf_counter()
         tracked = tracker.update(
-            found.boxes, found.scores, found.labels, step.features, elapsed=clock.elapsed(step.number, step.time)
+            found.boxes, found.scores, found.labels, state.features, elapsed=clock.elapsed(state.number, state.time)
         )
-        names = tuple(found.names[place] for place in tracked.detections.tolist())
-        shares.add("associate", start)
+        names = tuple(found.names[index] for index in tracked.detections.tolist())
+        timer.add("associate", start)
         yield (
-            step,
+            state,
             Tracks(
                 found.source,
                 found.width,
@@ -253,18 +253,18 @@ def followed(
                 tracked.scores.astype(np.float32),
                 tracked.labels,
                 names,
-                frame=step.number,
-                time=step.time,
+                frame=state.number,
+                time=state.time,
                 ids=tracked.ids,
             ),
         )
 
 
 class FrameClock:
-    """How much time passes from frame to frame, in usual steps.
+    """Time between frames, in frame intervals.
 
     Args:
-        rate: frames a second; without it, by the frames' numbers.
+        rate: frames per second; ``None``: count by the frames' numbers.
     """
 
     def __init__(self, rate: float | None) -> None:
@@ -272,50 +272,50 @@ class FrameClock:
         self._last: tuple[int, float | None] | None = None
 
     def elapsed(self, number: int, seconds: float | None) -> float:
-        """Since the frame before: 1 in a steady video, 2 where one was dropped; 1 for the first."""
+        """Time since the previous frame: 1 at a constant rate, 2 if a frame was dropped; 1 for the first."""
         before, self._last = self._last, (number, seconds)
         if before is None:
             return 1.0
         if seconds is None or before[1] is None or self._rate is None:
             return float(max(1, number - before[0]))
-        step = (seconds - before[1]) * self._rate
-        whole = round(step)
-        return float(whole) if whole >= 1 and abs(step - whole) < _JITTER else max(step, _SHORTEST_STEP)
+        state = (seconds - before[1]) * self._rate
+        rounded = round(state)
+        return float(rounded) if rounded >= 1 and abs(state - rounded) < _JITTER else max(state, _MIN_ELAPSED)
 
 
-def stages(
-    clip: VideoSource,
-    detect: Callable[[Iterable[tuple[Frame, np.ndarray]]], Iterator[Step]],
+def run_pipeline(
+    video: VideoSource,
+    detect: Callable[[Iterable[tuple[Frame, np.ndarray]]], Iterator[FrameState]],
     tracker: Tracker,
-    embed: Appearance | None,
-    on_damage: OnDamage,
-    shares: StageTimer,
-) -> Generator[tuple[Step, Tracks], None, None]:
-    """All stages of a clip with pictures, each in a thread of its own; memory does not grow with the video.
+    appearance: Appearance | None,
+    on_error: OnError,
+    timer: StageTimer,
+) -> Generator[tuple[FrameState, Tracks], None, None]:
+    """Run all stages on a video, in threads; memory does not grow with its length.
 
     Args:
-        clip: what is followed.
-        detect: from frames to what is in them.
-        tracker: that has seen nothing yet.
-        embed: makes appearance vectors, if the tracker compares them.
-        on_damage: told of frames that cannot be read; the others go on.
-        shares: notes how long each stage works.
+        video: with images.
+        detect: adds detections to the frames.
+        tracker: a new one.
+        appearance: computes appearance vectors, if the tracker compares them.
+        on_error: called for frames that cannot be read, which are skipped.
+        timer: gets the time of each stage.
     """
-    pictures = prefetch(decoded(clip, on_damage, shares), _AHEAD)
-    steps: Iterator[Step] = detect(pictures)
-    if embed is not None:
-        steps = prefetch(embedded(steps, embed, shares), _AHEAD)
+    images = prefetch(decode(video, on_error, timer), _AHEAD)
+    states: Iterator[FrameState] = detect(images)
+    if appearance is not None:
+        states = prefetch(embed(states, appearance, timer), _AHEAD)
     try:
-        yield from followed(steps, tracker, clip.rate, shares)
+        yield from associate(states, tracker, video.rate, timer)
     finally:
-        for stage in (steps, pictures):
+        for stage in (states, images):
             close = getattr(stage, "close", None)
             if close is not None:
                 close()
 
 
 def default_conf(tracker: str) -> float:
-    """Minimum score of a detector's boxes: ByteTrack makes use of uncertain ones too."""
+    """Minimum score of a detector's boxes; ByteTrack also uses low-score ones."""
     return 0.1 if tracker == "bytetrack" else CONF
 
 
@@ -329,10 +329,10 @@ def track(
     classes: Sequence[str] | None = None,
     conf: float | None = None,
     rate: float = 25,
-    on_damage: Callable[[HubelError], None] | None = None,
+    on_error: Callable[[HubelError], None] | None = None,
     **parameters: Any,
 ) -> Iterator[Tracks]:
-    """Follow objects through a video.
+    """Track objects through a video.
 
     ::
 
@@ -340,49 +340,49 @@ def track(
             print(tracks.frame, tracks.ids, tracks.boxes)
 
     Args:
-        source: a video, a folder of frames, or the number of a webcam; ``None`` where ``detections`` are enough.
+        source: a video, a folder of frames, or the number of a webcam; ``None`` if only ``detections`` are needed.
         model: a detector: a registered name with weights, or a run folder.
-        detections: a file of MOTChallenge text in its place.
+        detections: a file of MOTChallenge text, instead of a model.
         tracker: ``"sort"``, ``"deepsort"`` or ``"bytetrack"``.
-        appearance: for ``"deepsort"``: a network with weights, a run folder, or a function of a picture, uint8
-            (H, W, 3), and boxes (N, 4) that gives vectors (N, D) of length 1.
-        classes: of the detector that are followed; all if ``None``.
-        conf: least score of a box; for a model 0.25 by default, 0.1 for ``"bytetrack"``.
-        rate: frames a second of a folder of frames.
-        on_damage: told of frames that cannot be read, which are left out; by default they raise.
+        appearance: for ``"deepsort"``: a network with weights, a run folder, or a function of an image, uint8
+            (H, W, 3), and boxes (N, 4) that returns unit vectors (N, D).
+        classes: of the detector to track; ``None``: all.
+        conf: minimum score of a box; for a model 0.25 by default, 0.1 for ``"bytetrack"``.
+        rate: frames per second of a folder of frames.
+        on_error: called for frames that cannot be read, which are skipped; by default they raise.
         parameters: of the tracker.
 
     Yields:
         The tracks of each frame.
 
     Raises:
-        UsageError: what is given is too little or too much, or not what it may be.
-        DataError, ImageError, ModelError, WeightsError: a file or the model is wrong.
+        UsageError: arguments are missing, exclude each other, or are out of range.
+        DataError, ImageError, ModelError, WeightsError: a file or the model is invalid.
     """
     if (model is None) == (detections is None):
-        raise UsageError("where the objects are is said twice or not at all", "give model=RUN or detections=det.txt")
-    follower, shares = create_tracker(tracker, **parameters), StageTimer()
+        raise UsageError("pass exactly one of model= and detections=", "model=RUN or detections=det.txt")
+    method, timer = create_tracker(tracker, **parameters), StageTimer()
     boxes = None if detections is None else read_mot_text(Path(detections))
     if boxes is not None and conf is not None:
         boxes = boxes.only(boxes.scores >= conf)
     if source is None:
-        if boxes is None or follower.needs_features:
-            raise UsageError(f"{tracker} with a model or appearances needs pictures", "name a video as source")
-        for _, tracks in followed(detected_by_file(boxes, str(boxes.path), None), follower, None, shares):
+        if boxes is None or method.needs_features:
+            raise UsageError(f"{tracker} needs images for a model or appearance features", "pass a video as source")
+        for _, tracks in associate(detect_from_file(boxes, str(boxes.path), None), method, None, timer):
             yield tracks
         return
-    report = on_damage or _raise
-    clip = open_clip(str(source), rate, report)
-    embed = _embedder(appearance) if follower.needs_features else None
+    report = on_error or _raise
+    video = open_video(str(source), rate, report)
+    embedder = _embedder(appearance) if method.needs_features else None
     if boxes is not None:
-        detect: Callable[..., Any] = partial(detected_by_file, boxes, clip.source)
+        detect: Callable[..., Any] = partial(detect_from_file, boxes, video.source)
     else:
         from hubel.inference.predictor import Predictor
 
         assert model is not None
-        least = default_conf(tracker) if conf is None else conf
-        detect = partial(detected_by_model, Predictor(model, conf=least), clip.source, classes, shares)
-    for _, tracks in stages(clip, detect, follower, embed, report, shares):
+        minimum = default_conf(tracker) if conf is None else conf
+        detect = partial(detect_with_model, Predictor(model, conf=minimum), video.source, classes, timer)
+    for _, tracks in run_pipeline(video, detect, method, embedder, report, timer):
         yield tracks
 
 

@@ -1,1 +1,1 @@
-"""Scores computed from targets and predictions, as arrays. No model, no file, no drawing."""
+"""Metrics of predictions and targets as arrays, without models, files or drawing."""

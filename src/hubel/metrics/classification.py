@@ -1,14 +1,13 @@
-"""How well class probabilities fit the labels: accuracy, F1, confusion, calibration, and how sure that is.
+"""Classification metrics: accuracy and its confidence interval, F1, confusion, calibration.
 
-Everything is computed from finished arrays in float64, so that the figures of a run do not depend on the
-precision in which the network ran.
+Everything is computed in float64, whatever the precision of the network.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,22 +18,31 @@ CALIBRATION_BINS = 15
 """Equal-width bins of the confidence, as Guo et al. (2017) use."""
 
 SMALL_SET = 1000
-"""Below this many images the 95 % interval of an accuracy near 0.9 is wider than ±0.019."""
+"""With fewer images the 95 % interval of an accuracy near 0.9 is wider than ±0.019."""
+
+METRICS = {
+    "top1": ("top-1", ".1%"),
+    "top5": ("top-5", ".1%"),
+    "loss": ("loss", ".4f"),
+    "macro_f1": ("macro F1", ".3f"),
+    "ece": ("ECE", ".3f"),
+}
+"""Labels and number formats of the metrics in tables, by name."""
 
 _NORMAL_975 = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How one class fares.
+    """Metrics of one class.
 
     Attributes:
-        name: the class.
-        images: how many images have it as their label (its support).
-        predicted: how many images it was the best guess for.
-        precision: share of those guesses that are right; 0 where it was never guessed.
-        recall: share of its images that were recognized; 0 where it has none.
-        f1: harmonic mean of precision and recall; 0 where both are 0.
+        name: of the class.
+        images: number of images with this label (its support).
+        predicted: number of images that it was predicted for.
+        precision: fraction of its predictions that are right; 0 without predictions.
+        recall: fraction of its images that are predicted right; 0 without images.
+        f1: harmonic mean of precision and recall; 0 if both are 0.
     """
 
     name: str
@@ -46,26 +54,19 @@ class ClassMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """``{"name", "images", "predicted", "precision", "recall", "f1"}``, fractions."""
-        return {
-            "name": self.name,
-            "images": self.images,
-            "predicted": self.predicted,
-            "precision": self.precision,
-            "recall": self.recall,
-            "f1": self.f1,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The images whose confidence lies in ``(low, high]``.
+    """The images whose confidence is in ``(low, high]``.
 
     Attributes:
         low: lower edge of the confidence.
         high: upper edge of the confidence.
-        images: how many images fall in.
-        confidence: their mean top-1 probability; 0 where there are none.
-        accuracy: share of them that is right; 0 where there are none.
+        images: number of images.
+        confidence: their mean top-1 probability; 0 without images.
+        accuracy: fraction of them that are right; 0 without images.
     """
 
     low: float
@@ -77,21 +78,21 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """A classifier's scores on labelled images; all rates are fractions 0..1.
+    """Classification metrics; rates are fractions 0..1.
 
     Attributes:
-        images: number of images scored (N).
-        top1: share whose most probable class is the label.
+        images: number of images (N).
+        top1: fraction whose most probable class is the label.
         top1_low: lower end of the 95 % Wilson interval of ``top1``.
         top1_high: upper end of the 95 % Wilson interval of ``top1``.
-        top5: share whose label is among the ``top_n`` most probable classes.
-        top_n: 5, or the number of classes where there are fewer.
+        top5: fraction whose label is among the ``top_n`` most probable classes.
+        top_n: 5, or the number of classes if that is less.
         loss: mean negative natural log-likelihood of the labels.
         macro_f1: mean F1 over the classes that have images or were predicted.
         ece: expected calibration error, 15 equal-width bins.
-        per_class: one row a class, in the model's order.
+        per_class: one row per class, in the model's order.
         confusion: int64 (K, K), rows are the truth, columns the prediction.
-        calibration: the bins of the reliability diagram, from low to high confidence.
+        calibration: bins of the reliability diagram, from low to high confidence.
     """
 
     images: int
@@ -109,12 +110,12 @@ class ClassificationScores:
 
     @property
     def small(self) -> bool:
-        """Whether so few images were scored that the interval has to be read along with the accuracy."""
+        """Fewer images than :data:`SMALL_SET`: the accuracy is uncertain."""
         return self.images < SMALL_SET
 
     def to_json(self) -> dict[str, Any]:
         """``{"metrics": {...}, "per_class": [...]}`` as ``hubel evaluate --json`` prints them."""
-        names = ("top1", "top5", "loss", "macro_f1", "ece", "top1_low", "top1_high")
+        names = (*METRICS, "top1_low", "top1_high")
         return {
             "metrics": {name: getattr(self, name) for name in names},
             "per_class": [row.to_json() for row in self.per_class],
@@ -126,34 +127,31 @@ def score_classification(
 ) -> ClassificationScores:
     """Score class probabilities against labels.
 
-    Of equal probabilities the class with the lower index counts as the better one. A class that is neither a
-    label nor a prediction is left out of the macro F1, as scikit-learn leaves it out when it is not told the
-    list of classes: it has not been tested. A class without images that was predicted counts with F1 = 0.
+    Of equal probabilities the class with the lower index ranks first. A class that is neither a label nor a prediction
+    is left out of the macro F1, as in scikit-learn without a list of labels. A class without images that was predicted
+    counts with F1 = 0.
 
     Args:
-        probabilities: (N, K), each row non-negative and summing to 1 (within 1e-2, as bfloat16 leaves it).
+        probabilities: (N, K), each row non-negative, with a sum of 1 (within 1e-2, for bfloat16).
         labels: (N,) integers in 0..K-1.
         class_names: the K names.
 
-    Returns:
-        The scores.
-
     Raises:
-        DataError: nothing to score, shapes or names that do not match, labels out of range, or rows that are
-            no probabilities (NaN, negative, another sum).
+        DataError: there are no images, shapes or names do not match, labels are out of range, or rows are not
+            probabilities (NaN, negative, another sum).
     """
     return combine_images(score_images(probabilities, labels, len(class_names)), class_names)
 
 
 class ImageScore(NamedTuple):
-    """What the metrics need of one image.
+    """Label and prediction of one image.
 
     Attributes:
         label: true class.
         predicted: most probable class.
         confidence: its probability.
         probability: of the true class.
-        rank: how many classes are more probable than the true one, or as probable and of lower index.
+        rank: number of classes that are more probable than the true one, or as probable with a lower index.
     """
 
     label: int
@@ -164,7 +162,7 @@ class ImageScore(NamedTuple):
 
 
 def score_images(probabilities: np.ndarray, labels: np.ndarray | Sequence[int], num_classes: int) -> list[ImageScore]:
-    """The images of a batch, for :func:`combine_images`; arguments and errors of :func:`score_classification`."""
+    """Score a batch for :func:`combine_images`; arguments and errors as of :func:`score_classification`."""
     probabilities = np.asarray(probabilities, dtype=np.float64)
     labels = np.asarray(labels)
     _check(probabilities, labels, num_classes)
@@ -181,13 +179,13 @@ def score_images(probabilities: np.ndarray, labels: np.ndarray | Sequence[int], 
 
 
 def combine_images(images: Sequence[ImageScore], class_names: Sequence[str]) -> ClassificationScores:
-    """The scores of images that :func:`score_images` took batch by batch.
+    """Metrics of images that :func:`score_images` scored batch by batch.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no images.
     """
     if not images:
-        raise DataError("There are no images to score.", "Name a split that has images.")
+        raise DataError("there are no images to score", "choose a split that has images")
     count, classes = len(images), len(class_names)
     labels, predicted, confidence, of_label, rank = (np.array(column) for column in zip(*images, strict=True))
     right = predicted == labels
@@ -204,7 +202,7 @@ def combine_images(images: Sequence[ImageScore], class_names: Sequence[str]) -> 
         top1_high=high,
         top5=float((rank < top_n).mean()),
         top_n=top_n,
-        # A label given probability 0 would make the mean infinite, which says nothing of the other images.
+        # A single probability of 0 would make the mean infinite.
         loss=float(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean()),
         macro_f1=float(np.mean([row.f1 for row in per_class if row.images or row.predicted])),
         ece=expected_calibration_error(bins),
@@ -215,7 +213,7 @@ def combine_images(images: Sequence[ImageScore], class_names: Sequence[str]) -> 
 
 
 def wilson_interval(successes: int, trials: int, z: float = _NORMAL_975) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson 1927, JASA 22:209-212), sound for few trials and near 0 and 1.
+    """Score interval of a proportion (Wilson 1927, JASA 22:209-212), accurate for few trials and near 0 and 1.
 
     Args:
         successes: 0..trials.
@@ -225,9 +223,9 @@ def wilson_interval(successes: int, trials: int, z: float = _NORMAL_975) -> tupl
     Returns:
         Lower and upper end, fractions within 0..1.
     """
-    share = successes / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    proportion = successes / trials
+    centre = (proportion + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(proportion * (1 - proportion) / trials + (z / (2 * trials)) ** 2)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -238,11 +236,11 @@ def calibration_bins(
 
     Args:
         confidence: (N,) probability of the predicted class, 0..1.
-        right: (N,) booleans, whether the prediction is the label.
-        bins: how many bins; bin m (from 1) holds the confidences in ``((m-1)/bins, m/bins]``.
+        right: (N,) bool: the prediction is the label.
+        bins: number of bins; bin m (from 1) is ``((m-1)/bins, m/bins]``.
 
     Returns:
-        All bins from low to high confidence, the empty ones too.
+        All bins from low to high confidence, including empty ones.
     """
     edges = np.arange(bins + 1) / bins
     which = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
@@ -251,19 +249,21 @@ def calibration_bins(
     mean_confidence = np.bincount(which, weights=confidence, minlength=bins) / filled
     accuracy = np.bincount(which, weights=right, minlength=bins) / filled
     return tuple(
-        CalibrationBin(float(low), float(high), int(inside), float(sure), float(share))
-        for low, high, inside, sure, share in zip(edges[:-1], edges[1:], images, mean_confidence, accuracy, strict=True)
+        CalibrationBin(float(low), float(high), int(count), float(mean), float(fraction))
+        for low, high, count, mean, fraction in zip(
+            edges[:-1], edges[1:], images, mean_confidence, accuracy, strict=True
+        )
     )
 
 
 def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
-    """Mean distance of confidence and accuracy, weighted by images (Guo et al. 2017, equation 5)."""
+    """Mean difference of confidence and accuracy, weighted by images (Guo et al. 2017, equation 5)."""
     images = sum(row.images for row in bins)
     return sum(row.images * abs(row.accuracy - row.confidence) for row in bins) / images
 
 
 def _rank(probabilities: np.ndarray, labels: np.ndarray, of_label: np.ndarray) -> np.ndarray:
-    """How many classes stand before the label: those more probable, and the equal ones of lower index."""
+    """Rank of the label, from 0: the number of more probable classes, or equal ones of lower index."""
     better = (probabilities > of_label[:, None]).sum(axis=1)
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     return better + ((probabilities == of_label[:, None]) & earlier).sum(axis=1)
@@ -290,19 +290,19 @@ def _per_class(confusion: np.ndarray, class_names: Sequence[str]) -> tuple[Class
 
 def _check(probabilities: np.ndarray, labels: np.ndarray, classes: int) -> None:
     if probabilities.size == 0 or labels.size == 0:
-        raise DataError("There are no images to score.", "Name a split that has images.")
+        raise DataError("there are no images to score", "choose a split that has images")
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise DataError(
-            f"Probabilities of shape {probabilities.shape} do not fit labels of shape {labels.shape}.",
-            "Give probabilities (N, K) and labels (N,).",
+            f"Probabilities of shape {probabilities.shape} do not match labels of shape {labels.shape}.",
+            "Pass probabilities (N, K) and labels (N,).",
         )
     if probabilities.shape[1] != classes:
         raise DataError(
-            f"The model has {probabilities.shape[1]} classes, the list of names {classes}.",
+            f"The model has {probabilities.shape[1]} classes, but there are {classes} names.",
             "Score the model on a data set with the classes it was trained on.",
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"Labels are {labels.dtype}, not integers.", "Give the index of each image's class.")
+        raise DataError(f"Labels are {labels.dtype}, not integers.", "Pass the index of each image's class.")
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if outside.size:
         raise DataError(
@@ -313,13 +313,13 @@ def _check(probabilities: np.ndarray, labels: np.ndarray, classes: int) -> None:
     if bad.any():
         first = int(bad.argmax())
         raise DataError(
-            f"Probabilities of {bad.sum()} of {len(bad)} images are not finite, those of image {first} first.",
-            "The network computed NaN or infinity: train with a lower learning rate or in float32.",
+            f"Probabilities of {bad.sum()} of {len(bad)} images are not finite, first those of image {first}.",
+            "The network output NaN or infinity: train with a lower learning rate or in float32.",
         )
     off = (probabilities < 0).any(axis=1) | (np.abs(probabilities.sum(axis=1) - 1) > 1e-2)
     if off.any():
         first = int(off.argmax())
         raise DataError(
-            f"Row {first} is no probability distribution, its sum is {probabilities[first].sum():.4g}.",
+            f"Row {first} is not a probability distribution: its sum is {probabilities[first].sum():.4g}.",
             "Apply a softmax to the network's outputs first.",
         )

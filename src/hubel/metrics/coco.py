@@ -1,8 +1,7 @@
-"""COCO's average precision, taken image by image, in memory that does not depend on the images' sizes.
+"""COCO's average precision, collected image by image.
 
-The matching is faster-coco-eval's, whose figures are those of pycocotools. It wants a dictionary for each box; so that
-these never stand for a whole data set, boxes are kept as rows of numbers and handed over class by class: a class's
-precision does not depend on the others.
+The matching is that of faster-coco-eval, whose results equal pycocotools'. It needs a dictionary for each box; to save
+memory, boxes are stored as rows of numbers and passed on class by class, as classes do not depend on each other.
 """
 
 from __future__ import annotations
@@ -10,33 +9,33 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from hubel.boxes import area
 from hubel.errors import DataError
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """0.50, 0.55, … 0.95."""
 
 RECALL_STEPS = np.linspace(0, 1, 101)
-"""Where precision is read: 0, 0.01, … 1."""
+"""Recalls at which precision is sampled: 0, 0.01, … 1."""
 
 _AREAS = ("all", "small", "medium", "large")  # below 32², below 96², above
-_MOST_FOUND = (1, 10, 100)  # a class and image
+_MAX_DETECTIONS = (1, 10, 100)  # per class and image
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is really in one image.
+    """Labelled objects of one image.
 
     Attributes:
         boxes: (N, 4), x1, y1, x2, y2 in pixels.
         labels: (N,) class indices.
-        crowd: (N,) bool: a region of many objects, within which detections are neither right nor wrong.
-        areas: (N,) pixels, which sort objects into small, medium and large; where the data set does not say, those
-            of the masks or else of the boxes.
-        masks: compressed run-length encodings, or ``None`` where there are boxes alone.
+        crowd: (N,) bool: a region of many objects, within which detections are ignored.
+        areas: (N,) pixels, by which objects are small, medium or large; ``None``: areas of the masks, else the boxes.
+        masks: compressed run-length encodings; ``None``: boxes only.
     """
 
     boxes: np.ndarray
@@ -46,15 +45,14 @@ class GroundTruth:
     masks: Sequence[dict[str, Any]] | None = None
 
 
-@dataclass(frozen=True)
-class FoundObjects:
-    """What a detector says is in one image, in any order.
+class PredictedObjects(NamedTuple):
+    """Predicted objects of one image.
 
     Attributes:
         boxes: (N, 4), x1, y1, x2, y2 in pixels.
-        scores: (N,).
+        scores: (N,), 0..1.
         labels: (N,) class indices.
-        masks: compressed run-length encodings, or ``None``.
+        masks: compressed run-length encodings; ``None``: boxes only.
     """
 
     boxes: np.ndarray
@@ -65,23 +63,23 @@ class FoundObjects:
 
 @dataclass(frozen=True)
 class CocoScores:
-    """COCO's figures, fractions 0..1; NaN where no image has an object that counts.
+    """COCO's metrics, fractions 0..1; NaN where there are no such objects.
 
     Attributes:
-        figures: ``AP`` (mean over IoU 0.50 to 0.95), ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``,
+        metrics: ``AP`` (mean over IoU 0.50 to 0.95), ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``,
             ``AR1``, ``AR10``, ``AR100``, ``AR_small``, ``AR_medium``, ``AR_large``.
-        per_class: the class's name, its labelled objects, ``AP``, ``AP50``, ``AR100``, ``AP_small``, ``AP_medium``
-            and ``AP_large``.
+        per_class: each class's name, number of objects, ``AP``, ``AP50``, ``AR100``, ``AP_small``, ``AP_medium`` and
+            ``AP_large``.
         precision: (10, 101, classes) by IoU threshold and recall; -1 for classes without objects.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     per_class: tuple[dict[str, Any], ...]
     precision: np.ndarray = field(repr=False)
 
 
 class CocoEvaluator:
-    """Collects images and scores them.
+    """Collects images and computes COCO's metrics.
 
     Args:
         classes: names, in the order of the labels.
@@ -94,53 +92,53 @@ class CocoEvaluator:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Drop all images."""
         self._images = 0
         # Rows: image, class, x1, y1, x2, y2, then area and crowd, or score.
-        self._true: list[np.ndarray] = []
-        self._found: list[np.ndarray] = []
-        self._true_masks: list[dict[str, Any]] = []
-        self._found_masks: list[dict[str, Any]] = []
+        self._truth: list[np.ndarray] = []
+        self._predicted: list[np.ndarray] = []
+        self._truth_masks: list[dict[str, Any]] = []
+        self._predicted_masks: list[dict[str, Any]] = []
 
-    def add(self, labelled: GroundTruth, found: FoundObjects) -> None:
-        """Take one image. Of equal scores, that of the image taken first counts first; pycocotools goes by image id.
+    def update(self, truth: GroundTruth, predicted: PredictedObjects) -> None:
+        """Add an image. Equal scores are ranked by the order of images, where pycocotools uses image ids.
 
         Raises:
-            DataError: arrays do not fit each other, a number is not finite, or masks are missing.
+            DataError: lengths of arrays differ, a number is not finite, or masks are missing.
         """
-        for what, rows in (("labelled", labelled), ("found", found)):
+        for what, rows in (("labelled", truth), ("predicted", predicted)):
             if len(rows.boxes) != len(rows.labels) or not np.isfinite(np.asarray(rows.boxes, float)).all():
                 raise DataError(
-                    f"image {self._images + 1}: the {what} boxes are not one row of four finite numbers a label.",
-                    "Mend the labels (hubel data check), or the model's output.",
+                    f"image {self._images + 1}: the {what} boxes are not four finite numbers per label.",
+                    "Fix the labels (hubel data check), or the model's output.",
                 )
             if self.kind == "segm" and len(rows.masks or ()) != len(rows.labels):
                 raise DataError(f"image {self._images + 1}: {what} objects have no masks.", "score boxes instead")
-        boxes = np.asarray(labelled.boxes, np.float64).reshape(-1, 4)
-        areas = _areas(boxes, labelled)
-        crowd = np.zeros(len(boxes)) if labelled.crowd is None else labelled.crowd
+        boxes = np.asarray(truth.boxes, np.float64).reshape(-1, 4)
+        areas = _areas(boxes, truth)
+        crowd = np.zeros(len(boxes)) if truth.crowd is None else truth.crowd
         image = np.full(len(boxes), self._images)
-        self._true.append(np.column_stack((image, labelled.labels, boxes, areas, crowd)))
-        boxes = np.asarray(found.boxes, np.float64).reshape(-1, 4)
+        self._truth.append(np.column_stack((image, truth.labels, boxes, areas, crowd)))
+        boxes = np.asarray(predicted.boxes, np.float64).reshape(-1, 4)
         image = np.full(len(boxes), self._images)
-        self._found.append(np.column_stack((image, found.labels, boxes, found.scores)))
+        self._predicted.append(np.column_stack((image, predicted.labels, boxes, predicted.scores)))
         if self.kind == "segm":
-            self._true_masks += labelled.masks or ()
-            self._found_masks += found.masks or ()
+            self._truth_masks += truth.masks or ()
+            self._predicted_masks += predicted.masks or ()
         self._images += 1
 
-    def scores(self) -> CocoScores:
-        """The figures over all images taken so far."""
-        true = np.concatenate([np.empty((0, 8)), *self._true])
-        found = np.concatenate([np.empty((0, 7)), *self._found])
+    def compute(self) -> CocoScores:
+        """Metrics of all images so far."""
+        truth = np.concatenate([np.empty((0, 8)), *self._truth])
+        predicted = np.concatenate([np.empty((0, 7)), *self._predicted])
         precision = np.full((10, 101, len(self.classes), len(_AREAS)), -1.0)
-        recall = np.full((10, len(self.classes), len(_AREAS), len(_MOST_FOUND)), -1.0)
-        for index in np.unique(true[:, 1]).astype(int):
-            result = self._one_class(true, found, index)
-            # The last axis of precision is that of the most boxes an image: COCO's average precision takes 100.
+        recall = np.full((10, len(self.classes), len(_AREAS), len(_MAX_DETECTIONS)), -1.0)
+        for index in np.unique(truth[:, 1]).astype(int):
+            result = self._one_class(truth, predicted, index)
+            # The last axis is the number of detections per image, of which COCO's average precision uses 100.
             precision[:, :, index] = result["precision"][:, :, 0, :, -1]
             recall[:, index] = result["recall"][:, 0]
-        counts = np.bincount(true[true[:, 7] == 0, 1].astype(int), minlength=len(self.classes))
+        counts = np.bincount(truth[truth[:, 7] == 0, 1].astype(int), minlength=len(self.classes))
         per_class = tuple(
             {
                 "name": name,
@@ -148,28 +146,28 @@ class CocoEvaluator:
                 "AP": _mean(precision[:, :, index, 0]),
                 "AP50": _mean(precision[0, :, index, 0]),
                 "AR100": _mean(recall[:, index, 0, 2]),
-                **{f"AP_{size}": _mean(precision[:, :, index, place]) for place, size in enumerate(_AREAS) if place},
+                **{f"AP_{size}": _mean(precision[:, :, index, i]) for i, size in enumerate(_AREAS) if i},
             }
             for index, name in enumerate(self.classes)
         )
-        return CocoScores(_figures(precision, recall), per_class, precision[..., 0])
+        return CocoScores(_metrics(precision, recall), per_class, precision[..., 0])
 
-    def _one_class(self, true: np.ndarray, found: np.ndarray, index: int) -> dict[str, Any]:
+    def _one_class(self, truth: np.ndarray, predicted: np.ndarray, index: int) -> dict[str, Any]:
         """``precision`` (10, 101, 1, 4, 3) and ``recall`` (10, 1, 4, 3) of one class."""
         from faster_coco_eval import COCO, COCOeval_faster
 
-        places, found_places = (np.flatnonzero(rows[:, 1] == index) for rows in (true, found))
-        annotations = [self._annotation(true, place) for place in places.tolist()]
-        results = [self._result(found, place) for place in found_places.tolist()]
+        true_rows, predicted_rows = (np.flatnonzero(rows[:, 1] == index) for rows in (truth, predicted))
+        annotations = [self._annotation(truth, row) for row in true_rows.tolist()]
+        results = [self._result(predicted, row) for row in predicted_rows.tolist()]
         images = sorted({row["image_id"] for row in (*annotations, *results)})
         data = {
             "images": [{"id": image, **self._size(annotations, results)} for image in images],
             "annotations": annotations,
             "categories": [{"id": 1, "name": self.classes[index]}],
         }
-        labelled = COCO(data, print_function=_silent)
+        coco = COCO(data, print_function=_silent)
         evaluation = COCOeval_faster(
-            labelled, labelled.loadRes(results), self.kind, print_function=_silent, separate_eval=False
+            coco, coco.loadRes(results), self.kind, print_function=_silent, separate_eval=False
         )
         evaluation.evaluate()
         evaluation.accumulate()
@@ -181,51 +179,51 @@ class CocoEvaluator:
         height, width = (annotations or results)[0]["segmentation"]["size"]
         return {"height": height, "width": width}
 
-    def _annotation(self, true: np.ndarray, place: int) -> dict[str, Any]:
-        image, _, x1, y1, x2, y2, area, crowd = true[place].tolist()
-        row = {"id": place + 1, "image_id": int(image), "category_id": 1, "iscrowd": int(crowd), "area": area}
+    def _annotation(self, truth: np.ndarray, index: int) -> dict[str, Any]:
+        image, _, x1, y1, x2, y2, area, crowd = truth[index].tolist()
+        row = {"id": index + 1, "image_id": int(image), "category_id": 1, "iscrowd": int(crowd), "area": area}
         row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
         if self.kind == "segm":
-            row["segmentation"] = copy.copy(self._true_masks[place])
+            row["segmentation"] = copy.copy(self._truth_masks[index])
         return row
 
-    def _result(self, found: np.ndarray, place: int) -> dict[str, Any]:
-        image, _, x1, y1, x2, y2, score = found[place].tolist()
+    def _result(self, predicted: np.ndarray, index: int) -> dict[str, Any]:
+        image, _, x1, y1, x2, y2, score = predicted[index].tolist()
         row: dict[str, Any] = {"image_id": int(image), "category_id": 1, "score": score}
         if self.kind == "segm":
-            row["segmentation"] = copy.copy(self._found_masks[place])
+            row["segmentation"] = copy.copy(self._predicted_masks[index])
         else:
             row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
         return row
 
 
-def _areas(boxes: np.ndarray, labelled: GroundTruth) -> np.ndarray:
-    if labelled.areas is not None:
-        return np.asarray(labelled.areas, np.float64)
-    if labelled.masks:
+def _areas(boxes: np.ndarray, truth: GroundTruth) -> np.ndarray:
+    if truth.areas is not None:
+        return np.asarray(truth.areas, np.float64)
+    if truth.masks:
         from faster_coco_eval import mask
 
-        return np.asarray([mask.area(each) for each in labelled.masks], np.float64)
-    return np.prod((boxes[:, 2:] - boxes[:, :2]).clip(0), 1)
+        return np.asarray([mask.area(each) for each in truth.masks], np.float64)
+    return area(boxes)
 
 
-def _figures(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """COCO's twelve figures of precision (10, 101, classes, 4) and recall (10, classes, 4, 3)."""
-    figures = {
+def _metrics(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """COCO's twelve metrics of precision (10, 101, classes, 4) and recall (10, classes, 4, 3)."""
+    metrics = {
         "AP": _mean(precision[:, :, :, 0]),
         "AP50": _mean(precision[0, :, :, 0]),
         "AP75": _mean(precision[5, :, :, 0]),
     }
-    figures |= {f"AP_{name}": _mean(precision[..., place]) for place, name in enumerate(_AREAS) if place}
-    figures |= {f"AR{most}": _mean(recall[:, :, 0, place]) for place, most in enumerate(_MOST_FOUND)}
-    return figures | {f"AR_{name}": _mean(recall[:, :, place, 2]) for place, name in enumerate(_AREAS) if place}
+    metrics |= {f"AP_{name}": _mean(precision[..., i]) for i, name in enumerate(_AREAS) if i}
+    metrics |= {f"AR{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(_MAX_DETECTIONS)}
+    return metrics | {f"AR_{name}": _mean(recall[:, :, i, 2]) for i, name in enumerate(_AREAS) if i}
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of what there is; -1 marks what there is not."""
-    there = values[values > -1]
-    return float(there.mean()) if there.size else float("nan")
+    """Mean without the entries of -1, which stand for no objects."""
+    present = values[values > -1]
+    return float(present.mean()) if present.size else float("nan")
 
 
 def _silent(*_: Any) -> None:
-    """Takes the lines that faster-coco-eval would print."""
+    """Discards the lines that faster-coco-eval would print."""

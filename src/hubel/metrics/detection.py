@@ -1,4 +1,4 @@
-"""How good a detector is: COCO's figures, and who is taken for whom at the confidence that users see."""
+"""Detection metrics: COCO's, and a confusion matrix at the confidence that users see."""
 
 from __future__ import annotations
 
@@ -10,126 +10,133 @@ import numpy as np
 
 from hubel.boxes import ioa, iou
 from hubel.errors import DataError
-from hubel.metrics.coco import CocoEvaluator, CocoScores, FoundObjects, GroundTruth
+from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
 
 SCORE_THRESHOLD = 0.25
-"""Score from which on a box is shown to users, and counts here."""
+"""Least score of boxes that are shown to users and count in the confusion matrix."""
 
-ENOUGH = 0.5
-"""IoU from which on a box answers for an object."""
+IOU_THRESHOLD = 0.5
+"""Least IoU of a match."""
 
-NOTHING, PASSED_OVER = -1, -2
+METRICS = {
+    "AP50": "mAP@0.5",
+    "AP75": "mAP@0.75",
+    "AP": "mAP@[.5:.95]",
+    "AR100": "AR@[.5:.95]",
+    "precision": "precision",
+    "recall": "recall",
+}
+"""Labels of the metrics in tables, by name."""
 
-_MISSED = 0.5  # what a missed object weighs: as much as a wrong box of middling confidence
+UNMATCHED, IGNORED = -1, -2
+
+_MISS_WEIGHT = 0.5  # of a missed object in the error of an image: that of a wrong box of medium confidence
+_NONE = "–"
 
 
 @dataclass(frozen=True)
 class BoxMatches:
-    """One picture.
+    """Matches of the predicted boxes of an image with its objects.
 
     Attributes:
-        answers: (F,), of each found box: the index of the labelled object that it answers for, each at most once;
-            :data:`NOTHING` where none is (left); :data:`PASSED_OVER` for boxes that do not count: less confident than
-            :data:`SCORE_THRESHOLD`, or within a crowd of their class.
-        right: indices of the found boxes that answer for an object of their class, surest first.
-        wrong: of those that answer for one of another class or for nothing, surest first.
-        missed: indices of the labelled objects that no box answers for; crowds are not among them.
+        objects: (F,), index of the object that each box is matched with; :data:`UNMATCHED`; or :data:`IGNORED` for
+            boxes below :data:`SCORE_THRESHOLD` and those within a crowd of their class. Objects are matched once.
+        right: indices of the boxes matched with an object of their class, in order of score.
+        wrong: indices of the boxes that are unmatched or matched with another class, in order of score.
+        missed: indices of the unmatched objects, crowds excluded.
     """
 
-    answers: np.ndarray
+    objects: np.ndarray
     right: np.ndarray
     wrong: np.ndarray
     missed: np.ndarray
 
 
-def match_boxes(labelled: GroundTruth, found: FoundObjects) -> BoxMatches:
-    """Match the boxes of a picture, in order of score.
+def match_boxes(truth: GroundTruth, predicted: PredictedObjects) -> BoxMatches:
+    """Match the boxes of an image, in order of score.
 
-    A box takes, of the objects that are left, the one that it overlaps most: first among those of its class, as COCO
-    does, so that what is right here is right there; then the boxes left over among the objects left over.
+    A box is matched with the unmatched object that it overlaps most: first among those of its class, as in COCO, so
+    that the correct boxes are the same as there; then the remaining boxes with the remaining objects.
     """
-    crowd = np.zeros(len(labelled.labels), bool) if labelled.crowd is None else np.asarray(labelled.crowd, bool)
-    scores = np.asarray(found.scores)
-    surest = np.argsort(-scores, kind="stable")
-    surest = surest[scores[surest] >= SCORE_THRESHOLD]
-    answers = np.full(len(scores), PASSED_OVER)
-    answers[surest] = NOTHING
-    boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (found, labelled))
+    crowd = np.zeros(len(truth.labels), bool) if truth.crowd is None else np.asarray(truth.crowd, bool)
+    scores = np.asarray(predicted.scores)
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= SCORE_THRESHOLD]
+    objects = np.full(len(scores), IGNORED)
+    objects[order] = UNMATCHED
+    boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))
     overlap = iou(boxes, true_boxes)
     overlap[:, crowd] = 0
-    same = np.asarray(found.labels)[:, None] == np.asarray(labelled.labels)[None]
-    _take(answers, np.where(same, overlap, 0), surest)
-    within = np.where(same & crowd[None], ioa(boxes, true_boxes), 0).max(1, initial=0) >= ENOUGH
-    answers[within & (answers == NOTHING)] = PASSED_OVER
-    _take(answers, overlap, surest)
-    correct = np.array([answer >= 0 and same[place, answer] for place, answer in enumerate(answers)], bool)
-    missed = np.setdiff1d(np.flatnonzero(~crowd), answers)
-    return BoxMatches(
-        answers, surest[correct[surest]], surest[~correct[surest] & (answers[surest] != PASSED_OVER)], missed
-    )
+    same = np.asarray(predicted.labels)[:, None] == np.asarray(truth.labels)[None]
+    _match(objects, np.where(same, overlap, 0), order)
+    in_crowd = np.where(same & crowd[None], ioa(boxes, true_boxes), 0).max(1, initial=0) >= IOU_THRESHOLD
+    objects[in_crowd & (objects == UNMATCHED)] = IGNORED
+    _match(objects, overlap, order)
+    right = np.array([index >= 0 and same[box, index] for box, index in enumerate(objects)], bool)
+    wrong = ~right & (objects != IGNORED)
+    return BoxMatches(objects, order[right[order]], order[wrong[order]], np.setdiff1d(np.flatnonzero(~crowd), objects))
 
 
-def _take(answers: np.ndarray, overlap: np.ndarray, surest: np.ndarray) -> None:
-    """Give the boxes that have no object theirs, in place."""
+def _match(objects: np.ndarray, overlap: np.ndarray, order: np.ndarray) -> None:
+    """Match the unmatched boxes, in place."""
     free = np.ones(overlap.shape[1], bool)
-    free[answers[answers >= 0]] = False
-    for place in surest[answers[surest] == NOTHING]:
-        left = np.where(free, overlap[place], 0)
-        if left.max(initial=0) >= ENOUGH:
-            answers[place] = left.argmax()
-            free[answers[place]] = False
+    free[objects[objects >= 0]] = False
+    for box in order[objects[order] == UNMATCHED]:
+        candidates = np.where(free, overlap[box], 0)
+        if candidates.max(initial=0) >= IOU_THRESHOLD:
+            objects[box] = candidates.argmax()
+            free[objects[box]] = False
 
 
 @dataclass(frozen=True)
-class WorstPicture:
-    """A picture with mistakes.
+class WorstImage:
+    """An image with errors.
 
     Attributes:
-        place: of the picture among those that were scored.
-        badness: the scores of its wrong boxes, and a half for each missed object, added up.
-        matches: what is right, wrong and missed.
+        index: of the image.
+        error_score: sum of the scores of its wrong boxes, plus 0.5 for each missed object.
+        matches: right, wrong and missed.
     """
 
-    place: int
+    index: int
     error_score: float
     matches: BoxMatches
 
 
-def worst_pictures(labelled: Sequence[GroundTruth], found: Sequence[FoundObjects], most: int) -> list[WorstPicture]:
-    """The pictures with the worst mistakes.
+def worst_images(
+    truths: Sequence[GroundTruth], predictions: Sequence[PredictedObjects], count: int
+) -> list[WorstImage]:
+    """The images with the largest errors.
 
     Args:
-        labelled: of each picture.
-        found: of each picture, in the same order.
-        most: how many at most.
+        truths: of each image.
+        predictions: of each image, in the same order.
+        count: maximum number of images.
 
     Returns:
-        Worst first, of equally bad ones in their order; pictures without mistakes are not among them.
+        Largest error first, ties in the order of the images; images without errors are left out.
     """
-    pictures = []
-    for place, (true, given) in enumerate(zip(labelled, found, strict=True)):
-        matches = match_boxes(true, given)
-        error_score = float(np.asarray(given.scores)[matches.wrong].sum()) + _MISSED * len(matches.missed)
-        if error_score:
-            pictures.append(WorstPicture(place, error_score, matches))
-    return sorted(pictures, key=lambda picture: -picture.error_score)[:most]
-
-
-_NONE = "–"
+    images = []
+    for index, (truth, predicted) in enumerate(zip(truths, predictions, strict=True)):
+        matches = match_boxes(truth, predicted)
+        error = float(np.asarray(predicted.scores)[matches.wrong].sum()) + _MISS_WEIGHT * len(matches.missed)
+        if error:
+            images.append(WorstImage(index, error, matches))
+    return sorted(images, key=lambda image: -image.error_score)[:count]
 
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """Final figures; fractions.
+    """Detection metrics, fractions 0..1.
 
     Attributes:
-        coco: of all boxes, however unsure.
-        images: how many were scored.
-        classes: their names.
-        confusion: counts (classes + 1, classes + 1) of boxes from confidence :data:`SCORE_THRESHOLD` on, matched by
+        coco: COCO's metrics, of boxes of any score.
+        images: number of images.
+        classes: names.
+        confusion: counts (classes + 1, classes + 1) of boxes from :data:`SCORE_THRESHOLD` on, matched by
             :func:`match_boxes`: rows are the truth, columns predictions. The last row counts false positives, the last
             column missed objects.
-        class_images: (classes,), images that show each class, crowds aside.
+        class_images: (classes,), images with an object of each class, crowds excluded.
     """
 
     coco: CocoScores
@@ -140,114 +147,115 @@ class DetectionScores:
 
     @property
     def right(self) -> np.ndarray:
-        """Objects of each class that were found and called right (classes,)."""
+        """Objects found with the right class, by class (classes,)."""
         return np.diag(self.confusion)[:-1]
 
     @property
     def found(self) -> np.ndarray:
-        """Boxes of each class that were found (classes,)."""
+        """Predicted boxes by class (classes,)."""
         return np.asarray(self.confusion[:, :-1].sum(0))
 
     @property
     def objects(self) -> np.ndarray:
-        """Objects of each class that are there (classes,), crowds aside."""
+        """Labelled objects by class (classes,), crowds excluded."""
         return np.asarray(self.confusion[:-1].sum(1))
 
     @property
     def precision(self) -> np.ndarray:
-        """Share of each class's boxes that are right (classes,); NaN where there are none."""
-        return _share(self.right, self.found)
+        """Fraction of the boxes that are right, by class (classes,); NaN without boxes."""
+        return _fraction(self.right, self.found)
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of each class's objects that were found (classes,); NaN where there are none."""
-        return _share(self.right, self.objects)
+        """Fraction of the objects that were found, by class (classes,); NaN without objects."""
+        return _fraction(self.right, self.objects)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"metrics": {…}, "per_class": […]}``; ``None`` where there is nothing to take a figure from.
+        """``{"metrics": {…}, "per_class": […]}``; ``None`` where a metric is undefined.
 
         ``metrics`` has COCO's twelve, and ``precision`` and ``recall`` of all classes together at confidence 0.25;
         ``per_class`` each class's ``name``, ``images``, ``objects``, ``AP``, ``AP50``, ``AP_small``, ``AP_medium``,
         ``AP_large``, ``AR100``, ``precision`` and ``recall``.
         """
         total = {
-            "precision": _share(self.right.sum(), self.found.sum()),
-            "recall": _share(self.right.sum(), self.objects.sum()),
+            "precision": _fraction(self.right.sum(), self.found.sum()),
+            "recall": _fraction(self.right.sum(), self.objects.sum()),
         }
         rows = zip(self.coco.per_class, self.class_images, self.precision, self.recall, strict=True)
         return {
-            "metrics": _known(self.coco.figures | total),
+            "metrics": _without_nan(self.coco.metrics | total),
             "per_class": [
-                {"name": row["name"], "images": int(images)} | _known({**row, "precision": right, "recall": there})
-                for row, images, right, there in rows
+                {"name": row["name"], "images": int(images)}
+                | _without_nan({**row, "precision": precision, "recall": recall})
+                for row, images, precision, recall in rows
             ],
         }
 
 
 def score_detection(
-    labelled: Sequence[GroundTruth], found: Sequence[FoundObjects], classes: Sequence[str]
+    truths: Sequence[GroundTruth], predictions: Sequence[PredictedObjects], classes: Sequence[str]
 ) -> DetectionScores:
     """Score the boxes of images.
 
     Args:
-        labelled: of each image.
-        found: of each image, in the same order; all of them, from low scores on, for COCO's figures.
+        truths: of each image.
+        predictions: of each image, in the same order; boxes of any score, for COCO's metrics.
         classes: names, in the order of the labels.
 
     Raises:
-        DataError: nothing to score, another number of images found than labelled, or boxes that are not finite.
+        DataError: there are no images, the numbers of images differ, or boxes are not finite.
     """
-    if not len(labelled) or len(labelled) != len(found):
-        raise DataError(f"Objects of {len(found)} images do not fit {len(labelled)} labelled ones.", "Give one each.")
+    if not len(truths) or len(truths) != len(predictions):
+        raise DataError(f"{len(predictions)} predictions for {len(truths)} labelled images", "pass one per image")
     evaluator = CocoEvaluator(classes)
     confusion = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
     class_images = np.zeros(len(classes), np.int64)
-    for true, given in zip(labelled, found, strict=True):
-        evaluator.add(true, given)
-        _count(confusion, true, given)
-        single = np.ones(len(true.labels), bool) if true.crowd is None else ~np.asarray(true.crowd, bool)
-        class_images[np.unique(np.asarray(true.labels, np.int64)[single])] += 1
-    return DetectionScores(evaluator.scores(), len(labelled), tuple(classes), confusion, class_images)
+    for truth, predicted in zip(truths, predictions, strict=True):
+        evaluator.update(truth, predicted)
+        _count(confusion, truth, predicted)
+        single = np.ones(len(truth.labels), bool) if truth.crowd is None else ~np.asarray(truth.crowd, bool)
+        class_images[np.unique(np.asarray(truth.labels, np.int64)[single])] += 1
+    return DetectionScores(evaluator.compute(), len(truths), tuple(classes), confusion, class_images)
 
 
 def scores_table(scores: DetectionScores) -> str:
-    """Totals, then a line a class; fractions."""
+    """Totals, then a line per class; fractions."""
     totals = {"mAP": "AP", "mAP@0.5": "AP50", "mAP@0.75": "AP75", "AR": "AR100"}
     columns = {"AP": "AP", "AP@0.5": "AP50", "precision": "precision", "recall": "recall"}
-    given = scores.to_json()
+    values = scores.to_json()
     width = max(map(len, ("class", *scores.classes)))
     lines = [
-        "   ".join(f"{shown} {_figure(given['metrics'][key], 4)}" for shown, key in totals.items()),
+        "   ".join(f"{label} {_format(values['metrics'][name], 4)}" for label, name in totals.items()),
         "",
         f"{'class':<{width}}  images  objects      AP  AP@0.5  precision  recall",
     ]
-    for row in given["per_class"]:
+    for row in values["per_class"]:
         if row["objects"]:
-            figures = (f"{_figure(row[key], 3):>{max(6, len(shown))}}" for shown, key in columns.items())
-            lines.append(f"{row['name']:<{width}}  {row['images']:>6}  {row['objects']:>7}  {'  '.join(figures)}")
+            cells = (f"{_format(row[name], 3):>{max(6, len(label))}}" for label, name in columns.items())
+            lines.append(f"{row['name']:<{width}}  {row['images']:>6}  {row['objects']:>7}  {'  '.join(cells)}")
     return "\n".join(lines)
 
 
-def _count(confusion: np.ndarray, labelled: GroundTruth, found: FoundObjects) -> None:
-    matches = match_boxes(labelled, found)
-    nothing = len(confusion) - 1
-    truth = np.concatenate((np.asarray(labelled.labels, np.int64), [nothing]))  # an answer of -1 is the last
-    given = np.asarray(found.labels, np.int64)
+def _count(confusion: np.ndarray, truth: GroundTruth, predicted: PredictedObjects) -> None:
+    matches = match_boxes(truth, predicted)
+    background = len(confusion) - 1
+    true_labels = np.concatenate((np.asarray(truth.labels, np.int64), [background]))  # UNMATCHED, -1, is the last
+    predicted_labels = np.asarray(predicted.labels, np.int64)
     for boxes in (matches.right, matches.wrong):
-        np.add.at(confusion, (truth[matches.answers[boxes]], given[boxes]), 1)
-    np.add.at(confusion, (truth[matches.missed], nothing), 1)
+        np.add.at(confusion, (true_labels[matches.objects[boxes]], predicted_labels[boxes]), 1)
+    np.add.at(confusion, (true_labels[matches.missed], background), 1)
 
 
-def _share(part: Any, whole: Any) -> np.ndarray:
+def _fraction(part: Any, whole: Any) -> np.ndarray:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _known(row: dict[str, Any]) -> dict[str, Any]:
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
     """Plain numbers, ``None`` for NaN."""
     plain = {name: value if isinstance(value, str | int) else float(value) for name, value in row.items()}
     return {name: None if value != value else value for name, value in plain.items()}
 
 
-def _figure(value: float | None, digits: int) -> str:
+def _format(value: float | None, digits: int) -> str:
     return _NONE if value is None else f"{value:.{digits}f}"

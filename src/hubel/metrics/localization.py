@@ -1,4 +1,4 @@
-"""How good boxes are where each image has one: overlap with the true box, and the class beside it."""
+"""Localization metrics: IoU of one box per image with the true one, and its class."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ from hubel.boxes import paired_iou
 from hubel.errors import DataError
 from hubel.metrics.classification import ClassificationScores, ImageScore, combine_images, score_images
 
-ENOUGH = 0.5
-"""IoU from which on a box counts as right, as in the ImageNet localization challenge (Russakovsky et al. 2015, arXiv
-1409.0575, section 4.2)."""
+IOU_THRESHOLD = 0.5
+"""Least IoU of a correct box, as in the ImageNet localization challenge (Russakovsky et al. 2015, arXiv 1409.0575,
+section 4.2)."""
+
+METRICS = {
+    "mean_iou": ("mean IoU", ".3f"),
+    "iou50": ("IoU ≥ 0.5", ".1%"),
+    "top1": ("top-1", ".1%"),
+    "both": ("both", ".1%"),
+    "loss": ("loss of the class", ".4f"),
+}
+"""Labels and number formats of the metrics in tables, by name."""
 
 
 @dataclass(frozen=True)
 class LocalizationScores:
-    """Final figures; fractions.
+    """Localization metrics, fractions 0..1.
 
     Attributes:
-        classes: of the classes alone.
+        classes: metrics of the classes.
         overlap: (N,), IoU of each image's box with the true one.
         mean_iou: their mean.
-        iou50: share of images whose box overlaps the true one by at least :data:`ENOUGH`.
-        both: share of images where besides the class is right.
-        class_overlap: mean IoU of each class's images; NaN where it has none.
+        iou50: fraction of images with an IoU of at least :data:`IOU_THRESHOLD`.
+        both: fraction of images where the class is right too.
+        class_overlap: mean IoU of each class; NaN without images.
     """
 
     classes: ClassificationScores
@@ -39,7 +48,7 @@ class LocalizationScores:
 
     @property
     def images(self) -> int:
-        """How many were scored."""
+        """Number of images."""
         return self.classes.images
 
     @property
@@ -48,7 +57,7 @@ class LocalizationScores:
         return self.classes.top1
 
     def to_json(self) -> dict[str, Any]:
-        """``{"metrics": {…}, "per_class": […]}``: what classification has, and what boxes add."""
+        """``{"metrics": {…}, "per_class": […]}``: metrics of classification and of boxes."""
         row = self.classes.to_json()
         boxes = {"mean_iou": self.mean_iou, "iou50": self.iou50, "both": self.both}
         per_class = [
@@ -69,18 +78,18 @@ def score_localization(
 
     Args:
         probabilities: (N, K), each row of sum 1.
-        labels: (N,), true classes, integers.
+        labels: (N,) true classes.
         boxes: (N, 4), x1, y1, x2, y2 in pixels.
-        true_boxes: likewise.
+        true_boxes: (N, 4).
         class_names: the K names.
 
     Raises:
-        DataError: nothing to score, shapes that do not fit, or boxes that are not finite.
+        DataError: there are no images, shapes do not match, or boxes are not finite.
     """
     if boxes.shape != true_boxes.shape or boxes.shape != (len(labels), 4):
         raise DataError(
-            f"Boxes of shape {boxes.shape} do not fit {true_boxes.shape} and {len(labels)} labels.",
-            "Give one an image.",
+            f"Boxes of shape {boxes.shape} do not match {true_boxes.shape} and {len(labels)} labels.",
+            "Pass one per image.",
         )
     if not np.isfinite(boxes).all():
         raise DataError("Boxes are not finite.", "Train with a lower learning rate or in float32.")
@@ -92,7 +101,7 @@ def score_localization(
 
 
 def combine_boxes(images: Sequence[ImageScore], overlap: np.ndarray, class_names: Sequence[str]) -> LocalizationScores:
-    """The scores of images whose classes :func:`~hubel.metrics.classification.score_images` took.
+    """Metrics of images whose classes :func:`~hubel.metrics.classification.score_images` scored.
 
     Args:
         images: N.
@@ -101,7 +110,7 @@ def combine_boxes(images: Sequence[ImageScore], overlap: np.ndarray, class_names
     """
     labels = np.array([image.label for image in images])
     right = np.array([image.predicted for image in images]) == labels
-    enough = overlap >= ENOUGH
+    enough = overlap >= IOU_THRESHOLD
     by_class = [overlap[labels == index] for index in range(len(class_names))]
     means = tuple(float(each.mean()) if len(each) else float("nan") for each in by_class)
     both = float((enough & right).mean())

@@ -1,8 +1,8 @@
-"""Pascal VOC's average precision at one IoU: read at 11 recalls (VOC 2007), or the whole area under the curve.
+"""Pascal VOC's average precision at one IoU: sampled at 11 recalls (VOC 2007), or the area under the curve.
 
 Everingham et al. 2010, "The Pascal Visual Object Classes (VOC) Challenge", section 4.2; the area is that of the
-development kit since 2010. The kit counts pixels inclusively, ``xmax - xmin + 1``; its box ``xmin .. xmax`` from 1 is
-``xmin - 1, xmax`` in hubel's coordinates, whose width is the same, so that IoU is the kit's too.
+development kit since 2010. The kit counts pixels inclusively, ``xmax - xmin + 1``; its box ``xmin .. xmax``, counted
+from 1, is ``xmin - 1, xmax`` in hubel's coordinates and has the same width, so the IoU is the same.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel import boxes
-from hubel.metrics.coco import FoundObjects
+from hubel.metrics.coco import PredictedObjects
 
 
 @dataclass(frozen=True)
-class VocObjects:
-    """What is really in one image.
+class VocGroundTruth:
+    """Labelled objects of one image.
 
     Attributes:
         boxes: (N, 4), x1, y1, x2, y2 in pixels.
         labels: (N,) class indices.
-        difficult: (N,) bool: finding such an object is neither right nor wrong.
+        difficult: (N,) bool: detections of such an object are ignored.
     """
 
     boxes: np.ndarray
@@ -33,13 +33,13 @@ class VocObjects:
 
 @dataclass(frozen=True)
 class PrecisionCurve:
-    """One class: precision and recall (N,), 0..1, after each detection from the best score down.
+    """Precision and recall of a class (N,), 0..1, after each detection, in order of score.
 
     Attributes:
-        precision: share of the detections so far that are right.
-        recall: share of the objects found so far.
+        precision: fraction of the detections so far that are correct.
+        recall: fraction of the objects found so far.
         scores: of the detections.
-        objects: how many there are to find.
+        objects: number of objects.
     """
 
     precision: np.ndarray
@@ -49,7 +49,7 @@ class PrecisionCurve:
 
     @property
     def area(self) -> float:
-        """All-point average precision: the area under the curve, after each precision is raised to the best at a
+        """All-point average precision: the area under the curve, where each precision is raised to the largest at a
         higher recall; NaN without objects.
         """
         if not self.objects:
@@ -67,43 +67,45 @@ class PrecisionCurve:
 
 
 def precision_curves(
-    labelled: Sequence[VocObjects], found: Sequence[FoundObjects], num_classes: int, iou: float = 0.5
+    truths: Sequence[VocGroundTruth], predictions: Sequence[PredictedObjects], num_classes: int, iou: float = 0.5
 ) -> list[PrecisionCurve]:
     """The curve of each class.
 
-    Detections choose their object in order of score: the one that they overlap most, of all, taken or not. Right is
-    who overlaps it by at least ``iou`` and is the first to.
+    In order of score, each detection is matched with the object that it overlaps most, matched before or not. It is
+    correct if their IoU is at least ``iou`` and it is the first one of the object.
 
     Args:
-        labelled: of each image.
-        found: of each image, in the same order.
+        truths: of each image.
+        predictions: of each image, in the same order.
         num_classes: of the labels.
-        iou: the smallest overlap that counts, 0..1.
+        iou: least IoU of a match, 0..1.
     """
-    return [_curve(labelled, found, index, iou) for index in range(num_classes)]
+    return [_curve(truths, predictions, index, iou) for index in range(num_classes)]
 
 
-def _curve(labelled: Sequence[VocObjects], found: Sequence[FoundObjects], index: int, iou: float) -> PrecisionCurve:
-    scores, right, counted, objects = [], [], [], 0
-    for true, given in zip(labelled, found, strict=True):
+def _curve(
+    truths: Sequence[VocGroundTruth], predictions: Sequence[PredictedObjects], index: int, iou: float
+) -> PrecisionCurve:
+    scores, correct, counted, objects = [], [], [], 0
+    for true, predicted in zip(truths, predictions, strict=True):
         own = np.flatnonzero(true.labels == index)
         difficult = np.asarray(true.difficult, bool)[own]
         objects += int((~difficult).sum())
-        theirs = np.flatnonzero(given.labels == index)
-        theirs = theirs[np.argsort(-given.scores[theirs], kind="stable")]
-        overlap = boxes.iou(np.asarray(given.boxes[theirs], np.float64), np.asarray(true.boxes[own], np.float64))
+        detected = np.flatnonzero(predicted.labels == index)
+        detected = detected[np.argsort(-predicted.scores[detected], kind="stable")]
+        overlap = boxes.iou(np.asarray(predicted.boxes[detected], np.float64), np.asarray(true.boxes[own], np.float64))
         taken = np.zeros(len(own), bool)
-        for row, place in enumerate(theirs):
+        for row, detection in enumerate(detected):
             best = int(overlap[row].argmax()) if len(own) else -1
             hit = best >= 0 and overlap[row, best] >= iou
-            scores.append(float(given.scores[place]))
+            scores.append(float(predicted.scores[detection]))
             counted.append(not (hit and difficult[best]))
-            right.append(bool(hit and not taken[best]))
+            correct.append(bool(hit and not taken[best]))
             if hit:
                 taken[best] = True
     order = np.argsort(-np.array(scores), kind="stable")
     order = order[np.array(counted, bool)[order]]
-    hits = np.cumsum(np.array(right, float)[order])
+    hits = np.cumsum(np.array(correct, float)[order])
     precision = hits / np.arange(1, len(order) + 1)
     return PrecisionCurve(precision, hits / max(1, objects), np.array(scores)[order], objects)
 

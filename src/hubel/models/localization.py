@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.boxes import convert, paired_iou
-from hubel.metrics.localization import ENOUGH
+from hubel.metrics.localization import IOU_THRESHOLD
 from hubel.models.base import Architecture, ClassificationHead, Classifier, Model
 from hubel.models.config_schema import Count, ShareBelowOne
 
@@ -178,7 +178,7 @@ class Localizer(Model):
         boxes = self.decode(outputs["box"].detach().float())
         overlap = paired_iou(boxes.cpu().double(), targets.boxes.cpu().double()).numpy()
         correct = (outputs["scores"].detach().float().argmax(1) == targets.labels).cpu().numpy()
-        enough = overlap >= ENOUGH
+        enough = overlap >= IOU_THRESHOLD
         both = enough & correct
         return {
             "mean_iou": float(overlap.sum()),

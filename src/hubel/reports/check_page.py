@@ -14,7 +14,7 @@ from hubel.data.checks.run import Check
 from hubel.drawing import BoxLabel
 from hubel.fileio import write_text
 from hubel.reports.html import data_url, page_from
-from hubel.reports.images import finding_picture, to_jpeg
+from hubel.reports.images import finding_image, to_jpeg
 
 SHOWN = 48
 """Findings of a kind that are shown with their pictures; the rest are lines."""
@@ -62,7 +62,7 @@ def _group(kind: str, found: list[Finding], boxes: Mapping[Path, tuple[BoxLabel,
     shown = []
     for finding in found[:SHOWN]:
         others = boxes.get(finding.image, ()) if finding.image else ()
-        picture = finding_picture(finding, others)
+        picture = finding_image(finding, others)
         if picture is None:  # the page would be a list with holes in it
             break
         shown.append((finding, data_url(to_jpeg(picture), "jpeg")))

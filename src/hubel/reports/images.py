@@ -99,7 +99,7 @@ _CLOSE_UP = 0.06
 View = tuple[float, float, float, float]
 
 
-def finding_picture(finding: Finding, boxes: tuple[BoxLabel, ...] = ()) -> Image.Image | None:
+def finding_image(finding: Finding, boxes: tuple[BoxLabel, ...] = ()) -> Image.Image | None:
     """The picture of a finding with its box, or its two pictures side by side; ``None`` if there is none to show.
 
     A box that leaves the picture is shown on a grey ground as far as it makes sense; of a small one the surroundings.

@@ -1,10 +1,40 @@
-"""Who is who in a video: from the boxes of each frame to tracks.
+"""Multi-object tracking: from the boxes of each frame to tracks.
 
-Trackers are NumPy and SciPy alone. They know neither networks nor pictures: an appearance comes to them as vectors.
-Reading videos and running detectors does not belong here.
+Trackers use NumPy and SciPy only, and neither networks nor images: appearance is passed to them as vectors. Reading
+videos and running detectors does not belong here.
 """
 
-from hubel.tracking.base import Appearance, Tracker, TrackUpdate
-from hubel.tracking.factory import TRACKERS, create_tracker
+from dataclasses import fields
+from typing import Any
+
+from hubel.errors import UsageError
+from hubel.tracking.base import Appearance, Tracker, TrackUpdate, describe
+from hubel.tracking.bytetrack import ByteTrack
+from hubel.tracking.deepsort import DeepSort
+from hubel.tracking.sort import Sort
 
 __all__ = ["TRACKERS", "Appearance", "TrackUpdate", "Tracker", "create_tracker"]
+
+TRACKERS: dict[str, Any] = {kind.name: kind for kind in (Sort, DeepSort, ByteTrack)}
+"""Classes by name; their ``Parameters`` are dataclasses with the papers' names and defaults."""
+
+
+def create_tracker(name: str, **parameters: Any) -> Tracker:
+    """Create a tracker.
+
+    Args:
+        name: ``"sort"``, ``"deepsort"`` or ``"bytetrack"``.
+        parameters: named as in the paper; its values are the defaults.
+
+    Raises:
+        UsageError: the tracker or a parameter does not exist, or a value is out of range.
+    """
+    if name not in TRACKERS:
+        raise UsageError(f"there is no tracker {name!r}", f"use {', '.join(TRACKERS)}")
+    kind = TRACKERS[name]
+    known = {field.name for field in fields(kind.Parameters)}
+    for parameter in parameters:
+        if parameter not in known:
+            raise UsageError(f"{name} has no parameter {parameter!r}", f"it has {describe(kind.Parameters)}")
+    tracker: Tracker = kind(kind.Parameters(**parameters))
+    return tracker

@@ -1,4 +1,4 @@
-"""What tracks have looked like lately."""
+"""Appearance of tracks: stored embeddings, and colour histograms."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ class FeatureBank:
     """The last appearance vectors of each track (DeepSORT, section 2.2: R_k).
 
     Args:
-        budget: how many are kept of a track, L_k.
-        length: numbers in a vector, D.
+        budget: vectors that are stored per track, L_k.
+        length: of a vector, D.
     """
 
     def __init__(self, budget: int, length: int) -> None:
         self._budget = budget
         self._vectors = np.empty((0, budget, length), np.float32)
         self._counts = np.empty(0, np.int64)
-        # Which row of the two above each track has; rows of tracks that have died are given to new ones.
+        # Row of each track in the two arrays above; rows of dropped tracks are reused.
         self._rows = np.empty(0, np.int64)
         self._free = np.empty(0, np.int64)
 
     @property
     def length(self) -> int:
-        """Numbers in a vector."""
+        """Of a vector."""
         return self._vectors.shape[2]
 
-    def begin(self, tracks: int) -> None:
-        """Append tracks of which nothing is known yet."""
+    def start(self, tracks: int) -> None:
+        """Append tracks without vectors."""
         if tracks > len(self._free):
             self._grow(tracks)
         rows, self._free = self._free[:tracks], self._free[tracks:]
@@ -39,7 +39,7 @@ class FeatureBank:
     def _grow(self, tracks: int) -> None:
         old = len(self._vectors)
         new = max(2 * old, old + tracks, 16)
-        # Memory that is never written costs nothing: short tracks take little of their rows.
+        # Memory that is never written is never allocated: short tracks use little of their rows.
         vectors = np.empty((new, *self._vectors.shape[1:]), np.float32)
         for row, count in enumerate(self._counts):
             vectors[row, :count] = self._vectors[row, :count]
@@ -47,19 +47,19 @@ class FeatureBank:
         self._counts = np.concatenate((self._counts, np.zeros(new - old, np.int64)))
         self._free = np.concatenate((self._free, np.arange(old, new)))
 
-    def keep(self, alive: np.ndarray) -> None:
-        """Drop the tracks that are not, bool (N,)."""
+    def prune(self, alive: np.ndarray) -> None:
+        """Keep only the tracks that are alive, bool (N,)."""
         self._free = np.concatenate((self._free, self._rows[~alive]))
         self._rows = self._rows[alive]
 
     def add(self, tracks: np.ndarray, vectors: np.ndarray) -> None:
-        """Keep a vector of each of some tracks, int64 (K,) and float32 (K, D); the oldest of too many goes."""
+        """Store a vector (K, D) of each of K tracks (K,); beyond the budget the oldest is replaced."""
         rows = self._rows[tracks]
         self._vectors[rows, self._counts[rows] % self._budget] = vectors
         self._counts[rows] += 1
 
     def distances(self, tracks: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Smallest cosine distance to any vector that is kept of a track (equation 2), 0..2.
+        """Smallest cosine distance to the stored vectors of a track (equation 2), 0..2.
 
         Args:
             tracks: int64 (K,), ascending.
@@ -73,7 +73,7 @@ class FeatureBank:
         rows = self._rows[names]
         counts = np.minimum(self._counts[rows], self._budget).tolist()
         bounds = pairwise([*first.tolist(), len(tracks)])
-        # One product a track: all at once would first have to copy every gallery once a candidate.
+        # One product per track: a single one would copy a track's vectors for each candidate.
         for row, count, (start, end) in zip(rows.tolist(), counts, bounds, strict=True):
             similarity[start:end] = (self._vectors[row, :count] @ vectors[start:end].T).max(axis=0)
         return 1 - similarity
@@ -81,20 +81,20 @@ class FeatureBank:
 
 _STRIPES = 4
 _BINS = 6
-# Clothes' colours are near grey: opponent differences are stretched so that the bins tell them apart.
+# Colours of clothes are near grey: stretched differences spread them over more bins.
 _STRETCH = 2.5
 
 
 def column_weights(width: int) -> np.ndarray:
-    """How much each column of a crop counts, 0..1: float32 (width,). Objects fill the middle, ground the sides."""
-    places = (np.arange(width) + 0.5) / width
-    return np.minimum(1, 3.2 * np.minimum(places, 1 - places)).astype(np.float32)
+    """Weight of each column of a crop, 0..1: float32 (width,). Objects fill the middle, background the sides."""
+    positions = (np.arange(width) + 0.5) / width
+    return np.minimum(1, 3.2 * np.minimum(positions, 1 - positions)).astype(np.float32)
 
 
 def stripe_colours(crops: np.ndarray) -> np.ndarray:
-    """Histograms of four horizontal stripes, in opponent colours (red - green, yellow - blue, lightness) of 6³ bins.
+    """Colour histograms of four horizontal stripes: red - green, yellow - blue, lightness, in 6³ bins.
 
-    Square roots are taken, so that products of vectors are Bhattacharyya coefficients.
+    Their square roots are returned, so that products of vectors are Bhattacharyya coefficients.
 
     Args:
         crops: uint8 (N, H, W, 3), RGB, H a multiple of 4.
@@ -112,8 +112,8 @@ def stripe_colours(crops: np.ndarray) -> np.ndarray:
     first, second, third = (np.clip(axis * (_BINS / 256), 0, _BINS - 1).astype(np.int64) for axis in axes)
     stripe = np.arange(count * _STRIPES).reshape(count, _STRIPES, 1, 1)
     bins = ((first * _BINS + second) * _BINS + third).reshape(count, _STRIPES, height // _STRIPES, width)
-    places = bins + stripe * _BINS**3
-    weights = np.broadcast_to(column_weights(width), places.shape)
-    sums = np.bincount(places.ravel(), weights.ravel(), count * _STRIPES * _BINS**3)
+    indices = bins + stripe * _BINS**3
+    weights = np.broadcast_to(column_weights(width), indices.shape)
+    sums = np.bincount(indices.ravel(), weights.ravel(), count * _STRIPES * _BINS**3)
     histograms = np.sqrt(sums.reshape(count, _STRIPES * _BINS**3))
     return (histograms / np.linalg.norm(histograms, axis=1, keepdims=True)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Which detection goes to which track: the matching of the greatest total weight."""
+"""Linear assignment of detections to tracks: the matching with the greatest total weight."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from itertools import pairwise
 
 import numpy as np
 
-# Up to so many entries, one matrix is solved faster than it is taken apart.
+# Up to so many entries, one matrix is solved faster than its components.
 _SMALL = 2500
-# Each round settles most of what is left; in a crowd three leave a few clusters.
+# Each round matches most of what is left; in a crowd, a few clusters remain after three.
 _ROUNDS = 3
 
 
 def linear_assignment(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Of pairs that may be matched, those that give the greatest sum of weights, each row and column at most once.
+    """The pairs with the greatest sum of weights that contain each row and column at most once.
 
-    The Hungarian method's result, found faster where most rows know few columns. First, pairs are settled that are
-    worth as much as the best that their row and their column could get elsewhere, together: some best matching has
-    them, since it loses nothing if they are put in. The rest falls into connected components, each with a matrix of its
-    own.
+    The result of the Hungarian method, computed faster where most rows have few candidate columns. First, pairs are
+    matched that weigh at least as much as the best other pairs of their row and of their column together: some optimal
+    matching contains them. The rest falls into connected components, each with its own matrix.
 
     Args:
-        rows: int64 (K,), any numbers from 0.
-        columns: int64 (K,); no pair is given twice.
+        rows: int64 (K,), from 0.
+        columns: int64 (K,), from 0; pairs are unique.
         weights: float64 (K,), more than 0.
 
     Returns:
-        int64: places in ``rows`` and ``columns`` of the chosen pairs.
+        int64, indices of the chosen pairs.
     """
     if len(rows) < 2:
         return np.arange(len(rows))
@@ -36,10 +35,10 @@ def linear_assignment(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray
     chosen = []
     left = np.arange(len(rows))
     for _ in range(_ROUNDS):
-        settled = _dominant(rows[left], columns[left], weights[left], height, width)
-        if not len(settled):
+        dominant = _dominant(rows[left], columns[left], weights[left], height, width)
+        if not len(dominant):
             break
-        chosen.append(left[settled])
+        chosen.append(left[dominant])
         taken_rows, taken_columns = np.zeros(height, bool), np.zeros(width, bool)
         taken_rows[rows[chosen[-1]]] = True
         taken_columns[columns[chosen[-1]]] = True
@@ -49,22 +48,22 @@ def linear_assignment(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray
 
 
 def _solve(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The best matching by one matrix, in which pairs that were not given are worth nothing."""
+    """The best matching by one matrix, in which all other pairs weigh 0."""
     from scipy.optimize import linear_sum_assignment
 
-    places = np.full((height, width), -1)
-    places[rows, columns] = np.arange(len(rows))
+    indices = np.full((height, width), -1)
+    indices[rows, columns] = np.arange(len(rows))
     matrix = np.zeros((height, width))
     matrix[rows, columns] = weights
-    chosen = places[linear_sum_assignment(matrix, maximize=True)]
+    chosen = indices[linear_sum_assignment(matrix, maximize=True)]
     return chosen[chosen >= 0]
 
 
 def _dominant(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pairs that are worth at least the best other pair of their row and the best other of their column together."""
+    """Pairs that weigh at least as much as the best other pairs of their row and of their column together."""
     best_of_row, best_of_column = np.zeros(height), np.zeros(width)
     order = weights.argsort()
-    # Of equal places the last assignment counts: the greatest weight, and which pair it is.
+    # Of several assignments to an element the last one holds: that of the greatest weight.
     first_of_row, first_of_column = np.full(height, -1), np.full(width, -1)
     first_of_row[rows[order]] = order
     first_of_column[columns[order]] = order
@@ -79,7 +78,7 @@ def _dominant(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, height
 
 
 def _by_components(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, left: np.ndarray) -> list[np.ndarray]:
-    """The best matching of the pairs at places ``left``, one component of their graph after the other."""
+    """The best matching of the pairs ``left``, one connected component after the other."""
     if not len(left):
         return []
     from scipy.sparse import coo_array

@@ -1,4 +1,4 @@
-"""What every tracker does, whatever it compares."""
+"""Interface and parameters of the trackers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ import numpy as np
 from hubel.errors import UsageError
 
 Appearance = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Makes appearance vectors of a frame's objects: RGB uint8 (H, W, 3) and boxes (N, 4) in its pixels → float32 (N, D),
-each of length 1."""
+"""Embeds the objects of a frame: RGB uint8 (H, W, 3) and boxes (N, 4) in its pixels → float32 (N, D), unit vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackUpdate:
-    """The tracks that a tracker reports for one frame, oldest first.
+    """Tracks of one frame, oldest first.
 
     Attributes:
-        ids: int64 (M,), from 1; an id is never given twice.
+        ids: int64 (M,), from 1; ids are never reused.
         boxes: float64 (M, 4), x1, y1, x2, y2 in pixels.
         scores: float64 (M,), of the detections.
         labels: int64 (M,), of the detections.
-        detections: int64 (M,), which of the frame's detections each track was matched with.
+        detections: int64 (M,), index of the detection that each track was matched with.
     """
 
     ids: np.ndarray
@@ -38,11 +37,11 @@ class TrackUpdate:
 
 
 class Tracker(Protocol):
-    """Follows objects from frame to frame.
+    """Tracks objects from frame to frame.
 
     Attributes:
         name: as in :func:`~hubel.tracking.create_tracker`.
-        needs_features: whether :meth:`update` wants appearance vectors.
+        needs_features: :meth:`update` requires appearance vectors.
     """
 
     name: str
@@ -57,15 +56,14 @@ class Tracker(Protocol):
         *,
         elapsed: float = 1.0,
     ) -> TrackUpdate:
-        """Take the detections of the next frame; call it for frames without any, too.
+        """Process the detections of the next frame; call it for frames without detections too.
 
         Args:
-            boxes: (N, 4), x1, y1, x2, y2 in pixels. Boxes that are not finite or have no area are left out.
-            scores: (N,), 0..1; 1 if not given.
-            labels: (N,) whole numbers: objects of different classes are never one track; 0 if not given.
-            features: float32 (N, D), each of length 1, where the tracker compares appearances.
-            elapsed: time since the frame before, in units of the usual time between two frames: 2 where one was
-                dropped.
+            boxes: (N, 4), x1, y1, x2, y2 in pixels. Boxes that are not finite or have no area are ignored.
+            scores: (N,), 0..1; ``None``: all 1.
+            labels: (N,) integers: objects of different classes are never matched; ``None``: all 0.
+            features: float32 (N, D), unit vectors, if the tracker compares appearances.
+            elapsed: time since the previous frame, in frame intervals: 2 if a frame was dropped.
 
         Raises:
             UsageError: an array has the wrong shape, features are missing, or ``elapsed`` is not positive.
@@ -94,14 +92,14 @@ def describe(kind: Any) -> str:
 
 
 def parse(kind: Any, assignments: Iterable[str]) -> dict[str, Any]:
-    """Parameters from ``NAME=VALUE``, each of the type of its default.
+    """Parse ``NAME=VALUE``; each value gets the type of the parameter's default.
 
     Args:
         kind: dataclass of the parameters.
-        assignments: as a person writes them.
+        assignments: the texts.
 
     Raises:
-        UsageError: no such parameter, or its value is of another type.
+        UsageError: the parameter does not exist, or the value has another type.
     """
     defaults = {field.name: field.default for field in fields(kind)}
     values: dict[str, Any] = {}

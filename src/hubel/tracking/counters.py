@@ -1,4 +1,4 @@
-"""Counting tracks that cross a line."""
+"""Counters of tracks that cross a line or are inside a zone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Of a box's height: so far from the line a track has to be to count as on one side of it.
+# Fraction of a box's height by which a track must be away from the line to be on one side of it.
 _MARGIN = 0.05
-# Frames after which a track that has not been seen is forgotten, and between such cleanings.
-_FORGOTTEN = 1000
+# Frames after which a missing track is forgotten, and between such cleanings.
+_MAX_MISSING = 1000
 
 
 @dataclass
@@ -24,9 +24,9 @@ class _Last:
 class LineCounter:
     """Counts tracks whose feet, the middle of the box's lower side, cross a line between two points.
 
-    Who stands at the first point and looks at the second has a left and a right: ``in`` counts tracks that come to the
-    left, ``out`` those that come to the right, as supervision's ``LineZone`` does. A track that trembles on the line
-    counts once: it is on a side only when it is farther away from the line than 5 % of its height.
+    Seen from the first point towards the second, ``in`` counts tracks that cross to the left, ``out`` those that cross
+    to the right, as supervision's ``LineZone`` does. A track that jitters on the line counts once: to be on a side, it
+    must be farther from the line than 5 % of its height.
 
     Args:
         name: of the line.
@@ -34,8 +34,8 @@ class LineCounter:
         end: x, y in pixels.
 
     Attributes:
-        into: tracks that have come in.
-        out: tracks that have gone out.
+        into: tracks that crossed to the left.
+        out: tracks that crossed to the right.
     """
 
     def __init__(self, name: str, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -47,7 +47,7 @@ class LineCounter:
         self._length = float(np.hypot(*self._along))
 
     def update(self, ids: np.ndarray, boxes: np.ndarray) -> None:
-        """Take the tracks of the next frame.
+        """Count the tracks of the next frame.
 
         Args:
             ids: int64 (N,).
@@ -56,17 +56,17 @@ class LineCounter:
         self._frame += 1
         x, y = (boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]
         dx, dy = self._along / self._length
-        # y points down: to the right of somebody who looks along x is where y grows.
+        # y points down, so positive distances are to the right of the line.
         distance = dx * (y - self.start[1]) - dy * (x - self.start[0])
-        settled = np.abs(distance) > _MARGIN * (boxes[:, 3] - boxes[:, 1])
+        clear = np.abs(distance) > _MARGIN * (boxes[:, 3] - boxes[:, 1])
         sides = np.sign(distance).astype(int)
-        for place in settled.nonzero()[0].tolist():
-            self._settle(int(ids[place]), int(sides[place]), float(x[place]), float(y[place]))
-        if self._frame % _FORGOTTEN == 0:
-            old = self._frame - _FORGOTTEN
+        for i in clear.nonzero()[0].tolist():
+            self._update_side(int(ids[i]), int(sides[i]), float(x[i]), float(y[i]))
+        if self._frame % _MAX_MISSING == 0:
+            old = self._frame - _MAX_MISSING
             self._last = {id_: last for id_, last in self._last.items() if last.frame > old}
 
-    def _settle(self, id_: int, side: int, x: float, y: float) -> None:
+    def _update_side(self, id_: int, side: int, x: float, y: float) -> None:
         last = self._last.get(id_)
         if last is not None and last.side != side and self._between(last, x, y):
             if side < 0:
@@ -76,11 +76,11 @@ class LineCounter:
         self._last[id_] = _Last(side, x, y, self._frame)
 
     def _between(self, last: _Last, x: float, y: float) -> bool:
-        """Whether the way from where a track was leads between the line's ends."""
-        way = np.array([x - last.x, y - last.y])
-        across = self._along[0] * way[1] - self._along[1] * way[0]
-        place = ((last.x - self.start[0]) * way[1] - (last.y - self.start[1]) * way[0]) / across
-        return bool(0 <= place <= 1)
+        """Whether the motion from the last position crosses the line between its ends."""
+        motion = np.array([x - last.x, y - last.y])
+        across = self._along[0] * motion[1] - self._along[1] * motion[0]
+        i = ((last.x - self.start[0]) * motion[1] - (last.y - self.start[1]) * motion[0]) / across
+        return bool(0 <= i <= 1)
 
     def to_json(self) -> dict[str, object]:
         """``{"name", "in", "out"}``."""
@@ -92,12 +92,12 @@ class ZoneCounter:
 
     Args:
         name: of the zone.
-        corners: x, y in pixels, three or more, in either direction; the last is joined with the first.
+        corners: x, y in pixels, three or more, in either direction; the polygon is closed.
 
     Attributes:
-        inside: tracks in it in the last frame.
-        most: the most at once.
-        entered: times that a track was inside that was not in the frame before in which it was seen.
+        inside: tracks in the zone in the last frame.
+        most: largest number of tracks inside at once.
+        entered: number of times that a track entered.
     """
 
     def __init__(self, name: str, corners: Sequence[tuple[float, float]]) -> None:
@@ -108,11 +108,11 @@ class ZoneCounter:
 
     @property
     def tracks(self) -> int:
-        """How many different tracks have been inside."""
+        """Number of different tracks that have been inside."""
         return len(self._ever)
 
     def update(self, ids: np.ndarray, boxes: np.ndarray) -> None:
-        """Take the tracks of the next frame.
+        """Count the tracks of the next frame.
 
         Args:
             ids: int64 (N,).
@@ -123,11 +123,11 @@ class ZoneCounter:
         self.inside, self.most = len(here), max(self.most, len(here))
         self.entered += len(here - self._within)
         self._ever |= here
-        # Who is not seen stays where it was.
+        # A track that is missing in this frame keeps its state.
         self._within = (self._within | here) - elsewhere
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Whether points (N,) are inside: a ray to the left crosses an odd number of sides."""
+        """Which points (N,) are inside: a ray to the left crosses an odd number of edges."""
         inside = np.zeros(len(x), bool)
         for (x1, y1), (x2, y2) in zip(self.corners, (*self.corners[1:], self.corners[0]), strict=True):
             if y1 != y2:

@@ -10,12 +10,11 @@ from hubel.errors import UsageError
 from hubel.tracking.appearance import FeatureBank
 from hubel.tracking.assignment import linear_assignment
 from hubel.tracking.base import TrackUpdate, at_least, fraction
-from hubel.tracking.detections import FrameDetections, observe
 from hubel.tracking.kalman import GATE, HeightMotion
-from hubel.tracking.sparse_iou import Pairs, covered_shares, pairs_within
-from hubel.tracking.track_store import TrackStore
+from hubel.tracking.sparse_iou import Pairs, covered_fractions, pairs_within
+from hubel.tracking.track_store import FrameDetections, TrackStore, validate
 
-# So that what is at the very limit is still within it, for all rounding.
+# Values at a limit are within it, whatever the rounding.
 _MARGIN = 1e-5
 
 
@@ -24,19 +23,19 @@ class DeepSortParameters:
     """DeepSORT's parameters; the defaults are the paper's.
 
     Attributes:
-        max_age: frames that a track lives on without a match (A_max).
-        n_init: matches in a row that confirm a new track, its first sight among them.
-        nn_budget: appearance vectors that are kept of a track (L_k).
+        max_age: frames that a track survives without a match (A_max).
+        n_init: consecutive matches that confirm a new track, its first detection included.
+        nn_budget: appearance vectors stored per track (L_k).
         max_cosine_distance: largest distance of appearances of a match (t⁽²⁾).
         gate: largest squared Mahalanobis distance of a match (t⁽¹⁾).
-        motion_weight: of the Mahalanobis distance in the cost (λ in equation 5); the paper's experiments have 0, and
-            motion only excludes.
-        max_iou_distance: largest 1 - IoU of a match where appearance is not compared.
-        nearest_only: match by appearance only with the track that a detection resembles most, of those whose gates let
-            it through. Not in the paper, whose cascade gives it to the one seen last: when one of two people who cross
-            comes out first, ids are swapped (benchmarks/rendered_crossings.py measures it).
-        max_overlap: largest share of its box that another detection may cover for a vector to be kept: what is covered
-            shows somebody else. Not in the paper, which keeps all, as 1 does.
+        motion_weight: of the Mahalanobis distance in the cost (λ in equation 5); 0 in the paper's experiments, where
+            motion is only a gate.
+        max_iou_distance: largest 1 - IoU of a match by overlap.
+        nearest_only: match a detection by appearance only with the most similar track within the gates. Not in the
+            paper, whose cascade prefers the track that was matched last: when one of two people who cross reappears
+            first, ids are swapped (benchmarks/rendered_crossings.py measures it).
+        max_overlap: a vector is stored only if no other detection covers more than this fraction of the box, which then
+            shows someone else. Not in the paper, which stores all, as 1 does.
     """
 
     max_age: float = 30
@@ -61,14 +60,14 @@ class DeepSortParameters:
 
 
 class DeepSort:
-    """Follows boxes by their motion and their appearance, through occlusions of up to ``max_age`` frames.
+    """Tracks boxes by motion and appearance, through occlusions of up to ``max_age`` frames.
 
-    Confirmed tracks are matched by appearance among the detections that their motion allows, those that were seen last
-    first (the matching cascade, Listing 1). What is left, of tracks that are new or were seen in the frame before, is
-    matched by overlap.
+    Confirmed tracks are matched by appearance with the detections within their motion gate, the most recently matched
+    tracks first (the matching cascade, Listing 1). Then new tracks, and those that were matched in the previous frame,
+    are matched by overlap.
 
     Args:
-        parameters: of the method.
+        parameters: the defaults are the paper's.
     """
 
     name = "deepsort"
@@ -79,7 +78,7 @@ class DeepSort:
         self.parameters = parameters or DeepSortParameters()
         self._tracks = TrackStore(HeightMotion())
         self._confirmed = np.empty(0, bool)
-        self._galleries: FeatureBank | None = None
+        self._features: FeatureBank | None = None
 
     def update(
         self,
@@ -91,80 +90,80 @@ class DeepSort:
         elapsed: float = 1.0,
     ) -> TrackUpdate:
         """See :class:`~hubel.tracking.base.Tracker`."""
-        observed = observe(boxes, scores, labels, features)
-        self._check(observed)
+        detections = validate(boxes, scores, labels, features)
+        self._check(detections)
         tracks = self._tracks
-        tracks.advance(elapsed)
+        tracks.predict(elapsed)
         detection_of = np.full(len(tracks), -1)
-        free = np.ones(len(observed), bool)
-        self._match_by_appearance(observed, elapsed, detection_of, free)
-        self._match_by_overlap(observed, elapsed, detection_of, free)
+        free = np.ones(len(detections), bool)
+        self._match_by_appearance(detections, elapsed, detection_of, free)
+        self._match_by_overlap(detections, elapsed, detection_of, free)
         matched = (detection_of >= 0).nonzero()[0]
-        tracks.match(matched, observed, detection_of[matched])
+        tracks.match(matched, detections, detection_of[matched])
         self._confirmed |= tracks.hits >= self.parameters.n_init
-        detection_of = np.concatenate((detection_of, self._begin(observed, free)))
-        self._remember(observed, detection_of)
+        detection_of = np.concatenate((detection_of, self._start(detections, free)))
+        self._store_features(detections, detection_of)
         seen = ((detection_of >= 0) & self._confirmed).nonzero()[0]
-        reported = tracks.report(seen, tracks.filter.boxes(seen), observed, detection_of[seen])
+        emitted = tracks.emit(seen, tracks.filter.boxes(seen), detections, detection_of[seen])
         self._prune(detection_of >= 0)
-        return reported
+        return emitted
 
-    def _check(self, observed: FrameDetections) -> None:
-        if not len(observed):
+    def _check(self, detections: FrameDetections) -> None:
+        if not len(detections):
             return
-        if observed.features is None:
+        if detections.features is None:
             raise UsageError(
-                "deepsort compares appearances, and there are none",
-                "give features with the boxes, or use sort or bytetrack",
+                "deepsort needs appearance features",
+                "pass features with the boxes, or use sort or bytetrack",
             )
-        length = observed.features.shape[1]
-        if self._galleries is None:
-            self._galleries = FeatureBank(self.parameters.nn_budget, length)
-        if self._galleries.length != length:
-            message = f"features have {length} numbers, those before had {self._galleries.length}"
-            raise UsageError(message, "make all by one network")
+        length = detections.features.shape[1]
+        if self._features is None:
+            self._features = FeatureBank(self.parameters.nn_budget, length)
+        if self._features.length != length:
+            message = f"features have length {length}, previous ones {self._features.length}"
+            raise UsageError(message, "use the same network for all frames")
 
     def _match_by_appearance(
-        self, observed: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
+        self, detections: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
     ) -> None:
-        """The matching cascade: fills in ``detection_of`` and takes what is matched out of ``free``."""
+        """The matching cascade; updates ``detection_of`` and ``free``."""
         confirmed = (self._confirmed & (self._tracks.missed <= self.parameters.max_age)).nonzero()[0]
-        if not (len(confirmed) and len(observed)):
+        if not (len(confirmed) and len(detections)):
             return
-        rows, columns, costs = self._appearance_costs(confirmed, observed)
-        rules = self.parameters
-        limit = rules.motion_weight * rules.gate + (1 - rules.motion_weight) * rules.max_cosine_distance + _MARGIN
+        rows, columns, costs = self._appearance_costs(confirmed, detections)
+        weight = self.parameters.motion_weight
+        limit = weight * self.parameters.gate + (1 - weight) * self.parameters.max_cosine_distance + _MARGIN
         ages = self._tracks.missed[rows]
         for age in np.unique(ages):
-            places = ((ages == age) & free[columns]).nonzero()[0]
-            chosen = places[linear_assignment(rows[places], columns[places], limit - costs[places])]
+            pairs = ((ages == age) & free[columns]).nonzero()[0]
+            chosen = pairs[linear_assignment(rows[pairs], columns[pairs], limit - costs[pairs])]
             detection_of[rows[chosen]] = columns[chosen]
             free[columns[chosen]] = False
 
     def _appearance_costs(
-        self, confirmed: np.ndarray, observed: FrameDetections
+        self, confirmed: np.ndarray, detections: FrameDetections
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of tracks and detections that both gates let through, and their cost (equations 5 and 6)."""
-        rules, tracks = self.parameters, self._tracks
-        seen = tracks.filter.motion.observe(observed.boxes)
+        """Pairs of tracks and detections within both gates, and their cost (equations 5 and 6)."""
+        settings, tracks = self.parameters, self._tracks
+        seen = tracks.filter.motion.observe(detections.boxes)
         rows, columns = self._gate(confirmed, seen)
         distances = tracks.filter.squared_distances(rows, seen[columns])
-        inside = distances <= rules.gate
-        rows, columns, distances = tracks.of_one_class(rows[inside], columns[inside], distances[inside], observed)
-        assert self._galleries is not None and observed.features is not None
-        appearance = self._galleries.distances(rows, observed.features[columns])
-        alike = appearance <= rules.max_cosine_distance
+        inside = distances <= settings.gate
+        rows, columns, distances = tracks.of_one_class(rows[inside], columns[inside], distances[inside], detections)
+        assert self._features is not None and detections.features is not None
+        appearance = self._features.distances(rows, detections.features[columns])
+        alike = appearance <= settings.max_cosine_distance
         rows, columns, distances, appearance = rows[alike], columns[alike], distances[alike], appearance[alike]
-        costs = rules.motion_weight * distances + (1 - rules.motion_weight) * appearance
-        if not rules.nearest_only:
+        costs = settings.motion_weight * distances + (1 - settings.motion_weight) * appearance
+        if not settings.nearest_only:
             return rows, columns, costs
-        nearest = np.full(len(observed), np.inf)
+        nearest = np.full(len(detections), np.inf)
         np.minimum.at(nearest, columns, costs)
         best = costs <= nearest[columns]
         return rows[best], columns[best], costs[best]
 
     def _gate(self, confirmed: np.ndarray, seen: np.ndarray) -> Pairs:
-        """Pairs whose centres are so near in x alone that the gate may be open."""
+        """Pairs whose distance in x alone does not exclude them."""
         filter_ = self._tracks.filter
         predicted = filter_.position[confirmed]
         total = filter_.state[2, confirmed, 0] + filter_.motion.measurement(predicted)[:, 0]
@@ -173,48 +172,47 @@ class DeepSort:
         return confirmed[rows], columns
 
     def _match_by_overlap(
-        self, observed: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
+        self, detections: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
     ) -> None:
-        """New tracks, and those that were seen in the frame before but not recognized."""
+        """Match new tracks, and those of the previous frame, by IoU."""
         tracks = self._tracks
         may = (detection_of < 0) & (~self._confirmed | (tracks.missed <= elapsed))
         candidates, left = may.nonzero()[0], free.nonzero()[0]
         if not (len(candidates) and len(left)):
             return
-        rows, columns, iou = tracks.overlaps(candidates, tracks.filter.boxes(), observed.only(left))
+        rows, columns, iou = tracks.overlaps(candidates, tracks.filter.boxes(), detections.only(left))
         least = 1 - self.parameters.max_iou_distance
         near = (iou >= least).nonzero()[0]
         chosen = near[linear_assignment(rows[near], columns[near], iou[near] - least + _MARGIN)]
         detection_of[rows[chosen]] = left[columns[chosen]]
         free[left[columns[chosen]]] = False
 
-    def _begin(self, observed: FrameDetections, free: np.ndarray) -> np.ndarray:
-        """Tracks for the detections that have none; returns these."""
-        born = free.nonzero()[0]
-        if len(born):
-            self._tracks.begin(observed, born)
-            self._confirmed = np.concatenate((self._confirmed, np.full(len(born), self.parameters.n_init <= 1)))
-            assert self._galleries is not None
-            self._galleries.begin(len(born))
-        return born
+    def _start(self, detections: FrameDetections, free: np.ndarray) -> np.ndarray:
+        """Start tracks from the unmatched detections and return these."""
+        new = free.nonzero()[0]
+        if len(new):
+            self._tracks.start(detections, new)
+            self._confirmed = np.concatenate((self._confirmed, np.full(len(new), self.parameters.n_init <= 1)))
+            assert self._features is not None
+            self._features.start(len(new))
+        return new
 
-    def _remember(self, observed: FrameDetections, detection_of: np.ndarray) -> None:
-        """What the tracks look like in this frame."""
-        if not len(observed):
+    def _store_features(self, detections: FrameDetections, detection_of: np.ndarray) -> None:
+        if not len(detections):
             return
-        assert self._galleries is not None and observed.features is not None
-        new = self._tracks.hits == 1
-        alone = covered_shares(observed.boxes) <= self.parameters.max_overlap + _MARGIN
-        seen = ((detection_of >= 0) & (new | alone[detection_of])).nonzero()[0]
+        assert self._features is not None and detections.features is not None
+        first = self._tracks.hits == 1
+        alone = covered_fractions(detections.boxes) <= self.parameters.max_overlap + _MARGIN
+        seen = ((detection_of >= 0) & (first | alone[detection_of])).nonzero()[0]
         if len(seen):
-            self._galleries.add(seen, observed.features[detection_of[seen]])
+            self._features.add(seen, detections.features[detection_of[seen]])
 
     def _prune(self, matched: np.ndarray) -> None:
-        """Drop new tracks that were missed, and confirmed ones that have been missed for too long."""
+        """Drop unmatched new tracks, and confirmed ones that were unmatched for too long."""
         alive = (self._tracks.missed <= self.parameters.max_age) & (self._confirmed | matched)
         if alive.all():
             return
-        self._tracks.keep(alive)
+        self._tracks.prune(alive)
         self._confirmed = self._confirmed[alive]
-        if self._galleries is not None:
-            self._galleries.keep(alive)
+        if self._features is not None:
+            self._features.prune(alive)

@@ -1,4 +1,4 @@
-"""How tracks are scored: files of MOTChallenge text, checked, and put side by side."""
+"""Evaluate tracks: read and check MOTChallenge files, score pairs of truth and result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from hubel.data.mot import MotBoxes, read_mot_text
 from hubel.errors import DataError, UsageError
 from hubel.metrics.tracking import Sequence as Frames
-from hubel.metrics.tracking import TrackingScores, motchallenge_rules, score_sequences
+from hubel.metrics.tracking import TrackingScores, apply_motchallenge_rules, score_sequences
 from hubel.metrics.tracking.sequence import DISTRACTORS, MOT20_DISTRACTORS, Boxes
 
 Note = Callable[[str], None]
@@ -21,12 +21,13 @@ def score_files(paths: Sequence[Path], note: Note) -> TrackingScores:
     """Score results of a tracker against ground truth, as MOTChallenge does.
 
     Args:
-        paths: ground truth and result in turns; or two folders, ``GT/SEQUENCE/gt/gt.txt`` and ``RESULTS/SEQUENCE.txt``.
-        note: called with a sentence for all that a person should know of the files.
+        paths: ground truth and result alternately; or two folders, ``GT/SEQUENCE/gt/gt.txt`` and
+            ``RESULTS/SEQUENCE.txt``.
+        note: called with a sentence about each oddity of the files.
 
     Raises:
-        UsageError: a file is without its counterpart.
-        DataError: a file is missing or wrong, an id is not above 0 or twice in a frame, or there is no true box.
+        UsageError: a file has no counterpart.
+        DataError: a file is missing or invalid, an id is not above 0 or twice in a frame, or there are no true boxes.
     """
     pairs = _pairs(paths)
     names = _names([truth for truth, _ in pairs])
@@ -37,7 +38,7 @@ def _pairs(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     if len(paths) == 2 and all(path.is_dir() for path in paths):
         return _in_folders(*paths)
     if len(paths) < 2 or len(paths) % 2:
-        message = f"{len(paths)} files are no pairs of ground truth and result"
+        message = f"{len(paths)} files are not pairs of ground truth and result"
         raise UsageError(message, "use hubel evaluate --task track GT.txt RESULT.txt [GT2.txt RESULT2.txt …]")
     return list(zip(paths[::2], paths[1::2], strict=True))
 
@@ -49,14 +50,14 @@ def _in_folders(truths: Path, results: Path) -> list[tuple[Path, Path]]:
     pairs = [(truth, results / f"{truth.parent.parent.name}.txt") for truth in found]
     for truth, result in pairs:
         if not result.is_file():
-            raise DataError(f"{result} is missing: the result of {truth}.", "Track that sequence, too.")
+            raise DataError(f"{result} is missing: the result of {truth}.", "Track that sequence too.")
     return pairs
 
 
 def _names(truths: Sequence[Path]) -> list[str]:
-    """Of sequences: the folder above ``gt/``, else the file's name; numbered where two are alike."""
+    """Names of sequences: the folder above ``gt/``, else the file's name; numbered if not unique."""
     names = [path.resolve().parent.parent.name if path.parent.name == "gt" else path.stem for path in truths]
-    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+    return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
 def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Frames:
@@ -64,13 +65,13 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Fra
     for boxes in (truth, result):
         for text in boxes.notes:
             note(text)
-        _refuse_ids(boxes)
+        _check_ids(boxes)
     if not len(truth):
-        raise DataError(f"{truth_path} has no boxes: there is nothing to compare with.", "Name the ground truth first.")
+        raise DataError(f"{truth_path} has no boxes.", "Name the ground truth first.")
     length = _length(truth_path) or truth.last_frame
     for text in _oddities(truth, result, length):
         note(text)
-    true, tracked = motchallenge_rules(
+    true, tracked = apply_motchallenge_rules(
         Boxes(truth.frames, truth.ids, truth.boxes),
         truth.scores != 0,
         truth.classes,
@@ -80,23 +81,23 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Fra
     return Frames(name, true, tracked, length)
 
 
-def _refuse_ids(boxes: MotBoxes) -> None:
-    hint = "Every track has an id above 0, and one box a frame."
+def _check_ids(boxes: MotBoxes) -> None:
+    hint = "Every track has an id above 0, and one box per frame."
     negative = boxes.ids <= 0
     if negative.any():
-        place = int(negative.argmax())
-        where = f"{boxes.path}, line {boxes.lines[place]}"
-        raise DataError(f"{where}: the id is {boxes.ids[place]}, in frame {boxes.frames[place]}.", hint)
+        row = int(negative.argmax())
+        where = f"{boxes.path}, line {boxes.lines[row]}"
+        raise DataError(f"{where}: the id is {boxes.ids[row]}, in frame {boxes.frames[row]}.", hint)
     order = np.lexsort((boxes.ids, boxes.frames))
     again = (np.diff(boxes.frames[order]) == 0) & (np.diff(boxes.ids[order]) == 0)
     if again.any():
-        place = int(order[1:][again][0])
-        where = f"{boxes.path}, line {boxes.lines[place]}"
-        raise DataError(f"{where}: id {boxes.ids[place]} is there twice in frame {boxes.frames[place]}.", hint)
+        row = int(order[1:][again][0])
+        where = f"{boxes.path}, line {boxes.lines[row]}"
+        raise DataError(f"{where}: id {boxes.ids[row]} occurs twice in frame {boxes.frames[row]}.", hint)
 
 
 def _length(truth: Path) -> int | None:
-    """Frames of a sequence, by the ``seqinfo.ini`` beside its ``gt/``."""
+    """Number of frames in the ``seqinfo.ini`` next to ``gt/``."""
     file = truth.parent.parent / "seqinfo.ini"
     if not file.is_file():
         return None
@@ -105,7 +106,7 @@ def _length(truth: Path) -> int | None:
         reader.read(file, encoding="utf-8")
         return reader.getint("Sequence", "seqLength")
     except (configparser.Error, ValueError, OSError) as error:
-        raise DataError(f"{file} tells no seqLength: {error}.", "Correct it, or remove it.") from error
+        raise DataError(f"{file} has no valid seqLength: {error}.", "Correct it, or remove it.") from error
 
 
 def _oddities(truth: MotBoxes, result: MotBoxes, length: int) -> Iterator[str]:
@@ -114,11 +115,11 @@ def _oddities(truth: MotBoxes, result: MotBoxes, length: int) -> Iterator[str]:
         return
     past = int((result.frames > length).sum())
     if past:
-        yield f"{result.path}: {past} boxes are in frames after {length}, the last of {truth.path}: they are false."
+        yield f"{result.path}: {past} boxes are after frame {length}, the last of {truth.path}: they are false."
     if not np.isin(result.frames, truth.frames).any():
         yield f"{result.path} and {truth.path} have no frame in common: are they of the same sequence?"
     if not np.isin(truth.scores, (0, 1)).all():
         yield (
-            f"{truth.path} has confidences other than 0 and 1, which ground truth has not:"
+            f"{truth.path} has confidences other than 0 and 1, unlike ground truth:"
             " are the files in the order GT.txt RESULT.txt?"
         )

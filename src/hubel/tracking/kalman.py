@@ -2,8 +2,8 @@
 
 Both papers observe four numbers of a box and let each change at a constant velocity of its own; initial covariance,
 process noise and measurement noise are diagonal. Then no two of the four ever become correlated, and the filter with
-7 × 7 or 8 × 8 matrices *is* four filters with 2 × 2 matrices: exactly, with no approximation. What is kept of N tracks
-is their position, velocity, and the three different entries of the 2 × 2 covariances, (N, 4) each.
+7 × 7 or 8 × 8 matrices *is* four filters with 2 × 2 matrices, without approximation. The state of N tracks is their
+position, velocity, and the three different entries of the 2 × 2 covariances, (N, 4) each.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ GATE = 9.487729036781154
 
 
 class Motion(Protocol):
-    """What is observed of a box, and how uncertain it is; standard deviations and variances broadcast to (N, 4).
+    """Parametrization of a box by four numbers, and their noise; variances broadcast to (N, 4).
 
     Attributes:
-        positive: which of the four must stay above 0.
+        positive: index of the number that must stay above 0.
     """
 
     positive: int
@@ -34,15 +34,15 @@ class Motion(Protocol):
         ...
 
     def initial(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Variances of position and velocity of tracks that have been observed once."""
+        """Variances of position and velocity of new tracks."""
         ...
 
     def process(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Variances that one time step adds to position and velocity."""
+        """Variances of position and velocity that one time step adds."""
         ...
 
     def measurement(self, positions: np.ndarray) -> np.ndarray:
-        """Variances of what is observed."""
+        """Variances of the observation."""
         ...
 
 
@@ -50,7 +50,7 @@ class AreaMotion:
     """SORT's: centre x, y, area and aspect (width / height); the aspect has no velocity.
 
     Bewley et al. 2016, arXiv 1602.00763, section 3.2; the noise, which the paper leaves out, is that of its published
-    results.
+    code.
     """
 
     positive = 2
@@ -69,7 +69,7 @@ class AreaMotion:
 
     def boxes(self, positions: np.ndarray) -> np.ndarray:
         """See :class:`Motion`."""
-        # Area and aspect stay above 0: predictions see to it, and corrections lie between them and what is observed.
+        # Area and aspect stay above 0: predict() ensures it, and updates lie between prediction and observation.
         width = np.sqrt(positions[:, 2] * positions[:, 3])
         return _corners(positions, width, positions[:, 2] / width)
 
@@ -100,7 +100,7 @@ class HeightMotion:
     """DeepSORT's: centre x, y, aspect (width / height) and height, with noise in proportion to the height.
 
     Wojke et al. 2017, arXiv 1703.07402, section 2.1; standard deviations of 1/20 of the height for positions and 1/160
-    for velocities, and for the aspect, which has no length, fixed ones. ByteTrack has the same.
+    for velocities, and fixed ones for the aspect. ByteTrack uses the same.
     """
 
     positive = 3
@@ -153,10 +153,10 @@ def _affine(positions: np.ndarray, variances: tuple[np.ndarray, np.ndarray]) -> 
 
 
 class KalmanFilter:
-    """The filtered motion of N tracks.
+    """Kalman filters of N tracks.
 
     Attributes:
-        motion: what is observed.
+        motion: parametrization of the boxes.
         state: float64 (5, N, 4): position, velocity, variance of the position, covariance of the two, variance of the
             velocity. Velocities are per time step, the usual time between two frames.
     """
@@ -185,28 +185,28 @@ class KalmanFilter:
     def covariance(self) -> np.ndarray:
         """(N, 8, 8): of the four positions, then of the four velocities."""
         full = np.zeros((len(self), 8, 8))
-        place = np.arange(4)
-        full[:, place, place] = self.state[2]
-        full[:, place, place + 4] = full[:, place + 4, place] = self.state[3]
-        full[:, place + 4, place + 4] = self.state[4]
+        i = np.arange(4)
+        full[:, i, i] = self.state[2]
+        full[:, i, i + 4] = full[:, i + 4, i] = self.state[3]
+        full[:, i + 4, i + 4] = self.state[4]
         return full
 
-    def begin(self, boxes: np.ndarray) -> None:
-        """Append tracks that have been observed once, at boxes (K, 4), and stand still as far as one knows."""
-        born = np.zeros((5, len(boxes), 4))
-        born[0] = self.motion.observe(boxes)
-        born[2], born[4] = self.motion.initial(born[0])
-        self.state = np.concatenate((self.state, born), axis=1)
+    def start(self, boxes: np.ndarray) -> None:
+        """Append tracks at boxes (K, 4), with velocity 0."""
+        new = np.zeros((5, len(boxes), 4))
+        new[0] = self.motion.observe(boxes)
+        new[2], new[4] = self.motion.initial(new[0])
+        self.state = np.concatenate((self.state, new), axis=1)
 
-    def keep(self, alive: np.ndarray) -> None:
-        """Drop the tracks that are not, bool (N,)."""
+    def prune(self, alive: np.ndarray) -> None:
+        """Keep only the tracks that are alive, bool (N,)."""
         self.state = self.state[:, alive]
 
     def predict(self, elapsed: float = 1.0) -> None:
-        """Move all tracks on in time.
+        """Predict all tracks.
 
-        A whole number of steps at once gives what as many single steps give. Where a step would make the area or the
-        height negative, its velocity is set to 0 first.
+        A whole number of steps at once equals as many single steps. Where the area or the height would become negative,
+        its velocity is set to 0 first.
 
         Args:
             elapsed: time steps, more than 0.
@@ -226,19 +226,18 @@ class KalmanFilter:
         variance += elapsed * of_position
         velocity_variance += elapsed * of_velocity
         if elapsed != 1:
-            # What each step's noise of the velocity does to the position by the end: Σ i and Σ i² for i below elapsed.
+            # Effect of each step's velocity noise on the final position: Σ i and Σ i² for i below elapsed.
             covariance += elapsed * (elapsed - 1) / 2 * of_velocity
             variance += elapsed * (elapsed - 1) * (2 * elapsed - 1) / 6 * of_velocity
 
     def update(self, tracks: np.ndarray, boxes: np.ndarray) -> None:
-        """Correct some tracks by what was observed of them.
+        """Update tracks with observations.
 
-        With a scalar observation, Joseph's form of a variance comes down to gain times noise, a product of what is
-        positive; nothing is lost by subtracting nearly equal numbers.
+        For a scalar observation, Joseph's form of the variance is gain times noise, which avoids cancellation.
 
         Args:
-            tracks: int64 (K,), each at most once.
-            boxes: (K, 4), what was observed.
+            tracks: int64 (K,), unique.
+            boxes: (K, 4), observed.
         """
         if not len(tracks):
             return
@@ -252,7 +251,7 @@ class KalmanFilter:
         self.state[:, tracks] = state
 
     def squared_distances(self, tracks: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        """Squared Mahalanobis distance of each observation from what its track predicts (DeepSORT, equation 1).
+        """Squared Mahalanobis distance of each observation from the prediction of its track (DeepSORT, equation 1).
 
         Args:
             tracks: int64 (K,).

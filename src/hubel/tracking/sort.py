@@ -8,9 +8,8 @@ import numpy as np
 
 from hubel.tracking.assignment import linear_assignment
 from hubel.tracking.base import TrackUpdate, at_least, fraction
-from hubel.tracking.detections import FrameDetections, observe
 from hubel.tracking.kalman import AreaMotion
-from hubel.tracking.track_store import TrackStore
+from hubel.tracking.track_store import FrameDetections, TrackStore, validate
 
 
 @dataclass(frozen=True)
@@ -18,11 +17,11 @@ class SortParameters:
     """SORT's parameters; the defaults are the paper's.
 
     Attributes:
-        max_age: frames that a track lives on without a match (T_Lost, section 3.4).
-        min_hits: matches in a row before a track is reported.
+        max_age: frames that a track survives without a match (T_Lost, section 3.4).
+        min_hits: consecutive matches before a track is reported.
         iou_threshold: least IoU of a match (IOU_min, section 3.3).
-        reconfirm: report a track after a miss only when it has ``min_hits`` matches in a row again. The paper's results
-            were made so. Without it, a track that has been reported once is reported whenever it is matched.
+        reconfirm: after a miss, report a track only after ``min_hits`` consecutive matches again, as in the paper's
+            results. If ``False``, a track that was reported once is reported whenever it is matched.
     """
 
     max_age: float = 1
@@ -37,10 +36,10 @@ class SortParameters:
 
 
 class Sort:
-    """Follows boxes by their motion alone: a Kalman filter predicts, the Hungarian method matches by IoU.
+    """Tracks boxes by motion alone: a Kalman filter predicts, the Hungarian method matches by IoU.
 
     Args:
-        parameters: of the method.
+        parameters: the defaults are the paper's.
     """
 
     name = "sort"
@@ -50,7 +49,7 @@ class Sort:
     def __init__(self, parameters: SortParameters | None = None) -> None:
         self.parameters = parameters or SortParameters()
         self._tracks = TrackStore(AreaMotion())
-        # Matches in a row, the first sight of a track not counted.
+        # Consecutive matches after the first detection.
         self._streak = np.empty(0, np.int64)
 
     def update(
@@ -63,44 +62,44 @@ class Sort:
         elapsed: float = 1.0,
     ) -> TrackUpdate:
         """See :class:`~hubel.tracking.base.Tracker`."""
-        observed = observe(boxes, scores, labels, None)
+        detections = validate(boxes, scores, labels, None)
         tracks = self._tracks
         self._streak[tracks.missed > 0] = 0
-        tracks.advance(elapsed)
-        rows, columns = self._match(observed)
-        tracks.match(rows, observed, columns)
+        tracks.predict(elapsed)
+        rows, columns = self._match(detections)
+        tracks.match(rows, detections, columns)
         self._streak[rows] += 1
         detection_of = np.full(len(tracks), -1)
         detection_of[rows] = columns
-        detection_of = np.concatenate((detection_of, self._begin(observed, columns)))
+        detection_of = np.concatenate((detection_of, self._start(detections, columns)))
         seen = ((detection_of >= 0) & self._reportable()).nonzero()[0]
-        reported = tracks.report(seen, tracks.filter.boxes(seen), observed, detection_of[seen])
+        emitted = tracks.emit(seen, tracks.filter.boxes(seen), detections, detection_of[seen])
         alive = tracks.missed <= self.parameters.max_age
         if not alive.all():
-            tracks.keep(alive)
+            tracks.prune(alive)
             self._streak = self._streak[alive]
-        return reported
+        return emitted
 
-    def _match(self, observed: FrameDetections) -> tuple[np.ndarray, np.ndarray]:
-        """Tracks and detections that belong together."""
-        rows, columns, iou = self._tracks.overlaps(None, self._tracks.filter.boxes(), observed)
-        # All overlaps compete; those below the threshold are then given up, not replaced (as in the paper's results).
+    def _match(self, detections: FrameDetections) -> tuple[np.ndarray, np.ndarray]:
+        """Matched tracks and detections."""
+        rows, columns, iou = self._tracks.overlaps(None, self._tracks.filter.boxes(), detections)
+        # The threshold is applied after the assignment, as for the paper's results.
         chosen = linear_assignment(rows, columns, iou)
         chosen = chosen[iou[chosen] >= self.parameters.iou_threshold]
         return rows[chosen], columns[chosen]
 
-    def _begin(self, observed: FrameDetections, matched: np.ndarray) -> np.ndarray:
-        """Tracks for the detections that have none; returns these."""
-        free = np.ones(len(observed), bool)
+    def _start(self, detections: FrameDetections, matched: np.ndarray) -> np.ndarray:
+        """Start tracks from the unmatched detections and return these."""
+        free = np.ones(len(detections), bool)
         free[matched] = False
-        born = free.nonzero()[0]
-        if len(born):
-            self._tracks.begin(observed, born)
-            self._streak = np.concatenate((self._streak, np.zeros(len(born), np.int64)))
-        return born
+        new = free.nonzero()[0]
+        if len(new):
+            self._tracks.start(detections, new)
+            self._streak = np.concatenate((self._streak, np.zeros(len(new), np.int64)))
+        return new
 
     def _reportable(self) -> np.ndarray:
-        """Whether each track has been seen often enough; everything is while the sequence is young."""
+        """Tracks with enough hits (N,); all tracks in the first frames."""
         if self._tracks.time <= self.parameters.min_hits:
             return np.ones(len(self._tracks), bool)
         enough = self._streak >= self.parameters.min_hits

@@ -1,4 +1,4 @@
-"""Which boxes of two sets can belong together: by overlap, or by how far apart they are; never all with all."""
+"""Pairs of boxes that overlap or are close, found without comparing all pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hubel import boxes
 
-# Up to so many pairs, looking at all of them costs less than sorting.
+# Up to so many pairs, comparing all of them is faster than sorting.
 _FEW = 2048
 
 Pairs = tuple[np.ndarray, np.ndarray]
@@ -33,14 +33,12 @@ def pairs_within(lowest: np.ndarray, highest: np.ndarray, values: np.ndarray) ->
     counts = ascending.searchsorted(highest, side="right") - first
     rows = np.arange(len(lowest)).repeat(counts)
     ends = counts.cumsum()
-    places = np.arange(ends[-1] if len(ends) else 0) + (first - ends + counts).repeat(counts)
-    return rows, order[places]
+    positions = np.arange(ends[-1] if len(ends) else 0) + (first - ends + counts).repeat(counts)
+    return rows, order[positions]
 
 
 def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of boxes that overlap, with their IoU.
-
-    At a constant density of N objects, the work grows with N √N.
+    """All overlapping pairs of boxes, with their IoU, in O(N √N) for N objects of constant density.
 
     Args:
         a: (N, 4), x1, y1, x2, y2.
@@ -56,7 +54,7 @@ def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
         matrix = boxes.iou(a, b)
         rows, columns = matrix.nonzero()
         return rows, columns, matrix[rows, columns]
-    # Along the axis on which the boxes are the most spread out, in units of their size.
+    # Along the axis on which the boxes are spread out most, relative to their size.
     axis = int(np.ptp(b[:, 1]) * (b[:, 2] - b[:, 0]).mean() > np.ptp(b[:, 0]) * (b[:, 3] - b[:, 1]).mean())
     longest = (b[:, axis + 2] - b[:, axis]).max()
     rows, columns = pairs_within(a[:, axis] - longest, a[:, axis + 2], b[:, axis])
@@ -68,13 +66,13 @@ def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndar
     return rows[overlap], columns[overlap], iou[overlap]
 
 
-def covered_shares(a: np.ndarray) -> np.ndarray:
-    """Of each box (N, 4), the largest share of its area that it has in common with one other: (N,), 0..1."""
+def covered_fractions(a: np.ndarray) -> np.ndarray:
+    """Largest fraction of each box (N, 4) that another one covers: (N,), 0..1."""
     rows, columns, iou = overlapping_pairs(a, a)
     others = rows != columns
     rows, columns, iou = rows[others], columns[others], iou[others]
     area = boxes.area(a)
-    shares = np.zeros(len(a))
-    # From the IoU of two areas: what they share is IoU / (1 + IoU) of their sum.
-    np.maximum.at(shares, rows, iou / (1 + iou) * (area[rows] + area[columns]) / area[rows])
-    return shares
+    fractions = np.zeros(len(a))
+    # The intersection of two areas is IoU / (1 + IoU) of their sum.
+    np.maximum.at(fractions, rows, iou / (1 + iou) * (area[rows] + area[columns]) / area[rows])
+    return fractions

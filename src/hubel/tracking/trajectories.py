@@ -1,4 +1,4 @@
-"""What became of each track: a row a track, in memory that does not grow with the frames."""
+"""A row for each track, in memory that does not grow with the number of frames."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
-# Points that are kept of a path at most; when they are full, every second goes.
+# Largest number of stored points per path; beyond it, every second one is dropped.
 _POINTS = 64
 
 
 @dataclass
 class TrackPath:
-    """One track from its first frame to its last.
+    """A track from its first frame to its last.
 
     Attributes:
         id: of the track.
         name: of its class.
         first: number of the first frame in which it was reported.
-        last: number of the last.
-        first_time: of the first, seconds; ``None`` without a video.
-        last_time: of the last.
-        frames: in how many it was reported.
-        length: of the way of its feet in pixels.
-        points: some of the way, evenly in time: frame, x, y.
+        last: number of the last frame.
+        first_time: time of the first frame in seconds; ``None`` without a video.
+        last_time: time of the last frame.
+        frames: number of frames in which it was reported.
+        length: of the path of its feet, in pixels.
+        points: of the path, evenly spaced in time: frame, x, y.
     """
 
     id: int
@@ -40,7 +40,7 @@ class TrackPath:
     _end: tuple[float, float] | None = None
 
     def extend(self, frame: int, time: float | None, x: float, y: float) -> None:
-        """The feet in a further frame."""
+        """Add the position of the feet in the next frame."""
         if self._end is not None:
             self.length += float(np.hypot(x - self._end[0], y - self._end[1]))
         self.last, self.last_time, self._end = frame, time, (x, y)
@@ -84,19 +84,19 @@ class TrackTable:
         return len(self._paths)
 
     def rows(self) -> list[TrackPath]:
-        """In the order in which they were reported first."""
+        """All paths, in the order of their first frames."""
         return list(self._paths.values())
 
     def update(
         self, frame: int, time: float | None, ids: np.ndarray, names: tuple[str, ...], boxes: np.ndarray
     ) -> None:
-        """Take the tracks of a frame.
+        """Add the tracks of a frame.
 
         Args:
-            frame: its number.
-            time: of it, seconds, or ``None``.
+            frame: number of the frame.
+            time: of the frame in seconds, or ``None``.
             ids: int64 (N,).
-            names: of their classes.
+            names: of the classes.
             boxes: (N, 4), x1, y1, x2, y2.
         """
         feet = ((boxes[:, 0] + boxes[:, 2]) / 2).tolist(), boxes[:, 3].tolist()

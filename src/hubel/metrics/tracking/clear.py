@@ -10,9 +10,9 @@ from scipy.optimize import linear_sum_assignment
 
 from hubel.metrics.tracking.sequence import Sequence
 
-LEAST_IOU = 0.5
+MIN_IOU = 0.5
 _EPSILON = np.finfo(float).eps
-# Makes a match with the track of the frame before worth more than any overlap.
+# Bonus for the track of the previous frame, larger than any overlap.
 _KEEP = 1000.0
 
 
@@ -24,12 +24,12 @@ class Clear:
         matched: true positives.
         missed: false negatives.
         false: false positives.
-        switches: matches of an object with another track than the last one it was matched with, however long ago.
-        fragments: how often an object's matches begin again after frames without.
-        mostly_tracked: objects that are matched in more than 80 % of their frames.
-        partly_tracked: in 20 % to 80 %.
-        mostly_lost: in less than 20 %.
-        overlap: sum of the IoU of the matched.
+        switches: matches of an object with another track than its last match, however long ago.
+        fragments: number of times that matches of an object resume after unmatched frames.
+        mostly_tracked: objects matched in more than 80 % of their frames.
+        partly_tracked: objects matched in 20 % to 80 % of their frames.
+        mostly_lost: objects matched in less than 20 % of their frames.
+        overlap: sum of the IoU of the matches.
     """
 
     matched: int
@@ -42,8 +42,8 @@ class Clear:
     mostly_lost: int
     overlap: float
 
-    def figures(self) -> dict[str, float]:
-        """By the names of MOTChallenge; MOTP is a mean IoU: more is better."""
+    def metrics(self) -> dict[str, float]:
+        """Metrics by MOTChallenge's names; MOTP is a mean IoU, higher is better."""
         true = self.matched + self.missed
         return {
             "MOTA": (self.matched - self.false - self.switches) / max(1, true),
@@ -61,30 +61,30 @@ class Clear:
 
 
 def clear(sequence: Sequence) -> Clear:
-    """Score a sequence: matches of an IoU of 0.5 or more, those of the frame before kept where they still hold."""
+    """Score a sequence: matches have an IoU of at least 0.5; those of the previous frame have precedence."""
     count = sequence.truth_ids
-    last, before = np.full(count, -1), np.full(count, -1)
+    last, previous = np.full(count, -1), np.full(count, -1)
     seen, matched_in, begun = (np.zeros(count, np.int64) for _ in range(3))
     matches, overlap_sum, switches = 0, 0.0, 0
     for true, tracked, overlap in sequence.per_frame:
         seen[true] += 1
         if not (len(true) and len(tracked)):
-            # As the official tool has it, objects then count as matched until the next frame with boxes of both.
+            # As in the official tool, objects then count as matched until the next frame with boxes of both.
             continue
-        worth = _KEEP * (tracked[None] == before[true][:, None]) + overlap
-        worth[overlap < LEAST_IOU - _EPSILON] = 0
-        rows, columns = linear_sum_assignment(worth, maximize=True)
-        good = worth[rows, columns] > _EPSILON
+        weight = _KEEP * (tracked[None] == previous[true][:, None]) + overlap
+        weight[overlap < MIN_IOU - _EPSILON] = 0
+        rows, columns = linear_sum_assignment(weight, maximize=True)
+        good = weight[rows, columns] > _EPSILON
         objects, tracks = true[rows[good]], tracked[columns[good]]
         switches += int(((last[objects] >= 0) & (last[objects] != tracks)).sum())
         matched_in[objects] += 1
-        begun[objects[before[objects] < 0]] += 1
-        before[:] = -1
-        before[objects] = last[objects] = tracks
+        begun[objects[previous[objects] < 0]] += 1
+        previous[:] = -1
+        previous[objects] = last[objects] = tracks
         matches += len(objects)
         overlap_sum += float(overlap[rows[good], columns[good]].sum())
-    share = matched_in[seen > 0] / seen[seen > 0]
-    mostly, partly = int((share > 0.8).sum()), int(((share >= 0.2) & (share <= 0.8)).sum())
+    fraction = matched_in[seen > 0] / seen[seen > 0]
+    mostly, partly = int((fraction > 0.8).sum()), int(((fraction >= 0.2) & (fraction <= 0.8)).sum())
     return Clear(
         matched=matches,
         missed=sequence.true_boxes - matches,
@@ -98,6 +98,6 @@ def clear(sequence: Sequence) -> Clear:
     )
 
 
-def combined_clear(parts: Many[Clear]) -> Clear:
-    """Of several sequences together: counts add up."""
+def combine_clear(parts: Many[Clear]) -> Clear:
+    """Metrics of several sequences together: sums of the counts."""
     return Clear(**{field.name: sum(getattr(part, field.name) for part in parts) for field in fields(Clear)})

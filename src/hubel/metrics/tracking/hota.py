@@ -11,21 +11,21 @@ from scipy.optimize import linear_sum_assignment
 from hubel.metrics.tracking.sequence import Sequence
 
 ALPHAS = np.arange(0.05, 0.99, 0.05)
-"""Localization thresholds, least IoUs of a match; figures are means over them."""
+"""Localization thresholds, least IoU of a match; the metrics are means over them."""
 
 _EPSILON = np.finfo(float).eps
 
 
 @dataclass(frozen=True)
 class Hota:
-    """Counts and figures at each of the 19 thresholds, (19,) each.
+    """Counts and metrics at each of the 19 thresholds, (19,) each.
 
     Attributes:
         matched: true positives.
         missed: false negatives.
         false: false positives.
         association: AssA, 0..1 (equation 13).
-        localization: LocA, mean IoU of the matched.
+        localization: LocA, mean IoU of the matches.
     """
 
     matched: np.ndarray
@@ -39,8 +39,8 @@ class Hota:
         """DetA, 0..1 (equation 12)."""
         return self.matched / np.maximum(1, self.matched + self.missed + self.false)
 
-    def figures(self) -> dict[str, float]:
-        """HOTA and its parts, means over the thresholds."""
+    def metrics(self) -> dict[str, float]:
+        """HOTA and its parts, averaged over the thresholds."""
         hota = np.sqrt(self.detection * self.association)
         parts = {"HOTA": hota, "DetA": self.detection, "AssA": self.association, "LocA": self.localization}
         return {name: float(values.mean()) for name, values in parts.items()}
@@ -49,8 +49,8 @@ class Hota:
 def hota(sequence: Sequence) -> Hota:
     """Score a sequence.
 
-    In each frame, true and tracked boxes are matched once, for the best sum of IoU weighted by how well the two agree
-    over the whole sequence; a threshold then decides which of these pairs count.
+    In each frame, true and tracked boxes are matched once, to maximize the sum of their IoU, weighted by the global
+    alignment of object and track; each threshold then selects from these pairs.
     """
     truth, tracks = sequence.truth_ids, sequence.tracked_ids
     if not (truth and tracks):
@@ -67,25 +67,25 @@ def hota(sequence: Sequence) -> Hota:
             overlaps.append(overlap[rows, columns])
     pair, iou = (np.concatenate(parts) if parts else np.empty(0) for parts in (pairs, overlaps))
     matched, association, located = (np.zeros(len(ALPHAS)) for _ in range(3))
-    for place, alpha in enumerate(ALPHAS):
+    for i, alpha in enumerate(ALPHAS):
         counts = iou >= alpha - _EPSILON
         names, times = np.unique(pair[counts].astype(np.int64), return_counts=True)
         together = in_truth[names // tracks] + in_tracks[names % tracks] - times
-        matched[place], located[place] = counts.sum(), iou[counts].sum()
-        association[place] = (times * times / np.maximum(1, together)).sum() / max(1, matched[place])
+        matched[i], located[i] = counts.sum(), iou[counts].sum()
+        association[i] = (times * times / np.maximum(1, together)).sum() / max(1, matched[i])
     localization = np.maximum(1e-10, located) / np.maximum(1e-10, matched)
     return Hota(matched, sequence.true_boxes - matched, sequence.tracked_boxes - matched, association, localization)
 
 
 def _frames_of_ids(sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """In how many frames each object and each track is."""
+    """Number of frames of each object and of each track."""
     true = np.concatenate([true for true, _, _ in sequence.per_frame])
     tracked = np.concatenate([tracked for _, tracked, _ in sequence.per_frame])
     return np.bincount(true, minlength=sequence.truth_ids), np.bincount(tracked, minlength=sequence.tracked_ids)
 
 
 def _alignment(sequence: Sequence, in_truth: np.ndarray, in_tracks: np.ndarray) -> np.ndarray:
-    """How well each object and each track agree over the sequence, 0..1: (objects, tracks)."""
+    """Global alignment of each object with each track, 0..1: (objects, tracks) (equation 7)."""
     together = np.zeros((sequence.truth_ids, sequence.tracked_ids))
     for true, tracked, overlap in sequence.per_frame:
         all_of_both = overlap.sum(axis=0)[None] + overlap.sum(axis=1)[:, None] - overlap
@@ -95,8 +95,8 @@ def _alignment(sequence: Sequence, in_truth: np.ndarray, in_tracks: np.ndarray) 
     return alignment
 
 
-def combined_hota(parts: Many[Hota]) -> Hota:
-    """Of several sequences together: counts add up, accuracies are weighted by the matched."""
+def combine_hota(parts: Many[Hota]) -> Hota:
+    """HOTA of several sequences together: sums of counts, and accuracies weighted by the matches."""
     matched = np.sum([part.matched for part in parts], axis=0)
     association = np.sum([part.association * part.matched for part in parts], axis=0) / np.maximum(1, matched)
     located = np.sum([part.localization * part.matched for part in parts], axis=0)

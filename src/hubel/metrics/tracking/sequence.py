@@ -1,4 +1,4 @@
-"""A sequence as the metrics see it: true and tracked boxes, frame by frame, and how much they overlap."""
+"""True and tracked boxes of a sequence, with their IoU, frame by frame."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hubel.boxes import iou
 _EPSILON = np.finfo(float).eps
 _PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)
-"""Person on a vehicle, static person, distractor, reflection: who finds them is neither rewarded nor punished."""
+"""Person on a vehicle, static person, distractor, reflection: detecting them is neither right nor wrong."""
 MOT20_DISTRACTORS = (*DISTRACTORS, 6)
-"""In the sequences of 2020, vehicles without a motor as well."""
+"""MOT20 adds vehicles without a motor."""
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of all frames of one side.
+    """All boxes of a file.
 
     Attributes:
         frames: int64 (N,), from 1, ascending.
-        ids: int64 (N,), each at most once in a frame.
+        ids: int64 (N,), unique within a frame.
         boxes: float64 (N, 4), x1, y1, x2, y2.
     """
 
@@ -32,23 +32,23 @@ class Boxes:
     boxes: np.ndarray
 
     def only(self, kept: np.ndarray) -> Boxes:
-        """Some of them, bool (N,)."""
+        """A selection, bool (N,)."""
         return Boxes(self.frames[kept], self.ids[kept], self.boxes[kept])
 
 
 class Sequence:
-    """What metrics iterate over.
+    """A sequence, ready for the metrics.
 
     Args:
         name: of the sequence.
-        truth: the true boxes.
-        tracked: the tracker's.
-        frames: number of frames; by default the last that has a box.
+        truth: true boxes.
+        tracked: boxes of the tracker.
+        frames: number of frames; by default that of the last box.
 
     Attributes:
-        truth_ids: how many different objects there are.
-        tracked_ids: how many different tracks.
-        per_frame: of each frame: true objects as numbers from 0 (G,), tracks (T,), and their IoU (G, T).
+        truth_ids: number of objects.
+        tracked_ids: number of tracks.
+        per_frame: for each frame, indices of its objects (G,) and tracks (T,), and their IoU (G, T).
     """
 
     def __init__(self, name: str, truth: Boxes, tracked: Boxes, frames: int | None = None) -> None:
@@ -66,28 +66,27 @@ class Sequence:
 
 
 def _bounds(truth: Boxes, tracked: Boxes, frames: int) -> np.ndarray:
-    """Of each frame where its rows begin and end on both sides: (frames, 4)."""
+    """First and last row of each frame in both sets of boxes: (frames, 4)."""
     numbers = np.arange(1, frames + 2)
     true, track = truth.frames.searchsorted(numbers), tracked.frames.searchsorted(numbers)
     bounds: np.ndarray = np.stack((true[:-1], true[1:], track[:-1], track[1:]), axis=1)
     return bounds
 
 
-def motchallenge_rules(
+def apply_motchallenge_rules(
     truth: Boxes, counted: np.ndarray, classes: np.ndarray, tracked: Boxes, distractors: tuple[int, ...] = DISTRACTORS
 ) -> tuple[Boxes, Boxes]:
-    """What MOTChallenge compares of the true and the tracked boxes.
+    """Select the true and the tracked boxes that MOTChallenge compares.
 
-    Tracked boxes that fit a distractor best (IoU of 0.5 or more, one to one) are left out; so are true boxes that are
-    not to be counted, and those of other classes than pedestrians. Ground truth without classes, as that of 2015, only
-    knows what is not to be counted.
+    Tracked boxes whose best match (one to one, IoU of at least 0.5) is a distractor are left out, as are true boxes
+    that are not counted or are not pedestrians. Ground truth without classes, as in 2015, only has the flag.
 
     Args:
         truth: all true boxes.
         counted: bool (N,), the flag of the ground truth.
         classes: int64 (N,), -1 where there are none.
-        tracked: the tracker's boxes.
-        distractors: classes that a tracker may find, but need not.
+        tracked: boxes of the tracker.
+        distractors: classes to ignore.
     """
     if not (classes > 0).any():
         return truth.only(counted), tracked

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from hubel.boxes import clip, nms
+from hubel.metrics.coco import PredictedObjects
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Detections
 from hubel.tasks.decoding import SourceImage, Thresholds, scale_to_original
 
 OUTPUTS = ("boxes", "scores")
 NMS = True
-
-
-class SelectedObjects(NamedTuple):
-    """Objects of one image, best first.
-
-    Attributes:
-        boxes: float32 (K, 4), x1, y1, x2, y2 in pixels of the network's input.
-        scores: float32 (K,), 0..1.
-        labels: int64 (K,), classes from 0.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
 
 
 def results(
@@ -59,7 +45,7 @@ def results(
 
 def select_objects(
     boxes: np.ndarray, scores: np.ndarray, size: tuple[int, int], thresholds: Thresholds
-) -> SelectedObjects:
+) -> PredictedObjects:
     """Objects of one image from dense predictions.
 
     Args:
@@ -76,7 +62,7 @@ def select_objects(
     box, label, score = box[best], label[best], score[best]
     clipped = clip(boxes[box], size[1], size[0])
     kept = nms(clipped, score, label, thresholds.iou, thresholds.max_detections)
-    return SelectedObjects(clipped[kept], score[kept], label[kept])
+    return PredictedObjects(clipped[kept], score[kept], label[kept])
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hubel.data.samples import Sample, Target
-from hubel.metrics.coco import FoundObjects, GroundTruth
+from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, score_detection
 from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import DetectionMistake
@@ -25,7 +25,7 @@ class _Detected(NamedTuple):
     """One image: its objects, and those found; of a sample its file, too. Boxes are in pixels of one image."""
 
     truth: GroundTruth
-    found: FoundObjects
+    found: PredictedObjects
     path: Path | None
 
 
@@ -44,11 +44,11 @@ class DetectionEvaluator(Evaluator):
         """Take ``"boxes"`` (N, A, 4) and ``"scores"`` (N, A, classes)."""
         size = (self._preprocessing.height, self._preprocessing.width)
         for boxes, scores, truth in zip(predictions["boxes"], predictions["scores"], truths, strict=True):
-            found = FoundObjects(*select_objects(boxes, scores, size, THRESHOLDS))
+            found = select_objects(boxes, scores, size, THRESHOLDS)
             if isinstance(truth, Sample):
                 labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas)
                 moved = scale_to_original(found.boxes, self._preprocessing, truth.width, truth.height)
-                self.images.append(_Detected(labelled, FoundObjects(moved, found.scores, found.labels), truth.path))
+                self.images.append(_Detected(labelled, PredictedObjects(moved, found.scores, found.labels), truth.path))
             else:
                 self.images.append(_Detected(GroundTruth(truth.boxes, truth.labels), found, None))
 

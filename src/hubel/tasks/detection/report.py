@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hubel.drawing import BoxLabel
-from hubel.metrics.coco import RECALL_STEPS, FoundObjects, GroundTruth
-from hubel.metrics.detection import DetectionScores, WorstPicture, worst_pictures
+from hubel.metrics.coco import RECALL_STEPS, GroundTruth, PredictedObjects
+from hubel.metrics.detection import DetectionScores, WorstImage, worst_images
 from hubel.reports import figures
 from hubel.reports.format import CHOSEN_ON_THEM, CONFUSED_PAIRS, split_label
 from hubel.reports.report_data import DetectionMistake, TaskReport, TrainingReport
@@ -124,11 +124,11 @@ def precision_recall(precision: np.ndarray, names: Sequence[str]) -> Figure:
 def detection_mistakes(
     paths: Sequence[str | Path],
     labelled: Sequence[GroundTruth],
-    found: Sequence[FoundObjects],
+    found: Sequence[PredictedObjects],
     classes: Sequence[str],
     count: int = 12,
 ) -> list[DetectionMistake]:
-    """The images with the worst mistakes, see :func:`hubel.metrics.detection.worst_pictures`.
+    """The images with the worst mistakes, see :func:`hubel.metrics.detection.worst_images`.
 
     Args:
         paths: the image files.
@@ -138,13 +138,13 @@ def detection_mistakes(
         count: how many at most.
     """
     return [
-        _mistake(Path(paths[image.place]), image, labelled[image.place], found[image.place], classes)
-        for image in worst_pictures(labelled, found, count)
+        _mistake(Path(paths[image.index]), image, labelled[image.index], found[image.index], classes)
+        for image in worst_images(labelled, found, count)
     ]
 
 
 def _mistake(
-    path: Path, image: WorstPicture, labelled: GroundTruth, found: FoundObjects, classes: Sequence[str]
+    path: Path, image: WorstImage, labelled: GroundTruth, found: PredictedObjects, classes: Sequence[str]
 ) -> DetectionMistake:
     matches = image.matches
     wrong = {index: _words(index, image, labelled, found, classes) for index in matches.wrong.tolist()}
@@ -157,17 +157,19 @@ def _mistake(
     )
 
 
-def _words(index: int, image: WorstPicture, labelled: GroundTruth, found: FoundObjects, classes: Sequence[str]) -> str:
-    matched = image.matches.answers[index]
+def _words(
+    index: int, image: WorstImage, labelled: GroundTruth, found: PredictedObjects, classes: Sequence[str]
+) -> str:
+    matched = image.matches.objects[index]
     predicted = f"{classes[found.labels[index]]} {100 * found.scores[index]:.0f}\u202f%"
     return predicted if matched < 0 else f"{predicted} (is {classes[labelled.labels[matched]]})"
 
 
 def _boxes(
-    image: WorstPicture, labelled: GroundTruth, found: FoundObjects, wrong: dict[int, str], classes: Sequence[str]
+    image: WorstImage, labelled: GroundTruth, found: PredictedObjects, wrong: dict[int, str], classes: Sequence[str]
 ) -> Iterator[BoxLabel]:
     matches = image.matches
-    for index in matches.answers[matches.answers >= 0]:
+    for index in matches.objects[matches.objects >= 0]:
         yield _label(labelled.boxes[index], "", _LABELLED)
     for index in matches.right:
         yield _label(found.boxes[index], "", _CORRECT)

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from hubel.metrics.localization import ENOUGH, LocalizationScores
+from hubel.metrics.localization import IOU_THRESHOLD, LocalizationScores
 from hubel.reports import figures
 from hubel.reports.format import CHOSEN_ON_THEM, split_label
 from hubel.reports.report_data import TaskReport, TrainingReport
@@ -22,10 +22,10 @@ def _sentences(report: TrainingReport) -> Iterator[str]:
     if split is None:
         return
     scores = report.scores[split]
-    enough = int((scores.overlap >= ENOUGH).sum())
+    enough = int((scores.overlap >= IOU_THRESHOLD).sum())
     yield (
         f"Of the {scores.images:,} boxes of the {split_label(split)}, {enough:,} overlap the true one well enough (IoU "
-        f"≥ {ENOUGH}); the class is right in {round(scores.top1 * scores.images):,} images."
+        f"≥ {IOU_THRESHOLD}); the class is right in {round(scores.top1 * scores.images):,} images."
     )
     yield "IoU is the area that two boxes share, over the area that they cover together: 1 for the same box."
     if report.history and split != "test":
