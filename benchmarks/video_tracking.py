@@ -49,7 +49,7 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
         ids |= set(tracks.ids.tolist())
         frames += 1
     seconds = time.perf_counter() - start
-    return {"frames": frames, "seconds": seconds, "identities": len(ids), "timer": timer.seconds}
+    return {"frames": frames, "seconds": seconds, "identities": len(ids), "shares": timer.seconds}
 
 
 def peer(folder: Path) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def peer(folder: Path) -> dict[str, Any]:
         ids |= {track.track_id for track in tracks if track.is_confirmed() and track.time_since_update == 0}
         timer["embed and associate"] += time.perf_counter() - start
     seconds = time.perf_counter() - begun
-    return {"frames": frames, "seconds": seconds, "identities": len(ids), "timer": timer}
+    return {"frames": frames, "seconds": seconds, "identities": len(ids), "shares": timer}
 
 
 def main() -> None:

@@ -174,7 +174,7 @@ def test_odd_rows_are_said_and_survived(tmp_path: Path) -> None:
         (["--detections", "{det}", "--save", "{det}.mp4"], 2, "needs images"),
         (["{video}", "--detections", "{det}", "--save", "{det}.xyz"], 2, ".mp4"),
         (["{video}", "--detections", "{det}", "--classes", "person"], 2, "--classes"),
-        (["{video}", "--model", "efficientnet_lite0"], 2, "finds no objects"),
+        (["{video}", "--model", "efficientnet_lite0"], 2, "is not a detector"),
     ],
 )
 def test_wrong_usage_is_told(
@@ -204,7 +204,7 @@ def test_in_python(detections: Path, video: Path) -> None:
         assert tracks.to_json()["objects"] == row["objects"]
     plain = list(hubel.track(detections=detections, tracker="sort", min_hits=1))
     assert [tracks.ids.tolist() for tracks in plain] == [[1, 2]] * 30
-    with pytest.raises(hubel.HubelError, match="not at all"):
+    with pytest.raises(hubel.HubelError, match="exactly one"):
         next(hubel.track(video))
 
 

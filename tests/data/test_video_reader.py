@@ -153,7 +153,7 @@ def test_folders_of_frames(tmp_path: Path) -> None:
 
 
 def test_folders_without_frames(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no pictures"):
+    with pytest.raises(ImageError, match="no images"):
         list(folder_frames(tmp_path, 20))
     with pytest.raises(ImageError, match="does not exist"):
         list(folder_frames(tmp_path / "no", 20))

@@ -171,7 +171,7 @@ def test_nothing_found_is_0_and_nothing_to_find_is_not_a_number():
 
 def test_numbers_that_are_none_are_named():
     wrong = PredictedObjects(np.array([[0, 0, np.nan, 3]]), np.array([0.5]), np.array([0]))
-    with pytest.raises(DataError, match="image 1: the found boxes"):
+    with pytest.raises(DataError, match="image 1: the predicted boxes"):
         CocoEvaluator(["cat"]).update(GroundTruth(np.zeros((0, 4)), np.zeros(0, int)), wrong)
 
 

@@ -172,13 +172,13 @@ def test_an_empty_result_is_said_and_scores_nothing(tmp_path: Path) -> None:
     ("result", "message"),
     [
         ("1,3,10,10,40,80,1\n2,-1,10,10,40,80,1\n", "result.txt, line 2: the id is -1, in frame 2"),
-        ("1,3,10,10,40,80,1\n\n1,3,90,10,40,80,1\n", "result.txt, line 3: id 3 is there twice in frame 1"),
+        ("1,3,10,10,40,80,1\n\n1,3,90,10,40,80,1\n", "result.txt, line 3: id 3 occurs twice in frame 1"),
         ("1,3,10,10,40\n", "line 1: 5 numbers"),
-        ("1,3,10,10,40,80\n2,3,ten,10,40,80\n", "line 2: 'ten' is no number"),
+        ("1,3,10,10,40,80\n2,3,ten,10,40,80\n", "line 2: 'ten' is not a number"),
         ("1,3,10,10,40,80\n2,3,10,10,40,80,1\n", "line 2: 7 numbers, the lines before have 6"),
         ("0,3,10,10,40,80\n", "frames count from 1, this one is: 0"),
-        ("1.5,3,10,10,40,80\n", "the frame is no whole number: 1.5"),
-        ("1,nan,10,10,40,80\n", "the id is no whole number: nan"),
+        ("1.5,3,10,10,40,80\n", "the frame is not an integer: 1.5"),
+        ("1,nan,10,10,40,80\n", "the id is not an integer: nan"),
     ],
 )
 def test_wrong_results_are_named(tmp_path: Path, result: str, message: str) -> None:
@@ -190,7 +190,7 @@ def test_wrong_results_are_named(tmp_path: Path, result: str, message: str) -> N
 @pytest.mark.parametrize(
     ("result", "note"),
     [
-        (TRUTH + "9,1,10,10,40,80,1,1,1\n", "1 boxes are in frames after 3"),
+        (TRUTH + "9,1,10,10,40,80,1,1,1\n", "1 boxes are after frame 3"),
         ("7,1,10,10,40,80,1\n", "no frame in common"),
         ("1,1,nan,10,40,80,1\n2,1,12,10,40,80,1\n", "1 box is not finite (first in line 1)"),
         ("1,1,10,10,0,80,1\n2,1,12,10,40,80,1\n", "1 box is without an area (first in line 1)"),

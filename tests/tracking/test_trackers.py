@@ -215,8 +215,8 @@ def test_nothing_for_a_minute(name: str) -> None:
         ({"boxes": np.zeros((2, 5))}, "shape"),
         ({"boxes": np.array([box_at(1)]), "scores": np.ones(2)}, "1 boxes, but 2 scores"),
         ({"boxes": np.array([box_at(1)]), "labels": np.ones(3, int)}, "1 boxes, but 3 labels"),
-        ({"boxes": np.array([box_at(1)]), "features": FACE, "elapsed": 0.0}, "time"),
-        ({"boxes": np.array([box_at(1)]), "features": FACE, "elapsed": float("nan")}, "time"),
+        ({"boxes": np.array([box_at(1)]), "features": FACE, "elapsed": 0.0}, "elapsed"),
+        ({"boxes": np.array([box_at(1)]), "features": FACE, "elapsed": float("nan")}, "elapsed"),
     ],
 )
 def test_wrong_arguments_are_told(name: str, arguments: dict, message: str) -> None:
@@ -226,10 +226,10 @@ def test_wrong_arguments_are_told(name: str, arguments: dict, message: str) -> N
 
 def test_deepsort_wants_appearances_of_one_kind() -> None:
     tracker = create_tracker("deepsort")
-    with pytest.raises(UsageError, match="appearances"):
+    with pytest.raises(UsageError, match="needs appearance features"):
         tracker.update(np.array([box_at(1)]))
     tracker.update(np.array([box_at(1)]), features=FACE)
-    with pytest.raises(UsageError, match="4 numbers, those before had 3"):
+    with pytest.raises(UsageError, match="length 4, previous ones 3"):
         tracker.update(np.array([box_at(1)]), features=np.ones((1, 4), np.float32) / 2)
 
 
