@@ -14,8 +14,9 @@ from hubel.data.sample_images import sample_photographs
 from hubel.errors import ModelError
 from hubel.inference.engines.base import Run
 from hubel.inference.engines.normalized_model import decoding_of
+from hubel.metrics.coco import PredictedObjects
 from hubel.tasks.decoding import Thresholds
-from hubel.tasks.detection.decode import SelectedObjects, select_objects
+from hubel.tasks.detection.decode import select_objects
 
 Predictions = dict[str, np.ndarray]
 
@@ -157,7 +158,7 @@ def check_detections(
     for index in range(len(pixels)):
         wanted = select_objects(expected["boxes"][index], expected["scores"][index], size, thresholds)
         outputs = run(np.ascontiguousarray(pixels[index : index + 1]))
-        got = SelectedObjects(outputs["boxes"], outputs["scores"], outputs["labels"])
+        got = PredictedObjects(outputs["boxes"], outputs["scores"], outputs["labels"])
         # An object about as probable as the threshold may be found or not.
         sure = thresholds.conf + TOLERANCE[precision]
         differences = [
@@ -176,7 +177,7 @@ def check_detections(
     return worst
 
 
-def _nearest(wanted: SelectedObjects, index: int, got: SelectedObjects, size: tuple[int, int]) -> float:
+def _nearest(wanted: PredictedObjects, index: int, got: PredictedObjects, size: tuple[int, int]) -> float:
     """By how much the most similar object of the same class differs from an object; infinite if there is none."""
     same = got.labels == wanted.labels[index]
     sides = np.array([size[1], size[0]] * 2)
