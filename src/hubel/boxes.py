@@ -25,9 +25,6 @@ Array = TypeVar("Array", np.ndarray, "Tensor")
 FORMATS = ("xyxy", "xywh", "cxcywh")
 """Corners; top left corner and size (COCO); centre and size (YOLO, SSD)."""
 
-SSD_VARIANCES = (0.1, 0.1, 0.2, 0.2)
-"""SSD's scale of the offsets (Liu et al. 2016, arXiv 1512.02325; in its published code, not in the paper)."""
-
 MAX_LOG_RATIO = 4.135166556742356
 """Largest log of a size ratio that is decoded: log(1000 / 16), as in Faster R-CNN's code."""
 
@@ -188,7 +185,7 @@ def encode(boxes: Array, anchors: Array, variances: Sequence[float] = (1.0, 1.0,
     Args:
         boxes: (N, 4), of positive width and height.
         anchors: (N, 4), one for each box; default boxes or proposals.
-        variances: 1 in R-CNN's papers, :data:`SSD_VARIANCES` in SSD.
+        variances: scale of the offsets, 1 in R-CNN's papers.
     """
     library = _library(boxes)
     x, y, w, h = _columns(convert(boxes, "xyxy", "cxcywh"))

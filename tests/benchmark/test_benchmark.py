@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from hubel.benchmark import session
 from hubel.benchmark.session import Runner, plan
-from hubel.benchmark.worker import Answers, JobFailure, run_job
+from hubel.benchmark.worker import JobFailure, JobResult, run_job
 from hubel.cli.main import app, main
 from hubel.data.sample_images import write_in_sizes
 from hubel.errors import UsageError
@@ -86,30 +86,30 @@ class _Machine:
         self.quantized = False
         self.interrupted_by: int | None = None
 
-    def __call__(self, job: dict[str, Any], environment: Any = None, time_imports: bool = False) -> Answers:
+    def __call__(self, job: dict[str, Any], environment: Any = None, time_imports: bool = False) -> JobResult:
         if len(self.jobs) == self.interrupted_by:
             raise KeyboardInterrupt
         self.jobs.append(job)
         if job["job"] == "limits":
             speeds = {"fp32": 100e9, "bf16": 200e9}
             limits = {"macs_per_second": speeds, "bytes_per_second": 10e9, "threads": 2}
-            return Answers({"limits": limits, "bf16_pays": self.bf16_pays}, {})
+            return JobResult({"limits": limits, "bf16_pays": self.bf16_pays}, {})
         if job["job"] == "prepare":
             if job["model"] == "missing":
                 raise JobFailure("missing is no folder that exists")
             cost = {"macs": 10**9, "weights": 10**6, "moved": 10**7}
-            return Answers({"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost}, {})
+            return JobResult({"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost}, {})
         if job["job"] == "cached":
-            return Answers({"cached": self.quantized}, {})
+            return JobResult({"cached": self.quantized}, {})
         if failure := self.fails.get((job["precision"], job["batch"] if job["job"] == "measure" else 0)):
             raise failure
         if job["job"] == "start":
-            return Answers({"answered": "cat"}, {"answered": 2.0}, import_seconds=0.5)
+            return JobResult({"predicted": "cat"}, {"predicted": 2.0}, import_seconds=0.5)
         number = len(self.jobs)
         latencies = [0.01 * number + 0.001 * each for each in range(7)]
-        return Answers(
+        return JobResult(
             {
-                "seconds_a_picture": 0.02 * number, "seconds_a_batch": 0.1 * number,
+                "seconds_per_image": 0.02 * number, "seconds_per_batch": 0.1 * number,
                 "latencies": latencies if job["batch"] == 1 else [],
                 "peak_memory_bytes": 10**9 + number, "device": "cpu", "threads": 2,
             },
@@ -282,7 +282,7 @@ def test_what_is_planned() -> None:
     [
         ("kill -9 $$", "SIGKILL: the machine had no memory left"),
         ("echo 'import time: 1 | 1 | x' >&2; echo illegal instruction >&2; exit 3", "status 3: illegal instruction"),
-        ("kill -ILL $$", "SIGILL: it said nothing"),
+        ("kill -ILL $$", "SIGILL: it printed nothing"),
     ],
 )
 def test_a_process_that_dies_is_a_failure_with_a_reason(
@@ -304,7 +304,7 @@ def test_folders_of_pictures(machine: _Machine, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
     (tmp_path / "notes.txt").write_text("no picture")
     _bench("--images", str(tmp_path), "--engine", "torch", "--precision", "fp32", "--rounds", "1")
-    assert {tuple(job["pictures"]) for job in machine.jobs if job["job"] == "measure"} == {(str(tmp_path / "a.jpg"),)}
+    assert {tuple(job["images"]) for job in machine.jobs if job["job"] == "measure"} == {(str(tmp_path / "a.jpg"),)}
 
 
 def test_sample_photographs_in_sizes(tmp_path: Path) -> None:

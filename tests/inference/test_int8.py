@@ -100,7 +100,7 @@ def test_any_folder_of_images_is_divided(layout: str, tmp_path: Path) -> None:
 
 def test_too_few_images_name_the_number_needed(tmp_path: Path) -> None:
     root = write_shapes(tmp_path / "data", {"cross": 50, "disc": 50})
-    with pytest.raises(DataError, match="68 held-out images; it takes 100 to see a loss of 0.01"):
+    with pytest.raises(DataError, match="68 held-out images; measuring a loss of 0.01 takes 100"):
         find_calibration_files("efficientnet_lite0", CLASSES, root, 0.01)
     with pytest.raises(DataError, match="0 held-out images"):
         find_calibration_files("efficientnet_lite0", CLASSES, write_shapes(tmp_path / "few", {"disc": 9}), 0.5)
@@ -119,7 +119,7 @@ def test_unreadable_images_are_named_and_count_as_missing(tmp_path: Path) -> Non
     files.held_out[3].write_bytes(b"no image")
     said: list[str] = []
     preprocessing = resolve_model("efficientnet_lite0")[1].preprocessing.resized(32)
-    with pytest.raises(DataError, match="19 held-out images; it takes 20"):
+    with pytest.raises(DataError, match="19 held-out images; measuring a loss of 0.05 takes 20"):
         read_calibration_images(files, preprocessing, 0.05, said.append)
     assert str(files.held_out[3]) in said[0]
     images = read_calibration_images(files, preprocessing, 0.06, said.append)

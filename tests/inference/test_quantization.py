@@ -135,7 +135,7 @@ def test_a_layer_that_ruins_the_answers_stays_in_float(said: list[str], log: Cal
     quantized, report = quantize_with_accuracy_control(model, _pixels(64, 0), guard, tolerance=0.02, log=log)
     assert report.float_score - before > 0.02 >= report.loss
     assert 0 < len(report.kept_in_float) < report.layers
-    assert any("looking for the layers that hurt" in line for line in said)
+    assert any("looking for the sensitive layers" in line for line in said)
     first, _, third = _convolutions(quantized).values()
     assert (first, third) == (True, False), "the layer that sees the outlier is in float, the first is not"
     assert any("Convolution 1×1 of 8 maps" in layer for layer in report.kept_in_float)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import (
+    balanced_accuracy_score,
     classification_report,
     confusion_matrix,
     f1_score,
@@ -50,6 +51,7 @@ def test_scores_equal_scikit_learn(images, classes):
     assert scores.top1 == pytest.approx(np.mean(labels == predicted))
     assert scores.top5 == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5, labels=every))
     assert scores.macro_f1 == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+    assert scores.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
     report = classification_report(
         labels, predicted, labels=every, target_names=names, output_dict=True, zero_division=0
     )
@@ -126,7 +128,9 @@ def test_a_certain_mistake_leaves_the_loss_finite():
 def test_json_has_the_names_of_the_interface():
     probabilities, labels, names = random_case(50, 4)
     row = json.loads(json.dumps(score_classification(probabilities, labels, names).to_json(), allow_nan=False))
-    assert set(row["metrics"]) == {"top1", "top5", "loss", "macro_f1", "ece", "top1_low", "top1_high"}
+    assert set(row["metrics"]) == {
+        *("top1", "top5", "loss", "macro_f1", "balanced_accuracy", "ece", "top1_low", "top1_high")
+    }
     assert [item["name"] for item in row["per_class"]] == names
     assert sum(item["images"] for item in row["per_class"]) == 50
 

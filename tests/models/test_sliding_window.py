@@ -110,7 +110,7 @@ def test_what_cannot_be_slid_is_refused() -> None:
         slide(model, picture, sizes=[60], metadata=metadata)
     with pytest.raises(UsageError, match="'green' is no class"):
         slide(model, picture, nothing=["green"], metadata=metadata)
-    with pytest.raises(ModelError, match="sliding_window is no classifier"):
+    with pytest.raises(ModelError, match="sliding_window is not a classifier"):
         slide(hubel.create_model("sliding_window", 1), picture)
 
 
@@ -168,7 +168,7 @@ def test_without_padding_windows_are_independent() -> None:
 def test_score_is_objectness_times_the_class(network: SlidingWindow) -> None:
     maps = torch.rand(1, 512, 4, 4)
     with torch.inference_mode():
-        scores = network.head(maps)[0][0, 0]
+        scores = network.log_probabilities(network.head(maps)[0][0, 0])
         raw = network.head.classifier(torch.relu(network.head.reader(maps))).flatten()
     objectness = torch.sigmoid(raw[0])
     expected = torch.cat((1 - objectness[None], objectness * torch.softmax(raw[1:], 0)))

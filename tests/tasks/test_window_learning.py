@@ -13,13 +13,14 @@ from torch.nn import functional
 from torchvision.ops import box_iou
 
 import hubel
-from hubel.boxes import SSD_VARIANCES, decode
+from hubel.boxes import decode
 from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.window_sampler import WindowSampler
 from hubel.models.base import DetectionTargets, ObjectTargets
+from hubel.models.detection.multibox import VARIANCES
 from hubel.models.detection.sliding_window import IGNORE_INDEX, SlidingWindow, assign_windows
 
 SIDE = 64
@@ -62,7 +63,7 @@ def test_windows_show_what_is_near_their_centre_and_of_their_size() -> None:
     np.testing.assert_allclose(box_iou(square, windows)[0], [1, 0.6, 0.4197, 0.3333, 0.25], atol=1e-4)
     shown = assign_windows(windows, targets)
     assert shown.labels.tolist() == [2, 2, IGNORE_INDEX, 0, 0]
-    boxes = decode(shown.offsets[:2], windows[:2], SSD_VARIANCES)
+    boxes = decode(shown.offsets[:2], windows[:2], VARIANCES)
     torch.testing.assert_close(boxes, targets.boxes.expand(2, 4))
     assert assign_windows(
         windows, ObjectTargets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""``hubel predict --ray``: the sources in blocks, a shard a block, and only the shards that are not there yet."""
+"""``hubel predict --ray``: predicts the sources in blocks, one shard per block, and only the missing shards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hubel.batch_predict.ray_cluster import ActorPool, Assignment, BlockPredicto
 from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_listing
 from hubel.errors import DataError
 from hubel.fileio import write_json
+from hubel.inference.engines.registry import BACKENDS
 from hubel.inference.predictor import Predictor
 from hubel.models.metadata import find_model
 
@@ -25,19 +26,19 @@ MANIFEST = "job.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that decides what is in which shard.
+    """Everything that decides the contents of the shards.
 
     Attributes:
         hubel: the version.
-        model: as it was named; rows have it.
+        model: its name, as in the rows.
         digest: of its weights, classes and preprocessing.
-        engine: as it was asked for, like ``precision`` and ``device``.
-        precision: see there.
-        device: see there.
-        top: classes in a row.
+        engine: as requested, like ``precision`` and ``device``.
+        precision: as requested.
+        device: as requested.
+        top: classes per row.
         format: of the shards.
-        block: names in one.
-        names: pictures and videos in all.
+        block: names per shard.
+        names: number of images and videos.
         sources: digest of their names.
     """
 
@@ -54,7 +55,7 @@ class Manifest:
     sources: str
 
 
-_AS_PEOPLE_SAY = {
+_LABELS = {
     "hubel": "hubel's version",
     "digest": "the model's weights",
     "block": "--block",
@@ -71,7 +72,7 @@ _AS_PEOPLE_SAY = {
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """What was decided when the job began, and stays: with which engine, in which number format."""
+    """Engine and precision, chosen at the start of the job and kept until its end."""
 
     engine: str
     precision: str
@@ -83,20 +84,20 @@ def write_manifest(folder: Path, manifest: Manifest, chosen: RuntimeChoice) -> N
 
 
 def read_manifest(folder: Path, manifest: Manifest) -> RuntimeChoice | None:
-    """What the job in the folder has decided; ``None`` where there is no job.
+    """The choice of the job in the folder; ``None`` if there is no job.
 
     Raises:
-        DataError: it is another job than ``manifest``, its file is damaged, or the folder has other files in it.
+        DataError: it is another job than ``manifest``, its file is damaged, or the folder contains other files.
     """
     path = folder / MANIFEST
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
         chosen = RuntimeChoice(**recorded["chosen"])
     except FileNotFoundError:
-        strangers = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
-        if strangers:
+        others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+        if others:
             raise DataError(
-                f"{folder} is not empty and has no {MANIFEST}: it has {strangers[0]}", "choose another --out"
+                f"{folder} is not empty and has no {MANIFEST}: it has {others[0]}", "choose another --out"
             ) from None
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -106,13 +107,13 @@ def read_manifest(folder: Path, manifest: Manifest) -> RuntimeChoice | None:
     if differences:
         raise DataError(
             f"{folder} holds a job with other settings: {'; '.join(differences)}",
-            "repeat the command as it was to go on with that job, or choose another --out",
+            "repeat the command as it was to continue with that job, or choose another --out",
         )
     return chosen
 
 
 def _difference(key: str, there: Any, here: Any) -> str:
-    name = _AS_PEOPLE_SAY[key]
+    name = _LABELS[key]
     return f"{name} differ" if key in ("digest", "sources") else f"{name} was {there}, is {here}"
 
 
@@ -127,9 +128,9 @@ class CollectionResult:
     Attributes:
         folder: of the shards.
         blocks: shards in it.
-        computed: how many of them this run has computed.
-        rows: pictures and frames in all shards.
-        errors: rows that say that something could not be read.
+        computed: those that this run has computed.
+        rows: images and frames in all shards.
+        errors: rows of images that could not be read.
         seconds: of this run.
     """
 
@@ -141,26 +142,26 @@ class CollectionResult:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The document that ``--json`` prints."""
+        """As ``--json`` prints it."""
         return {**asdict(self), "folder": str(self.folder), "seconds": round(self.seconds, 3)}
 
     def headline(self) -> str:
-        """The figures as a person reads them."""
+        """The figures in one line."""
         unread = f", {self.errors} of them could not be read" if self.errors else ""
         return f"{self.folder}: {self.rows} rows in {self.blocks} shards{unread}; {self.computed} computed now"
 
 
 class CollectionJob:
-    """A collection to predict, or what an earlier run of the same job has left of it.
+    """A collection to predict, or the rest that an earlier run of the same job has left.
 
     Args:
-        sources: files, folders, patterns, videos; text files (``.txt``) name one source a line.
-        folder: for the shards; made if it is not there.
-        predictor: arguments of :class:`~hubel.inference.predictor.Predictor`; all that are not given are its defaults.
+        sources: files, folders, patterns, videos; text files (``.txt``) name one source per line.
+        folder: for the shards; created if it does not exist.
+        predictor: arguments of :class:`~hubel.inference.predictor.Predictor`; the others have its defaults.
         kind: of the shards, ``"jsonl"`` or ``"parquet"``.
-        block: names in a shard.
-        say: shows a line to the person.
-        report: shows the fault and the remedy of a source that could not be read.
+        block: names per shard.
+        log: prints a line.
+        report: prints the message and the hint of a source that could not be read.
     """
 
     def __init__(
@@ -175,17 +176,17 @@ class CollectionJob:
     ) -> None:
         self._sources, self._folder, self._predictor = sources, folder, predictor
         self._shards, self._kind, self._block = Shards(folder, kind), kind, block
-        self._say, self._report = log, report
+        self._log, self._report = log, report
 
     def run(self) -> CollectionResult:
-        """Compute the shards that are not there.
+        """Compute the missing shards.
 
         Raises:
             MissingExtraError: Ray Data is not installed.
-            DataError: the folder has another job in it or cannot be written, another process works on it, there is
-                nothing to predict, or Ray broke off.
+            DataError: the folder contains another job or cannot be written, another process works on it, there is
+                nothing to predict, or Ray failed.
             KeyboardInterrupt: on Ctrl-C; finished shards are kept.
-            ModelError, UsageError, WeightsError: the model or an argument is not right.
+            ModelError, UsageError, WeightsError: the model or an argument is invalid.
         """
         require_ray()
         folder = self._folder
@@ -199,7 +200,7 @@ class CollectionJob:
             ) from None
         except OSError as error:
             raise DataError(
-                f"{folder} cannot be written: {error.strerror or error}", "choose another place with --out"
+                f"{folder} cannot be written: {error.strerror or error}", "choose another folder with --out"
             ) from error
 
     def _run(self) -> CollectionResult:
@@ -208,13 +209,13 @@ class CollectionJob:
         blocks, shards = listing.blocks, self._shards
         shards.clear_away()
         missing = [each for each in blocks if not shards.is_there(each.number)]
-        self._say(f"{listing.names} sources in {len(blocks)} blocks, {len(blocks) - len(missing)} of them done")
+        self._log(f"{listing.names} sources in {len(blocks)} blocks, {len(blocks) - len(missing)} of them done")
         if missing:
             try:
                 with ray_running() as ray:
                     self._compute(ray, chosen, missing)
             except KeyboardInterrupt:
-                self._say("interrupted: what is done is kept, and the same command goes on with the rest")
+                self._log("interrupted: finished shards are kept, and the same command continues with the rest")
                 raise
         shards.clear_away()
         totals = self._totals(listing)
@@ -223,7 +224,7 @@ class CollectionJob:
         return CollectionResult(self._folder, len(blocks), len(missing), rows, errors, seconds)
 
     def _begin(self) -> tuple[Listing, RuntimeChoice]:
-        """Find the sources, and whether the folder has this job in it; a new one decides what its blocks keep to."""
+        """Find the sources, and this job in the folder; a new job chooses engine and precision for all blocks."""
         model = self._predictor["model"]
         found = find_model(model) or find_model(Path(model))
         fresh = self._folder / f".{LISTING}.new"
@@ -251,58 +252,59 @@ class CollectionJob:
         return listing, chosen
 
     def _compute(self, ray: Any, chosen: RuntimeChoice, blocks: Sequence[Block]) -> None:
-        crew = plan_actors(ray, self._may_use_gpu(), self._predictor.get("threads"), len(blocks))
-        arguments = {**self._predictor, "threads": crew.threads}
-        arguments |= {"device": "cuda"} if crew.gpu else {**asdict(chosen), "device": "cpu"}
-        self._say(f"actors: {crew.actors}, threads of each: {crew.threads}, device: {arguments['device']}")
+        pool = plan_actors(ray, self._may_use_gpu(), self._predictor.get("threads"), len(blocks))
+        arguments = {**self._predictor, "threads": pool.threads}
+        arguments |= {"device": "cuda"} if pool.gpu else {**asdict(chosen), "device": "cpu"}
+        self._log(f"actors: {pool.actors}, threads of each: {pool.threads}, device: {arguments['device']}")
         folder = self._folder.absolute()
         assignment = Assignment(str(Path.cwd()), str(folder / LISTING), str(folder), self._kind, arguments)
         rows, started = 0, time.perf_counter()
-        said = started
+        logged = started
         with (folder / FINISHED).open("a", encoding="utf-8") as finished:
-            for done, outcome in enumerate(_outcomes(ray, assignment, crew, blocks), start=1):
-                if "fault" in outcome:
-                    raise DataError(outcome["fault"], outcome["remedy"])
-                for message, hint in outcome.pop("faults"):
+            for done, outcome in enumerate(_outcomes(ray, assignment, pool, blocks), start=1):
+                if "error" in outcome:
+                    raise DataError(outcome["error"], outcome["hint"])
+                for message, hint in outcome.pop("failures"):
                     self._report(message, hint)
                 finished.write(json.dumps(outcome) + "\n")
                 finished.flush()
                 rows += outcome["rows"]
                 now = time.perf_counter()
-                if now - said > _EVERY or done == len(blocks):
-                    said = now
-                    self._say(f"{done}/{len(blocks)} blocks, {rows} pictures, {rows / (now - started):.1f} a second")
+                if now - logged > _EVERY or done == len(blocks):
+                    logged = now
+                    self._log(f"{done}/{len(blocks)} blocks, {rows} images, {rows / (now - started):.1f} per second")
 
     def _may_use_gpu(self) -> bool:
-        return self._predictor.get("device") != "cpu" and self._predictor.get("engine") in (None, "auto", "torch")
+        engine = self._predictor.get("engine", "auto")
+        return self._predictor.get("device") != "cpu" and (engine == "auto" or "cuda" in BACKENDS[engine].precisions)
 
     def _totals(self, listing: Listing) -> list[Written]:
-        """What is in each shard: as noted when it was computed, else counted."""
-        noted: dict[int, Written] = {}
-        with contextlib.suppress(FileNotFoundError, ValueError):  # the last line of a run that was killed is torn
+        """Rows of each shard: as recorded when it was computed, else counted."""
+        recorded: dict[int, Written] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):  # the last line of a killed run is incomplete
             for line in (self._folder / FINISHED).read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
-                noted[row["block"]] = Written(row["rows"], row["errors"])
-        return [noted.get(each.number) or self._shards.count(each.number) for each in listing.blocks]
+                recorded[row["block"]] = Written(row["rows"], row["errors"])
+        return [recorded.get(each.number) or self._shards.count(each.number) for each in listing.blocks]
 
 
-def _outcomes(ray: Any, assignment: Assignment, crew: ActorPool, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
-    """The blocks as a Ray Data pipeline: a task a block, in whatever order they are done."""
+def _outcomes(ray: Any, assignment: Assignment, pool: ActorPool, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
+    """The blocks as a Ray Data pipeline, one task per block, in the order in which they finish."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     pipeline = ray.data.from_items([asdict(block) for block in blocks], override_num_blocks=len(blocks)).map(
         BlockPredictor,
         fn_constructor_args=(assignment,),
-        compute=ray.data.ActorPoolStrategy(size=crew.actors),
-        num_cpus=crew.threads,
-        num_gpus=1 if crew.gpu else None,
+        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+        num_cpus=pool.threads,
+        num_gpus=1 if pool.gpu else None,
     )
     try:
         for row in pipeline.iter_rows():
             yield json.loads(row["outcome"])
     except ray.exceptions.RayError as error:
         raise DataError(
-            f"Ray broke off: {str(error).strip().splitlines()[-1]}",
-            "what is done is kept: the same command goes on with the rest",
+            f"Ray failed: {str(error).strip().splitlines()[-1]}",
+            "finished shards are kept: the same command continues with the rest",
         ) from error

@@ -1,4 +1,4 @@
-"""Ray: a local one that talks to nobody, or the cluster that ``RAY_ADDRESS`` names; and how its processors are used."""
+"""Ray: a local instance without network access, or the cluster at ``RAY_ADDRESS``, and the actors on it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hubel.batch_predict.shards import Block, Shards, names_of
 from hubel.errors import DataError, HubelError, MissingExtraError
 from hubel.system import cpu_count
 
-_MOST_THREADS = 8  # of a network; more of them seldom help it, more networks side by side do
-_OBJECT_STORE = 100 << 20  # bytes; what goes through it is a few numbers a block
-# Ray reports to its maker that it is used, unless told not to; and says on stderr what is of no use here. Its workers
-# are the ones that work here: they need not stand back behind everything else on the machine.
+_MAX_THREADS = 8  # of a network; more of them seldom help, more networks in parallel do
+_OBJECT_STORE = 100 << 20  # bytes; what goes through it is a few numbers per block
+# Ray reports its use to its maker by default, and prints messages on stderr that do not help here. Its workers need no
+# lower priority than other processes: they do the work of the command.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -28,7 +28,7 @@ _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-# Ray replaces 127.0.0.1 by an address that others reach, where clusters are possible: but for this, on all but Linux.
+# Where clusters are possible, Ray replaces 127.0.0.1 by an address that others reach: without this, on all but Linux.
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
@@ -37,9 +37,9 @@ class ActorPool:
     """Actors of a job.
 
     Attributes:
-        actors: how many.
+        actors: number of actors.
         threads: CPU threads of each.
-        gpu: whether each has a GPU.
+        gpu: each has a GPU.
     """
 
     actors: int
@@ -52,7 +52,7 @@ def _cluster() -> str:
 
 
 def require_ray() -> None:
-    """Raise :class:`MissingExtraError` where Ray Data is not installed."""
+    """Raise :class:`MissingExtraError` if Ray Data is not installed."""
     os.environ.update(_QUIET if _cluster() else {**_QUIET, **_ALONE})
     try:
         import pyarrow  # noqa: F401
@@ -65,9 +65,9 @@ def require_ray() -> None:
 def ray_running() -> Iterator[Any]:
     """The module ``ray``, connected.
 
-    Where ``RAY_ADDRESS`` is set, to that cluster. Else to one of this machine that lives as long as the context,
-    without a dashboard, on the loopback interface, its files in a temporary folder. One that the program itself has
-    started is used and left.
+    If ``RAY_ADDRESS`` is set, to that cluster; else to an instance on this machine that is shut down with the context,
+    without a dashboard, on the loopback interface, with its files in a temporary folder. An instance that the program
+    has started is used and not shut down.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -88,22 +88,22 @@ def ray_running() -> Iterator[Any]:
 
 
 def _start(ray: Any, folder: str) -> None:
-    """Connect, or start a Ray of this machine with its files in a folder."""
+    """Connect, or start Ray on this machine with its files in a folder."""
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = _cluster()
     if not address:
         given |= {"address": "local", "num_cpus": cpu_count(), "object_store_memory": _OBJECT_STORE}
         given |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
     try:
-        with _standard_error_in(Path(folder, "said")):  # Ray's core says there that it was told to say little
+        with _standard_error_in(Path(folder, "stderr")):  # where Ray's core reports its log level
             try:
                 ray.init(**given)
-            except Exception:  # Ray gives a busy machine thirty seconds
+            except Exception:  # Ray times out after thirty seconds on a busy machine
                 ray.shutdown()
                 ray.init(**given)
-    except Exception as error:  # of no class of its own
+    except Exception as error:  # it has no class of its own
         message = f"the Ray cluster {address} does not answer" if address else "Ray does not start"
-        hint = "start it, or unset RAY_ADDRESS" if address else "try again when the machine has less to do"
+        hint = "start it, or unset RAY_ADDRESS" if address else "try again when the machine is less busy"
         raise DataError(f"{message}: {str(error).splitlines()[0]}", hint) from error
     if not address and ray.util.get_node_ip_address() != "127.0.0.1":
         raise DataError(
@@ -125,34 +125,34 @@ def _standard_error_in(path: Path) -> Iterator[None]:
 
 
 def plan_actors(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> ActorPool:
-    """How many actors, with how many threads.
+    """Choose the number of actors and their threads.
 
-    On machines with GPUs, one actor a GPU; else as many as fill the processors, with up to eight threads each.
+    On machines with GPUs, one actor per GPU; else as many as use all CPUs, with up to eight threads each.
 
     Args:
         ray: connected.
-        may_use_gpu: whether the engine and device that were asked for leave it open.
-        threads: of each, if asked for.
+        may_use_gpu: the requested engine and device allow it.
+        threads: of each, if requested.
         blocks: that are to be computed.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     machines = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
     if may_use_gpu and any(gpus for gpus, _ in machines):
-        shares = [cpus // gpus for gpus, cpus in machines if gpus]
+        per_gpu = [cpus // gpus for gpus, cpus in machines if gpus]
         return ActorPool(
-            min(blocks, sum(gpus for gpus, _ in machines)), threads or max(1, min(_MOST_THREADS, *shares)), True
+            min(blocks, sum(gpus for gpus, _ in machines)), threads or max(1, min(_MAX_THREADS, *per_gpu)), True
         )
     cpus = [count for _, count in machines if count]
-    threads = min(threads or min(_MOST_THREADS, *cpus, max(cpus)), max(cpus))
+    threads = min(threads or min(_MAX_THREADS, *cpus, max(cpus)), max(cpus))
     return ActorPool(max(1, min(blocks, sum(count // threads for count in cpus))), threads, False)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every actor needs to know.
+    """Work of every actor.
 
     Attributes:
-        directory: where relative names begin.
+        directory: that relative names refer to.
         listing: the collection's names.
         folder: of the shards.
         format: of these.
@@ -169,8 +169,8 @@ class Assignment:
 class BlockPredictor:
     """Predicts blocks; Ray makes one in each of its actors.
 
-    The model is loaded with the first block, and what is wrong comes back as a value: an exception would arrive with
-    Ray's traceback around it.
+    The model is loaded with the first block. Errors are returned as values: an exception would arrive wrapped in Ray's
+    traceback.
     """
 
     def __init__(self, assignment: Assignment) -> None:
@@ -184,13 +184,13 @@ class BlockPredictor:
             row: a :class:`~hubel.batch_predict.shards.Block`, as a dictionary.
 
         Returns:
-            ``{"outcome": JSON}`` of ``{"block", "rows", "errors", "faults"}`` or ``{"fault", "remedy"}``.
+            ``{"outcome": JSON}`` of ``{"block", "rows", "errors", "failures"}`` or ``{"error", "hint"}``.
         """
         block = Block(**{name: int(value) for name, value in row.items()})
         try:
             outcome = self._predict(block)
         except HubelError as error:
-            outcome = {"fault": error.message, "remedy": error.hint}
+            outcome = {"error": error.message, "hint": error.hint}
         return {"outcome": json.dumps(outcome)}
 
     def _predict(self, block: Block) -> dict[str, Any]:
@@ -202,16 +202,16 @@ class BlockPredictor:
             tune_allocator()
             os.chdir(given.directory)
             self._predictor = Predictor(**given.predictor)
-        faults: list[tuple[str, str]] = []
-        rows = self._rows(names_of(Path(given.listing), block), faults)
+        failures: list[tuple[str, str]] = []
+        rows = self._rows(names_of(Path(given.listing), block), failures)
         written = Shards(Path(given.folder), given.format).write(block.number, rows)
-        return {"block": block.number, **asdict(written), "faults": faults}
+        return {"block": block.number, **asdict(written), "failures": failures}
 
-    def _rows(self, names: list[str], faults: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    def _rows(self, names: list[str], failures: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
         from hubel.inference.json_lines import json_row
         from hubel.inference.pipeline import FailedImage
 
         for outcome in self._predictor.stream(names):
             if isinstance(outcome, FailedImage):
-                faults.append((outcome.error.message, outcome.error.hint))
+                failures.append((outcome.error.message, outcome.error.hint))
             yield json_row(outcome, self._predictor.model_name)

@@ -1,4 +1,4 @@
-"""One file a block: JSON Lines or Parquet, there as a whole or not at all."""
+"""One file per block, JSON Lines or Parquet, written atomically."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hubel.errors import DataError
 from hubel.fileio import atomic_write, json_line
 
 FORMATS = ("jsonl", "parquet")
-_ROWS_AT_ONCE = 1000
+_CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Written:
-    """What is in a shard: rows, and how many of them say that something could not be read."""
+    """Rows of a shard, and how many of them are of images that could not be read."""
 
     rows: int
     errors: int
@@ -31,7 +31,7 @@ class Shards:
     """The shards of a job.
 
     Args:
-        folder: where they lie.
+        folder: with the files.
         kind: one of :data:`FORMATS`.
     """
 
@@ -48,7 +48,7 @@ class Shards:
         return self.path(block).is_file()
 
     def write(self, block: int, rows: Iterable[dict[str, Any]]) -> Written:
-        """Write a block's rows, few of them in memory at a time, and rename the file into place.
+        """Write a block's rows atomically, with few of them in memory at a time.
 
         Raises:
             DataError: the folder cannot be written, or the disk is full.
@@ -56,14 +56,14 @@ class Shards:
         count = errors = 0
         remaining = iter(rows)
         with atomic_write(self.path(block)) as temporary, self._writer(temporary) as write:
-            while some := list(islice(remaining, _ROWS_AT_ONCE)):
-                write(some)
-                count += len(some)
-                errors += sum("error" in row for row in some)
+            while chunk := list(islice(remaining, _CHUNK)):
+                write(chunk)
+                count += len(chunk)
+                errors += sum("error" in row for row in chunk)
         return Written(count, errors)
 
     def count(self, block: int) -> Written:
-        """Read how much there is in a block's file."""
+        """Count the rows in a block's file."""
         path = self.path(block)
         if self._kind == "parquet":
             import pyarrow.parquet as parquet
@@ -75,7 +75,7 @@ class Shards:
         return Written(len(failed), sum(failed))
 
     def clear_away(self) -> None:
-        """Remove what writers that were killed have left half-written; to be called while nobody writes."""
+        """Remove incomplete files of killed writers; call it while nobody writes."""
         for path in self._folder.glob(".part-*"):
             path.unlink(missing_ok=True)
 
@@ -125,7 +125,7 @@ class Block:
     Attributes:
         number: from 0.
         start: byte at which its first line begins.
-        names: how many.
+        names: number of names.
     """
 
     number: int
@@ -138,7 +138,7 @@ class Listing:
     """A collection.
 
     Attributes:
-        names: how many pictures and videos.
+        names: number of images and videos.
         digest: hexadecimal SHA-256 of the names in their order.
         blocks: all of them.
     """
@@ -149,7 +149,7 @@ class Listing:
 
 
 def named_in_lists(sources: Iterable[str]) -> Iterator[str]:
-    """The sources, and in the place of a text file those that it names, one a line.
+    """The sources, with each text file replaced by those that it names, one per line.
 
     Raises:
         DataError: such a file cannot be read.
@@ -163,17 +163,17 @@ def named_in_lists(sources: Iterable[str]) -> Iterator[str]:
                 yield from filter(None, (line.rstrip("\r\n") for line in lines))
         except OSError as error:
             raise DataError(
-                f"{source} cannot be read: {error.strerror or error}", "name a text file with one path a line"
+                f"{source} cannot be read: {error.strerror or error}", "name a text file with one path per line"
             ) from error
 
 
 def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:
-    """Write the names of a collection, each as JSON, which knows line breaks and bytes that are no UTF-8.
+    """Write one JSON string per line, so that names may contain newlines and undecodable bytes.
 
     Args:
         path: the file.
-        sources: files, folders, patterns, and text files that name such.
-        block: names in a block.
+        sources: files, folders, patterns, and text files that name them.
+        block: names per block.
 
     Raises:
         DataError: there are no sources, a text file of them cannot be read, or ``path`` cannot be written.

@@ -1,6 +1,6 @@
-"""What this machine's processor can do at most, found out by trying: multiplications and bytes a second.
+"""Peaks of this machine's processor, measured: multiplications and bytes per second.
 
-The peak of a number format is that of the best of a few kernels that do nothing but multiply: a product of two large
+The peak of a precision is that of the best of a few kernels that do nothing but multiply: a product of two large
 matrices and a convolution as in the middle of a residual network, in torch, and the same convolution in OpenVINO, which
 alone has kernels of int8. The bandwidth is that of a copy of an array much larger than the caches, by all threads,
 the bytes read and the bytes written both counted (as STREAM counts them, McCalpin 1995).
@@ -32,11 +32,11 @@ _SECONDS = 0.5  # for each kernel
 
 @dataclass(frozen=True)
 class Kernel:
-    """Something that multiplies.
+    """A computation of known size.
 
     Attributes:
-        run: does it once.
-        macs: multiply-accumulates that this takes.
+        run: computes it once.
+        macs: multiply-accumulates that it takes.
     """
 
     run: Callable[[], Any]
@@ -46,7 +46,7 @@ class Kernel:
 def measure_limits(threads: int | None = None, seconds: float = _SECONDS) -> MachineLimits:
     """Measure the processor's peaks and its bandwidth; a few seconds.
 
-    A format that is no faster than float32 is one that the processor only emulates: it is left out.
+    A precision that is not faster than float32 is only emulated by the processor; it is left out.
 
     Args:
         threads: CPU threads; all cores by default. Set for the whole process, as torch has it.
@@ -77,7 +77,7 @@ def torch_kernels(precision: str) -> list[Kernel]:
 
 
 def openvino_kernels(precision: str, threads: int) -> list[Kernel]:
-    """OpenVINO's convolution; none where OpenVINO is missing or its plugin does not compute in the format."""
+    """OpenVINO's convolution; none if OpenVINO is missing or its plugin does not compute in the precision."""
     capability = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
     try:
         if capability not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -95,7 +95,7 @@ def openvino_kernels(precision: str, threads: int) -> list[Kernel]:
 
 
 def copy_bandwidth(size: int, seconds: float) -> float:
-    """Bytes a second, read and written, of the fastest copy of ``size`` bytes by all threads."""
+    """Bytes per second, read and written, of the fastest copy of ``size`` bytes by all threads."""
     source, target = torch.zeros(size, dtype=torch.uint8), torch.empty(size, dtype=torch.uint8)
     return 2 * size / _fastest(partial(target.copy_, source), seconds)
 

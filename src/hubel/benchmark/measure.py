@@ -1,4 +1,4 @@
-"""What is measured in a process that has nothing else to do: speed, latency, memory."""
+"""Measures speed, latency and memory in a process of their own."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from hubel.inference.predictor import Predictor
 _WARM_UP = 3  # batches: the first ones choose kernels and reorder weights
 
 
-def seconds_a_batch(engine: Engine, pixels: np.ndarray, seconds: float) -> float:
-    """Time that one batch takes when batches come without a pause, for about ``seconds``; at least two come.
+def seconds_per_batch(engine: Engine, pixels: np.ndarray, seconds: float) -> float:
+    """Time per batch when batches follow each other without a pause, for about ``seconds``, but at least two.
 
     Args:
-        engine: what runs the network.
+        engine: runs the network.
         pixels: the batch, uint8 (N, height, width, channels).
-        seconds: how long batches come.
+        seconds: length of the measurement.
     """
     for _ in engine.run(itertools.repeat(pixels, _WARM_UP)):
         pass
     start = time.perf_counter()
-    answered = sum(1 for _ in engine.run(_until(start + seconds, itertools.repeat(pixels), at_least=2)))
-    return (time.perf_counter() - start) / answered
+    count = sum(1 for _ in engine.run(_until(start + seconds, itertools.repeat(pixels), at_least=2)))
+    return (time.perf_counter() - start) / count
 
 
 def latencies(engine: Engine, pixels: np.ndarray, seconds: float) -> list[float]:
-    """Seconds from handing over a batch to having its outputs, one batch after the other; at least two."""
+    """Seconds from each batch to its predictions, one batch after the other; at least two."""
     times: list[float] = []
     while len(times) < 2 or sum(times) < seconds:
         start = time.perf_counter()
@@ -45,32 +45,32 @@ def latencies(engine: Engine, pixels: np.ndarray, seconds: float) -> list[float]
     return times
 
 
-def seconds_a_picture(predictor: Predictor, files: list[Path], seconds: float) -> float:
-    """Time that one picture takes from its file to its answer, when files come without a pause.
+def seconds_per_image(predictor: Predictor, files: list[Path], seconds: float) -> float:
+    """Time per image from its file to its result, when files follow each other without a pause.
 
-    The files are taken again and again, for about ``seconds``; two batches come at least, and all are answered.
+    The files are used again and again, for about ``seconds``, but at least two batches.
 
     Raises:
-        ImageError: one of the files is no picture.
+        ImageError: one of the files is not an image.
     """
     endless = itertools.cycle(files)
     for _ in predictor.stream(itertools.islice(endless, MIN_IMAGES_TO_CONVERT)):
         pass
     batch = predictor.engine_for(MIN_IMAGES_TO_CONVERT).batch
     start = time.perf_counter()
-    answered = 0
+    count = 0
     for outcome in predictor.stream(_until(start + seconds, endless, at_least=max(MIN_IMAGES_TO_CONVERT, 2 * batch))):
         if isinstance(outcome, FailedImage):
             raise ImageError(outcome.error.message, outcome.error.hint)
-        answered += 1
-    return (time.perf_counter() - start) / answered
+        count += 1
+    return (time.perf_counter() - start) / count
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process has had resident."""
+    """Peak of this process's resident memory."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not getrusage: what it says on Linux is at least what the process had that started this one.
+        # Not getrusage: on Linux it is at least the peak of the process that started this one.
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

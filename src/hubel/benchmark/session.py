@@ -1,4 +1,4 @@
-"""A benchmark from beginning to end: prepare the models, start them, measure them in turns, put the rows together."""
+"""A benchmark: prepares the models, starts them, measures them in turns, puts the rows together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MEASURED = ("fp32", "bf16", "int8")  # by default
 
 @dataclass(frozen=True)
 class Runner:
-    """What runs a model.
+    """Engine and precision that run a model.
 
     Attributes:
         engine: one of :data:`hubel.inference.engines.registry.BACKENDS`.
@@ -33,12 +33,12 @@ class Runner:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured of every model.
+    """Measurements of every model.
 
     Attributes:
-        runners: engines and formats.
-        batches: how many pictures go through the network at once.
-        left_out: reasons, for what was asked for or would be measured by default, but cannot be had.
+        runners: engines and precisions.
+        batches: numbers of images that go through the network at once.
+        left_out: why runners that were requested, or are measured by default, are not available.
     """
 
     runners: tuple[Runner, ...]
@@ -52,24 +52,24 @@ def plan(
     batches: Sequence[int] = (),
     bf16_pays: bool = True,
 ) -> Plan:
-    """Put together what is to be measured.
+    """Choose the measurements.
 
     Args:
         engines: their names; all by default.
         precisions: by their short or long names; by default fp32, bf16 and int8, where the engine has them.
-        batches: numbers of pictures; 1 and 16 by default.
-        bf16_pays: whether this machine computes in bfloat16; if not, it is measured only where it is asked for, as
-            emulation may take hundreds of times as long.
+        batches: numbers of images; 1 and 16 by default.
+        bf16_pays: this machine computes in bfloat16; if not, it is only measured on request, as emulation may take
+            hundreds of times as long.
 
     Raises:
-        UsageError: an engine or number format that there is not, or a batch of none.
+        UsageError: an unknown engine or precision, or an empty batch.
     """
     for name in engines:
         if name not in BACKENDS:
-            raise UsageError(f"there is no engine {name!r}", f"use {', '.join(BACKENDS)}")
+            raise UsageError(f"unknown engine {name!r}", f"use {', '.join(BACKENDS)}")
     formats = [canonical(name) for name in precisions]
     if "auto" in formats:
-        raise UsageError("precision auto is none that can be compared", f"use {', '.join(PRECISIONS)}")
+        raise UsageError("precision auto cannot be compared", f"use {', '.join(PRECISIONS)}")
     if any(batch < 1 for batch in batches):
         raise UsageError(f"batch is {min(batches)}", "use 1 or more")
     runners: list[Runner] = []
@@ -87,24 +87,24 @@ def plan(
     return Plan(tuple(runners), tuple(dict.fromkeys(batches or BATCHES)), left_out)
 
 
-_LONGEST_PEAK = 0.5  # seconds for each kernel that tries what the machine can do
-_NOT_QUANTIZED = "it has not been quantized here: hubel predict … --precision int8 --calibrate IMAGES does so"
+_MAX_PEAK_SECONDS = 0.5  # for each kernel that measures the machine
+_NOT_QUANTIZED = "it has not been quantized on this machine: hubel predict … --precision int8 --calibrate IMAGES"
 _ANY_LOSS = 0.999
 _PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What a person asked for.
+    """Options of a benchmark.
 
     Attributes:
         models: names, names with weights, or run folders.
         engines: empty: all that are installed.
         precisions: empty: fp32, bf16 where the processor has it, int8 where the model has been quantized.
         batches: empty: 1 and 16.
-        pictures: files for the measurement from files to answers; at least one.
+        images: files for the measurement from files to results; at least one.
         seconds: for each measurement.
-        rounds: how many times each is taken.
+        rounds: of all measurements.
         threads: CPU threads; None: all cores.
     """
 
@@ -112,7 +112,7 @@ class BenchOptions:
     engines: Sequence[str]
     precisions: Sequence[str]
     batches: Sequence[int]
-    pictures: Sequence[Path]
+    images: Sequence[Path]
     seconds: float
     rounds: int
     threads: int | None
@@ -130,13 +130,13 @@ class _Model:
 
 @dataclass
 class _Started:
-    """An engine that has answered with a model, and how long that took each time, in all and for imports."""
+    """An engine that has predicted with a model: seconds of each start, in all and of imports."""
 
     model: _Model
     runner: Runner
     first: float
     imports: list[float] = field(default_factory=list)
-    answers: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
     failed: JobFailure | None = None
 
 
@@ -149,77 +149,77 @@ class _Configuration:
 
 
 class Session:
-    """A benchmark that may be interrupted: what it has found so far stays.
+    """A benchmark that may be interrupted: measurements so far are kept.
 
     Args:
-        wanted: what is asked for.
-        folder: an empty one, for models of random weights and their conversions.
-        tell: takes a line for a log.
-        step: takes what is being done, the number of steps done and of all steps.
+        options: what is measured.
+        folder: an empty one, for models with random weights and their conversions.
+        log: takes a line.
+        step: takes the current step, the number of steps done and of all steps.
     """
 
     def __init__(
         self,
-        wanted: BenchOptions,
+        options: BenchOptions,
         folder: Path,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
         step: Callable[[str, int, int], None],
     ) -> None:
-        self._wanted = wanted
+        self._options = options
         self._folder = folder
-        self._tell = tell
+        self._log = log
         self._step = step
-        self._plan = self._plan_for(bf16_pays=True)  # wrong options are told before anything is measured
+        self._plan = self._plan_for(bf16_pays=True)  # invalid options are reported before anything is measured
         self._started: list[_Started] = []
         self._configurations: list[_Configuration] = []
         self._without: list[dict[str, Any]] = []
         self.limits: MachineLimits | None = None
 
     def run(self) -> None:
-        """Measure everything; ``KeyboardInterrupt`` may come up at any time, and :meth:`rows` is then what there is."""
-        self._step("what this machine can do at most", 0, 1)
+        """Measure everything; after ``KeyboardInterrupt``, :meth:`rows` has the measurements so far."""
+        self._step("peaks of this machine", 0, 1)
         self._measure_limits()
-        models = [model for name in dict.fromkeys(self._wanted.models) if (model := self._prepare(name))]
+        models = [model for name in dict.fromkeys(self._options.models) if (model := self._prepare(name))]
         starts = [(model, runner) for model in models for runner in self._plan.runners]
         for done, (model, runner) in enumerate(starts):
             self._step(f"first start of {model.name} {runner.engine} {runner.precision}", done, len(starts))
             self._first_start(model, runner)
         jobs: list[_Started | _Configuration] = [*self._started, *self._configurations]
-        for number in range(self._wanted.rounds):
+        for number in range(self._options.rounds):
             for done, job in enumerate(jobs, start=number * len(jobs)):
                 if job.failed is None:
-                    at = f"round {number + 1} of {self._wanted.rounds}: "
-                    self._step(at + _said(job), done, len(jobs) * self._wanted.rounds)
+                    at = f"round {number + 1} of {self._options.rounds}: "
+                    self._step(at + _label(job), done, len(jobs) * self._options.rounds)
                     self._measure(job)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One for each configuration: with figures, or with ``"error"`` or ``"left_out"`` and the reason."""
+        """One per configuration: with figures, or with ``"error"`` or ``"left_out"`` and the reason."""
         return [*(self._row(each) for each in self._configurations), *self._without]
 
     def _plan_for(self, bf16_pays: bool) -> Plan:
-        wanted = self._wanted
-        return plan(wanted.engines, wanted.precisions, wanted.batches, bf16_pays)
+        options = self._options
+        return plan(options.engines, options.precisions, options.batches, bf16_pays)
 
     def _measure_limits(self) -> None:
-        job = {"job": "limits", "seconds": min(_LONGEST_PEAK, self._wanted.seconds)}
+        job = {"job": "limits", "seconds": min(_MAX_PEAK_SECONDS, self._options.seconds)}
         try:
-            found = run_job({**job, "threads": self._wanted.threads}).row
+            found = run_job({**job, "threads": self._options.threads}).row
         except JobFailure as failure:
-            self._tell(f"no roofline: {failure.reason}")
+            self._log(f"no roofline: {failure.reason}")
             return
         self.limits = MachineLimits(**found["limits"])
         self._plan = self._plan_for(found["bf16_pays"])
 
     def _prepare(self, name: str) -> _Model | None:
-        folder = self._folder / f"model-{self._wanted.models.index(name)}"
+        folder = self._folder / f"model-{self._options.models.index(name)}"
         try:
             found = run_job({"job": "prepare", "model": name, "folder": str(folder)}).row
         except JobFailure as failure:
             self._without.append(_bare(name, error=failure.reason))
             return None
         if found["random_weights"]:
-            self._tell(f"{name}: its weights are not on this machine; random ones are as fast")
-        # What is made of random weights is not worth a place in anybody's cache.
+            self._log(f"{name}: its weights are not on this machine; random ones are as fast")
+        # Conversions of random weights do not go into the user's cache.
         environment = {"HUBEL_CACHE": str(self._folder / "cache")} if found["random_weights"] else {}
         cost = NetworkCost(**found["cost"])
         for runner, reason in self._plan.left_out.items():
@@ -228,7 +228,7 @@ class Session:
 
     def _first_start(self, model: _Model, runner: Runner) -> None:
         try:
-            if self._only_kept(runner) and not self._is_quantized(model):
+            if self._only_cached(runner) and not self._is_quantized(model):
                 raise JobFailure(_NOT_QUANTIZED, lacking=True)
             seconds, _ = self._start(model, runner)
         except JobFailure as failure:
@@ -239,44 +239,44 @@ class Session:
         self._started.append(started)
         self._configurations += [_Configuration(started, batch) for batch in self._plan.batches]
 
-    def _only_kept(self, runner: Runner) -> bool:
-        """Whether a runner is measured only with what is there: nobody wants a quantization by default."""
-        return runner.precision == "int8" and not self._wanted.precisions
+    def _only_cached(self, runner: Runner) -> bool:
+        """int8 is measured only with a cached quantization, unless it is requested."""
+        return runner.precision == "int8" and not self._options.precisions
 
     def _is_quantized(self, model: _Model) -> bool:
         return not model.random_weights and run_job({"job": "cached", "model": model.reference}).row["cached"]
 
     def _start(self, model: _Model, runner: Runner) -> tuple[float, float]:
-        """Seconds until a fresh process has answered, and what of it imports took."""
-        job = {"job": "start", "picture": str(self._wanted.pictures[0]), "batch": 1, **self._predictor(model, runner)}
-        said = run_job(job, model.environment, time_imports=True)
-        return said.times["answered"], said.import_seconds
+        """Seconds until a fresh process has predicted, and seconds of imports in it."""
+        job = {"job": "start", "image": str(self._options.images[0]), "batch": 1, **self._predictor(model, runner)}
+        result = run_job(job, model.environment, time_imports=True)
+        return result.times["predicted"], result.import_seconds
 
     def _measure(self, job: _Started | _Configuration) -> None:
         try:
             if isinstance(job, _Started):
                 seconds, imports = self._start(job.model, job.runner)
-                job.answers.append(seconds)
+                job.starts.append(seconds)
                 job.imports.append(imports)
             else:
                 started = job.started
-                pictures = [str(path) for path in self._wanted.pictures]
-                task = {"job": "measure", "batch": job.batch, "seconds": self._wanted.seconds, "pictures": pictures}
+                images = [str(path) for path in self._options.images]
+                task = {"job": "measure", "batch": job.batch, "seconds": self._options.seconds, "images": images}
                 row = run_job({**task, **self._predictor(started.model, started.runner)}, started.model.environment).row
                 job.measured.append(row)
         except JobFailure as failure:
             job.failed = failure
 
     def _predictor(self, model: _Model, runner: Runner) -> dict[str, Any]:
-        # How much was lost when it was quantized does not matter to its speed.
-        any_loss = {"tolerance": _ANY_LOSS} if self._only_kept(runner) else {}
+        # The loss of a quantized model does not matter to its speed.
+        any_loss = {"tolerance": _ANY_LOSS} if self._only_cached(runner) else {}
         return {
             **any_loss,
             "model": model.reference,
             "engine": runner.engine,
             "precision": runner.precision,
             "device": "auto" if len(BACKENDS[runner.engine].precisions) > 1 else "cpu",
-            "threads": self._wanted.threads,
+            "threads": self._options.threads,
         }
 
     def _row(self, configuration: _Configuration) -> dict[str, Any]:
@@ -288,10 +288,10 @@ class Session:
             return _bare(started.model.name, started.runner, configuration.batch, left_out="interrupted")
         measured = configuration.measured
         batch = configuration.batch
-        seconds = statistics.median(row["seconds_a_batch"] for row in measured)
-        end_to_end = statistics.median(row["seconds_a_picture"] for row in measured)
-        cold = statistics.median(started.answers) if started.answers else None
-        imports = [part / whole for part, whole in zip(started.imports, started.answers, strict=True)]
+        seconds = statistics.median(row["seconds_per_batch"] for row in measured)
+        end_to_end = statistics.median(row["seconds_per_image"] for row in measured)
+        cold = statistics.median(started.starts) if started.starts else None
+        imports = [part / whole for part, whole in zip(started.imports, started.starts, strict=True)]
         return {
             **_bare(started.model.name, started.runner, batch),
             "device": measured[0]["device"],
@@ -341,7 +341,7 @@ def _percentiles(latencies: list[float]) -> dict[str, float | None]:
     return {f"latency_p{percent}_seconds": cuts[percent - 1] for percent in _PERCENTILES}
 
 
-def _said(job: _Started | _Configuration) -> str:
+def _label(job: _Started | _Configuration) -> str:
     started = job if isinstance(job, _Started) else job.started
     what = f"{started.model.name} {started.runner.engine} {started.runner.precision}"
     return f"{what}, start" if isinstance(job, _Started) else f"{what}, batch {job.batch}"

@@ -1,6 +1,6 @@
-"""The measuring process: does one job, says on stdout what came of it, and ends.
+"""The measuring process: does one job and prints its results on stdout, as lines of JSON.
 
-``echo '{"job": "limits", …}' | python -m hubel.benchmark.worker``; answers are lines of JSON.
+``echo '{"job": "limits", …}' | python -m hubel.benchmark.worker``
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import IO, Any
 
 from hubel.errors import HubelError, MissingExtraError, UsageError
 
-_MANY = 1 << 20  # pictures: so many that the engine makes itself ready for a stream of them
+_MANY = 1 << 20  # images: so many that an engine for a stream of them is chosen
 
-Answer = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
-def limits(answer: Answer, threads: int | None, seconds: float) -> None:
-    """What the machine can do at most."""
+def limits(report: Report, threads: int | None, seconds: float) -> None:
+    """Peaks of the machine."""
     from dataclasses import asdict
 
     import torch
@@ -35,11 +35,11 @@ def limits(answer: Answer, threads: int | None, seconds: float) -> None:
     from hubel.inference.precision import bfloat16_pays
 
     found = measure_limits(threads, seconds)
-    answer({"limits": asdict(found), "bf16_pays": bfloat16_pays(torch.device("cpu"))})
+    report({"limits": asdict(found), "bf16_pays": bfloat16_pays(torch.device("cpu"))})
 
 
-def prepare(answer: Answer, model: str, folder: str) -> None:
-    """Find a model, or make one of random weights where there are none; count what it takes."""
+def prepare(report: Report, model: str, folder: str) -> None:
+    """Find a model, or make one with random weights if there are none; count its operations."""
     from dataclasses import asdict
 
     from hubel.analysis.roofline import cost
@@ -55,7 +55,7 @@ def prepare(answer: Answer, model: str, folder: str) -> None:
         reference = folder
     pixels = metadata.preprocessing
     shape = (pixels.channels, pixels.height, pixels.width)
-    answer({
+    report({
         "reference": reference,
         "random_weights": reference != model,
         "input": list(shape),
@@ -64,9 +64,9 @@ def prepare(answer: Answer, model: str, folder: str) -> None:
 
 
 def random_weights(model: str) -> Any:
-    """A network of random weights, for a name whose default weights are not on this machine; else None.
+    """A network with random weights, for a name whose default weights are not on this machine; else None.
 
-    Measuring speed is no reason to download anything.
+    Nothing is downloaded for a measurement of speed.
     """
     import torch
 
@@ -82,26 +82,26 @@ def random_weights(model: str) -> Any:
     return create_model(model).eval()
 
 
-def cached(answer: Answer, model: str) -> None:
-    """Whether a model has been quantized before, on this machine."""
+def cached(report: Report, model: str) -> None:
+    """Check if the cache has a quantized model."""
     from hubel.inference.engines.convert import ModelSource, find_newest
     from hubel.inference.int8 import QuantizedOpenVino
 
-    answer({"cached": find_newest(ModelSource(model), QuantizedOpenVino(), "int8") is not None})
+    report({"cached": find_newest(ModelSource(model), QuantizedOpenVino(), "int8") is not None})
 
 
-def start(answer: Answer, picture: str, **wanted: Any) -> None:
-    """What ``hubel predict PICTURE`` does."""
+def start(report: Report, image: str, **options: Any) -> None:
+    """As ``hubel predict IMAGE``."""
     from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
-    predictor = Predictor(**wanted)
-    (result,) = predictor([picture])
-    answer({"answered": result.to_json()})
+    predictor = Predictor(**options)
+    (result,) = predictor([image])
+    report({"predicted": result.to_json()})
 
 
-def measure(answer: Answer, pictures: list[str], seconds: float, **wanted: Any) -> None:
-    """Speed and latency of a network alone, speed from files to answers, memory."""
+def measure(report: Report, images: list[str], seconds: float, **options: Any) -> None:
+    """Speed and latency of a network alone, speed from files to results, memory."""
     from pathlib import Path
 
     import numpy as np
@@ -112,23 +112,23 @@ def measure(answer: Answer, pictures: list[str], seconds: float, **wanted: Any) 
     from hubel.benchmark.measure import (
         latencies,
         peak_resident_bytes,
-        seconds_a_batch,
-        seconds_a_picture,
+        seconds_per_batch,
+        seconds_per_image,
     )
 
-    predictor = Predictor(**wanted)
-    # First what a command would do, as memory is to be that of nothing else.
-    files_seconds = seconds_a_picture(predictor, [Path(name) for name in pictures], seconds)
+    predictor = Predictor(**options)
+    # First what a command does, so that memory is that of nothing else.
+    files_seconds = seconds_per_image(predictor, [Path(name) for name in images], seconds)
     memory = peak_resident_bytes()
     preprocessing = predictor.metadata.preprocessing
-    size = (wanted["batch"], preprocessing.height, preprocessing.width, preprocessing.channels)
+    size = (options["batch"], preprocessing.height, preprocessing.width, preprocessing.channels)
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     engine = predictor.engine_for(_MANY)
-    answer({
-        "seconds_a_picture": files_seconds,
+    report({
+        "seconds_per_image": files_seconds,
         "peak_memory_bytes": memory,
-        "seconds_a_batch": seconds_a_batch(engine, pixels, seconds),
-        "latencies": latencies(predictor.engine_for(1), pixels, seconds) if wanted["batch"] == 1 else [],
+        "seconds_per_batch": seconds_per_batch(engine, pixels, seconds),
+        "latencies": latencies(predictor.engine_for(1), pixels, seconds) if options["batch"] == 1 else [],
         "device": engine.device,
         "threads": engine.threads,
     })  # fmt: skip
@@ -144,25 +144,25 @@ JOBS: dict[str, Callable[..., None]] = {
 
 
 def main() -> int:
-    """Do the job that stdin names."""
+    """Run the job on stdin."""
     job = json.loads(sys.stdin.readline())
-    # What libraries print must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # Output of libraries must not get between the results.
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def answer(row: dict[str, Any]) -> None:
-        print(json.dumps(row), file=answers, flush=True)
+    def report(row: dict[str, Any]) -> None:
+        print(json.dumps(row), file=results, flush=True)
 
     try:
-        JOBS[job.pop("job")](answer, **job)
+        JOBS[job.pop("job")](report, **job)
     except HubelError as error:
         lacking = isinstance(error, UsageError | MissingExtraError)
-        answer({"fault": error.message, "remedy": error.hint, "lacking": lacking})
+        report({"error": error.message, "hint": error.hint, "lacking": lacking})
         return 1
     except Exception as error:
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]
-        answer({"fault": f"{type(error).__name__}: {first}", "remedy": "", "lacking": False})
+        report({"error": f"{type(error).__name__}: {first}", "hint": "", "lacking": False})
         return 1
     return 0
 
@@ -175,11 +175,11 @@ _IMPORT = "import time:"
 
 
 class JobFailure(Exception):
-    """A job came to nothing.
+    """A job failed.
 
     Args:
         reason: in one line.
-        lacking: whether this machine lacks what the job needs; otherwise something went wrong.
+        lacking: this machine lacks something that the job needs; otherwise something went wrong.
     """
 
     def __init__(self, reason: str, lacking: bool = False) -> None:
@@ -189,13 +189,13 @@ class JobFailure(Exception):
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a job said.
+class JobResult:
+    """Results of a job.
 
     Attributes:
-        row: all its lines put together.
-        times: for each key, the seconds from the start of the process until it was said.
-        import_seconds: that imports took, where they were timed.
+        row: all its lines, merged.
+        times: seconds from the start of the process to each key.
+        import_seconds: of imports, if they were timed.
     """
 
     row: dict[str, Any]
@@ -203,7 +203,7 @@ class Answers:
     import_seconds: float = 0.0
 
 
-def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time_imports: bool = False) -> Answers:
+def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time_imports: bool = False) -> JobResult:
     """Do a job of :mod:`hubel.benchmark.worker` in a fresh process.
 
     The process has a session of its own, so that Ctrl-C at the terminal reaches this process alone, which then ends
@@ -211,7 +211,7 @@ def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time
 
     Args:
         job: its name under ``"job"``, and its arguments.
-        environment: variables that the process has besides those of this one.
+        environment: further variables of the process.
         time_imports: let Python time them, which takes some hundredths of a second in all.
 
     Raises:
@@ -219,13 +219,13 @@ def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time
     """
     timed = ["-X", "importtime"] if time_imports else []
     command = [sys.executable, *timed, "-m", "hubel.benchmark.worker"]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         begin = time.perf_counter()
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             text=True,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
@@ -238,38 +238,38 @@ def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time
                 process.stdin.write(json.dumps(job) + "\n")
             for line in process.stdout:
                 elapsed = time.perf_counter() - begin
-                answer = json.loads(line)
-                row |= answer
-                times |= dict.fromkeys(answer, elapsed)
+                row_part = json.loads(line)
+                row |= row_part
+                times |= dict.fromkeys(row_part, elapsed)
             status = process.wait()
         finally:
             process.kill()
             process.wait()
             process.stdout.close()
         if status:
-            raise _failure(status, row, said)
-        return Answers(row, times, _import_seconds(said) if time_imports else 0.0)
+            raise _failure(status, row, stderr)
+        return JobResult(row, times, _import_seconds(stderr) if time_imports else 0.0)
 
 
-def _import_seconds(said: IO[str]) -> float:
-    """The sum of what Python says that each module took, without those that it imported: microseconds each."""
-    said.seek(0)
-    lines = (line.removeprefix(_IMPORT).partition("|")[0].strip() for line in said if line.startswith(_IMPORT))
+def _import_seconds(stderr: IO[str]) -> float:
+    """Sum of the microseconds of each module, without those that it imports."""
+    stderr.seek(0)
+    lines = (line.removeprefix(_IMPORT).partition("|")[0].strip() for line in stderr if line.startswith(_IMPORT))
     return sum(int(number) for number in lines if number.isdigit()) / 1e6
 
 
-def _failure(status: int, row: dict[str, Any], said: IO[str]) -> JobFailure:
-    if "fault" in row:
-        reason = "; ".join(part for part in (row["fault"], row["remedy"]) if part)
+def _failure(status: int, row: dict[str, Any], stderr: IO[str]) -> JobFailure:
+    if "error" in row:
+        reason = "; ".join(part for part in (row["error"], row["hint"]) if part)
         return JobFailure(reason, row["lacking"])
-    last = next((line.strip() for line in reversed(_lines(said)) if line.strip()), "it said nothing")
+    last = next((line.strip() for line in reversed(_lines(stderr)) if line.strip()), "it printed nothing")
     if status < 0:
         name = signal.Signals(-status).name
-        why = ": the machine had no memory left, perhaps" if name == "SIGKILL" else f": {last}"
+        why = ": the machine may have run out of memory" if name == "SIGKILL" else f": {last}"
         return JobFailure(f"its process was ended by {name}{why}")
     return JobFailure(f"its process ended with status {status}: {last}")
 
 
-def _lines(said: IO[str]) -> list[str]:
-    said.seek(0)
-    return [line for line in said if not line.startswith(_IMPORT)]
+def _lines(stderr: IO[str]) -> list[str]:
+    stderr.seek(0)
+    return [line for line in stderr if not line.startswith(_IMPORT)]

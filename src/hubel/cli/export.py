@@ -42,17 +42,17 @@ def export(
 ) -> None:
     """Write a model as a file for use without hubel, checked against the model before it appears.
 
-    The file takes pixels and returns probabilities; a detector's returns raw scores and offsets from anchors, or with
-    --nms the objects above --conf. Classes, preprocessing and anchors are in its metadata. Beside it are
-    preprocessing.json and use.py, a short program that uses it: python use.py photo.jpg.
+    The file takes pixels and returns probabilities; a detector's returns boxes and scores, or with --nms the objects
+    above --conf. Classes and preprocessing are in its metadata. Beside it are preprocessing.json and use.py, a short
+    program that uses it: python use.py photo.jpg.
 
     \b
     hubel export efficientnet_lite0 --format onnx
     hubel export runs/flowers --format openvino --precision fp16 --out deploy/flowers
     hubel export runs/cars --format onnx --nms --conf 0.4
     """
+    from hubel.exporters.export import EXAMPLE
     from hubel.exporters.export import export as run
-    from hubel.exporters.metadata import EXAMPLE
     from hubel.inference import tune_allocator
 
     tune_allocator()

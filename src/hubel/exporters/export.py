@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -11,25 +12,35 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import torch
-from torch import nn
+import torchvision
+from torch import Tensor, nn
 
+import hubel
+from hubel.boxes import clip
 from hubel.config import CONF, IOU, TOLERANCE
+from hubel.data.preprocessing import Preprocessing, crop_box
 from hubel.errors import HubelError, ModelError, UsageError
-from hubel.exporters.metadata import EXAMPLE, example, metadata_of
-from hubel.exporters.nms_wrapper import DetectorWithNMS
 from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs
 from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import PRECISIONS, Backend
 from hubel.inference.engines.convert import ModelSource
-from hubel.inference.engines.normalized_model import NormalizedModel
+from hubel.inference.engines.normalized_model import INPUT_NAME, NormalizedModel
 from hubel.inference.engines.registry import BACKENDS
 from hubel.inference.engines.torch import dtype_of
 from hubel.inference.int8 import quantized_for
 from hubel.models.metadata import ModelMetadata
 from hubel.tasks.decoding import Thresholds, decoder_of
 
-PREPROCESSING_FILE = "preprocessing.json"
+PREPROCESSING_FILE, EXAMPLE = "preprocessing.json", "use.py"
+
+# Precision that a file is meant to compute in, in the words of OpenVINO's hint. Half floats only store weights: asked
+# to compute with them, OpenVINO takes bfloat16 on processors that have it, with its larger errors.
+_ARITHMETIC = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
+
+NMS_OUTPUTS = ("boxes", "scores", "labels")
+"""Names of the outputs of a graph with NMS, in order."""
 
 
 @dataclass(frozen=True)
@@ -215,3 +226,104 @@ def _failing_as(message: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{message}: {reason:.300}", "Try another --format or --precision.") from error
+
+
+class DetectorWithNMS(NormalizedModel):
+    """As :func:`hubel.tasks.detection.decode.select_objects` in a graph, of one image.
+
+    Args:
+        model: a detector; see :class:`NormalizedModel`.
+        preprocessing: of the model.
+        dtype: of weights and feature maps.
+        thresholds: what is selected; classes have no limit of candidates.
+    """
+
+    static_batch = True
+
+    def __init__(
+        self, model: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype, thresholds: Thresholds
+    ) -> None:
+        super().__init__(model, preprocessing, dtype)
+        self.output_names = NMS_OUTPUTS
+        self._thresholds = thresholds
+
+    def predict(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Boxes (K, 4) in pixels of the input, scores (K,), labels (K,), best first, of pixels (1, H, W, C)."""
+        dense = super().predict(pixels)
+        all_boxes, all_scores = dense["boxes"][0], dense["scores"][0]
+        box, labels = torch.nonzero(all_scores >= self._thresholds.conf, as_tuple=True)
+        scores = all_scores[box, labels]
+        height, width, _ = self.input_size
+        boxes = clip(all_boxes, width, height)[box]
+        # Classes lie side by side, so that boxes of different ones never overlap.
+        apart = boxes + (labels * (max(height, width) + 1)).unsqueeze(1)
+        kept = torchvision.ops.nms(apart, scores, self._thresholds.iou)[: self._thresholds.max_detections]
+        return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
+
+
+def metadata_of(metadata: ModelMetadata, name: str, precision: str, outputs: tuple[str, ...]) -> dict[str, Any]:
+    """Facts that a program without hubel needs, or a person who finds the file.
+
+    Args:
+        metadata: of the model.
+        name: of the model, as it was given to ``hubel.export``.
+        precision: of the file: fp32, fp16, bf16 or int8.
+        outputs: their names.
+
+    Returns:
+        Text, lists and dictionaries. ``weights`` and ``license`` are there if the catalog knows the weights that the
+        model is or started from.
+    """
+    facts = {
+        "task": metadata.task,
+        "model": name,
+        "architecture": metadata.architecture,
+        "classes": metadata.classes,
+        "preprocessing": metadata.preprocessing.to_json(),
+        "input": f"{INPUT_NAME}: uint8 (N, height, width, channels), 0..255; normalized inside the network",
+        "outputs": list(outputs),
+        "precision": precision,
+        "inference_precision": _ARITHMETIC[precision],
+        "hubel": hubel.__version__,
+    }
+    if metadata.weights is not None:
+        facts["weights"] = metadata.weights
+        license = _license(metadata)
+        facts |= {"license": license} if license else {}
+    return facts
+
+
+def _license(metadata: ModelMetadata) -> str | None:
+    from hubel.weights import entries_for
+
+    return next((entry.license for entry in entries_for(metadata.architecture) if entry.name == metadata.weights), None)
+
+
+def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...]) -> str:
+    """A short program that predicts images with the exported file, NumPy, Pillow and the format's own runtime.
+
+    How it crops and how it opens the file are this installation's own functions, word for word: a second description
+    would drift from them.
+
+    Args:
+        backend: of the format.
+        metadata: of the model.
+        outputs: names of the file's outputs.
+    """
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("hubel.exporters", "."),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+    )
+    return templates.get_template("use.py.jinja").render(
+        file=backend.export_file,
+        package=backend.example_package,
+        open_file=backend.example(),
+        hubel=hubel.__version__,
+        crop=metadata.preprocessing.resize == "crop",
+        crop_box=inspect.getsource(crop_box).rstrip(),
+        outputs=outputs,
+        selects=decoder_of(metadata.task, metadata.architecture).NMS and "labels" not in outputs,
+    )

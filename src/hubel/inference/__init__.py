@@ -1,7 +1,6 @@
-"""Fast prediction: engines, precision, the pipeline from pictures to answers.
+"""Fast prediction: engines, precision, the pipeline from images to results.
 
-What a model's outputs mean is the task's; training does not belong here. Imported on first use, as the allocator and
-the files of results do without torch.
+Names are imported on first use: the allocator and the annotated files need no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from hubel.inference.predictor import Predictor as Predictor
     from hubel.system import tune_allocator as tune_allocator
 
-_HOME_OF = {
+_MODULE_OF = {
     "FailedImage": "hubel.inference.pipeline",
     "Predictor": "hubel.inference.predictor",
     "tune_allocator": "hubel.system",
@@ -24,6 +23,6 @@ __all__ = ["FailedImage", "Predictor", "tune_allocator"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'hubel.inference' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""int8 that keeps its promises: quantized, measured on held-out images, mended where it hurts, or refused."""
+"""Accuracy-aware int8 quantization: evaluate on held-out images, keep sensitive layers in float, or fail."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def rank_by_sensitivity(
     outputs: Callable[[Model], LayerOutputs],
     deadline: float,
 ) -> tuple[str, ...]:
-    """Names of the quantized layers, most harmful first.
+    """Names of the quantized layers, most sensitive first.
 
-    The harm of a layer is the mean squared error that it alone brings into the network's raw outputs, each output in
-    units of its own mean square: the same for every task. Noise of single layers adds up, so this also tells several
-    bad layers apart, where taking one at a time out of the quantized network would show no change.
+    The sensitivity of a layer is the mean squared error that it alone adds to the network's raw outputs, each output in
+    units of its own mean square. Noise of single layers adds up, so this also distinguishes several sensitive layers,
+    where excluding one at a time from the quantized network would show no change.
 
     Args:
         model: in float32.
-        quantized: what was made of it; operations have the same names.
+        quantized: the same network, quantized; operations have the same names.
         outputs: runs a model on some calibration images.
         deadline: by ``time.monotonic()``; layers that it leaves unmeasured are not named.
     """
     exact = outputs(model)
-    harm: dict[str, float] = {}
+    errors: dict[str, float] = {}
     for name in quantized_layers(quantized):
         if time.monotonic() >= deadline:
             break
-        harm[name] = _error(outputs(_with_one_layer_quantized(model, quantized, name)), exact)
-    return tuple(sorted(harm, key=lambda name: -harm[name]))
+        errors[name] = _error(outputs(_with_one_layer_quantized(model, quantized, name)), exact)
+    return tuple(sorted(errors, key=lambda name: -errors[name]))
 
 
 def without_softmax(model: Model) -> Model:
@@ -75,20 +75,20 @@ def without_softmax(model: Model) -> Model:
 
 
 def describe_layer(model: Model, name: str) -> str:
-    """What a person can recognize: ``"GroupConvolution 3×3 of 32 maps, operation 12 of 214"``."""
+    """A description for people: ``"GroupConvolution 3×3 of 32 maps, operation 12 of 214"``."""
     operations = list(model.get_ordered_ops())
-    place = next(index for index, each in enumerate(operations) if each.get_friendly_name() == name)
-    operation = operations[place]
+    index = next(i for i, each in enumerate(operations) if each.get_friendly_name() == name)
+    operation = operations[index]
     shape = operation.get_output_partial_shape(0)
     maps = f" of {shape[1].get_length()} maps" if shape.rank.get_length() == 4 and shape[1].is_static else ""
     kernel = ""
     if operation.get_type_name() in ("Convolution", "GroupConvolution"):
         height, width = list(operation.input_value(1).get_partial_shape())[-2:]
         kernel = f" {height.get_length()}×{width.get_length()}"
-    return f"{operation.get_type_name()}{kernel}{maps}, operation {place + 1} of {len(operations)}"
+    return f"{operation.get_type_name()}{kernel}{maps}, operation {index + 1} of {len(operations)}"
 
 
-# What moves or picks values without computing new ones: NNCF puts the quantizer before it.
+# Operations that move or select values without computing new ones: NNCF puts the quantizer before them.
 _PASSIVE = {
     "Concat",
     "Convert",
@@ -126,7 +126,7 @@ def _with_one_layer_quantized(model: Model, quantized: Model, name: str) -> Mode
     for port in range(theirs.get_input_size()):
         value = ours.input_value(port)
         if (quantizer := _quantizer(theirs, port)) is not None:
-            limits = [opset.constant(_constant(quantizer.input_value(place).get_node())) for place in range(1, 5)]
+            limits = [opset.constant(_constant(quantizer.input_value(limit).get_node())) for limit in range(1, 5)]
             value = opset.fake_quantize(value, *limits, quantizer.get_attributes()["levels"]).output(0)
         elif (weights := _constant(theirs.input_value(port).get_node())) is not None:
             value = opset.constant(weights).output(0)
@@ -136,7 +136,7 @@ def _with_one_layer_quantized(model: Model, quantized: Model, name: str) -> Mode
 
 
 def _constant(node: Any) -> np.ndarray | None:
-    """The values of a constant, with the scale that NNCF stores beside integers; None if it is none."""
+    """The values of a constant, with the scale that NNCF stores for integers; None for other nodes."""
     kind = node.get_type_name()
     if kind == "Constant":
         return np.array(node.data)
@@ -176,7 +176,7 @@ def _error(outputs: LayerOutputs, exact: LayerOutputs) -> float:
 Run = Callable[[Iterable[np.ndarray]], Iterator[dict[str, np.ndarray]]]
 """From batches of pixels to predictions by name: an engine's ``run``."""
 
-# Seconds that mending may take, and images that rank the layers.
+# Seconds that the search may take, and images that rank the layers.
 BUDGET = 600.0
 _RANKING_IMAGES = 32
 _BATCH = 16
@@ -184,14 +184,14 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class AccuracyCheck:
-    """A task's own score on images that are not calibrated with.
+    """A task's score on images that are not used for calibration.
 
     Attributes:
-        metric: what the score is called.
-        images: how many it is measured on.
+        metric: name of the score.
+        images: number of images.
         score: of a network, given what runs it; higher is better.
-        agreement: the share of the images on which a network answers as the float32 one; None where a task has no
-            such figure.
+        agreement: the fraction of the images with the same prediction as the float32 network; None if the task has
+            no such figure.
     """
 
     metric: str
@@ -208,26 +208,29 @@ def quantize_with_accuracy_control(
     budget: float = BUDGET,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Model, QuantizationReport]:
-    """Quantize a network, and lose no more than is allowed.
+    """Quantize a network within a tolerance.
 
-    If the whole network in int8 loses more, the layers are ranked by the error that each alone brings into the raw
-    outputs on calibration images, and the worst 1, 2, 4, … up to half of them stay in float, until the score is
-    right. The held-out images only judge.
+    If the network in int8 loses more, the layers are ranked by the error that each alone adds to the raw outputs on
+    calibration images, and the worst 1, 2, 4, … up to half of them stay in float, until the score is good enough. The
+    held-out images only evaluate.
+
+    NNCF's own ``quantize_with_accuracy_control`` reverts one layer at a time and ranks anew: in the same time it ends
+    with a larger loss (``docs/results.md``).
 
     Args:
-        model: in float32, from uint8 pixels (N, height, width, channels) to raw outputs; it is left as it is.
+        model: in float32, from uint8 pixels (N, height, width, channels) to predictions; it is left as it is.
         calibration: uint8 (N, height, width, channels).
         held_out: the task's score, on other images.
         tolerance: by how much it may fall.
-        budget: seconds; when they are over, no further layers are tried.
-        say: shows a line to the person.
+        budget: seconds after which no further layers are tried.
+        log: prints a line.
 
     Returns:
-        The quantized model, and what it costs.
+        The quantized model, and its cost in accuracy.
 
     Raises:
         MissingExtraError: NNCF is not installed.
-        ModelError: too much is lost, whatever is tried; the fault has the figures.
+        ModelError: too much is lost; the message has the figures.
     """
     started = time.monotonic()
     float_score = held_out.score(runner(model, "fp32"))
@@ -238,7 +241,7 @@ def quantize_with_accuracy_control(
     if float_score - score > tolerance:
         log(
             f"int8: {held_out.metric} {float_score:.3f} → {score:.3f} on {held_out.images} held-out images, more than "
-            f"{tolerance:g} lost: looking for the layers that hurt"
+            f"{tolerance:g} lost: looking for the sensitive layers"
         )
         deadline = started + budget
         for in_float in _attempts(model, whole, calibration, deadline):
@@ -247,7 +250,7 @@ def quantize_with_accuracy_control(
             log(f"int8: {held_out.metric} {score:.3f} with {len(in_float)} of {len(layers)} layers in float")
             if float_score - score <= tolerance:
                 break
-    if not float_score - score <= tolerance:  # a score that is no number does not pass either
+    if not float_score - score <= tolerance:  # NaN does not pass either
         raise _refusal(held_out, float_score, score, tolerance, len(in_float), len(layers))
     report = QuantizationReport(
         metric=held_out.metric,
@@ -264,21 +267,21 @@ def quantize_with_accuracy_control(
 
 
 def runner(model: Model, precision: str) -> Run:
-    """What runs a model as predictions will run it."""
+    """Runs a model as predictions will run it."""
     return OpenVinoEngine(model, Precision(precision)).run
 
 
 def in_batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """The images of an array, a few at a time."""
+    """An array in batches."""
     return (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
 
 
 def _attempts(model: Model, whole: Model, calibration: np.ndarray, deadline: float) -> Iterator[tuple[str, ...]]:
     """The worst layer, the worst two, four, … up to half of the layers."""
-    some = calibration[:_RANKING_IMAGES]
+    images = calibration[:_RANKING_IMAGES]
 
     def outputs(candidate: Model) -> LayerOutputs:
-        parts = list(runner(without_softmax(candidate), "fp32")(in_batches(some)))
+        parts = list(runner(without_softmax(candidate), "fp32")(in_batches(images)))
         return tuple(np.concatenate([part[name] for part in parts]) for name in parts[0])
 
     ranked = rank_by_sensitivity(model, whole, outputs, (time.monotonic() + deadline) / 2)
@@ -300,5 +303,5 @@ def _refusal(
 
 
 def _above(loss: float) -> float:
-    """The next hundredth."""
+    """Rounded up to the next hundredth."""
     return float(np.ceil(loss * 100 + 1e-9) / 100) if np.isfinite(loss) else 1.0

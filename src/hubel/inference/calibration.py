@@ -1,4 +1,4 @@
-"""Which images quantization is set on, and which others it is judged on; never the same."""
+"""Images that calibrate a quantized network, and others that evaluate it; never the same."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from hubel.inference.pipeline import PreparedImage, prepare
 
 Item = TypeVar("Item")
 
-# NNCF's quantizers hardly move any more beyond this; scoring more than a thousand images takes longer than it tells.
-_MOST_CALIBRATION, _MOST_HELD_OUT = 256, 1000
-_FEWEST_CALIBRATION = 32
-_HELD_OUT_SHARE = 1 / 3
+# More images hardly change NNCF's quantizers, or the score.
+_MAX_CALIBRATION, _MAX_HELD_OUT = 256, 1000
+_MIN_CALIBRATION = 32
+_HELD_OUT_FRACTION = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class CalibrationFiles:
     """Images on disk.
 
     Attributes:
-        calibration: to set the quantizers on.
-        held_out: others, to judge on.
-        labels: of the held-out images, class indices; None if they are not known.
-        origin: where all this comes from, in words.
+        calibration: for the quantizers' ranges.
+        held_out: others, for evaluation.
+        labels: class indices of the held-out images; None if unknown.
+        origin: where they come from, for messages.
     """
 
     calibration: Sequence[Path]
@@ -49,7 +49,7 @@ class CalibrationFiles:
     origin: str
 
     def digest(self) -> str:
-        """Changes when other files are taken, or one of them is written again."""
+        """Changes with the choice of files, and when one of them is written again."""
         stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._all()]
         return hashlib.sha256(repr((stamps, len(self.calibration), self.labels)).encode()).hexdigest()
 
@@ -75,22 +75,22 @@ class CalibrationImages:
 def find_calibration_files(
     reference: str, classes: Sequence[str], data: Path | str | None, tolerance: float, seed: int = 0
 ) -> CalibrationFiles:
-    """Choose images; none is opened.
+    """Choose images without opening any.
 
     A run knows its data: its training split calibrates, its validation split is held out. Any other model needs
-    ``data``: class folders with ``train`` and ``val`` count as they are, and of everything else a third is held out,
-    at random. The labels count if the model knows all of the classes.
+    ``data``: class folders with ``train`` and ``val`` are used as they are, and of everything else a random third is
+    held out. Labels are used if the model has all of the classes.
 
     Args:
-        reference: the model as it was named; a run folder is recognized.
-        classes: the model's.
-        data: a folder of images or of class folders; None takes the run's own.
-        tolerance: the loss that is to be seen, which takes as many images as it goes into one.
-        seed: the same seed takes the same of the same files.
+        reference: name of the model, or a run folder.
+        classes: of the model.
+        data: a folder of images or of class folders; None: the run's own.
+        tolerance: the loss that has to be measurable, which takes at least 1 / tolerance images.
+        seed: of the random choice.
 
     Raises:
         UsageError: there is no data.
-        DataError: it cannot be listed, or is too little.
+        DataError: it cannot be listed, or has too few images.
     """
     files = _find(Path(reference), tuple(classes), data, tolerance, seed)
     _check(files.origin, len(files.calibration), len(files.held_out), tolerance)
@@ -100,7 +100,7 @@ def find_calibration_files(
 def read_calibration_images(
     files: CalibrationFiles, preprocessing: Preprocessing, tolerance: float, log: Callable[[str], None]
 ) -> CalibrationImages:
-    """Decode the images; those that cannot be read are named and left out.
+    """Decode the images; unreadable ones are reported and left out.
 
     Raises:
         DataError: too few are left.
@@ -113,21 +113,21 @@ def read_calibration_images(
 
 
 def _check(origin: str, calibration: int, held_out: int, tolerance: float) -> None:
-    """Refuse too few images, with the number that is needed."""
-    if held_out < _needed(tolerance):
+    """Refuse too few images, with the number that is required."""
+    if held_out < _required(tolerance):
         raise DataError(
-            f"{origin}: {held_out} held-out images; it takes {_needed(tolerance)} to see a loss of {tolerance:g}.",
+            f"{origin}: {held_out} held-out images; measuring a loss of {tolerance:g} takes {_required(tolerance)}.",
             "Name more images with --calibrate, allow more loss with --tolerance, or use --precision bf16.",
         )
-    if calibration < _FEWEST_CALIBRATION:
+    if calibration < _MIN_CALIBRATION:
         raise DataError(
-            f"{origin}: {calibration} calibration images; int8 needs {_FEWEST_CALIBRATION}.",
+            f"{origin}: {calibration} calibration images; int8 needs {_MIN_CALIBRATION}.",
             "Name more images with --calibrate, or use --precision bf16.",
         )
 
 
-def _needed(tolerance: float) -> int:
-    """Images on which one answer more or less is no more than the tolerance."""
+def _required(tolerance: float) -> int:
+    """Images of which a single one counts for no more than the tolerance."""
     return math.ceil(1 / tolerance - 1e-9)
 
 
@@ -138,8 +138,8 @@ def _find(
     if data is None:
         if not record.is_file():
             raise UsageError(
-                f"int8 needs images to set its quantizers on, and {reference} has none of its own",
-                "name some: --calibrate DATA, a folder of images like those that it will see",
+                f"int8 needs images for calibration, and {reference} has none of its own",
+                "name some: --calibrate DATA, a folder of images like those to come",
             )
         data = _data_of_run(reference)
     root = Path(data)
@@ -161,7 +161,7 @@ def _data_of_run(run: Path) -> Path:
     try:
         return Path(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise ModelError(f"{run / 'config.yaml'} does not tell the run's data.", "Name it: --calibrate DATA") from error
+        raise ModelError(f"{run / 'config.yaml'} does not name the run's data.", "Name it: --calibrate DATA") from error
 
 
 def _from_folders(folders: ImageDataset, known: bool, tolerance: float, seed: int) -> CalibrationFiles:
@@ -175,17 +175,17 @@ def _from_folders(folders: ImageDataset, known: bool, tolerance: float, seed: in
 def _from_loose_images(root: Path, tolerance: float, seed: int) -> CalibrationFiles:
     def refuse(where: Path, error: OSError) -> None:
         message = f"{where} cannot be listed: {error.strerror or error}."
-        raise DataError(message, "Ask its owner for the right to read it (chmod +rx).")
+        raise DataError(message, "Make it readable (chmod +rx).")
 
     pool = [Sample(path, 0) for path in files_below(root, refuse) if path.suffix.lower() in PICTURE_SUFFIXES]
     return _from_pool(pool, False, root, tolerance, seed)
 
 
 def _from_pool(pool: Sequence[Sample], known: bool, root: Path, tolerance: float, seed: int) -> CalibrationFiles:
-    """A third is held out, or as many more as the tolerance needs while enough are left to calibrate with."""
+    """Hold out a third, or more if the tolerance requires it and enough are left for calibration."""
     shuffled = _some(pool, len(pool), seed)
-    wanted = max(round(len(pool) * _HELD_OUT_SHARE), _needed(tolerance))
-    held_out = max(0, min(wanted, len(pool) - _FEWEST_CALIBRATION))
+    wanted = max(round(len(pool) * _HELD_OUT_FRACTION), _required(tolerance))
+    held_out = max(0, min(wanted, len(pool) - _MIN_CALIBRATION))
     origin = f"{root} ({held_out} of {len(pool)} held out)"
     return _from_samples(shuffled[held_out:], shuffled[:held_out], known, origin, seed)
 
@@ -193,27 +193,27 @@ def _from_pool(pool: Sequence[Sample], known: bool, root: Path, tolerance: float
 def _from_samples(
     train: Sequence[Sample], val: Sequence[Sample], known: bool, origin: str, seed: int
 ) -> CalibrationFiles:
-    calibration = _some([sample.path for sample in train], _MOST_CALIBRATION, seed)
-    held_out = _some(val, _MOST_HELD_OUT, seed)
+    calibration = _some([sample.path for sample in train], _MAX_CALIBRATION, seed)
+    held_out = _some(val, _MAX_HELD_OUT, seed)
     labels = [sample.label for sample in held_out] if known else None
     return CalibrationFiles(calibration, [sample.path for sample in held_out], labels, origin)
 
 
 def _some(items: Sequence[Item], count: int, seed: int) -> list[Item]:
-    """``count`` of the items at random, all of them in random order if there are no more."""
+    """At most ``count`` of the items, in random order."""
     return random.Random(seed).sample(list(items), min(count, len(items)))
 
 
 def _decoded(
     paths: Sequence[Path], preprocessing: Preprocessing, log: Callable[[str], None]
 ) -> tuple[np.ndarray, list[int]]:
-    """Pixels of the images that can be read, and their positions; the others are named."""
-    pictures = (ImageSource(str(path), partial(read_image, path)) for path in paths)
+    """Pixels of the readable images, and their indices; the others are reported."""
+    images = (ImageSource(str(path), partial(read_image, path)) for path in paths)
     pixels, kept = [], []
-    for place, outcome in enumerate(prepare(pictures, preprocessing, ahead=32)):
+    for index, outcome in enumerate(prepare(images, preprocessing, ahead=32)):
         if isinstance(outcome, PreparedImage):
             pixels.append(outcome.pixels)
-            kept.append(place)
+            kept.append(index)
         else:
             log(f"left out: {outcome.error.message}")
     empty = np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)

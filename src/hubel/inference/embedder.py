@@ -1,4 +1,4 @@
-"""Appearance vectors of the objects in a picture, by the fast engines."""
+"""Appearance vectors of the objects in an image, by the fast engines."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _CHUNK = 256  # crops in memory at once
 
 
 class Embedder:
-    """Makes appearance vectors: what :class:`~hubel.tracking.deepsort.DeepSort` compares.
+    """Makes the appearance vectors that :class:`~hubel.tracking.deepsort.DeepSort` compares.
 
     ::
 
         embed = Embedder("efficientnet_lite0")
-        vectors = embed(picture, boxes)
+        vectors = embed(image, boxes)
 
     Args:
         model: a registered network with weights, or a run folder. ``deepsort_reid``, trained on folders of identities,
@@ -65,30 +65,30 @@ class Embedder:
         (self._output,) = self._engine.outputs
         self._with_colours = self._output != "vectors"  # else the network was made to embed
 
-    def __call__(self, picture: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
-        """The vectors of objects.
+    def __call__(self, image: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
+        """Vectors of objects.
 
         Args:
-            picture: upright, RGB; uint8 (H, W, 3) or a ``PIL`` image.
-            boxes: (N, 4), x1, y1, x2, y2 in its pixels. What lies outside is left out; of a box that lies outside
-                altogether, or is not finite, the pixels at the nearest border count.
+            image: upright, RGB; uint8 (H, W, 3) or a ``PIL`` image.
+            boxes: (N, 4), x1, y1, x2, y2 in its pixels, clipped to the image; of a box that lies outside altogether,
+                or is not finite, the pixels at the nearest border are used.
 
         Returns:
             float32 (N, D), each of length 1.
 
         Raises:
-            UsageError: the picture or the boxes have the wrong shape.
+            UsageError: the image or the boxes have the wrong shape.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4) if np.size(boxes) == 0 else np.asarray(boxes, np.float64)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise UsageError(f"boxes have the shape {boxes.shape}", "use (N, 4): x1, y1, x2, y2")
-        image = picture if isinstance(picture, Image.Image) else _image(picture)
-        inside = _inside(boxes, image.width, image.height)
+        original = image if isinstance(image, Image.Image) else _image(image)
+        inside = _inside(boxes, original.width, original.height)
         colours: list[np.ndarray] = []
 
         def chunks() -> Iterator[np.ndarray]:
             for start in range(0, max(1, len(boxes)), _CHUNK):
-                crops = self._crops(image, inside[start : start + _CHUNK])
+                crops = self._crops(original, inside[start : start + _CHUNK])
                 if self._with_colours:
                     colours.append(stripe_colours(crops))
                 yield crops
@@ -111,7 +111,7 @@ class Embedder:
 def _with_colours(vectors: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Both in one vector, with a fixed component that makes all distances 0.7 times as large.
 
-    They vary from frame to frame as people walk, more than those of a network trained to recognize people. So
+    They vary more from frame to frame, as people walk, than those of a network trained to recognize people; scaled so,
     DeepSORT's limit of 0.2 is right for them, too.
     """
     variable, fixed = _VARIABLE**0.5, np.full((len(vectors), 1), (1 - _VARIABLE) ** 0.5, np.float32)
@@ -119,23 +119,23 @@ def _with_colours(vectors: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _image(picture: np.ndarray) -> Image.Image:
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise UsageError(f"the picture is {picture.dtype} {picture.shape}", "use uint8 (H, W, 3), RGB")
-    return Image.fromarray(picture)
+def _image(array: np.ndarray) -> Image.Image:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise UsageError(f"the image is {array.dtype} {array.shape}", "use uint8 (H, W, 3), RGB")
+    return Image.fromarray(array)
 
 
 def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Boxes clipped to the picture, at least a pixel wide and high."""
+    """Boxes clipped to the image, at least a pixel wide and high."""
     limits = np.array([width, height, width, height], np.float64)
-    clipped = np.clip(np.nan_to_num(boxes), 0, limits)
+    clipped: np.ndarray = np.clip(np.nan_to_num(boxes), 0, limits)
     clipped[:, :2] = np.minimum(clipped[:, :2], limits[:2] - 1)
     clipped[:, 2:] = np.maximum(clipped[:, 2:], clipped[:, :2] + 1)
     return clipped
 
 
 def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine, ModelMetadata]:
-    """OpenVINO, or torch where there is a GPU; in float32, so that who is who does not depend on the processor."""
+    """OpenVINO, or torch on a GPU; in float32, so that tracks do not depend on the processor."""
     chosen = gpu(device)
     options = RunOptions("fp32", chosen, threads, batch=None if chosen is None else 32)
     if chosen is not None:
@@ -163,7 +163,7 @@ def _converted(model: str | Path) -> Converted:
 
 
 def _load(model: str | Path) -> tuple[nn.Module, ModelMetadata]:
-    """What makes vectors of crops, and the metadata with how it wants them."""
+    """The module that makes vectors of crops, and its metadata with their preprocessing."""
     from hubel.models.checkpoint import resolve_model
     from hubel.models.classification.deepsort_reid import CROP_SIZE, Vectors, embedding_of
 

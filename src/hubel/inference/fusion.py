@@ -1,4 +1,4 @@
-"""Makes a trained network cheaper to run without changing what it computes.
+"""Makes a trained network faster without changing its output.
 
 Three steps: batch normalization goes into the weights of the convolution before it; the activation is computed by
 the convolution itself, while its output is still in the processor's cache; and so is the sum with a shortcut and
@@ -21,7 +21,7 @@ from torch.nn import functional
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.padding import SameConv2d, same_padding
 
-# Activations that oneDNN computes within the convolution: its name and its parameters. torch hands no Mish to it.
+# Activations that oneDNN computes within the convolution: its name and its parameters. torch does not pass it Mish.
 _FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, Callable[[Any], list[float]]]] = {
     nn.Identity: ("none", lambda _: []),
     nn.ReLU: ("relu", lambda _: []),
@@ -59,7 +59,7 @@ def fold(model: nn.Module) -> nn.Module:
 
 
 def _with_units_replaced(model: nn.Module, replacement: Callable[[ConvNormActivation], nn.Module]) -> nn.Module:
-    # Told to deepcopy as copied already, the replacements take the units' places in the copy.
+    # In deepcopy's memo, the replacements take the place of the units in the copy.
     replacements = {
         id(unit): replacement(unit)
         for unit in model.modules()
@@ -125,7 +125,7 @@ class OneDnnConvolution(nn.Module):
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Whether a convolution is of a kind that is expressed here."""
+        """Check if this class supports a convolution."""
         plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
         return plain or (type(conv) is SameConv2d and conv.dilation == (1, 1))
 
@@ -167,7 +167,8 @@ class OneDnnConvolution(nn.Module):
         else:  # one of the two is repeated over the other's positions
             maps = call(images, self._packed_weight, *geometry, "none", [], "") + addend
             maps = maps if name == "none" else functional.relu(maps)
-        return maps if self._left_over is None else self._left_over(maps)
+        result: Tensor = maps if self._left_over is None else self._left_over(maps)
+        return result
 
     def follow_with_relu(self) -> None:
         """Compute a ReLU after the sum; only for an activation of none."""
@@ -200,12 +201,13 @@ class OneDnnConvolution(nn.Module):
 
 @cache
 def _onednn_fuses(dtype: torch.dtype) -> bool:
-    """Whether torch offers oneDNN's fused convolutions here, found out by running one.
+    """Check if torch offers oneDNN's fused convolutions here, by running one.
 
-    The calls are those that ``torch.compile`` makes; they are not public, so another torch may lack them or want
+    The calls are those that ``torch.compile`` makes; they are not public, so another torch may lack them or take
     other arguments.
     """
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+    onednn: Any = torch.backends.mkldnn
+    if platform.machine() not in ("x86_64", "AMD64") or not onednn.is_available():
         return False
     unit = ConvNormActivation(16, 16, 1, norm=None).eval()
     images = torch.randn(1, 16, 2, 2)

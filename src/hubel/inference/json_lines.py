@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def json_row(outcome: Prediction | FailedImage, model: str) -> dict[str, Any]:
-    """``{"source", "width", "height", "model", "task", …}``, or ``{"source", "error"}`` of what could not be read.
+    """``{"source", "width", "height", "model", "task", …}``, or ``{"source", "error"}`` if it could not be read.
 
     Frames of a video also have ``"frame"`` and ``"time"``.
     """
@@ -26,5 +26,5 @@ def json_row(outcome: Prediction | FailedImage, model: str) -> dict[str, Any]:
 
 
 def encodable(name: str) -> str:
-    """A file name's bytes that are no UTF-8, which neither JSON nor a terminal can show, as replacement characters."""
+    """A file name with replacement characters for bytes that are not UTF-8, which JSON and terminals cannot show."""
     return name.encode(errors="surrogateescape").decode(errors="replace")

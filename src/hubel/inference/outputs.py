@@ -1,36 +1,31 @@
-"""Annotated pictures on disk: names that overwrite nothing, files that are whole."""
+"""Annotated images on disk: written atomically, under names that overwrite nothing."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hubel.data.sources import ImageSource
 from hubel.drawing import save_image
 from hubel.errors import HubelError
 from hubel.results import Prediction
 
-if TYPE_CHECKING:
-    pass
-
-
 # File systems allow 255 bytes; a number, the suffix and the temporary file's name need some.
-_LONGEST_NAME_BYTES = 200
+_MAX_NAME_BYTES = 200
 
 
 class AnnotatedFiles:
-    """A folder that takes annotated pictures.
+    """A folder for annotated images.
 
     ``holiday/beach.png`` becomes ``beach.jpg``, a second ``beach`` becomes ``beach-2.jpg``, frame 7 of ``clip.mp4``
-    ``clip-000007.jpg``. A file that is there already, a source among them, is never overwritten.
+    ``clip-000007.jpg``. Existing files, sources among them, are never overwritten.
 
     Args:
-        folder: made, with its parents, if it is not there.
+        folder: created, with its parents, if it does not exist.
 
     Raises:
-        HubelError: it cannot be made or written to.
+        HubelError: it cannot be created or written to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,9 +39,9 @@ class AnnotatedFiles:
             raise self._not_writable(folder, error) from error
 
     def path_for(self, result: Prediction) -> Path:
-        """A path that is free and given out only once."""
+        """A path that does not exist, and is returned only once."""
         stem = Path(result.source or "image").stem
-        stem = stem.encode(errors="surrogateescape")[:_LONGEST_NAME_BYTES].decode(errors="ignore") or "image"
+        stem = stem.encode(errors="surrogateescape")[:_MAX_NAME_BYTES].decode(errors="ignore") or "image"
         if result.frame is not None:
             stem = f"{stem}-{result.frame:06d}"
         while True:
@@ -55,22 +50,22 @@ class AnnotatedFiles:
             if not path.exists() and not path.is_symlink():
                 return path
 
-    def save(self, path: Path, picture: ImageSource, result: Prediction) -> None:
-        """Read the picture again, write the result on it and save it; may be called from any thread.
+    def save(self, path: Path, image: ImageSource, result: Prediction) -> None:
+        """Read the image again, draw the result on it and save it; may be called from any thread.
 
         Raises:
-            ImageError: the picture is not there any more.
+            ImageError: the image is not there any more.
             HubelError: the file cannot be written.
         """
-        annotated = result.draw(picture.read())
+        annotated = result.draw(image.read())
         try:
             save_image(path, annotated)
         except OSError as error:
             raise self._not_writable(path, error) from error
 
     def holds(self, source: str | None) -> bool:
-        """Whether a source lies in this folder or below it."""
-        # Not Path.resolve, which raises for a link that leads back to itself.
+        """Check if a source is in this folder or below it."""
+        # Not Path.resolve, which raises for a link that points to itself.
         return source is not None and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(self.folder))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Pictures made ready for a network in background threads, in order, a bounded number of them ahead of it."""
+"""Prepares images for a network in background threads, in order, a bounded number of them ahead."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from hubel.system import cpu_count
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MOST_WORKERS = 8
+_MAX_WORKERS = 8
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A picture as the network wants it.
+    """A decoded, cropped and scaled image.
 
     Attributes:
-        source: file name, or ``None`` for what was handed over in memory.
+        source: file name, or ``None`` for images in memory.
         width: of the upright original in pixels.
         height: of the upright original in pixels.
         pixels: uint8 array (height, width, channels) of the network's input size.
@@ -47,11 +47,11 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """A picture that could not be read.
+    """An image that could not be read.
 
     Attributes:
-        source: file name, or ``None`` for what was handed over in memory.
-        error: what is wrong with it.
+        source: file name, or ``None`` for images in memory.
+        error: the reason.
         frame: number of the video frame, from 1; ``None`` for still images.
         time: seconds from the start of the video; ``None`` for still images.
     """
@@ -67,18 +67,18 @@ def ordered_parallel_map(
 ) -> Generator[Result, None, None]:
     """``map(function, items)`` in threads, with the results in order.
 
-    ``items`` are taken in the caller's thread, and at most ``ahead`` more of them than results were asked for: so
-    they may be endless. An exception comes up where its result would have been. When the iterator is closed,
-    what has not begun is dropped.
+    ``items`` are taken in the caller's thread, and at most ``ahead`` more of them than results were taken: they may be
+    endless. An exception is raised where its result would have been. When the iterator is closed, what has not begun is
+    dropped.
 
     Args:
-        function: called from several threads at once.
+        function: called from several threads.
         items: of any length.
-        ahead: how many results may wait, at least 1.
-        workers: threads; by default as many as there are processors, at most 8.
+        ahead: results that may wait, at least 1.
+        workers: threads; by default one per CPU, at most 8.
     """
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers or min(cpu_count(), _MOST_WORKERS), "hubel-image") as pool:
+    with ThreadPoolExecutor(workers or min(cpu_count(), _MAX_WORKERS), "hubel-image") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
@@ -92,46 +92,46 @@ def ordered_parallel_map(
 
 
 def prepare(
-    pictures: Iterable[ImageSource], preprocessing: Preprocessing, ahead: int
+    images: Iterable[ImageSource], preprocessing: Preprocessing, ahead: int
 ) -> Generator[PreparedImage | FailedImage, None, None]:
     """Decode, turn upright, crop and scale.
 
-    The decoded original is let go as soon as it is scaled: what waits is small, whatever the pictures' size.
+    The decoded original is released as soon as it is scaled: images that wait are small, whatever their original size.
 
     Args:
-        pictures: from :func:`hubel.data.sources.expand`.
-        preprocessing: the model's.
-        ahead: how many pictures may wait for the network.
+        images: from :func:`hubel.data.sources.expand`.
+        preprocessing: of the model.
+        ahead: images that may wait for the network.
     """
-    return ordered_parallel_map(partial(_prepare, preprocessing), pictures, ahead)
+    return ordered_parallel_map(partial(_prepare, preprocessing), images, ahead)
 
 
-def _prepare(preprocessing: Preprocessing, picture: ImageSource) -> PreparedImage | FailedImage:
+def _prepare(preprocessing: Preprocessing, source: ImageSource) -> PreparedImage | FailedImage:
     try:
-        if picture.read_reduced is None:
-            image = picture.read()
+        if source.read_reduced is None:
+            image = source.read()
             width, height, pixels = image.width, image.height, preprocessing.pixels(image)
         else:
-            reduced = picture.read_reduced(preprocessing.reduction)
+            reduced = source.read_reduced(preprocessing.reduction)
             width, height = reduced.width, reduced.height
             pixels = preprocessing.pixels(reduced.image, (width, height, reduced.scale))
     except ImageError as error:
-        return FailedImage(picture.source, error, picture.frame, picture.time)
-    return PreparedImage(picture.source, width, height, pixels, picture.frame, picture.time)
+        return FailedImage(source.source, error, source.frame, source.time)
+    return PreparedImage(source.source, width, height, pixels, source.frame, source.time)
 
 
-_LOOK = 0.1  # seconds between looks whether somebody still wants what is made
+_POLL = 0.1  # seconds between checks whether the consumer is still there
 
 
 def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
-    """The same items, in order, taken from ``items`` by a thread that is at most ``ahead`` of whoever takes them here.
+    """The same items, in order, taken from ``items`` by a thread that is at most ``ahead`` of the consumer.
 
-    An exception comes up where the item would have been. When the iterator is closed, the thread ends after the item
-    that it works on, and ``items`` is closed in it.
+    An exception is raised where the item would have been. When the iterator is closed, the thread ends after its
+    current item, and ``items`` is closed in it.
 
     Args:
         items: of any length; used by the thread alone.
-        ahead: how many may wait, at least 1.
+        ahead: items that may wait, at least 1.
     """
     ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(ahead)
     closed = threading.Event()
@@ -139,7 +139,7 @@ def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     def put(entry: tuple[Item | None, BaseException | None, bool]) -> bool:
         while not closed.is_set():
             try:
-                ready.put(entry, timeout=_LOOK)
+                ready.put(entry, timeout=_POLL)
                 return True
             except queue.Full:
                 continue

@@ -31,21 +31,21 @@ def choose_precision(device: torch.device, precision: str = "auto") -> Precision
         return Precision(name)
     gain = bfloat16_gain(device)
     if gain == 0:
-        return Precision("fp32", f"bf16 is not for {device}")
+        return Precision("fp32", f"bf16 does not run on {device}")
     reason = f"bf16 runs at {gain:.2g} times the speed of fp32 here"
     return Precision("bf16" if gain >= _WORTHWHILE else "fp32", reason)
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 is clearly faster than float32 on ``device``; takes a few hundredths of a second."""
+    """Check if bfloat16 is clearly faster than float32 on ``device``; takes a few hundredths of a second."""
     return bfloat16_gain(device) >= _WORTHWHILE
 
 
 def bfloat16_gain(device: torch.device) -> float:
     """Speed of bfloat16 over that of float32 on a CPU or CUDA ``device``; 0 elsewhere and where it does not run.
 
-    A processor without bfloat16 instructions emulates them up to 500 times slower. So a small matrix product is
-    timed first, and a convolution of a network's size only where that has not ruled bfloat16 out. One thread
+    A processor without bfloat16 instructions emulates them up to 500 times slower. A small matrix product is timed
+    first, and a convolution of a network's size only if that has not ruled bfloat16 out. One thread
     measures, as threads that wait for each other on a busy machine would hide the difference.
     """
     if device.type not in ("cpu", "cuda"):
@@ -88,7 +88,7 @@ def _gain(device: torch.device, operation: Callable[[torch.dtype], Callable[[], 
 
 
 def _seconds(device: torch.device, run: Callable[[], torch.Tensor]) -> float:
-    # On a CPU the process's own seconds: what else the machine does must not decide.
+    # On a CPU the process's own seconds, which do not depend on what else the machine does.
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     with torch.inference_mode():
         start = clock()

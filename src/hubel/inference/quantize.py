@@ -1,4 +1,4 @@
-"""int8 by post-training quantization with NNCF: what it does to a network, without judging it."""
+"""int8 by post-training quantization with NNCF, without evaluation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ _STEPS = 127  # from zero to the largest weight of a filter, as NNCF quantizes s
 
 
 def with_kernel_sums_kept(model: Model) -> Model:
-    """A copy whose spatial kernels lie on the grid of int8, so that quantization leaves them as they are.
+    """A copy whose spatial kernels lie on the grid of int8, so that quantization does not change them.
 
-    Neighbouring pixels are alike, so what a kernel's rounding errors do to its output is mostly their sum. Rounded to
-    nearest, 9 errors add up by chance; here as many weights of each kernel as are needed are rounded the other way,
-    those that this moves least, until the sum is right to half a step. On EfficientNet-Lite0, whose first depthwise
-    layer made a third of all errors, it nearly halves the mean squared error of the int8 network's scores, at no cost
-    in speed.
+    Neighbouring pixels are alike, so the effect of a kernel's rounding errors on its output is mostly their sum.
+    Rounded to nearest, 9 errors add up by chance; here weights of each kernel are rounded the other way, those that
+    this changes least, until the sum is right to half a step. On EfficientNet-Lite0, whose first depthwise layer made a
+    third of all errors, it nearly halves the mean squared error of the int8 network's scores, at no cost in speed.
 
     Args:
         model: in float; it is left as it is.
@@ -71,25 +70,26 @@ def round_keeping_sums(weights: np.ndarray) -> np.ndarray:
     up = _rank(-error) < owed
     down = _rank(error) < -owed
     levels = np.clip(levels + up - down.astype(np.float32), -_STEPS, _STEPS)
-    return (levels * step).astype(np.float32)
+    rounded: np.ndarray = (levels * step).astype(np.float32)
+    return rounded
 
 
 def _rank(values: np.ndarray) -> np.ndarray:
-    """The place of each value among those of its kernel, smallest first."""
+    """Rank of each value among those of its kernel, smallest first."""
     ranks: np.ndarray = values.argsort(axis=2, kind="stable").argsort(axis=2, kind="stable")
     return ranks
 
 
 def post_training_quantization(model: Model, calibration: np.ndarray, in_float: Sequence[str] = ()) -> Model:
-    """Let layers compute with 8-bit integers.
+    """Quantize layers to 8-bit integers.
 
-    Weights get a scale a filter, feature maps one a layer, from what the calibration images make of them; the biases
-    are then corrected for the mean error of each filter (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+    Weights have one scale per filter, feature maps one per layer, from the calibration images; the biases are then
+    corrected for the mean error of each filter (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 
     Args:
         model: in float32, with the input ``pixels``; it is left as it is.
         calibration: uint8 (N, height, width, channels).
-        in_float: names of the operations that stay as they are.
+        in_float: names of the operations that are not quantized.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -102,8 +102,8 @@ def post_training_quantization(model: Model, calibration: np.ndarray, in_float: 
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=list(in_float)) if in_float else None,
             # NNCF would give the first layer's weights 7 bits, for processors whose 16-bit sums of products overflow
-            # (x86 before VNNI). That triples the mean squared error of EfficientNet-Lite0's scores; what overflows
-            # here, the guard measures.
+            # (x86 before VNNI). That triples the mean squared error of EfficientNet-Lite0's scores; an
+            # overflow here shows in the accuracy that is measured.
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
         )
         gc.collect()  # NNCF's own cores must be gone before the signal stack is put back
@@ -118,7 +118,7 @@ def nncf_library() -> Any:
     """
     switch_off_telemetry()
     try:
-        # It looks for CUDA's compiler, and torch warns of what is found: nothing to the person who waits.
+        # It looks for CUDA's compiler, and torch warns of what it finds.
         with _without_warnings():
             import nncf
     except ImportError as error:
@@ -128,14 +128,14 @@ def nncf_library() -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """NNCF draws its progress bars on stdout, where only results belong, and logs what it does."""
+    """NNCF draws its progress bars on stdout, where only results belong, and logs its steps."""
     with _without_warnings(), contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Let loggers pass nothing below errors, whatever level their libraries give them meanwhile."""
+    """Silence loggers below errors, whatever level their libraries set meanwhile."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:
@@ -146,18 +146,18 @@ def _without_warnings() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What int8 costs.
+    """Cost of int8 in accuracy.
 
     Attributes:
-        metric: the task's score.
+        metric: name of the task's score.
         float_score: of the float32 network.
         int8_score: of the quantized one.
-        images: held-out images that both were scored on.
-        calibration_images: others, that the quantizers were set on.
-        agreement: share of the held-out images with the same answer, if the task has such a figure.
-        kept_in_float: the layers that hurt and so stay as they were.
-        layers: how many there are that could be quantized.
-        seconds: it all took.
+        images: held-out images that both were evaluated on.
+        calibration_images: others, for calibration.
+        agreement: fraction of the held-out images with the same prediction, if the task has such a figure.
+        kept_in_float: the sensitive layers that were not quantized.
+        layers: all layers that can be quantized.
+        seconds: of quantization and evaluation.
     """
 
     metric: str

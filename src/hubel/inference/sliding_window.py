@@ -1,6 +1,6 @@
-"""Any classifier as a detector: slid over a picture in windows of several sizes.
+"""Any classifier as a detector: slid over an image in windows of several sizes.
 
-What :mod:`hubel.models.detection.sliding_window` is trained for, done with a network that knows whole pictures only.
+:mod:`hubel.models.detection.sliding_window` is trained for this; here it is done with a network for whole images.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from hubel.boxes import clip, nms
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import FILTERS, Preprocessing
 from hubel.errors import ModelError, UsageError
+from hubel.inference.engines.normalized_model import decoding_of
 from hubel.inference.fusion import fuse
 from hubel.models import ModelMetadata, describe, resolve_model
 from hubel.models.detection.sliding_window import ImagePyramid
 from hubel.models.fully_convolutional import to_fully_convolutional
 from hubel.results import Detections
 
-_SHARES = (1.0, 0.7, 0.5)
-_MOST = 300
-_OVERLAPPING = 4  # windows in a row that show a place, where the network does not say
+_FRACTIONS = (1.0, 0.7, 0.5)
+_MAX_DETECTIONS = 300
+_OVERLAPPING = 4  # windows in a row that contain a position, if the network does not define it
 
 
 def slide(
@@ -40,67 +41,67 @@ def slide(
     crops: bool = False,
     batch: int = 32,
 ) -> Detections:
-    """Slide a classifier over a picture, and keep the windows of which it is sure.
+    """Slide a classifier over an image, and keep the windows with a confident prediction.
 
-    Where the network allows it, it runs once over the picture at each size
-    (:func:`hubel.to_fully_convolutional`), else over the windows one by one. These overlap by as many pixels as the
-    network's stride leaves; so do the boxes, which are the windows.
+    If the network allows it, it runs once over the image at each size
+    (:func:`hubel.to_fully_convolutional`), else over the windows one by one. The boxes are
+    the windows, which are a stride of the network apart.
 
     Args:
         model: a classifier: a name, a run folder, or a module.
         image: a file, or an upright image.
-        sizes: sides of the windows in pixels of the picture; by default its shorter side, 0.7 and 0.5 of it.
-        conf: windows of a lower probability are left out, 0..1.
+        sizes: sides of the windows in pixels of the image; by default its shorter side, 0.7 and 0.5 of it.
+        conf: least probability of a window, 0..1.
         iou: of two windows of a class that overlap by more, the better one stays, 0..1.
-        nothing: classes that are no objects, as "background".
-        metadata: describes ``model`` if that is a module; by default what ``create_model`` recorded.
-        crops: run over the windows one by one in any case.
-        batch: windows at a time, one by one.
+        nothing: classes that are not objects, such as "background".
+        metadata: of ``model`` if that is a module; by default what ``create_model`` knows of it.
+        crops: always run over the windows one by one.
+        batch: windows at a time, where they are run one by one.
 
     Returns:
         The windows that stay, 300 at most, best first.
 
     Raises:
-        ModelError: the model is no classifier.
-        UsageError: a window is larger than the picture, or ``nothing`` names what is no class.
+        ModelError: the model is not a classifier.
+        UsageError: a window is larger than the image, or ``nothing`` names an unknown class.
     """
     if isinstance(model, nn.Module):
         network, metadata = model, metadata or describe(model)
     else:
         network, metadata = resolve_model(model)
-    if metadata.task != "classify":
-        raise ModelError(f"{metadata.architecture} is no classifier.", "Use it as it is: hubel predict.")
+    if "probabilities" not in decoding_of(network)[0]:
+        raise ModelError(f"{metadata.architecture} is not a classifier.", "Use it as it is: hubel predict.")
     if unknown := set(nothing) - set(metadata.classes):
         raise UsageError(
-            f"nothing: {min(unknown)!r} is no class of the model", f"it has {', '.join(metadata.classes[:5])}"
+            f"nothing: {min(unknown)!r} is not a class of the model", f"it has {', '.join(metadata.classes[:5])}"
         )
-    picture = image if isinstance(image, Image.Image) else read_image(Path(image))
-    shorter = min(picture.size)
-    sizes = [share * shorter for share in _SHARES] if sizes is None else sizes
+    original = image if isinstance(image, Image.Image) else read_image(Path(image))
+    shorter = min(original.size)
+    sizes = [fraction * shorter for fraction in _FRACTIONS] if sizes is None else sizes
     if not all(0 < size <= shorter for size in sizes):
-        raise UsageError(f"sizes {list(sizes)}: the picture's shorter side has {shorter} pixels", "use 1 to that")
+        raise UsageError(f"sizes {list(sizes)}: the image's shorter side has {shorter} pixels", "use 1 to that")
     slider = _slider(network, metadata.preprocessing, crops, batch)
     boxes, probabilities = (
-        torch.cat(parts) for parts in zip(*(slider.windows(picture, size) for size in sizes), strict=True)
+        torch.cat(parts) for parts in zip(*(slider.windows(original, size) for size in sizes), strict=True)
     )
     probabilities[:, [metadata.classes.index(name) for name in nothing]] = 0
-    place, label = torch.nonzero(probabilities >= conf, as_tuple=True)
-    score, boxes = probabilities[place, label], clip(boxes[place], picture.width, picture.height)
-    kept = nms(boxes, score, label, iou=iou)[:_MOST]
+    window, label = torch.nonzero(probabilities >= conf, as_tuple=True)
+    score, boxes = probabilities[window, label], clip(boxes[window], original.width, original.height)
+    kept = nms(boxes, score, label, iou=iou)[:_MAX_DETECTIONS]
     names = tuple(metadata.classes[index] for index in label[kept].tolist())
     source = None if isinstance(image, Image.Image) else str(image)
     best = boxes[kept].numpy(), score[kept].numpy(), label[kept].numpy()
-    return Detections(source, picture.width, picture.height, *best, names)
+    return Detections(source, original.width, original.height, *best, names)
 
 
 @dataclass(frozen=True)
 class _Slider:
-    """A network that looks at windows.
+    """A network that is applied to windows.
 
     Attributes:
         network: maps images to the scores of all windows, or crops to those of one each.
-        everywhere: whether it is the former.
-        preprocessing: the classifier's.
+        everywhere: the former.
+        preprocessing: of the classifier.
         pyramid: window and stride.
         batch: crops at a time.
     """
@@ -112,11 +113,11 @@ class _Slider:
     batch: int
 
     @torch.inference_mode()
-    def windows(self, picture: Image.Image, size: float) -> tuple[Tensor, Tensor]:
-        """All windows (A, 4) of one size in pixels of the picture, and their probabilities (A, classes)."""
+    def windows(self, original: Image.Image, size: float) -> tuple[Tensor, Tensor]:
+        """All windows (A, 4) of one size in pixels of the image, and their probabilities (A, classes)."""
         ready, pyramid = self.preprocessing, self.pyramid
-        scaled = [pyramid.fitted(side * pyramid.window / size) for side in (picture.height, picture.width)]
-        drawn = picture.convert("L" if ready.channels == 1 else "RGB").resize(
+        scaled = [pyramid.fitted(side * pyramid.window / size) for side in (original.height, original.width)]
+        drawn = original.convert("L" if ready.channels == 1 else "RGB").resize(
             (scaled[1], scaled[0]), FILTERS[ready.interpolation]
         )
         pixels = torch.from_numpy(np.array(drawn)).view(*scaled, ready.channels).permute(2, 0, 1)
@@ -124,8 +125,8 @@ class _Slider:
         if self.everywhere:
             scores = self.network(images)[0].flatten(1).T
         else:
-            scores = torch.cat([self.network(part) for part in self._crops(images[0]).split(self.batch)])
-        boxes = pyramid.boxes((scaled[0], scaled[1]), picture.height, picture.width)
+            scores = torch.cat([self.network(part) for part in torch.split(self._crops(images[0]), self.batch)])
+        boxes = pyramid.boxes((scaled[0], scaled[1]), original.height, original.width)
         return boxes, torch.softmax(scores.float(), 1)
 
     def _crops(self, image: Tensor) -> Tensor:

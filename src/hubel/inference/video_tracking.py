@@ -18,6 +18,7 @@ from hubel.data.video_reader import OnError, camera_frames, folder_frames, video
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
 from hubel.results import Detections, Tracks
+from hubel.tasks.decoding import decoder_of
 from hubel.tracking import Appearance, Tracker, create_tracker
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def detect_with_model(
     Raises:
         UsageError: the model is not a detector, or does not have such a class.
     """
-    if predictor.metadata.task not in ("detect", "localize"):
+    if "boxes" not in decoder_of(predictor.metadata.task, predictor.model_name).OUTPUTS:
         raise UsageError(f"{predictor.model_name} is not a detector", "use a detector")
     unknown = sorted(set(classes or ()) - set(predictor.metadata.classes))
     if unknown:

@@ -25,6 +25,7 @@ METRICS = {
     "top5": ("top-5", ".1%"),
     "loss": ("loss", ".4f"),
     "macro_f1": ("macro F1", ".3f"),
+    "balanced_accuracy": ("balanced accuracy", ".3f"),
     "ece": ("ECE", ".3f"),
 }
 """Labels and number formats of the metrics in tables, by name."""
@@ -112,6 +113,11 @@ class ClassificationScores:
     def small(self) -> bool:
         """Fewer images than :data:`SMALL_SET`: the accuracy is uncertain."""
         return self.images < SMALL_SET
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have images: accuracy if all classes had as many."""
+        return float(np.mean([row.recall for row in self.per_class if row.images]))
 
     def to_json(self) -> dict[str, Any]:
         """``{"metrics": {...}, "per_class": [...]}`` as ``hubel evaluate --json`` prints them."""

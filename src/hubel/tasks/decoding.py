@@ -125,4 +125,5 @@ def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: in
     left, top, right, bottom = preprocessing.crop_box(width, height)
     scale = np.array([(right - left) / preprocessing.width, (bottom - top) / preprocessing.height] * 2)
     moved = boxes * scale + np.array([left, top] * 2)
-    return moved.clip(0, [width, height] * 2).astype(np.float32)
+    clipped: np.ndarray = moved.clip(0, [width, height] * 2).astype(np.float32)
+    return clipped

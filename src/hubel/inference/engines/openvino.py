@@ -129,12 +129,13 @@ def _traced(model: NormalizedModel) -> Any:
     """
     import torch
 
+    jit: Any = torch.jit
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("error", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("error", category=jit.TracerWarning)
         warnings.filterwarnings("ignore", module=r"hubel\.layers\.padding")  # whose sizes are those of the input
         try:
-            trace = torch.jit.trace(model, model.zeros(), check_trace=False)
+            trace = jit.trace(model, model.zeros(), check_trace=False)
             return openvino().convert_model(trace)
         except Exception:  # the tracer and the converter meet whatever a network does: they may raise anything
             return None

@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hubel.boxes import SSD_VARIANCES, encode, iou
+from hubel.boxes import encode, iou
 from hubel.models.base import ObjectTargets
 
 NEG_POS_RATIO = 3
 """Background anchors that count for each positive one ("Hard negative mining")."""
 
 MATCHING_IOU = 0.5
+
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
+"""Scale of the offsets; in the published code, not in the paper."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def multibox_loss(
     box = [
         functional.smooth_l1_loss(
             predicted[own].float(),
-            encode(target.boxes[matched.objects[own]], anchors[own], SSD_VARIANCES),
+            encode(target.boxes[matched.objects[own]], anchors[own], VARIANCES),
             reduction="sum",
         )
         for predicted, target, matched, own in zip(offsets, targets, matches, positive, strict=True)

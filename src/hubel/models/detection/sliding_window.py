@@ -9,9 +9,8 @@ and how its box differs from the window. Two kinds of objectness:
 - ``"binary"``: a logit o of its own, beside those of the classes. The score of class k is σ(o) · softmax(classes)ₖ.
 - ``"class"``: background is one more class: softmax over classes + 1.
 
-Both give raw scores whose softmax over background and the classes are these probabilities. So for both the
-cross-entropy of that softmax is the loss: for ``"binary"`` it is the binary cross-entropy of o, plus the cross-entropy
-of the classes where there is an object.
+The loss is the cross-entropy of these probabilities and that of background: for ``"binary"`` it is the binary
+cross-entropy of o, plus the cross-entropy of the classes where there is an object.
 
 The head: 1×1 convolution to 128 maps, ReLU, dropout; from all cells of a window a dense layer for the scores and one
 for the box. OverFeat reads all cells too (its "5×5" classifier); a mean of them would lose positions within the window.
@@ -32,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.boxes import SSD_VARIANCES, convert, decode, encode, iou
+from hubel.boxes import convert, decode, encode, iou
 from hubel.errors import ModelError
 from hubel.models.base import (
     Architecture,
@@ -44,6 +43,7 @@ from hubel.models.base import (
     ObjectTargets,
 )
 from hubel.models.config_schema import Count, ShareBelowOne
+from hubel.models.detection.multibox import VARIANCES
 from hubel.models.fully_convolutional import require_independent_windows
 
 POSITIVE_IOU = 0.5
@@ -138,7 +138,6 @@ class WindowHead(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, cells: int, config: SlidingWindowConfig) -> None:
         super().__init__()
-        self.binary = config.objectness == "binary"
         self.reader = nn.Conv2d(in_channels, config.hidden, 1)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Conv2d(config.hidden, 1 + num_classes, cells)
@@ -149,17 +148,10 @@ class WindowHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw scores (N, A, 1 + classes), background first, and offsets (N, A, 4) of maps (N, C, H, W)."""
+        """Logits (N, A, 1 + classes), of objectness or background first, and offsets (N, A, 4) of maps (N, C, H, W)."""
         read = self.dropout(functional.relu(self.reader(maps)))
-        scores, offsets = (layer(read).flatten(2).transpose(1, 2) for layer in (self.classifier, self.regressor))
-        return (_joint(scores) if self.binary else scores), offsets
-
-
-def _joint(raw: Tensor) -> Tensor:
-    """Log-probabilities of background and of each class, of the logit of objectness and those of the classes."""
-    objectness, classes = raw[..., :1], raw[..., 1:]
-    of_class = functional.logsigmoid(objectness) + torch.log_softmax(classes, -1)
-    return torch.cat((functional.logsigmoid(-objectness), of_class), -1)
+        logits, offsets = (layer(read).flatten(2).transpose(1, 2) for layer in (self.classifier, self.regressor))
+        return logits, offsets
 
 
 class SlidingWindow(Detector):
@@ -179,6 +171,7 @@ class SlidingWindow(Detector):
         self, backbone: nn.Sequential, channels: int, stride: int, num_classes: int, config: SlidingWindowConfig
     ) -> None:
         super().__init__(backbone, nn.Identity(), num_classes)  # the head needs the size of the maps
+        self.binary = config.objectness == "binary"
         self.pyramid = ImagePyramid(config.window, stride, config.per_octave)
         (cells, _), *_ = self.grids(config.window, config.window)
         self.head = WindowHead(channels, num_classes, cells, config)
@@ -189,9 +182,17 @@ class SlidingWindow(Detector):
         return [self.backbone(_scaled(images, size)) for size in self.pyramid.sizes(height, width)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """``"scores"``, raw (N, A, 1 + classes), background first, and ``"offsets"`` (N, A, 4) from the windows."""
-        scores, offsets = zip(*(self.head(maps) for maps in self.maps(images)), strict=True)
-        return {"scores": torch.cat(scores, 1), "offsets": torch.cat(offsets, 1)}
+        """Raw ``"scores"`` (N, A, 1 + classes), of objectness or background first, and ``"offsets"`` (N, A, 4)."""
+        logits, offsets = zip(*(self.head(maps) for maps in self.maps(images)), strict=True)
+        return {"scores": torch.cat(logits, 1), "offsets": torch.cat(offsets, 1)}
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Log-probabilities (…, 1 + classes), background first, of logits (…, 1 + classes)."""
+        if not self.binary:
+            return torch.log_softmax(logits, -1)
+        objectness, classes = logits[..., :1], logits[..., 1:]
+        of_class = functional.logsigmoid(objectness) + torch.log_softmax(classes, -1)
+        return torch.cat((functional.logsigmoid(-objectness), of_class), -1)
 
     def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
         """``"class"``: mean cross-entropy of the windows that are not ignored; ``"box"``: smooth L1 of the offsets.
@@ -201,7 +202,8 @@ class SlidingWindow(Detector):
         labels, expected = self._assigned(outputs, targets)
         positive = labels > 0
         counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
-        scores, offsets = (outputs[name].flatten(0, 1).float() for name in ("scores", "offsets"))
+        scores = self.log_probabilities(outputs["scores"]).flatten(0, 1).float()
+        offsets = outputs["offsets"].flatten(0, 1).float()
         of_class = functional.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction="sum")
         of_box = functional.smooth_l1_loss(offsets[positive], expected[positive], reduction="sum")
         terms = {"class": of_class / counted, "box": of_box / positive.sum().clamp(min=1)}
@@ -211,7 +213,8 @@ class SlidingWindow(Detector):
         """Accuracy on the windows that are not ignored, times the images."""
         labels, _ = self._assigned(outputs, targets)
         counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
-        correct = (outputs["scores"].flatten(0, 1).argmax(1) == labels).sum() / counted
+        best = self.log_probabilities(outputs["scores"]).flatten(0, 1).argmax(1)
+        correct = (best == labels).sum() / counted
         return {"windows": float(correct) * len(targets.objects)}
 
     def _assigned(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> WindowTargets:
@@ -223,8 +226,8 @@ class SlidingWindow(Detector):
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes from the windows, and the probabilities of the classes."""
         windows = self.anchors(*size).to(outputs["offsets"].device)
-        boxes = decode(outputs["offsets"].float(), windows, SSD_VARIANCES)
-        return {"boxes": boxes, "scores": torch.softmax(outputs["scores"].float(), -1)[..., 1:]}
+        boxes = decode(outputs["offsets"].float(), windows, VARIANCES)
+        return {"boxes": boxes, "scores": self.log_probabilities(outputs["scores"].float())[..., 1:].exp()}
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The windows of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
@@ -252,7 +255,7 @@ def assign_windows(windows: Tensor, targets: ObjectTargets) -> WindowTargets:
     overlap, objects = iou(torch.cat((centre - half, centre + half), 1), windows).max(0)
     positive = overlap >= POSITIVE_IOU
     otherwise = torch.where(overlap < NEGATIVE_IOU, 0, IGNORE_INDEX)
-    offsets = encode(targets.boxes[objects], windows, SSD_VARIANCES)
+    offsets = encode(targets.boxes[objects], windows, VARIANCES)
     return WindowTargets(torch.where(positive, targets.labels[objects] + 1, otherwise), offsets * positive[:, None])
 
 

@@ -42,13 +42,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.boxes import SSD_VARIANCES, decode
+from hubel.boxes import decode
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTargets, Detector
 from hubel.models.classification import mobilenet_v3, vgg
 from hubel.models.config_schema import Count, Factor, Natural
-from hubel.models.detection.multibox import DefaultBoxes, evenly_scaled, multibox_loss
+from hubel.models.detection.multibox import VARIANCES, DefaultBoxes, evenly_scaled, multibox_loss
 
 _ConvReLU = partial(ConvNormActivation, norm=None)
 _ConvBNReLU6 = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)
@@ -153,7 +153,7 @@ class SSD(Detector):
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes by equation 2 with the variances of the published code; softmax without background."""
         anchors = self.anchors(*size).to(outputs["offsets"].device)
-        boxes = decode(outputs["offsets"].float(), anchors, SSD_VARIANCES)
+        boxes = decode(outputs["offsets"].float(), anchors, VARIANCES)
         return {"boxes": boxes, "scores": torch.softmax(outputs["scores"].float(), -1)[..., 1:]}
 
     def anchors(self, height: int, width: int) -> Tensor:

@@ -89,7 +89,7 @@ class Classification(Task):
         lines = [
             f"top-1 {scores.top1:.4f} (95 % confidence {scores.top1_low:.3f} to {scores.top1_high:.3f})   "
             f"top-{scores.top_n} {scores.top5:.4f}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
-            f"ECE {scores.ece:.4f}",
+            f"balanced accuracy {scores.balanced_accuracy:.4f}   ECE {scores.ece:.4f}",
             "",
             f"{'class':<{width}}  images  precision  recall      F1",
         ]
