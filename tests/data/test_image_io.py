@@ -354,7 +354,7 @@ def test_enormous_pictures_take_no_memory_outside_python_either(tmp_path: Path) 
         "import sys, pathlib; from hubel.data.image_io import read_image; from hubel.errors import ImageError\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try: read_image(path)\n"
-        "    except ImageError as error: print(error.fault)\n"
+        "    except ImageError as error: print(error.message)\n"
         "print(pathlib.Path('/proc/self/status').read_text())"
     )
     done = run_python(program, tmp_path)

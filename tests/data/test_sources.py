@@ -223,7 +223,7 @@ def test_bad_videos_are_named(tmp_path: Path) -> None:
     found = names(text, empty, sound, playlist, tmp_path / "gone.mp4", good)
     assert found[0].startswith(f"ERROR {text} is not a video that can be read")
     assert found[1] == f"ERROR {empty} is empty (0 bytes)."
-    assert found[2] == f"ERROR {sound} has no pictures, only sound or text."
+    assert found[2] == f"ERROR {sound} has no images, only sound or text."
     assert found[3].startswith(f"ERROR {playlist} ")
     assert found[4] == f"ERROR {tmp_path / 'gone.mp4'} does not exist."
     assert found[5] == str(good)

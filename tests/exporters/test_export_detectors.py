@@ -182,3 +182,24 @@ def test_a_localizer_is_exported_with_its_box(tmp_path: Path) -> None:
     assert float(score) == pytest.approx(float(found.scores[0]), abs=1e-3)
     clipped = np.array([float(side) for side in box.split()]).clip(0, [found.width, found.height] * 2)
     np.testing.assert_allclose(clipped, found.boxes[0], atol=0.5)
+
+
+def test_a_class_map_is_exported(tmp_path: Path) -> None:
+    """The example prints the fraction of the pixels of each class; the reference is the module in plain torch."""
+    torch.manual_seed(0)
+    model = hubel.create_model("fcn32s", num_classes=3, image_size=64, backbone="mobilenet_v2").eval()
+    with torch.no_grad():
+        for parameter in model.head.parameters():  # so that classes differ from place to place
+            parameter.normal_()
+    metadata = replace(describe(model), classes=CLASSES)
+    exported = hubel.export(model, "onnx", out=tmp_path / "out", metadata=metadata)
+    assert (exported.task, exported.outputs) == ("segment", ("class_map",))
+    Image.open(sample_photographs()[0]).save(tmp_path / "it.png")
+    said = run_without_hubel(exported.path.with_name("use.py"), [tmp_path / "it.png"])
+    pixels = metadata.preprocessing.pixels(Image.open(sample_photographs()[0]))
+    with torch.inference_mode():
+        images = metadata.preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+        class_map = model.predictions(model(images), (64, 64))["class_map"]
+    fractions = {name: float((class_map == index).float().mean()) for index, name in enumerate(CLASSES)}
+    printed = {name: float(value) for _, name, value in (line.split("  ") for line in said.splitlines())}
+    assert printed == pytest.approx({name: part for name, part in fractions.items() if part >= 0.01}, abs=2e-3)

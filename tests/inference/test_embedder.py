@@ -126,8 +126,8 @@ def test_nobody_gives_no_vectors(embed: Embedder, photograph: np.ndarray) -> Non
 @pytest.mark.parametrize(
     ("picture", "boxes", "message"),
     [
-        (np.zeros((9, 9), np.uint8), BOXES, "the picture"),
-        (np.zeros((9, 9, 3)), BOXES, "the picture"),
+        (np.zeros((9, 9), np.uint8), BOXES, "the image"),
+        (np.zeros((9, 9, 3)), BOXES, "the image"),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((2, 5)), "boxes"),
     ],
 )

@@ -106,9 +106,9 @@ def test_networks_that_mix_the_whole_image_look_at_crops() -> None:
 def test_what_cannot_be_slid_is_refused() -> None:
     model, metadata = by_hand()
     picture = planted(100, 50, [])
-    with pytest.raises(UsageError, match="the picture's shorter side has 50 pixels"):
+    with pytest.raises(UsageError, match="the image's shorter side has 50 pixels"):
         slide(model, picture, sizes=[60], metadata=metadata)
-    with pytest.raises(UsageError, match="'green' is no class"):
+    with pytest.raises(UsageError, match="'green' is not a class"):
         slide(model, picture, nothing=["green"], metadata=metadata)
     with pytest.raises(ModelError, match="sliding_window is not a classifier"):
         slide(hubel.create_model("sliding_window", 1), picture)

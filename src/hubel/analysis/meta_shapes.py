@@ -233,6 +233,8 @@ META_KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.log_sigmoid_forward.default: lambda scores: (_like_first(scores), _empty((0,), scores)),
     _aten.mv.default: _mv,
     _aten._upsample_bilinear2d_aa.default: _resized,
+    _aten.upsample_bilinear2d.default: _resized,
+    _aten.upsample_nearest2d.default: _resized,
     _aten.arange.default: _arange,
     _aten.mean.dim: _reduction,
     _aten.sum.dim_IntList: _reduction,

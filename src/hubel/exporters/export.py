@@ -53,7 +53,8 @@ class Exported:
         precision: fp32, fp16, bf16 or int8.
         bytes: of the model's file or files.
         max_difference: the greatest difference of a probability from the model's, as measured with the written file;
-            for detectors and localizers also of a box, as a fraction of the image's size.
+            for detectors and localizers also of a box, as a fraction of the image's size; for class maps the fraction
+            of the pixels with another class.
         model: what was exported.
         task: of the model.
         outputs: names of the file's outputs.

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from hubel.errors import ModelError
 from hubel.models.base import Architecture
 
+_LONGEST_SHOWN = 200  # letters of an option's own value
+
 
 @dataclass(frozen=True)
 class Range:
@@ -64,9 +66,14 @@ def describe_options(arch: Architecture, options: Iterable[str]) -> str:
     aliases = getattr(arch.config, "ALIASES", {})
     annotations = _annotations(arch.config.__class__)
     return " ".join(
-        f"{option} is {_words(annotations[option])}; the network's own is {option}={getattr(arch.config, option)!r}."
+        f"{option} is {_words(annotations[option])}; the network's own is {option}={_shown(arch.config, option)}."
         for option in (aliases.get(option, option) for option in options)
     )
+
+
+def _shown(config: Any, option: str) -> str:
+    text = repr(getattr(config, option))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _annotations(kind: type) -> dict[str, Any]:
