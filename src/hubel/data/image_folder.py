@@ -21,12 +21,12 @@ _LAYOUT = "Expected a folder a class with its pictures in it: flowers/daisy/1.jp
 
 
 def read_class_folders(root: Path) -> ImageDataset:
-    """Find the classes, the splits and the pictures of a data set; no picture is opened.
+    """Find the classes, the splits and the images of a data set; no image is opened.
 
-    Pictures in folders inside a class folder belong to the class. Hidden files and folders are left out.
+    Images in folders inside a class folder belong to the class. Hidden files and folders are left out.
 
     Raises:
-        DataError: there is no such folder, it has no class folders or no pictures in them, one split is there
+        DataError: there is no such folder, it has no class folders or no images in them, one split is there
             under two names, or a folder cannot be listed.
     """
     root = Path(root)
@@ -89,7 +89,7 @@ def _is_shown(path: Path) -> bool:
 
 
 def _pictures_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]:
-    """The pictures in each class folder of one split; one warning names what else lies in them."""
+    """The images in each class folder of one split; one warning names what else lies in them."""
     pictures: dict[str, list[Path]] = {}
     others: list[str] = []
 

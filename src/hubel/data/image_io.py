@@ -1,6 +1,6 @@
-"""From a picture file, or a picture in memory, to an upright 8-bit RGB image.
+"""From an image file, or an image in memory, to an upright 8-bit RGB image.
 
-All picture kinds that people have end here: grey, palette, CMYK, 16-bit, with alpha, rotated by a camera's
+All image kinds that people have end here: grey, palette, CMYK, 16-bit, with alpha, rotated by a camera's
 EXIF tag, animated. What cannot be read is told in one sentence that names the file and the reason.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_PIXELS = masks.MAX_PIXELS
-"""The largest picture that is decoded, in pixels: 512 MiB of RGB, and what Pillow itself allows.
+"""The largest image that is decoded, in pixels: 512 MiB of RGB, and what Pillow itself allows.
 
 Larger ones are refused by their header, before memory is taken for them.
 """
@@ -49,18 +49,18 @@ _CONVERT = "Open it in an image program and save it as JPEG or PNG, or leave it 
 _COPY_AGAIN = "Copy or download it again, or leave it out."
 
 # Pillow warns of odd metadata (a broken EXIF block, surplus TIFF tags) that changes nothing in the pixels.
-# A filter made once is safe with threads; ``warnings.catch_warnings`` around each picture is not.
+# A filter made once is safe with threads; ``warnings.catch_warnings`` around each image is not.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.Image:
-    """Read one picture.
+    """Read one image.
 
     - The rotation in the EXIF data is applied, also for a ``PIL`` image that still carries it.
     - Of animations the first frame is taken.
-    - Transparent parts are laid on white: pictures with alpha are mostly cut-outs and drawings made for white
+    - Transparent parts are laid on white: images with alpha are mostly cut-outs and drawings made for white
       pages, and what lies under their transparent pixels (often black) was never meant to be seen.
-    - 16-bit grey is scaled from 0..65535 to 0..255, whatever part of that range the picture uses. 32-bit
+    - 16-bit grey is scaled from 0..65535 to 0..255, whatever part of that range the image uses. 32-bit
       integers are taken for 16-bit values if they fit, floats for 0..1 or 0..255 if they fit; otherwise the
       range from their least to their greatest value is stretched to 0..255.
     - Colour profiles are not applied, as everywhere in the field; CMYK is converted by its plain formula.
@@ -73,7 +73,7 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
         A loaded image of mode RGB. It may be the very image handed in, where that is already as wanted.
 
     Raises:
-        ImageError: there is no such file, it is no picture, it is damaged, or it has more than
+        ImageError: there is no such file, it is not an image, it is damaged, or it has more than
             :data:`MAX_PIXELS` pixels.
     """
     if isinstance(source, np.ndarray):
@@ -86,7 +86,7 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
 
 @dataclass(frozen=True)
 class DownscaledImage:
-    """A picture that was decoded at a part of its size.
+    """An image that was decoded at a part of its size.
 
     Attributes:
         image: upright, mode RGB.
@@ -102,7 +102,7 @@ class DownscaledImage:
 
 
 def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) -> DownscaledImage:
-    """Read one picture for a purpose that does not need all of its pixels.
+    """Read one image for a purpose that does not need all of its pixels.
 
     JPEG's blocks of 8 × 8 pixels can be decoded to 4 × 4, 2 × 2 or 1 × 1, which are their means but for rounding and
     what the higher frequencies add: for photographs of a camera's size several times as fast. Other formats come
@@ -110,7 +110,7 @@ def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) 
 
     Args:
         source: a file name or the bytes of a file.
-        most: tells for an upright picture's width and height how many times it may be reduced.
+        most: tells for an upright image's width and height how many times it may be reduced.
 
     Raises:
         ImageError: as :func:`read_image`.
@@ -128,14 +128,14 @@ def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) 
 
 
 def _reduce(image: Image.Image, most: Callable[[int, int], float]) -> int:
-    """How many times an opened picture is reduced: 1, 2, 4 or 8."""
+    """How many times an opened image is reduced: 1, 2, 4 or 8."""
     width, height = image.size
     # Rarely is there anything to reduce: only then is the EXIF data worth parsing.
     if image.format != "JPEG" or max(most(width, height), most(height, width)) < 2:
         return 1
     turned = _orientation(image)
     times = most(height, width) if turned >= 5 else most(width, height)
-    # The blocks begin in the stored picture's corner: turned, they fit the upright one only if they are all whole.
+    # The blocks begin in the stored image's corner: turned, they fit the upright one only if they are all whole.
     return next(
         (k for k in (8, 4, 2) if k <= times and (turned == 1 or (width % k == 0 and height % k == 0))),
         1,
@@ -143,7 +143,7 @@ def _reduce(image: Image.Image, most: Callable[[int, int], float]) -> int:
 
 
 def read_size(source: str | Path | bytes) -> tuple[int, int]:
-    """Width and height in pixels of the upright picture, from its header alone.
+    """Width and height in pixels of the upright image, from its header alone.
 
     Raises:
         ImageError: as :func:`read_image`, except for damage that shows only when the pixels are decoded.
@@ -153,7 +153,7 @@ def read_size(source: str | Path | bytes) -> tuple[int, int]:
 
 
 def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
-    """Width and height in pixels as the file stores the picture, and the EXIF orientation to be applied, 1..8.
+    """Width and height in pixels as the file stores the image, and the EXIF orientation to be applied, 1..8.
 
     Raises:
         ImageError: as :func:`read_size`.
@@ -164,7 +164,7 @@ def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
 
 @contextmanager
 def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
-    """The picture with its header read, and the name that errors call it by."""
+    """The image with its header read, and the name that errors call it by."""
     if isinstance(source, bytes):
         if not source:
             raise ImageError("the image is empty (0 bytes).", "Hand over the bytes of a picture file.")
@@ -177,7 +177,7 @@ def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
 
 
 def open_file(path: Path, name: str) -> BinaryIO:
-    """Open a picture or video for reading.
+    """Open an image or video for reading.
 
     Args:
         path: the file.
@@ -231,7 +231,7 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
-    """The size in the header of a picture that ``Image.open`` refuses for its size, if it can be told."""
+    """The size in the header of an image that ``Image.open`` refuses for its size, if it can be told."""
     file.seek(0)
     prefix = file.read(16)
     for kind in FORMATS:
@@ -279,7 +279,7 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF" or not any(key in image.info for key in _EXIF_KEYS):
         return 1
     try:
-        # The base class's method: PNG's own decodes the whole picture to look for EXIF data after it.
+        # The base class's method: PNG's own decodes the whole image to look for EXIF data after it.
         value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
     except Exception:  # a broken EXIF block says nothing about the pixels
         return 1
@@ -321,7 +321,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.size == 0:
         raise ImageError(f"the array has no pixels (shape {array.shape}).", "Hand over a picture.")
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        message = f"the array has the shape {array.shape}, which is no picture."
+        message = f"the array has the shape {array.shape}, which is not an image."
         raise ImageError(message, "Hand over (height, width), or (height, width, 3 or 4); one picture at a time.")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise _too_large((array.shape[1], array.shape[0]), "the array")

@@ -1,8 +1,8 @@
-"""What people name on a command line, picture by picture: files, folders, patterns, videos, webcams.
+"""What people name on a command line, image by image: files, folders, patterns, videos, webcams.
 
 Everything becomes a :class:`ImageSource`. It knows how it is called and how to get its pixels, but holds none
 yet: so the list may be endless, the consumer decides which thread decodes, and a bad file is bad only when
-its turn comes. Something that is not there at all is a picture too, one whose ``read`` says so; thus there is
+its turn comes. Something that is not there at all is an image too, one whose ``read`` says so; thus there is
 one kind of failure, in order with the rest, and nothing stops the others.
 """
 
@@ -32,15 +32,15 @@ _KNOWN_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One picture that can be read.
+    """One image that can be read.
 
     Attributes:
         source: the file as the user named it or would name it, ``"webcam 0"``, or ``None`` for what was
             handed over in memory.
         read: returns the upright RGB image or raises :class:`ImageError`; may be called again, from any
             thread.
-        frame: number of the video frame, from 1; ``None`` for still pictures.
-        time: seconds since the video's first frame; ``None`` for still pictures.
+        frame: number of the video frame, from 1; ``None`` for still images.
+        time: seconds since the video's first frame; ``None`` for still images.
         read_reduced: the same for a purpose that does not need all pixels, as
             :func:`hubel.data.image_io.read_reduced`; ``None`` where there is nothing to gain.
     """
@@ -53,25 +53,25 @@ class ImageSource:
 
 
 def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[ImageSource]:
-    """All pictures that the sources name, in their order, found while iterating.
+    """All images that the sources name, in their order, found while iterating.
 
     A source is, by the first of these that fits:
 
     - an image or array in memory, or the bytes of an image file;
-    - the name of something that exists, whatever characters it is made of: a folder (all pictures and videos
-      below it, by their suffixes, in natural order, hidden ones left out), a video, or else a picture;
+    - the name of something that exists, whatever characters it is made of: a folder (all images and videos
+      below it, by their suffixes, in natural order, hidden ones left out), a video, or else an image;
     - the number of a webcam;
     - a pattern with ``*``, ``?``, ``[…]`` or ``**``: as a shell would expand it, in natural order; where the
-      pattern does not end in a suffix, only pictures, videos and (without ``**``) folders count.
+      pattern does not end in a suffix, only images, videos and (without ``**``) folders count.
 
-    Videos give one picture a frame. Memory is bounded: by the names in one folder (or of one pattern), and by
-    the pictures that the consumer keeps.
+    Videos give one image a frame. Memory is bounded: by the names in one folder (or of one pattern), and by
+    the images that the consumer keeps.
 
     Args:
         sources: of any length; taken one by one.
 
     Yields:
-        The pictures. Nothing is raised for a bad source: reading its picture raises.
+        The images. Nothing is raised for a bad source: reading its image raises.
     """
     for source in sources:
         if isinstance(source, (str, Path)):
@@ -84,12 +84,12 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
 
 
 def file_names(sources: Iterable[str]) -> Iterator[str]:
-    """What :func:`expand` would open, without opening it: each name, expanded in its turn, gives the same pictures.
+    """What :func:`expand` would open, without opening it: each name, expanded in its turn, gives the same images.
 
     A source that is not there, or has nothing in it, stands for itself.
 
     Raises:
-        UsageError: a webcam, which is no file.
+        UsageError: a webcam, which is not a file.
     """
     for source in sources:
         if _is_webcam(source):
@@ -108,7 +108,7 @@ def _in_file(name: str) -> ImageSource:
 
 
 def _found(name: str) -> Iterator[str | ImageSource]:
-    """The files that a name stands for, and pictures of what is not in a file or cannot be listed."""
+    """The files that a name stands for, and images of what is not in a file or cannot be listed."""
     if _exists(name):
         yield from _folder(name) if _is_folder(name) else (name,)
     elif _is_webcam(name):
@@ -155,7 +155,7 @@ def _folder(name: str) -> Iterator[str | ImageSource]:
 
 
 def _below(folder: str) -> Iterator[str | ImageSource]:
-    """The pictures and videos below a folder, and a failed picture for each folder that cannot be listed."""
+    """The images and videos below a folder, and a failed image for each folder that cannot be listed."""
     faults: deque[ImageSource] = deque()
 
     def note(where: Path, error: OSError) -> None:
@@ -201,7 +201,7 @@ def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[ImageSource]:
 
 
 def _video(name: str) -> Iterator[ImageSource]:
-    """Its frames, and a failed picture for each that is damaged."""
+    """Its frames, and a failed image for each that is damaged."""
     faults: deque[ImageError] = deque()
     for picture in _frames(name, video_frames(Path(name), name, faults.append)):
         while faults:

@@ -26,7 +26,7 @@ HELD_BACK = 0.15
 
 
 class Splittable(Protocol):
-    """A picture with what is labelled in it, as far as splitting is concerned."""
+    """An image with what is labelled in it, as far as splitting is concerned."""
 
     @property
     def path(self) -> Path:
@@ -35,7 +35,7 @@ class Splittable(Protocol):
 
     @property
     def stratum(self) -> int:
-        """Pictures of one stratum are shared out by the fractions; the class, where a picture has one."""
+        """Images of one stratum are shared out by the fractions; the class, where an image has one."""
         ...
 
     @property
@@ -49,11 +49,11 @@ Item_co = TypeVar("Item_co", bound=Splittable, covariant=True)
 
 
 class SplitData(Protocol[Item_co]):
-    """A data set: its folder, classes, and pictures by split as they lie on disk, or all under ``"all"``."""
+    """A data set: its folder, classes, and images by split as they lie on disk, or all under ``"all"``."""
 
     @property
     def root(self) -> Path:
-        """All pictures are below it."""
+        """All images are below it."""
         ...
 
     @property
@@ -63,7 +63,7 @@ class SplitData(Protocol[Item_co]):
 
     @property
     def splits(self) -> Mapping[str, tuple[Item_co, ...]]:
-        """Pictures of ``"train"``, ``"val"``, ``"test"``, or of ``"all"``."""
+        """Images of ``"train"``, ``"val"``, ``"test"``, or of ``"all"``."""
         ...
 
 
@@ -191,7 +191,7 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
     """Read what :func:`write_splits` wrote: relative paths by split.
 
     Raises:
-        DataError: there is no such file, or it is no such record.
+        DataError: there is no such file, or it is not such a record.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -207,7 +207,7 @@ def recorded_splits(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]
     """The splits of a run on its own data set, sample by sample as recorded; files added since are left out.
 
     Raises:
-        DataError: recorded files are no longer there; the fault names the first of them.
+        DataError: recorded files are no longer there; the error names the first of them.
     """
     here = {
         sample.path.relative_to(data.root).as_posix(): sample for samples in data.splits.values() for sample in samples

@@ -24,7 +24,7 @@ class Distortion:
 
     Attributes:
         brightness: factor of all values.
-        contrast: factor of the distance from the picture's mean grey.
+        contrast: factor of the distance from the image's mean grey.
         saturation: factor of the distance from each pixel's own grey.
         hue: turn of the circle of colours, -0.5..0.5.
         contrast_first: before saturation and hue, or after them.
@@ -47,7 +47,7 @@ class Distortion:
         return cls(brightness, contrast, saturation, hue, contrast_first=chosen[4])
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """The picture with its colours changed.
+        """The image with its colours changed.
 
         Args:
             pixels: uint8 (H, W, C) with C of 3, or of 1, of which brightness and contrast alone are changed.
