@@ -35,11 +35,11 @@ WORKLOADS = {
     "predict-torch": [*HUBEL, "predict", "DATA/flowers5/val", "--engine", "torch", "--json"],
     "train": [
         *HUBEL, "train", "DATA/flowers5", "--model", "resnet18", "--from-scratch", "--image-size", "128",
-        "--epochs", "1", "--batch", "16", "--precision", "fp32", "--workers", "0", "--out", "OUT/run",
+        "--epochs", "1", "--batch", "16", "--precision", "float32", "--workers", "0", "--out", "OUT/run",
     ],
     "detect-train": [
         *HUBEL, "train", "DATA/raccoon", "--task", "detect", "--epochs", "1", "--head-epochs", "0",
-        "--precision", "fp32", "--workers", "0", "--out", "OUT/run",
+        "--precision", "float32", "--workers", "0", "--out", "OUT/run",
     ],
     "track-sort": [*HUBEL, "track", "--detections", "DATA/mot/PETS09-S2L1/det/det.txt", "--mot", "OUT/tracks.txt"],
     "track-video": [
