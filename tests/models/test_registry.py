@@ -11,7 +11,7 @@ import pytest
 
 import hubel.models
 from hubel.models.registry import architecture, list_models, relatives, task_of
-from hubel.weights.key_rules import all_rules, rules_for
+from hubel.weights.key_mapping import all_rules, rules_for
 
 
 def test_table_and_families_agree() -> None:
@@ -50,4 +50,4 @@ print(*[name for name in sys.modules if name.startswith(("hubel.models.", "hubel
     assert families == ["hubel.models.classification.resnet"]
     assert "hubel.models.localization" not in imported
     rules = {name.rpartition(".")[2] for name in imported if "key_rules" in name}
-    assert rules == {"base", "resnet"} if weights else rules <= {"base"}
+    assert rules == ({"resnet"} if weights else set())

@@ -11,7 +11,7 @@ from torch import nn
 from hubel import create_model
 from hubel.models.checkpoint import describe
 from hubel.weights import class_names, find_entry
-from hubel.weights.key_rules import all_rules
+from hubel.weights.key_mapping import all_rules
 
 timm = pytest.importorskip("timm")
 models = pytest.importorskip("torchvision.models")

@@ -91,7 +91,7 @@ def load_published(model: nn.Module, found: Published, left_fresh: str | None = 
 
 def _named(model: nn.Module, found: Published) -> dict[str, Tensor]:
     """The state dictionary of weights, with names where their file has none."""
-    from hubel.weights.key_rules.darknet import FLAT, unflatten
+    from hubel.weights.state_dict import FLAT, unflatten
 
     order = getattr(model, "flat_order", None)
     if FLAT not in found.state or order is None:

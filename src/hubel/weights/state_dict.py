@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ _WRAPPERS = ("state_dict", "model")  # keys under which training scripts store t
 _KERAS_SUFFIXES = (".h5", ".keras")
 FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".weights", *_KERAS_SUFFIXES)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since version 1.6 and before
+FLAT = "flat"  # the one tensor of a Darknet file; the model says by ``flat_order()`` what it is made of
 _ANOTHER_FILE = "give a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
 
 
@@ -26,8 +27,8 @@ def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[s
 
     Args:
         path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or under
-            ``"state_dict"`` or ``"model"``), or one of Keras (:mod:`hubel.weights.keras_h5`).
-        architecture: of the file, as in ``create_model(architecture)``; necessary for Keras's published files, whose
+            ``"state_dict"`` or ``"model"``), one of Keras (:mod:`hubel.weights.keras_h5`), or Darknet's ``.weights``.
+        architecture: as in ``create_model(architecture)``; necessary for Keras's published files, whose
             layers have other names than Keras gives them today.
 
     Returns:
@@ -63,8 +64,6 @@ def _read_darknet(path: Path) -> Mapping[str, Any]:
     import numpy as np
     import torch
 
-    from hubel.weights.key_rules.darknet import FLAT
-
     content = path.read_bytes()
     major, minor, _ = np.frombuffer(content[:12], "<i4") if len(content) >= 12 else (0, 0, 0)
     start = 12 + (8 if major * 10 + minor >= 2 else 4)
@@ -73,17 +72,38 @@ def _read_darknet(path: Path) -> Mapping[str, Any]:
     return {FLAT: torch.from_numpy(np.frombuffer(content, "<f4", offset=start).astype(np.float32))}
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
+def unflatten(flat: Tensor, order: Sequence[str], own: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """A state dictionary of a Darknet file's numbers.
+
+    Args:
+        flat: float32 (numbers,).
+        order: names of the tensors.
+        own: the model's state dictionary, for their shapes.
+        origin: the file, for messages.
+
+    Raises:
+        WeightsError: the file has more or fewer numbers than the model.
+    """
+    sizes = [own[name].numel() for name in order]
+    if flat.numel() != sum(sizes):
+        raise WeightsError(
+            f"{origin} has {flat.numel():,} numbers, and the network {sum(sizes):,}.",
+            "Give the cfg that the file was made with (cfg=..., num_classes=...).",
+        )
+    return {name: part.view_as(own[name]).clone() for name, part in zip(order, flat.split(sizes), strict=True)}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        content: Mapping[str, Any] = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
         raise WeightsError(
             f"{path} is damaged or not a safetensors file: {_first_line(error)}.", "get the file again"
         ) from error
-    return content
+    return tensors
 
 
 def _read_torch(path: Path) -> Any:

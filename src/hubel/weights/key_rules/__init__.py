@@ -2,39 +2,93 @@
 
 A library's file is recognized by one key that no other library's file for the same architectures has. Its keys are
 translated by the first rule whose pattern matches the whole key. Where the library also lays tensors out in another
-way, adaptations put that right. A group is imported when weights of one of its architectures are read.
+way, adaptations put that right.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from hubel.weights.key_rules.base import KeyRules
+if TYPE_CHECKING:
+    from torch import Tensor
 
-# Module → pattern of the architectures whose files it describes.
-_MODULES = {
-    "vgg": r"alexnet_owt|vgg\d+",
-    "inception": r"googlenet_bn|inception_.*|xception",
-    "resnet": r"resnet\d+|resnext.*|se_resnet\d+|senet154|densenet\d+|csp.*",
-    "mobilenet": r"mobilenet_.*",
-    "efficientnet": r"efficientnet_.*",
-    "ssd": r"ssd.*",
-    "darknet": r"yolo_.*",
-}
+Rules = tuple[tuple[str, str], ...]
+Adaptation = Callable[[dict[str, "Tensor"]], None]
 
 
-def rules_for(architecture: str) -> tuple[KeyRules, ...]:
-    """The formats in which weights of an architecture are published; empty if it has none."""
-    modules = [module for module, pattern in _MODULES.items() if re.fullmatch(pattern, architecture)]
-    return tuple(rules for rules in _load(*modules) if re.fullmatch(rules.architectures, architecture))
+@dataclass(frozen=True)
+class KeyRules:
+    """Parameter names, and where they differ tensor layouts, of one family in one library.
+
+    Attributes:
+        name: library and family, for messages: ``"torchvision's ResNets"``. It begins with the library; of two with
+            equal names, with the one whose preprocessing applies.
+        architectures: pattern of our architectures' names.
+        signature: a key in every such file, and in no other format of the same architectures.
+        rules: (pattern of a key without its last part, our name); the first full match applies.
+        adaptations: change the renamed tensors in place if the library computes with another layout.
+        settings: options of our architecture that these weights need.
+    """
+
+    name: str
+    architectures: str
+    signature: str
+    rules: Rules
+    adaptations: tuple[Adaptation, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def source(self) -> str:
+        """The library as the catalog calls it: ``"torchvision"``, ``"timm"``, ``"keras"``; else its own name."""
+        library = self.name.partition("'s ")[0]
+        return {"the package efficientnet-lite-pytorch": "google"}.get(library, library.lower())
 
 
-def all_rules() -> tuple[KeyRules, ...]:
-    """The formats of all architectures."""
-    return _load(*_MODULES)
+def fold_convolution_biases(state: dict[str, Tensor]) -> None:
+    """Move biases of convolutions that a batch normalization follows into its running mean.
+
+    Keras's ResNets have both; ``norm(conv + b)`` with mean μ is ``norm(conv)`` with mean ``μ - b``.
+    """
+    for key in [key for key in state if key.endswith(".conv.bias")]:
+        mean = key.removesuffix("conv.bias") + "norm.running_mean"
+        if mean in state:
+            state[mean] = state[mean] - state.pop(key)
 
 
-def _load(*modules: str) -> tuple[KeyRules, ...]:
-    loaded = (importlib.import_module(f"hubel.weights.key_rules.{module}") for module in modules)
-    return tuple(rules for module in loaded for rules in module.KEY_RULES)
+def reversed_input(key: str) -> Adaptation:
+    """The first convolution ``key`` was trained on images with channels in the order blue, green, red."""
+
+    def adapt(state: dict[str, Tensor]) -> None:
+        state[key] = state[key].flip(1)
+
+    return adapt
+
+
+def flattened_channels_last(key: str, channels: int) -> Adaptation:
+    """The dense layer ``key`` reads maps flattened as height, width, channels; ours as channels, height, width."""
+
+    def adapt(state: dict[str, Tensor]) -> None:
+        weight = state[key]
+        state[key] = weight.reshape(len(weight), -1, channels).transpose(1, 2).flatten(1).contiguous()
+
+    return adapt
+
+
+def convolution_as_dense(key: str) -> Adaptation:
+    """The 1×1 convolution ``key`` (out, in, 1, 1) is a dense layer (out, in) here."""
+
+    def adapt(state: dict[str, Tensor]) -> None:
+        state[key] = state[key].flatten(1)
+
+    return adapt
+
+
+def conv_norm(units: Mapping[str, tuple[str, str]]) -> Rules:
+    """Rules for convolutions with their normalizations: our name of both → patterns of theirs."""
+    return tuple(
+        (theirs, f"backbone.{ours}.{kind}")
+        for ours, both in units.items()
+        for theirs, kind in zip(both, ("conv", "norm"), strict=True)
+    )

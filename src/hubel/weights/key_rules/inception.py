@@ -5,34 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from hubel.weights.key_rules.base import Adaptation, KeyRules, Rules
+from hubel.weights.key_rules import Adaptation, KeyRules, Rules, conv_norm
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_GOOGLENET: Rules = (
-    (r"conv1\.conv", "backbone.stem.conv"),
-    (r"conv1\.bn", "backbone.stem.norm"),
-    *(
-        rule
-        for theirs, ours in (("conv", "conv"), ("bn", "norm"))
-        for rule in (
-            (rf"conv2\.{theirs}", f"backbone.conv2.0.{ours}"),
-            (rf"conv3\.{theirs}", f"backbone.conv2.1.{ours}"),
-            (rf"(inception\w+)\.branch1\.{theirs}", rf"backbone.\1.branches.1x1.{ours}"),
-            (rf"(inception\w+)\.branch2\.(\d)\.{theirs}", rf"backbone.\1.branches.3x3.\2.{ours}"),
-            (rf"(inception\w+)\.branch3\.(\d)\.{theirs}", rf"backbone.\1.branches.5x5.\2.{ours}"),
-            (rf"(inception\w+)\.branch4\.(\d)\.{theirs}", rf"backbone.\1.branches.pool.\2.{ours}"),
-            (rf"aux1\.conv\.{theirs}", f"auxiliary.inception4a.conv.{ours}"),
-            (rf"aux2\.conv\.{theirs}", f"auxiliary.inception4d.conv.{ours}"),
-        )
-    ),
-    (r"aux1\.fc1", "auxiliary.inception4a.dense"),
-    (r"aux1\.fc2", "auxiliary.inception4a.classifier"),
-    (r"aux2\.fc1", "auxiliary.inception4d.dense"),
-    (r"aux2\.fc2", "auxiliary.inception4d.classifier"),
-    (r"fc", "head.classifier"),
-)
 
 
 def _units(units: Mapping[str, str]) -> Rules:
@@ -42,6 +18,32 @@ def _units(units: Mapping[str, str]) -> Rules:
         for theirs, ours in units.items()
         for part, our_part in (("conv", "conv"), ("bn", "norm"))
     )
+
+
+_GOOGLENET: Rules = (
+    *_units(
+        {
+            "conv1": "stem",
+            "conv2": "conv2.0",
+            "conv3": "conv2.1",
+            r"(inception\w+)\.branch1": r"\1.branches.1x1",
+            r"(inception\w+)\.branch2\.(\d)": r"\1.branches.3x3.\2",
+            r"(inception\w+)\.branch3\.(\d)": r"\1.branches.5x5.\2",
+            r"(inception\w+)\.branch4\.(\d)": r"\1.branches.pool.\2",
+        }
+    ),
+    *(
+        (rf"{theirs}\.{part}", f"auxiliary.{ours}.{our_part}")
+        for theirs, ours in (("aux1", "inception4a"), ("aux2", "inception4d"))
+        for part, our_part in (
+            (r"conv\.conv", "conv.conv"),
+            (r"conv\.bn", "conv.norm"),
+            ("fc1", "dense"),
+            ("fc2", "classifier"),
+        )
+    ),
+    (r"fc", "head.classifier"),
+)
 
 
 def _counted(units: Iterable[str]) -> Adaptation:
@@ -107,15 +109,12 @@ _V3_UNITS = _V3_ENTRY | {
     for their_module, our_module, names in _V3_MODULES
     for theirs, ours in names.items()
 }
-_V3_AUXILIARY: Rules = tuple(
-    (rf"AuxLogits\.{theirs}", f"auxiliary.stage3.{ours}")
-    for theirs, ours in (
-        ("conv0.conv", "reduce.conv"),
-        ("conv0.bn", "reduce.norm"),
-        ("conv1.conv", "conv.conv"),
-        ("conv1.bn", "conv.norm"),
-        ("fc", "classifier"),
-    )
+_V3_AUXILIARY: Rules = (
+    (r"AuxLogits\.conv0.conv", "auxiliary.stage3.reduce.conv"),
+    (r"AuxLogits\.conv0.bn", "auxiliary.stage3.reduce.norm"),
+    (r"AuxLogits\.conv1.conv", "auxiliary.stage3.conv.conv"),
+    (r"AuxLogits\.conv1.bn", "auxiliary.stage3.conv.norm"),
+    (r"AuxLogits\.fc", "auxiliary.stage3.classifier"),
 )
 
 # timm numbers all parts of Inception-v4 through.
@@ -213,52 +212,47 @@ _SEPARABLE = tuple((number, unit, index) for number, unit in enumerate(_XCEPTION
 # Units whose shortcut is a convolution, to which Keras gives no name.
 _SHORTCUTS = ("stage1.0", "stage2.0", "stage3.0", "stage4.0")
 
+
+def _separable(ours: str, conv: str, norm: str, depthwise: str) -> Rules:
+    """A separable convolution, with their names of it, its normalization and its depthwise part."""
+    return (
+        (rf"{conv}\.{depthwise}", f"backbone.{ours}.depthwise"),
+        (rf"{conv}\.pointwise", f"backbone.{ours}.pointwise.conv"),
+        (norm, f"backbone.{ours}.pointwise.norm"),
+    )
+
+
 _XCEPTION_KERAS: Rules = (
-    *((rf"block1_conv{i + 1}", f"backbone.stem.{i}.conv") for i in range(2)),
-    *((rf"block1_conv{i + 1}_bn", f"backbone.stem.{i}.norm") for i in range(2)),
+    *conv_norm({f"stem.{i}": (f"block1_conv{i + 1}", f"block1_conv{i + 1}_bn") for i in range(2)}),
     *(
-        (theirs + suffix, f"backbone.{ours}.{part}")
+        rule
         for theirs, ours in (
             *((f"block{number + 1}_sepconv{i + 1}", f"{unit}.convs.{i}") for number, unit, i in _SEPARABLE),
             *((f"block14_sepconv{i + 1}", f"top.{i}") for i in range(2)),
         )
-        for suffix, part in (
-            (r"\.depthwise", "depthwise"),
-            (r"\.pointwise", "pointwise.conv"),
-            ("_bn", "pointwise.norm"),
-        )
+        for rule in _separable(ours, theirs, f"{theirs}_bn", "depthwise")
     ),
-    *((f"conv2d_{number}", f"backbone.{unit}.shortcut.conv") for number, unit in enumerate(_SHORTCUTS)),
-    *((f"batch_normalization_{number}", f"backbone.{unit}.shortcut.norm") for number, unit in enumerate(_SHORTCUTS)),
+    *conv_norm({f"{unit}.shortcut": (f"conv2d_{n}", f"batch_normalization_{n}") for n, unit in enumerate(_SHORTCUTS)}),
     ("predictions", "head.classifier"),
 )
 
 _XCEPTION_TIMM: Rules = (
-    *((f"conv{i + 1}", f"backbone.stem.{i}.conv") for i in range(2)),
-    *((f"bn{i + 1}", f"backbone.stem.{i}.norm") for i in range(2)),
+    *conv_norm({f"stem.{i}": (f"conv{i + 1}", f"bn{i + 1}") for i in range(2)}),
     *(
-        (rf"block{number}\.rep\.{3 * i + offset + (number > 1)}{suffix}", f"backbone.{unit}.convs.{i}.{part}")
+        rule
         for number, unit, i in _SEPARABLE
-        for offset, suffix, part in (  # all but the first unit begin with a ReLU
-            (0, r"\.conv1", "depthwise"),
-            (0, r"\.pointwise", "pointwise.conv"),
-            (1, "", "pointwise.norm"),
+        for layer in [3 * i + (number > 1)]  # all but the first unit begin with a ReLU
+        for rule in _separable(
+            f"{unit}.convs.{i}", rf"block{number}\.rep\.{layer}", rf"block{number}\.rep\.{layer + 1}", "conv1"
         )
     ),
-    *(
-        (rf"block{number}\.skip{suffix}", f"backbone.{unit}.shortcut.{part}")
-        for number, unit in enumerate(_XCEPTION_UNITS, start=1)
-        for suffix, part in (("", "conv"), ("bn", "norm"))
+    *conv_norm(
+        {
+            f"{unit}.shortcut": (rf"block{number}\.skip", rf"block{number}\.skipbn")
+            for number, unit in enumerate(_XCEPTION_UNITS, start=1)
+        }
     ),
-    *(
-        (f"{theirs}{i + 3}{suffix}", f"backbone.top.{i}.{part}")
-        for i in range(2)
-        for theirs, suffix, part in (
-            ("conv", r"\.conv1", "depthwise"),
-            ("conv", r"\.pointwise", "pointwise.conv"),
-            ("bn", "", "pointwise.norm"),
-        )
-    ),
+    *(rule for i in range(2) for rule in _separable(f"top.{i}", f"conv{i + 3}", f"bn{i + 3}", "conv1")),
     (r"fc", "head.classifier"),
 )
 
@@ -277,7 +271,7 @@ KEY_RULES = (
         "inception_v3",
         "conv2d_93.weight",
         (("predictions", "head.classifier"),),
-        adaptations=(_counted(_V3_UNITS.values()),),
+        (_counted(_V3_UNITS.values()),),
     ),
     KeyRules(
         "timm's Inception-v4",
@@ -291,7 +285,7 @@ KEY_RULES = (
         "inception_resnet_v2",
         "block17_1_conv.weight",
         _RESIDUAL_KERAS,
-        adaptations=(_counted(_RESIDUAL_COUNTED),),
+        (_counted(_RESIDUAL_COUNTED),),
     ),
     KeyRules("Keras's Xception", "xception", "block2_sepconv1.depthwise.weight", _XCEPTION_KERAS),
     KeyRules(

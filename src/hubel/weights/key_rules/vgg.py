@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hubel.weights.key_rules.base import (
+from hubel.weights.key_rules import (
     KeyRules,
     Rules,
     convolution_as_dense,

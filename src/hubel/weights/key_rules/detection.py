@@ -1,4 +1,4 @@
-"""SSDs as torchvision names them."""
+"""SSDs as torchvision names them; Darknet's networks, whose files hold numbers without names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hubel.weights.key_rules.base import KeyRules, Rules
-from hubel.weights.key_rules.mobilenet import torchvision_v3
+from hubel.weights.key_rules import KeyRules, Rules, conv_norm
+from hubel.weights.key_rules.mbconv import torchvision_v3
 from hubel.weights.key_rules.vgg import numbered_layers
+from hubel.weights.state_dict import FLAT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,14 +42,15 @@ _VGG: Rules = (
 
 # Two sequences of layers: the first ends within unit 13, after the convolution that widens.
 _MOBILENET: Rules = (
-    (r"backbone\.features\.0\.13\.0", "backbone.stage6_expand.conv"),
-    (r"backbone\.features\.0\.13\.1", "backbone.stage6_expand.norm"),
-    (r"backbone\.features\.1\.0\.1\.0", "backbone.stage6.0.depthwise.conv"),
-    (r"backbone\.features\.1\.0\.1\.1", "backbone.stage6.0.depthwise.norm"),
+    *conv_norm(
+        {
+            "stage6_expand": (r"backbone\.features\.0\.13\.0", r"backbone\.features\.0\.13\.1"),
+            "stage6.0.depthwise": (r"backbone\.features\.1\.0\.1\.0", r"backbone\.features\.1\.0\.1\.1"),
+            "stage6.0.project": (r"backbone\.features\.1\.0\.3\.0", r"backbone\.features\.1\.0\.3\.1"),
+        }
+    ),
     (r"backbone\.features\.1\.0\.2\.fc1", "backbone.stage6.0.squeeze.reduce"),
     (r"backbone\.features\.1\.0\.2\.fc2", "backbone.stage6.0.squeeze.expand"),
-    (r"backbone\.features\.1\.0\.3\.0", "backbone.stage6.0.project.conv"),
-    (r"backbone\.features\.1\.0\.3\.1", "backbone.stage6.0.project.norm"),
     *_within(
         torchvision_v3("large"),
         lambda number: rf"backbone\.features\.0\.{number}" if number < 13 else rf"backbone\.features\.1\.{number - 13}",
@@ -69,11 +71,12 @@ def _scale(state: dict[str, Tensor]) -> None:
 
 
 KEY_RULES = (
-    KeyRules("torchvision's SSD300", "ssd300_vgg16", "backbone.scale_weight", _VGG, adaptations=(_scale,)),
+    KeyRules("torchvision's SSD300", "ssd300_vgg16", "backbone.scale_weight", _VGG, (_scale,)),
     KeyRules(
         "torchvision's SSDLite320",
         "ssdlite320_mobilenet_v3_large",
         "backbone.features.1.0.2.fc1.weight",
         _MOBILENET,
     ),
+    KeyRules("Darknet's networks", r"yolo_.*", FLAT, ()),
 )
