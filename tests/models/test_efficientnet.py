@@ -15,7 +15,7 @@ from torch import nn
 import hubel
 from hubel.layers.mbconv import StochasticDepth
 from hubel.models import architecture, create_model
-from hubel.models.classification.inverted_residual_network import round_repeats
+from hubel.models.classification.mobilenet_v2 import Stage, scaled
 from hubel.weights.key_mapping import rename
 from keras_networks import KINDS, keras, keras_application, keras_file, keras_logits
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics
@@ -109,7 +109,8 @@ def test_depth_is_the_number_of_layers_on_the_path() -> None:
 
 
 def test_units_are_rounded_up() -> None:
-    assert [round_repeats(*pair) for pair in ((1, 1.1), (2, 1.0), (4, 1.2), (4, 3.1))] == [2, 2, 5, 13]
+    for units, depth, expected in ((1, 1.1, 2), (2, 1.0, 2), (4, 1.2, 5), (4, 3.1, 13)):
+        assert scaled([Stage(1, 8, units, 1)], 1.0, depth)[0].units == expected
 
 
 def test_stochastic_depth_equals_torchvisions() -> None:

@@ -25,6 +25,7 @@ from hubel.models import (
     save_model,
 )
 from hubel.models.factory import build
+from hubel.models.metadata import Backbone
 from published_figures import PUBLISHED, representatives
 
 
@@ -144,6 +145,14 @@ def test_gradients_reach_every_parameter(name: str, shared: Classifier) -> None:
     sum(losses).backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []
+
+
+def test_localizer_stands_on_every_classifier(name: str) -> None:
+    row, localizer = architecture(name), architecture("localizer")
+    with torch.device("meta"):
+        model = build(localizer, 3, row.input[0], 224, {}, Backbone(name), for_loading=True)
+        outputs = model(torch.empty(2, *row.input))
+    assert (outputs["scores"].shape, outputs["box"].shape) == ((2, 3), (2, 4))
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from hubel.cli.main import app
 from hubel.errors import UsageError
-from hubel.models.selection import Candidate, best_within, pareto_front, with_accuracy
+from hubel.models.selection import filter_by_limits, pareto_front, with_accuracy
 from hubel.weights.key_mapping import rename
 
 
@@ -40,15 +41,18 @@ def test_front_holds_the_points_that_are_not_dominated() -> None:
 
 
 def test_limits() -> None:
-    small = Candidate("small", 0.70, 10, 0.3, milliseconds=5)
-    cheap_twin = Candidate("cheap_twin", 0.80, 40, 2.0, milliseconds=25)
-    dear_twin = Candidate("dear_twin", 0.80, 40, 4.0, milliseconds=30)
-    everyone = [small, dear_twin, cheap_twin]
-    assert best_within(everyone, 30, 40) == [cheap_twin, dear_twin, small]
-    assert best_within(everyone, 24.9, None) == [small]
-    assert best_within(everyone, None, 9) == []
-    with pytest.raises(UsageError, match="measured"):
-        best_within([Candidate("x", 0.5, 1, 1)], 20)
+    def row(name: str, top1: float | None, megabytes: float, gmacs: float, milliseconds: float) -> dict[str, Any]:
+        costs = {"size_bytes": megabytes * 1e6, "macs": gmacs * 1e9, "ms": {"batch1": milliseconds}}
+        weights = [{"top1": top1, "input": [3, 8, 8]}]
+        return {"name": name, "task": "classify", "input": [3, 8, 8], "weights": weights, **costs}
+
+    small, cheap_twin = row("small", 0.70, 10, 0.3, 5), row("cheap_twin", 0.80, 40, 2.0, 25)
+    dear_twin, unknown = row("dear_twin", 0.80, 40, 4.0, 30), row("unknown", None, 5, 0.1, 1)
+    everyone = [unknown, small, dear_twin, cheap_twin]
+    assert filter_by_limits(everyone, 30, 40) == [cheap_twin, dear_twin, small, unknown]
+    assert filter_by_limits(everyone, 24.9, None) == [small, unknown]
+    assert filter_by_limits(everyone, None, 9) == [unknown]
+    assert filter_by_limits(everyone, None, 4.9) == []
 
 
 def test_largest_size_in_the_table() -> None:

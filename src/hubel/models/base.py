@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.analysis.tracing import Tracing, to_meta
-from hubel.models.backbone_spec import Backbone
 
 AUXILIARY = "auxiliary"
 """The loss term of auxiliary classifiers. It is minimized like the others, but not part of the loss that is reported:
 evaluation has no such term, and the two have to be comparable."""
+
+
+def _classes_of_head(state: Mapping[str, Tensor]) -> int | None:
+    scores = (tensor for key, tensor in state.items() if key.startswith("head.classifier."))
+    return next((len(tensor) for tensor in scores if tensor.ndim), None)
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,8 @@ class ClassLayers:
         count: how many classes the tensors of a state dictionary tell apart; ``None`` if it has no such layers.
     """
 
-    keys: str
-    count: Callable[[Mapping[str, Tensor]], int | None]
-
-
-def _classes_of_head(state: Mapping[str, Tensor]) -> int | None:
-    scores = (tensor for key, tensor in state.items() if key.startswith("head.classifier."))
-    return next((len(tensor) for tensor in scores if tensor.ndim), None)
+    keys: str = r"(head|auxiliary\.\w+)\.classifier\."
+    count: Callable[[Mapping[str, Tensor]], int | None] = _classes_of_head
 
 
 @dataclass(frozen=True)
@@ -45,34 +44,31 @@ class Architecture:
     """One registered variant: a row of data.
 
     Attributes:
-        name: as in ``create_model(name)``.
-        task: ``"classify"``, …
         build: ``build(config, num_classes, in_channels, image_size)`` gives the module; of an architecture with a
             ``backbone``, ``build(config, num_classes, classifier)``.
         config: frozen dataclass of the numbers that vary within the family; ``create_model``'s further
             keyword arguments replace its fields.
-        input: native input as channels, height, width.
-        num_classes: what the paper's network tells apart.
         depth: layers with weights on the longest path, counted as the paper counts them.
         reference: the paper, with section or table.
+        input: native input as channels, height, width; by default ImageNet's usual one.
+        num_classes: those of the paper's data.
         backbone: name of the classifier that it stands on if no other is asked for; ``None`` if it takes none.
-        class_layers: those that another number of classes needs anew.
+        pixels: how pixels are scaled where no weights say otherwise: by ImageNet's mean and deviation, or to 0..1.
         training_crop: name of the field of ``config`` that is the side in pixels of the crops it trains on; ``None``
             for architectures that train on whole images.
-        pixels: how pixels are scaled where no weights say otherwise: by ImageNet's mean and deviation, or to 0..1.
     """
 
     name: str
-    task: str
     build: Callable[..., nn.Module]
     config: Any
-    input: tuple[int, int, int]
-    num_classes: int
     depth: int
     reference: str
+    task: str = "classify"
+    input: tuple[int, int, int] = (3, 224, 224)
+    num_classes: int = 1000
     backbone: str | None = None
     pixels: Literal["imagenet", "unit"] = "imagenet"
-    class_layers: ClassLayers = ClassLayers(r"(head|auxiliary\.\w+)\.classifier\.", _classes_of_head)
+    class_layers: ClassLayers = ClassLayers()
     training_crop: str | None = None
 
     @property
@@ -81,33 +77,8 @@ class Architecture:
         return self.task == "classify"
 
 
-@dataclass(frozen=True)
-class BuildSpec:
-    """How ``create_model`` was told to build a module; it stays with the module as its attribute ``origin``.
-
-    Attributes:
-        architecture: the registered name.
-        num_classes: as built.
-        in_channels: as built.
-        image_size: side of the square images in pixels.
-        options: fields of the family's configuration that were replaced.
-        weights: name in the catalog, name of a local file, or ``None`` for random weights.
-        source: whose format the weights were in, as the catalog calls them (``"keras"``), or ``None``.
-        backbone: what the module stands on, if that could be chosen.
-    """
-
-    architecture: str
-    num_classes: int
-    in_channels: int
-    image_size: int
-    options: Mapping[str, Any]
-    weights: str | None
-    source: str | None = None
-    backbone: Backbone | None = None
-
-
 class BatchTargets(Protocol):
-    """Ground truth of a batch, on the device of the model."""
+    """Ground truth of a batch, on the model's device."""
 
     @property
     def weight(self) -> float:
@@ -118,8 +89,7 @@ class Model(nn.Module):
     """A backbone, whose weights may come from elsewhere, and a head that is made for the task and its classes.
 
     Args:
-        backbone: named parts applied one after the other; freezing, pyramids and summaries speak of these
-            names.
+        backbone: named parts applied one after the other; freezing, pyramids and summaries use these names.
         head: maps the last feature map to the task's raw output.
         feature_info: stride → (name of the part whose output has it, its channels).
         auxiliary: name of a part → what reads its output while training, and gives what the head gives.
@@ -147,18 +117,19 @@ class Model(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self._pyramid = dict(feature_info)
+        self.feature_info = dict(feature_info)
         self.auxiliary = nn.ModuleDict(dict(auxiliary or {}))
         self.auxiliary_weight = auxiliary_weight
 
     @property
     def feature_channels(self) -> dict[int, int]:
         """Stride → number of channels of the map that :meth:`features` gives for it."""
-        return {stride: channels for stride, (_, channels) in self._pyramid.items()}
+        return {stride: channels for stride, (_, channels) in self.feature_info.items()}
 
-    def stage_of_stride(self, stride: int) -> str:
-        """Name of the part whose output is the map of that stride."""
-        return self._pyramid[stride][0]
+    def backbone_up_to(self, stride: int) -> nn.Sequential:
+        """The parts of the backbone up to the map of that stride."""
+        names = [name for name, _ in self.backbone.named_children()]
+        return self.backbone[: names.index(self.feature_info[stride][0]) + 1]
 
     def forward(self, images: Tensor) -> Any:
         """The head's raw output of images (N, C, H, W), in training and evaluation alike."""
@@ -168,7 +139,7 @@ class Model(nn.Module):
         """Decoded raw outputs, dense (nothing is selected) and traceable: engines and exported files end in them.
 
         Args:
-            outputs: what :meth:`forward` gave.
+            outputs: of :meth:`forward`.
             size: height and width of the images in pixels.
 
         Returns:
@@ -183,26 +154,19 @@ class Model(nn.Module):
         return self(images)
 
     def losses(self, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        """Terms of the loss, each times its weight; their sum is minimized.
+        """Terms of the loss, each times its weight, of outputs in training or evaluation; their sum is minimized.
 
-        Args:
-            outputs: of :meth:`forward` or :meth:`training_outputs`.
-            targets: ground truth of the batch, of the type that the family documents.
+        The targets are ground truth of the batch, of the type that the family documents.
         """
         raise TypeError(f"{type(self).__name__} has no loss")
 
     def training_metrics(self, outputs: Any, targets: Any) -> dict[str, float]:
-        """Sums over the images of a training batch of what ``metrics.csv`` has as ``train_NAME``; nothing by default.
-
-        Args:
-            outputs: as for :meth:`losses`.
-            targets: as for :meth:`losses`.
-        """
+        """Sums over a training batch's images of what ``metrics.csv`` has as ``train_NAME``; nothing by default."""
         return {}
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """The feature pyramid: stride → map (N, channels, about H / stride, about W / stride)."""
-        stride_of = {name: stride for stride, (name, _) in self._pyramid.items()}
+        stride_of = {name: stride for stride, (name, _) in self.feature_info.items()}
         maps: dict[int, Tensor] = {}
         signal = images
         for name, part in self.backbone.named_children():
@@ -285,6 +249,17 @@ class Classifier(Model):
         labels = targets.labels.argmax(1) if targets.labels.ndim == 2 else targets.labels
         return {"top1": int((scores.detach().argmax(1) == labels).sum())}
 
+    def trunk(self) -> tuple[nn.Sequential, int]:
+        """The backbone for another head that takes any image size, and the channels of its last map.
+
+        Where this network ends with dense layers instead of means, what it does after its smallest map of the pyramid
+        is left out.
+        """
+        if isinstance(self.head, ClassificationHead):
+            return self.backbone, self.head.in_channels
+        stride = max(self.feature_info)
+        return self.backbone_up_to(stride), self.feature_info[stride][1]
+
 
 def with_auxiliary(scores: Tensor, auxiliary: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
     """Training outputs of a classifier: raw scores alone, or ``"scores"`` and each auxiliary classifier's by name."""
@@ -302,6 +277,7 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, in_features: int, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.in_channels = in_features
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(in_features, num_classes)
 
@@ -329,12 +305,7 @@ class ObjectTargets(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionTargets:
-    """Objects of a batch.
-
-    Attributes:
-        objects: of each image.
-        size: height and width of the input in pixels.
-    """
+    """Objects of each image of a batch, whose input has a height and width in pixels."""
 
     objects: Sequence[ObjectTargets]
     size: tuple[int, int]
@@ -348,20 +319,21 @@ class DetectionTargets:
 class Detector(Model):
     """Anchor-based detector: class scores and box offsets for every anchor, as dict of tensors (N, A, …).
 
-    Targets are :class:`DetectionTargets`.
-
-    Args:
-        backbone: named parts applied one after the other, as a classifier's are.
-        head: maps feature maps to scores and offsets.
-        num_classes: without background.
+    Targets are :class:`DetectionTargets`; ``num_classes`` does not count background.
     """
 
     is_sequential = False  # the head reads several maps
     prediction_names = ("boxes", "scores")
     loss_weights: Mapping[str, float] = {"class": 1.0, "box": 1.0}
 
-    def __init__(self, backbone: nn.Sequential, head: nn.Module, num_classes: int) -> None:
-        super().__init__(backbone, head, {})
+    def __init__(
+        self,
+        backbone: nn.Sequential,
+        head: nn.Module,
+        num_classes: int,
+        feature_info: Mapping[int, tuple[str, int]] | None = None,
+    ) -> None:
+        super().__init__(backbone, head, feature_info or {})
         self.num_classes = num_classes
         self._grids: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
@@ -372,6 +344,10 @@ class Detector(Model):
     def anchors(self, height: int, width: int) -> Tensor:
         """Anchors of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
         raise TypeError(f"{type(self).__name__} does not say what its anchors are")
+
+    def weighted(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Terms of the loss times their weights, without those of weight 0."""
+        return {name: weight * terms[name] for name, weight in self.loss_weights.items() if weight}
 
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """Height and width of the maps that the heads read, for images of that size; nothing is computed."""

@@ -14,10 +14,8 @@ from torch import nn
 
 from hubel.errors import DataError, ModelError, WeightsError
 from hubel.fileio import atomic_write, write_text
-from hubel.models.backbone_spec import Backbone
-from hubel.models.base import BuildSpec
 from hubel.models.factory import create_model, default_preprocessing
-from hubel.models.metadata import METADATA_FILE, WEIGHTS_FILE, ModelMetadata, read_metadata
+from hubel.models.metadata import METADATA_FILE, WEIGHTS_FILE, Backbone, BuildSpec, ModelMetadata, read_metadata
 from hubel.models.pretrained import load_checked
 from hubel.models.registry import architecture, list_models, task_of
 
@@ -30,11 +28,7 @@ def save_model(folder: Path | str, model: nn.Module, metadata: ModelMetadata) ->
 
     Each file is written under another name and renamed, so that an interruption leaves the old or the new one intact.
     Tensors are stored contiguous on the CPU, whatever the model's layout and device; training state is not stored.
-
-    Args:
-        folder: created if necessary.
-        model: as ``metadata.build()`` returns it.
-        metadata: of the model.
+    The folder is created if necessary.
 
     Raises:
         ModelError: the folder is not writable.
@@ -56,13 +50,7 @@ def save_model(folder: Path | str, model: nn.Module, metadata: ModelMetadata) ->
 
 
 def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
-    """Read a saved model.
-
-    Args:
-        folder: one that :func:`save_model` wrote.
-
-    Returns:
-        The model, in evaluation mode on the CPU, and its metadata.
+    """Read a saved model, in evaluation mode on the CPU, and its metadata.
 
     Raises:
         ModelError: the folder or its ``model.json`` is missing or damaged, or the architecture is unknown.
@@ -86,15 +74,12 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
 
 
 def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
-    """Load the model that a reference names.
+    """Load the model that a reference names, in evaluation mode on the CPU, and its metadata.
 
     Args:
         reference: a registered name (its default weights), a name with weights
             (``resnet50:torchvision/IMAGENET1K_V2``), a run folder (its ``best/``), or a saved model's folder.
             A registered name wins over a folder of the same name; ``./NAME`` means the folder.
-
-    Returns:
-        The model, in evaluation mode on the CPU, and its metadata.
 
     Raises:
         ModelError: unknown reference, a name without pretrained weights, or a damaged saved model.

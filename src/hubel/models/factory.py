@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
-from hubel.models.backbone_spec import Backbone
-from hubel.models.base import Architecture, BuildSpec
+from hubel.models.base import Architecture
 from hubel.models.config_schema import describe_options, with_options
+from hubel.models.metadata import Backbone, BuildSpec
 from hubel.models.pretrained import Published, auxiliary_keys, load_backbone, load_published, published
 from hubel.models.registry import architecture
 
@@ -61,28 +61,29 @@ def create_model(
     """
     arch = architecture(name)
     spec, pretrained_backbone = _resolve_backbone(arch, backbone)
+    found = None if weights is None else published(weights, arch)
+    published_classes = None if found is None else arch.class_layers.count(found.state)
     in_channels = arch.input[0] if in_channels is None else in_channels
-    if weights is None:
-        image_size = arch.input[1] if image_size is None else image_size
-        num_classes = arch.num_classes if num_classes is None else num_classes
+    if image_size is None:
+        image_size = arch.input[1] if found is None else found.image_size
+    if num_classes is None:
+        num_classes = published_classes or arch.num_classes
+    if found is None:
         model = build(arch, num_classes, in_channels, image_size, options, spec)
         if pretrained_backbone is not None:
             load_backbone(model, pretrained_backbone)
-        return _attach_spec(model, BuildSpec(name, num_classes, in_channels, image_size, options, None, None, spec))
-    found = published(weights, arch)
-    image_size = found.image_size if image_size is None else image_size
-    published_classes = arch.class_layers.count(found.state)
-    if num_classes is None:
-        num_classes = published_classes or arch.num_classes
-    same_classes = num_classes == published_classes
-    options = {**found.settings, **options}
-    model = build(arch, num_classes, in_channels, image_size, options, spec, for_loading=same_classes)
-    if same_classes and auxiliary_keys(model.state_dict()) and not auxiliary_keys(found.state):
-        # Some publishers leave out the auxiliary classifiers, which prediction does not need: draw them.
-        model = build(arch, num_classes, in_channels, image_size, options)
-    load_published(model, found, left_fresh=None if same_classes else arch.class_layers.keys)
-    origin = BuildSpec(name, num_classes, in_channels, image_size, options, found.name, found.source, spec)
-    return _attach_spec(model, origin)
+    else:
+        options = {**found.settings, **options}
+        same_classes = num_classes == published_classes
+        model = build(arch, num_classes, in_channels, image_size, options, spec, for_loading=same_classes)
+        if same_classes and auxiliary_keys(model.state_dict()) and not auxiliary_keys(found.state):
+            # Some publishers leave out the auxiliary classifiers, which prediction does not need: draw them.
+            model = build(arch, num_classes, in_channels, image_size, options)
+        load_published(model, found, left_fresh=None if same_classes else arch.class_layers.keys)
+    first_weights, source = (None, None) if found is None else (found.name, found.source)
+    origin = BuildSpec(name, num_classes, in_channels, image_size, options, first_weights, source, spec)
+    object.__setattr__(model, "origin", origin)  # a plain attribute, not registered by nn.Module
+    return model
 
 
 def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | None, Published | None]:
@@ -105,11 +106,6 @@ def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | 
     return Backbone(classifier_name, found.settings, found.name, found.source), found
 
 
-def _attach_spec(model: nn.Module, origin: BuildSpec) -> nn.Module:
-    object.__setattr__(model, "origin", origin)  # a plain attribute, not registered by nn.Module
-    return model
-
-
 def build(
     arch: Architecture,
     num_classes: int,
@@ -119,12 +115,9 @@ def build(
     backbone: Backbone | None = None,
     for_loading: bool = False,
 ) -> nn.Module:
-    """Build an architecture's module with the given options.
+    """Build an architecture's module as :func:`create_model` does, but without weights.
 
     Args:
-        arch: the architecture.
-        num_classes: as in :func:`create_model`, like ``in_channels`` and ``image_size``.
-        options: fields of the configuration to replace.
         backbone: by default the architecture's own, if it takes one.
         for_loading: leave parameters uninitialized, as drawing them takes a second for the large networks; all of
             them have to be loaded afterwards.
@@ -132,11 +125,8 @@ def build(
     Raises:
         ModelError: an option that the configuration does not have, or an impossible size or number.
     """
-    for argument, number in (
-        ("num_classes", num_classes),
-        ("in_channels", in_channels),
-        ("image_size", image_size),
-    ):
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    for argument, number in sizes.items():
         if number < 1:
             raise ModelError(f"{arch.name} cannot be built with {argument}={number}.", f"Give a positive {argument}.")
     config = with_options(arch, options)
@@ -212,7 +202,6 @@ def build_on_meta(
     """The architecture on the meta device, where parameters have shapes but take no time or memory.
 
     Args:
-        arch: the architecture.
         input_shape: channels, height, width; its own by default.
         options: fields of the configuration to replace.
         num_classes: its own by default.
@@ -237,7 +226,6 @@ def summary(
     Args:
         model: a registered name, or any module.
         input_shape: channels, height, width; a registered name has a native one.
-        batch: batch size.
         dtype: of the activations.
 
     Raises:

@@ -14,7 +14,7 @@ section 2.2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from hubel.boxes import convert, paired_iou
 from hubel.metrics.localization import IOU_THRESHOLD
-from hubel.models.base import Architecture, ClassificationHead, Classifier, Model
+from hubel.models.base import Architecture, Classifier, Model
 from hubel.models.config_schema import Count, ShareBelowOne
 
 NO_OBJECT = -1
@@ -87,13 +87,7 @@ class SpatialSoftArgmax(nn.Module):
 
 
 class LocalizationHead(nn.Module):
-    """Class scores from the means of the maps, a box from the positions in them.
-
-    Args:
-        in_channels: of the last feature map.
-        num_classes: of the scores.
-        config: of the family.
-    """
+    """Class scores from the means of the last feature map, a box from the positions in it."""
 
     def __init__(self, in_channels: int, num_classes: int, config: LocalizerConfig) -> None:
         super().__init__()
@@ -119,13 +113,7 @@ class Localizer(Model):
     Its loss has up to four terms: ``"class"``, cross-entropy; ``"giou"``, 1 - GIoU of the box (Rezatofighi et al. 2019,
     arXiv 1902.09630); ``"smooth_l1"`` (Girshick 2015, arXiv 1504.08083, equation 3, turning at 1/9 as in Faster R-CNN's
     code) and ``"mse"`` of centre, height and width, or its square roots. The weights are DETR's (Carion et al. 2020,
-    arXiv 2005.12872, appendix A.4, which has L1).
-
-    Args:
-        backbone: named parts applied one after the other.
-        head: see there.
-        feature_info: as in :class:`Model`.
-        root: raw heights and widths are square roots.
+    arXiv 2005.12872, appendix A.4, which has L1). With ``root`` raw heights and widths are square roots.
     """
 
     prediction_names = ("boxes", "scores")
@@ -162,7 +150,7 @@ class Localizer(Model):
         sizes = sizes.flip(1)
         expected = torch.cat((centre, sizes.sqrt() if self.root else sizes), 1)
         predicted = torch.cat((raw[:, :2].sigmoid(), raw[:, 2:]), 1)
-        sums = {
+        sums: dict[str, Callable[[], Tensor]] = {
             "class": lambda: functional.cross_entropy(scores, labels, reduction="sum"),
             "giou": lambda: generalized_box_iou_loss(self.decode(raw), boxes, reduction="sum"),
             "smooth_l1": lambda: (
@@ -189,33 +177,20 @@ class Localizer(Model):
 
 
 def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> Localizer:
-    """A localizer on the backbone of a classifier, for any image size.
-
-    Where the classifier ends with dense layers instead of means, what it does after its smallest map of the pyramid is
-    left out.
-    """
-    feature_info: Mapping[int, tuple[str, int]] = {
-        stride: (source.stage_of_stride(stride), channels) for stride, channels in source.feature_channels.items()
-    }
-    if isinstance(source.head, ClassificationHead):
-        backbone, channels = source.backbone, source.head.classifier.in_features
-    else:
-        last, channels = feature_info[max(feature_info)]
-        names = [name for name, _ in source.backbone.named_children()]
-        backbone = source.backbone[: names.index(last) + 1]
-    return Localizer(backbone, LocalizationHead(channels, num_classes, config), feature_info, config.sizes == "root")
+    """A localizer on the trunk of a classifier, for any image size."""
+    backbone, channels = source.trunk()
+    head = LocalizationHead(channels, num_classes, config)
+    return Localizer(backbone, head, source.feature_info, config.sizes == "root")
 
 
 ARCHITECTURES = (
     Architecture(
-        name="localizer",
-        task="localize",
-        build=build_on,
-        config=LocalizerConfig(),
-        input=(3, 224, 224),
-        num_classes=1000,
+        "localizer",
+        build_on,
+        LocalizerConfig(),
         depth=51,
         reference="box head: Levine et al. 2016, arXiv 1504.00702, section 5.2",
+        task="localize",
         backbone="efficientnet_lite0",
     ),
 )

@@ -1,11 +1,11 @@
-"""``model.json``: everything but the weights that rebuilds a model. Works without torch."""
+"""Everything but the weights that rebuilds a model, and ``model.json``, which keeps it. Works without torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
-from hubel.models.backbone_spec import Backbone
 from hubel.weights.catalog import default_entry, find_entry
 from hubel.weights.download import digest
 from hubel.weights.local_cache import fetch
@@ -26,15 +25,49 @@ METADATA_FILE = "model.json"
 
 
 @dataclass(frozen=True)
-class ModelMetadata:
-    """Everything but the weights that rebuilds a model, as ``model.json`` has it.
+class Backbone:
+    """The backbone of a detector or segmenter, as it is built again.
 
     Attributes:
-        task: ``"classify"``, …
-        architecture: name as in ``create_model(name)``.
-        num_classes: as in ``create_model``.
-        in_channels: as in ``create_model``.
-        image_size: as in ``create_model``.
+        architecture: registered name of the classifier.
+        options: fields of its family's configuration that were replaced.
+        weights: catalog name or file name of its first weights; ``None`` for random ones.
+        source: library that published these, as the catalog spells it, or ``None``.
+    """
+
+    architecture: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    weights: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """How ``create_model`` was told to build a module; it stays with the module as its attribute ``origin``.
+
+    Attributes:
+        image_size: side of the square images in pixels.
+        options: fields of the family's configuration that were replaced.
+        weights: name in the catalog, name of a local file, or ``None`` for random weights.
+        source: whose format the weights were in, as the catalog calls them (``"keras"``), or ``None``.
+        backbone: what the module stands on, if that could be chosen.
+    """
+
+    architecture: str
+    num_classes: int
+    in_channels: int
+    image_size: int
+    options: Mapping[str, Any]
+    weights: str | None
+    source: str | None = None
+    backbone: Backbone | None = None
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What ``model.json`` has. Names and numbers are the arguments of ``create_model``.
+
+    Attributes:
         classes: their names, in the order of the outputs.
         preprocessing: from an image to the network's input.
         options: further options of ``create_model`` that differ from the architecture's own.
@@ -56,10 +89,7 @@ class ModelMetadata:
     backbone: Backbone | None = None
 
     def build(self, for_loading: bool = False) -> nn.Module:
-        """Build the model, in training mode.
-
-        Args:
-            for_loading: leave the parameters uninitialized; all of them have to be loaded afterwards.
+        """Build the model, in training mode; ``for_loading`` leaves its parameters uninitialized.
 
         Raises:
             ModelError: this version of hubel does not know the architecture or one of its options.
@@ -80,11 +110,7 @@ class ModelMetadata:
 
     @classmethod
     def from_json(cls, record: Any, origin: str = METADATA_FILE) -> ModelMetadata:
-        """The inverse of :meth:`to_json`.
-
-        Args:
-            record: the file's contents.
-            origin: the file, for messages.
+        """The inverse of :meth:`to_json`; ``origin`` is the file, for messages.
 
         Raises:
             ModelError: keys are missing, unknown or of the wrong type.
@@ -159,10 +185,9 @@ def read_metadata(path: Path) -> ModelMetadata:
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model on this machine.
+    """A model on this machine, by the name that was asked for.
 
     Attributes:
-        name: as it was requested.
         digest: hexadecimal SHA-256 of everything its predictions depend on: weights, architecture, classes and
             preprocessing. Models with the same digest are equal.
     """
@@ -178,7 +203,7 @@ def find_model(reference: Path | str) -> FoundModel | None:
         reference: as for :func:`~hubel.models.checkpoint.resolve_model`.
 
     Returns:
-        The model; None if only ``resolve_model`` can identify it, or report what is wrong.
+        None if only ``resolve_model`` can identify it, or report what is wrong.
 
     Raises:
         ModelError: the saved model's ``model.json`` is missing or damaged.

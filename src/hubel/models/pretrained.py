@@ -25,9 +25,8 @@ class Published(NamedTuple):
 
     Attributes:
         state: tensors under our names.
-        path: of the file.
         settings: options that they need.
-        name: catalog name, or file name.
+        name: in the catalog, or of the file.
         image_size: height and width of the images that they were made for, in pixels.
         source: library that published them.
     """
@@ -64,12 +63,7 @@ def published(weights: str | Path, arch: Architecture) -> Published:
 
 
 def load_published(model: nn.Module, found: Published, left_fresh: str | None = None) -> None:
-    """Load weights, and adapt the first convolution to the images' channels.
-
-    Args:
-        model: target.
-        found: the weights.
-        left_fresh: pattern of the beginning of keys that are not loaded.
+    """Load weights, but for keys that begin with a pattern, and adapt the first convolution to the images' channels.
 
     Raises:
         WeightsError: they do not fit.
@@ -135,13 +129,7 @@ def _adapted(kernel: Tensor, in_channels: int) -> Tensor:
 def load_checked(
     model: nn.Module, state: Mapping[str, Tensor], origin: str, may_be_fresh: Collection[str] = ()
 ) -> None:
-    """Load a state dictionary, and refuse it if it does not fit.
-
-    Args:
-        model: target.
-        state: tensors under the model's names.
-        origin: the file, for messages.
-        may_be_fresh: keys that may be missing.
+    """Load a state dictionary from a file ``origin``, and refuse it if it does not fit; some keys may be missing.
 
     Raises:
         WeightsError: keys are missing or unknown, or shapes differ; lists the first of them.

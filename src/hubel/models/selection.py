@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from hubel.analysis.summary import count_multiplications
-from hubel.errors import UsageError
 from hubel.models.base import Classifier
 from hubel.models.factory import build_on_meta
 from hubel.models.registry import architecture
@@ -18,10 +15,9 @@ from hubel.weights import cache_path, entries_for
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network with its cost and accuracy.
+    """An architecture with its cost and accuracy.
 
     Attributes:
-        name: of the architecture.
         accuracy: published top-1 or mAP, 0..1.
         megabytes: size of the weights in float32.
         gmacs: billions of multiply-accumulates per image.
@@ -36,41 +32,12 @@ class Candidate:
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """Indices of the Pareto-optimal points, cheapest first; of equal points only the first.
-
-    Args:
-        costs: lower is better.
-        values: higher is better.
-    """
+    """Indices of the Pareto-optimal points (low cost, high value), cheapest first; of equal points only the first."""
     front: list[int] = []
     for index in sorted(range(len(costs)), key=lambda index: (costs[index], -values[index])):
         if not front or values[index] > values[front[-1]]:
             front.append(index)
     return front
-
-
-def best_within(
-    candidates: Sequence[Candidate], milliseconds: float | None = None, megabytes: float | None = None
-) -> list[Candidate]:
-    """The candidates within the limits, most accurate first; of equally accurate ones the cheaper.
-
-    Args:
-        candidates: measured, if ``milliseconds`` is given.
-        milliseconds: most per image.
-        megabytes: most for the weights.
-
-    Raises:
-        UsageError: a time limit for candidates that were not measured.
-    """
-    if milliseconds is not None and any(each.milliseconds is None for each in candidates):
-        raise UsageError("a limit in milliseconds needs measured times", "measure first: --measure")
-    fitting = [
-        each
-        for each in candidates
-        if (megabytes is None or each.megabytes <= megabytes)
-        and (milliseconds is None or (each.milliseconds or 0) <= milliseconds)
-    ]
-    return sorted(fitting, key=lambda each: (-each.accuracy, each.gmacs))
 
 
 def model_row(name: str) -> dict[str, Any]:
@@ -80,7 +47,7 @@ def model_row(name: str) -> dict[str, Any]:
         ModelError: unknown name.
     """
     arch = architecture(name)
-    module: nn.Module = build_on_meta(arch)
+    module = build_on_meta(arch)
     if isinstance(module, Classifier):
         module.auxiliary.clear()  # not used in prediction, and not counted in the published figures
     numbers = [*module.parameters(), *(each for each in module.buffers() if each.is_floating_point())]
@@ -147,14 +114,14 @@ def with_accuracy(rows: list[dict[str, Any]]) -> list[Candidate]:
 
 
 def filter_by_limits(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | None) -> list[dict[str, Any]]:
-    """The rows within the limits, most accurate first; those without a published accuracy come last."""
+    """The rows within the limits, most accurate first; of equally accurate ones the cheaper.
 
-    def fits(row: dict[str, Any]) -> bool:
-        small = max_mb is None or row["size_bytes"] / 1e6 <= max_mb
-        return small and (max_ms is None or row["ms"]["batch1"] <= max_ms)
-
-    candidates = with_accuracy(rows)
-    known = {each.name for each in candidates}
-    by_name = {row["name"]: row for row in rows}
-    ranked = [by_name[each.name] for each in best_within(candidates, max_ms, max_mb)]
-    return [*ranked, *(row for row in rows if row["name"] not in known and fits(row))]
+    Those without a published accuracy come last. With a limit in milliseconds the rows have to be measured.
+    """
+    ranks = {each.name: (-each.accuracy, each.gmacs) for each in with_accuracy(rows)}
+    fitting = [
+        row
+        for row in rows
+        if (max_mb is None or row["size_bytes"] / 1e6 <= max_mb) and (max_ms is None or row["ms"]["batch1"] <= max_ms)
+    ]
+    return sorted(fitting, key=lambda row: ranks.get(row["name"], (1.0, 0.0)))

@@ -63,8 +63,7 @@ from torch import nn
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, local_response_norm
 from hubel.layers.init import initialize
-from hubel.models.base import Classifier
-from hubel.models.classification import imagenet_classifier
+from hubel.models.base import Architecture, Classifier
 from hubel.models.config_schema import Count, Groups, ShareBelowOne
 
 _Conv = partial(ConvNormActivation, norm=None)
@@ -214,7 +213,7 @@ _KRIZHEVSKY = ("Krizhevsky et al. 2012, NIPS, section 3.5", "Krizhevsky 2014, ar
 _ZEILER = "Zeiler and Fergus 2013, arXiv 1311.2901, figure 3"
 
 ARCHITECTURES = (
-    imagenet_classifier("alexnet", build, AlexNetConfig(), 8, _KRIZHEVSKY[0], size=227),
-    imagenet_classifier("alexnet_owt", build, _OWT, 8, _KRIZHEVSKY[1]),
-    imagenet_classifier("zfnet", build_zfnet, ZFNetConfig(), 8, _ZEILER),
+    Architecture("alexnet", build, AlexNetConfig(), 8, _KRIZHEVSKY[0], input=(3, 227, 227)),
+    Architecture("alexnet_owt", build, _OWT, 8, _KRIZHEVSKY[1]),
+    Architecture("zfnet", build_zfnet, ZFNetConfig(), 8, _ZEILER),
 )

@@ -63,8 +63,7 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.inception import InceptionModule
 from hubel.layers.init import he_fan_in, initialize
-from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.config_schema import ShareBelowOne
 
 # Figure 5: 1×1; 3×3 narrowed, 3×3; double 3×3 narrowed, double 3×3; projection after pooling (0: passed through).
@@ -141,6 +140,6 @@ _HU = "Hu et al. 2018, arXiv 1709.01507, figure 2"
 _SE = BNInceptionConfig(se=True, separable_stem=False)
 
 ARCHITECTURES = (
-    imagenet_classifier("bn_inception", build, BNInceptionConfig(), 34, _FIGURE),
-    imagenet_classifier("se_inception", build, _SE, 34, f"{_HU}; {_FIGURE}"),
+    Architecture("bn_inception", build, BNInceptionConfig(), 34, _FIGURE),
+    Architecture("se_inception", build, _SE, 34, f"{_HU}; {_FIGURE}"),
 )

@@ -54,6 +54,7 @@ transitions and merges too: 56, 56 and 68. The papers say nothing of the initial
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,8 +68,6 @@ from hubel.layers.init import he_fan_out, initialize
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
-from hubel.models.classification.inverted_residual_network import round_repeats
 from hubel.models.config_schema import Count, Factor, Groups, ShareBelowOne
 
 
@@ -218,7 +217,7 @@ def _activation(config: CSPNetConfig) -> Callable[[], nn.Module]:
 
 
 def _scaled(stage: Stage, config: CSPNetConfig) -> Stage:
-    units = round_repeats(stage.units, config.depth)
+    units = math.ceil(stage.units * config.depth)
     if config.width == 1:  # channels stay as they are given, multiples of 8 or not
         return replace(stage, units=units)
     return Stage(units, *(make_divisible(width, config.width) for width in (stage.narrow, stage.part, stage.out)))
@@ -278,7 +277,7 @@ def _row(name: str, config: CSPNetConfig, reference: str) -> Architecture:
     # A stage also has a convolution with stride 2 (but for ResNets' first), a split, a transition and a merge; stem
     # and dense layer come on top.
     depth = in_units + 4 * len(config.stages) + (2 if config.unit == "dark" else 1)
-    return imagenet_classifier(name, build, config, depth, reference, size=256)
+    return Architecture(name, build, config, depth, reference, input=(3, 256, 256))
 
 
 _CSPNET = "Wang et al. 2019, arXiv 1911.11929, figure 5"

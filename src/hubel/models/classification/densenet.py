@@ -47,7 +47,6 @@ from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.init import he_fan_out, initialize
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
 from hubel.models.config_schema import Count, Factor, PositiveShare
 
 
@@ -188,7 +187,7 @@ def build(config: DenseNetConfig, num_classes: int, in_channels: int, image_size
 def _densenet(number: int, *depths: int) -> Architecture:
     layers = 2 * sum(depths) + len(depths) + 1  # and stem, transitions, dense
     source = "Huang et al. 2016, arXiv 1608.06993, table 1"
-    return imagenet_classifier(f"densenet{number}", build, DenseNetConfig(depths), layers, source)
+    return Architecture(f"densenet{number}", build, DenseNetConfig(depths), layers, source)
 
 
 ARCHITECTURES = (

@@ -67,20 +67,19 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, Classifier
-from hubel.models.classification import imagenet_classifier
-from hubel.models.classification.inverted_residual_network import (
+from hubel.models.classification.mobilenet_v2 import (
     Stage,
-    build_mbconv_backbone,
-    depth,
-    initialize_convolutions,
+    build_mbconv_network,
+    count_layers,
+    initialize_by_fan_out,
     scaled,
-    se_channels,
+    squeeze_a_sixteenth,
 )
 from hubel.models.config_schema import Factor, ShareBelowOne
 
@@ -119,14 +118,10 @@ class EfficientNetConfig:
     same: bool = False
 
 
-def _initialize(model: nn.Module) -> None:
-    """As the authors' code: convolutions normal by their fan-out, the dense layer uniform by its classes."""
-    initialize_convolutions(model)
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.out_features)
-            nn.init.uniform_(module.weight, -bound, bound)
-            nn.init.zeros_(module.bias)
+def _uniform_by_classes(weight: Tensor) -> None:
+    """Initializes the dense layer as the authors' code does."""
+    bound = 1 / math.sqrt(len(weight))
+    nn.init.uniform_(weight, -bound, bound)
 
 
 def _squeeze(wide: int, narrow: int) -> nn.Module:
@@ -136,7 +131,7 @@ def _squeeze(wide: int, narrow: int) -> nn.Module:
 def build(config: EfficientNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An EfficientNet for any image size: ``image_size`` changes no shape."""
     norm = partial(_BatchNorm, eps=config.norm_eps)
-    model = build_mbconv_backbone(
+    model = build_mbconv_network(
         scaled(_STAGES, config.width, config.depth),
         stem_channels=make_divisible(_STEM_CHANNELS, config.width),
         top_channels=make_divisible(_TOP_CHANNELS, config.width),
@@ -147,7 +142,7 @@ def build(config: EfficientNetConfig, num_classes: int, in_channels: int, image_
         squeeze=_squeeze,
         stochastic_depth=config.stochastic_depth,
     )
-    _initialize(model)
+    initialize_by_fan_out(model, _uniform_by_classes)
     return model
 
 
@@ -171,39 +166,39 @@ class EfficientNetLiteConfig:
     se: bool = False
 
 
-def _stages(width: float, depth_factor: float) -> list[Stage]:
+def _stages(width: float, depth: float) -> list[Stage]:
     """All channels scaled, the units of the first and last stage not."""
     first, *others, last = _STAGES
-    return [*scaled([first], width, 1), *scaled(others, width, depth_factor), *scaled([last], width, 1)]
+    return [*scaled([first], width, 1), *scaled(others, width, depth), *scaled([last], width, 1)]
 
 
 def build_lite(config: EfficientNetLiteConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An EfficientNet-Lite for any image size: ``image_size`` changes no shape."""
-    model = build_mbconv_backbone(
+    model = build_mbconv_network(
         _stages(config.width, config.depth),
-        _STEM_CHANNELS,
-        _TOP_CHANNELS,
-        partial(ConvNormActivation, same=True, norm=_BatchNorm, activation=ReLU6),
-        num_classes,
-        in_channels,
-        config.dropout,
-        squeeze=se_channels if config.se else None,
+        stem_channels=_STEM_CHANNELS,
+        top_channels=_TOP_CHANNELS,
+        conv=partial(ConvNormActivation, same=True, norm=_BatchNorm, activation=ReLU6),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        dropout=config.dropout,
+        squeeze=squeeze_a_sixteenth if config.se else None,
         stochastic_depth=config.stochastic_depth,
     )
-    _initialize(model)
+    initialize_by_fan_out(model, _uniform_by_classes)
     return model
 
 
-def _efficientnet(number: int, width: float, depth_factor: float, size: int, dropout: float) -> Architecture:
-    config, layers = EfficientNetConfig(width, depth_factor, dropout), depth(scaled(_STAGES, width, depth_factor))
+def _efficientnet(number: int, width: float, depth: float, size: int, dropout: float) -> Architecture:
+    config, layers = EfficientNetConfig(width, depth, dropout), count_layers(scaled(_STAGES, width, depth))
     source = "Tan and Le 2019, arXiv 1905.11946, table 1 and section 3.3"
-    return imagenet_classifier(f"efficientnet_b{number}", build, config, layers, source, size)
+    return Architecture(f"efficientnet_b{number}", build, config, layers, source, input=(3, size, size))
 
 
-def _lite(number: int, width: float, depth_factor: float, size: int, dropout: float) -> Architecture:
-    config, layers = EfficientNetLiteConfig(width, depth_factor, dropout), depth(_stages(width, depth_factor))
+def _lite(number: int, width: float, depth: float, size: int, dropout: float) -> Architecture:
+    config, layers = EfficientNetLiteConfig(width, depth, dropout), count_layers(_stages(width, depth))
     source = "tensorflow/tpu, models/official/efficientnet/lite; Tan and Le 2019, arXiv 1905.11946"
-    return imagenet_classifier(f"efficientnet_lite{number}", build_lite, config, layers, source, size)
+    return Architecture(f"efficientnet_lite{number}", build_lite, config, layers, source, input=(3, size, size))
 
 
 ARCHITECTURES = (

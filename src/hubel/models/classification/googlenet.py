@@ -60,8 +60,7 @@ from torch.nn import functional
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, local_response_norm
 from hubel.layers.inception import InceptionModule
-from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.config_schema import OddSide, ShareBelowOne
 
 # Table 1: 1×1; 3×3 narrowed, 3×3; 5×5 narrowed, 5×5; projection after pooling.
@@ -185,6 +184,6 @@ _PAPER = "Szegedy et al. 2014, arXiv 1409.4842"
 _BATCH_NORM = GoogLeNetConfig(batch_norm=True, kernel=3, last_pool=2, dropout=0.2, auxiliary_pool="adaptive")
 
 ARCHITECTURES = (
-    imagenet_classifier("googlenet", build, GoogLeNetConfig(), 22, f"{_PAPER}, table 1"),
-    imagenet_classifier("googlenet_bn", build, _BATCH_NORM, 22, f"torchvision.models.googlenet; {_PAPER}"),
+    Architecture("googlenet", build, GoogLeNetConfig(), 22, f"{_PAPER}, table 1"),
+    Architecture("googlenet_bn", build, _BATCH_NORM, 22, f"torchvision.models.googlenet; {_PAPER}"),
 )

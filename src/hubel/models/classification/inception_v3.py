@@ -44,8 +44,7 @@ from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.inception import Concat
 from hubel.layers.init import truncated_normal_
 from hubel.layers.squeeze_excitation import with_se
-from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.config_schema import ShareBelowOne
 
 # Every convolution of the Inception networks of 2015 and 2016.
@@ -209,4 +208,4 @@ def build(config: InceptionV3Config, num_classes: int, in_channels: int, image_s
 
 _SZEGEDY = "Szegedy et al. 2015, arXiv 1512.00567, table 1"
 
-ARCHITECTURES = (imagenet_classifier("inception_v3", build, InceptionV3Config(), 48, _SZEGEDY, size=299),)
+ARCHITECTURES = (Architecture("inception_v3", build, InceptionV3Config(), 48, _SZEGEDY, input=(3, 299, 299)),)

@@ -30,6 +30,7 @@ deviation 0.01).
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,13 +42,8 @@ from torch import nn
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU, ReLU6
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
-from hubel.models.classification.inverted_residual_network import (
-    initialize_convolutions,
-    initialize_dense,
-    round_repeats,
-)
+from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.classification.mobilenet_v2 import initialize_by_fan_out
 from hubel.models.config_schema import Factor
 
 _STEM_CHANNELS = 32
@@ -87,7 +83,7 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
     for number, (full_width, units, stride) in enumerate(_STAGES, start=1):
         out_channels = make_divisible(full_width, config.width)
         part = nn.Sequential()
-        for index in range(round_repeats(units, config.depth)):
+        for index in range(math.ceil(units * config.depth)):
             depthwise = conv(channels, channels, 3, stride if index == 0 else 1, groups=channels)
             pointwise = conv(channels, out_channels, 1)
             unit = nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))
@@ -98,11 +94,10 @@ def build(config: MobileNetV1Config, num_classes: int, in_channels: int, image_s
         backbone.add_module(f"stage{number}", part)
         feature_info[2**number] = (f"stage{number}", channels)
     model = Classifier(backbone, ClassificationHead(channels, num_classes), feature_info)
-    initialize_convolutions(model)
-    initialize_dense(model)
+    initialize_by_fan_out(model)
     return model
 
 
 _TABLE = "Howard et al. 2017, arXiv 1704.04861, table 1"
 
-ARCHITECTURES = (imagenet_classifier("mobilenet_v1", build, MobileNetV1Config(), 28, _TABLE),)
+ARCHITECTURES = (Architecture("mobilenet_v1", build, MobileNetV1Config(), 28, _TABLE),)

@@ -30,29 +30,37 @@ Not specified in the paper: padding (``same=True`` pads as the authors' code and
 and timm), the normalization's epsilon (Keras's weights need 1e-3), dropout (0.2, the authors' code's),
 initialization (He's by the fan-out; of the dense layer normal with standard deviation 0.01). ``depth`` in the registry
 counts convolutions and the dense layer; the paper counts none.
+
+:func:`build_mbconv_network` builds the EfficientNets, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
-from hubel.layers.mbconv import make_divisible
-from hubel.models.base import Classifier
-from hubel.models.classification import imagenet_classifier
-from hubel.models.classification.inverted_residual_network import (
-    Stage,
-    build_mbconv_backbone,
-    depth,
-    initialize_convolutions,
-    initialize_dense,
-    scaled,
-    se_channels,
-)
+from hubel.layers.init import initialize
+from hubel.layers.mbconv import InvertedResidual, make_divisible
+from hubel.layers.squeeze_excitation import SqueezeExcitation
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.config_schema import Factor, ShareBelowOne
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table; its units expand the channels of their input, and the first takes the stride."""
+
+    expansion: int
+    channels: int
+    units: int
+    stride: int
+    kernel: int = 3
+
 
 _STAGES = (
     Stage(expansion=1, channels=16, units=1, stride=1),
@@ -87,10 +95,89 @@ class MobileNetV2Config:
     depth: Factor = 1.0
 
 
+# The last stage of each stride; the stages count from 1.
+_PYRAMID = {2: 1, 4: 2, 8: 3, 16: 5, 32: 7}
+
+
+def build_mbconv_network(
+    stages: Sequence[Stage],
+    stem_channels: int,
+    top_channels: int,
+    conv: Callable[..., ConvNormActivation],
+    num_classes: int,
+    in_channels: int,
+    dropout: float,
+    squeeze: Callable[[int, int], nn.Module] | None = None,
+    stochastic_depth: float = 0.0,
+) -> Classifier:
+    """A stem 3×3 with stride 2, seven stages of inverted residual units, a 1×1 on top, a dense layer over the means.
+
+    Args:
+        stages: seven, with total strides of 2, 4, 8, 16, 16, 32, 32.
+        stem_channels: channels of the first convolution.
+        top_channels: channels of the last convolution.
+        conv: builds all convolutions.
+        num_classes: outputs of the dense layer.
+        in_channels: channels of the images.
+        dropout: fraction of features dropped before the dense layer.
+        squeeze: builds the squeeze-and-excitation of a unit, from the numbers of its filtered and its input maps.
+        stochastic_depth: unit ``b`` of ``B`` is skipped for this fraction of the images times ``b / B``.
+    """
+    backbone = nn.Sequential()
+    backbone.add_module("stem", conv(in_channels, stem_channels, 3, stride=2))
+    channels, unit_number, all_units = stem_channels, 0, sum(stage.units for stage in stages)
+    feature_info: dict[int, tuple[str, int]] = {}
+    for number, stage in enumerate(stages, start=1):
+        part = nn.Sequential()
+        for index in range(stage.units):
+            wide = channels * stage.expansion
+            stride = stage.stride if index == 0 else 1
+            excitation = None if squeeze is None else squeeze(wide, channels)
+            drop = stochastic_depth * unit_number / all_units
+            part.append(InvertedResidual(channels, wide, stage.channels, stage.kernel, stride, conv, excitation, drop))
+            channels, unit_number = stage.channels, unit_number + 1
+        backbone.add_module(f"stage{number}", part)
+        feature_info |= {stride: (f"stage{number}", channels) for stride, last in _PYRAMID.items() if last == number}
+    backbone.add_module("top", conv(channels, top_channels, 1))
+    return Classifier(backbone, ClassificationHead(top_channels, num_classes, dropout), feature_info)
+
+
+def scaled(stages: Sequence[Stage], width: float, depth: float) -> list[Stage]:
+    """The stages with their channels multiplied by ``width``, their units by ``depth`` and rounded up."""
+    return [
+        replace(stage, channels=make_divisible(stage.channels, width), units=math.ceil(stage.units * depth))
+        for stage in stages
+    ]
+
+
+def squeeze_a_sixteenth(wide: int, narrow: int) -> nn.Module:
+    """Squeeze and excitation with SENet's reduction (Hu et al. 2018, arXiv 1709.01507)."""
+    return SqueezeExcitation(wide)
+
+
+def count_layers(stages: Sequence[Stage]) -> int:
+    """Convolutions and the dense layer; those of squeeze-and-excitation are not counted, as in SE-ResNet-50."""
+    return sum(stage.units * (2 if stage.expansion == 1 else 3) for stage in stages) + 3
+
+
+_narrow_normal = partial(nn.init.normal_, std=0.01)
+
+
+def initialize_by_fan_out(model: nn.Module, dense: Callable[[Tensor], object] = _narrow_normal) -> None:
+    """Convolutions normal by the fan-out of each group (He et al. 2015, arXiv 1502.01852, equation 14); biases zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    initialize(model, dense=dense)
+
+
 def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A MobileNet-v2 for any image size: ``image_size`` changes no shape."""
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
-    model = build_mbconv_backbone(
+    model = build_mbconv_network(
         scaled(_STAGES, config.width, config.depth),
         stem_channels=make_divisible(32, config.width),
         top_channels=make_divisible(1280, max(1.0, config.width)),
@@ -98,13 +185,12 @@ def build(config: MobileNetV2Config, num_classes: int, in_channels: int, image_s
         num_classes=num_classes,
         in_channels=in_channels,
         dropout=config.dropout,
-        squeeze=se_channels if config.se else None,
+        squeeze=squeeze_a_sixteenth if config.se else None,
     )
-    initialize_convolutions(model)
-    initialize_dense(model)
+    initialize_by_fan_out(model)
     return model
 
 
 _TABLE = "Sandler et al. 2018, arXiv 1801.04381, table 2"
 
-ARCHITECTURES = (imagenet_classifier("mobilenet_v2", build, MobileNetV2Config(), depth(_STAGES), _TABLE),)
+ARCHITECTURES = (Architecture("mobilenet_v2", build, MobileNetV2Config(), count_layers(_STAGES), _TABLE),)

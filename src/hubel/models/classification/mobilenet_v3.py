@@ -42,6 +42,7 @@ dense layers normal with standard deviation 0.01). The dropout of 0.8 in section
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -54,13 +55,8 @@ from torch import Tensor, nn
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.mbconv import InvertedResidual, make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
-from hubel.models.classification.inverted_residual_network import (
-    initialize_convolutions,
-    initialize_dense,
-    round_repeats,
-)
+from hubel.models.base import Architecture, ClassificationHead, Classifier
+from hubel.models.classification.mobilenet_v2 import initialize_by_fan_out
 from hubel.models.config_schema import Count, Factor, OddSide, ShareBelowOne
 
 _STEM_CHANNELS = 16
@@ -150,6 +146,7 @@ class MobileNetV3Head(ClassificationHead):
 
     def __init__(self, in_features: int, features: int, num_classes: int, dropout: float) -> None:
         super().__init__(features, num_classes, dropout)
+        self.in_channels = in_features
         self.hidden = nn.Linear(in_features, features)
         self.activation = _HardSwish()
 
@@ -161,7 +158,7 @@ class MobileNetV3Head(ClassificationHead):
 
 def _repeated(rows: list[_Unit], depth: float) -> list[_Unit]:
     """The rows of a stage, repeated or cut to its scaled depth; repeated units have stride 1."""
-    count = round_repeats(len(rows), depth)
+    count = math.ceil(len(rows) * depth)
     return (rows + [rows[-1]._replace(stride=1)] * count)[:count]
 
 
@@ -198,8 +195,7 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
     features = make_divisible(config.features, max(1.0, config.width))
     head = MobileNetV3Head(top_channels, features, num_classes, config.dropout)
     model = Classifier(backbone, head, feature_info)
-    initialize_convolutions(model)
-    initialize_dense(model)
+    initialize_by_fan_out(model)
     return model
 
 
@@ -208,6 +204,6 @@ _TABLES = "Howard et al. 2019, arXiv 1905.02244, table"
 _DEPTHS = [3 * len(units) + 3 for units in (_SMALL, _LARGE)]
 
 ARCHITECTURES = (
-    imagenet_classifier("mobilenet_v3_small", build, MobileNetV3Config(_SMALL, 1024), _DEPTHS[0], f"{_TABLES} 2"),
-    imagenet_classifier("mobilenet_v3_large", build, MobileNetV3Config(_LARGE, 1280), _DEPTHS[1], f"{_TABLES} 1"),
+    Architecture("mobilenet_v3_small", build, MobileNetV3Config(_SMALL, 1024), _DEPTHS[0], f"{_TABLES} 2"),
+    Architecture("mobilenet_v3_large", build, MobileNetV3Config(_LARGE, 1280), _DEPTHS[1], f"{_TABLES} 1"),
 )

@@ -69,7 +69,6 @@ from hubel.layers.init import he_fan_out, initialize
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
 from hubel.models.config_schema import Count, Factor, Groups, OddSide, ShareBelowOne
 
 _WIDTHS = (64, 128, 256, 512)
@@ -287,7 +286,7 @@ def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: 
 
 def _resnet(name: str, depth: int, depths: tuple[int, int, int, int], source: str, **options: Any) -> Architecture:
     unit: Literal["basic", "bottleneck"] = "basic" if depth < 50 else "bottleneck"
-    return imagenet_classifier(name, build, ResNetConfig(unit, depths, **options), depth, source)
+    return Architecture(name, build, ResNetConfig(unit, depths, **options), depth, source)
 
 
 _HE, _XIE, _HU = (

@@ -39,8 +39,7 @@ from hubel.layers.conv_norm_act import ConvNormActivation
 from hubel.layers.init import initialize
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import Classifier
-from hubel.models.classification import imagenet_classifier
+from hubel.models.base import Architecture, Classifier
 from hubel.models.classification.alexnet import DenseHead, grid_side
 from hubel.models.config_schema import Count, Factor, ShareBelowOne
 
@@ -95,8 +94,8 @@ def build(config: VGGConfig, num_classes: int, in_channels: int, image_size: int
 _TABLE = "Simonyan and Zisserman 2014, arXiv 1409.1556, table 1"
 
 ARCHITECTURES = (
-    imagenet_classifier("vgg11", build, VGGConfig((1, 1, 2, 2, 2)), 11, f"{_TABLE}, A"),
-    imagenet_classifier("vgg13", build, VGGConfig((2, 2, 2, 2, 2)), 13, f"{_TABLE}, B"),
-    imagenet_classifier("vgg16", build, VGGConfig((2, 2, 3, 3, 3)), 16, f"{_TABLE}, D"),
-    imagenet_classifier("vgg19", build, VGGConfig((2, 2, 4, 4, 4)), 19, f"{_TABLE}, E"),
+    Architecture("vgg11", build, VGGConfig((1, 1, 2, 2, 2)), 11, f"{_TABLE}, A"),
+    Architecture("vgg13", build, VGGConfig((2, 2, 2, 2, 2)), 13, f"{_TABLE}, B"),
+    Architecture("vgg16", build, VGGConfig((2, 2, 3, 3, 3)), 16, f"{_TABLE}, D"),
+    Architecture("vgg19", build, VGGConfig((2, 2, 4, 4, 4)), 19, f"{_TABLE}, E"),
 )

@@ -28,6 +28,7 @@ momentum 0.01 (Keras says 0.99) in batch normalization, Glorot's uniform initial
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,9 +40,7 @@ from hubel.layers.mbconv import make_divisible
 from hubel.layers.pooling import SameMaxPool2d
 from hubel.layers.separable_convolution import SeparableConv2d
 from hubel.layers.squeeze_excitation import SqueezeExcitation
-from hubel.models.base import ClassificationHead, Classifier
-from hubel.models.classification import imagenet_classifier
-from hubel.models.classification.inverted_residual_network import round_repeats
+from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.config_schema import Factor, ShareBelowOne
 
 _WIDTHS = (32, 64, 128, 256, 728, 1024, 1536, 2048)
@@ -127,7 +126,7 @@ def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size
     backbone.add_module("stem", nn.Sequential(conv(in_channels, c32, 3, stride=2), conv(c32, c64, 3)))
     backbone.add_module("stage1", nn.Sequential(halving(c64, c128, c128, activated=False)))
     backbone.add_module("stage2", nn.Sequential(halving(c128, c256, c256)))
-    middle = (XceptionUnit(c728, (c728,) * 3, norm, se=config.se) for _ in range(round_repeats(8, config.depth)))
+    middle = (XceptionUnit(c728, (c728,) * 3, norm, se=config.se) for _ in range(math.ceil(8 * config.depth)))
     backbone.add_module("stage3", nn.Sequential(halving(c256, c728, c728), *middle))
     backbone.add_module("stage4", nn.Sequential(halving(c728, c728, c1024)))
     backbone.add_module("top", nn.Sequential(sep(c1024, c1536), sep(c1536, c2048)))
@@ -144,5 +143,7 @@ def build(config: XceptionConfig, num_classes: int, in_channels: int, image_size
 
 
 ARCHITECTURES = (
-    imagenet_classifier("xception", build, XceptionConfig(), 36, "Chollet 2016, arXiv 1610.02357, figure 5", size=299),
+    Architecture(
+        "xception", build, XceptionConfig(), 36, "Chollet 2016, arXiv 1610.02357, figure 5", input=(3, 299, 299)
+    ),
 )

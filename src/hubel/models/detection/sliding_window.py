@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -33,15 +34,7 @@ from torch.nn import functional
 
 from hubel.boxes import convert, decode, encode, iou
 from hubel.errors import ModelError
-from hubel.models.base import (
-    Architecture,
-    ClassificationHead,
-    Classifier,
-    ClassLayers,
-    DetectionTargets,
-    Detector,
-    ObjectTargets,
-)
+from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTargets, Detector, ObjectTargets
 from hubel.models.config_schema import Count, ShareBelowOne
 from hubel.models.detection.multibox import VARIANCES
 from hubel.models.fully_convolutional import require_independent_windows
@@ -91,15 +84,10 @@ class ImagePyramid:
         return self.window + max(0, round((side - self.window) / self.stride)) * self.stride
 
     def boxes(self, scaled: tuple[int, int], height: int, width: int) -> Tensor:
-        """The windows on a scaled image, row by row.
-
-        Args:
-            scaled: height and width after scaling, one of :meth:`sizes`.
-            height: of the image in pixels.
-            width: of the image in pixels.
+        """The windows on an image, which was scaled to one of :meth:`sizes`, row by row.
 
         Returns:
-            float32 (A, 4), x1, y1, x2, y2 in pixels of the image.
+            float32 (A, 4), x1, y1, x2, y2 in pixels of the image before scaling.
         """
         y, x = (torch.arange(0, side - self.window + 1, self.stride) for side in scaled)
         corners = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).view(-1, 2)
@@ -127,14 +115,7 @@ class SlidingWindowConfig:
 
 
 class WindowHead(nn.Module):
-    """Scores and offsets of all windows of a map.
-
-    Args:
-        in_channels: of the map.
-        num_classes: without background.
-        cells: side of a window on the map.
-        config: of the family.
-    """
+    """Scores and offsets of all windows of a map; ``cells`` is the side of a window on the map."""
 
     def __init__(self, in_channels: int, num_classes: int, cells: int, config: SlidingWindowConfig) -> None:
         super().__init__()
@@ -157,14 +138,8 @@ class WindowHead(nn.Module):
 class SlidingWindow(Detector):
     """A classifier of windows, slid over the image at several scales; its anchors are the windows.
 
-    An image of the window's size is one window: it trains on crops of that size.
-
-    Args:
-        backbone: named parts applied one after the other.
-        channels: of its last map.
-        stride: of its last map.
-        num_classes: without background.
-        config: of the family.
+    An image of the window's size is one window: it trains on crops of that size. ``channels`` and ``stride`` are those
+    of the backbone's last map.
     """
 
     def __init__(
@@ -178,8 +153,9 @@ class SlidingWindow(Detector):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The backbone's last map of the images at each scale, large to small."""
-        height, width = images.shape[2:]
-        return [self.backbone(_scaled(images, size)) for size in self.pyramid.sizes(height, width)]
+        own = (images.shape[2], images.shape[3])
+        resized = partial(functional.interpolate, images, mode="bilinear", antialias=True)
+        return [self.backbone(images if size == own else resized(size)) for size in self.pyramid.sizes(*own)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Raw ``"scores"`` (N, A, 1 + classes), of objectness or background first, and ``"offsets"`` (N, A, 4)."""
@@ -206,8 +182,7 @@ class SlidingWindow(Detector):
         offsets = outputs["offsets"].flatten(0, 1).float()
         of_class = functional.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction="sum")
         of_box = functional.smooth_l1_loss(offsets[positive], expected[positive], reduction="sum")
-        terms = {"class": of_class / counted, "box": of_box / positive.sum().clamp(min=1)}
-        return {name: weight * terms[name] for name, weight in self.loss_weights.items() if weight}
+        return self.weighted({"class": of_class / counted, "box": of_box / positive.sum().clamp(min=1)})
 
     def training_metrics(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, float]:
         """Accuracy on the windows that are not ignored, times the images."""
@@ -259,28 +234,10 @@ def assign_windows(windows: Tensor, targets: ObjectTargets) -> WindowTargets:
     return WindowTargets(torch.where(positive, targets.labels[objects] + 1, otherwise), offsets * positive[:, None])
 
 
-def _scaled(images: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(images.shape[2:]) == size:
-        return images
-    return functional.interpolate(images, size, mode="bilinear", antialias=True)
-
-
 def build_on(config: SlidingWindowConfig, num_classes: int, source: Classifier) -> SlidingWindow:
-    """Sliding windows on the backbone of a classifier.
-
-    Where the classifier ends with dense layers instead of means, what it does after its smallest map of the pyramid is
-    left out.
-
-    Raises:
-        ModelError: a layer of it mixes the whole image.
-    """
-    stride = max(source.feature_channels)
-    backbone, channels = source.backbone, source.feature_channels[stride]
-    if isinstance(source.head, ClassificationHead):
-        channels = source.head.classifier.in_features
-    else:
-        names = [name for name, _ in source.backbone.named_children()]
-        backbone = source.backbone[: names.index(source.stage_of_stride(stride)) + 1]
+    """Sliding windows on the trunk of a classifier; raises ``ModelError`` if a layer of it mixes the whole image."""
+    stride = max(source.feature_info)
+    backbone, channels = source.trunk()
     require_independent_windows(backbone)
     if config.window % stride:
         raise ModelError(f"A window of {config.window} pixels is not a multiple of the stride {stride}.", "Choose one.")
@@ -294,14 +251,14 @@ def _classes_of(state: Mapping[str, Tensor]) -> int | None:
 
 ARCHITECTURES = (
     Architecture(
-        name="sliding_window",
-        task="detect",
-        build=build_on,
-        config=SlidingWindowConfig(),
-        input=(3, 384, 384),
-        num_classes=80,
+        "sliding_window",
+        build_on,
+        SlidingWindowConfig(),
         depth=51,
         reference="Sermanet et al. 2014, arXiv 1312.6229, sections 3.3 to 4",
+        task="detect",
+        input=(3, 384, 384),
+        num_classes=80,
         backbone="efficientnet_lite0",
         class_layers=ClassLayers(r"head\.classifier\.", _classes_of),
         training_crop="window",

@@ -73,7 +73,7 @@ class SSDHead(nn.Module):
     """Two predictors on each map: the scores of its boxes, and their offsets.
 
     Args:
-        predictor: makes one from so many channels to so many.
+        predictor: makes one from a number of channels to another.
         channels: of each map.
         boxes: per cell of each map.
         scores: of each box.
@@ -104,9 +104,9 @@ class SSD(Detector):
         extras: parts that follow.
         channels: of each map that is read, the extras' too.
         default_boxes: of each map.
-        predictor: makes a head from so many channels to so many.
+        predictor: makes a head from a number of channels to another.
         num_classes: without background.
-        scaled: brings the first map that is read to a length, or leaves it.
+        scaled: normalizes the first map that is read.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class SSD(Detector):
         """``"class"`` and ``"box"``: see :func:`~hubel.models.detection.multibox.multibox_loss`."""
         anchors = self.anchors(*targets.size).to(outputs["scores"].device)
         terms = multibox_loss(outputs["scores"], outputs["offsets"], anchors, targets.objects)
-        return {name: weight * terms[name] for name, weight in self.loss_weights.items() if weight}
+        return self.weighted(terms)
 
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes by equation 2 with the variances of the published code; softmax without background."""
@@ -158,13 +158,13 @@ class SSD(Detector):
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The default boxes of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
-        grids = self.grids(height, width)
-        return self._default_boxes.boxes(grids, height, width)
+        return self._default_boxes.boxes(self.grids(height, width), height, width)
 
 
 def _rows(maps: Tensor, values: int) -> Tensor:
     """(N, boxes * values, H, W) → (N, H * W * boxes, values)."""
-    return maps.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, values))
+    rows: Tensor = maps.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, values))
+    return rows
 
 
 class _Extra(NamedTuple):
@@ -285,18 +285,12 @@ def _convolution_of(unit: nn.Module) -> nn.Conv2d:
 
 def build_on(config: SSDLiteConfig, num_classes: int, source: Classifier) -> SSD:
     """The light form on the maps of stride 8, 16 and 32 of a classifier; raises ``ModelError`` if it lacks them."""
-    wanted = [stride for stride in (8, 16, 32) if stride in source.feature_channels]
-    if len(wanted) < 3:
-        has = ", ".join(map(str, source.feature_channels))
+    strides = (8, 16, 32)
+    if not source.feature_info.keys() >= set(strides):
+        has = ", ".join(map(str, source.feature_info))
         raise ModelError(f"ssd needs maps of stride 8, 16 and 32; the backbone has {has}.", "Choose another backbone.")
-    read = [source.stage_of_stride(stride) for stride in wanted]
-    parts = OrderedDict()
-    for name, part in source.backbone.named_children():
-        parts[name] = part
-        if name == read[-1]:
-            break
-    channels = [source.feature_channels[stride] for stride in wanted]
-    return _light(config, nn.Sequential(parts), read, channels, num_classes)
+    read, channels = zip(*(source.feature_info[stride] for stride in strides), strict=True)
+    return _light(config, source.backbone_up_to(32), read, channels, num_classes)
 
 
 def _light(
@@ -341,41 +335,14 @@ def _classes_of(state: Mapping[str, Tensor]) -> int | None:
 
 
 _CLASS_LAYERS = ClassLayers(r"head\.classifiers\.\d+\.(pointwise\.)?(weight|bias)$", _classes_of)
-
-
-def _row(
-    name: str,
-    build: Callable[..., SSD],
-    config: SSDVGGConfig | SSDLiteConfig,
-    side: int,
-    depth: int,
-    reference: str,
-    backbone: str | None = None,
-) -> Architecture:
-    return Architecture(
-        name=name,
-        task="detect",
-        build=build,
-        config=config,
-        input=(3, side, side),
-        num_classes=80,
-        depth=depth,
-        reference=reference,
-        backbone=backbone,
-        class_layers=_CLASS_LAYERS,
-    )
+_row = partial(Architecture, task="detect", num_classes=80, class_layers=_CLASS_LAYERS)
+_LIU, _SANDLER = "Liu et al. 2016, arXiv 1512.02325", "Sandler et al. 2018, arXiv 1801.04381, section 6.2"
+_HOWARD = "Howard et al. 2019, arXiv 1905.02244, section 6.3"
 
 
 ARCHITECTURES = (
-    _row("ssd", build_on, _LIGHT, 320, 59, "Sandler et al. 2018, arXiv 1801.04381, section 6.2", "efficientnet_lite0"),
-    _row("ssd300_vgg16", build_vgg, _300, 300, 24, "Liu et al. 2016, arXiv 1512.02325, figure 2"),
-    _row("ssd512_vgg16", build_vgg, _512, 512, 26, "Liu et al. 2016, arXiv 1512.02325, section 3.5"),
-    _row(
-        "ssdlite320_mobilenet_v3_large",
-        build_mobilenet,
-        _MOBILENET,
-        320,
-        60,
-        "Howard et al. 2019, arXiv 1905.02244, section 6.3",
-    ),
+    _row("ssd", build_on, _LIGHT, 59, _SANDLER, input=(3, 320, 320), backbone="efficientnet_lite0"),
+    _row("ssd300_vgg16", build_vgg, _300, 24, f"{_LIU}, figure 2", input=(3, 300, 300)),
+    _row("ssd512_vgg16", build_vgg, _512, 26, f"{_LIU}, section 3.5", input=(3, 512, 512)),
+    _row("ssdlite320_mobilenet_v3_large", build_mobilenet, _MOBILENET, 60, _HOWARD, input=(3, 320, 320)),
 )

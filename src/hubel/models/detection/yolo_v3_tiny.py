@@ -61,11 +61,7 @@ def _tiny_cfg() -> str:
 
 @dataclass(frozen=True)
 class YOLOConfig:
-    """What may be chosen.
-
-    Attributes:
-        cfg: the text of a Darknet cfg.
-    """
+    """The text of a Darknet cfg."""
 
     cfg: str = _tiny_cfg()
 
@@ -78,7 +74,7 @@ class YOLOv3(Detector):
 
     Args:
         sections: of the cfg, without ``[net]``.
-        num_classes: what is told apart.
+        num_classes: those that the heads tell apart, whatever the cfg says.
         in_channels: of the images.
     """
 
@@ -86,24 +82,20 @@ class YOLOv3(Detector):
 
     def __init__(self, sections: Sequence[Section], num_classes: int, in_channels: int) -> None:
         parts = Darknet(sections, num_classes, in_channels)
-        super().__init__(nn.Sequential(OrderedDict(parts.backbone)), nn.ModuleDict(parts.head), num_classes)
-        self.scales, self._steps = parts.scales, parts.steps
-        # The last map of each whole stride, by the index of its step.
-        self._features = {
-            int(step.stride): index
-            for index, step in enumerate(self._steps)
+        # The last step of each whole stride gives its map.
+        last = {
+            int(step.stride): (step.name, step.channels)
+            for step in parts.steps
             if step.kind not in ("head", "yolo") and step.stride >= 2
         }
-
-    @property
-    def feature_channels(self) -> dict[int, int]:
-        """Stride → channels of the last map of that stride."""
-        return {stride: self._steps[index].channels for stride, index in sorted(self._features.items())}
+        backbone = nn.Sequential(OrderedDict(parts.backbone))
+        super().__init__(backbone, nn.ModuleDict(parts.head), num_classes, dict(sorted(last.items())))
+        self.scales, self._steps = parts.scales, parts.steps
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """The last map of each stride."""
-        maps = self._run(images)
-        return {stride: maps[index] for stride, index in sorted(self._features.items())}
+        maps = {step.name: each for step, each in zip(self._steps, self._run(images), strict=True)}
+        return {stride: maps[name] for stride, (name, _) in self.feature_info.items()}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Raw outputs of images (N, C, H, W)."""
@@ -150,11 +142,7 @@ class YOLOv3(Detector):
         for index, truth in enumerate(targets.objects):
             raw = {name: output[index].float() for name, output in outputs.items()}
             terms.append(self._losses_of_image(raw, truth.boxes, truth.labels, table, targets.size))
-        return {
-            name: weight * torch.stack([each[name] for each in terms]).mean()
-            for name, weight in self.loss_weights.items()
-            if weight
-        }
+        return self.weighted({name: torch.stack([each[name] for each in terms]).mean() for name in self.loss_weights})
 
     def _losses_of_image(
         self, raw: dict[str, Tensor], boxes: Tensor, labels: Tensor, table: Tensor, size: tuple[int, int]
@@ -260,14 +248,14 @@ def _classes_of(state: Mapping[str, Tensor]) -> int | None:
 
 ARCHITECTURES = (
     Architecture(
-        name="yolo_v3_tiny",
-        task="detect",
-        build=build,
-        config=YOLOConfig(),
-        input=(3, 416, 416),
-        num_classes=80,
+        "yolo_v3_tiny",
+        build,
+        YOLOConfig(),
         depth=13,
         reference="Redmon and Farhadi 2018, arXiv 1804.02767; Darknet's yolov3-tiny.cfg",
+        task="detect",
+        input=(3, 416, 416),
+        num_classes=80,
         class_layers=ClassLayers(r"head\.", _classes_of),
         pixels="unit",
     ),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.errors import ModelError
-from hubel.models.base import Architecture, Classifier, ClassLayers, Model
+from hubel.models.base import Architecture, Classifier, Model
 from hubel.models.config_schema import ShareBelowOne
 
 IGNORE_INDEX = 255
@@ -29,7 +29,7 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class FCNConfig:
-    """What may be chosen.
+    """Options of the family.
 
     Attributes:
         dropout: fraction of the backbone's maps dropped before the scores, 0..1 (channel by channel).
@@ -55,13 +55,7 @@ class SegmentationTargets:
 
 
 class ScoreHead(nn.Module):
-    """Class scores at every cell of a map.
-
-    Args:
-        in_channels: of the map.
-        num_classes: what is told apart.
-        dropout: see :class:`FCNConfig`.
-    """
+    """Class scores at every cell of a map."""
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -111,34 +105,24 @@ def build_on(config: FCNConfig, num_classes: int, source: Classifier) -> FCN32s:
     Raises:
         ModelError: the classifier has no such map.
     """
-    if 32 not in source.feature_channels:
-        has = ", ".join(map(str, source.feature_channels))
+    if 32 not in source.feature_info:
+        has = ", ".join(map(str, source.feature_info))
         raise ModelError(f"fcn32s needs a map of stride 32; the backbone has {has}.", "Choose another backbone.")
-    names = [name for name, _ in source.backbone.named_children()]
-    backbone = source.backbone[: names.index(source.stage_of_stride(32)) + 1]
-    feature_info = {
-        stride: (source.stage_of_stride(stride), channels) for stride, channels in source.feature_channels.items()
-    }
     head = ScoreHead(source.feature_channels[32], num_classes, config.dropout)
-    return FCN32s(backbone, head, {stride: info for stride, info in feature_info.items() if stride <= 32})
-
-
-def _classes_of(state: Mapping[str, Tensor]) -> int | None:
-    biases = state.get("head.classifier.bias")
-    return None if biases is None else len(biases)
+    feature_info = {stride: info for stride, info in source.feature_info.items() if stride <= 32}
+    return FCN32s(source.backbone_up_to(32), head, feature_info)
 
 
 ARCHITECTURES = (
     Architecture(
-        name="fcn32s",
-        task="segment",
-        build=build_on,
-        config=FCNConfig(),
-        input=(3, 320, 320),
-        num_classes=21,
+        "fcn32s",
+        build_on,
+        FCNConfig(),
         depth=51,
         reference="Long et al. 2015, arXiv 1411.4038, section 4.2",
+        task="segment",
+        input=(3, 320, 320),
+        num_classes=21,
         backbone="efficientnet_lite0",
-        class_layers=ClassLayers(r"head\.classifier\.", _classes_of),
     ),
 )
