@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hubel.data.image_cache import PixelCache, memory_block
 from hubel.data.image_io import read_size
-from hubel.data.loader import BatchDataset
+from hubel.data.loader import BatchDataset, PixelCache, memory_block
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Sample
 from hubel.data.transforms.image_transform import ImageTransform

@@ -255,7 +255,7 @@ class SegmentationMap:
 
     def draw(self, image: Image.Image) -> Image.Image:
         """Return a copy of ``image`` (RGB, any size) with every class in a colour of its own laid over it."""
-        from hubel.drawing.class_map import draw_class_map
+        from hubel.drawing import draw_class_map
 
         return draw_class_map(image, self.classes, self.names)
 

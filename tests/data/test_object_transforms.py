@@ -12,8 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from hubel.data.image_cache import PixelCache, memory_block
-from hubel.data.loader import BatchDataset, EpochSampler, make_dataloader
+from hubel.data.loader import BatchDataset, EpochSampler, PixelCache, make_dataloader, memory_block
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import UNLABELLED, Batch, Sample
 from hubel.data.transforms.color import Distortion

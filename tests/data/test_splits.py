@@ -15,7 +15,6 @@ from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import (
     Splits,
     evaluation_samples,
-    holdout_validation,
     read_splits,
     recorded_splits,
     stratified_split,
@@ -109,7 +108,7 @@ def test_many_small_classes_fill_every_part(count: int) -> None:
 
 
 def test_single_pictures_train() -> None:
-    train, val = holdout_validation(samples("", 1, 1, 1, 20), 0.15, seed=0)
+    train, val = stratified_split(samples("", 1, 1, 1, 20), (0.85, 0.15), seed=0)
     assert {0, 1, 2} <= {sample.label for sample in train}
     assert {sample.label for sample in val} == {3}
     assert len(val) in (3, 4)  # 15 % of 23 is 3.45
@@ -127,7 +126,7 @@ def test_seed_and_files_alone_decide() -> None:
 
 
 def test_split_is_random_not_by_name() -> None:
-    train, _ = holdout_validation(samples("", 100), 0.5, seed=0)
+    train, _ = stratified_split(samples("", 100), (0.5, 0.5), seed=0)
     numbers = [int(sample.path.stem) for sample in train]
     assert 35 < sum(numbers) / len(numbers) < 64  # the first half would give 24.5
     assert len({number % 2 for number in numbers}) == 2
@@ -135,7 +134,7 @@ def test_split_is_random_not_by_name() -> None:
 
 def test_other_machines_split_alike() -> None:
     # Fixed once and for all: a run's split must be the same after an update of Python or of the project.
-    _, val = holdout_validation(samples("", 6, 6), 1 / 3, seed=7)
+    _, val = stratified_split(samples("", 6, 6), (2 / 3, 1 / 3), seed=7)
     generator = random.Random("7:0")
     group = [f"{number}.jpg" for number in range(6)]
     generator.shuffle(group)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 import hubel
-from hubel.data.mask_folders import read_class_map, read_mask_folder
+from hubel.data.image_folder import read_class_map, read_mask_folder
 from hubel.errors import DataError, ImageError
 from hubel.metrics.segmentation import combine, pixel_confusion
 from hubel.models import create_model

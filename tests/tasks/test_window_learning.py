@@ -18,7 +18,7 @@ from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.transforms.window_sampler import WindowSampler
+from hubel.data.transforms.object_transform import WindowSampler
 from hubel.models.base import DetectionTargets, ObjectTargets
 from hubel.models.detection.multibox import VARIANCES
 from hubel.models.detection.sliding_window import IGNORE_INDEX, SlidingWindow, assign_windows

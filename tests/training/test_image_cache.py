@@ -19,9 +19,8 @@ from test_train import QUICK, learned, quick_arguments, start, wait_for_epoch
 from torchvision.transforms import v2
 
 from drawn_shapes import write_shapes
-from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_image, read_size
-from hubel.data.loader import BatchDataset, EpochSampler, make_dataloader
+from hubel.data.loader import BatchDataset, EpochSampler, PixelCache, disk_block, make_dataloader, memory_block
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Sample
 from hubel.data.transforms.image_transform import ImageTransform

@@ -9,36 +9,28 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, read_annotations
+from hubel.data.annotations import AnnotatedImage, read_annotations
 from hubel.data.annotations.records import Annotation, annotation_area
 from hubel.data.file_listing import listing
 from hubel.data.image_io import read_size
 from hubel.data.samples import BACKGROUND, UNLABELLED, ImageDataset, Sample
 from hubel.errors import DataError, ImageError
-from hubel.masks import Box
 
 _SHOWN = 5
 
 
-def read_annotated_images(path: str | Path, format: str | None = None, strict: bool = False) -> ImageDataset:
+def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDataset:
     """Read a data set with labelled objects in any annotation format.
 
-    Pictures labelled as having no object are kept: they show background. Pictures that nobody labelled are left out.
-    Boxes are cut off at the picture's edge; those without area in it are dropped. All of that is told in the warnings.
-
-    Args:
-        path: as for :func:`~hubel.data.annotations.read_annotations`.
-        format: likewise.
-        strict: the first fault of a label file is raised, instead of being told.
+    Images labelled as having no object are kept: they show background. Images that nobody labelled are left out. Boxes
+    are cut off at the image's edge; those without area in it are dropped. The warnings report all of that.
 
     Raises:
-        DataError: it cannot be told what the data set is, nothing is labelled in it, or, if ``strict``, a label file
-            has a fault.
-        UsageError: ``format`` is none.
+        DataError: the format cannot be recognized, nothing is labelled, or, if ``strict``, a label file has a fault.
     """
     faults: list[DataError] = []
-    labelled = read_annotations(path, format, None if strict else faults.append)
-    warnings = [f"{message.message} Left out." for message in faults[:_SHOWN]]
+    labelled = read_annotations(path, on_fault=None if strict else faults.append)
+    warnings = [f"{fault.message} Left out." for fault in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
         warnings.append(f"{len(faults) - _SHOWN} more faults of label files: hubel data check {path} names them.")
     dropped: list[str] = []
@@ -49,19 +41,13 @@ def read_annotated_images(path: str | Path, format: str | None = None, strict: b
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
         message = f"{labelled.root} has no labelled object in any of its pictures."
         raise DataError(message, f"Label some; hubel data check {path} says what is there.")
-    warnings += _unlabelled(labelled)
+    if without := [image.path for image in labelled.images() if image.objects is None]:
+        many = f"{len(without)} pictures have no labels and are left out, the first is {without[0]}"
+        warnings.append(f"{many}: an empty label file says that a picture shows nothing.")
     if dropped:
         warnings.append(f"{len(dropped)} boxes without area in their picture are left out: {listing(dropped, 3)}.")
     stratified = _stratified({split: samples for split, samples in splits.items() if samples})
     return ImageDataset(labelled.root, labelled.classes, stratified, (*labelled.warnings, *warnings))
-
-
-def _unlabelled(labelled: AnnotatedDataset) -> list[str]:
-    without = [image.path for image in labelled.images() if image.objects is None]
-    if not without:
-        return []
-    many = f"{len(without)} pictures have no labels and are left out, the first is {without[0]}"
-    return [f"{many}: an empty label file says that a picture shows nothing."]
 
 
 def _sample(image: AnnotatedImage, dropped: list[str]) -> Sample:
@@ -69,42 +55,36 @@ def _sample(image: AnnotatedImage, dropped: list[str]) -> Sample:
     if not (width and height):
         try:
             width, height = read_size(image.path)
-        except ImageError:  # the check tells, and leaves it out
+        except ImageError:  # the check reports it, and leaves it out
             width = height = 0
-    kept: list[tuple[Annotation, Box]] = []
-    for place, thing in enumerate(image.objects or ()):
-        box = _inside(thing.box, width, height)
-        if box[0] < box[2] and box[1] < box[3]:
-            kept.append((thing, box))
+    kept: list[Annotation] = []  # with boxes inside the image
+    for number, obj in enumerate(image.objects or (), 1):
+        x1, y1, x2, y2 = obj.box
+        if width and height:
+            x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+        if x1 < x2 and y1 < y2:
+            kept.append(replace(obj, box=(x1, y1, x2, y2)))
         else:
-            dropped.append(f"object {place + 1} of {image.path.name}")
-    things = [thing for thing, _ in kept]
+            dropped.append(f"object {number} of {image.path.name}")
     return Sample(
         image.path,
         UNLABELLED,
         width,
         height,
-        np.array([box for _, box in kept], np.float32).reshape(-1, 4),
-        np.array([thing.label for thing in things], np.int64),
-        np.array([thing.crowd or thing.ignore for thing in things], bool),
-        np.array([thing.difficult for thing in things], bool),
-        np.array([annotation_area(replace(thing, box=box)) for thing, box in kept], np.float32),
+        np.array([obj.box for obj in kept], np.float32).reshape(-1, 4),
+        np.array([obj.label for obj in kept], np.int64),
+        np.array([obj.crowd or obj.ignore for obj in kept], bool),
+        np.array([obj.difficult for obj in kept], bool),
+        np.array([annotation_area(obj) for obj in kept], np.float32),
     )
 
 
-def _inside(box: Box, width: int, height: int) -> Box:
-    if not (width and height):
-        return box
-    x1, y1, x2, y2 = box
-    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
-
-
 def _stratified(splits: dict[str, tuple[Sample, ...]]) -> dict[str, tuple[Sample, ...]]:
-    """Each sample with its stratum: so rare classes are shared out evenly, and frequent ones come along."""
-    pictures = Counter(label for samples in splits.values() for sample in samples for label in sample.class_ids)
+    """Each sample with its rarest class as its stratum: these are shared out evenly, frequent classes come along."""
+    images = Counter(label for samples in splits.values() for sample in samples for label in sample.class_ids)
 
-    def rarest(shown: Iterable[int]) -> int:
-        return min(shown, key=lambda label: (pictures[label], label), default=BACKGROUND)
+    def rarest(labels: Iterable[int]) -> int:
+        return min(labels, key=lambda label: (images[label], label), default=BACKGROUND)
 
     return {
         split: tuple(replace(sample, stratum=rarest(sample.class_ids)) for sample in samples)
@@ -113,9 +93,9 @@ def _stratified(splits: dict[str, tuple[Sample, ...]]) -> dict[str, tuple[Sample
 
 
 def largest_only(data: ImageDataset) -> ImageDataset:
-    """At most one object per image, for localization: the one with the largest box; a warning says how often.
+    """At most one object per image, for localization: the one with the largest box, crowds left out.
 
-    Crowds are not objects to be localized. Of equal boxes the first one stays.
+    Of equal boxes the first one stays. A warning says how many images had several.
     """
     several = 0
 

@@ -24,12 +24,14 @@ def natural_order(name: str) -> list[tuple[int, str] | str]:
     parts = re.split(r"(\d+)", name.casefold())  # text and digits in turn, text first and last
     # Without leading zeros, (length, digits) compare like numbers of any size.
     key: list[tuple[int, str] | str] = [
-        (len(part.lstrip("0")), part.lstrip("0")) if place % 2 else part for place, part in enumerate(parts)
+        (len(part.lstrip("0")), part.lstrip("0")) if index % 2 else part for index, part in enumerate(parts)
     ]
     return [*key, (0, ""), name]
 
 
-def files_below(folder: Path, on_error: Callable[[Path, OSError], None]) -> Iterator[Path]:
+def files_below(
+    folder: Path, on_error: Callable[[Path, OSError], None], seen: set[tuple[int, int]] | None = None
+) -> Iterator[Path]:
     """All files below a folder: its own first, in natural order, then those of each of its folders.
 
     Hidden files and folders (``.name``) are left out, and so are the folders that some systems add
@@ -39,11 +41,9 @@ def files_below(folder: Path, on_error: Callable[[Path, OSError], None]) -> Iter
     Args:
         folder: where to begin.
         on_error: called with each folder that cannot be listed and the reason; the walk goes on after it.
+        seen: device and inode of the folders that have been reached.
     """
-    return _walk(folder, on_error, set())
-
-
-def _walk(folder: Path, on_error: Callable[[Path, OSError], None], seen: set[tuple[int, int]]) -> Iterator[Path]:
+    seen = set() if seen is None else seen
     try:
         status = folder.stat()
         if (status.st_dev, status.st_ino) in seen:
@@ -56,22 +56,28 @@ def _walk(folder: Path, on_error: Callable[[Path, OSError], None], seen: set[tup
     for name in files:
         yield folder / name
     for name in folders:
-        yield from _walk(folder / name, on_error, seen)
+        yield from files_below(folder / name, on_error, seen)
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of a folder's files and of its folders, in natural order."""
     files: list[str] = []
     folders: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            if not is_shown(entry.name):
                 continue
             try:
                 is_folder = entry.is_dir()
-            except OSError:  # a link to itself: reading it as a file will tell
+            except OSError:  # a link to itself: reading it as a file gives the error
                 is_folder = False
             (folders if is_folder else files).append(entry.name)
     return sorted(files, key=natural_order), sorted(folders, key=natural_order)
+
+
+def is_shown(name: str) -> bool:
+    """Whether a file or folder is neither hidden nor one that some systems add."""
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def listing(names: Sequence[str], shown: int = 5) -> str:

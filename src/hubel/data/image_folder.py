@@ -1,23 +1,35 @@
-"""Data sets whose labels are folder names: ``daisy/1.jpg``, or ``train/daisy/1.jpg`` where they are split.
+"""Data sets whose labels lie in folders: a folder of images per class, or a mask beside each image.
 
-A folder whose name is a split's (``train``, ``val``, ``valid``, ``validation``, ``test``, in any case) is
-that split if it has folders in it, or if nothing but such folders is there; so a class may be called
-``train`` next to ``bus`` and ``tram``. What lies beside the splits, or beside the class folders, is not read,
-and a warning says so.
+Class folders are ``daisy/1.jpg``, or ``train/daisy/1.jpg`` where they are split. A folder whose name is a split's
+(``train``, ``val``, ``valid``, ``validation``, ``test``, in any case) is that split if it has folders in it, or if
+nothing but such folders is there; so a class may be called ``train`` next to ``bus`` and ``tram``. What lies beside the
+splits, or beside the class folders, is not read, and a warning says so.
+
+Masks are ``SPLIT/images/a.jpg`` beside ``SPLIT/masks/a.png``, or ``images/`` and ``masks/`` of an unsplit data set. The
+value of a mask's pixel is the index of its class. The names of the classes are the lines of ``classes.txt``, ``INDEX
+NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not count. 255 never counts.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from hubel.data.file_listing import PICTURE_SUFFIXES, files_below, listing
+import numpy as np
+from PIL import Image
+
+from hubel.data.file_listing import PICTURE_SUFFIXES, files_below, is_shown, listing
+from hubel.data.image_io import read_size
 from hubel.data.samples import ImageDataset, Sample
-from hubel.errors import DataError
+from hubel.errors import DataError, ImageError
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Folder names (and values of ``--split``) and the split that they mean."""
 
-_LAYOUT = "Expected a folder a class with its pictures in it: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
+_CLASS_LAYOUT = "Expected a folder a class with its pictures in it: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
+_MASK_LAYOUT = (
+    "Expected images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them."
+)
 
 
 def read_class_folders(root: Path) -> ImageDataset:
@@ -33,19 +45,18 @@ def read_class_folders(root: Path) -> ImageDataset:
     try:
         if not root.is_dir():
             what = "is a file, not a folder of pictures" if root.exists() else "does not exist"
-            raise DataError(f"{root} {what}.", _LAYOUT)
+            raise DataError(f"{root} {what}.", _CLASS_LAYOUT)
     except OSError as error:
         raise _not_listed(root, error) from error
     warnings: list[str] = []
     split_folders = _split_folders(root, warnings)
-    found = {split: _pictures_by_class(folder, warnings) for split, folder in split_folders.items()}
-    with_pictures = {name for by_class in found.values() for name, files in by_class.items() if files}
-    if not with_pictures:
+    found = {split: _images_by_class(folder, warnings) for split, folder in split_folders.items()}
+    with_images = {name for by_class in found.values() for name, files in by_class.items() if files}
+    if not with_images:
         raise _nothing_found(root, split_folders)
-    empty = sorted({name for by_class in found.values() for name in by_class} - with_pictures)
-    if empty:
+    if empty := sorted({name for by_class in found.values() for name in by_class} - with_images):
         warnings.append(f"{root}: no picture in {listing(empty)}: left out of the classes.")
-    classes = tuple(sorted(with_pictures))
+    classes = tuple(sorted(with_images))
     splits = {
         split: tuple(Sample(path, label) for label, name in enumerate(classes) for path in by_class.get(name, ()))
         for split, by_class in found.items()
@@ -70,44 +81,44 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
         splits[split] = folder
     if others := [folder.name for folder in folders if folder not in named]:
         warnings.append(f"{root}: beside {listing(list(splits))}, not read: {listing(others)}.")
+    return _in_order(splits)
+
+
+def _in_order(splits: dict[str, Path]) -> dict[str, Path]:
     return {split: splits[split] for split in ("train", "val", "test") if split in splits}
 
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if _is_shown(path) and path.is_dir())
+        return sorted(path for path in folder.iterdir() if is_shown(path.name) and path.is_dir())
     except OSError as error:
         raise _not_listed(folder, error) from error
 
 
-def _loose_pictures(folder: Path) -> int:
-    return sum(_is_shown(path) and path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
+def _loose_images(folder: Path) -> int:
+    return sum(is_shown(path.name) and path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
 
 
-def _is_shown(path: Path) -> bool:
-    return not path.name.startswith(".") and path.name != "__MACOSX"
-
-
-def _pictures_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]:
+def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]:
     """The images in each class folder of one split; one warning names what else lies in them."""
-    pictures: dict[str, list[Path]] = {}
+    images: dict[str, list[Path]] = {}
     others: list[str] = []
 
     def refuse(where: Path, error: OSError) -> None:
         raise _not_listed(where, error) from error
 
     for class_folder in _folders_in(folder):
-        files = pictures.setdefault(class_folder.name, [])
+        files = images.setdefault(class_folder.name, [])
         for path in files_below(class_folder, refuse):
             if path.suffix.lower() in PICTURE_SUFFIXES:
                 files.append(path)
             elif path.name != "Thumbs.db":
                 others.append(path.relative_to(folder).as_posix())
-    if loose := _loose_pictures(folder):
+    if loose := _loose_images(folder):
         warnings.append(f"{folder}: {loose} pictures beside the class folders are not read.")
     if others:
         warnings.append(f"{folder}: not pictures, left out: {listing(others)}.")
-    return pictures
+    return images
 
 
 def _not_listed(folder: Path, error: OSError) -> DataError:
@@ -117,9 +128,98 @@ def _not_listed(folder: Path, error: OSError) -> DataError:
 
 def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
     for folder in split_folders.values():
-        if loose := _loose_pictures(folder):
+        if loose := _loose_images(folder):
             message = f"{folder} has {loose} pictures, but no class folders: nothing says what they show."
-            return DataError(message, _LAYOUT)
+            return DataError(message, _CLASS_LAYOUT)
     if not _folders_in(root):
-        return DataError(f"{root} has neither class folders nor pictures.", _LAYOUT)
-    return DataError(f"{root} has no pictures in its folders.", _LAYOUT)
+        return DataError(f"{root} has neither class folders nor pictures.", _CLASS_LAYOUT)
+    return DataError(f"{root} has no pictures in its folders.", _CLASS_LAYOUT)
+
+
+def is_mask_folder(root: Path) -> bool:
+    """Whether a folder, or one of its splits, has images and masks."""
+    return bool(_mask_folders(root))
+
+
+def read_mask_folder(root: Path) -> ImageDataset:
+    """Find the images, their masks and the classes; no image is decoded.
+
+    Raises:
+        DataError: there are none, classes.txt is missing or wrong, or an image has no mask.
+    """
+    root = Path(root)
+    warnings: list[str] = []
+    splits = {split: _with_masks(folder, warnings) for split, folder in _mask_folders(root).items()}
+    if not any(splits.values()):
+        raise DataError(f"{root} has no images with masks.", _MASK_LAYOUT)
+    return ImageDataset(root, _mask_classes(root), splits, tuple(warnings))
+
+
+def read_class_map(path: Path) -> np.ndarray:
+    """The class of every pixel: uint8 (h, w).
+
+    Raises:
+        ImageError: the file cannot be read, or is not an image of indices (modes L, P, 1).
+    """
+    try:
+        with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF")) as image:
+            if image.mode not in ("L", "P", "1"):
+                raise ImageError(f"{path} is not a mask of class indices: its mode is {image.mode}.", _MASK_LAYOUT)
+            return np.asarray(image.convert("L") if image.mode == "1" else image, np.uint8)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises whatever damaged bytes lead to
+        raise ImageError(f"{path} cannot be read: {error}.", "Copy or export the mask again.") from error
+
+
+def _mask_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split that has images and masks."""
+    splits: dict[str, Path] = {}
+    if (root / "images").is_dir():
+        splits = {"all": root}
+    elif root.is_dir():
+        named = {SPLIT_NAMES.get(folder.name.casefold(), ""): folder for folder in root.iterdir()}
+        splits = _in_order(named)
+    return {
+        split: folder
+        for split, folder in splits.items()
+        if (folder / "images").is_dir() and (folder / "masks").is_dir()
+    }
+
+
+def _with_masks(folder: Path, warnings: list[str]) -> tuple[Sample, ...]:
+    masks = {path.stem: path for path in (folder / "masks").iterdir() if path.suffix.lower() == ".png"}
+    samples: list[Sample] = []
+    missing: list[str] = []
+    for path in sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in PICTURE_SUFFIXES):
+        if path.stem not in masks:
+            missing.append(path.name)
+            continue
+        try:
+            width, height = read_size(path)
+        except ImageError:  # the check reports it
+            width = height = 0
+        samples.append(Sample(path, width=width, height=height, class_map=masks[path.stem], stratum=0))
+    if missing:
+        warnings.append(f"{folder}: {len(missing)} images have no mask and are left out: {listing(missing)}.")
+    return tuple(samples)
+
+
+def _mask_classes(root: Path) -> tuple[str, ...]:
+    file = root / "classes.txt"
+    if not file.is_file():
+        raise DataError(f"{root} has no {file.name}: the classes have no names.", "Write one name per line, in order.")
+    names: list[str] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        match = re.fullmatch(r"(?:(\d+)\s+)?(\S.*?)\s*", line)
+        if not match:
+            continue
+        if match[1] is not None and int(match[1]) != len(names):
+            message = f"{file}, line {number}: index {match[1]} where {len(names)} is expected."
+            raise DataError(message, "Number the classes from 0, without gaps.")
+        if match[2].endswith("(ignore)"):
+            break  # it and what follows it are not classes
+        names.append(match[2])
+    if not names:
+        raise DataError(f"{file} names no class.", "Write one name per line, in order.")
+    return tuple(names)

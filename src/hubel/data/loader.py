@@ -2,13 +2,21 @@
 
 What a sample looks like depends on the seed, the epoch and its index alone, never on the number of workers or
 on what ran before: a resumed run sees the pixels that an uninterrupted one would have seen.
+
+Pixels can be cached from one epoch to the next, so that an image is decoded once. They lie in one block of memory that
+processes forked later share: whichever of them decodes an image writes it into its slot, and all find it there. Nothing
+is copied to them and nothing is pickled. The block is memory proper, or a file without a name on a disk; it is gone
+with the last process that uses it, however that ends.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +25,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hubel.data.image_cache import PixelCache
+from hubel.data.image_folder import read_class_map
 from hubel.data.image_io import read_reduced
-from hubel.data.mask_folders import read_class_map
 from hubel.data.samples import Batch, Sample
 from hubel.data.transforms.pipeline import Decoded, Transform
 from hubel.errors import ImageError
 from hubel.system import cpu_count
+
+_STEP = 16 << 20
 
 
 def seed_for(*parts: int | str) -> int:
@@ -32,47 +41,71 @@ def seed_for(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class CachedReader:
-    """The pixels of images before any random change, decoded once where a cache keeps them.
+class PixelCache:
+    """Arrays of uint8 by index, each in a slot of its own in a block of memory.
 
     Args:
-        paths: image files.
-        pixels: turns an upright Pillow image into a uint8 array (H, W, C), always the same one; if it was reduced, it
-            is given what :meth:`hubel.data.preprocessing.Preprocessing.pixels` calls ``original`` too.
-        cache: keeps what ``pixels`` gave for the next epoch.
-        reduction: how many times an image of a width and height may be reduced for it; ``None``: images come whole.
+        block: of at least :meth:`needed` bytes, zero at the beginning.
+        shapes: (H, W, C) of each; of no pixels where it is not to be kept.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        pixels: Callable[..., np.ndarray],
-        cache: PixelCache | None = None,
-        reduction: Callable[[int, int], float] | None = None,
-    ) -> None:
-        self._paths = paths
-        self._pixels = pixels
-        self._cache = cache
-        self._reduction = reduction or _whole
+    def __init__(self, block: mmap.mmap | memoryview, shapes: Sequence[tuple[int, int, int]]) -> None:
+        self._shapes = np.array(shapes, np.int32).reshape(-1, 3)
+        sizes = self._shapes.prod(1, dtype=np.int64)
+        self._starts = np.cumsum(sizes) - sizes
+        whole = np.frombuffer(block, np.uint8)
+        self._pixels, self._there = np.split(whole[: self.needed(shapes)], [sizes.sum()])
 
-    def __call__(self, index: int) -> np.ndarray | None:
-        """Those of one image, not to be written to; ``None`` where it cannot be read."""
-        kept = None if self._cache is None else self._cache.get(index)
-        if kept is not None:
-            return kept
-        try:
-            read = read_reduced(self._paths[index], self._reduction)
-            original = (read.width, read.height, read.scale)
-            pixels = self._pixels(read.image) if read.scale == 1 else self._pixels(read.image, original)
-        except ImageError:
-            return None
-        if self._cache is not None:
-            self._cache.put(index, pixels)
-        return pixels
+    @staticmethod
+    def needed(shapes: Sequence[tuple[int, int, int]]) -> int:
+        """Bytes for arrays of these shapes, and a mark for each that says whether it is there."""
+        return int(np.array(shapes, np.int64).reshape(-1, 3).prod(1).sum()) + len(shapes)
+
+    def get(self, index: int) -> np.ndarray | None:
+        """The array of this index, not to be written to; ``None`` where it has not been kept yet."""
+        return self._slot(index) if self._there[index] else None
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        """Keep an array; one of another shape than was announced is not kept."""
+        slot = self._slot(index)
+        if pixels.size and pixels.shape == slot.shape:
+            slot[:] = pixels
+            self._there[index] = 1  # last: a process that is killed while writing leaves no half image
+
+    def _slot(self, index: int) -> np.ndarray:
+        height, width, channels = self._shapes[index].tolist()
+        start = int(self._starts[index])
+        return self._pixels[start : start + height * width * channels].reshape(height, width, channels)
 
 
-def _whole(width: int, height: int) -> float:
-    return 1.0
+def memory_block(size: int) -> mmap.mmap:
+    """Memory of ``size`` bytes that forked processes share.
+
+    Raises:
+        OSError: there is not that much.
+    """
+    return mmap.mmap(-1, max(1, size))
+
+
+def disk_block(size: int, folder: Path) -> mmap.mmap:
+    """As :func:`memory_block`, in a nameless file whose disk space is taken at once.
+
+    Taken later, page by page, a disk that gets full would end the process without a word. The folder is made where it
+    does not exist.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    size = max(1, size)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, prefix=".pixels.") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            for start in range(0, size, _STEP):
+                file.write(bytes(min(_STEP, size - start)))
+            file.flush()
+        return mmap.mmap(file.fileno(), size)
 
 
 class BatchDataset(Dataset[Batch]):
@@ -85,7 +118,7 @@ class BatchDataset(Dataset[Batch]):
         samples: labelled images. Crowds do not train.
         transform: from an image and its labels to the network's input.
         seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
-        cache: keeps what is the same in every epoch; of the shapes that ``transform.cached_shape`` tells.
+        cache: of what ``transform.prepare`` gives, in the shapes that ``transform.cached_shape`` tells.
     """
 
     def __init__(
@@ -94,8 +127,7 @@ class BatchDataset(Dataset[Batch]):
         self.samples = [sample.select(~sample.crowd) if sample.crowd.any() else sample for sample in samples]
         self.transform = transform
         self.seed = seed
-        paths = [sample.path for sample in samples]
-        self.read_pixels = CachedReader(paths, transform.prepare, cache, transform.reduction)
+        self._cache = cache
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -130,11 +162,15 @@ class BatchDataset(Dataset[Batch]):
         return Batch(pixels, images * [self.transform.dummy_target()], torch.full((images,), -1))
 
     def _decoded(self, index: int) -> Decoded | None:
-        pixels = self.read_pixels(index)
-        if pixels is None:
-            return None
+        """An image before any random change, with its labels; ``None`` where it cannot be read."""
         sample = self.samples[index]
+        pixels = None if self._cache is None else self._cache.get(index)
         try:
+            if pixels is None:
+                read = read_reduced(sample.path, self.transform.reduction)
+                pixels = self.transform.prepare(read.image, (read.width, read.height, read.scale))
+                if self._cache is not None:
+                    self._cache.put(index, pixels)
             class_map = None if sample.class_map is None else read_class_map(sample.class_map)
         except ImageError:
             return None
@@ -146,7 +182,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Args:
         count: number of images.
-        seed: of the run.
+        seed: of the run; with the epoch it decides the order.
         shuffle: a new order each epoch; otherwise 0, 1, 2, …
         weights: chance of each image to be drawn, with replacement (weighted sampling); ``None`` draws each once.
     """
@@ -204,9 +240,8 @@ def make_dataloader(
 ) -> DataLoader[Any]:
     """A loader of the data set's own batches, whose workers live as long as it does.
 
-    The sampler gives the keys (epoch, index).
-
-    ``drop_last`` leaves out a last batch that is not full, unless it is the only one.
+    The sampler gives keys (epoch, index). ``drop_last`` leaves out a last batch that is not full, unless it is the only
+    one.
     """
     return DataLoader(
         images,

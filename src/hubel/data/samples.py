@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 BACKGROUND = -1
 """The stratum of images without objects."""
 
-
 UNLABELLED = -1
 """The label of an image as a whole where its objects or pixels are labelled."""
 
@@ -34,7 +33,7 @@ class Sample:
         path: the image file.
         label: the class of the whole image, from 0, or :data:`UNLABELLED`.
         width: of the upright image in pixels; 0 where neither a label file nor the image tells.
-        height: of the upright image in pixels.
+        height: likewise.
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the upright image, inside it, of positive width and height.
         labels: int64 (M,), classes of the objects, from 0.
         crowd: bool (M,): a group of objects, or one to be ignored; finding it is neither right nor wrong, and it does
@@ -93,9 +92,9 @@ class ImageDataset:
 
     Attributes:
         root: its folder; all images are below it.
-        classes: their names; labels are indices into it. Of class folders sorted by code point.
+        classes: names, which labels are indices of. Those of class folders are sorted by code point.
         splits: the samples of ``"train"``, ``"val"``, ``"test"``, those that there are, or of ``"all"``.
-        warnings: what a person should know, one line each: what the reader guessed, what was left out.
+        warnings: what the reader guessed and what it left out, one line each.
     """
 
     root: Path
@@ -115,10 +114,10 @@ class ImageDataset:
         whole = any(sample.label != UNLABELLED for sample in samples)
         used = set(range(len(self.classes))) if whole else {label for each in samples for label in each.class_ids}
         if unknown := [self.classes[label] for label in sorted(used) if new[label] == BACKGROUND]:
-            things = "classes" if whole else "objects of classes"
-            message = f"{self.root} has {things} that the model does not know: {listing(unknown)}."
-            remedy = f"The model knows {listing(list(classes))}; rename or remove the{' folders' if whole else 'm'}."
-            raise DataError(message, remedy)
+            what = "classes" if whole else "objects of classes"
+            message = f"{self.root} has {what} that the model does not know: {listing(unknown)}."
+            hint = f"The model knows {listing(list(classes))}; rename or remove the{' folders' if whole else 'm'}."
+            raise DataError(message, hint)
 
         def remapped(sample: Sample) -> Sample:
             if sample.label != UNLABELLED:
@@ -151,7 +150,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loader gives.
+    """Images and targets as a loader gives them.
 
     Attributes:
         pixels: uint8 (N, C, H, W) in channels-last memory; N may be 0 where no image of the batch could be read.

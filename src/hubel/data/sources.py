@@ -1,16 +1,15 @@
-"""What people name on a command line, image by image: files, folders, patterns, videos, webcams.
+"""Images that people name on a command line: files, folders, patterns, videos, webcams.
 
-Everything becomes a :class:`ImageSource`. It knows how it is called and how to get its pixels, but holds none
-yet: so the list may be endless, the consumer decides which thread decodes, and a bad file is bad only when
-its turn comes. Something that is not there at all is an image too, one whose ``read`` says so; thus there is
-one kind of failure, in order with the rest, and nothing stops the others.
+Everything becomes a :class:`ImageSource`. It has a name and can read its pixels, but holds none yet: so the list may be
+endless, the consumer decides which thread decodes, and a bad file is bad only when its turn comes. Something that is
+not there at all is an image too, one whose ``read`` says so; thus there is one kind of failure, in order with the rest,
+and nothing stops the others.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -35,10 +34,8 @@ class ImageSource:
     """One image that can be read.
 
     Attributes:
-        source: the file as the user named it or would name it, ``"webcam 0"``, or ``None`` for what was
-            handed over in memory.
-        read: returns the upright RGB image or raises :class:`ImageError`; may be called again, from any
-            thread.
+        source: the file as the user named it or would name it, ``"webcam 0"``, or ``None`` for an image in memory.
+        read: returns the upright RGB image or raises :class:`ImageError`; may be called again, from any thread.
         frame: number of the video frame, from 1; ``None`` for still images.
         time: seconds since the video's first frame; ``None`` for still images.
         read_reduced: the same for a purpose that does not need all pixels, as
@@ -65,26 +62,26 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
       pattern does not end in a suffix, only images, videos and (without ``**``) folders count.
 
     Videos give one image a frame. Memory is bounded: by the names in one folder (or of one pattern), and by
-    the images that the consumer keeps.
-
-    Args:
-        sources: of any length; taken one by one.
-
-    Yields:
-        The images. Nothing is raised for a bad source: reading its image raises.
+    the images that the consumer keeps. Nothing is raised for a bad source: reading its image raises.
     """
     for source in sources:
         if isinstance(source, (str, Path)):
             for found in _found(str(source)):
-                yield from _file(found) if isinstance(found, str) else (found,)
+                if isinstance(found, ImageSource):
+                    yield found
+                elif Path(found).suffix.lower() in VIDEO_SUFFIXES:
+                    yield from _video(found)
+                else:
+                    yield ImageSource(found, partial(read_image, found), read_reduced=partial(read_reduced, found))
         elif isinstance(source, int):
             yield from _frames(f"webcam {source}", camera_frames(source))
         else:
-            yield _in_memory(source)
+            reduced = partial(read_reduced, source) if isinstance(source, bytes) else None
+            yield ImageSource(None, partial(read_image, source), read_reduced=reduced)
 
 
 def file_names(sources: Iterable[str]) -> Iterator[str]:
-    """What :func:`expand` would open, without opening it: each name, expanded in its turn, gives the same images.
+    """The names that :func:`expand` would open: each name, expanded in its turn, gives the same images.
 
     A source that is not there, or has nothing in it, stands for itself.
 
@@ -98,25 +95,32 @@ def file_names(sources: Iterable[str]) -> Iterator[str]:
             yield found if isinstance(found, str) else str(found.source)
 
 
-def _in_memory(source: bytes | Image.Image | np.ndarray) -> ImageSource:
-    reduced = partial(read_reduced, source) if isinstance(source, bytes) else None
-    return ImageSource(None, partial(read_image, source), read_reduced=reduced)
-
-
-def _in_file(name: str) -> ImageSource:
-    return ImageSource(name, partial(read_image, name), read_reduced=partial(read_reduced, name))
-
-
 def _found(name: str) -> Iterator[str | ImageSource]:
     """The files that a name stands for, and images of what is not in a file or cannot be listed."""
     if _exists(name):
-        yield from _folder(name) if _is_folder(name) else (name,)
+        if _is_folder(name):
+            message = f"{name} has no pictures or videos in it."
+            error = ImageError(message, "Name a folder that has, or the files themselves.")
+            yield from _or_failed(name, _below(name), error)
+        else:
+            yield name
     elif _is_webcam(name):
         yield from _frames(f"webcam {int(name)}", camera_frames(int(name)))
     elif glob.has_magic(name):
-        yield from _pattern(name)
+        message = f"{name} does not exist, and as a pattern it fits no picture or video."
+        yield from _or_failed(name, _pattern(name), ImageError(message, "Check the spelling and the folder."))
     else:
-        yield name  # whose reading says that it does not exist
+        yield name  # reading it raises that it does not exist
+
+
+def _or_failed(name: str, found: Iterator[str | ImageSource], error: ImageError) -> Iterator[str | ImageSource]:
+    """All that was found, or, if that is nothing, an image that raises the error."""
+    empty = True
+    for each in found:
+        empty = False
+        yield each
+    if empty:
+        yield _failed(name, error)
 
 
 def _is_webcam(name: str) -> bool:
@@ -133,63 +137,42 @@ def _exists(name: str) -> bool:
 def _is_folder(name: str) -> bool:
     try:
         return Path(name).is_dir()
-    except OSError:  # behind a folder that may not be entered: reading it as a file will tell
+    except OSError:  # behind a folder that may not be entered: reading it as a file gives the error
         return False
-
-
-def _file(name: str) -> Iterator[ImageSource]:
-    if Path(name).suffix.lower() in VIDEO_SUFFIXES:
-        yield from _video(name)
-    else:
-        yield _in_file(name)
-
-
-def _folder(name: str) -> Iterator[str | ImageSource]:
-    empty = True
-    for found in _below(name):
-        empty = False
-        yield found
-    if empty:
-        message = f"{name} has no pictures or videos in it."
-        yield _failed(name, ImageError(message, "Name a folder that has, or the files themselves."))
 
 
 def _below(folder: str) -> Iterator[str | ImageSource]:
     """The images and videos below a folder, and a failed image for each folder that cannot be listed."""
-    faults: deque[ImageSource] = deque()
+    failed: list[ImageSource] = []
 
     def note(where: Path, error: OSError) -> None:
         message = f"{where} cannot be listed: {error.strerror or error}."
         hint = "Ask its owner for the right to read it (chmod +rx)."
-        faults.append(_failed(str(where), ImageError(message, hint)))
+        failed.append(_failed(str(where), ImageError(message, hint)))
 
     for path in files_below(Path(folder), note):
-        while faults:
-            yield faults.popleft()
+        yield from _taken(failed)
         if path.suffix.lower() in _KNOWN_SUFFIXES:
             yield str(path)
-    yield from faults
+    yield from failed
+
+
+def _taken(failed: list[ImageSource]) -> Iterator[ImageSource]:
+    """Empty a list, from the front."""
+    while failed:
+        yield failed.pop(0)
 
 
 def _pattern(pattern: str) -> Iterator[str | ImageSource]:
     suffix = Path(pattern).suffix
     any_suffix = bool(suffix) and not glob.has_magic(suffix)
     # Not Path.glob, which takes no absolute patterns.
-    names = sorted(glob.iglob(pattern, recursive=True), key=natural_order)  # noqa: PTH207
-    empty = True
-    for name in names:
-        fitting: Iterable[str | ImageSource] = ()
+    for name in sorted(glob.iglob(pattern, recursive=True), key=natural_order):  # noqa: PTH207
         if _is_folder(name):
             if "**" not in pattern:  # else the files inside fit the pattern themselves
-                fitting = _below(name)
+                yield from _below(name)
         elif any_suffix or Path(name).suffix.lower() in _KNOWN_SUFFIXES:
-            fitting = (name,)
-        for found in fitting:
-            empty = False
-            yield found
-    if empty:
-        message = f"{pattern} does not exist, and as a pattern it fits no picture or video."
-        yield _failed(pattern, ImageError(message, "Check the spelling and the folder."))
+            yield name
 
 
 def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[ImageSource]:
@@ -202,13 +185,11 @@ def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[ImageSource]:
 
 def _video(name: str) -> Iterator[ImageSource]:
     """Its frames, and a failed image for each that is damaged."""
-    faults: deque[ImageError] = deque()
-    for picture in _frames(name, video_frames(Path(name), name, faults.append)):
-        while faults:
-            yield _failed(name, faults.popleft())
-        yield picture
-    while faults:
-        yield _failed(name, faults.popleft())
+    failed: list[ImageSource] = []
+    for frame in _frames(name, video_frames(Path(name), name, lambda error: failed.append(_failed(name, error)))):
+        yield from _taken(failed)
+        yield frame
+    yield from failed
 
 
 def _failed(name: str, error: ImageError) -> ImageSource:

@@ -1,8 +1,7 @@
-"""Which samples train, which validate and which test, and the record of it in the run folder.
+"""The split of a data set into training, validation and test samples, and its record in the run folder.
 
-All rules of splitting are here: folders named as splits are used as they are; where any of them exists
-nothing becomes a test set by itself, and without ``val`` 15 % of ``train`` is held back; an unsplit data set
-is split by fractions, stratified and seeded.
+Folders named as splits are used as they are; where any of them exists nothing becomes a test set by itself, and without
+``val`` 15 % of ``train`` is held back. An unsplit data set is split by fractions, stratified and seeded.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
 
 from hubel.config import SplitFractions
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import SPLIT_NAMES
+from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError
 from hubel.fileio import write_text
 
@@ -25,77 +24,23 @@ HELD_BACK = 0.15
 """Share of ``train`` that validates where there is no ``val`` folder."""
 
 
-class Splittable(Protocol):
-    """An image with what is labelled in it, as far as splitting is concerned."""
-
-    @property
-    def path(self) -> Path:
-        """Its file; no two have the same."""
-        ...
-
-    @property
-    def stratum(self) -> int:
-        """Images of one stratum are shared out by the fractions; the class, where an image has one."""
-        ...
-
-    @property
-    def class_ids(self) -> Iterable[int]:
-        """The classes that are in it, each once."""
-        ...
-
-
-Item = TypeVar("Item", bound=Splittable)
-Item_co = TypeVar("Item_co", bound=Splittable, covariant=True)
-
-
-class SplitData(Protocol[Item_co]):
-    """A data set: its folder, classes, and images by split as they lie on disk, or all under ``"all"``."""
-
-    @property
-    def root(self) -> Path:
-        """All images are below it."""
-        ...
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Their names."""
-        ...
-
-    @property
-    def splits(self) -> Mapping[str, tuple[Item_co, ...]]:
-        """Images of ``"train"``, ``"val"``, ``"test"``, or of ``"all"``."""
-        ...
-
-
 @dataclass(frozen=True)
-class Splits(Generic[Item]):
-    """The samples that a training run uses.
+class Splits:
+    """The samples that a training run uses; ``val`` is never empty."""
 
-    Attributes:
-        train: what is trained on.
-        val: what is validated on after each epoch; never empty.
-        test: what is kept for the end; may be empty.
-        warnings: what a person should know about the split, one line each.
-    """
-
-    train: tuple[Item, ...]
-    val: tuple[Item, ...]
-    test: tuple[Item, ...] = ()
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def by_name(self) -> dict[str, tuple[Item, ...]]:
+    def by_name(self) -> dict[str, tuple[Sample, ...]]:
         """The splits that have samples, by name."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: samples for name, samples in named.items() if samples}
 
 
-def training_splits(data: SplitData[Item], fractions: SplitFractions, seed: int) -> Splits[Item]:
-    """The splits for training on a data set, by the rules above.
-
-    Args:
-        data: the data set.
-        fractions: used only if the data set is unsplit.
-        seed: the same seed gives the same split of the same files.
+def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) -> Splits:
+    """The splits for training on a data set, by the rules above; ``fractions`` count only if it is unsplit.
 
     Raises:
         DataError: there is no ``train`` folder among the splits, or no sample is left to validate on.
@@ -114,56 +59,46 @@ def training_splits(data: SplitData[Item], fractions: SplitFractions, seed: int)
             val = data.splits["val"]
         else:
             warnings = _small_classes(data, train)
-            train, val = holdout_validation(train, HELD_BACK, seed)
+            train, val = stratified_split(train, (1.0 - HELD_BACK, HELD_BACK), seed)
     if not val:
         message = f"{data.root} has too few pictures to keep any back for validation."
         raise DataError(message, "Add pictures (ten a class is a start), or put some into a val folder.")
     return Splits(train, val, test, warnings)
 
 
-def stratified_split(samples: Iterable[Item], fractions: Sequence[float], seed: int) -> tuple[tuple[Item, ...], ...]:
-    """Deal the samples of each stratum (their class) out by fractions, at random, whatever order they come in.
+def stratified_split(
+    samples: Iterable[Sample], fractions: Sequence[float], seed: int
+) -> tuple[tuple[Sample, ...], ...]:
+    """Deal the samples of each stratum (their class) out by fractions that sum to 1.
 
-    Each sample goes to the part that is most behind its share, and what is owed carries over to the next
-    class. So the sizes of the parts are right to one sample, within classes too as far as these can be
-    divided, and many classes of few samples still fill every part. The first of each class goes to the first
-    part.
+    Each sample goes to the part that is most behind its share, and what is owed carries over to the next class. So the
+    sizes of the parts are right to one sample, within classes too as far as these can be divided, and many classes of
+    few samples still fill every part. The first of each class goes to the first part.
 
-    Args:
-        samples: in any order; paths tell them apart.
-        fractions: one share a part, which sum to 1.
-        seed: with the paths it alone decides; a class is shuffled the same whatever the other classes hold.
-
-    Returns:
-        The parts, each sorted by stratum and path.
+    The seed and the paths alone decide, whatever order the samples come in; a class is shuffled the same whatever the
+    other classes hold. Each part is sorted by stratum and path.
     """
-    strata: dict[int, list[Item]] = defaultdict(list)
+    strata: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         strata[sample.stratum].append(sample)
-    parts: tuple[list[Item], ...] = tuple([] for _ in fractions)
+    parts: tuple[list[Sample], ...] = tuple([] for _ in fractions)
     owed = [0.0] * len(fractions)
     for stratum in sorted(strata):
         group = sorted(strata[stratum], key=_order)
         random.Random(f"{seed}:{stratum}").shuffle(group)
-        for place, sample in enumerate(group):
+        for index, sample in enumerate(group):
             owed = [debt + share for debt, share in zip(owed, fractions, strict=True)]
-            part = 0 if place == 0 else owed.index(max(owed))
+            part = 0 if index == 0 else owed.index(max(owed))
             owed[part] -= 1.0
             parts[part].append(sample)
     return tuple(tuple(sorted(part, key=lambda sample: (sample.stratum, _order(sample)))) for part in parts)
 
 
-def holdout_validation(train: Iterable[Item], fraction: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Divide training samples into those that train and a stratified ``fraction`` that validates."""
-    kept, held = stratified_split(train, (1.0 - fraction, fraction), seed)
-    return kept, held
-
-
-def _order(sample: Splittable) -> str:
+def _order(sample: Sample) -> str:
     return sample.path.as_posix()
 
 
-def _small_classes(data: SplitData[Item], samples: Iterable[Item]) -> tuple[str, ...]:
+def _small_classes(data: ImageDataset, samples: Iterable[Sample]) -> tuple[str, ...]:
     counts = [0] * len(data.classes)
     for sample in samples:
         for label in sample.class_ids:
@@ -174,7 +109,7 @@ def _small_classes(data: SplitData[Item], samples: Iterable[Item]) -> tuple[str,
     return (f"{data.root}: one or two pictures only of {listing(few)}: little or nothing validates them.",)
 
 
-def to_record(splits: Splits[Item], root: Path) -> dict[str, list[str]]:
+def to_record(splits: Splits, root: Path) -> dict[str, list[str]]:
     """Which files are in which split: paths relative to the data set's folder."""
     return {
         name: [sample.path.relative_to(root).as_posix() for sample in samples]
@@ -182,7 +117,7 @@ def to_record(splits: Splits[Item], root: Path) -> dict[str, list[str]]:
     }
 
 
-def write_splits(path: Path, splits: Splits[Item], root: Path) -> None:
+def write_splits(path: Path, splits: Splits, root: Path) -> None:
     """Write the record of splits as JSON."""
     write_text(path, json.dumps(to_record(splits, root), ensure_ascii=False, indent=1) + "\n")
 
@@ -203,15 +138,13 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
         raise DataError(f"{path} is not a record of splits: {error}.", "Train again.") from error
 
 
-def recorded_splits(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]) -> Splits[Item]:
+def recorded_splits(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -> Splits:
     """The splits of a run on its own data set, sample by sample as recorded; files added since are left out.
 
     Raises:
         DataError: recorded files are no longer there; the error names the first of them.
     """
-    here = {
-        sample.path.relative_to(data.root).as_posix(): sample for samples in data.splits.values() for sample in samples
-    }
+    here = _by_relative_path(data)
     if missing := [name for names in recorded.values() for name in names if name not in here]:
         message = f"{data.root} lacks pictures that the run used: {listing(missing)}."
         raise DataError(message, "Put them back, train anew, or score another data set with --split all.")
@@ -220,18 +153,15 @@ def recorded_splits(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]
 
 
 def evaluation_samples(
-    data: SplitData[Item], recorded: Mapping[str, Sequence[str]] | None = None, wanted: str | None = None
-) -> tuple[str, tuple[Item, ...]]:
-    """What ``evaluate`` scores: ``test``, else ``val``, unless a split is asked for by name.
+    data: ImageDataset, recorded: Mapping[str, Sequence[str]] | None = None, wanted: str | None = None
+) -> tuple[str, tuple[Sample, ...]]:
+    """Name and samples of the split to evaluate: ``test``, else ``val``, unless one is asked for by name.
 
     Args:
         data: the data set; its folders count as they are.
         recorded: from the run's record; it tells which part of an unsplit data set, or of a ``train`` folder
             without ``val``, was held back. A record of other data (no file of it is here) is passed over.
         wanted: ``train``, ``val`` (``valid``, ``validation``), ``test``, or ``all`` for everything.
-
-    Returns:
-        The split's name and its samples.
 
     Raises:
         DataError: the split is not there; the remedy names those that are.
@@ -253,9 +183,12 @@ def evaluation_samples(
     raise DataError(f"{data.root} has no {' or '.join(names)} split.", f"There are: {ask}.")
 
 
-def belongs_to(data: SplitData[Item], recorded: Mapping[str, Sequence[str]]) -> bool:
+def belongs_to(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -> bool:
     """Whether any recorded file is in this data set."""
-    names = {name for names in recorded.values() for name in names}
-    return any(
-        sample.path.relative_to(data.root).as_posix() in names for samples in data.splits.values() for sample in samples
-    )
+    return not _by_relative_path(data).keys().isdisjoint(name for names in recorded.values() for name in names)
+
+
+def _by_relative_path(data: ImageDataset) -> dict[str, Sample]:
+    return {
+        sample.path.relative_to(data.root).as_posix(): sample for samples in data.splits.values() for sample in samples
+    }

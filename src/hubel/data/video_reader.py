@@ -25,7 +25,6 @@ _DEFAULT_RATE = 25
 _UNSHOWN = 2
 _UNSHOWN_SECONDS = 1.0
 
-
 OnError = Callable[[ImageError], None]
 """Called with the error of a frame that could not be decoded; the other frames follow."""
 
@@ -57,13 +56,7 @@ class VideoFrame:
 
 @dataclass(frozen=True)
 class StillFrame:
-    """An image of a folder of frames.
-
-    Attributes:
-        number: of the frame, from 1.
-        time: seconds since frame 1.
-        path: of the image.
-    """
+    """An image of a folder of frames: frame ``number``, from 1, at ``time`` in seconds since frame 1."""
 
     number: int
     time: float
@@ -78,32 +71,19 @@ class StillFrame:
         return np.asarray(read_image(str(self.path)))
 
 
-@dataclass(frozen=True)
-class VideoLength:
-    """Length of a video by its header.
-
-    Attributes:
-        frames: number of frames; ``None`` if unknown before all are decoded.
-        rate: mean number of frames per second.
-    """
-
-    frames: int | None
-    rate: float
-
-
-def video_length(path: Path, name: str) -> VideoLength:
-    """Read the length of a video from its header.
+def video_length(path: Path, name: str) -> tuple[int | None, float]:
+    """Number of frames of a video, if its header tells, and their mean number per second.
 
     Raises:
         ImageError: the file does not exist, is not a video, or has no images.
     """
-    with _opened(*_in_file(path, name)) as container:
+    with _opened(_in_file(path, name)) as container:
         stream = container.streams.video[0]
         rate = float(stream.average_rate or _DEFAULT_RATE)
         frames = stream.frames or None
         if frames is None and container.duration:
             frames = round(container.duration / 1e6 * rate)
-        return VideoLength(frames, rate)
+        return frames, rate
 
 
 def video_frames(path: Path, name: str, on_error: OnError | None = None) -> Iterator[VideoFrame]:
@@ -112,23 +92,19 @@ def video_frames(path: Path, name: str, on_error: OnError | None = None) -> Iter
     Args:
         path: the file.
         name: of the file in errors.
-        on_error: called for frames that cannot be decoded and for a truncated file; by default these raise.
+        on_error: called for frames that cannot be decoded and for a truncated file; without it these raise.
 
     Raises:
         ImageError: while iterating: the file does not exist, is not a video, has no images, or is damaged.
     """
-    yield from _frames(*_in_file(path, name), on_error or _raise)
+    yield from _frames(_in_file(path, name), on_error or _raise)
 
 
 def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
     """The images of a folder as frames, in natural order, such as MOTChallenge's ``img1/``.
 
     If all names are numbers, these are the numbers of the frames (plus one if they start with 0), so that a missing
-    image is a missing frame; otherwise frames are numbered in order.
-
-    Args:
-        folder: of images.
-        rate: frames per second.
+    image is a missing frame; otherwise frames are numbered in order. ``rate`` is in frames per second.
 
     Raises:
         ImageError: the folder does not exist, or has no images.
@@ -151,10 +127,7 @@ def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
 
 
 def camera_frames(number: int) -> Iterator[VideoFrame]:
-    """Frames of a webcam, indefinitely.
-
-    Args:
-        number: of the camera, from 0.
+    """Frames of a webcam, numbered from 0, indefinitely.
 
     Raises:
         ImageError: while iterating: the camera cannot be opened, or it stops.
@@ -162,7 +135,7 @@ def camera_frames(number: int) -> Iterator[VideoFrame]:
     kind, pattern = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     name = f"webcam {number}"
     hint = "Connect it, close other programs that use it, or try another number."
-    location = _Location(pattern.format(number), kind, {}, f"{name} cannot be opened", name, hint)
+    location = _Location(name, pattern.format(number), kind, {}, f"{name} cannot be opened", hint)
     yield from _frames(location, _raise)
 
 
@@ -170,11 +143,11 @@ def camera_frames(number: int) -> Iterator[VideoFrame]:
 class _Location:
     """Arguments of FFmpeg, and texts of errors."""
 
+    name: str
     url: str
     kind: str | None
     options: dict[str, str]
     unreadable: str
-    name: str
     hint: str
 
 
@@ -182,14 +155,14 @@ def _raise(error: ImageError) -> None:
     raise error
 
 
-def _in_file(path: Path, name: str) -> tuple[_Location]:
+def _in_file(path: Path, name: str) -> _Location:
     with open_file(path, name):
         pass  # only for its errors: FFmpeg reads faster by itself
     # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the whitelist keeps a disguised playlist
     # from using the network.
     options = {"protocol_whitelist": "file"}
     hint = "Convert it to MP4 (H.264), or leave it out."
-    return (_Location(f"file:{path}", None, options, f"{name} is not a video that can be read", name, hint),)
+    return _Location(name, f"file:{path}", None, options, f"{name} is not a video that can be read", hint)
 
 
 @contextmanager
@@ -220,15 +193,14 @@ def _frames(location: _Location, on_error: OnError) -> Iterator[VideoFrame]:
                 on_error(ImageError(f"{name}: frame {number} is damaged: {_reason(decoded)}.", hint))
             else:
                 yield VideoFrame(number, clock.seconds(decoded, number), decoded)
-        if clock.start is None and not clock.started:
+        if not clock.started:
             raise ImageError(f"{name} has no frames.", hint)
-        missing = _missing(container, stream, number, clock)
-        if missing:
+        if missing := _missing(container, stream, number, clock):
             on_error(ImageError(f"{name} ends after frame {number}, {missing}: it is cut off.", hint))
 
 
 def _missing(container: Any, stream: Any, frames: int, clock: _Clock) -> str:
-    """What the header promises but the file does not have; empty if it is complete."""
+    """The end of a sentence about what the header promises but the file lacks; empty if it is complete."""
     if stream.frames:
         return f"but should have {stream.frames}" if frames + _UNSHOWN < stream.frames else ""
     # Only the container has a duration, which may be that of other streams.
@@ -241,21 +213,16 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     import av
 
     faults = (av.error.FFmpegError, OSError, ValueError)
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except faults as error:
-            yield error  # the rest of the file cannot be read
-            return
-        if packet is None:
-            return
-        try:
-            frames = packet.decode()
-        except faults as error:
-            yield error
-            continue
-        yield from frames
+    try:
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except faults as error:
+                yield error
+            else:
+                yield from frames
+    except faults as error:
+        yield error  # the rest of the file cannot be read
 
 
 class _Clock:
@@ -263,16 +230,16 @@ class _Clock:
 
     def __init__(self, rate: Any) -> None:
         self._step = 1 / float(rate or _DEFAULT_RATE)
-        self.start: float | None = None
+        self._start: float | None = None
         self.started = False
         self.last = -self._step
         self.longest = 0.0
 
     def seconds(self, frame: av.VideoFrame, number: int) -> float:
         if not self.started:
-            self.started, self.start = True, frame.time
-        if frame.time is not None and self.start is not None:
-            time = float(frame.time - self.start)
+            self.started, self._start = True, frame.time
+        if frame.time is not None and self._start is not None:
+            time = float(frame.time - self._start)
         else:
             time = (number - 1) * self._step
         # Timestamps may jump back where videos were joined.

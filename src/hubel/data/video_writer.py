@@ -19,12 +19,9 @@ from hubel.fileio import rename_into_place, temporary_beside
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder of FFmpeg and its settings.
+    """An encoder of FFmpeg and its settings, with which two cores keep up with a camera.
 
-    Attributes:
-        name: FFmpeg's.
-        options: its own, chosen so that two cores keep up with a camera.
-        quantizer: constant quantizer 1..31 for encoders without another constant quality; 0: not used.
+    ``quantizer`` is a constant one, 1..31, for encoders without another constant quality; 0: not used.
     """
 
     name: str
@@ -34,11 +31,9 @@ class Encoder:
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """A file format.
+    """A file format; the first available encoder is used.
 
     Attributes:
-        container: FFmpeg's name.
-        encoders: the first available one is used.
         fragmented: written in fragments that are playable on their own, and joined at the end.
         constant_rate: without timestamps: frame n is shown n periods after the first.
     """
@@ -77,21 +72,13 @@ def video_format(path: Path) -> VideoFormat:
     Raises:
         UsageError: the format is not supported.
     """
-    try:
-        return VIDEO_FORMATS[path.suffix.lower()]
-    except KeyError:
-        known = ", ".join(VIDEO_FORMATS)
-        raise UsageError(
-            f"{path}: {path.suffix or 'no suffix'!r} is not a supported video format", f"use {known}"
-        ) from None
+    if path.suffix.lower() not in VIDEO_FORMATS:
+        message = f"{path}: {path.suffix or 'no suffix'!r} is not a supported video format"
+        raise UsageError(message, f"use {', '.join(VIDEO_FORMATS)}")
+    return VIDEO_FORMATS[path.suffix.lower()]
 
 
-def available_encoder(kind: VideoFormat) -> Encoder:
-    """The first encoder of a format that the installed FFmpeg has.
-
-    Raises:
-        HubelError: it has none of them.
-    """
+def _available_encoder(kind: VideoFormat) -> Encoder:
     import av
 
     for encoder in kind.encoders:
@@ -118,21 +105,19 @@ class VideoWriter:
       playable except for its last two seconds, as an MP4 is first written in fragments.
     - Odd widths and heights, which 4:2:0 does not allow, are padded by repeating the last pixel.
 
-    Args:
-        path: of the file; its folder exists. An older file is replaced at the end.
-        width: of the frames in pixels.
-        height: of the frames in pixels.
-        rate: approximate number of frames per second: for the duration of the last frame and the key frame interval.
+    The folder of ``path`` exists; an older file is replaced at the end. ``rate``, the approximate number of frames per
+    second, is for the duration of the last frame and the key frame interval.
 
     Raises:
         UsageError: the format is not supported.
+        HubelError: the installed FFmpeg has none of its encoders.
         DataError: the folder cannot be written.
     """
 
     def __init__(self, path: str | Path, width: int, height: int, rate: float | Fraction = 25) -> None:
         self.path = Path(path)
         self._format = video_format(self.path)
-        self._encoder = available_encoder(self._format)
+        self._encoder = _available_encoder(self._format)
         self.size = (width, height)
         self._rate = Fraction(rate).limit_denominator(1001) or Fraction(25)
         self._frames: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(_QUEUE_LENGTH)
@@ -141,12 +126,10 @@ class VideoWriter:
         self._last_tick = -1
         self._written = 0
         self._thread = threading.Thread(target=self._work, name=f"writes {self.path.name}", daemon=True)
-        self._partial = self._beside()
-
-    @property
-    def encoder(self) -> str:
-        """FFmpeg's name of the encoder: ``libx264`` where the installed FFmpeg has it."""
-        return self._encoder.name
+        try:
+            self._partial = temporary_beside(self.path, f"{self.path.stem}.partial-", self.path.suffix)
+        except OSError as error:
+            raise self._error(error) from error
 
     def write(self, frame: np.ndarray, time: float) -> None:
         """Append a frame.
@@ -161,7 +144,7 @@ class VideoWriter:
         if frame.shape != (self.size[1], self.size[0], 3) or frame.dtype != np.uint8:
             raise ValueError(f"frames are uint8 ({self.size[1]}, {self.size[0]}, 3), not {frame.dtype} {frame.shape}")
         if self._fault is not None:
-            raise self._described(self._fault) from self._fault
+            raise self._error(self._fault) from self._fault
         self._frames.put((frame, time))
 
     def __enter__(self) -> Self:
@@ -175,23 +158,14 @@ class VideoWriter:
         if self._written == 0:
             self._partial.unlink(missing_ok=True)
         else:
-            self._put_in_place()
+            try:
+                if self._format.fragmented and self._fault is None:
+                    self._join_fragments()
+                rename_into_place(self._partial, self.path)
+            except OSError as failed:
+                self._fault = self._fault or failed
         if self._fault is not None and error is None:
-            raise self._described(self._fault) from self._fault
-
-    def _beside(self) -> Path:
-        try:
-            return temporary_beside(self.path, f"{self.path.stem}.partial-", self.path.suffix)
-        except OSError as error:
-            raise self._described(error) from error
-
-    def _put_in_place(self) -> None:
-        try:
-            if self._format.fragmented and self._fault is None:
-                self._join_fragments()
-            rename_into_place(self._partial, self.path)
-        except OSError as error:
-            self._fault = self._fault or error
+            raise self._error(self._fault) from self._fault
 
     def _join_fragments(self) -> None:
         """Replace the partial file by one with a single index at the start, if there is space for both."""
@@ -211,10 +185,9 @@ class VideoWriter:
                         target.mux(packet)
             joined.replace(self._partial)
         except (av.error.FFmpegError, OSError):
-            joined.unlink(missing_ok=True)  # the fragments are playable
-        except BaseException:
+            pass  # the fragments are playable
+        finally:
             joined.unlink(missing_ok=True)
-            raise
 
     def _work(self) -> None:
         """Target of the encoder's thread, which alone accesses the partial file."""
@@ -239,7 +212,7 @@ class VideoWriter:
 
     def _stream(self, container: Any) -> Any:
         stream = container.add_stream(self._encoder.name, rate=self._rate, options=dict(self._encoder.options))
-        stream.width, stream.height = (side + side % 2 for side in self.size)
+        stream.width, stream.height = (length + length % 2 for length in self.size)
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.gop_size = max(1, round(_FRAGMENT_SECONDS * self._rate))
@@ -254,7 +227,7 @@ class VideoWriter:
         """A frame in the encoder's pixel format, with a timestamp after that of the previous one."""
         import av
 
-        odd = [(0, side % 2) for side in pixels.shape[:2]]
+        odd = [(0, length % 2) for length in pixels.shape[:2]]
         if any(after for _, after in odd):
             pixels = np.pad(pixels, [*odd, (0, 0)], mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
@@ -263,8 +236,7 @@ class VideoWriter:
         frame.time_base = self._time_base
         return frame
 
-    def _described(self, error: Exception) -> DataError:
-        """The error to raise."""
+    def _error(self, error: Exception) -> DataError:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
         hint = "free some space, or choose another disk" if full else "choose another folder, or another suffix"

@@ -4,8 +4,8 @@ Sizes of text and lines follow that of the image, so that a thumbnail and a scan
 fill the same window.
 """
 
-from hubel.drawing.boxes import BoxLabel, draw_boxes
-from hubel.drawing.canvas import LARGEST_ENLARGED_SIDE, MINIMUM_SIDE, save_image
+from hubel.drawing.boxes import BoxLabel, draw_boxes, draw_class_map
+from hubel.drawing.canvas import save_image
 from hubel.drawing.labels import draw_class_scores
 
-__all__ = ["LARGEST_ENLARGED_SIDE", "MINIMUM_SIDE", "BoxLabel", "draw_boxes", "draw_class_scores", "save_image"]
+__all__ = ["BoxLabel", "draw_boxes", "draw_class_map", "draw_class_scores", "save_image"]

@@ -1,4 +1,4 @@
-"""Bounding boxes with labels, one colour per class, readable on any image."""
+"""Bounding boxes and class maps with labels, one colour per class, readable on any image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from hubel.drawing.canvas import DARK, WHITE, font_file_for, load_font, one_line, rounded_mask, shorten, upscale_small
@@ -16,6 +17,8 @@ Colour = tuple[int, int, int]
 
 # Steps of the golden ratio round the circle of hues: neighbouring numbers look different, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
+_CLASS_OPACITY = 0.55
+_LABELLED_CLASS = 0.005  # of the pixels: smaller classes get no label
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,6 @@ def draw_boxes(image: Image.Image, labels: Sequence[BoxLabel]) -> Image.Image:
     Small boxes are drawn over large ones. A label is above its box, or inside or below it where the image ends or
     another label is in the way.
 
-    Args:
-        image: any mode and size; it is not modified.
-        labels: of the objects.
-
     Returns:
         A new RGB image: of the same size, or upscaled so that both sides have at least ``MINIMUM_SIDE`` pixels.
     """
@@ -65,13 +64,13 @@ def draw_boxes(image: Image.Image, labels: Sequence[BoxLabel]) -> Image.Image:
     shift = ((image.width - original.width * scale) / 2, (image.height - original.height * scale) / 2)
     text = max(11.0, min(0.021 * math.sqrt(image.width * image.height), 0.04 * min(image.size)))
     line = max(2, round(text / 7))
-    placed: list[Box] = []
     in_order = sorted(labels, key=lambda label: -(label.box[2] - label.box[0]) * (label.box[3] - label.box[1]))
     boxes = [_scaled(label.box, scale, shift, image.size) for label in in_order]
     for label, box in zip(in_order, boxes, strict=True):
         draw_frame(ImageDraw.Draw(image), box, colour_of(label.colour), line)
         if label.dashed:
             _dash(image, box, line)
+    placed: list[Box] = []
     for label, box in zip(in_order, boxes, strict=True):
         if label.text:
             placed.append(_draw_label(image, box, label, text, line, placed))
@@ -138,3 +137,21 @@ def _luminance(colour: Colour) -> float:
         for value in (channel / 255 for channel in colour)
     )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def draw_class_map(image: Image.Image, classes: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """A copy of an image with every class in its colour, and its name where most of it is.
+
+    ``classes`` (H, W) of any size are indices into ``names``.
+    """
+    palette = np.array([colour_of(index) for index in range(len(names))], np.uint8)
+    overlay = Image.fromarray(palette[classes]).resize(image.size, Image.Resampling.NEAREST)
+    blended = Image.blend(image.convert("RGB"), overlay, _CLASS_OPACITY)
+    labels = []
+    for index in np.unique(classes).tolist():
+        rows, columns = np.nonzero(classes == index)
+        if len(rows) >= _LABELLED_CLASS * classes.size:
+            x, y = (float(np.median(each)) for each in (columns, rows))
+            x, y = x * image.width / classes.shape[1], y * image.height / classes.shape[0]
+            labels.append(BoxLabel((x - 1, y - 1, x + 1, y + 1), names[index], index))
+    return draw_boxes(blended, labels)

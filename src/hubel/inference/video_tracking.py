@@ -121,8 +121,8 @@ def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
         return VideoSource(source, iter(frames), rate, len(frames))
     if source.isascii() and source.isdigit() and not path.exists():
         return VideoSource(f"webcam {source}", camera_frames(int(source)), None, None)
-    length = video_length(path, source)
-    return VideoSource(source, video_frames(path, source, on_error), length.rate, length.frames)
+    count, rate = video_length(path, source)
+    return VideoSource(source, video_frames(path, source, on_error), rate, count)
 
 
 def decode(video: VideoSource, on_error: OnError, timer: StageTimer) -> Iterator[tuple[Frame, np.ndarray]]:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from hubel.config import TrainingConfig
-from hubel.data.image_cache import PixelCache
-from hubel.data.loader import BatchDataset
+from hubel.data.loader import BatchDataset, PixelCache
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.pipeline import Transform
 from hubel.models.base import BatchTargets, Model

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from hubel.data.annotations.detect_format import detect_formats
-from hubel.data.mask_folders import is_mask_folder
+from hubel.data.image_folder import is_mask_folder
 from hubel.errors import ModelError
 from hubel.models import architecture
 from hubel.tasks.base import Task

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hubel.analysis.memory_advice import free_host_memory
 from hubel.analysis.table import format_bytes
-from hubel.data.image_cache import PixelCache, disk_block, memory_block
 from hubel.data.image_io import read_size
-from hubel.data.splits import Splittable
+from hubel.data.loader import PixelCache, disk_block, memory_block
+from hubel.data.samples import Sample
 from hubel.errors import ImageError
 from hubel.tasks.base import CachedShape, Shape
 from hubel.weights.local_cache import cache_folder
@@ -71,7 +71,7 @@ _PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
 
 
 def make_image_caches(
-    parts: Sequence[tuple[Sequence[Splittable], CachedShape]], wanted: str, trainings: int = 1
+    parts: Sequence[tuple[Sequence[Sample], CachedShape]], wanted: str, trainings: int = 1
 ) -> tuple[list[PixelCache | None], str]:
     """A cache for each part of a data set, all of them or none.
 

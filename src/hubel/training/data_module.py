@@ -13,8 +13,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.config import TrainingConfig
-from hubel.data.image_cache import PixelCache
-from hubel.data.loader import EpochSampler, default_workers, make_dataloader
+from hubel.data.loader import EpochSampler, PixelCache, default_workers, make_dataloader
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
 from hubel.system import cpu_count
@@ -100,7 +99,7 @@ class RunImages:
 
     def __init__(
         self,
-        splits: Splits[Any],
+        splits: Splits,
         config: TrainingConfig,
         data: TaskData,
         processes: DistributedContext = SINGLE_PROCESS,

@@ -73,7 +73,7 @@ class TrainingResult:
         return "\n\n".join(parts) + f"\n\n{chosen}"
 
 
-def finish(training: TrainingRun, progress: Progress, splits: Splits[Any], notes: Sequence[str]) -> TrainingResult:
+def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Sequence[str]) -> TrainingResult:
     """Score the best weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
     config, folder, processes, metadata = training.config, training.folder, training.processes, training.metadata
     task, device = training.task, training.accelerator.device

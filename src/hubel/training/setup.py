@@ -39,7 +39,7 @@ def build_training(
     config: TrainingConfig,
     model: Model,
     metadata: ModelMetadata,
-    splits: Splits[Any],
+    splits: Splits,
     log: Callable[[str], None],
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> tuple[TrainingRun, tuple[str, ...]]:
@@ -112,7 +112,7 @@ def _feature_cache(
     data: TaskData,
     config: TrainingConfig,
     metadata: ModelMetadata,
-    splits: Splits[Any],
+    splits: Splits,
     images: RunImages,
     processes: DistributedContext,
 ) -> FeatureCache | None:

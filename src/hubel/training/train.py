@@ -141,7 +141,7 @@ class RunData:
     """
 
     samples: ImageDataset
-    splits: Splits[Any]
+    splits: Splits
     warnings: tuple[str, ...]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.checks.image_scan import left_out, refuse_unreadable, verify_images
-from hubel.data.mask_folders import read_class_map
+from hubel.data.image_folder import read_class_map
 from hubel.data.samples import Sample
 from hubel.errors import DataError, ImageError
 

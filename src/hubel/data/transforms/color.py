@@ -20,7 +20,7 @@ _GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision rounds it
 
 @dataclass(frozen=True)
 class Distortion:
-    """A change of the colours; ``None`` leaves one as it is.
+    """A change of the colours; ``None`` leaves that of one kind out.
 
     Attributes:
         brightness: factor of all values.
@@ -38,7 +38,7 @@ class Distortion:
 
     @classmethod
     def drawn(cls, random: np.random.Generator) -> Distortion:
-        """At random."""
+        """A random one."""
         chosen = (random.random(5) < _CHANCE).tolist()
         amounts = random.uniform(*_RANGES).tolist()
         brightness, contrast, saturation, hue = (
@@ -47,11 +47,7 @@ class Distortion:
         return cls(brightness, contrast, saturation, hue, contrast_first=chosen[4])
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """The image with its colours changed.
-
-        Args:
-            pixels: uint8 (H, W, C) with C of 3, or of 1, of which brightness and contrast alone are changed.
-        """
+        """The image, uint8 (H, W, C), with its colours changed; of a grey one (C = 1) brightness and contrast alone."""
         colours = [(_saturated, self.saturation), (_turned, self.hue)] if pixels.shape[2] == 3 else []
         contrast = [(_contrasted, self.contrast)]
         rest = [*contrast, *colours] if self.contrast_first else [*colours, *contrast]

@@ -1,6 +1,6 @@
-"""What part of a image is shown, and where boxes, pixels and masks come to lie in it.
+"""The part of an image that is shown, and where boxes, pixels and masks come to lie in it.
 
-A window is a rectangle in fractions of a image, which may go beyond it. All changes of geometry here are windows,
+A window is a rectangle in fractions of an image, which may go beyond it. All changes of geometry here are windows,
 turned round or not; one after another they are one window, so that pixels are scaled once.
 """
 
@@ -17,7 +17,7 @@ from hubel.boxes import iou
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a image, in fractions of its width and height.
+    """A part of an image, in fractions of its width and height.
 
     Attributes:
         x1: left edge; below 0 where it begins beside the image.
@@ -46,16 +46,10 @@ class Window:
         )
 
     def transform_boxes(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where boxes lie in the window.
+        """Boxes (M, 4) in fractions of the image as they lie in the window, in fractions of it, and their indices.
 
         A box stays if its centre is in the window, and is cut off at the window's edge (Liu et al. 2016, arXiv
         1512.02325, section 2.2, "Data augmentation").
-
-        Args:
-            boxes: (M, 4), x1, y1, x2, y2 in fractions of the image.
-
-        Returns:
-            The boxes that stay, in fractions of the window, and their indices.
         """
         width, height = self.x2 - self.x1, self.y2 - self.y1
         moved = (boxes - (self.x1, self.y1, self.x1, self.y1)) / (width, height, width, height)
@@ -63,22 +57,21 @@ class Window:
         kept = np.flatnonzero(((centres > 0) & (centres < 1)).all(1))
         moved = moved[kept].clip(0, 1)
         if self.flipped:
-            moved = np.stack((1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]), 1)
+            moved = flip_boxes(moved, 1)
         return moved, kept
 
 
 IDENTITY = Window()
 
 
+def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
+    """Boxes (M, 4) in an image of a width, mirrored from left to right."""
+    return np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), 1)
+
+
 @dataclass(frozen=True)
 class View:
-    """A window, drawn in so many pixels.
-
-    Attributes:
-        window: on the image.
-        height: of what is drawn, in pixels.
-        width: of what is drawn, in pixels.
-    """
+    """A window on an image, drawn in ``height`` × ``width`` pixels."""
 
     window: Window
     height: int
@@ -94,7 +87,7 @@ class View:
             extent: width and height of the image in pixels of ``image``; less than w and h by a fraction where it
                 was reduced by averaging blocks, of which the last ones are not full.
             background: uint8 (C,), the colour beside the image.
-            filter: of the scaling.
+            filter: the antialiased one.
 
         Returns:
             uint8 (height, width, C); it may be (a view of) ``image``.
@@ -139,14 +132,13 @@ def _covered(start: float, end: float, drawn: int, extent: float) -> tuple[slice
 
 
 def _centres(start: float, end: float, drawn: int, pixels: int) -> np.ndarray:
-    places = start + (np.arange(drawn) + 0.5) * (end - start) / drawn
-    return np.floor(places * pixels + 1e-6).astype(np.int64)  # a centre between two pixels is on the second
+    centres = start + (np.arange(drawn) + 0.5) * (end - start) / drawn
+    return np.floor(centres * pixels + 1e-6).astype(np.int64)  # a centre between two pixels is on the second
 
 
 def _scaled(
     image: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int], filter: Image.Resampling
 ) -> np.ndarray:
-    """A part of a image, scaled."""
     height, width, channels = image.shape
     if (width, height) == size and box == (0, 0, width, height):
         return image
@@ -174,9 +166,9 @@ def random_zoom_out(boxes: np.ndarray, aspect: float, random: np.random.Generato
     Liu et al. 2016, arXiv 1512.02325, section 3.6: a canvas of up to 16 times the image's area.
 
     Args:
-        boxes: (M, 4) of the objects.
+        boxes: (M, 4) of the objects, in fractions of the image.
         aspect: width over height of the image in pixels.
-        random: what is drawn from.
+        random: generator of all draws.
     """
     return IDENTITY if random.random() < 0.5 else _placed(boxes, random.uniform(1, _FARTHEST), random)
 
@@ -223,15 +215,9 @@ def mosaic_cells(random: np.random.Generator, height: int, width: int) -> list[t
 
 
 def mosaic_cell(boxes: np.ndarray, across: float, down: float, random: np.random.Generator) -> Window:
-    """What a mosaic shows of a image in a part that is so many times its own width and height.
+    """The window that a mosaic's part shows of an image, ``across`` widths and ``down`` heights of the mosaic large.
 
     The image is at full size, or as much smaller as fills the part, or anything between.
-
-    Args:
-        boxes: (M, 4) of the objects.
-        across: width of the mosaic's part in widths of the mosaic.
-        down: height of what is drawn, in pixels.
-        random: what is drawn from.
     """
     scale = random.uniform(max(across, down), 1)
     return _placed(boxes, np.array([across, down]) / scale, random)

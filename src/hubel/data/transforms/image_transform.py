@@ -1,4 +1,4 @@
-"""Random changes of training images that keep the class of the whole image: each has a name and can be switched off.
+"""Random changes of training images that keep the class of the whole image, each with a name.
 
 They are torchvision's (``torchvision.transforms.v2``), on Pillow images, before the pixels become an array; MixUp and
 CutMix blend whole batches and come after.
@@ -21,13 +21,6 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Target
 from hubel.data.transforms.pipeline import Decoded, Transform, resolve_names
 
-_INTERPOLATION = {
-    "nearest": v2.InterpolationMode.NEAREST,
-    "bilinear": v2.InterpolationMode.BILINEAR,
-    "bicubic": v2.InterpolationMode.BICUBIC,
-    "lanczos": v2.InterpolationMode.LANCZOS,
-}
-
 _SMALLEST_CROP = 0.35  # of the image's area
 _NARROWEST_CROP = 3 / 4  # width over height
 _WINDOW = 256 / 224  # what AlexNet's windows are taken from, over their size
@@ -46,13 +39,10 @@ class Lighting:
     in 0..1, as in Facebook's and MXNet's training, and the sum is scaled with the pixels: a deviation of 5.5 of 255
     along the first component. (Those of pixels in 0..255 would make every image black or white. Krizhevsky's later
     code, cuda-convnet2, takes their square roots: a deviation of 12.)
-
-    Calling it with an image of mode RGB gives one of that mode; greyscale (L) gets the mean of the three shifts. It
-    draws from torch's global random generator.
     """
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """The image with all pixels shifted alike, rounded, clipped to 0..255."""
+        """The image, mode RGB, with all pixels shifted alike; greyscale (L) gets the mean of the three shifts."""
         multiples = 0.1 * torch.randn(3).numpy() * _COLOUR_EIGENVALUES
         shift = 255 * _COLOUR_EIGENVECTORS @ multiples
         if image.mode == "L":
@@ -64,13 +54,13 @@ class Lighting:
 def _random_window(size: Preprocessing) -> v2.Compose:
     """AlexNet's crops: of the central 256 × 256 pixels of an image whose shorter side is 256, any 224 × 224."""
     height, width = (round(side * _WINDOW) for side in (size.height, size.width))
-    scaled = v2.Resize(max(height, width), interpolation=_INTERPOLATION[size.interpolation])
+    scaled = v2.Resize(max(height, width), interpolation=v2.InterpolationMode(size.interpolation))
     return v2.Compose([scaled, v2.CenterCrop((height, width)), v2.RandomCrop((size.height, size.width))])
 
 
 @dataclass(frozen=True)
 class ImageAugmentation:
-    """A named change: what a person reads, and how to build it for a given input."""
+    """A change: what a person reads, and how to build it for a given input."""
 
     description: str
     build: Callable[[Preprocessing], Any]
@@ -98,7 +88,7 @@ IMAGE_AUGMENTATIONS: dict[str, ImageAugmentation] = {
             (size.height, size.width),
             scale=(_SMALLEST_CROP, 1.0),
             ratio=(_NARROWEST_CROP, 1 / _NARROWEST_CROP),
-            interpolation=_INTERPOLATION[size.interpolation],
+            interpolation=v2.InterpolationMode(size.interpolation),
         ),
     ),
     "flip": ImageAugmentation("horizontal flip of every second image", lambda size: v2.RandomHorizontalFlip(_FLIPPED)),
@@ -128,28 +118,22 @@ BATCH_AUGMENTATIONS: dict[str, str] = {
     "(Yun et al. 2019, arXiv 1905.04899)",
 }
 
-AUGMENTATIONS = (*IMAGE_AUGMENTATIONS, *BATCH_AUGMENTATIONS)
-
-# What a paper trained with, as one name.
-PRESETS = {"alexnet": ("window", "flip", "lighting")}
+_PRESETS = {"alexnet": ("window", "flip", "lighting")}  # what a paper trained with, as one name
 
 
 def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the order of application, presets spelled out.
+    """The names as :func:`~hubel.data.transforms.pipeline.resolve_names` gives them."""
+    return resolve_names(names, (*IMAGE_AUGMENTATIONS, *BATCH_AUGMENTATIONS), _PRESETS)
 
-    Raises:
-        UsageError: a name does not exist.
-    """
-    return resolve_names(names, AUGMENTATIONS, PRESETS)
+
+def describe_augmentations(names: Sequence[str]) -> list[str]:
+    """One sentence for each augmentation, in the order of application."""
+    sentences = {name: each.description for name, each in IMAGE_AUGMENTATIONS.items()} | BATCH_AUGMENTATIONS
+    return [sentences[name] for name in check_augmentations(names)]
 
 
 class ImageTransform(Transform):
-    """Images of one class each; without names as for prediction.
-
-    Args:
-        preprocessing: of the network.
-        names: of :data:`IMAGE_AUGMENTATIONS`; names of batch augmentations are ignored here.
-    """
+    """Images of one class each; without names as for prediction. Names of batch augmentations are ignored."""
 
     def __init__(self, preprocessing: Preprocessing, names: Sequence[str] = ()) -> None:
         chosen = [name for name in IMAGE_AUGMENTATIONS if name in names]
@@ -159,19 +143,19 @@ class ImageTransform(Transform):
 
     def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
         """See :class:`Transform`; torch's global generator is seeded for each image, and left as it was."""
-        images = [group[0] for group in groups]
-        targets = [Target(image.label) for image in images]
+        arrays = [group[0].pixels for group in groups]
+        targets = [Target(group[0].label) for group in groups]
         if not self._transforms:
-            return np.stack([image.pixels for image in images]), targets
+            return np.stack(arrays), targets
         with torch.random.fork_rng(devices=[]):  # once per batch: it takes longer than changing a small image
-            return self._changed([image.pixels for image in images], seeds), targets
+            return self._augmented(arrays, seeds), targets
 
     def smallest_crop(self, width: int, height: int) -> float:
         """Of a random resized crop at its smallest and narrowest."""
         target = max(self.preprocessing.height, self.preprocessing.width)
         return min(width, height, math.sqrt(_SMALLEST_CROP * _NARROWEST_CROP * width * height)) / target
 
-    def _changed(self, arrays: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+    def _augmented(self, arrays: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
         if not self._only_flips:
             return np.stack([self.augment(pixels, seed) for pixels, seed in zip(arrays, seeds, strict=True)])
         # The same draws and the same pixels as torchvision's flips one by one, at a tenth of the cost.
@@ -206,11 +190,8 @@ class MixUpCutMix:
     """
 
     def __init__(self, names: Sequence[str], num_classes: int) -> None:
-        choices: list[Any] = []
-        if "mixup" in names:
-            choices.append(v2.MixUp(alpha=0.2, num_classes=num_classes))
-        if "cutmix" in names:
-            choices.append(v2.CutMix(alpha=1.0, num_classes=num_classes))
+        blends = {"mixup": v2.MixUp(alpha=0.2, num_classes=num_classes), "cutmix": v2.CutMix(num_classes=num_classes)}
+        choices = [blend for name, blend in blends.items() if name in names]
         self._blend = v2.RandomApply([v2.RandomChoice(choices)], p=0.5) if choices else None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,9 +200,3 @@ class MixUpCutMix:
             return images, labels
         blended, targets = self._blend(images, labels)
         return blended, targets
-
-
-def describe_augmentations(names: Sequence[str]) -> list[str]:
-    """One sentence for each augmentation, in the order of application."""
-    sentences = {name: row.description for name, row in IMAGE_AUGMENTATIONS.items()} | BATCH_AUGMENTATIONS
-    return [sentences[name] for name in check_augmentations(names)]

@@ -1,4 +1,4 @@
-"""Random changes of training images that carry boxes, masks and class maps along: each has a name.
+"""Random changes of training images that carry boxes, masks and class maps along.
 
 All changes of geometry together scale the pixels once (:mod:`hubel.data.transforms.geometry`); torchvision's transforms
 of the same names are the judges.
@@ -7,16 +7,18 @@ of the same names are the judges.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from hubel.data.preprocessing import FILTERS, Preprocessing
+from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import UNLABELLED, Target
 from hubel.data.transforms.color import Distortion
 from hubel.data.transforms.geometry import (
     IDENTITY,
     View,
     Window,
+    flip_boxes,
     mosaic_cell,
     mosaic_cells,
     random_iou_crop,
@@ -42,21 +44,20 @@ OBJECT_AUGMENTATIONS: dict[str, str] = {
 }
 """By name, what a person reads; in the order in which they are applied."""
 
-OBJECT_PRESETS = {"ssd": ("zoom", "crop", "flip", "color")}
-"""What a paper trained with, as one name."""
-
+_PRESETS = {"ssd": ("zoom", "crop", "flip", "color")}  # what a paper trained with, as one name
 _WINDOWS = {"zoom": random_zoom_out, "scale": scale_jitter, "crop": random_iou_crop}
 _MOSAICS = 0.5
 _FLIPPED = 0.5
 
+# As far as a crop of a sliding window's may be from an object until the next position or size is nearer, and a little
+# more.
+_BESIDE = 0.2  # of the window's side
+_OCTAVES = 0.35
+
 
 def check_object_augmentations(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the order of application, presets spelled out.
-
-    Raises:
-        UsageError: a name does not exist.
-    """
-    return resolve_names(names, tuple(OBJECT_AUGMENTATIONS), OBJECT_PRESETS)
+    """The names as :func:`~hubel.data.transforms.pipeline.resolve_names` gives them."""
+    return resolve_names(names, tuple(OBJECT_AUGMENTATIONS), _PRESETS)
 
 
 def describe_object_augmentations(names: Sequence[str]) -> list[str]:
@@ -67,18 +68,13 @@ def describe_object_augmentations(names: Sequence[str]) -> list[str]:
 class ObjectTransform(Transform):
     """Images with objects or a class map; without names as for prediction.
 
-    Args:
-        preprocessing: of the network; its mean is the colour beside images.
-        names: of :data:`OBJECT_AUGMENTATIONS`; none for validation.
-        ignore_index: class of pixels beside images.
+    Pixels beside the image have the mean colour of the preprocessing, and the class ``ignore_index``.
     """
 
     def __init__(self, preprocessing: Preprocessing, names: Sequence[str] = (), ignore_index: int = 255) -> None:
         self._names = check_object_augmentations(names)
         self._windows = [draw for name, draw in _WINDOWS.items() if name in self._names]
         super().__init__(preprocessing, crops=bool(self._windows) or "mosaic" in self._names)
-        self._background = np.rint(preprocessing.mean).astype(np.uint8)
-        self._filter = FILTERS[preprocessing.interpolation]
         self._ignore_index = ignore_index
 
     def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
@@ -104,14 +100,14 @@ class ObjectTransform(Transform):
     def augment(self, group: Sequence[Decoded], seed: int) -> tuple[np.ndarray, Target]:
         """One randomly changed image, uint8 (height, width, channels), with its labels."""
         random = np.random.default_rng((seed, 0))
-        pixels, made = self._mosaic(group, random) if len(group) == 4 else self._single(group[0], random)
+        pixels, target = self._mosaic(group, random) if len(group) == 4 else self._single(group[0], random)
         if "color" in self._names:
             pixels = Distortion.drawn(random)(pixels)
-        sizes = made.boxes[:, 2:] - made.boxes[:, :2]
+        sizes = target.boxes[:, 2:] - target.boxes[:, :2]
         kept = (sizes >= TINY).all(1) if self._names else (sizes > 0).all(1)
-        masks = None if made.masks is None else made.masks[kept]
-        boxes = made.boxes[kept].astype(np.float32)
-        return pixels, Target(made.label, boxes, made.labels[kept], masks, made.class_map)
+        masks = None if target.masks is None else target.masks[kept]
+        boxes = target.boxes[kept].astype(np.float32)
+        return pixels, Target(target.label, boxes, target.labels[kept], masks, target.class_map)
 
     def _single(self, image: Decoded, random: np.random.Generator) -> tuple[np.ndarray, Target]:
         window, boxes, kept = IDENTITY, image.boxes, np.arange(len(image.boxes))
@@ -162,3 +158,72 @@ class ObjectTransform(Transform):
         if image.class_map is not None:
             class_map = view.masks(image.class_map[None], fill=self._ignore_index)[0]
         return pixels, Target(image.label, scaled, image.labels[kept], masks, class_map)
+
+
+class WindowSampler(Transform):
+    """Several crops of each image, as the windows of a network that is slid over an image see it, for training.
+
+    For :mod:`hubel.models.detection.sliding_window`. A third of the crops show an object as a window shows it that
+    fits; a third are near one, but beside it or of another size; a third are anywhere. Of random changes there are
+    "flip" and "color". Boxes are not cut off at a crop's edge, and may lie outside.
+
+    Args:
+        preprocessing: of the network, which stretches the whole image.
+        window: side of a crop in pixels of the network's input; crops are of this size, and show this much or more.
+        names: of the random changes; others than those two are ignored.
+        crops: of each image.
+    """
+
+    stream = "crops"
+
+    def __init__(self, preprocessing: Preprocessing, window: int, names: Sequence[str], crops: int = 4) -> None:
+        super().__init__(preprocessing)
+        self._whole = self.shape
+        self.shape = (window, window, preprocessing.channels)
+        self._window, self._names, self._crops = window, names, crops
+        self._smallest = min(1.0, window / min(preprocessing.height, preprocessing.width))
+
+    def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
+        """See :class:`Transform`."""
+        pixels: list[np.ndarray] = []
+        targets: list[Target] = []
+        for (image, *_), seed in zip(groups, seeds, strict=True):
+            random = np.random.default_rng(seed)
+            for _ in range(self._crops):
+                window = self._draw(image.boxes, random)
+                crop = View(window, self._window, self._window).pixels(
+                    image.pixels, image.extent, self._background, self._filter
+                )
+                pixels.append(Distortion.drawn(random)(crop) if "color" in self._names else crop)
+                corner, span = np.array([window.x1, window.y1] * 2), window.x2 - window.x1
+                boxes = (image.boxes - corner) * (self._window / span)
+                if window.flipped:
+                    boxes = flip_boxes(boxes, self._window)
+                targets.append(Target(UNLABELLED, boxes.astype(np.float32), image.labels))
+        return np.stack(pixels), targets
+
+    def cached_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Whole images, stretched to the network's input."""
+        return self._whole
+
+    def dummy_target(self) -> Target:
+        """An object of the first class that fills the crop."""
+        side = float(self._window)
+        return replace(super().dummy_target(), boxes=np.array([[0.0, 0.0, side, side]], np.float32))
+
+    def _draw(self, boxes: np.ndarray, random: np.random.Generator) -> Window:
+        """A window in an image with these boxes (M, 4), in fractions of it."""
+        kind = random.integers(3) if len(boxes) else 2
+        side = float(self._smallest ** random.random())
+        if kind == 2:
+            x, y = random.random(2) * (1 - side)
+        else:
+            x1, y1, x2, y2 = boxes[random.integers(len(boxes))]
+            if kind == 0:
+                fitting = np.sqrt((x2 - x1) * (y2 - y1)) * 2 ** random.uniform(-_OCTAVES, _OCTAVES)
+                side = float(np.clip(fitting, self._smallest, 1))
+            reach = _BESIDE if kind == 0 else 1.0
+            moved = random.uniform(-reach, reach, 2) * side
+            x, y = (np.array([x1 + x2, y1 + y2]) / 2 + moved - side / 2).clip(0, 1 - side)
+        flipped = "flip" in self._names and bool(random.random() < _FLIPPED)
+        return Window(float(x), float(y), float(x) + side, float(y) + side, flipped)

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hubel.data.preprocessing import Preprocessing
+from hubel.data.preprocessing import FILTERS, Preprocessing
 from hubel.data.samples import UNLABELLED, Sample, Target
 from hubel.data.transforms.geometry import View, Window
 from hubel.errors import UsageError
 
-REDUCING_GAP = 2.0
-"""How many times the input's size the smallest crop must still have after an image has been reduced."""
+# How many times the input's size the smallest crop must still have after an image has been reduced.
+_REDUCING_GAP = 2.0
 
 
 def resolve_names(names: Sequence[str], known: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Those of the known augmentations that are named, in their order, presets spelled out.
+    """Those of the known augmentations that are named, in the order of application, presets spelled out.
 
     Raises:
         UsageError: a name is neither known nor a preset.
@@ -67,13 +67,9 @@ class Transform(ABC):
     photograph of twelve megapixels a crop of 192 pixels keeps a hundredth; reading and caching the rest would cost more
     than anything else.
 
-    Args:
-        preprocessing: of the network; gives size, channels and filter.
-        crops: the second step takes parts of images.
-
     Attributes:
         shape: (height, width, channels) of what the second step gives.
-        crops: whether the first step gives arrays of the images' own sizes.
+        crops: the second step takes parts of images, so the first gives arrays of the images' own sizes.
         stream: name of the random numbers, so that two transforms of one run do not draw the same.
     """
 
@@ -83,18 +79,18 @@ class Transform(ABC):
         self.preprocessing = preprocessing
         self.shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
         self.crops = crops
+        self._background = np.rint(preprocessing.mean).astype(np.uint8)
+        self._filter = FILTERS[preprocessing.interpolation]
 
     @abstractmethod
     def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
-        """Randomly changed images.
+        """Randomly changed images: uint8 (N, height, width, channels) and N targets.
+
+        N is the number of groups, or a multiple of it, the first ones of the first group.
 
         Args:
             groups: of each image, itself and the others that :meth:`partners` asked for.
             seeds: of each image; nothing else decides how it is changed.
-
-        Returns:
-            uint8 (N, height, width, channels) and N targets; N is the number of groups, or a multiple of it, the
-            first ones of the first group.
         """
 
     def partners(self, seed: int, count: int) -> list[int]:
@@ -114,12 +110,12 @@ class Transform(ABC):
     def reduction(self, width: int, height: int) -> float:
         """How many times an image may be reduced before :meth:`prepare` sees it; below 2 for most.
 
-        With crops, so that the smallest has :data:`REDUCING_GAP` times the input's size: scaled to the input it then
-        differs from one taken of the original by about 1 of 255 on average in a detailed photograph.
+        With crops, so that the smallest has twice the input's size: scaled to the input it then differs from one taken
+        of the original by about 1 of 255 on average in a detailed photograph.
         """
         if not self.crops:
             return self.preprocessing.reduction(width, height)
-        return self.smallest_crop(width, height) / REDUCING_GAP
+        return self.smallest_crop(width, height) / _REDUCING_GAP
 
     def cached_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Shape (H, W, C) of the array that :meth:`prepare` gives for an upright image of this size."""
@@ -129,11 +125,9 @@ class Transform(ABC):
         return -(-height // block), -(-width // block), self.shape[2]
 
     def prepare(self, image: Image.Image, original: tuple[int, int, int] | None = None) -> np.ndarray:
-        """The pixels before any random change: uint8 (H, W, C), of the input's size where nothing crops.
+        """The pixels of an upright image before any random change: uint8 (H, W, C), of the input's size without crops.
 
-        Args:
-            image: upright.
-            original: as in :meth:`hubel.data.preprocessing.Preprocessing.pixels`.
+        ``original`` is as in :meth:`hubel.data.preprocessing.Preprocessing.pixels`.
         """
         image = image.convert("L" if self.shape[2] == 1 else "RGB")
         if not self.crops:
@@ -145,25 +139,21 @@ class Transform(ABC):
 
     def decoded(self, pixels: np.ndarray, sample: Sample, class_map: np.ndarray | None = None) -> Decoded:
         """What :meth:`prepare` gave, with the sample's labels where they lie in it."""
-        if not len(sample.boxes) and class_map is None:
-            height, width, _ = pixels.shape
-            extent = (width, height) if not (self.crops and sample.width) else self._extent(sample)
-            return Decoded(pixels, extent, sample.boxes.astype(np.float64), sample.labels, label=sample.label)
         width, height = sample.width, sample.height
-        boxes = sample.boxes.astype(np.float64) / (width, height, width, height)
-        if self.crops:
-            return Decoded(pixels, self._extent(sample), boxes, sample.labels, None, class_map, sample.label)
-        x1, y1, x2, y2 = self.preprocessing.crop_box(width, height)
-        window = Window(x1 / width, y1 / height, x2 / width, y2 / height)
-        boxes, kept = window.transform_boxes(boxes)
-        if class_map is not None:
-            class_map = View(window, *self.shape[:2]).masks(class_map[None])[0]
-        extent = (pixels.shape[1], pixels.shape[0])
-        return Decoded(pixels, extent, boxes, sample.labels[kept], None, class_map, sample.label)
-
-    def _extent(self, sample: Sample) -> tuple[float, float]:
-        block = self._block(sample.width, sample.height)
-        return sample.width / block, sample.height / block
+        boxes, labels = sample.boxes.astype(np.float64), sample.labels
+        extent: tuple[float, float] = (pixels.shape[1], pixels.shape[0])
+        if self.crops and width:
+            block = self._block(width, height)
+            extent = width / block, height / block
+        if len(boxes) or class_map is not None:
+            boxes = boxes / (width, height, width, height)
+            if not self.crops:
+                x1, y1, x2, y2 = self.preprocessing.crop_box(width, height)
+                window = Window(x1 / width, y1 / height, x2 / width, y2 / height)
+                boxes, kept = window.transform_boxes(boxes)
+                labels = labels[kept]
+                class_map = None if class_map is None else View(window, *self.shape[:2]).masks(class_map[None])[0]
+        return Decoded(pixels, extent, boxes, labels, None, class_map, sample.label)
 
     def _block(self, width: int, height: int) -> int:
         """Side of the blocks of pixels that are averaged: 1, 2, 4 or 8."""

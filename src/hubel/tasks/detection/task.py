@@ -16,11 +16,11 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample
 from hubel.data.transforms.object_transform import (
     ObjectTransform,
+    WindowSampler,
     check_object_augmentations,
     describe_object_augmentations,
 )
 from hubel.data.transforms.pipeline import Transform
-from hubel.data.transforms.window_sampler import WindowSampler
 from hubel.errors import ModelError
 from hubel.metrics.detection import DetectionScores, scores_table
 from hubel.models import architecture

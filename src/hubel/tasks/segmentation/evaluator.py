@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hubel.data.mask_folders import read_class_map
+from hubel.data.image_folder import read_class_map
 from hubel.data.samples import Sample, Target
 from hubel.metrics.segmentation import SegmentationScores, combine, pixel_confusion
 from hubel.models.metadata import ModelMetadata

@@ -12,7 +12,7 @@ import torch
 
 from hubel.config import TrainingConfig
 from hubel.data.checks.mask_checks import MaskFindings, check_masks
-from hubel.data.mask_folders import read_mask_folder
+from hubel.data.image_folder import read_mask_folder
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample
 from hubel.data.transforms.object_transform import (
