@@ -55,7 +55,7 @@ class Distortion:
         if not steps:
             return pixels
         # One plane a channel, 0..1: torch goes through these many times as fast as through interleaved bytes.
-        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float().mul_(1 / 255)
+        planes = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float().mul_(1 / 255)
         for step, amount in steps:
             planes = step(planes, amount)
         return planes.mul_(255).add_(0.5).byte().permute(1, 2, 0).contiguous().numpy()
