@@ -208,7 +208,7 @@ class TrainingConfig:
         Option(
             "classify: one class per image. localize: one class and box. detect: all objects with their boxes. "
             "segment: the class of every pixel.",
-            default="detected: classify or detect",
+            default="detected: classify, detect or segment",
         ),
     ] = "classify"
     model: Annotated[

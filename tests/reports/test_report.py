@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Sample
 from hubel.metrics.classification import score_classification
+from hubel.models.metadata import ModelMetadata
 from hubel.reports import AugmentationSample, TrainingReport, write_report
 from hubel.reports.figures import confusion_matrix, learning_curve, reliability_diagram, to_png
 from hubel.reports.format import duration
-from hubel.tasks.classification.evaluator import ClassificationEvaluator
 from hubel.tasks.classification.report import REPORT, confused_pairs
+from hubel.tasks.classification.task import ClassificationEvaluator
 from report_pages import NASTY, Page
 
 HISTORY = [
@@ -42,7 +44,7 @@ def noisy_scores(images: int, names: list[str], seed: int = 0):
 
 
 def most_confident_mistakes(paths, labels, probabilities, names, count):
-    evaluator = ClassificationEvaluator(names)
+    evaluator = ClassificationEvaluator(ModelMetadata("classify", "m", len(names), 3, 8, names, Preprocessing(8, 8)))
     samples = [Sample(Path(path), label) for path, label in zip(paths, labels, strict=True)]
     evaluator.update({"probabilities": probabilities}, samples)
     return evaluator.worst_predictions(count)
@@ -210,7 +212,7 @@ def test_writing_again_replaces_the_page(tmp_path):
     for title in ("first", "second"):
         path = write_report(tmp_path, TrainingReport(title, "classify", "m", "d", {"test": scores}), REPORT)
     assert "second" in path.read_text()
-    assert "first" not in Page(path).text.replace("weakest first", "")
+    assert "first" not in Page(path).text.replace("lowest F1 first", "")
 
 
 def test_most_confident_mistakes_by_hand():

@@ -49,9 +49,9 @@ def page(scores: DetectionScores, tmp_path_factory) -> tuple[Path, Page]:
 
 def test_the_headline_counts_what_was_found(page: tuple[Path, Page]) -> None:
     text = page[1].text
-    assert "Of the 6 objects in the 2 images of the validation set, 4 were found and named right" in text
-    assert "1 taken for another class, 1 missed; boxes where nothing is, or a second one on an object: 1 (" in text
-    assert "classes with few objects are rough: cat (4), dog (2)." in text
+    assert "Of the 6 objects in the 2 images of the validation set, 4 were detected with the right class, " in text
+    assert "1 with a wrong one, and 1 were missed. False positives, duplicate boxes of an object included: 1 (" in text
+    assert "classes with few objects are unreliable: cat (4), dog (2)." in text
     assert "flatter a little" in text
 
 

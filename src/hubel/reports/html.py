@@ -15,7 +15,7 @@ import jinja2
 import hubel
 from hubel.fileio import atomic_write, write_text
 from hubel.reports import figures, images
-from hubel.reports.format import cell, duration, figure, percent, split_label
+from hubel.reports.format import CHOSEN_ON_THEM, cell, duration, figure, percent, split_label
 from hubel.reports.report_data import TaskReport, TrainingReport
 
 
@@ -71,7 +71,7 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         charts={name: data_url(png, "png") for name, png in charts.items()},
         headline=report.scores[report.headline_split] if report.headline_split else None,
-        sentences=list(sections.sentences(report)),
+        sentences=list(_sentences(report, sections)),
         splits={name: {"scores": scores, **sections.of_split(scores)} for name, scores in report.scores.items()},
         mistakes=[(mistake, data_url(jpeg, "jpeg")) for mistake, jpeg in shown],
         unreadable=unreadable,
@@ -89,6 +89,15 @@ def _charts(report: TrainingReport, sections: TaskReport) -> Iterator[tuple[str,
         yield f"curve_{quantity}", figures.to_png(figure)
     for split, scores in report.scores.items():
         yield from ((f"{name}_{split}", figures.to_png(figure)) for name, figure in sections.charts(scores))
+
+
+def _sentences(report: TrainingReport, sections: TaskReport) -> Iterator[str]:
+    """The headline in words, with a warning if the weights were chosen on the same images."""
+    split = report.headline_split
+    if split is not None:
+        yield from sections.sentences(report.scores[split], split_label(split))
+        if report.history and split != "test":
+            yield CHOSEN_ON_THEM
 
 
 def _curves(report: TrainingReport, sections: TaskReport) -> dict[str, tuple[str, str]]:

@@ -125,7 +125,7 @@ class TaskReport:
         curves: columns of ``metrics.csv`` without ``train_`` and ``val_`` that are drawn over the epochs, each with its
             title and caption.
         charts: of a split's scores, by name.
-        sentences: the headline in plain words.
+        sentences: the headline in plain words, from the scores of its split and what the split is called.
         of_split: what the templates need of a split's scores beyond the scores themselves.
         mistakes: heading of the images with mistakes.
         mistakes_key: how to read them; begins with a space.
@@ -135,7 +135,7 @@ class TaskReport:
     package: str
     curves: Mapping[str, tuple[str, str]]
     charts: Callable[[Any], Iterable[tuple[str, Figure]]]
-    sentences: Callable[[TrainingReport], Iterable[str]]
+    sentences: Callable[[Any, str], Iterable[str]]
     of_split: Callable[[Any], dict[str, Any]]
     mistakes: str
     mistakes_key: str = ""

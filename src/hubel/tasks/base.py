@@ -17,10 +17,12 @@ from torch import Tensor
 
 from hubel.config import TrainingConfig
 from hubel.data.loader import BatchDataset, PixelCache
+from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.pipeline import Transform
 from hubel.models.base import BatchTargets, Model
 from hubel.models.metadata import ModelMetadata
+from hubel.reports.augmentation_preview import augmentation_preview
 from hubel.reports.report_data import AugmentationSample, DetectionMistake, Mistake, TaskReport
 from hubel.results import Prediction
 
@@ -32,18 +34,15 @@ CachedShape = Shape | Callable[[int, int], Shape]
 """(H, W, C) of every cached image, or a function of the upright image's width and height."""
 
 
+ProgressCallback = Callable[[int, int], None] | None
+"""Called now and then with the number of images opened and of all."""
+
+
 class Findings(Protocol):
     """Results of checking a data set before the first epoch."""
 
     def raise_if_unusable(self, strict: bool) -> None:
-        """Stop if training cannot give anything sensible.
-
-        Args:
-            strict: stop at an unreadable image, too.
-
-        Raises:
-            DataError: the data set cannot be used.
-        """
+        """Raise :class:`~hubel.errors.DataError` if training is pointless; if ``strict``, for unreadable images too."""
 
     def usable(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
         """The samples that can be used."""
@@ -64,25 +63,21 @@ class Scores(Protocol):
 
 
 class Evaluator(ABC):
-    """Scores a stream of predictions: it keeps of each image what the metrics need, and no more.
+    """Scores a stream of predictions: of each image it keeps what the metrics need, in :attr:`images`, and no more.
 
     Several processes that evaluate parts of a split bring their :attr:`images` together before one computes.
-
-    Attributes:
-        images: a record of each image, in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metadata: ModelMetadata) -> None:
         self.images: list[Any] = []
+        self.classes, self.preprocessing = metadata.classes, metadata.preprocessing
 
     @abstractmethod
     def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take a batch.
 
-        Args:
-            predictions: of N images.
-            truths: samples, whose boxes are in pixels of the original images; or, in the validation after an epoch,
-                targets, whose boxes are in pixels of the input.
+        The truths are samples, with boxes in pixels of the original images, or, in the validation after an epoch,
+        targets, with boxes in pixels of the input.
         """
 
     @abstractmethod
@@ -102,22 +97,29 @@ class TaskData(ABC):
     """The data of one run: from samples to batches, from batches to targets.
 
     Args:
-        config: of the run.
-        plain: transform of validation images.
-        augmented: transform of training images.
+        config: resolved.
+        preprocessing: the model's.
+        side: of training images in pixels.
+        augmented: transform of training images; by default that of the configured augmentations.
 
     Attributes:
+        transform: from preprocessing and the names of augmentations to a transform.
         balance_note: how imbalanced classes are treated, and why; may be empty.
         sample_weights: sampling weight of each training image (N,); ``None``: uniform, without replacement.
         allows_feature_cache: whether features of a frozen backbone may replace the images.
     """
 
+    transform: ClassVar[Callable[..., Transform]]
     balance_note: str = ""
     sample_weights: Tensor | None = None
     allows_feature_cache: bool = False
 
-    def __init__(self, config: TrainingConfig, plain: Transform, augmented: Transform) -> None:
-        self.config, self.plain, self.augmented = config, plain, augmented
+    def __init__(
+        self, config: TrainingConfig, preprocessing: Preprocessing, side: int, augmented: Transform | None = None
+    ) -> None:
+        self.config = config
+        self.plain = self.transform(preprocessing)
+        self.augmented = augmented or self.transform(preprocessing.resized(side), config.augmentation)
 
     def cached_shapes(self) -> tuple[CachedShape, CachedShape]:
         """Shapes of a cached training and a cached validation image."""
@@ -140,21 +142,16 @@ class TaskData(ABC):
 
     @abstractmethod
     def targets(self, batch: Batch, device: torch.device, train: bool = True) -> BatchTargets:
-        """Ground truth of a batch for the model's losses.
-
-        Args:
-            batch: of a loader.
-            device: of the model.
-            train: with what only training adds, such as label smoothing.
-        """
+        """Ground truth of a batch for the model's losses; in training with what only that adds: label smoothing."""
 
     def blend(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         """MixUp and CutMix on a training batch (N, C, H, W) that is ready for the network."""
         return images, targets
 
-    @abstractmethod
     def augmentation_preview(self, samples: Sequence[Sample]) -> list[AugmentationSample]:
-        """A few training images and random augmentations of each."""
+        """A few training images and random augmentations of each, at the size of prediction."""
+        augmented = self.transform(self.plain.preprocessing, self.config.augmentation)
+        return augmentation_preview(samples, self.plain, augmented, self.config.seed)
 
     @abstractmethod
     def describe_augmentations(self) -> list[str]:
@@ -171,6 +168,8 @@ class Task(ABC):
         logged_metrics: metrics that ``metrics.csv`` has as ``train_NAME`` and ``val_NAME``, with their names in
             messages, the most telling first; losses apart.
         logs_validation_terms: whether ``metrics.csv`` has each term of the validation loss, too.
+        evaluator: scores the predictions of a model with the given metadata.
+        report: the task's sections of a report.
     """
 
     name: ClassVar[str]
@@ -178,14 +177,12 @@ class Task(ABC):
     monitor: ClassVar[tuple[str, ...]]
     logged_metrics: ClassVar[Mapping[str, str]]
     logs_validation_terms: ClassVar[bool] = True
+    evaluator: ClassVar[type[Evaluator]]
+    report: ClassVar[TaskReport]
 
     @abstractmethod
     def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
-        """Fill in defaults of the task.
-
-        Raises:
-            UsageError: an option belongs to other tasks.
-        """
+        """Fill in defaults of the task; raises :class:`~hubel.errors.UsageError` for options of other tasks."""
 
     @abstractmethod
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
@@ -197,18 +194,9 @@ class Task(ABC):
 
     @abstractmethod
     def check(
-        self,
-        splits: Mapping[str, Sequence[Sample]],
-        classes: Sequence[str],
-        progress: Callable[[int, int], None] | None,
+        self, splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: ProgressCallback
     ) -> Findings:
-        """Open the images and collect what is wrong with the data; raises nothing for it.
-
-        Args:
-            splits: samples by the name of their split.
-            classes: of the data set.
-            progress: called now and then with the number of images opened and of all.
-        """
+        """Open the images, by the name of their split, and collect what is wrong; raises nothing for it."""
 
     @abstractmethod
     def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
@@ -220,23 +208,8 @@ class Task(ABC):
 
     @abstractmethod
     def data(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> TaskData:
-        """The data of a run.
-
-        Args:
-            config: resolved.
-            metadata: of the model.
-            side: of training images in pixels.
-            samples: that train.
-        """
-
-    @abstractmethod
-    def evaluator(self, metadata: ModelMetadata) -> Evaluator:
-        """Scores predictions of a model."""
+        """The data of a run with these training samples; ``side`` of training images in pixels."""
 
     @abstractmethod
     def scores_table(self, scores: Any) -> str:
-        """The metrics as text of several lines."""
-
-    @abstractmethod
-    def report(self) -> TaskReport:
-        """The task's sections of a report."""
+        """The metrics as text: totals, then a line per class; fractions."""

@@ -15,17 +15,17 @@ from hubel.errors import ModelError
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
 
-_FOLDERS = {
+FOLDERS = {
     "classify": "classification",
     "localize": "localization",
     "detect": "detection",
     "segment": "segmentation",
 }
-"""Task → its folder, for the tasks whose models make predictions of images."""
+"""Task → its folder in ``hubel.tasks``."""
 
 
 class SourceImage(Protocol):
-    """The image that a prediction is about; see :class:`hubel.results.Classification` for the attributes."""
+    """The image that a prediction is about."""
 
     @property
     def source(self) -> str | None:
@@ -33,11 +33,11 @@ class SourceImage(Protocol):
 
     @property
     def width(self) -> int:
-        """Of the upright original, in pixels."""
+        """Pixels of the upright original."""
 
     @property
     def height(self) -> int:
-        """Of the upright original, in pixels."""
+        """Pixels of the upright original."""
 
     @property
     def frame(self) -> int | None:
@@ -89,21 +89,17 @@ class Decoder(Protocol):
 
 
 def decoder_of(task: str, model: str) -> Decoder:
-    """The decoder of a task.
-
-    Args:
-        task: of a model.
-        model: its name, for the message.
+    """The decoder of the task of a model.
 
     Raises:
         ModelError: models of the task make no predictions of images.
     """
-    if task not in _FOLDERS:
+    if task not in FOLDERS:
         raise ModelError(
             f"{model}: predicting with a model of the task {task!r} is not available",
-            f"use a model that can {' or '.join(_FOLDERS)}",
+            f"use a model that can {' or '.join(FOLDERS)}",
         )
-    return cast(Decoder, importlib.import_module(f"hubel.tasks.{_FOLDERS[task]}.decode"))
+    return cast(Decoder, importlib.import_module(f"hubel.tasks.{FOLDERS[task]}.decode"))
 
 
 def require_outputs(task: str, model: str, outputs: Sequence[str]) -> None:
@@ -125,5 +121,4 @@ def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: in
     left, top, right, bottom = preprocessing.crop_box(width, height)
     scale = np.array([(right - left) / preprocessing.width, (bottom - top) / preprocessing.height] * 2)
     moved = boxes * scale + np.array([left, top] * 2)
-    clipped: np.ndarray = moved.clip(0, [width, height] * 2).astype(np.float32)
-    return clipped
+    return np.asarray(moved.clip(0, [width, height] * 2), np.float32)

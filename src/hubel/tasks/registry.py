@@ -10,13 +10,7 @@ from hubel.data.image_folder import is_mask_folder
 from hubel.errors import ModelError
 from hubel.models import architecture
 from hubel.tasks.base import Task
-
-_TASKS = {
-    "classify": "hubel.tasks.classification.task:Classification",
-    "localize": "hubel.tasks.localization.task:Localization",
-    "detect": "hubel.tasks.detection.task:Detection",
-    "segment": "hubel.tasks.segmentation.task:Segmentation",
-}
+from hubel.tasks.decoding import FOLDERS
 
 
 def get_task(name: str) -> Task:
@@ -25,19 +19,18 @@ def get_task(name: str) -> Task:
     Raises:
         ModelError: models of that task are not trained or scored here.
     """
-    if name not in _TASKS:
-        raise ModelError(f"a model of the task {name!r} cannot be trained or scored", f"there are: {', '.join(_TASKS)}")
-    module, _, task = _TASKS[name].partition(":")
-    made: Task = getattr(importlib.import_module(module), task)()
-    return made
+    if name not in FOLDERS:
+        message = f"a model of the task {name!r} cannot be trained or scored"
+        raise ModelError(message, f"there are: {', '.join(FOLDERS)}")
+    module = importlib.import_module(f"hubel.tasks.{FOLDERS[name]}.task")
+    task: Task = getattr(module, FOLDERS[name].capitalize())()
+    return task
 
 
 def guess_task(data: Path, model: str | None = None) -> str:
     """The task of a run for which none is given: that of the model, else the one that the data's labels are for.
 
-    Args:
-        data: the data set.
-        model: name of the architecture; a classifier does not tell, since it may become a backbone.
+    A classifier does not tell, since it may become a backbone.
 
     Raises:
         ModelError: there is no such architecture.

@@ -256,7 +256,7 @@ def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
         timing={"evaluation": evaluation.seconds},
         warnings=[failure.message for failure in evaluation.failures],
     )
-    return write_report(folder, report, evaluation.task.report())
+    return write_report(folder, report, evaluation.task.report)
 
 
 def environment(precision: str) -> dict[str, str]:

@@ -110,7 +110,7 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Seq
         decisions=[training.execution.reason],
         warnings=[note for note in notes if note != training.execution.reason],
     )
-    write_report(folder, report, task.report())
+    write_report(folder, report, task.report)
     return result
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from hubel.metrics.classification import ClassificationScores, ClassMetrics
+from hubel.metrics.classification import ClassificationScores
 from hubel.reports import figures
-from hubel.reports.format import CHOSEN_ON_THEM, CONFUSED_PAIRS, percent, split_label
-from hubel.reports.report_data import TaskReport, TrainingReport
+from hubel.reports.format import CONFUSED_PAIRS, percent
+from hubel.reports.report_data import TaskReport
 
 
 def _charts(scores: ClassificationScores) -> Iterator[tuple[str, Figure]]:
@@ -21,27 +21,19 @@ def _charts(scores: ClassificationScores) -> Iterator[tuple[str, Figure]]:
     yield "calibration", figures.reliability_diagram(scores.calibration)
 
 
-def _sentences(report: TrainingReport) -> Iterator[str]:
-    """The headline in words: what was correct, with a confidence interval and reasons to expect less."""
-    split = report.headline_split
-    if split is None:
-        return
-    scores = report.scores[split]
+def _sentences(scores: ClassificationScores, split: str) -> Iterator[str]:
     right = int(np.trace(scores.confusion))
     low, high = percent(scores.top1_low), percent(scores.top1_high)
     yield (
-        f"Of the {scores.images:,} images of the {split_label(split)}, {right:,} were classified correctly. On more "
-        f"images of the same kind the accuracy would likely lie between {low} and {high} "
-        "(95\u202f% confidence interval)."
+        f"Of the {scores.images:,} images of the {split}, {right:,} were classified correctly. On more images of the "
+        f"same kind, the accuracy would likely be between {low} and {high} (95\u202f% confidence interval)."
     )
     if scores.small:
         wide = (scores.top1_high - scores.top1_low) / 2
         yield (
-            f"{scores.images:,} images are few: a model whose accuracy differs from this by less than about "
-            f"{100 * wide * math.sqrt(2):.1f} points may differ by chance alone."
+            f"{scores.images:,} images are few: a difference of less than about {100 * wide * math.sqrt(2):.1f} "
+            "percentage points between two models may be chance."
         )
-    if report.history and split != "test":
-        yield CHOSEN_ON_THEM
 
 
 def _of_split(scores: ClassificationScores) -> dict[str, Any]:
@@ -51,24 +43,14 @@ def _of_split(scores: ClassificationScores) -> dict[str, Any]:
         "confused": confused_pairs(scores, CONFUSED_PAIRS),
         "calibration": _calibration_sentence(scores),
         "matrix_width": figures.confusion_width(len(scores.per_class)) * figures.CSS_PIXELS_PER_INCH,
-        "classes": sorted(scores.per_class, key=_weakest_first),
+        "classes": sorted(scores.per_class, key=lambda row: (row.images == 0, row.f1)),
     }
 
 
-def _weakest_first(row: ClassMetrics) -> tuple[bool, float]:
-    return row.images == 0, row.f1
-
-
 def confused_pairs(scores: ClassificationScores, count: int) -> list[tuple[str, str, int, float]]:
-    """The most frequent confusions.
+    """Truth, prediction, number of images and share of the true class's images of the most frequent confusions.
 
-    Args:
-        scores: of a split.
-        count: how many pairs at most.
-
-    Returns:
-        Truth, prediction, number of images, share of the true class's images; most frequent first, equally
-        frequent ones by their share.
+    The most frequent is first, equally frequent ones are ordered by their share.
     """
     pairs = []
     for truth, predicted in zip(*np.nonzero(scores.confusion), strict=True):
@@ -82,17 +64,17 @@ def _calibration_sentence(scores: ClassificationScores) -> str:
     confidence = sum(row.images * row.confidence for row in scores.calibration) / scores.images
     means = f"Mean confidence {percent(confidence)}, accuracy {percent(scores.top1)}"
     if confidence > scores.top1 + 0.02:
-        return f"{means}: the model is surer than it should be."
+        return f"{means}: the model is overconfident."
     if confidence < scores.top1 - 0.02:
-        return f"{means}: the model is less sure than it could be, as label smoothing and mixup make it."
-    return f"{means}: on the whole the probabilities mean what they say."
+        return f"{means}: the model is underconfident, as after label smoothing and MixUp."
+    return f"{means}: on average, the model is well calibrated."
 
 
 REPORT = TaskReport(
     package="hubel.tasks.classification",
     curves={
-        "loss": ("Loss over the epochs", "Loss: lower is better."),
-        "top1": ("Accuracy over the epochs", "Accuracy (top-1): higher is better."),
+        "loss": ("Loss per epoch", "Loss: lower is better."),
+        "top1": ("Accuracy per epoch", "Accuracy (top-1): higher is better."),
     },
     charts=_charts,
     sentences=_sentences,

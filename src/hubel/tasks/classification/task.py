@@ -1,22 +1,22 @@
-"""Image classification, from class folders."""
+"""Image classification, from class folders: data and metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hubel.config import TrainingConfig
-from hubel.data.checks.training_checks import SKEWED, Findings, check_class_folders
+from hubel.data.checks.training_checks import SKEWED, check_class_folders
 from hubel.data.image_folder import read_class_folders
 from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import Batch, ImageDataset, Sample
+from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.image_transform import (
     ImageTransform,
     MixUpCutMix,
@@ -24,109 +24,76 @@ from hubel.data.transforms.image_transform import (
     describe_augmentations,
 )
 from hubel.errors import ModelError, UsageError
-from hubel.metrics.classification import ClassificationScores
+from hubel.metrics.classification import ClassificationScores, ImageScore, combine_images, score_images
 from hubel.models.base import Classifier, ClassTargets, Model
 from hubel.models.metadata import ModelMetadata
-from hubel.reports.augmentation_preview import augmentation_preview
-from hubel.reports.report_data import AugmentationSample, TaskReport
+from hubel.reports.report_data import Mistake
 from hubel.results import Classification as ClassificationResult
-from hubel.tasks.base import Task, TaskData
-from hubel.tasks.classification.evaluator import ClassificationEvaluator
+from hubel.results import ClassScore
+from hubel.tasks.base import Evaluator, Findings, Predictions, ProgressCallback, Task, TaskData
+from hubel.tasks.classification.decode import top_k
+from hubel.tasks.classification.report import REPORT
 
 
-class Classification(Task):
-    """One class per image."""
+class _Classified(NamedTuple):
+    """One image: its label and prediction; of a sample its file and best classes, too."""
 
-    name = "classify"
-    result = ClassificationResult
-    monitor = ("top1", "-loss")
-    logged_metrics: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
+    score: ImageScore
+    path: Path | None = None
+    best: tuple[ClassScore, ...] = ()
 
-    def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
-        """Augmentations in the order of application, presets spelled out."""
-        for option, value in (("--backbone", config.backbone), ("--loss-weights", config.loss_weights)):
-            if value:
-                raise UsageError(f"{option} is not for classification", "see hubel train --help")
-        return replace(config, augmentation=check_augmentations(config.augmentation))
 
-    def read(self, data: Path, strict: bool = False) -> ImageDataset:
-        """Class folders."""
-        return read_class_folders(data)
+class ClassificationEvaluator(Evaluator):
+    """See :class:`~hubel.tasks.base.Evaluator`."""
 
-    def check(
-        self,
-        splits: Mapping[str, Sequence[Sample]],
-        classes: Sequence[str],
-        progress: Callable[[int, int], None] | None,
-    ) -> Findings:
-        """Unreadable images are left out; copies, and classes with few images, are reported or refused."""
-        return check_class_folders(splits, classes, progress)
+    def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
+        """Take ``"probabilities"`` (N, classes)."""
+        probabilities = predictions["probabilities"]
+        scores = score_images(probabilities, [truth.label for truth in truths], len(self.classes))
+        for truth, row, score in zip(truths, probabilities, scores, strict=True):
+            if isinstance(truth, Sample):
+                self.images.append(_Classified(score, truth.path, top_k(row, self.classes, 5)))
+            else:
+                self.images.append(_Classified(score))
 
-    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
-        """New heads on pretrained features begin undecided, not confidently wrong."""
-        if not isinstance(model, Classifier):
-            raise ModelError(f"{config.model} is not a classifier", "hubel models --task classify lists those")
-        if metadata.weights is None:
-            return metadata
-        for head in (model.head, *model.auxiliary.values()):
-            _init_head(head.get_submodule("classifier"))
-        # The whole central square: images that people train on are seldom as centred as ImageNet's.
-        return replace(metadata, preprocessing=replace(metadata.preprocessing, crop_fraction=1.0))
-
-    def data(
-        self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
-    ) -> ClassificationData:
-        """Pixels and a class each."""
-        return ClassificationData(config, metadata, side, [sample.label for sample in samples])
-
-    def evaluator(self, metadata: ModelMetadata) -> ClassificationEvaluator:
+    def compute(self) -> ClassificationScores:
         """Accuracy, calibration, and metrics of every class."""
-        return ClassificationEvaluator(metadata.classes)
+        return combine_images([image.score for image in self.images], self.classes)
 
-    def scores_table(self, scores: ClassificationScores) -> str:
-        """Totals, then a line per class; fractions."""
-        width = max(len("class"), *(len(row.name) for row in scores.per_class))
-        lines = [
-            f"top-1 {scores.top1:.4f} (95 % confidence {scores.top1_low:.3f} to {scores.top1_high:.3f})   "
-            f"top-{scores.top_n} {scores.top5:.4f}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
-            f"balanced accuracy {scores.balanced_accuracy:.4f}   ECE {scores.ece:.4f}",
-            "",
-            f"{'class':<{width}}  images  precision  recall      F1",
+    def prediction_records(self) -> list[dict[str, Any]]:
+        """Source, truth, and the best five classes."""
+        return [
+            {
+                "source": str(image.path),
+                "truth": self.classes[image.score.label],
+                "classes": [score.to_json() for score in image.best],
+            }
+            for image in self.images
         ]
-        for row in scores.per_class:
-            if row.images or row.predicted:
-                lines.append(
-                    f"{row.name:<{width}}  {row.images:>6}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>6.3f}"
-                )
-        return "\n".join(lines)
 
-    def report(self) -> TaskReport:
-        """Confusion, calibration, the most confident mistakes."""
-        from hubel.tasks.classification.report import REPORT
-
-        return REPORT
-
-
-def _init_head(classifier: nn.Module) -> None:
-    if isinstance(classifier, nn.Linear):
-        nn.init.normal_(classifier.weight, std=0.01)
-        nn.init.zeros_(classifier.bias)
+    def worst_predictions(self, count: int = 24) -> list[Mistake]:
+        """The wrongly classified images of which the model was surest; of equally sure ones the earlier."""
+        wrong = [image for image in self.images if image.score.predicted != image.score.label]
+        surest = sorted(wrong, key=lambda image: -image.score.confidence)[:count]
+        return [
+            Mistake(
+                Path(image.path),
+                self.classes[image.score.label],
+                self.classes[image.score.predicted],
+                image.score.confidence,
+            )
+            for image in surest
+        ]
 
 
 class ClassificationData(TaskData):
-    """See :class:`TaskData`. Targets are :class:`~hubel.models.base.ClassTargets`.
+    """See :class:`~hubel.tasks.base.TaskData`; ``labels`` are those of the training images."""
 
-    Args:
-        config: of the run.
-        metadata: of the model.
-        side: of training images in pixels.
-        labels: of the training images.
-    """
+    transform = ImageTransform
 
     def __init__(self, config: TrainingConfig, metadata: ModelMetadata, side: int, labels: Sequence[int]) -> None:
-        preprocessing, classes = metadata.preprocessing, len(metadata.classes)
-        augmented = ImageTransform(preprocessing.resized(side), config.augmentation)
-        super().__init__(config, ImageTransform(preprocessing), augmented)
+        super().__init__(config, metadata.preprocessing, side)
+        classes = len(metadata.classes)
         self._blend = MixUpCutMix(config.augmentation, classes)
         balance, self.balance_note = choose_balance(config.balance, labels, classes)
         weights = inverse_frequency(labels, classes)
@@ -154,11 +121,6 @@ class ClassificationData(TaskData):
         """MixUp and CutMix."""
         images, labels = self._blend(images, targets.labels)
         return images, replace(targets, labels=labels)
-
-    def augmentation_preview(self, samples: Sequence[Sample]) -> list[AugmentationSample]:
-        """Augmented as in training, at the size of prediction."""
-        augmented = ImageTransform(self.plain.preprocessing, self.config.augmentation)
-        return augmentation_preview(samples, self.plain, augmented, self.config.seed)
 
     def describe_augmentations(self) -> list[str]:
         """Images first, then batches."""
@@ -195,3 +157,68 @@ def imbalance_ratio(labels: Sequence[int], num_classes: int) -> float:
     """Images of the largest class over images of the smallest."""
     counts = np.bincount(np.asarray(labels), minlength=num_classes)
     return float(counts.max() / max(1, counts.min()))
+
+
+class Classification(Task):
+    """One class per image."""
+
+    name = "classify"
+    result = ClassificationResult
+    monitor = ("top1", "-loss")
+    logged_metrics: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
+    evaluator = ClassificationEvaluator
+    report = REPORT
+
+    def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
+        """Augmentations in the order of application, presets spelled out."""
+        for option, value in (("--backbone", config.backbone), ("--loss-weights", config.loss_weights)):
+            if value:
+                raise UsageError(f"{option} is not for classification", "see hubel train --help")
+        return replace(config, augmentation=check_augmentations(config.augmentation))
+
+    def read(self, data: Path, strict: bool = False) -> ImageDataset:
+        """Class folders."""
+        return read_class_folders(data)
+
+    def check(
+        self, splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: ProgressCallback
+    ) -> Findings:
+        """Unreadable images are left out; copies, and classes with few images, are reported or refused."""
+        return check_class_folders(splits, classes, progress)
+
+    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+        """New heads on pretrained features begin undecided, not confidently wrong."""
+        if not isinstance(model, Classifier):
+            raise ModelError(f"{config.model} is not a classifier", "hubel models --task classify lists those")
+        if metadata.weights is None:
+            return metadata
+        for head in (model.head, *model.auxiliary.values()):
+            classifier = head.get_submodule("classifier")
+            if isinstance(classifier, nn.Linear):
+                nn.init.normal_(classifier.weight, std=0.01)
+                nn.init.zeros_(classifier.bias)
+        # The whole central square: images that people train on are seldom as centred as ImageNet's.
+        return replace(metadata, preprocessing=replace(metadata.preprocessing, crop_fraction=1.0))
+
+    def data(
+        self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
+    ) -> ClassificationData:
+        """Pixels and a class each."""
+        return ClassificationData(config, metadata, side, [sample.label for sample in samples])
+
+    def scores_table(self, scores: ClassificationScores) -> str:
+        """Totals, then a line per class; fractions."""
+        width = max(len("class"), *(len(row.name) for row in scores.per_class))
+        lines = [
+            f"top-1 {scores.top1:.4f} (95 % confidence {scores.top1_low:.3f} to {scores.top1_high:.3f})   "
+            f"top-{scores.top_n} {scores.top5:.4f}   loss {scores.loss:.4f}   macro F1 {scores.macro_f1:.4f}   "
+            f"balanced accuracy {scores.balanced_accuracy:.4f}   ECE {scores.ece:.4f}",
+            "",
+            f"{'class':<{width}}  images  precision  recall      F1",
+        ]
+        for row in scores.per_class:
+            if row.images or row.predicted:
+                lines.append(
+                    f"{row.name:<{width}}  {row.images:>6}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>6.3f}"
+                )
+        return "\n".join(lines)

@@ -15,24 +15,24 @@ from hubel.drawing import BoxLabel
 from hubel.metrics.coco import RECALL_STEPS, GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, WorstImage, worst_images
 from hubel.reports import figures
-from hubel.reports.format import CHOSEN_ON_THEM, CONFUSED_PAIRS, split_label
-from hubel.reports.report_data import DetectionMistake, TaskReport, TrainingReport
+from hubel.reports.format import CONFUSED_PAIRS
+from hubel.reports.report_data import DetectionMistake, TaskReport
 
 FEW = 30
-"""Scores of classes with fewer objects are reported to be rough."""
+"""Metrics of classes with fewer objects are reported to be unreliable."""
 
 NAMED_CURVES = 8
-"""Of more classes the curves are drawn faint, without names, behind their mean."""
+"""If there are more classes, their curves are drawn faint, without names, behind the mean."""
 
 # Of Okabe and Ito's palette: distinct with any colour vision, and by line and label as well.
 _LABELLED, _CORRECT, _WRONG, _MISSED = (255, 255, 255), (86, 180, 233), (230, 80, 0), (240, 228, 66)
 KINDS = (
-    (_LABELLED, False, "labelled, and found"),
-    (_CORRECT, False, "found and right"),
-    (_WRONG, False, "found and wrong, with confidence"),
-    (_MISSED, True, "labelled, but missed"),
+    (_LABELLED, False, "true box, detected"),
+    (_CORRECT, False, "correct detection"),
+    (_WRONG, False, "wrong detection, with its confidence"),
+    (_MISSED, True, "missed object"),
 )
-"""Boxes on the images: red, green, blue; whether the line is dashed; meaning."""
+"""Kinds of boxes on the images: red, green, blue; whether the line is dashed; meaning."""
 
 _BACKGROUND = "background"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8d97a5", "#7a4b00")
@@ -44,30 +44,25 @@ def _charts(scores: DetectionScores) -> Iterator[tuple[str, Figure]]:
     yield "confusion", figures.confusion_matrix(scores.confusion, [*scores.classes, _BACKGROUND])
 
 
-def _sentences(report: TrainingReport) -> Iterator[str]:
-    """The headline in words: what was found and missed, what the metrics mean and which of them are rough."""
-    split = report.headline_split
-    if split is None:
-        return
-    scores = report.scores[split]
+def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
+    """What was detected and missed, what the metrics mean and which of them are unreliable."""
     right, objects = int(scores.right.sum()), int(scores.objects.sum())
     missed, invented = int(scores.confusion[:-1, -1].sum()), int(scores.confusion[-1].sum())
     yield (
-        f"Of the {objects:,} objects in the {scores.images:,} images of the {split_label(split)}, {right:,} were found "
-        f"and named right, {objects - right - missed:,} taken for another class, {missed:,} missed; boxes where "
-        f"nothing is, or a second one on an object: {invented:,} (confidence ≥ 25\u202f%, IoU ≥ 0.5)."
+        f"Of the {objects:,} objects in the {scores.images:,} images of the {split}, {right:,} were detected with the "
+        f"right class, {objects - right - missed:,} with a wrong one, and {missed:,} were missed. False positives, "
+        f"duplicate boxes of an object included: {invented:,} (confidence ≥ 25\u202f%, IoU ≥ 0.5)."
     )
     yield (
-        "Average precision (AP) is the area under precision over recall: 1 where all objects are found before anything "
-        "wrong; mAP is its mean over the classes. At 0.5, a box is right if the area that it shares with the true one "
-        "is half of what they cover together (IoU); mAP@[.5:.95] asks for ever more exact boxes."
+        "Average precision (AP) is the area under the precision-recall curve: 1 if every object is detected with a "
+        "higher confidence than any false positive; mAP is its mean over the classes. For mAP@0.5, a box is correct if "
+        "the area that it shares with the true box is at least half of the area that they cover together (IoU ≥ 0.5); "
+        "mAP@[.5:.95] is the mean over stricter and stricter thresholds."
     )
     few = [f"{name} ({count})" for name, count in zip(scores.classes, scores.objects, strict=True) if 0 < count < FEW]
     if few:
         shown = ", ".join(few[:6]) + (" …" if len(few) > 6 else "")
-        yield f"Figures of classes with few objects are rough: {shown}."
-    if report.history and split != "test":
-        yield CHOSEN_ON_THEM
+        yield f"The metrics of classes with few objects are unreliable: {shown}."
 
 
 def _of_split(scores: DetectionScores) -> dict[str, Any]:
@@ -84,7 +79,7 @@ def _of_split(scores: DetectionScores) -> dict[str, Any]:
 
 
 def _confused(scores: DetectionScores) -> list[tuple[str, str, int]]:
-    """Truth, what was found and how often: the most frequent first."""
+    """True class, predicted class and number of boxes: the most frequent first."""
     names = [*scores.classes, _BACKGROUND]
     wrong = scores.confusion * (1 - np.eye(len(names), dtype=int))
     pairs = [(names[i], names[j], int(wrong[i, j])) for i, j in zip(*np.nonzero(wrong), strict=True)]
@@ -130,12 +125,7 @@ def detection_mistakes(
 ) -> list[DetectionMistake]:
     """The images with the worst mistakes, see :func:`hubel.metrics.detection.worst_images`.
 
-    Args:
-        paths: the image files.
-        labelled: objects of each, boxes in pixels of the upright image.
-        found: predictions of each, boxes in pixels of the upright image.
-        classes: names, in the order of the labels.
-        count: how many at most.
+    Boxes of the labelled and the found objects are in pixels of the upright image.
     """
     return [
         _mistake(Path(paths[image.index]), image, labelled[image.index], found[image.index], classes)
@@ -146,51 +136,31 @@ def detection_mistakes(
 def _mistake(
     path: Path, image: WorstImage, labelled: GroundTruth, found: PredictedObjects, classes: Sequence[str]
 ) -> DetectionMistake:
-    matches = image.matches
-    wrong = {index: _words(index, image, labelled, found, classes) for index in matches.wrong.tolist()}
-    missed = Counter(classes[labelled.labels[index]] for index in matches.missed)
+    matches, truth = image.matches, [classes[label] for label in labelled.labels]
+    wrong = {}
+    for index in matches.wrong.tolist():
+        matched = matches.objects[index]
+        predicted = f"{classes[found.labels[index]]} {100 * found.scores[index]:.0f}\u202f%"
+        wrong[index] = predicted if matched < 0 else f"{predicted} (is {truth[matched]})"
+    true_boxes, found_boxes = labelled.boxes.tolist(), found.boxes.tolist()
+    boxes = [
+        *((true_boxes[index], "", _LABELLED, False) for index in matches.objects[matches.objects >= 0]),
+        *((found_boxes[index], "", _CORRECT, False) for index in matches.right),
+        *((true_boxes[index], truth[index], _MISSED, True) for index in matches.missed),
+        *((found_boxes[index], words, _WRONG, False) for index, words in wrong.items()),
+    ]
+    missed = Counter(truth[index] for index in matches.missed)
     return DetectionMistake(
         path,
-        tuple(_boxes(image, labelled, found, wrong, classes)),
+        [BoxLabel((x1, y1, x2, y2), text, colour, dashed) for (x1, y1, x2, y2), text, colour, dashed in boxes],
         tuple(wrong.values()),
         tuple(f"{number} × {name}" if number > 1 else name for name, number in missed.most_common()),
     )
 
 
-def _words(
-    index: int, image: WorstImage, labelled: GroundTruth, found: PredictedObjects, classes: Sequence[str]
-) -> str:
-    matched = image.matches.objects[index]
-    predicted = f"{classes[found.labels[index]]} {100 * found.scores[index]:.0f}\u202f%"
-    return predicted if matched < 0 else f"{predicted} (is {classes[labelled.labels[matched]]})"
-
-
-def _boxes(
-    image: WorstImage, labelled: GroundTruth, found: PredictedObjects, wrong: dict[int, str], classes: Sequence[str]
-) -> Iterator[BoxLabel]:
-    matches = image.matches
-    for index in matches.objects[matches.objects >= 0]:
-        yield _label(labelled.boxes[index], "", _LABELLED)
-    for index in matches.right:
-        yield _label(found.boxes[index], "", _CORRECT)
-    for index in matches.missed:
-        yield _label(labelled.boxes[index], classes[labelled.labels[index]], _MISSED, True)
-    for index, words in wrong.items():
-        yield _label(found.boxes[index], words, _WRONG)
-
-
-def _label(box: np.ndarray, text: str, colour: tuple[int, int, int], dashed: bool = False) -> BoxLabel:
-    x1, y1, x2, y2 = (float(value) for value in box)
-    return BoxLabel((x1, y1, x2, y2), text, colour, dashed)
-
-
 @dataclass(frozen=True)
 class DetectionReport(TaskReport):
-    """With the key of the boxes on images with mistakes.
-
-    Attributes:
-        mistakes_colours: red, green, blue; whether the line is dashed; meaning.
-    """
+    """With the key of the boxes on images with mistakes, as in :data:`KINDS`."""
 
     mistakes_colours: tuple[tuple[tuple[int, int, int], bool, str], ...] = KINDS
 
@@ -198,11 +168,11 @@ class DetectionReport(TaskReport):
 REPORT = DetectionReport(
     package="hubel.tasks.detection",
     curves={
-        "loss": ("Loss over the epochs", "Loss, all terms: lower is better."),
-        "class_loss": ("Loss of the classes over the epochs", "The classes' part of the loss."),
-        "box_loss": ("Loss of the boxes over the epochs", "The boxes' part of the loss."),
-        "AP50": ("mAP@0.5 over the epochs", "mAP@0.5: higher is better."),
-        "AP": ("mAP over the epochs", "mAP@[.5:.95]: higher is better, and asks for exact boxes."),
+        "loss": ("Loss per epoch", "Loss, all terms: lower is better."),
+        "class_loss": ("Classification loss per epoch", "The part of the loss that is about classes."),
+        "box_loss": ("Box loss per epoch", "The part of the loss that is about boxes."),
+        "AP50": ("mAP@0.5 per epoch", "mAP@0.5: higher is better."),
+        "AP": ("mAP per epoch", "mAP@[.5:.95]: higher is better; it rewards accurate boxes."),
     },
     charts=_charts,
     sentences=_sentences,

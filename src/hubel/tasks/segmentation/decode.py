@@ -45,4 +45,4 @@ def to_original(class_map: np.ndarray, preprocessing: Preprocessing, width: int,
     x_scale, y_scale = class_map.shape[1] / (right - left), class_map.shape[0] / (bottom - top)
     columns = ((np.arange(width) + 0.5 - left) * x_scale).astype(int).clip(0, class_map.shape[1] - 1)
     rows = ((np.arange(height) + 0.5 - top) * y_scale).astype(int).clip(0, class_map.shape[0] - 1)
-    return class_map[rows[:, None], columns].astype(np.uint8)
+    return np.asarray(class_map[rows[:, None], columns], np.uint8)

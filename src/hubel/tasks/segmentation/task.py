@@ -1,83 +1,153 @@
-"""Semantic segmentation, from images with masks."""
+"""Semantic segmentation, from images with masks: data, metrics, report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from hubel.config import TrainingConfig
-from hubel.data.checks.mask_checks import MaskFindings, check_masks
-from hubel.data.image_folder import read_mask_folder
+from hubel.data.checks.mask_checks import check_masks
+from hubel.data.image_folder import read_class_map, read_mask_folder
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import Batch, ImageDataset, Sample
-from hubel.data.transforms.object_transform import (
-    ObjectTransform,
-    check_object_augmentations,
-    describe_object_augmentations,
-)
-from hubel.errors import ModelError
-from hubel.metrics.segmentation import SegmentationScores
-from hubel.models.base import Model
+from hubel.data.samples import Batch, ImageDataset, Sample, Target
+from hubel.metrics.segmentation import SegmentationScores, combine, pixel_confusion
 from hubel.models.metadata import ModelMetadata
 from hubel.models.segmentation.fcn import IGNORE_INDEX, FCN32s, SegmentationTargets
-from hubel.reports.augmentation_preview import augmentation_preview
-from hubel.reports.report_data import AugmentationSample, TaskReport
+from hubel.reports import figures
+from hubel.reports.format import percent
+from hubel.reports.report_data import Mistake, TaskReport
 from hubel.results import SegmentationMap
-from hubel.tasks.base import Task, TaskData
-from hubel.tasks.options import reject_classification_options, with_backbone
-from hubel.tasks.segmentation.evaluator import SegmentationEvaluator
-
-NETWORK = "fcn32s"
+from hubel.tasks.base import Evaluator, Findings, Predictions, ProgressCallback
+from hubel.tasks.objects import ObjectData, ObjectTask
+from hubel.tasks.segmentation.decode import to_original
 
 
-class Segmentation(Task):
+class _Segmented(NamedTuple):
+    """One image: pixels by true and predicted class; of a sample its file, too."""
+
+    confusion: np.ndarray
+    path: Path | None
+
+
+class SegmentationEvaluator(Evaluator):
+    """See :class:`~hubel.tasks.base.Evaluator`. Samples are compared at the size of their images."""
+
+    def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
+        """Take ``"class_map"`` (N, H, W)."""
+        for class_map, truth in zip(predictions["class_map"], truths, strict=True):
+            assert truth.class_map is not None
+            if isinstance(truth, Sample):
+                moved = to_original(class_map, self.preprocessing, truth.width, truth.height)
+                confusion = pixel_confusion(read_class_map(truth.class_map), moved, len(self.classes))
+                self.images.append(_Segmented(confusion, truth.path))
+            else:
+                self.images.append(_Segmented(pixel_confusion(truth.class_map, class_map, len(self.classes)), None))
+
+    def compute(self) -> SegmentationScores:
+        """IoU and accuracy of every class."""
+        return combine([image.confusion for image in self.images], self.classes)
+
+    def prediction_records(self) -> list[dict[str, Any]]:
+        """Source, pixel accuracy and mean IoU of each image."""
+        rows = []
+        for image in self.images:
+            scores = combine([image.confusion], self.classes)
+            metrics = {"pixel_accuracy": scores.pixel_accuracy, "mean_iou": scores.mean_iou}
+            rows.append({"source": str(image.path), **metrics})
+        return rows
+
+    def worst_predictions(self, count: int = 24) -> list[Mistake]:
+        """The images with the most wrong pixels, each with its most frequent confusion."""
+        scored = [(combine([image.confusion], self.classes).pixel_accuracy, image) for image in self.images]
+        mistakes = []
+        for accuracy, image in sorted(scored, key=lambda pair: pair[0])[:count]:
+            wrong = image.confusion * (1 - np.eye(len(self.classes), dtype=int))
+            truth, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
+            if image.path is not None and wrong.any():
+                names = self.classes[int(truth)], self.classes[int(predicted)]
+                mistakes.append(Mistake(image.path, *names, probability=1 - accuracy))
+        return mistakes
+
+
+def _charts(scores: SegmentationScores) -> Iterator[tuple[str, Figure]]:
+    yield "confusion", figures.confusion_matrix(scores.confusion, list(scores.classes))
+
+
+def _sentences(scores: SegmentationScores, split: str) -> Iterator[str]:
+    yield (
+        f"In the {scores.images:,} images of the {split}, {percent(scores.pixel_accuracy)} of the labelled pixels have "
+        "the right class."
+    )
+    yield (
+        "The IoU of a class is the number of pixels that are correctly predicted as this class, divided by the number "
+        "that are labelled or predicted as it; mean IoU is the mean over the classes, which all count the same, "
+        "however many pixels they have."
+    )
+
+
+def _of_split(scores: SegmentationScores) -> dict[str, Any]:
+    rows = zip(scores.classes, scores.confusion.sum(1).tolist(), scores.iou, scores.accuracy, strict=True)
+    return {"classes": sorted((row for row in rows if row[1]), key=lambda row: float(np.nan_to_num(row[2])))}
+
+
+class SegmentationData(ObjectData):
+    """See :class:`~hubel.tasks.base.TaskData`; ``classes`` is their number."""
+
+    def __init__(self, config: TrainingConfig, preprocessing: Preprocessing, side: int, classes: int) -> None:
+        super().__init__(config, preprocessing, side)
+        self._classes = classes
+
+    def targets(self, batch: Batch, device: torch.device, train: bool = True) -> SegmentationTargets:
+        """Class maps; values that are not a class do not count."""
+        maps = np.stack([target.class_map for target in batch.targets if target.class_map is not None])
+        class_maps = torch.from_numpy(np.where(maps < self._classes, maps, IGNORE_INDEX).astype(np.int64))
+        return SegmentationTargets(class_maps.to(device))
+
+
+class Segmentation(ObjectTask):
     """The class of every pixel."""
 
     name = "segment"
     result = SegmentationMap
+    network = "fcn32s"
+    model_type = (FCN32s, "a network for segmentation")
     monitor = ("mean_iou", "pixel_accuracy")
     logged_metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
-
-    def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
-        """A classifier named as the model becomes the backbone."""
-        reject_classification_options(config)
-        augmentation = check_object_augmentations(config.augmentation)
-        return with_backbone(replace(config, augmentation=augmentation), NETWORK)
+    evaluator = SegmentationEvaluator
+    report = TaskReport(
+        package="hubel.tasks.segmentation",
+        curves={
+            "loss": ("Loss per epoch", "Loss: lower is better."),
+            "mean_iou": ("Mean IoU per epoch", "Mean IoU of the classes: higher is better."),
+        },
+        charts=_charts,
+        sentences=_sentences,
+        of_split=_of_split,
+        mistakes="Images with the most wrong pixels",
+        mistakes_key=" Each image is shown with its most frequent confusion and the fraction of its pixels that are "
+        "wrong.",
+    )
 
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
         """Images with masks."""
         return read_mask_folder(data)
 
     def check(
-        self,
-        splits: Mapping[str, Sequence[Sample]],
-        classes: Sequence[str],
-        progress: Callable[[int, int], None] | None,
-    ) -> MaskFindings:
+        self, splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: ProgressCallback
+    ) -> Findings:
         """Unreadable images and masks of another size are left out."""
         return check_masks(splits, classes, progress)
-
-    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
-        """Networks for segmentation are trained as they are made."""
-        if not isinstance(model, FCN32s):
-            message = f"{config.model} is not a network for segmentation"
-            raise ModelError(message, f"take --model {NETWORK}, and choose its --backbone")
-        return metadata
 
     def data(
         self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
     ) -> SegmentationData:
         """Pixels and class maps."""
         return SegmentationData(config, metadata.preprocessing, side, len(metadata.classes))
-
-    def evaluator(self, metadata: ModelMetadata) -> SegmentationEvaluator:
-        """IoU and accuracy of every class."""
-        return SegmentationEvaluator(metadata)
 
     def scores_table(self, scores: SegmentationScores) -> str:
         """Totals, then a line per class; fractions."""
@@ -89,40 +159,3 @@ class Segmentation(Task):
         rows = zip(scores.classes, scores.iou, scores.accuracy, scores.confusion.sum(1), strict=True)
         lines = [f"{name:<{width}}  {iou:>6.3f}  {accuracy:>8.3f}" for name, iou, accuracy, pixels in rows if pixels]
         return "\n".join([totals, "", f"{'class':<{width}}  {'IoU':>6}  {'accuracy':>8}", *lines])
-
-    def report(self) -> TaskReport:
-        """IoU of every class, confusion of pixels, the worst images."""
-        from hubel.tasks.segmentation.report import REPORT
-
-        return REPORT
-
-
-class SegmentationData(TaskData):
-    """See :class:`TaskData`. Targets are :class:`~hubel.models.segmentation.fcn.SegmentationTargets`.
-
-    Args:
-        config: of the run.
-        preprocessing: of the model.
-        side: of training images in pixels.
-        classes: how many there are.
-    """
-
-    def __init__(self, config: TrainingConfig, preprocessing: Preprocessing, side: int, classes: int) -> None:
-        augmented = ObjectTransform(preprocessing.resized(side), config.augmentation, IGNORE_INDEX)
-        super().__init__(config, ObjectTransform(preprocessing, (), IGNORE_INDEX), augmented)
-        self._classes = classes
-
-    def targets(self, batch: Batch, device: torch.device, train: bool = True) -> SegmentationTargets:
-        """Class maps; values that are not a class do not count."""
-        maps = np.stack([target.class_map for target in batch.targets if target.class_map is not None])
-        class_maps = torch.from_numpy(np.where(maps < self._classes, maps, IGNORE_INDEX).astype(np.int64))
-        return SegmentationTargets(class_maps.to(device))
-
-    def augmentation_preview(self, samples: Sequence[Sample]) -> list[AugmentationSample]:
-        """Whole images."""
-        augmented = ObjectTransform(self.plain.preprocessing, self.config.augmentation)
-        return augmentation_preview(samples, self.plain, augmented, self.config.seed)
-
-    def describe_augmentations(self) -> list[str]:
-        """Augmentations that carry class maps along."""
-        return describe_object_augmentations(self.config.augmentation)
