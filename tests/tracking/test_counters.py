@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import supervision
 
-from hubel.tracking.counters import LineCounter, ZoneCounter
-from hubel.tracking.trajectories import TrackTable
+from hubel.tracking.trajectories import LineCounter, TrackTable, ZoneCounter
 
 
 def box(x: float, y: float) -> np.ndarray:

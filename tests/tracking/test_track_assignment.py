@@ -8,8 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
-from hubel.tracking.assignment import linear_assignment
-from hubel.tracking.sparse_iou import covered_fractions, overlapping_pairs, pairs_within
+from hubel.tracking.assignment import covered_fractions, linear_assignment, overlapping_pairs, pairs_within
 
 
 def crowd(rng: np.random.Generator, count: int, side: float) -> np.ndarray:

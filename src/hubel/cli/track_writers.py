@@ -18,8 +18,7 @@ from hubel.fileio import atomic_write, streaming_write, write_json
 from hubel.inference.json_lines import encodable
 from hubel.inference.video_tracking import NAMELESS, FrameState, StageTimer
 from hubel.results import Tracks
-from hubel.tracking.counters import LineCounter, ZoneCounter
-from hubel.tracking.trajectories import TrackPath, TrackTable
+from hubel.tracking.trajectories import LineCounter, TrackPath, TrackTable, ZoneCounter
 
 Counter = LineCounter | ZoneCounter
 

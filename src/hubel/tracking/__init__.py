@@ -15,7 +15,7 @@ from hubel.tracking.sort import Sort
 
 __all__ = ["TRACKERS", "Appearance", "TrackUpdate", "Tracker", "create_tracker"]
 
-TRACKERS: dict[str, Any] = {kind.name: kind for kind in (Sort, DeepSort, ByteTrack)}
+TRACKERS: dict[str, type[Tracker]] = {kind.name: kind for kind in (Sort, DeepSort, ByteTrack)}
 """Classes by name; their ``Parameters`` are dataclasses with the papers' names and defaults."""
 
 
@@ -36,5 +36,4 @@ def create_tracker(name: str, **parameters: Any) -> Tracker:
     for parameter in parameters:
         if parameter not in known:
             raise UsageError(f"{name} has no parameter {parameter!r}", f"it has {describe(kind.Parameters)}")
-    tracker: Tracker = kind(kind.Parameters(**parameters))
-    return tracker
+    return kind(kind.Parameters(**parameters))

@@ -115,5 +115,6 @@ def stripe_colours(crops: np.ndarray) -> np.ndarray:
     indices = bins + stripe * _BINS**3
     weights = np.broadcast_to(column_weights(width), indices.shape)
     sums = np.bincount(indices.ravel(), weights.ravel(), count * _STRIPES * _BINS**3)
-    histograms = np.sqrt(sums.reshape(count, _STRIPES * _BINS**3))
-    return (histograms / np.linalg.norm(histograms, axis=1, keepdims=True)).astype(np.float32)
+    histograms: np.ndarray = np.sqrt(sums.reshape(count, _STRIPES * _BINS**3))
+    histograms /= np.linalg.norm(histograms, axis=1, keepdims=True)
+    return histograms.astype(np.float32)

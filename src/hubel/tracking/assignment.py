@@ -1,4 +1,4 @@
-"""Linear assignment of detections to tracks: the matching with the greatest total weight."""
+"""Pairs of boxes that overlap or are close, and the one-to-one matching of such pairs with the greatest weight."""
 
 from __future__ import annotations
 
@@ -6,10 +6,67 @@ from itertools import pairwise
 
 import numpy as np
 
+from hubel import boxes
+
+# Up to so many pairs, comparing all of them is faster than sorting.
+_FEW = 2048
 # Up to so many entries, one matrix is solved faster than its components.
 _SMALL = 2500
 # Each round matches most of what is left; in a crowd, a few clusters remain after three.
 _ROUNDS = 3
+
+
+def pairs_within(lowest: np.ndarray, highest: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (i, j) with ``lowest[i] <= values[j] <= highest[i]``, ordered by i: int64 (K,) and (K,)."""
+    if len(lowest) * len(values) <= _FEW:
+        inside = (values >= lowest[:, None]) & (values <= highest[:, None])
+        found = inside.nonzero()
+        return found[0], found[1]
+    order = values.argsort()
+    ascending = values[order]
+    first = ascending.searchsorted(lowest)
+    counts = ascending.searchsorted(highest, side="right") - first
+    rows = np.arange(len(lowest)).repeat(counts)
+    ends = counts.cumsum()
+    positions = np.arange(ends[-1] if len(ends) else 0) + (first - ends + counts).repeat(counts)
+    return rows, order[positions]
+
+
+def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All overlapping pairs of boxes, with their IoU, in O(N √N) for N objects of constant density.
+
+    Returns:
+        Rows of ``a`` (N, 4) and of ``b`` (M, 4), int64 (K,) each, and the IoU, more than 0, (K,).
+    """
+    if not (len(a) and len(b)):
+        none = np.empty(0, np.int64)
+        return none, none, np.empty(0)
+    if len(a) * len(b) <= _FEW:
+        matrix = boxes.iou(a, b)
+        rows, columns = matrix.nonzero()
+        return rows, columns, matrix[rows, columns]
+    # Along the axis on which the boxes are spread out most, relative to their size.
+    axis = int(np.ptp(b[:, 1]) * (b[:, 2] - b[:, 0]).mean() > np.ptp(b[:, 0]) * (b[:, 3] - b[:, 1]).mean())
+    longest = (b[:, axis + 2] - b[:, axis]).max()
+    rows, columns = pairs_within(a[:, axis] - longest, a[:, axis + 2], b[:, axis])
+    other = 1 - axis
+    near = (a[rows, other] < b[columns, other + 2]) & (b[columns, other] < a[rows, other + 2])
+    rows, columns = rows[near], columns[near]
+    iou = boxes.paired_iou(a[rows], b[columns])
+    overlap = iou > 0
+    return rows[overlap], columns[overlap], iou[overlap]
+
+
+def covered_fractions(a: np.ndarray) -> np.ndarray:
+    """Largest fraction of each box (N, 4) that another one covers: (N,), 0..1."""
+    rows, columns, iou = overlapping_pairs(a, a)
+    others = rows != columns
+    rows, columns, iou = rows[others], columns[others], iou[others]
+    area = boxes.area(a)
+    fractions = np.zeros(len(a))
+    # The intersection of two areas is IoU / (1 + IoU) of their sum.
+    np.maximum.at(fractions, rows, iou / (1 + iou) * (area[rows] + area[columns]) / area[rows])
+    return fractions
 
 
 def linear_assignment(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -20,12 +77,12 @@ def linear_assignment(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray
     matching contains them. The rest falls into connected components, each with its own matrix.
 
     Args:
-        rows: int64 (K,), from 0.
-        columns: int64 (K,), from 0; pairs are unique.
+        rows: int64 (K,).
+        columns: int64 (K,); pairs are unique.
         weights: float64 (K,), more than 0.
 
     Returns:
-        int64, indices of the chosen pairs.
+        Indices of the chosen pairs.
     """
     if len(rows) < 2:
         return np.arange(len(rows))
@@ -55,7 +112,7 @@ def _solve(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, height: i
     indices[rows, columns] = np.arange(len(rows))
     matrix = np.zeros((height, width))
     matrix[rows, columns] = weights
-    chosen = indices[linear_sum_assignment(matrix, maximize=True)]
+    chosen: np.ndarray = indices[linear_sum_assignment(matrix, maximize=True)]
     return chosen[chosen >= 0]
 
 
@@ -74,7 +131,8 @@ def _dominant(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, height
     candidates = first_of_row[first_of_row >= 0]
     candidates = candidates[first_of_column[columns[candidates]] == candidates]
     elsewhere = best_of_row[rows[candidates]] + best_of_column[columns[candidates]]
-    return candidates[weights[candidates] >= elsewhere]
+    dominant: np.ndarray = candidates[weights[candidates] >= elsewhere]
+    return dominant
 
 
 def _by_components(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, left: np.ndarray) -> list[np.ndarray]:

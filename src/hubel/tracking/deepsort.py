@@ -8,11 +8,9 @@ import numpy as np
 
 from hubel.errors import UsageError
 from hubel.tracking.appearance import FeatureBank
-from hubel.tracking.assignment import linear_assignment
-from hubel.tracking.base import TrackUpdate, at_least, fraction
+from hubel.tracking.assignment import covered_fractions, linear_assignment, pairs_within
+from hubel.tracking.base import FrameDetections, Tracker, TrackUpdate, at_least, fraction
 from hubel.tracking.kalman import GATE, HeightMotion
-from hubel.tracking.sparse_iou import Pairs, covered_fractions, pairs_within
-from hubel.tracking.track_store import FrameDetections, TrackStore, validate
 
 # Values at a limit are within it, whatever the rounding.
 _MARGIN = 1e-5
@@ -59,85 +57,72 @@ class DeepSortParameters:
             fraction(name, getattr(self, name))
 
 
-class DeepSort:
+class DeepSort(Tracker):
     """Tracks boxes by motion and appearance, through occlusions of up to ``max_age`` frames.
 
     Confirmed tracks are matched by appearance with the detections within their motion gate, the most recently matched
     tracks first (the matching cascade, Listing 1). Then new tracks, and those that were matched in the previous frame,
     are matched by overlap.
-
-    Args:
-        parameters: the defaults are the paper's.
     """
 
     name = "deepsort"
     needs_features = True
     Parameters = DeepSortParameters
+    _motion = HeightMotion
 
-    def __init__(self, parameters: DeepSortParameters | None = None) -> None:
-        self.parameters = parameters or DeepSortParameters()
-        self._tracks = TrackStore(HeightMotion())
-        self._confirmed = np.empty(0, bool)
-        self._features: FeatureBank | None = None
+    _bank: FeatureBank | None = None
 
-    def update(
-        self,
-        boxes: np.ndarray,
-        scores: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-        features: np.ndarray | None = None,
-        *,
-        elapsed: float = 1.0,
-    ) -> TrackUpdate:
-        """See :class:`~hubel.tracking.base.Tracker`."""
-        detections = validate(boxes, scores, labels, features)
-        self._check(detections)
-        tracks = self._tracks
+    def _update(self, detections: FrameDetections, elapsed: float) -> TrackUpdate:
+        settings, tracks = self.parameters, self._tracks
+        if len(detections):
+            self._check(detections.features)
         tracks.predict(elapsed)
-        detection_of = np.full(len(tracks), -1)
         free = np.ones(len(detections), bool)
-        self._match_by_appearance(detections, elapsed, detection_of, free)
-        self._match_by_overlap(detections, elapsed, detection_of, free)
-        matched = (detection_of >= 0).nonzero()[0]
-        tracks.match(matched, detections, detection_of[matched])
-        self._confirmed |= tracks.hits >= self.parameters.n_init
-        detection_of = np.concatenate((detection_of, self._start(detections, free)))
-        self._store_features(detections, detection_of)
-        seen = ((detection_of >= 0) & self._confirmed).nonzero()[0]
-        emitted = tracks.emit(seen, tracks.filter.boxes(seen), detections, detection_of[seen])
-        self._prune(detection_of >= 0)
+        self._match_by_appearance(detections, free)
+        self._match_by_overlap(detections, elapsed, free)
+        tracks.match(detections)
+        tracks.confirmed |= tracks.hits >= settings.n_init
+        started = tracks.start(detections, free, confirmed=settings.n_init <= 1)
+        matched = tracks.detection >= 0
+        # Unmatched new tracks, and confirmed ones that were unmatched for too long, are dropped.
+        alive = (tracks.missed <= settings.max_age) & (tracks.confirmed | matched)
+        seen = (matched & tracks.confirmed).nonzero()[0]
+        emitted = tracks.emit(seen, tracks.filter.boxes(seen), detections)
+        if self._bank is not None:
+            self._bank.start(started)
+            self._store_features(self._bank, detections)
+            if not alive.all():
+                self._bank.prune(alive)
+        tracks.prune(alive)
         return emitted
 
-    def _check(self, detections: FrameDetections) -> None:
-        if not len(detections):
-            return
-        if detections.features is None:
+    def _check(self, features: np.ndarray | None) -> None:
+        if features is None:
             raise UsageError(
                 "deepsort needs appearance features",
                 "pass features with the boxes, or use sort or bytetrack",
             )
-        length = detections.features.shape[1]
-        if self._features is None:
-            self._features = FeatureBank(self.parameters.nn_budget, length)
-        if self._features.length != length:
-            message = f"features have length {length}, previous ones {self._features.length}"
+        length = features.shape[1]
+        if self._bank is None:
+            self._bank = FeatureBank(self.parameters.nn_budget, length)
+        if self._bank.length != length:
+            message = f"features have length {length}, previous ones {self._bank.length}"
             raise UsageError(message, "use the same network for all frames")
 
-    def _match_by_appearance(
-        self, detections: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
-    ) -> None:
-        """The matching cascade; updates ``detection_of`` and ``free``."""
-        confirmed = (self._confirmed & (self._tracks.missed <= self.parameters.max_age)).nonzero()[0]
+    def _match_by_appearance(self, detections: FrameDetections, free: np.ndarray) -> None:
+        """The matching cascade; updates ``free``."""
+        settings, tracks = self.parameters, self._tracks
+        confirmed = (tracks.confirmed & (tracks.missed <= settings.max_age)).nonzero()[0]
         if not (len(confirmed) and len(detections)):
             return
         rows, columns, costs = self._appearance_costs(confirmed, detections)
-        weight = self.parameters.motion_weight
-        limit = weight * self.parameters.gate + (1 - weight) * self.parameters.max_cosine_distance + _MARGIN
-        ages = self._tracks.missed[rows]
+        weight = settings.motion_weight
+        limit = weight * settings.gate + (1 - weight) * settings.max_cosine_distance + _MARGIN
+        ages = tracks.missed[rows]
         for age in np.unique(ages):
             pairs = ((ages == age) & free[columns]).nonzero()[0]
             chosen = pairs[linear_assignment(rows[pairs], columns[pairs], limit - costs[pairs])]
-            detection_of[rows[chosen]] = columns[chosen]
+            tracks.detection[rows[chosen]] = columns[chosen]
             free[columns[chosen]] = False
 
     def _appearance_costs(
@@ -146,15 +131,19 @@ class DeepSort:
         """Pairs of tracks and detections within both gates, and their cost (equations 5 and 6)."""
         settings, tracks = self.parameters, self._tracks
         seen = tracks.filter.motion.observe(detections.boxes)
-        rows, columns = self._gate(confirmed, seen)
+        # First the pairs whose distance in x alone does not exclude them.
+        predicted, variance = tracks.filter.predicted(confirmed)
+        x, reach = predicted[:, 0], np.sqrt(settings.gate * variance[:, 0])
+        rows, columns = pairs_within(x - reach, x + reach, seen[:, 0])
+        rows = confirmed[rows]
         distances = tracks.filter.squared_distances(rows, seen[columns])
-        inside = distances <= settings.gate
-        rows, columns, distances = tracks.of_one_class(rows[inside], columns[inside], distances[inside], detections)
-        assert self._features is not None and detections.features is not None
-        appearance = self._features.distances(rows, detections.features[columns])
-        alike = appearance <= settings.max_cosine_distance
-        rows, columns, distances, appearance = rows[alike], columns[alike], distances[alike], appearance[alike]
+        inside = (distances <= settings.gate) & (tracks.labels[rows] == detections.labels[columns])
+        rows, columns, distances = rows[inside], columns[inside], distances[inside]
+        assert self._bank is not None and detections.features is not None
+        appearance = self._bank.distances(rows, detections.features[columns])
         costs = settings.motion_weight * distances + (1 - settings.motion_weight) * appearance
+        alike = appearance <= settings.max_cosine_distance
+        rows, columns, costs = rows[alike], columns[alike], costs[alike]
         if not settings.nearest_only:
             return rows, columns, costs
         nearest = np.full(len(detections), np.inf)
@@ -162,21 +151,10 @@ class DeepSort:
         best = costs <= nearest[columns]
         return rows[best], columns[best], costs[best]
 
-    def _gate(self, confirmed: np.ndarray, seen: np.ndarray) -> Pairs:
-        """Pairs whose distance in x alone does not exclude them."""
-        filter_ = self._tracks.filter
-        predicted = filter_.position[confirmed]
-        total = filter_.state[2, confirmed, 0] + filter_.motion.measurement(predicted)[:, 0]
-        reach = np.sqrt(self.parameters.gate * total)
-        rows, columns = pairs_within(predicted[:, 0] - reach, predicted[:, 0] + reach, seen[:, 0])
-        return confirmed[rows], columns
-
-    def _match_by_overlap(
-        self, detections: FrameDetections, elapsed: float, detection_of: np.ndarray, free: np.ndarray
-    ) -> None:
-        """Match new tracks, and those of the previous frame, by IoU."""
+    def _match_by_overlap(self, detections: FrameDetections, elapsed: float, free: np.ndarray) -> None:
+        """Match new tracks, and those of the previous frame, by IoU; updates ``free``."""
         tracks = self._tracks
-        may = (detection_of < 0) & (~self._confirmed | (tracks.missed <= elapsed))
+        may = (tracks.detection < 0) & (~tracks.confirmed | (tracks.missed <= elapsed))
         candidates, left = may.nonzero()[0], free.nonzero()[0]
         if not (len(candidates) and len(left)):
             return
@@ -184,35 +162,16 @@ class DeepSort:
         least = 1 - self.parameters.max_iou_distance
         near = (iou >= least).nonzero()[0]
         chosen = near[linear_assignment(rows[near], columns[near], iou[near] - least + _MARGIN)]
-        detection_of[rows[chosen]] = left[columns[chosen]]
+        tracks.detection[rows[chosen]] = left[columns[chosen]]
         free[left[columns[chosen]]] = False
 
-    def _start(self, detections: FrameDetections, free: np.ndarray) -> np.ndarray:
-        """Start tracks from the unmatched detections and return these."""
-        new = free.nonzero()[0]
-        if len(new):
-            self._tracks.start(detections, new)
-            self._confirmed = np.concatenate((self._confirmed, np.full(len(new), self.parameters.n_init <= 1)))
-            assert self._features is not None
-            self._features.start(len(new))
-        return new
-
-    def _store_features(self, detections: FrameDetections, detection_of: np.ndarray) -> None:
+    def _store_features(self, bank: FeatureBank, detections: FrameDetections) -> None:
+        """Store the vectors of new tracks, and of those whose box no other detection covers."""
         if not len(detections):
             return
-        assert self._features is not None and detections.features is not None
-        first = self._tracks.hits == 1
+        tracks = self._tracks
+        assert detections.features is not None
         alone = covered_fractions(detections.boxes) <= self.parameters.max_overlap + _MARGIN
-        seen = ((detection_of >= 0) & (first | alone[detection_of])).nonzero()[0]
+        seen = ((tracks.detection >= 0) & ((tracks.hits == 1) | alone[tracks.detection])).nonzero()[0]
         if len(seen):
-            self._features.add(seen, detections.features[detection_of[seen]])
-
-    def _prune(self, matched: np.ndarray) -> None:
-        """Drop unmatched new tracks, and confirmed ones that were unmatched for too long."""
-        alive = (self._tracks.missed <= self.parameters.max_age) & (self._confirmed | matched)
-        if alive.all():
-            return
-        self._tracks.prune(alive)
-        self._confirmed = self._confirmed[alive]
-        if self._features is not None:
-            self._features.prune(alive)
+            bank.add(seen, detections.features[tracks.detection[seen]])

@@ -8,45 +8,59 @@ position, velocity, and the three different entries of the 2 × 2 covariances, (
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 GATE = 9.487729036781154
 """0.95 quantile of χ² with four degrees of freedom: the gate of squared Mahalanobis distances (DeepSORT, t⁽¹⁾)."""
 
+Noise = tuple[np.ndarray | None, np.ndarray]
+"""Variances that broadcast to (N, 4): the squared height of the box times the first, plus the second."""
 
-class Motion(Protocol):
-    """Parametrization of a box by four numbers, and their noise; variances broadcast to (N, 4).
+
+class Motion(ABC):
+    """A box as four numbers, the first two its centre x and y, and their noise.
 
     Attributes:
         positive: index of the number that must stay above 0.
+        initial: variances of position and velocity of new tracks, (2, 1, 4).
+        process: variances of position and velocity that one time step adds, (2, 1, 4).
+        measurement: variances of the observation.
     """
 
     positive: int
+    initial: Noise
+    process: Noise
+    measurement: Noise
 
     def observe(self, boxes: np.ndarray) -> np.ndarray:
         """The four numbers of boxes (N, 4), x1, y1, x2, y2."""
-        ...
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        observed = np.empty_like(boxes)
+        observed[:, :2] = boxes[:, :2] + sizes / 2
+        observed[:, 2], observed[:, 3] = self._shape(sizes[:, 0], sizes[:, 1])
+        return observed
 
     def boxes(self, positions: np.ndarray) -> np.ndarray:
         """Boxes (N, 4) of the four numbers."""
-        ...
+        boxes = np.empty((len(positions), 4))
+        boxes[:, 2], boxes[:, 3] = self._size(positions[:, 2], positions[:, 3])
+        boxes[:, 2:] /= 2
+        np.subtract(positions[:, :2], boxes[:, 2:], out=boxes[:, :2])
+        boxes[:, 2:] += positions[:, :2]
+        return boxes
 
-    def initial(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Variances of position and velocity of new tracks."""
-        ...
+    @abstractmethod
+    def _shape(self, width: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The third and the fourth number."""
 
-    def process(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Variances of position and velocity that one time step adds."""
-        ...
-
-    def measurement(self, positions: np.ndarray) -> np.ndarray:
-        """Variances of the observation."""
-        ...
+    @abstractmethod
+    def _size(self, third: np.ndarray, fourth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Width and height."""
 
 
-class AreaMotion:
+class AreaMotion(Motion):
     """SORT's: centre x, y, area and aspect (width / height); the aspect has no velocity.
 
     Bewley et al. 2016, arXiv 1602.00763, section 3.2; the noise, which the paper leaves out, is that of its published
@@ -54,49 +68,24 @@ class AreaMotion:
     """
 
     positive = 2
-    _INITIAL = np.full(4, 10.0), np.array([1e4, 1e4, 1e4, 0.0])
-    _PROCESS = np.ones(4), np.array([1e-2, 1e-2, 1e-4, 0.0])
-    _MEASUREMENT = np.array([1.0, 1.0, 10.0, 10.0])
+    initial = None, np.array([[[10.0, 10.0, 10.0, 10.0]], [[1e4, 1e4, 1e4, 0.0]]])
+    process = None, np.array([[[1.0, 1.0, 1.0, 1.0]], [[1e-2, 1e-2, 1e-4, 0.0]]])
+    measurement = None, np.array([1.0, 1.0, 10.0, 10.0])
 
-    def observe(self, boxes: np.ndarray) -> np.ndarray:
-        """See :class:`Motion`."""
-        sides = boxes[:, 2:] - boxes[:, :2]
-        observed = np.empty_like(boxes)
-        observed[:, :2] = boxes[:, :2] + sides / 2
-        observed[:, 2] = sides[:, 0] * sides[:, 1]
-        observed[:, 3] = sides[:, 0] / sides[:, 1]
-        return observed
+    def _shape(self, width: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return width * height, width / height
 
-    def boxes(self, positions: np.ndarray) -> np.ndarray:
-        """See :class:`Motion`."""
+    def _size(self, third: np.ndarray, fourth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # Area and aspect stay above 0: predict() ensures it, and updates lie between prediction and observation.
-        width = np.sqrt(positions[:, 2] * positions[:, 3])
-        return _corners(positions, width, positions[:, 2] / width)
-
-    def initial(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`Motion`."""
-        return self._INITIAL
-
-    def process(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`Motion`."""
-        return self._PROCESS
-
-    def measurement(self, positions: np.ndarray) -> np.ndarray:
-        """See :class:`Motion`."""
-        return self._MEASUREMENT
+        width = np.sqrt(third * fourth)
+        return width, third / width
 
 
-def _corners(centres: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    boxes = np.empty((len(width), 4))
-    boxes[:, 2] = width
-    boxes[:, 3] = height
-    boxes[:, 2:] /= 2
-    np.subtract(centres[:, :2], boxes[:, 2:], out=boxes[:, :2])
-    boxes[:, 2:] += centres[:, :2]
-    return boxes
+_HEIGHT = np.array([1.0, 1.0, 0.0, 1.0])
+_ASPECT = 1 - _HEIGHT
 
 
-class HeightMotion:
+class HeightMotion(Motion):
     """DeepSORT's: centre x, y, aspect (width / height) and height, with noise in proportion to the height.
 
     Wojke et al. 2017, arXiv 1703.07402, section 2.1; standard deviations of 1/20 of the height for positions and 1/160
@@ -104,59 +93,36 @@ class HeightMotion:
     """
 
     positive = 3
-    _HEIGHT = np.array([1.0, 1.0, 0.0, 1.0])
-    _ASPECT = 1 - _HEIGHT
-    # Variances are the squared height times the first, plus the second; of position and velocity, (2, 1, 4).
-    _INITIAL = (
+    initial = (
         np.array([[_HEIGHT * (2 / 20) ** 2], [_HEIGHT * (10 / 160) ** 2]]),
         np.array([[_ASPECT * 1e-2**2], [_ASPECT * 1e-5**2]]),
     )
-    _PROCESS = (
+    process = (
         np.array([[_HEIGHT / 20**2], [_HEIGHT / 160**2]]),
         np.array([[_ASPECT * 1e-2**2], [_ASPECT * 1e-5**2]]),
     )
-    _MEASUREMENT = _HEIGHT / 20**2, _ASPECT * 1e-1**2
+    measurement = _HEIGHT / 20**2, _ASPECT * 1e-1**2
 
-    def observe(self, boxes: np.ndarray) -> np.ndarray:
-        """See :class:`Motion`."""
-        sides = boxes[:, 2:] - boxes[:, :2]
-        observed = np.empty_like(boxes)
-        observed[:, :2] = boxes[:, :2] + sides / 2
-        observed[:, 2] = sides[:, 0] / sides[:, 1]
-        observed[:, 3] = sides[:, 1]
-        return observed
+    def _shape(self, width: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return width / height, height
 
-    def boxes(self, positions: np.ndarray) -> np.ndarray:
-        """See :class:`Motion`."""
-        return _corners(positions, positions[:, 2] * positions[:, 3], positions[:, 3])
-
-    def initial(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`Motion`."""
-        position, velocity = _affine(positions, self._INITIAL)
-        return position, velocity
-
-    def process(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See :class:`Motion`."""
-        position, velocity = _affine(positions, self._PROCESS)
-        return position, velocity
-
-    def measurement(self, positions: np.ndarray) -> np.ndarray:
-        """See :class:`Motion`."""
-        return _affine(positions, self._MEASUREMENT)
+    def _size(self, third: np.ndarray, fourth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return third * fourth, fourth
 
 
-def _affine(positions: np.ndarray, variances: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    of_squared_height, fixed = variances
-    variance: np.ndarray = positions[:, 3:] ** 2 * of_squared_height
-    variance += fixed
-    return variance
+def _variances(noise: Noise, positions: np.ndarray) -> np.ndarray:
+    of_squared_height, fixed = noise
+    if of_squared_height is None:
+        return fixed
+    variances: np.ndarray = positions[:, 3:] ** 2 * of_squared_height
+    variances += fixed
+    return variances
 
 
 class KalmanFilter:
     """Kalman filters of N tracks.
 
     Attributes:
-        motion: parametrization of the boxes.
         state: float64 (5, N, 4): position, velocity, variance of the position, covariance of the two, variance of the
             velocity. Velocities are per time step, the usual time between two frames.
     """
@@ -165,37 +131,27 @@ class KalmanFilter:
         self.motion = motion
         self.state = np.empty((5, 0, 4))
 
-    def __len__(self) -> int:
-        return self.state.shape[1]
-
     @property
     def position(self) -> np.ndarray:
-        """(N, 4), as the motion observes boxes."""
-        return self.state[0]
+        """(N, 4), as :meth:`Motion.observe` gives it."""
+        position: np.ndarray = self.state[0]
+        return position
 
     @property
     def velocity(self) -> np.ndarray:
-        """(N, 4), the same per time step."""
-        return self.state[1]
+        """(N, 4), changes of the position per time step."""
+        velocity: np.ndarray = self.state[1]
+        return velocity
 
     def boxes(self, tracks: np.ndarray | None = None) -> np.ndarray:
         """x1, y1, x2, y2 in pixels of some tracks, int64 (K,), or of all: (K, 4)."""
         return self.motion.boxes(self.state[0] if tracks is None else self.state[0, tracks])
 
-    def covariance(self) -> np.ndarray:
-        """(N, 8, 8): of the four positions, then of the four velocities."""
-        full = np.zeros((len(self), 8, 8))
-        i = np.arange(4)
-        full[:, i, i] = self.state[2]
-        full[:, i, i + 4] = full[:, i + 4, i] = self.state[3]
-        full[:, i + 4, i + 4] = self.state[4]
-        return full
-
     def start(self, boxes: np.ndarray) -> None:
         """Append tracks at boxes (K, 4), with velocity 0."""
         new = np.zeros((5, len(boxes), 4))
         new[0] = self.motion.observe(boxes)
-        new[2], new[4] = self.motion.initial(new[0])
+        new[2], new[4] = _variances(self.motion.initial, new[0])
         self.state = np.concatenate((self.state, new), axis=1)
 
     def prune(self, alive: np.ndarray) -> None:
@@ -203,18 +159,15 @@ class KalmanFilter:
         self.state = self.state[:, alive]
 
     def predict(self, elapsed: float = 1.0) -> None:
-        """Predict all tracks.
+        """Predict all tracks, ``elapsed`` time steps ahead.
 
         A whole number of steps at once equals as many single steps. Where the area or the height would become negative,
         its velocity is set to 0 first.
-
-        Args:
-            elapsed: time steps, more than 0.
         """
-        if not len(self):
-            return
         position, velocity, variance, covariance, velocity_variance = self.state
-        of_position, of_velocity = self.motion.process(position)
+        if not len(position):
+            return
+        of_position, of_velocity = _variances(self.motion.process, position)
         size = self.motion.positive
         shrinking = position[:, size] + elapsed * velocity[:, size] <= 0
         if shrinking.any():
@@ -231,18 +184,14 @@ class KalmanFilter:
             variance += elapsed * (elapsed - 1) * (2 * elapsed - 1) / 6 * of_velocity
 
     def update(self, tracks: np.ndarray, boxes: np.ndarray) -> None:
-        """Update tracks with observations.
+        """Update tracks, int64 (K,), unique, with observed boxes (K, 4).
 
         For a scalar observation, Joseph's form of the variance is gain times noise, which avoids cancellation.
-
-        Args:
-            tracks: int64 (K,), unique.
-            boxes: (K, 4), observed.
         """
         if not len(tracks):
             return
         state = self.state[:, tracks]
-        noise = self.motion.measurement(state[0])
+        noise = _variances(self.motion.measurement, state[0])
         covariance = state[3]
         gains = state[2:4] / (state[2] + noise)  # of the position and of the velocity
         state[:2] += gains * (self.motion.observe(boxes) - state[0])
@@ -250,17 +199,16 @@ class KalmanFilter:
         state[2:4] = gains * noise
         self.state[:, tracks] = state
 
-    def squared_distances(self, tracks: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        """Squared Mahalanobis distance of each observation from the prediction of its track (DeepSORT, equation 1).
-
-        Args:
-            tracks: int64 (K,).
-            observed: (K, 4), by :meth:`Motion.observe`.
-
-        Returns:
-            (K,); compare with :data:`GATE`.
-        """
+    def predicted(self, tracks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Observations to expect of tracks, int64 (K,), and their variances: (K, 4) each."""
         position = self.state[0, tracks]
-        total = self.state[2, tracks] + self.motion.measurement(position)
-        distances: np.ndarray = ((observed - position) ** 2 / total).sum(axis=1)
+        return position, self.state[2, tracks] + _variances(self.motion.measurement, position)
+
+    def squared_distances(self, tracks: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distance of each observation (K, 4) from the prediction of its track (K,): (K,).
+
+        Equation 1 of DeepSORT; compare with :data:`GATE`. :meth:`Motion.observe` makes the observations.
+        """
+        position, variance = self.predicted(tracks)
+        distances: np.ndarray = ((observed - position) ** 2 / variance).sum(axis=1)
         return distances

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.tracking.assignment import linear_assignment
-from hubel.tracking.base import TrackUpdate, at_least, fraction
+from hubel.tracking.base import FrameDetections, Tracker, TrackUpdate, at_least, fraction
 from hubel.tracking.kalman import AreaMotion
-from hubel.tracking.track_store import FrameDetections, TrackStore, validate
 
 
 @dataclass(frozen=True)
@@ -35,72 +34,28 @@ class SortParameters:
         fraction("iou_threshold", self.iou_threshold)
 
 
-class Sort:
-    """Tracks boxes by motion alone: a Kalman filter predicts, the Hungarian method matches by IoU.
-
-    Args:
-        parameters: the defaults are the paper's.
-    """
+class Sort(Tracker):
+    """Tracks boxes by motion alone: a Kalman filter predicts, the Hungarian method matches by IoU."""
 
     name = "sort"
-    needs_features = False
     Parameters = SortParameters
+    _motion = AreaMotion
 
-    def __init__(self, parameters: SortParameters | None = None) -> None:
-        self.parameters = parameters or SortParameters()
-        self._tracks = TrackStore(AreaMotion())
-        # Consecutive matches after the first detection.
-        self._streak = np.empty(0, np.int64)
-
-    def update(
-        self,
-        boxes: np.ndarray,
-        scores: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-        features: np.ndarray | None = None,
-        *,
-        elapsed: float = 1.0,
-    ) -> TrackUpdate:
-        """See :class:`~hubel.tracking.base.Tracker`."""
-        detections = validate(boxes, scores, labels, None)
-        tracks = self._tracks
-        self._streak[tracks.missed > 0] = 0
+    def _update(self, detections: FrameDetections, elapsed: float) -> TrackUpdate:
+        tracks, settings = self._tracks, self.parameters
         tracks.predict(elapsed)
-        rows, columns = self._match(detections)
-        tracks.match(rows, detections, columns)
-        self._streak[rows] += 1
-        detection_of = np.full(len(tracks), -1)
-        detection_of[rows] = columns
-        detection_of = np.concatenate((detection_of, self._start(detections, columns)))
-        seen = ((detection_of >= 0) & self._reportable()).nonzero()[0]
-        emitted = tracks.emit(seen, tracks.filter.boxes(seen), detections, detection_of[seen])
-        alive = tracks.missed <= self.parameters.max_age
-        if not alive.all():
-            tracks.prune(alive)
-            self._streak = self._streak[alive]
-        return emitted
-
-    def _match(self, detections: FrameDetections) -> tuple[np.ndarray, np.ndarray]:
-        """Matched tracks and detections."""
-        rows, columns, iou = self._tracks.overlaps(None, self._tracks.filter.boxes(), detections)
+        rows, columns, iou = tracks.overlaps(None, tracks.filter.boxes(), detections)
         # The threshold is applied after the assignment, as for the paper's results.
         chosen = linear_assignment(rows, columns, iou)
-        chosen = chosen[iou[chosen] >= self.parameters.iou_threshold]
-        return rows[chosen], columns[chosen]
-
-    def _start(self, detections: FrameDetections, matched: np.ndarray) -> np.ndarray:
-        """Start tracks from the unmatched detections and return these."""
-        free = np.ones(len(detections), bool)
-        free[matched] = False
-        new = free.nonzero()[0]
-        if len(new):
-            self._tracks.start(detections, new)
-            self._streak = np.concatenate((self._streak, np.zeros(len(new), np.int64)))
-        return new
-
-    def _reportable(self) -> np.ndarray:
-        """Tracks with enough hits (N,); all tracks in the first frames."""
-        if self._tracks.time <= self.parameters.min_hits:
-            return np.ones(len(self._tracks), bool)
-        enough = self._streak >= self.parameters.min_hits
-        return enough if self.parameters.reconfirm else enough | (self._tracks.ids > 0)
+        chosen = chosen[iou[chosen] >= settings.iou_threshold]
+        tracks.detection[rows[chosen]] = columns[chosen]
+        tracks.match(detections)
+        tracks.start(detections, np.ones(len(detections), bool))
+        reported = tracks.detection >= 0
+        if tracks.time > settings.min_hits:  # in the first frames, all are reported
+            enough = tracks.streak >= settings.min_hits
+            reported &= enough if settings.reconfirm else enough | (tracks.ids > 0)
+        seen = reported.nonzero()[0]
+        emitted = tracks.emit(seen, tracks.filter.boxes(seen), detections)
+        tracks.prune(tracks.missed <= settings.max_age)
+        return emitted
