@@ -83,7 +83,7 @@ def test_what_is_measured_is_the_network_whose_weights_are_listed(monkeypatch: p
         timed.append(network)
         return 1.0
 
-    monkeypatch.setattr("hubel.analysis.latency.milliseconds_an_image", note)
+    monkeypatch.setattr("hubel.models.selection.milliseconds_an_image", note)
     monkeypatch.setattr("hubel.inference.fusion.fuse", lambda model, *_: model.eval())
     (row,) = json.loads(_run("--match", "se_resnet101", "--measure", "--json").stdout)
     assert row["weights"][0]["name"] == "se_resnet101:timm/in1k"

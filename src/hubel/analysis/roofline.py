@@ -31,7 +31,7 @@ class NetworkCost:
     """Cost of a network in numbers, independent of their precision.
 
     Attributes:
-        macs: multiply-accumulates for one image (:mod:`hubel.analysis.macs`).
+        macs: multiply-accumulates for one image (:mod:`hubel.analysis.costs`).
         weights: numbers that are read once for each batch: parameters, and buffers such as running means.
         moved: numbers that are written or read for each image.
     """
@@ -78,7 +78,7 @@ def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> NetworkCost:
 
     Activations count as part of the layer before them, as engines compute them there.
     """
-    from hubel.analysis.layer_types import NORMALIZATIONS
+    from hubel.analysis.layer_recorder import NORMALIZATIONS
     from hubel.analysis.summary import summarize
 
     summary = summarize(network, input_shape)  # in float32, 4 bytes per number

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from hubel.analysis.activation_memory import LiveTensors, SavedTensors
-from hubel.analysis.layer_recorder import LayerRecorder, named
-from hubel.analysis.macs import MultiplicationCounter
+from hubel.analysis.costs import LiveTensors, MultiplicationCounter, SavedTensors
+from hubel.analysis.layer_recorder import LayerRecorder, LayerRow
 from hubel.analysis.receptive_field import ReceptiveFields
 from hubel.analysis.tracing import Tracing, to_meta
 from hubel.errors import ModelError
@@ -18,38 +17,6 @@ from hubel.errors import ModelError
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _MASTER_BYTES = 4  # mixed precision keeps parameters, gradients and optimizer state in float32
 _ADAMW_STATES = 2  # running means of the gradient and of its square (Kingma and Ba 2015, algorithm 1)
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One layer, with the normalization and activation that follow it; ``None`` where a column does not apply.
-
-    Attributes:
-        name: path of the module, as in ``model.get_submodule(name)``.
-        kind: in the field's words: ``"convolution"``, ``"max pooling"``, ``"fully connected"``, …
-        output: channels, height, width of the output; one number for vectors.
-        kernel: height and width in taps.
-        stride: down and to the right.
-        padding: pixels on each side, above and left, or ``"same"`` where the sides differ, as TensorFlow pads.
-        activation: ``"ReLU"``, …
-        parameters: of the row, those of its normalization included; shared ones count where they are met first.
-        multiplications: multiply-accumulates for one image (:mod:`hubel.analysis.macs`).
-        activation_bytes: of the row's output, for the whole batch, in the summary's dtype.
-        receptive_field: side of the window of input pixels that a unit depends on, the longer one if it is not a
-            square; ``None``: the whole image (:mod:`hubel.analysis.receptive_field`).
-    """
-
-    name: str
-    kind: str
-    output: tuple[int, ...]
-    kernel: tuple[int, int] | None
-    stride: tuple[int, int] | None
-    padding: tuple[int, int] | Literal["same"] | None
-    activation: str | None
-    parameters: int
-    multiplications: int
-    activation_bytes: int
-    receptive_field: int | None
 
 
 @dataclass(frozen=True)
@@ -176,7 +143,7 @@ def summarize(
         input=input_shape,
         batch=batch,
         dtype=dtype,
-        rows=_rows(recorder, batch),
+        rows=recorder.rows(batch),
         parameters=sum(tensor.numel() for tensor in network.parameters()),
         multiplications=counter.total // batch,
         parameter_bytes=parameter_bytes,
@@ -217,25 +184,6 @@ def _saved_bytes(network: nn.Module, images: torch.Tensor) -> int:
     with torch.enable_grad(), saved, Tracing():
         step(images)
     return saved.bytes
-
-
-def _rows(recorder: LayerRecorder, batch: int) -> tuple[LayerRow, ...]:
-    return tuple(
-        LayerRow(
-            name=name,
-            kind=layer.kind,
-            output=layer.output,
-            kernel=layer.kernel,
-            stride=layer.stride,
-            padding=layer.padding,
-            activation=layer.activation,
-            parameters=layer.parameters,
-            multiplications=layer.multiplications // batch,
-            activation_bytes=layer.activation_bytes,
-            receptive_field=layer.receptive_field,
-        )
-        for name, layer in named(recorder.layers)
-    )
 
 
 def _misfit(name: str, input_shape: tuple[int, int, int], error: Exception) -> ModelError:

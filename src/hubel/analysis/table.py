@@ -7,7 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hubel.analysis.summary import LayerRow, Summary
+from hubel.analysis.layer_recorder import LayerRow
+from hubel.analysis.summary import Summary
 
 _COLUMNS = (
     ("Layer", "left"),

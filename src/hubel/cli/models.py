@@ -83,12 +83,11 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
     """Add ``"ms"`` to each row: milliseconds per image by batch size, as ``hubel predict --engine torch`` runs it."""
     import torch
 
-    from hubel.analysis.latency import milliseconds_an_image
     from hubel.inference.engines.torch import dtype_of
     from hubel.inference.fusion import fuse
     from hubel.inference.precision import choose_precision
     from hubel.models import create_model
-    from hubel.models.selection import published_setup
+    from hubel.models.selection import milliseconds_an_image, published_setup
     from hubel.system import tune_allocator
 
     tune_allocator()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import nn
 
 from hubel.analysis.summary import count_multiplications
 from hubel.models.base import Classifier
@@ -125,3 +130,25 @@ def filter_by_limits(rows: list[dict[str, Any]], max_ms: float | None, max_mb: f
         if (max_mb is None or row["size_bytes"] / 1e6 <= max_mb) and (max_ms is None or row["ms"]["batch1"] <= max_ms)
     ]
     return sorted(fitting, key=lambda row: ranks.get(row["name"], (1.0, 0.0)))
+
+
+def milliseconds_an_image(
+    network: nn.Module, input_shape: tuple[int, int, int], batch: int, dtype: torch.dtype
+) -> float:
+    """Median time per image of batches of random images on the CPU, channels last.
+
+    Args:
+        network: in evaluation mode, its parameters of ``dtype``.
+        input_shape: channels, height, width.
+        batch: batch size.
+        dtype: of the images.
+    """
+    runs, warm_up = 5, 2  # the first runs choose kernels and reorder weights
+    images = torch.rand(batch, *input_shape).to(dtype).to(memory_format=torch.channels_last)
+    times = []
+    with torch.inference_mode():
+        for _ in range(warm_up + runs):
+            start = time.perf_counter()
+            network(images)
+            times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[warm_up:]) / batch

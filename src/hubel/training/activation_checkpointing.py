@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hubel.analysis.activation_memory import SavedTensors
+from hubel.analysis.costs import SavedTensors
 from hubel.analysis.memory_advice import Memory, free_memory, memory_tips
 from hubel.analysis.summary import DTYPES, summarize
 from hubel.analysis.table import format_bytes

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
@@ -30,21 +30,18 @@ class WeightsEntry:
     """One published set of weights, bound to the preprocessing it was trained with.
 
     Attributes:
-        architecture: name as in ``create_model(name)``.
         source: who published it: ``"torchvision"``, ``"timm"``, ``"keras"``, ``"google"``.
         tag: the publisher's name of this training, e.g. ``"IMAGENET1K_V2"``.
         location: an https URL, or ``"package:IMPORT_NAME/path/inside"`` for a file that an installed
             package carries.
         sha256: lower-case hexadecimal digits of the file's SHA-256: all 64, the leading ones if no more are
             published, none if none are.
-        size_bytes: of the file; to about a kilobyte where the publisher rounds; None if not published.
-        license: SPDX identifier of the licence it is published under.
+        size_bytes: to about a kilobyte where the publisher rounds; None if not published.
+        license: SPDX identifier.
         metrics: published values as fractions 0..1: ``"top1"`` and, where published, ``"top5"``; a detector's
             ``"mAP"``, COCO's mean over IoU 0.5 to 0.95.
-        metrics_source: where they are published.
-        preprocessing: from an image to the network's input.
-        classes: whose names the outputs have, for :func:`hubel.weights.catalog`.
-        settings: all options of the architecture that these weights need and that are not its own.
+        classes: whose names the outputs have, for :func:`class_names`.
+        settings: options that these weights need and that are not the architecture's own.
         md5: the file's MD5 in lower-case hexadecimal, where the publisher gives that instead.
     """
 
@@ -91,17 +88,12 @@ _GOOGLE_LITE0 = WeightsEntry(
     ),
 )
 
-_METRICS_SOURCES = {
-    "torchvision": "torchvision 0.29.1",
-    "timm": "timm, results-imagenet.csv",
-    "keras": "Keras's documentation",
-}
-# Publisher, table, whose class names the outputs have; in the order of precedence.
+# Publisher, table, whose class names the outputs have, where the metrics are published; in the order of precedence.
 _TABLES = (
-    ("torchvision", "torchvision.csv", "imagenet1k"),
-    ("timm", "timm.csv", "imagenet1k"),
-    ("keras", "keras.csv", "imagenet1k"),
-    ("torchvision", "torchvision_coco.csv", "coco90"),
+    ("torchvision", "torchvision.csv", "imagenet1k", "torchvision 0.29.1"),
+    ("timm", "timm.csv", "imagenet1k", "timm, results-imagenet.csv"),
+    ("keras", "keras.csv", "imagenet1k", "Keras's documentation"),
+    ("torchvision", "torchvision_coco.csv", "coco90", "torchvision 0.29.1"),
 )
 _METRICS = ("top1", "top5", "mAP")
 _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
@@ -116,16 +108,18 @@ _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
 @cache
 def catalog() -> tuple[WeightsEntry, ...]:
     """All entries; those of one architecture in its order of preference."""
-    tables = (_entry(source, row, classes) for source, table, classes in _TABLES for row in _rows(table))
-    return (_GOOGLE_LITE0, *tables)
+    entries = [_GOOGLE_LITE0]
+    for source, table, classes, metrics_source in _TABLES:
+        lines = (line for line in _read(f"tables/{table}").splitlines() if not line.startswith("#"))
+        entries += [_entry(source, row, classes, metrics_source) for row in csv.DictReader(lines)]
+    return tuple(entries)
 
 
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    lines = resources.files("hubel.weights").joinpath("tables", name).read_text("utf-8").splitlines()
-    yield from csv.DictReader(line for line in lines if not line.startswith("#"))
+def _read(name: str) -> str:
+    return resources.files("hubel.weights").joinpath(name).read_text("utf-8")
 
 
-def _entry(source: str, row: dict[str, str], classes: str) -> WeightsEntry:
+def _entry(source: str, row: dict[str, str], classes: str, metrics_source: str) -> WeightsEntry:
     size, (mean, std) = int(row["size"]), _PIXELS[row["pixels"]]
     stretch = row["crop"] == "stretch"
     interpolation: Any = row["interpolation"]
@@ -139,7 +133,7 @@ def _entry(source: str, row: dict[str, str], classes: str) -> WeightsEntry:
         license=row["license"],
         # The publishers give percent to three decimals; dividing leaves 0.7468600000000001 and the like.
         metrics={key: round(float(row[key]) / 100, 5) for key in _METRICS if row.get(key)},
-        metrics_source=_METRICS_SOURCES[source],
+        metrics_source=metrics_source,
         preprocessing=Preprocessing(
             size,
             size,
@@ -150,22 +144,16 @@ def _entry(source: str, row: dict[str, str], classes: str) -> WeightsEntry:
             interpolation=interpolation,
         ),
         classes=classes,
-        settings=dict(_setting(text) for text in row["settings"].split()),
+        # "norm_eps=0.001": an option, and its value as JSON
+        settings={option: json.loads(value) for option, value in (each.split("=") for each in row["settings"].split())},
         md5=row["md5"],
     )
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """``norm_eps=0.001`` → the option and its value, written as in JSON."""
-    option, _, value = text.partition("=")
-    return option, json.loads(value)
 
 
 @cache
 def keras_layers(architecture: str) -> tuple[str, ...]:
     """Names of the layers with weights of the Keras application, in Keras's order; empty if there is none."""
-    text = resources.files("hubel.weights").joinpath("tables", "keras_layers.txt").read_text("utf-8")
-    found = (line.partition(": ") for line in text.splitlines())
+    found = (line.partition(": ") for line in _read("tables/keras_layers.txt").splitlines())
     return next((tuple(layers.split()) for name, _, layers in found if name == architecture), ())
 
 
@@ -194,19 +182,15 @@ def find_entry(name: str, architecture: str | None = None) -> WeightsEntry:
         if name == "default":
             entry = default_entry(architecture)
             if entry is None:
-                raise WeightsError(
-                    f"{architecture} has no published weights.",
-                    "build it without weights and train it from scratch",
-                )
+                hint = "build it without weights and train it from scratch"
+                raise WeightsError(f"{architecture} has no published weights.", hint)
             return entry
         name = f"{architecture}:{name}"
     for entry in catalog():
         if entry.name == name:
             if architecture not in (None, entry.architecture):
-                raise WeightsError(
-                    f"{name} are weights of {entry.architecture}, not of {architecture}.",
-                    _offer(architecture),
-                )
+                message = f"{name} are weights of {entry.architecture}, not of {architecture}."
+                raise WeightsError(message, _offer(architecture))
             return entry
     raise WeightsError(f"There are no weights named {name!r}.", _offer(architecture, name))
 
@@ -241,4 +225,4 @@ def class_names(classes: str = "imagenet1k") -> list[str]:
     """
     if classes not in _FILES:
         raise WeightsError(f"Unknown list of class names {classes!r}.", f"there are: {', '.join(_FILES)}")
-    return resources.files("hubel.weights").joinpath(_FILES[classes]).read_text("utf-8").splitlines()
+    return _read(_FILES[classes]).splitlines()

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
@@ -40,14 +40,9 @@ from hubel.errors import WeightsError
 
 @dataclass(frozen=True)
 class Checksum:
-    """The beginning of a file's digest.
+    """A file's digest in lower-case hexadecimal digits, or its beginning if no more is published."""
 
-    Attributes:
-        algorithm: ``"sha256"`` or ``"md5"``.
-        digits: lower-case hexadecimal; all, or the leading ones if no more are published.
-    """
-
-    algorithm: str
+    algorithm: Literal["sha256", "md5"]
     digits: str
 
     @property
@@ -96,14 +91,14 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
 
 
-def sidecar_path(path: Path) -> Path:
+def _sidecar(path: Path) -> Path:
     """The file with the digest of a downloaded file, in the format of ``sha256sum``."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def read_sidecar(path: Path) -> Checksum | None:
     """The stored digest of a downloaded file, or None; raises ``WeightsError`` if it is not a digest."""
-    record = sidecar_path(path)
+    record = _sidecar(path)
     if not record.is_file():
         return None
     match = re.match(r"[0-9a-f]{64}(?=\s)", record.read_text("utf-8", errors="replace"))
@@ -117,23 +112,22 @@ _PAUSE = 0.5  # seconds before the second request; doubled before each further o
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
 _LARGEST = 2 << 30  # bytes, where no size is published
-RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_bytes: int | None = None) -> None:
     """Download ``url`` to ``target``; on return the file is there, complete and verified.
 
     Args:
-        url: https (or http on 127.0.0.1).
-        target: the file to write, whose folder is created. Another process may write it meanwhile.
+        url: https, or http on 127.0.0.1.
+        target: its folder is created; another process may write it meanwhile.
         sha256: leading or all lower-case hexadecimal digits of the expected SHA-256; none if they are unknown.
         md5: of the expected MD5, where only that is known. With neither, the server has to send a digest.
         size_bytes: expected size; more than 5 % above it is refused.
 
     Raises:
         WeightsError: offline, refused by the server, wrong bytes, no digest to verify them by, disk full,
-            connection cut again and again.
-            After a cut, a full disk or Ctrl-C the part stays and the next call resumes.
+            connection cut again and again. After a cut, a full disk or Ctrl-C the next call resumes.
     """
     transfer = _Transfer(url, target, expected(sha256, md5), round(size_bytes * 1.05) if size_bytes else _LARGEST)
     if os.environ.get("HUBEL_OFFLINE", "0") not in ("", "0"):
@@ -142,26 +136,22 @@ def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_by
         raise transfer.error(f"{url} is not https", "weights are downloaded over https only")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with download_lock(target):
+    with _lock(target):
         if not target.exists():
             transfer.run()
 
 
-class ConnectionLost(Exception):
+class _ConnectionLost(Exception):
     """The connection or the server failed; another request may succeed."""
 
 
-@dataclass
 class _Transfer:
-    url: str
-    target: Path
-    checksum: Checksum | None  # None: that of the server
-    limit: int  # bytes
-
-    def __post_init__(self) -> None:
+    def __init__(self, url: str, target: Path, checksum: Checksum | None, limit: int) -> None:
+        """``checksum`` is None where only the server can tell it; ``limit`` is the largest plausible size in bytes."""
+        self.url, self.target, self.checksum, self.limit = url, target, checksum, limit
         self.from_server: Checksum | None = None
-        self.part = self.target.with_name(f"{self.target.name}.part")
-        self.version = self.target.with_name(f"{self.target.name}.part.version")
+        self.part = target.with_name(f"{target.name}.part")
+        self.version = target.with_name(f"{target.name}.part.version")
 
     def run(self) -> None:
         """Request until the part is complete; verify it; give it its name."""
@@ -169,12 +159,10 @@ class _Transfer:
             resumed = self._arrived() > 0
             try:
                 self._receive()
-            except ConnectionLost as cut:
+            except _ConnectionLost as cut:
                 if attempt == _ATTEMPTS - 1:
-                    raise self.error(
-                        f"{cut} (request {_ATTEMPTS} of {_ATTEMPTS})",
-                        "run again later: it resumes where it stopped",
-                    ) from cut
+                    reason = f"{cut} (request {_ATTEMPTS} of {_ATTEMPTS})"
+                    raise self.error(reason, "run again later: it resumes where it stopped") from cut
                 time.sleep(_PAUSE * 2**attempt)
                 continue
             checksum = self._expected()
@@ -198,11 +186,9 @@ class _Transfer:
         return checksum
 
     def _finish(self) -> None:
-        """Give the verified part its name."""
         with _writing(self.target):
             if self.checksum is None:
-                line = f"{digest(self.part)}  {self.target.name}\n"
-                sidecar_path(self.target).write_text(line, "utf-8")
+                _sidecar(self.target).write_text(f"{digest(self.part)}  {self.target.name}\n", "utf-8")
             self.part.replace(self.target)
             self.version.unlink(missing_ok=True)
 
@@ -235,7 +221,7 @@ class _Transfer:
                 file.flush()
                 os.fsync(file.fileno())
         if total is not None and received < total:
-            raise ConnectionLost(f"the connection was cut after {received:,} of {total:,} bytes")
+            raise _ConnectionLost(f"the connection was cut after {received:,} of {total:,} bytes")
 
     def _open(self, start: int) -> HTTPResponse | None:
         """Request the bytes from ``start`` on; None if the server has none."""
@@ -256,12 +242,12 @@ class _Transfer:
                 self.listen(error.url, error.headers)
                 return None
             answer = f"the server answered {error.code} {error.reason}"
-            if error.code in RETRYABLE_STATUS:
-                raise ConnectionLost(answer) from error
+            if error.code in _RETRYABLE_STATUS:
+                raise _ConnectionLost(answer) from error
             raise self.error(answer, self._without_download()) from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionResetError):
-                raise ConnectionLost("the connection was reset") from error
+                raise _ConnectionLost("the connection was reset") from error
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise self.error(
                     "the server's certificate cannot be verified",
@@ -269,7 +255,7 @@ class _Transfer:
                 ) from error
             raise self.unreachable(f"no connection to {urlsplit(self.url).hostname} ({error.reason})") from error
         except (HTTPException, OSError) as error:
-            raise ConnectionLost(f"the connection failed ({error or type(error).__name__})") from error
+            raise _ConnectionLost(f"the connection failed ({error or type(error).__name__})") from error
 
     def _arrived(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -281,10 +267,8 @@ class _Transfer:
     def _check_size(self, size: int) -> None:
         if size > self.limit:
             self._discard()
-            raise self.error(
-                f"the server sends more than the {self.limit:,} bytes that are plausible",
-                self._without_download(),
-            )
+            reason = f"the server sends more than the {self.limit:,} bytes that are plausible"
+            raise self.error(reason, self._without_download())
 
     def error(self, reason: str, hint: str) -> WeightsError:
         return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {reason}.", hint)
@@ -326,12 +310,12 @@ def _version_mark(response: HTTPResponse) -> str:
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives; network errors become :class:`ConnectionLost`, so that others are the disk's."""
+    """The body as it arrives; network errors become :class:`_ConnectionLost`, so that others are the disk's."""
     while True:
         try:
             chunk = response.read1(_CHUNK)
         except (HTTPException, OSError) as error:
-            raise ConnectionLost(f"the connection was cut ({error or type(error).__name__})") from error
+            raise _ConnectionLost(f"the connection was cut ({error or type(error).__name__})") from error
         if not chunk:
             return
         yield chunk
@@ -355,7 +339,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def download_lock(target: Path) -> Iterator[None]:
+def _lock(target: Path) -> Iterator[None]:
     """Let one process at a time write the target; the system frees the lock of one that dies."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     with _writing(target):

@@ -65,7 +65,6 @@ def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
     """Read the arrays of a file saved by Keras 1, 2 or 3.
 
     Args:
-        path: ``.h5``, ``.weights.h5`` or ``.keras``.
         layers: today's names of the application's layers with weights in Keras's order, for older files: as many as the
             file has, or those of the classifier more.
 

@@ -47,11 +47,7 @@ def downloads() -> list[Path]:
 
 
 def clear_downloads() -> int:
-    """Remove the downloads; returns their number of bytes.
-
-    Raises:
-        WeightsError: a file cannot be removed.
-    """
+    """Remove the downloads and return their number of bytes; ``WeightsError`` if one cannot be removed."""
     freed = 0
     for path in downloads():
         try:
@@ -66,9 +62,6 @@ def clear_downloads() -> int:
 def fetch(entry: WeightsEntry) -> Path:
     """The entry's file on this machine, verified; downloaded first if it has to be.
 
-    Args:
-        entry: from :func:`hubel.weights.find_entry` or its siblings.
-
     Raises:
         WeightsError: the package is not installed, the file is damaged, or the download failed.
     """
@@ -79,10 +72,7 @@ def fetch(entry: WeightsEntry) -> Path:
         checksum = expected(entry.sha256, entry.md5) or read_sidecar(path)
         if checksum is None or checksum.matches(path):
             return path
-        raise WeightsError(
-            f"{path} is not {entry.name}: {checksum.message}.",
-            "delete it: it is then downloaded again",
-        )
+        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}.", "delete it: it is then downloaded again")
     download(entry.location, path, sha256=entry.sha256, md5=entry.md5, size_bytes=entry.size_bytes)
     return path
 
@@ -99,8 +89,5 @@ def _inside_package(entry: WeightsEntry) -> Path:
         raise WeightsError(f"{path}, which carries {entry.name}, is missing.", f"{install} --force-reinstall")
     checksum = expected(entry.sha256, entry.md5)
     if checksum is not None and not checksum.matches(path):
-        raise WeightsError(
-            f"{path} is not {entry.name}: {checksum.message}.",
-            f"{install} --force-reinstall",
-        )
+        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}.", f"{install} --force-reinstall")
     return path
