@@ -93,18 +93,18 @@ class _Machine:
         if job["job"] == "limits":
             speeds = {"fp32": 100e9, "bf16": 200e9}
             limits = {"macs_per_second": speeds, "bytes_per_second": 10e9, "threads": 2}
-            return JobResult({"limits": limits, "bf16_pays": self.bf16_pays}, {})
+            return JobResult({"limits": limits, "bf16_pays": self.bf16_pays}, 1.0)
         if job["job"] == "prepare":
             if job["model"] == "missing":
                 raise JobFailure("missing is no folder that exists")
             cost = {"macs": 10**9, "weights": 10**6, "moved": 10**7}
-            return JobResult({"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost}, {})
+            return JobResult({"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost}, 1.0)
         if job["job"] == "cached":
-            return JobResult({"cached": self.quantized}, {})
+            return JobResult({"cached": self.quantized}, 1.0)
         if failure := self.fails.get((job["precision"], job["batch"] if job["job"] == "measure" else 0)):
             raise failure
         if job["job"] == "start":
-            return JobResult({"predicted": "cat"}, {"predicted": 2.0}, import_seconds=0.5)
+            return JobResult({"predicted": "cat"}, 2.0, import_seconds=0.5)
         number = len(self.jobs)
         latencies = [0.01 * number + 0.001 * each for each in range(7)]
         return JobResult(
@@ -113,7 +113,7 @@ class _Machine:
                 "latencies": latencies if job["batch"] == 1 else [],
                 "peak_memory_bytes": 10**9 + number, "device": "cpu", "threads": 2,
             },
-            {},
+            1.0,
         )  # fmt: skip
 
     @property
@@ -214,19 +214,19 @@ def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     model = create_model("lenet5").eval()
     save_model(tmp_path / "run", model, describe(model))
     answers: list[dict[str, Any]] = []
-    cached(answers.append, str(tmp_path / "run"))
+    answers.append(cached(str(tmp_path / "run")))
     found = ModelSource(tmp_path / "run").found
     assert found is not None
     facts = {"model": "m", "engine": "openvino", "origin": found.digest, "metadata": describe(model).to_json()}
     # An older version's conversion is not read: it ends in raw outputs.
     old = {**facts, "precision": "int8", "version": "1"}
     ConvertedCache().put("old", lambda folder: _write_model(folder), old)
-    cached(answers.append, str(tmp_path / "run"))
+    answers.append(cached(str(tmp_path / "run")))
     assert answers.pop() == {"cached": False}
     facts["version"] = CACHE_VERSION
     for precision in ("fp32", "int8"):
         ConvertedCache().put(precision, lambda folder: _write_model(folder), {**facts, "precision": precision})
-        cached(answers.append, str(tmp_path / "run"))
+        answers.append(cached(str(tmp_path / "run")))
     assert answers == [{"cached": False}, {"cached": False}, {"cached": True}]
 
 

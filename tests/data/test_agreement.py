@@ -12,9 +12,8 @@ from sklearn.metrics import cohen_kappa_score
 from torchvision.ops import box_iou
 
 from hubel.data.agreement.consensus import majority
-from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
-from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
 from hubel.data.agreement.match_objects import match_groups, match_pairs
+from hubel.data.agreement.rater_statistics import Estimate, cohen_kappa, dawid_skene, krippendorff_alpha
 from hubel.data.annotations import Annotation
 
 

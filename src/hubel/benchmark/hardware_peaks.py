@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,26 +24,20 @@ from hubel.inference.precision import bfloat16_gain
 
 _SIDE = 1536  # of the matrices
 _CHANNELS, _MAP, _IMAGES = 256, 28, 4
+_CONVOLUTION_MACS = _MAP * _MAP * _CHANNELS * _CHANNELS * 9  # of one image, with weights of 3 × 3
 _LAYERS = 4  # of OpenVINO's network, so that its input and output do not matter
 _COPIED_BYTES = 256 << 20
-_SECONDS = 0.5  # for each kernel
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A computation of known size.
-
-    Attributes:
-        run: computes it once.
-        macs: multiply-accumulates that it takes.
-    """
+class Kernel(NamedTuple):
+    """A computation, and the multiply-accumulates that it takes."""
 
     run: Callable[[], Any]
     macs: int
 
 
-def measure_limits(threads: int | None = None, seconds: float = _SECONDS) -> MachineLimits:
-    """Measure the processor's peaks and its bandwidth; a few seconds.
+def measure_limits(threads: int | None, seconds: float) -> MachineLimits:
+    """Measure the processor's peaks and its bandwidth.
 
     A precision that is not faster than float32 is only emulated by the processor; it is left out.
 
@@ -72,7 +65,7 @@ def torch_kernels(precision: str) -> list[Kernel]:
     weights = torch.randn(_CHANNELS, _CHANNELS, 3, 3).to(dtype, memory_format=torch.channels_last)
     return [
         Kernel(partial(torch.matmul, matrix, matrix), _SIDE**3),
-        Kernel(partial(functional.conv2d, maps, weights, padding=1), _IMAGES * _convolution_macs()),
+        Kernel(partial(functional.conv2d, maps, weights, padding=1), _IMAGES * _CONVOLUTION_MACS),
     ]
 
 
@@ -91,18 +84,13 @@ def openvino_kernels(precision: str, threads: int) -> list[Kernel]:
     except (ImportError, RuntimeError):
         return []
     maps = np.random.default_rng(0).uniform(0, 255, (1, _CHANNELS, _MAP, _MAP)).astype(np.float32)
-    return [Kernel(partial(request.infer, [maps]), _LAYERS * _convolution_macs())]
+    return [Kernel(partial(request.infer, [maps]), _LAYERS * _CONVOLUTION_MACS)]
 
 
 def copy_bandwidth(size: int, seconds: float) -> float:
     """Bytes per second, read and written, of the fastest copy of ``size`` bytes by all threads."""
     source, target = torch.zeros(size, dtype=torch.uint8), torch.empty(size, dtype=torch.uint8)
     return 2 * size / _fastest(partial(target.copy_, source), seconds)
-
-
-def _convolution_macs() -> int:
-    """Of 3 × 3 weights between as many maps as there are, at every position of one image."""
-    return _MAP * _MAP * _CHANNELS * _CHANNELS * 9
 
 
 def _convolutions(quantized: bool) -> Any:

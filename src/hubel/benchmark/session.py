@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hubel.analysis.roofline import MachineLimits, NetworkCost, bound
 from hubel.benchmark.worker import JobFailure, run_job
@@ -14,18 +14,16 @@ from hubel.errors import UsageError
 from hubel.inference.engines.base import PRECISIONS, canonical
 from hubel.inference.engines.registry import BACKENDS
 
-BATCHES = (1, 16)
-_MEASURED = ("fp32", "bf16", "int8")  # by default
+_BATCHES = (1, 16)  # by default, as are these precisions
+_PRECISIONS = ("fp32", "bf16", "int8")
+_MAX_PEAK_SECONDS = 0.5  # for each kernel that measures the machine
+_NOT_QUANTIZED = "it has not been quantized on this machine: hubel predict … --precision int8 --calibrate IMAGES"
+_ANY_LOSS = 0.999
+_PERCENTILES = (50, 90, 99)
 
 
-@dataclass(frozen=True)
-class Runner:
-    """Engine and precision that run a model.
-
-    Attributes:
-        engine: one of :data:`hubel.inference.engines.registry.BACKENDS`.
-        precision: one of :data:`hubel.inference.engines.base.PRECISIONS`.
-    """
+class Runner(NamedTuple):
+    """Engine and precision that run a model."""
 
     engine: str
     precision: str
@@ -36,7 +34,6 @@ class Plan:
     """Measurements of every model.
 
     Attributes:
-        runners: engines and precisions.
         batches: numbers of images that go through the network at once.
         left_out: why runners that were requested, or are measured by default, are not available.
     """
@@ -52,12 +49,12 @@ def plan(
     batches: Sequence[int] = (),
     bf16_pays: bool = True,
 ) -> Plan:
-    """Choose the measurements.
+    """Choose the measurements: by default all engines, fp32, bf16 and int8 where the engine has them, batches 1 and 16.
 
     Args:
-        engines: their names; all by default.
-        precisions: by their short or long names; by default fp32, bf16 and int8, where the engine has them.
-        batches: numbers of images; 1 and 16 by default.
+        engines: their names.
+        precisions: by their short or long names.
+        batches: numbers of images.
         bf16_pays: this machine computes in bfloat16; if not, it is only measured on request, as emulation may take
             hundreds of times as long.
 
@@ -75,7 +72,7 @@ def plan(
     runners: list[Runner] = []
     left_out: dict[Runner, str] = {}
     for engine in dict.fromkeys(engines or BACKENDS):
-        for precision in dict.fromkeys(formats or _MEASURED):
+        for precision in dict.fromkeys(formats or _PRECISIONS):
             runner = Runner(engine, precision)
             if not any(precision in device for device in BACKENDS[engine].precisions.values()):
                 if formats:
@@ -84,38 +81,7 @@ def plan(
                 left_out[runner] = "this processor has no instructions for bf16"
             else:
                 runners.append(runner)
-    return Plan(tuple(runners), tuple(dict.fromkeys(batches or BATCHES)), left_out)
-
-
-_MAX_PEAK_SECONDS = 0.5  # for each kernel that measures the machine
-_NOT_QUANTIZED = "it has not been quantized on this machine: hubel predict … --precision int8 --calibrate IMAGES"
-_ANY_LOSS = 0.999
-_PERCENTILES = (50, 90, 99)
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """Options of a benchmark.
-
-    Attributes:
-        models: names, names with weights, or run folders.
-        engines: empty: all that are installed.
-        precisions: empty: fp32, bf16 where the processor has it, int8 where the model has been quantized.
-        batches: empty: 1 and 16.
-        images: files for the measurement from files to results; at least one.
-        seconds: for each measurement.
-        rounds: of all measurements.
-        threads: CPU threads; None: all cores.
-    """
-
-    models: Sequence[str]
-    engines: Sequence[str]
-    precisions: Sequence[str]
-    batches: Sequence[int]
-    images: Sequence[Path]
-    seconds: float
-    rounds: int
-    threads: int | None
+    return Plan(tuple(runners), tuple(dict.fromkeys(batches or _BATCHES)), left_out)
 
 
 @dataclass
@@ -135,8 +101,7 @@ class _Started:
     model: _Model
     runner: Runner
     first: float
-    imports: list[float] = field(default_factory=list)
-    starts: list[float] = field(default_factory=list)
+    starts: list[tuple[float, float]] = field(default_factory=list)
     failed: JobFailure | None = None
 
 
@@ -148,79 +113,85 @@ class _Configuration:
     failed: JobFailure | None = None
 
 
+@dataclass
 class Session:
     """A benchmark that may be interrupted: measurements so far are kept.
 
-    Args:
-        options: what is measured.
+    Attributes:
+        models: names, names with weights, or run folders.
+        engines: as for :func:`plan`, like ``precisions`` and ``batches``.
+        images: files for the measurement from files to results; at least one.
+        seconds: for each measurement.
+        rounds: of all measurements.
+        threads: CPU threads; ``None``: all cores.
         folder: an empty one, for models with random weights and their conversions.
         log: takes a line.
         step: takes the current step, the number of steps done and of all steps.
+        limits: of this machine, once they are measured.
     """
 
-    def __init__(
-        self,
-        options: BenchOptions,
-        folder: Path,
-        log: Callable[[str], None],
-        step: Callable[[str, int, int], None],
-    ) -> None:
-        self._options = options
-        self._folder = folder
-        self._log = log
-        self._step = step
-        self._plan = self._plan_for(bf16_pays=True)  # invalid options are reported before anything is measured
+    models: Sequence[str]
+    engines: Sequence[str]
+    precisions: Sequence[str]
+    batches: Sequence[int]
+    images: Sequence[Path]
+    seconds: float
+    rounds: int
+    threads: int | None
+    folder: Path
+    log: Callable[[str], None]
+    step: Callable[[str, int, int], None]
+    limits: MachineLimits | None = None
+
+    def __post_init__(self) -> None:
+        # Invalid options are reported before anything is measured.
+        self._plan = plan(self.engines, self.precisions, self.batches)
         self._started: list[_Started] = []
         self._configurations: list[_Configuration] = []
         self._without: list[dict[str, Any]] = []
-        self.limits: MachineLimits | None = None
 
     def run(self) -> None:
         """Measure everything; after ``KeyboardInterrupt``, :meth:`rows` has the measurements so far."""
-        self._step("peaks of this machine", 0, 1)
+        self.step("peaks of this machine", 0, 1)
         self._measure_limits()
-        models = [model for name in dict.fromkeys(self._options.models) if (model := self._prepare(name))]
+        models = [model for name in dict.fromkeys(self.models) if (model := self._prepare(name))]
         starts = [(model, runner) for model in models for runner in self._plan.runners]
         for done, (model, runner) in enumerate(starts):
-            self._step(f"first start of {model.name} {runner.engine} {runner.precision}", done, len(starts))
+            self.step(f"first start of {model.name} {runner.engine} {runner.precision}", done, len(starts))
             self._first_start(model, runner)
         jobs: list[_Started | _Configuration] = [*self._started, *self._configurations]
-        for number in range(self._options.rounds):
+        for number in range(self.rounds):
             for done, job in enumerate(jobs, start=number * len(jobs)):
                 if job.failed is None:
-                    at = f"round {number + 1} of {self._options.rounds}: "
-                    self._step(at + _label(job), done, len(jobs) * self._options.rounds)
+                    at = f"round {number + 1} of {self.rounds}: "
+                    self.step(at + _label(job), done, len(jobs) * self.rounds)
                     self._measure(job)
 
     def rows(self) -> list[dict[str, Any]]:
         """One per configuration: with figures, or with ``"error"`` or ``"left_out"`` and the reason."""
         return [*(self._row(each) for each in self._configurations), *self._without]
 
-    def _plan_for(self, bf16_pays: bool) -> Plan:
-        options = self._options
-        return plan(options.engines, options.precisions, options.batches, bf16_pays)
-
     def _measure_limits(self) -> None:
-        job = {"job": "limits", "seconds": min(_MAX_PEAK_SECONDS, self._options.seconds)}
+        seconds = min(_MAX_PEAK_SECONDS, self.seconds)
         try:
-            found = run_job({**job, "threads": self._options.threads}).row
+            found = run_job({"job": "limits", "seconds": seconds, "threads": self.threads}).row
         except JobFailure as failure:
-            self._log(f"no roofline: {failure.reason}")
+            self.log(f"no roofline: {failure.reason}")
             return
         self.limits = MachineLimits(**found["limits"])
-        self._plan = self._plan_for(found["bf16_pays"])
+        self._plan = plan(self.engines, self.precisions, self.batches, found["bf16_pays"])
 
     def _prepare(self, name: str) -> _Model | None:
-        folder = self._folder / f"model-{self._options.models.index(name)}"
+        folder = self.folder / f"model-{self.models.index(name)}"
         try:
             found = run_job({"job": "prepare", "model": name, "folder": str(folder)}).row
         except JobFailure as failure:
             self._without.append(_bare(name, error=failure.reason))
             return None
         if found["random_weights"]:
-            self._log(f"{name}: its weights are not on this machine; random ones are as fast")
+            self.log(f"{name}: its weights are not on this machine; random ones are as fast")
         # Conversions of random weights do not go into the user's cache.
-        environment = {"HUBEL_CACHE": str(self._folder / "cache")} if found["random_weights"] else {}
+        environment = {"HUBEL_CACHE": str(self.folder / "cache")} if found["random_weights"] else {}
         cost = NetworkCost(**found["cost"])
         for runner, reason in self._plan.left_out.items():
             self._without.append(_bare(name, runner, left_out=reason))
@@ -228,12 +199,12 @@ class Session:
 
     def _first_start(self, model: _Model, runner: Runner) -> None:
         try:
-            if self._only_cached(runner) and not self._is_quantized(model):
+            if self._only_cached(runner) and not _is_quantized(model):
                 raise JobFailure(_NOT_QUANTIZED, lacking=True)
             seconds, _ = self._start(model, runner)
         except JobFailure as failure:
-            bare = _bare(model.name, runner)
-            self._without.append({**bare, "left_out" if failure.lacking else "error": failure.reason})
+            kind = "left_out" if failure.lacking else "error"
+            self._without.append({**_bare(model.name, runner), kind: failure.reason})
             return
         started = _Started(model, runner, seconds)
         self._started.append(started)
@@ -241,27 +212,22 @@ class Session:
 
     def _only_cached(self, runner: Runner) -> bool:
         """int8 is measured only with a cached quantization, unless it is requested."""
-        return runner.precision == "int8" and not self._options.precisions
-
-    def _is_quantized(self, model: _Model) -> bool:
-        return not model.random_weights and run_job({"job": "cached", "model": model.reference}).row["cached"]
+        return runner.precision == "int8" and not self.precisions
 
     def _start(self, model: _Model, runner: Runner) -> tuple[float, float]:
         """Seconds until a fresh process has predicted, and seconds of imports in it."""
-        job = {"job": "start", "image": str(self._options.images[0]), "batch": 1, **self._predictor(model, runner)}
+        job = {"job": "start", "image": str(self.images[0]), "batch": 1, **self._predictor(model, runner)}
         result = run_job(job, model.environment, time_imports=True)
-        return result.times["predicted"], result.import_seconds
+        return result.seconds, result.import_seconds
 
     def _measure(self, job: _Started | _Configuration) -> None:
         try:
             if isinstance(job, _Started):
-                seconds, imports = self._start(job.model, job.runner)
-                job.starts.append(seconds)
-                job.imports.append(imports)
+                job.starts.append(self._start(job.model, job.runner))
             else:
                 started = job.started
-                images = [str(path) for path in self._options.images]
-                task = {"job": "measure", "batch": job.batch, "seconds": self._options.seconds, "images": images}
+                images = [str(path) for path in self.images]
+                task = {"job": "measure", "batch": job.batch, "seconds": self.seconds, "images": images}
                 row = run_job({**task, **self._predictor(started.model, started.runner)}, started.model.environment).row
                 job.measured.append(row)
         except JobFailure as failure:
@@ -276,24 +242,20 @@ class Session:
             "engine": runner.engine,
             "precision": runner.precision,
             "device": "auto" if len(BACKENDS[runner.engine].precisions) > 1 else "cpu",
-            "threads": self._options.threads,
+            "threads": self.threads,
         }
 
     def _row(self, configuration: _Configuration) -> dict[str, Any]:
-        started = configuration.started
-        failed = configuration.failed or started.failed
-        if failed:
-            return _bare(started.model.name, started.runner, configuration.batch, error=failed.reason)
-        if not configuration.measured:
-            return _bare(started.model.name, started.runner, configuration.batch, left_out="interrupted")
-        measured = configuration.measured
-        batch = configuration.batch
+        started, measured, batch = configuration.started, configuration.measured, configuration.batch
+        bare = _bare(started.model.name, started.runner, batch)
+        if failed := configuration.failed or started.failed:
+            return {**bare, "error": failed.reason}
+        if not measured:
+            return {**bare, "left_out": "interrupted"}
         seconds = statistics.median(row["seconds_per_batch"] for row in measured)
         end_to_end = statistics.median(row["seconds_per_image"] for row in measured)
-        cold = statistics.median(started.starts) if started.starts else None
-        imports = [part / whole for part, whole in zip(started.imports, started.starts, strict=True)]
         return {
-            **_bare(started.model.name, started.runner, batch),
+            **bare,
             "device": measured[0]["device"],
             "threads": measured[0]["threads"],
             "input": started.model.input,
@@ -306,8 +268,8 @@ class Session:
             **_percentiles([seconds for row in measured for seconds in row["latencies"]]),
             "peak_memory_bytes": round(statistics.median(row["peak_memory_bytes"] for row in measured)),
             "first_start_seconds": started.first,
-            "cold_start_seconds": cold,
-            "import_fraction": statistics.median(imports) if imports else None,
+            "cold_start_seconds": _median([seconds for seconds, _ in started.starts]),
+            "import_fraction": _median([imports / seconds for seconds, imports in started.starts]),
             **self._roofline(configuration, batch / seconds),
         }
 
@@ -328,16 +290,24 @@ class Session:
         }
 
 
+def _is_quantized(model: _Model) -> bool:
+    return not model.random_weights and run_job({"job": "cached", "model": model.reference}).row["cached"]
+
+
 def _bare(model: str, runner: Runner | None = None, batch: int | None = None, **reason: str) -> dict[str, Any]:
-    engine, precision = (runner.engine, runner.precision) if runner else (None, None)
+    engine, precision = runner or (None, None)
     return {"model": model, "engine": engine, "precision": precision, "batch": batch, **reason}
 
 
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
 def _percentiles(latencies: list[float]) -> dict[str, float | None]:
-    """Of the latencies of all rounds together, interpolated linearly between the two nearest."""
-    if len(latencies) < 2:
-        return {f"latency_p{percent}_seconds": None for percent in _PERCENTILES}
-    cuts = statistics.quantiles(latencies, n=100, method="inclusive")
+    """Percentiles of the latencies of all rounds together, interpolated linearly between the two nearest."""
+    cuts: Sequence[float | None] = [None] * 99
+    if len(latencies) > 1:
+        cuts = statistics.quantiles(latencies, n=100, method="inclusive")
     return {f"latency_p{percent}_seconds": cuts[percent - 1] for percent in _PERCENTILES}
 
 

@@ -1,11 +1,13 @@
-"""The measuring process: does one job and prints its results on stdout, as lines of JSON.
+"""Jobs of a benchmark, each done in a fresh process: :func:`run_job` starts it, :func:`main` runs in it.
 
-``echo '{"job": "limits", …}' | python -m hubel.benchmark.worker``
+The process reads its job from stdin and prints the result on stdout, a line of JSON each:
+``echo '{"job": "limits", …}' | python -m hubel.benchmark.worker``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -14,164 +16,24 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from hubel.errors import HubelError, MissingExtraError, UsageError
 
-_MANY = 1 << 20  # images: so many that an engine for a stream of them is chosen
-
-Report = Callable[[dict[str, Any]], None]
-
-
-def limits(report: Report, threads: int | None, seconds: float) -> None:
-    """Peaks of the machine."""
-    from dataclasses import asdict
-
-    import torch
-
-    from hubel.benchmark.hardware_peaks import measure_limits
-    from hubel.inference.precision import bfloat16_pays
-
-    found = measure_limits(threads, seconds)
-    report({"limits": asdict(found), "bf16_pays": bfloat16_pays(torch.device("cpu"))})
-
-
-def prepare(report: Report, model: str, folder: str) -> None:
-    """Find a model, or make one with random weights if there are none; count its operations."""
-    from dataclasses import asdict
-
-    from hubel.analysis.roofline import cost
-    from hubel.models import describe, resolve_model, save_model
-
-    network = random_weights(model)
-    if network is None:
-        network, metadata = resolve_model(model)
-        reference = model
-    else:
-        metadata = describe(network)
-        save_model(folder, network, metadata)
-        reference = folder
-    pixels = metadata.preprocessing
-    shape = (pixels.channels, pixels.height, pixels.width)
-    report({
-        "reference": reference,
-        "random_weights": reference != model,
-        "input": list(shape),
-        "cost": asdict(cost(network, shape)),
-    })  # fmt: skip
-
-
-def random_weights(model: str) -> Any:
-    """A network with random weights, for a name whose default weights are not on this machine; else None.
-
-    Nothing is downloaded for a measurement of speed.
-    """
-    import torch
-
-    from hubel.models import create_model, list_models
-    from hubel.weights import cache_path, default_entry
-
-    if model not in list_models():
-        return None
-    entry = default_entry(model)
-    if entry is not None and (not entry.needs_download or cache_path(entry).is_file()):
-        return None
-    torch.manual_seed(0)
-    return create_model(model).eval()
-
-
-def cached(report: Report, model: str) -> None:
-    """Check if the cache has a quantized model."""
-    from hubel.inference.engines.convert import ModelSource, find_newest
-    from hubel.inference.int8 import QuantizedOpenVino
-
-    report({"cached": find_newest(ModelSource(model), QuantizedOpenVino(), "int8") is not None})
-
-
-def start(report: Report, image: str, **options: Any) -> None:
-    """As ``hubel predict IMAGE``."""
-    from hubel.inference import Predictor, tune_allocator
-
-    tune_allocator()
-    predictor = Predictor(**options)
-    (result,) = predictor([image])
-    report({"predicted": result.to_json()})
-
-
-def measure(report: Report, images: list[str], seconds: float, **options: Any) -> None:
-    """Speed and latency of a network alone, speed from files to results, memory."""
-    from pathlib import Path
-
+if TYPE_CHECKING:
     import numpy as np
 
-    from hubel.inference import Predictor, tune_allocator
+    from hubel.inference.engines.base import Engine
+    from hubel.inference.predictor import Predictor
 
-    tune_allocator()
-    from hubel.benchmark.measure import (
-        latencies,
-        peak_resident_bytes,
-        seconds_per_batch,
-        seconds_per_image,
-    )
-
-    predictor = Predictor(**options)
-    # First what a command does, so that memory is that of nothing else.
-    files_seconds = seconds_per_image(predictor, [Path(name) for name in images], seconds)
-    memory = peak_resident_bytes()
-    preprocessing = predictor.metadata.preprocessing
-    size = (options["batch"], preprocessing.height, preprocessing.width, preprocessing.channels)
-    pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
-    engine = predictor.engine_for(_MANY)
-    report({
-        "seconds_per_image": files_seconds,
-        "peak_memory_bytes": memory,
-        "seconds_per_batch": seconds_per_batch(engine, pixels, seconds),
-        "latencies": latencies(predictor.engine_for(1), pixels, seconds) if options["batch"] == 1 else [],
-        "device": engine.device,
-        "threads": engine.threads,
-    })  # fmt: skip
-
-
-JOBS: dict[str, Callable[..., None]] = {
-    "limits": limits,
-    "prepare": prepare,
-    "cached": cached,
-    "start": start,
-    "measure": measure,
-}
-
-
-def main() -> int:
-    """Run the job on stdin."""
-    job = json.loads(sys.stdin.readline())
-    # Output of libraries must not get between the results.
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def report(row: dict[str, Any]) -> None:
-        print(json.dumps(row), file=results, flush=True)
-
-    try:
-        JOBS[job.pop("job")](report, **job)
-    except HubelError as error:
-        lacking = isinstance(error, UsageError | MissingExtraError)
-        report({"error": error.message, "hint": error.hint, "lacking": lacking})
-        return 1
-    except Exception as error:
-        traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
-        report({"error": f"{type(error).__name__}: {first}", "hint": "", "lacking": False})
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
+_MANY = 1 << 20  # images: so many that an engine for a stream of them is chosen
+_WARM_UP = 3  # batches: the first ones choose kernels and reorder weights
 _IMPORT = "import time:"
+
+Row = dict[str, Any]
 
 
 class JobFailure(Exception):
@@ -190,21 +52,15 @@ class JobFailure(Exception):
 
 @dataclass(frozen=True)
 class JobResult:
-    """Results of a job.
+    """Result of a job, and seconds from the start of its process: in all, and of imports if they were timed."""
 
-    Attributes:
-        row: all its lines, merged.
-        times: seconds from the start of the process to each key.
-        import_seconds: of imports, if they were timed.
-    """
-
-    row: dict[str, Any]
-    times: dict[str, float]
+    row: Row
+    seconds: float
     import_seconds: float = 0.0
 
 
-def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time_imports: bool = False) -> JobResult:
-    """Do a job of :mod:`hubel.benchmark.worker` in a fresh process.
+def run_job(job: Row, environment: dict[str, str] | None = None, time_imports: bool = False) -> JobResult:
+    """Do a job in a fresh process.
 
     The process has a session of its own, so that Ctrl-C at the terminal reaches this process alone, which then ends
     the other.
@@ -218,11 +74,10 @@ def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time
         JobFailure: it failed, or was killed.
     """
     timed = ["-X", "importtime"] if time_imports else []
-    command = [sys.executable, *timed, "-m", "hubel.benchmark.worker"]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
         begin = time.perf_counter()
         process = subprocess.Popen(
-            command,
+            [sys.executable, *timed, "-m", "hubel.benchmark.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -230,25 +85,21 @@ def run_job(job: dict[str, Any], environment: dict[str, str] | None = None, time
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
-        row: dict[str, Any] = {}
-        times: dict[str, float] = {}
         assert process.stdin is not None and process.stdout is not None
         try:
             with contextlib.suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(json.dumps(job) + "\n")
-            for line in process.stdout:
-                elapsed = time.perf_counter() - begin
-                row_part = json.loads(line)
-                row |= row_part
-                times |= dict.fromkeys(row_part, elapsed)
+            line = process.stdout.readline()
+            seconds = time.perf_counter() - begin
             status = process.wait()
         finally:
             process.kill()
             process.wait()
             process.stdout.close()
+        row = json.loads(line) if line else {}
         if status:
             raise _failure(status, row, stderr)
-        return JobResult(row, times, _import_seconds(stderr) if time_imports else 0.0)
+        return JobResult(row, seconds, _import_seconds(stderr) if time_imports else 0.0)
 
 
 def _import_seconds(stderr: IO[str]) -> float:
@@ -258,11 +109,13 @@ def _import_seconds(stderr: IO[str]) -> float:
     return sum(int(number) for number in lines if number.isdigit()) / 1e6
 
 
-def _failure(status: int, row: dict[str, Any], stderr: IO[str]) -> JobFailure:
+def _failure(status: int, row: Row, stderr: IO[str]) -> JobFailure:
     if "error" in row:
         reason = "; ".join(part for part in (row["error"], row["hint"]) if part)
         return JobFailure(reason, row["lacking"])
-    last = next((line.strip() for line in reversed(_lines(stderr)) if line.strip()), "it printed nothing")
+    stderr.seek(0)
+    printed = [line.strip() for line in stderr if line.strip() and not line.startswith(_IMPORT)]
+    last = printed[-1] if printed else "it printed nothing"
     if status < 0:
         name = signal.Signals(-status).name
         why = ": the machine may have run out of memory" if name == "SIGKILL" else f": {last}"
@@ -270,6 +123,187 @@ def _failure(status: int, row: dict[str, Any], stderr: IO[str]) -> JobFailure:
     return JobFailure(f"its process ended with status {status}: {last}")
 
 
-def _lines(stderr: IO[str]) -> list[str]:
-    stderr.seek(0)
-    return [line for line in stderr if not line.startswith(_IMPORT)]
+def limits(threads: int | None, seconds: float) -> Row:
+    """Peaks of the machine."""
+    import torch
+
+    from hubel.benchmark.hardware_peaks import measure_limits
+    from hubel.inference.precision import bfloat16_pays
+
+    found = measure_limits(threads, seconds)
+    return {"limits": asdict(found), "bf16_pays": bfloat16_pays(torch.device("cpu"))}
+
+
+def prepare(model: str, folder: str) -> Row:
+    """Find a model, or save one with random weights in ``folder`` if there are none; count its operations."""
+    from hubel.analysis.roofline import cost
+    from hubel.models import describe, resolve_model, save_model
+
+    network = _with_random_weights(model)
+    if network is None:
+        network, metadata = resolve_model(model)
+    else:
+        metadata = describe(network)
+        save_model(folder, network, metadata)
+        model = folder
+    pixels = metadata.preprocessing
+    shape = (pixels.channels, pixels.height, pixels.width)
+    return {
+        "reference": model,
+        "random_weights": model == folder,
+        "input": list(shape),
+        "cost": asdict(cost(network, shape)),
+    }
+
+
+def _with_random_weights(model: str) -> Any:
+    """A network with random weights, for a name whose default weights are not on this machine; else None.
+
+    Nothing is downloaded for a measurement of speed.
+    """
+    import torch
+
+    from hubel.models import create_model, list_models
+    from hubel.weights import cache_path, default_entry
+
+    if model not in list_models():
+        return None
+    entry = default_entry(model)
+    if entry is not None and (not entry.needs_download or cache_path(entry).is_file()):
+        return None
+    torch.manual_seed(0)
+    return create_model(model).eval()
+
+
+def cached(model: str) -> Row:
+    """Check if the cache has a quantized model."""
+    from hubel.inference.engines.convert import ModelSource, find_newest
+    from hubel.inference.int8 import QuantizedOpenVino
+
+    return {"cached": find_newest(ModelSource(model), QuantizedOpenVino(), "int8") is not None}
+
+
+def start(image: str, **options: Any) -> Row:
+    """As ``hubel predict IMAGE``."""
+    from hubel.inference import Predictor, tune_allocator
+
+    tune_allocator()
+    predictor = Predictor(**options)
+    (result,) = predictor([image])
+    return {"predicted": result.to_json()}
+
+
+def measure(images: list[str], seconds: float, **options: Any) -> Row:
+    """Speed and latency of a network alone, speed from files to results, memory."""
+    import numpy as np
+
+    from hubel.inference import Predictor, tune_allocator
+
+    tune_allocator()
+    predictor = Predictor(**options)
+    # First what a command does, so that memory is that of nothing else.
+    files_seconds = _seconds_per_image(predictor, [Path(name) for name in images], seconds)
+    memory = _peak_resident_bytes()
+    preprocessing = predictor.metadata.preprocessing
+    size = (options["batch"], preprocessing.height, preprocessing.width, preprocessing.channels)
+    pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    engine = predictor.engine_for(_MANY)
+    return {
+        "seconds_per_image": files_seconds,
+        "peak_memory_bytes": memory,
+        "seconds_per_batch": _seconds_per_batch(engine, pixels, seconds),
+        "latencies": _latencies(predictor.engine_for(1), pixels, seconds) if options["batch"] == 1 else [],
+        "device": engine.device,
+        "threads": engine.threads,
+    }
+
+
+def _seconds_per_batch(engine: Engine, pixels: np.ndarray, seconds: float) -> float:
+    """Time per batch (uint8, (N, H, W, C)) when batches follow each other for about ``seconds``, but at least two."""
+    for _ in engine.run(itertools.repeat(pixels, _WARM_UP)):
+        pass
+    start = time.perf_counter()
+    count = sum(1 for _ in engine.run(_until(start + seconds, itertools.repeat(pixels), at_least=2)))
+    return (time.perf_counter() - start) / count
+
+
+def _latencies(engine: Engine, pixels: np.ndarray, seconds: float) -> list[float]:
+    """Seconds from each batch to its predictions, one batch after the other; at least two."""
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < seconds:
+        start = time.perf_counter()
+        for _ in engine.run([pixels]):
+            pass
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _seconds_per_image(predictor: Predictor, files: list[Path], seconds: float) -> float:
+    """Time per image from its file to its result, when files follow each other, again and again, without a pause.
+
+    Measured for about ``seconds``, but at least two batches.
+    """
+    from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT
+    from hubel.inference.pipeline import FailedImage
+
+    endless = itertools.cycle(files)
+    for _ in predictor.stream(itertools.islice(endless, MIN_IMAGES_TO_CONVERT)):
+        pass
+    batch = predictor.engine_for(MIN_IMAGES_TO_CONVERT).batch
+    start = time.perf_counter()
+    count = 0
+    for outcome in predictor.stream(_until(start + seconds, endless, at_least=max(MIN_IMAGES_TO_CONVERT, 2 * batch))):
+        if isinstance(outcome, FailedImage):
+            raise outcome.error
+        count += 1
+    return (time.perf_counter() - start) / count
+
+
+def _peak_resident_bytes() -> int:
+    """Peak of this process's resident memory."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not getrusage: on Linux it is at least the peak of the process that started this one.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _until(end: float, items: Iterator[Any], at_least: int) -> Iterator[Any]:
+    for number, item in enumerate(items):
+        if number >= at_least and time.perf_counter() >= end:
+            return
+        yield item
+
+
+_JOBS: dict[str, Callable[..., Row]] = {job.__name__: job for job in (limits, prepare, cached, start, measure)}
+
+
+def main() -> int:
+    """Run the job on stdin."""
+    job = json.loads(sys.stdin.readline())
+    # Output of libraries must not get between the results.
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        row = _JOBS[job.pop("job")](**job)
+    except HubelError as error:
+        lacking = isinstance(error, UsageError | MissingExtraError)
+        row = {"error": error.message, "hint": error.hint, "lacking": lacking}
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip() or "no message").splitlines()[0]
+        row = {"error": f"{type(error).__name__}: {first}", "hint": "", "lacking": False}
+    print(json.dumps(row), file=results, flush=True)
+    return int("error" in row)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -57,12 +57,11 @@ def bench(
     hubel bench resnet50 mobilenet_v2 --engine openvino --batch 1 --json
     hubel bench runs/flowers --images holiday/
     """
-    from hubel.benchmark.session import BenchOptions, Session
+    from hubel.benchmark.session import Session
 
     with tempfile.TemporaryDirectory(prefix="hubel-bench-") as name, ProgressBar("bench") as bar:
         folder = Path(name)
         files, source = _image_files(images, folder)
-        options = BenchOptions(models, engine or (), precision or (), batch or (), files, seconds, rounds, threads)
 
         def step(doing: str, done: int, total: int) -> None:
             if bar.visible:
@@ -70,7 +69,9 @@ def bench(
             else:
                 log(doing)
 
-        session = Session(options, folder, log, step)
+        session = Session(
+            models, engine or (), precision or (), batch or (), files, seconds, rounds, threads, folder, log, step
+        )
         interrupted = False
         try:
             session.run()

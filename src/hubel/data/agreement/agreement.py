@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,15 +13,13 @@ import numpy as np
 
 from hubel.boxes import scalar_iou
 from hubel.data.agreement.consensus import Consensus, Disagreement, Method, find_consensus, find_disagreements
-from hubel.data.agreement.dawid_skene import Estimate, dawid_skene
-from hubel.data.agreement.kappa import cohen_kappa, krippendorff_alpha
-from hubel.data.agreement.load import read_ratings
 from hubel.data.agreement.match_objects import MIN_IOU
-from hubel.data.agreement.ratings import Ratings
+from hubel.data.agreement.rater_statistics import Estimate, cohen_kappa, dawid_skene, krippendorff_alpha
+from hubel.data.agreement.ratings import Ratings, read_ratings
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.annotations.writer import ImageMode, write_class_folders
 from hubel.errors import DataError, UsageError
-from hubel.fileio import write_text
+from hubel.fileio import write_rows
 
 
 @dataclass(frozen=True)
@@ -31,14 +27,12 @@ class Annotator:
     """One annotator compared with the others, on images that several have labelled.
 
     Attributes:
-        name: of the annotator.
-        images: labelled.
         labels: number of objects drawn, or of images with a class.
         reliability: 0..1, fraction of the ratings that are right, by Dawid and Skene's estimate; of objects, including
             that there is none. NaN with two annotators: nothing shows which of them is right.
-        missed: objects of the consensus that were not drawn; ``None`` for whole images.
-        added: objects drawn that are not in the consensus; ``None`` for whole images.
-        mean_iou: of the boxes with those of the consensus; ``None`` for whole images.
+        missed: objects of the consensus that were not drawn; ``None`` for whole images, as ``added`` and ``mean_iou``.
+        added: objects drawn that are not in the consensus.
+        mean_iou: of the boxes with those of the consensus.
     """
 
     name: str
@@ -55,8 +49,6 @@ class Pair:
     """Agreement of two annotators on images that both have labelled.
 
     Attributes:
-        annotators: their names.
-        images: that both have labelled.
         matched: items to which both gave a class.
         found: of objects, twice ``matched`` over the number of all boxes of both, 0..1 (an F1 score).
         same: fraction of matched items with the same class.
@@ -78,15 +70,11 @@ class Agreement:
     """Agreement of several annotators.
 
     Attributes:
-        ratings: what they labelled.
-        annotators: one by one.
-        pairs: two by two.
         alpha: Krippendorff's, of the classes of all items that more than one annotator classified.
         alpha_objects: of objects, the same with "nothing" as a class of its own, so missed objects lower it. No item is
             "nothing" to all, so it is lower than a count of all positions in the images would give.
         estimate: Dawid and Skene's, of the ``shared`` items.
         shared: indices of the items that more than one annotator has rated.
-        consensus: of all.
         disagreements: the images on which they disagree, the worst first.
     """
 
@@ -140,7 +128,7 @@ def agree(
     """Compare several annotators' labels of the same images.
 
     Args:
-        sources: as for :func:`~hubel.data.agreement.load.read_ratings`.
+        sources: as for :func:`~hubel.data.agreement.ratings.read_ratings`.
         format: of label files, if a folder has several.
         min_iou: intersection over union from which boxes may show one object.
         method: of the consensus; Dawid and Skene's for three annotators or more, else the majority.
@@ -155,18 +143,17 @@ def agree(
     if not len(shared):
         message = f"{', '.join(ratings.annotators)}: there is no object in the images that two of them have labelled."
         raise DataError(message, "Compare sets with labels in them.")
-    items, people = np.nonzero(table[shared] >= 0)
-    shape = (len(shared), len(ratings.annotators), len(ratings.classes))
-    estimate = dawid_skene(items, people, table[shared][items, people], shape)
-    if len(ratings.annotators) == 2:
+    people = len(ratings.annotators)
+    items, raters = np.nonzero(table[shared] >= 0)
+    shape = (len(shared), people, len(ratings.classes))
+    estimate = dawid_skene(items, raters, table[shared][items, raters], shape)
+    if people == 2:
         estimate = replace(estimate, accuracies=np.full(2, np.nan))
-    chosen: Method = method or ("dawid-skene" if len(ratings.annotators) > 2 else "majority")
-    consensus = find_consensus(ratings, estimate, shared, chosen)
-    everyone = range(len(ratings.annotators))
+    consensus = find_consensus(ratings, estimate, shared, method or ("dawid-skene" if people > 2 else "majority"))
     return Agreement(
         ratings,
-        tuple(_annotator(ratings, who, estimate, shared, consensus) for who in everyone),
-        tuple(_pair(ratings, one, other) for one, other in combinations(everyone, 2)),
+        tuple(_annotator(ratings, who, estimate, shared, consensus) for who in range(people)),
+        tuple(_pair(ratings, one, other) for one, other in combinations(range(people), 2)),
         krippendorff_alpha(ratings.classes_only),
         krippendorff_alpha(table) if ratings.drawn else None,
         estimate,
@@ -221,14 +208,12 @@ def write_consensus(
 ) -> tuple[str, ...]:
     """Write the consensus; images that only one annotator has labelled keep those labels.
 
+    Returns what the format cannot hold, one line each with a count.
+
     Args:
-        agreement: of the annotators.
         out: a new folder; or, for labels of whole images, a new ``.csv`` file with ``image,label,confidence``.
         format: of the label files, if objects were drawn; the first annotator's by default.
         images: copy or link them into the folder, or (if objects were drawn) leave them out.
-
-    Returns:
-        What the format cannot hold, one line each with a count.
 
     Raises:
         DataError: ``out`` exists, or cannot be written; or images do not exist that would be sorted into folders.
@@ -245,12 +230,8 @@ def write_consensus(
     if out.suffix.lower() == ".csv":
         if out.exists():
             raise DataError(f"{out} exists already.", "Choose another name; nothing is overwritten.")
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(("image", "label", "confidence"))
-        confidences = (f"{value:.4f}" for value in agreement.consensus.confidence.tolist())
-        rows.writerows(zip(keys, labels, confidences, strict=True))
-        write_text(out, text.getvalue())
+        rows = zip(keys, labels, agreement.consensus.confidence.tolist(), strict=True)
+        write_rows(out, [{"image": key, "label": label, "confidence": f"{sure:.4f}"} for key, label, sure in rows])
         return ()
     files = {key: path for of_one in reversed(ratings.files) for key, path in of_one.items()}
     if missing := [key for key in keys if not files[key].is_file()]:

@@ -12,10 +12,9 @@ from typing import Literal
 import numpy as np
 
 from hubel.boxes import scalar_iou
-from hubel.data.agreement.dawid_skene import Estimate
+from hubel.data.agreement.rater_statistics import Estimate
 from hubel.data.agreement.ratings import Item, Ratings
 from hubel.data.annotations import Annotation
-from hubel.masks import Box
 
 Method = Literal["majority", "dawid-skene"]
 """Votes count equally, or are weighted by their annotators' error rates."""
@@ -29,7 +28,6 @@ class Consensus:
     """Labels that annotators agree on.
 
     Attributes:
-        method: how it was found.
         labels: (N,), the class of each item; of objects, the last class means that there is none.
         confidence: (N,), 0..1: fraction of votes, or probability; 1 if there is one rating only.
         objects: of objects, each with its consensus box, or ``None`` if there is none.
@@ -45,7 +43,6 @@ def find_consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, met
     """Decide the class of every item.
 
     Args:
-        ratings: of all annotators.
         estimate: Dawid and Skene's, of the shared items.
         shared: indices of the items that more than one annotator has rated; the others keep their one rating.
         method: with ``"majority"`` an object exists unless more than half say that it does not; ties go to the class
@@ -93,17 +90,12 @@ def _consensus_object(item: Item, label: int) -> Annotation:
     It gets the median box; one with polygons or a mask keeps its own box, as its annotator drew it.
     """
     drawn = [obj for obj in item.drawn.values() if obj.label == label] or list(item.drawn.values())
-    box = median_box([obj.box for obj in drawn])
+    x1, y1, x2, y2 = (float(edge) for edge in np.median([obj.box for obj in drawn], 0))
+    box = (x1, y1, x2, y2)
     nearest = replace(max(drawn, key=lambda obj: scalar_iou(obj.box, box)), label=label, annotator=None)
     if nearest.polygons or nearest.mask is not None:
         return nearest
     return replace(nearest, box=box, area=None)
-
-
-def median_box(boxes: Sequence[Box]) -> Box:
-    """The median of each edge; of two boxes, the mean."""
-    x1, y1, x2, y2 = (float(value) for value in np.median(np.array(boxes), 0))
-    return x1, y1, x2, y2
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,6 @@ class Disagreement:
     """An image on which annotators disagree.
 
     Attributes:
-        path: its file.
         agreement: 0..1: mean over its items and pairs of annotators, with 1 (for objects: the IoU of their boxes) for
             the same class and 0 for different ones.
         reasons: one phrase each.
@@ -149,29 +140,24 @@ def _pair_agreements(item: Item, row: np.ndarray) -> Iterator[float]:
 
 
 def _reasons(ratings: Ratings, indices: Sequence[int]) -> Iterator[str]:
+    names = np.array(ratings.annotators)
     missed: Counter[str] = Counter()
     conflicts: list[str] = []
     loose: list[float] = []
     for index in indices:
         row = ratings.table[index]
-        if ratings.missing is not None:
-            absent = [ratings.annotators[who] for who in np.flatnonzero(row == ratings.missing)]
-            missed[" and ".join(absent)] += bool(absent)
-        labels = {label for label in row.tolist() if label >= 0 and label != ratings.missing}
+        if (row == ratings.missing).any():
+            missed[" and ".join(names[row == ratings.missing])] += 1
+        labels = sorted({label for label in row.tolist() if label >= 0 and label != ratings.missing})
         if len(labels) > 1:
-            conflicts.append(" or ".join(_label_with_annotators(ratings, row, label) for label in sorted(labels)))
+            who = {label: ", ".join(names[row == label]) for label in labels}
+            conflicts.append(" or ".join(f"{ratings.classes[label]} ({who[label]})" for label in labels))
         boxes = [obj.box for obj in ratings.items[index].drawn.values()]
         loose += [iou for a, b in combinations(boxes, 2) if (iou := scalar_iou(a, b)) < LOOSE_IOU]
-    for who, number in missed.items():
-        if number:
-            yield f"{number:,} {'object' if number == 1 else 'objects'} not drawn by {who}"
+    for absent, number in missed.items():
+        yield f"{number:,} {'object' if number == 1 else 'objects'} not drawn by {absent}"
     yield from conflicts
     if len(loose) == 1:
         yield f"a pair of boxes with an IoU of only {loose[0]:.2f}"
     elif loose:
         yield f"{len(loose):,} pairs of boxes with an IoU of only {min(loose):.2f} to {LOOSE_IOU}"
-
-
-def _label_with_annotators(ratings: Ratings, row: np.ndarray, label: int) -> str:
-    who = ", ".join(ratings.annotators[index] for index in np.flatnonzero(row == label))
-    return f"{ratings.classes[label]} ({who})"

@@ -16,9 +16,6 @@ MIN_IOU = 0.5
 CLASS_BONUS = 0.1
 """Weight of an equal class in the choice between overlapping boxes: a rider's box and a horse's are similar."""
 
-Group = dict[int, int]
-"""One object: by annotator, the index of the box among theirs."""
-
 
 def match_pairs(
     one: Sequence[Annotation], other: Sequence[Annotation], min_iou: float = MIN_IOU
@@ -26,15 +23,8 @@ def match_pairs(
     """Match the boxes of two annotators one to one.
 
     Among all matchings the one with the largest sum of IoU (plus :data:`CLASS_BONUS` for equal classes), an assignment
-    problem. Classes need not be equal: disagreement about a class should be visible as such.
-
-    Args:
-        one: objects in an image.
-        other: another annotator's, in the same image.
-        min_iou: below this, boxes show different objects; above 0.
-
-    Returns:
-        Indices into ``one`` and ``other``, and the IoU.
+    problem. Classes need not be equal: disagreement about a class should be visible as such. Returns indices into
+    ``one`` and ``other``, and the IoU, which is at least ``min_iou`` (above 0).
     """
     a, b = (np.array([obj.box for obj in objects], float).reshape(-1, 4) for objects in (one, other))
     labels, other_labels = (np.array([obj.label for obj in objects], int) for objects in (one, other))
@@ -45,15 +35,13 @@ def match_pairs(
     return [(int(row), int(column), float(iou[row, column])) for row, column in chosen if allowed[row, column]]
 
 
-def match_groups(objects: Sequence[Sequence[Annotation]], min_iou: float = MIN_IOU) -> list[Group]:
+def match_groups(objects: Sequence[Sequence[Annotation]], min_iou: float = MIN_IOU) -> list[dict[int, int]]:
     """Match the boxes of any number of annotators; every box is in one group, alone if need be.
+
+    A group is one object: by annotator, the index of the box among ``objects`` of theirs.
 
     Annotators are matched in pairs; then pairs are merged, largest IoU first, unless the merged group would have an
     annotator twice. With two annotators all pairs are kept, and the result does not depend on their order.
-
-    Args:
-        objects: by annotator, the objects in one image.
-        min_iou: as for :func:`match_pairs`.
     """
     group_of = {(who, index): {who: index} for who, drawn in enumerate(objects) for index in range(len(drawn))}
     links = [

@@ -1,4 +1,4 @@
-"""The true classes and each annotator's error rates, estimated together from the ratings alone.
+"""Statistics of a table of ratings: kappa, alpha, and Dawid and Skene's estimate of the truth and of everyone's errors.
 
 Dawid and Skene 1979, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm" (Applied
 Statistics 28, 20–28). The model: an item has class j with probability p_j, and annotator k then answers l with
@@ -12,13 +12,67 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+UNRATED = -1
+"""Instead of a class: the annotator did not rate the item."""
+
 _MAX_ITERATIONS = 1000
 _TOLERANCE = 1e-7
 
 
+def cohen_kappa(one: np.ndarray, other: np.ndarray) -> float:
+    """Cohen's kappa (1960, "A coefficient of agreement for nominal scales"), -1..1.
+
+    ``(p_o - p_e) / (1 - p_e)``: the fraction of items on which two annotators agree, compared with the fraction on
+    which they would if each assigned the classes as often as before, but at random. 1 if they always agree, 0 if as
+    often as by chance; NaN if no item was rated by both, or both use only one class, so that chance explains all.
+
+    Args:
+        one: (N,) classes from 0; items with :data:`UNRATED` are left out.
+        other: (N,) the other annotator's.
+    """
+    both = (one >= 0) & (other >= 0)
+    one, other = one[both], other[both]
+    if not len(one):
+        return float("nan")
+    classes = int(max(one.max(), other.max())) + 1
+    fractions = (np.bincount(values, minlength=classes) / len(values) for values in (one, other))
+    expected = float(np.multiply(*fractions).sum())
+    if expected == 1:
+        return float("nan")
+    return (float((one == other).mean()) - expected) / (1 - expected)
+
+
+def krippendorff_alpha(ratings: np.ndarray) -> float:
+    """Krippendorff's alpha for nominal data (2011, "Computing Krippendorff's Alpha-Reliability", section C).
+
+    1 if all agree, 0 if as often as by chance, negative if they contradict each other; NaN if no item was rated twice,
+    or all have one class. Items with a single rating do not count.
+
+    Args:
+        ratings: (N, A), items by annotators: classes from 0, or :data:`UNRATED`.
+    """
+    items, annotators = np.nonzero(ratings >= 0)
+    classes = ratings[items, annotators]
+    counts = np.zeros((len(ratings), int(classes.max()) + 1 if len(classes) else 1))
+    np.add.at(counts, (items, classes), 1)
+    rated = counts.sum(1)
+    counts, rated = counts[rated >= 2], rated[rated >= 2]
+    if not len(counts):
+        return float("nan")
+    # The coincidence matrix: each rating of an item is paired with every other one, with equal weights.
+    weighted = counts / (rated - 1)[:, None]
+    coincidences = weighted.T @ counts - np.diag(weighted.sum(0))
+    totals = coincidences.sum(0)
+    number = totals.sum()
+    chance = number**2 - (totals**2).sum()
+    if chance == 0:
+        return float("nan")
+    return float(1 - (number - 1) * (number - np.trace(coincidences)) / chance)
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated classes and errors.
+    """Dawid and Skene's estimate.
 
     Attributes:
         posteriors: (N, K), probability of each class of each item; rows sum to 1.
