@@ -154,7 +154,7 @@ def stats(
     else:
         _print_statistics(numbers)
     if out is not None:
-        from hubel.reports.stats_page import write_statistics
+        from hubel.reports.data_pages import write_statistics
 
         folder = write_statistics(out, dataset.root.resolve().name, numbers)
         log(f"figures: {folder}, page: {folder / 'statistics.html'}")

@@ -49,7 +49,7 @@ def check(
 
         lost = write_annotations(repaired.dataset, repaired.dataset.format, fix)
     if report is not None:
-        from hubel.reports.check_page import write_check_page
+        from hubel.reports.data_pages import write_check_page
 
         write_check_page(report, checked)
     if as_json:

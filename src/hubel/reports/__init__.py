@@ -1,19 +1,6 @@
 """Figures and HTML pages made from finished numbers. Nothing is computed from a model here."""
 
 from hubel.reports.html import write_report
-from hubel.reports.report_data import (
-    AugmentationSample,
-    DetectionMistake,
-    Mistake,
-    TaskReport,
-    TrainingReport,
-)
+from hubel.reports.report_data import AugmentationSample, TrainingReport
 
-__all__ = [
-    "AugmentationSample",
-    "DetectionMistake",
-    "Mistake",
-    "TaskReport",
-    "TrainingReport",
-    "write_report",
-]
+__all__ = ["AugmentationSample", "TrainingReport", "write_report"]

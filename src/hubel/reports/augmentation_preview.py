@@ -17,15 +17,12 @@ from hubel.reports.report_data import AugmentationSample
 def augmentation_preview(
     samples: Sequence[Sample], plain: Transform, augmented: Transform, seed: int, images: int = 6, variants: int = 7
 ) -> list[AugmentationSample]:
-    """A few training images, evenly taken, with boxes in the colours of their classes.
+    """A few training images, evenly taken, with boxes in the colours of their classes; unreadable ones are left out.
 
     Args:
-        samples: of the training split.
         plain: without random changes.
-        augmented: of the run, at the size of ``plain``.
-        seed: of the run.
-        images: how many; those that cannot be read are left out.
-        variants: changed versions of each: those of the first epochs.
+        augmented: as in the run with this seed, at the size of ``plain``.
+        variants: versions of each, those of the first epochs.
     """
     originals, changed = (BatchDataset(samples, transform, seed) for transform in (plain, augmented))
     step = max(1, len(samples) // images)

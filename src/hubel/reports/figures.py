@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from hubel.metrics.classification import CalibrationBin
+from hubel.reports.format import number
 
 CSS_PIXELS_PER_INCH = 100
 """Largest scale at which a page shows a figure: its letters are then as large as the page's."""
@@ -30,7 +31,7 @@ LABELLED_CLASSES = 30
 """Confusion matrices of more classes are drawn without names and counts."""
 
 BLUE, ORANGE, INK, FAINT = "#0072B2", "#D55E00", "#333a45", "#d9dde3"
-_DOTS_PER_INCH = 180
+_GREY = "#6b7480"
 
 
 def to_png(figure: Figure) -> bytes:
@@ -40,30 +41,24 @@ def to_png(figure: Figure) -> bytes:
     with warnings.catch_warnings():
         # Letters that no font here has become boxes in the figure; the tables beside it name the classes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(file, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=180, metadata={"Software": None})
     return file.getvalue()
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epoch: int | None) -> Figure:
-    """Training and validation values of a quantity over the epochs, the phases of training shaded.
+    """Training and validation values of a quantity (``"loss"``, ``"top1"``, …) over the epochs.
 
-    Args:
-        history: rows of ``metrics.csv``, see :class:`hubel.reports.report_data.TrainingReport`.
-        quantity: ``"loss"``, ``"top1"``, …
-        best_epoch: marked with a ring where it is known.
-
-    Returns:
-        The figure.
+    The phases of training are shaded; ``best_epoch`` is marked with a ring. ``history`` has rows of ``metrics.csv``.
     """
     figure, axes = styled_figure(5.6, 3.5)
     epochs = [number(row.get("epoch")) for row in history]
     _shade_phases(axes, epochs, [str(row.get("phase") or "") for row in history])
     marker = "o" if len(epochs) <= 40 else ""
-    for split, colour, line in (("train", BLUE, (0, (4, 2))), ("val", ORANGE, "solid")):
+    curves = (("train", "training", BLUE, (0, (4, 2))), ("val", "validation", ORANGE, "solid"))
+    for split, name, colour, line in curves:
         values = [number(row.get(f"{split}_{quantity}")) for row in history]
         if all(math.isnan(value) for value in values):
             continue
-        name = {"train": "training", "val": "validation"}[split]
         axes.plot(epochs, values, color=colour, linestyle=line, marker=marker, markersize=3.5, label=name)
         if split == "val" and best_epoch in epochs:
             best = values[epochs.index(best_epoch)]
@@ -92,14 +87,9 @@ def overlap_curve(overlap: np.ndarray) -> Figure:
 
 
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
-    """Who is taken for whom: counts, coloured by the share of the true class (blue right, orange wrong).
+    """A matrix (K, K) of counts, rows the truth, coloured by the share of the true class (blue right, orange wrong).
 
-    Args:
-        confusion: counts (K, K), rows are the truth.
-        names: the K classes.
-
-    Returns:
-        The figure; beyond ``LABELLED_CLASSES`` without names and counts.
+    Beyond ``LABELLED_CLASSES`` it has no names and counts.
     """
     count = len(names)
     labelled = count <= LABELLED_CLASSES
@@ -150,8 +140,8 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
     for axes in (upper, lower):
         _style(axes)
         axes.set_xlim(0, 1)
-    centres = [(row.low + row.high) / 2 for row in bins if row.images]
     filled = [row for row in bins if row.images]
+    centres = [(row.low + row.high) / 2 for row in filled]
     accuracy = [row.accuracy for row in filled]
     gaps = [row.confidence - row.accuracy for row in filled]
     upper.bar(centres, accuracy, width * 0.92, color=BLUE, label="accuracy")
@@ -170,11 +160,6 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
     lower.set_xlabel("confidence")
     lower.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
-
-
-def number(value: Any) -> float:
-    """A value of ``metrics.csv`` as a number; NaN where it is empty."""
-    return math.nan if value is None or value == "" else float(value)
 
 
 def styled_figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -208,11 +193,10 @@ def _shade_phases(axes: Axes, epochs: Sequence[float], phases: Sequence[str]) ->
         axes.axvspan(left, right, color="#eef1f5" if turn % 2 == 0 else "white", zorder=0, linewidth=0)
         axes.text(
             (left + right) / 2, 1.01, phase, transform=axes.get_xaxis_transform(), ha="center", va="bottom",
-            fontsize=8.5, color="#6b7480", parse_math=False,
+            fontsize=8.5, color=_GREY, parse_math=False,
         )  # fmt: skip
 
 
-_GREY = "#6b7480"
 # Where a name may stand beside its point: shift in points, and how it is anchored there.
 _BELOW = ((6, 0, "left", "center"), (0, -7, "center", "top"), (5, -6, "left", "top"), (-5, -6, "right", "top"))
 _ABOVE = ((-5, 5, "right", "bottom"), (-7, 0, "right", "center"), (0, 7, "center", "bottom"), (5, 6, "left", "bottom"))
@@ -224,7 +208,7 @@ def choice_plot(
     accuracies: Sequence[float],
     front: Sequence[int],
     cost_label: str,
-    accuracy_label: str = "top-1 on ImageNet, as published",
+    accuracy_label: str,
 ) -> Figure:
     """One point a network; those on the front are coloured, joined, and named first.
 
@@ -235,8 +219,8 @@ def choice_plot(
         costs: positive; the axis is logarithmic.
         accuracies: 0..1.
         front: indices of the Pareto front, cheapest first.
-        cost_label: what the costs are, with their unit.
-        accuracy_label: what the accuracies are.
+        cost_label: title of the axis, with the unit.
+        accuracy_label: title of the axis.
     """
     figure, axes = styled_figure(10.5, 6.6)
     on_front = set(front)
@@ -257,12 +241,8 @@ def choice_plot(
     axes.set_ylabel(accuracy_label)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_title(
-        "On the line: the best for their cost. Whatever is more accurate costs more.",
-        fontsize=11,
-        color=INK,
-        loc="left",
-    )
+    title = "On the line: the best for their cost. Whatever is more accurate costs more."
+    axes.set_title(title, fontsize=11, color=INK, loc="left")
     _name_points(figure, axes, names, np.column_stack([costs, accuracies]), [*front, *others], on_front)
     return figure
 
@@ -279,7 +259,7 @@ def _name_points(
     for index in order:
         important = index in always
         places = (*_ABOVE, *_BELOW) if important else (*_BELOW, *_ABOVE)  # the front's line runs to the right
-        for number, (right, up, horizontal, vertical) in enumerate(places):
+        for attempt, (right, up, horizontal, vertical) in enumerate(places, 1):
             text = axes.annotate(
                 names[index], points[index], (right, up), textcoords="offset points", ha=horizontal, va=vertical,
                 fontsize=8.5 if important else 7, color=INK if important else _GREY, parse_math=False, zorder=4,
@@ -287,7 +267,7 @@ def _name_points(
             box = text.get_window_extent(renderer)
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
             free = inside and not any(box.overlaps(other) for other in taken)
-            if free or (important and number == len(places) - 1):
+            if free or (important and attempt == len(places)):
                 taken.append(box)
                 break
             text.remove()

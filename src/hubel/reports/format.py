@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hubel.reports import figures
-
 CONFUSED_PAIRS = 20
 """Number of the most confused pairs of classes that a report lists."""
 
@@ -17,7 +15,7 @@ CHOSEN_ON_THEM = (
 
 
 def split_label(split: str) -> str:
-    """What a split is called in a sentence, such as "validation set"."""
+    """The name of a split in a sentence, such as "validation set"."""
     names = {"train": "training set", "val": "validation set", "all": "whole data set"}
     return names.get(split, f"{split} set")
 
@@ -44,10 +42,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def number(value: Any) -> float:
+    """A value of ``metrics.csv`` as a number; NaN where it is empty."""
+    return math.nan if value is None or value == "" else float(value)
+
+
 def cell(value: Any) -> str:
     """A value of ``metrics.csv`` for the table of epochs: four significant digits, empty where there is none."""
     try:
-        value = figures.number(value)
+        value = number(value)
     except ValueError:
         return str(value)
     return "" if math.isnan(value) else f"{value:.4g}"

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+from PIL import Image
 
 import hubel
+from hubel.data.image_io import read_image
+from hubel.drawing import draw_boxes
+from hubel.errors import ImageError
 from hubel.fileio import atomic_write, write_text
-from hubel.reports import figures, images
+from hubel.reports import figures
 from hubel.reports.format import CHOSEN_ON_THEM, cell, duration, figure, percent, split_label
 from hubel.reports.report_data import TaskReport, TrainingReport
 
+SAMPLE_SIDE = 160
+"""Side of an augmented sample's cell in pixels."""
 
-def page_from(template: str, **values: Any) -> str:
-    """A page from one of the templates beside this file; everything that comes from data is escaped."""
 
-    def source(name: str) -> str:
-        return files("hubel.reports").joinpath(name).read_text(encoding="utf-8")
-
+def render(template: str, *packages: str, **values: Any) -> str:
+    """A page from a template in the folder of one of the packages, or in this one; what comes from data is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(source),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, "") for name in (*packages, "hubel.reports")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
+    environment.filters.update(percent=percent, duration=duration, cell=cell, figure=figure, split_label=split_label)
+    written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    return environment.get_template(template).render(values, version=hubel.__version__, written=written)
 
 
 def data_url(content: bytes, kind: str) -> str:
@@ -40,42 +45,59 @@ def data_url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def jpeg_url(image: Image.Image) -> str:
+    """The image as a JPEG file in a data URL."""
+    return data_url(_encoded(image, format="JPEG", quality=82), "jpeg")
+
+
+def _encoded(image: Image.Image, **settings: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, **settings)
+    return file.getvalue()
+
+
 def write_report(folder: str | Path, report: TrainingReport, sections: TaskReport) -> Path:
-    """Write a report into a run folder.
+    """Write a report into a run folder, which is made if it is missing.
 
-    Args:
-        folder: where ``report.html`` and ``figures/`` go; made if it is missing.
-        report: its data.
-        sections: of the task.
-
-    Returns:
-        The path of ``report.html``. It asks nothing of the network and can be sent as a single file.
+    Returns the path of ``report.html``. It asks nothing of the network and can be sent as a single file; its figures
+    are in ``figures/`` as well.
 
     Raises:
         DataError: the folder cannot be written.
     """
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    charts = dict(_charts(report, sections))
-    rows = images.sample_rows(report.augmentation)
-    sheet = {"augmentation": images.to_png(images.augmentation_sheet(rows))} if rows else {}
+    curves = _curves(report, sections)
+    charts = dict(_charts(report, sections, curves))
+    samples = [[_cell(pixels) for pixels in (each.original, *each.augmented)] for each in report.augmentation]
+    sheet = {"augmentation": _encoded(_sheet(samples), format="PNG", optimize=True)} if samples else {}
     for name, png in (charts | sheet).items():
         with atomic_write(folder / "figures" / f"{name}.png") as file:
             file.write_bytes(png)
-    shown, unreadable = images.read_mistakes(report.mistakes, sections.mistakes_side)
-    page = _template(sections.package).render(
+    mistakes, unreadable = [], []
+    for mistake in report.mistakes:
+        try:
+            image = read_image(mistake.path)
+        except ImageError:
+            unreadable.append(mistake.path.name)
+            continue
+        if mistake.boxes:
+            image = draw_boxes(image, mistake.boxes)
+        image.thumbnail((sections.mistakes_side, sections.mistakes_side), Image.Resampling.LANCZOS)
+        mistakes.append((mistake, jpeg_url(image)))
+    page = render(
+        "report.html.jinja",
+        sections.package,
         report=report,
         sections=sections,
-        curves=_curves(report, sections),
-        version=hubel.__version__,
-        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        curves=curves,
         charts={name: data_url(png, "png") for name, png in charts.items()},
         headline=report.scores[report.headline_split] if report.headline_split else None,
         sentences=list(_sentences(report, sections)),
         splits={name: {"scores": scores, **sections.of_split(scores)} for name, scores in report.scores.items()},
-        mistakes=[(mistake, data_url(jpeg, "jpeg")) for mistake, jpeg in shown],
+        mistakes=mistakes,
         unreadable=unreadable,
-        samples=[[data_url(images.to_jpeg(cell), "jpeg") for cell in row] for row in rows],
+        samples=[[jpeg_url(image) for image in row] for row in samples],
         configuration=dict(_flat(report.configuration)),
         environment=dict(_flat(report.environment)),
     )
@@ -83,10 +105,15 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
     return folder / "report.html"
 
 
-def _charts(report: TrainingReport, sections: TaskReport) -> Iterator[tuple[str, bytes]]:
-    for quantity in _curves(report, sections):
-        figure = figures.learning_curve(report.history, quantity, report.best_epoch)
-        yield f"curve_{quantity}", figures.to_png(figure)
+def _curves(report: TrainingReport, sections: TaskReport) -> dict[str, tuple[str, str]]:
+    """Those of the task's curves for which the history has a number."""
+    columns = {name for row in report.history for name, value in row.items() if value not in (None, "")}
+    return {name: words for name, words in sections.curves.items() if {f"train_{name}", f"val_{name}"} & columns}
+
+
+def _charts(report: TrainingReport, sections: TaskReport, curves: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    for quantity in curves:
+        yield f"curve_{quantity}", figures.to_png(figures.learning_curve(report.history, quantity, report.best_epoch))
     for split, scores in report.scores.items():
         yield from ((f"{name}_{split}", figures.to_png(figure)) for name, figure in sections.charts(scores))
 
@@ -100,10 +127,25 @@ def _sentences(report: TrainingReport, sections: TaskReport) -> Iterator[str]:
             yield CHOSEN_ON_THEM
 
 
-def _curves(report: TrainingReport, sections: TaskReport) -> dict[str, tuple[str, str]]:
-    """Those of the task's curves for which the history has a number."""
-    columns = {name for row in report.history for name, value in row.items() if value not in (None, "")}
-    return {name: words for name, words in sections.curves.items() if {f"train_{name}", f"val_{name}"} & columns}
+def _cell(pixels: np.ndarray) -> Image.Image:
+    """An array (H, W, C) as an image that fits a cell of the sheet."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    scale = SAMPLE_SIDE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """All augmented samples in one image: a row each, the original first and set apart."""
+    gap, apart = 6, 18
+    columns = max(len(row) for row in rows)
+    width = columns * (SAMPLE_SIDE + gap) + gap + apart
+    sheet = Image.new("RGB", (width, len(rows) * (SAMPLE_SIDE + gap) + gap), "white")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            left = gap + x * (SAMPLE_SIDE + gap) + (apart if x else 0) + (SAMPLE_SIDE - image.width) // 2
+            sheet.paste(image, (left, gap + y * (SAMPLE_SIDE + gap) + (SAMPLE_SIDE - image.height) // 2))
+    return sheet
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -114,23 +156,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", ", ".join(str(item) for item in value)
         else:
             yield f"{prefix}{name}", "–" if value is None else str(value)
-
-
-def _template(package: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.FunctionLoader(partial(_source, name)) for name in (package, "hubel.reports")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, duration=duration, cell=cell, figure=figure, split_label=split_label)
-    return environment.get_template("report.html.jinja")
-
-
-def _source(package: str, name: str) -> str | None:
-    """Text of a template in the folder of a package, if it is there."""
-    file = files(package).joinpath(name)
-    return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -18,9 +18,6 @@ class Mistake:
     """One image with a wrong prediction.
 
     Attributes:
-        path: its file.
-        truth: the name of its class.
-        predicted: the name of the predicted class.
         probability: of the predicted class, 0..1.
         overlap: IoU of the predicted box with the true one; ``None`` where there are no boxes.
         boxes: drawn on the image.
@@ -39,7 +36,6 @@ class DetectionMistake:
     """One image with false positives or missed objects.
 
     Attributes:
-        path: its file.
         boxes: drawn on the image.
         wrong: the boxes that are wrong, in words, surest first.
         missed: the classes of the objects that were missed, each with how many.
@@ -70,22 +66,15 @@ class TrainingReport:
 
     Attributes:
         title: the heading, such as the name of the run folder.
-        task: ``"classify"``, ``"localize"``, ``"detect"``.
-        model: name of the architecture or of the saved model.
-        data: path or name of the data set.
-        scores: the final scores of each scored split (``train``, ``val``, ``test``, ``all``). ``"test"``, if
-            it is there, makes the headline, else the first one.
+        scores: the final scores of each scored split (``train``, ``val``, ``test``, ``all``).
         split_sizes: number of images of each split.
         history: one mapping an epoch with the columns of ``metrics.csv``: ``epoch``, ``phase``,
             ``train_loss``, ``val_loss``, ``train_top1``, ``val_top1``, ``learning_rate``, ``seconds``.
             Columns may be missing, values be ``None`` or text as the file has them.
         best_epoch: the epoch whose weights were kept.
         mistakes: the worst first; all of one kind.
-        mistakes_split: the split they belong to.
-        augmentation: training images before and after augmentation.
         transforms: the augmentations in words, in the order they are applied.
         configuration: the run's settings; nested mappings are shown as ``outer.inner``.
-        environment: versions, processor, threads, precision.
         timing: seconds by what they were spent on.
         decisions: what the run decided by measuring, a sentence each.
         warnings: what the check of the data found, a sentence each.
