@@ -51,22 +51,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # The head learns until it is good before anything below it moves: fine-tuning from a poor head distorts the features
 # (Kumar et al. 2022, arXiv 2202.10054).
-_TRANSFER: dict[str, Any] = {
-    "epochs": 11,
-    "head_epochs": 3,
-    "learning_rate": 3e-4,
-    "unfreeze_from": "0.67",
-    "batch_norm": "frozen",
-}
-_FROM_SCRATCH: dict[str, Any] = {
-    "epochs": 60,
-    "head_epochs": 0,
-    "learning_rate": 2e-3,
-    "unfreeze_from": "1.0",
-    "batch_norm": "train",
-}
-_CLASSES: dict[str, Any] = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
-_BOXES: dict[str, Any] = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
+_TRANSFER = dict(epochs=11, head_epochs=3, learning_rate=3e-4, unfreeze_from="0.67", batch_norm="frozen")
+_FROM_SCRATCH = dict(epochs=60, head_epochs=0, learning_rate=2e-3, unfreeze_from="1.0", batch_norm="train")
+_CLASSES = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
+_BOXES = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "classify": ({**_TRANSFER, **_CLASSES}, {**_FROM_SCRATCH, **_CLASSES}),
     "localize": (
@@ -316,11 +304,7 @@ class TrainingConfig:
         return self.weights is not None
 
     def resolved(self, has_weights: bool) -> TrainingConfig:
-        """Fill in the defaults that depend on the start: from pretrained weights, or from scratch.
-
-        Args:
-            has_weights: the architecture has weights to start from.
-        """
+        """Fill in the defaults that depend on the start: from weights, if the architecture has any, or from scratch."""
         start = RECIPES[self.task][0 if self.pretrained and has_weights else 1]
         missing = {key: value for key, value in start.items() if getattr(self, key) is None}
         if not has_weights:
@@ -343,11 +327,7 @@ def _adapter() -> TypeAdapter[TrainingConfig]:
 
 
 def make_config(**values: Any) -> TrainingConfig:
-    """Check the values and build the configuration.
-
-    Raises:
-        UsageError: a value is out of range or of the wrong type, or there is no such option; it names the option.
-    """
+    """Check the values and build the configuration; raises :class:`UsageError`, which names the wrong option."""
     from pydantic import ValidationError
 
     by_task = DEFAULTS.get(values.get("task", TrainingConfig.task), {})
@@ -398,11 +378,7 @@ def write_config(path: Path, config: TrainingConfig) -> None:
 
 
 def read_config(path: Path) -> TrainingConfig:
-    """Read ``config.yaml``.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
+    """Read ``config.yaml``; raises :class:`DataError` if it is missing or damaged."""
     import yaml
 
     try:

@@ -503,10 +503,7 @@ def test_early_stopping_counts_alike(page: SimpleNamespace) -> None:
     for epoch, accuracy in enumerate(accuracies):
         callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
         row = {"epoch": epoch + 1, "val_top1": accuracy, "val_loss": 1.0}
-        better = progress.is_better(row, get_task("classify").monitor)
-        progress.history.append(row)
-        progress.epoch = epoch + 1
-        progress.best_epoch = epoch + 1 if better else progress.best_epoch
+        progress.add(row, get_task("classify").monitor)
         assert progress.should_stop_early(2) == callback.model.stop_training
         if callback.model.stop_training:
             break

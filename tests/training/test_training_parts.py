@@ -34,7 +34,6 @@ from hubel.tasks.classification.task import imbalance_ratio, inverse_frequency
 from hubel.tasks.registry import get_task
 from hubel.training import setup
 from hubel.training.autotune import CpuContention, ExecutionPlan, choose_execution
-from hubel.training.ema import WeightAverage
 from hubel.training.finetune import (
     TrainableTop,
     enter_training_mode,
@@ -44,7 +43,7 @@ from hubel.training.finetune import (
     parts_with_parameters,
     plan_phases,
 )
-from hubel.training.loop import rate_factor
+from hubel.training.loop import WeightAverage, rate_factor
 from hubel.training.train import latest_run_folder, new_run_folder
 
 

@@ -136,6 +136,11 @@ class TaskData(ABC):
         """Images as for prediction."""
         return BatchDataset(samples, self.plain, self.config.seed, cache)
 
+    def for_feature_cache(self, samples: Sequence[Sample]) -> tuple[BatchDataset, Preprocessing]:
+        """Images as in training if that does not augment them, else as for prediction, and their preprocessing."""
+        transform = self.plain if self.config.augmentation else self.augmented
+        return BatchDataset(samples, transform, self.config.seed), transform.preprocessing
+
     def dummy_batch(self, images: int) -> Batch:
         """A training batch of black images at indices of -1: to time a step, to fill an empty part of a batch."""
         return BatchDataset((), self.augmented, self.config.seed).dummy_batch(images)
@@ -186,11 +191,7 @@ class Task(ABC):
 
     @abstractmethod
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
-        """The samples of a data set.
-
-        Raises:
-            DataError: it has none; or, if ``strict``, one of its files is wrong.
-        """
+        """The samples of a data set; raises :class:`~hubel.errors.DataError` for none or, if ``strict``, bad files."""
 
     @abstractmethod
     def check(
@@ -200,11 +201,7 @@ class Task(ABC):
 
     @abstractmethod
     def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
-        """Make a new model ready for training; returns its metadata.
-
-        Raises:
-            ModelError: the model is not for this task.
-        """
+        """Make a new model ready for training; raises :class:`~hubel.errors.ModelError` if it is for another task."""
 
     @abstractmethod
     def data(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> TaskData:

@@ -50,14 +50,14 @@ class SourceImage(Protocol):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Which predictions become results.
+    """Limits on the predictions that become results.
 
     Attributes:
-        conf: least score of an object, 0..1.
+        conf: minimum score of an object, 0..1.
         iou: of two boxes of a class that overlap by more, the worse is dropped, 0..1.
-        max_detections: most objects of an image.
-        topk_candidates: best boxes of a class that NMS looks at.
-        top_k: most classes of a classifier's result.
+        max_detections: maximum number of objects in an image.
+        topk_candidates: number of the best boxes of a class that NMS looks at.
+        top_k: maximum number of classes in a classifier's result.
     """
 
     conf: float = CONF
@@ -89,11 +89,7 @@ class Decoder(Protocol):
 
 
 def decoder_of(task: str, model: str) -> Decoder:
-    """The decoder of the task of a model.
-
-    Raises:
-        ModelError: models of the task make no predictions of images.
-    """
+    """The decoder of the task of a model; raises :class:`ModelError` if such models make no predictions of images."""
     if task not in FOLDERS:
         raise ModelError(
             f"{model}: predicting with a model of the task {task!r} is not available",
@@ -103,11 +99,7 @@ def decoder_of(task: str, model: str) -> Decoder:
 
 
 def require_outputs(task: str, model: str, outputs: Sequence[str]) -> None:
-    """Refuse a model whose predictions are not those of its task.
-
-    Raises:
-        ModelError: names those that are missing, or models of the task make no predictions of images.
-    """
+    """Raise :class:`ModelError` if a model lacks predictions that its task needs."""
     missing = [name for name in decoder_of(task, model).OUTPUTS if name not in outputs]
     if missing:
         raise ModelError(

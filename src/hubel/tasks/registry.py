@@ -14,11 +14,7 @@ from hubel.tasks.decoding import FOLDERS
 
 
 def get_task(name: str) -> Task:
-    """The task of that name.
-
-    Raises:
-        ModelError: models of that task are not trained or scored here.
-    """
+    """The task of that name; raises :class:`ModelError` if its models are not trained or scored here."""
     if name not in FOLDERS:
         message = f"a model of the task {name!r} cannot be trained or scored"
         raise ModelError(message, f"there are: {', '.join(FOLDERS)}")
@@ -31,9 +27,6 @@ def guess_task(data: Path, model: str | None = None) -> str:
     """The task of a run for which none is given: that of the model, else the one that the data's labels are for.
 
     A classifier does not tell, since it may become a backbone.
-
-    Raises:
-        ModelError: there is no such architecture.
     """
     if model is not None and not (arch := architecture(model)).is_backbone:
         return arch.task

@@ -70,10 +70,8 @@ class StepMemory:
 def step_memory(model: Model, batch: tuple[int, int, int, int], precision: str) -> StepMemory:
     """Memory of a step with AdamW and a moving average of the weights, parameters included.
 
-    Args:
-        model: as it trains: frozen layers have no gradients and keep no activations.
-        batch: shape (N, C, H, W).
-        precision: of the activations; parameters, gradients and their averages are float32.
+    Frozen layers have no gradients and keep no activations. The precision is that of the activations; parameters,
+    gradients and their averages are float32.
     """
     network = to_meta(model, DTYPES[precision])
     network.train()
@@ -106,15 +104,7 @@ def needs_checkpointing(
     log: Callable[[str], None] = lambda line: None,
     memory: Memory | None = None,
 ) -> bool:
-    """Whether a step fits only with checkpointing; logs it, with advice if it does not fit even so.
-
-    Args:
-        model: as it trains.
-        batch: shape (N, C, H, W).
-        precision: of the activations.
-        log: shows a line to the user.
-        memory: available; by default what is free now.
-    """
+    """Whether a step fits into the free memory only with checkpointing; logs it, with advice if it does not even so."""
     if not model.is_sequential:  # its parts are not one after the other
         return False
     memory = memory or free_memory()

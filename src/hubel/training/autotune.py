@@ -30,12 +30,11 @@ _BUSY = 0.15  # fraction of the CPU used by other processes, above which wall-cl
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """How steps are executed.
+    """How steps are executed, and a sentence with the measurements.
 
     Attributes:
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` (mixed: the weights stay float32).
         channels_last: whether weights and activations lie in memory as N, H, W, C.
-        reason: a sentence with the measurements.
     """
 
     precision: str
@@ -44,7 +43,7 @@ class ExecutionPlan:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout as torch has it."""
+        """The layout in torch's terms."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
@@ -61,7 +60,7 @@ def choose_execution(
         model: in training mode, on ``device``; the trial runs on a copy.
         loss: training outputs → loss.
         batch: shape (N, C, H, W).
-        device: where it will train.
+        device: where it will train; on a GPU nothing is measured.
         precision: a fixed precision, or ``"auto"``.
     """
     if device.type == "cuda":
@@ -69,9 +68,16 @@ def choose_execution(
         chosen = half if precision == "auto" else precision
         return ExecutionPlan(chosen, True, f"{chosen}, channels-last: a GPU with tensor cores")
     key = execution_key(model, batch, device, precision)
-    remembered = load_measurement(key)
-    if remembered is not None:
-        return ExecutionPlan(**remembered)
+    return ExecutionPlan(**measured_once(key, lambda: asdict(_fastest(model, loss, batch, device, precision))))
+
+
+def _fastest(
+    model: nn.Module,
+    loss: Callable[[Any], Tensor],
+    batch: tuple[int, int, int, int],
+    device: torch.device,
+    precision: str,
+) -> ExecutionPlan:
     precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
     figures, busy = _seconds_per_step(model, loss, batch, device, precisions)
     # Fused prediction and frozen layers need channels-last: another layout has to be clearly faster.
@@ -83,9 +89,7 @@ def choose_execution(
     )
     layout = "channels-last" if channels_last else "contiguous"
     note = " (by processor seconds, as the machine is busy with other work)" if busy else ""
-    execution = ExecutionPlan(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
-    store_measurement(key, asdict(execution))
-    return execution
+    return ExecutionPlan(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
 
 
 def _seconds_per_step(
@@ -124,14 +128,7 @@ def _seconds_per_step(
 
 
 def forward_and_backward(model: nn.Module, loss: Callable[[Any], Tensor], images: Tensor, precision: str) -> None:
-    """A training step without the optimizer's.
-
-    Args:
-        model: in training mode.
-        loss: training outputs → loss.
-        images: (N, C, H, W), normalized.
-        precision: as in :class:`ExecutionPlan`.
-    """
+    """A training step without the optimizer's, on normalized images (N, C, H, W)."""
     with torch.autocast(images.device.type, getattr(torch, precision), enabled=precision != "float32"):
         value = loss(model(images))
     value.backward()
@@ -163,26 +160,31 @@ def execution_key(model: nn.Module, batch: tuple[int, ...], device: torch.device
     return hashlib.blake2b(repr(described).encode(), digest_size=12).hexdigest()
 
 
-def _measurements() -> Path:
-    return cache_folder() / "measurements.json"
+def measured_once(key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A measurement of an earlier run on this machine, or a new one, which is stored for later runs."""
+    path = cache_folder() / "measurements.json"
+
+    def stored() -> dict[str, Any]:
+        try:
+            rows = json.loads(path.read_text())
+        except (OSError, ValueError):  # missing or damaged: measuring again costs seconds
+            return {}
+        return rows if isinstance(rows, dict) else {}
+
+    row = stored().get(key)
+    if not isinstance(row, dict):
+        row = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**stored(), key: row})
+    return row
 
 
-def _stored() -> dict[str, Any]:
-    try:
-        rows = json.loads(_measurements().read_text())
-    except (OSError, ValueError):  # missing or damaged: measuring again costs seconds
-        return {}
-    return rows if isinstance(rows, dict) else {}
-
-
-def load_measurement(key: str) -> dict[str, Any] | None:
-    """A measurement of an earlier run on this machine."""
-    row = _stored().get(key)
-    return row if isinstance(row, dict) else None
-
-
-def store_measurement(key: str, row: dict[str, Any]) -> None:
-    """Store a measurement for later runs on this machine."""
-    rows = {**_stored(), key: row}
-    _measurements().parent.mkdir(parents=True, exist_ok=True)
-    write_json(_measurements(), rows)
+def decided_once(folder: Path, name: str, decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A run's own decision where it has been made, so that a resumed run computes as it began."""
+    path = folder / "decisions.json"
+    decisions = json.loads(path.read_text()) if path.exists() else {}
+    if not decisions.get(name):
+        decisions[name] = decide()
+        write_json(path, decisions)
+    decision: dict[str, Any] = decisions[name]
+    return decision

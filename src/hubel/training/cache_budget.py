@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,16 +20,11 @@ from hubel.weights.local_cache import cache_folder
 _FRACTION, _FRACTION_ON_REQUEST = 0.25, 0.75
 
 
-def shared_between_processes(workers: int | None) -> bool:
-    """Whether worker processes can share memory with this one: if they are forked, or if there are none."""
-    return sys.platform == "linux" or workers == 0
-
-
 def allocate_block(size: int, wanted: str, trainings: int = 1) -> tuple[mmap.mmap | None, str]:
     """A block of ``size`` bytes within the budget.
 
     Args:
-        size: bytes.
+        size: in bytes.
         wanted: ``"auto"`` takes up to a quarter of the free memory, else up to a quarter of the free space on the
             cache folder's disk; ``"ram"`` and ``"disk"`` up to three quarters of the one; ``"none"`` nothing.
         trainings: processes on this machine that need as much.
@@ -73,16 +67,10 @@ _PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
 def make_image_caches(
     parts: Sequence[tuple[Sequence[Sample], CachedShape]], wanted: str, trainings: int = 1
 ) -> tuple[list[PixelCache | None], str]:
-    """A cache for each part of a data set, all of them or none.
+    """A cache for each part of a data set, all of them or none, and a sentence on where they are.
 
-    Args:
-        parts: images, and the shape (H, W, C) that is cached of each; or a function of an upright image's width and
-            height, which are then read from the files.
-        wanted: as in :func:`allocate_block`.
-        trainings: as in :func:`allocate_block`.
-
-    Returns:
-        The caches, and a sentence on where they are.
+    A part is images and the shape (H, W, C) that is cached of each; or a function of an upright image's width and
+    height, which are then read from the files. The rest is as in :func:`allocate_block`.
     """
     if wanted == "none":
         return [None for _ in parts], ""

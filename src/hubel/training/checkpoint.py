@@ -20,23 +20,15 @@ WORKER_DEATH = "DataLoader worker"
 
 
 def selection_key(row: Mapping[str, Any], monitor: Sequence[str]) -> tuple[float, ...]:
-    """Key for choosing the best epoch: tuples are compared lexicographically, higher is better.
-
-    Args:
-        row: of ``metrics.csv``.
-        monitor: see :class:`hubel.tasks.base.Task`.
-    """
+    """Key of a row of ``metrics.csv`` by :attr:`hubel.tasks.base.Task.monitor`: the highest is the best epoch's."""
     return tuple(-row[f"val_{name[1:]}"] if name.startswith("-") else row[f"val_{name}"] for name in monitor)
 
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """How far a run has come: the last finished epoch and that of the weights in ``best/``, from 1; 0 before them.
 
-    Attributes:
-        epoch: the last finished one, from 1; 0 before the first.
-        history: a row per epoch, as in ``metrics.csv``.
-        best_epoch: the epoch of the weights in ``best/``.
+    The history is a row per epoch, as in ``metrics.csv``.
     """
 
     epoch: int = 0
@@ -47,15 +39,10 @@ class Progress:
         """Whether validation has not improved for ``patience`` epochs."""
         return self.epoch - self.best_epoch >= patience
 
-    def is_better(self, row: dict[str, Any], monitor: Sequence[str]) -> bool:
-        """Whether an epoch's row beats the best so far."""
-        if self.best_epoch == 0:
-            return True
-        return selection_key(row, monitor) > selection_key(self.history[self.best_epoch - 1], monitor)
-
     def add(self, row: dict[str, Any], monitor: Sequence[str]) -> bool:
         """Record a finished epoch; returns whether it is the best so far."""
-        better = self.is_better(row, monitor)
+        best = self.history[self.best_epoch - 1] if self.best_epoch else None
+        better = best is None or selection_key(row, monitor) > selection_key(best, monitor)
         self.history.append(row)
         self.epoch = row["epoch"]
         if better:
@@ -77,15 +64,7 @@ def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> 
 
 
 def load_checkpoint(path: Path, content: IO[bytes] | None = None) -> tuple[Progress, dict[str, Any]]:
-    """Read what :func:`save_checkpoint` wrote; nothing in the file is executed.
-
-    Args:
-        path: the file.
-        content: its bytes, where the file itself lies on another machine.
-
-    Raises:
-        DataError: the file is damaged.
-    """
+    """Read what :func:`save_checkpoint` wrote, or its ``content`` from another machine; nothing in it is executed."""
     try:
         state = torch.load(content or path, weights_only=True, map_location="cpu")
         progress = Progress(**state.pop("progress"))

@@ -27,17 +27,16 @@ from hubel.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from hubel.models import Architecture
 
-_STEP, _LARGEST = 0.05, 2.0
-
-
-def _whole_eights(channels: float) -> int:
-    return max(8, 8 * round(channels / 8))
-
+_LARGEST = 2.0
 
 # Fields of configurations for width and depth, factors or numbers, with the rounding of their products. Channels are
 # multiples of 8, which groups divide.
 _Rounding = Callable[[float], int]
-_WIDTH_FIELDS: dict[str, _Rounding] = {"width": round, "growth": round, "channels": _whole_eights}
+_WIDTH_FIELDS: dict[str, _Rounding] = {
+    "width": round,
+    "growth": round,
+    "channels": lambda channels: max(8, 8 * round(channels / 8)),
+}
 _DEPTH_FIELDS: dict[str, _Rounding] = {"depth": math.ceil, "depths": math.ceil}
 
 
@@ -47,9 +46,7 @@ class CompoundScaling:
 
     Attributes:
         phi: multiplications grow by about 2^φ; may be negative.
-        alpha: factor on the depth at φ = 1.
-        beta: factor on the width at φ = 1.
-        gamma: factor on the resolution at φ = 1.
+        alpha, beta, gamma: factors on the depth, the width and the resolution at φ = 1.
     """
 
     phi: float
@@ -83,11 +80,8 @@ class ScaledNetwork:
     """A scaled baseline with its actual cost; units, channels and pixels are whole numbers.
 
     Attributes:
-        baseline: name of the architecture.
-        scaling: the coefficients.
         options: for ``create_model(baseline, **options)``.
         image_size: side of the images in pixels.
-        parameters: count.
         multiplications: multiply-accumulates for one image.
         growth: ``multiplications`` over the baseline's.
     """
@@ -152,7 +146,7 @@ def scalable() -> list[str]:
 
 
 def candidates(
-    step: float = _STEP, target: float = 2.0, tolerance: float = 0.1, baseline: str | None = None
+    step: float = 0.05, target: float = 2.0, tolerance: float = 0.1, baseline: str | None = None
 ) -> tuple[CompoundScaling, ...]:
     """The search grid at φ = 1: all (α, β, γ) ≥ 1 with ``α · β² · γ²`` near the target.
 
@@ -194,9 +188,8 @@ class Trial:
     """One point of the grid, trained.
 
     Attributes:
-        network: what was trained.
         top1: accuracy on the validation images, 0..1.
-        folder: the run's.
+        folder: of the run.
     """
 
     network: ScaledNetwork
@@ -235,8 +228,7 @@ def search(
     from hubel.training.train import train
 
     arch = architecture(baseline)
-    grid = grid or candidates(baseline=baseline)
-    networks = [scale(baseline, point, image_size=image_size) for point in grid]
+    networks = [scale(baseline, point, image_size=image_size) for point in grid or candidates(baseline=baseline)]
     trials = []
     for network in networks:
         point = network.scaling
@@ -261,7 +253,10 @@ def _options(arch: Architecture, scaling: CompoundScaling) -> dict[str, Any]:
             continue
         field = _field(arch, names)
         if field is None:
-            raise _unscalable(arch, axis)
+            raise ModelError(
+                f"{arch.name} cannot be scaled in {axis}: its configuration has no such factor.",
+                f"Leave that factor at 1, or choose one that can: {', '.join(scalable())}.",
+            )
         options[field] = _multiplied(getattr(arch.config, field), factor, names[field])
     return options
 
@@ -272,13 +267,6 @@ def _multiplied(value: Any, factor: float, whole: _Rounding) -> Any:
         return tuple(_multiplied(each, factor, whole) for each in value)
     # A product of floats such as 5.000000001 must not become 6.
     return whole(round(value * factor, 6)) if isinstance(value, int) else value * factor
-
-
-def _unscalable(arch: Architecture, axis: str) -> ModelError:
-    return ModelError(
-        f"{arch.name} cannot be scaled in {axis}: its configuration has no such factor.",
-        f"Leave that factor at 1, or choose one that can: {', '.join(scalable())}.",
-    )
 
 
 def _cost(arch: Architecture, options: Mapping[str, Any], image_size: int, num_classes: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,11 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from hubel.config import TrainingConfig
 from hubel.data.loader import EpochSampler, PixelCache, default_workers, make_dataloader
 from hubel.data.splits import Splits
-from hubel.fileio import write_json
 from hubel.system import cpu_count
 from hubel.tasks.base import TaskData
-from hubel.training.autotune import load_measurement, store_measurement
-from hubel.training.cache_budget import make_image_caches, shared_between_processes
+from hubel.training.autotune import decided_once, measured_once
+from hubel.training.cache_budget import make_image_caches
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
@@ -29,26 +28,26 @@ _WORTH_A_PROCESS = 1.03
 
 @dataclass(frozen=True)
 class Workers:
-    """Number of worker processes, 0 to load in the training process, and a sentence with the measurements."""
+    """Number of worker processes, 0 to load in the training process itself, and a sentence with the measurements."""
 
     count: int
     reason: str
 
 
 def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any], None], most: int) -> Workers:
-    """Try 0, 1, 2, 4, … workers while each number is faster than the one before.
+    """Try 0, 1, 2, 4, … workers, up to ``most``, while each number is faster than the one before.
 
-    Args:
-        loader: makes the loader of a number of workers, of :data:`TRIAL_BATCHES` batches.
-        step: trains on a batch without keeping the result.
-        most: largest number of workers.
+    A loader of :data:`TRIAL_BATCHES` batches is made for each; ``step`` trains on a batch without keeping the result.
     """
     single = loader(0)
     for batch in single:  # fills the cache where there is one; the first steps are slow
         last = batch
     step(last)
-    loading = _seconds(lambda: next(iter(single)))
-    stepping = _seconds(lambda: step(last))
+    start = time.perf_counter()
+    next(iter(single))
+    loaded = time.perf_counter()
+    step(last)
+    loading, stepping = loaded - start, time.perf_counter() - loaded
     images = max(1, len(last.indices))
     if loading < _NEGLIGIBLE * stepping:
         each = f"{loading / images * 1e3:.2g} ms, and a training step {stepping / images * 1e3:.2g} ms"
@@ -68,12 +67,6 @@ def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any
     return Workers(best, f"{best or 'no'} processes that load images; images/s measured: {measured}")
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def _images_per_second(loader: DataLoader[Any], step: Callable[[Any], None]) -> float:
     rows = iter(loader)
     step(next(rows))
@@ -84,18 +77,8 @@ def _images_per_second(loader: DataLoader[Any], step: Callable[[Any], None]) -> 
     return seen / (time.perf_counter() - start)
 
 
-WORKERS = "workers"
-
-
 class RunImages:
-    """Training and validation images as batches.
-
-    Args:
-        splits: readable samples.
-        config: resolved.
-        data: of the task.
-        processes: those that train together; each loads its part of every batch.
-    """
+    """Training and validation images as batches; each of several processes loads its part of every batch."""
 
     def __init__(
         self,
@@ -111,47 +94,35 @@ class RunImages:
 
     def cache_images(self) -> str:
         """Cache decoded images for further epochs; returns the sentence that says where."""
-        if not shared_between_processes(self._config.workers):
-            return ""
+        if sys.platform != "linux" and self._config.workers != 0:
+            return ""  # worker processes that are not forked cannot share memory with this one
         of_training, of_validation = self._data.cached_shapes()
         parts = [(self._splits.train, of_training), (self._splits.val, of_validation)]
         self._caches, sentence = make_image_caches(parts, self._config.cache, self._processes.on_this_machine)
         return sentence
 
     def choose_workers(self, folder: Path, step: Callable[[Any], None], key: str) -> str:
-        """Take the number of workers from the config, the run's record, or else the fastest.
+        """Take the number of workers from the config, the record in the run's folder, or else the fastest.
 
-        Args:
-            folder: of the run, with its recorded decisions.
-            step: trains on a batch without keeping the result.
-            key: of the network and how it is executed, to find the choice of an earlier run.
-
-        Returns:
-            A sentence with the measurements; empty where none were needed.
+        ``key`` stands for the network and how it is executed, to find the choice of an earlier run. Returns a sentence
+        with the measurements; empty where none were needed.
         """
         if self._config.workers is not None:
             return ""
-        chosen = Workers(
-            **self._processes.broadcast_object(lambda: asdict(self._recorded_or_measured(folder, step, key)))
-        )
+        cached = self._caches[0] is not None
+        key = f"workers {key} {self._config.data.resolve()} {self._config.augmentation} {cached}"
+        key += "" if self._processes.is_single else f" {self._processes.count}"
+        most = max(1, min(8, cpu_count() // self._processes.on_this_machine))
+
+        def measure() -> dict[str, Any]:
+            return asdict(choose_workers(self._trial, step, most))
+
+        def decide() -> dict[str, Any]:
+            return decided_once(folder, "workers", lambda: measured_once(key, measure))
+
+        chosen = Workers(**self._processes.broadcast_object(decide))
         self._workers = chosen.count
         return chosen.reason
-
-    def _recorded_or_measured(self, folder: Path, step: Callable[[Any], None], key: str) -> Workers:
-        path = folder / "decisions.json"
-        decisions = json.loads(path.read_text()) if path.exists() else {}
-        cached = self._caches[0] is not None
-        key = f"{WORKERS} {key} {self._config.data.resolve()} {self._config.augmentation} {cached}"
-        key += "" if self._processes.is_single else f" {self._processes.count}"
-        recorded = decisions.get(WORKERS) or load_measurement(key)
-        chosen = Workers(**recorded) if recorded else choose_workers(self._trial, step, self._most_workers())
-        if not recorded:
-            store_measurement(key, asdict(chosen))
-        write_json(path, {**decisions, WORKERS: asdict(chosen)})
-        return chosen
-
-    def _most_workers(self) -> int:
-        return max(1, min(8, cpu_count() // self._processes.on_this_machine))
 
     def train(self) -> DataLoader[Any]:
         """Shuffled, randomly augmented."""

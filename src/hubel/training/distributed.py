@@ -40,15 +40,10 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """A batch of all processes together.
+    """A batch of all processes together: its loss, logged means and sums by name, and number of images.
 
-    Attributes:
-        objective: the loss that is minimized, a mean over the batch.
-        means: of logged losses, by name.
-        sums: of logged metrics, by name.
-        images: in the batch.
-        factor: of this process's own objective: the mean over the processes of the gradients of their own objectives,
-            each times its factor, is the gradient of ``objective``.
+    The mean over the processes of the gradients of their own losses, each times its ``factor``, is the gradient of
+    ``objective``, which is a mean over the batch.
     """
 
     objective: float
@@ -64,7 +59,7 @@ class DistributedContext:
 
     Attributes:
         rank: of this process, from 0.
-        count: of processes.
+        count: number of processes.
         on_this_machine: how many of them share its cores.
         device: of this process; ``None`` if not chosen yet.
     """
@@ -95,12 +90,10 @@ class DistributedContext:
         return self.device or choose_device(name)
 
     def shard(self, images: Dataset[Any], dummy: Any = None) -> Dataset[Any]:
-        """A data set that reads only this process's part of each batch.
+        """A data set that reads only this process's part of each batch of an ``EpochSampler``'s keys.
 
-        Args:
-            images: gives batches of the keys of an :class:`~hubel.data.loader.EpochSampler`.
-            dummy: a batch of one image, at index -1, for a part without any: in training every process has to take part
-                in every step. Without it such a part is empty.
+        A part without images is empty, or the ``dummy``, a batch of one image at index -1: in training every process
+        has to take part in every step.
         """
         return images if self.is_single else _ShardedDataset(images, self.rank, self.count, dummy)
 
@@ -120,14 +113,10 @@ class DistributedContext:
         weight: float,
         indices: Tensor,
     ) -> GlobalBatch:
-        """From this process's part of a batch to the whole batch.
+        """From this process's part of a batch to the whole batch; means and sums have the same names in every process.
 
-        Args:
-            objective: the loss that is minimized, a mean over the part.
-            means: over the part, by name; the same names in every process.
-            sums: over the part, by name; the same names in every process.
-            weight: of the part in a mean over the batch.
-            indices: of the part's images; -1 for dummies.
+        The objective and the means are over the part, whose weight in a mean over the batch is ``weight``; the indices
+        of dummies are -1.
         """
         values = [float(objective.detach()), *(float(mean.detach()) for mean in means.values())]
         if self.is_single:
@@ -151,7 +140,8 @@ class DistributedContext:
         if self.is_single:
             return make()
         if not self.is_main:
-            return json.loads(self._sent_by_main(None))
+            received: Value = json.loads(self._sent_by_main(None))
+            return received
         try:
             value = make()
         except BaseException:
@@ -225,9 +215,7 @@ class _ShardedDataset(Dataset[Any]):
 
     def __init__(self, images: Dataset[Any], rank: int, count: int, dummy: Any) -> None:
         self._images: Any = images
-        self._rank = rank
-        self._count = count
-        self._dummy = dummy
+        self._rank, self._count, self._dummy = rank, count, dummy
 
     def __len__(self) -> int:
         return len(self._images)
@@ -238,13 +226,9 @@ class _ShardedDataset(Dataset[Any]):
 
 
 def join(device: str) -> DistributedContext:
-    """Join the other processes, if several were started.
+    """Join the other processes, if several were started; each on a machine takes a GPU of its own.
 
-    Args:
-        device: as for ``--device``; each process on a machine takes a GPU of its own.
-
-    Raises:
-        UsageError: several processes cannot use the device.
+    Raises :class:`UsageError` if they cannot share the device.
     """
     expected = max(int(os.environ.get(name) or 1) for name in _COUNTS)
     if expected < 2:
@@ -268,7 +252,7 @@ def is_main() -> bool:
     return not PartialState._shared_state or PartialState().process_index == 0
 
 
-def store() -> distributed.Store:
+def store() -> distributed.distributed_c10d.Store:
     """Key-value store that the processes share."""
     return distributed.distributed_c10d._get_default_store()
 

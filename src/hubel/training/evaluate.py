@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import time
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from hubel.data.image_io import read_image
 from hubel.data.loader import BatchDataset, EpochSampler, default_workers, make_dataloader
+from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Sample
 from hubel.data.splits import evaluation_samples, read_splits
 from hubel.data.transforms.image_transform import ImageTransform
@@ -33,71 +35,55 @@ from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 
 @dataclass(frozen=True)
 class EvaluatedSplit:
-    """Predictions of a model for labelled images, scored.
-
-    Attributes:
-        scores: the metrics.
-        evaluator: with a record of each image.
-        failures: an error for each image that could not be read.
-    """
+    """Scored predictions of a model for labelled images, and an error for each image that could not be read."""
 
     scores: Any
     evaluator: Evaluator
     failures: tuple[ImageError, ...]
 
 
-@dataclass(frozen=True)
-class SplitEvaluator:
-    """Runs a model on labelled images and scores it.
+def evaluate_samples(
+    model: Model,
+    metadata: ModelMetadata,
+    samples: Sequence[Sample],
+    batch: int,
+    device: torch.device,
+    processes: DistributedContext = SINGLE_PROCESS,
+) -> EvaluatedSplit:
+    """Score a model in float32; processes that call it with the same samples divide them and return the same scores.
 
-    Attributes:
-        model: left as it is.
-        metadata: of the model.
-        task: of the model.
-        batch: images at a time, in each process.
-        device: where the model runs.
+    Raises:
+        DataError: no image could be read.
     """
+    evaluator = get_task(metadata.task).evaluator(metadata)
+    indices: list[int] = []
+    mine = range(processes.rank, len(samples), processes.count)
+    for predictions, read in _predictions(model, metadata.preprocessing, [samples[i] for i in mine], batch, device):
+        evaluator.update(predictions, [samples[mine[position]] for position in read])
+        indices += [mine[position] for position in read]
+    read_indices = gather_images(evaluator, indices, processes)
+    failed = sorted(set(range(len(samples))) - set(read_indices))
+    failures = tuple(read_error(samples[index].path) for index in failed)
+    if not read_indices:
+        raise DataError(f"none of {len(samples)} images could be read: {failures[0].message}", failures[0].hint)
+    return EvaluatedSplit(evaluator.compute(), evaluator, failures)
 
-    model: Model
-    metadata: ModelMetadata
-    task: Task
-    batch: int
-    device: torch.device
 
-    def __call__(self, samples: Sequence[Sample], processes: DistributedContext = SINGLE_PROCESS) -> EvaluatedSplit:
-        """Evaluate in float32; processes that call it with the same samples divide them and return the same scores.
-
-        Raises:
-            DataError: no image could be read.
-        """
-        evaluator = self.task.evaluator(self.metadata)
-        indices: list[int] = []
-        mine = range(processes.rank, len(samples), processes.count)
-        for predictions, read in self._predictions([samples[index] for index in mine]):
-            evaluator.update(predictions, [samples[mine[position]] for position in read])
-            indices += [mine[position] for position in read]
-        read_indices = gather_images(evaluator, indices, processes)
-        failed = sorted(set(range(len(samples))) - set(read_indices))
-        failures = tuple(read_error(samples[index].path) for index in failed)
-        if not read_indices:
-            raise DataError(f"none of {len(samples)} images could be read: {failures[0].message}", failures[0].hint)
-        return EvaluatedSplit(evaluator.compute(), evaluator, failures)
-
-    def _predictions(self, samples: Sequence[Sample]) -> Iterator[tuple[dict[str, np.ndarray], list[int]]]:
-        """Predictions of each batch, with the positions of its images; unreadable images are left out."""
-        if not samples:
-            return
-        preprocessing = self.metadata.preprocessing
-        size = (preprocessing.height, preprocessing.width)
-        images = BatchDataset([Sample(sample.path) for sample in samples], ImageTransform(preprocessing), 0)
-        order = EpochSampler(len(samples), 0, shuffle=False)
-        loader = make_dataloader(images, order, self.batch, default_workers())
-        fused = fuse(self.model.eval(), self.device, torch.float32)
-        with torch.inference_mode():
-            for loaded in loader:
-                if len(loaded.indices):
-                    outputs = fused(preprocessing.normalize(loaded.pixels.to(self.device)))
-                    yield to_arrays(self.model.predictions(outputs, size)), loaded.indices.tolist()
+def _predictions(
+    model: Model, preprocessing: Preprocessing, samples: Sequence[Sample], batch: int, device: torch.device
+) -> Iterator[tuple[dict[str, np.ndarray], list[int]]]:
+    """Predictions of each batch, with the positions of its images; unreadable images are left out."""
+    if not samples:
+        return
+    size = (preprocessing.height, preprocessing.width)
+    images = BatchDataset([Sample(sample.path) for sample in samples], ImageTransform(preprocessing), 0)
+    loader = make_dataloader(images, EpochSampler(len(samples), 0, shuffle=False), batch, default_workers())
+    fused = fuse(model.eval(), device, torch.float32)
+    with torch.inference_mode():
+        for loaded in loader:
+            if len(loaded.indices):
+                outputs = fused(preprocessing.normalize(loaded.pixels.to(device)))
+                yield to_arrays(model.predictions(outputs, size)), loaded.indices.tolist()
 
 
 def to_arrays(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -106,16 +92,7 @@ def to_arrays(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def gather_images(evaluator: Evaluator, indices: Sequence[int], processes: DistributedContext) -> list[int]:
-    """Bring the records of all processes' images together, in the order of the data set.
-
-    Args:
-        evaluator: of this process; afterwards it has the records of all.
-        indices: of its images in the data set.
-        processes: that evaluate together.
-
-    Returns:
-        The indices of all images.
-    """
+    """Bring the records of all processes together in the order of the data set; returns the indices of all images."""
     if processes.is_single:
         return list(indices)
     records = processes.all_gather(list(zip(indices, evaluator.images, strict=True)))
@@ -135,16 +112,7 @@ def read_error(path: Path) -> ImageError:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a model on one split.
-
-    Attributes:
-        model: as it was named.
-        data: folder of the data set.
-        split: ``"test"``, ``"val"``, ``"train"`` or ``"all"``.
-        result: scores and records of the images.
-        seconds: time taken.
-        task: of the model.
-    """
+    """Scores of a model on one split: ``"test"``, ``"val"``, ``"train"`` or ``"all"``."""
 
     model: str
     data: Path
@@ -155,7 +123,7 @@ class Evaluation:
 
     @property
     def scores(self) -> Any:
-        """The metrics."""
+        """The metrics, as the task has them."""
         return self.result.scores
 
     @property
@@ -211,8 +179,8 @@ def evaluate(
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``; by default test, else val. A run's own split of an
             unsplit data set is used again.
         batch: images at a time.
-        device: see ``--device``.
-        threads: of the CPU.
+        device: as for ``--device``.
+        threads: of the CPU; all cores by default.
         strict: raise :class:`ImageError` at the first image that cannot be read.
         report: folder for an HTML report.
 
@@ -231,7 +199,7 @@ def evaluate(
     name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
     if not isinstance(network, Model):
         raise ModelError(f"{model} cannot be scored", "hubel models lists the architectures")
-    result = SplitEvaluator(network, metadata, task, batch, choose_device(device))(samples)
+    result = evaluate_samples(network, metadata, samples, batch, choose_device(device))
     if strict and result.failures:
         raise result.failures[0]
     evaluation = Evaluation(str(model), Path(data), name, result, time.perf_counter() - started, task)
@@ -261,13 +229,10 @@ def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
 
 def environment(precision: str) -> dict[str, str]:
     """Versions, processor and threads, for reports."""
-    packages = ("hubel", "torch", "torchvision", "accelerate", "numpy", "pillow")
     found = {}
-    for package in packages:
-        try:
+    for package in ("hubel", "torch", "torchvision", "accelerate", "numpy", "pillow"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         **found,

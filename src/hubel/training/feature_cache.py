@@ -67,16 +67,11 @@ def compute_features(
     accelerator: Accelerator,
     room: Tensor | None = None,
 ) -> Features:
-    """One pass over the images.
+    """One pass over the images, batches of uint8 pixels in fixed order, through the whole backbone.
 
-    Args:
-        images: batches of uint8 pixels in fixed order.
-        preprocessing: normalizes them.
-        lower: the whole backbone.
-        head: of the network. For a :class:`ClassificationHead` the means of the maps are stored, as maps of one pixel:
-            it averages those to the same numbers, and SMOTE's neighbours are near in the input of its dense layer.
-        accelerator: device and mixed precision.
-        room: float32, where the maps are stored; new memory by default.
+    For a :class:`ClassificationHead` the means of the maps are stored, as maps of one pixel: it averages those to the
+    same numbers, and SMOTE's neighbours are near in the input of its dense layer. The maps are stored in ``room``,
+    float32, or by default in new memory.
 
     Raises:
         DataError: none of the images can be read.
@@ -137,35 +132,30 @@ class FeatureCache:
     """Replaces images by features while only the head is trained.
 
     Attributes:
-        config: of the run.
-        training: training images in fixed order, without random changes, all of them in every process.
-        training_preprocessing: normalizes them.
-        validation: validation images, all of them in every process.
-        validation_preprocessing: normalizes them.
+        training: training images in fixed order, without random changes, all of them in every process; what normalizes
+            them.
+        validation: the same of the validation images.
+        classes: names.
         sample_weights: of the training images, as in :class:`~hubel.tasks.base.TaskData`.
-        oversample: applied to the training features before the head is trained on them, such as SMOTE.
-        processes: those that train together.
     """
 
     config: TrainingConfig
-    training: DataLoader[Any]
-    training_preprocessing: Preprocessing
-    validation: DataLoader[Any]
-    validation_preprocessing: Preprocessing
-    sample_weights: Tensor | None = None
-    oversample: Callable[[Features], Features] | None = None
-    processes: DistributedContext = SINGLE_PROCESS
+    training: tuple[DataLoader[Any], Preprocessing]
+    validation: tuple[DataLoader[Any], Preprocessing]
+    classes: Sequence[str]
+    sample_weights: Tensor | None
+    processes: DistributedContext
 
     def swap_in_features(
         self, model: Model, lower: FrozenBackbone, accelerator: Accelerator, log: Callable[[str], None]
     ) -> tuple[DataLoader[Any], DataLoader[Any]] | None:
         """Loaders of training and validation features; ``None`` if they do not fit."""
         config = self.config
-        sets = ((self.training, self.training_preprocessing), (self.validation, self.validation_preprocessing))
+        sets, smote = (self.training, self.validation), config.balance == "smote"
         lengths = [len(images.dataset) * features_size(model, size) for images, size in sets]  # type: ignore[arg-type]
         wanted = "auto" if config.cache == "none" else config.cache
         block, where = allocate_block(4 * sum(lengths), wanted, self.processes.on_this_machine)
-        if block is None and self.oversample is None:
+        if block is None and not smote:
             log(f"the images' features are computed in every epoch: {where}")
             return None
         rooms: Sequence[Tensor | None] = (None, None)
@@ -178,8 +168,8 @@ class FeatureCache:
             for (images, size), room in zip(sets, rooms, strict=True)
         )
         weights = self.sample_weights
-        if self.oversample is not None:
-            training, weights = self.oversample(training), None
+        if smote:
+            training, weights = with_smote(training, self.classes, config.seed), None
         elif weights is not None:
             weights = weights[training.indices]
         order = EpochSampler(len(training.labels), config.seed, shuffle=True, weights=weights)
@@ -190,27 +180,8 @@ class FeatureCache:
         )
 
 
-def require_head_phase(config: TrainingConfig, model: Model, phases: Sequence[Phase]) -> None:
-    """Refuse ``--cache-features`` if no phase trains the head only; raises :class:`UsageError`."""
-    if config.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
-        raise UsageError(
-            "--cache-features is for epochs in which only the head is trained, and there are none",
-            "add --head-epochs 3",
-        )
-
-
 def require_fixed_features(config: TrainingConfig, model: Model, phases: Sequence[Phase], option: str) -> None:
-    """Refuse a configuration under which an image's features would change from epoch to epoch.
-
-    Args:
-        config: resolved.
-        model: as it starts; the last call decides which of its layers are frozen.
-        phases: of the run.
-        option: that needs fixed features, for the message.
-
-    Raises:
-        UsageError: images are augmented, or layers below the head are trained.
-    """
+    """Raise :class:`UsageError` if images are augmented or layers below the head trained: features would change."""
     if config.augmentation:
         changes = ",".join(config.augmentation)
         raise UsageError(f"{option} computes features once, and --augment {changes} changes them", "add --augment none")
@@ -237,10 +208,6 @@ def require_imbalanced_learn() -> None:
 def neighbours_for(labels: Sequence[int], classes: Sequence[str]) -> int:
     """Number of neighbours to interpolate with: five, or all that the smallest class has.
 
-    Args:
-        labels: of the training examples, 0-based.
-        classes: names.
-
     Raises:
         DataError: a class has a single example, which has no neighbour.
     """
@@ -255,12 +222,7 @@ def neighbours_for(labels: Sequence[int], classes: Sequence[str]) -> int:
 
 
 def with_smote(features: Features, classes: Sequence[str], seed: int) -> Features:
-    """Add interpolated examples until every class has as many as the largest.
-
-    Args:
-        features: of the training images; they come first in the result.
-        classes: names.
-        seed: of the run.
+    """Add interpolated examples, after the given ones, until every class has as many as the largest.
 
     Raises:
         MissingExtraError: imbalanced-learn is not installed.

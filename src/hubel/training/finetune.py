@@ -30,7 +30,7 @@ class Phase:
     Attributes:
         name: ``"head"``, ``"fine-tune"`` or ``"train"``.
         first_epoch: from 1.
-        epochs: number of epochs.
+        epochs: their number.
         learning_rate: at the schedule's peak.
         trainable_from: ``"head"``, a fraction of the backbone's parts counted from the top, or a layer's name.
     """
@@ -192,11 +192,10 @@ def trainable_top(model: Model, first: int = 0, recompute: bool = False) -> nn.M
 
 @dataclass(frozen=True)
 class FrozenBackbone:
-    """The lowest, frozen parts of a backbone.
+    """The lowest, frozen parts of a backbone, fused.
 
     Attributes:
-        parts: how many they are.
-        network: the parts, fused; images (N, C, H, W) → maps.
+        parts: their number.
         dtype: of the network's weights and input. Autocast, which casts for layers, does not know the fused ones.
     """
 
@@ -205,7 +204,7 @@ class FrozenBackbone:
     dtype: torch.dtype = torch.float32
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Maps of images, without a gradient."""
+        """From images (N, C, H, W) to maps, without a gradient."""
         with torch.no_grad():
             maps: Tensor = self.network(images.to(self.dtype))
         return maps
@@ -214,11 +213,8 @@ class FrozenBackbone:
 def freeze_backbone(model: Model, device: torch.device, dtype: torch.dtype) -> FrozenBackbone:
     """The parts below the first that is trained, wholly or partly."""
     children = list(model.backbone.children())
-    first = len(children) if model.is_sequential else 0
-    for index, part in enumerate(children[:first]):
-        if any(parameter.requires_grad for parameter in part.parameters()):
-            first = index
-            break
+    trained = [any(parameter.requires_grad for parameter in part.parameters()) for part in children]
+    first = [*trained, True].index(True) if model.is_sequential else 0
     if not first:
         return FrozenBackbone(0, nn.Identity())
     return FrozenBackbone(first, fuse(nn.Sequential(*children[:first]).eval(), device, dtype), dtype)

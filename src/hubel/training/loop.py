@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,16 +21,17 @@ from torch.utils.data import DataLoader
 
 from hubel.config import TrainingConfig
 from hubel.data.loader import EpochSampler, seed_for
+from hubel.data.samples import Batch
 from hubel.errors import DataError, ModelError
 from hubel.fileio import write_rows
 from hubel.models.base import AUXILIARY, Model
-from hubel.models.checkpoint import ModelMetadata, save_model
+from hubel.models.checkpoint import save_model
+from hubel.models.metadata import ModelMetadata
 from hubel.tasks.base import Task, TaskData
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
-from hubel.training.ema import WeightAverage
 from hubel.training.evaluate import gather_images, to_arrays
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import (
@@ -45,7 +47,7 @@ from hubel.training.progress import TrainingDisplay, write_scalars
 
 
 def rate_factor(schedule: str, step: int, steps: int, warmup_steps: int) -> float:
-    """Factor of the peak learning rate.
+    """Factor of the peak learning rate, 0..1.
 
     Args:
         schedule: ``"cosine"`` falls from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983,
@@ -55,9 +57,6 @@ def rate_factor(schedule: str, step: int, steps: int, warmup_steps: int) -> floa
         step: from 0.
         steps: of the whole phase, at least 1.
         warmup_steps: of the linear rise, of cosine and constant.
-
-    Returns:
-        0..1.
     """
     if schedule == "one-cycle":
         rise = max(1, round(0.3 * steps))
@@ -72,6 +71,40 @@ def _half_cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
+class WeightAverage(AveragedModel):
+    """Exponential moving average (EMA) of the weights: the model that is validated and saved.
+
+    Polyak and Juditsky 1992; for networks as in Tarvainen and Valpola 2017, arXiv 1703.01780, section 2, with the
+    decay growing from 0.1 over the first steps so that the initial weights are forgotten.
+
+    Only trainable tensors are averaged: parameters with gradients, and buffers except those of frozen modules. While
+    only a head is trained, going through all the other weights took longer than its whole step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self._decay = decay
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        for prefix, module in model.named_modules():
+            own = list(module.parameters(recurse=False))
+            if not own or any(parameter.requires_grad for parameter in own):
+                names += [f"{prefix}.{name}".lstrip(".") for name, _ in module.named_buffers(recurse=False)]
+        self._trainable = [attrgetter(name) for name in names]
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move towards the current weights; the first call copies them."""
+        count = int(self.n_averaged)
+        rate = 1 - min(self._decay, (1 + count) / (10 + count)) if count else 1.0
+        with torch.no_grad():
+            for of in self._trainable:
+                average, current = of(self.module), of(model)
+                if count and average.is_floating_point():
+                    average.lerp_(current, rate)
+                else:
+                    average.copy_(current)
+        self.n_averaged += 1
+
+
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -80,22 +113,13 @@ class TrainingRun:
     """Everything the loop works on.
 
     Attributes:
-        folder: of the run.
         config: resolved.
-        model: on its device.
-        metadata: saved beside the weights.
-        phases: in order.
         train: shuffled batches of uint8 pixels (N, C, H, W) and labels; its sampler is an ``EpochSampler``.
         validation: batches in fixed order.
-        task: of the model.
-        data: of the task: turns batches into targets.
-        execution: precision and layout.
-        accelerator: devices, mixed precision, accumulation.
-        prepare: uint8 pixels (N, C, H, W) → the network's input.
-        blend: MixUp and CutMix of a prepared batch and its targets.
         batch: shape (N, C, H, W) of a training batch.
         features: replaces the images while only the head is trained; ``None`` if they are augmented.
         processes: those that train together; the loaders give this one's part of each batch.
+        on_features: batches hold features of the frozen backbone, not pixels.
         stop_if_asked: called in each step; raises if the user has interrupted.
     """
 
@@ -110,12 +134,16 @@ class TrainingRun:
     data: TaskData
     execution: ExecutionPlan
     accelerator: Accelerator
-    prepare: Callable[[Tensor], Tensor]
-    blend: Callable[[Tensor, Any], tuple[Tensor, Any]]
     batch: tuple[int, int, int, int]
     features: FeatureCache | None = None
     processes: DistributedContext = SINGLE_PROCESS
+    on_features: bool = False
     stop_if_asked: Callable[[], None] = lambda: None
+
+    def load(self, batch: Batch) -> Tensor:
+        """The network's input on its device: normalized images, or features."""
+        pixels = batch.pixels.to(self.accelerator.device, non_blocking=True)
+        return pixels.float() if self.on_features else self.metadata.preprocessing.normalize(pixels)
 
 
 def fit(training: TrainingRun, display: TrainingDisplay) -> Progress:
@@ -183,13 +211,7 @@ def _on_features(
     if loaders is None:
         return training, lower
     train, validation = loaders
-    on_features = replace(
-        training,
-        train=train,
-        validation=validation,
-        prepare=torch.Tensor.float,
-        blend=lambda features, targets: (features, targets),
-    )
+    on_features = replace(training, train=train, validation=validation, on_features=True)
     return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
@@ -212,7 +234,7 @@ def _train_epoch(
     np.random.seed(seed_for(config.seed, "blend", epoch, *processes.seed_offset) % 2**32)
     enter_training_mode(upper, config.batch_norm or "train")
     steps = len(training.train)
-    display.start_epoch(epoch, phase.name, steps)
+    display.restart(f"epoch {epoch}/{display.epochs} {phase.name}", steps)
     started, seen, rate = time.perf_counter(), 0, 0.0
     totals: Counter[str] = Counter()
     for step, batch in enumerate(training.train):
@@ -223,8 +245,9 @@ def _train_epoch(
         rate = phase.learning_rate * factor
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
-        images, targets = training.blend(images, training.data.targets(batch, accelerator.device))
+        images, targets = training.load(batch), training.data.targets(batch, accelerator.device)
+        if not training.on_features:
+            images, targets = training.data.blend(images, targets)
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % config.accumulate == 0 or step + 1 == steps
         with nullcontext() if updates else accelerator.no_sync(upper):
@@ -235,7 +258,11 @@ def _train_epoch(
             sums = training.model.training_metrics(outputs, targets)
             training.stop_if_asked()
             whole = processes.reduce_batch(objective, means, sums, targets.weight, batch.indices)
-            _check_loss_finite(whole.objective, epoch)
+            if not math.isfinite(whole.objective):
+                raise ModelError(
+                    f"the loss is {whole.objective} in epoch {epoch}: training diverged",
+                    "lower --learning-rate, or use --precision float32; the epochs before are kept",
+                )
             if whole.images:
                 accelerator.backward(objective * whole.factor)
         if updates:
@@ -246,7 +273,8 @@ def _train_epoch(
         totals.update({name: mean * whole.images for name, mean in whole.means.items()})
         totals.update(whole.sums)
         seen += whole.images
-        display.step(totals["loss"] / max(1, seen), seen / (time.perf_counter() - started))
+        speed = seen / (time.perf_counter() - started)
+        display.advance(note=f"loss {totals['loss'] / max(1, seen):.3f}  {speed:.0f} images/s")
     _check_batch_read(seen, "training")
     return {
         "epoch": epoch,
@@ -269,14 +297,6 @@ def _logged(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {"loss": sum_terms(own), **({f"{name}_loss": term for name, term in own.items()} if len(own) > 1 else {})}
 
 
-def _check_loss_finite(loss: float, epoch: int) -> None:
-    if not math.isfinite(loss):
-        raise ModelError(
-            f"the loss is {loss} in epoch {epoch}: training diverged",
-            "lower --learning-rate, or use --precision float32; the epochs before are kept",
-        )
-
-
 def _check_batch_read(images: float, split: str) -> None:
     if not images:
         raise DataError(f"no {split} image can be read any more", "put the images back, then go on with --resume")
@@ -294,10 +314,13 @@ def _validate(training: TrainingRun, lower: FrozenBackbone, upper: nn.Module) ->
         for batch in training.validation:
             if not len(batch.indices):
                 continue
-            images = training.prepare(batch.pixels.to(accelerator.device, non_blocking=True))
+            images = training.load(batch)
             with accelerator.autocast():
                 outputs = upper(lower(images.contiguous(memory_format=training.execution.memory_format)))
-            outputs = _in_float32(outputs)
+            if isinstance(outputs, Tensor):
+                outputs = outputs.float()
+            else:
+                outputs = {name: output.float() for name, output in outputs.items()}
             terms = model.losses(outputs, training.data.targets(batch, accelerator.device, train=False))
             losses = {name: float(term) for name, term in terms.items()}
             count = len(batch.indices)
@@ -316,12 +339,6 @@ def _validate(training: TrainingRun, lower: FrozenBackbone, upper: nn.Module) ->
     columns = {name: sum(part.get(name, 0.0) for part in parts) / seen for name in names}
     columns |= {name: metrics[name] or 0.0 for name in training.task.logged_metrics}
     return {f"val_{name}": round(value, 6) for name, value in columns.items()}
-
-
-def _in_float32(outputs: Any) -> Any:
-    if isinstance(outputs, Tensor):
-        return outputs.float()
-    return {name: output.float() for name, output in outputs.items()}
 
 
 def _finish_epoch(

@@ -10,37 +10,20 @@ from hubel.console import ProgressBar
 from hubel.errors import MissingExtraError
 
 
-class TrainingDisplay:
+class TrainingDisplay(ProgressBar):
     """Writes the progress of a training run to stderr: a line for each epoch, on a terminal a bar of its steps too.
 
-    Args:
-        epochs: of the run.
-        quiet: write nothing, as all but one of several processes.
+    A quiet one, as in all but one of several processes, writes nothing.
     """
 
     def __init__(self, epochs: int, quiet: bool = False) -> None:
-        self._epochs, self._quiet = epochs, quiet
-        self._bar = ProgressBar("training", visible=not quiet)
-
-    def __enter__(self) -> TrainingDisplay:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._bar.__exit__(*details)
+        super().__init__("training", visible=not quiet)
+        self.epochs, self._quiet = epochs, quiet
 
     def log(self, line: str) -> None:
         """Write a line, above the bar."""
         if not self._quiet:
-            self._bar.log(line)
-
-    def start_epoch(self, epoch: int, phase: str, steps: int) -> None:
-        """Begin the bar of an epoch."""
-        self._bar.restart(f"epoch {epoch}/{self._epochs} {phase}", steps)
-
-    def step(self, loss: float, images_per_second: float) -> None:
-        """Count one batch."""
-        self._bar.advance(note=f"loss {loss:.3f}  {images_per_second:.0f} images/s")
+            super().log(line)
 
     def end_epoch(self, row: dict[str, Any], metrics: Mapping[str, str], best: bool) -> None:
         """Write a line with the epoch's losses and its metrics, whose names in messages are given by column."""
@@ -49,7 +32,7 @@ class TrainingDisplay:
             named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **metrics}.items()]
             parts.append(" ".join([words, *(f"{text} {row[name]:.3f}" for name, text in named if name in row)]))
         self.log(
-            f"epoch {row['epoch']:>3}/{self._epochs}  {row['phase']:<9}  {'  '.join(parts)}  "
+            f"epoch {row['epoch']:>3}/{self.epochs}  {row['phase']:<9}  {'  '.join(parts)}  "
             f"{row['seconds']:.0f} s{'  best so far' if best else ''}"
         )
 

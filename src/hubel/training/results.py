@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
 from hubel.tasks.base import Task
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluate import SplitEvaluator, environment
+from hubel.training.evaluate import environment, evaluate_samples
 from hubel.training.loop import TrainingRun
 
 
@@ -24,12 +25,8 @@ class TrainingResult:
     """A finished run.
 
     Attributes:
-        folder: of the run.
-        task: of the model.
         model: name of the architecture.
-        data: folder of the data set.
-        scores: of the best weights, by split: ``"val"`` and, where there is one, ``"test"``.
-        best_epoch: the epoch of the best weights.
+        scores: of the weights of ``best_epoch``, by split: ``"val"`` and, where there is one, ``"test"``.
         seconds: of all epochs together.
     """
 
@@ -80,9 +77,11 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Seq
     model = load_model(folder / "best")[0] if processes.is_main else metadata.build()
     assert isinstance(model, Model)
     processes.broadcast_module(model.to(device))
-    evaluate = SplitEvaluator(model, metadata, task, config.batch, device)
-    named = {"val": splits.val, "test": splits.test}
-    evaluated = {name: evaluate(samples, processes) for name, samples in named.items() if samples}
+    evaluated = {
+        name: evaluate_samples(model, metadata, samples, config.batch, device, processes)
+        for name, samples in (("val", splits.val), ("test", splits.test))
+        if samples
+    }
     scores = {name: each.scores for name, each in evaluated.items()}
     seconds = sum(row["seconds"] for row in progress.history)
     result = TrainingResult(folder, task, config.model, config.data, scores, progress.best_epoch, seconds)
@@ -91,6 +90,9 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Seq
     lines = (json.dumps(row, ensure_ascii=False) for row in evaluated["val"].evaluator.prediction_records())
     write_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(folder / "results.json", result.to_json())
+    timing: dict[str, float] = defaultdict(float)
+    for row in progress.history:
+        timing[f"epochs, {row['phase']}"] += row["seconds"]
     report = TrainingReport(
         title=folder.name,
         task=task.name,
@@ -106,17 +108,9 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Seq
         transforms=training.data.describe_augmentations(),
         configuration=config.to_json(),
         environment=environment(training.execution.precision),
-        timing=_timing(progress),
+        timing=timing,
         decisions=[training.execution.reason],
         warnings=[note for note in notes if note != training.execution.reason],
     )
     write_report(folder, report, task.report)
     return result
-
-
-def _timing(progress: Progress) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for row in progress.history:
-        name = f"epochs, {row['phase']}"
-        seconds[name] = seconds.get(name, 0.0) + row["seconds"]
-    return seconds

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hubel.config import TrainingConfig
 from hubel.data.splits import Splits
-from hubel.fileio import write_json
 from hubel.models import ModelMetadata
 from hubel.models.base import ClassificationHead, Model
 from hubel.tasks.base import TaskData
-from hubel.tasks.classification.task import ClassificationData
 from hubel.tasks.registry import get_task
 from hubel.training.activation_checkpointing import needs_checkpointing
-from hubel.training.autotune import ExecutionPlan, choose_execution, execution_key, forward_and_backward
+from hubel.training.autotune import (
+    ExecutionPlan,
+    choose_execution,
+    decided_once,
+    execution_key,
+    forward_and_backward,
+)
 from hubel.training.data_module import RunImages
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
-from hubel.training.feature_cache import FeatureCache, with_smote
+from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, trainable_top
 from hubel.training.loop import TrainingRun, sum_terms
 
-DECISIONS = "decisions.json"
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -43,20 +43,7 @@ def build_training(
     log: Callable[[str], None],
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> tuple[TrainingRun, tuple[str, ...]]:
-    """Choose precision, caches and workers, and put a run together.
-
-    Args:
-        folder: of the run; its recorded decisions are used again.
-        config: resolved.
-        model: as it starts.
-        metadata: of the model.
-        splits: readable samples.
-        log: shows a line to the user.
-        processes: those that train together.
-
-    Returns:
-        The run, and a sentence for each decision.
-    """
+    """Choose precision, caches and workers, unless recorded in the folder; the run and a sentence for each decision."""
     task = get_task(config.task)
     device = processes.device_for(config.device)
     model.to(device)
@@ -66,8 +53,12 @@ def build_training(
     shape = metadata.preprocessing.resized(side)
     batch = (part, metadata.in_channels, shape.height, shape.width)
     objective = _objective(model, data.targets(data.dummy_batch(part), device))
-    plan = processes.broadcast_object(lambda: asdict(_execution(folder, model, objective, batch, device, config)))
-    execution = ExecutionPlan(**plan)
+
+    def choose() -> dict[str, Any]:
+        network = _as_in_the_last_phase(model, batch, config, "float32")
+        return asdict(choose_execution(network, objective, batch, device, config.precision))
+
+    execution = ExecutionPlan(**processes.broadcast_object(lambda: decided_once(folder, "execution", choose)))
     model.to(memory_format=execution.memory_format)
     processes.broadcast_module(model)
     accelerator = Accelerator(
@@ -87,6 +78,17 @@ def build_training(
     decisions = tuple(line for line in (execution.reason, data.balance_note, cached, workers) if line)
     for line in decisions:
         log(f"chosen: {line}")
+    features = None
+    if on_features:
+        unchanged, preprocessing = data.for_feature_cache(splits.train)
+        features = FeatureCache(
+            config,
+            (images.in_order(unchanged, len(splits.train)), preprocessing),
+            (images.whole_validation(), metadata.preprocessing),
+            metadata.classes,
+            data.sample_weights,
+            processes,
+        )
     training = TrainingRun(
         folder=folder,
         config=config,
@@ -99,55 +101,11 @@ def build_training(
         data=data,
         execution=execution,
         accelerator=accelerator,
-        prepare=metadata.preprocessing.normalize,
-        blend=data.blend,
         batch=batch,
-        features=_feature_cache(data, config, metadata, splits, images, processes),
+        features=features,
         processes=processes,
     )
     return training, decisions
-
-
-def _feature_cache(
-    data: TaskData,
-    config: TrainingConfig,
-    metadata: ModelMetadata,
-    splits: Splits,
-    images: RunImages,
-    processes: DistributedContext,
-) -> FeatureCache | None:
-    if not isinstance(data, ClassificationData) or not data.allows_feature_cache:
-        return None
-    unchanged, preprocessing = data.for_feature_cache(splits.train)
-    smote = partial(with_smote, classes=metadata.classes, seed=config.seed)
-    return FeatureCache(
-        config=config,
-        training=images.in_order(unchanged, len(splits.train)),
-        training_preprocessing=preprocessing,
-        validation=images.whole_validation(),
-        validation_preprocessing=metadata.preprocessing,
-        sample_weights=data.sample_weights,
-        oversample=smote if config.balance == "smote" else None,
-        processes=processes,
-    )
-
-
-def _execution(
-    folder: Path,
-    model: Model,
-    objective: Callable[[Any], Tensor],
-    batch: tuple[int, int, int, int],
-    device: torch.device,
-    config: TrainingConfig,
-) -> ExecutionPlan:
-    """The run's own choice where it has been made, so that a resumed run computes as it began."""
-    path = folder / DECISIONS
-    if path.exists():
-        return ExecutionPlan(**json.loads(path.read_text())["execution"])
-    network = _as_in_the_last_phase(model, batch, config, "float32")
-    execution = choose_execution(network, objective, batch, device, config.precision)
-    write_json(path, {"execution": asdict(execution)})
-    return execution
 
 
 def _trial_step(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 
-from hubel.config import TrainingConfig, make_config, read_config, write_config
+from hubel.config import SplitFractions, TrainingConfig, make_config, read_config, write_config
 from hubel.console import ProgressBar
 from hubel.data.samples import ImageDataset
 from hubel.data.splits import (
-    SplitFractions,
     Splits,
     read_splits,
     recorded_splits,
@@ -35,7 +34,6 @@ from hubel.training.distributed import DistributedContext, distributed_session, 
 from hubel.training.feature_cache import (
     neighbours_for,
     require_fixed_features,
-    require_head_phase,
     require_imbalanced_learn,
 )
 from hubel.training.finetune import freeze_below, plan_phases
@@ -47,10 +45,7 @@ from hubel.weights import default_entry
 
 
 def weights_name(config: TrainingConfig) -> str | None:
-    """Catalog name or file of the initial weights; ``None`` from scratch or if there are none.
-
-    They are the model's, or its backbone's, if that can be chosen.
-    """
+    """Catalog name or file of the weights that the model or its backbone starts from; ``None`` if there are none."""
     if config.weights != "default":
         return config.weights
     entry = default_entry(config.backbone or architecture(config.model).backbone or config.model)
@@ -78,26 +73,18 @@ def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, M
     if not isinstance(model, Model):
         raise ModelError(f"{config.model} cannot be trained", "hubel models lists the architectures")
     if config.loss_weights:
-        model.loss_weights = _checked_loss_weights(config.loss_weights, model)
+        if unknown := [name for name in config.loss_weights if name not in model.loss_weights]:
+            terms = ", ".join(model.loss_weights)
+            raise UsageError(f"--loss-weights {unknown[0]}: the loss has no such term", f"choose from {terms}")
+        if not any(config.loss_weights.values()):
+            raise UsageError("--loss-weights: every term has weight 0", "give one of them another weight")
+        model.loss_weights = config.loss_weights
     metadata = replace(describe(model), classes=list(classes))
     return model, get_task(config.task).prepare_model(config, model, metadata)
 
 
-def _checked_loss_weights(weights: Mapping[str, float], model: Model) -> Mapping[str, float]:
-    if unknown := [name for name in weights if name not in model.loss_weights]:
-        terms = ", ".join(model.loss_weights)
-        raise UsageError(f"--loss-weights {unknown[0]}: the loss has no such term", f"choose from {terms}")
-    if not any(weights.values()):
-        raise UsageError("--loss-weights: every term has weight 0", "give one of them another weight")
-    return weights
-
-
 def new_run_folder(wanted: Path) -> Path:
-    """Create ``wanted``, or ``wanted-2``, ``-3``, … if it exists already.
-
-    Raises:
-        DataError: the parent cannot be written.
-    """
+    """Create ``wanted``, or ``wanted-2``, ``-3``, … if it exists; raises :class:`DataError` if that fails."""
     number = 1
     while True:
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
@@ -113,11 +100,7 @@ def new_run_folder(wanted: Path) -> Path:
 
 
 def latest_run_folder(wanted: Path) -> Path:
-    """The newest of ``wanted``, ``wanted-2``, …
-
-    Raises:
-        DataError: there is none.
-    """
+    """The newest of ``wanted``, ``wanted-2``, …; raises :class:`DataError` if there is none."""
     found = [wanted] if wanted.is_dir() else []
     if wanted.parent.is_dir():
         numbered = wanted.parent.glob(f"{wanted.name}-*")
@@ -132,13 +115,7 @@ CONFIG, SPLITS = "config.yaml", "splits.json"
 
 @dataclass(frozen=True)
 class RunData:
-    """The data of a run.
-
-    Attributes:
-        samples: of the data set.
-        splits: samples for training, validation and test; unreadable images are left out.
-        warnings: what the check found, one line each.
-    """
+    """The data of a run, its readable samples by split, and what the check found, one line each."""
 
     samples: ImageDataset
     splits: Splits
@@ -173,15 +150,22 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         run_data = _read_data_together(processes, chosen, plan["folder"])
         model, metadata = make_model(chosen, run_data.samples.classes)
         _validate_before_run(chosen, model, run_data)
-        folder = Path(processes.broadcast_object(lambda: plan["folder"] or _new_folder(wanted, chosen, run_data)))
-        with _interruptions() as interruption, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
+
+        def new_folder() -> str:
+            folder = new_run_folder(wanted)
+            write_config(folder / CONFIG, chosen)
+            write_splits(folder / SPLITS, run_data.splits, run_data.samples.root)
+            return str(folder)
+
+        folder = Path(processes.broadcast_object(lambda: plan["folder"] or new_folder()))
+        with _interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
             try:
                 with report_error_once(processes), _worker_deaths_explained():
                     _announce(chosen, metadata, run_data, processes, display)
                     training, decisions = build_training(
                         folder, chosen, model, metadata, run_data.splits, display.log, processes
                     )
-                    training.stop_if_asked = interruption.stop_if_asked
+                    training.stop_if_asked = stop_if_asked
                     progress = fit(training, display)
             except KeyboardInterrupt:
                 place = f" --out {folder}" if out is not None else ""
@@ -213,19 +197,16 @@ def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict
 def _validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> None:
     """Refuse a wrong configuration before a folder is created."""
     phases = plan_phases(config)
-    require_head_phase(config, model, phases)
+    if config.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
+        raise UsageError(
+            "--cache-features is for epochs in which only the head is trained, and there are none",
+            "add --head-epochs 3",
+        )
     for phase in reversed(phases):  # a wrong --unfreeze-from
         freeze_below(model, phase.trainable_from)
     if config.balance == "smote":
         require_fixed_features(config, model, phases, "--balance smote")
         neighbours_for([sample.label for sample in data.splits.train], data.samples.classes)
-
-
-def _new_folder(wanted: Path, config: TrainingConfig, data: RunData) -> str:
-    folder = new_run_folder(wanted)
-    write_config(folder / CONFIG, config)
-    write_splits(folder / SPLITS, data.splits, data.samples.root)
-    return str(folder)
 
 
 def _read_data_together(processes: DistributedContext, config: TrainingConfig, folder: str | None) -> RunData:
@@ -299,34 +280,30 @@ def _worker_deaths_explained() -> Iterator[None]:
         ) from error
 
 
-class _Interruption:
-    """An interruption by the user, or by SIGTERM."""
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], None]]:
+    """Handle SIGTERM (of a cluster or a shutdown) like Ctrl-C while training: finished epochs are kept.
 
-    asked = False
+    Yields a function that raises the interrupt again if a bare ``except`` in a library has swallowed it.
+    """
+    asked: list[int] = []
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler."""
-        self.asked = True
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
         raise KeyboardInterrupt
 
-    def stop_if_asked(self) -> None:
-        """Raise the interrupt that a bare ``except`` in a library has swallowed before."""
-        if self.asked:
+    def stop_if_asked() -> None:
+        if asked:
             raise KeyboardInterrupt
 
-
-@contextmanager
-def _interruptions() -> Iterator[_Interruption]:
-    """Handle SIGTERM (of a cluster or a shutdown) like Ctrl-C while training: finished epochs are kept."""
-    interruption = _Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield interruption
+        yield stop_if_asked
         return
     # Signals that are ignored, as Ctrl-C is in a shell's background, stay ignored.
     wanted = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interruption.ask) for number in wanted}
+    before = {number: signal.signal(number, interrupt) for number in wanted}
     try:
-        yield interruption
+        yield stop_if_asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

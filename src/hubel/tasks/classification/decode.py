@@ -35,12 +35,6 @@ def results(
 
 
 def top_k(probabilities: np.ndarray, names: Sequence[str], k: int) -> tuple[ClassScore, ...]:
-    """The ``k`` most probable classes of one image, best first; ties go to the lower index.
-
-    Args:
-        probabilities: (classes,), 0..1.
-        names: of all classes.
-        k: how many at most.
-    """
+    """The ``k`` most probable classes of one image (classes,), best first; ties go to the lower index."""
     order = np.argsort(-probabilities, kind="stable")[:k]
     return tuple(ClassScore(int(index), names[index], float(probabilities[index])) for index in order)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import SKEWED, check_class_folders
 from hubel.data.image_folder import read_class_folders
-from hubel.data.loader import BatchDataset
-from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.image_transform import (
     ImageTransform,
@@ -100,14 +98,6 @@ class ClassificationData(TaskData):
         self._class_weights = weights if balance == "loss" else None
         self.sample_weights = weights[torch.tensor(labels)] if balance == "sampling" else None
         self.allows_feature_cache = balance == "smote" or config.cache_features or not config.augmentation
-
-    def for_feature_cache(self, samples: Sequence[Sample]) -> tuple[BatchDataset, Preprocessing]:
-        """Training images without augmentation, and their preprocessing.
-
-        They are as in training where training does not augment, else as for prediction.
-        """
-        transform = self.plain if self.config.augmentation else self.augmented
-        return BatchDataset(samples, transform, self.config.seed), transform.preprocessing
 
     def targets(self, batch: Batch, device: torch.device, train: bool = True) -> ClassTargets:
         """Classes; label smoothing and class weights in training only."""

@@ -48,11 +48,8 @@ def select_objects(
 ) -> PredictedObjects:
     """Objects of one image from dense predictions.
 
-    Args:
-        boxes: float32 (A, 4) in pixels of the network's input.
-        scores: float32 (A, classes), 0..1.
-        size: height and width of the network's input in pixels; boxes are clipped to it.
-        thresholds: what is selected.
+    Boxes are float32 (A, 4) in pixels of the network's input, and are clipped to its size, height and width; scores are
+    float32 (A, classes), 0..1.
     """
     box, label = np.nonzero(scores >= thresholds.conf)
     score = scores[box, label]
