@@ -9,8 +9,8 @@ CONFUSED_PAIRS = 20
 """Number of the most confused pairs of classes that a report lists."""
 
 CHOSEN_ON_THEM = (
-    "The weights that were kept were chosen on these images, so the figures flatter a little; only a test set that "
-    "took no part in any choice is free of that."
+    "The saved weights were chosen on these images, so the metrics are slightly optimistic; only a test set that "
+    "played no part in any choice is free of that."
 )
 
 
