@@ -147,7 +147,7 @@ def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     half.write_bytes(half.read_bytes()[:70])  # a whole header, half the pixels
     text.write_text("no picture")
     findings = check(tmp_path)
-    assert [(found.split, found.sample.path) for found in findings.unreadable] == [("train", half), ("train", text)]
+    assert list(findings.unusable) == [half, text]
     first, second, third = findings.warnings()
     assert first.startswith(f"{half} is truncated") and first.endswith("Left out.")
     assert second == f"{text} is not an image (or of a format that is not read). Left out."

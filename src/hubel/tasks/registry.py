@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from hubel.data.annotations.detect_format import detect_formats
+from hubel.data.annotations.api import detect_formats
 from hubel.data.image_folder import is_mask_folder
 from hubel.errors import ModelError
 from hubel.models import architecture

@@ -11,33 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hubel.data.annotations.api import read_annotations, write_annotations
     from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
-    from hubel.masks import Box, Polygon, RunLengthMask
 
-_HOME_OF = {
-    "AnnotatedDataset": "hubel.data.annotations.records",
-    "AnnotatedImage": "hubel.data.annotations.records",
-    "Annotation": "hubel.data.annotations.records",
-    "Box": "hubel.masks",
-    "Polygon": "hubel.masks",
-    "RunLengthMask": "hubel.masks",
-    "read_annotations": "hubel.data.annotations.api",
-    "write_annotations": "hubel.data.annotations.api",
-}
-
-__all__ = [
-    "AnnotatedDataset",
-    "AnnotatedImage",
-    "Annotation",
-    "Box",
-    "Polygon",
-    "RunLengthMask",
-    "read_annotations",
-    "write_annotations",
-]
+__all__ = ["AnnotatedDataset", "AnnotatedImage", "Annotation", "read_annotations", "write_annotations"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that the names of formats are known without NumPy and Pillow."""
-    if name not in _HOME_OF:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    home = "api" if name in ("read_annotations", "write_annotations") else "records"
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,16 +1,36 @@
-"""Read annotations of any format into records, and write records in any format."""
+"""Detect the format of annotations, read them into records, and write records in any format.
+
+The format is detected from the contents of files, not from their names.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from hubel.data.annotations.detect_format import ambiguous_format, detect_formats, no_format_error
-from hubel.data.annotations.image_lookup import ImageLookup
+from hubel.data.annotations.format import FileHead, Format
+from hubel.data.annotations.image_lookup import ImageLookup, visible_files
 from hubel.data.annotations.reader import AnnotationReader, LabelFileError
 from hubel.data.annotations.records import AnnotatedDataset
-from hubel.data.annotations.registry import get_format
+from hubel.data.annotations.registry import all_formats, get_format
 from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses, new_dataset_folder
+from hubel.data.file_listing import PICTURE_SUFFIXES
+from hubel.data.image_folder import SPLIT_NAMES
+from hubel.errors import DataError
+
+_MAX_DEPTH = 5
+_SNIFFED_FILES = 40
+"""Files per folder and suffix that are examined."""
+
+_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
+_OTHER_TASKS = re.compile(r"^(captions|person_keypoints|stuff|panoptic|image_info)_", re.IGNORECASE)
+_SPLIT_WORD = re.compile(rf"(?:^|[._\- ])({'|'.join(SPLIT_NAMES)})\d*(?:$|[._\- ])", re.IGNORECASE)
+
+Found = dict[str, list[tuple[str, Path]]]
+"""Files by format, each with its split."""
 
 _LABEL_FOLDERS = frozenset({"annotations", "annotation", "labels", "label", "ann", "json", "xml", "csv"})
 
@@ -18,7 +38,7 @@ _LABEL_FOLDERS = frozenset({"annotations", "annotation", "labels", "label", "ann
 def read_annotations(
     path: str | Path, format: str | None = None, on_fault: Callable[[LabelFileError], None] | None = None
 ) -> AnnotatedDataset:
-    """Read a labelled data set; its format is detected.
+    """Read a labelled data set; no image is opened, except the header of one whose size no label file states.
 
     Args:
         path: its folder, or one label file in it. Images are looked up below that folder, or below the file's folder
@@ -26,30 +46,26 @@ def read_annotations(
         format: a name in :data:`hubel.data.annotations.registry.FORMAT_NAMES`, if the folder has labels of several.
         on_fault: called with each error of a label file or of an object in it, which is then left out.
 
-    Returns:
-        The data set. No image is opened, except the header of one whose size no label file states.
-
     Raises:
         DataError: the format is unknown or ambiguous, or (without ``on_fault``) a label file has an error.
         UsageError: ``format`` does not exist.
     """
     path = Path(path)
-    wanted = get_format(format).name if format is not None else None
-    found = detect_formats(path)
-    if wanted is not None:
-        found = {name: files for name, files in found.items() if name == wanted}
+    if format is not None:
+        get_format(format)
+    found = {name: files for name, files in detect_formats(path).items() if format in (None, name)}
     if not found:
         raise no_format_error(path)
     if len(found) > 1:
-        raise ambiguous_format(path, found)
+        kinds = [f"{get_format(name).title} ({len(files)}, first {files[0][1].name})" for name, files in found.items()]
+        message = f"{path} has labels of several formats: {', '.join(kinds)}."
+        raise DataError(message, f"Choose one with --from {'|'.join(found)}, or name the label file itself.")
     ((name, files),) = found.items()
+    root = path if path.is_dir() else path.parent
+    if path.is_file() and path.absolute().parent.name.casefold() in _LABEL_FOLDERS:
+        root = path.parent.parent if path.parent.name else path.absolute().parent.parent
+        files = [(split, root / path.absolute().relative_to(root.absolute())) for split, path in files]
     entry = get_format(name)
-    root = path if path.is_dir() else path.absolute().parent
-    if path.is_file():
-        root = path.parent
-        if path.absolute().parent.name.casefold() in _LABEL_FOLDERS:
-            root = path.parent.parent if path.parent.name else path.absolute().parent.parent
-            files = [(split, root / path.absolute().relative_to(root.absolute())) for split, path in files]
     reader = AnnotationReader(root, entry.title, ImageLookup(root), on_fault)
     entry.read(reader, files)
     return reader.dataset(entry.sort_classes, entry.name)
@@ -58,12 +74,12 @@ def read_annotations(
 def write_annotations(
     dataset: AnnotatedDataset, format: str, out: str | Path, images: ImageMode = "copy"
 ) -> tuple[str, ...]:
-    """Write a data set as a new folder in a format.
+    """Write a data set as a new folder in a format, completely or not at all.
 
     Args:
         dataset: the data set.
         format: a name in :data:`hubel.data.annotations.registry.FORMAT_NAMES`.
-        out: the folder; it must not exist, or be empty. It is written completely or not at all.
+        out: the folder; it must not exist, or be empty.
         images: ``"copy"`` or ``"link"`` them into the folder, or leave them out (``"none"``).
 
     Returns:
@@ -79,3 +95,73 @@ def write_annotations(
         writer.losses.update(count_losses(dataset, entry.supports))
         entry.write(dataset, writer)
     return writer.loss_lines()
+
+
+def detect_formats(path: Path) -> Found:
+    """The label files of a folder by format, or the format of a single file.
+
+    Raises:
+        DataError: ``path`` does not exist.
+    """
+    if path.is_file():
+        entry = _sniff(path)
+        return {entry.name: [(_split_of(path, path.parent), path)]} if entry else {}
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist.", "Check the spelling and the folder.")
+    found: Found = defaultdict(list)
+    text_folders: list[Path] = []
+    image_folders: list[Path] = []
+    for folder, names in visible_files(path, _MAX_DEPTH):
+        by_suffix: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            by_suffix[os.path.splitext(name)[1].lower()].append(name)  # noqa: PTH122 – a name, many times
+        if any(suffix in PICTURE_SUFFIXES for suffix in by_suffix):
+            image_folders.append(folder)
+        if by_suffix[".txt"]:
+            text_folders.append(folder)
+        for suffix in _SUFFIXES:
+            _add_files(path, folder, sorted(by_suffix[suffix]), found)
+    for entry in all_formats().values():
+        if entry.find_folders and not found[entry.name]:
+            folders = entry.find_folders(path, image_folders, text_folders)
+            found[entry.name] = [(_split_of(folder / "-", path, by_name=False), folder) for folder in folders]
+    return {name: files for name, files in found.items() if files}
+
+
+def _add_files(root: Path, folder: Path, names: list[str], found: Found) -> None:
+    """Add the files of one folder with one suffix to their formats."""
+    names = [name for name in names if not _OTHER_TASKS.match(name)] or names
+    for index, name in enumerate(names[:_SNIFFED_FILES]):
+        file = folder / name
+        entry = _sniff(file)
+        if entry is None:
+            continue
+        if entry.file_holds == "image":  # the others are of the same kind
+            files = map(folder.joinpath, names[index:])
+            found[entry.name] += [(_split_of(other, root, by_name=False), other) for other in files]
+            return
+        if entry.file_holds == "images" or not found[entry.name]:  # of a data set: the one nearest to the root
+            found[entry.name].append((_split_of(file, root), file))
+
+
+def _split_of(file: Path, root: Path, by_name: bool = True) -> str:
+    """The split of a file, from the folders that lead to it and (unless it is of one image) from its name."""
+    for part in file.relative_to(root).parts[:-1]:
+        if part.casefold() in SPLIT_NAMES:
+            return SPLIT_NAMES[part.casefold()]
+    if by_name and (word := _SPLIT_WORD.search(file.stem)):
+        return SPLIT_NAMES[word[1].casefold()]
+    return "all"
+
+
+def _sniff(file: Path) -> Format | None:
+    if not file.is_file():
+        return None
+    head = FileHead(file)
+    return next((entry for entry in all_formats().values() if entry.recognizes(head)), None)
+
+
+def no_format_error(path: Path) -> DataError:
+    """The error for a folder without labels."""
+    layouts = "; ".join(f"{entry.title}: {entry.layout}" for entry in all_formats().values())
+    return DataError(f"{path} has no labels of a known format.", f"Looked for {layouts}.")

@@ -156,7 +156,12 @@ class ImageLookup:
     def _most_similar(self, parts: list[str], near: Path, stem_only: bool) -> Path | None:
         """The image below the root whose path ends most like ``parts``; among equals the one nearest to ``near``."""
         if self._by_name is None:
-            self._by_name = self._walk()
+            self._by_name = defaultdict(list)
+            for folder, files in visible_files(self.root):
+                way = folder.relative_to(self.root).parts
+                for name in filter(_is_image, sorted(files)):
+                    self._by_name[name.casefold()].append((*way, name))
+                    self._by_stem[name.casefold().rpartition(".")[0]].append((*way, name))
         found = self._by_name.get(parts[-1].casefold())
         if not found and (stem_only or not _is_image(parts[-1])):
             stem = PurePosixPath(parts[-1]).stem if _is_image(parts[-1]) else parts[-1]
@@ -180,16 +185,15 @@ class ImageLookup:
             matches = exact
         return self.root.joinpath(*matches[0])
 
-    def _walk(self) -> dict[str, list[tuple[str, ...]]]:
-        by_name: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-        for folder, folders, files in os.walk(self.root):
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-            way = Path(folder).relative_to(self.root).parts
-            for name in sorted(files):
-                if _is_image(name) and not name.startswith("."):
-                    by_name[name.casefold()].append((*way, name))
-                    self._by_stem[name.casefold().rpartition(".")[0]].append((*way, name))
-        return by_name
+
+def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder below ``root`` and the names of its files, without hidden ones and those that macOS adds."""
+    for name, folders, files in os.walk(root):
+        folder = Path(name)
+        is_deepest = len(folder.relative_to(root).parts) == max_depth
+        visible = (name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        folders[:] = [] if is_deepest else sorted(visible)
+        yield folder, [name for name in files if not name.startswith(".")]
 
 
 def _is_image(name: str) -> bool:

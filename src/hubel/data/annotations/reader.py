@@ -177,7 +177,7 @@ class AnnotationReader:
         splits = {split: tuple(self._splits[split]) for split in _SPLIT_ORDER if self._splits.get(split)}
         if sort_classes and (ordered := tuple(sorted(classes))) != classes:
             new = {self.classes[name]: index for index, name in enumerate(ordered)}
-            splits = {split: tuple(_relabelled(image, new) for image in images) for split, images in splits.items()}
+            splits = {split: tuple(image.relabel(new) for image in images) for split, images in splits.items()}
             classes = ordered
         missing = [image.path for images in splits.values() for image in images if not self.images.has(image.path)]
         if len(missing) == 1:
@@ -239,9 +239,3 @@ def each_file(read: Callable[[AnnotationReader, str, Path], None]) -> Callable[[
 def polygon_shape(polygon: Polygon) -> Shape:
     """The shape of an object with one polygon."""
     return bounding_box([polygon]), {"polygons": (polygon,)}
-
-
-def _relabelled(image: AnnotatedImage, new: dict[int, int]) -> AnnotatedImage:
-    if not image.objects:
-        return image
-    return replace(image, objects=tuple(replace(obj, label=new[obj.label]) for obj in image.objects))

@@ -7,7 +7,8 @@ from the image's upper left corner, so the first pixel spans 0 to 1 and a box ov
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ class Annotation:
 
     Attributes:
         label: index of its class, from 0.
-        box: its bounding box.
         polygons: its outlines, if any; the object is their union without ``holes``.
         holes: polygons that are cut out.
         mask: its pixels, where the file gives them; usually instead of polygons.
@@ -28,7 +28,6 @@ class Annotation:
         ignore: detections of it count neither as right nor as wrong.
         difficult: hard to recognize, according to the annotator.
         truncated: extends beyond the image's edge.
-        occluded: partly hidden.
         area: in pixels, where the file states it; COCO's scores use it.
         attributes: everything else the file says about it, by name.
         annotator: who labelled it, where the tool records that.
@@ -73,8 +72,7 @@ class AnnotatedImage:
 
     Attributes:
         path: the image file; it need not exist.
-        width: of the upright image in pixels; 0 where no file states it and the image is missing or unreadable.
-        height: of the upright image in pixels, or 0.
+        width: of the upright image in pixels; 0, as ``height``, where no file states it and the image is unreadable.
         objects: in the file's order; empty for an image labelled as having none, ``None`` for an unlabelled one.
         label_file: the file with the labels; ``None`` for an unlabelled image.
         id: the image's id in COCO files, which result files refer to.
@@ -87,6 +85,12 @@ class AnnotatedImage:
     label_file: Path | None = None
     id: int | None = None
 
+    def relabel(self, new: Mapping[int, int]) -> AnnotatedImage:
+        """The image with the ``new`` label of each object's old one."""
+        if not self.objects:
+            return self
+        return replace(self, objects=tuple(replace(obj, label=new[obj.label]) for obj in self.objects))
+
 
 @dataclass(frozen=True)
 class AnnotatedDataset:
@@ -94,9 +98,7 @@ class AnnotatedDataset:
 
     Attributes:
         root: its folder; all images are below it.
-        classes: their names; labels are indices into it.
         splits: the images of ``"train"``, ``"val"`` and ``"test"``, as far as they exist, or of ``"all"``.
-        format: name of the format it was read from.
         warnings: what was left out or guessed, one line each.
         category_ids: the classes' ids in COCO files, if it came from one.
     """
@@ -110,4 +112,8 @@ class AnnotatedDataset:
 
     def images(self) -> tuple[AnnotatedImage, ...]:
         """The images of all splits, one after another."""
-        return tuple(image for images in self.splits.values() for image in images)
+        return tuple(image for _, image in self.placed_images())
+
+    def placed_images(self) -> Iterator[tuple[str, AnnotatedImage]]:
+        """The images of all splits, each with its split."""
+        return ((split, image) for split, images in self.splits.items() for image in images)

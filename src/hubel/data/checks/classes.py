@@ -56,8 +56,7 @@ def class_findings(dataset: AnnotatedDataset) -> Iterator[Finding]:
 def likeness_findings(counts: Mapping[str, int], unit: str) -> Iterator[Finding]:
     """Rare classes that may be misspellings, from the number of objects or images by name."""
     for rare, frequent in similar_names(counts):
-        message = f"{rare!r} ({counts[rare]} {unit}) may be {frequent!r} ({counts[frequent]})."
-        yield Finding("class-likeness", message)
+        yield Finding("class-likeness", f"{rare!r} ({counts[rare]} {unit}) may be {frequent!r} ({counts[frequent]}).")
 
 
 def imbalance_findings(counts: Mapping[str, int], unit: str, ratio: float) -> Iterator[Finding]:

@@ -38,12 +38,7 @@ T = TypeVar("T")
 
 
 def identical_files(items: Iterable[T], path_of: Callable[[T], Path]) -> list[list[T]]:
-    """Groups of two or more items with the same bytes in their files: by size, then by their beginning, then whole.
-
-    Args:
-        items: anything that has a file.
-        path_of: returns an item's file.
-    """
+    """Groups of two or more items with the same bytes in their files: by size, then by their beginning, then whole."""
     groups = [list(items)]
     keys: tuple[Callable[[Path], object], ...] = (
         lambda path: path.stat().st_size,
@@ -73,7 +68,8 @@ def _cosine_transform() -> np.ndarray:
     frequency, position = np.mgrid[:SIDE, :SIDE]
     matrix = np.cos(np.pi * frequency * (2 * position + 1) / (2 * SIDE)) * np.sqrt(2 / SIDE)
     matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    transform: np.ndarray = matrix.astype(np.float32)
+    return transform
 
 
 _TRANSFORM = _cosine_transform()
@@ -101,7 +97,7 @@ def fingerprint(image: Image.Image) -> Fingerprint | None:
 
 
 def similar_pairs(
-    prints: Sequence[Fingerprint], max_bits: int = MAX_BITS
+    prints: Sequence[Fingerprint],
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Pairs of similar images, many at a time: their indices, the smaller first, and the number of differing bits.
 
@@ -111,7 +107,7 @@ def similar_pairs(
     bits = np.array([one.bits for one in prints], np.uint64)
     for start in range(0, len(bits), _BLOCK):
         differing = np.bitwise_count(bits[start : start + _BLOCK, None] ^ bits[None, start:])
-        rows, columns = np.nonzero(differing <= max_bits)
+        rows, columns = np.nonzero(differing <= MAX_BITS)
         rows, columns = rows[rows < columns], columns[rows < columns]
         firsts, row_of = np.unique(rows, return_inverse=True)
         seconds, column_of = np.unique(columns, return_inverse=True)
@@ -126,8 +122,9 @@ def _standardized(prints: Sequence[Fingerprint]) -> np.ndarray:
     """Grey values (N, SIDE²) of mean 0 and length 1: the product of two rows is their correlation."""
     grey = np.frombuffer(b"".join(one.grey for one in prints), np.uint8).reshape(-1, SIDE * SIDE).astype(np.float32)
     grey -= grey.mean(1, keepdims=True)
-    lengths: np.ndarray = np.sqrt((grey**2).sum(1, keepdims=True))
-    return np.divide(grey, lengths, out=grey, where=lengths > 0)
+    lengths = np.sqrt((grey**2).sum(1, keepdims=True))
+    np.divide(grey, lengths, out=grey, where=lengths > 0)
+    return grey
 
 
 def identical_findings(images: Sequence[tuple[str, Path]]) -> tuple[list[Finding], set[Path]]:

@@ -14,14 +14,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of finding.
-
-    Attributes:
-        name: in JSON.
-        severity: of all findings of the kind.
-        title: heading above the findings.
-        hint: what to do, one sentence.
-    """
+    """One kind of finding: its name in JSON, the heading above its findings, and what to do, one sentence."""
 
     name: str
     severity: Severity
@@ -77,14 +70,10 @@ class Finding:
     Attributes:
         kind: a name in :data:`KINDS`.
         message: the problem, one sentence; images and files are named by the other fields.
-        split: the split it is in.
-        image: the image it concerns.
-        label_file: the file with its labels.
         object: number of the object in its label file, from 1, counting those that could be read.
         box: of that object, in pixels of the upright image.
         name: of that object's class.
         other: the second of two equal images.
-        other_split: the split of the second image.
     """
 
     kind: str

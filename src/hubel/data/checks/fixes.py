@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.exif_rotation import apply_exif
-from hubel.data.checks.boxes import duplicate_boxes, overhang
+from hubel.data.checks.boxes import duplicate_boxes, has_area, overhang
 from hubel.data.checks.classes import spelling_groups
 from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.image_scan import ImageInfo
@@ -28,13 +28,7 @@ _UNTOUCHED = frozenset({"size", "fractions", "pixels", "corners", "sizes"})
 
 @dataclass(frozen=True)
 class FixResult:
-    """A corrected data set, in memory.
-
-    Attributes:
-        dataset: to be written.
-        changes: one line each.
-        remaining: the findings that a person must decide.
-    """
+    """A corrected data set, in memory; its ``changes``, one line each; the ``remaining`` findings."""
 
     dataset: AnnotatedDataset
     changes: tuple[str, ...]
@@ -110,18 +104,12 @@ def _merge_spellings(dataset: AnnotatedDataset, log: _Log) -> AnnotatedDataset:
         log.changes.append(f"class {dataset.classes[label]!r} became {dataset.classes[first]!r}")
     old = [label for label in range(len(dataset.classes)) if label not in target]
     new = {label: old.index(target.get(label, label)) for label in range(len(dataset.classes))}
-
-    def relabel(image: AnnotatedImage) -> AnnotatedImage:
-        if not image.objects:
-            return image
-        return replace(image, objects=tuple(replace(obj, label=new[obj.label]) for obj in image.objects))
-
     ids = dataset.category_ids
     return replace(
         dataset,
         classes=tuple(dataset.classes[label] for label in old),
         category_ids=tuple(ids[label] for label in old) if ids is not None else None,
-        splits={split: tuple(map(relabel, images)) for split, images in dataset.splits.items()},
+        splits={split: tuple(image.relabel(new) for image in images) for split, images in dataset.splits.items()},
     )
 
 
@@ -138,9 +126,9 @@ def _valid_objects(image: AnnotatedImage, info: ImageInfo, classes: tuple[str, .
     for index, obj in enumerate(objects):
         x1, y1, x2, y2 = obj.box
         is_outside = x1 >= info.width or y1 >= info.height or x2 <= 0 or y2 <= 0
-        if _has_area(obj) and (is_outside or overhang(obj.box, info.width, info.height) <= 0):
+        if has_area(obj.box) and (is_outside or overhang(obj.box, info.width, info.height) <= 0):
             valid[index] = obj  # where the object outside was meant to be, only a person knows
-        elif _has_area(obj) and _has_area(clipped := clip_annotation(obj, info.width, info.height)):
+        elif has_area(obj.box) and has_area((clipped := clip_annotation(obj, info.width, info.height)).box):
             where = f"{image.path}, object {index + 1} ({classes[obj.label]})"
             log.changes.append(f"{where}: clipped at the image's edge, {_numbers(obj)} to {_numbers(clipped)}")
             valid[index] = clipped
@@ -174,11 +162,6 @@ def _copies(objects: dict[int, Annotation]) -> Iterator[tuple[int, int]]:
         a, b = objects[indices[second]], objects[indices[first]]
         if a.label == b.label and all(abs(x - y) < 0.5 for x, y in zip(a.box, b.box, strict=True)):
             yield indices[second], indices[first]
-
-
-def _has_area(obj: Annotation) -> bool:
-    x1, y1, x2, y2 = obj.box
-    return x1 < x2 and y1 < y2
 
 
 def _numbers(obj: Annotation) -> str:

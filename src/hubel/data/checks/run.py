@@ -8,23 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubel.data.annotations import AnnotatedDataset, read_annotations
-from hubel.data.annotations.detect_format import detect_formats, no_format_error
+from hubel.data.annotations.api import detect_formats, no_format_error
 from hubel.data.annotations.parsing import decode_text
 from hubel.data.annotations.reader import LabelFileError
 from hubel.data.annotations.yolo import NAME_FILES
-from hubel.data.checks import box_conventions
 from hubel.data.checks.boxes import box_findings
 from hubel.data.checks.classes import class_findings, imbalance_findings, likeness_findings
 from hubel.data.checks.duplicates import identical_findings, similar_findings
 from hubel.data.checks.findings import KINDS, Finding
-from hubel.data.checks.image_scan import ImageInfo, scan_images
-from hubel.data.checks.training_checks import SKEWED, DuplicatePair, Findings, check_class_folders
+from hubel.data.checks.image_scan import ImageInfo, Progress, scan_images
+from hubel.data.checks.training_checks import SKEWED, Findings, check_class_folders
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_folders
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
-
-Progress = Callable[[int, int], None]
 
 
 def read_any(
@@ -50,7 +47,6 @@ class Check:
     """Result of a check.
 
     Attributes:
-        dataset: the data set, or the class folders.
         findings: ordered by kind as in :data:`~hubel.data.checks.findings.KINDS`, then as the images come.
         infos: of the images, by path; for class folders, of the readable ones.
         notes: what the reader guessed or left out, one line each.
@@ -74,16 +70,8 @@ class Check:
         return grouped
 
 
-def check_data(
-    path: str | Path, format: str | None = None, progress: Progress | None = None, threads: int | None = None
-) -> Check:
-    """Check a data set: annotations in any format, or class folders.
-
-    Args:
-        path: its folder, or one label file in it.
-        format: as for :func:`~hubel.data.annotations.read_annotations`.
-        progress: called regularly with the number of images opened and of all.
-        threads: that decode images.
+def check_data(path: str | Path, format: str | None = None, progress: Progress | None = None) -> Check:
+    """Check a data set: annotations in any format, or class folders; ``path`` and ``format`` as for `read_any`.
 
     Raises:
         DataError: there is nothing to check, or its format is unknown or ambiguous.
@@ -99,8 +87,8 @@ def check_data(
         empty = AnnotatedDataset(Path(path), (), {}, format or "")
         return Check(empty, _sorted(_label_file_findings(errors)), {})
     if isinstance(dataset, ImageDataset):
-        return _check_class_folders(dataset, progress, threads)
-    return _check_annotations(dataset, errors, progress, threads)
+        return _check_class_folders(dataset, progress)
+    return _check_annotations(dataset, errors, progress)
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -108,11 +96,9 @@ def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: order[finding.kind]))
 
 
-def _check_annotations(
-    dataset: AnnotatedDataset, errors: list[LabelFileError], progress: Progress | None, threads: int | None
-) -> Check:
-    images = [(split, image.path) for split, images in dataset.splits.items() for image in images]
-    infos = scan_images([path for _, path in images], progress, threads)
+def _check_annotations(dataset: AnnotatedDataset, errors: list[LabelFileError], progress: Progress | None) -> Check:
+    images = [(split, image.path) for split, image in dataset.placed_images()]
+    infos = scan_images([path for _, path in images], progress)
     readable = [(split, path) for split, path in images if not infos[path].message]
     copies_found, copies = identical_findings(readable)
     findings = [
@@ -120,8 +106,7 @@ def _check_annotations(
         *_unreadable(images, infos),
         *_label_files_without_image(dataset),
         *_unlabelled(dataset, {error.file.stem for error in errors}),
-        *_box_findings(dataset, infos),
-        *box_conventions.off_by_one(dataset),
+        *box_findings(dataset, infos),
         *class_findings(dataset),
         *copies_found,
         *_similar(readable, copies, infos),
@@ -152,10 +137,9 @@ def _unreadable(images: Iterable[tuple[str, Path]], infos: dict[Path, ImageInfo]
 
 def _unlabelled(dataset: AnnotatedDataset, faulty_stems: set[str]) -> Iterator[Finding]:
     """Images that nobody labelled, except those whose label file has errors."""
-    for split, images in dataset.splits.items():
-        for image in images:
-            if image.objects is None and image.label_file is None and image.path.stem not in faulty_stems:
-                yield Finding("unlabelled", "has no labels, not even an empty file.", split, image.path)
+    for split, image in dataset.placed_images():
+        if image.objects is None and image.label_file is None and image.path.stem not in faulty_stems:
+            yield Finding("unlabelled", "has no labels, not even an empty file.", split, image.path)
 
 
 def _label_files_without_image(dataset: AnnotatedDataset) -> Iterator[Finding]:
@@ -180,71 +164,45 @@ def _has_rows(file: Path) -> bool:
     return len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])
 
 
-def _box_findings(dataset: AnnotatedDataset, infos: dict[Path, ImageInfo]) -> Iterator[Finding]:
-    """Problems of boxes; those with one common cause in an image are reported once."""
-    explained: set[Path] = set()
-    sizes: dict[Path, tuple[int, int]] = {}
-    for split, images in dataset.splits.items():
-        for image in images:
-            info = infos[image.path]
-            sizes[image.path] = (image.width, image.height) if info.message else (info.width, info.height)
-            if info.message or not image.objects:
-                continue
-            if rotated := box_conventions.missing_exif_rotation(split, image, info):
-                yield rotated
-                explained.add(image.path)
-            elif resized := box_conventions.other_size(split, image, info):
-                yield resized
-                # Its boxes refer to the image they were drawn in.
-                sizes[image.path] = (image.width, image.height)
-    for finding in box_conventions.wrong_box_format(dataset, infos, explained):
-        yield finding
-        if finding.image:
-            explained.add(finding.image)
-    for split, images in dataset.splits.items():
-        for image in images:
-            if image.objects and image.path not in explained:
-                fractions = list(box_conventions.fractions(split, image, dataset.classes, infos[image.path]))
-                yield from fractions
-                numbers = {finding.object for finding in fractions}
-                found = box_findings(split, image, dataset.classes, sizes[image.path])
-                yield from (finding for finding in found if finding.object not in numbers)
-
-
-def _check_class_folders(folders: ImageDataset, progress: Progress | None, threads: int | None) -> Check:
-    checked = check_class_folders(folders.splits, folders.classes, threads=threads)
-    readable = [(split, each.path) for split, samples in folders.splits.items() for each in checked.usable(samples)]
-    infos = scan_images([path for _, path in readable], progress, threads)
+def _check_class_folders(folders: ImageDataset, progress: Progress | None) -> Check:
+    checked = check_class_folders(folders.splits, folders.classes)
+    images = [(split, sample.path) for split, samples in folders.splits.items() for sample in samples]
+    readable = [(split, path) for split, path in images if path not in checked.unusable]
+    infos = scan_images([path for _, path in readable], progress)
+    pairs = [
+        ("same-contradiction", f"{folders.classes[pair.first.label]} and {folders.classes[pair.second.label]}", pair)
+        for pair in checked.contradictions
+    ]
+    pairs += [("same-elsewhere", f"in {pair.first_split} and {pair.second_split}", pair) for pair in checked.leaks]
+    copies = [
+        Finding(
+            kind, f"{where}: the same bytes.", pair.first_split, pair.first.path,
+            other=pair.second.path, other_split=pair.second_split,
+        )
+        for kind, where, pair in pairs
+    ]  # fmt: skip
+    unreadable = [
+        Finding("unreadable", _without_path(checked.unusable[path], path), split, path)
+        for split, path in images
+        if path in checked.unusable
+    ]
     findings = [
-        Finding("unreadable", _without_path(each.reason, each.sample.path), each.split, each.sample.path)
-        for each in checked.unreadable
+        *unreadable,
+        *copies,
+        *_class_folder_classes(checked, folders.classes),
+        *_similar(readable, {pair.second.path for *_, pair in pairs}, infos),
     ]
-    for pair in checked.contradictions:
-        where = f"{folders.classes[pair.first.label]} and {folders.classes[pair.second.label]}"
-        findings.append(_same("same-contradiction", where, pair))
-    findings += [
-        _same("same-elsewhere", f"in {pair.first_split} and {pair.second_split}", pair) for pair in checked.leaks
-    ]
-    findings += _class_folder_classes(checked, folders)
-    findings += _similar(readable, {finding.other for finding in findings if finding.other}, infos)
     return Check(folders, _sorted(findings), infos, tuple(folders.warnings))
 
 
-def _same(kind: str, where: str, pair: DuplicatePair) -> Finding:
-    first, second = pair.first.path, pair.second.path
-    message = f"{where}: the same bytes."
-    return Finding(kind, message, pair.first_split, first, other=second, other_split=pair.second_split)
-
-
-def _class_folder_classes(checked: Findings, folders: ImageDataset) -> Iterator[Finding]:
-    if len(folders.classes) < 2:
-        yield Finding("classes", f"there is only one class ({listing(folders.classes)}): two are needed.")
+def _class_folder_classes(checked: Findings, classes: Sequence[str]) -> Iterator[Finding]:
+    if len(classes) < 2:
+        yield Finding("classes", f"there is only one class ({listing(classes)}): two are needed.")
     for split, counts in checked.counts.items():
-        empty = [name for name, count in zip(folders.classes, counts, strict=True) if not count]
-        if empty:
+        if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
             kind = "classes" if split in ("train", "all") else "class-absent"
             yield Finding(kind, f"no readable image in {split} of {listing(empty)}.", split)
     totals = [sum(column) for column in zip(*checked.counts.values(), strict=True)]
-    named = {name: count for name, count in zip(folders.classes, totals, strict=True) if count}
+    named = {name: count for name, count in zip(classes, totals, strict=True) if count}
     yield from likeness_findings(named, "images")
     yield from imbalance_findings(named, "images", SKEWED)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hubel.data.annotations import AnnotatedDataset
+from hubel.data.annotations import AnnotatedDataset, Annotation
+from hubel.data.checks.boxes import has_area
 from hubel.data.checks.classes import object_counts
 from hubel.data.samples import ImageDataset
-from hubel.masks import Box
 
 SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits in square pixels: small objects have less than the first, large ones at least the second."""
@@ -22,14 +23,9 @@ CELLS = 48
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Counts of one split.
+    """Counts of one split: ``empty`` images are labelled as having no object, ``unlabelled`` ones not at all.
 
-    Attributes:
-        images: all of them.
-        unlabelled: images that nobody labelled.
-        empty: images labelled as having no object.
-        objects: of all classes.
-        by_class: objects by label; for class folders, images by label.
+    In class folders, images count as objects.
     """
 
     images: int
@@ -44,8 +40,6 @@ class Statistics:
     """A data set in numbers.
 
     Attributes:
-        classes: their names.
-        splits: counts by split.
         per_image: number of labelled images by their number of objects.
         boxes: (N, 4), boxes with an area in images of known size, as fractions of the image.
         sides: (N, 2), their widths and heights in pixels.
@@ -111,32 +105,28 @@ def quartiles(values: np.ndarray) -> dict[str, float] | None:
 def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
     """Count what is in a data set; no image is opened."""
     if isinstance(dataset, ImageDataset):
-        splits = {}
-        for split, samples in dataset.splits.items():
-            counts = Counter(sample.label for sample in samples)
-            by_class = tuple(counts[label] for label in range(len(dataset.classes)))
-            splits[split] = SplitCounts(len(samples), 0, 0, len(samples), by_class)
-        return Statistics(dataset.classes, splits, has_boxes=False)
-    boxes: list[Box] = []
-    sides: list[tuple[float, float]] = []
-    labels: list[int] = []
-    for image in dataset.images():
-        for obj in image.objects or ():
-            x1, y1, x2, y2 = obj.box
-            if image.width and image.height and x1 < x2 and y1 < y2:
-                boxes.append((x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height))
-                sides.append((x2 - x1, y2 - y1))
-                labels.append(obj.label)
-    array = np.array(boxes, float).reshape(-1, 4)
-    return Statistics(
-        dataset.classes,
-        {split: _split_counts(dataset, split) for split in dataset.splits},
-        dict(Counter(len(image.objects) for image in dataset.images() if image.objects is not None)),
-        array,
-        np.array(sides, float).reshape(-1, 2),
-        np.array(labels, int),
-        coverage(array),
-    )
+        folders = {
+            split: _split_counts(len(samples), [], Counter(sample.label for sample in samples), len(dataset.classes))
+            for split, samples in dataset.splits.items()
+        }
+        return Statistics(dataset.classes, folders, has_boxes=False)
+    splits = {
+        split: _split_counts(
+            len(images), [image.objects for image in images], object_counts(dataset, split), len(dataset.classes)
+        )
+        for split, images in dataset.splits.items()
+    }
+    rows = [
+        (*obj.box, image.width, image.height, obj.label)
+        for image in dataset.images()
+        for obj in image.objects or ()
+        if image.width and image.height and has_area(obj.box)
+    ]
+    table = np.array(rows, float).reshape(-1, 7)
+    boxes = table[:, :4] / table[:, [4, 5, 4, 5]]
+    per_image = Counter(len(image.objects) for image in dataset.images() if image.objects is not None)
+    sides, labels = table[:, 2:4] - table[:, :2], table[:, 6].astype(int)
+    return Statistics(dataset.classes, splits, dict(per_image), boxes, sides, labels, coverage(boxes))
 
 
 def coverage(boxes: np.ndarray) -> np.ndarray:
@@ -148,13 +138,8 @@ def coverage(boxes: np.ndarray) -> np.ndarray:
     return counts / max(1, len(boxes))
 
 
-def _split_counts(dataset: AnnotatedDataset, split: str) -> SplitCounts:
-    images = dataset.splits[split]
-    counts = object_counts(dataset, split)
-    return SplitCounts(
-        len(images),
-        sum(image.objects is None for image in images),
-        sum(image.objects == () for image in images),
-        counts.total(),
-        tuple(counts[label] for label in range(len(dataset.classes))),
-    )
+def _split_counts(
+    images: int, objects: Sequence[tuple[Annotation, ...] | None], counts: Counter[int], classes: int
+) -> SplitCounts:
+    by_class = tuple(counts[label] for label in range(classes))
+    return SplitCounts(images, objects.count(None), objects.count(()), counts.total(), by_class)

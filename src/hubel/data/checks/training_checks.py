@@ -1,4 +1,4 @@
-"""Checks of a data set before training: class folders, and images with labelled objects.
+"""Checks of a data set before training: class folders, images with labelled objects, images with masks.
 
 Images are opened as :func:`~hubel.data.checks.image_scan.verify_images` does; the loader leaves out, batch by
 batch, images that turn out to be unreadable later. Copies are files of identical bytes; re-encoded ones are not found.
@@ -7,29 +7,23 @@ batch, images that turn out to be unreadable later. Copies are files of identica
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hubel.data.checks.duplicates import identical_files
-from hubel.data.checks.image_scan import left_out, refuse_unreadable, verify_images
+from hubel.data.checks.image_scan import Progress, verify_images
 from hubel.data.file_listing import listing
+from hubel.data.image_folder import read_class_map
 from hubel.data.samples import Sample
-from hubel.errors import DataError
+from hubel.errors import DataError, ImageError
 
 SKEWED = 3.0
 """Ratio of the largest to the smallest class from which on classes are balanced by default."""
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """An image that cannot be read; ``reason`` is a sentence that names it."""
-
-    split: str
-    sample: Sample
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -41,22 +35,65 @@ class DuplicatePair:
     second: Sample
     second_split: str
 
+    def __str__(self) -> str:
+        return f"{self.first.path} = {self.second.path}"
+
 
 @dataclass(frozen=True)
-class Findings:
-    """Findings in class folders.
+class _TrainingFindings:
+    """What all checks before training find.
 
     Attributes:
         classes: names.
-        counts: by split, the number of readable images of each class.
-        unreadable: in the order of the samples.
-        contradictions: the same image in two classes.
-        leaks: the same image, in one class, in two splits.
+        counts: by split, the images, objects or pixels of each class in usable images.
+        unusable: by path of an image, the sentence that names it and says why it cannot be used.
     """
 
     classes: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]
-    unreadable: tuple[Unreadable, ...]
+    unusable: dict[Path, str]
+
+    def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+        """The samples without those that cannot be used."""
+        return tuple(sample for sample in samples if sample.path not in self.unusable)
+
+    def warnings(self) -> list[str]:
+        """Notes for the user, one line each: the first images that are left out, and how many more."""
+        reasons = list(self.unusable.values())
+        lines = [f"{reason} Left out." for reason in reasons[:_SHOWN]]
+        if len(reasons) > _SHOWN:
+            lines.append(f"{len(reasons) - _SHOWN} more images cannot be read and are left out.")
+        return lines
+
+    def raise_if_unusable(self, strict: bool = False) -> None:
+        """Stop if training cannot give anything sensible.
+
+        Raises:
+            DataError: nothing to train on, or to validate on; or, if ``strict``, an image cannot be used.
+        """
+        if strict and self.unusable:
+            reason, more = next(iter(self.unusable.values())), len(self.unusable) - 1
+            message = reason + (f" {more} more cannot be read either." if more else "")
+            raise DataError(message, "Repair or remove the images, or run without --strict.")
+
+    def _classes_with(self, wanted: Callable[[int], bool], split: str) -> list[str]:
+        """Classes with a wanted count in a split; none if there is no such split."""
+        return [name for name, count in zip(self.classes, self.counts.get(split, ()), strict=False) if wanted(count)]
+
+    def _absent(self, split: str) -> list[str]:
+        """Classes that a split lacks, unless it lacks all."""
+        return self._classes_with(lambda count: not count, split) if any(self.counts.get(split, ())) else []
+
+
+@dataclass(frozen=True)
+class Findings(_TrainingFindings):
+    """Findings in class folders.
+
+    Attributes:
+        contradictions: the same image in two classes.
+        leaks: the same image, in one class, in two splits.
+    """
+
     contradictions: tuple[DuplicatePair, ...]
     leaks: tuple[DuplicatePair, ...]
 
@@ -66,24 +103,17 @@ class Findings:
         there = [count for count in self.counts.get("train", ()) if count]
         return max(there) / min(there) if there else 1.0
 
-    def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """The samples without those that cannot be read."""
-        bad = {found.sample.path for found in self.unreadable}
-        return tuple(sample for sample in samples if sample.path not in bad)
-
     def warnings(self) -> list[str]:
         """Notes for the user, one line each."""
-        lines = left_out([found.reason for found in self.unreadable])
+        lines = super().warnings()
         if self.leaks:
-            pairs = _pairs(self.leaks)
-            lines.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
-        train = self.counts.get("train", ())
-        if single := self._classes_where(train, lambda count: count == 1):
+            lines.append(f"the same image in two splits makes scores look better than they are: {_pairs(self.leaks)}.")
+        if single := self._classes_with(lambda count: count == 1, "train"):
             lines.append(f"one training image only of {listing(single)}: too few to learn from.")
-        unseen = self._classes_where(self.counts.get("val", ()), lambda count: count == 0)
-        if any(self.counts.get("val", ())) and unseen:
+        if unseen := self._absent("val"):
             lines.append(f"no validation image of {listing(unseen)}: they are not validated.")
         if self.skew >= SKEWED:
+            train = self.counts["train"]
             most, least = max(train), min(count for count in train if count)
             lines.append(
                 f"classes are skewed: {most} training images of {self.classes[train.index(most)]}, "
@@ -94,19 +124,15 @@ class Findings:
     def raise_if_unusable(self, strict: bool = False) -> None:
         """Stop if training cannot give anything sensible.
 
-        Args:
-            strict: unreadable images stop too, instead of being left out.
-
         Raises:
             DataError: fewer than two classes, a class without readable training images, no readable
                 validation image, the same image in two classes, or, if ``strict``, an unreadable one.
         """
-        if strict:
-            refuse_unreadable([found.reason for found in self.unreadable])
+        super().raise_if_unusable(strict)
         if len(self.classes) < 2:
             message = f"there is one class only ({listing(self.classes)}): at least two are needed."
             raise DataError(message, "Name the folder that holds the class folders, or add a class.")
-        if untrained := self._classes_where(self.counts.get("train", ()), lambda count: count == 0):
+        if untrained := self._classes_with(lambda count: count == 0, "train"):
             message = f"no readable training image of {listing(untrained)}."
             raise DataError(message, "Add images to the class in the training data, or remove its folders.")
         if "val" in self.counts and not any(self.counts["val"]):
@@ -115,42 +141,141 @@ class Findings:
             message = f"the same image is in two classes: {_pairs(self.contradictions)}."
             raise DataError(message, "Keep each image in the class that it belongs to and delete the other copy.")
 
-    def _classes_where(self, counts: Sequence[int], wanted: Callable[[int], bool]) -> list[str]:
-        return [name for name, count in zip(self.classes, counts, strict=False) if wanted(count)]
+
+@dataclass(frozen=True)
+class ObjectFindings(_TrainingFindings):
+    """Findings in images with labelled objects.
+
+    Attributes:
+        sizes: real width and height of the readable images.
+        resized: images of another size than their label files say.
+        leaks: the same image in two splits.
+    """
+
+    sizes: dict[Path, tuple[int, int]]
+    resized: tuple[Path, ...]
+    leaks: tuple[DuplicatePair, ...]
+
+    def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+        """The samples whose images can be read, with boxes in pixels of the images as they are."""
+        readable = [(sample, self.sizes[sample.path]) for sample in samples if sample.path in self.sizes]
+        return tuple(
+            sample if size == (sample.width, sample.height) else sample.rescale(*size) for sample, size in readable
+        )
+
+    def warnings(self) -> list[str]:
+        """Notes for the user, one line each."""
+        lines = super().warnings()
+        if self.resized:
+            lines.append(
+                f"{len(self.resized)} images have another size than their label files say, the first is "
+                f"{self.resized[0]}: their boxes are scaled to it. hubel data check tells whether that is right."
+            )
+        if self.leaks:
+            pairs = listing(list(map(str, self.leaks)))
+            lines.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
+        for split, verb in (("train", "learns"), ("val", "validates")):
+            if absent := self._absent(split):
+                lines.append(f"nothing {verb} {listing(absent)}: no object in the {split} images.")
+        return lines
+
+    def raise_if_unusable(self, strict: bool = False) -> None:
+        """Stop if training cannot give anything sensible.
+
+        Raises:
+            DataError: no object in a readable image to train on, or to validate on; or, if ``strict``, an image
+                cannot be read.
+        """
+        super().raise_if_unusable(strict)
+        for split, verb in (("train", "train on"), ("val", "validate on")):
+            if split in self.counts and not any(self.counts[split]):
+                raise DataError(f"there is no object in a readable image to {verb}.", f"Label some for {split}.")
+
+
+@dataclass(frozen=True)
+class MaskFindings(_TrainingFindings):
+    """Findings in images with masks; ``counts`` are of pixels."""
+
+    def warnings(self) -> list[str]:
+        """Notes for the user, one line each."""
+        absent = {split: self._absent(split) for split in self.counts}
+        lines = [f"no pixel of {', '.join(names)} in the {split} masks." for split, names in absent.items() if names]
+        return [*super().warnings(), *lines]
+
+    def raise_if_unusable(self, strict: bool = False) -> None:
+        """Stop if training cannot give anything sensible.
+
+        Raises:
+            DataError: no labelled pixel to train on, or to validate on; or, if ``strict``, an image cannot be used.
+        """
+        super().raise_if_unusable(strict)
+        for split in ("train", "val"):
+            if split in self.counts and not any(self.counts[split]):
+                raise DataError(f"no {split} image has a mask with labelled pixels.", "Label some.")
 
 
 def check_class_folders(
-    splits: Mapping[str, Sequence[Sample]],
-    classes: Sequence[str],
-    progress: Callable[[int, int], None] | None = None,
-    threads: int | None = None,
+    splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: Progress | None = None
 ) -> Findings:
-    """Open every image and compare them; raises nothing for findings.
+    """Open every image and compare them; raises nothing for findings."""
+    readable, _, unreadable = _open(splits, progress)
+    counts = _count(splits, classes, ((split, np.array([sample.label])) for split, sample in readable))
+    return Findings(tuple(classes), counts, unreadable, *_duplicates(readable))
 
-    Args:
-        splits: samples by the name of their split.
-        classes: names.
-        progress: called now and then with the number of images opened and of all.
-        threads: that decode; the number of cores, at most 8, by default.
-    """
+
+def check_object_set(
+    splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: Progress | None = None
+) -> ObjectFindings:
+    """Open every image and compare it with its labels; raises nothing for findings."""
+    readable, sizes, unreadable = _open(splits, progress)
+    counts = _count(splits, classes, ((split, sample.labels) for split, sample in readable))
+    resized = [sample.path for _, sample in readable if sizes[sample.path] != (sample.width, sample.height)]
+    _, leaks = _duplicates(readable)
+    return ObjectFindings(tuple(classes), counts, unreadable, sizes, tuple(resized), leaks)
+
+
+def check_masks(
+    splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: Progress | None = None
+) -> MaskFindings:
+    """Open every image and its mask; raises nothing for findings."""
+    readable, _, unusable = _open(splits, progress)
+
+    def class_maps() -> Iterator[tuple[str, np.ndarray]]:
+        for split, sample in readable:
+            assert sample.class_map is not None
+            try:
+                class_map = read_class_map(sample.class_map)
+            except ImageError as error:
+                unusable[sample.path] = error.message
+                continue
+            if class_map.shape == (sample.height, sample.width):
+                yield split, class_map.ravel()
+            else:
+                size = f"{class_map.shape[1]} × {class_map.shape[0]}"
+                unusable[sample.path] = f"{sample.class_map} is {size}, its image {sample.width} × {sample.height}."
+
+    return MaskFindings(tuple(classes), _count(splits, classes, class_maps()), unusable)
+
+
+def _open(
+    splits: Mapping[str, Sequence[Sample]], progress: Progress | None
+) -> tuple[list[tuple[str, Sample]], dict[Path, tuple[int, int]], dict[Path, str]]:
+    """The readable samples with their splits; the sizes of their images; why the other images cannot be read."""
     placed = [(split, sample) for split, samples in splits.items() for sample in samples]
-    tried = verify_images([sample.path for _, sample in placed], progress, threads)
-    reasons = {path: found for path, found in tried.items() if isinstance(found, str)}
-    unreadable = tuple(
-        Unreadable(split, sample, reasons[sample.path]) for split, sample in placed if sample.path in reasons
-    )
-    good = [(split, sample) for split, sample in placed if sample.path not in reasons]
-    counts = {split: [0] * len(classes) for split in splits}
-    for split, sample in good:
-        counts[split][sample.label] += 1
-    contradictions, leaks = _duplicates(good)
-    return Findings(
-        tuple(classes),
-        {split: tuple(numbers) for split, numbers in counts.items()},
-        unreadable,
-        contradictions,
-        leaks,
-    )
+    found = verify_images([sample.path for _, sample in placed], progress)
+    sizes = {path: size for path, size in found.items() if not isinstance(size, str)}
+    unreadable = {path: reason for path, reason in found.items() if isinstance(reason, str)}
+    return [(split, sample) for split, sample in placed if sample.path in sizes], sizes, unreadable
+
+
+def _count(
+    splits: Iterable[str], classes: Sequence[str], labels: Iterable[tuple[str, np.ndarray]]
+) -> dict[str, tuple[int, ...]]:
+    """Number of labels of each class by split; indices that are no class, such as a mask's 255, are left out."""
+    counts = {split: np.zeros(len(classes), np.int64) for split in splits}
+    for split, values in labels:
+        counts[split] += np.bincount(values, minlength=len(classes))[: len(classes)]
+    return {split: tuple(numbers.tolist()) for split, numbers in counts.items()}
 
 
 def _duplicates(
@@ -172,113 +297,5 @@ def _duplicates(
 
 
 def _pairs(same: Sequence[DuplicatePair]) -> str:
-    shown = "; ".join(f"{pair.first.path} = {pair.second.path}" for pair in same[:_SHOWN])
+    shown = "; ".join(map(str, same[:_SHOWN]))
     return shown + (f" and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else "")
-
-
-@dataclass(frozen=True)
-class ObjectFindings:
-    """Findings in images with labelled objects.
-
-    Attributes:
-        classes: names.
-        counts: by split, the objects of each class in readable images.
-        sizes: of the readable images, by path: real width and height.
-        unreadable: by path, the sentence that names an image and says why it cannot be read.
-        resized: images of another size than their label files say.
-        leaks: the same bytes in two splits.
-    """
-
-    classes: tuple[str, ...]
-    counts: dict[str, tuple[int, ...]]
-    sizes: dict[Path, tuple[int, int]]
-    unreadable: dict[Path, str]
-    resized: tuple[Path, ...]
-    leaks: tuple[tuple[Path, Path], ...]
-
-    def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """The samples whose images can be read, with boxes in pixels of the images as they are."""
-        kept = []
-        for sample in samples:
-            size = self.sizes.get(sample.path)
-            if size is not None:
-                kept.append(sample if size == (sample.width, sample.height) else sample.rescale(*size))
-        return tuple(kept)
-
-    def warnings(self) -> list[str]:
-        """Notes for the user, one line each."""
-        lines = left_out(list(self.unreadable.values()))
-        if self.resized:
-            lines.append(
-                f"{len(self.resized)} images have another size than their label files say, the first is "
-                f"{self.resized[0]}: their boxes are scaled to it. hubel data check tells whether that is right."
-            )
-        if self.leaks:
-            pairs = listing([f"{one} = {other}" for one, other in self.leaks])
-            lines.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
-        for split, what in (("train", "learns"), ("val", "validates")):
-            counts = self.counts.get(split, ())
-            absent = [name for name, count in zip(self.classes, counts, strict=False) if not count]
-            if any(counts) and absent:
-                lines.append(f"nothing {what} {listing(absent)}: no object in the {split} images.")
-        return lines
-
-    def raise_if_unusable(self, strict: bool = False) -> None:
-        """Stop if training cannot give anything sensible.
-
-        Args:
-            strict: unreadable images stop too, instead of being left out.
-
-        Raises:
-            DataError: no object in a readable image to train on, or to validate on; or, if ``strict``, an image
-                cannot be read.
-        """
-        if strict:
-            refuse_unreadable(list(self.unreadable.values()))
-        for split, verb in (("train", "train on"), ("val", "validate on")):
-            if split in self.counts and not any(self.counts[split]):
-                raise DataError(f"there is no object in a readable image to {verb}.", f"Label some for {split}.")
-
-
-def check_object_set(
-    splits: Mapping[str, Sequence[Sample]],
-    classes: Sequence[str],
-    progress: Callable[[int, int], None] | None = None,
-    threads: int | None = None,
-) -> ObjectFindings:
-    """Open every image and compare it with its labels; raises nothing for findings.
-
-    Args:
-        splits: samples by the name of their split.
-        classes: names.
-        progress: called now and then with the number of images opened and of all.
-        threads: that decode; the number of cores, at most 8, by default.
-    """
-    placed = [(split, sample) for split, samples in splits.items() for sample in samples]
-    tried = verify_images([sample.path for _, sample in placed], progress, threads)
-    sizes = {path: found for path, found in tried.items() if not isinstance(found, str)}
-    good = [(split, sample) for split, sample in placed if sample.path in sizes]
-    counts = {split: [0] * len(classes) for split in splits}
-    for split, sample in good:
-        for label in sample.labels.tolist():
-            counts[split][label] += 1
-    resized = [sample.path for _, sample in good if sizes[sample.path] != (sample.width, sample.height)]
-    return ObjectFindings(
-        tuple(classes),
-        {split: tuple(numbers) for split, numbers in counts.items()},
-        sizes,
-        {path: found for path, found in tried.items() if isinstance(found, str)},
-        tuple(resized),
-        tuple(_leaks(good)),
-    )
-
-
-def _leaks(placed: Sequence[tuple[str, Sample]]) -> list[tuple[Path, Path]]:
-    leaks = []
-    for group in identical_files(placed, lambda each: each[1].path):
-        first_of: dict[str, Path] = {}
-        for split, sample in group:
-            first_of.setdefault(split, sample.path)
-        (first, *others) = first_of.values()
-        leaks += [(first, other) for other in others]
-    return leaks

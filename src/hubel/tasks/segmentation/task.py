@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from hubel.config import TrainingConfig
-from hubel.data.checks.mask_checks import check_masks
+from hubel.data.checks.training_checks import check_masks
 from hubel.data.image_folder import read_class_map, read_mask_folder
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
