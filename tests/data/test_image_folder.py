@@ -252,10 +252,10 @@ def test_large_sets_are_decoded_in_part(tmp_path: Path, monkeypatch: pytest.Monk
     for path in tmp_path.glob("*/*.png"):
         path.write_bytes(path.read_bytes()[:70])  # the header is whole: only decoding tells
     monkeypatch.setattr(image_scan, "DECODED_WHOLE", 3)
-    assert len(check(tmp_path).unreadable) == 3  # 8 pictures, at most 3 decoded: every third
+    assert len(check(tmp_path).unusable) == 3  # 8 pictures, at most 3 decoded: every third
     for path in tmp_path.glob("*/*.png"):
         path.write_bytes(b"no header")
-    assert len(check(tmp_path).unreadable) == 8
+    assert len(check(tmp_path).unusable) == 8
 
 
 def test_progress(tmp_path: Path) -> None:

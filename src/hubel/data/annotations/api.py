@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.image_lookup import ImageLookup, visible_files
+from hubel.data.annotations.image_lookup import visible_files
 from hubel.data.annotations.reader import AnnotationReader, LabelFileError
 from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.registry import all_formats, get_format
@@ -66,7 +66,7 @@ def read_annotations(
         root = path.parent.parent if path.parent.name else path.absolute().parent.parent
         files = [(split, root / path.absolute().relative_to(root.absolute())) for split, path in files]
     entry = get_format(name)
-    reader = AnnotationReader(root, entry.title, ImageLookup(root), on_fault)
+    reader = AnnotationReader(root, entry.title, on_fault)
     entry.read(reader, files)
     return reader.dataset(entry.sort_classes, entry.name)
 

@@ -54,15 +54,12 @@ def merge_attributes(annotation: Annotation, exclude: Collection[str] = ()) -> d
     return merged
 
 
-def annotators(objects: Iterable[Annotation]) -> list[str | None]:
-    """Names of those who labelled an image, in order of appearance; ``[None]`` if there is no object."""
-    return list(dict.fromkeys(obj.annotator for obj in objects)) or [None]
-
-
-def warn_several_annotators(reader: AnnotationReader, objects: Iterable[Annotation]) -> None:
-    """Count an image with objects of more than one annotator."""
-    if len({obj.annotator for obj in objects} - {None}) > 1:
-        reader.count_warning("images were labelled by several people: all their objects are kept, with names")
+def group_by_annotator(objects: Iterable[Annotation]) -> dict[str | None, list[Annotation]]:
+    """Objects of an image by those who labelled it; ``{None: []}`` if there is none."""
+    groups: dict[str | None, list[Annotation]] = {}
+    for obj in objects:
+        groups.setdefault(obj.annotator, []).append(obj)
+    return groups or {None: []}
 
 
 def _number(value: Any) -> float | None:

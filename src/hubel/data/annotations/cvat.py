@@ -41,9 +41,9 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
     for element in iterate_xml(file, "meta", "image", "track"):
         if element.tag == "meta":
-            for label in element.iter("label"):
-                if name := (label.findtext("name") or "").strip():
-                    reader.label(name)
+            names = ((label.findtext("name") or "").strip() for label in element.iter("label"))
+            for name in filter(None, names):
+                reader.label(name)
         elif element.tag == "track":
             raise InvalidAnnotation('has tracks of a video; export it as "CVAT for images 1.1"')
         else:
@@ -135,15 +135,11 @@ def _write_object(image: Element, obj: Annotation, name: str) -> None:
 def _mask_fields(mask: RunLengthMask) -> dict[str, str]:
     x1, y1, x2, y2 = map(int, masks.mask_box(mask))
     sides = {"left": x1, "top": y1, "width": x2 - x1, "height": y2 - y1}
-    lengths = _run_lengths(masks.decode(mask)[y1:y2, x1:x2].ravel())
-    return {"rle": ", ".join(map(str, lengths)), **{name: str(value) for name, value in sides.items()}}
-
-
-def _run_lengths(flat: np.ndarray) -> list[int]:
-    """Lengths of zeros and ones in turn, zeros first."""
+    flat = masks.decode(mask)[y1:y2, x1:x2].ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    lengths = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
-    return [0, *lengths] if flat.size and flat[0] else lengths
+    lengths = np.diff(changes, prepend=0, append=flat.size).tolist()
+    lengths = [0, *lengths] if flat.size and flat[0] else lengths  # zeros first
+    return {"rle": ", ".join(map(str, lengths)), **{name: str(value) for name, value in sides.items()}}
 
 
 FORMATS = (

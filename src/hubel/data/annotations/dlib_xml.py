@@ -28,17 +28,13 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
     for index, element in enumerate(iterate_xml(file, "image")):
         with reader.error_context(file, f"image {index + 1} {element.get('file', '')}"):
-            _read_image(reader, split, file, element, near)
-
-
-def _read_image(reader: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
-    path = reader.images.find(parse_str(element.get("file"), "file"), near)
-    width, height, orientation = stored_size(path)
-    if not width:
-        width, height = parse_size(element)
-    where = f"{element.get('file', '')}, box"
-    objects = reader.parse_objects(file, where, element.findall("box"), lambda box: _parse_object(reader, box))
-    reader.add(split, apply_exif(AnnotatedImage(path, width, height, objects, file), orientation))
+            path = reader.images.find(name := parse_str(element.get("file"), "file"), near)
+            width, height, orientation = stored_size(path)
+            if not width:
+                width, height = parse_size(element)
+            boxes = element.findall("box")
+            objects = reader.parse_objects(file, f"{name}, box", boxes, lambda box: _parse_object(reader, box))
+            reader.add(split, apply_exif(AnnotatedImage(path, width, height, objects, file), orientation))
 
 
 def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:

@@ -27,12 +27,7 @@ _XML_PROLOGUE = re.compile(r"<!--.*?-->|<\?.*?\?>|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>
 
 
 class FileHead:
-    """The first 64 KB of a file, from which its format is recognized.
-
-    Attributes:
-        suffix: of the file's name, in lower case.
-        text: decoded, without a byte order mark; empty if the file cannot be read.
-    """
+    """The first 64 KB of a file, from which its format is recognized; no text if the file cannot be read."""
 
     def __init__(self, file: Path) -> None:
         self.suffix = file.suffix.lower()
@@ -80,12 +75,7 @@ class Format:
     """One annotation format.
 
     Attributes:
-        name: on the command line and in errors.
-        title: for people.
         layout: what is looked for, in one line.
-        recognizes: whether a file has this format, from its head.
-        read: reads files, each with its split.
-        write: writes a new folder.
         supports: keys of :data:`hubel.data.annotations.writer.LOSSES` that are not lost.
         sort_classes: classes have no order of their own and are sorted by name.
         file_holds: the labels of one image, of any number of images, or of a whole data set.

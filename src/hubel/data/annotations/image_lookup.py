@@ -7,6 +7,8 @@ data set's folder: first under the name itself, then as the file whose path ends
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
 from collections import defaultdict
@@ -36,12 +38,9 @@ class ImageLookup:
         self._by_stem: dict[str, list[tuple[str, ...]]] = defaultdict(list)
 
     def find(self, name: str, near: Path, stem_only: bool = False) -> Path:
-        """The file that ``name`` refers to; if there is none, where it would be.
+        """The file that ``name`` refers to, relative to the folder ``near``; if there is none, where it would be.
 
-        Args:
-            name: as written in the label file.
-            near: the folder that relative names start from.
-            stem_only: the suffix of ``name`` may be wrong or missing.
+        With ``stem_only``, the suffix of ``name`` may be wrong or missing.
 
         Raises:
             InvalidAnnotation: the name is empty, leads out of the data set's folder, or matches several images.
@@ -68,32 +67,31 @@ class ImageLookup:
 
     def find_any(self, names: Iterable[str], near: Path) -> Path:
         """The first image that one of several names refers to; if there is none, where the first would be."""
-        first: Path | None = None
+        missing: list[Path] = []
         for name in names:
             path = self.find(name, near)
             if self.has(path):
                 return path
-            first = first or path
-        if first is None:
+            missing.append(path)
+        if not missing:
             raise InvalidAnnotation("names no image")
-        return first
+        return missing[0]
 
     def has(self, path: Path) -> bool:
         """Whether the file exists."""
-        names = self._names.get(path.parent)
-        if names is None:
-            try:
-                names = frozenset(os.listdir(path.parent))  # noqa: PTH208 – names, not paths
-            except (OSError, ValueError):
-                names = frozenset()
-            self._names[path.parent] = names
-        return path.name in names
+        return path.name in self._names_in(path.parent)
+
+    def _names_in(self, folder: Path) -> frozenset[str]:
+        if folder not in self._names:
+            self._names[folder] = frozenset()
+            with contextlib.suppress(OSError, ValueError):
+                self._names[folder] = frozenset(os.listdir(folder))  # noqa: PTH208 – names, not paths
+        return self._names[folder]
 
     def within(self, folder: Path) -> list[Path]:
         """The images directly in a folder, by name."""
         if folder not in self._within:
-            self.has(folder / "-")
-            self._within[folder] = [folder / name for name in sorted(self._names[folder]) if _is_image(name)]
+            self._within[folder] = [folder / name for name in sorted(self._names_in(folder)) if _is_image(name)]
         return self._within[folder]
 
     def with_stem(self, folder: Path, stem: str) -> Path | None:
@@ -140,17 +138,7 @@ class ImageLookup:
     def _resolve(self, parts: list[str], near: Path) -> Iterator[Path]:
         """``parts`` below ``near`` and below the root, with ``..`` resolved by name; only what is within the root."""
         for base in dict.fromkeys((near, self.root)):
-            way = list(base.relative_to(self.root).parts) if base.is_relative_to(self.root) else None
-            for part in parts:
-                if way is None:
-                    break
-                if part != "..":
-                    way.append(part)
-                elif way:
-                    way.pop()
-                else:
-                    way = None
-            if way:
+            if base.is_relative_to(self.root) and (way := resolve_parts([*base.relative_to(self.root).parts, *parts])):
                 yield self.root.joinpath(*way)
 
     def _most_similar(self, parts: list[str], near: Path, stem_only: bool) -> Path | None:
@@ -186,6 +174,19 @@ class ImageLookup:
         return self.root.joinpath(*matches[0])
 
 
+def resolve_parts(parts: Iterable[str]) -> list[str] | None:
+    """Parts of a relative path with ``..`` resolved by name; ``None`` if it leads out of where it starts."""
+    resolved: list[str] = []
+    for part in parts:
+        if part != "..":
+            resolved.append(part)
+        elif resolved:
+            resolved.pop()
+        else:
+            return None
+    return resolved
+
+
 def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Path, list[str]]]:
     """Each folder below ``root`` and the names of its files, without hidden ones and those that macOS adds."""
     for name, folders, files in os.walk(root):
@@ -201,12 +202,8 @@ def _is_image(name: str) -> bool:
 
 
 def _common_length(a: Iterable[str], b: Iterable[str]) -> int:
-    count = 0
-    for left, right in zip(a, b, strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
+    pairs = zip(a, b, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _parts(name: str) -> tuple[list[str], str]:

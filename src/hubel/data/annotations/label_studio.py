@@ -20,12 +20,7 @@ from typing import Any
 import numpy as np
 
 from hubel import masks
-from hubel.data.annotations.attributes import (
-    annotators,
-    merge_attributes,
-    split_attributes,
-    warn_several_annotators,
-)
+from hubel.data.annotations.attributes import group_by_annotator, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
 from hubel.data.annotations.parsing import (
     InvalidAnnotation,
@@ -72,12 +67,15 @@ def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, whe
         for index, result in enumerate(expect_list(annotation.get("result") or [], "result")):
             regions[str(result.get("id") or index)].append(expect_object(result, "a result"))
         reader.check_count(len(regions) + len(objects))
+        by = annotation.get("completed_by")
+        by = (by.get("email") or by.get("id")) if isinstance(by, dict) else by
+        annotator = None if by is None else str(by)
         for key, results in regions.items():
             with reader.error_context(file, f"{where}, region {key}"):
                 size = max(size, *(parse_size(result, "original_width", "original_height") for result in results))
-                obj = _parse_object(reader, results, reader.images.size(path, *size), _annotator(annotation))
-                objects += [obj] if obj else []
-    warn_several_annotators(reader, objects)
+                if obj := _parse_object(reader, results, reader.images.size(path, *size), annotator):
+                    objects.append(obj)
+    reader.count_annotators(objects)
     width, height = reader.images.size(path, *size)
     labels = tuple(objects) if submitted else None
     reader.add(split, AnnotatedImage(path, width, height, labels, file if submitted else None))
@@ -94,12 +92,6 @@ def _find_image(reader: AnnotationReader, data: _Row, upload: Any, near: Path) -
     candidates += [re.sub(r"^.*[/\\]", "", candidate) for candidate in candidates]
     candidates += [re.sub(r"^[0-9a-f]{8}-", "", candidate) for candidate in candidates]
     return reader.images.find_any(candidates, near)
-
-
-def _annotator(annotation: _Row) -> str | None:
-    by = annotation.get("completed_by")
-    by = (by.get("email") or by.get("id")) if isinstance(by, dict) else by
-    return None if by is None else str(by)
 
 
 def _parse_object(
@@ -205,12 +197,10 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
             if image.objects and not (image.width and image.height):
                 writer.record_loss("images of unknown size: their labels cannot be written in percent")
             elif image.objects is not None:
-                for annotator in annotators(image.objects):
-                    objects = [obj for obj in image.objects if obj.annotator == annotator]
+                for annotator, objects in group_by_annotator(image.objects).items():
                     results = [r for i, obj in enumerate(objects) for r in _results(obj, image, dataset.classes, i)]
-                    task["annotations"].append(
-                        {"result": results, **({"completed_by": annotator} if annotator else {})}
-                    )
+                    by = {"completed_by": annotator} if annotator else {}
+                    task["annotations"].append({"result": results, **by})
             tasks.append(task)
         writer.write_json(Path(split_dir(split)) / "label_studio.json", tasks)
 

@@ -15,18 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hubel.data.annotations.attributes import (
-    annotators,
-    as_text,
-    merge_attributes,
-    split_attributes,
-    warn_several_annotators,
-)
+from hubel.data.annotations.attributes import as_text, group_by_annotator, merge_attributes, split_attributes
 from hubel.data.annotations.exif_rotation import apply_exif, stored_size
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
 from hubel.data.annotations.parsing import (
     InvalidAnnotation,
-    csv_rows,
+    csv_table,
     expect_list,
     expect_object,
     parse_floats,
@@ -72,12 +66,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
 def _rows(reader: AnnotationReader, file: Path) -> Iterator[tuple[str, _Row]]:
     content = read_text(file)
     if file.suffix.lower() == ".csv":
-        header: list[str] = []
-        for line, cells in csv_rows(content):
-            if header:
-                yield f"line {line}", dict(zip(header, cells, strict=False))
-            else:
-                header = [cell.strip().lstrip("\ufeff") for cell in cells]
+        yield from ((f"line {line}", row) for line, row in csv_table(content)[1])
     elif content.lstrip().startswith("["):
         for index, row in enumerate(expect_list(parse_json(content, str(file)), "the file")):
             yield f"row {index + 1}", expect_object(row, f"row {index + 1}")
@@ -132,7 +121,7 @@ def _add_image(reader: AnnotationReader, split: str, file: Path, near: Path, whe
         reader.add(split, AnnotatedImage(path, width, height, None))
         return
     objects = reader.parse_objects(file, f"{where}, object", image.objects, lambda pair: _parse_object(reader, *pair))
-    warn_several_annotators(reader, objects)
+    reader.count_annotators(objects)
     record = AnnotatedImage(path, width, height, objects, file)
     if image.orientation >= 5 and (width, height) == stored_size(path)[:2]:
         record = apply_exif(record, image.orientation)
@@ -184,8 +173,8 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
         lines: list[str] = []
         for image, path in writer.add_images(images, split_dir(split)):
             labels = []
-            for annotator in annotators(image.objects or ()):
-                objects = [_object(o, dataset.classes) for o in image.objects or () if o.annotator == annotator]
+            for annotator, group in group_by_annotator(image.objects or ()).items():
+                objects = [_object(obj, dataset.classes) for obj in group]
                 details = {"created_by": annotator} if annotator is not None else {}
                 labels.append({"label_kind": "Default", "label_details": details, "annotations": {"objects": objects}})
             row = {

@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.parsing import InvalidAnnotation, csv_rows, parse_bool, parse_float, parse_str, read_text
+from hubel.data.annotations.parsing import (
+    InvalidAnnotation,
+    csv_rows,
+    csv_table,
+    parse_bool,
+    parse_float,
+    parse_str,
+    read_text,
+)
 from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -38,15 +46,13 @@ def _recognizes(head: FileHead) -> bool:
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     names = _class_names(reader, file)
-    rows = csv_rows(read_text(file))
-    header = [name.strip() for name in next(rows, (0, []))[1]]
+    header, rows = csv_table(read_text(file))
     if missing := [name for name in _REQUIRED if name not in header]:
         raise InvalidAnnotation(f"has no column {missing[0]}")
     near = reader.images.folder_of(split, file)
     paths: dict[str, Path] = {}
     by_path: dict[Path, list[tuple[int, dict[str, str]]]] = defaultdict(list)
-    for line, cells in rows:
-        row = dict(zip(header, cells, strict=False))
+    for line, row in rows:
         with reader.error_context(file, f"line {line}"):
             id_ = parse_str(row["ImageID"], "ImageID")
             if id_ not in paths:

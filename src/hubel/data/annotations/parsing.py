@@ -1,4 +1,7 @@
-"""Parse label files defensively: encodings, JSON, XML and CSV with limits against forged files; typed fields."""
+"""Parse label files defensively: encodings, JSON, XML and CSV with limits against forged files; typed fields.
+
+Functions that parse a field raise :class:`InvalidAnnotation` where the value is not what they return.
+"""
 
 from __future__ import annotations
 
@@ -94,13 +97,14 @@ def parse_json(text: str, where: str) -> Any:
     raise DataError(message, _EXPORT_AGAIN)
 
 
-def read_xml(path: Path, limit: int = MAX_IMAGE_FILE_BYTES) -> Element:
-    """Root of an XML file; raises as :func:`read_bytes`, and a DataError for broken or malicious XML."""
+def read_xml(path: Path) -> Element:
+    """Root of the XML file of an image; raises as :func:`read_bytes`, and a DataError for broken or malicious XML."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
     try:
-        return fromstring(read_bytes(path, limit))
+        root: Element = fromstring(read_bytes(path, MAX_IMAGE_FILE_BYTES))
+        return root
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise _xml_error(path, error) from error
 
@@ -156,12 +160,15 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
         raise InvalidAnnotation(f"is not valid CSV at line {rows.line_num} ({error})") from error
 
 
-def parse_float(value: Any, name: str = "a coordinate") -> float:
-    """A coordinate or length in pixels from JSON or text.
+def csv_table(text: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Columns of a CSV text, from its first row, and the other rows as :func:`csv_rows`, by column."""
+    rows = csv_rows(text)
+    header = [name.strip().lstrip("\ufeff#").strip() for name in next(rows, (0, []))[1]]
+    return header, ((line, dict(zip(header, cells, strict=False))) for line, cells in rows)
 
-    Raises:
-        InvalidAnnotation: it is not a finite number within :data:`MAX_COORDINATE`.
-    """
+
+def parse_float(value: Any, name: str = "a coordinate") -> float:
+    """A coordinate or length in pixels, within :data:`MAX_COORDINATE`, from JSON or text."""
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -172,16 +179,12 @@ def parse_float(value: Any, name: str = "a coordinate") -> float:
 
 
 def parse_floats(fields: Any, *names: str) -> list[float]:
-    """Coordinates from the fields of a JSON object or the attributes of an XML element; raises as `parse_float`."""
+    """Coordinates from the fields of a JSON object or the attributes of an XML element."""
     return [parse_float(fields.get(name), name) for name in names]
 
 
 def parse_int(value: Any, name: str) -> int:
-    """An integer from JSON or from text such as ``"3"`` or ``"3.0"``.
-
-    Raises:
-        InvalidAnnotation: it is not an integer of at most 64 bits.
-    """
+    """An integer of at most 64 bits from JSON or from text such as ``"3"`` or ``"3.0"``."""
     try:
         result = float(value)
         if result == int(result) and abs(result) < 2**63 and not isinstance(value, bool):
@@ -197,11 +200,7 @@ def parse_size(fields: Any, width: str = "width", height: str = "height") -> tup
 
 
 def parse_str(value: Any, name: str) -> str:
-    """A name without surrounding white space; numbers are converted.
-
-    Raises:
-        InvalidAnnotation: it is neither text nor a number, or empty.
-    """
+    """A name, not empty, without surrounding white space; numbers are converted."""
     if isinstance(value, str | int | float) and not isinstance(value, bool) and (text := str(value).strip()):
         return text
     raise InvalidAnnotation(f"{name} is {_describe(value)}, not a name")
@@ -213,11 +212,7 @@ def parse_bool(value: Any) -> bool:
 
 
 def parse_polygon(points: Iterable[Any]) -> Polygon:
-    """A polygon from pairs of coordinates.
-
-    Raises:
-        InvalidAnnotation: there are fewer than three points, or one is not a pair of numbers.
-    """
+    """A polygon from three or more pairs of coordinates."""
     flat: list[float] = []
     for point in points:
         if not isinstance(point, Sequence) or isinstance(point, str) or len(point) < 2:
@@ -229,22 +224,14 @@ def parse_polygon(points: Iterable[Any]) -> Polygon:
 
 
 def expect_list(value: Any, name: str) -> list[Any]:
-    """The value, which must be a JSON list.
-
-    Raises:
-        InvalidAnnotation: it is something else.
-    """
+    """The value, which must be a JSON list."""
     if not isinstance(value, list):
         raise InvalidAnnotation(f"{name} is {_describe(value)}, not a list")
     return value
 
 
 def expect_object(value: Any, name: str) -> dict[str, Any]:
-    """The value, which must be a JSON object.
-
-    Raises:
-        InvalidAnnotation: it is something else.
-    """
+    """The value, which must be a JSON object."""
     if not isinstance(value, dict):
         raise InvalidAnnotation(f"{name} is {_describe(value)}, not an object with named fields")
     return value

@@ -18,13 +18,7 @@ from hubel.masks import MAX_PIXELS, RunLengthMask
 def decode_png(text: str, left: int, top: int, width: int, height: int, compressed: bool = False) -> RunLengthMask:
     """Decode the mask of an image of ``width × height`` pixels from a PNG of the part that begins at ``left, top``.
 
-    Args:
-        text: the PNG in base64.
-        left: column of the part's first pixel.
-        top: row of the part's first pixel.
-        width: of the whole image.
-        height: of the whole image.
-        compressed: the PNG is compressed by zlib once more.
+    ``compressed`` PNGs are compressed by zlib once more.
 
     Raises:
         InvalidAnnotation: it is not a PNG, or extends beyond the image.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -28,12 +28,7 @@ Shape = tuple[Box, dict[str, Any]]
 
 
 class LabelFileError(DataError):
-    """An error in a label file, or in one annotation of it.
-
-    Attributes:
-        file: the label file.
-        unknown_class: whether it refers to a class that the data set does not define.
-    """
+    """An error in a label file, or in one annotation of it, such as a class that the data set does not define."""
 
     def __init__(self, message: str, hint: str, file: Path, unknown_class: bool) -> None:
         super().__init__(message, hint)
@@ -47,27 +42,23 @@ class AnnotationReader:
     Args:
         root: the data set's folder.
         format: the format's title, for errors.
-        images: finds its images.
         on_fault: called with each error of a label file or of one object in it, which is then left out; by default
             the first error is raised.
+
+    Attributes:
+        exhaustive: folders of which lists define the images: the others do not belong to the data set.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        format: str,
-        images: ImageLookup,
-        on_fault: Callable[[LabelFileError], None] | None = None,
-    ) -> None:
+    def __init__(self, root: Path, format: str, on_fault: Callable[[LabelFileError], None] | None) -> None:
         self.root = root
         self.format = format
-        self.images = images
+        self.images = ImageLookup(root)
         self.classes: dict[str, int] = {}
         self.category_ids: tuple[int, ...] | None = None
-        self._on_fault = on_fault
+        self.on_fault = on_fault
         self._splits: dict[str, list[AnnotatedImage]] = {}
         self._index_of: dict[Path, tuple[str, int]] = {}
-        self._exhaustive: set[Path] = set()
+        self.exhaustive: set[Path] = set()
         self._counts: Counter[str] = Counter()
         self._warnings: list[str] = []
 
@@ -89,15 +80,11 @@ class AnnotationReader:
         known, index = self._index_of[image.path]
         first = self._splits[known][index]
         if first.label_file != image.label_file or known != split:
-            others = f"{first.label_file or known} has it too"
-            raise InvalidAnnotation(f"labels {image.path.name}, but {others}: name one of the files")
+            other = first.label_file or known
+            raise InvalidAnnotation(f"labels {image.path.name}, but {other} has it too: name one of the files")
         self.count_warning("images are listed more than once in their file: their objects are merged")
         objects = (*(first.objects or ()), *(image.objects or ()))
         self._splits[known][index] = replace(first, objects=objects)
-
-    def mark_exhaustive(self, folder: Path) -> None:
-        """Lists define which images of a folder belong to the data set: the others do not, labelled or not."""
-        self._exhaustive.add(folder)
 
     def _add_unlabelled(self) -> None:
         """Add images without labels that lie beside labelled ones."""
@@ -106,7 +93,7 @@ class AnnotationReader:
             splits.setdefault(path.parent, set()).add(split)
         for folder, names in splits.items():
             others = [path for path in self.images.within(folder) if path not in self._index_of]
-            if (len(names) > 1 or folder in self._exhaustive) and others:
+            if (len(names) > 1 or folder in self.exhaustive) and others:
                 self.warn(f"{folder}: {len(others)} images have no labels and no split: left out")
             elif others:
                 (split,) = names
@@ -122,11 +109,10 @@ class AnnotationReader:
         """Count something that was left out or changed; ``text`` follows the total in the warning."""
         self._counts[text] += count
 
-    def error(self, error: LabelFileError) -> None:
-        """Pass an error to ``on_fault``, or raise it."""
-        if self._on_fault is None:
-            raise error
-        self._on_fault(error)
+    def count_annotators(self, objects: Iterable[Annotation]) -> None:
+        """Count an image with objects of more than one annotator."""
+        if len({obj.annotator for obj in objects} - {None}) > 1:
+            self.count_warning("images were labelled by several people: all their objects are kept, with names")
 
     def error_context(self, file: Path, row: str = "") -> _ErrorContext:
         """A context in which whatever is raised is reported as an error of this file (and row)."""
@@ -146,25 +132,17 @@ class AnnotationReader:
     ) -> tuple[Annotation, ...]:
         """Parse the objects of one image; errors are reported for the file, ``where`` and the number of the row.
 
-        Rows for which ``parse`` returns ``None`` are left out.
-
-        Raises:
-            InvalidAnnotation: there are more than :data:`MAX_OBJECTS`.
+        Rows for which ``parse`` returns ``None`` are left out. Raises as :meth:`check_count`.
         """
         self.check_count(len(rows))
-        objects: list[Annotation] = []
+        objects: list[Annotation | None] = []
         for index, row in enumerate(rows):
             with self.error_context(file, f"{where} {index + 1}"):
-                if (obj := parse(row)) is not None:
-                    objects.append(obj)
-        return tuple(objects)
+                objects.append(parse(row))
+        return tuple(filter(None, objects))
 
     def dataset(self, sort_classes: bool, format: str) -> AnnotatedDataset:
-        """The data set that was read.
-
-        Args:
-            sort_classes: sort the classes by name; else they keep their order.
-            format: the format's name, for the record.
+        """The data set that was read from a format of that name.
 
         Raises:
             DataError: there is no image in it.
@@ -218,10 +196,10 @@ class _ErrorContext:
         else:
             return False
         hint = error.hint if isinstance(error, HubelError) else "Export it again, correct it, or leave it out."
-        try:
-            self.reader.error(LabelFileError(message, hint, self.file, isinstance(error, UnknownClass)))
-        except LabelFileError as raised:
-            raise raised from error
+        reported = LabelFileError(message, hint, self.file, isinstance(error, UnknownClass))
+        if self.reader.on_fault is None:
+            raise reported from error
+        self.reader.on_fault(reported)
         return True
 
 

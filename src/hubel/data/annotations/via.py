@@ -25,6 +25,7 @@ from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
 from hubel.data.annotations.parsing import (
     InvalidAnnotation,
     csv_rows,
+    csv_table,
     expect_list,
     expect_object,
     parse_float,
@@ -111,21 +112,15 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
 
 
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    header: list[str] = []
-    for line, row in csv_rows(read_text(file)):
-        names = [cell.strip().lstrip("#").strip() for cell in row]
-        if not header:
-            if not {"region_shape_attributes", "filename"} <= set(names):
-                raise InvalidAnnotation("has no header with filename and region_shape_attributes")
-            header = names
-            continue
+    header, rows = csv_table(read_text(file))
+    if not {"region_shape_attributes", "filename"} <= set(header):
+        raise InvalidAnnotation("has no header with filename and region_shape_attributes")
+    for line, cells in rows:
         where = f"line {line}"
         with reader.error_context(file, where):
-            cells = dict(zip(header, row, strict=False))
             name = parse_str(cells["filename"], "filename")
             yield name, None
-            columns = ("region_shape_attributes", "region_attributes")
-            texts = (cells[columns[0]], cells.get(columns[1]) or "")
+            texts = (cells["region_shape_attributes"], cells.get("region_attributes") or "")
             shape, attributes = (
                 expect_object(parse_json(text.strip() or "{}", f"{file}, {where}"), "a cell of attributes")
                 for text in texts
@@ -139,8 +134,10 @@ def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | Non
     if name == "rect":
         x, y, w, h = parse_floats(shape, "x", "y", "width", "height")
         return (x, y, x + w, y + h), {}
-    if name == "polygon" or (name == "polyline" and _is_closed(shape)):
-        return polygon_shape(parse_polygon(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))
+    if name in ("polygon", "polyline"):
+        xs, ys = shape["all_points_x"], shape["all_points_y"]
+        if name == "polygon" or (len(xs) > 3 and xs[0] == xs[-1] and ys[0] == ys[-1]):
+            return polygon_shape(parse_polygon(zip(xs, ys, strict=True)))
     if name == "circle":
         return polygon_shape(ellipse(*parse_floats(shape, "cx", "cy", "r", "r")))
     if name == "ellipse":
@@ -151,11 +148,6 @@ def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | Non
         reader.count_warning(f"regions are {name}s: left out")
         return None
     raise InvalidAnnotation(f"has the shape {name!r}, which VIA does not have")
-
-
-def _is_closed(shape: dict[str, Any]) -> bool:
-    xs, ys = shape["all_points_x"], shape["all_points_y"]
-    return len(xs) > 3 and xs[0] == xs[-1] and ys[0] == ys[-1]
 
 
 def _regions(image: AnnotatedImage, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -210,10 +202,9 @@ def _write_csv(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
 
 
 def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    return (_via3_csv_regions if file.suffix.lower() == ".csv" else _via3_json_regions)(reader, file)
-
-
-def _via3_json_regions(reader: AnnotationReader, file: Path) -> _Regions:
+    if file.suffix.lower() == ".csv":
+        yield from _via3_csv_regions(reader, file)
+        return
     content = expect_object(read_json(file), "the file")
     names = {key: parse_str(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
     views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
@@ -326,21 +317,20 @@ def _is_via3(head: FileHead) -> bool:
     return {"project", "file"} <= first and bool(first & {"metadata", "view", "attribute"})
 
 
-def _is_via_csv(head: FileHead) -> bool:
-    return head.suffix == ".csv" and "region_shape_attributes" in head.text
-
-
 _SUPPORTS = FREE_FORM_FIELDS | {"polygons"}
-_LAYOUTS = (
-    "a JSON file with _via_img_metadata, or with filename and regions",
-    "a CSV file with region_shape_attributes",
-    "a JSON file with project, file, metadata and view, or a CSV file with CSV_HEADER",
-)
 
 FORMATS = (
-    Format("via", "VIA 2 JSON", _LAYOUTS[0], _is_via, _reader(_json_regions), _write, _SUPPORTS, boxes="xywh"),
     Format(
-        "via-csv", "VIA 2 CSV", _LAYOUTS[1], _is_via_csv, _reader(_csv_regions), _write_csv, _SUPPORTS, boxes="xywh"
+        "via", "VIA 2 JSON", "a JSON file with _via_img_metadata, or with filename and regions",
+        _is_via, _reader(_json_regions), _write, _SUPPORTS, boxes="xywh",
     ),
-    Format("via3", "VIA 3", _LAYOUTS[2], _is_via3, _reader(_via3_regions), _write_via3, _SUPPORTS, boxes="xywh"),
-)
+    Format(
+        "via-csv", "VIA 2 CSV", "a CSV file with region_shape_attributes",
+        lambda head: head.suffix == ".csv" and "region_shape_attributes" in head.text,
+        _reader(_csv_regions), _write_csv, _SUPPORTS, boxes="xywh",
+    ),
+    Format(
+        "via3", "VIA 3", "a JSON file with project, file, metadata and view, or a CSV file with CSV_HEADER",
+        _is_via3, _reader(_via3_regions), _write_via3, _SUPPORTS, boxes="xywh",
+    ),
+)  # fmt: skip

@@ -24,18 +24,11 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parsing import (
-    InvalidAnnotation,
-    parse_bool,
-    parse_float,
-    parse_str,
-    read_text,
-    read_xml,
-)
-from hubel.data.annotations.reader import AnnotationReader, LabelFiles, polygon_shape
+from hubel.data.annotations.parsing import InvalidAnnotation, parse_bool, parse_float, parse_str, read_text, read_xml
+from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, format_coord, split_dir
-from hubel.masks import Box, Polygon, box_to_polygon, rotate
+from hubel.masks import Box, box_to_polygon, rotate
 
 _LISTS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
 
@@ -58,7 +51,7 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
             if stem not in labelled and (path := reader.images.with_stem(folder / "JPEGImages", stem)):
                 reader.add(split, AnnotatedImage(path, 0, 0, None))
         if listed:
-            reader.mark_exhaustive(folder / "JPEGImages")
+            reader.exhaustive.add(folder / "JPEGImages")
     if unlisted:
         reader.count_warning("XML files are in no list of ImageSets/Main: left out", unlisted)
 
@@ -109,14 +102,17 @@ def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
     return Annotation(reader.label(parse_str(element.findtext("name"), "name")), box, **fields, **shape)
 
 
-def _parse_shape(element: Element) -> tuple[Box, dict[str, Any]]:
+def _parse_shape(element: Element) -> Shape:
     def values(parent: Element, *names: str) -> list[float]:
         return [parse_float(parent.findtext(name), name) for name in names]
 
     box: Box | None = None
     shape: dict[str, Any] = {}
     if (polygon := element.find("polygon")) is not None and len(polygon) >= 6:
-        box, shape = polygon_shape(_parse_polygon(polygon))
+        # <x1>, <y1>, <x2> …, in pixels from 1
+        texts = {child.tag: child.text for child in polygon}
+        names = [f"{axis}{n}" for n in range(1, len(texts) // 2 + 1) for axis in "xy"]
+        box, shape = polygon_shape(tuple(parse_float(texts[name], name) - 1 for name in names))
     if (bounds := element.find("bndbox")) is not None:
         x1, y1, x2, y2 = values(bounds, "xmin", "ymin", "xmax", "ymax")
         box = (x1 - 1, y1 - 1, x2, y2)
@@ -127,13 +123,6 @@ def _parse_shape(element: Element) -> tuple[Box, dict[str, Any]]:
     if box is None:
         raise InvalidAnnotation("has no <bndbox>")
     return box, shape
-
-
-def _parse_polygon(element: Element) -> Polygon:
-    """``<x1>``, ``<y1>``, ``<x2>`` …, in pixels from 1."""
-    values = {child.tag: child.text for child in element}
-    count = len(values) // 2
-    return tuple(parse_float(values[f"{axis}{n}"], f"{axis}{n}") - 1 for n in range(1, count + 1) for axis in "xy")
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

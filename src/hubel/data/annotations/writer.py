@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -24,12 +25,7 @@ _BOX_TOLERANCE = 0.01
 
 
 class DatasetWriter:
-    """Writes images and label files into a folder and counts what is lost.
-
-    Args:
-        folder: exists and is empty.
-        images: copy, link or leave out the images.
-    """
+    """Writes images and label files into an empty folder and counts what is lost."""
 
     def __init__(self, folder: Path, images: ImageMode) -> None:
         self.folder = folder
@@ -40,16 +36,12 @@ class DatasetWriter:
     def add_image(self, image: AnnotatedImage, folder: str) -> Path:
         """Put an image into ``folder`` under a name that is unique there, whatever the suffix; return its path."""
         stems = self._stems.setdefault(self.folder / folder, set())
-        stem, suffix = image.path.stem, image.path.suffix
-        number = 1
-        unique = stem
-        while unique.casefold() in stems:
-            number += 1
-            unique = f"{stem}-{number}"
-        if number > 1:
+        names = itertools.chain([image.path.stem], (f"{image.path.stem}-{number}" for number in itertools.count(2)))
+        unique = next(name for name in names if name.casefold() not in stems)
+        if unique != image.path.stem:
             self.record_loss("images are renamed, because another has the same name")
         stems.add(unique.casefold())
-        path = self.folder / folder / (unique + suffix)
+        path = self.folder / folder / (unique + image.path.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.images == "none":
             return path
@@ -106,12 +98,7 @@ def new_dataset_folder(out: Path) -> Iterator[Path]:
 def write_class_folders(
     splits: Mapping[str, Sequence[tuple[Path, str]]], out: Path, images: ImageMode = "copy"
 ) -> tuple[str, ...]:
-    """Write a data set of class folders.
-
-    Args:
-        splits: image files with their classes, by split (``"all"`` for an unsplit data set).
-        out: the folder; it must not exist, or be empty. It is written completely or not at all.
-        images: copy them or link to them.
+    """Write image files with their classes as a data set of class folders, completely or not at all.
 
     Returns:
         What happened to images that could not be written as they are, one line each with a count.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.data.annotations.format import FileHead, Format
+from hubel.data.annotations.image_lookup import resolve_parts
 from hubel.data.annotations.parsing import (
     MAX_IMAGE_FILE_BYTES,
     InvalidAnnotation,
@@ -48,12 +49,11 @@ def _recognizes(head: FileHead) -> bool:
 
 def _find_folders(root: Path, image_folders: Sequence[Path], text_folders: Sequence[Path]) -> list[Path]:
     """Folders of images with text files beside them or in ``labels``."""
-    found = []
-    for folder in image_folders:
-        places = dict.fromkeys((_labels_path(folder, root), folder))
-        if any(place in text_folders and _has_rows(place) for place in places):
-            found.append(folder)
-    return found
+    return [
+        folder
+        for folder in image_folders
+        if any(place in text_folders and _has_rows(place) for place in (_labels_path(folder, root), folder))
+    ]
 
 
 def _has_rows(folder: Path) -> bool:
@@ -134,10 +134,9 @@ def _listed_names(reader: AnnotationReader) -> dict[int, str]:
 
 def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """The images that ``data.yaml`` declares, each with its split."""
-    entries = {}
+    entries: dict[str, list[str]] = {}
     for key in ("train", "val", "valid", "validation", "test"):
-        value = content.get(key)
-        if value and SPLIT_NAMES[key] not in entries:
+        if (value := content.get(key)) and SPLIT_NAMES[key] not in entries:
             entries[SPLIT_NAMES[key]] = [parse_str(one, key) for one in (value if isinstance(value, list) else [value])]
     if not entries:
         entries = {"all": ["images"]}
@@ -160,20 +159,8 @@ def _resolve(root: Path, base: Path, name: str) -> Path | None:
     while parts and parts[0] == "..":
         parts = parts[1:]
     ways += [parts[start:] for start in range(len(parts))] if is_absolute else [parts]
-    for way in ways:
-        resolved: list[str] = []
-        for part in way:
-            if part != "..":
-                resolved.append(part)
-            elif resolved:
-                resolved.pop()
-            else:
-                break
-        else:
-            path = root.joinpath(*resolved)
-            if path.exists():
-                return path
-    return None
+    paths = (root.joinpath(*parts) for parts in map(resolve_parts, ways) if parts is not None)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _images_of(reader: AnnotationReader, path: Path) -> Iterator[Path]:
@@ -228,8 +215,9 @@ def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) 
         score = numbers[4] if len(numbers) == 5 else None
         return Annotation(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), score=score)
     if len(numbers) < 6 or len(numbers) % 2:
-        message = f"has {len(numbers)} numbers after the class: neither a box (4) nor a polygon (6, 8, …)"
-        raise InvalidAnnotation(message)
+        raise InvalidAnnotation(
+            f"has {len(numbers)} numbers after the class: neither a box (4) nor a polygon (6, 8, …)"
+        )
     polygon = tuple(value * (height if index % 2 else width) for index, value in enumerate(numbers))
     return Annotation(label, bounding_box([polygon]), (polygon,))
 
