@@ -54,10 +54,7 @@ _COUNTED = {
 
 
 class MultiplicationCounter:
-    """An observer that adds up the MACs of operations.
-
-    Args:
-        module: the network to run; hooks stay on it.
+    """An observer that adds up the MACs of the operations of ``module``; hooks stay on it.
 
     Attributes:
         last: multiply-accumulates of the last operation, for the whole batch.
@@ -95,7 +92,6 @@ class LiveTensors:
         given: the tensor alive before the first operation: the network's input.
 
     Attributes:
-        now: bytes alive at the moment.
         peak: most bytes alive at one moment so far.
     """
 
@@ -128,8 +124,7 @@ class LiveTensors:
 class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
     """While active (``with``), adds up the tensors that the forward pass saves for the backward pass.
 
-    Args:
-        permanent: tensors that are not counted: parameters and buffers.
+    Those that are ``permanent`` (parameters and buffers) are not counted.
     """
 
     def __init__(self, permanent: Iterable[Tensor]) -> None:

@@ -208,7 +208,6 @@ class _Layer:
 
     @property
     def takes_normalization(self) -> bool:
-        """True if a normalization that follows joins the row."""
         fits = self.row.kind.endswith("convolution") or self.row.kind == "fully connected"
         return fits and not self.normalized and self.row.activation is None
 

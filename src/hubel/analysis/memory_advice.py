@@ -19,12 +19,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory available to a network.
-
-    Attributes:
-        free: bytes.
-        device: for messages: ``"this machine"``, ``"cuda:0"``.
-    """
+    """Memory available to a network: bytes, and where, for messages: ``"this machine"``, ``"cuda:0"``."""
 
     free: int
     device: str
@@ -57,46 +52,45 @@ def largest_batch(summary: Summary, free: int) -> int:
 def memory_tips(
     module: nn.Module, summary: Summary, memory: Memory, smaller: Iterable[tuple[str, nn.Module]] = ()
 ) -> list[str]:
-    """Advice if training, or even prediction, does not fit.
+    """Sentences that say what does not fit, then one remedy each; none if training fits.
 
     Args:
         module: the network.
         summary: of ``module``, for the batch and dtype in question.
-        memory: available.
+        memory: what there is.
         smaller: further networks of the family with fewer layers or parameters, as name and module, best first.
-
-    Returns:
-        Sentences: what does not fit, then one remedy each; none if everything fits.
     """
     if summary.training_bytes <= memory.free:
         return []
-    needs = f"Training with {_images(summary.batch)} at a time needs {format_bytes(summary.training_bytes)}; "
+    images, batch = summary.batch, largest_batch(summary, memory.free)
+    needs = f"Training with {_images(images)} at a time needs {format_bytes(summary.training_bytes)}; "
     advice = [f"{needs}{memory.device} has {format_bytes(memory.free)} free."]
     if summary.inference_bytes > memory.free:
         advice.append(f"Prediction does not fit either: it needs {format_bytes(summary.inference_bytes)}.")
-    advice += _smaller_batch(summary, memory)
+    if batch == 0:
+        needed = format_bytes(summary.training_bytes_at(1))
+        advice.append(f"A smaller batch does not help: one image alone needs {needed}.")
+    else:
+        needed = format_bytes(summary.training_bytes_at(batch))
+        advice.append(
+            f"A smaller batch: {_images(batch)} at a time fit ({needed}); gradients accumulated over "
+            f"{-(-images // batch)} steps make up for it."
+        )
     advice += _smaller_maps(module, summary)
-    advice += _sixteen_bits(module, summary)
+    if summary.dtype == "float32":
+        half = summarize(module, summary.input, images, "bfloat16")
+        advice.append(f"Activations of 16 bits (mixed precision): {format_bytes(half.training_bytes)}.")
     advice += _smaller_network(summary, memory, smaller)
-    advice += _more_devices(summary, memory)
+    if batch > 0:  # each device holds the whole network and a part of the batch
+        devices = -(-images // batch)
+        part = -(-images // devices)
+        needed = format_bytes(summary.training_bytes_at(part))
+        advice.append(f"More devices: {devices} with as much memory, {_images(part)} on each, {needed} each.")
     return advice
 
 
 def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
-
-
-def _smaller_batch(summary: Summary, memory: Memory) -> list[str]:
-    batch = largest_batch(summary, memory.free)
-    if batch == 0:
-        fixed = format_bytes(summary.training_bytes_at(1))
-        return [f"A smaller batch does not help: one image alone needs {fixed}."]
-    steps = -(-summary.batch // batch)
-    needed = format_bytes(summary.training_bytes_at(batch))
-    return [
-        f"A smaller batch: {_images(batch)} at a time fit ({needed}); gradients accumulated over {steps} steps "
-        "make up for it."
-    ]
 
 
 def _smaller_maps(module: nn.Module, summary: Summary) -> list[str]:
@@ -111,13 +105,6 @@ def _smaller_maps(module: nn.Module, summary: Summary) -> list[str]:
     ]
 
 
-def _sixteen_bits(module: nn.Module, summary: Summary) -> list[str]:
-    if summary.dtype != "float32":
-        return []
-    half = summarize(module, summary.input, summary.batch, "bfloat16")
-    return [f"Activations of 16 bits (mixed precision): {format_bytes(half.training_bytes)}."]
-
-
 def _smaller_network(summary: Summary, memory: Memory, smaller: Iterable[tuple[str, nn.Module]]) -> list[str]:
     """The first that fits, else the most frugal of them."""
     found: tuple[str, int] | None = None
@@ -130,14 +117,3 @@ def _smaller_network(summary: Summary, memory: Memory, smaller: Iterable[tuple[s
     if found is None or found[1] >= summary.training_bytes:
         return []
     return [f"Fewer layers: {found[0]} needs {format_bytes(found[1])}."]
-
-
-def _more_devices(summary: Summary, memory: Memory) -> list[str]:
-    """Each device holds the whole network and a part of the batch."""
-    batch = largest_batch(summary, memory.free)
-    if batch == 0:
-        return []
-    devices = -(-summary.batch // batch)
-    part = -(-summary.batch // devices)
-    needed = format_bytes(summary.training_bytes_at(part))
-    return [f"More devices: {devices} with as much memory, {_images(part)} on each, {needed} each."]

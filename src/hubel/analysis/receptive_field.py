@@ -9,6 +9,7 @@ networks, part of them lies outside of the image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -66,11 +67,7 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 class ReceptiveFields:
-    """An observer that tracks the receptive field of every tensor that depends on the image.
-
-    Args:
-        image: the network's input (N, C, H, W).
-    """
+    """An observer that tracks the receptive field of every tensor that depends on the images (N, C, H, W)."""
 
     def __init__(self, image: Tensor) -> None:
         self._fields = WeakTensorKeyDictionary()
@@ -103,11 +100,10 @@ def _joined(fields: list[tuple[Tensor, ReceptiveField]], output: Tensor) -> Rece
     Gates, one number per channel that scales a whole map (squeeze-and-excitation), are ignored: through them every unit
     depends on the whole image, which would hide the kernels' fields.
     """
+    candidates = [field for _, field in fields]
     if output.dim() == 4:
-        maps = [field for tensor, field in fields if tensor.dim() != 4 or tensor.shape[2:] == output.shape[2:]]
-    else:
-        maps = []
-    candidates = maps or [field for _, field in fields]
+        same_size = [field for tensor, field in fields if tensor.dim() != 4 or tensor.shape[2:] == output.shape[2:]]
+        candidates = same_size or candidates
     first = candidates[0]
     if any(field.size is None for field in candidates):
         return replace(first, size=WHOLE_IMAGE)
@@ -144,21 +140,12 @@ def _adaptive_pooling(field: ReceptiveField, operation: Operation) -> ReceptiveF
     return field.through((kernel[0], kernel[1]), (size[0] / cells[0], size[1] / cells[1]))
 
 
-def _mean(field: ReceptiveField, operation: Operation) -> ReceptiveField:
-    return field.over_all() if is_global_mean(operation) else field
-
-
 def _matrix_product(field: ReceptiveField, operation: Operation) -> ReceptiveField:
     """A dense layer on the vector of each pixel changes nothing; on the flattened map it reads all pixels."""
     features = operation.arguments[-2].shape[-1]
     if features != field.channels:
         field = field.over_all()
     return replace(field, channels=operation.outputs[0].shape[-1])
-
-
-def _product_of_signals(field: ReceptiveField, operation: Operation) -> ReceptiveField:
-    """Attention: every position looks at every other."""
-    return field.over_all()
 
 
 def _interpolation(taps: int) -> Any:
@@ -176,18 +163,19 @@ def is_global_mean(operation: Operation) -> bool:
     return {dimension % 4 for dimension in operation.arguments[1] or ()} == {2, 3}
 
 
-_RULES = {
+_RULES: dict[str, Callable[[ReceptiveField, Operation], ReceptiveField]] = {
     "convolution": _convolution,
     "max_pool2d_with_indices": _pooling,
     "max_pool2d": _pooling,
     "avg_pool2d": _pooling,
     "_adaptive_avg_pool2d": _adaptive_pooling,
     "adaptive_max_pool2d": _adaptive_pooling,
-    "mean": _mean,
+    "mean": lambda field, operation: field.over_all() if is_global_mean(operation) else field,
     "mm": _matrix_product,
     "addmm": _matrix_product,
-    "bmm": _product_of_signals,
-    "baddbmm": _product_of_signals,
+    # attention: every position looks at every other
+    "bmm": lambda field, _: field.over_all(),
+    "baddbmm": lambda field, _: field.over_all(),
     "upsample_bilinear2d": _interpolation(taps=2),
     "upsample_bicubic2d": _interpolation(taps=4),
     "upsample_nearest2d": _interpolation(taps=1),

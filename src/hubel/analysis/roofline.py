@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
-"""Bytes of a weight or activation, by precision."""
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}  # of a weight or activation, by precision
 
 # Kinds of layers that need no pass over memory of their own.
 _ON_THE_WAY = ("addition", "channel-wise multiplication", "concatenation", "zero padding")
@@ -41,7 +40,7 @@ class NetworkCost:
     moved: int
 
     def bytes_an_image(self, precision: str, batch: int = 1) -> float:
-        """Bytes moved per image of a batch, in a precision of :data:`BYTES`."""
+        """Bytes moved per image of a batch, in a precision of ``BYTES``."""
         return BYTES[precision] * (self.moved + self.weights / batch)
 
 
@@ -52,7 +51,6 @@ class MachineLimits:
     Attributes:
         macs_per_second: multiply-accumulates by precision, for those that it supports.
         bytes_per_second: read and written.
-        threads: CPU threads used.
     """
 
     macs_per_second: dict[str, float]
@@ -62,12 +60,7 @@ class MachineLimits:
 
 @dataclass(frozen=True)
 class Bound:
-    """The maximum speed of a network on a machine.
-
-    Attributes:
-        images_per_second: at most.
-        by: the limiting factor: ``"compute"`` or ``"memory"``.
-    """
+    """The maximum speed of a network on a machine, and what limits it."""
 
     images_per_second: float
     by: Literal["compute", "memory"]

@@ -24,9 +24,7 @@ class Summary:
     """A network's layers and totals. Bytes are those of a batch of ``batch`` images in ``dtype``.
 
     Attributes:
-        model: its name.
         input: channels, height, width.
-        batch: batch size.
         dtype: of the activations; of the parameters too, except in training.
         rows: the layers in the order of execution.
         parameters: of the whole network, also of parts that this input does not reach.
@@ -110,7 +108,7 @@ def summarize(
         module: any network that takes one batch of images (N, C, H, W); it is left as it is. A network on the meta
             device will do.
         input_shape: channels, height, width.
-        batch: batch size.
+        batch: number of images.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         name: for :attr:`Summary.model`; by default the module's class.
 

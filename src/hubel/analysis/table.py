@@ -11,19 +11,10 @@ from hubel.analysis.layer_recorder import LayerRow
 from hubel.analysis.summary import Summary
 
 _COLUMNS = (
-    ("Layer", "left"),
-    ("Type", "left"),
-    ("Maps", "right"),
-    ("Size", "right"),
-    ("Kernel", "right"),
-    ("Stride", "right"),
-    ("Padding", "right"),
-    ("Activation", "left"),
-    ("Parameters", "right"),
-    ("Multiplications", "right"),
-    ("Memory", "right"),
-    ("Receptive\nfield", "right"),
+    *("Layer", "Type", "Maps", "Size", "Kernel", "Stride", "Padding", "Activation"),
+    *("Parameters", "Multiplications", "Memory", "Receptive\nfield"),
 )
+_WORDS = ("Layer", "Type", "Activation")  # columns of words, aligned to the left
 _NONE = "–"
 _PARTS = ("backbone.", "head.")
 
@@ -52,8 +43,8 @@ def layer_table(summary: Summary) -> Group:
     Memory is that of the layer's output; the receptive field is the side of a square of pixels, or "all" of them.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for title, side in _COLUMNS:
-        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
+    for title in _COLUMNS:
+        table.add_column(title, justify="left" if title in _WORDS else "right", no_wrap=True)
     channels, height, width = summary.input
     table.add_row("in", "input", str(channels), f"{height}×{width}", *([_NONE] * 7), "1")
     for name, row in zip(_short_names(summary.rows), summary.rows, strict=True):

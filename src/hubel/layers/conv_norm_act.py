@@ -23,7 +23,7 @@ class ConvNormActivation(nn.Module):
         in_channels: of the input.
         out_channels: of the output.
         kernel_size: side of a square kernel, or height and width.
-        stride: of the convolution.
+        stride: step of the kernel.
         padding: pixels added on each side, or above and below and to the left and right; by default half the kernel,
             which keeps the size at stride 1.
         groups: see :class:`torch.nn.Conv2d`; ``in_channels`` for a depthwise convolution.
@@ -70,12 +70,7 @@ def local_response_norm(size: int = 5, alpha: float = 1e-4, beta: float = 0.75, 
 
     Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 3.3, whose
     constants are the defaults. torch divides its α by the number of maps, so it is given ``alpha * size``
-    (TensorFlow does not divide, and calls ``size // 2`` the depth radius). Maps keep their shape (N, C, H, W).
-
-    Args:
-        size: maps in the sum; odd, centred on the map itself, fewer at the first and last maps.
-        alpha: of each square in the sum.
-        beta: exponent.
-        k: added to the sum.
+    (TensorFlow does not divide, and calls ``size // 2`` the depth radius). ``size`` is odd, as the sum is centred on
+    the map itself; the first and last maps have fewer neighbours. Maps keep their shape (N, C, H, W).
     """
     return nn.LocalResponseNorm(size, alpha * size, beta, k)

@@ -21,19 +21,14 @@ class InceptionModule(nn.Module):
     Args:
         in_channels: of the input.
         one: channels of the 1×1 branch; 0: no such branch.
-        three: channels of the 3×3 branch: of its 1×1, then of its 3×3.
-        five: channels of the 5×5 branch: of its 1×1, then of its 5×5.
+        three: channels of the 3×3 branch, of its 1×1, then of its 3×3; ``five`` likewise.
         projection: channels of the pooling branch; 0: the pooled maps are passed through.
         kernels: of the 5×5 branch in sequence; ``(3, 3)`` has the same receptive field for less (Ioffe and Szegedy
             2015, arXiv 1502.03167, appendix).
-        pool: ``"max"`` or ``"average"``.
         stride: of the last convolution of each branch, and of the pooling. With ``one=0`` no pixel is skipped; with
             ``projection=0`` as well, the module replaces a pooling layer (Ioffe and Szegedy, appendix).
         se: squeeze and excitation of the stacked maps (Hu et al. 2018, arXiv 1709.01507, figure 2).
         unit: builds a convolution from channels in, channels out, kernel and stride.
-
-    Attributes:
-        out_channels: of the output.
     """
 
     def __init__(
@@ -71,7 +66,7 @@ class InceptionModule(nn.Module):
         self.excitation = SqueezeExcitation(self.out_channels) if se else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, out_channels, ceil(H / stride), ceil(W / stride)) of maps (N, in_channels, H, W)."""
+        """Stacked outputs of the branches, which have one size."""
         stacked = torch.cat([branch(maps) for branch in self.branches.values()], dim=1)
         out: Tensor = self.excitation(stacked)
         return out
@@ -81,10 +76,7 @@ class Concat(nn.Module):
     """Modules over the same maps, their outputs concatenated along the channels.
 
     Szegedy et al. 2014, arXiv 1409.4842, figure 2. They are named ``branch0``, ``branch1``, … and must have outputs of
-    one size.
-
-    Args:
-        branches: in the order in which their channels are joined.
+    one size; their channels are joined in this order.
     """
 
     def __init__(self, *branches: nn.Module) -> None:

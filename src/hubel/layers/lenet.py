@@ -19,10 +19,6 @@ class TrainableSubsampling(nn.Module):
     Args:
         channels: maps in and out.
         size: side of the window in pixels.
-
-    Attributes:
-        weight: (channels,) coefficients.
-        bias: (channels,).
     """
 
     def __init__(self, channels: int, size: int = 2) -> None:
@@ -68,11 +64,10 @@ class ConnectionTableConv2d(nn.Module):
     Args:
         in_channels: of the input.
         table: for each output map, the indices of the input maps that it reads.
-        kernel_size: height and width of the kernels.
+        kernel_size: side of the kernels.
 
     Attributes:
         weight: (pairs, kernel_size, kernel_size), in the order of the table, input maps ascending.
-        bias: (output maps,).
         places: (pairs,) index ``output * in_channels + input`` of each kernel.
     """
 
@@ -167,9 +162,6 @@ class RadialBasisOutput(nn.Module):
 
     The codes are the digits' bitmaps (figure 3) for 10 classes, otherwise random. As in the paper they are not trained,
     so they are not parameters.
-
-    Args:
-        num_classes: number of codes.
 
     Attributes:
         codes: (num_classes, 84) of ±1.

@@ -16,8 +16,7 @@ class StochasticDepth(nn.Module):
     Huang et al. 2016, arXiv 1603.09382, section 3. The paper scales in prediction; here the other images' maps are
     multiplied by 1 / (1 - drop) during training, which has the same mean.
 
-    Args:
-        drop: probability, at least 0 and below 1.
+    ``drop`` is the probability, at least 0 and below 1.
     """
 
     def __init__(self, drop: float) -> None:
@@ -25,7 +24,7 @@ class StochasticDepth(nn.Module):
         self.drop = drop
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, C, H, W), of each image all or none; the same shape."""
+        """Maps (N, C, H, W), of each image all or none."""
         if not self.training or self.drop == 0:
             return maps
         survival = 1 - self.drop
@@ -47,11 +46,8 @@ class InvertedResidual(nn.Module):
     arXiv 1905.02244, figure 4.
 
     Args:
-        in_channels: of the input.
         wide: channels in between; there is no expansion if they equal ``in_channels``.
-        out_channels: of the output.
-        kernel: size of the depthwise kernel.
-        stride: of the depthwise convolution.
+        kernel: side of the depthwise kernel.
         conv: builds the convolutions, with the arguments of :class:`ConvNormActivation`; with ReLU6 by default.
         squeeze: applied to the ``wide`` filtered maps, e.g. a ``SqueezeExcitation``.
         drop: probability of skipping a unit with a shortcut during training.

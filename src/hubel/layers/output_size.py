@@ -21,10 +21,7 @@ Padding = int | Literal["valid", "same"]
 
 
 class SamePadding(NamedTuple):
-    """Pixels to add along one axis for the output to have ``ceil(size / stride)`` pixels.
-
-    TensorFlow puts the odd pixel after.
-    """
+    """Pixels to add along one axis; TensorFlow puts the odd one after."""
 
     total: int
     before: int
@@ -57,14 +54,7 @@ def same_size(size: int, stride: int = 1) -> int:
 
 
 def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> SamePadding:
-    """The padding that gives ``ceil(size / stride)`` pixels, as TensorFlow counts it.
-
-    Args:
-        size: of the input along the axis in pixels.
-        kernel: taps of the kernel along the axis.
-        stride: step of the kernel.
-        dilation: distance of the taps.
-    """
+    """The padding along one axis that gives ``ceil(size / stride)`` pixels; arguments as :func:`output_size`."""
     needed = (same_size(size, stride) - 1) * stride + effective_kernel(kernel, dilation)
     total = max(needed - size, 0)
     return SamePadding(total, total // 2, total - total // 2)

@@ -15,17 +15,10 @@ from torch.nn import functional as F
 
 
 def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
-    """Pixels to add before and after one axis.
+    """Pixels to add before and after one axis of ``size`` pixels, which may be symbolic while exporting.
 
-    Args:
-        size: of the axis in pixels; may be symbolic while exporting.
-        kernel: size of the kernel along the axis.
-        stride: step of the kernel along the axis.
-        dilation: distance of the kernel's taps along the axis.
-
-    Returns:
-        (before, after), ``before <= after <= before + 1``. Source: TensorFlow's documentation of ``tf.nn``,
-        "SAME padding".
+    ``before <= after <= before + 1``. Source: TensorFlow's documentation of ``tf.nn``, "SAME padding". For plain
+    numbers without torch: :func:`hubel.layers.output_size.same_padding`.
     """
     if torch._C._is_tracing():  # sizes are tensors then; a trace is of one size
         size = int(size)
@@ -38,8 +31,7 @@ def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> 
 class SameConv2d(nn.Conv2d):
     """A convolution with ``SAME`` padding, worked out from the size of each input.
 
-    Takes the arguments of :class:`torch.nn.Conv2d` without ``padding``. Images (N, C, H, W) become maps
-    (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    Takes the arguments of :class:`torch.nn.Conv2d` without ``padding``.
     """
 
     def forward(self, input: Tensor) -> Tensor:

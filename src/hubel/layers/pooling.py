@@ -15,11 +15,7 @@ class DepthwiseMaxPool2d(nn.Module):
     With kernels that are rotated, thicker or brighter versions of each other in a group, the network becomes
     invariant to what differs between them (maxout: Goodfellow et al. 2013, arXiv 1302.4389, section 2).
 
-    Args:
-        size: channels in a group.
-
-    Raises:
-        ValueError: in ``forward``, if the number of channels is not a multiple of ``size``.
+    ``size`` is the number of channels in a group; ``forward`` raises ``ValueError`` if it does not divide theirs.
     """
 
     def __init__(self, size: int) -> None:
@@ -38,12 +34,7 @@ class DepthwiseMaxPool2d(nn.Module):
 
 
 class SameMaxPool2d(nn.Module):
-    """The maximum over windows, with TensorFlow's ``SAME`` padding (:mod:`hubel.layers.padding`).
-
-    Args:
-        kernel_size: side of the windows in pixels.
-        stride: step of the windows, at least 2.
-    """
+    """The maximum over windows, with TensorFlow's ``SAME`` padding (:mod:`hubel.layers.padding`); stride at least 2."""
 
     def __init__(self, kernel_size: int, stride: int = 2) -> None:
         super().__init__()

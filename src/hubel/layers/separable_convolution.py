@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -49,15 +50,12 @@ class SeparableConv2d(nn.Sequential):
 
     Chollet 2016, arXiv 1610.02357, sections 1.2 and 4.7: an activation in between does harm.
 
+    ``kernel_size``, ``stride``, ``padding``, ``multiplier`` and ``same`` are those of :class:`DepthwiseConv2d`.
+
     Args:
         in_channels: of the input.
         out_channels: of the output.
-        kernel_size: of the depthwise convolution: side of a square kernel, or height and width.
-        stride: of the depthwise convolution.
-        padding: of the depthwise convolution, on each side; by default half the kernel.
-        multiplier: depthwise kernels of each channel.
-        same: pad as TensorFlow's ``SAME`` does (:mod:`hubel.layers.padding`), instead of ``padding``.
-        norm: makes the normalization after the pointwise convolution; ``None`` for none. Only then there are biases.
+        norm: builds the normalization after the pointwise convolution; ``None`` for none. Only then there are biases.
         activation: builds the activation after that; ``None`` for none.
     """
 
@@ -74,7 +72,5 @@ class SeparableConv2d(nn.Sequential):
         activation: Callable[[], nn.Module] | None = None,
     ) -> None:
         depthwise = DepthwiseConv2d(in_channels, kernel_size, stride, padding, multiplier, same, bias=False)
-        super().__init__()
-        self.add_module("depthwise", depthwise)
         pointwise = ConvNormActivation(in_channels * multiplier, out_channels, 1, norm=norm, activation=activation)
-        self.add_module("pointwise", pointwise)
+        super().__init__(OrderedDict(depthwise=depthwise, pointwise=pointwise))

@@ -17,7 +17,6 @@ class SqueezeExcitation(nn.Module):
     4). The dense layers are 1×1 convolutions, which avoids reshaping.
 
     Args:
-        channels: of the maps.
         reduced: units of the first dense layer; the paper's ``channels // 16`` by default, at least 1.
         activation: builds the activation between the two.
         gate: builds the function of the factors; MobileNet-v3 has a piecewise linear one.
