@@ -33,11 +33,7 @@ def report_error(message: str, hint: str) -> None:
 
 
 def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> None:
-    """Check that a new folder is not inside a data set that is read.
-
-    Raises:
-        UsageError: it is.
-    """
+    """Raise :class:`UsageError` if a new folder is inside a data set that is read."""
     for source in sources:
         inside = source if source.is_dir() else source.parent
         if out is not None and out.resolve().is_relative_to(inside.resolve()):
@@ -47,12 +43,7 @@ def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> 
 class ProgressBar:
     """A labelled bar on stderr with counts and the remaining time; silent where stderr is not a terminal.
 
-    Args:
-        label: text before the bar.
-        total: number of steps; ``None`` if it is not known.
-        done: steps that are done already.
-        in_bytes: show the counts as sizes of files.
-        visible: ``False``: stay silent on a terminal too.
+    ``total`` is ``None`` if it is not known; ``in_bytes`` shows the counts as sizes of files.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -16,22 +17,14 @@ from hubel.errors import DataError
 
 
 def temporary_beside(path: Path, prefix: str = "", suffix: str = "") -> Path:
-    """Make an empty file in the folder of ``path``, to be filled and given to :func:`rename_into_place`.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Make an empty file in the folder of ``path``, to be filled and given to :func:`rename_into_place`."""
     descriptor, name = tempfile.mkstemp(prefix=prefix or f".{path.name}.", suffix=suffix, dir=path.parent)
     os.close(descriptor)
     return Path(name)
 
 
 def rename_into_place(temporary: Path, path: Path) -> None:
-    """Flush a file to disk and rename it to ``path``.
-
-    Raises:
-        OSError: the disk is full or cannot be written.
-    """
+    """Flush a file to disk and rename it to ``path``."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.chmod(0o644)
@@ -42,8 +35,7 @@ def rename_into_place(temporary: Path, path: Path) -> None:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success it is renamed into place.
 
-    Raises:
-        DataError: the folder cannot be written or the disk is full; ``path`` is then unchanged.
+    If the folder cannot be written or the disk is full, raises :class:`DataError` and leaves ``path`` unchanged.
     """
     temporary: Path | None = None
     try:
@@ -61,10 +53,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def streaming_write(path: Path) -> Iterator[IO[str]]:
     """Give a text file that becomes ``path`` with what it holds when the block ends, also by Ctrl-C or an error.
 
-    If the block ends by an error before anything was written, ``path`` is unchanged.
-
-    Raises:
-        DataError: the folder cannot be written or the disk is full.
+    If the block ends by an error before anything was written, ``path`` is unchanged. Errors are those of
+    :func:`atomic_write`.
     """
     try:
         temporary = temporary_beside(path)
@@ -90,10 +80,8 @@ def _not_written(path: Path, error: OSError) -> DataError:
 def staged_directory(wanted: Path) -> Iterator[Path]:
     """Give an empty folder of the same name on the same disk, to be filled and then given to :func:`rename_unique`.
 
-    If it is not renamed, it is removed, and with it the folders above ``wanted`` that were made for it.
-
-    Raises:
-        DataError: the folder cannot be made, or writing into it fails.
+    If it is not renamed, it is removed, and with it the folders above ``wanted`` that were made for it. Raises
+    :class:`DataError` if the folder cannot be made, or writing into it fails.
     """
     above = [folder for folder in wanted.parents if not folder.exists()]
     try:
@@ -111,22 +99,17 @@ def staged_directory(wanted: Path) -> Iterator[Path]:
 
 
 def rename_unique(folder: Path, wanted: Path) -> Path:
-    """Rename a filled folder to ``wanted``, or to ``wanted-2``, ``-3``, … where that exists; returns its path.
-
-    Raises:
-        OSError: it cannot be renamed.
-    """
-    number = 1
-    while True:
-        target = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+    """Rename a filled folder to ``wanted``, or to ``wanted-2``, ``-3``, … where that exists; returns its path."""
+    target = wanted
+    for number in itertools.count(2):
         try:
             target.mkdir()  # no other process can take the name now
+            break
         except FileExistsError:
-            number += 1
-            continue
-        if os.name == "nt":  # where a folder, even an empty one, is not renamed over
-            target.rmdir()
-        return folder.rename(target)
+            target = wanted.with_name(f"{wanted.name}-{number}")
+    if os.name == "nt":  # where a folder, even an empty one, is not renamed over
+        target.rmdir()
+    return folder.rename(target)
 
 
 def write_text(path: Path, text: str) -> None:

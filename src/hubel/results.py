@@ -74,7 +74,7 @@ class Classification:
         """Return a copy of ``image`` (RGB, any size) with the classes and their probabilities written on it."""
         from hubel.drawing import draw_class_scores
 
-        return draw_class_scores(image, self.classes)
+        return draw_class_scores(image, [(each.name, each.score) for each in self.classes])
 
 
 @dataclass(frozen=True)

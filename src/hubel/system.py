@@ -23,22 +23,15 @@ def tune_allocator(keep: int | None = _KEPT_WHEN_FREE) -> bool:
     every batch is paid for in page faults. Measured on an AVX2 CPU, one thread, batches of 16 at 224 px,
     processor time: EfficientNet-Lite0 627 → 357 ms, ResNet-50 2360 → 1853 ms.
 
-    The price is resident memory: up to 512 MiB of freed memory stays with the process. Measured in the same runs:
+    The price is resident memory: ``keep`` bytes of freed memory stay with the process. Measured in the same runs:
     peak 1.07 → 1.12 GB, and after the last batch 1.15 GB stay where 0.91 GB did (0.8 GB of it is torch itself).
 
-    Training gives ``None``: the feature maps of a step are freed one after the other in the backward pass, and wanted
-    again by the next step. Kept in part, the rest is paid for in every step: of ``efficientnet_lite0`` with batches
-    of 32 at 224 px a quarter of the page faults remained. What stays is then at most what a step has needed.
+    Training keeps all (``None``): the feature maps of a step are freed one after the other in the backward pass, and
+    needed again by the next step. With 512 MiB a quarter of the page faults of ``efficientnet_lite0`` with batches of
+    32 at 224 px remained. What stays is at most what a step has needed.
 
-    Commands call this before the first tensor. Programs that use hubel as a library may call it too, early, as it
-    changes nothing for blocks that are allocated already. The environment variable ``HUBEL_MALLOC=0`` switches
-    it off.
-
-    Args:
-        keep: bytes of freed memory that stay with the process; ``None`` for all.
-
-    Returns:
-        Whether the allocator was tuned: ``False`` where it is not glibc's, or when switched off.
+    Call it early: it changes nothing for blocks that are allocated already. The environment variable
+    ``HUBEL_MALLOC=0`` switches it off. Returns whether the allocator was tuned: not where it is not glibc's.
     """
     if os.environ.get("HUBEL_MALLOC") == "0" or not sys.platform.startswith("linux"):
         return False
@@ -63,11 +56,8 @@ def set_passive_omp_wait() -> bool:
     decoding processes drive each other off; threads that sleep at once are late for the next convolution: of
     ResNet-50's steps in bfloat16 that costs a fifth (``docs/results.md``).
 
-    Has an effect only before torch is imported, so ``hubel train`` calls it first of all. Set the environment
-    variable ``OMP_WAIT_POLICY`` yourself to decide otherwise.
-
-    Returns:
-        Whether it was set here.
+    Has an effect only before torch is imported, so ``hubel train`` calls it first of all. An environment variable
+    ``OMP_WAIT_POLICY`` decides otherwise. Returns whether it was set here.
     """
     if "OMP_WAIT_POLICY" in os.environ or "torch" in sys.modules:
         return False

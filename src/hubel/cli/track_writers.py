@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from hubel.console import log, print_json
-from hubel.data.mot import MotText
+from hubel.data.mot import mot_text
 from hubel.errors import UsageError
 from hubel.fileio import atomic_write, streaming_write, write_json
 from hubel.inference.json_lines import encodable
@@ -100,14 +100,14 @@ class TrackOutputs:
         self.interrupted = False
         self.rate = 25.0
         self._stack = ExitStack()
-        self._text: MotText | None = None
+        self._text: IO[str] | None = None
         self._video: Any = None
         self._painter: Any = None
         self.shows_lines = json and sys.stdout.isatty()
 
     def __enter__(self) -> Self:
         if self._mot is not None:
-            self._text = MotText(self._stack.enter_context(streaming_write(self._mot)))
+            self._text = self._stack.enter_context(streaming_write(self._mot))
         return self
 
     def __exit__(
@@ -124,7 +124,7 @@ class TrackOutputs:
         if self.frames == 1 and state.image is not None:
             self._warn_of_counters_outside(tracks.width, tracks.height)
         if self._text is not None:
-            self._text.write(state.number, tracks.ids.tolist(), tracks.boxes, tracks.scores)
+            self._text.write(mot_text(state.number, tracks.ids.tolist(), tracks.boxes, tracks.scores))
         if self._json:
             print_json(self._row(state, tracks, tracker))
         if self._save is not None and state.image is not None:

@@ -25,8 +25,8 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
     Images labelled as having no object are kept: they show background. Images that nobody labelled are left out. Boxes
     are cut off at the image's edge; those without area in it are dropped. The warnings report all of that.
 
-    Raises:
-        DataError: the format cannot be recognized, nothing is labelled, or, if ``strict``, a label file has a fault.
+    Raises :class:`DataError` if the format is not recognized, nothing is labelled, or, if ``strict``, a label file has
+    a fault.
     """
     faults: list[DataError] = []
     labelled = read_annotations(path, on_fault=None if strict else faults.append)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from hubel.errors import DataError
+
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif"}
     | {".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -30,7 +32,7 @@ def natural_order(name: str) -> list[tuple[int, str] | str]:
 
 
 def files_below(
-    folder: Path, on_error: Callable[[Path, OSError], None], seen: set[tuple[int, int]] | None = None
+    folder: Path, on_error: Callable[[Path, OSError], None] | None = None, seen: set[tuple[int, int]] | None = None
 ) -> Iterator[Path]:
     """All files below a folder: its own first, in natural order, then those of each of its folders.
 
@@ -38,10 +40,8 @@ def files_below(
     (``__MACOSX``). Links are followed; a folder that is reached twice is read once, so links that lead in
     circles end. Broken links are handed out as files. Only the names of one folder a level are in memory.
 
-    Args:
-        folder: where to begin.
-        on_error: called with each folder that cannot be listed and the reason; the walk goes on after it.
-        seen: device and inode of the folders that have been reached.
+    A folder that cannot be listed raises :class:`DataError`, or, if there is ``on_error``, is handed to it with the
+    reason, and the walk goes on. ``seen`` are device and inode of the folders that have been reached.
     """
     seen = set() if seen is None else seen
     try:
@@ -51,6 +51,8 @@ def files_below(
         seen.add((status.st_dev, status.st_ino))
         files, folders = _listed(folder)
     except OSError as error:
+        if on_error is None:
+            raise not_listed(folder, error) from error
         on_error(folder, error)
         return
     for name in files:
@@ -73,6 +75,12 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
                 is_folder = False
             (folders if is_folder else files).append(entry.name)
     return sorted(files, key=natural_order), sorted(folders, key=natural_order)
+
+
+def not_listed(folder: Path, error: OSError) -> DataError:
+    """The error of a folder that cannot be listed."""
+    message = f"{folder} cannot be listed: {error.strerror or error}."
+    return DataError(message, "Ask its owner for the right to read it (chmod +rx).")
 
 
 def is_shown(name: str) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hubel.data.file_listing import PICTURE_SUFFIXES, files_below, is_shown, listing
+from hubel.data.file_listing import PICTURE_SUFFIXES, files_below, is_shown, listing, not_listed
 from hubel.data.image_io import read_size
 from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError, ImageError
@@ -38,8 +38,8 @@ def read_class_folders(root: Path) -> ImageDataset:
     Images in folders inside a class folder belong to the class. Hidden files and folders are left out.
 
     Raises:
-        DataError: there is no such folder, it has no class folders or no images in them, one split is there
-            under two names, or a folder cannot be listed.
+        DataError: the folder does not exist or cannot be listed, has no class folders or no images in them, or has a
+            split under two names.
     """
     root = Path(root)
     try:
@@ -47,7 +47,7 @@ def read_class_folders(root: Path) -> ImageDataset:
             what = "is a file, not a folder of pictures" if root.exists() else "does not exist"
             raise DataError(f"{root} {what}.", _CLASS_LAYOUT)
     except OSError as error:
-        raise _not_listed(root, error) from error
+        raise not_listed(root, error) from error
     warnings: list[str] = []
     split_folders = _split_folders(root, warnings)
     found = {split: _images_by_class(folder, warnings) for split, folder in split_folders.items()}
@@ -92,7 +92,7 @@ def _folders_in(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if is_shown(path.name) and path.is_dir())
     except OSError as error:
-        raise _not_listed(folder, error) from error
+        raise not_listed(folder, error) from error
 
 
 def _loose_images(folder: Path) -> int:
@@ -103,13 +103,9 @@ def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]
     """The images in each class folder of one split; one warning names what else lies in them."""
     images: dict[str, list[Path]] = {}
     others: list[str] = []
-
-    def refuse(where: Path, error: OSError) -> None:
-        raise _not_listed(where, error) from error
-
     for class_folder in _folders_in(folder):
         files = images.setdefault(class_folder.name, [])
-        for path in files_below(class_folder, refuse):
+        for path in files_below(class_folder):
             if path.suffix.lower() in PICTURE_SUFFIXES:
                 files.append(path)
             elif path.name != "Thumbs.db":
@@ -119,11 +115,6 @@ def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]
     if others:
         warnings.append(f"{folder}: not pictures, left out: {listing(others)}.")
     return images
-
-
-def _not_listed(folder: Path, error: OSError) -> DataError:
-    reason = error.strerror or str(error)
-    return DataError(f"{folder} cannot be listed: {reason}.", "Ask its owner for the right to read it (chmod +rx).")
 
 
 def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
@@ -144,8 +135,7 @@ def is_mask_folder(root: Path) -> bool:
 def read_mask_folder(root: Path) -> ImageDataset:
     """Find the images, their masks and the classes; no image is decoded.
 
-    Raises:
-        DataError: there are none, classes.txt is missing or wrong, or an image has no mask.
+    Raises :class:`DataError` if there are none, or classes.txt is missing or wrong.
     """
     root = Path(root)
     warnings: list[str] = []
@@ -156,11 +146,7 @@ def read_mask_folder(root: Path) -> ImageDataset:
 
 
 def read_class_map(path: Path) -> np.ndarray:
-    """The class of every pixel: uint8 (h, w).
-
-    Raises:
-        ImageError: the file cannot be read, or is not an image of indices (modes L, P, 1).
-    """
+    """The class of every pixel, uint8 (h, w), of an image of indices (modes L, P, 1); else :class:`ImageError`."""
     try:
         with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF")) as image:
             if image.mode not in ("L", "P", "1"):

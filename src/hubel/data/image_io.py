@@ -1,7 +1,7 @@
 """From an image file, or an image in memory, to an upright 8-bit RGB image.
 
 All image kinds that people have end here: grey, palette, CMYK, 16-bit, with alpha, rotated by a camera's
-EXIF tag, animated. What cannot be read is told in one sentence that names the file and the reason.
+EXIF tag, animated. An error names the file and the reason in one sentence.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ _ORIENTATION_TAG = 0x0112
 _EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 _CONVERT = "Open it in an image program and save it as JPEG or PNG, or leave it out."
 _COPY_AGAIN = "Copy or download it again, or leave it out."
+_NAME_A_FILE = "Name a picture or video file."
+_LINK_AGAIN = "Make the link again, or remove it."
+_SMALLER = "Scale it down or cut it into tiles."
 
 # Pillow warns of odd metadata (a broken EXIF block, surplus TIFF tags) that changes nothing in the pixels.
 # A filter made once is safe with threads; ``warnings.catch_warnings`` around each image is not.
@@ -54,7 +57,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.Image:
-    """Read one image.
+    """Read one image: a loaded one of mode RGB, which may be the very image handed in.
 
     - The rotation in the EXIF data is applied, also for a ``PIL`` image that still carries it.
     - Of animations the first frame is taken.
@@ -68,9 +71,6 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
     Args:
         source: a file name; the bytes of a file; a ``PIL`` image of any mode; or an array (H, W), (H, W, 1),
             (H, W, 3) or (H, W, 4) in the order R, G, B, A, of uint8, bool, or floats within 0..1.
-
-    Returns:
-        A loaded image of mode RGB. It may be the very image handed in, where that is already as wanted.
 
     Raises:
         ImageError: there is no such file, it is not an image, it is damaged, or it has more than
@@ -86,13 +86,10 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
 
 @dataclass(frozen=True)
 class DownscaledImage:
-    """An image that was decoded at a part of its size.
+    """An upright RGB image that was decoded at a part of its size.
 
-    Attributes:
-        image: upright, mode RGB.
-        width: of the upright original in pixels.
-        height: of the upright original in pixels.
-        scale: pixels of the original that are one of the image in each direction: 1, 2, 4 or 8.
+    ``width`` and ``height`` are those of the upright original; ``scale`` of its pixels (1, 2, 4 or 8) are one of the
+    image in each direction.
     """
 
     image: Image.Image
@@ -106,17 +103,11 @@ def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) 
 
     JPEG's blocks of 8 × 8 pixels can be decoded to 4 × 4, 2 × 2 or 1 × 1, which are their means but for rounding and
     what the higher frequencies add: for photographs of a camera's size several times as fast. Other formats come
-    whole.
-
-    Args:
-        source: a file name or the bytes of a file.
-        most: tells for an upright image's width and height how many times it may be reduced.
-
-    Raises:
-        ImageError: as :func:`read_image`.
+    whole. ``most`` gives for an upright image's width and height how many times it may be reduced. Errors are those of
+    :func:`read_image`.
     """
     with _opened(source) as (image, name):
-        scale = _reduce(image, most)
+        scale = _scale(image, most)
         size = image.size
         if scale > 1:
             image.draft(None, (size[0] // scale, size[1] // scale))
@@ -127,37 +118,29 @@ def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) 
     return DownscaledImage(upright, width, height, scale)
 
 
-def _reduce(image: Image.Image, most: Callable[[int, int], float]) -> int:
+def _scale(image: Image.Image, most: Callable[[int, int], float]) -> int:
     """How many times an opened image is reduced: 1, 2, 4 or 8."""
     width, height = image.size
     # Rarely is there anything to reduce: only then is the EXIF data worth parsing.
     if image.format != "JPEG" or max(most(width, height), most(height, width)) < 2:
         return 1
-    turned = _orientation(image)
-    times = most(height, width) if turned >= 5 else most(width, height)
-    # The blocks begin in the stored image's corner: turned, they fit the upright one only if they are all whole.
-    return next(
-        (k for k in (8, 4, 2) if k <= times and (turned == 1 or (width % k == 0 and height % k == 0))),
-        1,
-    )
+    orientation = _orientation(image)
+    times = most(height, width) if orientation >= 5 else most(width, height)
+    # The blocks begin in the stored image's corner: rotated, they fit the upright one only if they are all whole.
+    return next((k for k in (8, 4, 2) if k <= times and (orientation == 1 or width % k == height % k == 0)), 1)
 
 
 def read_size(source: str | Path | bytes) -> tuple[int, int]:
     """Width and height in pixels of the upright image, from its header alone.
 
-    Raises:
-        ImageError: as :func:`read_image`, except for damage that shows only when the pixels are decoded.
+    Raises :class:`ImageError` as :func:`read_image`, except for damage that shows only when the pixels are decoded.
     """
     width, height, orientation = read_stored_size(source)
     return (height, width) if orientation >= 5 else (width, height)
 
 
 def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
-    """Width and height in pixels as the file stores the image, and the EXIF orientation to be applied, 1..8.
-
-    Raises:
-        ImageError: as :func:`read_size`.
-    """
+    """As :func:`read_size`, but as the file stores the image, and the EXIF orientation to be applied, 1..8."""
     with _opened(source) as (image, _):
         return *image.size, _orientation(image)
 
@@ -177,37 +160,29 @@ def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
 
 
 def open_file(path: Path, name: str) -> BinaryIO:
-    """Open an image or video for reading.
+    """Open an image or video, which errors call ``name``, for reading.
 
-    Args:
-        path: the file.
-        name: what errors call it.
-
-    Raises:
-        ImageError: it does not exist, is a folder or a device, is empty, or cannot be opened.
+    Raises :class:`ImageError` if it does not exist, is a folder or a device, is empty, or cannot be opened.
     """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{name} is a folder.", "Name a picture or video file.")
-        if not stat.S_ISREG(status.st_mode):
-            # Opening a pipe would wait for ever.
-            raise ImageError(f"{name} is not a regular file.", "Name a picture or video file.")
+            raise ImageError(f"{name} is a folder.", _NAME_A_FILE)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ImageError(f"{name} is not a regular file.", _NAME_A_FILE)
         if status.st_size == 0:
             raise ImageError(f"{name} is empty (0 bytes).", _COPY_AGAIN)
         return path.open("rb")
     except FileNotFoundError as error:
         if path.is_symlink():
-            message = f"{name} is a broken link (to {path.readlink()})."
-            raise ImageError(message, "Make the link again, or remove it.") from error
+            raise ImageError(f"{name} is a broken link (to {path.readlink()}).", _LINK_AGAIN) from error
         raise ImageError(f"{name} does not exist.", "Check the spelling and the folder.") from error
     except PermissionError as error:
-        message = f"{name}: permission denied."
-        raise ImageError(message, "Ask its owner for the right to read it (chmod +r).") from error
+        hint = "Ask its owner for the right to read it (chmod +r)."
+        raise ImageError(f"{name}: permission denied.", hint) from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            message = f"{name} is a broken link (it leads back to itself)."
-            raise ImageError(message, "Make the link again, or remove it.") from error
+            raise ImageError(f"{name} is a broken link (it leads back to itself).", _LINK_AGAIN) from error
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{name} cannot be opened: {reason}.", "Check the name and the disk.") from error
 
@@ -221,8 +196,7 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
         file.seek(4)
         if file.read(8) in (b"ftypheic", b"ftypheix", b"ftypmif1"):
             raise ImageError(f"{name} is a HEIC photograph, which is not read.", _CONVERT) from error
-        message = f"{name} is not an image (or of a format that is not read)."
-        raise ImageError(message, _CONVERT) from error
+        raise ImageError(f"{name} is not an image (or of a format that is not read).", _CONVERT) from error
     except Exception as error:  # the readers meet hostile bytes: they may raise anything
         raise _damaged(error, name) from error
     if image.width * image.height > MAX_PIXELS:
@@ -231,7 +205,7 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
-    """The size in the header of an image that ``Image.open`` refuses for its size, if it can be told."""
+    """The size in the header of an image that ``Image.open`` refuses for its size, if it can be read."""
     file.seek(0)
     prefix = file.read(16)
     for kind in FORMATS:
@@ -249,12 +223,12 @@ def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
 def _too_large(size: tuple[int, int] | None, name: str) -> ImageError:
     limit = f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
     message = f"{name} has {size[0]}×{size[1]} pixels, {limit}." if size else f"{name} has {limit}."
-    return ImageError(message, "Scale it down or cut it into tiles.")
+    return ImageError(message, _SMALLER)
 
 
 def _damaged(error: Exception, name: str) -> ImageError:
     if isinstance(error, MemoryError):
-        return ImageError(f"{name} needs more memory than there is.", "Scale it down or cut it into tiles.")
+        return ImageError(f"{name} needs more memory than there is.", _SMALLER)
     reason = str(error).strip().rstrip(".") or type(error).__name__
     if "truncated" in reason.lower() or isinstance(error, EOFError):
         return ImageError(f"{name} is truncated: {reason}.", _COPY_AGAIN)
@@ -268,9 +242,9 @@ def _load_upright(image: Image.Image, name: str) -> Image.Image:
         raise _damaged(error, name) from error
     if not image.width or not image.height:
         raise ImageError(f"{name} has no pixels ({image.width}×{image.height}).", "Leave it out.")
-    turn = _UPRIGHT.get(_orientation(image))
+    orientation = _orientation(image)
     image = _to_rgb(image, name)
-    return image.transpose(turn) if turn is not None else image
+    return image.transpose(_UPRIGHT[orientation]) if orientation > 1 else image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -293,9 +267,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         if image.mode == "F" or image.mode.startswith("I"):
             return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
         if image.has_transparency_data:
-            with_alpha = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, with_alpha).convert("RGB")
+            return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
         return image.convert("RGB")
     except ValueError as error:
         message = f"{name} has the colour mode {image.mode}, which cannot be turned into RGB."
@@ -321,8 +294,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.size == 0:
         raise ImageError(f"the array has no pixels (shape {array.shape}).", "Hand over a picture.")
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        message = f"the array has the shape {array.shape}, which is not an image."
-        raise ImageError(message, "Hand over (height, width), or (height, width, 3 or 4); one picture at a time.")
+        hint = "Hand over (height, width), or (height, width, 3 or 4); one picture at a time."
+        raise ImageError(f"the array has the shape {array.shape}, which is not an image.", hint)
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise _too_large((array.shape[1], array.shape[0]), "the array")
     if array.dtype == np.bool_:
@@ -333,6 +306,5 @@ def _from_array(array: np.ndarray) -> Image.Image:
             raise ImageError(message, "Hand over floats within 0..1, or uint8 within 0..255.")
         array = np.floor(array * 255.0 + 0.5).astype(np.uint8)
     elif array.dtype != np.uint8:
-        message = f"the array is of {array.dtype}."
-        raise ImageError(message, "Hand over uint8 within 0..255, or floats within 0..1.")
+        raise ImageError(f"the array is of {array.dtype}.", "Hand over uint8 within 0..255, or floats within 0..1.")
     return Image.fromarray(np.ascontiguousarray(array))

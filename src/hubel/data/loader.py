@@ -42,11 +42,9 @@ def seed_for(*parts: int | str) -> int:
 
 
 class PixelCache:
-    """Arrays of uint8 by index, each in a slot of its own in a block of memory.
+    """Arrays of uint8 by index, each in a slot of its own in a block of :meth:`needed` bytes, zero at the beginning.
 
-    Args:
-        block: of at least :meth:`needed` bytes, zero at the beginning.
-        shapes: (H, W, C) of each; of no pixels where it is not to be kept.
+    ``shapes`` are (H, W, C) of each array; of no pixels where it is not to be kept.
     """
 
     def __init__(self, block: mmap.mmap | memoryview, shapes: Sequence[tuple[int, int, int]]) -> None:
@@ -79,11 +77,7 @@ class PixelCache:
 
 
 def memory_block(size: int) -> mmap.mmap:
-    """Memory of ``size`` bytes that forked processes share.
-
-    Raises:
-        OSError: there is not that much.
-    """
+    """Memory of ``size`` bytes that forked processes share; raises ``OSError`` if there is not that much."""
     return mmap.mmap(-1, max(1, size))
 
 
@@ -91,10 +85,7 @@ def disk_block(size: int, folder: Path) -> mmap.mmap:
     """As :func:`memory_block`, in a nameless file whose disk space is taken at once.
 
     Taken later, page by page, a disk that gets full would end the process without a word. The folder is made where it
-    does not exist.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
+    does not exist. Raises ``OSError`` if the disk is full, or the folder cannot be written.
     """
     size = max(1, size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +105,8 @@ class BatchDataset(Dataset[Batch]):
     An image that cannot be read is left out of its batch: it was readable when the data were checked, and one file
     that has gone since must not end hours of training. A mosaic with such an image becomes a single image.
 
-    Args:
-        samples: labelled images. Crowds do not train.
-        transform: from an image and its labels to the network's input.
-        seed: of the run; the random changes of an image are seeded from it, the epoch and the index.
-        cache: of what ``transform.prepare`` gives, in the shapes that ``transform.cached_shape`` tells.
+    Crowds do not train. The random changes of an image are seeded from the run's seed, the epoch and the index. The
+    cache keeps what ``transform.prepare`` gives, in the shapes of ``transform.cached_shape``.
     """
 
     def __init__(
@@ -180,11 +168,8 @@ class BatchDataset(Dataset[Batch]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Keys (epoch, index) of one epoch; set :attr:`epoch` before iterating.
 
-    Args:
-        count: number of images.
-        seed: of the run; with the epoch it decides the order.
-        shuffle: a new order each epoch; otherwise 0, 1, 2, …
-        weights: chance of each image to be drawn, with replacement (weighted sampling); ``None`` draws each once.
+    With ``shuffle`` the order is new in each epoch, decided by it and the run's seed; otherwise 0, 1, 2, … With
+    ``weights`` (count,), the chance of each image, images are drawn with replacement (weighted sampling).
     """
 
     def __init__(self, count: int, seed: int, shuffle: bool, weights: Tensor | None = None) -> None:
@@ -219,7 +204,7 @@ def default_workers(trainings: int = 1) -> int:
 
 
 def _init_worker(_: int) -> None:
-    """Interruptions are the parent's to answer: it ends its workers itself, without tracebacks that frighten people.
+    """Leave interruptions to the parent: it ends its workers itself, without tracebacks that frighten people.
 
     SIGTERM may hit the whole group of processes, so the first is the parent's. A second one comes from the parent,
     where it ends with the loader still alive: it would wait for ever for a worker that ignored it.

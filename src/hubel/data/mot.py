@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,14 +28,13 @@ class MotBoxes:
     """Boxes of a file, sorted by frame; within a frame in the order of the lines.
 
     Attributes:
-        path: of the file.
         frames: int64 (N,), from 1, ascending.
         ids: int64 (N,); -1 for detections.
         boxes: float64 (N, 4), x1, y1, x2, y2 in pixels.
         scores: float64 (N,); in ground truth, 0 for boxes that do not count; 1 if the file has none.
         classes: int64 (N,), -1 if the file has none.
         lines: int64 (N,), lines of the file, from 1.
-        notes: sentences about corrections of the file.
+        notes: sentences about what was corrected.
     """
 
     path: Path
@@ -57,15 +56,13 @@ class MotBoxes:
 
     def of_frame(self, number: int) -> slice:
         """Rows of a frame."""
-        first, last = self.frames.searchsorted((number, number + 1))
-        return slice(int(first), int(last))
+        return slice(*self.frames.searchsorted((number, number + 1)).tolist())
 
-    def by_frame(self, last: int | None = None) -> Iterator[tuple[int, slice]]:
-        """Number and rows of each frame from 1 to ``last``, including frames without boxes."""
-        last = self.last_frame if last is None else last
-        bounds = self.frames.searchsorted(np.arange(1, last + 2))
-        for number in range(1, last + 1):
-            yield number, slice(int(bounds[number - 1]), int(bounds[number]))
+    def by_frame(self) -> Iterator[tuple[int, slice]]:
+        """Number and rows of each frame from 1 to the last, including frames without boxes."""
+        bounds = self.frames.searchsorted(np.arange(1, self.last_frame + 2)).tolist()
+        for number, (first, end) in enumerate(pairwise(bounds), 1):
+            yield number, slice(first, end)
 
     def only(self, kept: np.ndarray) -> MotBoxes:
         """A selection of the rows, bool (N,) or ascending indices."""
@@ -77,10 +74,8 @@ def read_mot_text(path: Path) -> MotBoxes:
     """Read a file of boxes.
 
     Columns are separated by commas, or by spaces if there are no commas. Boxes that are not finite or have no area are
-    left out, and unsorted lines are sorted; ``notes`` report it.
-
-    Raises:
-        DataError: the file does not exist, or a line is invalid.
+    left out, and unsorted lines are sorted; ``notes`` report it. Raises :class:`DataError` if the file does not exist,
+    or a line is invalid.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
@@ -88,7 +83,7 @@ def read_mot_text(path: Path) -> MotBoxes:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Name a file of boxes.") from error
-    table = _numbers(path, text)
+    table = _parse_table(path, text)
     lines = np.array([number for number, line in enumerate(text.split("\n"), 1) if line.strip()], np.int64)
     for column, name in ((0, "frame"), (1, "id")):
         values = table[:, column]
@@ -96,10 +91,10 @@ def read_mot_text(path: Path) -> MotBoxes:
         integer &= values == np.floor(np.where(integer, values, 0))
         _check(path, lines, integer, f"the {name} is not an integer", values)
     _check(path, lines, table[:, 0] >= 1, "frames count from 1, this one is", table[:, 0])
-    return _arranged(path, table, lines)
+    return _sorted(path, table, lines)
 
 
-def _numbers(path: Path, text: str) -> np.ndarray:
+def _parse_table(path: Path, text: str) -> np.ndarray:
     """The table (N, columns), at least (0, 6)."""
     if not text.strip():
         return np.empty((0, _MIN_COLUMNS))
@@ -142,7 +137,8 @@ def _check(path: Path, lines: np.ndarray, valid: np.ndarray, message: str, value
         raise DataError(f"{path}, line {lines[row]}: {message}: {values[row]:g}.", "Correct the line, or remove it.")
 
 
-def _arranged(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
+def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
+    """The boxes that have an area, sorted by frame, and notes about the others."""
     notes = []
     with np.errstate(invalid="ignore"):
         boxes = np.concatenate((table[:, 2:4], table[:, 2:4] + table[:, 4:6]), axis=1)
@@ -171,27 +167,9 @@ def _arranged(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
     return found.only(order[(finite & ~empty)[order]])
 
 
-class MotText:
-    """Writes results line by line.
-
-    Args:
-        file: a text file.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, frame: int, ids: Iterable[int], boxes: np.ndarray, scores: np.ndarray) -> None:
-        """Write the tracks of one frame.
-
-        Args:
-            frame: from 1.
-            ids: of the tracks.
-            boxes: (N, 4), x1, y1, x2, y2 in pixels.
-            scores: (N,).
-        """
-        rows = [
-            f"{frame},{id_},{x1:.3f},{y1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.4g},-1,-1,-1\n"
-            for id_, (x1, y1, x2, y2), score in zip(ids, boxes.tolist(), scores.tolist(), strict=True)
-        ]
-        self._file.write("".join(rows))
+def mot_text(frame: int, ids: Iterable[int], boxes: np.ndarray, scores: np.ndarray) -> str:
+    """The lines of the tracks of one frame, from 1; ``boxes`` (N, 4) are x1, y1, x2, y2 in pixels."""
+    return "".join(
+        f"{frame},{id_},{x1:.3f},{y1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.4g},-1,-1,-1\n"
+        for id_, (x1, y1, x2, y2), score in zip(ids, boxes.tolist(), scores.tolist(), strict=True)
+    )

@@ -36,29 +36,19 @@ def crop_box(
     return left * x_scale, top * y_scale, min(float(width), right), min(float(height), bottom)
 
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-"""Pillow's, by the names of ``interpolation``."""
-
-
 @dataclass(frozen=True)
 class Preprocessing:
     """From an upright image of any size to a network's input.
 
     Attributes:
         height: of the network's input in pixels.
-        width: of the network's input in pixels.
         channels: 3 for RGB, 1 for greyscale.
         mean: what is subtracted from each channel, in pixel units 0..255.
         std: what the difference is divided by, in pixel units.
         resize: ``"crop"`` scales the image until the input's size divided by ``crop_fraction`` just fits in, and
             cuts out the centre; ``"stretch"`` scales the whole image, whatever its shape.
         crop_fraction: input over scaled image along the tighter side (ImageNet's usual 224/256 is 0.875).
-        interpolation: the antialiased filter of the scaling: nearest, bilinear, bicubic, lanczos.
+        interpolation: the antialiased filter of the scaling.
     """
 
     height: int
@@ -70,6 +60,11 @@ class Preprocessing:
     crop_fraction: float = 0.875
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
+    @property
+    def filter(self) -> Image.Resampling:
+        """Pillow's filter of the scaling."""
+        return Image.Resampling[self.interpolation.upper()]
+
     def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of a ``width`` × ``height`` image that the network sees, as x1, y1, x2, y2 in its pixels."""
         if self.resize == "stretch":
@@ -80,7 +75,7 @@ class Preprocessing:
         """How many times a ``width`` × ``height`` image may be reduced before :meth:`pixels` sees it.
 
         Until what the network sees has twice its resolution: antialiased scaling then gives nearly the same, as it
-        means over more than two pixels each way anyway. On photographs the greatest difference of a picture was 14 of
+        means over more than two pixels each way anyway. On photographs the greatest difference of an image was 14 of
         255 grey levels, the mean 1.4 (tests/inference/test_reduced_decoding.py holds them to 20 and 2).
         """
         if self.interpolation == "nearest":  # which takes single pixels
@@ -89,25 +84,18 @@ class Preprocessing:
         return min((right - left) / self.width, (bottom - top) / self.height) / 2
 
     def pixels(self, image: Image.Image, original: tuple[int, int, int] | None = None) -> np.ndarray:
-        """Crop and scale in one antialiased pass.
+        """Crop and scale an upright image in one antialiased pass: uint8 (height, width, channels).
 
-        Args:
-            image: upright, mode RGB (or L), any size.
-            original: if the image was reduced, the width and height of the original and how many times, as
-                :class:`hubel.data.image_io.DownscaledImage` has them.
-
-        Returns:
-            uint8 array (height, width, channels), 0..255.
+        If the image was reduced, ``original`` is the width and height of the original and how many times, as
+        :class:`hubel.data.image_io.DownscaledImage` has them.
         """
-        wanted = "L" if self.channels == 1 else "RGB"
-        if image.mode != wanted:
-            image = image.convert(wanted)
-        box = self.crop_box(*image.size)
-        if original is not None:
-            width, height, scale = original
-            left, top, right, bottom = (side / scale for side in self.crop_box(width, height))
-            box = left, top, min(right, float(image.width)), min(bottom, float(image.height))
-        scaled = image.resize((self.width, self.height), FILTERS[self.interpolation], box=box)
+        mode = "L" if self.channels == 1 else "RGB"
+        if image.mode != mode:  # else Pillow would copy it
+            image = image.convert(mode)
+        width, height, scale = original or (*image.size, 1)
+        left, top, right, bottom = (side / scale for side in self.crop_box(width, height))
+        box = left, top, min(right, float(image.width)), min(bottom, float(image.height))
+        scaled = image.resize((self.width, self.height), self.filter, box=box)
         return np.asarray(scaled).reshape(self.height, self.width, self.channels)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -44,10 +44,10 @@ def iterative_stratification(
         counts: (N, K), number of images of each group with each label; every group has some.
         sizes: (N,), number of images in each group.
         fractions: one per part; they sum to 1. A part with 0 gets nothing.
-        seed: with the order of the groups it alone determines the result.
+        seed: determines the result, with the order of the groups.
 
     Returns:
-        (N,) the part of each group.
+        The part of each group, (N,).
     """
     rng = random.Random(seed)
     order = np.array(rng.sample(range(len(counts)), len(counts)), int)
@@ -71,11 +71,8 @@ def iterative_stratification(
 def near_duplicate_groups(paths: Sequence[Path], infos: Mapping[Path, ImageInfo]) -> list[list[int]]:
     """Groups of images that are identical or look alike, as indices into ``paths``; most have one member.
 
-    Two images that resemble a third are in one group with it, so a film of slow changes is one group.
-
-    Args:
-        paths: of the images; unreadable ones stay alone.
-        infos: of the images.
+    Two images that resemble a third are in one group with it, so a film of slow changes is one group. Unreadable images
+    stay alone.
     """
     readable = [index for index, path in enumerate(paths) if not infos[path].message]
     component = np.arange(len(paths))
@@ -102,12 +99,9 @@ def _merge(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndar
 
 @dataclass(frozen=True)
 class SplitResult:
-    """A data set with its new splits.
+    """A data set with its new splits, and notes of one line each.
 
-    Attributes:
-        dataset: as it was read, but with new splits.
-        together: number of groups of similar images that were kept together, and number of images in them.
-        notes: one line each.
+    ``together`` is the number of groups of similar images that were kept together, and the number of images in them.
     """
 
     dataset: AnnotatedDataset | ImageDataset
@@ -117,24 +111,17 @@ class SplitResult:
 
 def split_data(
     path: str | Path,
-    format: str | None = None,
-    fractions: SplitFractions = SplitFractions(),  # noqa: B008 – immutable
-    seed: int = 0,
-    anew: bool = False,
+    format: str | None,
+    fractions: SplitFractions,
+    seed: int,
+    anew: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitResult:
     """Split a data set by the rules of training, keeping similar images in one split.
 
-    An unsplit data set is split by fractions. From one with ``train`` but no ``val``, 15 % of ``train`` is held back,
-    and its test set stays as it is.
-
-    Args:
-        path: as for :func:`~hubel.data.checks.check_data`.
-        format: of label files, if a folder has several.
-        fractions: for an unsplit data set.
-        seed: the same seed gives the same splits of the same files.
-        anew: ignore existing splits.
-        progress: called regularly with the number of images opened and of all.
+    An unsplit data set is split by fractions, and so is any if its splits are ignored (``anew``). From one with
+    ``train`` but no ``val``, 15 % of ``train`` is held back, and its test set stays as it is. The same seed gives the
+    same splits of the same files. ``progress`` is called with the number of images opened and of all.
 
     Raises:
         DataError: it is split already, has too few images, or cannot be read.
@@ -148,9 +135,9 @@ def split_data(
     paths = [image.path for image in old[pool]]
     groups = near_duplicate_groups(paths, scan_images(paths, progress))
     counts = np.zeros((len(groups), len(dataset.classes) + 2), int)
-    for row, group in enumerate(groups):
+    for row, group in zip(counts, groups, strict=True):
         for index in group:
-            counts[row, _labels(old[pool][index], len(dataset.classes))] += 1
+            row[_labels(old[pool][index], len(dataset.classes))] += 1
     part_of = iterative_stratification(counts, np.array(list(map(len, groups))), parts, seed)
     split_of = {paths[index]: _NAMES[part] for group, part in zip(groups, part_of, strict=True) for index in group}
     wanted = [name for name, fraction in zip(_NAMES, parts, strict=True) if fraction]
@@ -194,6 +181,7 @@ def _new_splits(old: Mapping[str, Sequence[_Image]], split_of: Mapping[Path, str
 
 
 def _large_group(several: Sequence[Sequence[int]], paths: Sequence[Path]) -> list[str]:
+    """A note about the largest group, if it is a large one."""
     largest = max(several, key=len, default=())
     if len(largest) < max(3, _LARGE_GROUP * len(paths)):
         return []
@@ -202,14 +190,12 @@ def _large_group(several: Sequence[Sequence[int]], paths: Sequence[Path]) -> lis
 
 
 def _absent(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, fractions: Sequence[float]) -> list[str]:
-    """Classes that exist, but not in one of the splits."""
+    """Notes about classes that exist, but not in one of the splits."""
     notes = []
+    counted = counts.sum(0)
     for part, fraction in enumerate(fractions):
-        absent = [
-            name
-            for label, name in enumerate(classes)
-            if counts[:, label].any() and not counts[part_of == part, label].any()
-        ]
+        here = counts[part_of == part].sum(0)
+        absent = [name for label, name in enumerate(classes) if counted[label] and not here[label]]
         if fraction and absent:
             notes.append(f"{_NAMES[part]} has none of {listing(absent)}: too few images show it")
     return notes
@@ -218,17 +204,9 @@ def _absent(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, fra
 def write_split(result: SplitResult, out: str | Path, images: ImageMode = "copy") -> tuple[str, ...]:
     """Write the data set with its new splits as a new folder, in its own format.
 
-    Args:
-        result: the data set.
-        out: the folder; it must not exist, or be empty.
-        images: copy or link them into the folder, or (unless they are class folders) leave them out.
-
-    Returns:
-        What the format cannot hold, one line each with a count.
-
-    Raises:
-        DataError: ``out`` is not empty, or cannot be written.
-        UsageError: class folders without images were requested.
+    Images are copied or linked into it, or (unless they are class folders) left out. Returns one line with a count for
+    each kind of label that the format cannot hold. Raises :class:`DataError` if ``out`` is not empty, or cannot be
+    written.
     """
     dataset = result.dataset
     if isinstance(dataset, AnnotatedDataset):

@@ -1,4 +1,4 @@
-"""The two photographs that scikit-learn brings along: pictures that every installation has."""
+"""The two photographs that scikit-learn brings along, and so every installation has."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ from pathlib import Path
 
 from hubel.errors import DataError
 
-PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-"""A palace's roof, a dahlia; both RGB, 640 × 427."""
-
 
 def sample_photographs() -> list[Path]:
-    """Their paths, found without the seconds that importing scikit-learn takes.
-
-    Raises:
-        DataError: they are not installed.
-    """
-    spec = find_spec("sklearn")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        paths = [Path(place, "datasets", "images", name) for name in PHOTOGRAPHS]
+    """Paths of a palace's roof and a dahlia, both RGB, 640 × 427; raises :class:`DataError` if they are not there."""
+    spec = find_spec("sklearn")  # importing scikit-learn takes seconds
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        paths = [Path(folder, "datasets", "images", name) for name in ("china.jpg", "flower.jpg")]
         if all(path.is_file() for path in paths):
             return paths
     raise DataError("scikit-learn's sample photographs are not installed.", "pip install scikit-learn")

@@ -32,8 +32,7 @@ class Sample:
     Attributes:
         path: the image file.
         label: the class of the whole image, from 0, or :data:`UNLABELLED`.
-        width: of the upright image in pixels; 0 where neither a label file nor the image tells.
-        height: likewise.
+        width: of the upright image in pixels, as the height; 0 where neither a label file nor the image gives it.
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the upright image, inside it, of positive width and height.
         labels: int64 (M,), classes of the objects, from 0.
         crowd: bool (M,): a group of objects, or one to be ignored; finding it is neither right nor wrong, and it does
@@ -105,8 +104,7 @@ class ImageDataset:
     def remap_classes(self, classes: Sequence[str]) -> ImageDataset:
         """The same samples with labels that are indices into a model's list of classes.
 
-        Raises:
-            DataError: a class that has images, or objects, is not in the list.
+        Raises :class:`DataError` if a class that has images, or objects, is not in the list.
         """
         index = {name: position for position, name in enumerate(classes)}
         new = np.array([index.get(name, BACKGROUND) for name in self.classes], np.int64)
@@ -131,12 +129,12 @@ class ImageDataset:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The labels of one image as a network sees it; what a task does not use is empty or ``None``.
+    """The labels of one image as a network sees it, crowds left out; what a task does not use is empty or ``None``.
 
     Attributes:
         label: the class of the whole image, from 0, or :data:`UNLABELLED`.
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the network's input, of positive width and height.
-        labels: int64 (M,), classes of the objects, from 0. Crowds are left out.
+        labels: int64 (M,), classes of the objects, from 0.
         masks: (M, H, W), of the objects.
         class_map: uint8 (H, W), the class of every pixel.
     """
@@ -154,7 +152,6 @@ class Batch:
 
     Attributes:
         pixels: uint8 (N, C, H, W) in channels-last memory; N may be 0 where no image of the batch could be read.
-        targets: of each image.
         indices: int64 (N,), positions in the data set; -1 for images that are not in it.
     """
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from hubel.data.file_listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order
+from hubel.data.file_listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import ImageError, UsageError
@@ -83,10 +83,8 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
 def file_names(sources: Iterable[str]) -> Iterator[str]:
     """The names that :func:`expand` would open: each name, expanded in its turn, gives the same images.
 
-    A source that is not there, or has nothing in it, stands for itself.
-
-    Raises:
-        UsageError: a webcam, which is not a file.
+    A source that is not there, or has nothing in it, stands for itself. A webcam, which is not a file, raises
+    :class:`UsageError`.
     """
     for source in sources:
         if _is_webcam(source):
@@ -146,21 +144,15 @@ def _below(folder: str) -> Iterator[str | ImageSource]:
     failed: list[ImageSource] = []
 
     def note(where: Path, error: OSError) -> None:
-        message = f"{where} cannot be listed: {error.strerror or error}."
-        hint = "Ask its owner for the right to read it (chmod +rx)."
-        failed.append(_failed(str(where), ImageError(message, hint)))
+        fault = not_listed(where, error)
+        failed.append(_failed(str(where), ImageError(fault.message, fault.hint)))
 
     for path in files_below(Path(folder), note):
-        yield from _taken(failed)
+        while failed:
+            yield failed.pop(0)
         if path.suffix.lower() in _KNOWN_SUFFIXES:
             yield str(path)
     yield from failed
-
-
-def _taken(failed: list[ImageSource]) -> Iterator[ImageSource]:
-    """Empty a list, from the front."""
-    while failed:
-        yield failed.pop(0)
 
 
 def _pattern(pattern: str) -> Iterator[str | ImageSource]:
@@ -187,7 +179,8 @@ def _video(name: str) -> Iterator[ImageSource]:
     """Its frames, and a failed image for each that is damaged."""
     failed: list[ImageSource] = []
     for frame in _frames(name, video_frames(Path(name), name, lambda error: failed.append(_failed(name, error)))):
-        yield from _taken(failed)
+        while failed:
+            yield failed.pop(0)
         yield frame
     yield from failed
 

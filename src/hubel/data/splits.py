@@ -42,8 +42,7 @@ class Splits:
 def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) -> Splits:
     """The splits for training on a data set, by the rules above; ``fractions`` count only if it is unsplit.
 
-    Raises:
-        DataError: there is no ``train`` folder among the splits, or no sample is left to validate on.
+    Raises :class:`DataError` if it is split, but not into ``train``, or no sample is left to validate on.
     """
     warnings: tuple[str, ...] = ()
     if "all" in data.splits:
@@ -123,11 +122,7 @@ def write_splits(path: Path, splits: Splits, root: Path) -> None:
 
 
 def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read what :func:`write_splits` wrote: relative paths by split.
-
-    Raises:
-        DataError: there is no such file, or it is not such a record.
-    """
+    """Read a record of :func:`write_splits`: relative paths by split; raises :class:`DataError` if it is not one."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): tuple(map(str, names)) for name, names in record.items()}
@@ -141,8 +136,7 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
 def recorded_splits(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -> Splits:
     """The splits of a run on its own data set, sample by sample as recorded; files added since are left out.
 
-    Raises:
-        DataError: recorded files are no longer there; the error names the first of them.
+    Raises :class:`DataError` if recorded files are no longer there.
     """
     here = _by_relative_path(data)
     if missing := [name for names in recorded.values() for name in names if name not in here]:
@@ -158,13 +152,13 @@ def evaluation_samples(
     """Name and samples of the split to evaluate: ``test``, else ``val``, unless one is asked for by name.
 
     Args:
-        data: the data set; its folders count as they are.
+        data: its folders count as they are.
         recorded: from the run's record; it tells which part of an unsplit data set, or of a ``train`` folder
             without ``val``, was held back. A record of other data (no file of it is here) is passed over.
         wanted: ``train``, ``val`` (``valid``, ``validation``), ``test``, or ``all`` for everything.
 
     Raises:
-        DataError: the split is not there; the remedy names those that are.
+        DataError: the split is not there; the hint names those that are.
     """
     if wanted == "all":
         return "all", tuple(sample for samples in data.splits.values() for sample in samples)

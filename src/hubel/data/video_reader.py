@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ class VideoFrame:
     """A decoded frame, not yet converted to RGB.
 
     Attributes:
-        number: of the frame, from 1; frames that cannot be decoded count too.
+        number: from 1; frames that cannot be decoded count too.
         time: seconds since the first frame; never decreases.
     """
 
@@ -43,7 +43,7 @@ class VideoFrame:
     _decoded: av.VideoFrame
 
     def array(self) -> np.ndarray:
-        """The frame as uint8 (H, W, 3), RGB, rotated as the metadata of the video say; thread-safe."""
+        """The frame as uint8 (H, W, 3), RGB, rotated according to the video's metadata; thread-safe."""
         pixels: np.ndarray = self._decoded.to_ndarray(format="rgb24")
         # The angle is anticlockwise, as in NumPy; cameras write multiples of 90 degrees.
         turns = round(getattr(self._decoded, "rotation", 0) / 90) % 4
@@ -63,21 +63,16 @@ class StillFrame:
     path: Path
 
     def array(self) -> np.ndarray:
-        """The image as uint8 (H, W, 3), RGB, upright.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """The image as uint8 (H, W, 3), RGB, upright; raises :class:`ImageError` if it cannot be read."""
         return np.asarray(read_image(str(self.path)))
 
 
 def video_length(path: Path, name: str) -> tuple[int | None, float]:
-    """Number of frames of a video, if its header tells, and their mean number per second.
+    """Number of frames of a video, if its header gives it, and their mean number per second.
 
-    Raises:
-        ImageError: the file does not exist, is not a video, or has no images.
+    Raises :class:`ImageError` if the file does not exist, is not a video, or has no images.
     """
-    with _opened(_in_file(path, name)) as container:
+    with _file(path, name) as container:
         stream = container.streams.video[0]
         rate = float(stream.average_rate or _DEFAULT_RATE)
         frames = stream.frames or None
@@ -87,27 +82,20 @@ def video_length(path: Path, name: str) -> tuple[int | None, float]:
 
 
 def video_frames(path: Path, name: str, on_error: OnError | None = None) -> Iterator[VideoFrame]:
-    """Decode a video file; memory does not grow with its length.
+    """Decode a video file, which errors call ``name``; memory does not grow with its length.
 
-    Args:
-        path: the file.
-        name: of the file in errors.
-        on_error: called for frames that cannot be decoded and for a truncated file; without it these raise.
-
-    Raises:
-        ImageError: while iterating: the file does not exist, is not a video, has no images, or is damaged.
+    ``on_error`` is called for frames that cannot be decoded and for a truncated file; without it these raise. Iterating
+    raises :class:`ImageError` too if the file does not exist, is not a video, or has no images.
     """
-    yield from _frames(_in_file(path, name), on_error or _raise)
+    yield from _frames(_file(path, name), name, on_error or _raise)
 
 
 def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
     """The images of a folder as frames, in natural order, such as MOTChallenge's ``img1/``.
 
     If all names are numbers, these are the numbers of the frames (plus one if they start with 0), so that a missing
-    image is a missing frame; otherwise frames are numbered in order. ``rate`` is in frames per second.
-
-    Raises:
-        ImageError: the folder does not exist, or has no images.
+    image is a missing frame; otherwise frames are numbered in order. ``rate`` is in frames per second. Raises
+    :class:`ImageError` if the folder does not exist, or has no images.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder} does not exist.", "Check the spelling.")
@@ -127,62 +115,44 @@ def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
 
 
 def camera_frames(number: int) -> Iterator[VideoFrame]:
-    """Frames of a webcam, numbered from 0, indefinitely.
-
-    Raises:
-        ImageError: while iterating: the camera cannot be opened, or it stops.
-    """
+    """Frames of a webcam, numbered from 0, until it cannot be opened or stops, which raises :class:`ImageError`."""
     kind, pattern = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     name = f"webcam {number}"
     hint = "Connect it, close other programs that use it, or try another number."
-    location = _Location(name, pattern.format(number), kind, {}, f"{name} cannot be opened", hint)
-    yield from _frames(location, _raise)
-
-
-@dataclass(frozen=True)
-class _Location:
-    """Arguments of FFmpeg, and texts of errors."""
-
-    name: str
-    url: str
-    kind: str | None
-    options: dict[str, str]
-    unreadable: str
-    hint: str
+    yield from _frames(_opened(name, pattern.format(number), "cannot be opened", hint, format=kind), name, _raise)
 
 
 def _raise(error: ImageError) -> None:
     raise error
 
 
-def _in_file(path: Path, name: str) -> _Location:
+def _file(path: Path, name: str) -> AbstractContextManager[Any]:
     with open_file(path, name):
         pass  # only for its errors: FFmpeg reads faster by itself
     # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the whitelist keeps a disguised playlist
     # from using the network.
     options = {"protocol_whitelist": "file"}
     hint = "Convert it to MP4 (H.264), or leave it out."
-    return _Location(name, f"file:{path}", None, options, f"{name} is not a video that can be read", hint)
+    return _opened(name, f"file:{path}", "is not a video that can be read", hint, options=options)
 
 
 @contextmanager
-def _opened(location: _Location) -> Iterator[Any]:
+def _opened(name: str, url: str, unreadable: str, hint: str, **arguments: Any) -> Iterator[Any]:
     import av
 
     try:
-        container = av.open(location.url, format=location.kind, options=location.options)
+        container = av.open(url, **arguments)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ImageError(f"{location.unreadable}: {_reason(error)}.", location.hint) from error
+        raise ImageError(f"{name} {unreadable}: {_reason(error)}.", hint) from error
     with container:
         if not container.streams.video:
-            raise ImageError(f"{location.name} has no images, only sound or text.", "Leave it out.")
+            raise ImageError(f"{name} has no images, only sound or text.", "Leave it out.")
         yield container
 
 
-def _frames(location: _Location, on_error: OnError) -> Iterator[VideoFrame]:
-    name = location.name
+def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -> Iterator[VideoFrame]:
     hint = "Copy or record it again, or leave it out."
-    with _opened(location) as container:
+    with opened as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         clock = _Clock(stream.average_rate)

@@ -67,11 +67,7 @@ VIDEO_FORMATS = {
 
 
 def video_format(path: Path) -> VideoFormat:
-    """The format of a suffix.
-
-    Raises:
-        UsageError: the format is not supported.
-    """
+    """The format of a suffix; raises :class:`UsageError` if it is not supported."""
     if path.suffix.lower() not in VIDEO_FORMATS:
         message = f"{path}: {path.suffix or 'no suffix'!r} is not a supported video format"
         raise UsageError(message, f"use {', '.join(VIDEO_FORMATS)}")
@@ -132,14 +128,10 @@ class VideoWriter:
             raise self._error(error) from error
 
     def write(self, frame: np.ndarray, time: float) -> None:
-        """Append a frame.
+        """Append a frame, RGB uint8 (height, width, 3), which must not be modified afterwards.
 
-        Args:
-            frame: RGB uint8 (height, width, 3); it must not be modified afterwards.
-            time: seconds since the first frame; corrected if it is not after that of the previous frame.
-
-        Raises:
-            DataError: an earlier frame could not be written, for instance because the disk is full.
+        ``time`` is in seconds since the first frame; it is corrected if it is not after that of the previous frame.
+        Raises :class:`DataError` if an earlier frame could not be written, for instance because the disk is full.
         """
         if frame.shape != (self.size[1], self.size[0], 3) or frame.dtype != np.uint8:
             raise ValueError(f"frames are uint8 ({self.size[1]}, {self.size[0]}, 3), not {frame.dtype} {frame.shape}")

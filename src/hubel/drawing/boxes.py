@@ -29,7 +29,6 @@ class BoxLabel:
         box: x1, y1, x2, y2 in pixels of the image; clipped to it.
         text: of the label; empty for none.
         colour: index of the class or the track, or red, green, blue 0..255.
-        dashed: draw a dashed line.
     """
 
     box: Box
@@ -53,12 +52,10 @@ def draw_boxes(image: Image.Image, labels: Sequence[BoxLabel]) -> Image.Image:
     """Draw boxes and their labels on an image.
 
     Small boxes are drawn over large ones. A label is above its box, or inside or below it where the image ends or
-    another label is in the way.
-
-    Returns:
-        A new RGB image: of the same size, or upscaled so that both sides have at least ``MINIMUM_SIDE`` pixels.
+    another label is in the way. The result is a new RGB image, upscaled if needed so that both sides have at least
+    ``MINIMUM_SIDE`` pixels.
     """
-    original = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    original = image.convert("RGB")  # a copy, also of an RGB image
     image = upscale_small(original)
     scale = max(image.width / original.width, 1.0)
     shift = ((image.width - original.width * scale) / 2, (image.height - original.height * scale) / 2)

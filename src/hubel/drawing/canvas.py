@@ -25,10 +25,6 @@ WHITE = (255, 255, 255)
 def save_image(path: str | Path, image: Image.Image) -> None:
     """Write an image atomically, in the format of the path's suffix.
 
-    Args:
-        path: of the file; its folder exists.
-        image: any mode that the format has.
-
     Raises:
         ImageError: Pillow cannot write the format.
         DataError: the folder cannot be written, or the disk is full; an older file is then unchanged.
@@ -89,13 +85,6 @@ _SYSTEM_FONTS = (
     "Arial Unicode.ttf",
 )
 _UNASSIGNED = "\U0010fffe"
-
-
-def percent(score: float) -> str:
-    """A probability 0..1 in per cent, with two digits."""
-    if score > 0.995:
-        return "100%" if score == 1 else ">99%"
-    return "<1%" if score < 0.01 else f"{100 * score:.0f}%"
 
 
 def one_line(name: str) -> str:

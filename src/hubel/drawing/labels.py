@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
@@ -15,7 +14,6 @@ from hubel.drawing.canvas import (
     font_file_for,
     load_font,
     one_line,
-    percent,
     rounded_mask,
     shorten,
     upscale_small,
@@ -28,35 +26,17 @@ _BAR = (150, 196, 255)
 _TRACK = (96, 99, 106)
 
 
-class ClassProbability(Protocol):
-    """A class to write, such as :class:`hubel.results.ClassScore`."""
-
-    @property
-    def name(self) -> str:
-        """Of the class."""
-
-    @property
-    def score(self) -> float:
-        """Probability, 0..1."""
-
-
-def draw_class_scores(image: Image.Image, scores: Sequence[ClassProbability]) -> Image.Image:
-    """Write classes and their probabilities on an image.
+def draw_class_scores(image: Image.Image, scores: Sequence[tuple[str, float]]) -> Image.Image:
+    """Write the names of classes and their probabilities, 0..1, on an image.
 
     A translucent dark panel in the lower left corner shows the best class large and the others smaller, each with a
     bar as long as its probability. Other classes below 1 % are left out, as are those that would make the panel taller
-    than 45 % of the image. Long names are shortened.
-
-    Args:
-        image: any mode and size; it is not modified.
-        scores: the classes, best first; without any, no panel is drawn.
-
-    Returns:
-        A new RGB image: of the same size, or upscaled so that both sides have at least ``MINIMUM_SIDE`` pixels.
+    than 45 % of the image. Long names are shortened. Without classes, which come best first, no panel is drawn.
+    The result is a new RGB image, upscaled if needed so that both sides have at least ``MINIMUM_SIDE`` pixels.
     """
-    image = upscale_small(image.convert("RGB") if image.mode != "RGB" else image.copy())
+    image = upscale_small(image.convert("RGB"))  # a copy, also of an RGB image
     if scores:
-        _draw_panel(image, _lay_out(image.size, scores))
+        _draw_panel(image, scores)
     return image
 
 
@@ -72,62 +52,52 @@ class _Row:
     bar: int
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """Box of a panel (x1, y1, x2, y2 in pixels), its padding, corner radius and rows, best first."""
-
-    box: tuple[int, int, int, int]
-    padding: int
-    radius: int
-    rows: tuple[_Row, ...]
-
-
-def _lay_out(size: tuple[int, int], scores: Sequence[ClassProbability]) -> _Panel:
-    width, height = size
+def _draw_panel(image: Image.Image, scores: Sequence[tuple[str, float]]) -> None:
+    """Darken and blur a part of the image, in place, and write the classes on it."""
+    width, height = image.size
     text = max(12.5, min(0.0295 * math.sqrt(width * height), 0.055 * min(width, height)))
     margin, padding = round(0.9 * text), round(0.9 * text)
-    shown = [scores[0], *(score for score in scores[1:] if score.score >= 0.01)]
+    shown = [scores[0], *((name, score) for name, score in scores[1:] if score >= 0.01)]
     rows = _rows(shown, text, room=0.45 * height - 2 * padding)
     gap = 1.6 * text
     numbers = max(row.font.getlength(row.percent) for row in rows)
     wanted = max(row.font.getlength(row.name) for row in rows) + gap + numbers
     most = min(width - 2 * margin, max(0.5 * width, 26 * text)) - 2 * padding
     inner = math.ceil(min(max(wanted, 12 * text), most))
-    fitted = tuple(
-        replace(row, name=shorten(row.name, row.font, inner - gap - row.font.getlength(row.percent))) for row in rows
-    )
     top = height - margin - sum(row.height for row in rows) - 2 * padding
-    box = (margin, top, margin + inner + 2 * padding, height - margin)
-    return _Panel(box, padding, round(0.7 * text), fitted)
+    under = image.crop((margin, top, margin + inner + 2 * padding, height - margin))
+    # Blurring at a quarter of the size looks the same and is fast for large scans.
+    small = under.resize((max(1, under.width // 4), max(1, under.height // 4)), Image.Resampling.BOX)
+    soft = small.filter(ImageFilter.GaussianBlur(padding / 4)).resize(under.size)
+    panel = Image.blend(soft, Image.new("RGB", under.size, DARK), _OPACITY)
+    y = padding
+    for row in rows:
+        name = shorten(row.name, row.font, inner - gap - row.font.getlength(row.percent))
+        _draw_row(panel, replace(row, name=name), padding, y, best=row is rows[0])
+        y += row.height
+    image.paste(panel, (margin, top), rounded_mask(panel.size, round(0.7 * text)))
 
 
-def _rows(scores: Sequence[ClassProbability], text: float, room: float) -> list[_Row]:
+def _rows(scores: Sequence[tuple[str, float]], text: float, room: float) -> list[_Row]:
     """The rows that fit into ``room`` pixels of height, the best class always; ``text`` is the type size."""
-    names = [one_line(score.name) for score in scores]
-    file = font_file_for("".join(names))
+    named = [(one_line(name), score) for name, score in scores]
+    file = font_file_for("".join(name for name, _ in named))
     rows: list[_Row] = []
-    for score, name in zip(scores, names, strict=True):
+    for name, score in named:
         share, line, bar = (1.5, 2.5, 0.3) if not rows else (1.0, 1.9, 0.18)
         height = round(line * text)
         if rows and sum(row.height for row in rows) + height > room:
             break
         font = load_font(file, round(share * text))
-        rows.append(_Row(name, percent(score.score), score.score, font, height, max(2, round(bar * text))))
+        rows.append(_Row(name, _percent(score), score, font, height, max(2, round(bar * text))))
     return rows
 
 
-def _draw_panel(image: Image.Image, panel: _Panel) -> None:
-    """Darken and blur the image under the panel, in place, and write the rows on it."""
-    under = image.crop(panel.box)
-    # Blurring at a quarter of the size looks the same and is fast for large scans.
-    small = under.resize((max(1, under.width // 4), max(1, under.height // 4)), Image.Resampling.BOX)
-    soft = small.filter(ImageFilter.GaussianBlur(panel.padding / 4)).resize(under.size)
-    panelled = Image.blend(soft, Image.new("RGB", under.size, DARK), _OPACITY)
-    y = panel.padding
-    for number, row in enumerate(panel.rows):
-        _draw_row(panelled, row, panel.padding, y, best=number == 0)
-        y += row.height
-    image.paste(panelled, panel.box[:2], rounded_mask(panelled.size, panel.radius))
+def _percent(score: float) -> str:
+    """A probability in per cent, with two digits."""
+    if score > 0.995:
+        return "100%" if score == 1 else ">99%"
+    return "<1%" if score < 0.01 else f"{100 * score:.0f}%"
 
 
 def _draw_row(surface: Image.Image, row: _Row, padding: int, top: int, best: bool) -> None:

@@ -22,12 +22,7 @@ _LINE_COLOUR: Colour = (255, 214, 10)
 
 @dataclass(frozen=True)
 class Mark:
-    """A counting line or zone to draw.
-
-    Attributes:
-        points: two of a line, more of a zone, in pixels.
-        text: of its label.
-    """
+    """A counting line or zone to draw: two points in pixels, or more, and the text of its label."""
 
     points: Sequence[Point]
     text: str
@@ -50,12 +45,7 @@ class DrawnTracks(Protocol):
 
 
 class TrackAnnotator:
-    """Draws tracks on consecutive frames.
-
-    Args:
-        names: write the class behind the id.
-        trail: length of the trails in frames; 0 draws none.
-    """
+    """Draws tracks on consecutive frames, if wanted the class behind the id, and trails of so many frames (0: none)."""
 
     def __init__(self, names: bool = False, trail: int = 40) -> None:
         self._names = names
@@ -64,16 +54,7 @@ class TrackAnnotator:
         self._frame = 0
 
     def annotate(self, image: np.ndarray, tracks: DrawnTracks, marks: Sequence[Mark] = ()) -> np.ndarray:
-        """Draw the tracks of the next frame.
-
-        Args:
-            image: uint8 (H, W, 3), RGB; it is not modified.
-            tracks: of this frame.
-            marks: counting lines and zones.
-
-        Returns:
-            uint8 (H, W, 3).
-        """
+        """Draw the tracks of the next frame, uint8 (H, W, 3) in RGB, on a copy of it."""
         self._frame += 1
         frame = Image.fromarray(image)
         text = max(11, round(0.019 * math.sqrt(frame.width * frame.height)))

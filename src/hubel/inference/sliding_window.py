@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hubel.boxes import clip, nms
 from hubel.data.image_io import read_image
-from hubel.data.preprocessing import FILTERS, Preprocessing
+from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, UsageError
 from hubel.inference.engines.normalized_model import decoding_of
 from hubel.inference.fusion import fuse
@@ -117,9 +117,7 @@ class _Slider:
         """All windows (A, 4) of one size in pixels of the image, and their probabilities (A, classes)."""
         ready, pyramid = self.preprocessing, self.pyramid
         scaled = [pyramid.fitted(side * pyramid.window / size) for side in (original.height, original.width)]
-        drawn = original.convert("L" if ready.channels == 1 else "RGB").resize(
-            (scaled[1], scaled[0]), FILTERS[ready.interpolation]
-        )
+        drawn = original.convert("L" if ready.channels == 1 else "RGB").resize((scaled[1], scaled[0]), ready.filter)
         pixels = torch.from_numpy(np.array(drawn)).view(*scaled, ready.channels).permute(2, 0, 1)
         images = ready.normalize(pixels[None])
         if self.everywhere:

@@ -22,12 +22,9 @@ _GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision rounds it
 class Distortion:
     """A change of the colours; ``None`` leaves that of one kind out.
 
-    Attributes:
-        brightness: factor of all values.
-        contrast: factor of the distance from the image's mean grey.
-        saturation: factor of the distance from each pixel's own grey.
-        hue: turn of the circle of colours, -0.5..0.5.
-        contrast_first: before saturation and hue, or after them.
+    Brightness is a factor of all values, contrast of the distance from the image's mean grey, saturation of that from
+    each pixel's own grey; hue turns the circle of colours by -0.5..0.5. Contrast comes before saturation and hue, or
+    after them.
     """
 
     brightness: float | None = None

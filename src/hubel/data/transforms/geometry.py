@@ -17,15 +17,7 @@ from hubel.boxes import iou
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image, in fractions of its width and height.
-
-    Attributes:
-        x1: left edge; below 0 where it begins beside the image.
-        y1: upper edge.
-        x2: right edge, greater than ``x1``.
-        y2: lower edge, greater than ``y1``.
-        flipped: what is seen is turned left to right.
-    """
+    """A part of an image in fractions of its width and height, below 0 or above 1 beside it; may be mirrored."""
 
     x1: float = 0.0
     y1: float = 0.0
@@ -80,17 +72,14 @@ class View:
     def pixels(
         self, image: np.ndarray, extent: tuple[float, float], background: np.ndarray, filter: Image.Resampling
     ) -> np.ndarray:
-        """Cut and scale in one antialiased pass.
+        """Cut and scale in one antialiased pass: uint8 (height, width, C), which may be (a view of) ``image``.
 
         Args:
             image: uint8 (h, w, C) with C of 1 or 3.
             extent: width and height of the image in pixels of ``image``; less than w and h by a fraction where it
                 was reduced by averaging blocks, of which the last ones are not full.
             background: uint8 (C,), the colour beside the image.
-            filter: the antialiased one.
-
-        Returns:
-            uint8 (height, width, C); it may be (a view of) ``image``.
+            filter: of the scaling.
         """
         window, size = self.window, (self.width, self.height)
         columns, left, right = _covered(window.x1, window.x2, self.width, extent[0])
@@ -163,12 +152,8 @@ _CUT = (0.25, 0.75)
 def random_zoom_out(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
     """In half of the cases a canvas of up to four times the width and height, the image at any place of it.
 
-    Liu et al. 2016, arXiv 1512.02325, section 3.6: a canvas of up to 16 times the image's area.
-
-    Args:
-        boxes: (M, 4) of the objects, in fractions of the image.
-        aspect: width over height of the image in pixels.
-        random: generator of all draws.
+    Liu et al. 2016, arXiv 1512.02325, section 3.6: a canvas of up to 16 times the image's area. ``boxes`` (M, 4) are
+    those of the objects, in fractions of the image; ``aspect`` is its width over its height in pixels.
     """
     return IDENTITY if random.random() < 0.5 else _placed(boxes, random.uniform(1, _FARTHEST), random)
 

@@ -69,12 +69,10 @@ class ImageAugmentation:
 # In the order in which they are applied: geometry of the whole image, crop to the input's size, then colour.
 IMAGE_AUGMENTATIONS: dict[str, ImageAugmentation] = {
     "rotation": ImageAugmentation(
-        "rotation by up to 15 degrees",
-        lambda size: v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR),
+        "rotation by up to 15 degrees", lambda size: v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR)
     ),
     "shift": ImageAugmentation(
-        "shift by up to 10 % of the width and height",
-        lambda size: v2.RandomAffine(0, translate=(0.1, 0.1)),
+        "shift by up to 10 % of the width and height", lambda size: v2.RandomAffine(0, translate=(0.1, 0.1))
     ),
     "window": ImageAugmentation(
         "window of the input's size at a random place of the central square of the image, which is 8/7 as large "
@@ -93,8 +91,7 @@ IMAGE_AUGMENTATIONS: dict[str, ImageAugmentation] = {
     ),
     "flip": ImageAugmentation("horizontal flip of every second image", lambda size: v2.RandomHorizontalFlip(_FLIPPED)),
     "contrast": ImageAugmentation(
-        "contrast and brightness changed by up to 20 %",
-        lambda size: v2.ColorJitter(brightness=0.2, contrast=0.2),
+        "contrast and brightness changed by up to 20 %", lambda size: v2.ColorJitter(brightness=0.2, contrast=0.2)
     ),
     "color": ImageAugmentation(
         "saturation changed by up to 20 %, hue by up to 2 % of the circle",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hubel.data.preprocessing import FILTERS, Preprocessing
+from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import UNLABELLED, Sample, Target
 from hubel.data.transforms.geometry import View, Window
 from hubel.errors import UsageError
@@ -23,10 +23,9 @@ _REDUCING_GAP = 2.0
 
 
 def resolve_names(names: Sequence[str], known: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Those of the known augmentations that are named, in the order of application, presets spelled out.
+    """The known augmentations that are named, in the order of application, presets spelled out.
 
-    Raises:
-        UsageError: a name is neither known nor a preset.
+    Raises :class:`UsageError` if a name is neither known nor a preset.
     """
     names = [single for name in names for single in presets.get(name, (name,))]
     for name in names:
@@ -44,10 +43,9 @@ class Decoded:
         pixels: uint8 (h, w, C).
         extent: width and height of the image in these pixels; see :meth:`~hubel.data.transforms.geometry.View.pixels`.
         boxes: float64 (M, 4), x1, y1, x2, y2 in fractions of the image.
-        labels: int64 (M,).
-        masks: (M, h, w) of the objects, or ``None``; of any resolution.
-        class_map: uint8 (h, w), or ``None``; of any resolution.
-        label: the class of the whole image.
+        labels: int64 (M,), classes of the objects.
+        masks: (M, h, w) of the objects, of any resolution.
+        class_map: uint8 (h, w), of any resolution.
     """
 
     pixels: np.ndarray
@@ -80,17 +78,14 @@ class Transform(ABC):
         self.shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
         self.crops = crops
         self._background = np.rint(preprocessing.mean).astype(np.uint8)
-        self._filter = FILTERS[preprocessing.interpolation]
+        self._filter = preprocessing.filter
 
     @abstractmethod
     def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
         """Randomly changed images: uint8 (N, height, width, channels) and N targets.
 
-        N is the number of groups, or a multiple of it, the first ones of the first group.
-
-        Args:
-            groups: of each image, itself and the others that :meth:`partners` asked for.
-            seeds: of each image; nothing else decides how it is changed.
+        N is the number of groups, or a multiple of it, the first ones of the first group. A group is an image and the
+        others that :meth:`partners` asked for; its seed alone decides how it is changed.
         """
 
     def partners(self, seed: int, count: int) -> list[int]:
@@ -129,16 +124,16 @@ class Transform(ABC):
 
         ``original`` is as in :meth:`hubel.data.preprocessing.Preprocessing.pixels`.
         """
-        image = image.convert("L" if self.shape[2] == 1 else "RGB")
         if not self.crops:
             return self.preprocessing.pixels(image, original)
+        image = image.convert("L" if self.shape[2] == 1 else "RGB")
         width, height, scale = original or (*image.size, 1)
         left = self._block(width, height) // scale
         pixels = np.asarray(image.reduce(left) if left > 1 else image)
         return pixels.reshape(*pixels.shape[:2], self.shape[2])
 
     def decoded(self, pixels: np.ndarray, sample: Sample, class_map: np.ndarray | None = None) -> Decoded:
-        """What :meth:`prepare` gave, with the sample's labels where they lie in it."""
+        """Pixels that :meth:`prepare` gave, with the sample's labels where they lie in them."""
         width, height = sample.width, sample.height
         boxes, labels = sample.boxes.astype(np.float64), sample.labels
         extent: tuple[float, float] = (pixels.shape[1], pixels.shape[0])
