@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hubel.drawing.canvas import DARK, WHITE, font_file_for, load_font, one_line, rounded_mask, shorten, upscale_small
+from hubel.drawing.canvas import DARK, WHITE, Colour, rounded_mask, text_label, upscale_small
 
 Box = tuple[float, float, float, float]
-Colour = tuple[int, int, int]
 
 # Steps of the golden ratio round the circle of hues: neighbouring numbers look different, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -106,19 +105,15 @@ def _dash(image: Image.Image, box: Box, line: int) -> None:
 
 def _draw_label(image: Image.Image, box: Box, label: BoxLabel, text: float, line: int, placed: Sequence[Box]) -> Box:
     """Draw the label where it covers no other if possible, and return its box."""
-    name = one_line(label.text)
-    font = load_font(font_file_for(name), round(text))
-    padding = round(0.4 * text)
-    name = shorten(name, font, image.width - 2 * padding)
-    width, height = math.ceil(font.getlength(name)) + 2 * padding, round(1.55 * text)
+    colour = colour_of(label.colour)
+    ink = DARK if _luminance(colour) > 0.22 else WHITE
+    tag = text_label(label.text, round(text), colour, ink, round(0.4 * text), round(1.55 * text), image.width)
+    width, height = tag.size
     left = min(max(0, round(box[0]) - line // 2), max(0, image.width - width))
     tops = (round(box[1]) - height + line // 2, round(box[1]), round(box[3]) - line // 2)
     inside = [top for top in tops if 0 <= top <= image.height - height] or [0]
     spots = [(float(left), float(top), float(left + width), float(top + height)) for top in inside]
     spot = next((spot for spot in spots if not any(_overlap(spot, other) for other in placed)), spots[0])
-    tag = Image.new("RGB", (width, height), colour_of(label.colour))
-    ink = DARK if _luminance(colour_of(label.colour)) > 0.22 else WHITE
-    ImageDraw.Draw(tag).text((padding, height / 2), name, fill=ink, font=font, anchor="lm")
     image.paste(tag, (int(spot[0]), int(spot[1])), rounded_mask(tag.size, round(0.25 * text)))
     return spot
 

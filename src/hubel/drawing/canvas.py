@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,9 @@ MINIMUM_SIDE = 240
 
 LARGEST_ENLARGED_SIDE = 4096
 """Longest side of an upscaled image; one that is still too narrow is padded with a dark background."""
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0..255."""
 
 DARK = (16, 18, 24)
 WHITE = (255, 255, 255)
@@ -99,6 +103,18 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     # The length grows with the number of letters, except for a pixel or two of kerning.
     kept = bisect_right(range(1, len(text)), width, key=lambda n: font.getlength(text[:n].rstrip() + "…"))
     return text[: max(1, kept)].rstrip(" ,;-–") + "…"
+
+
+def text_label(
+    text: str, size: int, colour: Colour, ink: Colour, padding: int, height: int, limit: float = math.inf
+) -> Image.Image:
+    """A label of one line of ``size`` pixels, at most ``limit`` pixels wide."""
+    name = one_line(text)
+    font = load_font(font_file_for(name), size)
+    name = shorten(name, font, limit - 2 * padding)
+    label = Image.new("RGB", (math.ceil(font.getlength(name)) + 2 * padding, height), colour)
+    ImageDraw.Draw(label).text((padding, height / 2), name, fill=ink, font=font, anchor="lm")
+    return label
 
 
 @lru_cache(maxsize=64)

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hubel.drawing.boxes import Colour, colour_of, draw_frame
-from hubel.drawing.canvas import DARK, WHITE, font_file_for, load_font, one_line, rounded_mask
+from hubel.drawing.boxes import colour_of, draw_frame
+from hubel.drawing.canvas import DARK, WHITE, Colour, rounded_mask, text_label
 
 Point = tuple[float, float]
 
@@ -45,7 +45,7 @@ class DrawnTracks(Protocol):
 
 
 class TrackAnnotator:
-    """Draws tracks on consecutive frames, if wanted the class behind the id, and trails of so many frames (0: none)."""
+    """Draws tracks on consecutive frames: boxes, ids (and classes if ``names``), and trails of ``trail`` frames."""
 
     def __init__(self, names: bool = False, trail: int = 40) -> None:
         self._names = names
@@ -75,8 +75,6 @@ class TrackAnnotator:
         return np.asarray(frame)
 
     def _update_trails(self, tracks: DrawnTracks) -> None:
-        if not self._trail:
-            return
         feet = ((tracks.boxes[:, 0] + tracks.boxes[:, 2]) / 2).tolist(), tracks.boxes[:, 3].tolist()
         for id_, x, y in zip(tracks.ids.tolist(), *feet, strict=True):
             self._trails.setdefault(id_, deque(maxlen=self._trail)).append((self._frame, (x, y)))
@@ -99,13 +97,9 @@ def _draw_trail(draw: ImageDraw.ImageDraw, points: Sequence[Point], colour: Colo
 @lru_cache(maxsize=2048)
 def _label(text: str, colour: Colour, size: int) -> tuple[Image.Image, Image.Image]:
     """A label and its mask."""
-    name = one_line(text)
-    font = load_font(font_file_for(name), size)
-    padding = round(0.35 * size)
-    label = Image.new("RGB", (math.ceil(font.getlength(name)) + 2 * padding, round(1.45 * size)), colour)
     red, green, blue = colour
     ink = DARK if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else WHITE
-    ImageDraw.Draw(label).text((padding, label.height / 2), name, fill=ink, font=font, anchor="lm")
+    label = text_label(text, size, colour, ink, round(0.35 * size), round(1.45 * size))
     return label, rounded_mask(label.size, round(0.22 * size))
 
 

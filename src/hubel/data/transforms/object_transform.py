@@ -164,14 +164,11 @@ class WindowSampler(Transform):
     """Several crops of each image, as the windows of a network that is slid over an image see it, for training.
 
     For :mod:`hubel.models.detection.sliding_window`. A third of the crops show an object as a window shows it that
-    fits; a third are near one, but beside it or of another size; a third are anywhere. Of random changes there are
-    "flip" and "color". Boxes are not cut off at a crop's edge, and may lie outside.
+    fits; a third are near one, but beside it or of another size; a third are anywhere. Of the random changes "flip" and
+    "color" count. Boxes are not cut off at a crop's edge, and may lie outside.
 
-    Args:
-        preprocessing: of the network, which stretches the whole image.
-        window: side of a crop in pixels of the network's input; crops are of this size, and show this much or more.
-        names: of the random changes; others than those two are ignored.
-        crops: of each image.
+    ``window`` is the side of a crop in pixels of the network's input, into which the whole image is stretched; crops
+    are of this size, and show this much or more.
     """
 
     stream = "crops"
