@@ -21,7 +21,7 @@ from hubel.benchmark import session
 from hubel.benchmark.session import Runner, plan
 from hubel.benchmark.worker import JobFailure, JobResult, run_job
 from hubel.cli.main import app, main
-from hubel.data.sample_images import write_in_sizes
+from hubel.data.sources import write_in_sizes
 from hubel.errors import UsageError
 
 _FIGURES = {

@@ -17,7 +17,7 @@ from test_export import run_without_hubel
 from torchvision.models.detection.image_list import ImageList
 
 import hubel
-from hubel.data.sample_images import sample_photographs
+from hubel.data.sources import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.exporters.export import Exported
 from hubel.exporters.parity import check_detections, check_parity

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import hubel
 from hubel.cli.main import app
 from hubel.data.image_io import read_image
-from hubel.data.sample_images import sample_photographs
+from hubel.data.sources import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.tasks.decoding import Thresholds
 from hubel.tasks.detection.decode import select_objects

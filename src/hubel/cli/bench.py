@@ -93,7 +93,7 @@ def _image_files(images: Path | None, folder: Path) -> tuple[list[Path], str]:
     from hubel.errors import ImageError
 
     if images is None:
-        from hubel.data.sample_images import write_in_sizes
+        from hubel.data.sources import write_in_sizes
 
         widths = ", ".join(map(str, _SAMPLE_WIDTHS))
         source = f"scikit-learn's two sample photographs, as JPEG {widths} pixels wide; --images takes yours"

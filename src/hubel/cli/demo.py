@@ -27,13 +27,12 @@ def demo(
     hubel demo
     hubel demo --out somewhere/
     """
-    from hubel.data.sample_images import sample_photographs
+    from hubel.data.sources import expand, sample_photographs
     from hubel.inference.outputs import AnnotatedFiles
 
     files = AnnotatedFiles(out)
     photographs = sample_photographs()
 
-    from hubel.data.sources import expand
     from hubel.inference import Predictor, tune_allocator
     from hubel.results import Classification
 

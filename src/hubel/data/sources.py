@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from PIL import Image
 from hubel.data.file_listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
-from hubel.errors import ImageError, UsageError
+from hubel.errors import DataError, ImageError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,3 +191,26 @@ def _failed(name: str, error: ImageError) -> ImageSource:
         raise error
 
     return ImageSource(name, read)
+
+
+def sample_photographs() -> list[Path]:
+    """Paths of scikit-learn's two photographs, a palace's roof and a dahlia: RGB, 640 × 427, in every installation."""
+    spec = find_spec("sklearn")  # importing scikit-learn takes seconds
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        paths = [Path(folder, "datasets", "images", name) for name in ("china.jpg", "flower.jpg")]
+        if all(path.is_file() for path in paths):
+            return paths
+    raise DataError("scikit-learn's sample photographs are not installed.", "pip install scikit-learn")
+
+
+def write_in_sizes(target: Path, widths: tuple[int, ...]) -> list[Path]:
+    """Write the photographs, scaled to each of the widths in pixels, as JPEG files of quality 90 into a folder."""
+    paths = []
+    for source in sample_photographs():
+        with Image.open(source) as photograph:
+            for width in widths:
+                height = round(photograph.height * width / photograph.width)
+                path = target / f"{source.stem}-{width}.jpg"
+                photograph.resize((width, height), Image.Resampling.LANCZOS).save(path, quality=90)
+                paths.append(path)
+    return paths

@@ -10,7 +10,7 @@ from torch import nn
 
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.sample_images import sample_photographs
+from hubel.data.sources import sample_photographs
 from hubel.errors import ModelError
 from hubel.inference.engines.base import Run
 from hubel.inference.engines.normalized_model import decoding_of
