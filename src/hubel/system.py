@@ -68,6 +68,4 @@ def set_passive_omp_wait() -> bool:
 
 def cpu_count() -> int:
     """Number of CPUs that this process may use; a container may have fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

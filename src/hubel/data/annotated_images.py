@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,13 +82,11 @@ def _stratified(splits: dict[str, tuple[Sample, ...]]) -> dict[str, tuple[Sample
     """Each sample with its rarest class as its stratum: these are shared out evenly, frequent classes come along."""
     images = Counter(label for samples in splits.values() for sample in samples for label in sample.class_ids)
 
-    def rarest(labels: Iterable[int]) -> int:
-        return min(labels, key=lambda label: (images[label], label), default=BACKGROUND)
+    def with_stratum(sample: Sample) -> Sample:
+        rarest = min(sample.class_ids, key=lambda label: (images[label], label), default=BACKGROUND)
+        return replace(sample, stratum=rarest)
 
-    return {
-        split: tuple(replace(sample, stratum=rarest(sample.class_ids)) for sample in samples)
-        for split, samples in splits.items()
-    }
+    return {split: tuple(map(with_stratum, samples)) for split, samples in splits.items()}
 
 
 def largest_only(data: ImageDataset) -> ImageDataset:
@@ -109,7 +106,5 @@ def largest_only(data: ImageDataset) -> ImageDataset:
         return replace(single, stratum=int(single.labels[0]) if len(single.labels) else BACKGROUND)
 
     splits = {split: tuple(map(largest, samples)) for split, samples in data.splits.items()}
-    if not several:
-        return replace(data, splits=splits)
     warning = f"{data.root}: {several} images have several boxes: the largest of each is used."
-    return replace(data, splits=splits, warnings=(*data.warnings, warning))
+    return replace(data, splits=splits, warnings=(*data.warnings, warning) if several else data.warnings)

@@ -7,8 +7,7 @@ id of a detection is -1. https://motchallenge.net, and Dendorfer et al. 2021, ar
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -83,8 +82,9 @@ def read_mot_text(path: Path) -> MotBoxes:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Name a file of boxes.") from error
-    table = _parse_table(path, text)
-    lines = np.array([number for number, line in enumerate(text.split("\n"), 1) if line.strip()], np.int64)
+    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    table = _parse_table(path, numbered)
+    lines = np.array([number for number, _ in numbered], np.int64)
     for column, name in ((0, "frame"), (1, "id")):
         values = table[:, column]
         integer = np.isfinite(values) & (np.abs(values) < _MAX_FRAME)
@@ -94,30 +94,26 @@ def read_mot_text(path: Path) -> MotBoxes:
     return _sorted(path, table, lines)
 
 
-def _parse_table(path: Path, text: str) -> np.ndarray:
-    """The table (N, columns), at least (0, 6)."""
-    if not text.strip():
+def _parse_table(path: Path, numbered: Sequence[tuple[int, str]]) -> np.ndarray:
+    """The table (N, columns), at least (0, 6), of numbered lines that are not empty."""
+    if not numbered:
         return np.empty((0, _MIN_COLUMNS))
-    delimiter = "," if "," in text else None
+    delimiter = "," if any("," in line for _, line in numbered) else None
     try:
-        # NumPy would take lines of spaces for cells.
-        filled = "\n".join(line for line in text.split("\n") if line.strip())
-        table = np.loadtxt(io.StringIO(filled), delimiter=delimiter, ndmin=2, comments=None)
+        table = np.loadtxt([line for _, line in numbered], delimiter=delimiter, ndmin=2, comments=None)
     except ValueError as error:
-        raise _broken_line(path, text, delimiter) from error
+        raise _broken_line(path, numbered, delimiter) from error
     if table.shape[1] < _MIN_COLUMNS:
-        raise _broken_line(path, text, delimiter)
+        raise _broken_line(path, numbered, delimiter)
     return table
 
 
-def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
+def _broken_line(path: Path, numbered: Sequence[tuple[int, str]], delimiter: str | None) -> DataError:
     """The error of the first invalid line."""
     hint = "A line is: frame, id, left, top, width, height, and more numbers."
-    columns = None
-    for number, line in enumerate(text.split("\n"), 1):
+    columns = len(numbered[0][1].split(delimiter))
+    for number, line in numbered:
         cells = line.split(delimiter)
-        if not line.strip():
-            continue
         for cell in cells:
             try:
                 float(cell)
@@ -125,7 +121,6 @@ def _broken_line(path: Path, text: str, delimiter: str | None) -> DataError:
                 return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is not a number.", hint)
         if len(cells) < _MIN_COLUMNS:
             return DataError(f"{path}, line {number}: {len(cells)} numbers, expected at least 6.", hint)
-        columns = columns or len(cells)
         if len(cells) != columns:
             return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", hint)
     return DataError(f"{path} is not a table of numbers.", hint)

@@ -92,8 +92,7 @@ def _merge(component: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndar
     """Components (N,) after the indices ``one`` have been connected with ``other``."""
     size = len(component)
     graph = coo_array((np.ones(len(one), bool), (component[one], component[other])), (size, size))
-    _, new = connected_components(graph, directed=False)
-    merged: np.ndarray = new[component]
+    merged: np.ndarray = connected_components(graph, directed=False)[1][component]
     return merged
 
 
@@ -115,7 +114,7 @@ def split_data(
     fractions: SplitFractions,
     seed: int,
     anew: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None],
 ) -> SplitResult:
     """Split a data set by the rules of training, keeping similar images in one split.
 
@@ -138,7 +137,7 @@ def split_data(
     for row, group in zip(counts, groups, strict=True):
         for index in group:
             row[_labels(old[pool][index], len(dataset.classes))] += 1
-    part_of = iterative_stratification(counts, np.array(list(map(len, groups))), parts, seed)
+    part_of = iterative_stratification(counts, np.array([len(group) for group in groups]), parts, seed)
     split_of = {paths[index]: _NAMES[part] for group, part in zip(groups, part_of, strict=True) for index in group}
     wanted = [name for name, fraction in zip(_NAMES, parts, strict=True) if fraction]
     if empty := [name for name in wanted if name not in split_of.values()]:
@@ -201,7 +200,7 @@ def _absent(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, fra
     return notes
 
 
-def write_split(result: SplitResult, out: str | Path, images: ImageMode = "copy") -> tuple[str, ...]:
+def write_split(result: SplitResult, out: str | Path, images: ImageMode) -> tuple[str, ...]:
     """Write the data set with its new splits as a new folder, in its own format.
 
     Images are copied or linked into it, or (unless they are class folders) left out. Returns one line with a count for

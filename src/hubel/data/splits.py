@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from hubel.config import SplitFractions
@@ -49,8 +50,7 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
         train, val, test = stratified_split(data.splits["all"], fractions, seed)
         warnings = _small_classes(data, data.splits["all"])
     elif not data.splits.get("train"):
-        there = ", ".join(data.splits)
-        message = f"{data.root} has nothing to train on: it has {there}, but no train."
+        message = f"{data.root} has nothing to train on: it has {', '.join(data.splits)}, but no train."
         raise DataError(message, "Add a train folder, or name one of these folders itself.")
     else:
         train, test = data.splits["train"], data.splits.get("test", ())
@@ -77,43 +77,34 @@ def stratified_split(
     The seed and the paths alone decide, whatever order the samples come in; a class is shuffled the same whatever the
     other classes hold. Each part is sorted by stratum and path.
     """
-    strata: dict[int, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        strata[sample.stratum].append(sample)
+
+    def order(sample: Sample) -> tuple[int, str]:
+        return sample.stratum, sample.path.as_posix()
+
     parts: tuple[list[Sample], ...] = tuple([] for _ in fractions)
     owed = [0.0] * len(fractions)
-    for stratum in sorted(strata):
-        group = sorted(strata[stratum], key=_order)
-        random.Random(f"{seed}:{stratum}").shuffle(group)
-        for index, sample in enumerate(group):
+    for stratum, group in groupby(sorted(samples, key=order), key=lambda sample: sample.stratum):
+        shuffled = list(group)
+        random.Random(f"{seed}:{stratum}").shuffle(shuffled)
+        for index, sample in enumerate(shuffled):
             owed = [debt + share for debt, share in zip(owed, fractions, strict=True)]
             part = 0 if index == 0 else owed.index(max(owed))
             owed[part] -= 1.0
             parts[part].append(sample)
-    return tuple(tuple(sorted(part, key=lambda sample: (sample.stratum, _order(sample)))) for part in parts)
-
-
-def _order(sample: Sample) -> str:
-    return sample.path.as_posix()
+    return tuple(tuple(sorted(part, key=order)) for part in parts)
 
 
 def _small_classes(data: ImageDataset, samples: Iterable[Sample]) -> tuple[str, ...]:
-    counts = [0] * len(data.classes)
-    for sample in samples:
-        for label in sample.class_ids:
-            counts[label] += 1
-    few = [name for name, count in zip(data.classes, counts, strict=True) if 0 < count <= 2]
-    if not few:
-        return ()
-    return (f"{data.root}: one or two pictures only of {listing(few)}: little or nothing validates them.",)
+    counts = Counter(label for sample in samples for label in sample.class_ids)
+    few = [name for label, name in enumerate(data.classes) if 0 < counts[label] <= 2]
+    message = f"{data.root}: one or two pictures only of {listing(few)}: little or nothing validates them."
+    return (message,) if few else ()
 
 
 def to_record(splits: Splits, root: Path) -> dict[str, list[str]]:
-    """Which files are in which split: paths relative to the data set's folder."""
-    return {
-        name: [sample.path.relative_to(root).as_posix() for sample in samples]
-        for name, samples in splits.by_name().items()
-    }
+    """The files of each split: paths relative to the data set's folder."""
+    named = splits.by_name().items()
+    return {name: [sample.path.relative_to(root).as_posix() for sample in samples] for name, samples in named}
 
 
 def write_splits(path: Path, splits: Splits, root: Path) -> None:
