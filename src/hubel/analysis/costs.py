@@ -16,6 +16,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -26,31 +27,21 @@ from hubel.analysis.tracing import Operation, storage_key
 from hubel.layers.lenet import ConnectionTableConv2d
 
 
-def _of_convolution(operation: Operation) -> int:
-    """One per weight and output pixel; in a transposed convolution, per weight and input pixel.
+def _macs(operation: Operation) -> int:
+    """Multiply-accumulates of one operation, for the whole batch.
 
-    Weights are (out, in / groups, height, width), for transposed convolutions (in, out / groups, height, width).
+    A convolution has one per weight and output pixel, a transposed one per weight and input pixel. Weights are
+    (out, in / groups, height, width), for transposed convolutions (in, out / groups, height, width).
     """
-    maps, weight = operation.arguments[:2]
-    transposed = operation.arguments[6]
-    moved_over = maps if transposed else operation.outputs[0]
-    count: int = moved_over.shape[0] * prod(moved_over.shape[2:]) * weight.numel()
-    return count
-
-
-def _of_matrix_product(operation: Operation) -> int:
-    left, right = operation.arguments[-2:]
-    count: int = prod(left.shape) * right.shape[-1]
-    return count
-
-
-_COUNTED = {
-    "convolution": _of_convolution,
-    "mm": _of_matrix_product,
-    "bmm": _of_matrix_product,
-    "addmm": _of_matrix_product,
-    "baddbmm": _of_matrix_product,
-}
+    if operation.name == "convolution":
+        maps, weight, *_ = operation.arguments
+        transposed = operation.arguments[6]
+        moved_over = maps if transposed else operation.outputs[0]
+        return int(moved_over.shape[0] * prod(moved_over.shape[2:]) * weight.numel())
+    if operation.name in ("mm", "bmm", "addmm", "baddbmm"):
+        left, right = operation.arguments[-2:]
+        return int(prod(left.shape) * right.shape[-1])
+    return 0
 
 
 class MultiplicationCounter:
@@ -68,20 +59,16 @@ class MultiplicationCounter:
         for part in module.modules():
             if isinstance(part, ConnectionTableConv2d):
                 fraction = Fraction(sum(part.connections), part.in_channels * part.out_channels)
-                part.register_forward_pre_hook(self._counting(fraction))
-                part.register_forward_hook(self._counting(Fraction(1)))
+                part.register_forward_pre_hook(partial(self._count_only, fraction))
+                part.register_forward_hook(partial(self._count_only, Fraction(1)))
 
     def __call__(self, operation: Operation) -> None:
         """Add the MACs of an operation."""
-        count = _COUNTED.get(operation.name)
-        self.last = int(count(operation) * self._fraction) if count else 0
+        self.last = int(_macs(operation) * self._fraction)
         self.total += self.last
 
-    def _counting(self, fraction: Fraction) -> Any:
-        def hook(*_: Any) -> None:
-            self._fraction = fraction
-
-        return hook
+    def _count_only(self, fraction: Fraction, *_: Any) -> None:
+        self._fraction = fraction
 
 
 class LiveTensors:

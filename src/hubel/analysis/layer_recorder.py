@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -133,9 +134,8 @@ def _pooling(kind: str, operation: Operation) -> _Description:
     kernel = pair(arguments[1])
     stride = pair(arguments[2]) if len(arguments) > 2 and arguments[2] else kernel
     padding = pair(arguments[3]) if len(arguments) > 3 else (0, 0)
-    if _goes_over_the_edge(operation, kernel, stride, padding):
-        return _Description(kind, kernel, stride, "same")
-    return _Description(kind, kernel, stride, padding)
+    is_same = _goes_over_the_edge(operation, kernel, stride, padding)
+    return _Description(kind, kernel, stride, "same" if is_same else padding)
 
 
 def _goes_over_the_edge(operation: Operation, kernel: Pair, stride: Pair, padding: Pair) -> bool:
@@ -155,9 +155,7 @@ def _goes_over_the_edge(operation: Operation, kernel: Pair, stride: Pair, paddin
 def _scales_maps(operation: Operation) -> bool:
     """Maps (N, C, H, W) times a factor per map: (N, C, 1, 1), as in squeeze-and-excitation, or learned: (C, 1, 1)."""
     shapes = sorted((tensor.shape for tensor in operation.inputs), key=math.prod)
-    if len(shapes) != 2 or len(shapes[1]) != 4:
-        return False
-    return shapes[0][-3:] == (shapes[1][1], 1, 1)
+    return len(shapes) == 2 and len(shapes[1]) == 4 and shapes[0][-3:] == (shapes[1][1], 1, 1)
 
 
 def _joins_two_maps(operation: Operation) -> bool:
@@ -244,7 +242,7 @@ class LayerRecorder:
         self._made_by = WeakTensorKeyDictionary()  # tensor → _Layer whose output it is
         self._uncounted = {storage_key(tensor): tensor.numel() for tensor in module.parameters()}
         for path, part in module.named_modules():
-            part.register_forward_pre_hook(self._enter(path))
+            part.register_forward_pre_hook(partial(self._enter, path))
             part.register_forward_hook(self._leave)
 
     def __call__(self, operation: Operation) -> None:
@@ -262,11 +260,8 @@ class LayerRecorder:
         if own.description is not None or own.activation is not None:
             self._finish(own, before or self._layer_before(operation.inputs), output)
 
-    def _enter(self, path: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            self._calls.append(_Call(path, module, is_layer=not any(True for _ in module.children())))
-
-        return hook
+    def _enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._calls.append(_Call(path, module, is_layer=not any(True for _ in module.children())))
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         call = self._calls.pop()
@@ -280,12 +275,12 @@ class LayerRecorder:
 
     def _book(self, call: _Call, operation: Operation) -> None:
         call.multiplications += self._counter.last
-        call.parameters |= {storage_key(tensor) for tensor in operation.inputs}
+        given = {storage_key(tensor) for tensor in operation.inputs}
+        call.parameters |= given
         call.activation = call.activation or _activation_name(operation)
         if operation.name == "constant_pad_nd":
             call.padded_from = pair(operation.inputs[0].shape[-2:])
         call.description = call.description or _describe(operation)
-        given = {storage_key(tensor) for tensor in operation.inputs}
         works_in_place = any(output is tensor for output in operation.outputs for tensor in operation.inputs)
         call.computes = (
             call.computes or works_in_place or any(storage_key(tensor) not in given for tensor in operation.outputs)

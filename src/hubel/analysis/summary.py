@@ -74,9 +74,9 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """The output of ``hubel summary --json``."""
-        parts = (
-            "parameter_bytes", "peak_activation_bytes", "saved_bytes", "master_bytes", "gradient_bytes",
-            "optimizer_bytes",
+        totals = (
+            "parameters", "multiplications", "inference_bytes", "training_bytes", "parameter_bytes",
+            "peak_activation_bytes", "saved_bytes", "master_bytes", "gradient_bytes", "optimizer_bytes",
         )  # fmt: skip
         return {
             "model": self.model,
@@ -87,11 +87,7 @@ class Summary:
                 {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(row).items()}
                 for row in self.rows
             ],
-            "parameters": self.parameters,
-            "multiplications": self.multiplications,
-            "inference_bytes": self.inference_bytes,
-            "training_bytes": self.training_bytes,
-            **{part: getattr(self, part) for part in parts},
+            **{total: getattr(self, total) for total in totals},
         }
 
 

@@ -14,9 +14,9 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -203,10 +203,6 @@ def _average_pool(
     return _empty(_pooled(maps, kernel, stride, padding, (1,), ceil_mode, axes), maps)
 
 
-def _adaptive_pool(maps: Tensor, size: Sequence[int]) -> Tensor:
-    return _empty((*maps.shape[:-2], size[0], size[-1]), maps)
-
-
 def _concatenated(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     tensors = [tensor for tensor in tensors if tensor.shape != (0,)] or tensors
     first, axis = tensors[0], axis % tensors[0].dim()
@@ -229,22 +225,20 @@ def _mm(left: Tensor, right: Tensor) -> Tensor:
 
 def _elementwise(first: Any, *others: Any, **_: Any) -> Tensor:
     tensors = [value for value in (first, *others) if isinstance(value, Tensor)]
-    # From the last axis on, each size is that of the operands that do not have 1 there.
-    columns = list(zip_longest(*(reversed(tensor.shape) for tensor in tensors), fillvalue=1))
-    if any(len({1, *column}) > 2 for column in columns):
+    try:
+        shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))  # torch's imports the compiler
+    except ValueError:
         shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
-        raise ModelError(f"tensors of {shapes} do not go together.", "Give an image size that the network takes.")
-    shape = [next((size for size in column if size != 1), 1) for column in reversed(columns)]
+        message = f"tensors of {shapes} do not go together."
+        raise ModelError(message, "Give an image size that the network takes.") from None
     dtype = tensors[0].dtype if len(tensors) == 1 else torch.result_type(*tensors[:2])
     return _empty(shape, tensors[0], dtype)
 
 
 def _reduction(tensor: Tensor, axes: Sequence[int] | None = None, keepdim: bool = False, **_: Any) -> Tensor:
-    rank = tensor.dim()
-    gone = {axis % rank for axis in axes} if axes else set(range(rank))
-    if keepdim:
-        return _empty([1 if axis in gone else size for axis, size in enumerate(tensor.shape)], tensor)
-    return _empty([size for axis, size in enumerate(tensor.shape) if axis not in gone], tensor)
+    gone = {axis % tensor.dim() for axis in axes or range(tensor.dim())}
+    sizes = (1 if axis in gone else size for axis, size in enumerate(tensor.shape) if keepdim or axis not in gone)
+    return _empty(tuple(sizes), tensor)
 
 
 def _like_first(tensor: Tensor, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
@@ -253,10 +247,6 @@ def _like_first(tensor: Tensor, *_: Any, dtype: torch.dtype | None = None, **__:
 
 def _resized(maps: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     return _empty((*maps.shape[:2], *size), maps)
-
-
-def _in_place(first: Tensor, *_: Any, **__: Any) -> Tensor:
-    return first
 
 
 _ACTIVATIONS = ("relu", "hardtanh", "silu", "mish", "leaky_relu", "hardswish", "hardsigmoid")  # also in place
@@ -275,7 +265,7 @@ _META_KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.max_pool2d_with_indices.default: _max_pool,
     _aten.avg_pool2d.default: _average_pool,
     _aten.avg_pool3d.default: partial(_average_pool, axes=3),
-    _aten._adaptive_avg_pool2d.default: _adaptive_pool,
+    _aten._adaptive_avg_pool2d.default: lambda maps, size: _empty((*maps.shape[:-2], size[0], size[-1]), maps),
     _aten.cat.default: _concatenated,
     _aten.mm.default: _mm,
     _aten.addmm.default: lambda bias, left, right, **_: _mm(left, right),
@@ -293,5 +283,5 @@ _META_KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.sum.dim_IntList: _reduction,
     _aten.linalg_vector_norm.default: lambda tensor, order, axes, keepdim=False, **_: _reduction(tensor, axes, keepdim),
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
-    **dict.fromkeys(_IN_PLACE, _in_place),
+    **dict.fromkeys(_IN_PLACE, lambda first, *_, **__: first),
 }

@@ -83,8 +83,5 @@ def map_size(
     size: tuple[int, int], kernel: int, stride: int = 1, padding: Padding = 0, dilation: int = 1
 ) -> tuple[int, int]:
     """Height and width of the maps that a square kernel gives; arguments as :func:`output_size`."""
-    height, width = size
-    return (
-        output_size(height, kernel, stride, padding, dilation),
-        output_size(width, kernel, stride, padding, dilation),
-    )
+    height, width = (output_size(side, kernel, stride, padding, dilation) for side in size)
+    return height, width

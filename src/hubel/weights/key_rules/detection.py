@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hubel.weights.key_rules import KeyRules, Rules, conv_norm
@@ -17,18 +16,15 @@ if TYPE_CHECKING:
 _LISTS = {"classification_head": "classifiers", "regression_head": "regressors"}
 
 
-def _within(rules: Rules, path: Callable[[int], str]) -> Rules:
-    """Rules of a classifier whose numbered layers ``features.N`` a detector keeps elsewhere."""
-    return tuple(
-        (re.sub(r"^features\\\.(\d+)", lambda match: path(int(match[1])), theirs), ours)
-        for theirs, ours in rules
-        if theirs.startswith("features")
-    )
+def _halved(features: re.Match[str]) -> str:
+    """Path of MobileNet-v3's ``features.N`` in two sequences of layers, of which the second begins at 13."""
+    number = int(features[1])
+    return rf"backbone\.features\.{number // 13}\.{number % 13}"
 
 
 # All convolutions up to conv4_3; then the poolings and ReLUs count as well.
 _VGG: Rules = (
-    *_within(tuple(numbered_layers((2, 2, 3, 3), batch_norm=False)), lambda number: rf"backbone\.features\.{number}"),
+    *numbered_layers((2, 2, 3, 3), batch_norm=False, features=r"backbone\.features"),
     *((rf"backbone\.extra\.0\.{2 * index + 1}", f"backbone.stage5.{index}.conv") for index in range(3)),
     (r"backbone\.extra\.0\.7\.1", "backbone.fc6.conv"),
     (r"backbone\.extra\.0\.7\.3", "backbone.fc7.conv"),
@@ -51,9 +47,10 @@ _MOBILENET: Rules = (
     ),
     (r"backbone\.features\.1\.0\.2\.fc1", "backbone.stage6.0.squeeze.reduce"),
     (r"backbone\.features\.1\.0\.2\.fc2", "backbone.stage6.0.squeeze.expand"),
-    *_within(
-        torchvision_v3("large"),
-        lambda number: rf"backbone\.features\.0\.{number}" if number < 13 else rf"backbone\.features\.1\.{number - 13}",
+    *(
+        (re.sub(r"^features\\\.(\d+)", _halved, theirs), ours)
+        for theirs, ours in torchvision_v3("large")
+        if theirs.startswith("features")
     ),
     (r"backbone\.extra\.(\d)\.(\d)\.0", r"extras.\1.\2.conv"),
     (r"backbone\.extra\.(\d)\.(\d)\.1", r"extras.\1.\2.norm"),

@@ -28,12 +28,10 @@ _DEPTHS = {
     "vgg16": (2, 2, 3, 3, 3),
     "vgg19": (2, 2, 4, 4, 4),
 }
-_TORCHVISION_HEAD: Rules = (
+_HEADS: Rules = (  # torchvision's, then timm's, whose dense layers are convolutions
     (r"classifier\.0", "head.fc1"),
     (r"classifier\.3", "head.fc2"),
     (r"classifier\.6", "head.classifier"),
-)
-_TIMM_HEAD: Rules = (
     (r"pre_logits\.fc(\d)", r"head.fc\1"),
     (r"head\.fc", "head.classifier"),
 )
@@ -45,28 +43,28 @@ _KERAS: Rules = (
 _WHOLE_IMAGE = {"grid": 7}  # the dense layers of all published files read 7 × 7 pixels
 
 
-def numbered_layers(depths: Iterable[int], batch_norm: bool) -> Iterator[tuple[str, str]]:
-    """Both number convolutions, normalizations, ReLUs and poolings through."""
+def numbered_layers(depths: Iterable[int], batch_norm: bool, features: str = "features") -> Iterator[tuple[str, str]]:
+    """Both number convolutions, normalizations, ReLUs and poolings through, in a module called ``features``."""
     position = 0
     for stage, depth in enumerate(depths, start=1):
         for index in range(depth):
             unit = f"backbone.stage{stage}.{index}"
-            yield rf"features\.{position}", f"{unit}.conv"
+            yield rf"{features}\.{position}", f"{unit}.conv"
             if batch_norm:
-                yield rf"features\.{position + 1}", f"{unit}.norm"
+                yield rf"{features}\.{position + 1}", f"{unit}.norm"
             position += 3 if batch_norm else 2
         position += 1
 
 
 def _numbered(architecture: str, batch_norm: bool) -> KeyRules:
-    """timm's and torchvision's: they differ in the head alone, whose dense layers are convolutions in timm."""
+    """timm's and torchvision's: they differ in the head alone."""
     depths = _DEPTHS[architecture]
     second_convolution = 2 if depths[0] > 1 else 3  # at this number a network with normalization has no weights
     return KeyRules(
         f"torchvision's and timm's {architecture}{'_bn' if batch_norm else ''}",
         architecture,
         "features.1.running_mean" if batch_norm else f"features.{second_convolution}.weight",
-        (*numbered_layers(depths, batch_norm), *_TORCHVISION_HEAD, *_TIMM_HEAD),
+        (*numbered_layers(depths, batch_norm), *_HEADS),
         adaptations=(
             convolution_as_dense("head.fc1.weight"),
             convolution_as_dense("head.fc2.weight"),
