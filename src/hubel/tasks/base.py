@@ -98,9 +98,9 @@ class TaskData(ABC):
 
     Args:
         config: resolved.
-        preprocessing: the model's.
+        metadata: of the model.
         side: of training images in pixels.
-        augmented: transform of training images; by default that of the configured augmentations.
+        samples: of the training split.
 
     Attributes:
         transform: from preprocessing and the names of augmentations to a transform.
@@ -114,12 +114,10 @@ class TaskData(ABC):
     sample_weights: Tensor | None = None
     allows_feature_cache: bool = False
 
-    def __init__(
-        self, config: TrainingConfig, preprocessing: Preprocessing, side: int, augmented: Transform | None = None
-    ) -> None:
-        self.config = config
-        self.plain = self.transform(preprocessing)
-        self.augmented = augmented or self.transform(preprocessing.resized(side), config.augmentation)
+    def __init__(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> None:
+        self.config, self.classes = config, metadata.classes
+        self.plain = self.transform(metadata.preprocessing)
+        self.augmented = self.transform(metadata.preprocessing.resized(side), config.augmentation)
 
     def cached_shapes(self) -> tuple[CachedShape, CachedShape]:
         """Shapes of a cached training and a cached validation image."""
@@ -173,6 +171,7 @@ class Task(ABC):
         logged_metrics: metrics that ``metrics.csv`` has as ``train_NAME`` and ``val_NAME``, with their names in
             messages, the most telling first; losses apart.
         logs_validation_terms: whether ``metrics.csv`` has each term of the validation loss, too.
+        data: the data of a run.
         evaluator: scores the predictions of a model with the given metadata.
         report: the task's sections of a report.
     """
@@ -182,6 +181,7 @@ class Task(ABC):
     monitor: ClassVar[tuple[str, ...]]
     logged_metrics: ClassVar[Mapping[str, str]]
     logs_validation_terms: ClassVar[bool] = True
+    data: ClassVar[type[TaskData]]
     evaluator: ClassVar[type[Evaluator]]
     report: ClassVar[TaskReport]
 
@@ -202,10 +202,6 @@ class Task(ABC):
     @abstractmethod
     def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """Make a new model ready for training; raises :class:`~hubel.errors.ModelError` if it is for another task."""
-
-    @abstractmethod
-    def data(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> TaskData:
-        """The data of a run with these training samples; ``side`` of training images in pixels."""
 
     @abstractmethod
     def scores_table(self, scores: Any) -> str:

@@ -21,7 +21,7 @@ FOLDERS = {
     "detect": "detection",
     "segment": "segmentation",
 }
-"""Task → its folder in ``hubel.tasks``."""
+"""Task → its folder in ``hubel.tasks``. Its module ``task`` defines the class of that name, capitalized."""
 
 
 class SourceImage(Protocol):

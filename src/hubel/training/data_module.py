@@ -19,7 +19,7 @@ from hubel.system import cpu_count
 from hubel.tasks.base import TaskData
 from hubel.training.autotune import decided_once, measured_once
 from hubel.training.cache_budget import make_image_caches
-from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+from hubel.training.distributed import DistributedContext
 
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
 _NEGLIGIBLE = 0.02  # of a step's time
@@ -53,13 +53,10 @@ def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any
         each = f"{loading / images * 1e3:.2g} ms, and a training step {stepping / images * 1e3:.2g} ms"
         return Workers(0, f"no processes that load images: preparing an image takes {each}")
     speeds: dict[int, float] = {}
-    count = 0
-    while count <= most:
+    for count in (0, *(2**power for power in range(most.bit_length()))):
         speeds[count] = _images_per_second(loader(count), step)
-        faster = max(speeds, key=speeds.__getitem__)
-        if count > 1 and faster != count:
+        if count > 1 and max(speeds, key=speeds.__getitem__) != count:
             break
-        count = max(1, 2 * count) if 2 * count <= most or count == 0 else most + 1
     best = 0
     for count, speed in speeds.items():
         best = count if speed > _WORTH_A_PROCESS * speeds[best] else best
@@ -80,13 +77,7 @@ def _images_per_second(loader: DataLoader[Any], step: Callable[[Any], None]) -> 
 class RunImages:
     """Training and validation images as batches; each of several processes loads its part of every batch."""
 
-    def __init__(
-        self,
-        splits: Splits,
-        config: TrainingConfig,
-        data: TaskData,
-        processes: DistributedContext = SINGLE_PROCESS,
-    ) -> None:
+    def __init__(self, splits: Splits, config: TrainingConfig, data: TaskData, processes: DistributedContext) -> None:
         self._splits, self._config, self._data = splits, config, data
         self._processes = processes
         self._caches: list[PixelCache | None] = [None, None]

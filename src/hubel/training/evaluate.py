@@ -28,7 +28,7 @@ from hubel.models import ModelMetadata, resolve_model
 from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
 from hubel.system import tune_allocator
-from hubel.tasks.base import Evaluator, Task
+from hubel.tasks.base import Evaluator, Scores, Task
 from hubel.tasks.registry import get_task
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 
@@ -110,26 +110,28 @@ def read_error(path: Path) -> ImageError:
     return ImageError(f"{path} could not be read", "try again: it can be read now")
 
 
+def scores_document(task: Task, model: str, data: Path, split: str, scores: Scores, seconds: float) -> dict[str, Any]:
+    """The scores of a model on one split as JSON, with what was scored."""
+    return {
+        "task": task.name,
+        "model": model,
+        "data": str(data),
+        "split": split,
+        "images": scores.images,
+        "seconds": round(seconds, 3),
+        **scores.to_json(),
+    }
+
+
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(EvaluatedSplit):
     """Scores of a model on one split: ``"test"``, ``"val"``, ``"train"`` or ``"all"``."""
 
     model: str
     data: Path
     split: str
-    result: EvaluatedSplit
     seconds: float
     task: Task
-
-    @property
-    def scores(self) -> Any:
-        """The metrics, as the task has them."""
-        return self.result.scores
-
-    @property
-    def failures(self) -> tuple[ImageError, ...]:
-        """Images that could not be read."""
-        return self.result.failures
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -145,15 +147,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``--json`` prints."""
-        return {
-            "task": self.task.name,
-            "model": self.model,
-            "data": str(self.data),
-            "split": self.split,
-            "images": self.scores.images,
-            "seconds": round(self.seconds, 3),
-            **self.scores.to_json(),
-        }
+        return scores_document(self.task, self.model, self.data, self.split, self.scores, self.seconds)
 
     def table(self) -> str:
         """The metrics as text."""
@@ -202,15 +196,14 @@ def evaluate(
     result = evaluate_samples(network, metadata, samples, batch, choose_device(device))
     if strict and result.failures:
         raise result.failures[0]
-    evaluation = Evaluation(str(model), Path(data), name, result, time.perf_counter() - started, task)
+    seconds = time.perf_counter() - started
+    evaluation = Evaluation(**vars(result), model=str(model), data=Path(data), split=name, seconds=seconds, task=task)
     if report is not None:
-        write_evaluation_report(Path(report), evaluation)
+        _write_report(report, evaluation)
     return evaluation
 
 
-def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
-    """Write ``report.html`` of an evaluation into a folder, which is created if missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _write_report(folder: str | Path, evaluation: Evaluation) -> None:
     report = TrainingReport(
         title=f"{evaluation.model} on {evaluation.data.name}",
         task=evaluation.task.name,
@@ -218,13 +211,13 @@ def write_evaluation_report(folder: Path, evaluation: Evaluation) -> Path:
         data=str(evaluation.data),
         scores={evaluation.split: evaluation.scores},
         split_sizes={evaluation.split: evaluation.scores.images},
-        mistakes=evaluation.result.evaluator.worst_predictions(),
+        mistakes=evaluation.evaluator.worst_predictions(),
         mistakes_split=evaluation.split,
         environment=environment("float32"),
         timing={"evaluation": evaluation.seconds},
         warnings=[failure.message for failure in evaluation.failures],
     )
-    return write_report(folder, report, evaluation.task.report)
+    write_report(folder, report, evaluation.task.report)
 
 
 def environment(precision: str) -> dict[str, str]:

@@ -49,21 +49,14 @@ class Phase:
 
 def plan_phases(config: TrainingConfig) -> tuple[Phase, ...]:
     """The phases of a resolved configuration; ``epochs`` counts those of the head too."""
-    epochs, head_epochs = config.epochs or 1, config.head_epochs or 0
-    head_epochs = min(head_epochs, epochs)
+    epochs = config.epochs or 1
+    head_epochs = min(config.head_epochs or 0, epochs)
     phases = []
     if head_epochs:
         phases.append(Phase("head", 1, head_epochs, config.head_learning_rate or 1e-2, HEAD_ONLY))
     if epochs > head_epochs:
-        phases.append(
-            Phase(
-                "fine-tune" if head_epochs else "train",
-                head_epochs + 1,
-                epochs - head_epochs,
-                config.learning_rate or 1e-3,
-                config.unfreeze_from or "1.0",
-            )
-        )
+        name, rate = "fine-tune" if head_epochs else "train", config.learning_rate or 1e-3
+        phases.append(Phase(name, head_epochs + 1, epochs - head_epochs, rate, config.unfreeze_from or "1.0"))
     return tuple(phases)
 
 

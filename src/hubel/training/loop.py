@@ -31,7 +31,7 @@ from hubel.tasks.base import Task, TaskData
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+from hubel.training.distributed import DistributedContext
 from hubel.training.evaluate import gather_images, to_arrays
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import (
@@ -41,6 +41,7 @@ from hubel.training.finetune import (
     freeze_backbone,
     freeze_below,
     make_optimizer,
+    plan_phases,
     trainable_top,
 )
 from hubel.training.progress import TrainingDisplay, write_scalars
@@ -127,7 +128,6 @@ class TrainingRun:
     config: TrainingConfig
     model: Model
     metadata: ModelMetadata
-    phases: tuple[Phase, ...]
     train: DataLoader[Any]
     validation: DataLoader[Any]
     task: Task
@@ -135,8 +135,9 @@ class TrainingRun:
     execution: ExecutionPlan
     accelerator: Accelerator
     batch: tuple[int, int, int, int]
-    features: FeatureCache | None = None
-    processes: DistributedContext = SINGLE_PROCESS
+    features: FeatureCache | None
+    processes: DistributedContext
+    display: TrainingDisplay
     on_features: bool = False
     stop_if_asked: Callable[[], None] = lambda: None
 
@@ -146,7 +147,7 @@ class TrainingRun:
         return pixels.float() if self.on_features else self.metadata.preprocessing.normalize(pixels)
 
 
-def fit(training: TrainingRun, display: TrainingDisplay) -> Progress:
+def fit(training: TrainingRun) -> Progress:
     """Train from the last checkpoint, or from the start, to the end of the last phase.
 
     Leaves ``best/``, ``last/``, ``metrics.csv`` and the checkpoint in the run's folder after every epoch.
@@ -155,24 +156,22 @@ def fit(training: TrainingRun, display: TrainingDisplay) -> Progress:
     content = training.processes.broadcast_file(path)
     progress, state = load_checkpoint(path, content) if content is not None else (Progress(), {})
     if progress.epoch:
-        display.log(f"resuming after epoch {progress.epoch}")
-    for phase in training.phases:
+        training.display.log(f"resuming after epoch {progress.epoch}")
+    for phase in plan_phases(training.config):
         if progress.epoch < phase.last_epoch and not progress.should_stop_early(training.config.patience):
-            _run_phase(training, phase, progress, state, display)
+            _run_phase(training, phase, progress, state)
             state = {}
     return progress
 
 
-def _run_phase(
-    training: TrainingRun, phase: Phase, progress: Progress, state: dict[str, Any], display: TrainingDisplay
-) -> None:
+def _run_phase(training: TrainingRun, phase: Phase, progress: Progress, state: dict[str, Any]) -> None:
     """Train the remaining epochs of one phase; ``state`` is the checkpoint's, empty if there is none."""
-    config, accelerator = training.config, training.accelerator
+    config, accelerator, log = training.config, training.accelerator, training.display.log
     if state:
         training.model.load_state_dict(state["model"])
     trainable = freeze_below(training.model, phase.trainable_from)
     layers = f"the head and {', '.join(trainable)} are trained" if trainable else "only the head is trained"
-    display.log(f"phase {phase.name}: {layers}, learning rate {phase.learning_rate:g}, {phase.epochs} epochs")
+    log(f"phase {phase.name}: {layers}, learning rate {phase.learning_rate:g}, {phase.epochs} epochs")
     optimizer = make_optimizer(training.model, config, phase.learning_rate)
     average = WeightAverage(training.model, config.average) if config.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
@@ -181,38 +180,29 @@ def _run_phase(
             average.load_state_dict(state["average"])
     dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
     lower = freeze_backbone(training.model, accelerator.device, dtype)
-    recompute = needs_checkpointing(training.model, training.batch, training.execution.precision, display.log)
+    recompute = needs_checkpointing(training.model, training.batch, training.execution.precision, log)
     accelerator.free_memory()  # of the phase before
     upper, optimizer = accelerator.prepare(trainable_top(training.model, lower.parts, recompute), optimizer)
     started = time.perf_counter()
     if training.features is not None and not trainable:
-        training, lower = _on_features(training, training.features, lower, display)
+        loaders = training.features.swap_in_features(training.model, lower, accelerator, log)
+        if loaders is not None:
+            training = replace(training, train=loaders[0], validation=loaders[1], on_features=True)
+            lower = replace(lower, network=nn.Identity(), dtype=torch.float32)
     for epoch in range(max(phase.first_epoch, progress.epoch + 1), phase.last_epoch + 1):
-        row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch, display)
+        row = _train_epoch(training, lower, upper, optimizer, average, phase, epoch)
         kept = training.model if average is None else cast(Model, average.module)
         training.processes.broadcast_module(kept, buffers_only=True)
         row |= _validate(training, lower, trainable_top(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - started, 3)
         better = progress.add(row, training.task.monitor)
         if training.processes.is_main:
-            _finish_epoch(training, progress, better, kept, optimizer, average, display)
+            _finish_epoch(training, progress, better, kept, optimizer, average)
         training.processes.barrier()
         started = time.perf_counter()
         if progress.should_stop_early(config.patience):
-            display.log(f"validation has not improved for {config.patience} epochs: stopping early")
+            log(f"validation has not improved for {config.patience} epochs: stopping early")
             return
-
-
-def _on_features(
-    training: TrainingRun, cache: FeatureCache, lower: FrozenBackbone, display: TrainingDisplay
-) -> tuple[TrainingRun, FrozenBackbone]:
-    """The run on cached features, and an empty backbone; unchanged if the features do not fit."""
-    loaders = cache.swap_in_features(training.model, lower, training.accelerator, display.log)
-    if loaders is None:
-        return training, lower
-    train, validation = loaders
-    on_features = replace(training, train=train, validation=validation, on_features=True)
-    return on_features, replace(lower, network=nn.Identity(), dtype=torch.float32)
 
 
 def _train_epoch(
@@ -223,10 +213,10 @@ def _train_epoch(
     average: AveragedModel | None,
     phase: Phase,
     epoch: int,
-    display: TrainingDisplay,
 ) -> dict[str, Any]:
     """One pass over the training images; returns the beginning of the epoch's row."""
-    config, accelerator, processes = training.config, training.accelerator, training.processes
+    config, accelerator = training.config, training.accelerator
+    processes, display = training.processes, training.display
     sampler = training.train.sampler
     assert isinstance(sampler, EpochSampler)
     sampler.epoch = epoch
@@ -348,7 +338,6 @@ def _finish_epoch(
     kept: nn.Module,
     optimizer: Any,
     average: AveragedModel | None,
-    display: TrainingDisplay,
 ) -> None:
     """Write weights, metrics and checkpoint; the checkpoint comes last: a run killed before it repeats the epoch."""
     row = progress.history[-1]
@@ -362,4 +351,4 @@ def _finish_epoch(
     if average is not None:
         state["average"] = average.state_dict()
     save_checkpoint(training.folder / CHECKPOINT, progress, state)
-    display.end_epoch(row, training.task.logged_metrics, better)
+    training.display.end_epoch(row, training.task.logged_metrics, better)

@@ -16,7 +16,7 @@ from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
 from hubel.tasks.base import Task
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluate import environment, evaluate_samples
+from hubel.training.evaluate import environment, evaluate_samples, scores_document
 from hubel.training.loop import TrainingRun
 
 
@@ -47,13 +47,7 @@ class TrainingResult:
         """The document that ``--json`` prints."""
         scores = self.scores[self.split]
         return {
-            "task": self.task.name,
-            "model": self.model,
-            "data": str(self.data),
-            "split": self.split,
-            "images": scores.images,
-            "seconds": round(self.seconds, 3),
-            **scores.to_json(),
+            **scores_document(self.task, self.model, self.data, self.split, scores, self.seconds),
             "run": str(self.folder),
             "best_epoch": self.best_epoch,
             "validation": self.scores["val"].to_json()["metrics"],

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -26,10 +27,11 @@ from hubel.training.autotune import (
     forward_and_backward,
 )
 from hubel.training.data_module import RunImages
-from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+from hubel.training.distributed import DistributedContext
 from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, trainable_top
 from hubel.training.loop import TrainingRun, sum_terms
+from hubel.training.progress import TrainingDisplay
 
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -40,8 +42,8 @@ def build_training(
     model: Model,
     metadata: ModelMetadata,
     splits: Splits,
-    log: Callable[[str], None],
-    processes: DistributedContext = SINGLE_PROCESS,
+    display: TrainingDisplay,
+    processes: DistributedContext,
 ) -> tuple[TrainingRun, tuple[str, ...]]:
     """Choose precision, caches and workers, unless recorded in the folder; the run and a sentence for each decision."""
     task = get_task(config.task)
@@ -53,12 +55,8 @@ def build_training(
     shape = metadata.preprocessing.resized(side)
     batch = (part, metadata.in_channels, shape.height, shape.width)
     objective = _objective(model, data.targets(data.dummy_batch(part), device))
-
-    def choose() -> dict[str, Any]:
-        network = _as_in_the_last_phase(model, batch, config, "float32")
-        return asdict(choose_execution(network, objective, batch, device, config.precision))
-
-    execution = ExecutionPlan(**processes.broadcast_object(lambda: decided_once(folder, "execution", choose)))
+    plan = processes.broadcast_object(lambda: _execution(folder, model, objective, batch, device, config))
+    execution = ExecutionPlan(**plan)
     model.to(memory_format=execution.memory_format)
     processes.broadcast_module(model)
     accelerator = Accelerator(
@@ -67,9 +65,10 @@ def build_training(
         cpu=device.type == "cpu",
     )
     images = RunImages(splits, config, data, processes)
-    phases = plan_phases(config)
     on_features = data.allows_feature_cache
-    epochs = sum(phase.epochs for phase in phases if not on_features or freeze_below(model, phase.trainable_from))
+    epochs = sum(
+        phase.epochs for phase in plan_phases(config) if not on_features or freeze_below(model, phase.trainable_from)
+    )
     cached = workers = ""
     if epochs > 1:
         cached = images.cache_images()
@@ -77,7 +76,7 @@ def build_training(
         workers = images.choose_workers(folder, step, execution_key(model, batch, device, execution.precision))
     decisions = tuple(line for line in (execution.reason, data.balance_note, cached, workers) if line)
     for line in decisions:
-        log(f"chosen: {line}")
+        display.log(f"chosen: {line}")
     features = None
     if on_features:
         unchanged, preprocessing = data.for_feature_cache(splits.train)
@@ -94,7 +93,6 @@ def build_training(
         config=config,
         model=model,
         metadata=metadata,
-        phases=phases,
         train=images.train(),
         validation=images.validation(),
         task=task,
@@ -104,8 +102,24 @@ def build_training(
         batch=batch,
         features=features,
         processes=processes,
+        display=display,
     )
     return training, decisions
+
+
+def _execution(
+    folder: Path,
+    model: Model,
+    objective: Callable[[Any], Tensor],
+    batch: tuple[int, int, int, int],
+    device: torch.device,
+    config: TrainingConfig,
+) -> dict[str, Any]:
+    def choose() -> dict[str, Any]:
+        network = _as_in_the_last_phase(model, batch, config, "float32")
+        return asdict(choose_execution(network, objective, batch, device, config.precision))
+
+    return decided_once(folder, "execution", choose)
 
 
 def _trial_step(

@@ -163,10 +163,10 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
                 with report_error_once(processes), _worker_deaths_explained():
                     _announce(chosen, metadata, run_data, processes, display)
                     training, decisions = build_training(
-                        folder, chosen, model, metadata, run_data.splits, display.log, processes
+                        folder, chosen, model, metadata, run_data.splits, display, processes
                     )
                     training.stop_if_asked = stop_if_asked
-                    progress = fit(training, display)
+                    progress = fit(training)
             except KeyboardInterrupt:
                 place = f" --out {folder}" if out is not None else ""
                 again = f"hubel train {data}{place} --resume"

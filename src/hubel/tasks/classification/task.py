@@ -85,13 +85,13 @@ class ClassificationEvaluator(Evaluator):
 
 
 class ClassificationData(TaskData):
-    """See :class:`~hubel.tasks.base.TaskData`; ``labels`` are those of the training images."""
+    """See :class:`~hubel.tasks.base.TaskData`."""
 
     transform = ImageTransform
 
-    def __init__(self, config: TrainingConfig, metadata: ModelMetadata, side: int, labels: Sequence[int]) -> None:
-        super().__init__(config, metadata.preprocessing, side)
-        classes = len(metadata.classes)
+    def __init__(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> None:
+        super().__init__(config, metadata, side, samples)
+        labels, classes = [sample.label for sample in samples], len(metadata.classes)
         self._blend = MixUpCutMix(config.augmentation, classes)
         balance, self.balance_note = choose_balance(config.balance, labels, classes)
         weights = inverse_frequency(labels, classes)
@@ -156,6 +156,7 @@ class Classification(Task):
     result = ClassificationResult
     monitor = ("top1", "-loss")
     logged_metrics: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
+    data = ClassificationData
     evaluator = ClassificationEvaluator
     report = REPORT
 
@@ -189,12 +190,6 @@ class Classification(Task):
                 nn.init.zeros_(classifier.bias)
         # The whole central square: images that people train on are seldom as centred as ImageNet's.
         return replace(metadata, preprocessing=replace(metadata.preprocessing, crop_fraction=1.0))
-
-    def data(
-        self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
-    ) -> ClassificationData:
-        """Pixels and a class each."""
-        return ClassificationData(config, metadata, side, [sample.label for sample in samples])
 
     def scores_table(self, scores: ClassificationScores) -> str:
         """Totals, then a line per class; fractions."""

@@ -82,7 +82,12 @@ class DetectionEvaluator(Evaluator):
 
 
 class DetectionData(ObjectData):
-    """See :class:`~hubel.tasks.base.TaskData`."""
+    """See :class:`~hubel.tasks.base.TaskData`; models that are trained on crops get those."""
+
+    def __init__(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> None:
+        super().__init__(config, metadata, side, samples)
+        if architecture(config.model).training_crop is not None:
+            self.augmented = WindowSampler(metadata.preprocessing, side, config.augmentation)
 
     def targets(self, batch: Batch, device: torch.device, train: bool = True) -> DetectionTargets:
         """All objects but crowds."""
@@ -102,6 +107,7 @@ class Detection(ObjectTask):
     model_type = (Detector, "a detector")
     monitor = ("AP50", "AP")
     logged_metrics: ClassVar[Mapping[str, str]] = {"AP50": "AP50", "AP": "AP"}
+    data = DetectionData
     evaluator = DetectionEvaluator
     report = REPORT
 
@@ -117,15 +123,6 @@ class Detection(ObjectTask):
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
         """All images, those without objects too."""
         return read_annotated_images(data, strict=strict)
-
-    def data(
-        self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
-    ) -> DetectionData:
-        """Pixels and objects; crops for training if the model is trained on them."""
-        if architecture(config.model).training_crop is None:
-            return DetectionData(config, metadata.preprocessing, side)
-        crops = WindowSampler(metadata.preprocessing, side, config.augmentation)
-        return DetectionData(config, metadata.preprocessing, side, crops)
 
     def scores_table(self, scores: DetectionScores) -> str:
         """Totals, then a line per class; fractions."""

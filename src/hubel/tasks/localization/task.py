@@ -20,7 +20,6 @@ from hubel.errors import UsageError
 from hubel.metrics.classification import ImageScore, score_images
 from hubel.metrics.localization import IOU_THRESHOLD, LocalizationScores, combine_boxes
 from hubel.models.localization import NO_OBJECT, LocalizationTargets, Localizer
-from hubel.models.metadata import ModelMetadata
 from hubel.reports import figures
 from hubel.reports.report_data import Mistake, TaskReport
 from hubel.results import ClassScore
@@ -142,6 +141,7 @@ class Localization(ObjectTask):
         "both": "both",
     }
     logs_validation_terms = False  # runs of earlier versions, which may be resumed, have no such columns
+    data = LocalizationData
     evaluator = LocalizationEvaluator
     report = TaskReport(
         package="hubel.tasks.localization",
@@ -173,12 +173,6 @@ class Localization(ObjectTask):
         notes = (f"{objects.root}: {empty} images show no object and are left out.",) if empty else ()
         splits = {split: samples for split, samples in shown.items() if samples}
         return replace(objects, splits=splits, warnings=(*objects.warnings, *notes))
-
-    def data(
-        self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
-    ) -> LocalizationData:
-        """Pixels, a class and a box each."""
-        return LocalizationData(config, metadata.preprocessing, side)
 
     def scores_table(self, scores: LocalizationScores) -> str:
         """Totals, then a line per class; fractions."""

@@ -10,13 +10,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import check_masks
 from hubel.data.image_folder import read_class_map, read_mask_folder
-from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.metrics.segmentation import SegmentationScores, combine, pixel_confusion
-from hubel.models.metadata import ModelMetadata
 from hubel.models.segmentation.fcn import IGNORE_INDEX, FCN32s, SegmentationTargets
 from hubel.reports import figures
 from hubel.reports.format import percent
@@ -96,16 +93,12 @@ def _of_split(scores: SegmentationScores) -> dict[str, Any]:
 
 
 class SegmentationData(ObjectData):
-    """See :class:`~hubel.tasks.base.TaskData`; ``classes`` is their number."""
-
-    def __init__(self, config: TrainingConfig, preprocessing: Preprocessing, side: int, classes: int) -> None:
-        super().__init__(config, preprocessing, side)
-        self._classes = classes
+    """See :class:`~hubel.tasks.base.TaskData`."""
 
     def targets(self, batch: Batch, device: torch.device, train: bool = True) -> SegmentationTargets:
         """Class maps; values that are not a class do not count."""
         maps = np.stack([target.class_map for target in batch.targets if target.class_map is not None])
-        class_maps = torch.from_numpy(np.where(maps < self._classes, maps, IGNORE_INDEX).astype(np.int64))
+        class_maps = torch.from_numpy(np.where(maps < len(self.classes), maps, IGNORE_INDEX).astype(np.int64))
         return SegmentationTargets(class_maps.to(device))
 
 
@@ -118,6 +111,7 @@ class Segmentation(ObjectTask):
     model_type = (FCN32s, "a network for segmentation")
     monitor = ("mean_iou", "pixel_accuracy")
     logged_metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
+    data = SegmentationData
     evaluator = SegmentationEvaluator
     report = TaskReport(
         package="hubel.tasks.segmentation",
@@ -142,12 +136,6 @@ class Segmentation(ObjectTask):
     ) -> Findings:
         """Unreadable images and masks of another size are left out."""
         return check_masks(splits, classes, progress)
-
-    def data(
-        self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]
-    ) -> SegmentationData:
-        """Pixels and class maps."""
-        return SegmentationData(config, metadata.preprocessing, side, len(metadata.classes))
 
     def scores_table(self, scores: SegmentationScores) -> str:
         """Totals, then a line per class; fractions."""
