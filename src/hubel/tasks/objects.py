@@ -34,13 +34,13 @@ class ObjectTask(Task):
 
     def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
         """A classifier named as the model becomes the backbone."""
-        given = {
+        refused = {
             "--balance": config.balance not in ("auto", "none"),
             "--label-smoothing": bool(config.label_smoothing),
             "--cache-features": config.cache_features,
             "--training-size": config.training_size is not None,
         }
-        for option, is_set in given.items():
+        for option, is_set in refused.items():
             if is_set:
                 raise UsageError(f"{option} is for --task classify, not for {config.task}", "leave it out")
         config = replace(config, augmentation=check_object_augmentations(config.augmentation))

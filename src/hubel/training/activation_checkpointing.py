@@ -78,7 +78,7 @@ def step_memory(model: Model, batch: tuple[int, int, int, int], precision: str) 
     assert isinstance(network, Model)
     constants = [*network.parameters(), *network.buffers()]
     saved = SavedTensors(constants)
-    between, within, before = 0, [], 0
+    between, inside, before = 0, [], 0
     maps = torch.empty(batch, dtype=DTYPES[precision], device="meta")
     with torch.enable_grad(), saved, Tracing():
         for name, part in network.backbone.named_children():
@@ -87,14 +87,14 @@ def step_memory(model: Model, batch: tuple[int, int, int, int], precision: str) 
             maps = part(maps)
             if name in network.auxiliary:
                 network.auxiliary[name](maps)
-            within.append(saved.bytes - before)
+            inside.append(saved.bytes - before)
             before = saved.bytes
         network.head(maps)
     numbers = sum(tensor.numel() for tensor in constants)
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     fixed = _MASTER_BYTES * (2 * numbers + 3 * trainable)  # twice for the average
     head = saved.bytes - before
-    return StepMemory(fixed + saved.bytes, fixed + between + max(within, default=0) + head)
+    return StepMemory(fixed + saved.bytes, fixed + between + max(inside, default=0) + head)
 
 
 def needs_checkpointing(
@@ -112,8 +112,8 @@ def needs_checkpointing(
         need = step_memory(model, batch, precision)
     except (RuntimeError, ValueError, NotImplementedError):  # no estimate: the step itself will show
         return False
-    room = memory.free / _OVERHEAD
-    if need.plain <= room:
+    budget = memory.free / _OVERHEAD
+    if need.plain <= budget:
         return False
     helps = need.checkpointed < need.plain
     plain, less = (format_bytes(int(size * _OVERHEAD)) for size in (need.plain, need.checkpointed))
@@ -121,9 +121,9 @@ def needs_checkpointing(
     if helps:
         line += f": activations are computed twice instead of kept, for {less} and a third more time"
     log(line)
-    if not helps or need.checkpointed > room:
+    if not helps or need.checkpointed > budget:
         log("note: it may not fit")
-        within = Memory(int(room), memory.device)
-        for line in memory_tips(model, summarize(model, batch[1:], batch[0], precision), within)[1:]:
+        available = Memory(int(budget), memory.device)
+        for line in memory_tips(model, summarize(model, batch[1:], batch[0], precision), available)[1:]:
             log(f"note: {line}")
     return helps

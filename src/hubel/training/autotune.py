@@ -79,13 +79,13 @@ def _fastest(
     precision: str,
 ) -> ExecutionPlan:
     precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
-    figures, busy = _seconds_per_step(model, loss, batch, device, precisions)
+    timings, busy = _seconds_per_step(model, loss, batch, device, precisions)
     # Fused prediction and frozen layers need channels-last: another layout has to be clearly faster.
-    handicap = {(name, last): seconds * (1 if last else 1.05) for (name, last), seconds in figures.items()}
+    handicap = {(name, last): seconds * (1 if last else 1.05) for (name, last), seconds in timings.items()}
     chosen, channels_last = min(handicap, key=handicap.__getitem__)
     measured = ", ".join(
         f"{name} {'channels-last' if last else 'contiguous'} {batch[0] / time_:.1f}"
-        for (name, last), time_ in figures.items()
+        for (name, last), time_ in timings.items()
     )
     layout = "channels-last" if channels_last else "contiguous"
     note = " (by processor seconds, as the machine is busy with other work)" if busy else ""

@@ -20,29 +20,29 @@ from hubel.weights.local_cache import cache_folder
 _FRACTION, _FRACTION_ON_REQUEST = 0.25, 0.75
 
 
-def allocate_block(size: int, wanted: str, trainings: int = 1) -> tuple[mmap.mmap | None, str]:
+def allocate_block(size: int, mode: str, trainings: int = 1) -> tuple[mmap.mmap | None, str]:
     """A block of ``size`` bytes within the budget.
 
     Args:
         size: in bytes.
-        wanted: ``"auto"`` takes up to a quarter of the free memory, else up to a quarter of the free space on the
+        mode: ``"auto"`` takes up to a quarter of the free memory, else up to a quarter of the free space on the
             cache folder's disk; ``"ram"`` and ``"disk"`` up to three quarters of the one; ``"none"`` nothing.
         trainings: processes on this machine that need as much.
 
     Returns:
         The block, or ``None`` if it does not fit; and where it is, or why there is none, as the end of a sentence.
     """
-    fraction = _FRACTION if wanted == "auto" else _FRACTION_ON_REQUEST
+    fraction = _FRACTION if mode == "auto" else _FRACTION_ON_REQUEST
     obstacles = []
-    for kind in ("ram", "disk") if wanted == "auto" else (wanted,):
-        place, take = _PLACES[kind]
+    for kind in ("ram", "disk") if mode == "auto" else (mode,):
+        location, take = _LOCATIONS[kind]
         try:
             allowed = int(fraction * _free(kind) / trainings)
             if size <= allowed:
-                return take(size), f"{place}, {format_bytes(size)}"
-            obstacles.append(f"more than the {format_bytes(allowed)} allowed {place}")
+                return take(size), f"{location}, {format_bytes(size)}"
+            obstacles.append(f"more than the {format_bytes(allowed)} allowed {location}")
         except OSError as error:
-            obstacles.append(f"and {place} there is no room ({error.strerror or error})")
+            obstacles.append(f"and {location} there is no room ({error.strerror or error})")
     return None, f"they take {format_bytes(size)}, {', '.join(obstacles)}"
 
 
@@ -58,27 +58,27 @@ def _folder() -> Path:
     return cache_folder().parent
 
 
-_PLACES: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
+_LOCATIONS: dict[str, tuple[str, Callable[[int], mmap.mmap]]] = {
     "ram": ("in memory", memory_block),
     "disk": ("on disk", lambda size: disk_block(size, _folder())),
 }
 
 
 def make_image_caches(
-    parts: Sequence[tuple[Sequence[Sample], CachedShape]], wanted: str, trainings: int = 1
+    parts: Sequence[tuple[Sequence[Sample], CachedShape]], mode: str, trainings: int = 1
 ) -> tuple[list[PixelCache | None], str]:
     """A cache for each part of a data set, all of them or none, and a sentence on where they are.
 
     A part is images and the shape (H, W, C) that is cached of each; or a function of an upright image's width and
     height, which are then read from the files. The rest is as in :func:`allocate_block`.
     """
-    if wanted == "none":
+    if mode == "none":
         return [None for _ in parts], ""
     shapes = [
         [_shape(sample.path, kept) for sample in samples] if callable(kept) else [kept] * len(samples)
         for samples, kept in parts
     ]
-    block, where = allocate_block(sum(PixelCache.needed(part) for part in shapes), wanted, trainings)
+    block, where = allocate_block(sum(PixelCache.needed(part) for part in shapes), mode, trainings)
     if block is None:
         return [None for _ in parts], f"images are decoded in every epoch: {where}"
     caches: list[PixelCache | None] = []

@@ -65,12 +65,12 @@ def compute_features(
     lower: FrozenBackbone,
     head: nn.Module,
     accelerator: Accelerator,
-    room: Tensor | None = None,
+    buffer: Tensor | None = None,
 ) -> Features:
     """One pass over the images, batches of uint8 pixels in fixed order, through the whole backbone.
 
     For a :class:`ClassificationHead` the means of the maps are stored, as maps of one pixel: it averages those to the
-    same numbers, and SMOTE's neighbours are near in the input of its dense layer. The maps are stored in ``room``,
+    same numbers, and SMOTE's neighbours are near in the input of its dense layer. The maps are stored in ``buffer``,
     float32, or by default in new memory.
 
     Raises:
@@ -86,15 +86,15 @@ def compute_features(
         with accelerator.autocast():
             out = lower(pixels.contiguous(memory_format=torch.channels_last)).float()
         out = head.pool(out)[:, :, None, None] if isinstance(head, ClassificationHead) else out
-        if room is not None:
-            out = room[used : used + out.numel()].view(out.shape).copy_(out)
+        if buffer is not None:
+            out = buffer[used : used + out.numel()].view(out.shape).copy_(out)
             used += out.numel()
         maps.append(out.cpu())
         labels.append(batch.labels)
         indices.append(batch.indices)
     if not maps:
         raise DataError("no image can be read any more", "put the images back, then go on with --resume")
-    together = torch.cat(maps) if room is None else room[:used].view(-1, *maps[0].shape[1:])
+    together = torch.cat(maps) if buffer is None else buffer[:used].view(-1, *maps[0].shape[1:])
     return Features(together, torch.cat(labels), torch.cat(indices))
 
 
@@ -153,19 +153,19 @@ class FeatureCache:
         config = self.config
         sets, smote = (self.training, self.validation), config.balance == "smote"
         lengths = [len(images.dataset) * features_size(model, size) for images, size in sets]  # type: ignore[arg-type]
-        wanted = "auto" if config.cache == "none" else config.cache
-        block, where = allocate_block(4 * sum(lengths), wanted, self.processes.on_this_machine)
+        mode = "auto" if config.cache == "none" else config.cache
+        block, where = allocate_block(4 * sum(lengths), mode, self.processes.on_this_machine)
         if block is None and not smote:
             log(f"the images' features are computed in every epoch: {where}")
             return None
-        rooms: Sequence[Tensor | None] = (None, None)
+        buffers: Sequence[Tensor | None] = (None, None)
         if block is not None:
-            rooms = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
+            buffers = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
         unchanged = " without random changes" if config.augmentation else ""
         log(f"the images' features{unchanged} are computed once and cached {where}")
         training, validation = (
-            compute_features(images, size, lower, model.head, accelerator, room)
-            for (images, size), room in zip(sets, rooms, strict=True)
+            compute_features(images, size, lower, model.head, accelerator, buffer)
+            for (images, size), buffer in zip(sets, buffers, strict=True)
         )
         weights = self.sample_weights
         if smote:

@@ -83,11 +83,11 @@ def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, M
     return model, get_task(config.task).prepare_model(config, model, metadata)
 
 
-def new_run_folder(wanted: Path) -> Path:
-    """Create ``wanted``, or ``wanted-2``, ``-3``, … if it exists; raises :class:`DataError` if that fails."""
+def new_run_folder(base: Path) -> Path:
+    """Create ``base``, or ``base-2``, ``-3``, … if it exists; raises :class:`DataError` if that fails."""
     number = 1
     while True:
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
         try:
             folder.mkdir(parents=True)
             return folder
@@ -99,15 +99,15 @@ def new_run_folder(wanted: Path) -> Path:
             ) from error
 
 
-def latest_run_folder(wanted: Path) -> Path:
-    """The newest of ``wanted``, ``wanted-2``, …; raises :class:`DataError` if there is none."""
-    found = [wanted] if wanted.is_dir() else []
-    if wanted.parent.is_dir():
-        numbered = wanted.parent.glob(f"{wanted.name}-*")
-        found += [path for path in numbered if path.name[len(wanted.name) + 1 :].isdigit() and path.is_dir()]
+def latest_run_folder(base: Path) -> Path:
+    """The newest of ``base``, ``base-2``, …; raises :class:`DataError` if there is none."""
+    found = [base] if base.is_dir() else []
+    if base.parent.is_dir():
+        numbered = base.parent.glob(f"{base.name}-*")
+        found += [path for path in numbered if path.name[len(base.name) + 1 :].isdigit() and path.is_dir()]
     if not found:
-        raise DataError(f"{wanted}: there is no run to resume", "start it without --resume, or name it with --out")
-    return max(found, key=lambda path: int(path.name[len(wanted.name) + 1 :] or 1))
+        raise DataError(f"{base}: there is no run to resume", "start it without --resume, or name it with --out")
+    return max(found, key=lambda path: int(path.name[len(base.name) + 1 :] or 1))
 
 
 CONFIG, SPLITS = "config.yaml", "splits.json"
@@ -141,9 +141,9 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` goes on.
     """
     tune_allocator(keep=None)
-    wanted = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
+    base = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
     with distributed_session(config.get("device", "auto")) as processes:
-        plan = processes.broadcast_object(lambda: _plan(Path(data), wanted, resume, config))
+        plan = processes.broadcast_object(lambda: _plan(Path(data), base, resume, config))
         chosen = make_config(**plan["config"])
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
@@ -152,7 +152,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
         _validate_before_run(chosen, model, run_data)
 
         def new_folder() -> str:
-            folder = new_run_folder(wanted)
+            folder = new_run_folder(base)
             write_config(folder / CONFIG, chosen)
             write_splits(folder / SPLITS, run_data.splits, run_data.samples.root)
             return str(folder)
@@ -168,22 +168,22 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
                     training.stop_if_asked = stop_if_asked
                     progress = fit(training)
             except KeyboardInterrupt:
-                place = f" --out {folder}" if out is not None else ""
-                again = f"hubel train {data}{place} --resume"
+                option = f" --out {folder}" if out is not None else ""
+                again = f"hubel train {data}{option} --resume"
                 display.log(f"interrupted: finished epochs are kept in {folder}")
                 display.log(f"go on with: {again}{'' if processes.is_single else ', with any number of processes'}")
                 raise
             return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
 
 
-def _plan(data: Path, wanted: Path, resume: bool, given: dict[str, Any]) -> dict[str, Any]:
+def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict[str, Any]:
     """The resolved configuration as JSON, and the folder of the run to go on with, or ``None``."""
     if resume:
-        folder = latest_run_folder(wanted)
+        folder = latest_run_folder(base)
         return {"folder": str(folder), "config": read_config(folder / CONFIG).to_json()}
-    if "task" not in given:
-        given = {**given, "task": guess_task(data, given.get("model"))}
-    chosen = make_config(data=data, **given)
+    if "task" not in options:
+        options = {**options, "task": guess_task(data, options.get("model"))}
+    chosen = make_config(data=data, **options)
     architecture(chosen.model)  # an unknown name is an error before the images are read
     if chosen.balance == "smote":
         require_imbalanced_learn()
@@ -211,17 +211,17 @@ def _validate_before_run(config: TrainingConfig, model: Model, data: RunData) ->
 
 def _read_data_together(processes: DistributedContext, config: TrainingConfig, folder: str | None) -> RunData:
     """Check the images in the main process; the others are told which can be used, and how they are split."""
-    made: list[RunData] = []
+    read: list[RunData] = []
 
     def checked() -> dict[str, Any]:
-        made.append(_read_data(config, Path(folder) / SPLITS if folder else None))
-        return {"splits": to_record(made[0].splits, made[0].samples.root), "warnings": made[0].warnings}
+        read.append(_read_data(config, Path(folder) / SPLITS if folder else None))
+        return {"splits": to_record(read[0].splits, read[0].samples.root), "warnings": read[0].warnings}
 
     record = processes.broadcast_object(checked)
-    if not made:
+    if not read:
         samples = get_task(config.task).read(config.data, config.strict)
-        made.append(RunData(samples, recorded_splits(samples, record["splits"]), tuple(record["warnings"])))
-    return made[0]
+        read.append(RunData(samples, recorded_splits(samples, record["splits"]), tuple(record["warnings"])))
+    return read[0]
 
 
 def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
@@ -300,8 +300,8 @@ def _interruptions() -> Iterator[Callable[[], None]]:
         yield stop_if_asked
         return
     # Signals that are ignored, as Ctrl-C is in a shell's background, stay ignored.
-    wanted = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in wanted}
+    handled = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in handled}
     try:
         yield stop_if_asked
     finally:
