@@ -50,7 +50,7 @@ def page(scores: DetectionScores, tmp_path_factory) -> tuple[Path, Page]:
 def test_the_headline_counts_what_was_found(page: tuple[Path, Page]) -> None:
     text = page[1].text
     assert "Of the 6 objects in the 2 images of the validation set, 4 were detected with the right class, " in text
-    assert "1 with a wrong one, and 1 were missed. False positives, duplicate boxes of an object included: 1 (" in text
+    assert "1 with a wrong one, and 1 were missed. False positives, including duplicate boxes of an object: 1 (" in text
     assert "classes with few objects are unreliable: cat (4), dog (2)." in text
     assert "slightly optimistic" in text
 
@@ -60,8 +60,8 @@ def test_all_figures_appear(page: tuple[Path, Page], scores: DetectionScores) ->
     # Precision 4/6, recall 4/6. A row: images, objects, precision, recall, AP, small, medium, large, AP@0.5.
     total = f"all 2 6 0.667 0.667 {figures['AP']:.3f} – – {figures['AP_large']:.3f} {figures['AP50']:.3f}"
     assert total in text
-    for place, (precision, recall) in enumerate((("0.750", "0.750"), ("0.500", "0.500"))):
-        row = scores.coco.per_class[place]
+    for index, (precision, recall) in enumerate((("0.750", "0.750"), ("0.500", "0.500"))):
+        row = scores.coco.per_class[index]
         words = f"{row['name']} 2 {row['objects']} {precision} {recall} {row['AP']:.3f} – – {row['AP_large']:.3f}"
         assert words in text
     assert "script" not in {tag for tag, _ in page[1].tags}
@@ -75,17 +75,17 @@ def test_each_loss_has_its_curve_and_what_was_not_measured_none(page: tuple[Path
     assert all((page[0] / "figures" / f"{name}.png").read_bytes() in embedded for name in names)
 
 
-def test_the_worst_picture_shows_what_is_right_wrong_and_missed(page: tuple[Path, Page]) -> None:
+def test_the_worst_image_shows_what_is_right_wrong_and_missed(page: tuple[Path, Page]) -> None:
     text = page[1].text
     assert "faulty.png" in text and "clean.png" not in text
     assert "2 wrong: cat 80 % (is dog) · dog 71 % missed: cat faulty.png" in text
     for _, _, meaning in KINDS:
         assert meaning in text
-    picture = np.asarray(Image.open(io.BytesIO(page[1].images()[-1])).convert("RGB"), int)
-    assert picture.shape == (480, 640, 3)
+    image = np.asarray(Image.open(io.BytesIO(page[1].images()[-1])).convert("RGB"), int)
+    assert image.shape == (480, 640, 3)
 
     def drawn(rows: slice, columns: slice, colour: tuple[int, int, int]) -> int:
-        return int((np.abs(picture[rows, columns] - colour).max(-1) < 60).sum())
+        return int((np.abs(image[rows, columns] - colour).max(-1) < 60).sum())
 
     upper = slice(0, 200)
     assert drawn(upper, slice(40, 170), BLUE) > 100 and drawn(upper, slice(40, 170), WHITE) > 100
@@ -117,8 +117,8 @@ def test_curves_are_the_precision_and_their_mean() -> None:
 
 
 def test_many_classes_list_what_is_taken_for_what(tmp_path: Path) -> None:
-    names = [f"kind {place}" for place in range(40)]
-    boxes = np.array([[20.0 * place, 0, 20 * place + 10, 10] for place in range(40)])
+    names = [f"kind {index}" for index in range(40)]
+    boxes = np.array([[20.0 * index, 0, 20 * index + 10, 10] for index in range(40)])
     called = np.arange(40)
     called[[7, 8]] = 31, 5
     found = PredictedObjects(boxes[:39], np.ones(39), called[:39])

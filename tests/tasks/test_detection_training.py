@@ -1,4 +1,4 @@
-"""Training a detector: its figures by pycocotools, a run on painted pictures, what it leaves."""
+"""Training a detector: its figures by pycocotools, a run on painted images, what it leaves."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_detector_learns_painted_shapes(run: tuple[Path, Path], capsys: pytest
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     best = rows[result["best_epoch"] - 1]
     assert float(best["val_AP50"]) == max(float(row["val_AP50"]) for row in rows)
-    # The last figures are of boxes in pixels of the pictures, those of an epoch of boxes in the input.
+    # The last figures are of boxes in pixels of the images, those of an epoch of boxes in the input.
     assert result["metrics"]["AP50"] == pytest.approx(float(best["val_AP50"]), abs=0.02)
     for row in (rows[0], rows[-1]):
         terms = float(row["train_class_loss"]) + float(row["train_box_loss"])
@@ -136,10 +136,10 @@ def test_what_it_is_surest_of_is_where_it_was_painted(run: tuple[Path, Path]) ->
     data, folder = run
     predict = hubel.Predictor(folder, engine="torch", conf=0.3)
     right = 0
-    pictures = sorted((data.parent / "painted" / "val").glob("*.png"))
-    for picture, objects in zip(pictures, predict(pictures), strict=True):
+    images = sorted((data.parent / "painted" / "val").glob("*.png"))
+    for image, objects in zip(images, predict(images), strict=True):
         x1, y1, x2, y2 = objects.boxes[0]
-        colour = np.asarray(Image.open(picture).convert("RGB")).astype(int)[int((y1 + y2) / 2), int((x1 + x2) / 2)]
+        colour = np.asarray(Image.open(image).convert("RGB")).astype(int)[int((y1 + y2) / 2), int((x1 + x2) / 2)]
         right += bool(np.abs(colour - COLOURS[objects.names[0]]).max() < 5)
     assert right >= 13  # of 16
 

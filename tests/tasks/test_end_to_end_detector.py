@@ -22,19 +22,19 @@ def ended(command: str, *arguments: str | Path) -> int:
 def edit(labels: Path, change: dict[str, str], which: int = 0) -> None:
     """Change what a label file says of one object."""
     tree = ElementTree.parse(labels)
-    thing = tree.findall("object")[which]
+    obj = tree.findall("object")[which]
     for tag, text in change.items():
-        thing.find(f".//{tag}").text = text
+        obj.find(f".//{tag}").text = text
     tree.write(labels)
 
 
 def labelimg_export(root: Path) -> Path:
-    """One folder of pictures with an XML file beside each, as LabelImg leaves it; five of them are wrong."""
+    """One folder of images with an XML file beside each, as LabelImg leaves it; five of them are wrong."""
     painted(root.parent / "voc", {"train": 36})
     root.mkdir()
     for labels in sorted((root.parent / "voc").rglob("*.xml")):
-        (picture,) = (root.parent / "painted").rglob(f"{labels.stem}.png")
-        (root / picture.name).write_bytes(picture.read_bytes())
+        (image,) = (root.parent / "painted").rglob(f"{labels.stem}.png")
+        (root / image.name).write_bytes(image.read_bytes())
         (root / labels.name).write_bytes(labels.read_bytes())
     at = [root / f"{number}.xml" for number in range(1, 11, 2)]  # those with two objects
     (root / "1.png").write_bytes((root / "1.png").read_bytes()[:200])  # a torn file
@@ -61,7 +61,7 @@ def test_from_an_export_with_mistakes_to_an_exported_detector(
 
     assert ended("data check mended --json") == 0
     left = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
-    assert left <= {"near"}  # pictures of noise and one disc each look alike
+    assert left <= {"near"}  # images of noise and one disc each look alike
     options = f"--backbone resnet18 --from-scratch --epochs 4 --average 0 --batch 8 --image-size {SIDE} --workers 0"
     assert ended(f"train mended {options} --augment flip --precision float32 --json --out runs/shapes") == 0
     trained = json.loads(capsys.readouterr().out)

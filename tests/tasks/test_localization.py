@@ -1,4 +1,4 @@
-"""Localization: loss, decoding and scores against torchvision's and arithmetic; whole runs on pictures made here."""
+"""Localization: loss, decoding and scores against torchvision's and arithmetic; whole runs on images made here."""
 
 from __future__ import annotations
 
@@ -122,17 +122,17 @@ def test_scores_are_torchvisions_overlaps() -> None:
 
 
 def test_places_are_means_and_deviations_of_a_distribution() -> None:
-    """Levine et al. 2016: expected pixel places under a softmax; against NumPy's weighted averages."""
+    """Levine et al. 2016: expected pixel positions under a softmax; against NumPy's weighted averages."""
     maps = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(3)) * 3
     read = SpatialSoftArgmax()(maps).view(2, 4, 3).numpy()
     x, y = (np.arange(7) + 0.5) / 7 * 2 - 1, (np.arange(5) + 0.5) / 5 * 2 - 1
     for image in range(2):
         for channel in range(3):
             share = np.exp(maps[image, channel].double().numpy())
-            for axis, places, row in ((0, x, 0), (1, y, 1)):
+            for axis, positions, row in ((0, x, 0), (1, y, 1)):
                 along = share.sum(axis)
-                mean = np.average(places, weights=along)
-                deviation = np.sqrt(np.average((places - mean) ** 2, weights=along) + 1e-4)
+                mean = np.average(positions, weights=along)
+                deviation = np.sqrt(np.average((positions - mean) ** 2, weights=along) + 1e-4)
                 assert read[image, row, channel] == pytest.approx(mean, abs=1e-5)
                 assert read[image, row + 2, channel] == pytest.approx(deviation, abs=1e-5)
 
@@ -152,21 +152,21 @@ def test_what_raw_sizes_are_is_said_by_the_options() -> None:
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 pictures of 48 × 32 pixels with a disc or a frame at any place; two of them have a smaller object too."""
+    """60 images of 48 × 32 pixels with a disc or a frame at any position; two of them have a smaller object too."""
     root, random = tmp_path_factory.mktemp("boxes"), np.random.default_rng(0)
     (root / "made").mkdir()
     images = []
     for number in range(60):
         label = number % 2
-        picture = Image.fromarray(random.integers(0, 40, (32, 48, 3), dtype=np.uint8))
+        image = Image.fromarray(random.integers(0, 40, (32, 48, 3), dtype=np.uint8))
         shape = draw_shape(CLASSES[label], 18, random)
         x, y = int(random.integers(0, 30)), int(random.integers(0, 14))
-        picture.paste(shape, (x, y))
+        image.paste(shape, (x, y))
         pixels = np.argwhere(np.asarray(shape).max(2) > 100)
         (top, left), (bottom, right) = pixels.min(0), pixels.max(0) + 1
         box = (float(x + left), float(y + top), float(x + right), float(y + bottom))
         others = (Annotation(1 - label, (0, 0, 2, 3)),) if number < 2 else ()
-        picture.save(root / "made" / f"{number}.png")
+        image.save(root / "made" / f"{number}.png")
         objects = (*others, Annotation(label, box))
         images.append(AnnotatedImage(root / "made" / f"{number}.png", 48, 32, objects))
     write_annotations(AnnotatedDataset(root / "made", CLASSES, {"all": tuple(images)}), "voc", root / "data")

@@ -68,25 +68,25 @@ def test_its_embedding_is_its_own() -> None:
 
 def person(colours: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """Somebody with a head, a jacket and trousers of these colours, somewhere in the middle of a noisy crop."""
-    picture = Image.fromarray(rng.integers(90, 140, (128, 64, 3), dtype=np.uint8))
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(rng.integers(90, 140, (128, 64, 3), dtype=np.uint8))
+    pen = ImageDraw.Draw(image)
     dx, dy = rng.integers(-5, 6, 2).tolist()
     light = rng.uniform(0.8, 1.1)
     jacket, trousers = (tuple(int(v) for v in np.clip(colour * light, 0, 255)) for colour in colours)
     pen.ellipse((24 + dx, 6 + dy, 40 + dx, 24 + dy), fill=(200, 160, 140))
     pen.rectangle((16 + dx, 24 + dy, 48 + dx, 70 + dy), fill=jacket)
     pen.rectangle((20 + dx, 70 + dy, 44 + dx, 122 + dy), fill=trousers)
-    return picture
+    return image
 
 
-def write_people(folder: Path, people: int, pictures: int) -> list[np.ndarray]:
+def write_people(folder: Path, people: int, images: int) -> list[np.ndarray]:
     rng = np.random.default_rng(3)
     colours = [rng.uniform(20, 230, (2, 3)) for _ in range(people)]
     for number, colour in enumerate(colours):
         home = folder / f"person-{number:02d}"
         home.mkdir(parents=True)
-        for place in range(pictures):
-            person(colour, rng).save(home / f"{place}.png")
+        for index in range(images):
+            person(colour, rng).save(home / f"{index}.png")
     return colours
 
 

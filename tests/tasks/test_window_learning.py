@@ -27,23 +27,23 @@ SIDE = 64
 
 
 def painted(root: Path, counts: dict[str, int]) -> Path:
-    """Red or blue discs on noise, one a picture, as Pascal VOC."""
+    """Red or blue discs on noise, one in each image, as Pascal VOC."""
     rng = np.random.default_rng(0)
     splits = {}
     for split, count in counts.items():
         images = []
         for number in range(count):
-            picture = Image.fromarray(rng.integers(90, 150, (SIDE, SIDE, 3), dtype=np.uint8))
+            image = Image.fromarray(rng.integers(90, 150, (SIDE, SIDE, 3), dtype=np.uint8))
             label, side = number % 2, int(rng.integers(30, 46))
             x, y = rng.integers(0, SIDE - side + 1, 2).tolist()
             colour = ((220, 40, 40), (40, 80, 220))[label]
-            ImageDraw.Draw(picture).ellipse((x, y, x + side - 1, y + side - 1), fill=colour)
-            path = root.parent / "pictures" / split / f"{number}.png"
+            ImageDraw.Draw(image).ellipse((x, y, x + side - 1, y + side - 1), fill=colour)
+            path = root.parent / "images" / split / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
+            image.save(path)
             images.append(AnnotatedImage(path, SIDE, SIDE, (Annotation(label, (x, y, x + side, y + side)),)))
         splits[split] = tuple(images)
-    write_annotations(AnnotatedDataset(root.parent / "pictures", ("red", "blue"), splits), "voc", root)
+    write_annotations(AnnotatedDataset(root.parent / "images", ("red", "blue"), splits), "voc", root)
     return root
 
 

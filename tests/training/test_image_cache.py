@@ -70,7 +70,7 @@ def test_what_is_much_larger_than_the_input_is_reduced_without_visible_change() 
     factor, side = 4, 252  # 252² / (640 · 427) = 0.23 of the area: 0.35 of it at a ratio of 3/4 is as narrow
     assert pixels.cached_shape(640, 427) == pixels.prepare(image).shape == (107, 160, 3)
     box = (100, 48, 100 + side, 48 + side)
-    reduced = Image.fromarray(pixels.prepare(image)).crop(tuple(place // factor for place in box))
+    reduced = Image.fromarray(pixels.prepare(image)).crop(tuple(edge // factor for edge in box))
     kept, original = (
         np.asarray(part.resize((24, 24), Image.Resampling.BILINEAR), int) for part in (reduced, image.crop(box))
     )

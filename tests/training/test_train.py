@@ -1,4 +1,4 @@
-"""Training end to end, on pictures that a small network learns in seconds."""
+"""Training end to end, on images that a small network learns in seconds."""
 
 from __future__ import annotations
 

@@ -414,8 +414,8 @@ def test_cutmix_labels_are_the_areas() -> None:
     torch.manual_seed(1)
     blend = MixUpCutMix(("cutmix",), 4)
     blended, targets = next((x, y) for x, y in (blend(images, torch.arange(4)) for _ in range(20)) if y.ndim == 2)
-    for picture, target in zip(blended, targets, strict=True):
-        areas = [float((picture == label).float().mean()) for label in range(4)]
+    for image, target in zip(blended, targets, strict=True):
+        areas = [float((image == label).float().mean()) for label in range(4)]
         assert areas == pytest.approx(target.tolist(), abs=1e-5)
 
 

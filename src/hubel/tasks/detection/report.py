@@ -51,7 +51,7 @@ def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
     yield (
         f"Of the {objects:,} objects in the {scores.images:,} images of the {split}, {right:,} were detected with the "
         f"right class, {objects - right - missed:,} with a wrong one, and {missed:,} were missed. False positives, "
-        f"duplicate boxes of an object included: {invented:,} (confidence ≥ 25\u202f%, IoU ≥ 0.5)."
+        f"including duplicate boxes of an object: {invented:,} (confidence ≥ 25\u202f%, IoU ≥ 0.5)."
     )
     yield (
         "Average precision (AP) is the area under the precision-recall curve: 1 if every object is detected with a "
