@@ -13,7 +13,7 @@ import pytest
 
 from hubel.data.annotations import read_annotations, write_annotations
 from hubel.errors import DataError
-from labelled_sets import picture
+from labelled_sets import write_image
 
 VOC = "<annotation><filename>a.jpg</filename><object><name>cat</name><bndbox>{}</bndbox></object></annotation>"
 BOX = "<xmin>{}</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax>"
@@ -71,8 +71,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_error_names_file_and_row(case: str, tmp_path: Path) -> None:
     name, content, expected = CASES[case]
-    picture(tmp_path / "images" / "a.jpg")
-    picture(tmp_path / "a.jpg") if name == "a.xml" else None
+    write_image(tmp_path / "images" / "a.jpg")
+    write_image(tmp_path / "a.jpg") if name == "a.xml" else None
     (tmp_path / "classes.txt").write_text("cat\n") if name.startswith("labels") else None
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
@@ -83,18 +83,18 @@ def test_the_error_names_file_and_row(case: str, tmp_path: Path) -> None:
     assert len(caught.value.message) < 400
 
 
-def test_faults_can_be_collected(tmp_path: Path) -> None:
-    """What `data check` needs: every fault, and all that is sound."""
+def test_errors_can_be_collected(tmp_path: Path) -> None:
+    """What `data check` needs: every error, and all that is sound."""
     for stem in "abc":
-        picture(tmp_path / f"{stem}.jpg")
+        write_image(tmp_path / f"{stem}.jpg")
         (tmp_path / f"{stem}.xml").write_text(VOC.format(BOX.format("nan" if stem == "a" else 2)))
     (tmp_path / "c.xml").write_text("<annotation>")
-    faults: list[DataError] = []
-    dataset = read_annotations(tmp_path, on_fault=faults.append)
+    errors: list[DataError] = []
+    dataset = read_annotations(tmp_path, on_fault=errors.append)
     assert {image.path.name: image.objects and len(image.objects) for image in dataset.images()} == {
         "a.jpg": (), "b.jpg": 1, "c.jpg": None,
     }  # fmt: skip
-    assert [Path(message.message.split(":")[0].split(",")[0]).name for message in faults] == ["a.xml", "c.xml"]
+    assert [Path(message.message.split(":")[0].split(",")[0]).name for message in errors] == ["a.xml", "c.xml"]
 
 
 def _limited(*, megabytes: int) -> int:
@@ -103,8 +103,8 @@ def _limited(*, megabytes: int) -> int:
 
 
 @pytest.mark.parametrize("kind", ["yolo", "coco", "cvat", "voc"])
-def test_more_boxes_than_a_picture_has_are_refused(kind: str, tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.jpg")
+def test_more_boxes_than_an_image_has_are_refused(kind: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg")
     if kind == "yolo":
         (tmp_path / "labels").mkdir()
         (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n" * 150_000)
@@ -129,7 +129,7 @@ def test_more_boxes_than_a_picture_has_are_refused(kind: str, tmp_path: Path) ->
 
 
 def test_several_formats_or_none_are_named(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="no labels of a known format") as none:
         read_annotations(tmp_path)
     assert "COCO JSON: a JSON file with images" in none.value.hint
@@ -142,15 +142,15 @@ def test_several_formats_or_none_are_named(tmp_path: Path) -> None:
     assert read_annotations(tmp_path / "c.json").format == "coco"
 
 
-def test_two_files_for_one_picture_are_named(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+def test_two_files_for_one_image_are_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
     for name in ("ann.json", "bob.json"):
         (tmp_path / name).write_text(_coco())
     with pytest.raises(DataError, match="labels a.jpg, but .*ann.json has it too: name one of the files"):
         read_annotations(tmp_path)
 
 
-def test_missing_pictures_are_kept_and_counted(tmp_path: Path) -> None:
+def test_missing_images_are_kept_and_counted(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(_coco(file_name="gone.jpg"))
     dataset = read_annotations(tmp_path)
     assert dataset.warnings == (f"1 image does not exist: {tmp_path / 'gone.jpg'}",)
@@ -158,9 +158,9 @@ def test_missing_pictures_are_kept_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sub%20dir/a%2B.jpg", "SUB DIR\\A+.JPG", "/home/ann/sub dir/a+.jpg", "D:\\x\\sub dir\\a+.jpg", "file:///x/sub%20dir/a+.jpg", "https://example.org/q/a%2B.jpg?x=1", "sub dir/../sub dir/a+.jpg", "../photos/sub dir/a+.jpg"])  # fmt: skip
-def test_names_from_other_machines_find_their_picture(name: str, tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "sub dir" / "a+.jpg")
-    picture(tmp_path / "images" / "b.jpg")
+def test_names_from_other_machines_find_their_image(name: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "sub dir" / "a+.jpg")
+    write_image(tmp_path / "images" / "b.jpg")
     (tmp_path / "images" / "c.json").write_text(_coco(file_name=name))
     (image,) = (image for image in read_annotations(tmp_path).images() if image.objects)
     assert image.path == tmp_path / "images" / "sub dir" / "a+.jpg"
@@ -175,7 +175,7 @@ def test_names_from_other_machines_find_their_picture(name: str, tmp_path: Path)
     ],
 )
 def test_forged_sizes_take_no_memory(size: int, far: float, expected: str, tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "all" / "img" / "a.jpg")
+    write_image(tmp_path / "in" / "all" / "img" / "a.jpg")
     points = {"exterior": [[0, 0], [far, 0], [far, 20]], "interior": [[[5, 1], [9, 1], [9, 3]]]}
     figure = {"classTitle": "cat", "geometryType": "polygon", "points": points, "tags": []}
     (tmp_path / "in" / "all" / "ann").mkdir()

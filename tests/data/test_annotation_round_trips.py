@@ -15,7 +15,7 @@ from hubel.masks import bounding_box, decode, rasterize
 from labelled_sets import HEIGHT, WIDTH, small_set
 
 FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
-FORMATS_WITHOUT_RINGS = {"dlib", "createml", "open-images"}
+FORMATS_WITHOUT_POLYGONS = {"dlib", "createml", "open-images"}
 FIXED_ATTRIBUTES = {"dlib", "open-images"}
 
 
@@ -23,8 +23,8 @@ def _by_name(dataset: AnnotatedDataset) -> dict[str, tuple[str, tuple[Annotation
     return {image.path.name: (split, image.objects) for split, images in dataset.splits.items() for image in images}
 
 
-def _pixels(thing: Annotation) -> np.ndarray:
-    return decode(thing.mask) if thing.mask else rasterize(thing.polygons, thing.holes, HEIGHT, WIDTH)
+def _pixels(obj: Annotation) -> np.ndarray:
+    return decode(obj.mask) if obj.mask else rasterize(obj.polygons, obj.holes, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
@@ -36,37 +36,39 @@ def test_what_a_format_holds_comes_back(name: str, tmp_path: Path) -> None:
 
     before, after = _by_name(source), _by_name(back)
     assert after.keys() == before.keys()
-    holds = get_format(name).supports
-    for picture, (split, things) in before.items():
-        split_now, things_now = after[picture]
+    supports = get_format(name).supports
+    for file_name, (split, objects) in before.items():
+        split_now, objects_now = after[file_name]
         assert split_now == split
-        assert (things_now is None) == (things is None), picture
-        for thing, now in zip(things or (), things_now or (), strict=True):
-            assert now.label == thing.label
+        assert (objects_now is None) == (objects is None), file_name
+        for obj, now in zip(objects or (), objects_now or (), strict=True):
+            assert now.label == obj.label
             # dlib holds whole pixels, the others ten-thousandths.
-            assert np.allclose(now.box, thing.box, atol=0.5 if name == "dlib" else 1e-3), picture
+            assert np.allclose(now.box, obj.box, atol=0.5 if name == "dlib" else 1e-3), file_name
             for flag in FLAGS:
-                assert getattr(now, flag) == (getattr(thing, flag) and flag in holds), flag
+                assert getattr(now, flag) == (getattr(obj, flag) and flag in supports), flag
             # YOLO's lines have room for a score where no outline is among them.
-            assert now.score == (thing.score if "score" in holds and name != "yolo" else None)
-            assert now.annotator == (thing.annotator if "annotator" in holds else None)
-            kept = {"age": "3"} if name == "dlib" and thing.attributes else {}
+            assert now.score == (obj.score if "score" in supports and name != "yolo" else None)
+            assert now.annotator == (obj.annotator if "annotator" in supports else None)
+            kept = {"age": "3"} if name == "dlib" and obj.attributes else {}
             assert now.attributes == (
-                thing.attributes if "attributes" in holds and name not in FIXED_ATTRIBUTES else kept
+                obj.attributes if "attributes" in supports and name not in FIXED_ATTRIBUTES else kept
             )
-            if thing.mask:
-                assert bool(now.mask) == ("masks" in holds)
-            if (thing.polygons and name not in FORMATS_WITHOUT_RINGS) or now.mask:
-                assert np.array_equal(_pixels(now), _pixels(thing)), picture
+            if obj.mask:
+                assert bool(now.mask) == ("masks" in supports)
+            if (obj.polygons and name not in FORMATS_WITHOUT_POLYGONS) or now.mask:
+                assert np.array_equal(_pixels(now), _pixels(obj)), file_name
     sizes = {(image.width, image.height) for image in back.images() if image.objects is not None}
     assert sizes == {(WIDTH, HEIGHT)}
 
-    said = " ".join(losses)
+    reported = " ".join(losses)
     for key in ("masks", "crowd", "ignore", "difficult", "truncated", "occluded", "annotator", "score"):
-        is_lost = key not in holds or (name, key) == ("yolo", "score")
-        assert (LOSSES[key][0] in said) == is_lost, (key, losses)
-    assert (LOSSES["parts"][0] in said) == ("parts" not in holds and name not in FORMATS_WITHOUT_RINGS)
-    assert ("1 attributes of objects" if name == "dlib" else LOSSES["attributes"][0]) in said or "attributes" in holds
+        is_lost = key not in supports or (name, key) == ("yolo", "score")
+        assert (LOSSES[key][0] in reported) == is_lost, (key, losses)
+    assert (LOSSES["parts"][0] in reported) == ("parts" not in supports and name not in FORMATS_WITHOUT_POLYGONS)
+    assert (
+        "1 attributes of objects" if name == "dlib" else LOSSES["attributes"][0]
+    ) in reported or "attributes" in supports
 
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
@@ -91,8 +93,8 @@ def test_unsplit_sets_stay_unsplit(name: str, tmp_path: Path) -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_real_labels_come_back(name: str, tmp_path: Path, data_folder: Path) -> None:
-    """Raccoon (whole pixels) and the outlines of coco128, through every format."""
-    holds = get_format(name).supports
+    """Raccoon (whole pixels) and the polygons of coco128, through every format."""
+    supports = get_format(name).supports
     for source in (data_folder / "raccoon", data_folder / "coco128" / "instances_panoptic100.json"):
         dataset = read_annotations(source)
         dataset = replace(dataset, splits={split: images[:30] for split, images in dataset.splits.items()})
@@ -100,13 +102,13 @@ def test_real_labels_come_back(name: str, tmp_path: Path, data_folder: Path) -> 
         back = read_annotations(tmp_path / source.stem)
         before, after = _by_name(dataset), _by_name(back)
         assert after.keys() == before.keys()
-        for picture, (_, things) in before.items():
-            for thing, now in zip(things or (), after[picture][1] or (), strict=True):
-                assert back.classes[now.label] == dataset.classes[thing.label]
-                box = thing.box
-                if thing.polygons and "polygons" in holds and "boxes" not in holds:
-                    box = bounding_box(thing.polygons)
-                assert np.allclose(now.box, box, atol=0.5 if name == "dlib" else 1e-3), (picture, box, now.box)
+        for file_name, (_, objects) in before.items():
+            for obj, now in zip(objects or (), after[file_name][1] or (), strict=True):
+                assert back.classes[now.label] == dataset.classes[obj.label]
+                box = obj.box
+                if obj.polygons and "polygons" in supports and "boxes" not in supports:
+                    box = bounding_box(obj.polygons)
+                assert np.allclose(now.box, box, atol=0.5 if name == "dlib" else 1e-3), (file_name, box, now.box)
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
@@ -133,15 +135,15 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_pictures_of_the_same_name_get_their_own(tmp_path: Path) -> None:
+def test_images_of_the_same_name_get_their_own(tmp_path: Path) -> None:
     from hubel.data.annotations import AnnotatedImage
-    from labelled_sets import picture
+    from labelled_sets import write_image
 
-    paths = [picture(tmp_path / "in" / folder / "a.jpg") for folder in ("x", "y")]
+    paths = [write_image(tmp_path / "in" / folder / "a.jpg") for folder in ("x", "y")]
     images = tuple(
         AnnotatedImage(path, WIDTH, HEIGHT, (Annotation(0, (n, 0, n + 5, 5)),)) for n, path in enumerate(paths)
     )
     losses = write_annotations(AnnotatedDataset(tmp_path, ("it",), {"all": images}), "voc", tmp_path / "out")
     back = _by_name(read_annotations(tmp_path / "out"))
     assert losses == ("1 images are renamed, because another has the same name",)
-    assert {name: things and things[0].box[0] for name, (_, things) in back.items()} == {"a.jpg": 0, "a-2.jpg": 1}
+    assert {name: objects and objects[0].box[0] for name, (_, objects) in back.items()} == {"a.jpg": 0, "a-2.jpg": 1}

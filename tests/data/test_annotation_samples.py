@@ -12,11 +12,11 @@ import pytest
 from hubel.data.annotations import AnnotatedImage, read_annotations
 from hubel.errors import DataError
 from hubel.masks import decode, mask_area
-from labelled_sets import picture
+from labelled_sets import write_image
 
 
 def _only(path: Path) -> tuple[AnnotatedImage, tuple[str, ...], tuple[str, ...]]:
-    """The one picture of a data set, its classes and warnings."""
+    """The one image of a data set, its classes and warnings."""
     dataset = read_annotations(path)
     (image,) = dataset.images()
     return image, dataset.classes, dataset.warnings
@@ -41,8 +41,8 @@ LABELIMG = """\ufeff<annotation verified="yes">
 """
 
 
-def test_labelimg_beside_the_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "IMG 1.JPG")
+def test_labelimg_beside_the_images(tmp_path: Path) -> None:
+    write_image(tmp_path / "IMG 1.JPG")
     (tmp_path / "IMG 1.xml").write_text(LABELIMG, encoding="utf-8")
     image, classes, warnings = _only(tmp_path)
     assert (image.path, image.width, image.height) == (tmp_path / "IMG 1.JPG", 64, 48)
@@ -52,9 +52,23 @@ def test_labelimg_beside_the_pictures(tmp_path: Path) -> None:
     assert (cat.label, cat.box, cat.attributes) == (0, (9, 10, 20, 21), {"pose": "Left"})
 
 
+def test_several_published_voc_folders_come_in_their_order(tmp_path: Path) -> None:
+    """Images without labels, too: their order must not change from process to process."""
+    text = "<annotation><object><name>car</name><bndbox><xmax>9</xmax><xmin>2</xmin><ymax>8</ymax><ymin>3</ymin></bndbox></object></annotation>"
+    for year in range(2005, 2013):
+        for stem in ("labelled", "unlabelled"):
+            write_image(tmp_path / str(year) / "JPEGImages" / f"{stem}{year}.jpg")
+        (tmp_path / str(year) / "Annotations").mkdir()
+        (tmp_path / str(year) / "Annotations" / f"labelled{year}.xml").write_text(text)
+        (tmp_path / str(year) / "ImageSets" / "Main").mkdir(parents=True)
+        (tmp_path / str(year) / "ImageSets" / "Main" / "train.txt").write_text(f"labelled{year}\nunlabelled{year}\n")
+    names = [image.path.stem for image in read_annotations(tmp_path).splits["train"]]
+    assert names == [f"{kind}{year}" for kind in ("labelled", "unlabelled") for year in range(2005, 2013)]
+
+
 def test_voc_as_published_with_missing_sizes(tmp_path: Path) -> None:
     for stem in ("1", "2", "3", "4"):
-        picture(tmp_path / "JPEGImages" / f"{stem}.jpg")
+        write_image(tmp_path / "JPEGImages" / f"{stem}.jpg")
     for stem in ("1", "2", "3"):
         text = "<annotation><object><name>car</name><bndbox><xmax>9</xmax><xmin>2</xmin><ymax>8</ymax><ymin>3</ymin></bndbox></object></annotation>"
         (tmp_path / "Annotations").mkdir(exist_ok=True)
@@ -91,7 +105,7 @@ def test_voc_as_published_with_missing_sizes(tmp_path: Path) -> None:
 )
 def test_yolo_in_its_variants(yaml: str | None, tmp_path: Path) -> None:
     for split, stem in (("train", "a"), ("train", "none"), ("train", "empty"), ("val", "b")):
-        picture(tmp_path / "images" / split / f"{stem}.jpg", 100, 50)
+        write_image(tmp_path / "images" / split / f"{stem}.jpg", 100, 50)
         (tmp_path / "labels" / split).mkdir(parents=True, exist_ok=True)
     (tmp_path / "labels/train/a.txt").write_text("1 0.5 0.5 0.2 0.4\r\n0 0.1 0.2 0.3 0.2 0.3 0.8\n\n")
     (tmp_path / "labels/train/empty.txt").write_text("")
@@ -116,20 +130,20 @@ def test_yolo_in_its_variants(yaml: str | None, tmp_path: Path) -> None:
     assert scored.score == 0.875
 
 
-def test_yolo_of_labelimg_beside_the_pictures(tmp_path: Path) -> None:
+def test_yolo_of_labelimg_beside_the_images(tmp_path: Path) -> None:
     """Numbers with six digits, `classes.txt` among the labels."""
-    picture(tmp_path / "a.jpg", 100, 50)
-    picture(tmp_path / "b.jpg", 100, 50)
+    write_image(tmp_path / "a.jpg", 100, 50)
+    write_image(tmp_path / "b.jpg", 100, 50)
     (tmp_path / "a.txt").write_text("1 0.250000 0.500000 0.500000 1.000000\n")
     (tmp_path / "classes.txt").write_text("cat\r\ndog\r\n")
     dataset = read_annotations(tmp_path)
     a, b = dataset.images()
     assert (dataset.format, dataset.classes, b.objects) == ("yolo", ("cat", "dog"), None)
-    assert [(thing.label, thing.box) for thing in a.objects or ()] == [(1, (0, 0, 50, 50))]
+    assert [(obj.label, obj.box) for obj in a.objects or ()] == [(1, (0, 0, 50, 50))]
 
 
-def test_fractions_of_yolo_are_of_the_upright_picture(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.jpg", 100, 50, orientation=8)
+def test_fractions_of_yolo_are_of_the_upright_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg", 100, 50, orientation=8)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 1 1\n")
     image, classes, warnings = _only(tmp_path)
@@ -148,7 +162,7 @@ VIA_REGIONS = [
 
 @pytest.mark.parametrize("kind", ["project", "export", "via 1", "csv"])
 def test_via_2(kind: str, tmp_path: Path) -> None:
-    picture(tmp_path / "x y.jpg")
+    write_image(tmp_path / "x y.jpg")
     entry = {"filename": "x y.jpg", "size": 1234, "regions": VIA_REGIONS, "file_attributes": {}}
     if kind == "via 1":
         entry["regions"] = {str(place): region for place, region in enumerate(VIA_REGIONS)}
@@ -174,7 +188,7 @@ def test_via_2(kind: str, tmp_path: Path) -> None:
 
 
 def test_via_with_several_attributes_says_which_is_the_class(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     shape = {"name": "rect", "x": 5, "y": 6, "width": 7, "height": 8}
     regions = [
         {"shape_attributes": shape, "region_attributes": {"fur": "long", "breed": "collie"}},
@@ -188,7 +202,7 @@ def test_via_with_several_attributes_says_which_is_the_class(tmp_path: Path) -> 
 
 
 def test_via_3(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     content = {
         "project": {"pid": "__VIA_PROJECT_ID__", "data_format_version": "3.1.1", "vid_list": ["1"]},
         "config": {},
@@ -210,7 +224,7 @@ def test_via_3(tmp_path: Path) -> None:
 
 
 def test_via_3_csv(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     (tmp_path / "via3.csv").write_text(
         "# Exported using VGG Image Annotator\n"
         "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata\n"
@@ -221,7 +235,7 @@ def test_via_3_csv(tmp_path: Path) -> None:
 
 
 def test_dlib_counts_in_stored_pixels(tmp_path: Path) -> None:
-    picture(tmp_path / "faces" / "a.jpg", 100, 50, orientation=6)  # upright: 50 × 100, turned clockwise
+    write_image(tmp_path / "faces" / "a.jpg", 100, 50, orientation=6)  # upright: 50 × 100, rotated clockwise
     (tmp_path / "faces.xml").write_text(
         "<?xml version='1.0' encoding='ISO-8859-1'?>\n<?xml-stylesheet type='text/xsl' href='x.xsl'?>\n"
         "<dataset><name>imglab dataset</name><images><image file='faces\\a.jpg' width='100' height='50'>"
@@ -239,8 +253,8 @@ def test_dlib_counts_in_stored_pixels(tmp_path: Path) -> None:
 
 
 def test_labelbox_ndjson(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
-    picture(tmp_path / "b.jpg")
+    write_image(tmp_path / "a.jpg")
+    write_image(tmp_path / "b.jpg")
     box = {"name": "cat", "value": "cat", "annotation_kind": "ImageBoundingBox", "bounding_box": {"top": 5.0, "left": 6.0, "height": 7.0, "width": 8.0},
            "classifications": [{"name": "Mood", "value": "mood", "radio_answer": {"name": "Grumpy", "value": "grumpy"}}]}  # fmt: skip
     polygon = {"name": "dog", "polygon": [{"x": 1, "y": 1}, {"x": 9, "y": 1}, {"x": 5, "y": 9}]}
@@ -266,7 +280,7 @@ def test_labelbox_ndjson(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_labelbox_before_2023(kind: str, tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     label = {
         "objects": [{"title": "cat", "value": "cat", "bbox": {"top": 5, "left": 6, "height": 7, "width": 8}}],
         "classifications": [],
@@ -291,7 +305,7 @@ def test_labelbox_before_2023(kind: str, tmp_path: Path) -> None:
 
 
 def test_supervisely(tmp_path: Path) -> None:
-    picture(tmp_path / "train" / "img" / "a.jpg")
+    write_image(tmp_path / "train" / "img" / "a.jpg")
     (tmp_path / "train" / "ann").mkdir()
     (tmp_path / "meta.json").write_text(
         json.dumps(
@@ -317,7 +331,7 @@ def test_supervisely(tmp_path: Path) -> None:
 
 
 def test_labelme(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     flags = {"flags": {"difficult": True, "wet": False}}
     shapes = [
         {"label": "cat", "points": [[20, 30], [5, 6]], "group_id": None, "shape_type": "rectangle", **flags},
@@ -350,14 +364,14 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 
 
 def test_cvat(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "sub" / "a.jpg")
+    write_image(tmp_path / "images" / "sub" / "a.jpg")
     (tmp_path / "annotations.xml").write_text(CVAT)
     dataset = read_annotations(tmp_path / "annotations.xml")
     assert (dataset.classes, list(dataset.splits)) == (("cat", "ox"), ["train"])
     assert dataset.warnings == ("1 points labels: left out",)
-    box, turned, polygon, mask = dataset.images()[0].objects or ()
+    box, rotated, polygon, mask = dataset.images()[0].objects or ()
     assert (box.box, box.occluded, box.attributes) == ((5.5, 6, 12, 14), True, {"age": "3"})
-    assert np.allclose(turned.box, (15, 5, 25, 25))
+    assert np.allclose(rotated.box, (15, 5, 25, 25))
     assert polygon.polygons == ((1, 1, 9, 1, 5, 9),)
     assert mask.mask is not None
     assert mask.box == (11, 20, 13, 21)
@@ -371,7 +385,7 @@ def test_cvat_of_a_video_is_named(tmp_path: Path) -> None:
 
 
 def test_label_studio(tmp_path: Path) -> None:
-    picture(tmp_path / "a b.jpg", 200, 100)
+    write_image(tmp_path / "a b.jpg", 200, 100)
     common = {
         "original_width": 200,
         "original_height": 100,
@@ -406,10 +420,10 @@ def test_label_studio(tmp_path: Path) -> None:
     image, classes, warnings = _only(tmp_path)
     assert (image.path.name, image.width, image.height, classes) == ("a b.jpg", 200, 100, ("cat", "dog"))
     assert warnings == ("1 predictions: left out", "1 key points: left out")
-    box, turned, polygon, ellipse, brush = image.objects or ()
+    box, rotated, polygon, ellipse, brush = image.objects or ()
     assert np.allclose(box.box, (20, 20, 80, 60))
     assert (box.annotator, box.attributes) == ("ann@example.org", {"mood": "grumpy"})
-    assert np.allclose(turned.box, (60, 10, 100, 30))  # 20 × 40 pixels, turned around (100, 10)
+    assert np.allclose(rotated.box, (60, 10, 100, 30))  # 20 × 40 pixels, rotated around (100, 10)
     assert np.allclose(polygon.polygons, [(20, 10, 40, 10, 30, 50)])
     assert np.allclose(ellipse.box, (80, 40, 120, 60))
     assert brush.mask is not None
@@ -418,7 +432,7 @@ def test_label_studio(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keys", [("image", "annotations"), ("imagefilename", "annotation")])
 def test_createml(keys: tuple[str, str], tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     row = {keys[0]: "a.jpg", keys[1]: [{"label": "cat", "coordinates": {"x": 20, "y": 30, "width": 10, "height": 20}}]}
     (tmp_path / "_annotations.createml.json").write_text(json.dumps([row]))
     image, classes, _ = _only(tmp_path)
@@ -426,7 +440,7 @@ def test_createml(keys: tuple[str, str], tmp_path: Path) -> None:
 
 
 def test_coco_of_roboflow_and_of_the_publisher(tmp_path: Path) -> None:
-    """Labels beside the pictures of each split; or in `annotations/`, with pictures in `train2017/`."""
+    """Labels beside the images of each split; or in `annotations/`, with images in `train2017/`."""
     content = {
         "info": {}, "categories": [{"id": 7, "name": "zebra"}, {"id": 2, "name": "ant"}],
         "images": [{"id": 5, "file_name": "a.jpg", "width": 64, "height": 48}],
@@ -437,7 +451,7 @@ def test_coco_of_roboflow_and_of_the_publisher(tmp_path: Path) -> None:
         ("published", "annotations/instances_train2017.json", "train2017"),
         ("published", "annotations/captions_train2017.json", "train2017"),
     ):
-        picture(tmp_path / root / folder / "a.jpg")
+        write_image(tmp_path / root / folder / "a.jpg")
         (tmp_path / root / file).parent.mkdir(exist_ok=True)
         (tmp_path / root / file).write_text(json.dumps(content))
         dataset = read_annotations(tmp_path / root)
@@ -460,9 +474,9 @@ OPEN_IMAGES = """ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOcclu
 @pytest.mark.parametrize("header", ["", "LabelName,DisplayName\n"])
 def test_open_images(header: str, tmp_path: Path) -> None:
     """As version 6 and 7 publish it; the third image was not downloaded."""
-    picture(tmp_path / "train" / "000026e7ee790996.jpg", 640, 480)
-    picture(tmp_path / "train" / "000062a39995e348.jpg", 1024, 768)
-    picture(tmp_path / "train" / "0000ffffffffffff.jpg")
+    write_image(tmp_path / "train" / "000026e7ee790996.jpg", 640, 480)
+    write_image(tmp_path / "train" / "000062a39995e348.jpg", 1024, 768)
+    write_image(tmp_path / "train" / "0000ffffffffffff.jpg")
     (tmp_path / "oidv6-train-annotations-bbox.csv").write_text(OPEN_IMAGES)
     names = "/m/015p6,Bird\n/m/05s2s,Plant\n/m/07j7r,Tree\n/m/0k4j,Car\n"
     (tmp_path / "oidv7-class-descriptions-boxable.csv").write_text(header + names)
@@ -494,8 +508,8 @@ def test_open_images(header: str, tmp_path: Path) -> None:
     ],
 )
 def test_open_images_names_the_line(old: str, new: str, message: str, tmp_path: Path) -> None:
-    picture(tmp_path / "000026e7ee790996.jpg", 640, 480)
-    picture(tmp_path / "000062a39995e348.jpg", 1024, 768)
+    write_image(tmp_path / "000026e7ee790996.jpg", 640, 480)
+    write_image(tmp_path / "000062a39995e348.jpg", 1024, 768)
     (tmp_path / "boxes.csv").write_text(OPEN_IMAGES.replace(old, new, 1))
     with pytest.raises(DataError) as caught:
         read_annotations(tmp_path)

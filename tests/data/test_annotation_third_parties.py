@@ -40,16 +40,16 @@ def test_torchvision_reads_our_voc(dataset: AnnotatedDataset, tmp_path: Path) ->
     write_annotations(dataset, "voc", tmp_path / "voc")
     (tmp_path / "VOCdevkit").mkdir()
     (tmp_path / "VOCdevkit" / "VOC2012").symlink_to(tmp_path / "voc")
-    things = VOCDetection(tmp_path, year="2012", image_set="val")
-    assert len(things) == 2
-    _, target = things[0]
+    samples = VOCDetection(tmp_path, year="2012", image_set="val")
+    assert len(samples) == 2
+    _, target = samples[0]
     assert target["annotation"]["filename"] == "d e.jpg"
     first = target["annotation"]["object"][0]
     assert (first["name"], first["bndbox"]) == ("bus", {"xmin": "11", "ymin": "6", "xmax": "30.5", "ymax": "40"})
 
 
 def _boxes_of(read: object) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Names and boxes by picture, of a ``supervision.DetectionDataset``."""
+    """Names and boxes by image, of a ``supervision.DetectionDataset``."""
     return {
         Path(path).name: ([read.classes[label] for label in found.class_id], found.xyxy)  # type: ignore[attr-defined]
         for path, _, found in read  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ def _ours(dataset: AnnotatedDataset, split: str) -> dict[str, tuple[list[str], n
 
 
 def _boxes_only(dataset: AnnotatedDataset) -> AnnotatedDataset:
-    """The training pictures that are labelled: supervision reads boxes alone or outlines alone."""
+    """The training images that are labelled: supervision reads boxes alone or polygons alone."""
     images = tuple(image for image in dataset.splits["train"] if image.objects is not None)
     return AnnotatedDataset(dataset.root, dataset.classes, {"train": images})
 
@@ -90,10 +90,10 @@ def test_supervision_reads_what_we_wrote(name: str, dataset: AnnotatedDataset, t
         read = detections.from_coco(str(out / "train"), str(out / "annotations/instances_train.json"))
     theirs, ours = _boxes_of(read), _ours(boxes, "train")
     assert theirs.keys() == ours.keys()
-    for picture, (names, expected) in ours.items():
-        assert theirs[picture][0] == names
+    for file_name, (names, expected) in ours.items():
+        assert theirs[file_name][0] == names
         if names:
-            assert np.allclose(theirs[picture][1], expected, atol=1e-3)
+            assert np.allclose(theirs[file_name][1], expected, atol=1e-3)
 
 
 @pytest.mark.data
@@ -104,9 +104,9 @@ def test_real_voc_is_read_as_supervision_reads_it(data_folder: Path) -> None:
     )
     ours = _ours(read_annotations(data_folder / "raccoon"), "train")
     assert theirs.keys() == ours.keys()
-    for picture, (names, expected) in ours.items():
-        assert theirs[picture][0] == names
-        assert np.allclose(theirs[picture][1], expected)
+    for file_name, (names, expected) in ours.items():
+        assert theirs[file_name][0] == names
+        assert np.allclose(theirs[file_name][1], expected)
 
 
 @pytest.mark.data
@@ -123,23 +123,21 @@ def test_yolo_and_coco_of_coco128_agree(data_folder: Path, tmp_path: Path) -> No
     assert "images/val2017, which does not exist" in yolo.warnings[0]
     theirs, ours = _ours(coco, "all"), _ours(yolo, "train")
     assert theirs.keys() == ours.keys()
-    for picture, (names, expected) in theirs.items():
-        assert sorted(ours[picture][0]) == sorted(names)
+    for file_name, (names, expected) in theirs.items():
+        assert sorted(ours[file_name][0]) == sorted(names)
         if names:
-            assert np.allclose(np.sort(ours[picture][1], axis=0), np.sort(expected, axis=0), atol=0.02)
+            assert np.allclose(np.sort(ours[file_name][1], axis=0), np.sort(expected, axis=0), atol=0.02)
 
 
 @pytest.mark.data
-def test_outlines_of_coco128_are_drawn_as_pycocotools_draws_them(data_folder: Path) -> None:
+def test_polygons_of_coco128_are_drawn_as_pycocotools_draws_them(data_folder: Path) -> None:
     file = data_folder / "coco128" / "instances_panoptic100.json"
     coco = COCO(file)
     ours = {image.id: image for image in read_annotations(file).images() if image.objects}
     for number in sorted(ours)[:20]:
-        for annotation, thing in zip(coco.imgToAnns[number], ours[number].objects or (), strict=True):
+        for annotation, obj in zip(coco.imgToAnns[number], ours[number].objects or (), strict=True):
             pixels = (
-                decode(thing.mask)
-                if thing.mask
-                else rasterize(thing.polygons, (), ours[number].height, ours[number].width)
+                decode(obj.mask) if obj.mask else rasterize(obj.polygons, (), ours[number].height, ours[number].width)
             )
             assert np.array_equal(pixels, coco.annToMask(annotation))
 

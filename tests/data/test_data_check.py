@@ -1,4 +1,4 @@
-"""`hubel.data.checks`: every planted mistake is found, nothing else is, and what can be mended is."""
+"""`hubel.data.checks`: every planted mistake is found, nothing else is, and what can be fixed is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation,
 from hubel.data.checks import KINDS, apply_fixes, check_data
 from hubel.data.checks.boxes import duplicate_boxes
 from hubel.data.checks.classes import class_findings, similar_names
-from hubel.data.checks.duplicates import Fingerprint, fingerprint, similar_pairs
+from hubel.data.checks.images import Fingerprint, fingerprint, similar_pairs
 from hubel.data.checks.statistics import CELLS, coverage, statistics
 from label_errors import HEIGHT, WIDTH, Planted, edit, scene
 
@@ -154,10 +154,10 @@ MISTAKES: dict[str, tuple[str, Callable[[Planted], None], list[Expected]]] = {
     "whole": ("voc", _boxes((0, 0, WIDTH, HEIGHT)), [("whole-picture", "train1.png", 4)]),
     "spelling": ("voc", _spelling, [("class-spelling", None, None)]),
     "plural": ("voc", _likeness, [("class-likeness", None, None), ("class-absent", None, None)]),
-    "same picture": ("voc", _same("train2.png"), [("same", "train1.png", None)]),
-    "same picture elsewhere": ("voc", _same("val7.png"), [("same-elsewhere", "train1.png", None)]),
-    "near picture": ("voc", _near("train2.png"), [("near", "train1.png", None)]),
-    "near picture elsewhere": ("voc", _near("val7.png"), [("near-elsewhere", "train1.png", None)]),
+    "same image": ("voc", _same("train2.png"), [("same", "train1.png", None)]),
+    "same image elsewhere": ("voc", _same("val7.png"), [("same-elsewhere", "train1.png", None)]),
+    "near image": ("voc", _near("train2.png"), [("near", "train1.png", None)]),
+    "near image elsewhere": ("voc", _near("val7.png"), [("near-elsewhere", "train1.png", None)]),
     "unrotated": ("voc", _stored_size, [("unrotated", "train1.png", None)]),
     "unrotated coco": ("coco", _stored_size, [("unrotated", "train1.png", None)]),
     "another size": ("voc", _resized, [("size", "train1.png", None)]),
@@ -209,10 +209,10 @@ def test_names_of_classes() -> None:
 
 
 def test_uneven_classes() -> None:
-    things = (*(Annotation(0, (0, 0, 9, 9)),) * 100, Annotation(1, (0, 0, 9, 9)))
-    image = AnnotatedImage(Path("a.png"), 20, 20, things)
+    objects = (*(Annotation(0, (0, 0, 9, 9)),) * 100, Annotation(1, (0, 0, 9, 9)))
+    image = AnnotatedImage(Path("a.png"), 20, 20, objects)
     assert [each.kind for each in class_findings(AnnotatedDataset(Path(), ("a", "b"), {"all": (image,)}))] == ["skew"]
-    fewer = replace(image, objects=things[1:])
+    fewer = replace(image, objects=objects[1:])
     assert list(class_findings(AnnotatedDataset(Path(), ("a", "b"), {"all": (fewer,)}))) == []
 
 
@@ -303,7 +303,7 @@ def _digests(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("format", ["voc", "coco"])
-def test_a_mended_copy_is_sound_and_the_original_untouched(planted: Planted, tmp_path: Path, format: str) -> None:
+def test_a_fixed_copy_is_sound_and_the_original_untouched(planted: Planted, tmp_path: Path, format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     scene(0).save(planted.root / "train0.png", exif=exif)
@@ -321,10 +321,10 @@ def test_a_mended_copy_is_sound_and_the_original_untouched(planted: Planted, tmp
     repaired = apply_fixes(check_data(folder))
     assert [(each.kind, each.object) for each in repaired.remaining] == [("outside", 4)]
     assert len(repaired.changes) == 7
-    write_annotations(repaired.dataset, format, tmp_path / "mended")
+    write_annotations(repaired.dataset, format, tmp_path / "fixed")
     assert _digests(folder) == before
-    assert _found(tmp_path / "mended") == [("outside", "train3.png", 4)]
-    again = {image.path.name: image for image in read_annotations(tmp_path / "mended").images()}
+    assert _found(tmp_path / "fixed") == [("outside", "train3.png", 4)]
+    again = {image.path.name: image for image in read_annotations(tmp_path / "fixed").images()}
     assert sorted(again) == [
         "train0.png",
         "train1.png",
@@ -332,8 +332,8 @@ def test_a_mended_copy_is_sound_and_the_original_untouched(planted: Planted, tmp
         "train4.png",
         *(f"val{n}.png" for n in (6, 7, 8)),
     ]
-    assert [thing.box for thing in again["train1.png"].objects or ()][3:] == [(140, 90, 160, 110)]
-    # Turned clockwise by a quarter, (x, y) of the stored picture comes to (height - y, x).
+    assert [obj.box for obj in again["train1.png"].objects or ()][3:] == [(140, 90, 160, 110)]
+    # Rotated clockwise by a quarter, (x, y) of the stored image comes to (height - y, x).
     assert (again["train0.png"].objects or ())[0].box == (HEIGHT - 70, 20, HEIGHT - 30, 60)
     assert (again["train0.png"].width, again["train0.png"].height) == (HEIGHT, WIDTH)
 
@@ -347,7 +347,7 @@ def test_real_sets_have_no_errors(data_folder: Path, name: str) -> None:
 
 @pytest.mark.data
 def test_the_copies_in_raccoon_are_found(data_folder: Path) -> None:
-    """Seen by eye: three files twice, and three pictures stored again, one with a caption written on it."""
+    """Seen by eye: three files twice, and three images stored again, one with a caption written on it."""
     pairs = [
         (each.kind, *sorted(path.stem.removeprefix("raccoon-") for path in (each.image, each.other) if path))
         for each in check_data(data_folder / "raccoon").findings

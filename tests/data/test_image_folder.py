@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel.data.checks import image_scan
+from hubel.data.checks import images
 from hubel.data.checks.training_checks import Findings, check_class_folders
 from hubel.data.image_folder import read_class_folders
 from hubel.errors import DataError
@@ -251,7 +251,7 @@ def test_large_sets_are_decoded_in_part(tmp_path: Path, monkeypatch: pytest.Monk
     make(tmp_path, *(f"{name}/{n}.png" for name in "ab" for n in range(4)))
     for path in tmp_path.glob("*/*.png"):
         path.write_bytes(path.read_bytes()[:70])  # the header is whole: only decoding tells
-    monkeypatch.setattr(image_scan, "DECODED_WHOLE", 3)
+    monkeypatch.setattr(images, "DECODED_WHOLE", 3)
     assert len(check(tmp_path).unusable) == 3  # 8 pictures, at most 3 decoded: every third
     for path in tmp_path.glob("*/*.png"):
         path.write_bytes(b"no header")

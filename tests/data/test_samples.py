@@ -25,7 +25,7 @@ from hubel.data.splits import (
     write_splits,
 )
 from hubel.errors import DataError
-from labelled_sets import picture, small_set
+from labelled_sets import small_set, write_image
 
 
 def written(root: Path, *images: AnnotatedImage, classes: tuple[str, ...] = ("bus", "car")) -> Path:
@@ -37,7 +37,7 @@ def written(root: Path, *images: AnnotatedImage, classes: tuple[str, ...] = ("bu
 
 def boxed(path: Path, *boxes: tuple[float, float, float, float], label: int = 0) -> AnnotatedImage:
     """A picture of 64 × 48 with boxes."""
-    return AnnotatedImage(picture(path), 64, 48, tuple(Annotation(label, box) for box in boxes))
+    return AnnotatedImage(write_image(path), 64, 48, tuple(Annotation(label, box) for box in boxes))
 
 
 @pytest.mark.parametrize(("name", "split"), [("bccd", "train"), ("bccd", "val"), ("raccoon", "train")])

@@ -15,8 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from hubel.config import SplitFractions
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, write_annotations
 from hubel.data.annotations.writer import ImageMode, write_class_folders
-from hubel.data.checks.duplicates import identical_files, similar_pairs
-from hubel.data.checks.image_scan import ImageInfo, scan_images
+from hubel.data.checks.images import ImageInfo, identical_files, scan_images, similar_pairs
 from hubel.data.checks.run import read_any
 from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset, Sample

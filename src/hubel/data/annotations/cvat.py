@@ -9,7 +9,7 @@ polylines, cuboids, skeletons and tags are left out and counted; tracks ("CVAT f
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
@@ -114,8 +114,7 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
             element = SubElement(root, "image", {"id": str(len(root) - 2), "name": path.name, **sides})
             for obj in image.objects or ():
                 _write_object(element, obj, dataset.classes[obj.label])
-        indent(root)
-        writer.write(Path(split_dir(split)) / "annotations.xml", tostring(root, encoding="unicode") + "\n")
+        writer.write_xml(Path(split_dir(split)) / "annotations.xml", root)
 
 
 def _write_object(image: Element, obj: Annotation, name: str) -> None:

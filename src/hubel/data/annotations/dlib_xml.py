@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from hubel.data.annotations.attributes import UNNAMED
 from hubel.data.annotations.exif_rotation import apply_exif, stored_size, undo_exif
@@ -63,8 +63,7 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
             element = SubElement(parent, "image", file=path.name, width=str(stored.width), height=str(stored.height))
             for obj in stored.objects or ():
                 _write_box(element, obj, dataset.classes[obj.label], writer)
-        indent(root)
-        writer.write(Path(split_dir(split)) / "dlib.xml", tostring(root, encoding="unicode") + "\n")
+        writer.write_xml(Path(split_dir(split)) / "dlib.xml", root)
 
 
 def _write_box(image: Element, obj: Annotation, name: str, writer: DatasetWriter) -> None:

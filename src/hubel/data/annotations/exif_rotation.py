@@ -12,7 +12,7 @@ from hubel import masks
 from hubel.data.annotations.records import AnnotatedImage, Annotation
 from hubel.data.image_io import read_stored_size
 from hubel.errors import ImageError
-from hubel.masks import Box, Polygon, RunLengthMask
+from hubel.masks import Polygon, RunLengthMask
 
 # Position in the upright image of a point of the stored image of (w, h) pixels, by EXIF orientation.
 _TRANSFORMS: dict[int, Callable[[float, float, int, int], tuple[float, float]]] = {
@@ -58,11 +58,10 @@ def undo_exif(image: AnnotatedImage) -> AnnotatedImage:
 
 
 def _rotated(obj: Annotation, convert: Callable[[Polygon], Polygon], orientation: int) -> Annotation:
-    x1, y1, x2, y2 = convert(obj.box)
+    x1, y1, x2, y2 = box = convert(obj.box)
     # Corners change their order in rotation; a box that was inside out stays so.
-    box: Box = (x1, y1, x2, y2)
-    if obj.box[0] <= obj.box[2] and obj.box[1] <= obj.box[3]:
-        box = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+    is_ordered = obj.box[0] <= obj.box[2] and obj.box[1] <= obj.box[3]
+    box = masks.bounding_box([box]) if is_ordered else (x1, y1, x2, y2)
     polygons, holes = tuple(map(convert, obj.polygons)), tuple(map(convert, obj.holes))
     mask = obj.mask and _rotated_mask(obj.mask, orientation)
     return replace(obj, box=box, polygons=polygons, holes=holes, mask=mask)

@@ -12,10 +12,7 @@ and ``IsInside`` become attributes. ``LabelName`` is a Freebase id such as ``/m/
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +93,8 @@ def _class_names(reader: AnnotationReader, file: Path) -> dict[str, str]:
     for folder in dict.fromkeys((file.parent, reader.root)):
         for descriptions in sorted(folder.glob("*class-descriptions*.csv")):
             with reader.error_context(descriptions):
-                names |= {
-                    row[0].strip(): row[1].strip() for _, row in csv_rows(read_text(descriptions)) if len(row) > 1
-                }
+                rows = csv_rows(read_text(descriptions))
+                names |= {row[0].strip(): row[1].strip() for _, row in rows if len(row) > 1}
     return names
 
 
@@ -135,11 +131,11 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
             else:
                 rows += (_row(obj, image, path.stem, dataset.classes[obj.label], writer) for obj in image.objects)
         prefix = f"{name}-annotations".lstrip("-")
-        writer.write(f"{prefix}-bbox.csv", _csv([_COLUMNS, *rows]))
+        writer.write_csv(f"{prefix}-bbox.csv", [_COLUMNS, *rows])
         if empty:
-            writer.write(f"{prefix}-human-imagelabels-boxable.csv", _csv([_COLUMNS[:4], *empty]))
+            writer.write_csv(f"{prefix}-human-imagelabels-boxable.csv", [_COLUMNS[:4], *empty])
     names = [(name, name) for name in dataset.classes]
-    writer.write("class-descriptions-boxable.csv", _csv([("LabelName", "DisplayName"), *names]))
+    writer.write_csv("class-descriptions-boxable.csv", [("LabelName", "DisplayName"), *names])
 
 
 def _row(obj: Annotation, image: AnnotatedImage, stem: str, name: str, writer: DatasetWriter) -> list[str]:
@@ -153,20 +149,9 @@ def _row(obj: Annotation, image: AnnotatedImage, stem: str, name: str, writer: D
     return [stem, "hubel", name, score, *(f"{value:.10g}" for value in corners), *(str(int(flag)) for flag in flags)]
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
 FORMATS = (
     Format(
-        "open-images",
-        "Open Images CSV",
-        "a CSV file with ImageID, LabelName, XMin, XMax, YMin, YMax",
-        _recognizes,
-        each_file(_read),
-        _write,
-        frozenset({*_FLAGS.values(), "score", "attributes"}),
+        "open-images", "Open Images CSV", "a CSV file with ImageID, LabelName, XMin, XMax, YMin, YMax",
+        _recognizes, each_file(_read), _write, frozenset({*_FLAGS.values(), "score", "attributes"}),
     ),
-)
+)  # fmt: skip

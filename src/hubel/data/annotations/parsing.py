@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring, iterparse
+
 from hubel.errors import DataError
 from hubel.masks import Polygon
 
@@ -99,9 +102,6 @@ def parse_json(text: str, where: str) -> Any:
 
 def read_xml(path: Path) -> Element:
     """Root of the XML file of an image; raises as :func:`read_bytes`, and a DataError for broken or malicious XML."""
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
-
     try:
         root: Element = fromstring(read_bytes(path, MAX_IMAGE_FILE_BYTES))
         return root
@@ -114,9 +114,6 @@ def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
 
     A file of any length needs the memory of one element. Raises as :func:`read_xml`.
     """
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import iterparse
-
     try:
         open_elements: list[Element] = []
         for event, element in iterparse(io.BytesIO(read_bytes(path)), events=("start", "end")):

@@ -12,13 +12,11 @@ which the project resolves. Time spans of videos are left out.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hubel.data.annotations.attributes import as_text, class_attribute, merge_attributes, split_attributes, take_label
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
@@ -49,10 +47,8 @@ _VIA3_COLUMNS = ("file_list", "spatial_coordinates", "metadata")
 _VIA3_LEFT_OUT = {1: "points", 5: "lines", 6: "polylines"}
 
 
-class _Region(NamedTuple):
-    shape: Shape
-    attributes: dict[str, Any]
-
+_Region = tuple[Shape, dict[str, Any]]
+"""A shape, and the attributes of the region."""
 
 _Regions = Iterator[tuple[str, _Region | None]]
 """Names of images with their regions; with ``None`` to mention an image that may have none."""
@@ -69,27 +65,21 @@ def _reader(parse: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[An
                     if region is not None:
                         regions.append(region)
                 found += [(split, file, name, regions) for name, regions in by_name.items()]
-        chosen = class_attribute(reader, [region.attributes for *_, regions in found for region in regions])
+        chosen = class_attribute(reader, [attributes for *_, regions in found for _, attributes in regions])
+
+        def parse_region(region: _Region) -> Annotation:
+            (box, fields), attributes = region
+            label, others = take_label(reader, attributes, chosen)
+            return Annotation(label, box, **fields, **split_attributes(others))
+
         for split, file, name, regions in found:
             with reader.error_context(file, f"image {name}"):
-                _add_image(reader, split, file, name, regions, chosen)
+                path = reader.images.find(name, reader.images.folder_of(split, file))
+                width, height = reader.images.size(path)
+                objects = reader.parse_objects(file, f"image {name}, region", regions, parse_region)
+                reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
     return read
-
-
-def _add_image(
-    reader: AnnotationReader, split: str, file: Path, name: str, regions: list[_Region], chosen: str | None
-) -> None:
-    path = reader.images.find(name, reader.images.folder_of(split, file))
-    width, height = reader.images.size(path)
-
-    def parse(region: _Region) -> Annotation:
-        label, others = take_label(reader, region.attributes, chosen)
-        box, fields = region.shape
-        return Annotation(label, box, **fields, **split_attributes(others))
-
-    objects = reader.parse_objects(file, f"image {name}, region", regions, parse)
-    reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
 def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
@@ -108,7 +98,7 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
                     shape = expect_object(row["shape_attributes"], "shape_attributes")
                     attributes = expect_object(row.get("region_attributes") or {}, "region_attributes")
                     if (parsed := _parse_shape(reader, shape)) is not None:
-                        yield name, _Region(parsed, attributes)
+                        yield name, (parsed, attributes)
 
 
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
@@ -126,7 +116,7 @@ def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
                 for text in texts
             )
             if shape and (parsed := _parse_shape(reader, shape)) is not None:
-                yield name, _Region(parsed, attributes)
+                yield name, (parsed, attributes)
 
 
 def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | None:
@@ -190,15 +180,13 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
 def _write_csv(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     """``SPLIT/via_export.csv`` beside the images, as VIA 2 exports it."""
     for split, images in dataset.splits.items():
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(_CSV_HEADER)
+        rows: list[Sequence[Any]] = [_CSV_HEADER]
         for image, path in writer.add_images(images, split_dir(split)):
             regions = list(_regions(image, dataset.classes))
             for index, region in enumerate(regions or [{"shape_attributes": {}, "region_attributes": {}}]):
                 cells = [json.dumps(cell, ensure_ascii=False) for cell in region.values()]
-                table.writerow([path.name, _file_size(path), "{}", len(regions), index, *cells])
-        writer.write(Path(split_dir(split)) / "via_export.csv", text.getvalue())
+                rows.append([path.name, _file_size(path), "{}", len(regions), index, *cells])
+        writer.write_csv(Path(split_dir(split)) / "via_export.csv", rows)
 
 
 def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
@@ -218,7 +206,7 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
                 raise InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
             attributes = _via3_attributes(expect_object(row.get("av") or {}, "av"), content.get("attribute") or {})
             if (parsed := _parse_via3_shape(reader, row.get("xy") or [])) is not None:
-                yield shown[0], _Region(parsed, attributes)
+                yield shown[0], (parsed, attributes)
 
 
 def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
@@ -250,7 +238,7 @@ def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
             name = parse_str(expect_list(names, "file_list")[0], "file_list")
             yield name, None
             if (parsed := _parse_via3_shape(reader, expect_list(numbers, "spatial_coordinates"))) is not None:
-                yield name, _Region(parsed, expect_object(attributes, "metadata"))
+                yield name, (parsed, expect_object(attributes, "metadata"))
 
 
 def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:

@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
@@ -35,7 +35,7 @@ _LISTS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
 
 def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     """Lists in ``ImageSets/Main`` take precedence over folders."""
-    splits = {folder: _listed(reader, folder) for folder in {file.parent.parent for _, file in files}}
+    splits = {folder: _listed(reader, folder) for folder in dict.fromkeys(file.parent.parent for _, file in files)}
     unlisted = 0
     for split, file in files:
         if listed := splits[file.parent.parent]:
@@ -132,11 +132,8 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
         for image in images:
             path = writer.add_image(image, "JPEGImages")
             stems.append(path.stem)
-            if image.objects is None:
-                continue
-            root = _annotation(image, path.name, dataset.classes)
-            indent(root)
-            writer.write(f"Annotations/{path.stem}.xml", tostring(root, encoding="unicode") + "\n")
+            if image.objects is not None:
+                writer.write_xml(f"Annotations/{path.stem}.xml", _annotation(image, path.name, dataset.classes))
         if split_dir(split):
             writer.write(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import itertools
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree.ElementTree import Element, indent, tostring
 
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.errors import DataError
@@ -69,6 +72,17 @@ class DatasetWriter:
     def write_json(self, name: str | Path, value: Any, indent: int | None = None) -> None:
         """Write a JSON file below the folder."""
         self.write(name, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+
+    def write_xml(self, name: str | Path, root: Element) -> None:
+        """Write an XML file below the folder."""
+        indent(root)
+        self.write(name, tostring(root, encoding="unicode") + "\n")
+
+    def write_csv(self, name: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+        """Write a CSV file below the folder."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self.write(name, text.getvalue())
 
     def record_loss(self, text: str, count: int = 1) -> None:
         """Count something that the format cannot hold; ``text`` follows the total."""

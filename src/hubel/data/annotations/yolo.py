@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hubel.data.annotations.format import FileHead, Format
 from hubel.data.annotations.image_lookup import resolve_parts
 from hubel.data.annotations.parsing import (
@@ -52,7 +54,7 @@ def _find_folders(root: Path, image_folders: Sequence[Path], text_folders: Seque
     return [
         folder
         for folder in image_folders
-        if any(place in text_folders and _has_rows(place) for place in (_labels_path(folder, root), folder))
+        if any(labels in text_folders and _has_rows(labels) for labels in (_labels_path(folder, root), folder))
     ]
 
 
@@ -77,13 +79,13 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     names: dict[int, str] = {}
     images: list[tuple[str, Path]] = []
     for split, path in files:
-        if path.suffix.lower() in (".yaml", ".yml"):
-            with reader.error_context(path):
-                content = _read_yaml(path)
-                names |= _parse_names(content.get("names"))
-                images += _declared_images(reader, path, content)
-        else:
+        if path.suffix.lower() not in (".yaml", ".yml"):
             images += [(split, image) for image in reader.images.within(path)]
+            continue
+        with reader.error_context(path):
+            content = _read_yaml(path)
+            names |= _parse_names(content.get("names"))
+            images += _declared_images(reader, path, content)
     if not names:
         names = _listed_names(reader)
     rows = [(split, image, _label_file(reader, image)) for split, image in images]
@@ -96,15 +98,13 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
         raise DataError(f"{reader.root} numbers its classes {order[:5]}…, not from 0.", "Number names from 0.")
     for index in order:
         if reader.label(names[index]) != index:
-            message = f"{reader.root} has the class {names[index]!r} twice."
-            raise DataError(message, "Give each class a different name in data.yaml.")
+            hint = "Give each class a different name in data.yaml."
+            raise DataError(f"{reader.root} has the class {names[index]!r} twice.", hint)
     for split, image, file in rows:
         _read_image(reader, split, image, file)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
         content = yaml.safe_load(read_bytes(path, 1 << 20))
     except (yaml.YAMLError, RecursionError) as error:
@@ -115,8 +115,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parse_names(names: Any) -> dict[int, str]:
-    if names is None:
-        return {}
+    names = {} if names is None else names
     if not isinstance(names, dict | list):
         raise InvalidAnnotation("names is neither a list nor names by index")
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
@@ -224,8 +223,6 @@ def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     """``data.yaml``, ``images/SPLIT/`` and ``labels/SPLIT/``; if unsplit, ``train`` and ``val`` are the same."""
-    import yaml
-
     with_polygons = any(obj.polygons for image in dataset.images() for obj in image.objects or ())
     for split, images in dataset.splits.items():
         for image, path in writer.add_images(images, f"images/{split_dir(split)}"):
@@ -256,8 +253,7 @@ def _line(obj: Annotation, image: AnnotatedImage, with_polygons: bool, writer: D
         x1, y1, x2, y2 = obj.box
         values = [(x1 + x2) / 2 / image.width, (y1 + y2) / 2 / image.height]
         values += [(x2 - x1) / image.width, (y2 - y1) / image.height]
-        if obj.score is not None:
-            values.append(obj.score)
+        values += [obj.score] if obj.score is not None else []
     return " ".join([str(obj.label), *(f"{value:.10g}" for value in values)]) + "\n"
 
 

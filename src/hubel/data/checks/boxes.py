@@ -14,7 +14,7 @@ from hubel.boxes import scalar_iou
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.registry import get_format
 from hubel.data.checks.findings import Finding
-from hubel.data.checks.image_scan import ImageInfo
+from hubel.data.checks.images import ImageInfo
 from hubel.masks import Box
 
 DUPLICATE_IOU = 0.95

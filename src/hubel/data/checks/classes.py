@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.checks.findings import Finding
@@ -49,7 +49,13 @@ def class_findings(dataset: AnnotatedDataset) -> Iterator[Finding]:
         yield Finding("class-spelling", f"{names[first]!r} ({counts[first]} objects) is also {spellings}.")
     named = {names[label]: count for label, count in counts.items() if label not in merged}
     yield from likeness_findings(named, "objects")
-    yield from _absent({split: object_counts(dataset, split) for split in dataset.splits}, names, merged)
+    labels = [label for label in range(len(names)) if label not in merged]
+    if absent := [names[label] for label in labels if not counts[label]]:
+        yield Finding("class-absent", f"no object at all of {listing(absent)}.")
+    for split in dataset.splits:
+        present = object_counts(dataset, split)
+        if missing := [names[label] for label in labels if counts[label] and not present[label]]:
+            yield Finding("class-absent", f"no object in {split} of {listing(missing)}.", split)
     yield from imbalance_findings({names[label]: count for label, count in counts.items()}, "objects", IMBALANCE)
 
 
@@ -79,17 +85,6 @@ def similar_names(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
             found = next((frequent[one] for one in close if re.findall(r"\d+", one) == re.findall(r"\d+", rare)), None)
         if found is not None:
             yield rare, found
-
-
-def _absent(by_split: Mapping[str, Counter[int]], names: Sequence[str], merged: set[int]) -> Iterator[Finding]:
-    labels = [label for label in range(len(names)) if label not in merged]
-    nowhere = [label for label in labels if not any(counts[label] for counts in by_split.values())]
-    if nowhere:
-        yield Finding("class-absent", f"no object at all of {listing([names[label] for label in nowhere])}.")
-    for split, counts in by_split.items():
-        absent = [names[label] for label in labels if label not in nowhere and not counts[label]]
-        if absent:
-            yield Finding("class-absent", f"no object in {split} of {listing(absent)}.", split)
 
 
 def _normalized(name: str) -> str:

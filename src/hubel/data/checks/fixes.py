@@ -16,7 +16,7 @@ from hubel.data.annotations.exif_rotation import apply_exif
 from hubel.data.checks.boxes import duplicate_boxes, has_area, overhang
 from hubel.data.checks.classes import spelling_groups
 from hubel.data.checks.findings import KINDS, Finding
-from hubel.data.checks.image_scan import ImageInfo
+from hubel.data.checks.images import ImageInfo
 from hubel.data.checks.run import Check
 from hubel.errors import DataError
 from hubel.masks import Polygon, bounding_box, clip_polygon

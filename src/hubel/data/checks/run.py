@@ -14,9 +14,8 @@ from hubel.data.annotations.reader import LabelFileError
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks.boxes import box_findings
 from hubel.data.checks.classes import class_findings, imbalance_findings, likeness_findings
-from hubel.data.checks.duplicates import identical_findings, similar_findings
 from hubel.data.checks.findings import KINDS, Finding
-from hubel.data.checks.image_scan import ImageInfo, Progress, scan_images
+from hubel.data.checks.images import ImageInfo, Progress, identical_findings, scan_images, similar_findings
 from hubel.data.checks.training_checks import SKEWED, Findings, check_class_folders
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_folders

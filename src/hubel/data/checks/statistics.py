@@ -44,7 +44,6 @@ class Statistics:
         boxes: (N, 4), boxes with an area in images of known size, as fractions of the image.
         sides: (N, 2), their widths and heights in pixels.
         labels: (N,) their classes.
-        positions: (48, 48), rows from the top: fraction of those boxes that cover each cell of their image.
         has_boxes: false for class folders.
     """
 
@@ -54,8 +53,12 @@ class Statistics:
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     sides: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    positions: np.ndarray = field(default_factory=lambda: np.zeros((CELLS, CELLS)))
     has_boxes: bool = True
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Fraction of the boxes that cover each cell of their image: (48, 48), rows from the top."""
+        return coverage(self.boxes)
 
     @property
     def by_size(self) -> dict[str, int]:
@@ -126,7 +129,7 @@ def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
     boxes = table[:, :4] / table[:, [4, 5, 4, 5]]
     per_image = Counter(len(image.objects) for image in dataset.images() if image.objects is not None)
     sides, labels = table[:, 2:4] - table[:, :2], table[:, 6].astype(int)
-    return Statistics(dataset.classes, splits, dict(per_image), boxes, sides, labels, coverage(boxes))
+    return Statistics(dataset.classes, splits, dict(per_image), boxes, sides, labels)
 
 
 def coverage(boxes: np.ndarray) -> np.ndarray:

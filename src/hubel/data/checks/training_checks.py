@@ -1,20 +1,19 @@
 """Checks of a data set before training: class folders, images with labelled objects, images with masks.
 
-Images are opened as :func:`~hubel.data.checks.image_scan.verify_images` does; the loader leaves out, batch by
+Images are opened as :func:`~hubel.data.checks.images.verify_images` does; the loader leaves out, batch by
 batch, images that turn out to be unreadable later. Copies are files of identical bytes; re-encoded ones are not found.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hubel.data.checks.duplicates import identical_files
-from hubel.data.checks.image_scan import Progress, verify_images
+from hubel.data.checks.images import Progress, identical_files, verify_images
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_map
 from hubel.data.samples import Sample
@@ -41,10 +40,9 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class _TrainingFindings:
-    """What all checks before training find.
+    """What every check before training finds.
 
     Attributes:
-        classes: names.
         counts: by split, the images, objects or pixels of each class in usable images.
         unusable: by path of an image, the sentence that names it and says why it cannot be used.
     """
@@ -58,31 +56,39 @@ class _TrainingFindings:
         return tuple(sample for sample in samples if sample.path not in self.unusable)
 
     def warnings(self) -> list[str]:
-        """Notes for the user, one line each: the first images that are left out, and how many more."""
+        """Notes for the user, one line each; of the images that are left out the first, and how many more."""
         reasons = list(self.unusable.values())
         lines = [f"{reason} Left out." for reason in reasons[:_SHOWN]]
         if len(reasons) > _SHOWN:
             lines.append(f"{len(reasons) - _SHOWN} more images cannot be read and are left out.")
-        return lines
+        return [*lines, *self._notes()]
 
     def raise_if_unusable(self, strict: bool = False) -> None:
         """Stop if training cannot give anything sensible.
 
         Raises:
-            DataError: nothing to train on, or to validate on; or, if ``strict``, an image cannot be used.
+            DataError: nothing in usable images to train on, or to validate on; of class folders also fewer than two
+                classes, or the same image in two classes; or, if ``strict``, an image cannot be used.
         """
         if strict and self.unusable:
             reason, more = next(iter(self.unusable.values())), len(self.unusable) - 1
             message = reason + (f" {more} more cannot be read either." if more else "")
             raise DataError(message, "Repair or remove the images, or run without --strict.")
+        self._refuse()
 
-    def _classes_with(self, wanted: Callable[[int], bool], split: str) -> list[str]:
-        """Classes with a wanted count in a split; none if there is no such split."""
-        return [name for name, count in zip(self.classes, self.counts.get(split, ()), strict=False) if wanted(count)]
+    def _notes(self) -> list[str]:
+        raise NotImplementedError
+
+    def _refuse(self) -> None:
+        raise NotImplementedError
+
+    def _classes_with(self, count: int, split: str) -> list[str]:
+        """Classes with that count in a split; none if there is no such split."""
+        return [name for name, each in zip(self.classes, self.counts.get(split, ()), strict=False) if each == count]
 
     def _absent(self, split: str) -> list[str]:
         """Classes that a split lacks, unless it lacks all."""
-        return self._classes_with(lambda count: not count, split) if any(self.counts.get(split, ())) else []
+        return self._classes_with(0, split) if any(self.counts.get(split, ())) else []
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,11 @@ class Findings(_TrainingFindings):
         there = [count for count in self.counts.get("train", ()) if count]
         return max(there) / min(there) if there else 1.0
 
-    def warnings(self) -> list[str]:
-        """Notes for the user, one line each."""
-        lines = super().warnings()
+    def _notes(self) -> list[str]:
+        lines = []
         if self.leaks:
             lines.append(f"the same image in two splits makes scores look better than they are: {_pairs(self.leaks)}.")
-        if single := self._classes_with(lambda count: count == 1, "train"):
+        if single := self._classes_with(1, "train"):
             lines.append(f"one training image only of {listing(single)}: too few to learn from.")
         if unseen := self._absent("val"):
             lines.append(f"no validation image of {listing(unseen)}: they are not validated.")
@@ -121,18 +126,11 @@ class Findings(_TrainingFindings):
             )
         return lines
 
-    def raise_if_unusable(self, strict: bool = False) -> None:
-        """Stop if training cannot give anything sensible.
-
-        Raises:
-            DataError: fewer than two classes, a class without readable training images, no readable
-                validation image, the same image in two classes, or, if ``strict``, an unreadable one.
-        """
-        super().raise_if_unusable(strict)
+    def _refuse(self) -> None:
         if len(self.classes) < 2:
             message = f"there is one class only ({listing(self.classes)}): at least two are needed."
             raise DataError(message, "Name the folder that holds the class folders, or add a class.")
-        if untrained := self._classes_with(lambda count: count == 0, "train"):
+        if untrained := self._classes_with(0, "train"):
             message = f"no readable training image of {listing(untrained)}."
             raise DataError(message, "Add images to the class in the training data, or remove its folders.")
         if "val" in self.counts and not any(self.counts["val"]):
@@ -163,9 +161,8 @@ class ObjectFindings(_TrainingFindings):
             sample if size == (sample.width, sample.height) else sample.rescale(*size) for sample, size in readable
         )
 
-    def warnings(self) -> list[str]:
-        """Notes for the user, one line each."""
-        lines = super().warnings()
+    def _notes(self) -> list[str]:
+        lines = []
         if self.resized:
             lines.append(
                 f"{len(self.resized)} images have another size than their label files say, the first is "
@@ -179,14 +176,7 @@ class ObjectFindings(_TrainingFindings):
                 lines.append(f"nothing {verb} {listing(absent)}: no object in the {split} images.")
         return lines
 
-    def raise_if_unusable(self, strict: bool = False) -> None:
-        """Stop if training cannot give anything sensible.
-
-        Raises:
-            DataError: no object in a readable image to train on, or to validate on; or, if ``strict``, an image
-                cannot be read.
-        """
-        super().raise_if_unusable(strict)
+    def _refuse(self) -> None:
         for split, verb in (("train", "train on"), ("val", "validate on")):
             if split in self.counts and not any(self.counts[split]):
                 raise DataError(f"there is no object in a readable image to {verb}.", f"Label some for {split}.")
@@ -196,19 +186,11 @@ class ObjectFindings(_TrainingFindings):
 class MaskFindings(_TrainingFindings):
     """Findings in images with masks; ``counts`` are of pixels."""
 
-    def warnings(self) -> list[str]:
-        """Notes for the user, one line each."""
+    def _notes(self) -> list[str]:
         absent = {split: self._absent(split) for split in self.counts}
-        lines = [f"no pixel of {', '.join(names)} in the {split} masks." for split, names in absent.items() if names]
-        return [*super().warnings(), *lines]
+        return [f"no pixel of {', '.join(names)} in the {split} masks." for split, names in absent.items() if names]
 
-    def raise_if_unusable(self, strict: bool = False) -> None:
-        """Stop if training cannot give anything sensible.
-
-        Raises:
-            DataError: no labelled pixel to train on, or to validate on; or, if ``strict``, an image cannot be used.
-        """
-        super().raise_if_unusable(strict)
+    def _refuse(self) -> None:
         for split in ("train", "val"):
             if split in self.counts and not any(self.counts[split]):
                 raise DataError(f"no {split} image has a mask with labelled pixels.", "Label some.")
