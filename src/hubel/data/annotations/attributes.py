@@ -12,13 +12,12 @@ from typing import Any
 
 from hubel.data.annotations.parsing import parse_bool
 from hubel.data.annotations.reader import AnnotationReader
-from hubel.data.annotations.records import Annotation
+from hubel.data.annotations.records import FLAGS, Annotation
 
 UNNAMED = "object"
 """Class of regions without a name."""
 
-_FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
-_FLAG_OF = {flag: flag for flag in _FLAGS} | {"iscrowd": "crowd"}
+_FLAG_OF = {flag: flag for flag in FLAGS} | {"iscrowd": "crowd"}
 _FALSE = (None, "", False, "false", "False", "0", 0)
 _CLASS_ATTRIBUTES = ("class", "label", "name", "category", "type", "object", "species", "kind")
 
@@ -45,9 +44,7 @@ def split_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def merge_attributes(annotation: Annotation, exclude: Collection[str] = ()) -> dict[str, Any]:
     """Attributes of an object together with its fields, except those that the format has a place for (``exclude``)."""
     merged = dict(annotation.attributes)
-    for name in _FLAGS:
-        if name not in exclude and getattr(annotation, name):
-            merged[name] = True
+    merged |= {name: True for name in FLAGS if name not in exclude and getattr(annotation, name)}
     for name in ("annotator", "score", "area"):
         if name not in exclude and (value := getattr(annotation, name)) is not None:
             merged[name] = value

@@ -12,12 +12,10 @@ from typing import Literal
 
 from hubel.data.annotations.parsing import decode_text
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
-from hubel.data.annotations.records import AnnotatedDataset
+from hubel.data.annotations.records import FLAGS, AnnotatedDataset
 from hubel.data.annotations.writer import DatasetWriter
 
-FREE_FORM_FIELDS = frozenset(
-    {"crowd", "ignore", "difficult", "truncated", "occluded", "attributes", "annotator", "score", "area"}
-)
+FREE_FORM_FIELDS = frozenset({*FLAGS, "attributes", "annotator", "score", "area"})
 """Fields that formats with free attributes support: those without a place of their own become attributes."""
 
 _HEAD_BYTES = 1 << 16
@@ -47,7 +45,7 @@ class FileHead:
 
     @cached_property
     def is_json_list(self) -> bool:
-        """Whether it is a JSON file that begins with a list."""
+        """True for a JSON file that begins with a list."""
         return self.suffix in _JSON_SUFFIXES and self.text.startswith("[")
 
     @cached_property

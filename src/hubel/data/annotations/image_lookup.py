@@ -78,7 +78,7 @@ class ImageLookup:
         return missing[0]
 
     def has(self, path: Path) -> bool:
-        """Whether the file exists."""
+        """True if the file exists."""
         return path.name in self._names_in(path.parent)
 
     def _names_in(self, folder: Path) -> frozenset[str]:

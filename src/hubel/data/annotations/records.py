@@ -14,6 +14,9 @@ from typing import Any
 
 from hubel.masks import Box, Polygon, RunLengthMask, mask_area, merge_polygons, polygon_area
 
+FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
+"""Fields of :class:`Annotation` that are true or false."""
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:

@@ -11,11 +11,12 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, indent, tostring
 
-from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.annotations.records import FLAGS, AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.errors import DataError
 from hubel.fileio import staged_directory
 from hubel.masks import Polygon, bounding_box
@@ -171,11 +172,7 @@ LOSSES: dict[str, tuple[str, Callable[[Annotation], bool]]] = {
     "holes": ("objects with holes: merged into one polygon by zero-width seams", lambda o: bool(o.holes)),
     "masks": ("masks are reduced to bounding boxes", lambda o: o.mask is not None),
     "boxes": ("boxes differ from the bounds of their polygons: only the polygons are written", _has_own_box),
-    "crowd": ("crowd flags", lambda o: o.crowd),
-    "ignore": ("ignore flags", lambda o: o.ignore),
-    "difficult": ("difficult flags", lambda o: o.difficult),
-    "truncated": ("truncated flags", lambda o: o.truncated),
-    "occluded": ("occluded flags", lambda o: o.occluded),
+    **{flag: (f"{flag} flags", attrgetter(flag)) for flag in FLAGS},
     "area": ("areas that differ from those of their polygons", lambda o: o.area is not None),
     "attributes": ("objects with attributes: not written", lambda o: bool(o.attributes)),
     "annotator": ("names of annotators", lambda o: o.annotator is not None),

@@ -59,7 +59,7 @@ def _find_folders(root: Path, image_folders: Sequence[Path], text_folders: Seque
 
 
 def _has_rows(folder: Path) -> bool:
-    """Whether the first text files of a folder contain rows of numbers, or nothing."""
+    """True if the first text files of a folder contain rows of numbers, or nothing."""
     files = sorted(file for file in folder.glob("*.txt") if file.name not in NAME_FILES)[:_SNIFFED_FILES]
     heads = [FileHead(file).text.strip() for file in files]
     rows = [head.splitlines()[0].split() for head in heads if head]
@@ -151,7 +151,7 @@ def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, An
 
 
 def _resolve(root: Path, base: Path, name: str) -> Path | None:
-    """What ``name`` refers to, if it exists below the root; the ends of foreign absolute paths are tried too."""
+    """The path that ``name`` refers to, if it exists below the root; foreign absolute paths are tried by their ends."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     is_absolute = name.startswith(("/", "\\")) or name[1:2] == ":"
     ways = [] if is_absolute else [[*base.relative_to(root).parts, *parts]]

@@ -265,7 +265,7 @@ def _box_problem(box: Box, width: int, height: int) -> tuple[str, str] | None:
 
 
 def has_area(box: Box) -> bool:
-    """Whether a box has a positive width and height."""
+    """True for a box of positive width and height."""
     return box[0] < box[2] and box[1] < box[3]
 
 

@@ -154,7 +154,7 @@ def _label_files_without_image(dataset: AnnotatedDataset) -> Iterator[Finding]:
 
 
 def _has_rows(file: Path) -> bool:
-    """Whether a text file begins like a label file, not like a README or a list of images."""
+    """True for a text file that begins like a label file, not like a README or a list of images."""
     try:
         with file.open("rb") as stream:
             words = decode_text(stream.read(400)).split()

@@ -40,7 +40,7 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class _TrainingFindings:
-    """What every check before training finds.
+    """Findings of any check before training.
 
     Attributes:
         counts: by split, the images, objects or pixels of each class in usable images.
@@ -260,9 +260,7 @@ def _count(
     return {split: tuple(numbers.tolist()) for split, numbers in counts.items()}
 
 
-def _duplicates(
-    placed: Iterable[tuple[str, Sample]],
-) -> tuple[tuple[DuplicatePair, ...], tuple[DuplicatePair, ...]]:
+def _duplicates(placed: Iterable[tuple[str, Sample]]) -> tuple[tuple[DuplicatePair, ...], tuple[DuplicatePair, ...]]:
     """Copies across classes, and copies in one class across splits; one pair per group."""
     contradictions, leaks = [], []
     for group in identical_files(placed, lambda each: each[1].path):
