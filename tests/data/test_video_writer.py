@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from hubel.data.video_writer import VIDEO_FORMATS, VideoWriter
 from hubel.drawing.boxes import colour_of
 from hubel.drawing.tracks import Mark, TrackAnnotator
-from hubel.errors import UsageError
+from hubel.errors import DataError, UsageError
 from hubel.results import Tracks
 
 
@@ -81,6 +83,23 @@ def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", 64, 48):
         raise KeyboardInterrupt
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("out.mp4", "before")]
+
+
+@pytest.mark.timeout(60)
+def test_a_disk_that_gets_full_at_the_very_end_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def __init__(self, stream: Any) -> None:
+            self.stream = stream
+
+        def encode(self, frame: Any) -> Any:
+            if frame is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.stream.encode(frame)
+
+    add = VideoWriter._stream
+    monkeypatch.setattr(VideoWriter, "_stream", lambda writer, container: Full(add(writer, container)))
+    with pytest.raises(DataError, match="the disk is full"), VideoWriter(tmp_path / "out.mkv", 64, 48) as writer:
+        writer.write(grey(1), 0)
 
 
 def test_unknown_suffixes_are_refused_at_once(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ class VideoWriter:
         self._time_base = 1 / self._rate if self._format.constant_rate else Fraction(1, _TICKS)
         self._last_tick = -1
         self._written = 0
+        self._ended = False
         self._thread = threading.Thread(target=self._work, name=f"writes {self.path.name}", daemon=True)
         try:
             self._partial = temporary_beside(self.path, f"{self.path.stem}.partial-", self.path.suffix)
@@ -187,8 +188,14 @@ class VideoWriter:
             self._encode_all()
         except Exception as error:  # raised by the next write() or at the end
             self._fault = error
-            while self._frames.get() is not None:
+            while self._next() is not None:
                 pass
+
+    def _next(self) -> tuple[np.ndarray, float] | None:
+        """The next frame; ``None`` at the end, and ever after."""
+        item = None if self._ended else self._frames.get()
+        self._ended = item is None
+        return item
 
     def _encode_all(self) -> None:
         import av
@@ -197,7 +204,7 @@ class VideoWriter:
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"} if self._format.fragmented else {}
         with av.open(f"file:{self._partial}", "w", format=self._format.container, options=options) as container:
             stream = self._stream(container)
-            while (item := self._frames.get()) is not None:
+            while (item := self._next()) is not None:
                 container.mux(stream.encode(self._converted(*item)))
                 self._written += 1
             container.mux(stream.encode(None))
