@@ -135,8 +135,7 @@ class BatchDataset(Dataset[Batch]):
             seeds.append(seed)
             indices.append(index)
         if not groups:
-            height, width, channels = self.transform.shape
-            return Batch(torch.zeros(0, channels, height, width, dtype=torch.uint8), [], torch.zeros(0).long())
+            return self.dummy_batch(0)
         pixels, targets = self.transform(groups, seeds)
         repeats = len(targets) // len(indices)
         # Stacked rows of pixels are channels-last as they come.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,28 +57,20 @@ def _random_window(size: Preprocessing) -> v2.Compose:
     return v2.Compose([scaled, v2.CenterCrop((height, width)), v2.RandomCrop((size.height, size.width))])
 
 
-@dataclass(frozen=True)
-class ImageAugmentation:
-    """A change: what a person reads, and how to build it for a given input."""
-
-    description: str
-    build: Callable[[Preprocessing], Any]
-
-
-# In the order in which they are applied: geometry of the whole image, crop to the input's size, then colour.
-IMAGE_AUGMENTATIONS: dict[str, ImageAugmentation] = {
-    "rotation": ImageAugmentation(
-        "rotation by up to 15 degrees", lambda size: v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR)
+# What a person reads, and how to build it for a given input, in the order in which they are applied: geometry of the
+# whole image, crop to the input's size, then colour.
+IMAGE_AUGMENTATIONS: dict[str, tuple[str, Callable[[Preprocessing], Any]]] = {
+    "rotation": (
+        "rotation by up to 15 degrees",
+        lambda size: v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR),
     ),
-    "shift": ImageAugmentation(
-        "shift by up to 10 % of the width and height", lambda size: v2.RandomAffine(0, translate=(0.1, 0.1))
-    ),
-    "window": ImageAugmentation(
+    "shift": ("shift by up to 10 % of the width and height", lambda size: v2.RandomAffine(0, translate=(0.1, 0.1))),
+    "window": (
         "window of the input's size at a random place of the central square of the image, which is 8/7 as large "
         "(Krizhevsky et al. 2012, section 4.1)",
         _random_window,
     ),
-    "crop": ImageAugmentation(
+    "crop": (
         "random crop of 35 to 100 % of the area, aspect ratio 3/4 to 4/3, scaled to the input "
         "(Szegedy et al. 2015, arXiv 1409.4842, section 6)",
         lambda size: v2.RandomResizedCrop(
@@ -89,20 +80,21 @@ IMAGE_AUGMENTATIONS: dict[str, ImageAugmentation] = {
             interpolation=v2.InterpolationMode(size.interpolation),
         ),
     ),
-    "flip": ImageAugmentation("horizontal flip of every second image", lambda size: v2.RandomHorizontalFlip(_FLIPPED)),
-    "contrast": ImageAugmentation(
-        "contrast and brightness changed by up to 20 %", lambda size: v2.ColorJitter(brightness=0.2, contrast=0.2)
+    "flip": ("horizontal flip of every second image", lambda size: v2.RandomHorizontalFlip(_FLIPPED)),
+    "contrast": (
+        "contrast and brightness changed by up to 20 %",
+        lambda size: v2.ColorJitter(brightness=0.2, contrast=0.2),
     ),
-    "color": ImageAugmentation(
+    "color": (
         "saturation changed by up to 20 %, hue by up to 2 % of the circle",
         lambda size: v2.ColorJitter(saturation=0.2, hue=0.02),
     ),
-    "lighting": ImageAugmentation(
+    "lighting": (
         "PCA lighting: a shift along the principal components of ImageNet's colours "
         "(Krizhevsky et al. 2012, section 4.1)",
         lambda size: Lighting(),
     ),
-    "randaugment": ImageAugmentation(
+    "randaugment": (
         "RandAugment: two of fourteen changes at magnitude 7 of 30 (Cubuk et al. 2020, arXiv 1909.13719)",
         lambda size: v2.RandAugment(num_ops=2, magnitude=7),
     ),
@@ -125,7 +117,7 @@ def check_augmentations(names: Sequence[str]) -> tuple[str, ...]:
 
 def describe_augmentations(names: Sequence[str]) -> list[str]:
     """One sentence for each augmentation, in the order of application."""
-    sentences = {name: each.description for name, each in IMAGE_AUGMENTATIONS.items()} | BATCH_AUGMENTATIONS
+    sentences = {name: description for name, (description, _) in IMAGE_AUGMENTATIONS.items()} | BATCH_AUGMENTATIONS
     return [sentences[name] for name in check_augmentations(names)]
 
 
@@ -136,7 +128,7 @@ class ImageTransform(Transform):
         chosen = [name for name in IMAGE_AUGMENTATIONS if name in names]
         super().__init__(preprocessing, crops="crop" in chosen or "window" in chosen)
         self._only_flips = chosen == ["flip"]
-        self._transforms = [IMAGE_AUGMENTATIONS[name].build(preprocessing) for name in chosen]
+        self._transforms = [IMAGE_AUGMENTATIONS[name][1](preprocessing) for name in chosen]
 
     def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
         """See :class:`Transform`; torch's global generator is seeded for each image, and left as it was."""
