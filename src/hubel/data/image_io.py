@@ -148,14 +148,11 @@ def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
 @contextmanager
 def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
     """The image with its header read, and the name that errors call it by."""
-    if isinstance(source, bytes):
-        if not source:
-            raise ImageError("the image is empty (0 bytes).", "Hand over the bytes of a picture file.")
-        with io.BytesIO(source) as memory:
-            yield _read_header(memory, "the image"), "the image"
-        return
-    name = str(source)
-    with open_file(Path(source), name) as file:
+    if source == b"":
+        raise ImageError("the image is empty (0 bytes).", "Hand over the bytes of a picture file.")
+    name = "the image" if isinstance(source, bytes) else str(source)
+    file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_file(Path(source), name)
+    with file:
         yield _read_header(file, name), name
 
 

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from hubel.drawing.boxes import colour_of, draw_frame
 from hubel.drawing.canvas import DARK, WHITE, Colour, rounded_mask, text_label
+from hubel.results import Tracks
 
 Point = tuple[float, float]
 
@@ -28,22 +28,6 @@ class Mark:
     text: str
 
 
-class DrawnTracks(Protocol):
-    """Tracks of a frame to draw, such as :class:`hubel.results.Tracks`."""
-
-    @property
-    def boxes(self) -> np.ndarray:
-        """(N, 4), x1, y1, x2, y2 in pixels."""
-
-    @property
-    def ids(self) -> np.ndarray:
-        """(N,)."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Of the classes."""
-
-
 class TrackAnnotator:
     """Draws tracks on consecutive frames: boxes, ids (and classes if ``names``), and trails of ``trail`` frames."""
 
@@ -53,7 +37,7 @@ class TrackAnnotator:
         self._trails: dict[int, deque[tuple[int, Point]]] = {}
         self._frame = 0
 
-    def annotate(self, image: np.ndarray, tracks: DrawnTracks, marks: Sequence[Mark] = ()) -> np.ndarray:
+    def annotate(self, image: np.ndarray, tracks: Tracks, marks: Sequence[Mark] = ()) -> np.ndarray:
         """Draw the tracks of the next frame, uint8 (H, W, 3) in RGB, on a copy of it."""
         self._frame += 1
         frame = Image.fromarray(image)
@@ -74,7 +58,7 @@ class TrackAnnotator:
             _paste_label(frame, boxes[index], label, colour_of(id_), text)
         return np.asarray(frame)
 
-    def _update_trails(self, tracks: DrawnTracks) -> None:
+    def _update_trails(self, tracks: Tracks) -> None:
         feet = ((tracks.boxes[:, 0] + tracks.boxes[:, 2]) / 2).tolist(), tracks.boxes[:, 3].tolist()
         for id_, x, y in zip(tracks.ids.tolist(), *feet, strict=True):
             self._trails.setdefault(id_, deque(maxlen=self._trail)).append((self._frame, (x, y)))
