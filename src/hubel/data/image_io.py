@@ -73,8 +73,7 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
             (H, W, 3) or (H, W, 4) in the order R, G, B, A, of uint8, bool, or floats within 0..1.
 
     Raises:
-        ImageError: there is no such file, it is not an image, it is damaged, or it has more than
-            :data:`MAX_PIXELS` pixels.
+        ImageError: the file does not exist, is not an image or damaged, or has more than :data:`MAX_PIXELS` pixels.
     """
     if isinstance(source, np.ndarray):
         return _to_rgb(_from_array(source), "the array")

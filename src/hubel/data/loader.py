@@ -1,7 +1,7 @@
 """Batches of pixels and labels, decoded by worker processes while the network computes.
 
-What a sample looks like depends on the seed, the epoch and its index alone, never on the number of workers or
-on what ran before: a resumed run sees the pixels that an uninterrupted one would have seen.
+The look of a sample depends on the seed, the epoch and its index alone, never on the number of workers or on what ran
+before: a resumed run sees the pixels that an uninterrupted one would have seen.
 
 Pixels can be cached from one epoch to the next, so that an image is decoded once. They lie in one block of memory that
 processes forked later share: whichever of them decodes an image writes it into its slot, and all find it there. Nothing

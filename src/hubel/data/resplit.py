@@ -122,8 +122,7 @@ def split_data(
     same splits of the same files. ``progress`` is called with the number of images opened and of all.
 
     Raises:
-        DataError: it is split already, has too few images, or cannot be read.
-        UsageError: ``format`` does not exist.
+        DataError: the data set is split already, has too few images, or cannot be read.
     """
     dataset = read_any(path, format)
     old: Mapping[str, Sequence[_Image]] = dataset.splits

@@ -53,10 +53,8 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
         message = f"{data.root} has nothing to train on: it has {', '.join(data.splits)}, but no train."
         raise DataError(message, "Add a train folder, or name one of these folders itself.")
     else:
-        train, test = data.splits["train"], data.splits.get("test", ())
-        if data.splits.get("val"):
-            val = data.splits["val"]
-        else:
+        train, val, test = (data.splits.get(name, ()) for name in ("train", "val", "test"))
+        if not val:
             warnings = _small_classes(data, train)
             train, val = stratified_split(train, (1.0 - HELD_BACK, HELD_BACK), seed)
     if not val:
@@ -144,8 +142,8 @@ def evaluation_samples(
 
     Args:
         data: its folders count as they are.
-        recorded: from the run's record; it tells which part of an unsplit data set, or of a ``train`` folder
-            without ``val``, was held back. A record of other data (no file of it is here) is passed over.
+        recorded: from the run's record: which part of an unsplit data set, or of a ``train`` folder without ``val``,
+            was held back. A record of other data (no file of it is here) is passed over.
         wanted: ``train``, ``val`` (``valid``, ``validation``), ``test``, or ``all`` for everything.
 
     Raises:

@@ -102,12 +102,9 @@ class VideoWriter:
     - Odd widths and heights, which 4:2:0 does not allow, are padded by repeating the last pixel.
 
     The folder of ``path`` exists; an older file is replaced at the end. ``rate``, the approximate number of frames per
-    second, is for the duration of the last frame and the key frame interval.
-
-    Raises:
-        UsageError: the format is not supported.
-        HubelError: the installed FFmpeg has none of its encoders.
-        DataError: the folder cannot be written.
+    second, is for the duration of the last frame and the key frame interval. Raises :class:`UsageError` if the format
+    is not supported, :class:`HubelError` if the installed FFmpeg has none of its encoders, and :class:`DataError` if
+    the folder cannot be written.
     """
 
     def __init__(self, path: str | Path, width: int, height: int, rate: float | Fraction = 25) -> None:
