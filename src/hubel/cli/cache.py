@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hubel.cli.options import Json
 from hubel.console import print_json
-
-if TYPE_CHECKING:
-    from hubel.inference.engines.cache import ConvertedCache
 
 
 def cache(
@@ -34,7 +31,7 @@ def cache(
     """
     from hubel.errors import UsageError
     from hubel.inference.engines.cache import ConvertedCache
-    from hubel.weights.local_cache import clear_downloads
+    from hubel.weights.local_cache import cache_folder, clear_downloads, downloads
 
     if action not in ("", "clear") or (weights and not action):
         raise UsageError(f"{action or '--weights'!r} is not an action of cache", "use hubel cache or hubel cache clear")
@@ -47,43 +44,24 @@ def cache(
         else:
             print(f"{_megabytes(freed)} freed")
         return
-    contents = _contents(converted)
+    entries, files = converted.entries(), downloads()
+    size = sum(entry.size_bytes for entry in entries)
+    weights_size = sum(path.stat().st_size for path in files)
     if json:
-        print_json(contents)
-    else:
-        _print(contents)
-
-
-def _contents(converted: ConvertedCache) -> dict[str, Any]:
-    from hubel.weights.local_cache import cache_folder, downloads
-
-    entries = converted.entries()
-    files = downloads()
-    return {
-        "folder": str(converted.folder),
-        "limit_bytes": converted.limit,
-        "size_bytes": sum(entry.size_bytes for entry in entries),
-        "converted": [entry.to_json() for entry in entries],
-        "weights": {
-            "folder": str(cache_folder()),
-            "files": len(files),
-            "size_bytes": sum(path.stat().st_size for path in files),
-        },
-    }
-
-
-def _print(contents: dict[str, Any]) -> None:
-    entries = contents["converted"]
+        print_json({
+            "folder": str(converted.folder),
+            "limit_bytes": converted.limit,
+            "size_bytes": size,
+            "converted": [entry.to_json() for entry in entries],
+            "weights": {"folder": str(cache_folder()), "files": len(files), "size_bytes": weights_size},
+        })  # fmt: skip
+        return
     for entry in entries:
-        used = datetime.datetime.fromtimestamp(entry["last_used"]).strftime("%Y-%m-%d %H:%M")
-        size = _megabytes(entry["size_bytes"])
-        print(f"{entry['model']}  {entry['engine']} {entry['precision']}  {size}  used {used}")
-    total, limit = _megabytes(contents["size_bytes"]), _megabytes(contents["limit_bytes"])
-    print(f"{len(entries)} converted models, {total} of at most {limit}, in {contents['folder']}")
-    weights = contents["weights"]
-    print(
-        f"{weights['files']} files of downloaded weights, {_megabytes(weights['size_bytes'])}, in {weights['folder']}"
-    )
+        used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
+        print(f"{entry.model}  {entry.engine} {entry.precision}  {_megabytes(entry.size_bytes)}  used {used}")
+    limit = _megabytes(converted.limit)
+    print(f"{len(entries)} converted models, {_megabytes(size)} of at most {limit}, in {converted.folder}")
+    print(f"{len(files)} files of downloaded weights, {_megabytes(weights_size)}, in {cache_folder()}")
 
 
 def _megabytes(size: int) -> str:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hubel.cli.data_agree import agree
-from hubel.cli.data_check import check
-from hubel.cli.options import Data, FromFormat, Images, Json
+from hubel.cli.data_check import agree, check, log_lines
+from hubel.cli.options import Data, FromFormat, Images, Json, NewFolder
 from hubel.config import SplitFractions, parse_fractions
 from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table
 from hubel.data.annotations.registry import FORMAT_NAMES
@@ -31,14 +30,8 @@ data.command()(agree)
 @data.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="The folder of a labelled data set, or one of its label files.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            metavar="FORMAT",
-            help=f"{', '.join(FORMAT_NAMES[:-1])} or {FORMAT_NAMES[-1]}.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help=f"{', '.join(FORMAT_NAMES[:-1])} or {FORMAT_NAMES[-1]}.")],
+    out: NewFolder,
     from_format: FromFormat = None,
     images: Images = "copy",
     as_json: Json = False,
@@ -52,9 +45,9 @@ def convert(
     from hubel.data.annotations import read_annotations, write_annotations
 
     dataset = read_annotations(source, from_format)
-    _log("note", dataset.warnings)
+    log_lines("note", dataset.warnings)
     losses = write_annotations(dataset, to, out, images)
-    _log(f"not in {to}", losses)
+    log_lines(f"not in {to}", losses)
     written = dataset.images()
     unlabelled = sum(image.objects is None for image in written)
     objects = sum(len(image.objects or ()) for image in written)
@@ -84,7 +77,7 @@ def convert(
 @data.command()
 def split(
     source: Data,
-    out: Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")],
+    out: NewFolder,
     fractions: Annotated[
         str, typer.Option("--split", help="Fractions of train,validation,test for a data set that is not split.")
     ] = ",".join(map(str, SplitFractions())),
@@ -119,10 +112,10 @@ def split(
     if as_json:
         facts = {"source": str(source), "out": str(out), "seed": seed, "splits": counts.as_json()["splits"]}
         together = {"groups": groups, "pictures": alike}
-        print_json(facts | {"together": together, "losses": list(losses), "notes": list(divided.notes)})
+        print_json(facts | {"together": together, "losses": losses, "notes": divided.notes})
         return
-    _log("note", divided.notes)
-    _log("not in the copy", losses)
+    log_lines("note", divided.notes)
+    log_lines("not in the copy", losses)
     sizes = ", ".join(f"{name} {each.images:,}" for name, each in counts.splits.items())
     many = f"{groups:,} groups" if groups > 1 else "one group"
     print(f"{out}: {sizes}" + (f"; {alike:,} images that look alike stay together in {many}" if groups else ""))
@@ -147,7 +140,7 @@ def stats(
     from hubel.data.checks.statistics import statistics
 
     dataset = read_any(source, from_format)
-    _log("note", dataset.warnings)
+    log_lines("note", dataset.warnings)
     numbers = statistics(dataset)
     if as_json:
         print_json({"source": str(source)} | numbers.as_json())
@@ -160,24 +153,20 @@ def stats(
         log(f"figures: {folder}, page: {folder / 'statistics.html'}")
 
 
-def _log(label: str, lines: tuple[str, ...] | list[str]) -> None:
-    for line in lines:
-        log(f"{label}: {line}")
-
-
 def _print_statistics(numbers: Statistics) -> None:
     from hubel.data.checks.statistics import quartiles
 
     splits = list(numbers.splits.values())
-    counts = {"images": [split.images for split in splits]}
+    counts = [("images", [split.images for split in splits])]
     if numbers.has_boxes:
-        counts["  unlabelled"] = [split.unlabelled for split in splits]
-        counts["  labelled as empty"] = [split.empty for split in splits]
-        counts["objects"] = [split.objects for split in splits]
-    rows = [(name, *(f"{count:,}" for count in each)) for name, each in counts.items()]
-    by_class = [[split.by_class[label] for split in splits] for label in range(len(numbers.classes))]
-    for label in sorted(range(len(by_class)), key=lambda label: -sum(by_class[label])):
-        rows.append((f"  {numbers.classes[label]}", *(f"{count:,}" for count in by_class[label])))
+        counts += [
+            ("  unlabelled", [split.unlabelled for split in splits]),
+            ("  labelled as empty", [split.empty for split in splits]),
+            ("objects", [split.objects for split in splits]),
+        ]
+    by_class = [(f"  {name}", [split.by_class[i] for split in splits]) for i, name in enumerate(numbers.classes)]
+    counts += sorted(by_class, key=lambda row: -sum(row[1]))
+    rows = [(name, *(f"{count:,}" for count in each)) for name, each in counts]
     print_table(make_table(["", *numbers.splits], rows, rule=False))
     if not numbers.has_boxes:
         return

@@ -1,19 +1,29 @@
-"""``hubel data check``: faults of a data set, on the terminal and as a page, and automatic fixes."""
+"""``hubel data check`` and ``hubel data agree``: faults of a data set, and how far annotators agree."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hubel.cli.options import Data, FromFormat, Json
-from hubel.console import ProgressBar, check_output_dir, log, print_json
+from hubel.cli.options import Data, FromFormat, Images, Json
+from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
-    from hubel.data.checks import Check, FixResult
+    from hubel.data.agreement import Agreement
+    from hubel.data.checks import Check
 
-_SHOWN = 5
+_FINDINGS = 5  # of a kind that are printed
+_SECOND_LOOKS = 10
+
+
+def log_lines(label: str, lines: Iterable[str]) -> None:
+    """Write lines to stderr, each after the label."""
+    for line in lines:
+        log(f"{label}: {line}")
 
 
 def check(
@@ -53,11 +63,22 @@ def check(
 
         write_check_page(report, checked)
     if as_json:
-        print_json(_as_json(source, checked, repaired, lost, fix, report))
-    else:
-        _print(checked)
+        facts: dict[str, Any] = {"source": str(source), **_as_json(checked)}
+        if report is not None:
+            facts["report"] = str(report)
         if repaired is not None:
-            _print_fixes(repaired, lost, fix)
+            left = [finding.as_json() for finding in repaired.remaining]
+            facts["fix"] = {"out": str(fix), "changes": repaired.changes, "losses": lost, "left": left}
+        print_json(facts)
+    else:
+        _print_check(checked)
+        if repaired is not None:
+            print(f"fixed copy in {fix}: {_many(len(repaired.changes), 'change')}")
+            for line in repaired.changes:
+                print(f"  {line}")
+            log_lines("not in the copy", lost)
+            for line in repaired.remaining_by_kind():
+                print(f"not fixed: {line}")
         if report is not None:
             log(f"page: {report}")
     if checked.errors or (strict and checked.findings):
@@ -77,62 +98,38 @@ def _counts(checked: Check) -> dict[str, Any]:
     }
 
 
-def _print(checked: Check) -> None:
+def _print_check(checked: Check) -> None:
     from hubel.data.annotations import AnnotatedDataset
     from hubel.data.checks import KINDS
 
-    for line in checked.notes:
-        log(f"note: {line}")
+    log_lines("note", checked.notes)
     for kind, found in checked.by_kind().items():
         about = KINDS[kind]
         print(f"{about.severity}: {about.title}: {len(found):,}. {about.hint}")
-        for finding in found[:_SHOWN]:
+        for finding in found[:_FINDINGS]:
             where = finding.place()
             print(f"  {where}: {finding.message}" if where else f"  {finding.message}")
-        if len(found) > _SHOWN:
-            print(f"  and {len(found) - _SHOWN:,} more")
-    counts = _counts(checked)
+        if len(found) > _FINDINGS:
+            print(f"  and {len(found) - _FINDINGS:,} more")
+    dataset, counts = checked.dataset, _counts(checked)
+    what = f"{counts['pictures']:,} images"
+    if isinstance(dataset, AnnotatedDataset):
+        what += f" ({counts['unlabelled']:,} unlabelled, {counts['empty']:,} labelled as empty)"
+        what += f", {counts['objects']:,} objects"
+    what += f", {len(dataset.classes):,} {'classes' if len(dataset.classes) != 1 else 'class'}"
     warnings = len(checked.findings) - checked.errors
-    labels = ""
-    if isinstance(checked.dataset, AnnotatedDataset):
-        labels = (
-            f" ({counts['unlabelled']:,} unlabelled, {counts['empty']:,} labelled as empty), "
-            f"{counts['objects']:,} objects"
-        )
-    print(
-        f"{checked.dataset.root}: {counts['pictures']:,} images{labels}, {len(checked.dataset.classes):,} "
-        f"{'classes' if len(checked.dataset.classes) != 1 else 'class'}: "
-        f"{_many(checked.errors, 'error')}, {_many(warnings, 'warning')}"
-    )
+    print(f"{dataset.root}: {what}: {_many(checked.errors, 'error')}, {_many(warnings, 'warning')}")
 
 
 def _many(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
-def _print_fixes(repaired: FixResult, lost: tuple[str, ...], fix: Path | None) -> None:
-    print(f"fixed copy in {fix}: {_many(len(repaired.changes), 'change')}")
-    for line in repaired.changes:
-        print(f"  {line}")
-    for line in lost:
-        log(f"not in the copy: {line}")
-    for line in repaired.remaining_by_kind():
-        print(f"not fixed: {line}")
-
-
-def _as_json(
-    source: Path,
-    checked: Check,
-    repaired: FixResult | None,
-    lost: tuple[str, ...],
-    fix: Path | None,
-    report: Path | None,
-) -> dict[str, Any]:
+def _as_json(checked: Check) -> dict[str, Any]:
     from hubel.data.annotations import AnnotatedDataset
 
     dataset = checked.dataset
-    result: dict[str, Any] = {
-        "source": str(source),
+    return {
         "format": dataset.format if isinstance(dataset, AnnotatedDataset) else "class folders",
         "classes": list(dataset.classes),
         "images": {split: len(images) for split, images in dataset.splits.items()},
@@ -143,9 +140,98 @@ def _as_json(
         "findings": [finding.as_json() for finding in checked.findings],
         "notes": list(checked.notes),
     }
-    if report is not None:
-        result["report"] = str(report)
-    if repaired is not None:
-        left = [finding.as_json() for finding in repaired.remaining]
-        result["fix"] = {"out": str(fix), "changes": list(repaired.changes), "losses": list(lost), "left": left}
-    return result
+
+
+def agree(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A B …",
+            help="For each annotator, labels of the same images: label files, class folders, or CSV tables with the "
+            "columns image,label,annotator.",
+        ),
+    ],
+    from_format: FromFormat = None,
+    iou: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Minimum IoU of two boxes that may be the same object.")
+    ] = 0.5,
+    by: Annotated[
+        Literal["majority", "dawid-skene"] | None,
+        typer.Option(
+            help="Method of the consensus.", show_default="dawid-skene for three annotators or more, else majority"
+        ),
+    ] = None,
+    consensus: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Write the consensus to a new folder; to a .csv file for image labels."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Annotation format of the consensus.", show_default="the first set's"),
+    ] = None,
+    images: Images = "copy",
+    as_json: Json = False,
+) -> None:
+    """Compare the labels that several annotators gave to the same images.
+
+    Boxes are matched by IoU, whatever their class. Reports each annotator's reliability, Cohen's kappa of each pair,
+    Krippendorff's alpha of all, and the images worth a second look; --json lists all of these.
+
+    \b
+    hubel data agree ann/ bob/
+    hubel data agree ann/ bob/ eve/ --consensus agreed --to coco
+    hubel data agree answers.csv --consensus agreed.csv
+    """
+    from hubel.data.agreement import agree, write_consensus
+
+    check_output_dir("--consensus", consensus, [source for source in sources if source.is_dir()])
+    found = agree(sources, from_format, iou, by)
+    lost = write_consensus(found, consensus, to, images) if consensus is not None else ()
+    if as_json:
+        out = {} if consensus is None else {"out": str(consensus), "losses": lost}
+        print_json({"sources": list(map(str, sources)), "iou": iou} | found.as_json() | out)
+        return
+    log_lines("note", found.ratings.notes)
+    _print_agreement(found)
+    log_lines("not in the consensus", lost)
+    if consensus is not None:
+        log(f"consensus: {consensus}")
+
+
+def _print_agreement(found: Agreement) -> None:
+    ratings, drawn = found.ratings, found.ratings.drawn
+    titles = ["annotator", "images", "objects" if drawn else "labels", "reliability"]
+    rows = []
+    for each in found.annotators:
+        cells = [each.name, f"{each.images:,}", f"{each.labels:,}", _number(each.reliability)]
+        if each.missed is not None and each.added is not None and each.mean_iou is not None:
+            cells += [f"{each.missed:,}", f"{each.added:,}", _number(each.mean_iou)]
+        rows.append(cells)
+    print_table(make_table([*titles, *(["missed", "added", "mean IoU"] if drawn else [])], rows, rule=False))
+    print()
+    titles = ["pair", "images", *(["found by both", "mean IoU"] if drawn else []), "same class", "kappa"]
+    rows = []
+    for pair in found.pairs:
+        cells = [", ".join(pair.annotators), f"{pair.images:,}"]
+        if pair.found is not None and pair.mean_iou is not None:
+            cells += [_number(pair.found), _number(pair.mean_iou)]
+        rows.append([*cells, _number(pair.same), _number(pair.kappa)])
+    print_table(make_table(titles, rows, rule=False))
+    print()
+    alpha = _number(found.alpha)
+    if found.alpha_objects is not None:
+        alpha = f"{alpha} of classes, {_number(found.alpha_objects)} of objects and classes"
+    print(f"Krippendorff's alpha: {alpha}")
+    missing = found.consensus.labels[found.shared] == ratings.missing
+    rejected = f"; {missing.sum():,} drawn by some were rejected" if drawn else ""
+    kept = f"{(~missing).sum():,} {'objects' if drawn else 'images'}"
+    print(f"consensus ({found.consensus.method}): {kept}{rejected}")
+    print(f"worth a second look: {len(found.disagreements):,} of {len(ratings.shared_images()):,} images")
+    for doubt in found.disagreements[:_SECOND_LOOKS]:
+        print(f"  {doubt.path} (agreement {doubt.agreement:.2f}): {'; '.join(doubt.reasons)}")
+    if len(found.disagreements) > _SECOND_LOOKS:
+        print(f"  and {len(found.disagreements) - _SECOND_LOOKS:,} more")
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hubel.cli.options import Device, Json, Threads
+from hubel.cli.options import Batch, Device, Json, Strict, Threads
 from hubel.console import log, print_json, report_error
 from hubel.errors import UsageError
 
@@ -27,10 +27,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write an HTML report to this folder.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 32,
+    batch: Batch = 32,
     device: Device = "auto",
     threads: Threads = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Score a model on labelled images, or tracks.

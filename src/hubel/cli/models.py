@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _BATCHES = (1, 32)
 _FEW = 3  # so few architectures are listed with all of their weights
+_METRICS = (("classify", "top1", "Top-1"), ("classify", "top5", "Top-5"), ("detect", "mAP", "mAP"))
 
 
 def models(
@@ -56,19 +57,18 @@ def models(
         trackers = ", ".join(list_models(task))
         raise typer.BadParameter(f"trackers ({trackers}) are not networks: see hubel track.", param_hint="'--task'")
     if task is not None and task not in tasks:
-        raise typer.BadParameter(
-            f"there are no architectures for {task!r}; choose from {', '.join(tasks)}.", param_hint="'--task'"
-        )
+        message = f"there are no architectures for {task!r}; choose from {', '.join(tasks)}."
+        raise typer.BadParameter(message, param_hint="'--task'")
     rows = [model_row(name) for name in list_models(task, match)]
     limited = max_ms is not None or max_mb is not None
     if max_mb is not None:  # before timing: the large ones take longest
         rows = filter_by_limits(rows, None, max_mb)
     if measure or max_ms is not None:
-        measure_latency(rows, _BATCHES if measure else _BATCHES[:1])
+        _measure_latency(rows, _BATCHES if measure else _BATCHES[:1])
     if limited:
         rows = filter_by_limits(rows, max_ms, max_mb)
     if plot is not None:
-        write_plot(rows, plot)
+        _write_plot(rows, plot)
     if as_json:
         print_json(rows)
     elif rows:
@@ -76,10 +76,10 @@ def models(
     elif not limited:
         log(f"no architecture matches {match!r}")
     if limited:
-        log(recommend(rows, max_ms, max_mb))
+        log(_recommend(rows, max_ms, max_mb))
 
 
-def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATCHES) -> None:
+def _measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...]) -> None:
     """Add ``"ms"`` to each row: milliseconds per image by batch size, as ``hubel predict --engine torch`` runs it."""
     import torch
 
@@ -104,23 +104,22 @@ def measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...] = _BATC
             bar.advance()
 
 
-def recommend(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | None) -> str:
+def _recommend(rows: list[dict[str, Any]], max_ms: float | None, max_mb: float | None) -> str:
     """A sentence that names the best network within the limits."""
     from hubel.models.selection import metric_of, with_accuracy
 
-    limits = [f"{max_ms:g} ms per image"] if max_ms is not None else []
-    limits += [f"{max_mb:g} MB"] if max_mb is not None else []
+    given = ((max_ms, "ms per image"), (max_mb, "MB"))
+    limits = " and ".join(f"{limit:g} {unit}" for limit, unit in given if limit is not None)
     candidates = with_accuracy(rows)
     if not candidates:
-        return f"No network with published weights stays within {' and '.join(limits)}: raise the limit."
+        return f"No network with published weights stays within {limits}: raise the limit."
     best = candidates[0]
     time = "" if best.milliseconds is None else f", {best.milliseconds:.1f} ms"
     metric = {"mAP": "mAP", "top1": "top-1"}[metric_of(rows)]
-    figures = f"{metric} {best.accuracy:.3f}, {best.megabytes:.1f} MB{time}"
-    return f"Best within {' and '.join(limits)}: {best.name} ({figures})."
+    return f"Best within {limits}: {best.name} ({metric} {best.accuracy:.3f}, {best.megabytes:.1f} MB{time})."
 
 
-def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
+def _write_plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Plot accuracy against cost: milliseconds on this machine if measured, else multiply-accumulates."""
     from hubel.errors import UsageError
     from hubel.fileio import atomic_write
@@ -148,7 +147,8 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
 def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
     """A row for each set of weights, or for the default only; the architecture's own cells are in its first row."""
     times = [f"ms/image\n{batch.replace('batch', 'batch ')}" for batch in rows[0].get("ms", {})]
-    shown = _metrics(rows)
+    tasks = {row["task"] for row in rows}
+    shown = {key: title for task, key, title in _METRICS if task in tasks}
     titles = ["Name", "Task", "Parameters\n(M)", "Size\n(MB)", "GMACs", "Depth", "Input", *times, *shown.values()]
     cells = []
     for row in rows:
@@ -163,17 +163,8 @@ def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
     return table
 
 
-def _metrics(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Key and title of the published metrics for the tasks of these rows."""
-    tasks = {row["task"] for row in rows}
-    found: dict[str, str] = {}
-    for task, titles in (("classify", {"top1": "Top-1", "top5": "Top-5"}), ("detect", {"mAP": "mAP"})):
-        found |= titles if task in tasks else {}
-    return found
-
-
 def _own_cells(row: dict[str, Any]) -> list[str]:
-    cells = [
+    return [
         row["name"],
         row["task"],
         f"{row['parameters'] / 1e6:.2f}",
@@ -181,8 +172,8 @@ def _own_cells(row: dict[str, Any]) -> list[str]:
         f"{row['macs'] / 1e9:.3f}" if row["macs"] >= 1e6 else f"{row['macs'] / 1e9:.5f}",
         str(row["depth"]),
         "×".join(map(str, row["input"])),
+        *(f"{milliseconds:.1f}" for milliseconds in row.get("ms", {}).values()),
     ]
-    return cells + ([f"{figure:.1f}" for figure in row["ms"].values()] if "ms" in row else [])
 
 
 def _weight_cells(entry: dict[str, Any] | None, more: int, shown: Iterable[str]) -> list[str]:

@@ -12,13 +12,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from hubel.config import Option, describe_default, parse_assignments
+from hubel.config import Option, describe_default
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout and nothing else.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all cores")]
 MODEL = "A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run folder."
 Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
+Batch = Annotated[int, typer.Option(min=1, help="Batch size.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
 Engine = Annotated[str, typer.Option(help="Inference engine: auto, torch, openvino or onnx.")]
 Precision = Annotated[str, typer.Option(help="Precision: auto, fp32, bf16, fp16 or int8.")]
 Calibrate = Annotated[
@@ -34,28 +36,13 @@ Iou = Annotated[
     typer.Option(min=0, max=1, help="Detectors: of boxes of a class that overlap by more, only the best is reported."),
 ]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled images, or a label file.")]
+NewFolder = Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")]
 FromFormat = Annotated[
     str | None, typer.Option("--from", metavar="FORMAT", help="Annotation format.", show_default="detected")
 ]
 Images = Annotated[
     Literal["copy", "link", "none"], typer.Option(help="Copy the images, link to them, or write only the labels.")
 ]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Option of the architecture, e.g. se=true; may be repeated."),
-]
-
-
-def parsed_options(given: list[str] | None) -> dict[str, Any]:
-    """``["se=true", "width=0.5"]`` → ``{"se": True, "width": 0.5}``; values as YAML reads them.
-
-    Raises:
-        typer.BadParameter: a word without an equals sign, or an invalid value.
-    """
-    try:
-        return parse_assignments(given or [])
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}.", param_hint="'--set'") from error
 
 
 def options_of(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -63,15 +50,14 @@ def options_of(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..
 
     Only what the user gives, and defaults that are fixed values, are passed on.
     """
+    described = _described(config)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True)
-        described = _described(config)
-
         @functools.wraps(command)
         def run(**given: Any) -> None:
             command(**{name: value for name, value in given.items() if name not in described or value is not None})
 
+        own = inspect.signature(command, eval_str=True)
         *named, _ = own.parameters.values()
         arguments = [parameter for parameter in named if parameter.default is parameter.empty]
         options = [parameter for parameter in named if parameter.default is not parameter.empty]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hubel.cli.options import Calibrate, Conf, Device, Engine, Iou, Json, Model, Precision, Threads, Tolerance
+from hubel.cli.options import Calibrate, Conf, Device, Engine, Iou, Json, Model, Precision, Strict, Threads, Tolerance
 from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
 from hubel.console import ProgressBar, log, print_json, report_error
 from hubel.errors import UsageError
@@ -48,7 +48,7 @@ def predict(
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    strict: Strict = False,
     ray: Annotated[
         bool, typer.Option("--ray", help="Process a collection of any size in resumable blocks, on Ray.")
     ] = False,
@@ -72,14 +72,16 @@ def predict(
     hubel predict archive/ --model runs/flowers --precision int8
     hubel predict archive/ more.txt --ray --out rows/
     """
+    settings: dict[str, Any] = {
+        "model": model, "engine": engine, "precision": precision, "device": device, "batch": batch, "top": top,
+        "threads": threads, "calibrate": calibrate, "tolerance": tolerance,
+    }  # fmt: skip
     if ray:
         if out is None or save is not None or strict:
             raise UsageError("--ray needs --out DIR and excludes --save and --strict", "see hubel predict --help")
         if (conf, iou) != (CONF, IOU):
             raise UsageError("--conf and --iou cannot be combined with --ray", "leave them out")
-        named = {"model": model, "engine": engine, "precision": precision, "device": device, "batch": batch, "top": top}
-        more = {"threads": threads, "calibrate": calibrate, "tolerance": tolerance}
-        _predict_collection(sources, out, {**named, **more}, shards, block, json)
+        _predict_collection(sources, out, settings, shards, block, json)
         return
     if out is not None:
         raise UsageError(f"--out {out} needs --ray", "add --ray, or use --save DIR for annotated images")
@@ -91,7 +93,7 @@ def predict(
     from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
-    predictor = Predictor(model, engine, precision, device, batch, top, threads, None, calibrate, tolerance, conf, iou)
+    predictor = Predictor(**settings, conf=conf, iou=iou)
     images: Iterable[ImageSource] = expand(sources)
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may be inside a folder of sources: what is written there now must not be predicted next.
@@ -99,8 +101,7 @@ def predict(
     images = predictor.select_engine(images)
     log(predictor.describe())
     outcomes = predictor.stream_sources(images) if files is None else _saved(predictor, images, files)
-    failures = _report(outcomes, predictor.model_name, json, strict)
-    if failures:
+    if failures := _report(outcomes, predictor.model_name, json, strict):
         log(f"{failures} sources could not be read")
         raise typer.Exit(1)
 
@@ -110,10 +111,9 @@ def _predict_collection(
 ) -> None:
     from hubel.batch_predict.job import CollectionJob
 
-    def report(message: str, hint: str) -> None:
-        report_error(_printable(message), hint)
-
-    result = CollectionJob(sources, out, predictor, shards, block, log, report).run()
+    result = CollectionJob(
+        sources, out, predictor, shards, block, log, lambda message, hint: report_error(_printable(message), hint)
+    ).run()
     if json:
         print_json(result.to_json())
     else:
@@ -137,8 +137,7 @@ def _saved(
 
     def jobs() -> Iterator[tuple[Prediction | FailedImage, ImageSource, Path | None]]:
         for outcome in predictor.stream_sources(remembered()):
-            path = None if isinstance(outcome, FailedImage) else files.path_for(outcome)
-            yield outcome, taken.popleft(), path
+            yield outcome, taken.popleft(), None if isinstance(outcome, FailedImage) else files.path_for(outcome)
 
     def write(job: tuple[Prediction | FailedImage, ImageSource, Path | None]) -> Prediction | FailedImage:
         outcome, image, path = job
@@ -150,36 +149,24 @@ def _saved(
 
 
 def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool, strict: bool) -> int:
-    """Print each outcome; returns the number of images that could not be read.
-
-    Raises:
-        ImageError: with ``strict``, at the first of them.
-    """
+    """Print each outcome; returns the number of images that could not be read, or raises if ``strict``."""
     from hubel.inference.pipeline import FailedImage
 
     failures = 0
     with ProgressBar("images", visible=json or not sys.stdout.isatty()) as bar:
         for outcome in outcomes:
             bar.advance()
+            if json:
+                print_json(json_row(outcome, model))
             if isinstance(outcome, FailedImage):
                 failures += 1
-                if json:
-                    print_json(json_row(outcome, model))
                 if strict:
                     raise outcome.error
                 report_error(_printable(outcome.error.message), outcome.error.hint)
-            elif json:
-                print_json(json_row(outcome, model))
-            else:
-                print(_line(outcome), flush=True)
+            elif not json:
+                frame = "" if outcome.frame is None else f" frame {outcome.frame}"
+                print(f"{_printable(outcome.source or 'image')}{frame}  {outcome.describe()}", flush=True)
     return failures
-
-
-def _line(result: Prediction) -> str:
-    name = _printable(result.source or "image")
-    if result.frame is not None:
-        name += f" frame {result.frame}"
-    return f"{name}  {result.describe()}"
 
 
 def _printable(text: str) -> str:

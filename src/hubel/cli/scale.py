@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hubel.cli.options import Json
+from hubel.cli.options import Batch, Json
 from hubel.config import ALPHA, BETA, GAMMA
 from hubel.console import log, make_table, print_json, print_table
 
 if TYPE_CHECKING:
-    from hubel.training.compound_scaling import ScaledNetwork
+    from hubel.training.compound_scaling import ScaledNetwork, Trial
+
+_TITLES = (
+    "phi", "alpha", "beta", "gamma", "depth ×", "width ×", "resolution ×", "image", "parameters (M)", "GMACs", "cost ×",
+)  # fmt: skip
 
 
 def scale(
@@ -36,7 +40,7 @@ def scale(
         float, typer.Option(min=0, help="Largest deviation of alpha * beta^2 * gamma^2 from 2.")
     ] = 0.1,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs per grid point.")] = 10,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 32,
+    batch: Batch = 32,
     image_size: Annotated[
         int | None, typer.Option(min=8, help="Image size that gamma scales.", show_default="the architecture's own")
     ] = None,
@@ -79,44 +83,29 @@ def scale(
     set_passive_omp_wait()
     from hubel.training.compound_scaling import search as run
 
+    def report(trial: Trial) -> None:
+        point = trial.network.scaling
+        factors = f"alpha {point.alpha:g}, beta {point.beta:g}, gamma {point.gamma:g}"
+        log(f"{factors}: validation top-1 {trial.top1:.3f}")
+
     log(f"{len(grid)} grid points, {epochs} epochs each; Ctrl-C stops, the same command continues")
-    trials = run(
-        baseline,
-        search,
-        grid,
-        out,
-        image_size,
-        lambda trial: log(f"{_factors(trial.network)}: validation top-1 {trial.top1:.3f}"),
-        epochs=epochs,
-        batch=batch,
-        seed=seed,
-    )
+    trials = run(baseline, search, grid, out, image_size, report, epochs=epochs, batch=batch, seed=seed)
     if as_json:
         print_json([{**trial.network.to_json(), "top1": trial.top1, "run": str(trial.folder)} for trial in trials])
         return
     _print([trial.network for trial in trials], [trial.top1 for trial in trials])
     best = trials[0].network.scaling
-    log(
-        f"next: hubel scale {baseline} --alpha {best.alpha:g} --beta {best.beta:g} --gamma {best.gamma:g} "
-        "--phi 1 --phi 2 --phi 3"
-    )
-
-
-def _factors(network: ScaledNetwork) -> str:
-    point = network.scaling
-    return f"alpha {point.alpha:g}, beta {point.beta:g}, gamma {point.gamma:g}"
+    found = f"--alpha {best.alpha:g} --beta {best.beta:g} --gamma {best.gamma:g}"
+    log(f"next: hubel scale {baseline} {found} --phi 1 --phi 2 --phi 3")
 
 
 def _print(networks: list[ScaledNetwork], top1: list[float] | None = None) -> None:
-    titles = ["phi", "alpha", "beta", "gamma", "depth ×", "width ×", "resolution ×", "image", "parameters (M)"]
     rows = []
-    for network in networks:
+    for index, network in enumerate(networks):
         point = network.scaling
         factors = [f"{value:g}" for value in (point.phi, point.alpha, point.beta, point.gamma)]
         applied = [f"{value:.3f}" for value in (point.depth, point.width, point.resolution)]
         cost = [f"{network.parameters / 1e6:.2f}", f"{network.multiplications / 1e9:.3f}", f"{network.growth:.2f}"]
-        rows.append([*factors, *applied, str(network.image_size), *cost])
-    if top1:
-        rows = [[*row, f"{accuracy:.3f}"] for row, accuracy in zip(rows, top1, strict=True)]
-    titles += ["GMACs", "cost ×", *(["validation\ntop-1"] if top1 else [])]
-    print_table(make_table(titles, rows, left=0))
+        accuracy = [f"{top1[index]:.3f}"] if top1 else []
+        rows.append([*factors, *applied, str(network.image_size), *cost, *accuracy])
+    print_table(make_table([*_TITLES, *(["validation\ntop-1"] if top1 else [])], rows, left=0))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hubel.cli.options import Json, Options, parsed_options
+from hubel.cli.options import Batch, Json
+from hubel.config import parse_assignments
 from hubel.console import print_json, print_table
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ def summary(
             "downloaded), or a run folder."
         ),
     ],
-    options: Options = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Option of the architecture, e.g. se=true; may be repeated."),
+    ] = None,
     input_size: Annotated[
         str | None,
         typer.Option("--input", metavar="CxHxW", help="Channels, height, width.", show_default="the model's own"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 1,
+    batch: Batch = 1,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"], typer.Option(help="Precision of the activations.")
     ] = "float32",
@@ -49,13 +53,17 @@ def summary(
     hubel summary resnet50 --input 3x448x448 --batch 32 --dtype bfloat16
     hubel summary vgg16 --set batch_norm=true
     """
-    shape = None if input_size is None else _parsed(input_size)
+    shape = None if input_size is None else _parse_shape(input_size)
+    try:
+        assigned = parse_assignments(options or [])
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="'--set'") from error
     from hubel.analysis.memory_advice import free_memory, memory_tips
     from hubel.analysis.summary import summarize
     from hubel.analysis.table import layer_table
     from hubel.errors import ModelError
 
-    module, native, row = _module(model, shape, parsed_options(options))
+    module, native, row = _module(model, shape, assigned)
     try:
         result = summarize(module, shape or native, batch, dtype, name=model)
     except ModelError as error:
@@ -71,7 +79,7 @@ def summary(
         print("\n" + "\n  ".join(advice))
 
 
-def _parsed(text: str) -> Shape:
+def _parse_shape(text: str) -> Shape:
     match = re.fullmatch(r"([1-9]\d*)[x×,]([1-9]\d*)[x×,]([1-9]\d*)", text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is not channels, height, width, e.g. 3x224x224.", param_hint="'--input'")

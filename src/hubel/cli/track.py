@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,10 +21,8 @@ from hubel.errors import HubelError, UsageError
 if TYPE_CHECKING:
     from hubel.cli.track_writers import TrackOutputs
     from hubel.data.mot import MotBoxes
-    from hubel.inference.predictor import Predictor
-    from hubel.inference.video_tracking import FrameState, StageTimer, VideoSource
+    from hubel.inference.video_tracking import FrameState
     from hubel.results import Tracks
-    from hubel.tracking import Tracker
 
 
 def track(
@@ -106,39 +105,46 @@ def track(
     name = tracker or ("sort" if source is None else "deepsort")
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, parse_counters
-    from hubel.data.mot import read_mot_text
-    from hubel.inference.video_tracking import StageTimer, associate, default_conf, detect_from_file, open_video
+    from hubel.inference.video_tracking import (
+        StageTimer,
+        associate,
+        default_conf,
+        detect_from_file,
+        detect_with_model,
+        open_video,
+        run_pipeline,
+    )
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.base import parse
 
     method = create_tracker(name, **parse(TRACKERS[name].Parameters, set_ or ()))
-    outputs = TrackOutputs(mot, save, table, parse_counters(line or (), zone or ()), json, [source, detections], model)
-    boxes = None
-    if detections is not None:
-        boxes = read_mot_text(detections)
-        for note in boxes.notes:
-            log(f"note:  {note}")
-        if not len(boxes):
-            log(f"note:  {detections} has no boxes.")
-        if conf is not None:
-            boxes = boxes.only(boxes.scores >= conf)
     timer, errors = StageTimer(), DecodeErrors(strict)
+    counters = parse_counters(line or (), zone or ())
+    outputs = TrackOutputs(mot, save, table, counters, json, [source, detections], model, name, timer)
+    boxes = None if detections is None else _read_boxes(detections, conf)
     if source is None:
         assert boxes is not None
-        states = associate(detect_from_file(boxes, str(boxes.path), None), method, None, timer)
-        _run(states, outputs, timer, boxes.last_frame, name)
+        _run(associate(detect_from_file(boxes, str(boxes.path), None), method, None, timer), outputs, boxes.last_frame)
         return
     video = open_video(source, rate, errors)
     outputs.rate = video.rate or rate
-    predictor = None
-    if model is not None:
+    if boxes is not None:
+        detect: Callable[..., Iterator[FrameState]] = partial(detect_from_file, boxes, video.source)
+    else:
         from hubel.inference import Predictor, tune_allocator
 
+        assert model is not None
         tune_allocator()
         minimum = default_conf(name) if conf is None else conf
         predictor = Predictor(model, engine, precision, device, threads=threads, conf=minimum, iou=iou)
-    states = _with_images(video, boxes, predictor, classes, method, (appearance, device, threads), errors, timer)
-    last = _run(states, outputs, timer, video.count, name)
+        selected = None if classes is None else [word.strip() for word in classes.split(",")]
+        detect = partial(detect_with_model, predictor, video.source, selected, timer)
+    embed = None
+    if method.needs_features:
+        from hubel.inference.embedder import Embedder
+
+        embed = Embedder(appearance, device, threads)
+    last = _run(run_pipeline(video, detect, method, embed, errors, timer), outputs, video.count)
     if boxes is not None and last is not None and boxes.last_frame != last:
         log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
     if errors.count:
@@ -169,68 +175,44 @@ class DecodeErrors:
         self.count = 0
 
     def __call__(self, error: HubelError) -> None:
-        """Report the first damaged frames, count the rest; raise if strict."""
+        """Report and count a damaged frame; raise if strict."""
         if self._strict:
             raise error
         self.count += 1
         report_error(error.message, error.hint)
 
 
-def _with_images(
-    video: VideoSource,
-    boxes: MotBoxes | None,
-    predictor: Predictor | None,
-    classes: str | None,
-    tracker: Tracker,
-    appearance: tuple[str, str, int | None],
-    errors: DecodeErrors,
-    timer: StageTimer,
-) -> Iterator[tuple[FrameState, Tracks]]:
-    from functools import partial
+def _read_boxes(detections: Path, conf: float | None) -> MotBoxes:
+    from hubel.data.mot import read_mot_text
 
-    from hubel.inference.video_tracking import detect_from_file, detect_with_model, run_pipeline
-
-    embed = None
-    if tracker.needs_features:
-        from hubel.inference.embedder import Embedder
-
-        embed = Embedder(*appearance)
-    if boxes is not None:
-        return run_pipeline(video, partial(detect_from_file, boxes, video.source), tracker, embed, errors, timer)
-    assert predictor is not None
-    selected = None if classes is None else [word.strip() for word in classes.split(",")]
-    detect = partial(detect_with_model, predictor, video.source, selected, timer)
-    return run_pipeline(video, detect, tracker, embed, errors, timer)
+    boxes = read_mot_text(detections)
+    for note in boxes.notes:
+        log(f"note:  {note}")
+    if not len(boxes):
+        log(f"note:  {detections} has no boxes.")
+    return boxes if conf is None else boxes.only(boxes.scores >= conf)
 
 
-def _run(
-    states: Iterator[tuple[FrameState, Tracks]],
-    outputs: TrackOutputs,
-    timer: StageTimer,
-    count: int | None,
-    tracker: str,
-) -> int | None:
+def _run(states: Iterator[tuple[FrameState, Tracks]], outputs: TrackOutputs, count: int | None) -> int | None:
     """Write the tracks of every frame; returns the number of the last."""
-    start, last = time.perf_counter(), None
+    start, last, interrupted = time.perf_counter(), None, False
     with ExitStack() as stack:
         stack.enter_context(_terminated_as_interrupted())
         bar = stack.enter_context(ProgressBar("frames", count, visible=not outputs.shows_lines))
         stack.enter_context(outputs)
+        if isinstance(states, Generator):
+            stack.callback(states.close)
         try:
             for state, tracks in states:
-                outputs.take(state, tracks, tracker, timer)
+                outputs.take(state, tracks)
                 last = state.number
                 bar.advance()
         except KeyboardInterrupt:
-            outputs.interrupted = True
-        finally:
-            close = getattr(states, "close", None)
-            if close is not None:
-                close()
+            interrupted = True
     seconds = time.perf_counter() - start
     outputs.finish()
-    log(outputs.summary(tracker, seconds, timer))
-    if outputs.interrupted:
+    log(outputs.summary(seconds))
+    if interrupted:
         log(f"interrupted after frame {last}: the tracks until then are written")
         raise typer.Exit(130)
     return last

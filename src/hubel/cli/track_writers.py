@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from hubel.console import log, print_json
 from hubel.data.mot import mot_text
@@ -19,6 +19,9 @@ from hubel.inference.json_lines import encodable
 from hubel.inference.video_tracking import NAMELESS, FrameState, StageTimer
 from hubel.results import Tracks
 from hubel.tracking.trajectories import LineCounter, TrackPath, TrackTable, ZoneCounter
+
+if TYPE_CHECKING:
+    from hubel.data.video_writer import VideoWriter
 
 Counter = LineCounter | ZoneCounter
 
@@ -57,137 +60,134 @@ def _points(option: str, text: str, default: str) -> tuple[str, list[tuple[float
     return (name if equals else default), list(zip(values[::2], values[1::2], strict=True))
 
 
+@dataclass
 class TrackOutputs:
     """Writes the tracks of every frame. Use it in a ``with`` statement.
 
-    Args:
+    Attributes:
         mot: file of MOTChallenge text, or ``None``.
         save: video, or ``None``.
         table: file with a row per track, or ``None``.
         counters: lines and zones.
         json: print rows to stdout.
-        inputs: files that must not be overwritten.
+        inputs: files that must not be overwritten; the first one has the images.
         model: name of the detector in the rows.
+        timer: gets the time of drawing.
+        rate: frames per second of the video.
 
     Raises:
         UsageError: a file cannot be written, or is an input.
     """
 
-    def __init__(
-        self,
-        mot: Path | None,
-        save: Path | None,
-        table: Path | None,
-        counters: Sequence[Counter],
-        json: bool,
-        inputs: Sequence[str | Path | None],
-        model: str | None,
-    ) -> None:
-        for option, path in (("--mot", mot), ("--save", save), ("--table", table)):
-            _refuse(option, path, inputs)
+    mot: Path | None
+    save: Path | None
+    table: Path | None
+    counters: Sequence[Counter]
+    json: bool
+    inputs: Sequence[str | Path | None]
+    model: str | None
+    tracker: str
+    timer: StageTimer
+    rate: float = 25.0
+
+    def __post_init__(self) -> None:
+        save, table = self.save, self.table
+        for option, path in (("--mot", self.mot), ("--save", save), ("--table", table)):
+            if path is not None:
+                _refuse(option, path, self.inputs)
         if save is not None:
             from hubel.data.video_writer import video_format
 
             video_format(save)
-        if save is not None and inputs[0] is None:
-            raise UsageError(f"--save {save} needs images", "name the VIDEO or its FRAMES, or leave --save out")
+            if self.inputs[0] is None:
+                raise UsageError(f"--save {save} needs images", "name the VIDEO or its FRAMES, or leave --save out")
         if table is not None and table.suffix.lower() not in (".csv", ".json"):
             raise UsageError(f"--table {table}: unknown format", "use a name that ends in .csv or .json")
-        self._mot, self._save, self._table_path, self._counters = mot, save, table, counters
-        self._json, self._model = json, model
-        self.paths = TrackTable()
-        self.frames = 0
-        self.interrupted = False
-        self.rate = 25.0
+        self.shows_lines = self.json and sys.stdout.isatty()
+        self._frames = 0
+        self._paths = TrackTable()
         self._stack = ExitStack()
         self._text: IO[str] | None = None
-        self._video: Any = None
-        self._painter: Any = None
-        self.shows_lines = json and sys.stdout.isatty()
+        self._video: VideoWriter | None = None
 
     def __enter__(self) -> Self:
-        if self._mot is not None:
-            self._text = self._stack.enter_context(streaming_write(self._mot))
+        if self.mot is not None:
+            self._text = self._stack.enter_context(streaming_write(self.mot))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
-    def take(self, state: FrameState, tracks: Tracks, tracker: str, timer: StageTimer) -> None:
+    def take(self, state: FrameState, tracks: Tracks) -> None:
         """Write the tracks of the next frame."""
-        self.frames += 1
-        self.paths.update(state.number, state.time, tracks.ids, tracks.names, tracks.boxes)
-        for counter in self._counters:
+        self._frames += 1
+        self._paths.update(state.number, state.time, tracks.ids, tracks.names, tracks.boxes)
+        for counter in self.counters:
             counter.update(tracks.ids, tracks.boxes)
-        if self.frames == 1 and state.image is not None:
+        if self._frames == 1 and state.image is not None:
             self._warn_of_counters_outside(tracks.width, tracks.height)
         if self._text is not None:
             self._text.write(mot_text(state.number, tracks.ids.tolist(), tracks.boxes, tracks.scores))
-        if self._json:
-            print_json(self._row(state, tracks, tracker))
-        if self._save is not None and state.image is not None:
-            timer.timed("draw", self._draw, state, tracks)
+        if self.json:
+            print_json(self._row(state, tracks))
+        if self.save is not None and state.image is not None:
+            self.timer.timed("draw", self._draw, state, tracks)
 
-    def _row(self, state: FrameState, tracks: Tracks, tracker: str) -> dict[str, Any]:
+    def _row(self, state: FrameState, tracks: Tracks) -> dict[str, Any]:
         source = None if tracks.source is None else encodable(tracks.source)
         row: dict[str, Any] = {"source": source, "frame": state.number}
         if state.time is not None:
             row["time"] = state.time
         if state.image is not None:
             row |= {"width": tracks.width, "height": tracks.height}
-        row |= {"model": self._model, "tracker": tracker, "task": "track", **tracks.to_json()}
-        lines = [counter.to_json() for counter in self._counters if isinstance(counter, LineCounter)]
-        zones = [counter.to_json() for counter in self._counters if isinstance(counter, ZoneCounter)]
+        row |= {"model": self.model, "tracker": self.tracker, "task": "track", **tracks.to_json()}
+        lines = [counter.to_json() for counter in self.counters if isinstance(counter, LineCounter)]
+        zones = [counter.to_json() for counter in self.counters if isinstance(counter, ZoneCounter)]
         return row | ({"lines": lines} if lines else {}) | ({"zones": zones} if zones else {})
 
     def _draw(self, state: FrameState, tracks: Tracks) -> None:
         from hubel.drawing.tracks import Mark, TrackAnnotator
 
-        assert self._save is not None and state.image is not None and state.time is not None
+        assert self.save is not None and state.image is not None and state.time is not None
         height, width = state.image.shape[:2]
         if self._video is None:
             from hubel.data.video_writer import VideoWriter
 
-            self._video = self._stack.enter_context(VideoWriter(self._save, width, height, self.rate))
-            self._painter = TrackAnnotator(names=self._model is not None)
-        drawn = self._painter.annotate(
-            state.image, tracks, [Mark(_corners(counter), _caption(counter)) for counter in self._counters]
-        )
+            self._video = self._stack.enter_context(VideoWriter(self.save, width, height, self.rate))
+            self._annotator = TrackAnnotator(names=self.model is not None)
+        marks = [Mark(_corners(counter), _caption(counter)) for counter in self.counters]
+        drawn = self._annotator.annotate(state.image, tracks, marks)
         if drawn.shape[:2] == self._video.size[::-1]:
             self._video.write(drawn, state.time)
 
     def _warn_of_counters_outside(self, width: int, height: int) -> None:
-        for counter in self._counters:
+        for counter in self.counters:
             if not any(0 <= x <= width and 0 <= y <= height for x, y in _corners(counter)):
                 log(f"note:  {counter.name} is outside the image, which has {width} × {height} pixels")
 
     def finish(self) -> None:
         """Write the table and the counts after the last frame."""
-        rows = self.paths.rows()
-        if self._table_path is not None:
-            _write_table(self._table_path, rows)
-        if self._json:
+        rows = self._paths.rows()
+        if self.table is not None:
+            _write_table(self.table, rows)
+        if self.json:
             return
         print(_table(rows))
-        for counter in self._counters:
-            print(f"{counter.name}: {_caption(counter, named=False)}")
+        for counter in self.counters:
+            print(f"{counter.name}: {_counts(counter)}")
 
-    def summary(self, tracker: str, seconds: float, timer: StageTimer) -> str:
+    def summary(self, seconds: float) -> str:
         """A line with counts, speed, and the time of each stage."""
-        speed = self.frames / max(seconds, 1e-9)
-        line = f"{tracker}: {self.frames} frames, {len(self.paths)} tracks, {speed:.1f} frames/s"
-        total = sum(timer.seconds.values())
+        speed = self._frames / max(seconds, 1e-9)
+        line = f"{self.tracker}: {self._frames} frames, {len(self._paths)} tracks, {speed:.1f} frames/s"
+        total = sum(self.timer.seconds.values())
         if total:
-            parts = sorted(timer.seconds.items(), key=lambda item: -item[1])
+            parts = sorted(self.timer.seconds.items(), key=lambda item: -item[1])
             line += " (" + ", ".join(f"{name} {used / total:.0%}" for name, used in parts) + ")"
         return line
 
 
-def _refuse(option: str, path: Path | None, inputs: Sequence[str | Path | None]) -> None:
-    if path is None:
-        return
+def _refuse(option: str, path: Path, inputs: Sequence[str | Path | None]) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist", "create it, or name another")
     if not os.access(path.parent, os.W_OK) or path.is_dir():
@@ -201,14 +201,14 @@ def _corners(counter: Counter) -> list[tuple[float, float]]:
     return [counter.start, counter.end] if isinstance(counter, LineCounter) else list(counter.corners)
 
 
-def _caption(counter: Counter, named: bool = True) -> str:
+def _counts(counter: Counter) -> str:
     if isinstance(counter, LineCounter):
-        counts = f"in {counter.into}, out {counter.out}"
-    else:
-        counts = f"inside {counter.inside}, most {counter.most}, entered {counter.entered}, tracks {counter.tracks}"
-        if named:
-            counts = f"{counter.inside}"
-    return f"{counter.name}: {counts}" if named else counts
+        return f"in {counter.into}, out {counter.out}"
+    return f"inside {counter.inside}, most {counter.most}, entered {counter.entered}, tracks {counter.tracks}"
+
+
+def _caption(counter: Counter) -> str:
+    return f"{counter.name}: {_counts(counter) if isinstance(counter, LineCounter) else counter.inside}"
 
 
 def _write_table(path: Path, rows: Sequence[TrackPath]) -> None:
