@@ -17,7 +17,7 @@ from hubel.boxes import nms
 from hubel.errors import ModelError, WeightsError
 from hubel.models import create_model, default_preprocessing
 from hubel.models.base import DetectionTargets, ObjectTargets
-from hubel.models.detection.darknet import parse_cfg
+from hubel.models.detection.yolo_v3_tiny import parse_cfg
 
 NETWORKS = ("yolo-fastest-1.1", "yolo-fastest-1.1-xl")
 

@@ -134,15 +134,8 @@ class DenseHead(nn.Sequential):
     """Dense layers of AlexNet, ZFNet and VGG: two hidden ones of 4096 units with ReLU and dropout, and the classes.
 
     Maps (N, channels, H, W) are averaged over ``grid`` × ``grid`` cells, which changes nothing at the image size that
-    the network was built for, and become scores (N, num_classes).
-
-    Args:
-        channels: of the maps.
-        grid: cells along each side.
-        num_classes: units of the last layer.
-        dropout: fraction of values dropped.
-        dropout_before: dropout before the two hidden layers (torchvision's AlexNet), not after them (Krizhevsky et al.
-            2012, section 4.2).
+    the network was built for, and become scores (N, num_classes). Dropout is after the hidden layers (Krizhevsky et al.
+    2012, section 4.2) or before them (torchvision's AlexNet).
     """
 
     classifier: nn.Linear
@@ -164,16 +157,9 @@ class DenseHead(nn.Sequential):
 
 
 def grid_side(family: str, image_size: int, lost: int, grid: int | None) -> int:
-    """Size of the maps that the dense layers read, after five halvings.
+    """Size of the maps that the dense layers read: the user's choice, or what five halvings leave of the image.
 
-    Args:
-        family: for messages.
-        image_size: height and width of the images in pixels.
-        lost: pixels lost to convolutions and pooling without padding.
-        grid: the user's choice; by default the size of the last maps.
-
-    Raises:
-        ModelError: the images are too small.
+    ``lost`` pixels go to convolutions and pooling without padding; raises ``ModelError`` if the images are too small.
     """
     left = (image_size - lost) // 32
     if left < 1:

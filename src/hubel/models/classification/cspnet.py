@@ -73,14 +73,7 @@ from hubel.models.config_schema import Count, Factor, Groups, ShareBelowOne
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of the table.
-
-    Attributes:
-        units: how many.
-        narrow: channels of the convolutions of a unit before its last.
-        part: channels of each part, and of a unit's last convolution.
-        out: channels of the merge.
-    """
+    """A row of the table: units, their channels before the last convolution, those of each part, of the merge."""
 
     units: Count
     narrow: Count
@@ -126,8 +119,8 @@ class CrossStagePartial(nn.Module):
     in place of the split, which is equivalent, but concatenate the second part before the first.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
         block: maps (N, part_channels, H, W) to (N, block_channels, H, W).
         part_channels: of each part; ``None``: the input itself is cut in halves, of which the second is the larger if
             the number of channels is odd (figure 2b).
@@ -160,60 +153,42 @@ class CrossStagePartial(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, in_channels, H, W) to (N, out_channels, H, W)."""
         first, second = self.split(maps).split(self.parts, dim=1)
-        second = self.transition(self.block(second))
-        merged: Tensor = self.merge(torch.cat((first, second), dim=1))
+        merged: Tensor = self.merge(torch.cat((first, self.transition(self.block(second))), dim=1))
         return merged
 
 
-class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions and a shortcut; the sum is taken before the last activation.
+class ResidualUnit(nn.Module):
+    """Convolutions and a shortcut, maps keep their shape (N, channels, H, W).
 
-    Args:
-        channels: of input and output.
-        narrow: of the first two convolutions.
-        groups: of the 3×3.
-        activation: builds the activation.
-        se: squeeze and excitation before the sum.
+    ``"bottleneck"`` is ResNet's 1×1, 3×3, 1×1, the sum taken before the last activation; ``"dark"`` is Darknet-53's
+    1×1, 3×3, the sum not activated (Redmon and Farhadi 2018, arXiv 1804.02767, table 1). Squeeze and excitation, if
+    any, precedes the sum; ``groups`` are those of the 3×3.
     """
 
     def __init__(
-        self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module], se: bool = False
+        self,
+        kind: Literal["bottleneck", "dark"],
+        channels: int,
+        narrow: int,
+        groups: int,
+        activation: Callable[[], nn.Module],
+        se: bool = False,
     ) -> None:
         super().__init__()
         self.conv1 = ConvNormActivation(channels, narrow, 1, activation=activation)
-        self.conv2 = ConvNormActivation(narrow, narrow, 3, groups=groups, activation=activation)
-        self.conv3 = ConvNormActivation(narrow, channels, 1, activation=None)
+        if kind == "dark":
+            self.conv2 = ConvNormActivation(narrow, channels, 3, groups=groups, activation=activation)
+            self.conv3: nn.Module = nn.Identity()
+        else:
+            self.conv2 = ConvNormActivation(narrow, narrow, 3, groups=groups, activation=activation)
+            self.conv3 = ConvNormActivation(narrow, channels, 1, activation=None)
         self.se = SqueezeExcitation(channels) if se else nn.Identity()
-        self.activation = activation()
+        self.activation = nn.Identity() if kind == "dark" else activation()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, channels, H, W) of maps of the same shape."""
+        """Maps of the same shape."""
         out: Tensor = self.activation(self.se(self.conv3(self.conv2(self.conv1(maps)))) + maps)
         return out
-
-
-class DarkUnit(nn.Module):
-    """1×1 and 3×3 convolutions and a shortcut (Redmon and Farhadi 2018, arXiv 1804.02767, table 1).
-
-    Arguments are those of :class:`Bottleneck`.
-    """
-
-    def __init__(
-        self, channels: int, narrow: int, groups: int, activation: Callable[[], nn.Module], se: bool = False
-    ) -> None:
-        super().__init__()
-        self.conv1 = ConvNormActivation(channels, narrow, 1, activation=activation)
-        self.conv2 = ConvNormActivation(narrow, channels, 3, groups=groups, activation=activation)
-        self.se = SqueezeExcitation(channels) if se else nn.Identity()
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, channels, H, W) of maps of the same shape."""
-        out: Tensor = self.se(self.conv2(self.conv1(maps))) + maps
-        return out
-
-
-def _activation(config: CSPNetConfig) -> Callable[[], nn.Module]:
-    return nn.Mish if config.activation == "mish" else partial(nn.LeakyReLU, config.leaky_slope, inplace=True)
 
 
 def _scaled(stage: Stage, config: CSPNetConfig) -> Stage:
@@ -223,24 +198,21 @@ def _scaled(stage: Stage, config: CSPNetConfig) -> Stage:
     return Stage(units, *(make_divisible(width, config.width) for width in (stage.narrow, stage.part, stage.out)))
 
 
-def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -> nn.Sequential:
+def _stage(
+    config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool, activation: Callable[[], nn.Module]
+) -> nn.Sequential:
     """A convolution of stride 2, where the stage halves the size, and the cross-stage partial block."""
-    activation, is_dark = _activation(config), config.unit == "dark"
-    part = nn.Sequential()
-    channels = in_channels
+    is_dark = config.unit == "dark"
+    part, channels = nn.Sequential(), in_channels
     if halves:
         channels = stage.out if is_dark else in_channels
-        part.add_module(
-            "downsample", ConvNormActivation(in_channels, channels, 3, 2, groups=config.groups, activation=activation)
-        )
-    unit = DarkUnit if is_dark else Bottleneck
-    units = nn.Sequential(
-        *(unit(stage.part, stage.narrow, config.groups, activation, config.se) for _ in range(stage.units))
-    )
+        downsample = ConvNormActivation(in_channels, channels, 3, 2, groups=config.groups, activation=activation)
+        part.add_module("downsample", downsample)
+    unit = partial(ResidualUnit, config.unit, stage.part, stage.narrow, config.groups, activation, config.se)
     partial_block = CrossStagePartial(
         channels,
         stage.out,
-        block=units,
+        block=nn.Sequential(*(unit() for _ in range(stage.units))),
         part_channels=stage.part,
         activation=activation,
         split_activation=activation if is_dark else None,
@@ -251,7 +223,9 @@ def _stage(config: CSPNetConfig, stage: Stage, in_channels: int, halves: bool) -
 
 def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A CSPNet for any image size: ``image_size`` changes nothing, as the head averages over positions."""
-    conv = partial(ConvNormActivation, activation=_activation(config))
+    leaky = partial(nn.LeakyReLU, config.leaky_slope, inplace=True)
+    activation = nn.Mish if config.activation == "mish" else leaky
+    conv = partial(ConvNormActivation, activation=activation)
     backbone = nn.Sequential()
     feature_info: dict[int, tuple[str, int]] = {}
     if config.unit == "dark":
@@ -264,7 +238,7 @@ def build(config: CSPNetConfig, num_classes: int, in_channels: int, image_size: 
         feature_info[2] = ("stem", channels)
     for number, stage in enumerate((_scaled(stage, config) for stage in config.stages), start=1):
         halves = number > 1 or config.unit == "dark"
-        backbone.add_module(f"stage{number}", _stage(config, stage, channels, halves))
+        backbone.add_module(f"stage{number}", _stage(config, stage, channels, halves, activation))
         channels, stride = stage.out, 2 * stride if halves else stride
         feature_info[stride] = (f"stage{number}", channels)
     model = Classifier(backbone, ClassificationHead(channels, num_classes), feature_info)

@@ -46,11 +46,7 @@ CROP_SIZE = (128, 64)
 """Height and width of the crops."""
 
 _EMBEDDING_STRIDE = 16
-_STRIPES = 2
-
 _CHANNELS = (32, 32, 64, 64, 128, 128)
-_INPUT = (3, 128, 64)
-_STRIDE = 8
 
 
 @dataclass(frozen=True)
@@ -69,12 +65,7 @@ class DeepSortReidConfig:
 class BasicBlock(nn.Module):
     """``shortcut(maps) + conv(dropout(unit(activation(norm(maps)))))``, the pre-activation block.
 
-    Args:
-        in_channels: of the input.
-        channels: of the output.
-        stride: of the first convolution.
-        dropout: between the two convolutions.
-        activated: begin with normalization and activation, which the output of ``pool`` has already.
+    Without ``activated`` there is no first normalization and activation, which the output of ``pool`` has already.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, dropout: float, activated: bool) -> None:
@@ -149,7 +140,7 @@ def build(config: DeepSortReidConfig, num_classes: int, in_channels: int, image_
         stride = 2 if channels != before else 1
         backbone.add_module(f"unit{number}", BasicBlock(before, channels, stride, config.dropout, number > 1))
         before = channels
-    height, width = -(-image_size // _STRIDE), -(-(image_size // 2) // _STRIDE)
+    height, width = -(-image_size // 8), -(-(image_size // 2) // 8)  # the last maps have stride 8
     head = ReidHead(before * height * width, config.features, num_classes, config.dropout)
     feature_info = {1: ("conv2", first), 2: ("unit2", first), 4: ("unit4", 64), 8: ("unit6", 128)}
     model = ReidNetwork(backbone, head, feature_info)
@@ -160,8 +151,7 @@ def build(config: DeepSortReidConfig, num_classes: int, in_channels: int, image_
 def embedding_of(model: nn.Module) -> nn.Module:
     """Module from preprocessed crops (N, C, H, W) to appearance vectors (N, D) of length 1.
 
-    Args:
-        model: a :class:`ReidNetwork`, which has vectors of its own; or any other network with a backbone.
+    A :class:`ReidNetwork` has vectors of its own; those of other networks are a :class:`StripeEmbedding`.
 
     Raises:
         ModelError: it has no backbone, or no map as small as a sixteenth of the crop.
@@ -206,9 +196,6 @@ class StripeEmbedding(nn.Module):
     tracks are easy to follow, the first map of stride 16 of EfficientNet-Lite0 distinguished people better than its
     last maps and its pooled features. The upper and the lower half are pooled separately, as jackets and trousers
     differ; within each, columns near the sides, which show the background, have less weight.
-
-    Args:
-        backbone: maps images to feature maps (N, C, H, W).
     """
 
     prediction_names = ("stripes",)
@@ -222,7 +209,7 @@ class StripeEmbedding(nn.Module):
         maps = self.backbone(images)
         weights = torch.from_numpy(column_weights(maps.shape[3])).to(maps)
         columns = (maps * weights).sum(dim=3) / weights.sum()
-        halves = functional.adaptive_avg_pool1d(columns, _STRIPES).flatten(1)
+        halves = functional.adaptive_avg_pool1d(columns, 2).flatten(1)
         return functional.normalize(halves, dim=1)
 
     def predictions(self, outputs: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
@@ -232,13 +219,12 @@ class StripeEmbedding(nn.Module):
 
 ARCHITECTURES = (
     Architecture(
-        name="deepsort_reid",
-        task="classify",
-        build=build,
-        config=DeepSortReidConfig(),
-        input=_INPUT,
-        num_classes=1261,
+        "deepsort_reid",
+        build,
+        DeepSortReidConfig(),
         depth=15,
         reference="Wojke et al. 2017, arXiv 1703.07402, table 1; Wojke and Bewley 2018, arXiv 1812.00442",
+        input=(3, *CROP_SIZE),
+        num_classes=1261,
     ),
 )

@@ -36,6 +36,7 @@ dense layer's biases start at 0.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -74,26 +75,14 @@ class DenseNetConfig:
 class PreActivation(nn.Sequential):
     """``activation(norm(maps))`` before a convolution, not after it (He et al. 2016, arXiv 1603.05027, figure 4e)."""
 
-    def __init__(
-        self,
-        channels: int,
-        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-        activation: Callable[[], nn.Module] = ReLU,
-    ) -> None:
-        super().__init__()
-        self.add_module("norm", norm(channels))
-        self.add_module("activation", activation())
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__(OrderedDict(norm=norm(channels), activation=ReLU()))
 
 
 class DenseLayer(nn.Module):
     """Normalization, ReLU, 1×1 convolution, normalization, ReLU, 3×3 convolution (section 3, "Bottleneck layers").
 
-    Args:
-        in_channels: of the input.
-        growth: channels of the output, the paper's k.
-        bottleneck: the 1×1 convolution has ``bottleneck * growth`` output channels.
-        norm: builds the normalizations.
-        se: squeeze and excitation of the output.
+    The 1×1 convolution has ``bottleneck * growth`` output channels; squeeze and excitation, if any, is of the output.
     """
 
     def __init__(

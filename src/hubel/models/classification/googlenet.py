@@ -106,13 +106,8 @@ class GoogLeNetConfig:
 class AuxiliaryClassifier(nn.Module):
     """Classifies maps from the middle of the network, which teaches what lies below to tell classes apart (section 5).
 
-    5×5 average pooling with stride 3 (14×14 maps to 4×4), 1×1 convolution, dense layer, 70 % dropout, classifier.
-
-    Args:
-        in_channels: of the maps.
-        num_classes: what it tells apart.
-        adaptive: average over 4×4 regions of the maps, whatever their size; otherwise only those that are not 14×14.
-        unit: makes the convolution of (channels in, channels out, kernel).
+    5×5 average pooling with stride 3 (14×14 maps to 4×4), 1×1 convolution, dense layer, 70 % dropout, classifier. Maps
+    of another size, or with ``adaptive`` all maps, are averaged over 4×4 regions instead.
     """
 
     def __init__(self, in_channels: int, num_classes: int, adaptive: bool, unit: Any) -> None:

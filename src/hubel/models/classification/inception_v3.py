@@ -34,6 +34,7 @@ path; the paper says 42 without saying how it counts.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 
@@ -153,28 +154,18 @@ class AuxiliaryHead(nn.Module):
 
 def stem(in_channels: int) -> nn.Sequential:
     """The first three convolutions of all Inception networks since this one."""
-    return nn.Sequential(
-        Conv(in_channels, 32, 3, stride=2, padding=0),
-        Conv(32, 32, 3, padding=0),
-        Conv(32, 64, 3),
-    )
+    return branch(in_channels, (32, 3, 2), (32, 3, 1), (64, 3))
 
 
 def entry(in_channels: int) -> nn.Sequential:
     """The parts stem, pool and stage1, which Inception-ResNet-v2 shares."""
-    parts = nn.Sequential()
-    parts.add_module("stem", stem(in_channels))
-    parts.add_module("pool", nn.MaxPool2d(3, stride=2))
-    parts.add_module("stage1", branch(64, (80, 1), (192, 3, 1)))
-    return parts
+    first, pool = stem(in_channels), nn.MaxPool2d(3, stride=2)
+    return nn.Sequential(OrderedDict(stem=first, pool=pool, stage1=branch(64, (80, 1), (192, 3, 1))))
 
 
 def stage(reduce: nn.Module, *units: nn.Module) -> nn.Sequential:
     """A part of the backbone: what halves the size, and the modules after it."""
-    part = nn.Sequential()
-    part.add_module("reduce", reduce)
-    part.add_module("units", nn.Sequential(*units))
-    return part
+    return nn.Sequential(OrderedDict(reduce=reduce, units=nn.Sequential(*units)))
 
 
 def _initialize(model: Classifier) -> None:
@@ -183,8 +174,8 @@ def _initialize(model: Classifier) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             truncated_normal_(module.weight, special.get(name, 0.1))
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def build(config: InceptionV3Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:

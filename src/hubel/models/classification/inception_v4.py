@@ -49,6 +49,7 @@ have. ``depth`` in the registry is the longest path; the paper counts none.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -58,7 +59,7 @@ from torch import Tensor, nn
 
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.inception import Concat
-from hubel.layers.init import truncated_normal_
+from hubel.layers.init import initialize, truncated_normal_
 from hubel.layers.squeeze_excitation import SqueezeExcitation, with_se
 from hubel.models.base import Architecture, ClassificationHead, Classifier
 from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
@@ -107,15 +108,12 @@ class InceptionResNetConfig:
 
 def _entry(in_channels: int) -> nn.Sequential:
     """The parts stem, pool and stage1 of figure 3."""
-    parts = nn.Sequential()
-    parts.add_module("stem", stem(in_channels))
-    parts.add_module("pool", Concat(nn.MaxPool2d(3, stride=2), branch(64, (96, 3, 2))))
+    first, pool = stem(in_channels), Concat(nn.MaxPool2d(3, stride=2), branch(64, (96, 3, 2)))
     stage1 = Concat(
         branch(160, (64, 1), (96, 3, 1)),
         branch(160, (64, 1), (64, (1, 7)), (64, (7, 1)), (96, 3, 1)),
     )
-    parts.add_module("stage1", stage1)
-    return parts
+    return nn.Sequential(OrderedDict(stem=first, pool=pool, stage1=stage1))
 
 
 def _halved_entry() -> Concat:
@@ -194,12 +192,8 @@ def _module_of_v3() -> Concat:
 class ResidualModule(nn.Module):
     """``activation(maps + scale * se(project(branches(maps))))``; maps keep their shape (N, channels, H, W).
 
-    Args:
-        channels: of the maps.
-        branches: channels and kernel of each convolution of each branch.
-        scale: section 3.3; keeps training stable.
-        activated: ends in a ReLU.
-        se: squeeze and excitation of the branches' sum.
+    Branches are given by channels and kernel of each of their convolutions; the scale keeps training stable (section
+    3.3).
     """
 
     def __init__(
@@ -229,16 +223,8 @@ class ResidualModule(nn.Module):
         return f"scale={self.scale}"
 
 
-def _initialize(model: Classifier) -> None:
-    """As in the authors' code."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            truncated_normal_(module.weight, math.sqrt(1.3 * 2 / fan_in))  # cutting off leaves 1 / 1.3 of the variance
-        elif isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+def _truncated_he(weight: Tensor) -> None:
+    truncated_normal_(weight, math.sqrt(1.3 * 2 / weight[0].numel()))  # cutting off leaves 1 / 1.3 of the variance
 
 
 def build(config: InceptionV4Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
@@ -251,7 +237,7 @@ def build(config: InceptionV4Config, num_classes: int, in_channels: int, image_s
     backbone.add_module("stage4", stage(excite(_reduction_b(), 1536), *(excite(_module_c(), 1536) for _ in range(3))))
     feature_info = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 384), 16: ("stage3", 1024), 32: ("stage4", 1536)}
     model = Classifier(backbone, ClassificationHead(1536, num_classes, config.dropout), feature_info)
-    _initialize(model)
+    initialize(model, _truncated_he, nn.init.xavier_uniform_)
     return model
 
 
@@ -274,25 +260,17 @@ def build_residual(config: InceptionResNetConfig, num_classes: int, in_channels:
         backbone.add_module("top", Conv(widths[2], 1536, 1))
         feature_info[32] = ("top", 1536)
     model = Classifier(backbone, ClassificationHead(feature_info[32][1], num_classes, config.dropout), feature_info)
-    _initialize(model)
+    initialize(model, _truncated_he, nn.init.xavier_uniform_)
     return model
 
 
-def _row(name: str, config: InceptionV4Config | InceptionResNetConfig, depth: int, figure: int) -> Architecture:
-    return Architecture(
-        name=name,
-        task="classify",
-        build=build if isinstance(config, InceptionV4Config) else build_residual,
-        config=config,
-        input=(3, 299, 299),
-        num_classes=1000,
-        depth=depth,
-        reference=f"Szegedy et al. 2016, arXiv 1602.07261, figure {figure}",
-    )
-
+_row = partial(Architecture, input=(3, 299, 299))
+_PAPER = "Szegedy et al. 2016, arXiv 1602.07261, figure"
+_CODE_CONFIG = InceptionResNetConfig("code", (10, 20, 10))
+_PAPER_CONFIG = InceptionResNetConfig("paper", (5, 10, 5))
 
 ARCHITECTURES = (
-    _row("inception_v4", InceptionV4Config(), depth=76, figure=9),
-    _row("inception_resnet_v2", InceptionResNetConfig("code", (10, 20, 10)), depth=176, figure=15),
-    _row("inception_resnet_v2_paper", InceptionResNetConfig("paper", (5, 10, 5)), depth=96, figure=15),
+    _row("inception_v4", build, InceptionV4Config(), 76, f"{_PAPER} 9"),
+    _row("inception_resnet_v2", build_residual, _CODE_CONFIG, 176, f"{_PAPER} 15"),
+    _row("inception_resnet_v2_paper", build_residual, _PAPER_CONFIG, 96, f"{_PAPER} 15"),
 )

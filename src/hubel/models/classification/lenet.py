@@ -26,13 +26,16 @@ is 1×1 always; the paper keeps 5×5 and lets C5 grow. Scores are negated distan
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
 
 from hubel.errors import ModelError
+from hubel.layers.init import initialize
 from hubel.layers.lenet import (
     CODE_LENGTH,
     LENET5_C3,
@@ -66,12 +69,7 @@ class LeNetConfig:
 
 
 class LeNetHead(nn.Module):
-    """F6 and the output layer.
-
-    Args:
-        activation: squashing of F6.
-        classifier: maps 84 features to scores.
-    """
+    """F6 with its squashing, and the output layer."""
 
     def __init__(self, activation: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -85,40 +83,22 @@ class LeNetHead(nn.Module):
 
 
 def _part(**modules: nn.Module) -> nn.Sequential:
-    part = nn.Sequential()
-    for name, module in modules.items():
-        part.add_module(name, module)
-    return part
+    return nn.Sequential(OrderedDict(modules))
 
 
-def _trainable(channels: int) -> nn.Sequential:
-    return _part(subsampling=TrainableSubsampling(channels), activation=ScaledTanh())
-
-
-def _fan_in(module: nn.Module) -> None:
+def _fan_in(model: nn.Module) -> None:
     """Appendix A; the paper's own layers initialize themselves in the same way."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        assert module.bias is not None
-        bound = 2.4 / module.weight[0].numel()
-        nn.init.uniform_(module.weight, -bound, bound)
-        nn.init.uniform_(module.bias, -bound, bound)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert module.bias is not None
+            bound = 2.4 / module.weight[0].numel()
+            nn.init.uniform_(module.weight, -bound, bound)
+            nn.init.uniform_(module.bias, -bound, bound)
 
 
-def _glorot(module: nn.Module) -> None:
-    """Glorot and Bengio 2010, equation 16."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        assert module.bias is not None
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-
-
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "scaled_tanh": ScaledTanh,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"scaled_tanh": ScaledTanh, "tanh": nn.Tanh, "relu": nn.ReLU}
 _SUBSAMPLINGS: dict[str, Callable[[int], nn.Module]] = {
-    "trainable": _trainable,
+    "trainable": lambda channels: _part(subsampling=TrainableSubsampling(channels), activation=ScaledTanh()),
     "average": lambda channels: nn.AvgPool2d(2),
     "max": lambda channels: nn.MaxPool2d(2),
 }
@@ -130,7 +110,10 @@ _OUTPUTS: dict[str, Callable[[int], nn.Module]] = {
     "rbf": RadialBasisOutput,
     "linear": lambda classes: nn.Linear(CODE_LENGTH, classes),
 }
-_INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {"fan_in": _fan_in, "glorot": _glorot}
+_INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {
+    "fan_in": _fan_in,
+    "glorot": partial(initialize, convolution=nn.init.xavier_uniform_, dense=nn.init.xavier_uniform_),
+}
 
 
 def build(config: LeNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
@@ -148,25 +131,15 @@ def build(config: LeNetConfig, num_classes: int, in_channels: int, image_size: i
     )
     head = LeNetHead(activation(), _OUTPUTS[config.output](num_classes))
     model = Classifier(backbone, head, {1: ("c1", 6), 2: ("c3", 16), 4: ("s4", 16)})
-    model.apply(_INITIALIZATIONS[config.initialization])
+    _INITIALIZATIONS[config.initialization](model)
     return model
 
 
 _MODERN = LeNetConfig("tanh", "average", "full", "linear", "glorot")
-
-
-def _row(name: str, config: LeNetConfig, depth: int) -> Architecture:
-    return Architecture(
-        name=name,
-        task="classify",
-        build=build,
-        config=config,
-        input=(1, 32, 32),
-        num_classes=10,
-        depth=depth,
-        reference="LeCun et al. 1998, Proceedings of the IEEE 86(11), section II.B, figure 2",
-    )
-
+_PAPER = "LeCun et al. 1998, Proceedings of the IEEE 86(11), section II.B, figure 2"
 
 # The paper counts the subsampling layers too, which have trainable parameters there.
-ARCHITECTURES = (_row("lenet5", LeNetConfig(), depth=7), _row("lenet5_modern", _MODERN, depth=5))
+ARCHITECTURES = (
+    Architecture("lenet5", build, LeNetConfig(), 7, _PAPER, input=(1, 32, 32), num_classes=10),
+    Architecture("lenet5_modern", build, _MODERN, 5, _PAPER, input=(1, 32, 32), num_classes=10),
+)

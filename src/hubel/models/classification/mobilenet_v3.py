@@ -156,22 +156,14 @@ class MobileNetV3Head(ClassificationHead):
         return features
 
 
-def _repeated(rows: list[_Unit], depth: float) -> list[_Unit]:
-    """The rows of a stage, repeated or cut to its scaled depth; repeated units have stride 1."""
-    count = math.ceil(len(rows) * depth)
-    return (rows + [rows[-1]._replace(stride=1)] * count)[:count]
-
-
 def _unit(
     row: _Unit, in_channels: int, ratio: float, width: float, conv: Callable[..., ConvNormActivation]
 ) -> InvertedResidual:
     """The unit of a row, which widens ``in_channels`` by the ratio printed in the paper."""
     wide = make_divisible(in_channels, ratio)
     squeeze = SqueezeExcitation(wide, make_divisible(wide, 0.25), gate=nn.Hardsigmoid) if row.squeeze == "SE" else None
-    conv = partial(conv, activation=_ACTIVATIONS[row.activation])
-    return InvertedResidual(
-        in_channels, wide, make_divisible(row.channels, width), row.kernel, row.stride, conv, squeeze
-    )
+    conv, out_channels = partial(conv, activation=_ACTIVATIONS[row.activation]), make_divisible(row.channels, width)
+    return InvertedResidual(in_channels, wide, out_channels, row.kernel, row.stride, conv, squeeze)
 
 
 def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_size: int) -> Classifier:
@@ -182,8 +174,11 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
     backbone = nn.Sequential(OrderedDict(stem=conv(in_channels, channels, 3, stride=2)))
     printed, stride, feature_info = _STEM_CHANNELS, 2, {2: ("stem", channels)}
     for number, (printed_out, rows) in enumerate(groupby(config.units, key=lambda row: row.channels), start=1):
+        stage = list(rows)
+        count = math.ceil(len(stage) * config.depth)
+        repeated = stage + count * [stage[-1]._replace(stride=1)]
         part = nn.Sequential()
-        for row in _repeated([*rows], config.depth):
+        for row in repeated[:count]:
             part.append(_unit(row, channels, row.wide / printed, config.width, conv))
             printed, stride = printed_out, stride * row.stride
             channels = make_divisible(printed_out, config.width)

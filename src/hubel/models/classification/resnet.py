@@ -178,17 +178,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 convolutions, the last four times ``channels`` wide, and a shortcut (figure 5 on the right).
 
-    Args:
-        in_channels: of the input maps.
-        channels: a quarter of the output maps' channels.
-        stride: of the convolution ``stride_in`` and of the shortcut.
-        stride_in: ``"3x3"`` or ``"1x1"``.
-        inner: channels of the 3×3 convolution; ``channels`` by default.
-        first: channels of the first 1×1 convolution; ``inner`` by default.
-        groups: of the 3×3 convolution.
-        se: squeeze and excitation before the sum.
-        shortcut: builds the shortcut from channels in, channels out, stride and ``norm``.
-        norm: builds the normalization layers.
+    The shortcut and the convolution ``stride_in`` take the stride. The 3×3 has ``inner`` channels, by default
+    ``channels``; the first 1×1 has ``first``, by default ``inner``.
     """
 
     expansion = 4
@@ -231,17 +222,9 @@ def _unit(config: ResNetConfig, in_channels: int, channels: int, stride: int, no
     if config.unit == "basic":
         return BasicBlock(in_channels, channels, stride, config.se, shortcut, norm)
     inner = max(1, channels * config.base_width // _WIDTHS[0]) * config.groups
+    first = max(1, inner // 2) if config.reduce_first else inner
     return Bottleneck(
-        in_channels,
-        channels,
-        stride,
-        config.stride_in,
-        inner=inner,
-        first=max(1, inner // 2) if config.reduce_first else inner,
-        groups=config.groups,
-        se=config.se,
-        shortcut=shortcut,
-        norm=norm,
+        in_channels, channels, stride, config.stride_in, inner, first, config.groups, config.se, shortcut, norm
     )
 
 
@@ -262,7 +245,7 @@ def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[nn.Module
 
 def build(config: ResNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """A ResNet for any image size: ``image_size`` changes nothing, as the head averages over positions."""
-    expansion = BasicBlock.expansion if config.unit == "basic" else Bottleneck.expansion
+    expansion = (BasicBlock if config.unit == "basic" else Bottleneck).expansion
     norm = partial(nn.BatchNorm2d, eps=config.norm_eps)
     backbone = nn.Sequential()
     stem, channels = _stem(config, in_channels, norm)
@@ -289,11 +272,8 @@ def _resnet(name: str, depth: int, depths: tuple[int, int, int, int], source: st
     return Architecture(name, build, ResNetConfig(unit, depths, **options), depth, source)
 
 
-_HE, _XIE, _HU = (
-    "He et al. 2015, arXiv 1512.03385",
-    "Xie et al. 2016, arXiv 1611.05431",
-    "Hu et al. 2018, arXiv 1709.01507",
-)
+_HE, _XIE = "He et al. 2015, arXiv 1512.03385", "Xie et al. 2016, arXiv 1611.05431"
+_HU = "Hu et al. 2018, arXiv 1709.01507"
 _MAHAJAN = "width of Mahajan et al. 2018, arXiv 1805.00932"
 _SENET = {"reduce_first": True, "downsample_kernel": 3, "dropout": 0.2}
 

@@ -38,23 +38,13 @@ _SMALLEST = 8  # pixels; below, the pooling leaves nothing
 
 @dataclass(frozen=True)
 class SimpleCNNConfig:
-    """Options of the network.
-
-    Attributes:
-        dropout: fraction of the dense layers' units dropped.
-    """
+    """Options of the network: the fraction of the dense layers' units dropped."""
 
     dropout: ShareBelowOne = 0.5
 
 
 class DenseHead(nn.Module):
-    """Dense layers of 128 and 64 units with ReLU and dropout, and the output.
-
-    Args:
-        in_features: values of the last maps of one image.
-        num_classes: units of the output.
-        dropout: fraction of units dropped.
-    """
+    """Dense layers of 128 and 64 units with ReLU and dropout, and the output."""
 
     def __init__(self, in_features: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -94,13 +84,12 @@ def build(config: SimpleCNNConfig, num_classes: int, in_channels: int, image_siz
 
 ARCHITECTURES = (
     Architecture(
-        name="simple_cnn",
-        task="classify",
-        build=build,
-        config=SimpleCNNConfig(),
-        input=(1, 28, 28),
-        num_classes=10,
+        "simple_cnn",
+        build,
+        SimpleCNNConfig(),
         depth=8,
         reference="Géron 2022, Hands-On Machine Learning, third edition, chapter 14",
+        input=(1, 28, 28),
+        num_classes=10,
     ),
 )

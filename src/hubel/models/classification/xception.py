@@ -70,15 +70,9 @@ class XceptionConfig:
 class XceptionUnit(nn.Module):
     """Separable convolutions and a shortcut around them.
 
-    Maps (N, in_channels, H, W) become maps (N, channels[-1], H', W'), with half the size if ``pool`` is given.
-
-    Args:
-        in_channels: of the input.
-        channels: of each separable convolution.
-        norm: builds the normalizations.
-        pool: halves the size at the end; then the shortcut is a 1×1 convolution with stride 2, else the identity.
-        activated: begins with a ReLU.
-        se: squeeze and excitation before the sum.
+    Maps (N, in_channels, H, W) become maps (N, channels[-1], H', W'). ``pool`` halves the size at the end; then the
+    shortcut is a 1×1 convolution with stride 2, else the identity. ``activated`` units begin with a ReLU; squeeze and
+    excitation, if any, precedes the sum.
     """
 
     def __init__(
