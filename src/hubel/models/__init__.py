@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hubel.models.base import Architecture as Architecture
-    from hubel.models.base import ClassificationHead as ClassificationHead
     from hubel.models.base import Classifier as Classifier
     from hubel.models.checkpoint import describe as describe
     from hubel.models.checkpoint import load_model as load_model
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 _HOME_OF = {
     "Architecture": "base",
-    "ClassificationHead": "base",
     "Classifier": "base",
     "ModelMetadata": "metadata",
     "architecture": "registry",

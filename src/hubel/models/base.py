@@ -282,7 +282,7 @@ class ClassificationHead(nn.Module):
         self.classifier = nn.Linear(in_features, num_classes)
 
     def pool(self, maps: Tensor) -> Tensor:
-        """What the dense layer sees: maps (N, C, H, W) → their means (N, C)."""
+        """Features (N, C) that the dense layer reads: means of maps (N, C, H, W)."""
         return torch.mean(maps, dim=(2, 3))
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -100,15 +100,12 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
         )
     if ":" in text and not {"/", os.sep} & set(name):
         architecture(name)  # raises, with the closest names
-    raise ModelError(f"{text} is neither an existing folder nor a known architecture.", _offer(text))
-
-
-def _offer(text: str) -> str:
     try:
         architecture(text)
+        hint = "hubel models lists all names."
     except ModelError as error:
-        return error.hint
-    return "hubel models lists all names."
+        hint = error.hint
+    raise ModelError(f"{text} is neither an existing folder nor a known architecture.", hint)
 
 
 def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelMetadata]:

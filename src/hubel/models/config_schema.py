@@ -28,12 +28,8 @@ class Range:
 
 Count = Annotated[int, Range("a whole number of at least 1", lambda value: value >= 1)]
 Natural = Annotated[int, Range("a whole number of at least 0", lambda value: value >= 0)]
-Groups = Annotated[
-    int,
-    Range(
-        "a whole number of at least 1 that divides the channels of all grouped convolutions", lambda value: value >= 1
-    ),
-]
+_DIVISOR = "a whole number of at least 1 that divides the channels of all grouped convolutions"
+Groups = Annotated[int, Range(_DIVISOR, lambda value: value >= 1)]
 OddSide = Annotated[int, Range("an odd whole number of at least 1", lambda value: value >= 1 and value % 2 == 1)]
 Factor = Annotated[float, Range("a number above 0", lambda value: value > 0)]
 PositiveShare = Annotated[float, Range("a number above 0, at most 1", lambda value: 0 < value <= 1)]

@@ -9,7 +9,7 @@ the head slides over their maps, instead of the network over the image.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +35,6 @@ class FullyConvolutional(nn.Module):
     Windows have the size of the classifier's images and are ``stride`` pixels apart. Where layers pad, a window cropped
     from the image and classified alone has slightly different scores: there the convolutions see zeros around it, here
     the surrounding pixels.
-
-    Args:
-        backbone: of the classifier.
-        head: slides over its maps.
-        window: height and width of a window in pixels.
-        stride: between windows, in pixels.
     """
 
     def __init__(self, backbone: nn.Sequential, head: nn.Module, window: int, stride: int) -> None:
@@ -78,11 +72,8 @@ def to_fully_convolutional(model: nn.Module, window: int | None = None) -> Fully
     the classifier slid over the image.
 
     Args:
-        model: a classifier; it is not changed.
+        model: a classifier; its weights are copied.
         window: image size of the classifier in pixels; by default the one it was built with.
-
-    Returns:
-        The network in evaluation mode, with copies of the weights.
 
     Raises:
         ModelError: it is not a registered classifier, or a layer mixes the whole image.
@@ -125,20 +116,27 @@ def _map_sizes(backbone: nn.Sequential, channels: int, sides: Sequence[int]) -> 
 
 def _converted(head: nn.Module, side: int) -> nn.Module:
     """The head as convolutions that read ``side`` × ``side`` maps at a time."""
-    convert = _CONVERTERS.get(type(head))
-    if convert is None:
-        raise ModelError(
-            f"The head {type(head).__name__} cannot be converted to convolutions.", "Use a registered network."
+    head = copy.deepcopy(head)
+    if type(head) is ClassificationHead:
+        return nn.Sequential(nn.AvgPool2d(side, stride=1), head.dropout, _convolution(head.classifier, 1))
+    if isinstance(head, DenseHead):
+        return _dense(head, side)
+    if isinstance(head, simple_cnn.DenseHead):
+        after = (head.activation, head.dropout)
+        dense1, dense2, classifier = head.dense1, head.dense2, head.classifier
+        return nn.Sequential(
+            _convolution(dense1, side), *after, _convolution(dense2, 1), *after, _convolution(classifier, 1)
         )
-    return convert(copy.deepcopy(head), side)
+    if isinstance(head, lenet.LeNetHead):
+        dense, activation = head.f6
+        assert isinstance(dense, nn.Linear)
+        return nn.Sequential(_convolution(dense, side), activation, _Pointwise(head.classifier))
+    raise ModelError(
+        f"The head {type(head).__name__} cannot be converted to convolutions.", "Use a registered network."
+    )
 
 
-def _averaging(head: nn.Module, side: int) -> nn.Module:
-    assert isinstance(head, ClassificationHead)
-    return nn.Sequential(nn.AvgPool2d(side, stride=1), head.dropout, _convolution(head.classifier, 1))
-
-
-def _dense(head: nn.Module, side: int) -> nn.Module:
+def _dense(head: DenseHead, side: int) -> nn.Module:
     """A sequence of modules, of which the first dense layer reads flattened maps."""
     parts: list[nn.Module] = []
     read = side
@@ -155,29 +153,6 @@ def _dense(head: nn.Module, side: int) -> nn.Module:
         elif not isinstance(part, nn.Flatten):
             parts.append(part)
     return nn.Sequential(*parts)
-
-
-def _simple(head: nn.Module, side: int) -> nn.Module:
-    assert isinstance(head, simple_cnn.DenseHead)
-    after = (head.activation, head.dropout)
-    return nn.Sequential(
-        _convolution(head.dense1, side), *after, _convolution(head.dense2, 1), *after, _convolution(head.classifier, 1)
-    )
-
-
-def _lenet(head: nn.Module, side: int) -> nn.Module:
-    assert isinstance(head, lenet.LeNetHead)
-    dense, activation = head.f6
-    assert isinstance(dense, nn.Linear)
-    return nn.Sequential(_convolution(dense, side), activation, _Pointwise(head.classifier))
-
-
-_CONVERTERS: dict[type[nn.Module], Callable[[nn.Module, int], nn.Module]] = {
-    ClassificationHead: _averaging,
-    DenseHead: _dense,
-    simple_cnn.DenseHead: _simple,
-    lenet.LeNetHead: _lenet,
-}
 
 
 def _convolution(dense: nn.Linear, side: int) -> nn.Conv2d:

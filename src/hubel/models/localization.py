@@ -40,8 +40,8 @@ class LocalizerConfig:
 
     Attributes:
         sizes: what the raw height and width are: the sizes themselves, or their square roots.
-        places: maps whose positions the box head reads.
-        dropout: fraction of the means dropped before the class scores, 0..1.
+        places: number of maps whose positions the box head reads.
+        dropout: fraction of the means dropped before the class scores.
     """
 
     sizes: Literal["plain", "root"] = "root"
@@ -167,13 +167,8 @@ class Localizer(Model):
         overlap = paired_iou(boxes.cpu().double(), targets.boxes.cpu().double()).numpy()
         correct = (outputs["scores"].detach().float().argmax(1) == targets.labels).cpu().numpy()
         enough = overlap >= IOU_THRESHOLD
-        both = enough & correct
-        return {
-            "mean_iou": float(overlap.sum()),
-            "top1": int(correct.sum()),
-            "iou50": int(enough.sum()),
-            "both": int(both.sum()),
-        }
+        counts = {"top1": correct, "iou50": enough, "both": enough & correct}
+        return {"mean_iou": float(overlap.sum()), **{name: int(each.sum()) for name, each in counts.items()}}
 
 
 def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> Localizer:
@@ -183,14 +178,8 @@ def build_on(config: LocalizerConfig, num_classes: int, source: Classifier) -> L
     return Localizer(backbone, head, source.feature_info, config.sizes == "root")
 
 
+_LEVINE = "box head: Levine et al. 2016, arXiv 1504.00702, section 5.2"
+
 ARCHITECTURES = (
-    Architecture(
-        "localizer",
-        build_on,
-        LocalizerConfig(),
-        depth=51,
-        reference="box head: Levine et al. 2016, arXiv 1504.00702, section 5.2",
-        task="localize",
-        backbone="efficientnet_lite0",
-    ),
+    Architecture("localizer", build_on, LocalizerConfig(), 51, _LEVINE, "localize", backbone="efficientnet_lite0"),
 )

@@ -68,11 +68,14 @@ def load_published(model: nn.Module, found: Published, left_fresh: str | None = 
     Raises:
         WeightsError: they do not fit.
     """
-    own, state = model.state_dict(), _named(model, found)
-    if state is not found.state:  # a file without names is of one network alone, classes included
-        left_fresh = None
+    from hubel.weights.key_rules.darknet import FLAT, unflatten
+
+    own, state = model.state_dict(), found.state
     fresh: set[str] = set()
-    if left_fresh is not None:
+    order = getattr(model, "flat_order", None)
+    if FLAT in state and order is not None:  # a file without names is of one network alone, classes included
+        state = unflatten(state[FLAT], order(), own, found.path)
+    elif left_fresh is not None:
         fresh = {key for key in own if re.match(left_fresh, key)}
         state = {key: tensor for key, tensor in state.items() if not re.match(left_fresh, key)}
     published_keys, own_keys = auxiliary_keys(state), auxiliary_keys(own)
@@ -81,16 +84,6 @@ def load_published(model: nn.Module, found: Published, left_fresh: str | None = 
     if not own_keys:
         state = {key: tensor for key, tensor in state.items() if key not in published_keys}
     load_checked(model, _with_channels_of(model, state), found.path, may_be_fresh=fresh)
-
-
-def _named(model: nn.Module, found: Published) -> dict[str, Tensor]:
-    """The state dictionary of weights, with names where their file has none."""
-    from hubel.weights.state_dict import FLAT, unflatten
-
-    order = getattr(model, "flat_order", None)
-    if FLAT not in found.state or order is None:
-        return found.state
-    return unflatten(found.state[FLAT], order(), model.state_dict(), found.path)
 
 
 def load_backbone(model: nn.Module, found: Published) -> None:
@@ -146,7 +139,7 @@ def load_checked(
         if key in own and own[key].shape != tensor.shape
     ]
     mismatches = (("misses", missing), ("has unknown", unexpected), ("has other shapes:", misshapen))
-    messages = [f"{verb} {_first(keys)}" for verb, keys in mismatches if keys]
+    messages = [f"{verb} {_first_three(keys)}" for verb, keys in mismatches if keys]
     if messages:
         raise WeightsError(
             f"{origin} does not fit the model: it {'; it '.join(messages)}.",
@@ -155,6 +148,6 @@ def load_checked(
     model.load_state_dict(state, strict=False)
 
 
-def _first(keys: list[str]) -> str:
+def _first_three(keys: list[str]) -> str:
     more = len(keys) - 3
     return ", ".join(keys[:3]) + (f" and {more} more" if more > 0 else "")

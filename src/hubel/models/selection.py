@@ -65,20 +65,17 @@ def model_row(name: str) -> dict[str, Any]:
         "depth": arch.depth,
         "reference": arch.reference,
         "input": list(arch.input),
-        "weights": [_weights(entry) for entry in entries_for(name)],
-    }
-
-
-def _weights(entry: Any) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "input": [entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width],
-        "top1": entry.metrics.get("top1"),
-        "top5": entry.metrics.get("top5"),
-        "mAP": entry.metrics.get("mAP"),
-        "license": entry.license,
-        "metrics_source": entry.metrics_source,
-        "installed": not entry.needs_download or cache_path(entry).is_file(),
+        "weights": [
+            {
+                "name": entry.name,
+                "input": [entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width],
+                **{metric: entry.metrics.get(metric) for metric in ("top1", "top5", "mAP")},
+                "license": entry.license,
+                "metrics_source": entry.metrics_source,
+                "installed": not entry.needs_download or cache_path(entry).is_file(),
+            }
+            for entry in entries_for(name)
+        ],
     }
 
 

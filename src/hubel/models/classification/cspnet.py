@@ -92,8 +92,6 @@ class CSPNetConfig:
         activation: ``"leaky_relu"`` or ``"mish"``, everywhere.
         leaky_slope: slope of leaky ReLU below 0.
         se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
-        width: factor on the channels.
-        depth: factor on the units of the stages.
     """
 
     unit: Literal["bottleneck", "dark"]

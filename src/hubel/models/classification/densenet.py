@@ -60,7 +60,6 @@ class DenseNetConfig:
         growth: maps that each layer adds, the paper's k; the stem has twice as many.
         bottleneck: maps of a layer's 1×1 convolution, in multiples of ``growth``.
         compression: output channels of a transition, as a fraction of its input's; the paper's θ.
-        norm_eps: epsilon of the normalizations.
         se: squeeze and excitation of the maps that each layer adds (Hu et al. 2018, arXiv 1709.01507).
     """
 

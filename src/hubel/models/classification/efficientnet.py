@@ -102,12 +102,7 @@ class EfficientNetConfig:
     """Options of the family.
 
     Attributes:
-        width: factor on the channels.
-        depth: factor on the units of the stages.
-        dropout: fraction of features dropped before the dense layer.
         stochastic_depth: fraction of images that skip the last units during training.
-        norm_eps: epsilon of batch normalization.
-        same: pad as TensorFlow's ``SAME`` does.
     """
 
     width: Factor
@@ -153,7 +148,6 @@ class EfficientNetLiteConfig:
     Attributes:
         width: factor on the channels of the stages.
         depth: factor on the units of the stages except the first and last.
-        dropout: fraction of features dropped before the dense layer.
         stochastic_depth: fraction of images that skip the last units during training.
         se: squeeze and excitation of the filtered maps within each unit, where EfficientNet has it, with the reduction
             of Hu et al. 2018, arXiv 1709.01507.

@@ -88,7 +88,6 @@ class GoogLeNetConfig:
         batch_norm: after each convolution, instead of biases and local response normalization.
         kernel: of the branch that has 5×5 in the paper; odd.
         last_pool: side of the windows of the last max pooling.
-        dropout: fraction of features dropped before the dense layer.
         auxiliary: whether the two auxiliary classifiers are there.
         auxiliary_pool: ``"5x5"`` (stride 3, on 14×14 maps) or ``"adaptive"`` (4×4 regions of any maps).
         se: squeeze and excitation after each module (Hu et al. 2018, arXiv 1709.01507).

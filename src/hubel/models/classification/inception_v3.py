@@ -61,7 +61,6 @@ class InceptionV3Config:
 
     Attributes:
         auxiliary: with the auxiliary classifier.
-        dropout: fraction of features dropped before the dense layer.
         count_padding: average pooling in the modules divides by 9 at the border too, where padding is part of the
             window, as torchvision and timm do; the authors' code and Keras divide by the pixels there are.
         se: squeeze and excitation after each module (Hu et al. 2018, arXiv 1709.01507, figure 2).

@@ -78,7 +78,6 @@ class InceptionV4Config:
     """Options of the network.
 
     Attributes:
-        dropout: fraction of features dropped before the dense layer.
         se: squeeze and excitation after each module and reduction (Hu et al. 2018, arXiv 1709.01507, figure 2).
     """
 
@@ -94,7 +93,6 @@ class InceptionResNetConfig:
         edition: ``"code"`` or ``"paper"``: whose first and last layers.
         units: residual modules A, B and C.
         scales: what their branches are multiplied by.
-        dropout: fraction of features dropped before the dense layer.
         se: squeeze and excitation in the residual modules, before they are multiplied (Hu et al. 2018, arXiv
             1709.01507, table 2).
     """

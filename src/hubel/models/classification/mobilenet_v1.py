@@ -58,11 +58,8 @@ class MobileNetV1Config:
     Attributes:
         width: factor on the channels, α in the paper.
         activation: ``"relu6"`` (authors' code) or ``"relu"`` (paper).
-        norm_eps: epsilon of batch normalization.
-        same: pad as TensorFlow's ``SAME`` does.
         se: squeeze and excitation at the end of each unit, which gives the 4.7 million parameters of Hu et al. 2018,
             arXiv 1709.01507, table 3.
-        depth: factor on the units of the stages.
     """
 
     width: Factor = 1.0

@@ -79,12 +79,8 @@ class MobileNetV2Config:
 
     Attributes:
         width: factor on the channels; the paper has 0.35 to 1.4.
-        dropout: fraction of features dropped before the dense layer.
-        norm_eps: epsilon of batch normalization.
-        same: pad as TensorFlow's ``SAME`` does.
         se: squeeze and excitation of the filtered maps within each unit, where MobileNet-v3 has it (figure 4 there),
             with the reduction of Hu et al. 2018, arXiv 1709.01507.
-        depth: factor on the units of the stages.
     """
 
     width: Factor = 1.0
@@ -119,7 +115,6 @@ def build_mbconv_network(
         conv: builds all convolutions.
         num_classes: outputs of the dense layer.
         in_channels: channels of the images.
-        dropout: fraction of features dropped before the dense layer.
         squeeze: builds the squeeze-and-excitation of a unit, from the numbers of its filtered and its input maps.
         stochastic_depth: unit ``b`` of ``B`` is skipped for this fraction of the images times ``b / B``.
     """

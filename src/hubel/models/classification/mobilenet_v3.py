@@ -114,10 +114,6 @@ class MobileNetV3Config:
     Attributes:
         units: the rows of the table.
         features: of the first dense layer.
-        width: factor on the channels.
-        dropout: fraction of features dropped before the last dense layer.
-        norm_eps: epsilon of batch normalization.
-        same: pad as TensorFlow's ``SAME`` does.
         depth: factor on the units of the stages; the last of a stage is repeated.
     """
 

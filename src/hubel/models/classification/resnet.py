@@ -93,9 +93,6 @@ class ResNetConfig:
         downsample_kernel: kernel size of the projections that halve the size.
         avg_down: average 2×2 pixels in these projections, instead of striding in their convolution.
         pool_ceil_mode: pool after the stem without padding, but over the right and lower edge, as Caffe does.
-        dropout: fraction of features dropped before the dense layer.
-        norm_eps: epsilon of batch normalization.
-        width: factor on the channels.
     """
 
     ALIASES: ClassVar[Mapping[str, str]] = {  # spellings of the first version, which saved models contain

@@ -82,14 +82,6 @@ def build(config: SimpleCNNConfig, num_classes: int, in_channels: int, image_siz
     return model
 
 
-ARCHITECTURES = (
-    Architecture(
-        "simple_cnn",
-        build,
-        SimpleCNNConfig(),
-        depth=8,
-        reference="Géron 2022, Hands-On Machine Learning, third edition, chapter 14",
-        input=(1, 28, 28),
-        num_classes=10,
-    ),
-)
+_GERON = "Géron 2022, Hands-On Machine Learning, third edition, chapter 14"
+
+ARCHITECTURES = (Architecture("simple_cnn", build, SimpleCNNConfig(), 8, _GERON, input=(1, 28, 28), num_classes=10),)

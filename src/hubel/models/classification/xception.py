@@ -52,10 +52,8 @@ class XceptionConfig:
 
     Attributes:
         same: max pooling pads as TensorFlow's ``SAME``, else a pixel on each side.
-        norm_eps: epsilon of batch normalization.
         dropout: fraction of features dropped before the dense layer (section 4.3: 0.5 on ImageNet, none on JFT).
         se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
-        width: factor on the channels.
         depth: factor on the units of the middle flow.
     """
 

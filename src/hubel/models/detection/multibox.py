@@ -54,16 +54,9 @@ class DefaultBoxes:
         return tuple(2 + 2 * len(ratios) for ratios in self.ratios)
 
     def boxes(self, grids: Sequence[tuple[int, int]], height: int, width: int) -> Tensor:
-        """All boxes of an image.
+        """All boxes of an image whose maps have these heights and widths: float32 (A, 4), x1, y1, x2, y2 in pixels.
 
-        Args:
-            grids: height and width of each map.
-            height: of the image in pixels.
-            width: of the image in pixels.
-
-        Returns:
-            float32 (A, 4), x1, y1, x2, y2 in pixels of the image: map by map, row by row, and at a cell the two
-            squares before the others. Boxes may reach over the image's edge.
+        Map by map, row by row, and at a cell the two squares before the others. They may reach over the image's edge.
         """
         return torch.cat([self._of_map(index, grid, height, width) for index, grid in enumerate(grids)])
 
@@ -109,13 +102,9 @@ class Matches(NamedTuple):
 
 
 def match(anchors: Tensor, targets: ObjectTargets) -> Matches:
-    """Match each anchor to the object it overlaps most, by IoU 0.5 or more, and each object to its best anchor.
+    """Match each anchor (A, 4) to the object it overlaps most, by IoU 0.5 or more, and each object to its best anchor.
 
     "Matching strategy"; of two objects with the same best anchor the later one gets it.
-
-    Args:
-        anchors: (A, 4).
-        targets: objects of the image.
     """
     if not len(targets.boxes):
         background = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
@@ -136,7 +125,6 @@ def multibox_loss(
         scores: raw (N, A, 1 + classes), background first.
         offsets: (N, A, 4).
         anchors: (A, 4).
-        targets: objects of each image.
 
     Returns:
         ``"class"``: cross-entropy of the positive anchors and the hardest three times as many background ones;

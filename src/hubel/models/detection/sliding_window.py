@@ -34,6 +34,7 @@ from torch.nn import functional
 
 from hubel.boxes import convert, decode, encode, iou
 from hubel.errors import ModelError
+from hubel.layers.init import initialize
 from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTargets, Detector, ObjectTargets
 from hubel.models.config_schema import Count, ShareBelowOne
 from hubel.models.detection.multibox import VARIANCES
@@ -51,13 +52,7 @@ IGNORE_INDEX = -1
 
 @dataclass(frozen=True)
 class ImagePyramid:
-    """Scales and spacing of the windows.
-
-    Attributes:
-        window: side of a window in pixels.
-        stride: pixels from window to window.
-        per_octave: window sizes from one size to its double.
-    """
+    """Side of the windows and pixels between them; ``per_octave`` window sizes from one size to its double."""
 
     window: int
     stride: int
@@ -72,12 +67,11 @@ class ImagePyramid:
         """
         shorter = max(self.window, min(height, width))
         steps = math.ceil(self.per_octave * math.log2(shorter / self.window))
-        factors = [(self.window / shorter) ** (step / max(1, steps)) * shorter for step in range(steps + 1)]
-        scaled = [
-            (self.fitted(height * factor / min(height, width)), self.fitted(width * factor / min(height, width)))
-            for factor in factors
-        ]
-        return list(dict.fromkeys(scaled))
+        sides = [(self.window / shorter) ** (step / max(1, steps)) * shorter for step in range(steps + 1)]
+        own = min(height, width)
+        return list(
+            dict.fromkeys((self.fitted(height * side / own), self.fitted(width * side / own)) for side in sides)
+        )
 
     def fitted(self, side: float) -> int:
         """``side`` pixels, rounded to a window and a whole number of strides."""
@@ -100,7 +94,6 @@ class SlidingWindowConfig:
     """Options of the family.
 
     Attributes:
-        objectness: see above.
         window: side of a window in pixels of the network's input: the smallest objects are about as large.
         per_octave: window sizes from one size to its double.
         hidden: maps that the dense layers read.
@@ -124,9 +117,7 @@ class WindowHead(nn.Module):
         self.classifier = nn.Conv2d(config.hidden, 1 + num_classes, cells)
         self.regressor = nn.Conv2d(config.hidden, 4, cells)
         for layer in (self.classifier, self.regressor):
-            nn.init.normal_(layer.weight, std=0.01)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            initialize(layer, partial(nn.init.normal_, std=0.01))
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, A, 1 + classes), of objectness or background first, and offsets (N, A, 4) of maps (N, C, H, W)."""

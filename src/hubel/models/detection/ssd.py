@@ -45,6 +45,7 @@ from torch.nn import functional
 from hubel.boxes import decode
 from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
+from hubel.layers.init import initialize
 from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTargets, Detector
 from hubel.models.classification import mobilenet_v3, vgg
 from hubel.models.config_schema import Count, Factor, Natural
@@ -70,14 +71,7 @@ class L2Norm(nn.Module):
 
 
 class SSDHead(nn.Module):
-    """Two predictors on each map: the scores of its boxes, and their offsets.
-
-    Args:
-        predictor: makes one from a number of channels to another.
-        channels: of each map.
-        boxes: per cell of each map.
-        scores: of each box.
-    """
+    """Two predictors on each map, from its channels: the scores of its boxes at each cell, and their offsets."""
 
     def __init__(
         self, predictor: Callable[[int, int], nn.Module], channels: Sequence[int], boxes: Sequence[int], scores: int
@@ -99,13 +93,10 @@ class SSD(Detector):
     """Parts, some of whose maps are read; extra parts, whose maps all are; two heads on each map.
 
     Args:
-        backbone: named parts applied one after the other.
         read: names of the parts whose maps are read.
         extras: parts that follow.
         channels: of each map that is read, the extras' too.
-        default_boxes: of each map.
-        predictor: makes a head from a number of channels to another.
-        num_classes: without background.
+        predictor: makes a predictor from a number of channels to another.
         scaled: normalizes the first map that is read.
     """
 
@@ -182,13 +173,7 @@ _HALVING, _SHRINKING = _Extra(128, 256, 3, 2, 1), _Extra(128, 256, 3, 1, 0)
 
 @dataclass(frozen=True)
 class SSDVGGConfig:
-    """What varies between the two sizes of the paper.
-
-    Attributes:
-        extras: the extra parts.
-        scales: of the default boxes.
-        steps: pixels between default boxes.
-    """
+    """What varies between the two sizes of the paper: extra parts, scales of default boxes, pixels between them."""
 
     extras: tuple[_Extra, ...]
     scales: tuple[Factor, ...]
@@ -221,12 +206,11 @@ def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_si
         extras.append(nn.Sequential(narrow, _ConvReLU(row.between, row.after, row.kernel, row.stride, row.padding)))
         channels.append(row.after)
     many, few = (2.0, 3.0), (2.0,)
-
     ratios = (few, *(len(channels) - 3) * (many,), few, few)
     boxes = DefaultBoxes(config.scales, ratios, config.steps)
     predictor = partial(nn.Conv2d, kernel_size=3, padding=1)
     model = SSD(backbone, ("stage4", "fc7"), extras, channels, boxes, predictor, num_classes, L2Norm(512))
-    _initialize(model, nn.init.xavier_uniform_)
+    initialize(model, nn.init.xavier_uniform_)
     return model
 
 
@@ -267,20 +251,15 @@ def build_mobilenet(config: SSDLiteConfig, num_classes: int, in_channels: int, i
     parts = OrderedDict(source.named_children())
     halving, *others = parts["stage6"].children()
     rest = nn.Sequential(OrderedDict((name, part) for name, part in halving.named_children() if name != "expand"))
+    expand, top = halving.get_submodule("expand"), parts["top"]
+    assert isinstance(expand, ConvNormActivation) and isinstance(top, ConvNormActivation)
     split = OrderedDict(list(parts.items())[:-2])
-    split["stage6_expand"] = halving.get_submodule("expand")
-    split["stage6"] = nn.Sequential(rest, *others)
-    split["top"] = parts["top"]
-    channels = [_convolution_of(split[name]).out_channels for name in ("stage6_expand", "top")]
+    split.update(stage6_expand=expand, stage6=nn.Sequential(rest, *others), top=top)
+    channels = (expand.conv.out_channels, top.conv.out_channels)
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.03
     return _light(config, nn.Sequential(split), ("stage6_expand", "top"), channels, num_classes)
-
-
-def _convolution_of(unit: nn.Module) -> nn.Conv2d:
-    assert isinstance(unit, ConvNormActivation)
-    return unit.conv
 
 
 def build_on(config: SSDLiteConfig, num_classes: int, source: Classifier) -> SSD:
@@ -306,7 +285,7 @@ def _light(
     boxes = DefaultBoxes(evenly_scaled(count, config.smallest, config.largest), count * (config.ratios,))
     model = SSD(backbone, read, extras, [*channels, *config.extras], boxes, _light_predictor, num_classes)
     for part in (model.extras, model.head):
-        _initialize(part, partial(nn.init.normal_, std=0.03))
+        initialize(part, partial(nn.init.normal_, std=0.03))
     return model
 
 
@@ -314,14 +293,6 @@ def _light_predictor(in_channels: int, out_channels: int) -> nn.Module:
     """3×3 on each channel by itself, normalized, ReLU6; 1×1."""
     filtered = _ConvBNReLU6(in_channels, in_channels, 3, groups=in_channels)
     return nn.Sequential(OrderedDict(depthwise=filtered, pointwise=nn.Conv2d(in_channels, out_channels, 1)))
-
-
-def _initialize(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            draw(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 def _classes_of(state: Mapping[str, Tensor]) -> int | None:

@@ -138,7 +138,7 @@ class DarknetMaxPool(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, H', W') of maps (N, C, H, W)."""
-        sides = (self.before, self.after, self.before, self.after)
+        sides = 2 * (self.before, self.after)
         return functional.max_pool2d(functional.pad(maps, sides, value=-torch.inf), self.size, self.stride)
 
 
@@ -165,10 +165,8 @@ class Step(NamedTuple):
 
     Attributes:
         kind: of the section; ``"head"`` for the convolution before a ``[yolo]`` section.
-        name: that of its module in the backbone or the head.
-        sources: the steps whose outputs it reads; -1 is the image.
-        channels: those of its output.
-        stride: that of its output.
+        name: of its module in the backbone or the head.
+        sources: steps whose outputs it reads; -1 is the image.
     """
 
     kind: str
@@ -253,12 +251,8 @@ class YOLOv3(Detector):
     """A network made from a cfg.
 
     ``forward`` gives raw ``"boxes"`` (N, A, 4): x, y, width, height; ``"objectness"`` (N, A, 1) and ``"scores"``
-    (N, A, classes), A boxes scale by scale, row by row, and in a cell in the order of the mask.
-
-    Args:
-        sections: of the cfg, without ``[net]``.
-        num_classes: those that the heads tell apart, whatever the cfg says.
-        in_channels: of the images.
+    (N, A, classes), A boxes scale by scale, row by row, and in a cell in the order of the mask. The heads tell
+    ``num_classes`` apart, whatever the cfg says.
     """
 
     loss_weights: Mapping[str, float] = {"box": 1.0, "objectness": 1.0, "class": 1.0}
@@ -324,7 +318,7 @@ class YOLOv3(Detector):
         terms = []
         for index, truth in enumerate(targets.objects):
             raw = {name: output[index].float() for name, output in outputs.items()}
-            terms.append(self._losses_of_image(raw, truth.boxes, truth.labels, table, targets.size))
+            terms.append(self._losses_of_image(raw, *truth, table, targets.size))
         return self.weighted({name: torch.stack([each[name] for each in terms]).mean() for name in self.loss_weights})
 
     def _losses_of_image(
@@ -358,14 +352,12 @@ class YOLOv3(Detector):
     def _responsible(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Index, among all boxes, of the one that has to find each object (M,).
 
-        It is in the cell of the object's centre; its anchor is, of those of all scales, the one whose shape has the
-        largest IoU with the object's (section 2.1).
+        It is in the cell of the object's centre; its anchor has the shape of largest IoU with it (section 2.1).
         """
         centre, extent = convert(boxes, "xyxy", "cxcywh").split(2, 1)
         anchors = extent.new_tensor(self.scales[0].every)
-        origin = torch.zeros_like(extent), torch.zeros_like(anchors)
-        shapes = iou(torch.cat((origin[0], extent), 1), torch.cat((origin[1], anchors), 1))
-        best = shapes.argmax(1)
+        at_origin = [torch.cat((torch.zeros_like(sizes), sizes), 1) for sizes in (extent, anchors)]
+        best = iou(*at_origin).argmax(1)
         rows = torch.zeros_like(best)
         first = 0
         for scale in self.scales:
@@ -394,7 +386,7 @@ _CELL, _STRIDE, _ANCHOR, _SCALE_XY, _IGNORE = slice(0, 2), slice(2, 3), slice(3,
 
 @lru_cache(maxsize=8)
 def priors(scales: tuple[YOLOScale, ...], size: tuple[int, int]) -> Tensor:
-    """What is known of each box beforehand, for images of a height and width: (A, 7), its columns as above."""
+    """Priors of each box (A, 7), with these columns, for images of a height and width."""
     tables = []
     for scale in scales:
         rows, columns = size[0] // scale.stride, size[1] // scale.stride

@@ -29,22 +29,14 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class FCNConfig:
-    """Options of the family.
-
-    Attributes:
-        dropout: fraction of the backbone's maps dropped before the scores, 0..1 (channel by channel).
-    """
+    """Options of the family: the fraction of the backbone's maps dropped before the scores, channel by channel."""
 
     dropout: ShareBelowOne = 0.5
 
 
 @dataclass(frozen=True)
 class SegmentationTargets:
-    """Class maps of a batch.
-
-    Attributes:
-        class_maps: int64 (N, H, W), classes from 0 or :data:`IGNORE_INDEX`.
-    """
+    """Class maps of a batch: int64 (N, H, W), classes from 0 or :data:`IGNORE_INDEX`."""
 
     class_maps: Tensor
 
@@ -100,11 +92,7 @@ def _upsampled(scores: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def build_on(config: FCNConfig, num_classes: int, source: Classifier) -> FCN32s:
-    """FCN-32s on a classifier, up to its map of stride 32.
-
-    Raises:
-        ModelError: the classifier has no such map.
-    """
+    """FCN-32s on a classifier, up to its map of stride 32; raises ``ModelError`` if it has none."""
     if 32 not in source.feature_info:
         has = ", ".join(map(str, source.feature_info))
         raise ModelError(f"fcn32s needs a map of stride 32; the backbone has {has}.", "Choose another backbone.")
