@@ -15,7 +15,7 @@ from torch import nn
 import hubel
 from hubel.layers.mbconv import StochasticDepth
 from hubel.models import architecture, create_model
-from hubel.models.classification.mobilenet_v2 import Stage, scaled
+from hubel.models.classification.mobilenet import Stage, scaled
 from hubel.weights.key_mapping import rename
 from keras_networks import KINDS, keras, keras_application, keras_file, keras_logits
 from reference_networks import assert_same_pyramid, largest_difference, with_live_statistics

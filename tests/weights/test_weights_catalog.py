@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 from hubel.errors import WeightsError
-from hubel.models.factory import architecture, build
-from hubel.models.pretrained import load_checked
+from hubel.models.factory import architecture, build, load_checked
 from hubel.weights import (
     CATALOG,
     WeightsEntry,

@@ -49,9 +49,7 @@ class Architecture:
         config: frozen dataclass of the numbers that vary within the family; ``create_model``'s further
             keyword arguments replace its fields.
         depth: layers with weights on the longest path, counted as the paper counts them.
-        reference: the paper, with section or table.
-        input: native input as channels, height, width; by default ImageNet's usual one.
-        num_classes: those of the paper's data.
+        input: native input as channels, height, width.
         backbone: name of the classifier that it stands on if no other is asked for; ``None`` if it takes none.
         pixels: how pixels are scaled where no weights say otherwise: by ImageNet's mean and deviation, or to 0..1.
         training_crop: name of the field of ``config`` that is the side in pixels of the crops it trains on; ``None``
@@ -340,10 +338,6 @@ class Detector(Model):
     def maps(self, images: Tensor) -> list[Tensor]:
         """The feature maps that the heads read, large to small."""
         raise TypeError(f"{type(self).__name__} does not say which maps its heads read")
-
-    def anchors(self, height: int, width: int) -> Tensor:
-        """Anchors of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
-        raise TypeError(f"{type(self).__name__} does not say what its anchors are")
 
     def weighted(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Terms of the loss times their weights, without those of weight 0."""

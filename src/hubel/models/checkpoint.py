@@ -14,9 +14,8 @@ from torch import nn
 
 from hubel.errors import DataError, ModelError, WeightsError
 from hubel.fileio import atomic_write, write_text
-from hubel.models.factory import create_model, default_preprocessing
+from hubel.models.factory import create_model, default_preprocessing, load_checked
 from hubel.models.metadata import METADATA_FILE, WEIGHTS_FILE, Backbone, BuildSpec, ModelMetadata, read_metadata
-from hubel.models.pretrained import load_checked
 from hubel.models.registry import architecture, list_models, task_of
 
 if TYPE_CHECKING:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import ModelError
+from hubel.errors import ModelError, WeightsError
 from hubel.models.base import Architecture
 from hubel.models.config_schema import describe_options, with_options
 from hubel.models.metadata import Backbone, BuildSpec
-from hubel.models.pretrained import Published, auxiliary_keys, load_backbone, load_published, published
 from hubel.models.registry import architecture
 
 if TYPE_CHECKING:
     from hubel.analysis.summary import Summary
+
+
+_BACKBONE, _AUXILIARY = "backbone.", "auxiliary."
 
 
 def create_model(
@@ -117,13 +120,8 @@ def build(
 ) -> nn.Module:
     """Build an architecture's module as :func:`create_model` does, but without weights.
 
-    Args:
-        backbone: by default the architecture's own, if it takes one.
-        for_loading: leave parameters uninitialized, as drawing them takes a second for the large networks; all of
-            them have to be loaded afterwards.
-
-    Raises:
-        ModelError: an option that the configuration does not have, or an impossible size or number.
+    ``for_loading`` leaves parameters uninitialized, as drawing them takes a second for the large networks; all of them
+    have to be loaded afterwards. Raises ``ModelError`` for an unknown option, or an impossible value, size or number.
     """
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     for argument, number in sizes.items():
@@ -169,10 +167,10 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     Args:
         name: one of :func:`list_models`.
         image_size: height of the input in pixels, keeping the native aspect ratio; the native one by default.
-        in_channels: channels of the input; the native number by default.
+        in_channels: 1 or 3; the native number by default.
 
     Raises:
-        ModelError: unknown name, or a number of channels other than 1 and 3.
+        ModelError: unknown name, or another number of channels.
     """
     arch = architecture(name)
     height, width = arch.input[1:]
@@ -181,8 +179,7 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     channels = arch.input[0] if in_channels is None else in_channels
     if channels not in (1, 3):
         raise ModelError(
-            f"Image files do not have {channels} channels.",
-            "Use 1 (greyscale) or 3 (RGB), or feed tensors.",
+            f"Image files do not have {channels} channels.", "Use 1 (greyscale) or 3 (RGB), or feed tensors."
         )
     ready = Preprocessing(height, width)
     if arch.pixels == "unit":
@@ -201,13 +198,7 @@ def build_on_meta(
 ) -> nn.Module:
     """The architecture on the meta device, where parameters have shapes but take no time or memory.
 
-    Args:
-        input_shape: channels, height, width; its own by default.
-        options: fields of the configuration to replace.
-        num_classes: its own by default.
-
-    Raises:
-        ModelError: an option that the configuration does not have, or an impossible size or number.
+    Its own input shape (channels, height, width) and number of classes by default; otherwise as :func:`build`.
     """
     channels, height, width = input_shape or arch.input
     size = height if height == width else arch.input[1]
@@ -226,7 +217,6 @@ def summary(
     Args:
         model: a registered name, or any module.
         input_shape: channels, height, width; a registered name has a native one.
-        dtype: of the activations.
 
     Raises:
         ModelError: unknown name, or a module without ``input_shape``.
@@ -241,3 +231,128 @@ def summary(
     if input_shape is None:
         raise ModelError("A module has no native input size.", "Give input_shape=(channels, height, width).")
     return summarize(model, input_shape, batch=batch, dtype=dtype, name=name)
+
+
+class Published(NamedTuple):
+    """Weights read from a file, under our names.
+
+    Attributes:
+        settings: options that they need.
+        name: in the catalog, or of the file.
+        image_size: height and width of the images that they were made for, in pixels.
+        source: library that published them.
+    """
+
+    state: dict[str, Tensor]
+    path: str
+    settings: dict[str, Any]
+    name: str
+    image_size: int
+    source: str | None
+
+
+def auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
+    """Keys of the auxiliary classifiers."""
+    return {key for key in state if key.startswith(_AUXILIARY)}
+
+
+def published(weights: str | Path, arch: Architecture) -> Published:
+    """Find an architecture's weights in the catalog or on the disk, and read them."""
+    from hubel.weights import fetch, find_entry, read_state_dict
+    from hubel.weights.key_mapping import rename
+    from hubel.weights.state_dict import FILE_SUFFIXES
+
+    settings: dict[str, Any] | None = None  # those of a local file depend on its format
+    path, image_size = Path(weights), arch.input[1]
+    weights_name = path.name
+    if not path.is_file():
+        if isinstance(weights, Path) or path.suffix in FILE_SUFFIXES:
+            raise WeightsError(f"{weights}: no such file.", "Check the path.")
+        entry = find_entry(weights, arch.name)
+        settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
+        path = fetch(entry)
+    state, needed, source = rename(read_state_dict(path, arch.name), arch.name, origin=str(path))
+    return Published(state, str(path), needed if settings is None else settings, weights_name, image_size, source)
+
+
+def load_published(model: nn.Module, found: Published, left_fresh: str | None = None) -> None:
+    """Load weights, but for keys that begin with a pattern, and adapt the first convolution to the images' channels."""
+    from hubel.weights.key_rules.darknet import FLAT, unflatten
+
+    own, state = model.state_dict(), found.state
+    fresh: set[str] = set()
+    order = getattr(model, "flat_order", None)
+    if FLAT in state and order is not None:  # a file without names is of one network alone, classes included
+        state = unflatten(state[FLAT], order(), own, found.path)
+    elif left_fresh is not None:
+        fresh = {key for key in own if re.match(left_fresh, key)}
+        state = {key: tensor for key, tensor in state.items() if not re.match(left_fresh, key)}
+    published_keys, own_keys = auxiliary_keys(state), auxiliary_keys(own)
+    if not published_keys:
+        fresh |= own_keys
+    if not own_keys:
+        state = {key: tensor for key, tensor in state.items() if key not in published_keys}
+    load_checked(model, _with_channels_of(model, state), found.path, may_be_fresh=fresh)
+
+
+def load_backbone(model: nn.Module, found: Published) -> None:
+    """Load a classifier's weights into the parts of a backbone that are the same as the classifier's."""
+    own = model.state_dict()
+    state = {key: tensor for key, tensor in found.state.items() if key.startswith(_BACKBONE) and key in own}
+    others = [key for key in own if not key.startswith(_BACKBONE)]
+    load_checked(model, _with_channels_of(model, state), found.path, may_be_fresh=others)
+
+
+def _with_channels_of(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dictionary with the first convolution adapted to the model's input channels."""
+    first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+    key = f"{first}.weight"
+    own = model.state_dict().get(key)
+    if key not in state or own is None or state[key].ndim != own.ndim:
+        return dict(state)
+    return {**state, key: _adapted(state[key], own.shape[1])}
+
+
+def _adapted(kernel: Tensor, in_channels: int) -> Tensor:
+    """Weights (out, in, k, k) of the first convolution for another number of input channels."""
+    before = kernel.shape[1]
+    if before == in_channels:
+        return kernel
+    if in_channels == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    repeats = -(-in_channels // before)
+    return kernel.repeat(1, repeats, 1, 1)[:, :in_channels] * (before / in_channels)
+
+
+def load_checked(
+    model: nn.Module, state: Mapping[str, Tensor], origin: str, may_be_fresh: Collection[str] = ()
+) -> None:
+    """Load a state dictionary from a file ``origin``; keys in ``may_be_fresh`` may be missing.
+
+    Raises:
+        WeightsError: keys are missing or unknown, or shapes differ; lists the first of them.
+    """
+    own = model.state_dict()
+    # Files from before 2018 lack the counters of batches; a new model's are at 0.
+    missing = [
+        key for key in own if key not in state and key not in may_be_fresh and not key.endswith(".num_batches_tracked")
+    ]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {tuple(tensor.shape)} for {tuple(own[key].shape)}"
+        for key, tensor in state.items()
+        if key in own and own[key].shape != tensor.shape
+    ]
+    mismatches = (("misses", missing), ("has unknown", unexpected), ("has other shapes:", misshapen))
+    messages = [f"{verb} {_first_three(keys)}" for verb, keys in mismatches if keys]
+    if messages:
+        raise WeightsError(
+            f"{origin} does not fit the model: it {'; it '.join(messages)}.",
+            "Give the architecture and the options of the file, or start without weights (--from-scratch).",
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _first_three(keys: list[str]) -> str:
+    more = len(keys) - 3
+    return ", ".join(keys[:3]) + (f" and {more} more" if more > 0 else "")

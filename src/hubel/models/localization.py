@@ -51,15 +51,10 @@ class LocalizerConfig:
 
 @dataclass(frozen=True)
 class LocalizationTargets:
-    """Classes and boxes of a batch.
+    """Classes and boxes of a batch."""
 
-    Attributes:
-        labels: int64 (N,), classes from 0, or :data:`NO_OBJECT`.
-        boxes: float32 (N, 4), x1, y1, x2, y2 in fractions of the input.
-    """
-
-    labels: Tensor
-    boxes: Tensor
+    labels: Tensor  # int64 (N,), classes from 0, or NO_OBJECT
+    boxes: Tensor  # float32 (N, 4), x1, y1, x2, y2 in fractions of the input
 
     @property
     def weight(self) -> float:

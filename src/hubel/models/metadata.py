@@ -32,7 +32,7 @@ class Backbone:
         architecture: registered name of the classifier.
         options: fields of its family's configuration that were replaced.
         weights: catalog name or file name of its first weights; ``None`` for random ones.
-        source: library that published these, as the catalog spells it, or ``None``.
+        source: library that published these, as the catalog spells it (``"keras"``), or ``None``.
     """
 
     architecture: str
@@ -45,12 +45,8 @@ class Backbone:
 class BuildSpec:
     """How ``create_model`` was told to build a module; it stays with the module as its attribute ``origin``.
 
-    Attributes:
-        image_size: side of the square images in pixels.
-        options: fields of the family's configuration that were replaced.
-        weights: name in the catalog, name of a local file, or ``None`` for random weights.
-        source: whose format the weights were in, as the catalog calls them (``"keras"``), or ``None``.
-        backbone: what the module stands on, if that could be chosen.
+    ``options``, ``weights`` and ``source`` are as for a :class:`Backbone`; ``backbone`` is what it stands on, if that
+    could be chosen.
     """
 
     architecture: str
@@ -199,11 +195,8 @@ class FoundModel:
 def find_model(reference: Path | str) -> FoundModel | None:
     """Identify a model by its files, without torch.
 
-    Args:
-        reference: as for :func:`~hubel.models.checkpoint.resolve_model`.
-
-    Returns:
-        None if only ``resolve_model`` can identify it, or report what is wrong.
+    References are those of :func:`~hubel.models.checkpoint.resolve_model`. None if only that can identify the model, or
+    report what is wrong.
 
     Raises:
         ModelError: the saved model's ``model.json`` is missing or damaged.

@@ -46,11 +46,7 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
 
 def model_row(name: str) -> dict[str, Any]:
-    """An architecture as a row of ``hubel models --json``.
-
-    Raises:
-        ModelError: unknown name.
-    """
+    """An architecture as a row of ``hubel models --json``."""
     arch = architecture(name)
     module = build_on_meta(arch)
     if isinstance(module, Classifier):

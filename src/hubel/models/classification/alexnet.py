@@ -82,7 +82,6 @@ class AlexNetConfig:
         groups: of the second, fourth and fifth convolution.
         normalized: local response normalization after the first two convolutions.
         dropout_before: dropout before the hidden dense layers, not after them.
-        dropout: fraction of values dropped.
         grid: size of the maps that the dense layers read; by default that of the image size.
     """
 

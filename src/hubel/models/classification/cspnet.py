@@ -87,9 +87,7 @@ class CSPNetConfig:
 
     Attributes:
         unit: ``"bottleneck"`` (of ResNet) or ``"dark"`` (of Darknet-53); stem, pooling and splits follow it.
-        stages: the rows of the table.
-        groups: of the 3×3 convolutions.
-        activation: ``"leaky_relu"`` or ``"mish"``, everywhere.
+        groups: those of the 3×3 convolutions.
         leaky_slope: slope of leaky ReLU below 0.
         se: squeeze and excitation at the end of every unit, before the sum (Hu et al. 2018, arXiv 1709.01507).
     """

@@ -51,12 +51,7 @@ _CHANNELS = (32, 32, 64, 64, 128, 128)
 
 @dataclass(frozen=True)
 class DeepSortReidConfig:
-    """Options of the network.
-
-    Attributes:
-        features: length of a vector.
-        dropout: fraction of the maps dropped between a block's convolutions.
-    """
+    """Length of a vector, and the fraction of the maps dropped between a block's convolutions."""
 
     features: Count = 128
     dropout: ShareBelowOne = 0.4

@@ -73,17 +73,16 @@ from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.layers.mbconv import make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, Classifier
-from hubel.models.classification.mobilenet_v2 import (
+from hubel.models.classification.mobilenet import (
     Stage,
     build_mbconv_network,
     count_layers,
-    initialize_by_fan_out,
     scaled,
     squeeze_a_sixteenth,
 )
 from hubel.models.config_schema import Factor, ShareBelowOne
 
-_STEM_CHANNELS, _TOP_CHANNELS = 32, 1280
+_ENDS = (32, 1280)  # channels of stem and top
 _STAGES = (
     Stage(expansion=1, channels=16, units=1, stride=1, kernel=3),
     Stage(6, 24, 2, 2, 3),
@@ -99,11 +98,7 @@ _BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 
 @dataclass(frozen=True)
 class EfficientNetConfig:
-    """Options of the family.
-
-    Attributes:
-        stochastic_depth: fraction of images that skip the last units during training.
-    """
+    """Options of the family; ``stochastic_depth`` is the fraction of images that skip the last units in training."""
 
     width: Factor
     depth: Factor
@@ -125,20 +120,12 @@ def _squeeze(wide: int, narrow: int) -> nn.Module:
 
 def build(config: EfficientNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An EfficientNet for any image size: ``image_size`` changes no shape."""
+    stages = scaled(_STAGES, config.width, config.depth)
+    ends = (make_divisible(_ENDS[0], config.width), make_divisible(_ENDS[1], config.width))
     norm = partial(_BatchNorm, eps=config.norm_eps)
-    model = build_mbconv_network(
-        scaled(_STAGES, config.width, config.depth),
-        stem_channels=make_divisible(_STEM_CHANNELS, config.width),
-        top_channels=make_divisible(_TOP_CHANNELS, config.width),
-        conv=partial(ConvNormActivation, same=config.same, norm=norm, activation=_SiLU),
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=config.dropout,
-        squeeze=_squeeze,
-        stochastic_depth=config.stochastic_depth,
-    )
-    initialize_by_fan_out(model, _uniform_by_classes)
-    return model
+    conv = partial(ConvNormActivation, same=config.same, norm=norm, activation=_SiLU)
+    draw, drop = _uniform_by_classes, config.stochastic_depth
+    return build_mbconv_network(stages, ends, conv, num_classes, in_channels, config.dropout, draw, _squeeze, drop)
 
 
 @dataclass(frozen=True)
@@ -148,7 +135,6 @@ class EfficientNetLiteConfig:
     Attributes:
         width: factor on the channels of the stages.
         depth: factor on the units of the stages except the first and last.
-        stochastic_depth: fraction of images that skip the last units during training.
         se: squeeze and excitation of the filtered maps within each unit, where EfficientNet has it, with the reduction
             of Hu et al. 2018, arXiv 1709.01507.
     """
@@ -168,19 +154,11 @@ def _stages(width: float, depth: float) -> list[Stage]:
 
 def build_lite(config: EfficientNetLiteConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """An EfficientNet-Lite for any image size: ``image_size`` changes no shape."""
-    model = build_mbconv_network(
-        _stages(config.width, config.depth),
-        stem_channels=_STEM_CHANNELS,
-        top_channels=_TOP_CHANNELS,
-        conv=partial(ConvNormActivation, same=True, norm=_BatchNorm, activation=ReLU6),
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=config.dropout,
-        squeeze=squeeze_a_sixteenth if config.se else None,
-        stochastic_depth=config.stochastic_depth,
-    )
-    initialize_by_fan_out(model, _uniform_by_classes)
-    return model
+    stages = _stages(config.width, config.depth)
+    conv = partial(ConvNormActivation, same=True, norm=_BatchNorm, activation=ReLU6)
+    squeeze = squeeze_a_sixteenth if config.se else None
+    draw, drop = _uniform_by_classes, config.stochastic_depth
+    return build_mbconv_network(stages, _ENDS, conv, num_classes, in_channels, config.dropout, draw, squeeze, drop)
 
 
 def _efficientnet(number: int, width: float, depth: float, size: int, dropout: float) -> Architecture:

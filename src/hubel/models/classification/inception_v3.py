@@ -60,7 +60,6 @@ class InceptionV3Config:
     """Options of the family.
 
     Attributes:
-        auxiliary: with the auxiliary classifier.
         count_padding: average pooling in the modules divides by 9 at the border too, where padding is part of the
             window, as torchvision and timm do; the authors' code and Keras divide by the pixels there are.
         se: squeeze and excitation after each module (Hu et al. 2018, arXiv 1709.01507, figure 2).
@@ -93,9 +92,10 @@ def forked(in_channels: int, channels: int) -> Concat:
     return Concat(Conv(in_channels, channels, (1, 3)), Conv(in_channels, channels, (3, 1)))
 
 
-def _module_a(in_channels: int, pool_channels: int, count_padding: bool) -> Concat:
+def module_a(in_channels: int, pool_channels: int, count_padding: bool = False, first: int = 64) -> Concat:
+    """The module of figure 5, which Inception-ResNet-v2 has with other numbers of channels."""
     return Concat(
-        branch(in_channels, (64, 1)),
+        branch(in_channels, (first, 1)),
         branch(in_channels, (48, 1), (64, 5)),
         branch(in_channels, (64, 1), (96, 3), (96, 3)),
         pooled(in_channels, pool_channels, count_padding),
@@ -121,8 +121,13 @@ def _module_c(in_channels: int, count_padding: bool) -> Concat:
     )
 
 
-def _reduction_a() -> Concat:
-    return Concat(branch(288, (384, 3, 2)), branch(288, (64, 1), (96, 3), (96, 3, 2)), nn.MaxPool2d(3, stride=2))
+def reduction_a(in_channels: int, k: int, l: int, m: int, n: int) -> Concat:  # noqa: E741
+    """Figure 10, and Inception-v4's figure 7 with the letters of its table 1."""
+    return Concat(
+        branch(in_channels, (n, 3, 2)),
+        branch(in_channels, (k, 1), (l, 3), (m, 3, 2)),
+        nn.MaxPool2d(3, stride=2),
+    )
 
 
 def _reduction_b() -> Concat:
@@ -182,10 +187,10 @@ def build(config: InceptionV3Config, num_classes: int, in_channels: int, image_s
     counted, excite = config.count_padding, partial(with_se, se=config.se)
     backbone = entry(in_channels)
     rows = ((192, 32, 256), (256, 64, 288), (288, 64, 288))
-    units = [excite(_module_a(before, pool, counted), channels) for before, pool, channels in rows]
+    units = [excite(module_a(before, pool, counted), channels) for before, pool, channels in rows]
     backbone.add_module("stage2", stage(nn.MaxPool2d(3, stride=2), *units))
     units = [excite(_module_b(width, counted), 768) for width in (128, 160, 160, 192)]
-    backbone.add_module("stage3", stage(excite(_reduction_a(), 768), *units))
+    backbone.add_module("stage3", stage(excite(reduction_a(288, 64, 96, 96, 384), 768), *units))
     units = [excite(_module_c(before, counted), 2048) for before in (1280, 2048)]
     backbone.add_module("stage4", stage(excite(_reduction_b(), 1280), *units))
     feature_info = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 288), 16: ("stage3", 768), 32: ("stage4", 2048)}

@@ -62,7 +62,18 @@ from hubel.layers.inception import Concat
 from hubel.layers.init import initialize, truncated_normal_
 from hubel.layers.squeeze_excitation import SqueezeExcitation, with_se
 from hubel.models.base import Architecture, ClassificationHead, Classifier
-from hubel.models.classification.inception_v3 import Conv, Step, branch, entry, forked, pooled, stage, stem
+from hubel.models.classification.inception_v3 import (
+    Conv,
+    Step,
+    branch,
+    entry,
+    forked,
+    module_a,
+    pooled,
+    reduction_a,
+    stage,
+    stem,
+)
 from hubel.models.config_schema import Count, PositiveShare, ShareBelowOne
 
 # Branches of the residual modules A, B and C (figures 16, 17, 19): channels and kernel of each convolution.
@@ -75,11 +86,7 @@ _RESIDUAL_BRANCHES: tuple[tuple[tuple[Step, ...], ...], ...] = (
 
 @dataclass(frozen=True)
 class InceptionV4Config:
-    """Options of the network.
-
-    Attributes:
-        se: squeeze and excitation after each module and reduction (Hu et al. 2018, arXiv 1709.01507, figure 2).
-    """
+    """Options; ``se`` is after each module and reduction (Hu et al. 2018, arXiv 1709.01507, figure 2)."""
 
     dropout: ShareBelowOne = 0.2
     se: bool = False
@@ -149,15 +156,6 @@ def _module_c() -> Concat:
     )
 
 
-def _reduction_a(in_channels: int, k: int, l: int, m: int, n: int) -> Concat:  # noqa: E741
-    """Figure 7, with the letters of table 1."""
-    return Concat(
-        branch(in_channels, (n, 3, 2)),
-        branch(in_channels, (k, 1), (l, 3), (m, 3, 2)),
-        nn.MaxPool2d(3, stride=2),
-    )
-
-
 def _reduction_b() -> Concat:
     """Figure 8."""
     return Concat(
@@ -174,16 +172,6 @@ def _residual_reduction_b(in_channels: int) -> Concat:
         branch(in_channels, (256, 1), (288, 3, 2)),
         branch(in_channels, (256, 1), (288, 3), (320, 3, 2)),
         nn.MaxPool2d(3, stride=2),
-    )
-
-
-def _module_of_v3() -> Concat:
-    """Inception-v3's module with more channels, before the first residual module in the code."""
-    return Concat(
-        branch(192, (96, 1)),
-        branch(192, (48, 1), (64, 5)),
-        branch(192, (64, 1), (96, 3), (96, 3)),
-        pooled(192, 64),
     )
 
 
@@ -230,7 +218,7 @@ def build(config: InceptionV4Config, num_classes: int, in_channels: int, image_s
     excite = partial(with_se, se=config.se)
     backbone = _entry(in_channels)
     backbone.add_module("stage2", stage(_halved_entry(), *(excite(_module_a(), 384) for _ in range(4))))
-    reduction = excite(_reduction_a(384, 192, 224, 256, 384), 1024)
+    reduction = excite(reduction_a(384, 192, 224, 256, 384), 1024)
     backbone.add_module("stage3", stage(reduction, *(excite(_module_b(), 1024) for _ in range(7))))
     backbone.add_module("stage4", stage(excite(_reduction_b(), 1536), *(excite(_module_c(), 1536) for _ in range(3))))
     feature_info = {2: ("stem", 64), 4: ("stage1", 192), 8: ("stage2", 384), 16: ("stage3", 1024), 32: ("stage4", 1536)}
@@ -243,9 +231,9 @@ def build_residual(config: InceptionResNetConfig, num_classes: int, in_channels:
     """An Inception-ResNet-v2 for any image size from 75 pixels: ``image_size`` changes no shape."""
     code = config.edition == "code"
     backbone = entry(in_channels) if code else _entry(in_channels)
-    first = nn.Sequential(nn.MaxPool2d(3, stride=2), _module_of_v3()) if code else _halved_entry()
+    first = nn.Sequential(nn.MaxPool2d(3, stride=2), module_a(192, 64, first=96)) if code else _halved_entry()
     widths = (320, 1088, 2080) if code else (384, 1152, 2144)
-    reductions = (first, _reduction_a(widths[0], 256, 256, 384, 384), _residual_reduction_b(widths[1]))
+    reductions = (first, reduction_a(widths[0], 256, 256, 384, 384), _residual_reduction_b(widths[1]))
     kinds = zip(reductions, widths, _RESIDUAL_BRANCHES, config.units, config.scales, strict=True)
     for number, (reduction, width, branches, units, scale) in enumerate(kinds, start=2):
         modules = [ResidualModule(width, branches, scale, se=config.se) for _ in range(units)]

@@ -56,7 +56,7 @@ from hubel.layers.conv_norm_act import ConvNormActivation, ReLU
 from hubel.layers.mbconv import InvertedResidual, make_divisible
 from hubel.layers.squeeze_excitation import SqueezeExcitation
 from hubel.models.base import Architecture, ClassificationHead, Classifier
-from hubel.models.classification.mobilenet_v2 import initialize_by_fan_out
+from hubel.models.classification.mobilenet import initialize_by_fan_out, narrow_normal
 from hubel.models.config_schema import Count, Factor, OddSide, ShareBelowOne
 
 _STEM_CHANNELS = 16
@@ -112,8 +112,7 @@ class MobileNetV3Config:
     """Options of the family.
 
     Attributes:
-        units: the rows of the table.
-        features: of the first dense layer.
+        features: outputs of the first dense layer.
         depth: factor on the units of the stages; the last of a stage is repeated.
     """
 
@@ -186,7 +185,7 @@ def build(config: MobileNetV3Config, num_classes: int, in_channels: int, image_s
     features = make_divisible(config.features, max(1.0, config.width))
     head = MobileNetV3Head(top_channels, features, num_classes, config.dropout)
     model = Classifier(backbone, head, feature_info)
-    initialize_by_fan_out(model)
+    initialize_by_fan_out(model, narrow_normal)
     return model
 
 

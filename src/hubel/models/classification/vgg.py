@@ -53,9 +53,7 @@ class VGGConfig:
     Attributes:
         depths: convolutions in each of the five stages.
         batch_norm: normalize before each ReLU of the convolutions.
-        dropout: fraction of values dropped after the hidden dense layers.
         grid: size of the maps that the dense layers read; by default that of the image size.
-        width: factor on the channels of the convolutions.
         se: squeeze and excitation after each convolution.
     """
 

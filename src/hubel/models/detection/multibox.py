@@ -34,9 +34,6 @@ class DefaultBoxes:
         scales: of each map, and one more for the last map's larger square; 1 is the side of the image.
         ratios: of each map: aspect ratios other than 1; a stands for 1 / a too.
         steps: pixels between the boxes of each map; ``None``: the image's side over the map's.
-
-    Raises:
-        ValueError: there are not as many of one as of the others.
     """
 
     scales: tuple[float, ...]
@@ -62,9 +59,7 @@ class DefaultBoxes:
 
     def _of_map(self, index: int, grid: tuple[int, int], height: int, width: int) -> Tensor:
         rows, columns = grid
-        step_y, step_x = (
-            (height / rows, width / columns) if self.steps is None else (self.steps[index], self.steps[index])
-        )
+        step_y, step_x = (height / rows, width / columns) if self.steps is None else 2 * (self.steps[index],)
         y, x = torch.meshgrid(
             (torch.arange(rows) + 0.5) * step_y, (torch.arange(columns) + 0.5) * step_x, indexing="ij"
         )
@@ -90,15 +85,10 @@ def evenly_scaled(maps: int, smallest: float, largest: float) -> tuple[float, ..
 
 
 class Matches(NamedTuple):
-    """Targets of the anchors of one image.
+    """Targets of the anchors of one image."""
 
-    Attributes:
-        labels: int64 (A,): 0 for background, else class + 1.
-        objects: int64 (A,): index of the matched object; 0 for background.
-    """
-
-    labels: Tensor
-    objects: Tensor
+    labels: Tensor  # int64 (A,): 0 for background, else class + 1
+    objects: Tensor  # int64 (A,): index of the matched object; 0 for background
 
 
 def match(anchors: Tensor, targets: ObjectTargets) -> Matches:
@@ -140,9 +130,7 @@ def multibox_loss(
     counted = positive | (rank < NEG_POS_RATIO * positive.sum(1, keepdim=True))
     box = [
         functional.smooth_l1_loss(
-            predicted[own].float(),
-            encode(target.boxes[matched.objects[own]], anchors[own], VARIANCES),
-            reduction="sum",
+            predicted[own].float(), encode(target.boxes[matched.objects[own]], anchors[own], VARIANCES), reduction="sum"
         )
         for predicted, target, matched, own in zip(offsets, targets, matches, positive, strict=True)
         if own.any()

@@ -69,19 +69,17 @@ class ImagePyramid:
         steps = math.ceil(self.per_octave * math.log2(shorter / self.window))
         sides = [(self.window / shorter) ** (step / max(1, steps)) * shorter for step in range(steps + 1)]
         own = min(height, width)
-        return list(
-            dict.fromkeys((self.fitted(height * side / own), self.fitted(width * side / own)) for side in sides)
-        )
+        scaled = ((self.fitted(height * side / own), self.fitted(width * side / own)) for side in sides)
+        return list(dict.fromkeys(scaled))
 
     def fitted(self, side: float) -> int:
         """``side`` pixels, rounded to a window and a whole number of strides."""
         return self.window + max(0, round((side - self.window) / self.stride)) * self.stride
 
     def boxes(self, scaled: tuple[int, int], height: int, width: int) -> Tensor:
-        """The windows on an image, which was scaled to one of :meth:`sizes`, row by row.
+        """The windows on an image that was scaled to one of :meth:`sizes`, row by row.
 
-        Returns:
-            float32 (A, 4), x1, y1, x2, y2 in pixels of the image before scaling.
+        They are float32 (A, 4), x1, y1, x2, y2 in pixels of the image before scaling.
         """
         y, x = (torch.arange(0, side - self.window + 1, self.stride) for side in scaled)
         corners = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).view(-1, 2)
@@ -201,15 +199,10 @@ class SlidingWindow(Detector):
 
 
 class WindowTargets(NamedTuple):
-    """Targets of windows.
+    """Targets of windows."""
 
-    Attributes:
-        labels: int64 (A,): 0 for background, class + 1, or :data:`IGNORE_INDEX`.
-        offsets: float32 (A, 4) of the object's box from the window; 0 for background.
-    """
-
-    labels: Tensor
-    offsets: Tensor
+    labels: Tensor  # int64 (A,): 0 for background, class + 1, or IGNORE_INDEX
+    offsets: Tensor  # float32 (A, 4) of the object's box from the window; 0 for background
 
 
 def assign_windows(windows: Tensor, targets: ObjectTargets) -> WindowTargets:

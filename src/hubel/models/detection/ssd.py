@@ -138,8 +138,7 @@ class SSD(Detector):
     def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
         """``"class"`` and ``"box"``: see :func:`~hubel.models.detection.multibox.multibox_loss`."""
         anchors = self.anchors(*targets.size).to(outputs["scores"].device)
-        terms = multibox_loss(outputs["scores"], outputs["offsets"], anchors, targets.objects)
-        return self.weighted(terms)
+        return self.weighted(multibox_loss(outputs["scores"], outputs["offsets"], anchors, targets.objects))
 
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes by equation 2 with the variances of the published code; softmax without background."""
@@ -198,7 +197,10 @@ def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_si
     backbone = nn.Sequential(OrderedDict(source.named_children()))
     backbone.pool3 = nn.MaxPool2d(2, ceil_mode=True)  # 75 → 38, as in the figure
     backbone.pool5 = nn.MaxPool2d(3, stride=1, padding=1)
-    backbone.add_module("fc6", _dilated_fc6())
+    # VGG's first dense layer, thinned out to 3×3 with holes of 6 (section 3.1; Chen et al., DeepLab).
+    fc6 = _ConvReLU(512, 1024, 3, padding=6)
+    fc6.conv.dilation = (6, 6)
+    backbone.add_module("fc6", fc6)
     backbone.add_module("fc7", _ConvReLU(1024, 1024, 1))
     channels, extras = [512, 1024], []
     for row in config.extras:
@@ -214,23 +216,9 @@ def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_si
     return model
 
 
-def _dilated_fc6() -> ConvNormActivation:
-    """VGG's first dense layer, thinned out to 3×3 with holes of 6 (section 3.1; Chen et al., DeepLab)."""
-    unit = _ConvReLU(512, 1024, 3, padding=6)
-    unit.conv.dilation = (6, 6)
-    return unit
-
-
 @dataclass(frozen=True)
 class SSDLiteConfig:
-    """What varies in the light form.
-
-    Attributes:
-        extras: channels of the extra maps.
-        smallest: scale of the first map's boxes.
-        largest: scale of the last map's boxes.
-        ratios: aspect ratios of every cell.
-    """
+    """What varies in the light form: channels of the extra maps; range of scales, and aspect ratios, of the boxes."""
 
     extras: tuple[Count, ...]
     smallest: Factor
@@ -309,7 +297,6 @@ _CLASS_LAYERS = ClassLayers(r"head\.classifiers\.\d+\.(pointwise\.)?(weight|bias
 _row = partial(Architecture, task="detect", num_classes=80, class_layers=_CLASS_LAYERS)
 _LIU, _SANDLER = "Liu et al. 2016, arXiv 1512.02325", "Sandler et al. 2018, arXiv 1801.04381, section 6.2"
 _HOWARD = "Howard et al. 2019, arXiv 1905.02244, section 6.3"
-
 
 ARCHITECTURES = (
     _row("ssd", build_on, _LIGHT, 59, _SANDLER, input=(3, 320, 320), backbone="efficientnet_lite0"),

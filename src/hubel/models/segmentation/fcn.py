@@ -13,6 +13,7 @@ are fixed, as the paper's final layer is.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.errors import ModelError
+from hubel.layers.init import initialize
 from hubel.models.base import Architecture, Classifier, Model
 from hubel.models.config_schema import ShareBelowOne
 
@@ -46,20 +48,13 @@ class SegmentationTargets:
         return float((self.class_maps != IGNORE_INDEX).sum())
 
 
-class ScoreHead(nn.Module):
-    """Class scores at every cell of a map."""
+class ScoreHead(nn.Sequential):
+    """Raw class scores (N, classes, H, W) at every cell of maps (N, C, H, W)."""
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(in_channels, num_classes, 1)
-        nn.init.zeros_(self.classifier.weight)
-        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Raw scores (N, classes, H, W) of maps (N, C, H, W)."""
-        scores: Tensor = self.classifier(self.dropout(maps))
-        return scores
+        classifier = nn.Conv2d(in_channels, num_classes, 1)
+        initialize(classifier, nn.init.zeros_)
+        super().__init__(OrderedDict(dropout=nn.Dropout2d(dropout), classifier=classifier))
 
 
 class FCN32s(Model):
