@@ -277,7 +277,7 @@ def published(weights: str | Path, arch: Architecture) -> Published:
 
 def load_published(model: nn.Module, found: Published, left_fresh: str | None = None) -> None:
     """Load weights, but for keys that begin with a pattern, and adapt the first convolution to the images' channels."""
-    from hubel.weights.key_rules.darknet import FLAT, unflatten
+    from hubel.weights.state_dict import FLAT, unflatten
 
     own, state = model.state_dict(), found.state
     fresh: set[str] = set()
