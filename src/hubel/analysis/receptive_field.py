@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from torch import Tensor
@@ -19,8 +19,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from hubel.analysis.tracing import Operation
 
-WHOLE_IMAGE = None
 Sizes = tuple[float, float]
+_WHOLE_IMAGE = (inf, inf)
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class ReceptiveField:
     """The input window of a map's units.
 
     Attributes:
-        size: height and width of the window in pixels; ``None``: the whole image.
+        size: height and width of the window in pixels; infinite: the whole image.
         jump: distance of neighbouring units' windows in pixels, down and to the right.
         channels: of the map.
         extent: height and width of the map. Both are those of the last map where the tensor is a vector.
     """
 
-    size: Sizes | None
+    size: Sizes
     jump: Sizes
     channels: int
     extent: tuple[int, int]
@@ -42,8 +42,6 @@ class ReceptiveField:
     def through(self, kernel: Sizes, stride: Sizes, dilation: Sizes = (1, 1)) -> ReceptiveField:
         """The field after a kernel."""
         jump = (self.jump[0] * stride[0], self.jump[1] * stride[1])
-        if self.size is None:
-            return replace(self, jump=jump)
         size = (
             self.size[0] + (kernel[0] - 1) * dilation[0] * self.jump[0],
             self.size[1] + (kernel[1] - 1) * dilation[1] * self.jump[1],
@@ -52,12 +50,12 @@ class ReceptiveField:
 
     def over_all(self) -> ReceptiveField:
         """The field of a unit that reads the whole map."""
-        return self if self.extent == (1, 1) else replace(self, size=WHOLE_IMAGE, extent=(1, 1))
+        return self if self.extent == (1, 1) else replace(self, size=_WHOLE_IMAGE, extent=(1, 1))
 
     @property
     def pixels(self) -> int | None:
         """The larger side of the window in pixels; ``None``: the whole image."""
-        return None if self.size is None else ceil(max(self.size))
+        return None if self.size == _WHOLE_IMAGE else ceil(max(self.size))
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -104,13 +102,9 @@ def _joined(fields: list[tuple[Tensor, ReceptiveField]], output: Tensor) -> Rece
     if output.dim() == 4:
         same_size = [field for tensor, field in fields if tensor.dim() != 4 or tensor.shape[2:] == output.shape[2:]]
         candidates = same_size or candidates
-    first = candidates[0]
-    if any(field.size is None for field in candidates):
-        return replace(first, size=WHOLE_IMAGE)
-    sizes = [field.size for field in candidates if field.size is not None]
-    size = (max(height for height, _ in sizes), max(width for _, width in sizes))
+    size = (max(field.size[0] for field in candidates), max(field.size[1] for field in candidates))
     jump = (max(field.jump[0] for field in candidates), max(field.jump[1] for field in candidates))
-    return replace(first, size=size, jump=jump)
+    return replace(candidates[0], size=size, jump=jump)
 
 
 def _convolution(field: ReceptiveField, operation: Operation) -> ReceptiveField:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich import box
 from rich.console import Group
 from rich.table import Table
@@ -16,7 +18,6 @@ _COLUMNS = (
 )
 _WORDS = ("Layer", "Type", "Activation")  # columns of words, aligned to the left
 _NONE = "–"
-_PARTS = ("backbone.", "head.")
 
 
 def format_bytes(count: int) -> str:
@@ -53,12 +54,11 @@ def layer_table(summary: Summary) -> Group:
 
 
 def _cells(name: str, row: LayerRow) -> tuple[str, ...]:
-    size = "×".join(map(str, row.output[1:])) or _NONE
     return (
         name,
         row.kind,
         str(row.output[0]),
-        size,
+        "×".join(map(str, row.output[1:])) or _NONE,
         _product(row.kernel),
         _NONE if row.stride is None else _one_or_product(row.stride),
         _padding(row),
@@ -92,11 +92,9 @@ def _padding(row: LayerRow) -> str:
 
 def _short_names(rows: tuple[LayerRow, ...]) -> list[str]:
     """Names without backbone and head, where they stay distinct."""
-    short = []
-    for row in rows:
-        prefix = next((part for part in _PARTS if row.name.startswith(part)), "")
-        short.append(row.name.removeprefix(prefix))
-    return short if len(set(short)) == len(set(row.name for row in rows)) else [row.name for row in rows]
+    names = [row.name for row in rows]
+    short = [re.sub(r"^(backbone|head)\.", "", name) for name in names]
+    return short if len(set(short)) == len(set(names)) else names
 
 
 def _totals(summary: Summary) -> str:
