@@ -8,16 +8,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from hubel.drawing.canvas import (
-    DARK,
-    WHITE,
-    font_file_for,
-    load_font,
-    one_line,
-    rounded_mask,
-    shorten,
-    upscale_small,
-)
+from hubel.drawing.canvas import DARK, WHITE, font_file_for, load_font, one_line, rounded_mask, shorten, upscale_small
 
 _OPACITY = 0.74
 _GREY = (226, 229, 234)

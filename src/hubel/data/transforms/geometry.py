@@ -193,6 +193,10 @@ def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generato
     return IDENTITY
 
 
+RANDOM_WINDOWS = {"zoom": random_zoom_out, "scale": scale_jitter, "crop": random_iou_crop}
+"""Random changes of geometry by name, in the order in which they are applied."""
+
+
 def mosaic_cells(random: np.random.Generator, height: int, width: int) -> list[tuple[slice, slice]]:
     """The rows and columns of a mosaic's four parts: cut somewhere in the middle half, by whole pixels."""
     x, y = (round(random.uniform(*_CUT) * side) for side in (width, height))

@@ -14,17 +14,7 @@ import numpy as np
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import UNLABELLED, Target
 from hubel.data.transforms.color import Distortion
-from hubel.data.transforms.geometry import (
-    IDENTITY,
-    View,
-    Window,
-    flip_boxes,
-    mosaic_cell,
-    mosaic_cells,
-    random_iou_crop,
-    random_zoom_out,
-    scale_jitter,
-)
+from hubel.data.transforms.geometry import IDENTITY, RANDOM_WINDOWS, View, Window, flip_boxes, mosaic_cell, mosaic_cells
 from hubel.data.transforms.pipeline import Decoded, Transform, resolve_names
 
 TINY = 2.0
@@ -45,7 +35,6 @@ OBJECT_AUGMENTATIONS: dict[str, str] = {
 """By name, what a person reads; in the order in which they are applied."""
 
 _PRESETS = {"ssd": ("zoom", "crop", "flip", "color")}  # what a paper trained with, as one name
-_WINDOWS = {"zoom": random_zoom_out, "scale": scale_jitter, "crop": random_iou_crop}
 _MOSAICS = 0.5
 _FLIPPED = 0.5
 
@@ -73,7 +62,7 @@ class ObjectTransform(Transform):
 
     def __init__(self, preprocessing: Preprocessing, names: Sequence[str] = (), ignore_index: int = 255) -> None:
         self._names = check_object_augmentations(names)
-        self._windows = [draw for name, draw in _WINDOWS.items() if name in self._names]
+        self._windows = [draw for name, draw in RANDOM_WINDOWS.items() if name in self._names]
         super().__init__(preprocessing, crops=bool(self._windows) or "mosaic" in self._names)
         self._ignore_index = ignore_index
 
