@@ -1,7 +1,6 @@
 """The one definition of how an image becomes a network's input.
 
-It is stored with a model's weights and used alike by training (for validation), prediction, evaluation and
-export, so that they cannot drift apart.
+It is stored with a model's weights and used alike by training, prediction, evaluation and export.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from hubel.data.splits import HELD_BACK
 from hubel.errors import DataError, UsageError
 
 _Image = Sample | AnnotatedImage
-
 _NAMES = ("train", "val", "test")
 _LARGE_GROUP = 0.05
 """Fraction of the images in one group of near duplicates from which it is reported."""

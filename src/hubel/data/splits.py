@@ -123,10 +123,7 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def recorded_splits(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -> Splits:
-    """The splits of a run on its own data set, sample by sample as recorded; files added since are left out.
-
-    Raises :class:`DataError` if recorded files are no longer there.
-    """
+    """The splits of a run on its own data set as recorded, without files added since; missing ones raise an error."""
     here = _by_relative_path(data)
     if missing := [name for names in recorded.values() for name in names if name not in here]:
         message = f"{data.root} lacks pictures that the run used: {listing(missing)}."

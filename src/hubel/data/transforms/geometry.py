@@ -141,8 +141,6 @@ def _scaled(
 
 
 _TRIALS = 40
-_FARTHEST = 4.0  # of the canvas, in widths and heights of the image
-_JITTER = (0.5, 2.0)
 _SMALLEST = 0.3  # of an IoU crop, in widths and heights of the image
 _NARROWEST = 0.5  # of an IoU crop, width over height and height over width
 _OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -155,7 +153,7 @@ def random_zoom_out(boxes: np.ndarray, aspect: float, random: np.random.Generato
     Liu et al. 2016, arXiv 1512.02325, section 3.6: a canvas of up to 16 times the image's area. ``boxes`` (M, 4) are
     those of the objects, in fractions of the image; ``aspect`` is its width over its height in pixels.
     """
-    return IDENTITY if random.random() < 0.5 else _placed(boxes, random.uniform(1, _FARTHEST), random)
+    return IDENTITY if random.random() < 0.5 else _placed(boxes, random.uniform(1, 4), random)
 
 
 def scale_jitter(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
@@ -164,8 +162,7 @@ def scale_jitter(boxes: np.ndarray, aspect: float, random: np.random.Generator) 
     Scale jittering as of Ghiasi et al. 2021, arXiv 2012.07177, section 3 (there 0.8 to 1.25, or 0.1 to 2), with
     enlarging as likely as reducing. Arguments as of :func:`random_zoom_out`.
     """
-    low, high = map(math.log, _JITTER)
-    return _placed(boxes, math.exp(-random.uniform(low, high)), random)
+    return _placed(boxes, math.exp(-random.uniform(math.log(0.5), math.log(2))), random)
 
 
 def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
@@ -218,10 +215,8 @@ def _placed(boxes: np.ndarray, sides: float | np.ndarray, random: np.random.Gene
     corners = random.random((_TRIALS, 2)) * (1 - spans)
     if len(boxes):
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        # The last resort, round one of them.
-        around = (centres[random.integers(len(boxes))] - spans / 2).clip(
-            np.minimum(0, 1 - spans), np.maximum(0, 1 - spans)
-        )
+        low, high = np.minimum(0, 1 - spans), np.maximum(0, 1 - spans)
+        around = (centres[random.integers(len(boxes))] - spans / 2).clip(low, high)  # the last resort
         corners = np.concatenate((corners, around[None]))
         inside = ((centres > corners[:, None]) & (centres < corners[:, None] + spans)).all(2).any(1)
         corners = corners[inside]

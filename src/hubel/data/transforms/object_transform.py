@@ -38,8 +38,7 @@ _PRESETS = {"ssd": ("zoom", "crop", "flip", "color")}  # what a paper trained wi
 _MOSAICS = 0.5
 _FLIPPED = 0.5
 
-# As far as a crop of a sliding window's may be from an object until the next position or size is nearer, and a little
-# more.
+# The farthest that a sliding window's crop may be from an object before the next position or size is nearer, and more.
 _BESIDE = 0.2  # of the window's side
 _OCTAVES = 0.35
 
