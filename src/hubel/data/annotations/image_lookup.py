@@ -45,9 +45,9 @@ class ImageLookup:
         Raises:
             InvalidAnnotation: the name is empty, leads out of the data set's folder, or matches several images.
         """
-        parts, foreign = _parts(name)
-        candidates = list(self._resolve(parts, near)) if not foreign else []
-        if "%" in name and not foreign:
+        parts, absolute = _parts(name)
+        candidates = list(self._resolve(parts, near)) if not absolute else []
+        if "%" in name and not absolute:
             candidates += self._resolve(_parts(unquote(name))[0], near)
         for path in candidates:
             if self.has(path):
@@ -59,9 +59,9 @@ class ImageLookup:
             return found
         if "%" in tail[-1] and (found := self._most_similar([unquote(part) for part in tail], near, stem_only)):
             return found
-        if foreign == "path":
+        if absolute == "path":
             raise InvalidAnnotation(f"names {name!r}, which is not in {self.root}")
-        if not candidates and not foreign:
+        if not candidates and not absolute:
             raise InvalidAnnotation(f"names {name!r}, which leads out of {self.root}")
         return candidates[0] if candidates else self.root / tail[-1]
 
@@ -113,7 +113,7 @@ class ImageLookup:
         names = [*([year] if year else []), *aliases]
         folders = [
             file.parent,
-            *(self.root / way for name in names for way in (f"images/{name}", f"{name}/images", name)),
+            *(self.root / path for name in names for path in (f"images/{name}", f"{name}/images", name)),
             *(base / name for base in (file.parent, self.root) for name in ("images", "JPEGImages", "img")),
             self.root,
         ]
@@ -138,29 +138,31 @@ class ImageLookup:
     def _resolve(self, parts: list[str], near: Path) -> Iterator[Path]:
         """``parts`` below ``near`` and below the root, with ``..`` resolved by name; only what is within the root."""
         for base in dict.fromkeys((near, self.root)):
-            if base.is_relative_to(self.root) and (way := resolve_parts([*base.relative_to(self.root).parts, *parts])):
-                yield self.root.joinpath(*way)
+            if base.is_relative_to(self.root) and (
+                resolved := resolve_parts([*base.relative_to(self.root).parts, *parts])
+            ):
+                yield self.root.joinpath(*resolved)
 
     def _most_similar(self, parts: list[str], near: Path, stem_only: bool) -> Path | None:
         """The image below the root whose path ends most like ``parts``; among equals the one nearest to ``near``."""
         if self._by_name is None:
             self._by_name = defaultdict(list)
             for folder, files in visible_files(self.root):
-                way = folder.relative_to(self.root).parts
+                parents = folder.relative_to(self.root).parts
                 for name in filter(_is_image, sorted(files)):
-                    self._by_name[name.casefold()].append((*way, name))
-                    self._by_stem[name.casefold().rpartition(".")[0]].append((*way, name))
+                    self._by_name[name.casefold()].append((*parents, name))
+                    self._by_stem[name.casefold().rpartition(".")[0]].append((*parents, name))
         found = self._by_name.get(parts[-1].casefold())
         if not found and (stem_only or not _is_image(parts[-1])):
             stem = PurePosixPath(parts[-1]).stem if _is_image(parts[-1]) else parts[-1]
             found = self._by_stem.get(stem.casefold())
         if not found:
             return None
-        wanted = [part.casefold() for part in parts]
+        target = [part.casefold() for part in parts]
         start = near.relative_to(self.root).parts if near.is_relative_to(self.root) else ()
 
         def similarity(file: tuple[str, ...]) -> tuple[int, int]:
-            tail = _common_length(reversed([part.casefold() for part in file[:-1]]), reversed(wanted[:-1]))
+            tail = _common_length(reversed([part.casefold() for part in file[:-1]]), reversed(target[:-1]))
             return tail, _common_length(file, start)
 
         best = max(map(similarity, found))
@@ -212,9 +214,9 @@ def _parts(name: str) -> tuple[list[str], str]:
         raise InvalidAnnotation(f"names an image in more than {_MAX_NAME_LENGTH:,} letters")
     if not name.strip() or "\0" in name:
         raise InvalidAnnotation("names no image")
-    foreign = ""
+    absolute = ""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
-        foreign = "url"
+        absolute = "url"
         try:
             url = urlsplit(name)
         except ValueError:
@@ -223,7 +225,7 @@ def _parts(name: str) -> tuple[list[str], str]:
         query = re.search(r"(?:^|&)d=([^&]+)", url.query)
         name = unquote(query[1] if query else url.path)
     plain = name.replace("\\", "/")
-    if not foreign and (plain.startswith("/") or re.match(r"[A-Za-z]:", plain)):
-        foreign = "path"
+    if not absolute and (plain.startswith("/") or re.match(r"[A-Za-z]:", plain)):
+        absolute = "path"
         plain = re.sub(r"^[A-Za-z]:", "", plain)
-    return [part for part in plain.split("/") if part not in ("", ".")], foreign
+    return [part for part in plain.split("/") if part not in ("", ".")], absolute

@@ -154,11 +154,11 @@ def _resolve(root: Path, base: Path, name: str) -> Path | None:
     """The path that ``name`` refers to, if it exists below the root; foreign absolute paths are tried by their ends."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     is_absolute = name.startswith(("/", "\\")) or name[1:2] == ":"
-    ways = [] if is_absolute else [[*base.relative_to(root).parts, *parts]]
+    candidates = [] if is_absolute else [[*base.relative_to(root).parts, *parts]]
     while parts and parts[0] == "..":
         parts = parts[1:]
-    ways += [parts[start:] for start in range(len(parts))] if is_absolute else [parts]
-    paths = (root.joinpath(*parts) for parts in map(resolve_parts, ways) if parts is not None)
+    candidates += [parts[start:] for start in range(len(parts))] if is_absolute else [parts]
+    paths = (root.joinpath(*parts) for parts in map(resolve_parts, candidates) if parts is not None)
     return next((path for path in paths if path.exists()), None)
 
 

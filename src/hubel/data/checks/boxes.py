@@ -41,7 +41,7 @@ _MIN_IMAGES = 4
 _MIN_SIDE_FOR_FRACTIONS = 16
 """Pixels of an image's side from which a box within its first pixel cannot be an object."""
 
-# What was meant: (box as read, width, height) to the box as written.
+# What was meant: from (box as read, width, height) to the box as written.
 _MISREADINGS: tuple[tuple[str, str, Callable[[Box, int, int], Box], str], ...] = (
     (
         "corners", "xywh", lambda b, w, h: (b[0], b[1], b[2] - b[0], b[3] - b[1]),
@@ -146,8 +146,8 @@ def _wrong_convention(
         info = infos[image.path]
         if image.objects and info.width and image.path not in exclude:
             size = info.width, info.height
-            for kind, boxes, meant, text in _MISREADINGS:
-                if boxes == convention and (count := _count_explained(image, size, meant)):
+            for kind, boxes, as_written, text in _MISREADINGS:
+                if boxes == convention and (count := _count_explained(image, size, as_written)):
                     message = f"{count} of {len(image.objects)} boxes {text}."
                     candidates[kind].append((count, Finding(kind, message, split, image.path, image.label_file)))
     reported: set[Path | None] = set()
@@ -158,12 +158,12 @@ def _wrong_convention(
                 yield finding
 
 
-def _count_explained(image: AnnotatedImage, size: tuple[int, int], meant: Callable[[Box, int, int], Box]) -> int:
+def _count_explained(image: AnnotatedImage, size: tuple[int, int], as_written: Callable[[Box, int, int], Box]) -> int:
     """Number of boxes that are clearly wrong as read, if all of the image fit in the other convention."""
     wrong = 0
     objects = image.objects or ()
     for obj in objects:
-        other = meant(obj.box, *size)
+        other = as_written(obj.box, *size)
         if not _fits(other, size, TOLERANCE) or min(other[2] - other[0], other[3] - other[1]) < 1:
             return 0
         wrong += not _fits(obj.box, size, _MISREAD_TOLERANCE * max(size))

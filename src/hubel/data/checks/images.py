@@ -156,13 +156,13 @@ def identical_files(items: Iterable[T], path_of: Callable[[T], Path]) -> list[li
         _digest,
     )
     for key in keys:
-        finer: list[list[T]] = []
+        subgroups: list[list[T]] = []
         for group in groups:
             by_key: dict[object, list[T]] = defaultdict(list)
             for item in group:
                 by_key[key(path_of(item))].append(item)
-            finer += [members for members in by_key.values() if len(members) > 1]
-        groups = finer
+            subgroups += [members for members in by_key.values() if len(members) > 1]
+        groups = subgroups
     return groups
 
 
@@ -211,11 +211,11 @@ def identical_findings(images: Sequence[tuple[str, Path]]) -> tuple[list[Finding
 
 def similar_findings(images: Sequence[tuple[str, Path, Fingerprint | None]]) -> Iterator[Finding]:
     """Findings of images, each with its split, that look nearly the same: one per image and split that it resembles."""
-    able = [(split, path, print_) for split, path, print_ in images if print_ is not None]
-    names = list(dict.fromkeys(split for split, *_ in able))
-    split_of = np.array([names.index(split) for split, *_ in able], int)
-    reported = np.zeros((len(able), len(names)), bool)
-    for firsts, seconds, bits in similar_pairs([print_ for *_, print_ in able]):
+    comparable = [(split, path, print_) for split, path, print_ in images if print_ is not None]
+    names = list(dict.fromkeys(split for split, *_ in comparable))
+    split_of = np.array([names.index(split) for split, *_ in comparable], int)
+    reported = np.zeros((len(comparable), len(names)), bool)
+    for firsts, seconds, bits in similar_pairs([print_ for *_, print_ in comparable]):
         # A film of a thousand frames makes half a million pairs.
         _, candidates = np.unique(seconds * len(names) + split_of[firsts], return_index=True)
         for index in np.sort(candidates).tolist():
@@ -223,7 +223,7 @@ def similar_findings(images: Sequence[tuple[str, Path, Fingerprint | None]]) -> 
             if not reported[second, split_of[first]]:
                 reported[second, split_of[first]] = True
                 reason = f"{bits[index]} of 64 bits of their hashes differ"
-                yield _finding("near", able[first][:2], able[second][:2], reason)
+                yield _finding("near", comparable[first][:2], comparable[second][:2], reason)
 
 
 def _finding(kind: str, one: tuple[str, Path], other: tuple[str, Path], reason: str) -> Finding:

@@ -106,8 +106,8 @@ class Findings(_TrainingFindings):
     @property
     def skew(self) -> float:
         """Images of the largest training class over those of the smallest that has any."""
-        there = [count for count in self.counts.get("train", ()) if count]
-        return max(there) / min(there) if there else 1.0
+        present = [count for count in self.counts.get("train", ()) if count]
+        return max(present) / min(present) if present else 1.0
 
     def _notes(self) -> list[str]:
         lines = []
