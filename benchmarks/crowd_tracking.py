@@ -182,8 +182,7 @@ def in_turn(
 
 def scores_of(truth: np.ndarray, rows: np.ndarray, frames: int) -> dict[str, float]:
     """HOTA, MOTA, IDF1."""
-    from hubel.metrics.tracking import Sequence, score_sequences
-    from hubel.metrics.tracking.sequence import Boxes
+    from hubel.metrics.tracking import Boxes, Sequence, score_sequences
 
     truth = truth[truth[:, 0] <= frames]
     sides = [Boxes(side[:, 0].astype(int), side[:, 1].astype(int), side[:, 2:6]) for side in (truth, rows)]

@@ -10,14 +10,12 @@ import numpy as np
 
 from hubel.data.mot import MotBoxes, read_mot_text
 from hubel.errors import DataError, UsageError
-from hubel.metrics.tracking import Sequence as Frames
-from hubel.metrics.tracking import TrackingScores, apply_motchallenge_rules, score_sequences
-from hubel.metrics.tracking.sequence import DISTRACTORS, MOT20_DISTRACTORS, Boxes
+from hubel.metrics import tracking
 
 Note = Callable[[str], None]
 
 
-def score_files(paths: Sequence[Path], note: Note) -> TrackingScores:
+def score_files(paths: Sequence[Path], note: Note) -> tracking.TrackingScores:
     """Score results of a tracker against ground truth, as MOTChallenge does.
 
     Args:
@@ -29,18 +27,15 @@ def score_files(paths: Sequence[Path], note: Note) -> TrackingScores:
         UsageError: a file has no counterpart.
         DataError: a file is missing or invalid, an id is not above 0 or twice in a frame, or there are no true boxes.
     """
-    pairs = _pairs(paths)
-    names = _names([truth for truth, _ in pairs])
-    return score_sequences(_sequence(name, *pair, note) for name, pair in zip(names, pairs, strict=True))
-
-
-def _pairs(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     if len(paths) == 2 and all(path.is_dir() for path in paths):
-        return _in_folders(*paths)
-    if len(paths) < 2 or len(paths) % 2:
+        pairs = _in_folders(*paths)
+    elif len(paths) < 2 or len(paths) % 2:
         message = f"{len(paths)} files are not pairs of ground truth and result"
         raise UsageError(message, "use hubel evaluate --task track GT.txt RESULT.txt [GT2.txt RESULT2.txt …]")
-    return list(zip(paths[::2], paths[1::2], strict=True))
+    else:
+        pairs = list(zip(paths[::2], paths[1::2], strict=True))
+    names = _names([truth for truth, _ in pairs])
+    return tracking.score_sequences(_sequence(name, *pair, note) for name, pair in zip(names, pairs, strict=True))
 
 
 def _in_folders(truths: Path, results: Path) -> list[tuple[Path, Path]]:
@@ -60,7 +55,7 @@ def _names(truths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
-def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Frames:
+def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> tracking.Sequence:
     truth, result = read_mot_text(truth_path), read_mot_text(result_path)
     for boxes in (truth, result):
         for text in boxes.notes:
@@ -71,27 +66,23 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> Fra
     length = _length(truth_path) or truth.last_frame
     for text in _oddities(truth, result, length):
         note(text)
-    true, tracked = apply_motchallenge_rules(
-        Boxes(truth.frames, truth.ids, truth.boxes),
+    true, found = tracking.apply_motchallenge_rules(
+        tracking.Boxes(truth.frames, truth.ids, truth.boxes),
         truth.scores != 0,
         truth.classes,
-        Boxes(result.frames, result.ids, result.boxes),
-        MOT20_DISTRACTORS if name.startswith("MOT20") else DISTRACTORS,
+        tracking.Boxes(result.frames, result.ids, result.boxes),
+        tracking.MOT20_DISTRACTORS if name.startswith("MOT20") else tracking.DISTRACTORS,
     )
-    return Frames(name, true, tracked, length)
+    return tracking.Sequence(name, true, found, length)
 
 
 def _check_ids(boxes: MotBoxes) -> None:
     hint = "Every track has an id above 0, and one box per frame."
-    negative = boxes.ids <= 0
-    if negative.any():
-        row = int(negative.argmax())
+    for row in (boxes.ids <= 0).nonzero()[0]:
         where = f"{boxes.path}, line {boxes.lines[row]}"
         raise DataError(f"{where}: the id is {boxes.ids[row]}, in frame {boxes.frames[row]}.", hint)
     order = np.lexsort((boxes.ids, boxes.frames))
-    again = (np.diff(boxes.frames[order]) == 0) & (np.diff(boxes.ids[order]) == 0)
-    if again.any():
-        row = int(order[1:][again][0])
+    for row in order[1:][(np.diff(boxes.frames[order]) == 0) & (np.diff(boxes.ids[order]) == 0)]:
         where = f"{boxes.path}, line {boxes.lines[row]}"
         raise DataError(f"{where}: id {boxes.ids[row]} occurs twice in frame {boxes.frames[row]}.", hint)
 
