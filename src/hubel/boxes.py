@@ -57,7 +57,8 @@ def convert(boxes: Array, source: str, target: str) -> Array:
 def area(boxes: Array) -> Array:
     """Width times height (N,); 0 for a box whose corners are swapped."""
     x1, y1, x2, y2 = _columns(_floats(boxes))
-    return _positive(x2 - x1) * _positive(y2 - y1)
+    areas: Array = _positive(x2 - x1) * _positive(y2 - y1)
+    return areas
 
 
 def clip(boxes: Array, width: float, height: float) -> Array:
@@ -98,18 +99,18 @@ def ioa(a: Array, b: Array) -> Array:
 def _intersection(a: Array, b: Array) -> Array:
     minimum, maximum = _library(a).minimum, _library(a).maximum
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _columns(_floats(a)), _columns(_floats(b))
-    width: Array = _positive(minimum(ax2, bx2) - maximum(ax1, bx1))
-    return width * _positive(minimum(ay2, by2) - maximum(ay1, by1))
+    width, height = minimum(ax2, bx2) - maximum(ax1, bx1), minimum(ay2, by2) - maximum(ay1, by1)
+    shared: Array = _positive(width) * _positive(height)
+    return shared
 
 
-def _positive(lengths: Array) -> Array:
-    return np.maximum(lengths, 0) if isinstance(lengths, np.ndarray) else lengths.clamp(min=0)
+def _positive(values: Array, least: float = 0) -> Array:
+    return np.maximum(values, least) if isinstance(values, np.ndarray) else values.clamp(min=least)
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    if isinstance(part, np.ndarray):
-        return part / np.maximum(whole, np.finfo(whole.dtype).tiny)
-    return part / whole.clamp(min=_library(whole).finfo(whole.dtype).tiny)
+    ratio: Array = part / _positive(whole, _library(whole).finfo(whole.dtype).tiny)
+    return ratio
 
 
 def _columns(boxes: Array) -> tuple[Array, Array, Array, Array]:
@@ -178,14 +179,10 @@ def ciou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def encode(boxes: Array, anchors: Array, variances: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Array:
-    """Regression targets (N, 4) of boxes relative to anchors (Girshick et al. 2014, arXiv 1311.2524, appendix C).
+    """Regression targets (N, 4) of boxes relative to their anchors (Girshick et al. 2014, arXiv 1311.2524, appendix C).
 
-    ``(x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)`` of centres and sizes, each over its variance.
-
-    Args:
-        boxes: (N, 4), of positive width and height.
-        anchors: (N, 4), one for each box; default boxes or proposals.
-        variances: scale of the offsets, 1 in R-CNN's papers.
+    ``(x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a)`` of centres and sizes, each over its variance, 1 in
+    R-CNN's papers. Boxes (N, 4) have a positive width and height; anchors (N, 4) are default boxes or proposals.
     """
     library = _library(boxes)
     x, y, w, h = _columns(convert(boxes, "xyxy", "cxcywh"))
@@ -227,12 +224,22 @@ def nms(boxes: Array, scores: Array, labels: Array | None = None, iou: float = 0
     """
     if isinstance(boxes, np.ndarray):
         return _nms(boxes, scores, labels, iou, limit)
-    boxes, scores = _floats(boxes), _floats(scores).to(_floats(boxes).dtype)
-    if labels is None:
-        kept: Array = _operators().nms(boxes, scores, iou)
-    else:
-        kept = _operators().batched_nms(boxes, scores, labels, iou)
+    boxes = _floats(boxes)
+    scores = _floats(scores).to(boxes.dtype)
+    operators = _operators()
+    kept: Array = (
+        operators.nms(boxes, scores, iou) if labels is None else operators.batched_nms(boxes, scores, labels, iou)
+    )
     return kept[:limit]
+
+
+def interval_pairs(lowest: np.ndarray, highest: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (i, j) with ``lowest[i] <= ascending[j] <= highest[i]``, ordered by i: int64 (K,) and (K,)."""
+    first = ascending.searchsorted(lowest)
+    counts = ascending.searchsorted(highest, side="right") - first
+    rows = np.arange(len(lowest)).repeat(counts)
+    columns = np.arange(len(rows)) + (first - counts.cumsum() + counts).repeat(counts)
+    return rows, columns
 
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, iou: float, limit: int | None) -> np.ndarray:
@@ -261,11 +268,8 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, iou: 
         block = order[start : start + _BLOCK]
         block = block[alive[block]]
         others = others[alive[others] & (rank[others] >= start)]
-        first = left[others].searchsorted(lowest[block])
-        counts = left[others].searchsorted(highest[block], side="right") - first
-        ends = counts.cumsum()
-        a = block.repeat(counts)
-        b = others[np.arange(len(a)) + (first - ends + counts).repeat(counts)]
+        rows, columns = interval_pairs(lowest[block], highest[block], left[others])
+        a, b = block[rows], others[columns]
         near = (rank[b] > rank[a]) & (y1[a] < y2[b]) & (y1[b] < y2[a])
         a, b = a[near], b[near]
         shared = np.maximum(np.minimum(x2[a], x2[b]) - np.maximum(x1[a], x1[b]), 0)
@@ -289,15 +293,14 @@ def soft_nms(
 ) -> tuple[Tensor, Tensor]:
     """Soft-NMS with Gaussian decay (Bodla et al. 2017, arXiv 1704.04503, equation 3): overlapping boxes lose score.
 
-    Each round takes the best remaining box and multiplies the scores of the others (of its class)
-    by ``exp(-iou² / sigma)``; linear in the number of remaining boxes.
+    Each round takes the best remaining box and multiplies the scores of the others (of its class, with ``labels``) by
+    ``exp(-iou² / sigma)``; linear in the number of remaining boxes. The defaults are those of the paper and its code.
 
     Args:
         boxes: (N, 4).
         scores: (N,), 0..1.
         labels: (N,) classes; ``None``: all boxes belong to the same class.
-        sigma: width of the decay; 0.5 in the paper.
-        threshold: boxes whose score falls below it are dropped; 0.001 in the paper's code.
+        threshold: boxes whose score falls below it are dropped.
 
     Returns:
         int64 indices of the kept boxes, best first, and their decayed scores.

@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class with its probability.
-
-    Attributes:
-        index: of the class in the model's list, from 0.
-        name: of the class.
-        score: probability, 0..1.
-    """
+    """One class: its index in the model's list, from 0, its name and its probability, 0..1."""
 
     index: int
     name: str
@@ -38,9 +32,9 @@ class Classification:
 
     Attributes:
         source: file name; ``None`` for arrays and images in memory.
-        width: width of the upright original image in pixels.
-        height: height of the upright original image in pixels.
-        classes: the best classes, best first.
+        width: of the upright original image, in pixels.
+        height: of the upright original image, in pixels.
+        classes: best first.
         frame: number of the video frame, from 1; ``None`` for images.
         time: seconds from the start of the video; ``None`` for images.
     """
@@ -81,17 +75,14 @@ class Classification:
 class Detections:
     """Objects found in one image, best first.
 
+    Attributes that are not listed are those of :class:`Classification`.
+
     Attributes:
-        source: file name; ``None`` for arrays and images in memory.
-        width: width of the upright original image in pixels.
-        height: height of the upright original image in pixels.
         boxes: float32 (N, 4), x1, y1, x2, y2 in pixels of the upright original image.
         scores: float32 (N,), 0..1.
         labels: int64 (N,), indices of the classes in the model's list, from 0.
-        names: of the classes, one for each object.
+        names: the class of each object.
         masks: bool (N, height, width), or ``None`` where the model predicts boxes only.
-        frame: number of the video frame, from 1; ``None`` for images.
-        time: seconds from the start of the video; ``None`` for images.
     """
 
     source: str | None
@@ -124,25 +115,20 @@ class Detections:
         """
         from hubel import masks
 
-        objects: list[dict[str, Any]] = []
-        for i, name in enumerate(self.names):
-            box = [round(float(value), 2) for value in self.boxes[i]]
-            row = {"index": int(self.labels[i]), "name": name, "score": float(self.scores[i]), "box": box}
-            if self.masks is not None:
-                row["mask"] = masks.encode(self.masks[i]).to_coco()
-            objects.append(row)
+        columns = (self.labels.tolist(), self.names, self.scores.tolist(), self.boxes.tolist())
+        objects: list[dict[str, Any]] = [
+            {"index": index, "name": name, "score": score, "box": [round(value, 2) for value in box]}
+            for index, name, score, box in zip(*columns, strict=True)
+        ]
+        if self.masks is not None:
+            for row, mask in zip(objects, self.masks, strict=True):
+                row["mask"] = masks.encode(mask).to_coco()
         return {"objects": objects}
 
     def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-        """Rows of a COCO result file.
-
-        Args:
-            image_id: of the image.
-            category_ids: of the model's classes.
-        """
+        """Rows of a COCO result file; ``category_ids`` are those of the model's classes."""
         rows = []
-        for box, entry in zip(self.boxes.tolist(), self.to_json()["objects"], strict=True):
-            x1, y1, x2, y2 = box
+        for (x1, y1, x2, y2), entry in zip(self.boxes.tolist(), self.to_json()["objects"], strict=True):
             row = {"image_id": image_id, "category_id": category_ids[entry["index"]], "score": entry["score"]}
             row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
             if "mask" in entry:
@@ -215,14 +201,11 @@ class Tracks(Detections):
 class SegmentationMap:
     """The class of every pixel of one image.
 
+    Attributes that are not listed are those of :class:`Classification`.
+
     Attributes:
-        source: file name, or ``None`` for arrays and images in memory.
-        width: of the upright original image in pixels.
-        height: of the upright original image in pixels.
         classes: uint8 (height, width), indices into ``names``.
         names: of all classes.
-        frame: number of the video frame, from 1; ``None`` for images.
-        time: seconds from the start of the video; ``None`` for images.
     """
 
     source: str | None
@@ -237,7 +220,7 @@ class SegmentationMap:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Fraction of the pixels of each class that is there, largest first."""
+        """Fraction of the pixels of each class that occurs, largest first."""
         import numpy
 
         counts = numpy.bincount(self.classes.ravel(), minlength=len(self.names)) / max(1, self.classes.size)
@@ -250,7 +233,7 @@ class SegmentationMap:
 
     def to_json(self) -> dict[str, Any]:
         """The task's part of a JSON row: ``{"classes": [{"index", "name", "share"}]}``, largest first."""
-        index = {name: position for position, name in enumerate(self.names)}
+        index = {name: i for i, name in enumerate(self.names)}
         return {"classes": [{"index": index[n], "name": n, "share": share} for n, share in self.shares.items()]}
 
     def draw(self, image: Image.Image) -> Image.Image:

@@ -14,9 +14,6 @@ import numpy as np
 
 from hubel.errors import DataError
 
-CALIBRATION_BINS = 15
-"""Equal-width bins of the confidence, as Guo et al. (2017) use."""
-
 SMALL_SET = 1000
 """With fewer images the 95 % interval of an accuracy near 0.9 is wider than ±0.019."""
 
@@ -30,19 +27,18 @@ METRICS = {
 }
 """Labels and number formats of the metrics in tables, by name."""
 
-_NORMAL_975 = 1.959963984540054
+_NORMAL_975 = 1.959963984540054  # quantile of the normal distribution, for 95 % coverage
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Metrics of one class.
+    """Metrics of one class, fractions 0..1.
 
     Attributes:
-        name: of the class.
         images: number of images with this label (its support).
         predicted: number of images that it was predicted for.
-        precision: fraction of its predictions that are right; 0 without predictions.
-        recall: fraction of its images that are predicted right; 0 without images.
+        precision: 0 without predictions.
+        recall: 0 without images.
         f1: harmonic mean of precision and recall; 0 if both are 0.
     """
 
@@ -63,11 +59,8 @@ class CalibrationBin:
     """The images whose confidence is in ``(low, high]``.
 
     Attributes:
-        low: lower edge of the confidence.
-        high: upper edge of the confidence.
-        images: number of images.
-        confidence: their mean top-1 probability; 0 without images.
-        accuracy: fraction of them that are right; 0 without images.
+        confidence: mean top-1 probability; 0 without images.
+        accuracy: fraction of the images that are right; 0 without images.
     """
 
     low: float
@@ -82,18 +75,17 @@ class ClassificationScores:
     """Classification metrics; rates are fractions 0..1.
 
     Attributes:
-        images: number of images (N).
+        images: number of images.
         top1: fraction whose most probable class is the label.
-        top1_low: lower end of the 95 % Wilson interval of ``top1``.
-        top1_high: upper end of the 95 % Wilson interval of ``top1``.
+        top1_low: lower end of the 95 % Wilson interval of ``top1``; ``top1_high`` is the upper one.
         top5: fraction whose label is among the ``top_n`` most probable classes.
         top_n: 5, or the number of classes if that is less.
         loss: mean negative natural log-likelihood of the labels.
         macro_f1: mean F1 over the classes that have images or were predicted.
-        ece: expected calibration error, 15 equal-width bins.
-        per_class: one row per class, in the model's order.
+        ece: expected calibration error.
+        per_class: in the model's order.
         confusion: int64 (K, K), rows are the truth, columns the prediction.
-        calibration: bins of the reliability diagram, from low to high confidence.
+        calibration: bins of the reliability diagram.
     """
 
     images: int
@@ -140,7 +132,7 @@ def score_classification(
     Args:
         probabilities: (N, K), each row non-negative, with a sum of 1 (within 1e-2, for bfloat16).
         labels: (N,) integers in 0..K-1.
-        class_names: the K names.
+        class_names: K.
 
     Raises:
         DataError: there are no images, shapes or names do not match, labels are out of range, or rows are not
@@ -153,11 +145,10 @@ class ImageScore(NamedTuple):
     """Label and prediction of one image.
 
     Attributes:
-        label: true class.
         predicted: most probable class.
         confidence: its probability.
-        probability: of the true class.
-        rank: number of classes that are more probable than the true one, or as probable with a lower index.
+        probability: of the label.
+        rank: number of classes that are more probable than the label, or as probable with a lower index.
     """
 
     label: int
@@ -174,13 +165,9 @@ def score_images(probabilities: np.ndarray, labels: np.ndarray | Sequence[int], 
     _check(probabilities, labels, num_classes)
     labels = labels.astype(np.int64)
     of_label = probabilities[np.arange(len(labels)), labels]
-    columns = (
-        labels,
-        probabilities.argmax(axis=1),
-        probabilities.max(axis=1),
-        of_label,
-        _rank(probabilities, labels, of_label),
-    )
+    earlier = np.arange(num_classes) < labels[:, None]
+    rank = ((probabilities > of_label[:, None]) | (probabilities == of_label[:, None]) & earlier).sum(axis=1)
+    columns = (labels, probabilities.argmax(axis=1), probabilities.max(axis=1), of_label, rank)
     return [ImageScore(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
@@ -221,13 +208,8 @@ def combine_images(images: Sequence[ImageScore], class_names: Sequence[str]) -> 
 def wilson_interval(successes: int, trials: int, z: float = _NORMAL_975) -> tuple[float, float]:
     """Score interval of a proportion (Wilson 1927, JASA 22:209-212), accurate for few trials and near 0 and 1.
 
-    Args:
-        successes: 0..trials.
-        trials: at least 1.
-        z: quantile of the normal distribution; the default gives 95 % coverage.
-
     Returns:
-        Lower and upper end, fractions within 0..1.
+        Lower and upper end, fractions 0..1, with 95 % coverage for the default ``z``.
     """
     proportion = successes / trials
     centre = (proportion + z * z / (2 * trials)) / (1 + z * z / trials)
@@ -235,15 +217,13 @@ def wilson_interval(successes: int, trials: int, z: float = _NORMAL_975) -> tupl
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def calibration_bins(
-    confidence: np.ndarray, right: np.ndarray, bins: int = CALIBRATION_BINS
-) -> tuple[CalibrationBin, ...]:
+def calibration_bins(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> tuple[CalibrationBin, ...]:
     """Sort predictions into equal-width bins of confidence (Guo et al. 2017, arXiv:1706.04599, section 2).
 
     Args:
         confidence: (N,) probability of the predicted class, 0..1.
         right: (N,) bool: the prediction is the label.
-        bins: number of bins; bin m (from 1) is ``((m-1)/bins, m/bins]``.
+        bins: number of bins, 15 in the paper; bin m (from 1) is ``((m-1)/bins, m/bins]``.
 
     Returns:
         All bins from low to high confidence, including empty ones.
@@ -252,14 +232,9 @@ def calibration_bins(
     which = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     images = np.bincount(which, minlength=bins)
     filled = np.maximum(images, 1)
-    mean_confidence = np.bincount(which, weights=confidence, minlength=bins) / filled
-    accuracy = np.bincount(which, weights=right, minlength=bins) / filled
-    return tuple(
-        CalibrationBin(float(low), float(high), int(count), float(mean), float(fraction))
-        for low, high, count, mean, fraction in zip(
-            edges[:-1], edges[1:], images, mean_confidence, accuracy, strict=True
-        )
-    )
+    means = (np.bincount(which, weights=each, minlength=bins) / filled for each in (confidence, right))
+    columns = (edges[:-1], edges[1:], images, *means)
+    return tuple(CalibrationBin(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
 
 
 def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
@@ -268,30 +243,19 @@ def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
     return sum(row.images * abs(row.accuracy - row.confidence) for row in bins) / images
 
 
-def _rank(probabilities: np.ndarray, labels: np.ndarray, of_label: np.ndarray) -> np.ndarray:
-    """Rank of the label, from 0: the number of more probable classes, or equal ones of lower index."""
-    better = (probabilities > of_label[:, None]).sum(axis=1)
-    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
-    return better + ((probabilities == of_label[:, None]) & earlier).sum(axis=1)
-
-
 def _per_class(confusion: np.ndarray, class_names: Sequence[str]) -> tuple[ClassMetrics, ...]:
-    rows = []
-    for index, name in enumerate(class_names):
-        hits = int(confusion[index, index])
-        images = int(confusion[index].sum())
-        predicted = int(confusion[:, index].sum())
-        rows.append(
-            ClassMetrics(
-                name=str(name),
-                images=images,
-                predicted=predicted,
-                precision=hits / predicted if predicted else 0.0,
-                recall=hits / images if images else 0.0,
-                f1=2 * hits / (images + predicted) if images + predicted else 0.0,
-            )
+    columns = (np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+    return tuple(
+        ClassMetrics(
+            name=str(name),
+            images=images,
+            predicted=predicted,
+            precision=hits / predicted if predicted else 0.0,
+            recall=hits / images if images else 0.0,
+            f1=2 * hits / (images + predicted) if images + predicted else 0.0,
         )
-    return tuple(rows)
+        for name, hits, images, predicted in zip(class_names, *(each.tolist() for each in columns), strict=True)
+    )
 
 
 def _check(probabilities: np.ndarray, labels: np.ndarray, classes: int) -> None:

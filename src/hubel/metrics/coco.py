@@ -106,6 +106,7 @@ class CocoEvaluator:
         Raises:
             DataError: lengths of arrays differ, a number is not finite, or masks are missing.
         """
+        shared = []
         for what, rows in (("labelled", truth), ("predicted", predicted)):
             if len(rows.boxes) != len(rows.labels) or not np.isfinite(np.asarray(rows.boxes, float)).all():
                 raise DataError(
@@ -114,14 +115,11 @@ class CocoEvaluator:
                 )
             if self.kind == "segm" and len(rows.masks or ()) != len(rows.labels):
                 raise DataError(f"image {self._images + 1}: {what} objects have no masks.", "score boxes instead")
-        boxes = np.asarray(truth.boxes, np.float64).reshape(-1, 4)
-        areas = _areas(boxes, truth)
-        crowd = np.zeros(len(boxes)) if truth.crowd is None else truth.crowd
-        image = np.full(len(boxes), self._images)
-        self._truth.append(np.column_stack((image, truth.labels, boxes, areas, crowd)))
-        boxes = np.asarray(predicted.boxes, np.float64).reshape(-1, 4)
-        image = np.full(len(boxes), self._images)
-        self._predicted.append(np.column_stack((image, predicted.labels, boxes, predicted.scores)))
+            boxes = np.asarray(rows.boxes, np.float64).reshape(-1, 4)
+            shared.append(np.column_stack((np.full(len(boxes), self._images), rows.labels, boxes)))
+        crowd = np.zeros(len(truth.labels)) if truth.crowd is None else truth.crowd
+        self._truth.append(np.column_stack((shared[0], _areas(shared[0][:, 2:], truth), crowd)))
+        self._predicted.append(np.column_stack((shared[1], predicted.scores)))
         if self.kind == "segm":
             self._truth_masks += truth.masks or ()
             self._predicted_masks += predicted.masks or ()
@@ -156,12 +154,23 @@ class CocoEvaluator:
         """``precision`` (10, 101, 1, 4, 3) and ``recall`` (10, 1, 4, 3) of one class."""
         from faster_coco_eval import COCO, COCOeval_faster
 
-        true_rows, predicted_rows = (np.flatnonzero(rows[:, 1] == index) for rows in (truth, predicted))
-        annotations = [self._annotation(truth, row) for row in true_rows.tolist()]
-        results = [self._result(predicted, row) for row in predicted_rows.tolist()]
+        true_rows, predicted_rows = (np.flatnonzero(rows[:, 1] == index).tolist() for rows in (truth, predicted))
+        annotations = [
+            {
+                **self._object(truth[i], self._truth_masks, i),
+                "id": i + 1,
+                "area": truth[i, 6],
+                "iscrowd": int(truth[i, 7]),
+            }
+            for i in true_rows
+        ]
+        results = [
+            {**self._object(predicted[i], self._predicted_masks, i), "score": predicted[i, 6]} for i in predicted_rows
+        ]
+        height, width = annotations[0]["segmentation"]["size"] if self.kind == "segm" else (1, 1)
         images = sorted({row["image_id"] for row in (*annotations, *results)})
         data = {
-            "images": [{"id": image, **self._size(annotations, results)} for image in images],
+            "images": [{"id": image, "height": height, "width": width} for image in images],
             "annotations": annotations,
             "categories": [{"id": 1, "name": self.classes[index]}],
         }
@@ -173,28 +182,13 @@ class CocoEvaluator:
         evaluation.accumulate()
         return {name: np.asarray(evaluation.eval[name]) for name in ("precision", "recall")}
 
-    def _size(self, annotations: list[dict[str, Any]], results: list[dict[str, Any]]) -> dict[str, int]:
-        if self.kind != "segm":
-            return {"height": 1, "width": 1}
-        height, width = (annotations or results)[0]["segmentation"]["size"]
-        return {"height": height, "width": width}
-
-    def _annotation(self, truth: np.ndarray, index: int) -> dict[str, Any]:
-        image, _, x1, y1, x2, y2, area, crowd = truth[index].tolist()
-        row = {"id": index + 1, "image_id": int(image), "category_id": 1, "iscrowd": int(crowd), "area": area}
-        row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+    def _object(self, row: np.ndarray, masks: list[dict[str, Any]], index: int) -> dict[str, Any]:
+        image, _, x1, y1, x2, y2 = row[:6].tolist()
         if self.kind == "segm":
-            row["segmentation"] = copy.copy(self._truth_masks[index])
-        return row
-
-    def _result(self, predicted: np.ndarray, index: int) -> dict[str, Any]:
-        image, _, x1, y1, x2, y2, score = predicted[index].tolist()
-        row: dict[str, Any] = {"image_id": int(image), "category_id": 1, "score": score}
-        if self.kind == "segm":
-            row["segmentation"] = copy.copy(self._predicted_masks[index])
+            shape: dict[str, Any] = {"segmentation": copy.copy(masks[index])}
         else:
-            row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-        return row
+            shape = {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+        return {"image_id": int(image), "category_id": 1, **shape}
 
 
 def _areas(boxes: np.ndarray, truth: GroundTruth) -> np.ndarray:

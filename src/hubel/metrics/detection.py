@@ -31,7 +31,6 @@ METRICS = {
 UNMATCHED, IGNORED = -1, -2
 
 _MISS_WEIGHT = 0.5  # of a missed object in the error of an image: that of a wrong box of medium confidence
-_NONE = "–"
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,7 @@ class WorstImage:
     """An image with errors.
 
     Attributes:
-        index: of the image.
         error_score: sum of the scores of its wrong boxes, plus 0.5 for each missed object.
-        matches: right, wrong and missed.
     """
 
     index: int
@@ -106,16 +103,7 @@ class WorstImage:
 def worst_images(
     truths: Sequence[GroundTruth], predictions: Sequence[PredictedObjects], count: int
 ) -> list[WorstImage]:
-    """The images with the largest errors.
-
-    Args:
-        truths: of each image.
-        predictions: of each image, in the same order.
-        count: maximum number of images.
-
-    Returns:
-        Largest error first, ties in the order of the images; images without errors are left out.
-    """
+    """The images with the largest errors, at most ``count``, largest first; none without errors."""
     images = []
     for index, (truth, predicted) in enumerate(zip(truths, predictions, strict=True)):
         matches = match_boxes(truth, predicted)
@@ -132,7 +120,6 @@ class DetectionScores:
     Attributes:
         coco: COCO's metrics, of boxes of any score.
         images: number of images.
-        classes: names.
         confusion: counts (classes + 1, classes + 1) of boxes from :data:`SCORE_THRESHOLD` on, matched by
             :func:`match_boxes`: rows are the truth, columns predictions. The last row counts false positives, the last
             column missed objects.
@@ -195,12 +182,7 @@ class DetectionScores:
 def score_detection(
     truths: Sequence[GroundTruth], predictions: Sequence[PredictedObjects], classes: Sequence[str]
 ) -> DetectionScores:
-    """Score the boxes of images.
-
-    Args:
-        truths: of each image.
-        predictions: of each image, in the same order; boxes of any score, for COCO's metrics.
-        classes: names, in the order of the labels.
+    """Score the boxes of images; COCO's metrics need boxes of any score.
 
     Raises:
         DataError: there are no images, the numbers of images differ, or boxes are not finite.
@@ -212,7 +194,12 @@ def score_detection(
     class_images = np.zeros(len(classes), np.int64)
     for truth, predicted in zip(truths, predictions, strict=True):
         evaluator.update(truth, predicted)
-        _count(confusion, truth, predicted)
+        matches = match_boxes(truth, predicted)
+        true_labels = np.append(np.asarray(truth.labels, np.int64), len(classes))  # UNMATCHED, -1, is the last
+        for boxes in (matches.right, matches.wrong):
+            found = np.asarray(predicted.labels, np.int64)[boxes]
+            np.add.at(confusion, (true_labels[matches.objects[boxes]], found), 1)
+        np.add.at(confusion, (true_labels[matches.missed], len(classes)), 1)
         single = np.ones(len(truth.labels), bool) if truth.crowd is None else ~np.asarray(truth.crowd, bool)
         class_images[np.unique(np.asarray(truth.labels, np.int64)[single])] += 1
     return DetectionScores(evaluator.compute(), len(truths), tuple(classes), confusion, class_images)
@@ -236,19 +223,10 @@ def scores_table(scores: DetectionScores) -> str:
     return "\n".join(lines)
 
 
-def _count(confusion: np.ndarray, truth: GroundTruth, predicted: PredictedObjects) -> None:
-    matches = match_boxes(truth, predicted)
-    background = len(confusion) - 1
-    true_labels = np.concatenate((np.asarray(truth.labels, np.int64), [background]))  # UNMATCHED, -1, is the last
-    predicted_labels = np.asarray(predicted.labels, np.int64)
-    for boxes in (matches.right, matches.wrong):
-        np.add.at(confusion, (true_labels[matches.objects[boxes]], predicted_labels[boxes]), 1)
-    np.add.at(confusion, (true_labels[matches.missed], background), 1)
-
-
 def _fraction(part: Any, whole: Any) -> np.ndarray:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    fraction: np.ndarray = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return fraction
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
@@ -258,4 +236,4 @@ def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _format(value: float | None, digits: int) -> str:
-    return _NONE if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -31,9 +31,7 @@ class LocalizationScores:
     """Localization metrics, fractions 0..1.
 
     Attributes:
-        classes: metrics of the classes.
         overlap: (N,), IoU of each image's box with the true one.
-        mean_iou: their mean.
         iou50: fraction of images with an IoU of at least :data:`IOU_THRESHOLD`.
         both: fraction of images where the class is right too.
         class_overlap: mean IoU of each class; NaN without images.
@@ -59,12 +57,10 @@ class LocalizationScores:
     def to_json(self) -> dict[str, Any]:
         """``{"metrics": {…}, "per_class": […]}``: metrics of classification and of boxes."""
         row = self.classes.to_json()
+        for each, overlap in zip(row["per_class"], self.class_overlap, strict=True):
+            each["mean_iou"] = None if np.isnan(overlap) else overlap
         boxes = {"mean_iou": self.mean_iou, "iou50": self.iou50, "both": self.both}
-        per_class = [
-            {**each, "mean_iou": None if np.isnan(overlap) else overlap}
-            for each, overlap in zip(row["per_class"], self.class_overlap, strict=True)
-        ]
-        return {"metrics": {**boxes, **row["metrics"]}, "per_class": per_class}
+        return {"metrics": {**boxes, **row["metrics"]}, "per_class": row["per_class"]}
 
 
 def score_localization(
@@ -74,14 +70,14 @@ def score_localization(
     true_boxes: np.ndarray,
     class_names: Sequence[str],
 ) -> LocalizationScores:
-    """Score a class and a box for each image.
+    """Score a class and a box for each of N images.
 
     Args:
         probabilities: (N, K), each row of sum 1.
-        labels: (N,) true classes.
-        boxes: (N, 4), x1, y1, x2, y2 in pixels.
+        labels: (N,).
+        boxes: (N, 4), x1, y1, x2, y2 in pixels, as ``true_boxes``.
         true_boxes: (N, 4).
-        class_names: the K names.
+        class_names: K.
 
     Raises:
         DataError: there are no images, shapes do not match, or boxes are not finite.
@@ -101,12 +97,8 @@ def score_localization(
 
 
 def combine_boxes(images: Sequence[ImageScore], overlap: np.ndarray, class_names: Sequence[str]) -> LocalizationScores:
-    """Metrics of images whose classes :func:`~hubel.metrics.classification.score_images` scored.
-
-    Args:
-        images: N.
-        overlap: (N,), IoU of each image's box with the true one.
-        class_names: of all classes.
+    """Metrics of N images whose classes :func:`~hubel.metrics.classification.score_images` scored, with the IoU of
+    each image's box and the true one (N,).
     """
     labels = np.array([image.label for image in images])
     right = np.array([image.predicted for image in images]) == labels

@@ -1,7 +1,4 @@
-"""Scores of class maps: confusion of pixels, and what follows from it.
-
-Long et al. 2015, arXiv 1411.4038, section 5, "Metrics".
-"""
+"""Metrics of class maps, all computed from the confusion of pixels (Long et al. 2015, arXiv 1411.4038, section 5)."""
 
 from __future__ import annotations
 
@@ -15,10 +12,7 @@ import numpy as np
 def pixel_confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Pixels by true class (rows) and predicted class: int64 (classes, classes).
 
-    Args:
-        truth: integers of any shape; those that are not a class (0..classes - 1) do not count.
-        predicted: classes, of the same shape.
-        classes: how many there are.
+    Both maps are integers of the same shape; pixels whose true class is not in 0..classes - 1 do not count.
     """
     counted = (truth >= 0) & (truth < classes)
     pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
@@ -27,11 +21,10 @@ def pixel_confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> n
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """Scores of class maps; all but the counts are fractions 0..1, NaN where a class has no pixel.
+    """Metrics of class maps; all but the counts are fractions 0..1, NaN where a class has no pixel.
 
     Attributes:
-        classes: names.
-        images: how many were scored.
+        images: number of images.
         confusion: pixels by true class (rows) and predicted class, (classes, classes).
     """
 
@@ -46,25 +39,23 @@ class SegmentationScores:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """Of each class, the fraction of its pixels that are right (classes,)."""
-        with np.errstate(invalid="ignore"):
-            return np.diag(self.confusion) / self.confusion.sum(1)
+        """Fraction of the pixels of each class that are right (classes,)."""
+        return _fraction(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
     def iou(self) -> np.ndarray:
-        """Of each class, pixels that are right over pixels that are or were called so (classes,)."""
+        """Pixels of each class that are right, over those that belong to it or were predicted to (classes,)."""
         right = np.diag(self.confusion)
-        with np.errstate(invalid="ignore"):
-            return right / (self.confusion.sum(0) + self.confusion.sum(1) - right)
+        return _fraction(right, self.confusion.sum(0) + self.confusion.sum(1) - right)
 
     @property
     def mean_iou(self) -> float:
-        """Mean of :attr:`iou` over the classes that are there."""
+        """Mean of :attr:`iou` over the classes that occur."""
         return _mean(self.iou)
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean of :attr:`accuracy` over the classes that are there."""
+        """Mean of :attr:`accuracy` over the classes that occur."""
         return _mean(self.accuracy)
 
     @property
@@ -85,14 +76,20 @@ class SegmentationScores:
 
 
 def combine(confusions: Sequence[np.ndarray], classes: Sequence[str]) -> SegmentationScores:
-    """Scores of images together, from the confusion of each."""
+    """Metrics of images together, from the confusion of each."""
     empty = np.zeros((len(classes), len(classes)), np.int64)
     return SegmentationScores(tuple(classes), len(confusions), sum(confusions, empty))
 
 
+def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        fraction: np.ndarray = part / whole
+    return fraction
+
+
 def _mean(values: np.ndarray) -> float:
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if len(there) else 0.0
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else 0.0
 
 
 def _number(value: float) -> float | None:

@@ -33,14 +33,7 @@ class VocGroundTruth:
 
 @dataclass(frozen=True)
 class PrecisionCurve:
-    """Precision and recall of a class (N,), 0..1, after each detection, in order of score.
-
-    Attributes:
-        precision: fraction of the detections so far that are correct.
-        recall: fraction of the objects found so far.
-        scores: of the detections.
-        objects: number of objects.
-    """
+    """Precision and recall of a class (N,), 0..1, after each of its N detections, in order of score."""
 
     precision: np.ndarray
     recall: np.ndarray
@@ -54,8 +47,8 @@ class PrecisionCurve:
         """
         if not self.objects:
             return float("nan")
-        recall = np.concatenate(([0.0], self.recall))
-        return float((np.diff(recall) * _envelope(self.precision)).sum())
+        envelope = np.maximum.accumulate(self.precision[::-1])[::-1]
+        return float((np.diff(self.recall, prepend=0.0) * envelope).sum())
 
     @property
     def eleven_points(self) -> float:
@@ -73,12 +66,6 @@ def precision_curves(
 
     In order of score, each detection is matched with the object that it overlaps most, matched before or not. It is
     correct if their IoU is at least ``iou`` and it is the first one of the object.
-
-    Args:
-        truths: of each image.
-        predictions: of each image, in the same order.
-        num_classes: of the labels.
-        iou: least IoU of a match, 0..1.
     """
     return [_curve(truths, predictions, index, iou) for index in range(num_classes)]
 
@@ -108,7 +95,3 @@ def _curve(
     hits = np.cumsum(np.array(correct, float)[order])
     precision = hits / np.arange(1, len(order) + 1)
     return PrecisionCurve(precision, hits / max(1, objects), np.array(scores)[order], objects)
-
-
-def _envelope(precision: np.ndarray) -> np.ndarray:
-    return np.maximum.accumulate(precision[::-1])[::-1]

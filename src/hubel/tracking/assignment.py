@@ -23,13 +23,8 @@ def pairs_within(lowest: np.ndarray, highest: np.ndarray, values: np.ndarray) ->
         found = inside.nonzero()
         return found[0], found[1]
     order = values.argsort()
-    ascending = values[order]
-    first = ascending.searchsorted(lowest)
-    counts = ascending.searchsorted(highest, side="right") - first
-    rows = np.arange(len(lowest)).repeat(counts)
-    ends = counts.cumsum()
-    positions = np.arange(ends[-1] if len(ends) else 0) + (first - ends + counts).repeat(counts)
-    return rows, order[positions]
+    rows, columns = boxes.interval_pairs(lowest, highest, values[order])
+    return rows, order[columns]
 
 
 def overlapping_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
