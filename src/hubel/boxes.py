@@ -105,7 +105,8 @@ def _intersection(a: Array, b: Array) -> Array:
 
 
 def _positive(values: Array, least: float = 0) -> Array:
-    return np.maximum(values, least) if isinstance(values, np.ndarray) else values.clamp(min=least)
+    raised: Array = np.maximum(values, least) if isinstance(values, np.ndarray) else values.clamp(min=least)
+    return raised
 
 
 def _ratio(part: Array, whole: Array) -> Array:
@@ -215,7 +216,7 @@ def nms(boxes: Array, scores: Array, labels: Array | None = None, iou: float = 0
     Args:
         boxes: (N, 4).
         scores: (N,); of equal scores the first box comes first.
-        labels: (N,) classes, so that boxes suppress only those of their own class; ``None``: all do.
+        labels: (N,) classes: boxes suppress only those of their own class; ``None``: all do.
         iou: a box is dropped if its IoU with a better one is greater.
         limit: stop once so many boxes are kept; ``None``: keep all.
 

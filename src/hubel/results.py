@@ -168,11 +168,7 @@ class Localization(Detections):
 
 @dataclass(frozen=True)
 class Tracks(Detections):
-    """Tracked objects of one frame, oldest track first.
-
-    Attributes:
-        ids: int64 (N,), from 1; an id is never reused within a video.
-    """
+    """Tracked objects of one frame, oldest track first; ``ids``, int64 (N,), count from 1 and are never reused."""
 
     ids: np.ndarray = field(kw_only=True)
 

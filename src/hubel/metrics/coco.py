@@ -16,12 +16,10 @@ import numpy as np
 from hubel.boxes import area
 from hubel.errors import DataError
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""0.50, 0.55, … 0.95."""
-
 RECALL_STEPS = np.linspace(0, 1, 101)
 """Recalls at which precision is sampled: 0, 0.01, … 1."""
 
+_CLASS_METRICS = ("AP", "AP50", "AR100", "AP_small", "AP_medium", "AP_large")
 _AREAS = ("all", "small", "medium", "large")  # below 32², below 96², above
 _MAX_DETECTIONS = (1, 10, 100)  # per class and image
 
@@ -68,9 +66,9 @@ class CocoScores:
     Attributes:
         metrics: ``AP`` (mean over IoU 0.50 to 0.95), ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``,
             ``AR1``, ``AR10``, ``AR100``, ``AR_small``, ``AR_medium``, ``AR_large``.
-        per_class: each class's name, number of objects, ``AP``, ``AP50``, ``AR100``, ``AP_small``, ``AP_medium`` and
+        per_class: each class's ``name``, ``objects``, ``AP``, ``AP50``, ``AR100``, ``AP_small``, ``AP_medium`` and
             ``AP_large``.
-        precision: (10, 101, classes) by IoU threshold and recall; -1 for classes without objects.
+        precision: (10, 101, classes) by IoU threshold, 0.50 to 0.95, and recall; -1 for classes without objects.
     """
 
     metrics: dict[str, float]
@@ -79,12 +77,7 @@ class CocoScores:
 
 
 class CocoEvaluator:
-    """Collects images and computes COCO's metrics.
-
-    Args:
-        classes: names, in the order of the labels.
-        kind: ``"bbox"`` compares boxes, ``"segm"`` masks.
-    """
+    """Collects images and computes COCO's metrics, of boxes (``kind="bbox"``) or of masks (``"segm"``)."""
 
     def __init__(self, classes: Sequence[str], kind: str = "bbox") -> None:
         self.classes = tuple(classes)
@@ -137,18 +130,12 @@ class CocoEvaluator:
             precision[:, :, index] = result["precision"][:, :, 0, :, -1]
             recall[:, index] = result["recall"][:, 0]
         counts = np.bincount(truth[truth[:, 7] == 0, 1].astype(int), minlength=len(self.classes))
-        per_class = tuple(
-            {
-                "name": name,
-                "objects": int(counts[index]),
-                "AP": _mean(precision[:, :, index, 0]),
-                "AP50": _mean(precision[0, :, index, 0]),
-                "AR100": _mean(recall[:, index, 0, 2]),
-                **{f"AP_{size}": _mean(precision[:, :, index, i]) for i, size in enumerate(_AREAS) if i},
-            }
-            for index, name in enumerate(self.classes)
-        )
-        return CocoScores(_metrics(precision, recall), per_class, precision[..., 0])
+        per_class = []
+        for index, name in enumerate(self.classes):
+            metrics = _metrics(precision[:, :, [index]], recall[:, [index]])
+            values = {metric: metrics[metric] for metric in _CLASS_METRICS}
+            per_class.append({"name": name, "objects": int(counts[index]), **values})
+        return CocoScores(_metrics(precision, recall), tuple(per_class), precision[..., 0])
 
     def _one_class(self, truth: np.ndarray, predicted: np.ndarray, index: int) -> dict[str, Any]:
         """``precision`` (10, 101, 1, 4, 3) and ``recall`` (10, 1, 4, 3) of one class."""

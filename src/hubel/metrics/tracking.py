@@ -61,8 +61,6 @@ def apply_motchallenge_rules(
         truth: all true boxes.
         counted: bool (N,), the flag of the ground truth.
         classes: int64 (N,), -1 where there are none.
-        tracked: boxes of the tracker.
-        distractors: classes to ignore.
     """
     if not (classes > 0).any():
         return truth.only(counted), tracked
@@ -92,9 +90,6 @@ class Sequence:
     """True and tracked boxes of a sequence, with their IoU, frame by frame.
 
     Args:
-        name: of the sequence.
-        truth: true boxes.
-        tracked: boxes of the tracker.
         frames: number of frames; at least that of the last box.
 
     Attributes:
@@ -121,9 +116,7 @@ class Hota:
     """Higher order tracking accuracy (Luiten et al. 2021, arXiv 2009.07736): (19,) each, by :data:`ALPHAS`.
 
     Attributes:
-        matched: true positives.
-        missed: false negatives.
-        false: false positives.
+        matched: true positives, with ``missed`` false negatives and ``false`` false positives.
         association: AssA, 0..1 (equation 13).
         localization: LocA, mean IoU of the matches.
     """
@@ -200,9 +193,7 @@ class Clear:
     """Counts of the CLEAR metrics (Bernardin and Stiefelhagen 2008, doi 10.1155/2008/246309) as in MOTChallenge.
 
     Attributes:
-        matched: true positives.
-        missed: false negatives.
-        false: false positives.
+        matched: true positives, with ``missed`` false negatives and ``false`` false positives.
         switches: matches of an object with another track than its last match, however long ago.
         fragments: number of times that matches of an object resume after unmatched frames.
         mostly_tracked: objects matched in more than 80 % of their frames.
@@ -283,8 +274,6 @@ class Identity:
 
     Attributes:
         matched: true boxes that the track assigned to their object covers.
-        true: true boxes.
-        tracked: tracked boxes.
     """
 
     matched: int
@@ -322,8 +311,6 @@ class SequenceScores:
     """Metrics of one sequence, or of several together.
 
     Attributes:
-        name: of the sequence.
-        frames: number of frames.
         objects: number of true ids.
         tracks: number of tracked ids.
     """

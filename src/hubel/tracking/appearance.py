@@ -8,25 +8,15 @@ import numpy as np
 
 
 class FeatureBank:
-    """The last appearance vectors of each track (DeepSORT, section 2.2: R_k).
-
-    Args:
-        budget: vectors that are stored per track, L_k.
-        length: of a vector, D.
-    """
+    """The last ``budget`` appearance vectors of each track (DeepSORT, section 2.2: R_k and L_k), of ``length`` D."""
 
     def __init__(self, budget: int, length: int) -> None:
-        self._budget = budget
+        self.length, self._budget = length, budget
         self._vectors = np.empty((0, budget, length), np.float32)
         self._counts = np.empty(0, np.int64)
         # Row of each track in the two arrays above; rows of dropped tracks are reused.
         self._rows = np.empty(0, np.int64)
         self._free = np.empty(0, np.int64)
-
-    @property
-    def length(self) -> int:
-        """Of a vector."""
-        return self._vectors.shape[2]
 
     def start(self, tracks: int) -> None:
         """Append tracks without vectors."""
@@ -59,14 +49,11 @@ class FeatureBank:
         self._counts[rows] += 1
 
     def distances(self, tracks: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Smallest cosine distance to the stored vectors of a track (equation 2), 0..2.
+        """Smallest cosine distance of a unit vector to the stored ones of a track (equation 2), 0..2: float32 (K,).
 
         Args:
             tracks: int64 (K,), ascending.
-            vectors: float32 (K, D), each of length 1.
-
-        Returns:
-            float32 (K,).
+            vectors: float32 (K, D).
         """
         similarity = np.empty(len(tracks), np.float32)
         names, first = np.unique(tracks, return_index=True)
@@ -94,13 +81,8 @@ def column_weights(width: int) -> np.ndarray:
 def stripe_colours(crops: np.ndarray) -> np.ndarray:
     """Colour histograms of four horizontal stripes: red - green, yellow - blue, lightness, in 6³ bins.
 
-    Their square roots are returned, so that products of vectors are Bhattacharyya coefficients.
-
-    Args:
-        crops: uint8 (N, H, W, 3), RGB, H a multiple of 4.
-
-    Returns:
-        float32 (N, 4 · 216), each of length 1.
+    Crops are RGB, uint8 (N, H, W, 3), H a multiple of 4. The square roots of the histograms are returned, float32
+    (N, 4 · 216), so that products of vectors are Bhattacharyya coefficients; each has length 1.
     """
     count, height, width, _ = crops.shape
     red, green, blue = (crops[..., channel].astype(np.float32) for channel in range(3))

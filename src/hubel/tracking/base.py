@@ -118,10 +118,7 @@ class TrackStore:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Overlapping pairs of tracks and detections of one class: their indices, and the IoU.
 
-        Args:
-            tracks: indices of the tracks to compare; ``None``: all.
-            boxes: (N, 4) of all tracks.
-            detections: of the frame.
+        ``boxes`` (N, 4) are those of all tracks; ``tracks`` selects those to compare, by index.
         """
         rows, columns, iou = overlapping_pairs(boxes if tracks is None else boxes[tracks], detections.boxes)
         if tracks is not None:

@@ -21,7 +21,7 @@ def score_files(paths: Sequence[Path], note: Note) -> tracking.TrackingScores:
     Args:
         paths: ground truth and result alternately; or two folders, ``GT/SEQUENCE/gt/gt.txt`` and
             ``RESULTS/SEQUENCE.txt``.
-        note: called with a sentence about each oddity of the files.
+        note: gets a sentence about each oddity of the files.
 
     Raises:
         UsageError: a file has no counterpart.

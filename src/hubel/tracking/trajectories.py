@@ -29,12 +29,9 @@ class TrackPath:
     """A track from its first frame to its last.
 
     Attributes:
-        id: of the track.
         name: of its class.
-        first: number of the first frame in which it was reported.
-        last: number of the last frame.
-        first_time: time of the first frame in seconds; ``None`` without a video.
-        last_time: time of the last frame.
+        first: number of the first frame in which it was reported; ``last`` of the last one.
+        first_time: of that frame, in seconds; ``None`` without a video.
         frames: number of frames in which it was reported.
         length: of the path of its feet, in pixels.
         points: of the path, evenly spaced in time: frame, x, y.
@@ -119,9 +116,7 @@ class LineCounter:
     must be farther from the line than 5 % of its height.
 
     Args:
-        name: of the line.
-        start: x, y in pixels.
-        end: x, y in pixels.
+        start: x, y in pixels, as ``end``.
 
     Attributes:
         into: tracks that crossed to the left.
@@ -172,7 +167,6 @@ class ZoneCounter:
     """Counts tracks inside a polygon.
 
     Args:
-        name: of the zone.
         corners: x, y in pixels, three or more, in either direction; the polygon is closed.
 
     Attributes:
