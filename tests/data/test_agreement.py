@@ -12,13 +12,13 @@ from sklearn.metrics import cohen_kappa_score
 from torchvision.ops import box_iou
 
 from hubel.data.agreement.consensus import majority
-from hubel.data.agreement.match_objects import match_groups, match_pairs
 from hubel.data.agreement.rater_statistics import Estimate, cohen_kappa, dawid_skene, krippendorff_alpha
+from hubel.data.agreement.ratings import match_groups, match_pairs
 from hubel.data.annotations import Annotation
 
 
 def _table(*rows: str) -> np.ndarray:
-    """One row an annotator, a letter or digit a thing, ``.`` for none."""
+    """One row an annotator, a letter or digit an item, ``.`` for none."""
     letters = sorted(set("".join(rows)) - {"."})
     return np.array([[letters.index(one) if one != "." else -1 for one in row] for row in rows]).T
 
@@ -76,17 +76,17 @@ def _anaesthetists() -> Ratings:
         for who, grades in enumerate(said.split())
         for grade in grades
     ]
-    things, people, classes = np.array(rows).T
-    return things, people, classes
+    items, people, classes = np.array(rows).T
+    return items, people, classes
 
 
-def _crowd(seed: int, things: int, skill: tuple[float, ...], kinds: int, share: float) -> tuple[np.ndarray, Ratings]:
-    """The truth, and ratings of a share of the things; who errs says any of the classes."""
+def _crowd(seed: int, items: int, skill: tuple[float, ...], kinds: int, share: float) -> tuple[np.ndarray, Ratings]:
+    """The truth, and ratings of a share of the items; who errs says any of the classes."""
     rng = np.random.default_rng(seed)
-    truth = rng.integers(0, kinds, things)
+    truth = rng.integers(0, kinds, items)
     rows = [
         (at, who, truth[at] if rng.random() < able else rng.integers(0, kinds))
-        for at in range(things)
+        for at in range(items)
         for who, able in enumerate(skill)
         if who == 0 or rng.random() < share
     ]
@@ -104,9 +104,9 @@ def _plainly(ratings: Ratings, shape: tuple[int, int, int], rounds: int) -> tupl
         marginals = chance.sum(0) / len(chance)
         said = np.einsum("ij,ikl->kjl", chance, counts)
         rates = said / np.maximum(said.sum(2, keepdims=True), 1e-300)
-        for thing, of_one in enumerate(counts):
+        for item, of_one in enumerate(counts):
             joint = marginals * np.prod(rates ** of_one[:, None, :], axis=(0, 2))
-            chance[thing] = joint / joint.sum()
+            chance[item] = joint / joint.sum()
     return marginals, rates, chance
 
 
@@ -152,7 +152,7 @@ def test_dawid_skene_finds_who_is_good_and_does_better_than_votes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "trust", "nothing", "label", "share"),
+    ("said", "trust", "missing", "label", "share"),
     [
         ((0, 1, 1, -1), (1, 0, 0, 0), None, 1, 2 / 3),
         ((0, 1, -1, -1), (0.6, 0.9, 0, 0), None, 1, 1 / 2),  # a tie: whoever is right more often
@@ -162,8 +162,8 @@ def test_dawid_skene_finds_who_is_good_and_does_better_than_votes() -> None:
         ((0, 1, 0, 2, 2), (1, 1, 1, 1, 1), 2, 0, 2 / 5),  # three of five say that it is there
     ],
 )
-def test_majority(said: tuple, trust: tuple, nothing: int | None, label: int, share: float) -> None:
-    assert majority(np.array(said), np.array(trust, float), nothing) == (label, pytest.approx(share))
+def test_majority(said: tuple, trust: tuple, missing: int | None, label: int, share: float) -> None:
+    assert majority(np.array(said), np.array(trust, float), missing) == (label, pytest.approx(share))
 
 
 def _boxes(rng: np.random.Generator, number: int, spread: float = 60) -> list[Annotation]:
@@ -173,7 +173,7 @@ def _boxes(rng: np.random.Generator, number: int, spread: float = 60) -> list[An
 
 
 def _iou(one: list[Annotation], other: list[Annotation]) -> np.ndarray:
-    a, b = (torch.tensor([thing.box for thing in things], dtype=torch.float64) for things in (one, other))
+    a, b = (torch.tensor([obj.box for obj in objects], dtype=torch.float64) for objects in (one, other))
     return box_iou(a, b).numpy()
 
 
@@ -204,8 +204,8 @@ def test_groups_do_not_depend_on_who_comes_first() -> None:
     true = _boxes(rng, 12, 400)
     drawn = []
     for _ in range(4):
-        kept = [thing for thing in true if rng.random() < 0.8]
-        moved = [tuple(np.array(thing.box) + rng.normal(0, 2, 4)) for thing in kept]
+        kept = [obj for obj in true if rng.random() < 0.8]
+        moved = [tuple(np.array(obj.box) + rng.normal(0, 2, 4)) for obj in kept]
         drawn.append([Annotation(0, box) for box in moved])
     expected = {frozenset(drawn[who][at].box for who, at in group.items()) for group in match_groups(drawn)}
     assert max(map(len, expected)) > 2

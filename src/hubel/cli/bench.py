@@ -123,14 +123,11 @@ def _print(rows: list[dict[str, Any]], session: Session, source: str) -> None:
             f"{session.limits.bytes_per_second / 1e9:.1f} GB/s."
         )
     for row in rows:
+        batch = row["batch"] and f"batch {row['batch']}"
+        name = " ".join(part for part in (row["model"], row["engine"], row["precision"], batch) if part)
         for kind, label in (("left_out", "left out"), ("error", "failed")):
             if kind in row:
-                print(f"{label}: {_name(row)}: {row[kind]}")
-
-
-def _name(row: dict[str, Any]) -> str:
-    batch = None if row["batch"] is None else f"batch {row['batch']}"
-    return " ".join(part for part in (row["model"], row["engine"], row["precision"], batch) if part)
+                print(f"{label}: {name}: {row[kind]}")
 
 
 _TITLES = (

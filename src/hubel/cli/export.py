@@ -11,6 +11,8 @@ from hubel.cli.options import MODEL, Calibrate, Conf, Iou, Json, Tolerance
 from hubel.config import CONF, IOU, TOLERANCE
 from hubel.console import log, print_json
 
+_OUT = "exports/MODEL-FORMAT[-PRECISION]"
+
 
 def export(
     model: Annotated[str, typer.Argument(help=MODEL)],
@@ -19,18 +21,13 @@ def export(
         typer.Option(help="model.onnx, model.xml with model.bin, or model.pt2 (torch.export)."),
     ],
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"],
-        typer.Option(help="bf16: openvino and torch. int8: openvino."),
+        Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="bf16: openvino and torch. int8: openvino.")
     ] = "fp32",
     calibrate: Calibrate = None,
     tolerance: Tolerance = TOLERANCE,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Output folder; a number is appended if it exists.",
-            show_default="exports/MODEL-FORMAT[-PRECISION]",
-        ),
+        typer.Option(metavar="DIR", help="Output folder; a number is appended if it exists.", show_default=_OUT),
     ] = None,
     nms: Annotated[
         bool,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hubel.inference.video_tracking import FrameState
     from hubel.results import Tracks
 
+_DEFAULT_CONF = f"model: {CONF}, with bytetrack 0.1; detections: none"
+
 
 def track(
     source: Annotated[
@@ -67,13 +69,7 @@ def track(
         str | None, typer.Option(metavar="A,B", help="Track only these of the detector's classes.")
     ] = None,
     conf: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Minimum score of a box.",
-            show_default=f"model: {CONF}, with bytetrack 0.1; detections: none",
-        ),
+        float | None, typer.Option(min=0, max=1, help="Minimum score of a box.", show_default=_DEFAULT_CONF)
     ] = None,
     iou: Iou = IOU,
     rate: Annotated[float, typer.Option(min=0.001, help="Frames per second of a folder of frames.")] = 25,
@@ -105,46 +101,40 @@ def track(
     name = tracker or ("sort" if source is None else "deepsort")
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, parse_counters
-    from hubel.inference.video_tracking import (
-        StageTimer,
-        associate,
-        default_conf,
-        detect_from_file,
-        detect_with_model,
-        open_video,
-        run_pipeline,
-    )
+    from hubel.inference import video_tracking
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.base import parse
 
     method = create_tracker(name, **parse(TRACKERS[name].Parameters, set_ or ()))
-    timer, errors = StageTimer(), DecodeErrors(strict)
+    timer, errors = video_tracking.StageTimer(), DecodeErrors(strict)
     counters = parse_counters(line or (), zone or ())
     outputs = TrackOutputs(mot, save, table, counters, json, [source, detections], model, name, timer)
     boxes = None if detections is None else _read_boxes(detections, conf)
     if source is None:
         assert boxes is not None
-        _run(associate(detect_from_file(boxes, str(boxes.path), None), method, None, timer), outputs, boxes.last_frame)
+        found = video_tracking.detect_from_file(boxes, str(boxes.path), None)
+        _run(video_tracking.associate(found, method, None, timer), outputs, boxes.last_frame)
         return
-    video = open_video(source, rate, errors)
+    video = video_tracking.open_video(source, rate, errors)
     outputs.rate = video.rate or rate
     if boxes is not None:
-        detect: Callable[..., Iterator[FrameState]] = partial(detect_from_file, boxes, video.source)
+        detect: Callable[..., Iterator[FrameState]] = partial(video_tracking.detect_from_file, boxes, video.source)
     else:
         from hubel.inference import Predictor, tune_allocator
 
         assert model is not None
         tune_allocator()
-        minimum = default_conf(name) if conf is None else conf
+        minimum = video_tracking.default_conf(name) if conf is None else conf
         predictor = Predictor(model, engine, precision, device, threads=threads, conf=minimum, iou=iou)
         selected = None if classes is None else [word.strip() for word in classes.split(",")]
-        detect = partial(detect_with_model, predictor, video.source, selected, timer)
+        detect = partial(video_tracking.detect_with_model, predictor, video.source, selected, timer)
     embed = None
     if method.needs_features:
         from hubel.inference.embedder import Embedder
 
         embed = Embedder(appearance, device, threads)
-    last = _run(run_pipeline(video, detect, method, embed, errors, timer), outputs, video.count)
+    states = video_tracking.run_pipeline(video, detect, method, embed, errors, timer)
+    last = _run(states, outputs, video.count)
     if boxes is not None and last is not None and boxes.last_frame != last:
         log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
     if errors.count:

@@ -65,15 +65,13 @@ class TrackOutputs:
     """Writes the tracks of every frame. Use it in a ``with`` statement.
 
     Attributes:
-        mot: file of MOTChallenge text, or ``None``.
-        save: video, or ``None``.
-        table: file with a row per track, or ``None``.
-        counters: lines and zones.
+        mot: file of MOTChallenge text.
+        save: video.
+        table: file with a row per track.
         json: print rows to stdout.
         inputs: files that must not be overwritten; the first one has the images.
         model: name of the detector in the rows.
         timer: gets the time of drawing.
-        rate: frames per second of the video.
 
     Raises:
         UsageError: a file cannot be written, or is an input.

@@ -37,7 +37,7 @@ class DetectionMistake:
 
     Attributes:
         boxes: drawn on the image.
-        wrong: the boxes that are wrong, in words, surest first.
+        wrong: the boxes that are wrong, in words, the most confident first.
         missed: the classes of the objects that were missed, each with how many.
     """
 

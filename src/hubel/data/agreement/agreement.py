@@ -13,9 +13,8 @@ import numpy as np
 
 from hubel.boxes import scalar_iou
 from hubel.data.agreement.consensus import Consensus, Disagreement, Method, find_consensus, find_disagreements
-from hubel.data.agreement.match_objects import MIN_IOU
 from hubel.data.agreement.rater_statistics import Estimate, cohen_kappa, dawid_skene, krippendorff_alpha
-from hubel.data.agreement.ratings import Ratings, read_ratings
+from hubel.data.agreement.ratings import MIN_IOU, Ratings, read_ratings
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, write_annotations
 from hubel.data.annotations.writer import ImageMode, write_class_folders
 from hubel.errors import DataError, UsageError
