@@ -45,7 +45,7 @@ def _ssd512_vgg16(scores: int) -> int:
 
 
 def _ssd_on_lite0(scores: int) -> int:
-    """EfficientNet-Lite0 up to its last unit (320 maps), three extra maps, six boxes a place."""
+    """EfficientNet-Lite0 up to its last unit (320 maps), three extra maps, six boxes a cell."""
     lite0 = CLASSIFIERS["efficientnet_lite0"].parameters - _light(1, 320, 1280) - _convolution(1, 1280, 1000)
     extras = 0
     for before, after in ((320, 256), (256, 256), (256, 128)):

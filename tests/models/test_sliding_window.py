@@ -59,8 +59,8 @@ def by_hand() -> tuple[Classifier, ModelMetadata]:
 @pytest.mark.parametrize("crops", [False, True])
 def test_planted_discs_are_found(crops: bool) -> None:
     model, metadata = by_hand()
-    picture = planted(240, 160, [(50, 45, 20, RED), (180, 100, 20, BLUE)])
-    found = slide(model, picture, sizes=[40, 80], nothing=["grey"], metadata=metadata, crops=crops)
+    image = planted(240, 160, [(50, 45, 20, RED), (180, 100, 20, BLUE)])
+    found = slide(model, image, sizes=[40, 80], nothing=["grey"], metadata=metadata, crops=crops)
     assert isinstance(found, hubel.Detections)
     assert (found.width, found.height, found.source) == (240, 160, None)
     truth = torch.tensor([[30.0, 25, 70, 65], [160, 80, 200, 120]])
@@ -73,9 +73,9 @@ def test_planted_discs_are_found(crops: bool) -> None:
 
 def test_only_what_fills_a_window_counts() -> None:
     model, metadata = by_hand()
-    picture = planted(240, 160, [(180, 100, 20, BLUE)])
-    assert len(slide(model, picture, sizes=[160], nothing=["grey"], metadata=metadata)) == 0
-    assert slide(model, picture, sizes=[160], conf=0.9, metadata=metadata).names == ("grey",)
+    image = planted(240, 160, [(180, 100, 20, BLUE)])
+    assert len(slide(model, image, sizes=[160], nothing=["grey"], metadata=metadata)) == 0
+    assert slide(model, image, sizes=[160], conf=0.9, metadata=metadata).names == ("grey",)
 
 
 def test_without_padding_all_windows_at_once_equal_the_classifier_on_crops() -> None:
@@ -84,11 +84,11 @@ def test_without_padding_all_windows_at_once_equal_the_classifier_on_crops() -> 
     model = hubel.create_model("lenet5", num_classes=4).eval()
     ready = Preprocessing(32, 32, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
     metadata = ModelMetadata("classify", "lenet5", 4, 1, 32, list("abcd"), ready)
-    picture = planted(64, 48, [(20, 20, 9, RED)]).convert("L")
-    found = slide(model, picture, sizes=[32], conf=0.0, iou=1.0, metadata=metadata)
+    image = planted(64, 48, [(20, 20, 9, RED)]).convert("L")
+    found = slide(model, image, sizes=[32], conf=0.0, iou=1.0, metadata=metadata)
     assert len(found) == 9 * 5 * 4
     for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-        pixels = torch.from_numpy(np.array(picture.crop(box.tolist())))[None, None]
+        pixels = torch.from_numpy(np.array(image.crop(box.tolist())))[None, None]
         with torch.no_grad():
             expected = torch.softmax(model((pixels - 127.5) / 127.5), 1)[0, label]
         assert score == pytest.approx(float(expected), abs=1e-4)
@@ -97,25 +97,25 @@ def test_without_padding_all_windows_at_once_equal_the_classifier_on_crops() -> 
 def test_networks_that_mix_the_whole_image_look_at_crops() -> None:
     torch.manual_seed(0)
     model = hubel.create_model("se_resnet50", num_classes=2, image_size=64).eval()
-    picture = planted(96, 64, [])
-    found = slide(model, picture, sizes=[64], conf=0.0, iou=1.0, batch=2)
+    image = planted(96, 64, [])
+    found = slide(model, image, sizes=[64], conf=0.0, iou=1.0, batch=2)
     boxes = {tuple(box) for box in found.boxes.tolist()}
     assert boxes == {(0, 0, 64, 64), (16, 0, 80, 64), (32, 0, 96, 64)}
 
 
 def test_what_cannot_be_slid_is_refused() -> None:
     model, metadata = by_hand()
-    picture = planted(100, 50, [])
+    image = planted(100, 50, [])
     with pytest.raises(UsageError, match="the image's shorter side has 50 pixels"):
-        slide(model, picture, sizes=[60], metadata=metadata)
+        slide(model, image, sizes=[60], metadata=metadata)
     with pytest.raises(UsageError, match="'green' is not a class"):
-        slide(model, picture, nothing=["green"], metadata=metadata)
+        slide(model, image, nothing=["green"], metadata=metadata)
     with pytest.raises(ModelError, match="sliding_window is not a classifier"):
-        slide(hubel.create_model("sliding_window", 1), picture)
+        slide(hubel.create_model("sliding_window", 1), image)
 
 
 def test_windows_lie_where_arithmetic_says() -> None:
-    """A picture of 192 × 256 and windows of 64 every 32 pixels, three sizes to an octave would be too many to count."""
+    """A image of 192 × 256 and windows of 64 every 32 pixels, three sizes to an octave would be too many to count."""
     pyramid = ImagePyramid(64, 32, per_octave=1)
     # log2(192 / 64) = 1.58: two steps of √3. 192, 110.9, 64 → 4, 1.47 → 1, 0 strides; 256, 147.8, 85.3 → 6, 2.6 → 3, 1.
     assert pyramid.sizes(192, 256) == [(192, 256), (96, 160), (64, 96)]
@@ -144,7 +144,7 @@ def test_network_looks_at_all_sizes(network: SlidingWindow) -> None:
     with torch.inference_mode():
         scores, offsets = network(image).values()
         assert scores.shape == (1, 121 + 16 + 1, 4) and offsets.shape == (1, len(anchors), 4) == (1, 138, 4)
-        # The last window is the whole picture, as torchvision scales it.
+        # The last window is the whole image, as torchvision scales it.
         whole = theirs.resize(image, [128, 128], antialias=True)
         torch.testing.assert_close(network(whole)["scores"][0, 0], scores[0, -1], rtol=1e-4, atol=1e-4)
         maps = network.backbone(image)[..., 4:8, 2:6]  # one window's 4 × 4 cells, given to the head alone
@@ -160,9 +160,9 @@ def test_without_padding_windows_are_independent() -> None:
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 255
     with torch.inference_mode():
         scores, offsets = model(image).values()
-        for place, (x1, y1, x2, y2) in enumerate(model.anchors(64, 64)[:25].int().tolist()):
+        for index, (x1, y1, x2, y2) in enumerate(model.anchors(64, 64)[:25].int().tolist()):
             alone = tuple(output[0, 0] for output in model(image[:, :, y1:y2, x1:x2]).values())
-            torch.testing.assert_close(alone, (scores[0, place], offsets[0, place]))
+            torch.testing.assert_close(alone, (scores[0, index], offsets[0, index]))
 
 
 def test_score_is_objectness_times_the_class(network: SlidingWindow) -> None:

@@ -103,7 +103,7 @@ def losses_by_loop(raw: dict[str, Tensor], boxes: Tensor, labels: Tensor, side: 
     """Darknet's rules (forward_yolo_layer), box by box, for one image and the anchors of yolov3-tiny."""
     anchors = [(10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319)]
     sums = {"box": 0.0, "objectness": 0.0, "class": 0.0}
-    place = {}
+    boxes_of = {}
     truth = []
     for number, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
         w, h = box[2] - box[0], box[3] - box[1]
@@ -111,7 +111,7 @@ def losses_by_loop(raw: dict[str, Tensor], boxes: Tensor, labels: Tensor, side: 
         best = int(np.argmax(shapes))
         stride = 32 if best >= 3 else 16
         x, y = (box[0] + box[2]) / 2 / stride, (box[1] + box[3]) / 2 / stride
-        place.setdefault((stride, int(y), int(x), best), []).append(number)
+        boxes_of.setdefault((stride, int(y), int(x), best), []).append(number)
         truth.append((x, y, w, h, best, label))
     row = 0
     sigmoid = lambda t: 1 / (1 + math.exp(-t))  # noqa: E731
@@ -122,7 +122,7 @@ def losses_by_loop(raw: dict[str, Tensor], boxes: Tensor, labels: Tensor, side: 
                     t = raw["boxes"][row].tolist()
                     w, h = anchors[anchor][0] * math.exp(t[2]), anchors[anchor][1] * math.exp(t[3])
                     x, y = (i + sigmoid(t[0])) * stride, (j + sigmoid(t[1])) * stride
-                    mine = place.get((stride, j, i, anchor), [])
+                    mine = boxes_of.get((stride, j, i, anchor), [])
                     own = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
                     best = max((overlap(own, box) for box in boxes.tolist()), default=0)
                     obj = sigmoid(float(raw["objectness"][row]))

@@ -134,16 +134,11 @@ class Model(nn.Module):
         return self.head(self.backbone(images))
 
     def predictions(self, outputs: Any, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Decoded raw outputs, dense (nothing is selected) and traceable: engines and exported files end in them.
+        """Decoded outputs of :meth:`forward` for images of a height and width in pixels, as engines give them.
 
-        Args:
-            outputs: of :meth:`forward`.
-            size: height and width of the images in pixels.
-
-        Returns:
-            float32, of N images: ``"probabilities"`` (N, classes) of classifiers; ``"boxes"`` (N, A, 4), x1, y1, x2, y2
-            in pixels of the input, which they may leave, and ``"scores"`` (N, A, classes), 0..1, of detectors and
-            localizers.
+        They are dense (nothing is selected), traceable and float32: ``"probabilities"`` (N, classes) of classifiers;
+        ``"boxes"`` (N, A, 4), x1, y1, x2, y2 in pixels of the input, which they may leave, and ``"scores"`` (N, A,
+        classes), 0..1, of detectors and localizers.
         """
         raise TypeError(f"{type(self).__name__} does not say how its outputs are decoded")
 

@@ -234,21 +234,14 @@ def summary(
 
 
 class Published(NamedTuple):
-    """Weights read from a file, under our names.
-
-    Attributes:
-        settings: options that they need.
-        name: in the catalog, or of the file.
-        image_size: height and width of the images that they were made for, in pixels.
-        source: library that published them.
-    """
+    """Weights read from a file, under our names."""
 
     state: dict[str, Tensor]
     path: str
-    settings: dict[str, Any]
-    name: str
-    image_size: int
-    source: str | None
+    settings: dict[str, Any]  # options that they need
+    name: str  # in the catalog, or of the file
+    image_size: int  # height and width of the images that they were made for, in pixels
+    source: str | None  # library that published them
 
 
 def auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
@@ -304,24 +297,17 @@ def load_backbone(model: nn.Module, found: Published) -> None:
 
 
 def _with_channels_of(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dictionary with the first convolution adapted to the model's input channels."""
+    """The state dictionary with the first convolution (out, in, k, k) adapted to the model's input channels."""
     first = next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
     key = f"{first}.weight"
-    own = model.state_dict().get(key)
-    if key not in state or own is None or state[key].ndim != own.ndim:
+    own, kernel = model.state_dict().get(key), state.get(key)
+    if own is None or kernel is None or kernel.ndim != own.ndim or kernel.shape[1] == own.shape[1]:
         return dict(state)
-    return {**state, key: _adapted(state[key], own.shape[1])}
-
-
-def _adapted(kernel: Tensor, in_channels: int) -> Tensor:
-    """Weights (out, in, k, k) of the first convolution for another number of input channels."""
-    before = kernel.shape[1]
-    if before == in_channels:
-        return kernel
-    if in_channels == 1:
-        return kernel.sum(dim=1, keepdim=True)
-    repeats = -(-in_channels // before)
-    return kernel.repeat(1, repeats, 1, 1)[:, :in_channels] * (before / in_channels)
+    before, channels = kernel.shape[1], own.shape[1]
+    if channels == 1:
+        return {**state, key: kernel.sum(dim=1, keepdim=True)}
+    repeats = -(-channels // before)
+    return {**state, key: kernel.repeat(1, repeats, 1, 1)[:, :channels] * (before / channels)}
 
 
 def load_checked(

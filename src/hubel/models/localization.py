@@ -41,7 +41,6 @@ class LocalizerConfig:
     Attributes:
         sizes: what the raw height and width are: the sizes themselves, or their square roots.
         places: number of maps whose positions the box head reads.
-        dropout: fraction of the means dropped before the class scores.
     """
 
     sizes: Literal["plain", "root"] = "root"

@@ -20,20 +20,13 @@ from hubel.weights import cache_path, entries_for
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture with its cost and accuracy.
-
-    Attributes:
-        accuracy: published top-1 or mAP, 0..1.
-        megabytes: size of the weights in float32.
-        gmacs: billions of multiply-accumulates per image.
-        milliseconds: per image on this machine, if measured.
-    """
+    """An architecture with its cost and accuracy."""
 
     name: str
-    accuracy: float
-    megabytes: float
-    gmacs: float
-    milliseconds: float | None = None
+    accuracy: float  # published top-1 or mAP, 0..1
+    megabytes: float  # of the weights in float32
+    gmacs: float  # billions of multiply-accumulates per image
+    milliseconds: float | None = None  # per image on this machine, if measured
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:

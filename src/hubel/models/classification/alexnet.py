@@ -109,8 +109,7 @@ def build(config: AlexNetConfig, num_classes: int, in_channels: int, image_size:
     The pyramid's maps at strides 4 and 8 are the normalized ones.
     """
     grid = grid_side("AlexNet", image_size, 35 - 2 * config.padding, config.grid)
-    c1, c2, c3, c4, c5 = config.channels
-    groups = config.groups
+    (c1, c2, c3, c4, c5), groups = config.channels, config.groups
     backbone = nn.Sequential()
     backbone.add_module("stage1", nn.Sequential(_Conv(in_channels, c1, 11, stride=4, padding=config.padding)))
     backbone.add_module("pool1", nn.MaxPool2d(3, stride=2))

@@ -115,14 +115,10 @@ class CrossStagePartial(nn.Module):
     in place of the split, which is equivalent, but concatenate the second part before the first.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        block: maps (N, part_channels, H, W) to (N, block_channels, H, W).
+        block: maps (N, part_channels, H, W) to (N, block_channels, H, W); by default as many channels as it reads.
         part_channels: of each part; ``None``: the input itself is cut in halves, of which the second is the larger if
             the number of channels is odd (figure 2b).
-        block_channels: of the block's output; by default as many as it reads.
-        activation: builds the activation of transition and merge.
-        split_activation: builds the activation of the split; ``None`` for none.
+        activation: that of transition and merge.
     """
 
     def __init__(

@@ -143,35 +143,21 @@ class DarknetMaxPool(nn.Module):
 
 
 class YOLOScale(NamedTuple):
-    """A ``[yolo]`` section: the boxes of one scale.
+    """A ``[yolo]`` section: the boxes of one scale."""
 
-    Attributes:
-        stride: pixels of the input from cell to cell.
-        every: width and height of the anchors of all scales, in pixels of the input.
-        mask: indices of this scale's anchors among them.
-        scale_xy: reach of a centre beyond its cell; 1 in YOLOv3.
-        ignore: IoU with an object above which a box is not taught that there is nothing.
-    """
-
-    stride: int
-    every: tuple[tuple[float, float], ...]
-    mask: tuple[int, ...]
-    scale_xy: float
-    ignore: float
+    stride: int  # pixels of the input from cell to cell
+    every: tuple[tuple[float, float], ...]  # width and height of the anchors of all scales, in pixels of the input
+    mask: tuple[int, ...]  # indices of this scale's anchors among them
+    scale_xy: float  # reach of a centre beyond its cell; 1 in YOLOv3
+    ignore: float  # IoU with an object above which a box is not taught that there is nothing
 
 
 class Step(NamedTuple):
-    """A layer in the order of computation.
+    """A layer in the order of computation."""
 
-    Attributes:
-        kind: of the section; ``"head"`` for the convolution before a ``[yolo]`` section.
-        name: of its module in the backbone or the head.
-        sources: steps whose outputs it reads; -1 is the image.
-    """
-
-    kind: str
-    name: str
-    sources: tuple[int, ...]
+    kind: str  # that of the section; "head" for the convolution before a [yolo] section
+    name: str  # that of its module in the backbone or the head
+    sources: tuple[int, ...]  # steps whose outputs it reads; -1 is the image
     channels: int
     stride: float
 
