@@ -202,7 +202,7 @@ def test_many_classes_list_the_most_confused_pairs(tmp_path):
     predicted[0] = 5
     probabilities = np.eye(40)[predicted]
     scores = score_classification(probabilities, labels, names)
-    assert confused_pairs(scores, 20) == [("kind 7", "kind 31", 7, 0.7), ("kind 0", "kind 5", 1, 0.1)]
+    assert confused_pairs(scores.confusion, names) == [("kind 7", "kind 31", 7, 0.7), ("kind 0", "kind 5", 1, 0.1)]
     html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", {"test": scores}), REPORT))
     assert "kind 7 kind 31 7 70.0 % kind 0 kind 5 1 10.0 %" in html.text
 

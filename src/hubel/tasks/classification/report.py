@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,25 +39,29 @@ def _sentences(scores: ClassificationScores, split: str) -> Iterator[str]:
 def _of_split(scores: ClassificationScores) -> dict[str, Any]:
     return {
         "five_of_more": scores.top_n < len(scores.per_class),
-        "labelled": len(scores.per_class) <= figures.LABELLED_CLASSES,
-        "confused": confused_pairs(scores, CONFUSED_PAIRS),
+        **confusion_section(scores.confusion, [row.name for row in scores.per_class]),
         "calibration": _calibration_sentence(scores),
-        "matrix_width": figures.confusion_width(len(scores.per_class)) * figures.CSS_PIXELS_PER_INCH,
         "classes": sorted(scores.per_class, key=lambda row: (row.images == 0, row.f1)),
     }
 
 
-def confused_pairs(scores: ClassificationScores, count: int) -> list[tuple[str, str, int, float]]:
-    """Truth, prediction, number of images and share of the true class's images of the most frequent confusions.
+def confusion_section(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """What the templates need for a confusion matrix, and for the most frequent confusions where it is too large."""
+    return {
+        "labelled": len(names) <= figures.LABELLED_CLASSES,
+        "confused": confused_pairs(confusion, names),
+        "matrix_width": figures.confusion_width(len(names)) * figures.CSS_PIXELS_PER_INCH,
+    }
 
-    The most frequent is first, equally frequent ones are ordered by their share.
-    """
-    pairs = []
-    for truth, predicted in zip(*np.nonzero(scores.confusion), strict=True):
-        if truth != predicted:
-            row, images = scores.per_class[truth], int(scores.confusion[truth, predicted])
-            pairs.append((row.name, scores.per_class[predicted].name, images, images / row.images))
-    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3]))[:count]
+
+def confused_pairs(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
+    """Truth, prediction, count and share of the true class of the most frequent confusions; of ties by their share."""
+    wrong, totals = confusion * (1 - np.eye(len(names), dtype=int)), confusion.sum(1)
+    pairs = [
+        (names[truth], names[predicted], int(wrong[truth, predicted]), float(wrong[truth, predicted] / totals[truth]))
+        for truth, predicted in zip(*np.nonzero(wrong), strict=True)
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3]))[:CONFUSED_PAIRS]
 
 
 def _calibration_sentence(scores: ClassificationScores) -> str:

@@ -15,8 +15,8 @@ from hubel.drawing import BoxLabel
 from hubel.metrics.coco import RECALL_STEPS, GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, WorstImage, worst_images
 from hubel.reports import figures
-from hubel.reports.format import CONFUSED_PAIRS
 from hubel.reports.report_data import DetectionMistake, TaskReport
+from hubel.tasks.classification.report import confusion_section
 
 FEW = 30
 """Metrics of classes with fewer objects are reported to be unreliable."""
@@ -68,22 +68,11 @@ def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
 def _of_split(scores: DetectionScores) -> dict[str, Any]:
     given = scores.to_json()
     total = {"name": "all", "images": scores.images, "objects": int(scores.objects.sum()), **given["metrics"]}
-    count = len(scores.classes) + 1
     return {
         "total": total,
         "classes": sorted((row for row in given["per_class"] if row["objects"]), key=lambda row: row["AP50"]),
-        "labelled": count <= figures.LABELLED_CLASSES,
-        "confused": _confused(scores),
-        "matrix_width": figures.confusion_width(count) * figures.CSS_PIXELS_PER_INCH,
+        **confusion_section(scores.confusion, [*scores.classes, _BACKGROUND]),
     }
-
-
-def _confused(scores: DetectionScores) -> list[tuple[str, str, int]]:
-    """True class, predicted class and number of boxes: the most frequent first."""
-    names = [*scores.classes, _BACKGROUND]
-    wrong = scores.confusion * (1 - np.eye(len(names), dtype=int))
-    pairs = [(names[i], names[j], int(wrong[i, j])) for i, j in zip(*np.nonzero(wrong), strict=True)]
-    return sorted(pairs, key=lambda pair: -pair[2])[:CONFUSED_PAIRS]
 
 
 def precision_recall(precision: np.ndarray, names: Sequence[str]) -> Figure:
