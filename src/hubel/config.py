@@ -300,7 +300,7 @@ class TrainingConfig:
 
     @property
     def pretrained(self) -> bool:
-        """Whether training starts from published weights."""
+        """True if training starts from given weights."""
         return self.weights is not None
 
     def resolved(self, has_weights: bool) -> TrainingConfig:

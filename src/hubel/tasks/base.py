@@ -27,7 +27,7 @@ from hubel.reports.report_data import AugmentationSample, DetectionMistake, Mist
 from hubel.results import Prediction
 
 Predictions = Mapping[str, np.ndarray]
-"""What :meth:`~hubel.models.base.Model.predictions` gives of a batch, as arrays (N, …)."""
+"""Output of :meth:`~hubel.models.base.Model.predictions` for a batch, as arrays (N, …)."""
 
 Shape = tuple[int, int, int]
 CachedShape = Shape | Callable[[int, int], Shape]

@@ -1,4 +1,4 @@
-"""What localization, detection and segmentation share: a backbone to choose, transforms that carry objects along."""
+"""Base of localization, detection and segmentation: a choice of backbones, transforms that carry objects along."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def needs_checkpointing(
     log: Callable[[str], None] = lambda line: None,
     memory: Memory | None = None,
 ) -> bool:
-    """Whether a step fits into the free memory only with checkpointing; logs it, with advice if it does not even so."""
+    """True if a step fits into the free memory only with checkpointing; logs it, with advice if it may not even so."""
     if not model.is_sequential:  # its parts are not one after the other
         return False
     memory = memory or free_memory()

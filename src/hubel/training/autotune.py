@@ -30,7 +30,7 @@ _BUSY = 0.15  # fraction of the CPU used by other processes, above which wall-cl
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """How steps are executed, and a sentence with the measurements.
+    """Precision and memory layout of training steps, and a sentence with the measurements.
 
     Attributes:
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` (mixed: the weights stay float32).

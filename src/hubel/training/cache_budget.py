@@ -1,4 +1,4 @@
-"""Where decoded images or features are cached between epochs: in memory, on disk, or not at all."""
+"""The cache of decoded images or features between epochs: in memory, on disk, or none."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def selection_key(row: Mapping[str, Any], monitor: Sequence[str]) -> tuple[float
 
 @dataclass
 class Progress:
-    """How far a run has come: the last finished epoch and that of the weights in ``best/``, from 1; 0 before them.
+    """Progress of a run: the last finished epoch and that of the weights in ``best/``, from 1; 0 before them.
 
     The history is a row per epoch, as in ``metrics.csv``.
     """
@@ -36,7 +36,7 @@ class Progress:
     best_epoch: int = 0
 
     def should_stop_early(self, patience: int) -> bool:
-        """Whether validation has not improved for ``patience`` epochs."""
+        """True if validation has not improved for ``patience`` epochs."""
         return self.epoch - self.best_epoch >= patience
 
     def add(self, row: dict[str, Any], monitor: Sequence[str]) -> bool:

@@ -72,12 +72,12 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that decides and writes."""
+        """True for the process that decides and writes."""
         return self.rank == 0
 
     @property
     def is_single(self) -> bool:
-        """Whether there is only one process."""
+        """True if there is only one process."""
         return self.count == 1
 
     @property
@@ -246,7 +246,7 @@ def join(device: str) -> DistributedContext:
 
 
 def is_main() -> bool:
-    """Whether this is the main process; true where there is only one."""
+    """True in the main process, which may be the only one."""
     from accelerate import PartialState
 
     return not PartialState._shared_state or PartialState().process_index == 0
@@ -341,7 +341,7 @@ def _record_reason(rank: int, why: str) -> tuple[int, str]:
 
 
 def _is_connection_error(error: BaseException) -> bool:
-    """Whether a collective call failed: torch has no exception of its own for that everywhere."""
+    """True if a collective call failed: torch has no exception of its own for that everywhere."""
     text = str(error)
     return isinstance(error, RuntimeError) and any(
         mark in text for mark in ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")

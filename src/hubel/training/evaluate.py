@@ -102,7 +102,7 @@ def gather_images(evaluator: Evaluator, indices: Sequence[int], processes: Distr
 
 
 def read_error(path: Path) -> ImageError:
-    """Why an image could not be read."""
+    """The reason why an image could not be read."""
     try:
         read_image(path)
     except ImageError as error:

@@ -46,7 +46,7 @@ def _of_split(scores: ClassificationScores) -> dict[str, Any]:
 
 
 def confusion_section(confusion: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """What the templates need for a confusion matrix, and for the most frequent confusions where it is too large."""
+    """Template values for a confusion matrix, and for the most frequent confusions if it is too large."""
     return {
         "labelled": len(names) <= figures.LABELLED_CLASSES,
         "confused": confused_pairs(confusion, names),

@@ -118,7 +118,7 @@ class ClassificationData(TaskData):
 
 
 def choose_balance(wanted: str, labels: Sequence[int], classes: int) -> tuple[str, str]:
-    """How to treat imbalanced classes, and the sentence that says so."""
+    """The treatment of imbalanced classes, and the sentence that says so."""
     ratio = imbalance_ratio(labels, classes)
     if wanted == "none" or (wanted == "auto" and ratio < SKEWED):
         return "none", ""

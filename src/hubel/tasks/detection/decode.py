@@ -63,7 +63,7 @@ def select_objects(
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """How many of its class stand before each entry (N,)."""
+    """Number of entries of the same class before each entry (N,)."""
     order = np.argsort(labels, kind="stable")
     ranks = np.empty(len(labels), np.int64)
     ranks[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])

@@ -45,7 +45,7 @@ def _charts(scores: DetectionScores) -> Iterator[tuple[str, Figure]]:
 
 
 def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
-    """What was detected and missed, what the metrics mean and which of them are unreliable."""
+    """Number of detected and missed objects, meaning of the metrics, and those that are unreliable."""
     right, objects = int(scores.right.sum()), int(scores.objects.sum())
     missed, invented = int(scores.confusion[:-1, -1].sum()), int(scores.confusion[-1].sum())
     yield (
