@@ -65,10 +65,9 @@ def main() -> None:
 
 def answers(data: Path) -> None:
     from hubel.data.image_io import read_image
-    from hubel.inference.accuracy_control import runner, without_softmax
+    from hubel.inference.accuracy_control import probabilities, runner
     from hubel.inference.engines.openvino import to_openvino
-    from hubel.inference.int8 import probabilities
-    from hubel.inference.quantize import post_training_quantization
+    from hubel.inference.quantize import post_training_quantization, without_softmax
     from hubel.models import create_model, resolve_model
     from hubel.models.checkpoint import describe
 

@@ -149,8 +149,7 @@ def _converted(network: str, folder: Path, with_int8: bool) -> float:
     import torch
 
     from hubel.data.preprocessing import Preprocessing
-    from hubel.inference.engines.openvino import to_openvino
-    from hubel.inference.engines.openvino_runtime import openvino
+    from hubel.inference.engines.openvino import openvino, to_openvino
     from hubel.models import create_model
 
     start = time.perf_counter()

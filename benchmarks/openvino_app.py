@@ -68,8 +68,7 @@ def _convert(network: str, path: Path) -> None:
     import torch
 
     from hubel.data.preprocessing import Preprocessing
-    from hubel.inference.engines.openvino import to_openvino
-    from hubel.inference.engines.openvino_runtime import openvino
+    from hubel.inference.engines.openvino import openvino, to_openvino
     from hubel.models import create_model
 
     torch.manual_seed(0)

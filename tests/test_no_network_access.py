@@ -77,9 +77,9 @@ def test_the_watch_sees_connections(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_openvino_reports_unless_switched_off(tmp_path: Path, quiet: bool) -> None:
-    """Should it ever keep quiet by itself, ``runtime/telemetry.py`` may go."""
+    """Should it ever keep quiet by itself, ``switch_off_telemetry`` may go."""
     pytest.importorskip("openvino_telemetry")
-    ours = "from hubel.inference.engines.openvino_runtime import openvino; openvino()\n"
+    ours = "from hubel.inference.engines.openvino import openvino; openvino()\n"
     program = (ours if quiet else "import openvino\n") + "import threading, time\ntime.sleep(1)\n"
     watched = _watched(tmp_path, program, home_is_untouched=quiet)[1]
     assert (watched == "") is quiet

@@ -234,8 +234,8 @@ def _write_model(folder: Path) -> None:
     import openvino
     from openvino import opset13 as op
 
+    from hubel.inference.accuracy_control import QuantizationReport
     from hubel.inference.int8 import QuantizedOpenVino
-    from hubel.inference.quantize import QuantizationReport
 
     pixels = op.parameter([1, 2], openvino.Type.f32)
     report = QuantizationReport("top-1", 0.9, 0.8, 100, 100, 0.95, (), 3, 1.0)

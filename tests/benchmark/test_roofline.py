@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hubel.analysis.roofline import Bound, MachineLimits, NetworkCost, bound, cost
 from hubel.benchmark.hardware_peaks import copy_bandwidth, measure_limits, openvino_kernels, torch_kernels
-from hubel.inference.engines.openvino_runtime import core
+from hubel.inference.engines.openvino import core
 
 
 def _flops(run: object) -> int:

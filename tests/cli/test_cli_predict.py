@@ -167,7 +167,7 @@ def test_a_full_disk_stops_with_the_file_named(
     def full(path: Path, image: Image.Image) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("hubel.inference.outputs.save_image", full)
+    monkeypatch.setattr("hubel.drawing.save_image", full)
     red = _picture(tmp_path / "red.png", "red")
     status, out, err = _run(capfd, "predict", red, red, "--model", colour_model, "--save", tmp_path / "out")
     assert (status, out) == (1, "")

@@ -30,7 +30,7 @@ from hubel.exporters.export import Exported, metadata_of
 from hubel.exporters.parity import check_parity
 from hubel.inference.engines import onnx as onnx_engine
 from hubel.inference.engines.normalized_model import NormalizedModel
-from hubel.inference.engines.openvino_runtime import core, switch_off_telemetry
+from hubel.inference.engines.openvino import core, switch_off_telemetry
 from hubel.inference.engines.torch import TorchBackend
 from hubel.models import ModelMetadata, create_model, load_model, save_model
 from hubel.models.checkpoint import describe

@@ -11,15 +11,16 @@ from torch import nn
 from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import MissingExtraError, UsageError
+from hubel.errors import MissingExtraError, ModelError, UsageError
 from hubel.inference import Predictor
 from hubel.inference.engines.base import Engine, Precision, canonical
 from hubel.inference.engines.normalized_model import NormalizedModel
 from hubel.inference.engines.onnx import OnnxBackend, OnnxEngine
 from hubel.inference.engines.onnx import choose_precision as choose_onnx_precision
 from hubel.inference.engines.openvino import OpenVinoEngine, choose_precision, to_openvino
+from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT
 from hubel.inference.engines.torch import Compiled, TorchEngine
-from hubel.models import create_model
+from hubel.models import ModelMetadata, create_model
 
 _PREPROCESSING = Preprocessing(64, 96)
 _FP32 = Precision("fp32")
@@ -120,6 +121,28 @@ class _DependsOnPixels(nn.Module):
 def test_control_flow_is_not_left_out_in_silence() -> None:
     with pytest.raises(Exception, match="data-dependent|control flow"):
         to_openvino(_DependsOnPixels().eval(), _PREPROCESSING)
+
+
+class _Antialiased(nn.Module):
+    """An operation that OpenVINO does not have."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        smaller = nn.functional.interpolate(images, size=(16, 16), mode="bilinear", antialias=True)
+        return smaller.mean(dim=(2, 3))
+
+
+def test_what_an_engine_cannot_convert_is_one_error_and_runs_on_torch() -> None:
+    metadata = ModelMetadata("classify", "antialiased", 3, 3, 64, list("abc"), _PREPROCESSING)
+    with pytest.raises(
+        ModelError, match="antialiased cannot be converted for the engine openvino: No conv.*2d_aa"
+    ) as e:
+        Predictor(_Antialiased(), engine="openvino", metadata=metadata)
+    assert "\n" not in e.value.message and "--engine torch" in e.value.hint
+    predict = Predictor(_Antialiased(), metadata=metadata, precision="fp32", device="cpu")
+    (pixels,) = _batches([MIN_IMAGES_TO_CONVERT])
+    assert len(list(predict(list(pixels)))) == MIN_IMAGES_TO_CONVERT
+    assert predict.describe().startswith("antialiased on torch (openvino cannot convert the model)")
+    assert len(list(predict(list(pixels)))) == MIN_IMAGES_TO_CONVERT
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "googlenet", "densenet121"])

@@ -21,9 +21,8 @@ from hubel.data.image_io import read_image
 from hubel.data.splits import training_splits, write_splits
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.inference import int8
-from hubel.inference.accuracy_control import runner
-from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
-from hubel.inference.int8 import probabilities, quantized_for
+from hubel.inference.accuracy_control import probabilities, runner
+from hubel.inference.int8 import CalibrationFiles, find_calibration_files, quantized_for, read_calibration_images
 from hubel.models import create_model, resolve_model
 from hubel.models.checkpoint import describe, save_model
 
@@ -196,9 +195,8 @@ def test_int8_is_openvinos(run: Path) -> None:
 @pytest.mark.data
 def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with(data_folder: Path) -> None:
     """Against torch in float32. The bar of 97 with more images is benchmarks/int8.py's."""
-    from hubel.inference.accuracy_control import without_softmax
     from hubel.inference.engines.openvino import to_openvino
-    from hubel.inference.quantize import post_training_quantization
+    from hubel.inference.quantize import post_training_quantization, without_softmax
 
     network, metadata = resolve_model("efficientnet_lite0")
 

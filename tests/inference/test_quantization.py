@@ -17,15 +17,21 @@ from hubel.errors import MissingExtraError, ModelError
 from hubel.inference import quantize
 from hubel.inference.accuracy_control import (
     AccuracyCheck,
+    QuantizationReport,
+    classifier_held_out,
+    probabilities,
     quantize_with_accuracy_control,
-    quantized_layers,
-    rank_by_sensitivity,
     runner,
-    without_softmax,
 )
 from hubel.inference.engines.openvino import to_openvino
-from hubel.inference.int8 import classifier_held_out, probabilities
-from hubel.inference.quantize import post_training_quantization, round_keeping_sums, with_kernel_sums_kept
+from hubel.inference.quantize import (
+    post_training_quantization,
+    quantized_layers,
+    rank_by_sensitivity,
+    round_keeping_sums,
+    with_kernel_sums_kept,
+    without_softmax,
+)
 
 PREPROCESSING = Preprocessing(32, 32)
 
@@ -198,6 +204,14 @@ def test_without_labels_the_float_networks_beliefs_stand_for_them() -> None:
     assert guard.agreement is not None and guard.agreement(lambda batches: iter([other])) == 0.5
     labelled = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), lambda batches: iter([exact]))
     assert labelled.score(lambda batches: iter([other])) == 1.0
+
+
+def test_the_report_counts_the_images_whose_top_class_stays() -> None:
+    report = QuantizationReport("top-1", 0.92, 0.916, 250, 256, 0.988, (), 74, 94.2)
+    assert report.line() == (
+        "int8: top-1 0.920 → 0.916 on 250 held-out images, the same top class on 247 of them; none of the layers kept "
+        "in float; 94 s"
+    )
 
 
 def test_nncf_writes_nothing_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,86 +13,42 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import hubel
-from hubel.batch_predict.ray_cluster import ActorPool, Assignment, BlockPredictor, plan_actors, ray_running, require_ray
+from hubel.batch_predict.ray_cluster import plan_actors, predict_blocks, ray_running, require_ray
 from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_listing
 from hubel.errors import DataError
 from hubel.fileio import write_json
-from hubel.inference.engines.registry import BACKENDS
+from hubel.inference.engines.selection import BACKENDS
 from hubel.inference.predictor import Predictor
 from hubel.models.metadata import find_model
 
-MANIFEST = "job.json"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Everything that decides the contents of the shards.
-
-    Attributes:
-        hubel: the version.
-        model: its name, as in the rows.
-        digest: of its weights, classes and preprocessing.
-        engine: as requested, like ``precision`` and ``device``.
-        precision: as requested.
-        device: as requested.
-        top: classes per row.
-        format: of the shards.
-        block: names per shard.
-        names: number of images and videos.
-        sources: digest of their names.
-    """
-
-    hubel: str
-    model: str
-    digest: str
-    engine: str
-    precision: str
-    device: str
-    top: int
-    format: str
-    block: int
-    names: int
-    sources: str
-
-
+MANIFEST, LISTING, FINISHED = "job.json", "sources.jsonl", "finished.jsonl"
+_EVERY = 10.0  # seconds between two lines of progress
 _LABELS = {
     "hubel": "hubel's version",
+    "model": "--model",
     "digest": "the model's weights",
-    "block": "--block",
-    "format": "--format",
-    "top": "--top",
     "engine": "--engine",
     "precision": "--precision",
     "device": "--device",
-    "model": "--model",
+    "top": "--top",
+    "format": "--format",
+    "block": "--block",
     "names": "the number of sources",
     "sources": "the names of the sources",
 }
+"""Settings that decide the contents of the shards, by their keys in ``job.json``: what a message calls them."""
 
 
-@dataclass(frozen=True)
-class RuntimeChoice:
-    """Engine and precision, chosen at the start of the job and kept until its end."""
-
-    engine: str
-    precision: str
-
-
-def write_manifest(folder: Path, manifest: Manifest, chosen: RuntimeChoice) -> None:
-    """Write ``job.json``."""
-    write_json(folder / MANIFEST, {"format_version": 1, **asdict(manifest), "chosen": asdict(chosen)})
-
-
-def read_manifest(folder: Path, manifest: Manifest) -> RuntimeChoice | None:
-    """The choice of the job in the folder; ``None`` if there is no job.
+def read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | None:
+    """The engine and the precision of the job in the folder; ``None`` if there is no job.
 
     Raises:
-        DataError: it is another job than ``manifest``, its file is damaged, or the folder contains other files.
+        DataError: its settings are others, its file is damaged, or the folder contains other files.
     """
     path = folder / MANIFEST
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
-        chosen = RuntimeChoice(**recorded["chosen"])
+        chosen = {key: recorded["chosen"][key] for key in ("engine", "precision")}
     except FileNotFoundError:
         others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
         if others:
@@ -102,8 +58,11 @@ def read_manifest(folder: Path, manifest: Manifest) -> RuntimeChoice | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error}", "delete the folder, or choose another --out") from error
-    here = asdict(manifest)
-    differences = [_difference(key, recorded.get(key), here[key]) for key in here if recorded.get(key) != here[key]]
+    differences = []
+    for key, here in settings.items():
+        if (there := recorded.get(key)) != here:
+            is_digest = key in ("digest", "sources")
+            differences.append(f"{_LABELS[key]} differ" if is_digest else f"{_LABELS[key]} was {there}, is {here}")
     if differences:
         raise DataError(
             f"{folder} holds a job with other settings: {'; '.join(differences)}",
@@ -112,22 +71,12 @@ def read_manifest(folder: Path, manifest: Manifest) -> RuntimeChoice | None:
     return chosen
 
 
-def _difference(key: str, there: Any, here: Any) -> str:
-    name = _LABELS[key]
-    return f"{name} differ" if key in ("digest", "sources") else f"{name} was {there}, is {here}"
-
-
-LISTING, FINISHED = "sources.jsonl", "finished.jsonl"
-_EVERY = 10.0  # seconds between two lines of progress
-
-
 @dataclass(frozen=True)
 class CollectionResult:
     """A finished job.
 
     Attributes:
-        folder: of the shards.
-        blocks: shards in it.
+        blocks: shards in the folder.
         computed: those that this run has computed.
         rows: images and frames in all shards.
         errors: rows of images that could not be read.
@@ -158,7 +107,7 @@ class CollectionJob:
         sources: files, folders, patterns, videos; text files (``.txt``) name one source per line.
         folder: for the shards; created if it does not exist.
         predictor: arguments of :class:`~hubel.inference.predictor.Predictor`; the others have its defaults.
-        kind: of the shards, ``"jsonl"`` or ``"parquet"``.
+        kind: ``"jsonl"`` or ``"parquet"``.
         block: names per shard.
         log: prints a line.
         report: prints the message and the hint of a source that could not be read.
@@ -195,13 +144,11 @@ class CollectionJob:
             with FileLock(folder / ".lock", timeout=0):
                 return self._run()
         except Timeout:
-            raise DataError(
-                f"another process works on the job in {folder}", "wait for it, or choose another --out"
-            ) from None
+            message = f"another process works on the job in {folder}"
+            raise DataError(message, "wait for it, or choose another --out") from None
         except OSError as error:
-            raise DataError(
-                f"{folder} cannot be written: {error.strerror or error}", "choose another folder with --out"
-            ) from error
+            message = f"{folder} cannot be written: {error.strerror or error}"
+            raise DataError(message, "choose another folder with --out") from error
 
     def _run(self) -> CollectionResult:
         started = time.perf_counter()
@@ -223,45 +170,48 @@ class CollectionJob:
         seconds = time.perf_counter() - started
         return CollectionResult(self._folder, len(blocks), len(missing), rows, errors, seconds)
 
-    def _begin(self) -> tuple[Listing, RuntimeChoice]:
+    def _begin(self) -> tuple[Listing, dict[str, str]]:
         """Find the sources, and this job in the folder; a new job chooses engine and precision for all blocks."""
         model = self._predictor["model"]
         found = find_model(model) or find_model(Path(model))
         fresh = self._folder / f".{LISTING}.new"
         try:
             listing = write_listing(fresh, self._sources, self._block)
-            manifest = Manifest(
-                hubel=hubel.__version__,
-                model=str(model),
-                digest=found.digest if found is not None else "",
+            settings = {
+                "hubel": hubel.__version__,
+                "model": str(model),
+                "digest": found.digest if found is not None else "",
                 **{key: self._predictor.get(key, "auto") for key in ("engine", "precision", "device")},
-                top=self._predictor.get("top", 5),
-                format=self._kind,
-                block=self._block,
-                names=listing.names,
-                sources=listing.digest,
-            )
-            chosen = read_manifest(self._folder, manifest)
+                "top": self._predictor.get("top", 5),
+                "format": self._kind,
+                "block": self._block,
+                "names": listing.names,
+                "sources": listing.digest,
+            }
+            chosen = read_manifest(self._folder, settings)
             if chosen is None:
                 engine = Predictor(**self._predictor).engine_for(listing.names)
-                chosen = RuntimeChoice(engine.name, engine.precision.name)
+                chosen = {"engine": engine.name, "precision": engine.precision.name}
                 fresh.replace(self._folder / LISTING)
-                write_manifest(self._folder, manifest, chosen)
+                write_json(self._folder / MANIFEST, {"format_version": 1, **settings, "chosen": chosen})
         finally:
             fresh.unlink(missing_ok=True)
         return listing, chosen
 
-    def _compute(self, ray: Any, chosen: RuntimeChoice, blocks: Sequence[Block]) -> None:
-        pool = plan_actors(ray, self._may_use_gpu(), self._predictor.get("threads"), len(blocks))
+    def _compute(self, ray: Any, chosen: dict[str, str], blocks: Sequence[Block]) -> None:
+        engine = self._predictor.get("engine", "auto")
+        may_use_gpu = engine == "auto" or "cuda" in BACKENDS[engine].precisions
+        may_use_gpu = may_use_gpu and self._predictor.get("device") != "cpu"
+        pool = plan_actors(ray, may_use_gpu, self._predictor.get("threads"), len(blocks))
         arguments = {**self._predictor, "threads": pool.threads}
-        arguments |= {"device": "cuda"} if pool.gpu else {**asdict(chosen), "device": "cpu"}
+        arguments |= {"device": "cuda"} if pool.gpu else {**chosen, "device": "cpu"}
         self._log(f"actors: {pool.actors}, threads of each: {pool.threads}, device: {arguments['device']}")
         folder = self._folder.absolute()
-        assignment = Assignment(str(Path.cwd()), str(folder / LISTING), str(folder), self._kind, arguments)
+        work = (str(Path.cwd()), str(folder / LISTING), str(folder), self._kind, arguments)
         rows, started = 0, time.perf_counter()
         logged = started
         with (folder / FINISHED).open("a", encoding="utf-8") as finished:
-            for done, outcome in enumerate(_outcomes(ray, assignment, pool, blocks), start=1):
+            for done, outcome in enumerate(predict_blocks(ray, pool, blocks, *work), start=1):
                 if "error" in outcome:
                     raise DataError(outcome["error"], outcome["hint"])
                 for message, hint in outcome.pop("failures"):
@@ -274,10 +224,6 @@ class CollectionJob:
                     logged = now
                     self._log(f"{done}/{len(blocks)} blocks, {rows} images, {rows / (now - started):.1f} per second")
 
-    def _may_use_gpu(self) -> bool:
-        engine = self._predictor.get("engine", "auto")
-        return self._predictor.get("device") != "cpu" and (engine == "auto" or "cuda" in BACKENDS[engine].precisions)
-
     def _totals(self, listing: Listing) -> list[Written]:
         """Rows of each shard: as recorded when it was computed, else counted."""
         recorded: dict[int, Written] = {}
@@ -286,25 +232,3 @@ class CollectionJob:
                 row = json.loads(line)
                 recorded[row["block"]] = Written(row["rows"], row["errors"])
         return [recorded.get(each.number) or self._shards.count(each.number) for each in listing.blocks]
-
-
-def _outcomes(ray: Any, assignment: Assignment, pool: ActorPool, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
-    """The blocks as a Ray Data pipeline, one task per block, in the order in which they finish."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    pipeline = ray.data.from_items([asdict(block) for block in blocks], override_num_blocks=len(blocks)).map(
-        BlockPredictor,
-        fn_constructor_args=(assignment,),
-        compute=ray.data.ActorPoolStrategy(size=pool.actors),
-        num_cpus=pool.threads,
-        num_gpus=1 if pool.gpu else None,
-    )
-    try:
-        for row in pipeline.iter_rows():
-            yield json.loads(row["outcome"])
-    except ray.exceptions.RayError as error:
-        raise DataError(
-            f"Ray failed: {str(error).strip().splitlines()[-1]}",
-            "finished shards are kept: the same command continues with the rest",
-        ) from error

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,26 +34,16 @@ _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 @dataclass(frozen=True)
 class ActorPool:
-    """Actors of a job.
-
-    Attributes:
-        actors: number of actors.
-        threads: CPU threads of each.
-        gpu: each has a GPU.
-    """
+    """The number of a job's actors, the CPU threads of each, and whether each has a GPU."""
 
     actors: int
     threads: int
     gpu: bool
 
 
-def _cluster() -> str:
-    return os.environ.get("RAY_ADDRESS", "")
-
-
 def require_ray() -> None:
     """Raise :class:`MissingExtraError` if Ray Data is not installed."""
-    os.environ.update(_QUIET if _cluster() else {**_QUIET, **_ALONE})
+    os.environ.update(_QUIET if os.environ.get("RAY_ADDRESS") else {**_QUIET, **_ALONE})
     try:
         import pyarrow  # noqa: F401
         import ray.data  # noqa: F401
@@ -90,7 +80,7 @@ def ray_running() -> Iterator[Any]:
 def _start(ray: Any, folder: str) -> None:
     """Connect, or start Ray on this machine with its files in a folder."""
     given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = _cluster()
+    address = os.environ.get("RAY_ADDRESS", "")
     if not address:
         given |= {"address": "local", "num_cpus": cpu_count(), "object_store_memory": _OBJECT_STORE}
         given |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": folder}
@@ -106,9 +96,8 @@ def _start(ray: Any, folder: str) -> None:
         hint = "start it, or unset RAY_ADDRESS" if address else "try again when the machine is less busy"
         raise DataError(f"{message}: {str(error).splitlines()[0]}", hint) from error
     if not address and ray.util.get_node_ip_address() != "127.0.0.1":
-        raise DataError(
-            "Ray, imported before, would listen to the network", "import it later, or call ray.init yourself"
-        )
+        message = "Ray, imported before, would listen to the network"
+        raise DataError(message, "import it later, or call ray.init yourself")
 
 
 @contextmanager
@@ -125,45 +114,39 @@ def _standard_error_in(path: Path) -> Iterator[None]:
 
 
 def plan_actors(ray: Any, may_use_gpu: bool, threads: int | None, blocks: int) -> ActorPool:
-    """Choose the number of actors and their threads.
+    """Choose the number of actors, at most one for each of the ``blocks``, and their threads unless they are given.
 
     On machines with GPUs, one actor per GPU; else as many as use all CPUs, with up to eight threads each.
-
-    Args:
-        ray: connected.
-        may_use_gpu: the requested engine and device allow it.
-        threads: of each, if requested.
-        blocks: that are to be computed.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     machines = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
     if may_use_gpu and any(gpus for gpus, _ in machines):
         per_gpu = [cpus // gpus for gpus, cpus in machines if gpus]
-        return ActorPool(
-            min(blocks, sum(gpus for gpus, _ in machines)), threads or max(1, min(_MAX_THREADS, *per_gpu)), True
-        )
+        actors = min(blocks, sum(gpus for gpus, _ in machines))
+        return ActorPool(actors, threads or max(1, min(_MAX_THREADS, *per_gpu)), True)
     cpus = [count for _, count in machines if count]
     threads = min(threads or min(_MAX_THREADS, *cpus, max(cpus)), max(cpus))
     return ActorPool(max(1, min(blocks, sum(count // threads for count in cpus))), threads, False)
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """Work of every actor.
-
-    Attributes:
-        directory: that relative names refer to.
-        listing: the collection's names.
-        folder: of the shards.
-        format: of these.
-        predictor: arguments of :class:`~hubel.inference.predictor.Predictor`.
-    """
-
-    directory: str
-    listing: str
-    folder: str
-    format: str
-    predictor: dict[str, Any]
+def predict_blocks(ray: Any, pool: ActorPool, blocks: Sequence[Block], *work: Any) -> Iterator[dict[str, Any]]:
+    """The outcomes of a :class:`BlockPredictor` made of ``work``, by a Ray Data pipeline, as the blocks finish."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    pipeline = ray.data.from_items([asdict(block) for block in blocks], override_num_blocks=len(blocks)).map(
+        BlockPredictor,
+        fn_constructor_args=work,
+        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+        num_cpus=pool.threads,
+        num_gpus=1 if pool.gpu else None,
+    )
+    try:
+        for row in pipeline.iter_rows():
+            yield json.loads(row["outcome"])
+    except ray.exceptions.RayError as error:
+        message = f"Ray failed: {str(error).strip().splitlines()[-1]}"
+        raise DataError(message, "finished shards are kept: the same command continues with the rest") from error
 
 
 class BlockPredictor:
@@ -171,17 +154,22 @@ class BlockPredictor:
 
     The model is loaded with the first block. Errors are returned as values: an exception would arrive wrapped in Ray's
     traceback.
+
+    Args:
+        directory: that relative names refer to.
+        listing: the file of the collection's names.
+        folder: of the shards.
+        kind: their format.
+        predictor: arguments of :class:`~hubel.inference.predictor.Predictor`.
     """
 
-    def __init__(self, assignment: Assignment) -> None:
-        self._assignment = assignment
+    def __init__(self, directory: str, listing: str, folder: str, kind: str, predictor: dict[str, Any]) -> None:
+        self._directory, self._listing, self._arguments = directory, Path(listing), predictor
+        self._shards = Shards(Path(folder), kind)
         self._predictor: Any = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """Predict the names of a block and write its shard.
-
-        Args:
-            row: a :class:`~hubel.batch_predict.shards.Block`, as a dictionary.
+        """Predict the names of a :class:`~hubel.batch_predict.shards.Block` and write its shard.
 
         Returns:
             ``{"outcome": JSON}`` of ``{"block", "rows", "errors", "failures"}`` or ``{"error", "hint"}``.
@@ -194,21 +182,19 @@ class BlockPredictor:
         return {"outcome": json.dumps(outcome)}
 
     def _predict(self, block: Block) -> dict[str, Any]:
-        given = self._assignment
         if self._predictor is None:
             from hubel.inference.predictor import Predictor
             from hubel.system import tune_allocator
 
             tune_allocator()
-            os.chdir(given.directory)
-            self._predictor = Predictor(**given.predictor)
+            os.chdir(self._directory)
+            self._predictor = Predictor(**self._arguments)
         failures: list[tuple[str, str]] = []
-        rows = self._rows(names_of(Path(given.listing), block), failures)
-        written = Shards(Path(given.folder), given.format).write(block.number, rows)
+        written = self._shards.write(block.number, self._rows(names_of(self._listing, block), failures))
         return {"block": block.number, **asdict(written), "failures": failures}
 
     def _rows(self, names: list[str], failures: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-        from hubel.inference.json_lines import json_row
+        from hubel.inference.outputs import json_row
         from hubel.inference.pipeline import FailedImage
 
         for outcome in self._predictor.stream(names):

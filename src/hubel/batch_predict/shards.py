@@ -15,8 +15,8 @@ from hubel.data.sources import file_names
 from hubel.errors import DataError
 from hubel.fileio import atomic_write, json_line
 
-FORMATS = ("jsonl", "parquet")
 _CHUNK = 1000
+_LIST_SUFFIX = ".txt"
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,7 @@ class Written:
 
 
 class Shards:
-    """The shards of a job.
-
-    Args:
-        folder: with the files.
-        kind: one of :data:`FORMATS`.
-    """
+    """The shards of a job, in a folder; their kind is ``"jsonl"`` or ``"parquet"``."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self._folder = folder
@@ -97,36 +92,16 @@ def _schema() -> Any:
     """Columns of a Parquet shard; null where a row has no such key."""
     import pyarrow
 
-    scored = pyarrow.struct(
-        [("index", pyarrow.int64()), ("name", pyarrow.string()), ("score", pyarrow.float64())],
-    )
-    return pyarrow.schema(
-        [
-            ("source", pyarrow.string()),
-            ("frame", pyarrow.int64()),
-            ("time", pyarrow.float64()),
-            ("width", pyarrow.int64()),
-            ("height", pyarrow.int64()),
-            ("model", pyarrow.string()),
-            ("task", pyarrow.string()),
-            ("classes", pyarrow.list_(scored)),
-            ("error", pyarrow.string()),
-        ]
-    )
-
-
-LIST_SUFFIX = ".txt"
+    text, whole, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+    scored = pyarrow.struct({"index": whole, "name": text, "score": real})
+    image = {"source": text, "frame": whole, "time": real, "width": whole, "height": whole}
+    answer = {"model": text, "task": text, "classes": pyarrow.list_(scored), "error": text}
+    return pyarrow.schema({**image, **answer})
 
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive names.
-
-    Attributes:
-        number: from 0.
-        start: byte at which its first line begins.
-        names: number of names.
-    """
+    """Consecutive names: the block's number from 0, the byte at which its first line begins, and how many there are."""
 
     number: int
     start: int
@@ -135,45 +110,32 @@ class Block:
 
 @dataclass(frozen=True)
 class Listing:
-    """A collection.
-
-    Attributes:
-        names: number of images and videos.
-        digest: hexadecimal SHA-256 of the names in their order.
-        blocks: all of them.
-    """
+    """A collection: the number of its images and videos, the SHA-256 of their names in order, and its blocks."""
 
     names: int
     digest: str
     blocks: tuple[Block, ...]
 
 
-def named_in_lists(sources: Iterable[str]) -> Iterator[str]:
-    """The sources, with each text file replaced by those that it names, one per line.
-
-    Raises:
-        DataError: such a file cannot be read.
-    """
+def _named_in_lists(sources: Iterable[str]) -> Iterator[str]:
+    """The sources, with each text file replaced by those that it names, one per line."""
     for source in sources:
-        if not source.lower().endswith(LIST_SUFFIX):
+        if not source.lower().endswith(_LIST_SUFFIX):
             yield source
             continue
         try:
             with Path(source).open(encoding="utf-8", errors="surrogateescape") as lines:
                 yield from filter(None, (line.rstrip("\r\n") for line in lines))
         except OSError as error:
-            raise DataError(
-                f"{source} cannot be read: {error.strerror or error}", "name a text file with one path per line"
-            ) from error
+            message = f"{source} cannot be read: {error.strerror or error}"
+            raise DataError(message, "name a text file with one path per line") from error
 
 
 def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:
-    """Write one JSON string per line, so that names may contain newlines and undecodable bytes.
+    """Write the names of a collection, ``block`` of them per block.
 
-    Args:
-        path: the file.
-        sources: files, folders, patterns, and text files that name them.
-        block: names per block.
+    Each line is a JSON string, so that names may contain newlines and undecodable bytes. Sources are files, folders,
+    patterns, and text files that name them.
 
     Raises:
         DataError: there are no sources, a text file of them cannot be read, or ``path`` cannot be written.
@@ -182,7 +144,7 @@ def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:
     digest, count, end = hashlib.sha256(), 0, 0
     starts: list[int] = []
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        for name in file_names(named_in_lists(sources)):
+        for name in file_names(_named_in_lists(sources)):
             line = json.dumps(name).encode() + b"\n"
             if count % block == 0:
                 starts.append(end)

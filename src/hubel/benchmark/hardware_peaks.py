@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from hubel.analysis.roofline import MachineLimits
-from hubel.inference.engines.openvino_runtime import core, openvino
+from hubel.inference.engines.openvino import core, openvino
 from hubel.inference.engines.torch import dtype_of
 from hubel.inference.precision import bfloat16_gain
 

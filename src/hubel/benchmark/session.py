@@ -12,7 +12,7 @@ from hubel.analysis.roofline import MachineLimits, NetworkCost, bound
 from hubel.benchmark.worker import JobFailure, run_job
 from hubel.errors import UsageError
 from hubel.inference.engines.base import PRECISIONS, canonical
-from hubel.inference.engines.registry import BACKENDS
+from hubel.inference.engines.selection import BACKENDS
 
 _BATCHES = (1, 16)  # by default, as are these precisions
 _PRECISIONS = ("fp32", "bf16", "int8")

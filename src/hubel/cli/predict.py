@@ -14,7 +14,7 @@ from hubel.cli.options import Calibrate, Conf, Device, Engine, Iou, Json, Model,
 from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
 from hubel.console import ProgressBar, log, print_json, report_error
 from hubel.errors import UsageError
-from hubel.inference.json_lines import encodable, json_row
+from hubel.inference.outputs import encodable, json_row
 from hubel.results import Prediction
 
 if TYPE_CHECKING:

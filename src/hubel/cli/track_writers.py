@@ -15,7 +15,7 @@ from hubel.console import log, print_json
 from hubel.data.mot import mot_text
 from hubel.errors import UsageError
 from hubel.fileio import atomic_write, streaming_write, write_json
-from hubel.inference.json_lines import encodable
+from hubel.inference.outputs import encodable
 from hubel.inference.video_tracking import NAMELESS, FrameState, StageTimer
 from hubel.results import Tracks
 from hubel.tracking.trajectories import LineCounter, TrackPath, TrackTable, ZoneCounter

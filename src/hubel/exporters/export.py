@@ -25,9 +25,9 @@ from hubel.errors import HubelError, ModelError, UsageError
 from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs
 from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import PRECISIONS, Backend
-from hubel.inference.engines.convert import ModelSource
+from hubel.inference.engines.convert import ModelSource, reason_of
 from hubel.inference.engines.normalized_model import INPUT_NAME, NormalizedModel
-from hubel.inference.engines.registry import BACKENDS
+from hubel.inference.engines.selection import BACKENDS
 from hubel.inference.engines.torch import dtype_of
 from hubel.inference.int8 import quantized_for
 from hubel.models.metadata import ModelMetadata
@@ -49,14 +49,10 @@ class Exported:
 
     Attributes:
         path: of the model's file; OpenVINO's weights are beside it.
-        format: onnx, openvino or torch.
-        precision: fp32, fp16, bf16 or int8.
         bytes: of the model's file or files.
         max_difference: the greatest difference of a probability from the model's, as measured with the written file;
             for detectors and localizers also of a box, as a fraction of the image's size; for class maps the fraction
             of the pixels with another class.
-        model: what was exported.
-        task: of the model.
         outputs: names of the file's outputs.
         quantization: for int8, what it costs in the task's score, on how many held-out images.
     """
@@ -100,7 +96,7 @@ def export(
         model: a registered name, a name with weights, a run folder, a saved model's folder; or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``.
         format: ``"onnx"``, ``"openvino"`` or ``"torch"``.
-        precision: ``"fp32"``; ``"fp16"``; ``"bf16"`` for OpenVINO and torch; ``"int8"`` for OpenVINO.
+        precision: ``"fp32"``, ``"fp16"``, for OpenVINO and torch ``"bf16"``, for OpenVINO ``"int8"``.
         calibrate: for int8, a folder of images like those that the model will see; a run has its own data.
         out: the folder; ``exports/MODEL-FORMAT`` by default, with the precision at its end unless that is fp32. If it
             exists, the folder gets a number: ``…-2``.
@@ -139,7 +135,11 @@ def export(
     with staged_directory(folder_name.absolute()) as folder:
         converted = None
         if precision == "int8":
-            converted, facts["quantization"] = _quantized(model, calibrate, tolerance)
+            if isinstance(model, nn.Module):
+                message = "int8 is for models with a name or a folder"
+                raise UsageError(message, "save the module first: hubel.models.save_model")
+            converted, quantization = quantized_for(model, calibrate, tolerance)
+            facts["quantization"] = asdict(quantization)
         with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
             backend.save(converted or backend.convert(graph), folder, facts, half=precision == "fp16")
             _, run = backend.open_file(folder / backend.export_file)
@@ -196,16 +196,6 @@ def _folder_name(name: str, format: str, precision: str) -> str:
     return "-".join([stem, format] if precision == "fp32" else [stem, format, precision])
 
 
-def _quantized(
-    model: str | Path | nn.Module, calibrate: str | Path | None, tolerance: float
-) -> tuple[Any, dict[str, Any]]:
-    """The model in int8, and what that costs."""
-    if isinstance(model, nn.Module):
-        raise UsageError("int8 is for models with a name or a folder", "save the module first: hubel.models.save_model")
-    quantized, report = quantized_for(model, calibrate, tolerance)
-    return quantized, asdict(report)
-
-
 def _nms_thresholds(backend: Backend, precision: str, task: str, conf: float, iou: float, name: str) -> Thresholds:
     """The thresholds of a graph that ends in objects, if there can be one."""
     if not decoder_of(task, name).NMS:
@@ -225,18 +215,13 @@ def _failing_as(message: str) -> Iterator[None]:
     except (HubelError, OSError, MemoryError):
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{message}: {reason:.300}", "Try another --format or --precision.") from error
+        raise ModelError(f"{message}: {reason_of(error)}", "Try another --format or --precision.") from error
 
 
 class DetectorWithNMS(NormalizedModel):
-    """As :func:`hubel.tasks.detection.decode.select_objects` in a graph, of one image.
+    """As :func:`hubel.tasks.detection.decode.select_objects` in a graph of a detector, of one image.
 
-    Args:
-        model: a detector; see :class:`NormalizedModel`.
-        preprocessing: of the model.
-        dtype: of weights and feature maps.
-        thresholds: what is selected; classes have no limit of candidates.
+    ``thresholds`` say what is selected; classes have no limit of candidates.
     """
 
     static_batch = True
@@ -263,17 +248,15 @@ class DetectorWithNMS(NormalizedModel):
 
 
 def metadata_of(metadata: ModelMetadata, name: str, precision: str, outputs: tuple[str, ...]) -> dict[str, Any]:
-    """Facts that a program without hubel needs, or a person who finds the file.
+    """Facts that a program without hubel needs, or a person who finds the file: text, lists and dictionaries.
+
+    ``weights`` and ``license`` are among them if the catalog knows the weights that the model is or started from.
 
     Args:
         metadata: of the model.
         name: of the model, as it was given to ``hubel.export``.
-        precision: of the file: fp32, fp16, bf16 or int8.
-        outputs: their names.
-
-    Returns:
-        Text, lists and dictionaries. ``weights`` and ``license`` are there if the catalog knows the weights that the
-        model is or started from.
+        precision: of the file.
+        outputs: names of the file's outputs.
     """
     facts = {
         "task": metadata.task,
@@ -288,16 +271,13 @@ def metadata_of(metadata: ModelMetadata, name: str, precision: str, outputs: tup
         "hubel": hubel.__version__,
     }
     if metadata.weights is not None:
+        from hubel.weights import entries_for
+
         facts["weights"] = metadata.weights
-        license = _license(metadata)
+        entries = entries_for(metadata.architecture)
+        license = next((entry.license for entry in entries if entry.name == metadata.weights), None)
         facts |= {"license": license} if license else {}
     return facts
-
-
-def _license(metadata: ModelMetadata) -> str | None:
-    from hubel.weights import entries_for
-
-    return next((entry.license for entry in entries_for(metadata.architecture) if entry.name == metadata.weights), None)
 
 
 def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...]) -> str:
@@ -305,11 +285,6 @@ def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...])
 
     How it crops and how it opens the file are this installation's own functions, word for word: a second description
     would drift from them.
-
-    Args:
-        backend: of the format.
-        metadata: of the model.
-        outputs: names of the file's outputs.
     """
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("hubel.exporters", "."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
@@ -39,15 +37,12 @@ def sample_inputs(preprocessing: Preprocessing) -> np.ndarray:
 
 @torch.inference_mode()
 def reference_outputs(network: nn.Module, preprocessing: Preprocessing, pixels: np.ndarray) -> Predictions:
-    """A model's own predictions in float32, as plain torch computes them.
+    """A model's own predictions, float32 (N, …) by name, as plain torch computes them.
 
     Args:
         network: on the CPU, in evaluation mode.
         preprocessing: of the model.
         pixels: uint8 (N, height, width, channels).
-
-    Returns:
-        float32 (N, …) by name.
     """
     names, decode = decoding_of(network)
     images = preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
@@ -56,43 +51,35 @@ def reference_outputs(network: nn.Module, preprocessing: Preprocessing, pixels: 
 
 
 def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision: str, file: str) -> float:
-    """Run a file on one image, then on all of them, and compare with the model.
+    """Run a file on one image, then on all of them, and return the greatest difference from the model's predictions.
 
     In float32 each probability has to be the model's up to 1e-4, each box up to 1e-4 of the image's size, and the class
     of all but one of 1000 pixels. In other precisions the limit is wider (:data:`TOLERANCE`) and the most probable
     class of each image has to be the model's, or one that the model finds as probable within that limit.
 
     Args:
-        run: from pixels (N, H, W, C) to outputs by name.
+        run: the file, from pixels to outputs by name.
         pixels: uint8 (N, H, W, C).
         expected: the model's predictions of them.
         precision: of the file.
         file: its name, for the message.
 
-    Returns:
-        The greatest difference.
-
     Raises:
         ModelError: the file predicts something else.
     """
-    worst = 0.0
+    worst, file = 0.0, f"{file} ({precision})"
     for count in (1, len(pixels)):
-        got = run(np.ascontiguousarray(pixels[:count]))
+        outputs = run(np.ascontiguousarray(pixels[:count]))
         for name, every in expected.items():
-            wanted = every[:count]
-            array = _finite(got.get(name), wanted, f"{file} ({precision})")
+            got, wanted = outputs.get(name), every[:count]
+            if got is None or got.shape != wanted.shape:
+                shape = None if got is None else got.shape
+                raise ModelError(f"{file} gives an output {shape} for the model's {wanted.shape}.", _HINT)
+            if not np.isfinite(got).all():
+                raise ModelError(f"{file} produces Inf or NaN.", _HINT)
             compare = _COMPARISONS.get(name, _probability_difference)
-            worst = max(worst, compare(array, wanted, pixels.shape[1:3], TOLERANCE[precision], f"{file} ({precision})"))
+            worst = max(worst, compare(got, wanted, pixels.shape[1:3], TOLERANCE[precision], file))
     return worst
-
-
-def _finite(got: np.ndarray | None, wanted: np.ndarray, file: str) -> np.ndarray:
-    """An output, if it has the shape of the model's and holds numbers."""
-    if got is None or got.shape != wanted.shape:
-        raise ModelError(f"{file} gives an output {getattr(got, 'shape', None)} for the model's {wanted.shape}.", _HINT)
-    if not np.isfinite(got).all():
-        raise ModelError(f"{file} produces Inf or NaN.", _HINT)
-    return got
 
 
 def _box_difference(got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float, file: str) -> float:
@@ -100,11 +87,8 @@ def _box_difference(got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], 
     sides = np.array([size[1], size[0]] * 2)
     difference = float((np.abs(got.clip(0, sides) - wanted.clip(0, sides)) / sides).max())
     if difference > tolerance:
-        raise ModelError(
-            f"{file} differs from the model by up to {difference:.2g} of the image's size in a box (allowed: "
-            f"{tolerance:g}).",
-            _HINT,
-        )
+        message = f"{file} differs from the model by up to {difference:.2g} of the image's size in a box"
+        raise ModelError(f"{message} (allowed: {tolerance:g}).", _HINT)
     return difference
 
 
@@ -118,14 +102,11 @@ def _probability_difference(
         rows, best = np.arange(len(wanted)), got.argmax(axis=1)
         # By how much the model prefers its own best class to the file's.
         lead = float((wanted.max(axis=1) - wanted[rows, best]).max())
-        others = (
-            f" and names another best class for {int(np.sum(best != wanted.argmax(axis=1)))} of {len(wanted)} images"
-        )
+        count = int(np.sum(best != wanted.argmax(axis=1)))
+        others = f" and names another best class for {count} of {len(wanted)} images"
     if difference > tolerance or lead > tolerance:
-        raise ModelError(
-            f"{file} differs from the model by up to {difference:.2g} in probability (allowed: {tolerance:g}){others}.",
-            _HINT,
-        )
+        message = f"{file} differs from the model by up to {difference:.2g} in probability"
+        raise ModelError(f"{message} (allowed: {tolerance:g}){others}.", _HINT)
     return difference
 
 
@@ -133,10 +114,8 @@ def _pixel_difference(got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...]
     """Of class maps (N, H, W), the fraction of the pixels with another class: nearly equal scores may be exchanged."""
     difference, allowed = float((got != wanted).mean()), max(tolerance, 1e-3)
     if difference > allowed:
-        raise ModelError(
-            f"{file} differs from the model in the class of {difference:.2%} of the pixels (allowed: {allowed:.2%}).",
-            _HINT,
-        )
+        message = f"{file} differs from the model in the class of {difference:.2%} of the pixels"
+        raise ModelError(f"{message} (allowed: {allowed:.2%}).", _HINT)
     return difference
 
 
@@ -145,7 +124,7 @@ _COMPARISONS = {"boxes": _box_difference, "class_map": _pixel_difference}
 
 
 def check_detections(
-    run: Callable[[np.ndarray], Predictions],
+    run: Run,
     pixels: np.ndarray,
     expected: Predictions,
     thresholds: Thresholds,
@@ -154,17 +133,16 @@ def check_detections(
 ) -> float:
     """Run a file that ends in objects on each image, and compare them with those selected from the model's predictions.
 
+    Returns the greatest difference of a score, or of a box as a fraction of the image's size, among the objects that
+    both have.
+
     Args:
-        run: from pixels (1, H, W, C) to ``"boxes"``, ``"scores"`` and ``"labels"`` of objects.
+        run: the file, from pixels (1, H, W, C) to ``"boxes"``, ``"scores"`` and ``"labels"`` of objects.
         pixels: uint8 (N, H, W, C).
         expected: the model's ``"boxes"`` and ``"scores"`` of them.
         thresholds: of the file.
         precision: of the file.
         file: its name, for the message.
-
-    Returns:
-        The greatest difference of a score, or of a box as a fraction of the image's size, among the objects that both
-        have.
 
     Raises:
         ModelError: the file finds other objects.

@@ -49,9 +49,6 @@ class Embedder:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         threads: CPU threads; all by default.
 
-    Attributes:
-        name: the model's.
-
     Raises:
         ModelError: the model cannot be found, is damaged, or has no feature pyramid.
         WeightsError: the weights could not be had.
@@ -79,10 +76,15 @@ class Embedder:
         Raises:
             UsageError: the image or the boxes have the wrong shape.
         """
-        boxes = np.asarray(boxes, np.float64).reshape(-1, 4) if np.size(boxes) == 0 else np.asarray(boxes, np.float64)
+        boxes = np.asarray(boxes, np.float64)
+        boxes = boxes if boxes.size else boxes.reshape(-1, 4)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise UsageError(f"boxes have the shape {boxes.shape}", "use (N, 4): x1, y1, x2, y2")
-        original = image if isinstance(image, Image.Image) else _image(image)
+        if not isinstance(image, Image.Image):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise UsageError(f"the image is {image.dtype} {image.shape}", "use uint8 (H, W, 3), RGB")
+            image = Image.fromarray(image)
+        original = image
         inside = _inside(boxes, original.width, original.height)
         colours: list[np.ndarray] = []
 
@@ -119,12 +121,6 @@ def _with_colours(vectors: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _image(array: np.ndarray) -> Image.Image:
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise UsageError(f"the image is {array.dtype} {array.shape}", "use uint8 (H, W, 3), RGB")
-    return Image.fromarray(array)
-
-
 def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """Boxes clipped to the image, at least a pixel wide and high."""
     limits = np.array([width, height, width, height], np.float64)
@@ -141,25 +137,19 @@ def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine
     if chosen is not None:
         network, metadata = _load(model)
         return TorchBackend().engine(network, metadata.preprocessing, options), metadata
-    converted = _converted(model)
-    preprocessing = converted.metadata.preprocessing
-    return OpenVinoBackend().engine(converted.network, preprocessing, options), converted.metadata
-
-
-def _converted(model: str | Path) -> Converted:
-    """The network in OpenVINO's form, from the cache of conversions if it is there."""
     found, backend = find_model(model), OpenVinoBackend()
-    key = conversion_key(found, backend, calibration=_VERSION) if found is not None else ""
-    cached = read_converted(key, backend) if key else None
-    if cached is not None:
-        return cached
-    from hubel.inference.engines.normalized_model import NormalizedModel
+    key = "" if found is None else conversion_key(found, backend, calibration=_VERSION)
+    converted = read_converted(key, backend) if key else None
+    if converted is None:
+        from hubel.inference.engines.normalized_model import NormalizedModel
 
-    network, metadata = _load(model)
-    made = Converted(backend.convert(NormalizedModel(network, metadata.preprocessing)), metadata, "converted")
-    if found is not None:
-        store(found, backend, made, key)  # where it cannot be stored, it is made anew next time
-    return made
+        network, metadata = _load(model)
+        graph = backend.convert(NormalizedModel(network, metadata.preprocessing))
+        converted = Converted(graph, metadata, "converted")
+        if found is not None:
+            store(found, backend, converted, key)  # where it cannot be stored, it is made anew next time
+    metadata = converted.metadata
+    return backend.engine(converted.network, metadata.preprocessing, options), metadata
 
 
 def _load(model: str | Path) -> tuple[nn.Module, ModelMetadata]:

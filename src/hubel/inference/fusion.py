@@ -45,7 +45,12 @@ def fuse(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Modul
         images (N, C, H, W) to the same output, up to rounding, and is fastest at the image size that it sees first.
     """
     onednn = device.type == "cpu" and _onednn_fuses(dtype)
-    fused = _with_units_replaced(model, lambda unit: _replacement(unit, onednn, dtype))
+
+    def replacement(unit: ConvNormActivation) -> nn.Module:
+        folded = FoldedConvolution(unit)
+        return OneDnnConvolution(folded, dtype) if onednn and OneDnnConvolution.fits(folded.conv) else folded
+
+    fused = _with_units_replaced(model, replacement)
     fused = fused.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
     return _fuse_sums(fused) if onednn else fused
 
@@ -70,11 +75,6 @@ def _with_units_replaced(model: nn.Module, replacement: Callable[[ConvNormActiva
 
 def _foldable(norm: nn.Module) -> bool:
     return isinstance(norm, nn.Identity) or (isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None)
-
-
-def _replacement(unit: ConvNormActivation, onednn: bool, dtype: torch.dtype) -> nn.Module:
-    folded = FoldedConvolution(unit)
-    return OneDnnConvolution(folded, dtype) if onednn and OneDnnConvolution.fits(folded.conv) else folded
 
 
 class FoldedConvolution(nn.Module):

@@ -1,21 +1,37 @@
-"""Models in int8, by name: from the cache, or quantized now. Called by predict and export."""
+"""Models in int8, by name: finds images to calibrate and to evaluate with, quantizes, and caches the result."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import sys
+import math
+import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import yaml
 
 from hubel.config import TOLERANCE
-from hubel.errors import ModelError, UsageError
-from hubel.inference.accuracy_control import AccuracyCheck, Run, in_batches
-from hubel.inference.calibration import CalibrationFiles, find_calibration_files, read_calibration_images
+from hubel.console import log as log_to_stderr
+from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
+from hubel.data.image_folder import read_class_folders
+from hubel.data.image_io import read_image
+from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import Sample
+from hubel.data.sources import ImageSource
+from hubel.data.splits import belongs_to, read_splits, recorded_splits
+from hubel.errors import DataError, ModelError, UsageError
+from hubel.inference.accuracy_control import (
+    QuantizationReport,
+    classifier_held_out,
+    quantize_with_accuracy_control,
+    runner,
+)
 from hubel.inference.engines.convert import (
     Converted,
     ModelSource,
@@ -26,34 +42,37 @@ from hubel.inference.engines.convert import (
     store,
 )
 from hubel.inference.engines.openvino import OpenVinoBackend
-from hubel.inference.quantize import QuantizationReport, nncf_library
+from hubel.inference.pipeline import PreparedImage, prepare, stacked
+from hubel.inference.quantize import nncf_library
 from hubel.tasks.decoding import decoder_of
 
 if TYPE_CHECKING:
     from openvino import Model
 
+Item = TypeVar("Item")
 
+# More images hardly change NNCF's quantizers, or the score.
+_MAX_CALIBRATION, _MAX_HELD_OUT = 256, 1000
+_MIN_CALIBRATION = 32
+_HELD_OUT_FRACTION = 1 / 3
 _REPORT = "int8.json"
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class QuantizedOpenVino(OpenVinoBackend):
     """Stores a quantized network in the cache, with the report of what it costs beside it."""
 
-    packages: tuple[str, ...] = ("openvino", "nncf")
+    packages = ("openvino", "nncf")
 
     def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
         """Write both of ``(model, report)``."""
         model, report = converted
         super().save(model, folder, facts, half)
-        (folder / _REPORT).write_text(json.dumps(report.to_json()) + "\n", encoding="utf-8")
+        (folder / _REPORT).write_text(json.dumps(asdict(report)) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> tuple[Model, QuantizationReport]:
         """The inverse of :meth:`save`."""
-        report = QuantizationReport.from_json(json.loads((folder / _REPORT).read_text(encoding="utf-8")))
+        row = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+        report = QuantizationReport(**{**row, "kept_in_float": tuple(row["kept_in_float"])})
         return super().load(folder), report
 
 
@@ -61,9 +80,9 @@ def quantized_for(
     reference: str | Path,
     calibrate: str | Path | None = None,
     tolerance: float = TOLERANCE,
-    log: Callable[[str], None] = _to_stderr,
+    log: Callable[[str], None] = log_to_stderr,
 ) -> tuple[Model, QuantizationReport]:
-    """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with.
+    """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with, and its cost.
 
     A network quantized before on the same images, whose loss is within the tolerance, is taken from the cache.
 
@@ -73,10 +92,6 @@ def quantized_for(
             what they were quantized with last.
         tolerance: by how much the task's score may fall, a fraction.
         log: prints a line: what was lost, on how many images.
-
-    Returns:
-        A model with the input ``pixels``, uint8 (N, height, width, channels), and the outputs of the float one; and
-        the cost in accuracy.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -89,14 +104,16 @@ def quantized_for(
 
 
 def find_or_quantize(
-    source: ModelSource, calibrate: str | Path | None, tolerance: float, log: Callable[[str], None] = _to_stderr
+    source: ModelSource, calibrate: str | Path | None, tolerance: float, log: Callable[[str], None] = log_to_stderr
 ) -> Converted:
     """As :func:`quantized_for`; the network of the conversion is the pair of both results."""
     if not 0 < tolerance < 1:
         raise UsageError(f"tolerance is {tolerance:g}", "use a fraction such as 0.01: one point of accuracy")
     backend = QuantizedOpenVino()
-    if calibrate is None and (cached := _within(find_newest(source, backend, "int8"), tolerance)) is not None:
-        return _announced(cached, log)
+    cached = find_newest(source, backend, "int8") if calibrate is None else None
+    if cached is not None and cached.network[1].loss <= tolerance:
+        log(cached.network[1].line())
+        return cached
     metadata = source.load()[1]
     if "probabilities" not in decoder_of(metadata.task, source.name).OUTPUTS:
         raise ModelError(
@@ -107,25 +124,17 @@ def find_or_quantize(
     nncf_library()  # before the work begins: it may be missing
     found = source.found
     key = "" if found is None else conversion_key(found, backend, "int8", files.digest())
-    if found is not None and (cached := _within(read_converted(key, backend), tolerance)) is not None:
-        return _announced(cached, log)
-    start = time.perf_counter()
-    pair = _quantized(source, files, tolerance, log)
-    note = f"quantized in {time.perf_counter() - start:.0f} s"
-    if found is None:
-        return _announced(Converted(pair, metadata, f"{note}, not cached: only models with a name are"), log)
-    made = Converted(pair, metadata, note)
-    failure = store(found, backend, made, key, "int8")
-    stored = f"not cached: {failure}" if failure else "cached for next time"
-    return _announced(replace(made, note=f"{note}, {stored}"), log)
-
-
-def _within(converted: Converted | None, tolerance: float) -> Converted | None:
-    """A cached network, unless it lost more than is allowed now."""
-    return converted if converted is not None and converted.network[1].loss <= tolerance else None
-
-
-def _announced(converted: Converted, log: Callable[[str], None]) -> Converted:
+    converted = None if found is None else read_converted(key, backend)
+    if converted is None or converted.network[1].loss > tolerance:
+        start = time.perf_counter()
+        pair = _quantized(source, files, tolerance, log)
+        note = f"quantized in {time.perf_counter() - start:.0f} s"
+        if found is None:
+            note += ", not cached: only models with a name are"
+        else:
+            failure = store(found, backend, Converted(pair, metadata, note), key, "int8")
+            note += f", not cached: {failure}" if failure else ", cached for next time"
+        converted = Converted(pair, metadata, note)
     log(converted.network[1].line())
     return converted
 
@@ -133,50 +142,180 @@ def _announced(converted: Converted, log: Callable[[str], None]) -> Converted:
 def _quantized(
     source: ModelSource, files: CalibrationFiles, tolerance: float, log: Callable[[str], None]
 ) -> tuple[Model, QuantizationReport]:
-    from hubel.inference.accuracy_control import quantize_with_accuracy_control, runner
-
-    metadata = source.load()[1]
-    images = read_calibration_images(files, metadata.preprocessing, tolerance, log)
+    images = read_calibration_images(files, source.load()[1].preprocessing, tolerance, log)
     log(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
     model = convert(source, OpenVinoBackend()).network
     held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
     return quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, log=log)
 
 
-def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: Run) -> AccuracyCheck:
-    """The score of a classifier on held-out images.
+@dataclass(frozen=True)
+class CalibrationFiles:
+    """Images on disk; never the same on both sides.
 
-    With labels it is top-1 accuracy. Without, the float32 network's own probabilities estimate how accurate its
-    predictions are, and how accurate the quantized network's: the score is the second over the first. Exchanging two
-    classes that the float32 network cannot tell apart costs little, and predicting what it considers improbable costs
-    much, however confident it is in general.
+    Attributes:
+        calibration: for the quantizers' ranges.
+        held_out: others, for evaluation.
+        labels: class indices of the held-out images; None if unknown.
+        origin: where they come from, for messages.
+    """
+
+    calibration: Sequence[Path]
+    held_out: Sequence[Path]
+    labels: Sequence[int] | None
+    origin: str
+
+    def digest(self) -> str:
+        """Changes with the choice of files, and when one of them is written again."""
+        stats = [(str(path), path.stat()) for path in (*self.calibration, *self.held_out)]
+        stamps = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        return hashlib.sha256(repr((stamps, len(self.calibration), self.labels)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """The pixels of :class:`CalibrationFiles`, uint8 (N, height, width, channels), and labels (N,) or None."""
+
+    calibration: np.ndarray
+    held_out: np.ndarray
+    labels: np.ndarray | None
+
+
+def find_calibration_files(
+    reference: str, classes: Sequence[str], data: Path | str | None, tolerance: float
+) -> CalibrationFiles:
+    """Choose images without opening any.
+
+    A run knows its data: its training split calibrates, its validation split is held out. Any other model needs
+    ``data``: class folders with ``train`` and ``val`` are used as they are, and of everything else a random third is
+    held out. Labels are used if the model has all of the classes.
 
     Args:
-        pixels: uint8 (N, height, width, channels).
-        labels: class indices (N,), or None.
-        exact: runs the float32 network.
+        reference: name of the model, or a run folder.
+        classes: of the model.
+        data: a folder of images or of class folders; None: the run's own.
+        tolerance: the loss that has to be measurable, which takes at least 1 / tolerance images.
+
+    Raises:
+        UsageError: there is no data.
+        DataError: it cannot be listed, or has too few images.
     """
-    beliefs = probabilities(exact, pixels)
-    exact_best = beliefs.argmax(1)
-
-    def best(run: Run) -> np.ndarray:
-        classes: np.ndarray = probabilities(run, pixels).argmax(1)
-        return classes
-
-    def top1(run: Run) -> float:
-        return float((best(run) == labels).mean())
-
-    def expected_top1(run: Run) -> float:
-        return float(beliefs[np.arange(len(beliefs)), best(run)].sum() / beliefs.max(1).sum())
-
-    def agreement(run: Run) -> float:
-        return float((best(run) == exact_best).mean())
-
-    if labels is None:
-        return AccuracyCheck("expected accuracy (no labels; float32 = 1)", len(pixels), expected_top1, agreement)
-    return AccuracyCheck("top-1", len(pixels), top1, agreement)
+    files = _find(Path(reference), tuple(classes), data, tolerance)
+    _check(files.origin, len(files.calibration), len(files.held_out), tolerance)
+    return files
 
 
-def probabilities(run: Run, pixels: np.ndarray) -> np.ndarray:
-    """Of a classifier, (N, classes)."""
-    return np.concatenate([predictions["probabilities"] for predictions in run(in_batches(pixels))])
+def read_calibration_images(
+    files: CalibrationFiles, preprocessing: Preprocessing, tolerance: float, log: Callable[[str], None]
+) -> CalibrationImages:
+    """Decode the images; unreadable ones are reported and left out.
+
+    Raises:
+        DataError: too few are left.
+    """
+    calibration, _ = _decoded(files.calibration, preprocessing, log)
+    held_out, kept = _decoded(files.held_out, preprocessing, log)
+    _check(f"{files.origin}, those that can be read,", len(calibration), len(held_out), tolerance)
+    labels = None if files.labels is None else np.array(files.labels, np.int64)[kept]
+    return CalibrationImages(calibration, held_out, labels)
+
+
+def _check(origin: str, calibration: int, held_out: int, tolerance: float) -> None:
+    """Refuse too few images, with the number that is required."""
+    if held_out < _required(tolerance):
+        raise DataError(
+            f"{origin}: {held_out} held-out images; measuring a loss of {tolerance:g} takes {_required(tolerance)}.",
+            "Name more images with --calibrate, allow more loss with --tolerance, or use --precision bf16.",
+        )
+    if calibration < _MIN_CALIBRATION:
+        raise DataError(
+            f"{origin}: {calibration} calibration images; int8 needs {_MIN_CALIBRATION}.",
+            "Name more images with --calibrate, or use --precision bf16.",
+        )
+
+
+def _required(tolerance: float) -> int:
+    """Images of which a single one counts for no more than the tolerance."""
+    return math.ceil(1 / tolerance - 1e-9)
+
+
+def _find(reference: Path, classes: tuple[str, ...], data: Path | str | None, tolerance: float) -> CalibrationFiles:
+    record = reference / "splits.json"
+    if data is None:
+        if not record.is_file():
+            raise UsageError(
+                f"int8 needs images for calibration, and {reference} has none of its own",
+                "name some: --calibrate DATA, a folder of images like those to come",
+            )
+        data = _data_of_run(reference)
+    root = Path(data)
+    try:
+        folders = read_class_folders(root)
+    except DataError:
+        if not root.is_dir():
+            raise
+        return _divided(_loose_images(root), False, root, tolerance)
+    recorded = read_splits(record) if record.is_file() else {}
+    if recorded and belongs_to(folders, recorded):
+        splits = recorded_splits(folders.remap_classes(classes), recorded)
+        return _chosen(splits.train, splits.val, True, f"the run's own data, {root}")
+    known = set(folders.classes) <= set(classes)
+    named = (folders.remap_classes(classes) if known else folders).splits
+    train, val = named.get("train", ()), named.get("val", ())
+    if train and val:
+        return _chosen(train, val, known, f"{root} (train and val)")
+    pool = train or val or [sample for samples in named.values() for sample in samples]
+    return _divided(pool, known, root, tolerance)
+
+
+def _data_of_run(run: Path) -> Path:
+    try:
+        return Path(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise ModelError(f"{run / 'config.yaml'} does not name the run's data.", "Name it: --calibrate DATA") from error
+
+
+def _loose_images(root: Path) -> list[Sample]:
+    def refuse(where: Path, error: OSError) -> None:
+        message = f"{where} cannot be listed: {error.strerror or error}."
+        raise DataError(message, "Make it readable (chmod +rx).")
+
+    return [Sample(path, 0) for path in files_below(root, refuse) if path.suffix.lower() in PICTURE_SUFFIXES]
+
+
+def _divided(pool: Sequence[Sample], known: bool, root: Path, tolerance: float) -> CalibrationFiles:
+    """Hold out a third, or more if the tolerance requires it and enough are left for calibration."""
+    shuffled = _some(pool, len(pool))
+    wanted = max(round(len(pool) * _HELD_OUT_FRACTION), _required(tolerance))
+    held_out = max(0, min(wanted, len(pool) - _MIN_CALIBRATION))
+    origin = f"{root} ({held_out} of {len(pool)} held out)"
+    return _chosen(shuffled[held_out:], shuffled[:held_out], known, origin)
+
+
+def _chosen(train: Sequence[Sample], val: Sequence[Sample], known: bool, origin: str) -> CalibrationFiles:
+    """At most as many of the images as are worth it; ``known``: their labels are the model's classes."""
+    calibration, held_out = _some(train, _MAX_CALIBRATION), _some(val, _MAX_HELD_OUT)
+    labels = [sample.label for sample in held_out] if known else None
+    return CalibrationFiles(
+        [sample.path for sample in calibration], [sample.path for sample in held_out], labels, origin
+    )
+
+
+def _some(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` of the items, in random order."""
+    return random.Random(0).sample(list(items), min(count, len(items)))
+
+
+def _decoded(
+    paths: Sequence[Path], preprocessing: Preprocessing, log: Callable[[str], None]
+) -> tuple[np.ndarray, list[int]]:
+    """Pixels of the readable images, and their indices; the others are reported."""
+    images = (ImageSource(str(path), partial(read_image, path)) for path in paths)
+    pixels, kept = [], []
+    for index, outcome in enumerate(prepare(images, preprocessing, ahead=32)):
+        if isinstance(outcome, PreparedImage):
+            pixels.append(outcome.pixels)
+            kept.append(index)
+        else:
+            log(f"left out: {outcome.error.message}")
+    return stacked(pixels, preprocessing), kept

@@ -1,18 +1,42 @@
-"""Annotated images on disk: written atomically, under names that overwrite nothing."""
+"""Results outside the process: rows of JSON Lines, and annotated images. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hubel.data.sources import ImageSource
-from hubel.drawing import save_image
 from hubel.errors import HubelError
-from hubel.results import Prediction
+
+if TYPE_CHECKING:
+    from hubel.data.sources import ImageSource
+    from hubel.inference.pipeline import FailedImage
+    from hubel.results import Prediction
 
 # File systems allow 255 bytes; a number, the suffix and the temporary file's name need some.
 _MAX_NAME_BYTES = 200
+
+
+def json_row(outcome: Prediction | FailedImage, model: str) -> dict[str, Any]:
+    """``{"source", "width", "height", "model", "task", …}``, or ``{"source", "error"}`` if it could not be read.
+
+    Frames of a video also have ``"frame"`` and ``"time"``.
+    """
+    from hubel.inference.pipeline import FailedImage
+
+    row: dict[str, Any] = {"source": None if outcome.source is None else encodable(outcome.source)}
+    if outcome.frame is not None:
+        row |= {"frame": outcome.frame, "time": outcome.time}
+    if isinstance(outcome, FailedImage):
+        return {**row, "error": encodable(outcome.error.message)}
+    size = {"width": outcome.width, "height": outcome.height}
+    return {**row, **size, "model": model, "task": outcome.task, **outcome.to_json()}
+
+
+def encodable(name: str) -> str:
+    """A file name with replacement characters for bytes that are not UTF-8, which JSON and terminals cannot show."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 class AnnotatedFiles:
@@ -21,11 +45,8 @@ class AnnotatedFiles:
     ``holiday/beach.png`` becomes ``beach.jpg``, a second ``beach`` becomes ``beach-2.jpg``, frame 7 of ``clip.mp4``
     ``clip-000007.jpg``. Existing files, sources among them, are never overwritten.
 
-    Args:
-        folder: created, with its parents, if it does not exist.
-
     Raises:
-        HubelError: it cannot be created or written to.
+        HubelError: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,6 +78,8 @@ class AnnotatedFiles:
             ImageError: the image is not there any more.
             HubelError: the file cannot be written.
         """
+        from hubel.drawing import save_image
+
         annotated = result.draw(image.read())
         try:
             save_image(path, annotated)

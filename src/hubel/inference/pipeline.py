@@ -5,11 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MAX_WORKERS = 8
+_POLL = 0.1  # seconds between checks that the consumer is still there
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PreparedImage:
         source: file name, or ``None`` for images in memory.
         width: of the upright original in pixels.
         height: of the upright original in pixels.
-        pixels: uint8 array (height, width, channels) of the network's input size.
+        pixels: uint8 (height, width, channels) of the network's input size.
         frame: number of the video frame, from 1; ``None`` for still images.
         time: seconds from the start of the video; ``None`` for still images.
     """
@@ -47,14 +48,7 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """An image that could not be read.
-
-    Attributes:
-        source: file name, or ``None`` for images in memory.
-        error: the reason.
-        frame: number of the video frame, from 1; ``None`` for still images.
-        time: seconds from the start of the video; ``None`` for still images.
-    """
+    """An image that could not be read, and why; see :class:`PreparedImage`."""
 
     source: str | None
     error: ImageError
@@ -69,13 +63,7 @@ def ordered_parallel_map(
 
     ``items`` are taken in the caller's thread, and at most ``ahead`` more of them than results were taken: they may be
     endless. An exception is raised where its result would have been. When the iterator is closed, what has not begun is
-    dropped.
-
-    Args:
-        function: called from several threads.
-        items: of any length.
-        ahead: results that may wait, at least 1.
-        workers: threads; by default one per CPU, at most 8.
+    dropped. By default there is a thread per CPU, and at most 8.
     """
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers or min(cpu_count(), _MAX_WORKERS), "hubel-image") as pool:
@@ -120,7 +108,11 @@ def _prepare(preprocessing: Preprocessing, source: ImageSource) -> PreparedImage
     return PreparedImage(source.source, width, height, pixels, source.frame, source.time)
 
 
-_POLL = 0.1  # seconds between checks whether the consumer is still there
+def stacked(pixels: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.ndarray:
+    """Images in one array (N, height, width, channels), also where there are none."""
+    if pixels:
+        return np.stack(pixels)
+    return np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
 
 
 def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
@@ -128,15 +120,12 @@ def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
 
     An exception is raised where the item would have been. When the iterator is closed, the thread ends after its
     current item, and ``items`` is closed in it.
-
-    Args:
-        items: of any length; used by the thread alone.
-        ahead: items that may wait, at least 1.
     """
-    ready: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(ahead)
+    # An item and no error, or no item and the error that ended the items: StopIteration where there are no more.
+    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
     closed = threading.Event()
 
-    def put(entry: tuple[Item | None, BaseException | None, bool]) -> bool:
+    def put(entry: tuple[Item | None, BaseException | None]) -> bool:
         while not closed.is_set():
             try:
                 ready.put(entry, timeout=_POLL)
@@ -149,11 +138,11 @@ def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
         iterator = iter(items)
         try:
             for item in iterator:
-                if not put((item, None, False)):
+                if not put((item, None)):
                     return
-            put((None, None, True))
+            put((None, StopIteration()))
         except BaseException as error:
-            put((None, error, True))
+            put((None, error))
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
@@ -163,12 +152,12 @@ def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     thread.start()
     try:
         while True:
-            item, error, last = ready.get()
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
             if error is not None:
                 raise error
-            if last:
-                return
-            yield item  # type: ignore[misc]
+            yield cast(Item, item)
     finally:
         closed.set()
         thread.join()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from hubel.errors import ModelError
@@ -19,12 +21,8 @@ _RUNS = 3
 def choose_precision(device: torch.device, precision: str = "auto") -> Precision:
     """The requested precision, or for ``"auto"`` the one that a short probe finds faster.
 
-    Args:
-        device: where torch will run the network.
-        precision: ``"auto"``, ``"fp32"`` or ``"bf16"``; on a GPU also ``"fp16"``.
-
     Raises:
-        UsageError: for any other ``precision``.
+        UsageError: torch does not compute in it: ``"fp32"``, ``"bf16"``, and on a GPU ``"fp16"`` are available.
     """
     name = canonical(precision, ("fp32", "bf16") if device.type == "cpu" else ("fp32", "bf16", "fp16"))
     if name != "auto":
@@ -45,64 +43,49 @@ def bfloat16_gain(device: torch.device) -> float:
     """Speed of bfloat16 over that of float32 on a CPU or CUDA ``device``; 0 elsewhere and where it does not run.
 
     A processor without bfloat16 instructions emulates them up to 500 times slower. A small matrix product is timed
-    first, and a convolution of a network's size only if that has not ruled bfloat16 out. One thread
-    measures, as threads that wait for each other on a busy machine would hide the difference.
+    first, and a convolution of a network's size only if that has not ruled bfloat16 out. One thread measures, as
+    threads that wait for each other on a busy machine would hide the difference.
     """
     if device.type not in ("cpu", "cuda"):
         return 0.0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _measured_gain(device)
+        matrix = torch.randn(128, 128, device=device)
+        gain = _gain(device, lambda a, b: a @ b, matrix, matrix)
+        if gain * _WORTHWHILE < 1:
+            return gain
+        signal = torch.randn(4, 128, 28, 28, device=device).contiguous(memory_format=torch.channels_last)
+        kernels = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+        return _gain(device, partial(functional.conv2d, padding=1), signal, kernels)
     except RuntimeError:  # the device has no bfloat16 kernels
         return 0.0
     finally:
         torch.set_num_threads(threads)
 
 
-def _measured_gain(device: torch.device) -> float:
-    matrix = torch.randn(128, 128, device=device)
-    signal = torch.randn(4, 128, 28, 28, device=device).contiguous(memory_format=torch.channels_last)
-    kernels = torch.randn(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
-    gain = _gain(device, lambda dtype: _matrix_product(matrix.to(dtype)))
-    if gain * _WORTHWHILE < 1:
-        return gain
-    return _gain(device, lambda dtype: _convolution(signal.to(dtype), kernels.to(dtype)))
-
-
-def _matrix_product(matrix: torch.Tensor) -> Callable[[], torch.Tensor]:
-    return lambda: matrix @ matrix
-
-
-def _convolution(signal: torch.Tensor, kernels: torch.Tensor) -> Callable[[], torch.Tensor]:
-    return lambda: functional.conv2d(signal, kernels, padding=1)
-
-
-def _gain(device: torch.device, operation: Callable[[torch.dtype], Callable[[], torch.Tensor]]) -> float:
+def _gain(device: torch.device, operation: Callable[[Tensor, Tensor], Tensor], *operands: Tensor) -> float:
     """Seconds in float32 over seconds in bfloat16, each the best of a few runs after one to warm up."""
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        run = operation(dtype)
-        seconds[dtype] = min([_seconds(device, run) for _ in range(1 + _RUNS)][1:])
-    return seconds[torch.float32] / seconds[torch.bfloat16]
-
-
-def _seconds(device: torch.device, run: Callable[[], torch.Tensor]) -> float:
     # On a CPU the process's own seconds, which do not depend on what else the machine does.
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    with torch.inference_mode():
-        start = clock()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return clock() - start
+
+    def seconds(dtype: torch.dtype) -> float:
+        first, second = (operand.to(dtype) for operand in operands)
+        measured = []
+        with torch.inference_mode():
+            for _ in range(1 + _RUNS):
+                start = clock()
+                operation(first, second)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                measured.append(clock() - start)
+        return min(measured[1:])
+
+    return seconds(torch.float32) / seconds(torch.bfloat16)
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``"auto"`` takes a GPU where there is one.
-
-    Args:
-        name: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+    """The device called ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``; ``"auto"`` takes a GPU where there is one.
 
     Raises:
         ModelError: the name is none of these, or this machine has no such device.

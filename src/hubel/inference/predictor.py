@@ -13,13 +13,12 @@ import numpy as np
 from PIL import Image
 
 from hubel.config import CONF, IOU, TOLERANCE
-from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import ImageSource, expand
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Engine
 from hubel.inference.engines.convert import ModelSource
 from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice
-from hubel.inference.pipeline import FailedImage, PreparedImage, prepare
+from hubel.inference.pipeline import FailedImage, PreparedImage, prepare, stacked
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
 from hubel.tasks.decoding import Thresholds, decoder_of
@@ -144,7 +143,7 @@ class Predictor:
                 while group := list(islice(prepared, engine.batch)):
                     groups.append(group)
                     pixels = [outcome.pixels for outcome in group if isinstance(outcome, PreparedImage)]
-                    yield np.stack(pixels) if pixels else _no_pixels(preprocessing)
+                    yield stacked(pixels, preprocessing)
 
             with closing(engine.run(batches())) as outputs:
                 for predictions in outputs:
@@ -156,25 +155,18 @@ class Predictor:
                         yield outcome if isinstance(outcome, FailedImage) else next(results)
 
     def select_engine(self, images: Iterable[ImageSource]) -> Iterable[ImageSource]:
-        """Choose the engine and prepare it, by how many images are coming and have been predicted.
+        """Choose the engine and prepare it, by how many images are coming and have been predicted; returns them all.
 
-        :meth:`stream_sources` does so itself; a command that reports its choice beforehand calls it first.
-
-        Args:
-            images: the first few are taken, not read.
-
-        Returns:
-            All of the images.
+        The first few images are taken, but not read. :meth:`stream_sources` does so itself; a command that reports its
+        choice beforehand calls it first.
         """
         remaining = iter(images)
         first: list[ImageSource] = []
-        while self._predicted + len(first) < MIN_IMAGES_TO_CONVERT and not (first and first[-1].frame):
-            image = next(remaining, None)
-            if image is None:
-                break
+        count = self._predicted
+        while count < MIN_IMAGES_TO_CONVERT and (image := next(remaining, None)) is not None:
             first.append(image)
-        endless = bool(first and first[-1].frame)  # videos and webcams have many
-        self._engine = self._choice.engine_for(MIN_IMAGES_TO_CONVERT if endless else self._predicted + len(first))
+            count = MIN_IMAGES_TO_CONVERT if image.frame else count + 1  # videos and webcams have many
+        self._engine = self._choice.engine_for(count)
         return chain(first, remaining)
 
     def describe(self) -> str:
@@ -187,7 +179,3 @@ class Predictor:
             f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, {engine.threads} threads"
             f"{batches}, {engine.precision.name} ({engine.precision.reason})"
         )
-
-
-def _no_pixels(preprocessing: Preprocessing) -> np.ndarray:
-    return np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)

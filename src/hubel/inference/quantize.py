@@ -1,83 +1,32 @@
-"""int8 by post-training quantization with NNCF, without evaluation."""
+"""int8 with NNCF: quantizes a network, and ranks its layers by the error that each adds."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import io
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hubel.errors import MissingExtraError
-from hubel.inference.engines.openvino_runtime import openvino, own_signal_stack, switch_off_telemetry
+from hubel.inference.engines.base import quiet
+from hubel.inference.engines.openvino import openvino, own_signal_stack, switch_off_telemetry
 
 if TYPE_CHECKING:
     from openvino import Model
 
-
 _STEPS = 127  # from zero to the largest weight of a filter, as NNCF quantizes symmetrically
+# Operations that move or select values without computing new ones: NNCF puts the quantizer before them.
+_PASSIVE = {
+    *("Concat", "Convert", "FakeQuantize", "MaxPool", "Reshape", "Result", "Slice", "Split", "Squeeze"),
+    *("StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit"),
+}
 
-
-def with_kernel_sums_kept(model: Model) -> Model:
-    """A copy whose spatial kernels lie on the grid of int8, so that quantization does not change them.
-
-    Neighbouring pixels are alike, so the effect of a kernel's rounding errors on its output is mostly their sum.
-    Rounded to nearest, 9 errors add up by chance; here weights of each kernel are rounded the other way, those that
-    this changes least, until the sum is right to half a step. On EfficientNet-Lite0, whose first depthwise layer made a
-    third of all errors, it nearly halves the mean squared error of the int8 network's scores, at no cost in speed.
-
-    Args:
-        model: in float; it is left as it is.
-    """
-    opset = openvino().opset13
-    copy = model.clone()
-    for layer in copy.get_ordered_ops():
-        grouped = layer.get_type_name() == "GroupConvolution"
-        if not grouped and layer.get_type_name() != "Convolution":
-            continue
-        constant = layer.input_value(1).get_node()
-        if constant.get_type_name() != "Constant":
-            continue
-        # (filters, input maps, taps); a group convolution's are (groups, filters of it, input maps, …).
-        filters = int(np.prod(constant.shape[: 2 if grouped else 1]))
-        maps = constant.shape[2 if grouped else 1]
-        weights = np.array(constant.data, np.float32).reshape(filters, maps, -1)
-        if weights.shape[2] > 1:
-            rounded = opset.constant(round_keeping_sums(weights).reshape(list(constant.shape)))
-            layer.input(1).replace_source_output(rounded.output(0))
-    return copy
-
-
-def round_keeping_sums(weights: np.ndarray) -> np.ndarray:
-    """Round to the 255 levels between plus and minus the largest weight of each filter.
-
-    Args:
-        weights: float32 (filters, input maps, taps of a kernel).
-
-    Returns:
-        The same shape. The sum of each kernel is right to half a level, unless that would take it out of the levels.
-    """
-    step = np.abs(weights).max(axis=(1, 2), keepdims=True) / _STEPS
-    step[step == 0] = 1.0
-    exact = weights / step
-    levels = np.rint(exact)
-    error = exact - levels
-    owed = np.rint(error.sum(axis=2, keepdims=True))
-    up = _rank(-error) < owed
-    down = _rank(error) < -owed
-    levels = np.clip(levels + up - down.astype(np.float32), -_STEPS, _STEPS)
-    rounded: np.ndarray = (levels * step).astype(np.float32)
-    return rounded
-
-
-def _rank(values: np.ndarray) -> np.ndarray:
-    """Rank of each value among those of its kernel, smallest first."""
-    ranks: np.ndarray = values.argsort(axis=2, kind="stable").argsort(axis=2, kind="stable")
-    return ranks
+LayerOutputs = tuple[np.ndarray, ...]
 
 
 def post_training_quantization(model: Model, calibration: np.ndarray, in_float: Sequence[str] = ()) -> Model:
@@ -87,7 +36,7 @@ def post_training_quantization(model: Model, calibration: np.ndarray, in_float: 
     corrected for the mean error of each filter (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 
     Args:
-        model: in float32, with the input ``pixels``; it is left as it is.
+        model: in float32; it is left as it is.
         calibration: uint8 (N, height, width, channels).
         in_float: names of the operations that are not quantized.
 
@@ -95,7 +44,8 @@ def post_training_quantization(model: Model, calibration: np.ndarray, in_float: 
         MissingExtraError: NNCF is not installed.
     """
     nncf = nncf_library()
-    with own_signal_stack(), _silent():
+    # NNCF draws its progress bars on stdout, where only results belong, and logs its steps.
+    with own_signal_stack(), quiet(), contextlib.redirect_stdout(io.StringIO()):
         quantized = nncf.quantize(
             with_kernel_sums_kept(model),
             nncf.Dataset([image[np.newaxis] for image in calibration]),
@@ -119,76 +69,189 @@ def nncf_library() -> Any:
     switch_off_telemetry()
     try:
         # It looks for CUDA's compiler, and torch warns of what it finds.
-        with _without_warnings():
+        with quiet():
             import nncf
     except ImportError as error:
         raise MissingExtraError("int8", "int8") from error
     return nncf
 
 
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """NNCF draws its progress bars on stdout, where only results belong, and logs its steps."""
-    with _without_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        yield
+def with_kernel_sums_kept(model: Model) -> Model:
+    """A copy whose spatial kernels lie on the grid of int8, so that quantization does not change them.
 
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence loggers below errors, whatever level their libraries set meanwhile."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """Cost of int8 in accuracy.
-
-    Attributes:
-        metric: name of the task's score.
-        float_score: of the float32 network.
-        int8_score: of the quantized one.
-        images: held-out images that both were evaluated on.
-        calibration_images: others, for calibration.
-        agreement: fraction of the held-out images with the same prediction, if the task has such a figure.
-        kept_in_float: the sensitive layers that were not quantized.
-        layers: all layers that can be quantized.
-        seconds: of quantization and evaluation.
+    Neighbouring pixels are alike, so the effect of a kernel's rounding errors on its output is mostly their sum.
+    Rounded to nearest, 9 errors add up by chance; here weights of each kernel are rounded the other way, those that
+    this changes least, until the sum is right to half a step. On EfficientNet-Lite0, whose first depthwise layer made a
+    third of all errors, it nearly halves the mean squared error of the int8 network's scores, at no cost in speed.
     """
+    opset = openvino().opset13
+    copy = model.clone()
+    for layer in copy.get_ordered_ops():
+        grouped = layer.get_type_name() == "GroupConvolution"
+        if not grouped and layer.get_type_name() != "Convolution":
+            continue
+        constant = layer.input_value(1).get_node()
+        if constant.get_type_name() != "Constant":
+            continue
+        # (filters, input maps, taps); a group convolution's are (groups, filters of it, input maps, …).
+        filters = int(np.prod(constant.shape[: 2 if grouped else 1]))
+        maps = constant.shape[2 if grouped else 1]
+        weights = np.array(constant.data, np.float32).reshape(filters, maps, -1)
+        if weights.shape[2] > 1:
+            rounded = opset.constant(round_keeping_sums(weights).reshape(list(constant.shape)))
+            layer.input(1).replace_source_output(rounded.output(0))
+    return copy
 
-    metric: str
-    float_score: float
-    int8_score: float
-    images: int
-    calibration_images: int
-    agreement: float | None
-    kept_in_float: tuple[str, ...]
-    layers: int
-    seconds: float
 
-    @property
-    def loss(self) -> float:
-        """By how much the score fell; negative if it rose."""
-        return self.float_score - self.int8_score
+def round_keeping_sums(weights: np.ndarray) -> np.ndarray:
+    """Round to the 255 levels between plus and minus the largest weight of each filter.
 
-    def line(self) -> str:
-        """For the log: ``int8: top-1 0.952 → 0.948 on 250 held-out images; 3 of 74 layers kept in float``."""
-        agreement = "" if self.agreement is None else f", the same answer on {self.agreement:.3f} of them"
-        kept = f"{len(self.kept_in_float)} of {self.layers}" if self.kept_in_float else "none"
-        return (
-            f"int8: {self.metric} {self.float_score:.3f} → {self.int8_score:.3f} on {self.images} held-out images"
-            f"{agreement}; {kept} of the layers kept in float; {self.seconds:.0f} s"
-        )
+    The sum of each kernel is then right to half a level, unless that would take it out of the levels.
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return {**asdict(self), "kept_in_float": list(self.kept_in_float)}
+    Args:
+        weights: float32 (filters, input maps, taps of a kernel).
+    """
+    step = np.abs(weights).max(axis=(1, 2), keepdims=True) / _STEPS
+    step[step == 0] = 1.0
+    exact = weights / step
+    levels = np.rint(exact)
+    error = exact - levels
+    owed = np.rint(error.sum(axis=2, keepdims=True))
+    up = _rank(-error) < owed
+    down = _rank(error) < -owed
+    levels = np.clip(levels + up - down.astype(np.float32), -_STEPS, _STEPS)
+    rounded: np.ndarray = (levels * step).astype(np.float32)
+    return rounded
 
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> QuantizationReport:
-        """The inverse of :meth:`to_json`; raises ``TypeError`` or ``KeyError`` on another row."""
-        return cls(**{**row, "kept_in_float": tuple(row["kept_in_float"])})
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """Rank of each value among those of its kernel, smallest first."""
+    ranks: np.ndarray = values.argsort(axis=2, kind="stable").argsort(axis=2, kind="stable")
+    return ranks
+
+
+def quantized_layers(quantized: Model) -> tuple[str, ...]:
+    """Names of the operations that compute with quantized inputs, first to last."""
+    return tuple(
+        operation.get_friendly_name()
+        for operation in quantized.get_ordered_ops()
+        if operation.get_type_name() not in _PASSIVE
+        and any(_quantizer(operation, port) is not None for port in range(operation.get_input_size()))
+    )
+
+
+def rank_by_sensitivity(
+    model: Model,
+    quantized: Model,
+    outputs: Callable[[Model], LayerOutputs],
+    deadline: float,
+) -> tuple[str, ...]:
+    """Names of the quantized layers, most sensitive first.
+
+    The sensitivity of a layer is the mean squared error that it alone adds to the network's raw outputs, each output in
+    units of its own mean square. Noise of single layers adds up, so this also distinguishes several sensitive layers,
+    where excluding one at a time from the quantized network would show no change.
+
+    Args:
+        model: in float32.
+        quantized: the same network, quantized; operations have the same names.
+        outputs: the raw outputs of a model for some calibration images.
+        deadline: by ``time.monotonic()``; layers that it leaves unmeasured are not named.
+    """
+    exact = outputs(model)
+    errors: dict[str, float] = {}
+    for name in quantized_layers(quantized):
+        if time.monotonic() >= deadline:
+            break
+        errors[name] = _error(outputs(_with_one_layer_quantized(model, quantized, name)), exact)
+    return tuple(sorted(errors, key=lambda name: -errors[name]))
+
+
+def without_softmax(model: Model) -> Model:
+    """A copy that ends before its last softmax, whose saturation would hide errors."""
+    copy = model.clone()
+    for result in copy.get_results():
+        last = result.input_value(0).get_node()
+        if last.get_type_name() == "Softmax":
+            names = last.output(0).get_tensor().get_names()
+            scores = last.input_value(0)
+            result.input(0).replace_source_output(scores)
+            scores.get_tensor().set_names(names)
+    copy.validate_nodes_and_infer_types()
+    return copy
+
+
+def describe_layer(model: Model, name: str) -> str:
+    """A description for people: ``"GroupConvolution 3×3 of 32 maps, operation 12 of 214"``."""
+    operations = list(model.get_ordered_ops())
+    index = next(i for i, each in enumerate(operations) if each.get_friendly_name() == name)
+    operation = operations[index]
+    shape = operation.get_output_partial_shape(0)
+    maps = f" of {shape[1].get_length()} maps" if shape.rank.get_length() == 4 and shape[1].is_static else ""
+    kernel = ""
+    if operation.get_type_name() in ("Convolution", "GroupConvolution"):
+        height, width = list(operation.input_value(1).get_partial_shape())[-2:]
+        kernel = f" {height.get_length()}×{width.get_length()}"
+    return f"{operation.get_type_name()}{kernel}{maps}, operation {index + 1} of {len(operations)}"
+
+
+def _quantizer(operation: Any, port: int) -> Any:
+    """The FakeQuantize that an input's values come out of, or None."""
+    node = operation.input_value(port).get_node()
+    while node.get_type_name() in _PASSIVE - {"FakeQuantize"} and node.get_input_size():
+        node = node.input_value(0).get_node()
+    return node if node.get_type_name() == "FakeQuantize" else None
+
+
+def _with_one_layer_quantized(model: Model, quantized: Model, name: str) -> Model:
+    """A copy of the float model in which one operation has the quantizers, weights and bias of the quantized one."""
+    opset = openvino().opset13
+    copy = model.clone()
+    theirs, ours = (
+        next(each for each in part.get_ops() if each.get_friendly_name() == name) for part in (quantized, copy)
+    )
+    for port in range(theirs.get_input_size()):
+        value = ours.input_value(port)
+        if (quantizer := _quantizer(theirs, port)) is not None:
+            limits = [opset.constant(_constant(quantizer.input_value(limit).get_node())) for limit in range(1, 5)]
+            value = opset.fake_quantize(value, *limits, quantizer.get_attributes()["levels"]).output(0)
+        elif (weights := _constant(theirs.input_value(port).get_node())) is not None:
+            value = opset.constant(weights).output(0)
+        ours.input(port).replace_source_output(value)
+    _copy_bias(theirs, ours)
+    return copy
+
+
+def _constant(node: Any) -> np.ndarray | None:
+    """The values of a constant, with the scale that NNCF stores for integers; None for other nodes."""
+    kind = node.get_type_name()
+    if kind == "Constant":
+        return np.array(node.data)
+    if kind not in ("Convert", "Multiply", "Subtract"):
+        return None
+    parts = [_constant(value.get_node()) for value in node.input_values()]
+    if any(part is None for part in parts):
+        return None
+    combine = np.multiply if kind == "Multiply" else np.subtract
+    return reduce(combine, (part.astype(np.float32) for part in parts if part is not None))
+
+
+def _copy_bias(theirs: Any, ours: Any) -> None:
+    """NNCF has shifted the bias, a constant that is added next, by the mean error of the layer."""
+
+    def additions(operation: Any) -> Iterator[Any]:
+        takers = (taker.get_node() for taker in operation.output(0).get_target_inputs())
+        return (taker for taker in takers if taker.get_type_name() == "Add")
+
+    opset = openvino().opset13
+    for source, target in zip(additions(theirs), additions(ours), strict=False):
+        for port in range(2):
+            bias = source.input_value(port).get_node()
+            if bias.get_type_name() == "Constant" and target.input_value(port).get_node().get_type_name() == "Constant":
+                target.input(port).replace_source_output(opset.constant(np.array(bias.data)).output(0))
+
+
+def _error(outputs: LayerOutputs, exact: LayerOutputs) -> float:
+    """Mean squared error over mean square, summed over the outputs."""
+    pairs = zip(outputs, exact, strict=True)
+    return sum(float(np.square(ours - theirs).mean() / (np.square(theirs).mean() + 1e-12)) for ours, theirs in pairs)

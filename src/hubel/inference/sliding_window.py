@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +43,8 @@ def slide(
 ) -> Detections:
     """Slide a classifier over an image, and keep the windows with a confident prediction.
 
-    If the network allows it, it runs once over the image at each size
-    (:func:`hubel.to_fully_convolutional`), else over the windows one by one. The boxes are
-    the windows, which are a stride of the network apart.
+    If the network allows it, it runs once over the image at each size (:func:`hubel.to_fully_convolutional`), else over
+    the windows one by one. The boxes are the windows, which are a stride of the network apart.
 
     Args:
         model: a classifier: a name, a run folder, or a module.
@@ -54,7 +53,7 @@ def slide(
         conf: least probability of a window, 0..1.
         iou: of two windows of a class that overlap by more, the better one stays, 0..1.
         nothing: classes that are not objects, such as "background".
-        metadata: of ``model`` if that is a module; by default what ``create_model`` knows of it.
+        metadata: of a module; by default what ``create_model`` knows of it.
         crops: always run over the windows one by one.
         batch: windows at a time, where they are run one by one.
 
@@ -96,15 +95,7 @@ def slide(
 
 @dataclass(frozen=True)
 class _Slider:
-    """A network that is applied to windows.
-
-    Attributes:
-        network: maps images to the scores of all windows, or crops to those of one each.
-        everywhere: the former.
-        preprocessing: of the classifier.
-        pyramid: window and stride.
-        batch: crops at a time.
-    """
+    """A network that maps an image to the scores of all windows (``everywhere``), or else ``batch`` crops to theirs."""
 
     network: nn.Module
     everywhere: bool
@@ -123,26 +114,21 @@ class _Slider:
         if self.everywhere:
             scores = self.network(images)[0].flatten(1).T
         else:
-            scores = torch.cat([self.network(part) for part in torch.split(self._crops(images[0]), self.batch)])
+            rows = images[0].unfold(1, pyramid.window, pyramid.stride).unfold(2, pyramid.window, pyramid.stride)
+            crops = rows.permute(1, 2, 0, 3, 4).flatten(0, 1)  # (A, C, window, window), row by row
+            scores = torch.cat([self.network(part) for part in torch.split(crops, self.batch)])
         boxes = pyramid.boxes((scaled[0], scaled[1]), original.height, original.width)
         return boxes, torch.softmax(scores.float(), 1)
 
-    def _crops(self, image: Tensor) -> Tensor:
-        """The windows (A, C, window, window) of an image (C, H, W), row by row."""
-        window, stride = self.pyramid.window, self.pyramid.stride
-        crops = image.unfold(1, window, stride).unfold(2, window, stride)
-        return crops.permute(1, 2, 0, 3, 4).flatten(0, 1)
-
 
 def _slider(network: nn.Module, preprocessing: Preprocessing, crops: bool, batch: int) -> _Slider:
-    window = preprocessing.width
-    plain = fuse(network, torch.device("cpu"), torch.float32)
-    one_by_one = _Slider(plain, False, preprocessing, ImagePyramid(window, max(1, window // _OVERLAPPING)), batch)
+    window, cpu = preprocessing.width, torch.device("cpu")
+    stride = max(1, window // _OVERLAPPING)
     try:
         everywhere = to_fully_convolutional(network, window)
     except ModelError:
-        return one_by_one
-    pyramid = ImagePyramid(window, everywhere.stride)
-    if crops:
-        return replace(one_by_one, pyramid=pyramid)
-    return _Slider(fuse(everywhere, torch.device("cpu"), torch.float32), True, preprocessing, pyramid, batch)
+        crops = True
+    else:
+        stride = everywhere.stride
+    chosen = network if crops else everywhere
+    return _Slider(fuse(chosen, cpu, torch.float32), not crops, preprocessing, ImagePyramid(window, stride), batch)

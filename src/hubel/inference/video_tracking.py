@@ -5,16 +5,25 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hubel.config import CONF
 from hubel.data.mot import MotBoxes, read_mot_text
-from hubel.data.video_reader import OnError, camera_frames, folder_frames, video_frames, video_length
+from hubel.data.video_reader import (
+    OnError,
+    StillFrame,
+    VideoFrame,
+    camera_frames,
+    folder_frames,
+    video_frames,
+    video_length,
+)
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
 from hubel.results import Detections, Tracks
@@ -25,42 +34,22 @@ if TYPE_CHECKING:
     from hubel.inference.predictor import Predictor
 
 
-# Frames buffered between two stages.
-_AHEAD = 4
-# An elapsed time this close to a rounded number of frame intervals is rounded to it.
-_JITTER = 0.2
+_AHEAD = 4  # frames that wait between two stages
+_JITTER = 0.2  # an elapsed time this close to a whole number of frame intervals is rounded to it
 _MIN_ELAPSED = 0.05
 NAMELESS = "object"
 """Class name of detections from a file, which has none."""
 
-
-class Frame(Protocol):
-    """A frame of a video, as :mod:`hubel.data.video_reader` gives it."""
-
-    @property
-    def number(self) -> int:
-        """From 1."""
-
-    @property
-    def time(self) -> float:
-        """Seconds since the first."""
-
-    def array(self) -> np.ndarray:
-        """uint8 (H, W, 3), RGB."""
+Frame = VideoFrame | StillFrame
+Images = Iterable[tuple[Frame, np.ndarray]]
+"""Frames with their pixels, uint8 (H, W, 3), RGB."""
 
 
 @dataclass
 class VideoSource:
-    """A sequence of frames.
+    """A sequence of frames, its name in results, and where they are known its frames per second and their number."""
 
-    Attributes:
-        source: its name in results; ``None`` without images.
-        frames: in order.
-        rate: frames per second; ``None`` if unknown.
-        count: number of frames; ``None`` if unknown.
-    """
-
-    source: str | None
+    source: str
     frames: Iterator[Frame]
     rate: float | None
     count: int | None
@@ -142,30 +131,19 @@ def decode(video: VideoSource, on_error: OnError, timer: StageTimer) -> Iterator
         yield frame, image
 
 
-def detect_from_file(
-    boxes: MotBoxes, source: str | None, images: Iterable[tuple[Frame, np.ndarray]] | None
-) -> Iterator[FrameState]:
+def detect_from_file(boxes: MotBoxes, source: str | None, images: Images | None) -> Generator[FrameState, None, None]:
     """Add the detections of a file to the frames of the same numbers, or to frames without images."""
+    frames: Iterable[tuple[int, float | None, np.ndarray | None, slice]]
     if images is None:
-        for number, rows in boxes.by_frame():
-            yield FrameState(number, None, None, _file_detections(boxes, rows, source, number, None, (0, 0)))
-        return
-    for frame, image in images:
-        size = image.shape[1], image.shape[0]
-        found = _file_detections(boxes, boxes.of_frame(frame.number), source, frame.number, frame.time, size)
-        yield FrameState(frame.number, frame.time, image, found)
-
-
-def _file_detections(
-    boxes: MotBoxes, rows: slice, source: str | None, number: int, seconds: float | None, size: tuple[int, int]
-) -> Detections:
-    count = rows.stop - rows.start
-    labels = np.zeros(count, np.int64)
-    width, height = size
-    names = (NAMELESS,) * count
-    return Detections(
-        source, width, height, boxes.boxes[rows], boxes.scores[rows], labels, names, frame=number, time=seconds
-    )
+        frames = ((number, None, None, rows) for number, rows in boxes.by_frame())
+    else:
+        frames = ((each.number, each.time, image, boxes.of_frame(each.number)) for each, image in images)
+    for number, seconds, image, rows in frames:
+        height, width = (0, 0) if image is None else image.shape[:2]
+        found = boxes.boxes[rows], boxes.scores[rows]
+        labels, names = np.zeros(len(found[0]), np.int64), (NAMELESS,) * len(found[0])
+        detections = Detections(source, width, height, *found, labels, names, frame=number, time=seconds)
+        yield FrameState(number, seconds, image, detections)
 
 
 def detect_with_model(
@@ -173,16 +151,16 @@ def detect_with_model(
     source: str | None,
     classes: Sequence[str] | None,
     timer: StageTimer,
-    images: Iterable[tuple[Frame, np.ndarray]],
-) -> Iterator[FrameState]:
-    """Run a detector on the frames.
+    images: Images,
+) -> Generator[FrameState, None, None]:
+    """Run a detector on the frames; ``timer`` gets its time, including waits for frames.
 
     Args:
         predictor: of a detector.
         source: name of the video in results.
         classes: of the objects to keep; ``None``: all.
-        timer: gets the time of detection, including waits for frames.
-        images: frames with their pixels.
+        timer: of the pipeline.
+        images: of the video.
 
     Raises:
         UsageError: the model is not a detector, or does not have such a class.
@@ -211,24 +189,20 @@ def detect_with_model(
         if isinstance(found, FailedImage):
             raise found.error
         assert isinstance(found, Detections)
-        yield FrameState(frame.number, frame.time, image, _select_classes(found, source, classes))
-
-
-def _select_classes(found: Detections, source: str | None, classes: Sequence[str] | None) -> Detections:
-    if classes is None:
-        return replace(found, source=source)
-    kept = np.array([name in classes for name in found.names], bool)
-    names = tuple(name for name in found.names if name in classes)
-    boxes, scores, labels = found.boxes[kept], found.scores[kept], found.labels[kept]
-    return replace(found, source=source, boxes=boxes, scores=scores, labels=labels, names=names, masks=None)
+        found = replace(found, source=source)
+        if classes is not None:
+            kept = np.array([name in classes for name in found.names], bool)
+            boxes, scores, labels = found.boxes[kept], found.scores[kept], found.labels[kept]
+            names = tuple(name for name in found.names if name in classes)
+            found = replace(found, boxes=boxes, scores=scores, labels=labels, names=names, masks=None)
+        yield FrameState(frame.number, frame.time, image, found)
 
 
 def embed(states: Iterable[FrameState], appearance: Appearance, timer: StageTimer) -> Iterator[FrameState]:
     """Add appearance vectors."""
     for state in states:
         assert state.image is not None
-        features = timer.timed("embed", appearance, state.image, state.found.boxes)
-        yield FrameState(state.number, state.time, state.image, state.found, features)
+        yield replace(state, features=timer.timed("embed", appearance, state.image, state.found.boxes))
 
 
 def associate(
@@ -243,30 +217,17 @@ def associate(
             found.boxes, found.scores, found.labels, state.features, elapsed=clock.elapsed(state.number, state.time)
         )
         names = tuple(found.names[index] for index in tracked.detections.tolist())
+        boxes, scores = tracked.boxes.astype(np.float32), tracked.scores.astype(np.float32)
         timer.add("associate", start)
+        where = found.source, found.width, found.height
         yield (
             state,
-            Tracks(
-                found.source,
-                found.width,
-                found.height,
-                tracked.boxes.astype(np.float32),
-                tracked.scores.astype(np.float32),
-                tracked.labels,
-                names,
-                frame=state.number,
-                time=state.time,
-                ids=tracked.ids,
-            ),
+            Tracks(*where, boxes, scores, tracked.labels, names, frame=state.number, time=state.time, ids=tracked.ids),
         )
 
 
 class FrameClock:
-    """Time between frames, in frame intervals.
-
-    Args:
-        rate: frames per second; ``None``: count by the frames' numbers.
-    """
+    """Time between frames in frame intervals; without a rate it counts by the frames' numbers."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -279,14 +240,14 @@ class FrameClock:
             return 1.0
         if seconds is None or before[1] is None or self._rate is None:
             return float(max(1, number - before[0]))
-        state = (seconds - before[1]) * self._rate
-        rounded = round(state)
-        return float(rounded) if rounded >= 1 and abs(state - rounded) < _JITTER else max(state, _MIN_ELAPSED)
+        intervals = (seconds - before[1]) * self._rate
+        rounded = round(intervals)
+        return float(rounded) if rounded >= 1 and abs(intervals - rounded) < _JITTER else max(intervals, _MIN_ELAPSED)
 
 
 def run_pipeline(
     video: VideoSource,
-    detect: Callable[[Iterable[tuple[Frame, np.ndarray]]], Iterator[FrameState]],
+    detect: Callable[[Images], Generator[FrameState, None, None]],
     tracker: Tracker,
     appearance: Appearance | None,
     on_error: OnError,
@@ -302,17 +263,12 @@ def run_pipeline(
         on_error: called for frames that cannot be read, which are skipped.
         timer: gets the time of each stage.
     """
-    images = prefetch(decode(video, on_error, timer), _AHEAD)
-    states: Iterator[FrameState] = detect(images)
-    if appearance is not None:
-        states = prefetch(embed(states, appearance, timer), _AHEAD)
-    try:
-        yield from associate(states, tracker, video.rate, timer)
-    finally:
-        for stage in (states, images):
-            close = getattr(stage, "close", None)
-            if close is not None:
-                close()
+    with closing(prefetch(decode(video, on_error, timer), _AHEAD)) as images:
+        states = detect(images)
+        if appearance is not None:
+            states = prefetch(embed(states, appearance, timer), _AHEAD)
+        with closing(states):
+            yield from associate(states, tracker, video.rate, timer)
 
 
 def default_conf(tracker: str) -> float:
@@ -374,9 +330,13 @@ def track(
         return
     report = on_error or _raise
     video = open_video(str(source), rate, report)
-    embedder = _embedder(appearance) if method.needs_features else None
+    embedder = None
+    if method.needs_features:
+        from hubel.inference.embedder import Embedder
+
+        embedder = appearance if callable(appearance) else Embedder(appearance)
     if boxes is not None:
-        detect: Callable[..., Any] = partial(detect_from_file, boxes, video.source)
+        detect = partial(detect_from_file, boxes, video.source)
     else:
         from hubel.inference.predictor import Predictor
 
@@ -389,11 +349,3 @@ def track(
 
 def _raise(error: HubelError) -> None:
     raise error
-
-
-def _embedder(appearance: str | Path | Appearance) -> Appearance:
-    if callable(appearance):
-        return appearance
-    from hubel.inference.embedder import Embedder
-
-    return Embedder(appearance)

@@ -1,11 +1,15 @@
-"""What every engine offers, whichever library computes."""
+"""The contract of engines and their backends, whichever library computes."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,26 +30,17 @@ _LONG_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of an engine and why it was chosen.
-
-    Attributes:
-        name: one of :data:`PRECISIONS`.
-        reason: for the log line, with the measured figure where there is one.
-    """
+    """The precision of an engine, one of :data:`PRECISIONS`, and why it was chosen, for the log line."""
 
     name: str
     reason: str = "as requested"
 
 
 def canonical(precision: str, allowed: Sequence[str] = PRECISIONS) -> str:
-    """The short name of a precision; ``"auto"`` stays.
-
-    Args:
-        precision: ``"auto"``, one of ``allowed``, or its long name (``"float32"``, ``"bfloat16"``, ``"float16"``).
-        allowed: short names.
+    """The short name of a precision, which may be spelled ``"float32"``, ``"bfloat16"``, …; ``"auto"`` stays.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is not ``"auto"`` and not one of ``allowed``.
     """
     name = _LONG_NAMES.get(precision, precision)
     if name != "auto" and name not in allowed:
@@ -58,9 +53,7 @@ class Engine(Protocol):
     """A network ready to run, from uint8 pixels to decoded predictions.
 
     Attributes:
-        name: of the :class:`Backend`.
         device: ``"cpu"``, ``"cuda:0"``, …
-        precision: what it computes in.
         threads: CPU threads that it uses.
         batch: images that go through the network at once. Batches of any other size are accepted too.
         outputs: names of the predictions.
@@ -94,11 +87,10 @@ class RunOptions:
     """How an engine is to run.
 
     Attributes:
-        precision: ``"auto"`` or one of :data:`PRECISIONS`.
         device: a GPU; ``None`` for the CPU.
         threads: CPU threads; ``None``: all cores.
         batch: images at once; ``None``: what the engine is fastest with.
-        many: images come in numbers, so that several run in parallel; otherwise all threads work on one.
+        many: several images run in parallel; otherwise all threads work on one.
     """
 
     precision: str = "auto"
@@ -112,11 +104,10 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """From uint8 pixels (N, height, width, channels) to predictions by name."""
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """A library that runs networks: what it can do, its conversion, its engine, its exported file.
 
     Attributes:
-        name: as users choose it.
         converts: networks are converted first, and conversions are cached.
         packages: distributions whose versions decide what a conversion gives.
         precisions: those it can compute in, by type of device.
@@ -124,32 +115,38 @@ class Backend(Protocol):
         example_package: what a program needs to run that file.
         weight_precisions: those that weights of an exported graph are cast to; others are left to the library.
         not_exported: precision → why no file is written in it.
+        opener: opens an exported file as a program without hubel does; its source is part of that program.
     """
 
     name: str
-    converts: bool
+    converts = True
     packages: tuple[str, ...]
     precisions: Mapping[str, tuple[str, ...]]
     export_file: str
     example_package: str
     weight_precisions: tuple[str, ...]
     not_exported: Mapping[str, str]
+    opener: Callable[[Path], tuple[list[str], Run]]
 
     def require(self, feature: str) -> None:
         """Raise ``MissingExtraError``, which names ``feature``, unless its packages are installed."""
+        return
 
     def check_nms(self, precision: str) -> None:
         """Raise ``UsageError`` or ``MissingExtraError`` if no graph with NMS can be written in a precision."""
+        return
 
+    @abstractmethod
     def convert(self, model: NormalizedModel) -> Any:
         """The graph of a model in the library's own form."""
 
+    @abstractmethod
     def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
-        """Write a conversion.
+        """Write a conversion as :attr:`export_file`, and what belongs to it.
 
         Args:
             converted: from :meth:`convert`; metadata may be added to it.
-            folder: gets :attr:`export_file`, and what belongs to it.
+            folder: where to.
             facts: metadata for the file.
             half: store float weights in 16 bits.
 
@@ -158,8 +155,10 @@ class Backend(Protocol):
         """
 
     def load(self, folder: Path) -> Any:
-        """The inverse of :meth:`save`, for :meth:`engine`."""
+        """The inverse of :meth:`save`, for :meth:`engine`; only of backends that convert."""
+        raise NotImplementedError
 
+    @abstractmethod
     def engine(self, network: Any, preprocessing: Preprocessing, options: RunOptions) -> Engine:
         """A network ready to run: a conversion, or the module itself where the backend does not convert.
 
@@ -168,16 +167,14 @@ class Backend(Protocol):
         """
 
     def open_file(self, path: Path) -> tuple[list[str], Run]:
-        """An exported file, opened as a program without hubel opens it: its classes, and what runs it."""
+        """The classes of an exported file, and what runs it."""
+        return self.opener(path)
 
     def example(self) -> str:
-        """Source of a function ``open_file(path)`` for such a program."""
-
-
-def plain_source(function: Callable[..., Any]) -> str:
-    """Source of a function without its annotations, for a program of its own."""
-    source = re.sub(r": (?:Path|Any|np\.ndarray)(?=[,)= ])|  # type: ignore\[.*?\]", "", inspect.getsource(function))
-    return re.sub(r"(?m)^( *def \w+\(.*\)) -> .*:$", r"\1:", source).rstrip()
+        """Source of the :attr:`opener` without annotations, for a program without hubel."""
+        source = inspect.getsource(self.opener)
+        source = re.sub(r": (?:Path|Any|np\.ndarray)(?=[,)= ])|  # type: ignore\[.*?\]", "", source)
+        return re.sub(r"(?m)^( *def \w+\(.*\)) -> .*:$", r"\1:", source).rstrip()
 
 
 def metadata_text(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -185,3 +182,16 @@ def metadata_text(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in facts.items()
     }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings, and loggers below errors, whatever level their libraries set meanwhile."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -38,15 +38,12 @@ class Entry:
     """A converted network.
 
     Attributes:
-        folder: with its files.
         version: the :data:`CACHE_VERSION` that wrote it.
-        model: what a person calls the model.
-        engine: what it was converted for.
+        model: name of the model, as it was given.
         precision: of its weights: ``"fp32"`` or ``"int8"``.
         origin: digest of the model that was converted (:class:`hubel.models.metadata.FoundModel`).
         metadata: of the model, as in ``model.json``.
-        files: digest of each file.
-        size_bytes: of all files.
+        files: digest of each file, by name.
         last_used: seconds since the epoch.
     """
 
@@ -63,14 +60,8 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """A row of ``hubel cache --json``."""
-        return {
-            "key": self.folder.name,
-            "model": self.model,
-            "engine": self.engine,
-            "precision": self.precision,
-            "size_bytes": self.size_bytes,
-            "last_used": self.last_used,
-        }
+        shown = ("model", "engine", "precision", "size_bytes", "last_used")
+        return {"key": self.folder.name, **{name: getattr(self, name) for name in shown}}
 
 
 def key_of(*facts: str) -> str:
@@ -91,28 +82,32 @@ class ConvertedCache:
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
         self.folder = cache_folder().with_name("converted") if folder is None else folder
-        self.limit = _limit() if limit is None else limit
+        if limit is None:
+            given = os.environ.get("HUBEL_CACHE_GB", "")
+            try:
+                limit = round((float(given) if given else _LIMIT_GB) * 1e9)
+            except (ValueError, OverflowError) as error:
+                raise UsageError(f"HUBEL_CACHE_GB is {given!r}", "give a number of gigabytes, such as 2") from error
+        self.limit = limit
 
     def get(self, key: str) -> Entry | None:
         """The entry, if it exists and is intact; it becomes the most recently used."""
         entry = _read(self.folder / key)
-        if entry is None:
-            return None
-        if not _intact(entry):
-            self._remove(entry.folder)
+        if entry is None or not _intact(entry):
+            if entry is not None:
+                self._remove(entry.folder)
             return None
         with contextlib.suppress(OSError):  # a read-only folder, from which nothing is ever removed
             os.utime(entry.folder / _FACTS)
         return entry
 
     def put(self, key: str, write: Callable[[Path], None], facts: dict[str, Any]) -> Entry:
-        """Add an entry, and remove others that would exceed the limit.
+        """Add an entry under a :func:`key_of`, and remove others that would exceed the limit.
 
         Args:
-            key: from :func:`key_of`.
+            key: its name.
             write: writes files into the folder that it is given.
-            facts: the attributes ``version``, ``model``, ``engine``, ``precision``, ``origin`` and ``metadata`` of the
-                :class:`Entry`.
+            facts: the attributes of the :class:`Entry` from ``version`` to ``metadata``.
 
         Raises:
             OSError: the disk is full or read-only, or the entry alone is larger than the limit.
@@ -126,8 +121,8 @@ class ConvertedCache:
             size = sum(path.stat().st_size for path in staged.iterdir())
             if size > self.limit:
                 raise OSError(f"{size / 1e6:.0f} MB are more than the cache may hold ({self.limit / 1e6:.0f} MB)")
-            row = {**facts, "files": files}
-            (staged / _FACTS).write_text(json.dumps(row, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            row = json.dumps({**facts, "files": files}, indent=1, ensure_ascii=False)
+            (staged / _FACTS).write_text(f"{row}\n", "utf-8")
             for path in staged.iterdir():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
@@ -151,8 +146,7 @@ class ConvertedCache:
             folders = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         except OSError:
             return []
-        found = [entry for entry in map(_read, folders) if entry is not None]
-        return sorted(found, key=lambda entry: -entry.last_used)
+        return sorted(filter(None, map(_read, folders)), key=lambda entry: -entry.last_used)
 
     def clear(self) -> int:
         """Remove all entries and anything else in the folder; returns the bytes of the entries."""
@@ -199,17 +193,11 @@ class ConvertedCache:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _limit() -> int:
-    given = os.environ.get("HUBEL_CACHE_GB", "")
-    try:
-        return round((float(given) if given else _LIMIT_GB) * 1e9)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"HUBEL_CACHE_GB is {given!r}", "give a number of gigabytes, such as 2") from error
-
-
 def _read(folder: Path) -> Entry | None:
     """The entry that a folder describes; None if there is none."""
     facts = folder / _FACTS
+    # Refused by _intact, so that it is listed and removed.
+    damaged = Entry(folder, "", "damaged", "", "", "", {}, {})
     try:
         row = json.loads(facts.read_text("utf-8"))
         # Only names of files in the folder itself: the contents of a cache are not to be trusted.
@@ -221,14 +209,9 @@ def _read(folder: Path) -> Entry | None:
         last_used = facts.stat().st_mtime
         return Entry(folder, version, model, engine, precision, origin, metadata, files, size, last_used)
     except FileNotFoundError:
-        return None if not facts.exists() else _broken(folder)
+        return damaged if facts.exists() else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return _broken(folder)
-
-
-def _broken(folder: Path) -> Entry:
-    """An entry that :func:`_intact` refuses, so that it is listed and removed."""
-    return Entry(folder, "", "damaged", "", "", "", {}, {})
+        return damaged
 
 
 def _intact(entry: Entry) -> bool:

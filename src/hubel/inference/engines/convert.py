@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hubel
-from hubel.errors import ModelError
+from hubel.errors import HubelError, ModelError
 from hubel.inference.engines.base import Backend
-from hubel.inference.engines.cache import CACHE_VERSION, ConvertedCache, Entry, key_of
+from hubel.inference.engines.cache import CACHE_VERSION, ConvertedCache, key_of
 from hubel.models.metadata import FoundModel, ModelMetadata, find_model
 from hubel.tasks.decoding import require_outputs
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+class ConversionError(ModelError):
+    """A model that a backend's library cannot convert; torch can still run it."""
 
 
 class ModelSource:
@@ -68,13 +72,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Converted:
-    """A network in an engine's form.
-
-    Attributes:
-        network: what :meth:`Backend.engine` takes.
-        metadata: of the model.
-        note: where it comes from, for the log line.
-    """
+    """A network in the form that :meth:`Backend.engine` takes; ``note`` says for the log where it comes from."""
 
     network: Any
     metadata: ModelMetadata
@@ -87,8 +85,7 @@ def conversion_key(found: FoundModel, backend: Backend, precision: str = "fp32",
     Args:
         found: the model.
         backend: of the engine.
-        precision: of the weights that are stored: ``"fp32"``, which every float precision is computed from, or
-            ``"int8"``.
+        precision: of the stored weights: ``"fp32"``, which every float precision is computed from, or ``"int8"``.
         calibration: a digest of the images and settings that int8's ranges were measured with.
     """
     versions = [f"{package} {version(package)}" for package in backend.packages]
@@ -97,14 +94,7 @@ def conversion_key(found: FoundModel, backend: Backend, precision: str = "fp32",
 
 def find_converted(source: ModelSource, backend: Backend) -> Converted | None:
     """The cached conversion in float32, without torch; None if there is none."""
-    if source.found is None:
-        return None
-    return read_converted(conversion_key(source.found, backend), backend)
-
-
-def read_converted(key: str, backend: Backend) -> Converted | None:
-    """The cached conversion of a key; None if there is none."""
-    return _read(ConvertedCache().get(key), backend)
+    return None if source.found is None else read_converted(conversion_key(source.found, backend), backend)
 
 
 def find_newest(source: ModelSource, backend: Backend, precision: str) -> Converted | None:
@@ -112,16 +102,17 @@ def find_newest(source: ModelSource, backend: Backend, precision: str) -> Conver
     if source.found is None:
         return None
     wanted = (CACHE_VERSION, source.found.digest, precision, backend.name)
-    cache = ConvertedCache()
-    for entry in cache.entries():
+    for entry in ConvertedCache().entries():
         if (entry.version, entry.origin, entry.precision, entry.engine) == wanted:
-            converted = _read(cache.get(entry.folder.name), backend)
+            converted = read_converted(entry.folder.name, backend)
             if converted is not None:
                 return converted
     return None
 
 
-def _read(entry: Entry | None, backend: Backend) -> Converted | None:
+def read_converted(key: str, backend: Backend) -> Converted | None:
+    """The cached conversion of a key; None if there is none."""
+    entry = ConvertedCache().get(key)
     if entry is None:
         return None
     try:
@@ -138,6 +129,7 @@ def convert(source: ModelSource, backend: Backend) -> Converted:
     note says so.
 
     Raises:
+        ConversionError: the library cannot convert the model.
         ModelError, WeightsError: the model cannot be loaded.
     """
     try:
@@ -153,8 +145,21 @@ def _make(source: ModelSource, backend: Backend) -> Converted:
 
     model, metadata = source.load()
     start = time.perf_counter()
-    network = backend.convert(NormalizedModel(model, metadata.preprocessing))
+    try:
+        network = backend.convert(NormalizedModel(model, metadata.preprocessing))
+    except (HubelError, OSError, MemoryError):
+        raise
+    except Exception as error:  # the library may raise anything
+        message = f"{source.name} cannot be converted for the engine {backend.name}: {reason_of(error)}"
+        raise ConversionError(message, "use --engine torch") from error
     return Converted(network, metadata, f"converted in {time.perf_counter() - start:.1f} s")
+
+
+def reason_of(error: Exception) -> str:
+    """One line of a library's error: the operations that OpenVINO does not know, else the first."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    unknown = (line.lstrip("- ") for line in lines if "No conversion rule found" in line)
+    return f"{next(unknown, lines[0]):.300}"
 
 
 def _make_and_store(source: ModelSource, backend: Backend) -> Converted:
@@ -171,14 +176,7 @@ def _make_and_store(source: ModelSource, backend: Backend) -> Converted:
 
 
 def store(found: FoundModel, backend: Backend, made: Converted, key: str, precision: str = "fp32") -> str:
-    """Put a conversion into the cache.
-
-    Args:
-        found: the model that was converted.
-        backend: of the engine.
-        made: the conversion.
-        key: from :func:`conversion_key`.
-        precision: as in the key.
+    """Put a conversion into the cache under a :func:`conversion_key`.
 
     Returns:
         In a few words why it could not be stored; empty if it is.

@@ -18,7 +18,7 @@ Decode = Callable[[Any, tuple[int, int]], dict[str, Tensor]]
 
 
 def decoding_of(model: nn.Module) -> tuple[tuple[str, ...], Decode]:
-    """Names of a model's predictions, and what decodes its raw outputs.
+    """Names of a model's predictions, and the function that decodes its raw outputs.
 
     A module without :meth:`~hubel.models.base.Model.predictions` is taken for a classifier that gives raw scores
     (N, classes).
@@ -39,7 +39,7 @@ class NormalizedModel(nn.Module):
     Args:
         model: maps images (N, C, H, W) to raw outputs. It is left as it is; a copy is prepared for prediction: in
             evaluation mode, on the CPU, normalization in the weights before it, without what only training needs.
-        preprocessing: of the model.
+        preprocessing: its mean, standard deviation and input size.
         dtype: of weights and feature maps. Normalization and decoding are computed in float32.
 
     Attributes:
@@ -79,7 +79,7 @@ class NormalizedModel(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
     def zeros(self) -> Tensor:
-        """Black images to trace with: two, as torch.export would take a batch of one for a constant."""
+        """Black images to trace with: two, as ``torch.export`` would take a batch of one for a constant."""
         return torch.zeros(1 if self.static_batch else 2, *self.input_size, dtype=torch.uint8)
 
 
@@ -108,9 +108,6 @@ def _protect_squares(network: nn.Module) -> None:
 
 def capture(model: NormalizedModel) -> torch.export.ExportedProgram:
     """The graph for any number of images, or for exactly one with ``static_batch``."""
-    pixels = model.zeros()
-    batch: dict[str, Any] | None = None
-    if not model.static_batch:
-        batch = {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
+    batch = None if model.static_batch else {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad():
-        return torch.export.export(model, (pixels,), dynamic_shapes=batch)
+        return torch.export.export(model, (model.zeros(),), dynamic_shapes=batch)

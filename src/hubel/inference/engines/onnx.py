@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +12,8 @@ import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import MissingExtraError
-from hubel.inference.engines.base import Precision, Run, RunOptions, canonical, metadata_text, plain_source
+from hubel.inference.engines.base import Backend, Precision, Run, RunOptions, canonical, metadata_text, quiet
+from hubel.inference.pipeline import ordered_parallel_map
 from hubel.system import cpu_count
 
 if TYPE_CHECKING:
@@ -31,28 +27,37 @@ OPSET = 18
 _AHEAD = 2  # batches that wait for the network
 
 
-class OnnxBackend:
-    """See :class:`hubel.inference.engines.base.Backend`."""
+def open_file(path: Path) -> tuple[list[str], Run]:
+    """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    names = [output.name for output in session.get_outputs()]
+    return json.loads(about["classes"]), lambda pixels: dict(
+        zip(names, session.run(names, {"pixels": pixels}), strict=True)
+    )
+
+
+class OnnxBackend(Backend):
+    """ONNX Runtime on the CPU, and ONNX files."""
 
     name = "onnx"
-    converts = True
-    packages: tuple[str, ...] = ("onnx", "torch")
+    packages = ("onnx", "torch")
     precisions: Mapping[str, tuple[str, ...]] = {"cpu": ("fp32",)}
     export_file = "model.onnx"
     example_package = "onnxruntime"
-    weight_precisions: tuple[str, ...] = ("fp32", "fp16")
+    weight_precisions = ("fp32", "fp16")
     not_exported: Mapping[str, str] = {
         "bf16": "ONNX Runtime computes hardly anything in bfloat16 on CPUs",
         "int8": "quantization, and the check of what it costs, are made with OpenVINO",
     }
+    opener = staticmethod(open_file)
 
     def require(self, feature: str) -> None:
         """Three packages are needed."""
         if not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
             raise MissingExtraError(feature, "onnx")
-
-    def check_nms(self, precision: str) -> None:
-        """Every precision will do."""
 
     def convert(self, model: NormalizedModel) -> ModelProto:
         """A model with the input ``pixels``, uint8 (N, H, W, C), and the predictions by name."""
@@ -61,7 +66,7 @@ class OnnxBackend:
         from hubel.inference.engines.normalized_model import INPUT_NAME, capture
 
         program = capture(model)
-        with _quiet():
+        with quiet():  # the exporter reports its progress, and what will change in torch
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -90,42 +95,6 @@ class OnnxBackend:
         content = network if isinstance(network, bytes) else network.SerializeToString()
         return OnnxEngine(content, choose_precision(options.precision), options.threads, options.batch or 1)
 
-    def open_file(self, path: Path) -> tuple[list[str], Run]:
-        """The written file."""
-        return open_file(path)
-
-    def example(self) -> str:
-        """Source of :func:`open_file`."""
-        return plain_source(open_file)
-
-
-def open_file(path: Path) -> tuple[list[str], Run]:
-    """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    about = session.get_modelmeta().custom_metadata_map
-    names = [output.name for output in session.get_outputs()]
-    return json.loads(about["classes"]), lambda pixels: dict(
-        zip(names, session.run(names, {"pixels": pixels}), strict=True)
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's reports of its progress and of what will change in torch."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
 
 def _tidy(graph: GraphProto, static_batch: bool) -> None:
     """Remove the file and line that each operator comes from; call the batch dimension by its name."""
@@ -152,14 +121,7 @@ def choose_precision(precision: str = "auto") -> Precision:
 
 
 class OnnxEngine:
-    """From batches of pixels to predictions.
-
-    Args:
-        model: the bytes of an ONNX file with one input, uint8 (N, H, W, C).
-        precision: from :func:`choose_precision`.
-        threads: CPU threads; all cores by default.
-        batch: images that go through the network at once.
-    """
+    """Runs the bytes of an ONNX file with one input, uint8 (N, H, W, C); on all cores by default."""
 
     name = "onnx"
     device = "cpu"
@@ -180,19 +142,8 @@ class OnnxEngine:
 
     def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
         """See :meth:`hubel.inference.engines.base.Engine.run`."""
-        pending: deque[Future[dict[str, np.ndarray]]] = deque()
         # One thread: the session spreads over the cores itself.
-        with ThreadPoolExecutor(1, "hubel-onnx") as network:
-            try:
-                for pixels in batches:
-                    pending.append(network.submit(self._predictions, pixels))
-                    if len(pending) > _AHEAD:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+        return ordered_parallel_map(self._predictions, batches, _AHEAD, workers=1)
 
     def _predictions(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         starts = range(0, max(1, len(pixels)), self.batch)

@@ -1,12 +1,20 @@
-"""OpenVINO: converts networks and runs them, one image per request, as many requests as the processor has streams."""
+"""OpenVINO: converts networks and runs them, one image per request, as many requests as the processor has streams.
+
+It is imported when it is needed, without its telemetry, and has one core for the whole process.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import platform
+import sys
+import threading
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +22,8 @@ import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import UsageError
-from hubel.inference.engines.base import PRECISIONS, Precision, Run, RunOptions, canonical, metadata_text, plain_source
+from hubel.inference.engines.base import PRECISIONS, Backend, Precision, Run, RunOptions, canonical, metadata_text
 from hubel.inference.engines.onnx import OnnxBackend
-from hubel.inference.engines.openvino_runtime import core, openvino
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -26,23 +33,87 @@ if TYPE_CHECKING:
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
-_SECTION = "hubel"  # of ``rt_info``, for the metadata
+_STACK_BYTES = 64  # sigaltstack(2): a pointer, flags and a size; no platform's is larger
 
 
-class OpenVinoBackend:
-    """See :class:`hubel.inference.engines.base.Backend`."""
+def switch_off_telemetry() -> None:
+    """Make ``openvino_telemetry`` a package that is not installed, for this process.
+
+    Importing OpenVINO sends an event, and every conversion another, unless that package is missing; both libraries
+    then go on without it. Call this before either is imported; afterwards it does nothing.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+def openvino() -> Any:
+    """The package ``openvino``, without its telemetry."""
+    switch_off_telemetry()
+    import openvino as library
+
+    return library
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's ``Core``: one that stays as long as the process does.
+
+    Loading the CPU plugin gives the thread another stack for signals, and unloading it gives back the one before,
+    whichever that was: where two cores end in the order in which they began, the thread is left with a stack that is
+    unmapped, and the next signal, Ctrl-C or the end of a child, kills the process (seen with OpenVINO 2026.4.1).
+    """
+    with own_signal_stack():
+        only = openvino().Core()
+        only.get_property("CPU", "FULL_DEVICE_NAME")  # the plugin is loaded at its first use
+    return only
+
+
+@contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Leave the thread's stack for signals as it was, whatever libraries do to it within."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    change = ctypes.CDLL(None, use_errno=True).sigaltstack
+    before = ctypes.create_string_buffer(_STACK_BYTES)
+    thread = threading.get_ident()
+    known = change(None, before) == 0
+    try:
+        yield
+    finally:
+        if known and threading.get_ident() == thread:
+            change(before, None)
+
+
+def open_file(path: Path, core: Any = None) -> tuple[list[str], Run]:
+    """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
+    import sys
+
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # else OpenVINO reports that it is used
+    import openvino
+
+    core = core or openvino.Core()
+    model = core.read_model(path)
+    about = {key: model.get_rt_info(["hubel", key]).value for key in ("classes", "inference_precision")}
+    network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": about["inference_precision"]})
+
+    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = network({"pixels": pixels})
+        return {output.any_name: outputs[output] for output in network.outputs}
+
+    return json.loads(about["classes"]), run
+
+
+class OpenVinoBackend(Backend):
+    """OpenVINO on the CPU, and its IR files."""
 
     name = "openvino"
-    converts = True
     packages: tuple[str, ...] = ("openvino", "torch")
     precisions: Mapping[str, tuple[str, ...]] = {"cpu": PRECISIONS}
     export_file = "model.xml"
     example_package = "openvino"
-    weight_precisions: tuple[str, ...] = ("fp32",)
+    weight_precisions = ("fp32",)
     not_exported: Mapping[str, str] = {}
-
-    def require(self, feature: str) -> None:
-        """OpenVINO is always installed."""
+    opener = staticmethod(open_file)
 
     def check_nms(self, precision: str) -> None:
         """Refuse bf16; ask for ONNX, through which such graphs are converted."""
@@ -70,7 +141,7 @@ class OpenVinoBackend:
     def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
         """Write ``model.xml`` and ``model.bin``."""
         for key, value in metadata_text(facts or {}).items():
-            converted.set_rt_info(value, [_SECTION, key])
+            converted.set_rt_info(value, ["hubel", key])
         try:
             openvino().save_model(converted, folder / self.export_file, compress_to_fp16=half)
         except RuntimeError as error:  # "iostream error" is all that it reports
@@ -86,31 +157,8 @@ class OpenVinoBackend:
         return OpenVinoEngine(network, precision, options.threads, options.batch or 1, options.many)
 
     def open_file(self, path: Path) -> tuple[list[str], Run]:
-        """The written files."""
+        """The classes of an exported file, and what runs it, with this process's core."""
         return open_file(path, core())
-
-    def example(self) -> str:
-        """Source of :func:`open_file`."""
-        return plain_source(open_file)
-
-
-def open_file(path: Path, core: Any = None) -> tuple[list[str], Run]:
-    """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
-    import sys
-
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # else OpenVINO reports that it is used
-    import openvino
-
-    core = core or openvino.Core()
-    model = core.read_model(path)
-    about = {key: model.get_rt_info(["hubel", key]).value for key in ("classes", "inference_precision")}
-    network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": about["inference_precision"]})
-
-    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = network({"pixels": pixels})
-        return {output.any_name: outputs[output] for output in network.outputs}
-
-    return json.loads(about["classes"]), run
 
 
 def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> Model:
@@ -142,10 +190,7 @@ def _traced(model: NormalizedModel) -> Any:
 
 
 def choose_precision(precision: str = "auto") -> Precision:
-    """The precision in which OpenVINO is to run a network on this processor.
-
-    Args:
-        precision: ``"auto"`` takes bfloat16 where the processor has instructions for it.
+    """The precision in which OpenVINO is to run: ``"auto"`` takes bfloat16 where the processor has instructions for it.
 
     Raises:
         UsageError: there is no such precision, or this processor cannot compute in it.
@@ -175,7 +220,7 @@ class OpenVinoEngine:
         precision: from :func:`choose_precision`.
         threads: CPU threads; all cores by default.
         batch: images that go through the network at once.
-        many: images come in numbers, so that several go side by side; otherwise all threads work on one.
+        many: several images run in parallel; otherwise all threads work on one.
     """
 
     name = "openvino"
@@ -239,7 +284,7 @@ class OpenVinoEngine:
                 self._collect(running)
 
     def _collect(self, running: deque[_Request]) -> None:
-        """Wait for the oldest request; it is then free for other images."""
+        """Wait for the oldest request, which is then free for other images."""
         request = running.popleft()
         request.finish()
         self._free.append(request)
@@ -258,10 +303,6 @@ class _Request:
 
     It is waited for by the thread that started it. A callback, which OpenVINO calls in a thread of its own, would cost
     more, and where the interpreter ends before that thread has left it, the process aborts.
-
-    Args:
-        compiled: the network.
-        asynchronous: let the caller continue meanwhile.
     """
 
     def __init__(self, compiled: Any, asynchronous: bool) -> None:
@@ -271,7 +312,7 @@ class _Request:
         self._outputs = [tensor.data for tensor in self._request.output_tensors]
 
     def start(self, pixels: np.ndarray, result: _Result, start: int) -> None:
-        """Compute the outputs of some images, which belong into ``result`` from row ``start`` on."""
+        """Begin to compute the outputs of some images: rows of ``result`` from ``start`` on."""
         self._pixels[: len(pixels)] = pixels
         self._result, self._rows = result, slice(start, start + len(pixels))
         if self._asynchronous:

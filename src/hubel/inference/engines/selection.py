@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 from hubel.config import TOLERANCE
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Backend, Engine, RunOptions, canonical
-from hubel.inference.engines.convert import Converted, ModelSource, convert, find_converted
-from hubel.inference.engines.registry import BACKENDS
+from hubel.inference.engines.convert import ConversionError, Converted, ModelSource, convert, find_converted
+from hubel.inference.engines.onnx import OnnxBackend
+from hubel.inference.engines.openvino import OpenVinoBackend
+from hubel.inference.engines.torch import TorchBackend
 from hubel.models.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     import torch
+
+_BACKENDS: tuple[Backend, ...] = (TorchBackend(), OpenVinoBackend(), OnnxBackend())
+BACKENDS = {backend.name: backend for backend in _BACKENDS}
+"""The engines by name, in the order in which they are preferred; none of their libraries is imported yet."""
 
 MIN_IMAGES_TO_CONVERT = 16
 """So many images are worth the seconds that a conversion takes once; fewer are answered sooner without."""
@@ -27,7 +33,7 @@ class EngineChoice:
 
     Args:
         source: the model.
-        engine: ``"auto"`` or a name of :data:`~hubel.inference.engines.registry.BACKENDS`.
+        engine: ``"auto"`` or a name of :data:`BACKENDS`.
         precision: ``"auto"`` or one of :data:`~hubel.inference.engines.base.PRECISIONS`.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         batch: images that go through the network at once; by default what the engine is fastest with.
@@ -64,17 +70,17 @@ class EngineChoice:
             raise UsageError(f"{calibrate} is to calibrate int8, but the precision is {precision}", "use int8")
         self._options = RunOptions(precision, gpu(device), threads, batch)
         self._calibrate, self._tolerance = calibrate, tolerance
-        self._ready: tuple[bool, bool] | None = None
         self._engine: Engine | None = None
+        self._ready: tuple[bool, bool] | None = None  # what the engine was prepared for: a conversion, many images
         self._converted: Converted | None = None
         self.reason = self._why = ""
-        self._fixed, self._direct, self._converting = self._backends(engine)
+        self._direct, self._converting = self._backends(engine)
         if self._converting is not None:
             self._converted = self._find(self._converting)
         self.metadata: ModelMetadata = source.load()[1] if self._converted is None else self._converted.metadata
 
-    def _backends(self, engine: str) -> tuple[Backend | None, Backend | None, Backend | None]:
-        """The backend if the arguments leave no choice; the ones without and with conversion to choose from."""
+    def _backends(self, engine: str) -> tuple[Backend | None, Backend | None]:
+        """The backends without and with conversion to choose from; one of them if the arguments leave no choice."""
         device, precision = self._options.device, self._options.precision
         kind = "cpu" if device is None else device.type
         on_device = [backend for backend in BACKENDS.values() if kind in backend.precisions]
@@ -90,73 +96,67 @@ class EngineChoice:
             direct = next((each for each in usable if not each.converts), None)
             converting = next((each for each in usable if each.converts), None)
             if device is None and direct is not None:
-                return None, direct, converting
-            fixed = on_device[0] if converting is None else converting
+                return direct, converting
+            fixed = converting or on_device[0]
             self._why = f"the engine for {precision}" if device is None else "the engine for GPUs"
-        return (fixed, None, fixed) if fixed.converts else (fixed, fixed, None)
+        return (None, fixed) if fixed.converts else (fixed, None)
 
     def _find(self, backend: Backend) -> Converted | None:
+        """The conversion that the arguments ask for, or else one that is cached."""
         if self._options.precision == "int8":
-            return self._quantized(backend)
-        if self._fixed is not None:
-            return convert(self._source, backend)
-        return find_converted(self._source, backend)
+            from hubel.inference.int8 import find_or_quantize
 
-    def _quantized(self, backend: Backend) -> Converted:
-        from hubel.inference.int8 import find_or_quantize
-
-        if "int8" not in backend.precisions["cpu"]:
-            raise UsageError(f"int8 is not available with the engine {backend.name}", "use openvino or auto")
-        converted = find_or_quantize(self._source, self._calibrate, self._tolerance)
-        return replace(converted, network=converted.network[0])
+            if "int8" not in backend.precisions["cpu"]:
+                raise UsageError(f"int8 is not available with the engine {backend.name}", "use openvino or auto")
+            converted = find_or_quantize(self._source, self._calibrate, self._tolerance)
+            return replace(converted, network=converted.network[0])
+        return convert(self._source, backend) if self._direct is None else find_converted(self._source, backend)
 
     def engine_for(self, images: int) -> Engine:
         """The engine for so many images, ready to run.
 
         Args:
             images: how many are known to come; above :data:`MIN_IMAGES_TO_CONVERT` it does not matter how many.
+
+        Raises:
+            ConversionError: the engine that was asked for cannot run the model; ``"auto"`` then takes torch.
         """
-        if self._direct is None or (
-            self._fixed is None and (self._converted is not None or images >= MIN_IMAGES_TO_CONVERT)
-        ):
-            wanted = (True, images > 1)
+        backend = self._converting
+        if self._direct is not None and self._converted is None and images < MIN_IMAGES_TO_CONVERT:
+            backend = None
+        if backend is not None and self._converted is None:
+            try:
+                self._converted = convert(self._source, backend)
+            except ConversionError:
+                if self._direct is None:
+                    raise
+                self._why = f"{backend.name} cannot convert the model"
+                backend = self._converting = None
+        ready = (backend is not None, backend is None or images > 1)
+        if backend is not None:
+            assert self._converted is not None
+            network, metadata, note = self._converted.network, self._converted.metadata, self._converted.note
+            self.reason = f"{self._why}, {note}" if self._why else note
         else:
-            wanted = (False, True)
             self.reason = self._why or f"not worth converting for fewer than {MIN_IMAGES_TO_CONVERT} images"
-        if self._engine is None or self._ready != wanted:
-            convert_first, many = wanted
-            self._engine = self._converted_engine(many) if convert_first else self._direct_engine()
-            self._ready = wanted
+        if self._engine is None or self._ready != ready:
+            if backend is None:
+                assert self._direct is not None
+                backend, (network, metadata) = self._direct, self._source.load()
+            self._engine = backend.engine(network, metadata.preprocessing, replace(self._options, many=ready[1]))
+            self._ready = ready
         return self._engine
-
-    def _direct_engine(self) -> Engine:
-        assert self._direct is not None
-        network, metadata = self._source.load()
-        return self._direct.engine(network, metadata.preprocessing, self._options)
-
-    def _converted_engine(self, many: bool) -> Engine:
-        assert self._converting is not None
-        if self._converted is None:
-            self._converted = convert(self._source, self._converting)
-        note = self._converted.note
-        self.reason = f"{self._why}, {note}" if self._why else note
-        options = replace(self._options, many=many)
-        return self._converting.engine(self._converted.network, self._converted.metadata.preprocessing, options)
 
 
 def gpu(device: str) -> torch.device | None:
     """The GPU of that name, None for the CPU; found out without torch where it can be."""
-    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+    if device == "auto" and sys.platform.startswith("linux"):  # only there a missing driver shows in its files
+        # NVIDIA's driver, AMD's, and NVIDIA's within Windows.
+        drivers = map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+        device = "auto" if any(os.access(path, os.F_OK) for path in drivers) else "cpu"
+    if device == "cpu":
         return None
     from hubel.inference.precision import choose_device
 
     chosen = choose_device(device)
     return None if chosen.type == "cpu" else chosen
-
-
-def _may_have_gpu() -> bool:
-    """Whether it takes torch to find out that there is no GPU: only on Linux a missing driver shows in its files."""
-    if not sys.platform.startswith("linux"):
-        return True
-    # NVIDIA's driver, AMD's, and NVIDIA's within Windows.
-    return any(os.access(path, os.F_OK) for path in map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))

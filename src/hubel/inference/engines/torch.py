@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.inference.engines.base import Precision, Run, RunOptions, plain_source
+from hubel.inference.engines.base import Backend, Precision, Run, RunOptions
 
 if TYPE_CHECKING:
     import torch
@@ -23,75 +23,6 @@ if TYPE_CHECKING:
     from hubel.inference.engines.normalized_model import NormalizedModel
 
 _BATCH = {"cpu": 16, "mps": 32, "cuda": 64}
-_METADATA = "metadata.json"
-
-
-class TorchBackend:
-    """See :class:`hubel.inference.engines.base.Backend`."""
-
-    name = "torch"
-    converts = False
-    packages: tuple[str, ...] = ("torch",)
-    # float16 on CPUs is emulated or slow.
-    precisions: Mapping[str, tuple[str, ...]] = {
-        "cpu": ("fp32", "bf16"),
-        "cuda": ("fp32", "bf16", "fp16"),
-        "mps": ("fp32", "bf16", "fp16"),
-    }
-    export_file = "model.pt2"
-    example_package = "torch"
-    weight_precisions: tuple[str, ...] = ("fp32", "fp16", "bf16")
-    not_exported: Mapping[str, str] = {"int8": "quantization, and the check of what it costs, are made with OpenVINO"}
-
-    def require(self, feature: str) -> None:
-        """torch is always installed."""
-
-    def check_nms(self, precision: str) -> None:
-        """Every precision will do."""
-
-    def convert(self, model: NormalizedModel) -> torch.export.ExportedProgram:
-        """A program."""
-        from hubel.inference.engines.normalized_model import capture
-
-        program = capture(model)
-        program.example_inputs = None
-        for module in program.graph_module.modules():
-            for node in getattr(getattr(module, "graph", None), "nodes", ()):
-                node.meta.pop("stack_trace", None)  # which names files of the machine
-        return program
-
-    def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
-        """Write ``model.pt2``."""
-        import torch
-
-        written = io.BytesIO()
-        # By way of memory: given a file, torch aborts the whole process when the disk is full.
-        torch.export.save(converted, written, extra_files={_METADATA: json.dumps(facts or {}, ensure_ascii=False)})
-        (folder / self.export_file).write_bytes(written.getbuffer())
-
-    def load(self, folder: Path) -> Any:
-        """Programs are opened by :meth:`open_file` alone."""
-        raise NotImplementedError
-
-    def engine(self, network: Any, preprocessing: Preprocessing, options: RunOptions) -> TorchEngine:
-        """Prepare the module ``network``."""
-        import torch
-
-        from hubel.inference.precision import choose_precision
-
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
-        device = options.device or torch.device("cpu")
-        precision = choose_precision(device, options.precision)
-        return TorchEngine(network, preprocessing, device, precision, options.batch or _BATCH[device.type])
-
-    def open_file(self, path: Path) -> tuple[list[str], Run]:
-        """The written program."""
-        return open_file(path)
-
-    def example(self) -> str:
-        """Source of :func:`open_file`."""
-        return plain_source(open_file)
 
 
 def open_file(path: Path) -> tuple[list[str], Run]:
@@ -111,23 +42,68 @@ def open_file(path: Path) -> tuple[list[str], Run]:
     return about["classes"], run
 
 
+class TorchBackend(Backend):
+    """Runs modules as they are; writes ``torch.export`` programs."""
+
+    name = "torch"
+    converts = False
+    packages = ("torch",)
+    # float16 on CPUs is emulated or slow.
+    precisions: Mapping[str, tuple[str, ...]] = {
+        "cpu": ("fp32", "bf16"),
+        "cuda": ("fp32", "bf16", "fp16"),
+        "mps": ("fp32", "bf16", "fp16"),
+    }
+    export_file = "model.pt2"
+    example_package = "torch"
+    weight_precisions = ("fp32", "fp16", "bf16")
+    not_exported: Mapping[str, str] = {"int8": "quantization, and the check of what it costs, are made with OpenVINO"}
+    opener = staticmethod(open_file)
+
+    def convert(self, model: NormalizedModel) -> torch.export.ExportedProgram:
+        """Export the graph, without the names of this machine's files."""
+        from hubel.inference.engines.normalized_model import capture
+
+        program = capture(model)
+        program.example_inputs = None
+        for module in program.graph_module.modules():
+            for node in getattr(getattr(module, "graph", None), "nodes", ()):
+                node.meta.pop("stack_trace", None)
+        return program
+
+    def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
+        """Write ``model.pt2``."""
+        import torch
+
+        written = io.BytesIO()
+        # By way of memory: given a file, torch aborts the whole process when the disk is full.
+        torch.export.save(
+            converted, written, extra_files={"metadata.json": json.dumps(facts or {}, ensure_ascii=False)}
+        )
+        (folder / self.export_file).write_bytes(written.getbuffer())
+
+    def engine(self, network: Any, preprocessing: Preprocessing, options: RunOptions) -> TorchEngine:
+        """Prepare the module ``network``."""
+        import torch
+
+        from hubel.inference.precision import choose_precision
+
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        device = options.device or torch.device("cpu")
+        precision = choose_precision(device, options.precision)
+        return TorchEngine(network, preprocessing, device, precision, options.batch or _BATCH[device.type])
+
+
 def dtype_of(precision: str) -> torch.dtype:
-    """torch's type of weights and feature maps."""
+    """torch's type of a precision."""
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 class TorchEngine:
-    """From batches of pixels to predictions; decoding is computed in float32.
-
-    Args:
-        model: it is left as it is, a copy is prepared.
-        preprocessing: of the model.
-        device: where to run.
-        precision: of weights and feature maps.
-        batch: images that go through the network at once.
-    """
+    """Runs a copy of a module, with ``precision`` for weights and feature maps; decoding is computed in float32."""
 
     name = "torch"
 
@@ -152,8 +128,7 @@ class TorchEngine:
 
     def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
         """See :meth:`hubel.inference.engines.base.Engine.run`."""
-        for pixels in batches:
-            yield self._predictions(pixels)
+        return (self._predictions(pixels) for pixels in batches)
 
     def _predictions(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         import torch
