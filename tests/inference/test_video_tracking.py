@@ -40,7 +40,7 @@ def test_items_come_in_order_and_no_more_than_wanted() -> None:
     assert [next(stage) for _ in range(5)] == [0, 1, 2, 3, 4]
     stage.close()
     assert len(taken) <= 5 + 3 + 2
-    assert not any(thread.name == "hubel-stage" for thread in threading.enumerate())
+    assert not any(thread.name.startswith("hubel-") for thread in threading.enumerate())
     assert list(prefetch(range(50), 2)) == list(range(50))
 
 

@@ -153,14 +153,7 @@ class BlockPredictor:
     """Predicts blocks; Ray makes one in each of its actors.
 
     The model is loaded with the first block. Errors are returned as values: an exception would arrive wrapped in Ray's
-    traceback.
-
-    Args:
-        directory: that relative names refer to.
-        listing: the file of the collection's names.
-        folder: of the shards.
-        kind: their format.
-        predictor: arguments of :class:`~hubel.inference.predictor.Predictor`.
+    traceback. Relative names, which the ``listing`` has, refer to the ``directory``.
     """
 
     def __init__(self, directory: str, listing: str, folder: str, kind: str, predictor: dict[str, Any]) -> None:
@@ -171,8 +164,7 @@ class BlockPredictor:
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """Predict the names of a :class:`~hubel.batch_predict.shards.Block` and write its shard.
 
-        Returns:
-            ``{"outcome": JSON}`` of ``{"block", "rows", "errors", "failures"}`` or ``{"error", "hint"}``.
+        Returns ``{"outcome": JSON}`` of ``{"block", "rows", "errors", "failures"}`` or ``{"error", "hint"}``.
         """
         block = Block(**{name: int(value) for name, value in row.items()})
         try:

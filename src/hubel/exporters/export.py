@@ -6,8 +6,6 @@ import copy
 import inspect
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,11 @@ import hubel
 from hubel.boxes import clip
 from hubel.config import CONF, IOU, TOLERANCE
 from hubel.data.preprocessing import Preprocessing, crop_box
-from hubel.errors import HubelError, ModelError, UsageError
+from hubel.errors import UsageError
 from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs
 from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import PRECISIONS, Backend
-from hubel.inference.engines.convert import ModelSource, reason_of
+from hubel.inference.engines.convert import ModelSource, failing_as
 from hubel.inference.engines.normalized_model import INPUT_NAME, NormalizedModel
 from hubel.inference.engines.selection import BACKENDS
 from hubel.inference.engines.torch import dtype_of
@@ -120,7 +118,7 @@ def export(
     if isinstance(model, nn.Module):  # it stays as it is
         network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     name = source.name
-    folder_name = _requested_folder(out) or Path("exports", _folder_name(name, format, precision))
+    folder_name = _folder(out, name, format, precision)
     weights = dtype_of(precision if precision in backend.weight_precisions else "fp32")
     if nms:
         thresholds = _nms_thresholds(backend, precision, metadata.task, conf, iou, name)
@@ -140,7 +138,8 @@ def export(
                 raise UsageError(message, "save the module first: hubel.models.save_model")
             converted, quantization = quantized_for(model, calibrate, tolerance)
             facts["quantization"] = asdict(quantization)
-        with _failing_as(f"{name} cannot be exported to {format} in {precision}"):
+        message = f"{name} cannot be exported to {format} in {precision}"
+        with failing_as(message, "Try another --format or --precision."):
             backend.save(converted or backend.convert(graph), folder, facts, half=precision == "fp16")
             _, run = backend.open_file(folder / backend.export_file)
             file = f"{name} as {backend.export_file}"
@@ -175,25 +174,21 @@ def _backend(format: str, precision: str, calibrate: str | Path | None) -> Backe
     return backend
 
 
-def _requested_folder(out: str | Path | None) -> Path | None:
-    if out is None:
-        return None
-    folder = Path(out)
-    folder = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name to put a number to
-    if not folder.name:
-        raise UsageError(f"--out {out} is the root of a disk", "name a folder on it")
-    return folder
-
-
-def _folder_name(name: str, format: str, precision: str) -> str:
-    """``resnet50:timm/a1_in1k`` in onnx → ``resnet50-timm-a1_in1k-onnx``, ``runs/flowers/best`` → ``flowers-onnx``."""
+def _folder(out: str | Path | None, name: str, format: str, precision: str) -> Path:
+    """``out``, or ``resnet50:timm/a1_in1k`` in onnx → ``resnet50-timm-a1_in1k-onnx``, ``runs/a/best`` → ``a-onnx``."""
+    if out is not None:
+        folder = Path(out)
+        folder = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name to number
+        if not folder.name:
+            raise UsageError(f"--out {out} is the root of a disk", "name a folder on it")
+        return folder
     if ":" in name and not Path(name).exists():
         stem = name
     else:
         path = Path(name).absolute()
         stem = path.parent.name if path.name in ("best", "last") else path.name
     stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "model"
-    return "-".join([stem, format] if precision == "fp32" else [stem, format, precision])
+    return Path("exports", "-".join([stem, format] if precision == "fp32" else [stem, format, precision]))
 
 
 def _nms_thresholds(backend: Backend, precision: str, task: str, conf: float, iou: float, name: str) -> Thresholds:
@@ -205,17 +200,6 @@ def _nms_thresholds(backend: Backend, precision: str, task: str, conf: float, io
         if not 0 <= fraction <= 1:
             raise UsageError(f"{option} is {fraction:g}", "use a fraction from 0 to 1")
     return Thresholds(conf, iou, topk_candidates=sys.maxsize)
-
-
-@contextmanager
-def _failing_as(message: str) -> Iterator[None]:
-    """Exporters and runtimes raise exceptions of any type: report them in one line."""
-    try:
-        yield
-    except (HubelError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(f"{message}: {reason_of(error)}", "Try another --format or --precision.") from error
 
 
 class DetectorWithNMS(NormalizedModel):
@@ -251,12 +235,6 @@ def metadata_of(metadata: ModelMetadata, name: str, precision: str, outputs: tup
     """Facts that a program without hubel needs, or a person who finds the file: text, lists and dictionaries.
 
     ``weights`` and ``license`` are among them if the catalog knows the weights that the model is or started from.
-
-    Args:
-        metadata: of the model.
-        name: of the model, as it was given to ``hubel.export``.
-        precision: of the file.
-        outputs: names of the file's outputs.
     """
     facts = {
         "task": metadata.task,

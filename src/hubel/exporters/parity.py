@@ -37,13 +37,7 @@ def sample_inputs(preprocessing: Preprocessing) -> np.ndarray:
 
 @torch.inference_mode()
 def reference_outputs(network: nn.Module, preprocessing: Preprocessing, pixels: np.ndarray) -> Predictions:
-    """A model's own predictions, float32 (N, …) by name, as plain torch computes them.
-
-    Args:
-        network: on the CPU, in evaluation mode.
-        preprocessing: of the model.
-        pixels: uint8 (N, height, width, channels).
-    """
+    """A model's own predictions, float32 (N, …) by name, of pixels (N, H, W, C), as plain torch computes them."""
     names, decode = decoding_of(network)
     images = preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     predictions = decode(network(images), (preprocessing.height, preprocessing.width))
@@ -77,49 +71,48 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
                 raise ModelError(f"{file} gives an output {shape} for the model's {wanted.shape}.", _HINT)
             if not np.isfinite(got).all():
                 raise ModelError(f"{file} produces Inf or NaN.", _HINT)
-            compare = _COMPARISONS.get(name, _probability_difference)
-            worst = max(worst, compare(got, wanted, pixels.shape[1:3], TOLERANCE[precision], file))
+            compare = _COMPARISONS.get(name, _compare_probabilities)
+            difference, is_allowed, text = compare(got, wanted, pixels.shape[1:3], TOLERANCE[precision])
+            if not is_allowed:
+                raise ModelError(f"{file} differs from the model {text}.", _HINT)
+            worst = max(worst, difference)
     return worst
 
 
-def _box_difference(got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float, file: str) -> float:
-    """Of boxes clipped to the input, as a fraction of its size."""
+def _compare_boxes(
+    got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float
+) -> tuple[float, bool, str]:
+    """Difference of boxes clipped to the input, as a fraction of its size; if it is allowed; both in words."""
     sides = np.array([size[1], size[0]] * 2)
     difference = float((np.abs(got.clip(0, sides) - wanted.clip(0, sides)) / sides).max())
-    if difference > tolerance:
-        message = f"{file} differs from the model by up to {difference:.2g} of the image's size in a box"
-        raise ModelError(f"{message} (allowed: {tolerance:g}).", _HINT)
-    return difference
+    text = f"by up to {difference:.2g} of the image's size in a box (allowed: {tolerance:g})"
+    return difference, difference <= tolerance, text
 
 
-def _probability_difference(
-    got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float, file: str
-) -> float:
-    """Of probabilities (N, classes) or scores (N, A, classes)."""
-    difference = float(np.abs(got - wanted).max())
-    lead, others = 0.0, ""
+def _compare_probabilities(
+    got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float
+) -> tuple[float, bool, str]:
+    """The same of probabilities (N, classes) or scores (N, A, classes)."""
+    difference, lead = float(np.abs(got - wanted).max()), 0.0
+    text = f"by up to {difference:.2g} in probability (allowed: {tolerance:g})"
     if wanted.ndim == 2:
-        rows, best = np.arange(len(wanted)), got.argmax(axis=1)
+        best = got.argmax(axis=1)
         # By how much the model prefers its own best class to the file's.
-        lead = float((wanted.max(axis=1) - wanted[rows, best]).max())
+        lead = float((wanted.max(axis=1) - wanted[np.arange(len(wanted)), best]).max())
         count = int(np.sum(best != wanted.argmax(axis=1)))
-        others = f" and names another best class for {count} of {len(wanted)} images"
-    if difference > tolerance or lead > tolerance:
-        message = f"{file} differs from the model by up to {difference:.2g} in probability"
-        raise ModelError(f"{message} (allowed: {tolerance:g}){others}.", _HINT)
-    return difference
+        text += f" and names another best class for {count} of {len(wanted)} images"
+    return difference, max(difference, lead) <= tolerance, text
 
 
-def _pixel_difference(got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float, file: str) -> float:
-    """Of class maps (N, H, W), the fraction of the pixels with another class: nearly equal scores may be exchanged."""
+def _compare_class_maps(
+    got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float
+) -> tuple[float, bool, str]:
+    """The same of class maps (N, H, W): the fraction of the pixels that differ, as nearly equal scores may swap."""
     difference, allowed = float((got != wanted).mean()), max(tolerance, 1e-3)
-    if difference > allowed:
-        message = f"{file} differs from the model in the class of {difference:.2%} of the pixels"
-        raise ModelError(f"{message} (allowed: {allowed:.2%}).", _HINT)
-    return difference
+    return difference, difference <= allowed, f"in the class of {difference:.2%} of the pixels (allowed: {allowed:.2%})"
 
 
-_COMPARISONS = {"boxes": _box_difference, "class_map": _pixel_difference}
+_COMPARISONS = {"boxes": _compare_boxes, "class_map": _compare_class_maps}
 """By name of the output."""
 
 
@@ -136,13 +129,8 @@ def check_detections(
     Returns the greatest difference of a score, or of a box as a fraction of the image's size, among the objects that
     both have.
 
-    Args:
-        run: the file, from pixels (1, H, W, C) to ``"boxes"``, ``"scores"`` and ``"labels"`` of objects.
-        pixels: uint8 (N, H, W, C).
-        expected: the model's ``"boxes"`` and ``"scores"`` of them.
-        thresholds: of the file.
-        precision: of the file.
-        file: its name, for the message.
+    The arguments are those of :func:`check_parity`, but the file takes one image at a time and gives its ``"boxes"``,
+    ``"scores"`` and ``"labels"``, selected by the ``thresholds``.
 
     Raises:
         ModelError: the file finds other objects.

@@ -40,7 +40,6 @@ class AccuracyCheck:
 
     Attributes:
         metric: name of the score.
-        images: number of images.
         score: of a network, given what runs it; higher is better.
         agreement: the fraction of the images with the same top class as the float32 network; None for other tasks than
             classification.
@@ -58,9 +57,7 @@ class QuantizationReport:
 
     Attributes:
         metric: name of the task's score.
-        float_score: of the float32 network.
-        int8_score: of the quantized one.
-        images: held-out images that both were evaluated on.
+        images: held-out images that both networks were evaluated on.
         agreement: as in the :class:`AccuracyCheck`.
         kept_in_float: the sensitive layers that were not quantized.
         layers: all layers that can be quantized.

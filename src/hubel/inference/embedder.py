@@ -12,11 +12,10 @@ from PIL import Image
 
 from hubel.errors import UsageError
 from hubel.inference.engines.base import RunOptions
-from hubel.inference.engines.convert import Converted, conversion_key, read_converted, store
+from hubel.inference.engines.convert import Converted, ModelSource, find_converted, store
 from hubel.inference.engines.openvino import OpenVinoBackend
 from hubel.inference.engines.selection import gpu
 from hubel.inference.engines.torch import TorchBackend
-from hubel.models.metadata import find_model
 from hubel.tracking.appearance import stripe_colours
 
 if TYPE_CHECKING:
@@ -63,15 +62,12 @@ class Embedder:
         self._with_colours = self._output != "vectors"  # else the network was made to embed
 
     def __call__(self, image: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
-        """Vectors of objects.
+        """Vectors of objects, float32 (N, D), each of length 1.
 
         Args:
             image: upright, RGB; uint8 (H, W, 3) or a ``PIL`` image.
             boxes: (N, 4), x1, y1, x2, y2 in its pixels, clipped to the image; of a box that lies outside altogether,
                 or is not finite, the pixels at the nearest border are used.
-
-        Returns:
-            float32 (N, D), each of length 1.
 
         Raises:
             UsageError: the image or the boxes have the wrong shape.
@@ -137,17 +133,15 @@ def _engine(model: str | Path, device: str, threads: int | None) -> tuple[Engine
     if chosen is not None:
         network, metadata = _load(model)
         return TorchBackend().engine(network, metadata.preprocessing, options), metadata
-    found, backend = find_model(model), OpenVinoBackend()
-    key = "" if found is None else conversion_key(found, backend, calibration=_VERSION)
-    converted = read_converted(key, backend) if key else None
+    source, backend = ModelSource(model), OpenVinoBackend()
+    converted = find_converted(source, backend, calibration=_VERSION)
     if converted is None:
         from hubel.inference.engines.normalized_model import NormalizedModel
 
         network, metadata = _load(model)
         graph = backend.convert(NormalizedModel(network, metadata.preprocessing))
         converted = Converted(graph, metadata, "converted")
-        if found is not None:
-            store(found, backend, converted, key)  # where it cannot be stored, it is made anew next time
+        store(source, backend, converted, calibration=_VERSION)  # where it cannot be, it is made anew next time
     metadata = converted.metadata
     return backend.engine(converted.network, metadata.preprocessing, options), metadata
 

@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,15 +32,7 @@ from hubel.inference.accuracy_control import (
     quantize_with_accuracy_control,
     runner,
 )
-from hubel.inference.engines.convert import (
-    Converted,
-    ModelSource,
-    conversion_key,
-    convert,
-    find_newest,
-    read_converted,
-    store,
-)
+from hubel.inference.engines.convert import Converted, ModelSource, convert, find_converted, find_newest, store
 from hubel.inference.engines.openvino import OpenVinoBackend
 from hubel.inference.pipeline import PreparedImage, prepare, stacked
 from hubel.inference.quantize import nncf_library
@@ -122,19 +114,13 @@ def find_or_quantize(
         )
     files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance)
     nncf_library()  # before the work begins: it may be missing
-    found = source.found
-    key = "" if found is None else conversion_key(found, backend, "int8", files.digest())
-    converted = None if found is None else read_converted(key, backend)
+    digest = files.digest()
+    converted = find_converted(source, backend, "int8", digest)
     if converted is None or converted.network[1].loss > tolerance:
         start = time.perf_counter()
         pair = _quantized(source, files, tolerance, log)
-        note = f"quantized in {time.perf_counter() - start:.0f} s"
-        if found is None:
-            note += ", not cached: only models with a name are"
-        else:
-            failure = store(found, backend, Converted(pair, metadata, note), key, "int8")
-            note += f", not cached: {failure}" if failure else ", cached for next time"
-        converted = Converted(pair, metadata, note)
+        made = Converted(pair, metadata, f"quantized in {time.perf_counter() - start:.0f} s")
+        converted = replace(made, note=f"{made.note}, {store(source, backend, made, 'int8', digest)}")
     log(converted.network[1].line())
     return converted
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import TypeVar, cast
 
 import numpy as np
@@ -22,7 +22,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MAX_WORKERS = 8
-_POLL = 0.1  # seconds between checks that the consumer is still there
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,8 @@ def prepare(
 ) -> Generator[PreparedImage | FailedImage, None, None]:
     """Decode, turn upright, crop and scale.
 
-    The decoded original is released as soon as it is scaled: images that wait are small, whatever their original size.
-
-    Args:
-        images: from :func:`hubel.data.sources.expand`.
-        preprocessing: of the model.
-        ahead: images that may wait for the network.
+    The decoded original is released as soon as it is scaled: images that wait for the network, ``ahead`` of them, are
+    small, whatever their original size.
     """
     return ordered_parallel_map(partial(_prepare, preprocessing), images, ahead)
 
@@ -119,45 +114,15 @@ def prefetch(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """The same items, in order, taken from ``items`` by a thread that is at most ``ahead`` of the consumer.
 
     An exception is raised where the item would have been. When the iterator is closed, the thread ends after its
-    current item, and ``items`` is closed in it.
+    current item, and ``items`` is closed.
     """
-    # An item and no error, or no item and the error that ended the items: StopIteration where there are no more.
-    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
-    closed = threading.Event()
-
-    def put(entry: tuple[Item | None, BaseException | None]) -> bool:
-        while not closed.is_set():
-            try:
-                ready.put(entry, timeout=_POLL)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        iterator = iter(items)
-        try:
-            for item in iterator:
-                if not put((item, None)):
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:
-            put((None, error))
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=work, name="hubel-stage", daemon=True)
-    thread.start()
+    iterator, end = iter(items), object()
     try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield cast(Item, item)
+        with closing(ordered_parallel_map(lambda _: next(iterator, end), repeat(None), ahead, workers=1)) as taken:
+            for item in taken:
+                if item is end:
+                    return
+                yield cast(Item, item)
     finally:
-        closed.set()
-        thread.join()
+        if isinstance(iterator, Generator):
+            iterator.close()

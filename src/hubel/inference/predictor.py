@@ -108,14 +108,11 @@ class Predictor:
         return self._choice.engine_for(images)
 
     def __call__(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction]:
-        """Results for images, one after the other.
+        """Results for images, one after the other, in their order.
 
         Args:
             images: file names, folders, patterns, videos (see :func:`hubel.data.sources.expand`),
                 ``PIL`` images, arrays (H, W), (H, W, 3) or (H, W, 4); a single one, or an iterable of any length.
-
-        Yields:
-            Results in the order of the images.
 
         Raises:
             ImageError: an image cannot be read; the results before it have been yielded. :meth:`stream` continues.

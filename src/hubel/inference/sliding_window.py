@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ def slide(
     crops: bool = False,
     batch: int = 32,
 ) -> Detections:
-    """Slide a classifier over an image, and keep the windows with a confident prediction.
+    """Slide a classifier over an image, and keep the windows with a confident prediction, 300 at most, best first.
 
     If the network allows it, it runs once over the image at each size (:func:`hubel.to_fully_convolutional`), else over
     the windows one by one. The boxes are the windows, which are a stride of the network apart.
@@ -56,9 +55,6 @@ def slide(
         metadata: of a module; by default what ``create_model`` knows of it.
         crops: always run over the windows one by one.
         batch: windows at a time, where they are run one by one.
-
-    Returns:
-        The windows that stay, 300 at most, best first.
 
     Raises:
         ModelError: the model is not a classifier.
@@ -79,7 +75,7 @@ def slide(
     sizes = [fraction * shorter for fraction in _FRACTIONS] if sizes is None else sizes
     if not all(0 < size <= shorter for size in sizes):
         raise UsageError(f"sizes {list(sizes)}: the image's shorter side has {shorter} pixels", "use 1 to that")
-    slider = _slider(network, metadata.preprocessing, crops, batch)
+    slider = _Slider(network, metadata.preprocessing, crops, batch)
     boxes, probabilities = (
         torch.cat(parts) for parts in zip(*(slider.windows(original, size) for size in sizes), strict=True)
     )
@@ -93,15 +89,21 @@ def slide(
     return Detections(source, original.width, original.height, *best, names)
 
 
-@dataclass(frozen=True)
 class _Slider:
-    """A network that maps an image to the scores of all windows (``everywhere``), or else ``batch`` crops to theirs."""
+    """A network that maps an image to the scores of all windows, or else ``batch`` crops to theirs."""
 
-    network: nn.Module
-    everywhere: bool
-    preprocessing: Preprocessing
-    pyramid: ImagePyramid
-    batch: int
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, crops: bool, batch: int) -> None:
+        window = preprocessing.width
+        stride = max(1, window // _OVERLAPPING)
+        self.everywhere = False
+        try:
+            everywhere = to_fully_convolutional(network, window)
+            self.everywhere, stride = not crops, everywhere.stride
+        except ModelError:
+            pass
+        self.network = fuse(everywhere if self.everywhere else network, torch.device("cpu"), torch.float32)
+        self.preprocessing, self.batch = preprocessing, batch
+        self.pyramid = ImagePyramid(window, stride)
 
     @torch.inference_mode()
     def windows(self, original: Image.Image, size: float) -> tuple[Tensor, Tensor]:
@@ -119,16 +121,3 @@ class _Slider:
             scores = torch.cat([self.network(part) for part in torch.split(crops, self.batch)])
         boxes = pyramid.boxes((scaled[0], scaled[1]), original.height, original.width)
         return boxes, torch.softmax(scores.float(), 1)
-
-
-def _slider(network: nn.Module, preprocessing: Preprocessing, crops: bool, batch: int) -> _Slider:
-    window, cpu = preprocessing.width, torch.device("cpu")
-    stride = max(1, window // _OVERLAPPING)
-    try:
-        everywhere = to_fully_convolutional(network, window)
-    except ModelError:
-        crops = True
-    else:
-        stride = everywhere.stride
-    chosen = network if crops else everywhere
-    return _Slider(fuse(chosen, cpu, torch.float32), not crops, preprocessing, ImagePyramid(window, stride), batch)

@@ -14,16 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.config import CONF
+from hubel.data import video_reader
 from hubel.data.mot import MotBoxes, read_mot_text
-from hubel.data.video_reader import (
-    OnError,
-    StillFrame,
-    VideoFrame,
-    camera_frames,
-    folder_frames,
-    video_frames,
-    video_length,
-)
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
 from hubel.results import Detections, Tracks
@@ -37,10 +29,11 @@ if TYPE_CHECKING:
 _AHEAD = 4  # frames that wait between two stages
 _JITTER = 0.2  # an elapsed time this close to a whole number of frame intervals is rounded to it
 _MIN_ELAPSED = 0.05
+OnError = video_reader.OnError
 NAMELESS = "object"
 """Class name of detections from a file, which has none."""
 
-Frame = VideoFrame | StillFrame
+Frame = video_reader.VideoFrame | video_reader.StillFrame
 Images = Iterable[tuple[Frame, np.ndarray]]
 """Frames with their pixels, uint8 (H, W, 3), RGB."""
 
@@ -94,24 +87,19 @@ class FrameState:
 
 
 def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
-    """Open a video file, a folder of frames, or a webcam.
-
-    Args:
-        source: path, or number of a webcam.
-        rate: frames per second of a folder.
-        on_error: called for frames that cannot be read, which are skipped.
+    """Open a video file, a folder of frames at a ``rate`` of frames per second, or the webcam of a number.
 
     Raises:
         ImageError: it does not exist, is not a video, or has no images.
     """
     path = Path(source)
     if path.is_dir():
-        frames = list(folder_frames(path, rate))
+        frames = list(video_reader.folder_frames(path, rate))
         return VideoSource(source, iter(frames), rate, len(frames))
     if source.isascii() and source.isdigit() and not path.exists():
-        return VideoSource(f"webcam {source}", camera_frames(int(source)), None, None)
-    count, rate = video_length(path, source)
-    return VideoSource(source, video_frames(path, source, on_error), rate, count)
+        return VideoSource(f"webcam {source}", video_reader.camera_frames(int(source)), None, None)
+    count, rate = video_reader.video_length(path, source)
+    return VideoSource(source, video_reader.video_frames(path, source, on_error), rate, count)
 
 
 def decode(video: VideoSource, on_error: OnError, timer: StageTimer) -> Iterator[tuple[Frame, np.ndarray]]:
@@ -153,14 +141,9 @@ def detect_with_model(
     timer: StageTimer,
     images: Images,
 ) -> Generator[FrameState, None, None]:
-    """Run a detector on the frames; ``timer`` gets its time, including waits for frames.
+    """Run a detector on the frames of a video that results call ``source``, and keep the objects of some classes.
 
-    Args:
-        predictor: of a detector.
-        source: name of the video in results.
-        classes: of the objects to keep; ``None``: all.
-        timer: of the pipeline.
-        images: of the video.
+    ``timer`` gets the time of detection, including waits for frames.
 
     Raises:
         UsageError: the model is not a detector, or does not have such a class.
@@ -255,13 +238,8 @@ def run_pipeline(
 ) -> Generator[tuple[FrameState, Tracks], None, None]:
     """Run all stages on a video, in threads; memory does not grow with its length.
 
-    Args:
-        video: with images.
-        detect: adds detections to the frames.
-        tracker: a new one.
-        appearance: computes appearance vectors, if the tracker compares them.
-        on_error: called for frames that cannot be read, which are skipped.
-        timer: gets the time of each stage.
+    ``appearance`` computes vectors, if the tracker compares them. ``on_error`` is called for frames that cannot be
+    read, which are skipped.
     """
     with closing(prefetch(decode(video, on_error, timer), _AHEAD)) as images:
         states = detect(images)
@@ -289,7 +267,7 @@ def track(
     on_error: Callable[[HubelError], None] | None = None,
     **parameters: Any,
 ) -> Iterator[Tracks]:
-    """Track objects through a video.
+    """Track objects through a video, and yield the tracks of each frame.
 
     ::
 
@@ -308,9 +286,6 @@ def track(
         rate: frames per second of a folder of frames.
         on_error: called for frames that cannot be read, which are skipped; by default they raise.
         parameters: of the tracker.
-
-    Yields:
-        The tracks of each frame.
 
     Raises:
         UsageError: arguments are missing, exclude each other, or are out of range.

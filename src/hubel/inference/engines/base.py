@@ -67,17 +67,10 @@ class Engine(Protocol):
     outputs: tuple[str, ...]
 
     def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
-        """Predictions of each batch, in order.
+        """Predictions of each batch, in order: float32 (N, …) by name, as a model's ``prediction_names`` has them.
 
-        Batches are taken one by one, in the caller's thread, and only a few more than were answered: ``batches`` may be
-        endless.
-
-        Args:
-            batches: uint8 (N, height, width, channels) each, of any N from 0, as
-                :meth:`~hubel.data.preprocessing.Preprocessing.pixels` gives them, stacked.
-
-        Yields:
-            float32 (N, …) by the names of :attr:`hubel.models.base.Model.prediction_names`.
+        Batches are uint8 (N, height, width, channels), of any N from 0. They are taken one by one, in the caller's
+        thread, and only a few more than were answered: ``batches`` may be endless.
         """
         ...
 
@@ -145,7 +138,7 @@ class Backend(ABC):
         """Write a conversion as :attr:`export_file`, and what belongs to it.
 
         Args:
-            converted: from :meth:`convert`; metadata may be added to it.
+            converted: from :meth:`convert`; ``facts`` may be added to it.
             folder: where to.
             facts: metadata for the file.
             half: store float weights in 16 bits.

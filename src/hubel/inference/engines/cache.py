@@ -70,11 +70,9 @@ def key_of(*facts: str) -> str:
 
 
 class ConvertedCache:
-    """The folder of converted networks.
+    """The folder of converted networks, ``$HUBEL_CACHE/converted`` by default.
 
-    Args:
-        folder: ``$HUBEL_CACHE/converted`` by default.
-        limit: bytes of all entries together; by default the environment variable ``HUBEL_CACHE_GB``, else 2 GB.
+    All entries together have at most ``limit`` bytes; by default ``HUBEL_CACHE_GB``, else 2 GB.
 
     Raises:
         UsageError: ``HUBEL_CACHE_GB`` is not a number.
@@ -93,21 +91,20 @@ class ConvertedCache:
     def get(self, key: str) -> Entry | None:
         """The entry, if it exists and is intact; it becomes the most recently used."""
         entry = _read(self.folder / key)
-        if entry is None or not _intact(entry):
-            if entry is not None:
-                self._remove(entry.folder)
+        if entry is None:
+            return None
+        if not _intact(entry):
+            self._remove(entry.folder)
             return None
         with contextlib.suppress(OSError):  # a read-only folder, from which nothing is ever removed
             os.utime(entry.folder / _FACTS)
         return entry
 
-    def put(self, key: str, write: Callable[[Path], None], facts: dict[str, Any]) -> Entry:
+    def put(self, key: str, write: Callable[[Path], None], facts: dict[str, Any]) -> None:
         """Add an entry under a :func:`key_of`, and remove others that would exceed the limit.
 
-        Args:
-            key: its name.
-            write: writes files into the folder that it is given.
-            facts: the attributes of the :class:`Entry` from ``version`` to ``metadata``.
+        ``write`` writes its files into a folder; ``facts`` are the attributes of the :class:`Entry` from ``version`` to
+        ``metadata``.
 
         Raises:
             OSError: the disk is full or read-only, or the entry alone is larger than the limit.
@@ -135,10 +132,6 @@ class ConvertedCache:
                     raise
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        entry = _read(self.folder / key)
-        if entry is None:
-            raise OSError("it was removed at once")
-        return entry
 
     def entries(self) -> list[Entry]:
         """All entries, most recently used first."""

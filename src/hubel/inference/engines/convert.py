@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +26,7 @@ class ConversionError(ModelError):
 
 
 class ModelSource:
-    """A model as a person names it, or a module.
-
-    Args:
-        model: a reference, as :func:`hubel.models.metadata_model` takes it, or a module.
-        metadata: of a module; by default what ``create_model`` knows of it.
+    """A model as a person names it, or a module with its metadata, by default what ``create_model`` knows of it.
 
     Attributes:
         name: what results and log lines call it.
@@ -79,22 +77,20 @@ class Converted:
     note: str
 
 
-def conversion_key(found: FoundModel, backend: Backend, precision: str = "fp32", calibration: str = "") -> str:
-    """The key of a model's conversion in the cache.
-
-    Args:
-        found: the model.
-        backend: of the engine.
-        precision: of the stored weights: ``"fp32"``, which every float precision is computed from, or ``"int8"``.
-        calibration: a digest of the images and settings that int8's ranges were measured with.
-    """
+def _key(found: FoundModel, backend: Backend, precision: str, calibration: str) -> str:
     versions = [f"{package} {version(package)}" for package in backend.packages]
     return key_of(CACHE_VERSION, hubel.__version__, found.digest, backend.name, precision, calibration, *versions)
 
 
-def find_converted(source: ModelSource, backend: Backend) -> Converted | None:
-    """The cached conversion in float32, without torch; None if there is none."""
-    return None if source.found is None else read_converted(conversion_key(source.found, backend), backend)
+def find_converted(
+    source: ModelSource, backend: Backend, precision: str = "fp32", calibration: str = ""
+) -> Converted | None:
+    """The cached conversion, without torch; None if there is none.
+
+    The precision is that of the stored weights: ``"fp32"``, which every float precision is computed from, or
+    ``"int8"``, to which a digest of the images and settings belongs that its ranges were measured with.
+    """
+    return None if source.found is None else _read(_key(source.found, backend, precision, calibration), backend)
 
 
 def find_newest(source: ModelSource, backend: Backend, precision: str) -> Converted | None:
@@ -104,14 +100,13 @@ def find_newest(source: ModelSource, backend: Backend, precision: str) -> Conver
     wanted = (CACHE_VERSION, source.found.digest, precision, backend.name)
     for entry in ConvertedCache().entries():
         if (entry.version, entry.origin, entry.precision, entry.engine) == wanted:
-            converted = read_converted(entry.folder.name, backend)
+            converted = _read(entry.folder.name, backend)
             if converted is not None:
                 return converted
     return None
 
 
-def read_converted(key: str, backend: Backend) -> Converted | None:
-    """The cached conversion of a key; None if there is none."""
+def _read(key: str, backend: Backend) -> Converted | None:
     entry = ConvertedCache().get(key)
     if entry is None:
         return None
@@ -145,42 +140,42 @@ def _make(source: ModelSource, backend: Backend) -> Converted:
 
     model, metadata = source.load()
     start = time.perf_counter()
-    try:
+    with failing_as(f"{source.name} cannot be converted for the engine {backend.name}", "use --engine torch"):
         network = backend.convert(NormalizedModel(model, metadata.preprocessing))
-    except (HubelError, OSError, MemoryError):
-        raise
-    except Exception as error:  # the library may raise anything
-        message = f"{source.name} cannot be converted for the engine {backend.name}: {reason_of(error)}"
-        raise ConversionError(message, "use --engine torch") from error
     return Converted(network, metadata, f"converted in {time.perf_counter() - start:.1f} s")
 
 
-def reason_of(error: Exception) -> str:
-    """One line of a library's error: the operations that OpenVINO does not know, else the first."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    unknown = (line.lstrip("- ") for line in lines if "No conversion rule found" in line)
-    return f"{next(unknown, lines[0]):.300}"
+@contextmanager
+def failing_as(message: str, hint: str) -> Iterator[None]:
+    """Report what a library raises, which may be anything, in one line.
+
+    Raises:
+        ConversionError: with the operations that OpenVINO does not know, or the first line of the library's message.
+    """
+    try:
+        yield
+    except (HubelError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        unknown = (line.lstrip("- ") for line in lines if "No conversion rule found" in line)
+        raise ConversionError(f"{message}: {next(unknown, lines[0]):.300}", hint) from error
 
 
 def _make_and_store(source: ModelSource, backend: Backend) -> Converted:
     made = _make(source, backend)
+    note = f"{made.note}, {store(source, backend, made)}"
+    # What was written, as every later run will read it: all runs then give the same predictions to the last digit.
+    return replace(find_converted(source, backend) or made, note=note)
+
+
+def store(
+    source: ModelSource, backend: Backend, made: Converted, precision: str = "fp32", calibration: str = ""
+) -> str:
+    """Put a conversion into the cache, for :func:`find_converted`; says in a few words if it is there, or why not."""
     found = source.found
     if found is None:
-        return replace(made, note=f"{made.note}, not cached: only models with a name are")
-    failure = store(found, backend, made, conversion_key(found, backend))
-    if failure:
-        return replace(made, note=f"{made.note}, not cached: {failure}")
-    # What was written, as every later run will read it: all runs then give the same predictions to the last digit.
-    cached = find_converted(source, backend) or made
-    return replace(cached, note=f"{made.note}, cached for next time")
-
-
-def store(found: FoundModel, backend: Backend, made: Converted, key: str, precision: str = "fp32") -> str:
-    """Put a conversion into the cache under a :func:`conversion_key`.
-
-    Returns:
-        In a few words why it could not be stored; empty if it is.
-    """
+        return "not cached: only models with a name are"
     facts = {
         "version": CACHE_VERSION,
         "model": found.name,
@@ -189,8 +184,9 @@ def store(found: FoundModel, backend: Backend, made: Converted, key: str, precis
         "origin": found.digest,
         "metadata": made.metadata.to_json(),
     }
+    key = _key(found, backend, precision, calibration)
     try:
         ConvertedCache().put(key, lambda folder: backend.save(made.network, folder), facts)
     except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        return f"not cached: {error.strerror or error}"
+    return "cached for next time"

@@ -35,12 +35,9 @@ class NormalizedModel(nn.Module):
 
     Cropping and scaling stay outside, as a graph has no antialiased resizing that equals Pillow's: they travel beside
     it, as :meth:`~hubel.data.preprocessing.Preprocessing.to_json` writes them.
-
-    Args:
-        model: maps images (N, C, H, W) to raw outputs. It is left as it is; a copy is prepared for prediction: in
-            evaluation mode, on the CPU, normalization in the weights before it, without what only training needs.
-        preprocessing: its mean, standard deviation and input size.
-        dtype: of weights and feature maps. Normalization and decoding are computed in float32.
+    The module maps images (N, C, H, W) to raw outputs. It is left as it is; a copy is prepared for prediction: in
+    evaluation mode, on the CPU, normalization in the weights before it, without what only training needs. Normalization
+    and decoding are computed in float32, also where weights and feature maps have another ``dtype``.
 
     Attributes:
         output_names: in the order of the outputs.

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubel.config import TOLERANCE
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Backend, Engine, RunOptions, canonical
 from hubel.inference.engines.convert import ConversionError, Converted, ModelSource, convert, find_converted
@@ -31,24 +30,11 @@ MIN_IMAGES_TO_CONVERT = 16
 class EngineChoice:
     """Chooses an engine for a model and prepares it, again when more work comes than it was chosen for.
 
-    Args:
-        source: the model.
-        engine: ``"auto"`` or a name of :data:`BACKENDS`.
-        precision: ``"auto"`` or one of :data:`~hubel.inference.engines.base.PRECISIONS`.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        batch: images that go through the network at once; by default what the engine is fastest with.
-        threads: CPU threads; all by default.
-        calibrate: for int8, a folder of images or of class folders to quantize with; a run folder knows its own.
-        tolerance: for int8, by how much the task's score may fall.
+    The arguments, and what they raise, are those of :class:`hubel.inference.predictor.Predictor`.
 
     Attributes:
         metadata: of the model.
         reason: why this engine, for the log line.
-
-    Raises:
-        ModelError: the model cannot be found or is damaged, or this machine has no such device.
-        UsageError: an argument is invalid.
-        WeightsError: the weights could not be had.
     """
 
     def __init__(
@@ -59,8 +45,8 @@ class EngineChoice:
         device: str,
         batch: int | None,
         threads: int | None,
-        calibrate: str | Path | None = None,
-        tolerance: float = TOLERANCE,
+        calibrate: str | Path | None,
+        tolerance: float,
     ) -> None:
         if engine not in ("auto", *BACKENDS):
             raise UsageError(f"unknown engine {engine!r}", f"use auto, {', '.join(BACKENDS)}")
