@@ -80,8 +80,11 @@ def assert_same_rows(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
         assert one == other
 
 
-def without_nulls(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+def without_nulls(value: Any) -> Any:
+    """What JSON leaves out is null in Parquet, also within lists."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def test_rows_are_those_of_plain_predict_though_a_worker_is_killed(
@@ -191,6 +194,21 @@ def test_a_shard_is_counted_as_it_was_written(kind: str, tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         shards.write(6, broken())
     assert not shards.is_there(6) and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_shard_has_the_results_of_every_task(kind: str, tmp_path: Path) -> None:
+    best = {"index": 1, "name": "disc"}
+    rows: list[dict[str, Any]] = [
+        {"source": "a.jpg", "task": "classify", "classes": [{**best, "score": 0.75}]},
+        {"source": "b.jpg", "task": "segment", "classes": [{**best, "share": 0.5}]},
+        {"source": "c.jpg", "task": "detect", "objects": [{**best, "score": 0.25, "box": [1.0, 2.0, 3.5, 4.0]}]},
+    ]
+    shards = Shards(tmp_path, kind)
+    shards.write(0, iter(rows))
+    path = shards.path(0)
+    written = parquet.read_table(path).to_pylist() if kind == "parquet" else map(json.loads, path.open())
+    assert without_nulls(list(written)) == rows
 
 
 class Machines:

@@ -52,9 +52,8 @@ def read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | No
     except FileNotFoundError:
         others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
         if others:
-            raise DataError(
-                f"{folder} is not empty and has no {MANIFEST}: it has {others[0]}", "choose another --out"
-            ) from None
+            message = f"{folder} is not empty and has no {MANIFEST}: it has {others[0]}"
+            raise DataError(message, "choose another --out") from None
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error}", "delete the folder, or choose another --out") from error
@@ -76,10 +75,8 @@ class CollectionResult:
     """A finished job.
 
     Attributes:
-        blocks: shards in the folder.
-        computed: those that this run has computed.
-        rows: images and frames in all shards.
-        errors: rows of images that could not be read.
+        blocks: shards in the folder, of which this run has ``computed`` some.
+        rows: images and frames in all shards, of which ``errors`` could not be read.
         seconds: of this run.
     """
 

@@ -93,10 +93,11 @@ def _schema() -> Any:
     import pyarrow
 
     text, whole, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
-    scored = pyarrow.struct({"index": whole, "name": text, "score": real})
     image = {"source": text, "frame": whole, "time": real, "width": whole, "height": whole}
-    answer = {"model": text, "task": text, "classes": pyarrow.list_(scored), "error": text}
-    return pyarrow.schema({**image, **answer})
+    scored = {"index": whole, "name": text, "score": real}
+    lists = {"classes": {**scored, "share": real}, "objects": {**scored, "box": pyarrow.list_(real)}}
+    columns = {name: pyarrow.list_(pyarrow.struct(fields)) for name, fields in lists.items()}
+    return pyarrow.schema({**image, "model": text, "task": text, **columns, "error": text})
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,6 @@ class Exported:
         max_difference: the greatest difference of a probability from the model's, as measured with the written file;
             for detectors and localizers also of a box, as a fraction of the image's size; for class maps the fraction
             of the pixels with another class.
-        outputs: names of the file's outputs.
         quantization: for int8, what it costs in the task's score, on how many held-out images.
     """
 

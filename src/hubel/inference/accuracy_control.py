@@ -53,14 +53,11 @@ class AccuracyCheck:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """Cost of int8 in accuracy.
+    """Cost of int8 in accuracy: the scores of both networks on the held-out images, as in the :class:`AccuracyCheck`.
 
     Attributes:
-        metric: name of the task's score.
-        images: held-out images that both networks were evaluated on.
-        agreement: as in the :class:`AccuracyCheck`.
         kept_in_float: the sensitive layers that were not quantized.
-        layers: all layers that can be quantized.
+        layers: number of all layers that can be quantized.
         seconds: of quantization and evaluation.
     """
 

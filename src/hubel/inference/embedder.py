@@ -54,7 +54,6 @@ class Embedder:
     """
 
     def __init__(self, model: str | Path, device: str = "auto", threads: int | None = None) -> None:
-        self.name = str(model)
         self._engine, metadata = _engine(model, device, threads)
         self._size = metadata.preprocessing.width, metadata.preprocessing.height
         self._channels = metadata.preprocessing.channels

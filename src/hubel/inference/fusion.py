@@ -33,16 +33,10 @@ _FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, Callable[[Any], list[float]
 
 
 def fuse(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Prepare a network for prediction.
+    """A copy prepared for prediction: in evaluation mode, with weights of ``dtype``, stored channels-last.
 
-    Args:
-        model: in either mode; it is left as it is.
-        device: where the result will run.
-        dtype: float32 or bfloat16.
-
-    Returns:
-        A network in evaluation mode, on ``device``, with weights of ``dtype``, stored channels-last. It maps the same
-        images (N, C, H, W) to the same output, up to rounding, and is fastest at the image size that it sees first.
+    It maps the same images (N, C, H, W) to the same output, up to rounding, and is fastest at the image size that it
+    sees first.
     """
     onednn = device.type == "cpu" and _onednn_fuses(dtype)
 
@@ -115,12 +109,8 @@ def _folded_weights(unit: ConvNormActivation) -> tuple[Tensor, Tensor | None]:
 class OneDnnConvolution(nn.Module):
     """Convolution, bias, activation, and optionally the sum with other maps before it, in one oneDNN call.
 
-    The weights are rearranged into the order that oneDNN likes best for the image size, which is known at the
-    first call.
-
-    Args:
-        folded: what it computes; :meth:`fits` must hold for its convolution.
-        dtype: of the weights and the images.
+    The weights are rearranged into the order that oneDNN likes best for the image size, which is known at the first
+    call. :meth:`fits` must hold for the convolution.
     """
 
     @staticmethod
@@ -148,11 +138,9 @@ class OneDnnConvolution(nn.Module):
         self._fused = ("none", []) if fused is None else (fused[0], fused[1](folded.activation))
 
     def forward(self, images: Tensor, addend: Tensor | None = None) -> Tensor:
-        """``activation(convolution(images) + addend)``: maps (N, out_channels, H', W'), stored channels-last.
+        """``activation(convolution(images) + addend)``: maps (N, out_channels, H', W') of images (N, C, H, W).
 
-        Args:
-            images: (N, C, H, W).
-            addend: maps that can be added to the output, or ``None``; only for an activation of ReLU or none.
+        An addend is only allowed for an activation of ReLU or none. The maps are stored channels-last.
         """
         if images.shape[1:] != self._packed_for:
             self._pack(images.shape)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -40,8 +40,6 @@ from hubel.tasks.decoding import decoder_of
 
 if TYPE_CHECKING:
     from openvino import Model
-
-Item = TypeVar("Item")
 
 # More images hardly change NNCF's quantizers, or the score.
 _MAX_CALIBRATION, _MAX_HELD_OUT = 256, 1000
@@ -137,11 +135,9 @@ def _quantized(
 
 @dataclass(frozen=True)
 class CalibrationFiles:
-    """Images on disk; never the same on both sides.
+    """Images for the quantizers' ranges, and others that are held out for evaluation.
 
     Attributes:
-        calibration: for the quantizers' ranges.
-        held_out: others, for evaluation.
         labels: class indices of the held-out images; None if unknown.
         origin: where they come from, for messages.
     """
@@ -287,9 +283,9 @@ def _chosen(train: Sequence[Sample], val: Sequence[Sample], known: bool, origin:
     )
 
 
-def _some(items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of the items, in random order."""
-    return random.Random(0).sample(list(items), min(count, len(items)))
+def _some(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """At most ``count`` of the samples, in random order."""
+    return random.Random(0).sample(list(samples), min(count, len(samples)))
 
 
 def _decoded(

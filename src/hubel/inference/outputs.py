@@ -72,12 +72,7 @@ class AnnotatedFiles:
                 return path
 
     def save(self, path: Path, image: ImageSource, result: Prediction) -> None:
-        """Read the image again, draw the result on it and save it; may be called from any thread.
-
-        Raises:
-            ImageError: the image is not there any more.
-            HubelError: the file cannot be written.
-        """
+        """Read the image again, draw the result on it and save it; may be called from any thread."""
         from hubel.drawing import save_image
 
         annotated = result.draw(image.read())

@@ -26,15 +26,10 @@ _MAX_WORKERS = 8
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A decoded, cropped and scaled image.
+    """A decoded, cropped and scaled image; see :class:`hubel.results.Classification` for the other attributes.
 
     Attributes:
-        source: file name, or ``None`` for images in memory.
-        width: of the upright original in pixels.
-        height: of the upright original in pixels.
         pixels: uint8 (height, width, channels) of the network's input size.
-        frame: number of the video frame, from 1; ``None`` for still images.
-        time: seconds from the start of the video; ``None`` for still images.
     """
 
     source: str | None

@@ -47,8 +47,8 @@ class Predictor:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
             (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``.
-        engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU and for
-            a few images, OpenVINO for more, or if the model has been converted before.
+        engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU, for a few
+            images, and where OpenVINO cannot convert the model; else OpenVINO.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         batch: images that go through the network at once; by default what the engine is fastest with.
@@ -67,8 +67,8 @@ class Predictor:
         model_name: what results call the model.
 
     Raises:
-        ModelError: the model cannot be found or is damaged, this machine has no such device, or int8 would lose more
-            than the tolerance.
+        ModelError: the model cannot be found, is damaged, or cannot be converted for the engine; this machine has no
+            such device; or int8 would lose more than the tolerance.
         UsageError: an argument is invalid.
         WeightsError: the weights could not be had.
     """

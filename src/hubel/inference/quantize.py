@@ -39,9 +39,6 @@ def post_training_quantization(model: Model, calibration: np.ndarray, in_float: 
         model: in float32; it is left as it is.
         calibration: uint8 (N, height, width, channels).
         in_float: names of the operations that are not quantized.
-
-    Raises:
-        MissingExtraError: NNCF is not installed.
     """
     nncf = nncf_library()
     # NNCF draws its progress bars on stdout, where only results belong, and logs its steps.
@@ -61,11 +58,7 @@ def post_training_quantization(model: Model, calibration: np.ndarray, in_float: 
 
 
 def nncf_library() -> Any:
-    """The package ``nncf``, without its telemetry; it takes seconds to import.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """The package ``nncf``, without its telemetry; it takes seconds to import, and may not be installed."""
     switch_off_telemetry()
     try:
         # It looks for CUDA's compiler, and torch warns of what it finds.
@@ -104,12 +97,9 @@ def with_kernel_sums_kept(model: Model) -> Model:
 
 
 def round_keeping_sums(weights: np.ndarray) -> np.ndarray:
-    """Round to the 255 levels between plus and minus the largest weight of each filter.
+    """Round weights (filters, input maps, taps) to the 255 levels between ± the largest weight of each filter.
 
     The sum of each kernel is then right to half a level, unless that would take it out of the levels.
-
-    Args:
-        weights: float32 (filters, input maps, taps of a kernel).
     """
     step = np.abs(weights).max(axis=(1, 2), keepdims=True) / _STEPS
     step[step == 0] = 1.0
@@ -141,10 +131,7 @@ def quantized_layers(quantized: Model) -> tuple[str, ...]:
 
 
 def rank_by_sensitivity(
-    model: Model,
-    quantized: Model,
-    outputs: Callable[[Model], LayerOutputs],
-    deadline: float,
+    model: Model, quantized: Model, outputs: Callable[[Model], LayerOutputs], deadline: float
 ) -> tuple[str, ...]:
     """Names of the quantized layers, most sensitive first.
 

@@ -67,18 +67,16 @@ def slide(
     if "probabilities" not in decoding_of(network)[0]:
         raise ModelError(f"{metadata.architecture} is not a classifier.", "Use it as it is: hubel predict.")
     if unknown := set(nothing) - set(metadata.classes):
-        raise UsageError(
-            f"nothing: {min(unknown)!r} is not a class of the model", f"it has {', '.join(metadata.classes[:5])}"
-        )
+        message = f"nothing: {min(unknown)!r} is not a class of the model"
+        raise UsageError(message, f"it has {', '.join(metadata.classes[:5])}")
     original = image if isinstance(image, Image.Image) else read_image(Path(image))
     shorter = min(original.size)
     sizes = [fraction * shorter for fraction in _FRACTIONS] if sizes is None else sizes
     if not all(0 < size <= shorter for size in sizes):
         raise UsageError(f"sizes {list(sizes)}: the image's shorter side has {shorter} pixels", "use 1 to that")
     slider = _Slider(network, metadata.preprocessing, crops, batch)
-    boxes, probabilities = (
-        torch.cat(parts) for parts in zip(*(slider.windows(original, size) for size in sizes), strict=True)
-    )
+    windows = [slider.windows(original, size) for size in sizes]
+    boxes, probabilities = (torch.cat(parts) for parts in zip(*windows, strict=True))
     probabilities[:, [metadata.classes.index(name) for name in nothing]] = 0
     window, label = torch.nonzero(probabilities >= conf, as_tuple=True)
     score, boxes = probabilities[window, label], clip(boxes[window], original.width, original.height)

@@ -69,13 +69,10 @@ class StageTimer:
 
 @dataclass(frozen=True)
 class FrameState:
-    """A frame between the stages.
+    """A frame between the stages, with its number from 1 and the seconds since the first if they are known.
 
     Attributes:
-        number: of the frame, from 1.
-        time: seconds since the first frame; ``None`` if unknown.
         image: uint8 (H, W, 3), RGB; ``None`` without images.
-        found: detections, boxes in pixels.
         features: appearance vectors (N, D), if the tracker compares them.
     """
 

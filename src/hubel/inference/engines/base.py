@@ -53,8 +53,6 @@ class Engine(Protocol):
     """A network ready to run, from uint8 pixels to decoded predictions.
 
     Attributes:
-        device: ``"cpu"``, ``"cuda:0"``, …
-        threads: CPU threads that it uses.
         batch: images that go through the network at once. Batches of any other size are accepted too.
         outputs: names of the predictions.
     """
@@ -77,13 +75,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How an engine is to run.
+    """How an engine is to run: by default on all cores of the CPU, with the batches that it is fastest with.
 
-    Attributes:
-        device: a GPU; ``None`` for the CPU.
-        threads: CPU threads; ``None``: all cores.
-        batch: images at once; ``None``: what the engine is fastest with.
-        many: several images run in parallel; otherwise all threads work on one.
+    With ``many``, several images run in parallel; otherwise all threads work on one.
     """
 
     precision: str = "auto"

@@ -39,7 +39,6 @@ class Entry:
 
     Attributes:
         version: the :data:`CACHE_VERSION` that wrote it.
-        model: name of the model, as it was given.
         precision: of its weights: ``"fp32"`` or ``"int8"``.
         origin: digest of the model that was converted (:class:`hubel.models.metadata.FoundModel`).
         metadata: of the model, as in ``model.json``.

@@ -51,8 +51,7 @@ class TorchBackend(Backend):
     # float16 on CPUs is emulated or slow.
     precisions: Mapping[str, tuple[str, ...]] = {
         "cpu": ("fp32", "bf16"),
-        "cuda": ("fp32", "bf16", "fp16"),
-        "mps": ("fp32", "bf16", "fp16"),
+        **dict.fromkeys(("cuda", "mps"), ("fp32", "bf16", "fp16")),
     }
     export_file = "model.pt2"
     example_package = "torch"
@@ -144,11 +143,8 @@ class TorchEngine:
 class Compiled:
     """A network that ``torch.compile`` has made faster for batches of one size; any number of images is taken.
 
-    Where it cannot compile (no Triton, no C++ compiler, an operation it does not know), the network runs as it is.
-
-    Args:
-        network: maps images (N, C, H, W) to an output (N, …), or a tuple or dict of such.
-        batch: images that are compiled for; fewer are filled up, as each further size would be compiled anew.
+    Fewer images than the ``batch`` are filled up, as each further size would be compiled anew. Where it cannot compile
+    (no Triton, no C++ compiler, an operation it does not know), the network runs as it is.
     """
 
     def __init__(self, network: nn.Module, batch: int) -> None:
@@ -159,7 +155,7 @@ class Compiled:
         self._compiled: Callable[[torch.Tensor], Any] | None = torch.compile(network, dynamic=False)
 
     def __call__(self, images: torch.Tensor) -> Any:
-        """The network's output (N, …), or outputs, of images (N, C, H, W)."""
+        """The network's output (N, …), or a tuple or dict of such, of images (N, C, H, W)."""
         import torch
 
         if self._compiled is None or not 0 < len(images) <= self._batch:
