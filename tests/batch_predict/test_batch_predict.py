@@ -30,16 +30,16 @@ BLOCK = 7
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """25 pictures and one empty file among the first: four blocks of seven, the last with five."""
-    folder = write_shapes(tmp_path_factory.mktemp("pictures"), {"cross": 13, "disc": 12})
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 images and one empty file among the first: four blocks of seven, the last with five."""
+    folder = write_shapes(tmp_path_factory.mktemp("images"), {"cross": 13, "disc": 12})
     (folder / "cross" / "0-torn.png").touch()
     return folder
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network with random weights: what it says differs from picture to picture."""
+    """A small network with random weights: its predictions differ from image to image."""
     torch.manual_seed(3)
     network = create_model("simple_cnn", num_classes=3)
     folder = tmp_path_factory.mktemp("runs") / "small"
@@ -56,18 +56,16 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             yield ray
 
 
-def job(pictures: Path, out: Path, model: Path, kind: str = "jsonl", **more: Any) -> CollectionJob:
-    return CollectionJob(
-        [str(pictures)], out, {"model": str(model), "precision": "fp32", "top": 2}, kind, BLOCK, **more
-    )
+def job(images: Path, out: Path, model: Path, kind: str = "jsonl", **more: Any) -> CollectionJob:
+    return CollectionJob([str(images)], out, {"model": str(model), "precision": "fp32", "top": 2}, kind, BLOCK, **more)
 
 
-def plain_rows(pictures: Path, model: Path) -> list[dict[str, Any]]:
+def plain_rows(images: Path, model: Path) -> list[dict[str, Any]]:
     """In a process of its own: to this one's standard output Ray writes as well."""
     options = ["--model", str(model), "--precision", "fp32", "--top", "2", "--json"]
-    command = [sys.executable, "-m", "hubel", "predict", str(pictures), *options]
+    command = [sys.executable, "-m", "hubel", "predict", str(images), *options]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr  # for the torn picture
+    assert done.returncode == 1, done.stderr  # for the torn image
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -88,9 +86,9 @@ def without_nulls(value: Any) -> Any:
 
 
 def test_rows_are_those_of_plain_predict_though_a_worker_is_killed(
-    local_ray: Any, pictures: Path, model: Path, tmp_path: Path
+    local_ray: Any, images: Path, model: Path, tmp_path: Path
 ) -> None:
-    expected = plain_rows(pictures, model)
+    expected = plain_rows(images, model)
     killed: list[int] = []
 
     def kill(message: str, hint: str) -> None:
@@ -101,7 +99,7 @@ def test_rows_are_those_of_plain_predict_though_a_worker_is_killed(
                     killed.append(process.pid)
 
     out = tmp_path / "rows"
-    result = job(pictures, out, model, report=kill).run()
+    result = job(images, out, model, report=kill).run()
     assert (result.blocks, result.computed, result.rows, result.errors) == (4, 4, 26, 1)
     assert killed
     lines = [line for part in sorted(out.glob("part-*.jsonl")) for line in part.read_text().splitlines()]
@@ -109,33 +107,31 @@ def test_rows_are_those_of_plain_predict_though_a_worker_is_killed(
     assert not list(out.glob(".part-*"))
 
     # Again, there is nothing to do, and another job is refused before anything starts.
-    assert job(pictures, out, model).run().computed == 0
+    assert job(images, out, model).run().computed == 0
     with pytest.raises(DataError, match="--top was 2, is 5"):
-        CollectionJob([str(pictures)], out, {"model": str(model), "precision": "fp32"}, "jsonl", BLOCK).run()
+        CollectionJob([str(images)], out, {"model": str(model), "precision": "fp32"}, "jsonl", BLOCK).run()
     with pytest.raises(DataError, match="number of sources was 26, is 12"):
-        job(pictures / "disc", out, model).run()
+        job(images / "disc", out, model).run()
 
 
-def test_interrupted_it_goes_on_with_what_is_missing(
-    local_ray: Any, pictures: Path, model: Path, tmp_path: Path
-) -> None:
+def test_interrupted_it_goes_on_with_what_is_missing(local_ray: Any, images: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows"
 
     def interrupt(message: str, hint: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        job(pictures, out, model, "parquet", report=interrupt).run()
+        job(images, out, model, "parquet", report=interrupt).run()
     (out / "part-000000.parquet").unlink()
     (out / ".part-000003.parquet.left").touch()  # by a worker that was killed while it wrote
     there = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
-    result = job(pictures, out, model, "parquet").run()
+    result = job(images, out, model, "parquet").run()
     assert result.computed == 4 - len(there) >= 1
     assert {name: (out / name).stat().st_mtime_ns for name in there} == there
     tables = [parquet.read_table(part).to_pylist() for part in sorted(out.glob("part-*.parquet"))]
     assert [len(table) for table in tables] == [7, 7, 7, 5]
     rows = without_nulls([row for table in tables for row in table])
-    assert_same_rows(rows, plain_rows(pictures, model))
+    assert_same_rows(rows, plain_rows(images, model))
     assert sorted(path.name for path in out.glob(".part*")) == []
 
 
@@ -169,7 +165,7 @@ def test_a_listing_names_what_predict_would_open(tmp_path: Path) -> None:
     listing = write_listing(tmp_path / "sources.jsonl", sources, 4)
     names = [name for block in listing.blocks for name in names_of(tmp_path / "sources.jsonl", block)]
     given = [str(folder), f"{folder}/cross/1.png", f"{folder}/*/2.png", "not-there.jpg", *sources[2:]]
-    assert names == [picture.source for picture in expand(given)] == [picture.source for picture in expand(names)]
+    assert names == [image.source for image in expand(given)] == [image.source for image in expand(names)]
     assert [block.names for block in listing.blocks] == [4, 4, 3] and listing.names == 11
     reversed_listing = write_listing(tmp_path / "other.jsonl", list(reversed(sources)), 4)
     assert listing.digest != reversed_listing.digest
@@ -253,16 +249,16 @@ def test_without_ray_it_says_what_to_install(tmp_path: Path) -> None:
     assert not (tmp_path / "rows").exists()
 
 
-def test_a_damaged_or_foreign_folder_is_refused(pictures: Path, model: Path, tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_folder_is_refused(images: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(DataError, match="thesis.txt"):
-        job(pictures, tmp_path / "mine", model).run()
+        job(images, tmp_path / "mine", model).run()
     assert [path.name for path in (tmp_path / "mine").glob("[!.]*")] == ["thesis.txt"]
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "job.json").write_text('{"format_version": 1, "hub')
     with pytest.raises(DataError, match="job.json is damaged"):
-        job(pictures, tmp_path / "torn", model).run()
+        job(images, tmp_path / "torn", model).run()
 
 
 def test_names_of_reads_its_block_alone(tmp_path: Path) -> None:

@@ -80,13 +80,13 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> _Exports:
 
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved greyscale model whose pictures are stretched."""
+    """A saved greyscale model whose images are stretched."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("runs") / "digits" / "best"
     preprocessing = Preprocessing(32, 32, 1, mean=(120.0,), std=(60.0,), resize="stretch")
     model = create_model("lenet5")
     with torch.no_grad():
-        model.head.f6.linear.weight *= 10  # so that answers differ from picture to picture
+        model.head.f6.linear.weight *= 10  # so that predictions differ from image to image
     save_model(folder, model, ModelMetadata("classify", "lenet5", 10, 1, 32, list("0123456789"), preprocessing))
     return folder.parent
 
@@ -103,7 +103,7 @@ def _expected(pixels: np.ndarray) -> np.ndarray:
 
 
 def _run(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """The file's answers, by its runtime and nothing of ours."""
+    """The file's predictions, by its runtime and nothing of ours."""
     if path.suffix == ".onnx":
         return onnxruntime.InferenceSession(path).run(["probabilities"], {"pixels": pixels})[0]
     if path.suffix == ".xml":
@@ -195,7 +195,7 @@ def test_files_do_not_tell_where_they_were_made(exports: _Exports, format: str) 
         assert not any(secret in content for content in contents), path
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     """Pictures as people have them, little larger than the network's input."""
     rng = np.random.default_rng(0)
     wide, tall = (Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in ((40, 75, 3), (60, 45, 3)))
@@ -224,28 +224,28 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def run_without_hubel(use: Path, pictures: list[Path]) -> str:
-    """What the example says of pictures, where there is neither hubel nor a network."""
-    command = [sys.executable, "-c", _WITHOUT_HUBEL, str(use), *map(str, pictures)]
+def run_without_hubel(use: Path, images: list[Path]) -> str:
+    """What the example prints for images, where there is neither hubel nor a network."""
+    command = [sys.executable, "-c", _WITHOUT_HUBEL, str(use), *map(str, images)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-def _answers_without_hubel(use: Path, pictures: list[Path]) -> list[tuple[str, float]]:
+def _predictions_without_hubel(use: Path, images: list[Path]) -> list[tuple[str, float]]:
     assert len(use.read_text().splitlines()) < 80
-    said = run_without_hubel(use, pictures)
-    found = re.findall(r"^([^\n]+\.(?:jpg|png))  (.+?)  (\d\.\d+)$", said, flags=re.M | re.S)
-    assert [path for path, _, _ in found] == [str(path) for path in pictures]
+    output = run_without_hubel(use, images)
+    found = re.findall(r"^([^\n]+\.(?:jpg|png))  (.+?)  (\d\.\d+)$", output, flags=re.M | re.S)
+    assert [path for path, _, _ in found] == [str(path) for path in images]
     return [(name, float(score)) for _, name, score in found]
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_example_answers_as_hubel_does(exports: _Exports, format: str, tmp_path: Path) -> None:
-    pictures = _pictures(tmp_path)
-    results = list(hubel.Predictor(_network(), precision="float32", metadata=_card())(pictures))
+    images = _images(tmp_path)
+    results = list(hubel.Predictor(_network(), precision="float32", metadata=_card())(images))
     expected = [(result.best.name, pytest.approx(result.best.score, abs=1e-3)) for result in results]
-    assert _answers_without_hubel(exports[f"{format} fp32"].path.with_name("use.py"), pictures) == expected
+    assert _predictions_without_hubel(exports[f"{format} fp32"].path.with_name("use.py"), images) == expected
     assert len({name for name, _ in expected}) > 1
 
 
@@ -272,11 +272,11 @@ def test_command_exports_a_run_and_says_where(
     assert re.fullmatch(r"exports/digits-torch-2/model.pt2  torch fp32, 0\.\d MB; .*\n", out)
     assert path.read_bytes() == kept
     assert sorted(entry.name for entry in path.parent.parent.iterdir()) == ["digits-torch", "digits-torch-2"]
-    (tmp_path / "pictures").mkdir()
-    pictures = _pictures(tmp_path / "pictures")
-    results = list(hubel.Predictor(lenet, precision="float32")(pictures))
+    (tmp_path / "images").mkdir()
+    images = _images(tmp_path / "images")
+    results = list(hubel.Predictor(lenet, precision="float32")(images))
     expected = [(result.best.name, pytest.approx(result.best.score, abs=1e-3)) for result in results]
-    assert _answers_without_hubel(path.with_name("use.py"), pictures) == expected
+    assert _predictions_without_hubel(path.with_name("use.py"), images) == expected
 
 
 def test_int8_is_quantized_on_the_images_named(lenet: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -373,7 +373,7 @@ def test_a_file_that_says_something_else_never_appears(monkeypatch: pytest.Monke
 
     def upside_down(*arguments: Any) -> Any:
         classes, run = open_file(*arguments)
-        return classes, lambda pixels: {name: answer[:, ::-1] for name, answer in run(pixels).items()}
+        return classes, lambda pixels: {name: output[:, ::-1] for name, output in run(pixels).items()}
 
     monkeypatch.setattr(TorchBackend, "open_file", upside_down)
     with pytest.raises(ModelError, match=r"differs from the model by up to 0\.\d+ in probability \(allowed: 0\.0001\)"):
@@ -498,8 +498,8 @@ def test_short_numbers_survive_squares(tmp_path: Path) -> None:
     ],
 )
 def test_folders_are_named_for_the_model(name: str, folder: str) -> None:
-    assert exporting._folder_name(name, "onnx", "fp32") == folder
-    assert exporting._folder_name(name, "onnx", "fp16") == f"{folder}-fp16"
+    assert exporting._folder(None, name, "onnx", "fp32") == Path("exports", folder)
+    assert exporting._folder(None, name, "onnx", "fp16") == Path("exports", f"{folder}-fp16")
 
 
 @pytest.mark.slow

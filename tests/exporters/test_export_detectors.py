@@ -68,11 +68,11 @@ def _example_finds_what_hubel_finds(folder: Path, exported: Exported, tmp_path: 
     """On a photograph that lies on its side in the file."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = tmp_path / "rotated.png"
-    Image.open(sample_photographs()[1]).crop((0, 0, 600, 420)).save(picture, exif=exif)
-    (found,) = hubel.Predictor(folder, engine="torch", precision="fp32")([picture])
+    image = tmp_path / "rotated.png"
+    Image.open(sample_photographs()[1]).crop((0, 0, 600, 420)).save(image, exif=exif)
+    (found,) = hubel.Predictor(folder, engine="torch", precision="fp32")([image])
     assert isinstance(found, hubel.Detections) and len(found) > 20
-    lines = [line.split("  ") for line in run_without_hubel(exported.path.with_name("use.py"), [picture]).splitlines()]
+    lines = [line.split("  ") for line in run_without_hubel(exported.path.with_name("use.py"), [image]).splitlines()]
     best = 20  # further down neighbours may change places
     assert [name for _, name, *_ in lines[:best]] == list(found.names[:best])
     np.testing.assert_allclose([float(score) for _, _, score, _ in lines[:best]], found.scores[:best], atol=1e-3)
@@ -93,8 +93,8 @@ def test_graph_with_suppression_finds_what_torchvision_finds(
     photograph.save(tmp_path / "it.png")
     with torch.inference_mode():
         (found,) = theirs([torch.from_numpy(np.asarray(photograph).copy()).permute(2, 0, 1) / 255])
-    said = run_without_hubel(exported.path.with_name("use.py"), [tmp_path / "it.png"])
-    lines = [line.split("  ") for line in said.splitlines()]
+    output = run_without_hubel(exported.path.with_name("use.py"), [tmp_path / "it.png"])
+    lines = [line.split("  ") for line in output.splitlines()]
     assert 20 < len(lines) == len(found["scores"])
     assert [name for _, name, *_ in lines] == [CLASSES[label - 1] for label in found["labels"]]
     np.testing.assert_allclose([float(score) for _, _, score, _ in lines], found["scores"], atol=1e-3)
@@ -107,20 +107,20 @@ def test_found_objects_are_compared_both_ways() -> None:
     pixels = np.zeros((1, 320, 320, 3), np.uint8)
     expected = {"boxes": np.array([[[100, 100, 150, 150]]], np.float32), "scores": np.array([[[0.8]]], np.float32)}
 
-    def judged(boxes: list[list[float]], scores: list[float], conf: float = 0.5) -> float:
-        answers = {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "scores": np.array(scores, np.float32)}
-        answers["labels"] = np.zeros(len(scores), np.int64)
-        return check_detections(lambda _: answers, pixels, expected, Thresholds(conf), "fp16", "file")
+    def check(boxes: list[list[float]], scores: list[float], conf: float = 0.5) -> float:
+        outputs = {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "scores": np.array(scores, np.float32)}
+        outputs["labels"] = np.zeros(len(scores), np.int64)
+        return check_detections(lambda _: outputs, pixels, expected, Thresholds(conf), "fp16", "file")
 
-    assert judged([[100, 100, 150, 151.6]], [0.79]) == pytest.approx(0.01, abs=1e-5)
-    assert judged([], [], conf=0.79) == 0  # about as probable as the threshold
+    assert check([[100, 100, 150, 151.6]], [0.79]) == pytest.approx(0.01, abs=1e-5)
+    assert check([], [], conf=0.79) == 0  # about as probable as the threshold
     for boxes, scores in (
         ([], []),
         ([[100, 100, 150, 160]], [0.8]),
         ([[100, 100, 150, 150], [0, 0, 9, 9]], [0.8, 0.7]),
     ):
         with pytest.raises(ModelError, match=f"finds {len(scores)} objects where the model finds 1"):
-            judged(boxes, scores)
+            check(boxes, scores)
 
 
 def test_suppression_is_refused_where_it_cannot_be(folder: Path) -> None:
@@ -172,11 +172,11 @@ def test_a_localizer_is_exported_with_its_box(tmp_path: Path) -> None:
     metadata = replace(describe(model), classes=CLASSES)
     exported = hubel.export(model, "openvino", out=tmp_path / "out", metadata=metadata)
     assert (exported.task, exported.outputs) == ("localize", ("boxes", "scores"))
-    picture = tmp_path / "it.png"
-    Image.open(sample_photographs()[0]).save(picture)
-    (line,) = run_without_hubel(exported.path.with_name("use.py"), [picture]).splitlines()
+    image = tmp_path / "it.png"
+    Image.open(sample_photographs()[0]).save(image)
+    (line,) = run_without_hubel(exported.path.with_name("use.py"), [image]).splitlines()
     _, name, score, box = line.split("  ")
-    (found,) = hubel.Predictor(model, metadata=metadata, engine="torch", precision="fp32")([picture])
+    (found,) = hubel.Predictor(model, metadata=metadata, engine="torch", precision="fp32")([image])
     assert isinstance(found, hubel.Detections)
     assert name == found.names[0]
     assert float(score) == pytest.approx(float(found.scores[0]), abs=1e-3)
@@ -195,11 +195,11 @@ def test_a_class_map_is_exported(tmp_path: Path) -> None:
     exported = hubel.export(model, "onnx", out=tmp_path / "out", metadata=metadata)
     assert (exported.task, exported.outputs) == ("segment", ("class_map",))
     Image.open(sample_photographs()[0]).save(tmp_path / "it.png")
-    said = run_without_hubel(exported.path.with_name("use.py"), [tmp_path / "it.png"])
+    output = run_without_hubel(exported.path.with_name("use.py"), [tmp_path / "it.png"])
     pixels = metadata.preprocessing.pixels(Image.open(sample_photographs()[0]))
     with torch.inference_mode():
         images = metadata.preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None])
         class_map = model.predictions(model(images), (64, 64))["class_map"]
     fractions = {name: float((class_map == index).float().mean()) for index, name in enumerate(CLASSES)}
-    printed = {name: float(value) for _, name, value in (line.split("  ") for line in said.splitlines())}
+    printed = {name: float(value) for _, name, value in (line.split("  ") for line in output.splitlines())}
     assert printed == pytest.approx({name: part for name, part in fractions.items() if part >= 0.01}, abs=2e-3)

@@ -1,4 +1,4 @@
-"""Kept conversions: never a wrong answer, whatever happens to the files; bounded; without torch."""
+"""Kept conversions: never a wrong prediction, whatever happens to the files; bounded; without torch."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     generator = np.random.default_rng(0)
     return [Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(17)]
 
 
-def _expected(model: Path, pictures: list[Image.Image]) -> np.ndarray:
+def _expected(model: Path, images: list[Image.Image]) -> np.ndarray:
     """Probabilities by the saved network as it is, without anything of the runtime."""
     network, metadata = load_model(model)
     mean, std = (np.array(each, np.float32) for each in (metadata.preprocessing.mean, metadata.preprocessing.std))
-    images = (np.stack([np.asarray(picture, np.float32) for picture in pictures]) - mean) / std
+    normalized = (np.stack([np.asarray(image, np.float32) for image in images]) - mean) / std
     with torch.inference_mode():
-        return network(torch.from_numpy(images).permute(0, 3, 1, 2)).softmax(1).numpy()
+        return network(torch.from_numpy(normalized).permute(0, 3, 1, 2)).softmax(1).numpy()
 
 
-def _probabilities(predict: Predictor, pictures: list[Image.Image]) -> np.ndarray:
-    rows = [{score.index: score.score for score in result.classes} for result in predict(pictures)]
+def _probabilities(predict: Predictor, images: list[Image.Image]) -> np.ndarray:
+    rows = [{score.index: score.score for score in result.classes} for result in predict(images)]
     return np.array([[row[index] for index in range(len(row))] for row in rows])
 
 
@@ -69,42 +69,42 @@ def _predictor(model: Path | str, **options: str) -> Predictor:
     return Predictor(model, precision="fp32", device="cpu", threads=1, **options)  # type: ignore[arg-type]
 
 
-def test_many_pictures_are_worth_a_conversion_and_few_use_it_then(model: Path, pictures: list[Image.Image]) -> None:
-    expected = _expected(model, pictures)
+def test_many_images_are_worth_a_conversion_and_few_use_it_then(model: Path, images: list[Image.Image]) -> None:
+    expected = _expected(model, images)
     predict = _predictor(model)
-    np.testing.assert_allclose(_probabilities(predict, pictures[:3]), expected[:3], atol=1e-4)
+    np.testing.assert_allclose(_probabilities(predict, images[:3]), expected[:3], atol=1e-4)
     assert "torch (not worth converting for fewer than 16 images" in predict.describe()
     assert ConvertedCache().entries() == []
-    np.testing.assert_allclose(_probabilities(predict, pictures), expected, atol=1e-4)
+    np.testing.assert_allclose(_probabilities(predict, images), expected, atol=1e-4)
     assert "openvino (converted in" in predict.describe() and "cached for next time" in predict.describe()
     again = _predictor(model)
-    np.testing.assert_allclose(_probabilities(again, pictures[:1]), expected[:1], atol=1e-4)
+    np.testing.assert_allclose(_probabilities(again, images[:1]), expected[:1], atol=1e-4)
     assert "openvino (converted before)" in again.describe()
     by_torch = _predictor(model, engine="torch")
-    np.testing.assert_allclose(_probabilities(by_torch, pictures), expected, atol=1e-4)
+    np.testing.assert_allclose(_probabilities(by_torch, images), expected, atol=1e-4)
     assert "torch (as requested)" in by_torch.describe()
 
 
-def test_pictures_one_by_one_add_up(model: Path, pictures: list[Image.Image]) -> None:
+def test_images_one_by_one_add_up(model: Path, images: list[Image.Image]) -> None:
     predict = _predictor(model)
     engines = []
-    for picture in pictures:
-        list(predict(picture))
+    for image in images:
+        list(predict(image))
         engines.append(predict.describe().split(" on ")[1].split()[0])
     assert engines == ["torch"] * 15 + ["openvino"] * 2
 
 
-def test_other_weights_are_another_conversion(model: Path, pictures: list[Image.Image]) -> None:
+def test_other_weights_are_another_conversion(model: Path, images: list[Image.Image]) -> None:
     _predictor(model, engine="openvino")
     _save(model, seed=1)  # trained again, into the same folder
     np.testing.assert_allclose(
-        _probabilities(_predictor(model, engine="openvino"), pictures), _expected(model, pictures), atol=1e-4
+        _probabilities(_predictor(model, engine="openvino"), images), _expected(model, images), atol=1e-4
     )
     metadata = json.loads((model / "model.json").read_text())
     metadata["preprocessing"]["mean"] = [0.0, 0.0, 0.0]
     (model / "model.json").write_text(json.dumps(metadata))
     np.testing.assert_allclose(
-        _probabilities(_predictor(model, engine="openvino"), pictures), _expected(model, pictures), atol=1e-4
+        _probabilities(_predictor(model, engine="openvino"), images), _expected(model, images), atol=1e-4
     )
     assert len(ConvertedCache().entries()) == 3
 
@@ -156,18 +156,18 @@ def test_a_damaged_entry_is_thrown_away(model: Path, harm: Callable[[Path], None
     assert found is not None and found.network == "text" * 200
 
 
-def test_a_damaged_entry_changes_no_answer(model: Path, pictures: list[Image.Image]) -> None:
+def test_a_damaged_entry_changes_no_prediction(model: Path, images: list[Image.Image]) -> None:
     _predictor(model, engine="openvino")
     (entry,) = ConvertedCache().entries()
     weights = entry.folder / "model.bin"
     weights.write_bytes(bytes(weights.stat().st_size))  # of the right size: OpenVINO would take it
     predict = _predictor(model)
-    np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
+    np.testing.assert_allclose(_probabilities(predict, images), _expected(model, images), atol=1e-4)
     assert "converted in" in predict.describe()
 
 
-def test_a_full_disk_is_said_and_changes_no_answer(
-    model: Path, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_is_said_and_changes_no_prediction(
+    model: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(network: object, path: Path, compress_to_fp16: bool) -> None:
         path.write_bytes(b"half of it")
@@ -175,7 +175,7 @@ def test_a_full_disk_is_said_and_changes_no_answer(
 
     monkeypatch.setattr(openvino, "save_model", full)
     predict = _predictor(model, engine="openvino")
-    np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
+    np.testing.assert_allclose(_probabilities(predict, images), _expected(model, images), atol=1e-4)
     assert "not cached" in predict.describe() and "disk full" in predict.describe()
     assert [path.name for path in ConvertedCache().folder.iterdir()] == [".lock"]
 
@@ -184,15 +184,15 @@ def test_a_full_disk_is_said_and_changes_no_answer(
 
     monkeypatch.setattr(Path, "mkdir", no_folder)
     predict = _predictor(model, engine="openvino")
-    np.testing.assert_allclose(_probabilities(predict, pictures), _expected(model, pictures), atol=1e-4)
+    np.testing.assert_allclose(_probabilities(predict, images), _expected(model, images), atol=1e-4)
     assert "not cached: Read-only file system" in predict.describe()
 
 
-def test_two_processes_convert_once(model: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
-    folder = tmp_path / "pictures"
+def test_two_processes_convert_once(model: Path, tmp_path: Path, images: list[Image.Image]) -> None:
+    folder = tmp_path / "images"
     folder.mkdir()
-    for number, picture in enumerate(pictures):
-        picture.save(folder / f"{number}.png")
+    for number, image in enumerate(images):
+        image.save(folder / f"{number}.png")
     command = [sys.executable, "-m", "hubel", "predict", str(folder), "--json", "--precision", "fp32"]
     command += ["--model", str(model), "--threads", "1", "--top", "4"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -200,7 +200,7 @@ def test_two_processes_convert_once(model: Path, tmp_path: Path, pictures: list[
     assert [process.returncode for process in both] == [0, 0]
     assert sorted("converted in" in errors for _, errors in outputs) == [False, True], outputs
     assert outputs[0][0] == outputs[1][0]
-    for line, row in zip(outputs[0][0].splitlines(), _expected(model, pictures), strict=True):
+    for line, row in zip(outputs[0][0].splitlines(), _expected(model, images), strict=True):
         for score in json.loads(line)["classes"]:
             assert score["score"] == pytest.approx(row[score["index"]], abs=1e-4)
     assert len(ConvertedCache().entries()) == 1
@@ -308,9 +308,9 @@ def test_models_are_found_as_resolve_model_finds_them(model: Path, monkeypatch: 
         assert find_model(unsure) is None
 
 
-def test_a_kept_conversion_answers_without_torch(model: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
+def test_a_kept_conversion_predicts_without_torch(model: Path, tmp_path: Path, images: list[Image.Image]) -> None:
     convert(ModelSource(model), OpenVinoBackend())
-    pictures[0].save(tmp_path / "one.png")
+    images[0].save(tmp_path / "one.png")
     program = (
         "import sys, hubel.cli.main\n"
         "try:\n"
@@ -320,7 +320,7 @@ def test_a_kept_conversion_answers_without_torch(model: Path, tmp_path: Path, pi
     )
     command = [sys.executable, "-c", program, str(tmp_path / "one.png"), str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    answer, imported = done.stdout.splitlines()
+    line, imported = done.stdout.splitlines()
     assert imported == "[]", done.stderr
-    scores = {score["index"]: score["score"] for score in json.loads(answer)["classes"]}
-    np.testing.assert_allclose([scores[index] for index in range(4)], _expected(model, pictures[:1])[0], atol=1e-4)
+    scores = {score["index"]: score["score"] for score in json.loads(line)["classes"]}
+    np.testing.assert_allclose([scores[index] for index in range(4)], _expected(model, images[:1])[0], atol=1e-4)

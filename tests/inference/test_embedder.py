@@ -124,16 +124,16 @@ def test_nobody_gives_no_vectors(embed: Embedder, photograph: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize(
-    ("picture", "boxes", "message"),
+    ("image", "boxes", "message"),
     [
         (np.zeros((9, 9), np.uint8), BOXES, "the image"),
         (np.zeros((9, 9, 3)), BOXES, "the image"),
         (np.zeros((9, 9, 3), np.uint8), np.zeros((2, 5)), "boxes"),
     ],
 )
-def test_wrong_arguments_are_told(embed: Embedder, picture: np.ndarray, boxes: np.ndarray, message: str) -> None:
+def test_wrong_arguments_are_told(embed: Embedder, image: np.ndarray, boxes: np.ndarray, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        embed(picture, boxes)
+        embed(image, boxes)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "vgg11"])

@@ -1,4 +1,4 @@
-"""int8 from a model's name: whose images calibrate and whose judge, what is kept, what commands say."""
+"""int8 from a model's name: images for calibration and evaluation, the cache, the commands' output."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from hubel.models.checkpoint import describe, save_model
 
 @pytest.fixture(scope="session")
 def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as training leaves it, but for the training: 135 pictures of 180 train, 27 validate."""
+    """A run folder as training leaves it, but for the training: 135 images of 180 train, 27 validate."""
     folder = tmp_path_factory.mktemp("runs") / "shapes"
     torch.manual_seed(0)
     model = create_model("simple_cnn", num_classes=3).eval()
     with torch.no_grad():
         for name, values in model.named_parameters():
-            if name.endswith("bias"):  # as training leaves them: without any, OpenVINO's int8 answers nothing but zeros
+            if name.endswith("bias"):  # as after training: without any, OpenVINO's int8 predicts nothing but zeros
                 values.normal_(std=0.1)
     metadata = describe(model)
     metadata.classes[:] = ["cross", "disc", "frame"]
@@ -53,7 +53,7 @@ def _names(paths: Sequence[Path], root: Path) -> set[str]:
     return {path.relative_to(root).as_posix() for path in paths}
 
 
-def test_a_run_calibrates_on_its_training_split_and_is_judged_on_its_validation_split(run: Path, shapes: Path) -> None:
+def test_a_run_calibrates_on_its_training_split_and_evaluates_on_its_validation_split(run: Path, shapes: Path) -> None:
     import json
 
     recorded = json.loads((run / "splits.json").read_text("utf-8"))
@@ -116,12 +116,12 @@ def test_unreadable_images_are_named_and_count_as_missing(tmp_path: Path) -> Non
     files = find_calibration_files("x", CLASSES, root, 0.05)
     assert (len(files.held_out), len(files.calibration)) == (20, 32)
     files.held_out[3].write_bytes(b"no image")
-    said: list[str] = []
+    messages: list[str] = []
     preprocessing = resolve_model("efficientnet_lite0")[1].preprocessing.resized(32)
     with pytest.raises(DataError, match="19 held-out images; measuring a loss of 0.05 takes 20"):
-        read_calibration_images(files, preprocessing, 0.05, said.append)
-    assert str(files.held_out[3]) in said[0]
-    images = read_calibration_images(files, preprocessing, 0.06, said.append)
+        read_calibration_images(files, preprocessing, 0.05, messages.append)
+    assert str(files.held_out[3]) in messages[0]
+    images = read_calibration_images(files, preprocessing, 0.06, messages.append)
     assert images.labels is not None and len(images.labels) == len(images.held_out) == 19
 
 
@@ -136,10 +136,10 @@ def test_a_model_without_images_says_how_to_name_some(tmp_path: Path) -> None:
 
 
 def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    model, report = quantized_for(run, None, 0.1, said.append)
+    messages: list[str] = []
+    model, report = quantized_for(run, None, 0.1, messages.append)
     assert (report.metric, report.images) == ("top-1", 27)
-    assert said[-1] == report.line()
+    assert messages[-1] == report.line()
     pixels = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 1), dtype=np.uint8)
     scores = probabilities(runner(model, "int8"), pixels)
 
@@ -147,13 +147,13 @@ def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.
         raise AssertionError("quantized again")
 
     monkeypatch.setattr(int8, "_quantized", refuse)
-    kept, same = quantized_for(run, None, 0.1, said.append)
-    assert same == report and said[-1] == report.line()
+    kept, same = quantized_for(run, None, 0.1, messages.append)
+    assert same == report and messages[-1] == report.line()
     np.testing.assert_array_equal(probabilities(runner(kept, "int8"), pixels), scores)
-    quantized_for(run, read_data(run), 0.1, said.append)
+    quantized_for(run, read_data(run), 0.1, messages.append)
     monkeypatch.setattr(type(report), "loss", property(lambda self: 0.09))
     with pytest.raises(AssertionError, match="quantized again"):
-        quantized_for(run, None, 0.05, said.append)
+        quantized_for(run, None, 0.05, messages.append)
 
 
 def read_data(run: Path) -> Path:
@@ -168,18 +168,18 @@ def test_other_images_are_another_quantization(run: Path, shapes: Path) -> None:
     assert files.digest() == find_calibration_files(str(run), CLASSES, shapes, 0.05).digest()
 
 
-def test_predictor_and_command_answer_in_int8_and_say_what_it_costs(
+def test_predictor_and_command_predict_in_int8_and_say_what_it_costs(
     run: Path, shapes: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     predict = hubel.Predictor(run, precision="int8", tolerance=0.1)
     assert "int8: top-1" in capfd.readouterr().err
-    pictures = sorted((shapes / "disc").iterdir())[:6]
-    exact = [answer.best for answer in hubel.Predictor(run, engine="torch", precision="fp32")(pictures)]
-    for answer, expected in zip(predict(pictures), exact, strict=True):
-        assert answer.best.score == pytest.approx(expected.score, abs=0.06)
+    images = sorted((shapes / "disc").iterdir())[:6]
+    exact = [result.best for result in hubel.Predictor(run, engine="torch", precision="fp32")(images)]
+    for result, expected in zip(predict(images), exact, strict=True):
+        assert result.best.score == pytest.approx(expected.score, abs=0.06)
     assert "int8" in predict.describe()
     shown = CliRunner().invoke(
-        app, ["predict", str(pictures[0]), "--model", str(run), "--precision", "int8", "--tolerance", "0.1", "--json"]
+        app, ["predict", str(images[0]), "--model", str(run), "--precision", "int8", "--tolerance", "0.1", "--json"]
     )
     assert shown.exit_code == 0, shown.output
     assert '"classes"' in shown.stdout and "int8:" not in shown.stdout

@@ -1,4 +1,4 @@
-"""Every engine gives the answers of torchvision's and timm's own networks, on real photographs with real weights."""
+"""Every engine predicts what torchvision's and timm's own networks do, on real photographs with real weights."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(theirs: torch.nn.Module, photograph: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes in pixels of the upright photograph, scores, labels: torchvision's answer to the same 320 × 320 pixels."""
+    """Boxes in pixels of the upright photograph, scores, labels: torchvision's for the same 320 × 320 pixels."""
     upright = read_image(photograph)
     assert upright.size == (420, 600)
     pixels = np.asarray(upright.resize((320, 320), Image.Resampling.BILINEAR))

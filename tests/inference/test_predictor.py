@@ -26,7 +26,7 @@ from hubel.models import ModelMetadata, create_model, resolve_model
 
 
 def _photographs(count: int, seed: int = 0) -> list[Image.Image]:
-    """Smooth random colour pictures of several sizes, so that resizing matters and rounding does not."""
+    """Smooth random colour images of several sizes, so that resizing matters and rounding does not."""
     generator = np.random.default_rng(seed)
     # 0.875 of the shorter side is a whole number that leaves an even rest: no box falls between pixels.
     sizes = [(304, 208), (176, 256), (224, 256), (512, 336)]
@@ -95,23 +95,23 @@ def _torchvision_filter(name: str) -> transforms.InterpolationMode:
 
 def test_scores_are_exactly_the_plain_networks(small: Predictor) -> None:
     network = small_network()
-    pictures = _photographs(6)
+    images = _photographs(6)
     mean, std = (
         np.array(values) / 255 for values in (small.metadata.preprocessing.mean, small.metadata.preprocessing.std)
     )
     to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean.tolist(), std.tolist())])
     scaled = [
         image.resize((32, 32), Image.Resampling.BILINEAR, box=small.metadata.preprocessing.crop_box(*image.size))
-        for image in pictures
+        for image in images
     ]
     with torch.inference_mode():
         expected = network(torch.stack([to_input(image) for image in scaled])).softmax(1)
     best = expected.topk(2)
-    results = list(small(pictures))
+    results = list(small(images))
     assert [[score.index for score in result.classes] for result in results] == best.indices.tolist()
     got = [[score.score for score in result.classes] for result in results]
     np.testing.assert_allclose(got, best.values.numpy(), atol=1e-5)
-    assert [(result.width, result.height) for result in results] == [image.size for image in pictures]
+    assert [(result.width, result.height) for result in results] == [image.size for image in images]
 
 
 def small_network() -> torch.nn.Module:
@@ -121,32 +121,32 @@ def small_network() -> torch.nn.Module:
 
 
 def test_any_kind_of_input_alone_or_in_order(small: Predictor, tmp_path: Path) -> None:
-    pictures = _photographs(11)
-    for number, picture in enumerate(pictures):
-        picture.save(tmp_path / f"{number}.png")
-    expected = [result.classes for result in small(pictures)]
+    images = _photographs(11)
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}.png")
+    expected = [result.classes for result in small(images)]
     mixed = [
-        (str(tmp_path / f"{number}.png"), np.asarray(picture), picture, tmp_path / f"{number}.png")[number % 4]
-        for number, picture in enumerate(pictures)
+        (str(tmp_path / f"{number}.png"), np.asarray(image), image, tmp_path / f"{number}.png")[number % 4]
+        for number, image in enumerate(images)
     ]
     results = list(small(mixed))
     assert [result.classes for result in results] == expected
     sources = [str(tmp_path / f"{n}.png") if n % 4 in (0, 3) else None for n in range(11)]
     assert [result.source for result in results] == sources
-    for alone in (str(tmp_path / "2.png"), tmp_path / "2.png", np.asarray(pictures[2]), pictures[2]):
+    for alone in (str(tmp_path / "2.png"), tmp_path / "2.png", np.asarray(images[2]), images[2]):
         (result,) = small(alone)
         assert result.best.score == pytest.approx(expected[2][0].score, abs=1e-6)
 
 
 def test_an_endless_source_is_streamed_a_bounded_way_ahead(small: Predictor) -> None:
     taken = 0
-    (picture,) = _photographs(1)
+    (image,) = _photographs(1)
 
     def endless() -> Iterator[Image.Image]:
         nonlocal taken
         while True:
             taken += 1
-            yield picture
+            yield image
 
     results = small(endless())
     for seen in range(1, 30):
@@ -209,12 +209,12 @@ def test_a_greyscale_network_gets_grey_pixels() -> None:
     )
     torch.manual_seed(1)
     network = metadata.build().eval()
-    (picture,) = _photographs(1)
-    box = metadata.preprocessing.crop_box(*picture.size)
-    grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BILINEAR, box=box), np.float32)
+    (image,) = _photographs(1)
+    box = metadata.preprocessing.crop_box(*image.size)
+    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BILINEAR, box=box), np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(grey)[None, None] / 127.5 - 1).softmax(1)[0].max()
-    (result,) = Predictor(network, metadata=metadata, precision="float32")(picture)
+    (result,) = Predictor(network, metadata=metadata, precision="float32")(image)
     assert result.best.score == pytest.approx(float(expected), abs=1e-5)
     assert len(result.classes) == 2  # there are no five
 
@@ -246,18 +246,18 @@ def test_wrong_arguments_are_named() -> None:
         Predictor("efficientnet_lite0", precision="int7")
     with pytest.raises(UsageError, match="efficientnet_lite0 has none"):
         Predictor("efficientnet_lite0", precision="int8")
-    with pytest.raises(UsageError, match="pictures/ is to calibrate int8, but the precision is bf16"):
-        Predictor("efficientnet_lite0", precision="bf16", calibrate="pictures/")
+    with pytest.raises(UsageError, match="images/ is to calibrate int8, but the precision is bf16"):
+        Predictor("efficientnet_lite0", precision="bf16", calibrate="images/")
     with pytest.raises(ModelError, match="Identity"):
         hubel.Predictor(torch.nn.Identity())
 
 
 def test_the_allocator_is_tuned_once_asked_and_can_be_left_alone() -> None:
     code = "from hubel.system import tune_allocator; print(tune_allocator())"
-    answers = [
+    lines = [
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, **extra}, capture_output=True, text=True, check=True
         ).stdout.strip()
         for extra in ({}, {"HUBEL_MALLOC": "0"})
     ]
-    assert answers == [str(platform.libc_ver()[0] == "glibc"), "False"]
+    assert lines == [str(platform.libc_ver()[0] == "glibc"), "False"]

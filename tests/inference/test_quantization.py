@@ -1,4 +1,4 @@
-"""int8: what quantization does, what the guard lets through, which images it looks at."""
+"""int8: what quantization does, what accuracy control accepts, which images it looks at."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _convolutions(model: openvino.Model) -> dict[str, bool]:
     }
 
 
-def _agreement_guard(model: openvino.Model, count: int = 200) -> AccuracyCheck:
+def _agreement_check(model: openvino.Model, count: int = 200) -> AccuracyCheck:
     return classifier_held_out(_pixels(count, 1), None, runner(model, "fp32"))
 
 
@@ -117,7 +117,7 @@ def test_quantized_scores_are_torchs_up_to_the_rounding() -> None:
     network = _network()
     pixels = _pixels(200, 1)
     quantized, report = quantize_with_accuracy_control(
-        model := to_openvino(network, PREPROCESSING), _pixels(64, 0), _agreement_guard(model), tolerance=0.05
+        model := to_openvino(network, PREPROCESSING), _pixels(64, 0), _agreement_check(model), tolerance=0.05
     )
     with torch.no_grad():
         images = PREPROCESSING.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
@@ -133,15 +133,15 @@ def test_quantized_scores_are_torchs_up_to_the_rounding() -> None:
     assert f"{report.float_score:.3f} → {report.int8_score:.3f} on 200 held-out images" in report.line()
 
 
-def test_a_layer_that_ruins_the_answers_stays_in_float(said: list[str], log: Callable[[str], None]) -> None:
+def test_a_layer_that_ruins_the_predictions_stays_in_float(messages: list[str], log: Callable[[str], None]) -> None:
     model = to_openvino(_network(outlier=20000.0), PREPROCESSING)
-    guard = _agreement_guard(model)
+    check = _agreement_check(model)
     whole = post_training_quantization(model, _pixels(64, 0))
-    before = guard.score(runner(whole, "int8"))
-    quantized, report = quantize_with_accuracy_control(model, _pixels(64, 0), guard, tolerance=0.02, log=log)
+    before = check.score(runner(whole, "int8"))
+    quantized, report = quantize_with_accuracy_control(model, _pixels(64, 0), check, tolerance=0.02, log=log)
     assert report.float_score - before > 0.02 >= report.loss
     assert 0 < len(report.kept_in_float) < report.layers
-    assert any("looking for the sensitive layers" in line for line in said)
+    assert any("looking for the sensitive layers" in line for line in messages)
     first, _, third = _convolutions(quantized).values()
     assert (first, third) == (True, False), "the layer that sees the outlier is in float, the first is not"
     assert any("Convolution 1×1 of 8 maps" in layer for layer in report.kept_in_float)
@@ -163,25 +163,25 @@ def test_layers_are_ranked_by_the_error_that_each_brings_alone() -> None:
     assert rank_by_sensitivity(model, quantized, outputs, 0.0) == ()
 
 
-def test_what_cannot_be_mended_is_refused_with_the_figures() -> None:
+def test_too_much_loss_is_refused_with_the_figures() -> None:
     model = to_openvino(_network(), PREPROCESSING)
-    answers = iter([0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
-    guard = AccuracyCheck("mean AP", 40, lambda run: next(answers))
+    scores = iter([0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    check = AccuracyCheck("mean AP", 40, lambda run: next(scores))
     with pytest.raises(ModelError) as refused:
-        quantize_with_accuracy_control(model, _pixels(32, 0), guard, tolerance=0.01)
+        quantize_with_accuracy_control(model, _pixels(32, 0), check, tolerance=0.01)
     assert "mean AP 0.900 → 0.500 on 40 held-out images" in refused.value.message
     assert "layers kept in float" in refused.value.message
     assert "--precision bf16" in refused.value.hint and "--tolerance 0.4" in refused.value.hint
 
 
-def test_a_score_that_is_no_number_is_refused() -> None:
-    answers = iter([0.9] + [math.nan] * 9)
-    guard = AccuracyCheck("mean AP", 40, lambda run: next(answers))
+def test_a_score_that_is_not_a_number_is_refused() -> None:
+    scores = iter([0.9] + [math.nan] * 9)
+    check = AccuracyCheck("mean AP", 40, lambda run: next(scores))
     with pytest.raises(ModelError, match="nan"):
-        quantize_with_accuracy_control(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), guard)
+        quantize_with_accuracy_control(to_openvino(_network(), PREPROCESSING), _pixels(32, 0), check)
 
 
-def test_the_guard_stops_when_its_time_is_over() -> None:
+def test_the_search_stops_when_its_time_is_over() -> None:
     calls: list[int] = []
 
     def score(run: object) -> float:
@@ -198,10 +198,10 @@ def test_the_guard_stops_when_its_time_is_over() -> None:
 def test_without_labels_the_float_networks_beliefs_stand_for_them() -> None:
     exact = {"probabilities": np.array([[0.6, 0.3, 0.1], [0.5, 0.45, 0.05]], np.float32)}
     other = {"probabilities": np.array([[0.6, 0.3, 0.1], [0.45, 0.5, 0.05]], np.float32)}
-    guard = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), None, lambda batches: iter([exact]))
-    assert guard.score(lambda batches: iter([exact])) == pytest.approx(1.0)
-    assert guard.score(lambda batches: iter([other])) == pytest.approx(1.05 / 1.1)
-    assert guard.agreement is not None and guard.agreement(lambda batches: iter([other])) == 0.5
+    check = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), None, lambda batches: iter([exact]))
+    assert check.score(lambda batches: iter([exact])) == pytest.approx(1.0)
+    assert check.score(lambda batches: iter([other])) == pytest.approx(1.05 / 1.1)
+    assert check.agreement is not None and check.agreement(lambda batches: iter([other])) == 0.5
     labelled = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), lambda batches: iter([exact]))
     assert labelled.score(lambda batches: iter([other])) == 1.0
 
@@ -226,10 +226,10 @@ def test_without_nncf_one_sentence_says_how_to_install_it(monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def log(said: list[str]) -> Callable[[str], None]:
-    return said.append
+def log(messages: list[str]) -> Callable[[str], None]:
+    return messages.append

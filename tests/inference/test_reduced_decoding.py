@@ -52,7 +52,7 @@ def test_pixels_stay_close(path: Path, side: int, scale: int, interpolation: str
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(640, 424), (637, 421)])
 def test_turned_pictures(orientation: int, size: tuple[int, int]) -> None:
-    """Where the last blocks are not whole, a turned picture would be out of place: it is decoded whole."""
+    """Where the last blocks are not whole, a turned image would be out of place: it is decoded whole."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     memory = io.BytesIO()
@@ -84,8 +84,8 @@ def test_what_is_no_jpeg_or_takes_single_pixels_comes_whole(tmp_path: Path) -> N
 
 
 def test_results_name_the_size_of_the_original(tmp_path: Path) -> None:
-    picture = Image.open(_PHOTOGRAPHS[1]).resize((2560, 1708), Image.Resampling.BICUBIC)
-    picture.save(tmp_path / "large.jpg", quality=90)
+    image = Image.open(_PHOTOGRAPHS[1]).resize((2560, 1708), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "large.jpg", quality=90)
     predict = Predictor("efficientnet_lite0", precision="fp32", device="cpu", top=1000)
     large, whole = predict([str(tmp_path / "large.jpg"), Image.open(tmp_path / "large.jpg")])
     assert (large.width, large.height) == (2560, 1708)

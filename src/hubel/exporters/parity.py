@@ -65,14 +65,14 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
     for count in (1, len(pixels)):
         outputs = run(np.ascontiguousarray(pixels[:count]))
         for name, every in expected.items():
-            got, wanted = outputs.get(name), every[:count]
-            if got is None or got.shape != wanted.shape:
-                shape = None if got is None else got.shape
-                raise ModelError(f"{file} gives an output {shape} for the model's {wanted.shape}.", _HINT)
-            if not np.isfinite(got).all():
+            actual, reference = outputs.get(name), every[:count]
+            if actual is None or actual.shape != reference.shape:
+                shape = None if actual is None else actual.shape
+                raise ModelError(f"{file} gives an output {shape} for the model's {reference.shape}.", _HINT)
+            if not np.isfinite(actual).all():
                 raise ModelError(f"{file} produces Inf or NaN.", _HINT)
             compare = _COMPARISONS.get(name, _compare_probabilities)
-            difference, is_allowed, text = compare(got, wanted, pixels.shape[1:3], TOLERANCE[precision])
+            difference, is_allowed, text = compare(actual, reference, pixels.shape[1:3], TOLERANCE[precision])
             if not is_allowed:
                 raise ModelError(f"{file} differs from the model {text}.", _HINT)
             worst = max(worst, difference)
@@ -80,35 +80,35 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
 
 
 def _compare_boxes(
-    got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float
+    actual: np.ndarray, reference: np.ndarray, size: tuple[int, ...], tolerance: float
 ) -> tuple[float, bool, str]:
     """Difference of boxes clipped to the input, as a fraction of its size; if it is allowed; both in words."""
     sides = np.array([size[1], size[0]] * 2)
-    difference = float((np.abs(got.clip(0, sides) - wanted.clip(0, sides)) / sides).max())
+    difference = float((np.abs(actual.clip(0, sides) - reference.clip(0, sides)) / sides).max())
     text = f"by up to {difference:.2g} of the image's size in a box (allowed: {tolerance:g})"
     return difference, difference <= tolerance, text
 
 
 def _compare_probabilities(
-    got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float
+    actual: np.ndarray, reference: np.ndarray, size: tuple[int, ...], tolerance: float
 ) -> tuple[float, bool, str]:
     """The same of probabilities (N, classes) or scores (N, A, classes)."""
-    difference, lead = float(np.abs(got - wanted).max()), 0.0
+    difference, lead = float(np.abs(actual - reference).max()), 0.0
     text = f"by up to {difference:.2g} in probability (allowed: {tolerance:g})"
-    if wanted.ndim == 2:
-        best = got.argmax(axis=1)
+    if reference.ndim == 2:
+        best = actual.argmax(axis=1)
         # By how much the model prefers its own best class to the file's.
-        lead = float((wanted.max(axis=1) - wanted[np.arange(len(wanted)), best]).max())
-        count = int(np.sum(best != wanted.argmax(axis=1)))
-        text += f" and names another best class for {count} of {len(wanted)} images"
+        lead = float((reference.max(axis=1) - reference[np.arange(len(reference)), best]).max())
+        count = int(np.sum(best != reference.argmax(axis=1)))
+        text += f" and names another best class for {count} of {len(reference)} images"
     return difference, max(difference, lead) <= tolerance, text
 
 
 def _compare_class_maps(
-    got: np.ndarray, wanted: np.ndarray, size: tuple[int, ...], tolerance: float
+    actual: np.ndarray, reference: np.ndarray, size: tuple[int, ...], tolerance: float
 ) -> tuple[float, bool, str]:
     """The same of class maps (N, H, W): the fraction of the pixels that differ, as nearly equal scores may swap."""
-    difference, allowed = float((got != wanted).mean()), max(tolerance, 1e-3)
+    difference, allowed = float((actual != reference).mean()), max(tolerance, 1e-3)
     return difference, difference <= allowed, f"in the class of {difference:.2%} of the pixels (allowed: {allowed:.2%})"
 
 
@@ -137,31 +137,29 @@ def check_detections(
     """
     size, worst = (pixels.shape[1], pixels.shape[2]), 0.0
     for index in range(len(pixels)):
-        wanted = select_objects(expected["boxes"][index], expected["scores"][index], size, thresholds)
+        reference = select_objects(expected["boxes"][index], expected["scores"][index], size, thresholds)
         outputs = run(np.ascontiguousarray(pixels[index : index + 1]))
-        got = PredictedObjects(outputs["boxes"], outputs["scores"], outputs["labels"])
+        actual = PredictedObjects(outputs["boxes"], outputs["scores"], outputs["labels"])
         # An object about as probable as the threshold may be found or not.
         sure = thresholds.conf + TOLERANCE[precision]
         differences = [
             _nearest(one, i, other, size)
-            for one, other in ((wanted, got), (got, wanted))
+            for one, other in ((reference, actual), (actual, reference))
             for i in np.flatnonzero(one.scores > sure).tolist()
         ]
         met = [difference for difference in differences if difference <= TOLERANCE[precision]]
         if len(differences) - len(met) > _MISSING.get(precision, _OFTEN_MISSING) * len(differences):
-            raise ModelError(
-                f"{file} ({precision}) finds {len(got.scores)} objects where the model finds {len(wanted.scores)}, and "
-                f"{1 - len(met) / len(differences):.0%} of them are others.",
-                _HINT,
-            )
+            found = f"finds {len(actual.scores)} objects where the model finds {len(reference.scores)}"
+            others = f"{1 - len(met) / len(differences):.0%} of them are others"
+            raise ModelError(f"{file} ({precision}) {found}, and {others}.", _HINT)
         worst = max([worst, *met])
     return worst
 
 
-def _nearest(wanted: PredictedObjects, index: int, got: PredictedObjects, size: tuple[int, int]) -> float:
+def _nearest(reference: PredictedObjects, index: int, actual: PredictedObjects, size: tuple[int, int]) -> float:
     """By how much the most similar object of the same class differs from an object; infinite if there is none."""
-    same = got.labels == wanted.labels[index]
+    same = actual.labels == reference.labels[index]
     sides = np.array([size[1], size[0]] * 2)
-    boxes = np.abs((got.boxes[same] - wanted.boxes[index]) / sides).max(axis=1, initial=0)
-    scores = np.abs(got.scores[same] - wanted.scores[index])
+    boxes = np.abs((actual.boxes[same] - reference.boxes[index]) / sides).max(axis=1, initial=0)
+    scores = np.abs(actual.scores[same] - reference.scores[index])
     return float(np.maximum(boxes, scores).min(initial=np.inf))

@@ -185,7 +185,7 @@ def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: En
         labels: class indices (N,), or None.
         exact: runs the float32 network.
     """
-    beliefs = probabilities(exact, pixels)
+    reference = probabilities(exact, pixels)
 
     def best(run: EngineRun) -> np.ndarray:
         classes: np.ndarray = probabilities(run, pixels).argmax(1)
@@ -195,10 +195,10 @@ def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: En
         return float((best(run) == labels).mean())
 
     def expected_top1(run: EngineRun) -> float:
-        return float(beliefs[np.arange(len(beliefs)), best(run)].sum() / beliefs.max(1).sum())
+        return float(reference[np.arange(len(reference)), best(run)].sum() / reference.max(1).sum())
 
     def agreement(run: EngineRun) -> float:
-        return float((best(run) == beliefs.argmax(1)).mean())
+        return float((best(run) == reference.argmax(1)).mean())
 
     if labels is None:
         return AccuracyCheck("expected accuracy (no labels; float32 = 1)", len(pixels), expected_top1, agreement)

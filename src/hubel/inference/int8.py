@@ -268,8 +268,8 @@ def _loose_images(root: Path) -> list[Sample]:
 def _divided(pool: Sequence[Sample], known: bool, root: Path, tolerance: float) -> CalibrationFiles:
     """Hold out a third, or more if the tolerance requires it and enough are left for calibration."""
     shuffled = _some(pool, len(pool))
-    wanted = max(round(len(pool) * _HELD_OUT_FRACTION), _required(tolerance))
-    held_out = max(0, min(wanted, len(pool) - _MIN_CALIBRATION))
+    count = max(round(len(pool) * _HELD_OUT_FRACTION), _required(tolerance))
+    held_out = max(0, min(count, len(pool) - _MIN_CALIBRATION))
     origin = f"{root} ({held_out} of {len(pool)} held out)"
     return _chosen(shuffled[held_out:], shuffled[:held_out], known, origin)
 

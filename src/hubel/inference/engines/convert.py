@@ -97,9 +97,9 @@ def find_newest(source: ModelSource, backend: Backend, precision: str) -> Conver
     """The conversion of a precision that was used last, whatever it was calibrated on."""
     if source.found is None:
         return None
-    wanted = (CACHE_VERSION, source.found.digest, precision, backend.name)
+    identity = (CACHE_VERSION, source.found.digest, precision, backend.name)
     for entry in ConvertedCache().entries():
-        if (entry.version, entry.origin, entry.precision, entry.engine) == wanted:
+        if (entry.version, entry.origin, entry.precision, entry.engine) == identity:
             converted = _read(entry.folder.name, backend)
             if converted is not None:
                 return converted
