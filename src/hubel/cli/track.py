@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,9 @@ def track(
     video = video_tracking.open_video(source, rate, errors)
     outputs.rate = video.rate or rate
     if boxes is not None:
-        detect: Callable[..., Iterator[FrameState]] = partial(video_tracking.detect_from_file, boxes, video.source)
+        detect: partial[Generator[FrameState, None, None]] = partial(
+            video_tracking.detect_from_file, boxes, video.source
+        )
     else:
         from hubel.inference import Predictor, tune_allocator
 
