@@ -145,7 +145,8 @@ class CrossStagePartial(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, in_channels, H, W) to (N, out_channels, H, W)."""
         first, second = self.split(maps).split(self.parts, dim=1)
-        merged: Tensor = self.merge(torch.cat((first, self.transition(self.block(second))), dim=1))
+        second = self.transition(self.block(second))
+        merged: Tensor = self.merge(torch.cat((first, second), dim=1))
         return merged
 
 
