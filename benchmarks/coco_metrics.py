@@ -33,26 +33,26 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=7, help="objects per image, on average")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    pictures = _pictures(arguments.images, arguments.objects)
+    samples = _images(arguments.images, arguments.objects)
     theirs, ours = [], []
     for _ in range(arguments.rounds):
-        data, rows = _dictionaries(pictures)
+        data, rows = _dictionaries(samples)
         start = time.perf_counter()
         expected = _pycocotools(data, rows)
         theirs.append(time.perf_counter() - start)
         start = time.perf_counter()
-        figures = _hubel(pictures)
+        figures = _hubel(samples)
         ours.append(time.perf_counter() - start)
     np.testing.assert_allclose([figures[name] for name in NAMES], expected, atol=1e-6)
-    boxes = sum(len(found.labels) for _, found in pictures)
+    boxes = sum(len(found.labels) for _, found in samples)
     ratio = statistics.median(other / mine for mine, other in zip(ours, theirs, strict=True))
-    print(f"{len(pictures)} images, {boxes} boxes, AP {figures['AP']:.4f} on both sides")
+    print(f"{len(samples)} images, {boxes} boxes, AP {figures['AP']:.4f} on both sides")
     print(f"pycocotools {statistics.median(theirs):.2f} s, hubel {statistics.median(ours):.2f} s, ratio {ratio:.1f}")
 
 
-def _pictures(images: int, objects: int) -> list[ImageSource]:
+def _images(images: int, objects: int) -> list[ImageSource]:
     random = np.random.default_rng(0)
-    pictures = []
+    samples = []
     for _ in range(images):
         count = int(random.integers(0, 2 * objects + 1))
         corners = random.uniform(0, 400, (count, 2))
@@ -62,20 +62,20 @@ def _pictures(images: int, objects: int) -> list[ImageSource]:
         found = boxes[again] + random.normal(0, 8, (len(again), 4))
         found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
         guessed = np.where(random.random(len(again)) < 0.9, labels[again], random.integers(CLASSES, size=len(again)))
-        pictures.append(
+        samples.append(
             (
                 GroundTruth(boxes, labels, random.random(count) < 0.1),
                 PredictedObjects(found, random.random(len(again)), guessed),
             )
         )
-    return pictures
+    return samples
 
 
-def _dictionaries(pictures: list[ImageSource]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _dictionaries(samples: list[ImageSource]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The boxes in the form that pycocotools reads."""
     data: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1 + n} for n in range(CLASSES)]}
     rows = []
-    for image, (labelled, found) in enumerate(pictures):
+    for image, (labelled, found) in enumerate(samples):
         data["images"].append({"id": image})
         sides = labelled.boxes[:, 2:] - labelled.boxes[:, :2]
         for box, side, label, crowd in zip(labelled.boxes, sides, labelled.labels, labelled.crowd, strict=True):
@@ -104,9 +104,9 @@ def _pycocotools(data: dict[str, Any], rows: list[dict[str, Any]]) -> list[float
     return list(evaluation.stats)
 
 
-def _hubel(pictures: list[ImageSource]) -> dict[str, float]:
+def _hubel(samples: list[ImageSource]) -> dict[str, float]:
     evaluator = CocoEvaluator([str(number) for number in range(CLASSES)])
-    for labelled, found in pictures:
+    for labelled, found in samples:
         evaluator.update(labelled, found)
     return evaluator.compute().metrics
 

@@ -48,17 +48,17 @@ def crowd(objects: int, frames: int, seed: int = 0) -> dict[str, np.ndarray]:
     """True boxes and detections of all frames as columns, each with its frame, counted from 1."""
     rng = np.random.default_rng(seed)
     side = 120 * np.sqrt(objects)
-    place, height = rng.uniform(0, side, (objects, 2)), rng.uniform(60, 120, objects)
+    position, height = rng.uniform(0, side, (objects, 2)), rng.uniform(60, 120, objects)
     speed, names = rng.normal(0, 2, (objects, 2)), np.arange(objects)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("truth", "detections", "people")}
     for frame in range(1, frames + 1):
         speed = 0.98 * speed + rng.normal(0, 0.4, (objects, 2))
-        place = place + speed
-        left = ((place < 0) | (place > side)).any(axis=1)
+        position = position + speed
+        left = ((position < 0) | (position > side)).any(axis=1)
         names[left] = names.max() + 1 + np.arange(left.sum())
-        place %= side
+        position %= side
         half = np.stack((0.2 * height, 0.5 * height), axis=1)
-        boxes = np.concatenate((place - half, place + half), axis=1)
+        boxes = np.concatenate((position - half, position + half), axis=1)
         columns["truth"].append(np.column_stack((np.full(objects, frame), names, boxes)))
         seen = rng.random(objects) > 0.1
         noisy = boxes[seen] + rng.normal(0, 0.02, (seen.sum(), 4)) * height[seen, None]

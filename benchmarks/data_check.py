@@ -33,14 +33,14 @@ _BAR = 60 / 10_000
 def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
-        pictures = _film(arguments.files[0], arguments.images) if arguments.film else _cut(arguments)
-        labels = _write(Path(folder), pictures)
+        pil_images = _film(arguments.files[0], arguments.images) if arguments.film else _cut(arguments)
+        labels = _write(Path(folder), pil_images)
         start, before = time.perf_counter(), _spent()
         command = [sys.executable, "-m", "hubel", "data", "check", str(labels), "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
         wall, spent = time.perf_counter() - start, _spent() - before
-    said = json.loads(done.stdout)
-    print(f"{said['pictures']:,} images, {said['objects']:,} objects, {len(said['findings']):,} findings")
+    report = json.loads(done.stdout)
+    print(f"{report['pictures']:,} images, {report['objects']:,} objects, {len(report['findings']):,} findings")
     print(f"{spent:.1f} processor seconds, {wall:.1f} s wall-clock time")
     sys.exit(spent > _BAR * arguments.images)
 
@@ -68,30 +68,30 @@ def _cut(arguments: argparse.Namespace) -> Iterator[Image.Image]:
     dice = random.Random(0)
     for file in islice(cycle(arguments.files), arguments.images):
         with Image.open(file) as opened:
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
         share = dice.uniform(0.35, 0.75)
-        width, height = picture.width * share, picture.height * share
-        x, y = dice.uniform(0, picture.width - width), dice.uniform(0, picture.height - height)
-        part = picture.resize(SIZE, Image.Resampling.BILINEAR, (x, y, x + width, y + height))
+        width, height = image.width * share, image.height * share
+        x, y = dice.uniform(0, image.width - width), dice.uniform(0, image.height - height)
+        part = image.resize(SIZE, Image.Resampling.BILINEAR, (x, y, x + width, y + height))
         yield part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if dice.random() < 0.5 else part
 
 
 def _film(file: Path, frames: int) -> Iterator[Image.Image]:
     with Image.open(file) as opened:
-        picture = opened.convert("RGB")
+        image = opened.convert("RGB")
     for number in range(frames):
-        x, y = (0.02 * side * number / frames for side in picture.size)
-        box = (x, y, x + 0.98 * picture.width, y + 0.98 * picture.height)
-        yield picture.resize(SIZE, Image.Resampling.BILINEAR, box)
+        x, y = (0.02 * side * number / frames for side in image.size)
+        box = (x, y, x + 0.98 * image.width, y + 0.98 * image.height)
+        yield image.resize(SIZE, Image.Resampling.BILINEAR, box)
 
 
-def _write(folder: Path, pictures: Iterator[Image.Image]) -> Path:
+def _write(folder: Path, pil_images: Iterator[Image.Image]) -> Path:
     """Write the images and their labels in COCO's format."""
     dice = random.Random(1)
     images, boxes = [], []
-    for number, picture in enumerate(pictures, 1):
+    for number, image in enumerate(pil_images, 1):
         name = f"{number:06}.jpg"
-        picture.save(folder / name, quality=90)
+        image.save(folder / name, quality=90)
         images.append({"id": number, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
         for _ in range(7):
             w, h = (dice.uniform(20, 200) for _ in SIZE)

@@ -61,8 +61,8 @@ def _eager(model: str, files: list[Path]) -> dict[str, float]:
     start = time.perf_counter()
     with torch.inference_mode():
         for first in range(0, len(files), BATCH):
-            pictures = [Image.open(path).convert("RGB") for path in files[first : first + BATCH]]
-            pixels = torch.stack([torch.from_numpy(size.pixels(picture)) for picture in pictures]).permute(0, 3, 1, 2)
+            images = [Image.open(path).convert("RGB") for path in files[first : first + BATCH]]
+            pixels = torch.stack([torch.from_numpy(size.pixels(image)) for image in images]).permute(0, 3, 1, 2)
             predictions = network.predictions(network(size.normalize(pixels)), shape)
             for one, scores in zip(predictions["boxes"].numpy(), predictions["scores"].numpy(), strict=True):
                 boxes += len(select_objects(one, scores, shape, Thresholds()).boxes)

@@ -73,11 +73,11 @@ def seconds(ways: tuple[Callable[[], object], ...], rounds: int) -> list[float]:
     """The best time of each side, after one warm-up round."""
     best = [float("inf")] * len(ways)
     for turn in range(rounds + 1):
-        for place, way in enumerate(ways):
+        for index, way in enumerate(ways):
             start = time.perf_counter()
             way()
             if turn:
-                best[place] = min(best[place], time.perf_counter() - start)
+                best[index] = min(best[index], time.perf_counter() - start)
     return best
 
 

@@ -26,14 +26,14 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Sample
 from hubel.data.transforms.image_transform import ImageTransform
 
-BATCH, PICTURES, PASSES = 128, 1280, 3
+BATCH, IMAGES, PASSES = 128, 1280, 3
 
 
-def write_pictures(folder: Path) -> None:
+def write_images(folder: Path) -> None:
     """Grey gradients with some noise, as compressible as articles of clothing."""
     rng = np.random.default_rng(0)
     slope = np.add.outer(np.arange(28), np.arange(28)) * 4
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         pixels = (slope + rng.integers(0, 9, (28, 28))).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png", compress_level=1)
 
@@ -69,7 +69,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder))
+        write_images(Path(folder))
         size = Preprocessing(28, 28, channels=1, crop_fraction=1.0)
         report("28 x 28, flip", sorted(Path(folder).iterdir()), ImageTransform(size, ("flip",)))
     photographs = sorted((arguments.data / "train").rglob("*.jpg"))

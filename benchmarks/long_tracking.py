@@ -25,18 +25,18 @@ LONGEST = 40  # frames that a track survives without a detection
 def frames(objects: int, seed: int = 0):
     """Boxes, scores and vectors of one frame after the other, without end."""
     rng = np.random.default_rng(seed)
-    place, height = rng.uniform(0, 1000, (objects, 2)), rng.uniform(60, 120, objects)
+    position, height = rng.uniform(0, 1000, (objects, 2)), rng.uniform(60, 120, objects)
     looks, speed = rng.standard_normal((objects, 16)), rng.normal(0, 2, (objects, 2))
     while True:
-        place += speed
-        gone = ((place < 0) | (place > 1000)).any(axis=1)
+        position += speed
+        gone = ((position < 0) | (position > 1000)).any(axis=1)
         count = int(gone.sum())
         if count:
-            place[gone], speed[gone] = rng.uniform(100, 900, (count, 2)), rng.normal(0, 2, (count, 2))
+            position[gone], speed[gone] = rng.uniform(100, 900, (count, 2)), rng.normal(0, 2, (count, 2))
             looks[gone] = rng.standard_normal((count, 16))
         seen = rng.random(objects) > 0.1
         half = np.stack((0.2 * height, 0.5 * height), axis=1)
-        boxes = np.concatenate((place - half, place + half), axis=1)[seen] + rng.normal(0, 1, (seen.sum(), 4))
+        boxes = np.concatenate((position - half, position + half), axis=1)[seen] + rng.normal(0, 1, (seen.sum(), 4))
         vectors = looks[seen] + 0.2 * rng.standard_normal((seen.sum(), 16))
         vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
         yield boxes, rng.uniform(0.5, 1, len(boxes)), vectors
@@ -75,7 +75,7 @@ def follow(name: str, count: int, objects: int) -> None:
             last_seen = {id_: seen for id_, seen in last_seen.items() if number - seen <= LONGEST}
         if number % (count // 10) == 0:
             memory = psutil.Process().memory_info().rss / 1e6
-            groups = [parts[place : place + PART] for place in range(0, len(parts), PART)]
+            groups = [parts[position : position + PART] for position in range(0, len(parts), PART)]
             middle = statistics.median(1e3 * statistics.mean(group) for group in groups)
             print(f"| {name} | {number:,} | {memory:.0f} | {middle:.3f} | {given:,} | {highest:,} |", flush=True)
             parts = []

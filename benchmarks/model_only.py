@@ -160,8 +160,8 @@ def _converted(network: str, folder: Path, with_int8: bool) -> float:
         import nncf
 
         generator = np.random.default_rng(0)
-        pictures = [generator.integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8) for _ in range(CALIBRATION)]
-        quantized = nncf.quantize(model, nncf.Dataset(pictures), subset_size=CALIBRATION)
+        calibration = [generator.integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8) for _ in range(CALIBRATION)]
+        quantized = nncf.quantize(model, nncf.Dataset(calibration), subset_size=CALIBRATION)
         openvino().save_model(quantized, _ir(folder, network, "int8"), compress_to_fp16=False)
     return time.perf_counter() - start
 

@@ -116,11 +116,11 @@ def _ours(arguments: argparse.Namespace) -> float:
     done, start = 0, time.perf_counter()
     if many:
 
-        def pictures():  # type: ignore[no-untyped-def]
+        def images():  # type: ignore[no-untyped-def]
             while time.perf_counter() - start < arguments.seconds:
                 yield pixels
 
-        done = sum(1 for _ in engine.run(pictures()))
+        done = sum(1 for _ in engine.run(images()))
     else:
         while time.perf_counter() - start < arguments.seconds:
             done += sum(1 for _ in engine.run([pixels]))

@@ -195,8 +195,8 @@ def _letterbox(network: str, model: Path) -> tuple[Any, Any]:
     from torch.fx.experimental.optimization import fuse
     from torch.nn import functional
 
-    def prepare(picture: Any) -> torch.Tensor:
-        pixels = torchvision.transforms.functional.pil_to_tensor(picture)
+    def prepare(image: Any) -> torch.Tensor:
+        pixels = torchvision.transforms.functional.pil_to_tensor(image)
         height, width = pixels.shape[1:]
         scale = SIZE / max(height, width)
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -209,8 +209,8 @@ def _letterbox(network: str, model: Path) -> tuple[Any, Any]:
     return _with_torch(net, prepare, torch.contiguous_format, workers=0)
 
 
-class Pictures:
-    """What a DataLoader asks for pictures; at the top of the file, where other processes find it."""
+class Images:
+    """What a DataLoader asks for images; at the top of the file, where other processes find it."""
 
     def __init__(self, files: list[Path], transform: Callable[[Any], Any]) -> None:
         self.files, self.transform = files, transform
@@ -221,8 +221,8 @@ class Pictures:
     def __getitem__(self, index: int) -> Any:
         from PIL import Image
 
-        with Image.open(self.files[index]) as picture:
-            return self.transform(picture.convert("RGB"))
+        with Image.open(self.files[index]) as image:
+            return self.transform(image.convert("RGB"))
 
 
 def _with_torch(network: Any, transform: Any, layout: Any, workers: int) -> tuple[Any, Any]:
@@ -236,7 +236,7 @@ def _with_torch(network: Any, transform: Any, layout: Any, workers: int) -> tupl
 
     def answer(files: list[Path]) -> Iterable[int]:
         with torch.inference_mode():
-            for batch in torch.utils.data.DataLoader(Pictures(files, transform), BATCH, num_workers=workers):
+            for batch in torch.utils.data.DataLoader(Images(files, transform), BATCH, num_workers=workers):
                 yield len(network(batch.to(memory_format=layout)).softmax(1).argmax(1))
 
     return run, answer
@@ -257,7 +257,7 @@ def _keras(network: str, model: Path) -> tuple[Any, Any]:
         for first in range(0, len(files), BATCH):
             part = files[first : first + BATCH]
             loaded = [keras.utils.load_img(path, target_size=(SIZE, SIZE)) for path in part]
-            batch = preprocess(np.stack([keras.utils.img_to_array(picture) for picture in loaded]))
+            batch = preprocess(np.stack([keras.utils.img_to_array(image) for image in loaded]))
             yield len(net.predict_on_batch(batch).argmax(1))
 
     return lambda: net.predict_on_batch(images), answer

@@ -37,7 +37,7 @@ FRAMES = 110
 class Frame:
     """One frame of a scene: the image, the detected boxes (N, 4), and the person of each (N,), -1 for a false one."""
 
-    picture: np.ndarray
+    image: np.ndarray
     boxes: np.ndarray
     people: np.ndarray
 
@@ -49,7 +49,7 @@ def walks(folder: Path, shortest: int = 45) -> tuple[np.ndarray, dict[int, dict[
     tracker = create_tracker("sort")
     found: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
     images = (np.asarray(frame.image()) for frame in video_frames(folder / "vtest.avi", "vtest.avi"))
-    place = np.median(list(islice(images, 0, None, 20)), axis=0).astype(np.uint8)
+    background = np.median(list(islice(images, 0, None, 20)), axis=0).astype(np.uint8)
     for frame in video_frames(folder / "vtest.avi", "vtest.avi"):
         image = np.asarray(frame.image())
         boxes = rows[rows[:, 0] == frame.number][:, 2:6]
@@ -58,18 +58,18 @@ def walks(folder: Path, shortest: int = 45) -> tuple[np.ndarray, dict[int, dict[
             x1, y1, x2, y2 = (round(side) for side in boxes[one])
             inside = x1 >= 0 and y1 >= 0 and x2 <= image.shape[1] and y2 <= image.shape[0]
             if inside and not any(touch(boxes[one], other) for other in np.delete(boxes, one, 0)):
-                found[id_][frame.number] = figure(image[y1:y2, x1:x2], place[y1:y2, x1:x2])
-    return place, {id_: pictures for id_, pictures in found.items() if len(pictures) >= shortest}
+                found[id_][frame.number] = figure(image[y1:y2, x1:x2], background[y1:y2, x1:x2])
+    return background, {id_: images for id_, images in found.items() if len(images) >= shortest}
 
 
-def figure(picture: np.ndarray, ground: np.ndarray) -> np.ndarray:
+def figure(image: np.ndarray, ground: np.ndarray) -> np.ndarray:
     """RGBA (H, W, 4): opaque where the image differs from the empty scene, without holes and unconnected parts."""
-    differs = ndimage.gaussian_filter(np.abs(picture.astype(float) - ground).sum(axis=2), 1) > 45
+    differs = ndimage.gaussian_filter(np.abs(image.astype(float) - ground).sum(axis=2), 1) > 45
     differs = ndimage.binary_fill_holes(ndimage.binary_closing(differs, iterations=2))
     parts, count = ndimage.label(differs)
     largest = parts == 1 + np.argmax(ndimage.sum_labels(differs, parts, np.arange(1, count + 1))) if count else differs
     opaque = np.clip(ndimage.gaussian_filter(largest.astype(float), 0.7) * 1.6 - 0.3, 0, 1)
-    return np.dstack((picture, (255 * opaque).astype(np.uint8)))
+    return np.dstack((image, (255 * opaque).astype(np.uint8)))
 
 
 def touch(a: np.ndarray, b: np.ndarray) -> bool:
@@ -79,8 +79,8 @@ def touch(a: np.ndarray, b: np.ndarray) -> bool:
 def together(people: dict[int, dict[int, np.ndarray]], count: int, rng: np.random.Generator) -> list[int] | None:
     """People who were all visible in one frame."""
     by_frame: dict[int, list[int]] = defaultdict(list)
-    for id_, pictures in people.items():
-        for number in pictures:
+    for id_, images in people.items():
+        for number in images:
             by_frame[number].append(id_)
     enough = [ids for ids in by_frame.values() if len(ids) >= count]
     if not enough:
@@ -107,17 +107,17 @@ def paths(way: str, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def scene(
-    place: np.ndarray, people: list[dict[int, np.ndarray]], way: str, rng: np.random.Generator
+    background: np.ndarray, people: list[dict[int, np.ndarray]], way: str, rng: np.random.Generator
 ) -> Iterator[Frame]:
     """The frames of one scene."""
     feet = paths(way, len(people), rng)
     tall = rng.uniform(80, 125)
-    pictures = [[person[number] for number in sorted(person)] for person in people]
+    walks_of = [[person[number] for number in sorted(person)] for person in people]
     for time in range(FRAMES):
-        canvas = Image.fromarray(place)
+        canvas = Image.fromarray(background)
         boxes = np.empty((len(people), 4))
         for one in np.argsort(feet[time, :, 1]):  # farthest first
-            walk = pictures[one]
+            walk = walks_of[one]
             back_and_forth = np.abs((time + len(walk) - 1) % (2 * len(walk) - 2) - (len(walk) - 1))
             cut = Image.fromarray(walk[back_and_forth])
             height = round(tall)
@@ -191,7 +191,7 @@ def follow(name: str, frames: list[Frame], embed: Callable[[np.ndarray, np.ndarr
     tracker = create_tracker(name, **more)
     rows = []
     for frame in frames:
-        vectors = embed(frame.picture, frame.boxes) if embed and tracker.needs_features else None
+        vectors = embed(frame.image, frame.boxes) if embed and tracker.needs_features else None
         tracked = tracker.update(frame.boxes, features=vectors)
         rows += list(zip(tracked.ids.tolist(), frame.people[tracked.detections].tolist(), strict=True))
     return rows
@@ -200,12 +200,12 @@ def follow(name: str, frames: list[Frame], embed: Callable[[np.ndarray, np.ndarr
 def scenes(folder: Path, count: int, seed: int = 0) -> Iterator[tuple[str, list[Frame], int]]:
     """Kind of meeting, frames and number of people of each scene."""
     rng = np.random.default_rng(seed)
-    place, people = walks(folder)
+    background, people = walks(folder)
     for number in range(count):
         way = WAYS[number % len(WAYS)]
         chosen = together(people, 2 + number // len(WAYS) % 3, rng)
         if chosen is not None:
-            yield way, list(scene(place, [people[one] for one in chosen], way, rng)), len(chosen)
+            yield way, list(scene(background, [people[one] for one in chosen], way, rng)), len(chosen)
 
 
 def main() -> None:
@@ -230,7 +230,7 @@ def main() -> None:
                 tallies[name, group].add(rows, people, seen)
         if arguments.show:
             arguments.show.mkdir(parents=True, exist_ok=True)
-            strip = np.hstack([frame.picture[150:450, 200:570] for frame in frames[40:70:6]])
+            strip = np.hstack([frame.image[150:450, 200:570] for frame in frames[40:70:6]])
             Image.fromarray(strip).save(arguments.show / f"{number:03d}-{way.replace(' ', '-')}.jpg")
     print("| tracker | scenes | identities per person | purity | switches | reported |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")

@@ -83,8 +83,8 @@ def _seconds(name: str, checkout: Path, folder: Path) -> float:
     cache = folder / checkout.name
     out = folder / f"{checkout.name}-{time.monotonic_ns()}"
     out.mkdir(parents=True)
-    places = {"DATA": os.environ["HUBEL_DATA"], "OUT": str(out), "CHECKOUT": str(checkout)}
-    command = [re.sub(r"^(DATA|OUT|CHECKOUT)(?=/)", lambda found: places[found[1]], word) for word in WORKLOADS[name]]
+    folders = {"DATA": os.environ["HUBEL_DATA"], "OUT": str(out), "CHECKOUT": str(checkout)}
+    command = [re.sub(r"^(DATA|OUT|CHECKOUT)(?=/)", lambda found: folders[found[1]], word) for word in WORKLOADS[name]]
     environment = os.environ | {"PYTHONPATH": str(checkout / "src"), "HUBEL_CACHE": str(cache)}
     before = _children()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=out)

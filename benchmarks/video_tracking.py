@@ -62,13 +62,13 @@ def peer(folder: Path) -> dict[str, Any]:
     ids, timer, frames, begun = set(), {"decode": 0.0, "embed and associate": 0.0}, 0, time.perf_counter()
     while True:
         start = time.perf_counter()
-        more, picture = video.read()
+        more, image = video.read()
         if not more:
             break
         timer["decode"] += time.perf_counter() - start
         frames, start = frames + 1, time.perf_counter()
         here = rows[rows[:, 0] == frames]
-        tracks = tracker.update_tracks([(list(row[2:6]), row[6], "person") for row in here], frame=picture)
+        tracks = tracker.update_tracks([(list(row[2:6]), row[6], "person") for row in here], frame=image)
         ids |= {track.track_id for track in tracks if track.is_confirmed() and track.time_since_update == 0}
         timer["embed and associate"] += time.perf_counter() - start
     seconds = time.perf_counter() - begun

@@ -32,7 +32,7 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An unsplit data set of 3 classes of 60 pictures of 32 × 32 pixels that a small network learns in seconds."""
+    """An unsplit data set of 3 classes of 60 images of 32 × 32 pixels that a small network learns in seconds."""
     return write_shapes(tmp_path_factory.mktemp("data") / "shapes", {"cross": 60, "disc": 60, "frame": 60})
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# The network, torch and the pictures together; a 60,000 x 60,000 picture alone would take 10.8 GB.
+# The network, torch and the images together; a 60,000 x 60,000 image alone would take 10.8 GB.
 _MOST_MEMORY = 3 << 30
 
 
@@ -30,7 +30,7 @@ def _photograph() -> Image.Image:
 
 
 def _write_good(folder: Path) -> dict[str, tuple[int, int]]:
-    """Pictures that must be answered: name → upright size."""
+    """Images that must be answered: name → upright size."""
     photograph = _photograph()
     with_alpha = photograph.convert("RGBA")
     with_alpha.putalpha(128)
@@ -60,7 +60,7 @@ def _png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _write_bad(folder: Path) -> dict[str, str]:
-    """Pictures that must be named: name → what the reason must say (a regular expression)."""
+    """Images that must be named: name → what the reason must say (a regular expression)."""
     (folder / "empty.jpg").touch()
     (folder / "text.jpg").write_text("this is no picture")
     _photograph().save(folder / "whole.jpg")
@@ -130,7 +130,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> _Run:
     return _Run(good, bad, process, rows, peak, sorted(path.name for path in out.iterdir()))
 
 
-def test_every_good_picture_is_answered(run: _Run) -> None:
+def test_every_good_image_is_answered(run: _Run) -> None:
     for name, (width, height) in run.good.items():
         row = run.rows[name]
         assert (row["width"], row["height"]) == (width, height), name
@@ -140,7 +140,7 @@ def test_every_good_picture_is_answered(run: _Run) -> None:
         assert 1 >= scores[0] >= scores[1] >= scores[2] > 0
 
 
-def test_every_bad_picture_is_named_with_its_reason(run: _Run) -> None:
+def test_every_bad_image_is_named_with_its_reason(run: _Run) -> None:
     for name, reason in run.bad.items():
         row = run.rows[name]
         assert set(row) == {"source", "error"}
@@ -155,7 +155,7 @@ def test_nothing_else_is_answered_and_the_exit_status_tells(run: _Run) -> None:
     assert "Traceback" not in run.process.stderr + run.process.stdout
 
 
-def test_every_good_picture_is_saved_with_its_answer(run: _Run) -> None:
+def test_every_good_image_is_saved_with_its_answer(run: _Run) -> None:
     stems = [Path(name).stem for name in run.good]  # photo.webp and photo.bmp share theirs
     assert run.saved == sorted([*(f"{stem}.jpg" for stem in set(stems)), "photo-2.jpg"])
 

@@ -1,4 +1,4 @@
-"""What a detector says, as JSON, COCO rows, supervision's record and a picture."""
+"""What a detector says, as JSON, COCO rows, supervision's record and an image."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_frames_are_drawn_where_the_boxes_are_and_nothing_else_changes():
     assert (drawn[130:210, 110:250] == before[130:210, 110:250]).all(), "the object itself is not covered"
 
 
-def test_boxes_outside_the_picture_and_chips_at_its_edges_are_drawn_inside():
+def test_boxes_outside_the_image_and_chips_at_its_edges_are_drawn_inside():
     drawn = draw_boxes(Image.new("RGB", (300, 300)), [BoxLabel((-50, -50, 400, 400), "a long name of a class" * 9, 1)])
     assert drawn.size == (300, 300)
     assert np.asarray(drawn)[:25].max() > 200, "the chip is within the picture"

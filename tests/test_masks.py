@@ -28,7 +28,7 @@ def test_masks_are_those_of_pycocotools(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_polygons_are_rasterized_as_by_pycocotools(seed: int) -> None:
-    """Also those that cross themselves and leave the picture."""
+    """Also those that cross themselves and leave the image."""
     rng = np.random.default_rng(seed)
     height, width = (int(side) for side in rng.integers(1, 70, 2))
     for corners in range(3, 10):

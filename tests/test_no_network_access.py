@@ -89,14 +89,13 @@ _SHORT = "--engine openvino --precision fp32 --batch 1 --seconds 0 --rounds 1 --
 
 
 def test_no_command_opens_a_connection(tmp_path: Path, shapes: Path) -> None:
-    picture = str(next(shapes.rglob("*.png")))
+    image = str(next(shapes.rglob("*.png")))
     run = str(tmp_path / "run")
     small = ["--model", "lenet5", "--epochs", "1", "--image-size", "32", "--batch", "32", "--threads", "1"]
     lines = {
         "train": [["train", str(shapes), *small, "--out", run]],
         "predict": [
-            ["predict", picture, "--model", run, "--engine", engine, "--threads", "1"]
-            for engine in ("torch", "openvino")
+            ["predict", image, "--model", run, "--engine", engine, "--threads", "1"] for engine in ("torch", "openvino")
         ],
         "evaluate": [["evaluate", run, str(shapes), "--threads", "1"]],
         "models": [["models", "--match", "lenet*"]],
@@ -109,10 +108,10 @@ def test_no_command_opens_a_connection(tmp_path: Path, shapes: Path) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     asked = [line for name, rows in lines.items() if name in commands for line in rows]
     asked += [[name, "--help"] for name in commands if name not in lines]
-    said, watched = _watched(tmp_path, _RUN, "\n".join("\t".join(line) for line in asked))
+    output, watched = _watched(tmp_path, _RUN, "\n".join("\t".join(line) for line in asked))
     assert watched == ""
-    statuses = [line.split() for line in said.splitlines() if line.startswith("status")]
-    assert [(status[2], status[1]) for status in statuses] == [(line[0], "0") for line in asked], said
+    statuses = [line.split() for line in output.splitlines() if line.startswith("status")]
+    assert [(status[2], status[1]) for status in statuses] == [(line[0], "0") for line in asked], output
 
 
 def test_quantization_opens_no_connection(tmp_path: Path) -> None:

@@ -53,11 +53,11 @@ def test_even_drift_falls_out_of_a_rounds_ratio(benchmark: dict[str, Any]) -> No
 
 
 def row_of(name: str, forward: list[float], training: list[float]) -> dict[str, Any]:
-    told = [
+    timings = [
         {"hubel": 2.0, "theirs": 2.0, "low": low, "ratio": mid, "high": high} for low, mid, high in (forward, training)
     ]
     kinds = {
-        kind: {"by_clock": each, "computed": each} for kind, each in zip(("forward", "training"), told, strict=True)
+        kind: {"by_clock": each, "computed": each} for kind, each in zip(("forward", "training"), timings, strict=True)
     }
     head = {"name": name, "counterpart": "timm: other", "batch": 4, "input": [3, 224, 224], "threads": 2}
     return {**head, "machine": "a processor", "versions": "torch 2", **kinds}

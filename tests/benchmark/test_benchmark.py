@@ -56,16 +56,16 @@ def test_real_processes_until_an_interrupt(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hubel", "bench", "lenet5", *options.split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        said = []
+        lines = []
         for line in process.stderr:
-            said.append(line)
+            lines.append(line)
             if line.startswith("round 2 of 1000: lenet5 torch fp32, start"):
                 children = psutil.Process(process.pid).children()
                 os.kill(process.pid, signal.SIGINT)
                 break
         out, rest = process.communicate()
-    assert process.returncode == 130, "".join(said) + rest
-    assert "lenet5: its weights are not on this machine" in "".join(said)
+    assert process.returncode == 130, "".join(lines) + rest
+    assert "lenet5: its weights are not on this machine" in "".join(lines)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     (row,) = json.loads(out)
     _hangs_together(row)
@@ -297,7 +297,7 @@ def test_a_process_that_dies_is_a_failure_with_a_reason(
     assert reason in failure.value.reason and not failure.value.lacking
 
 
-def test_folders_of_pictures(machine: _Machine, tmp_path: Path) -> None:
+def test_folders_of_images(machine: _Machine, tmp_path: Path) -> None:
     for bad in (tmp_path / "missing", tmp_path):
         done = CliRunner().invoke(app, ["bench", "m", "--images", str(bad)])
         assert str(bad) in str(done.exception) and not machine.jobs
@@ -315,5 +315,5 @@ def test_sample_photographs_in_sizes(tmp_path: Path) -> None:
     for path, original in zip(paths[1::2], load_sample_images().images, strict=True):
         written = np.asarray(Image.open(path)).astype(float)
         assert written.shape == original.shape
-        assert np.abs(written - original).mean() < 5  # of 255: JPEG's losses, not another picture
+        assert np.abs(written - original).mean() < 5  # of 255: JPEG's losses, not another image
     assert Image.open(paths[0]).size == (320, 214)

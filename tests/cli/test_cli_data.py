@@ -29,11 +29,11 @@ def coco(tmp_path: Path) -> Path:
 
 def test_convert_says_what_is_lost(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _ended(["data", "convert", str(coco), "--to", "createml", "--out", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr()
-    assert said.out == (
+    output = capsys.readouterr()
+    assert output.out == (
         f"{tmp_path / 'out'}: 5 images, 1 of them unlabelled, 11 objects of 3 classes, from coco to createml\n"
     )
-    lost = said.err.splitlines()
+    lost = output.err.splitlines()
     assert "not in createml: 3 masks are reduced to bounding boxes" in lost
     assert "not in createml: 1 crowd flags" in lost
     assert all(line.startswith("not in createml: ") for line in lost)

@@ -21,7 +21,7 @@ def _ended(*arguments: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
-def _said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict:
+def _report(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict:
     assert _ended(*arguments, "--json") == 0
     return json.loads(capsys.readouterr().out)
 
@@ -34,31 +34,29 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     right = planted.dataset()
     write_annotations(right, "coco", root / "ann", "link")
     train, val = right.splits["train"], right.splits["val"]
-    things = train[0].objects or ()
+    objects = train[0].objects or ()
     bob = list(train)
-    bob[0] = replace(train[0], objects=things[1:])
-    bob[1] = replace(train[1], objects=(*things[:2], Annotation(1, (120, 80, 150, 110))))
-    bob[2] = replace(train[2], objects=(replace(things[0], label=1), *things[1:]))
+    bob[0] = replace(train[0], objects=objects[1:])
+    bob[1] = replace(train[1], objects=(*objects[:2], Annotation(1, (120, 80, 150, 110))))
+    bob[2] = replace(train[2], objects=(replace(objects[0], label=1), *objects[1:]))
     write_annotations(replace(right, splits={"train": tuple(bob), "val": val}), "voc", root / "bob", "link")
-    moved = tuple(
-        replace(thing, box=(thing.box[0] + 4, thing.box[1], thing.box[2] + 4, thing.box[3])) for thing in things
-    )
-    # Eve has done the training pictures only.
+    moved = tuple(replace(obj, box=(obj.box[0] + 4, obj.box[1], obj.box[2] + 4, obj.box[3])) for obj in objects)
+    # Eve has done the training images only.
     eve = tuple(replace(image, objects=moved) for image in train)
     write_annotations(replace(right, splits={"train": eve}), "yolo", root / "eve", "link")
     return [root / name for name in ("ann", "bob", "eve")]
 
 
 def test_numbers_are_those_of_what_was_planted(sets: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    said = _said(capsys, *sets)
-    assert (said["pictures"], said["things"], said["classes"]) == (9, 28, ["bus", "car", "nothing"])
-    ann, bob, eve = said["annotators"]
+    report = _report(capsys, *sets)
+    assert (report["pictures"], report["things"], report["classes"]) == (9, 28, ["bus", "car", "nothing"])
+    ann, bob, eve = report["annotators"]
     assert [(each["pictures"], each["labels"]) for each in (ann, bob, eve)] == [(9, 27), (9, 26), (6, 18)]
     assert [(each["missed"], each["added"]) for each in (ann, bob, eve)] == [(0, 0), (2, 1), (0, 0)]
     assert ann["reliability"] == pytest.approx(1)
     assert eve["reliability"] == pytest.approx(1)
     assert bob["reliability"] == pytest.approx(24 / 28)
-    first, second, third = said["pairs"]
+    first, second, third = report["pairs"]
     # Of Ann's 27 and Bob's 26 boxes, 25 are the same; one of them has two classes.
     assert first["found"] == pytest.approx(2 * 25 / 53)
     classes = (["bus"] * 17 + ["car"] * 8, ["car"] + ["bus"] * 16 + ["car"] * 8)
@@ -67,14 +65,14 @@ def test_numbers_are_those_of_what_was_planted(sets: list[Path], capsys: pytest.
     # Boxes of 40 pixels, 4 of which are not shared.
     assert second["mean_iou"] == pytest.approx(36 / 44)
     assert (second["pictures"], third["pictures"]) == (6, 6)
-    doubts = {Path(each["picture"]).name: each["reasons"] for each in said["second_look"]}
+    doubts = {Path(each["picture"]).name: each["reasons"] for each in report["second_look"]}
     assert doubts == {
         "train0.png": ["1 object not drawn by bob"],
         "train1.png": ["1 object not drawn by bob", "1 object not drawn by ann and eve"],
         "train2.png": ["bus (ann, eve) or car (bob)"],
     }
-    assert [each["agreement"] for each in said["second_look"]] == sorted(
-        each["agreement"] for each in said["second_look"]
+    assert [each["agreement"] for each in report["second_look"]] == sorted(
+        each["agreement"] for each in report["second_look"]
     )
 
 
@@ -87,7 +85,7 @@ def test_the_consensus_is_what_most_have_drawn(sets: list[Path], tmp_path: Path,
     right = read_annotations(sets[0])
     for image, truth in zip(agreed.images(), right.images(), strict=True):
         assert image.path.resolve() == truth.path.resolve()
-        assert [thing.label for thing in image.objects or ()] == [thing.label for thing in truth.objects or ()]
+        assert [obj.label for obj in image.objects or ()] == [obj.label for obj in truth.objects or ()]
     # Two drew it here and Eve there: the median. Of one and Eve, the mean.
     both, lacking = (agreed.splits["train"][at].objects or () for at in (3, 0))
     assert both[0].box == (20, 30, 60, 70)
@@ -107,13 +105,13 @@ def test_readable_answer_and_two_annotators(sets: list[Path], capsys: pytest.Cap
 def test_one_set_that_names_its_annotators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planted = Planted(tmp_path / "set")
     for name, image in planted.images.items():
-        things = image.objects or ()
-        by = [replace(thing, annotator=who) for who in ("ann@x.org", "bob@x.org") for thing in things]
+        objects = image.objects or ()
+        by = [replace(obj, annotator=who) for who in ("ann@x.org", "bob@x.org") for obj in objects]
         planted.images[name] = replace(image, objects=tuple(by[1:] if name == "val7.png" else by))
-    said = _said(capsys, planted.write("label-studio"))
-    assert [each["name"] for each in said["annotators"]] == ["ann@x.org", "bob@x.org"]
-    assert [each["labels"] for each in said["annotators"]] == [26, 27]
-    assert [each["reasons"] for each in said["second_look"]] == [["1 object not drawn by ann@x.org"]]
+    report = _report(capsys, planted.write("label-studio"))
+    assert [each["name"] for each in report["annotators"]] == ["ann@x.org", "bob@x.org"]
+    assert [each["labels"] for each in report["annotators"]] == [26, 27]
+    assert [each["reasons"] for each in report["second_look"]] == [["1 object not drawn by ann@x.org"]]
 
 
 TABLE = """image,annotator,label
@@ -131,10 +129,10 @@ c.jpg,eve,
 
 def test_a_table_of_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "said.csv").write_text(TABLE, encoding="utf-8")
-    said = _said(capsys, tmp_path / "said.csv", "--consensus", tmp_path / "agreed.csv")
+    report = _report(capsys, tmp_path / "said.csv", "--consensus", tmp_path / "agreed.csv")
     # By hand: coincidences cat-cat 3, dog-dog 3 (1 + 2), cat-dog 1 each way, of 8 values, 4 of each.
-    assert said["alpha"] == pytest.approx(1 - 7 * 2 / (64 - 16 - 16))
-    assert [each["picture"] for each in said["second_look"]] == [str(tmp_path / "b.jpg")]
+    assert report["alpha"] == pytest.approx(1 - 7 * 2 / (64 - 16 - 16))
+    assert [each["picture"] for each in report["second_look"]] == [str(tmp_path / "b.jpg")]
     with (tmp_path / "agreed.csv").open(encoding="utf-8") as file:
         rows = {row["image"]: row["label"] for row in csv.DictReader(file)}
     assert rows == {"a.jpg": "cat", "b.jpg": "dog", "c.jpg": "dog"}
@@ -148,9 +146,9 @@ def test_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
             folder.mkdir(parents=True, exist_ok=True)
             scene(number).save(folder / f"{number}.png")
     out = tmp_path / "agreed"
-    said = _said(capsys, *(tmp_path / who for who in sorted_by), "--consensus", out)
-    assert said["annotators"][2]["reliability"] == pytest.approx(0.75)
-    assert said["pairs"][1]["kappa"] == pytest.approx(cohen_kappa_score(list("ccdd"), list("cddd")))
+    report = _report(capsys, *(tmp_path / who for who in sorted_by), "--consensus", out)
+    assert report["annotators"][2]["reliability"] == pytest.approx(0.75)
+    assert report["pairs"][1]["kappa"] == pytest.approx(cohen_kappa_score(list("ccdd"), list("cddd")))
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == [
         "cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png",
     ]  # fmt: skip
@@ -187,7 +185,7 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
     ]
     for arguments, code, message in refused:
         assert _ended(*arguments) == code, arguments
-        said = capsys.readouterr().err
-        assert message in said
-        assert "hint:" in said
+        report = capsys.readouterr().err
+        assert message in report
+        assert "hint:" in report
     assert not (tmp_path / "agreed").exists()

@@ -30,14 +30,14 @@ def faulty(tmp_path: Path) -> Path:
 def test_check_prints_findings_by_kind_and_ends_with_1(faulty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _ended("data", "check", faulty) == 1
     lines = capsys.readouterr().out.splitlines()
-    picture = check_data(faulty).findings[0].image
+    image = check_data(faulty).findings[0].image
     assert lines == [
         "error: Boxes without area: 1. Draw them again; --fix removes them.",
-        f"  {picture}, object 4 (bus): is 0 wide and 10 high.",
+        f"  {image}, object 4 (bus): is 0 wide and 10 high.",
         "warning: Boxes that extend beyond the image: 1. --fix clips them at its edge.",
-        f"  {picture}, object 5 (bus): extends 30 pixels beyond the image, with 75% of its area.",
+        f"  {image}, object 5 (bus): extends 30 pixels beyond the image, with 75% of its area.",
         "warning: Boxes of hardly a pixel: 1. Delete those drawn by accident.",
-        f"  {picture}, object 6 (bus): is 1 wide and 20 high.",
+        f"  {image}, object 6 (bus): is 1 wide and 20 high.",
         f"{faulty}: 9 images (0 unlabelled, 0 labelled as empty), 30 objects, 2 classes: 1 error, 2 warnings",
     ]
 
@@ -54,10 +54,10 @@ class _Sources(HTMLParser):
 def test_fix_report_and_json(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, page = tmp_path / "mended", tmp_path / "check.html"
     assert _ended("data", "check", faulty, "--fix", out, "--report", page, "--json") == 1
-    said = json.loads(capsys.readouterr().out)
-    assert said["counts"] == {"degenerate": 1, "partly-outside": 1, "tiny": 1}
-    assert said["findings"][1]["box"] == [150, 5, 190, 20]
-    assert [len(said["fix"][name]) for name in ("changes", "left")] == [2, 1]
+    report = json.loads(capsys.readouterr().out)
+    assert report["counts"] == {"degenerate": 1, "partly-outside": 1, "tiny": 1}
+    assert report["findings"][1]["box"] == [150, 5, 190, 20]
+    assert [len(report["fix"][name]) for name in ("changes", "left")] == [2, 1]
     sources = _Sources()
     sources.feed(page.read_text(encoding="utf-8"))
     assert sum(source.startswith("data:image/jpeg") for source in sources.found) == 3

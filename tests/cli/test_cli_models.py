@@ -116,8 +116,8 @@ def test_summary_json_of_a_batch_in_another_size_and_dtype() -> None:
     assert row["input"] == [3, 448, 448]
     assert row["layers"][0]["output"] == [64, 224, 224]
     assert row["layers"][0]["activation_bytes"] == 4 * 4 * 64 * 224 * 224
-    wanted = _json("summary", "efficientnet_b2:torchvision/IMAGENET1K_V1")["input"]
-    assert (wanted, _json("summary", "efficientnet_b2")["input"]) == ([3, 288, 288], [3, 260, 260])
+    expected = _json("summary", "efficientnet_b2:torchvision/IMAGENET1K_V1")["input"]
+    assert (expected, _json("summary", "efficientnet_b2")["input"]) == ([3, 288, 288], [3, 260, 260])
     half = _json("summary", "resnet50", "--input", "3x448x448", "--batch", "4", "--dtype", "bfloat16")
     assert half["layers"][0]["activation_bytes"] * 2 == row["layers"][0]["activation_bytes"]
 

@@ -27,7 +27,7 @@ def two_people(frame: int) -> list[tuple[int, int, int, int]]:
     return [(10 + 3 * frame, 30, 16, 40), (140 - 3 * frame, 70, 16, 40)]
 
 
-def picture(frame: int) -> np.ndarray:
+def frame_image(frame: int) -> np.ndarray:
     image = Image.new("RGB", (WIDTH, HEIGHT), (90, 110, 100))
     pen = ImageDraw.Draw(image)
     for colour, (x, y, w, h) in zip(((200, 40, 40), (40, 60, 200)), two_people(frame), strict=True):
@@ -50,7 +50,7 @@ def video(tmp_path: Path) -> Path:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for frame in range(1, 31):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(frame), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_image(frame), format="rgb24")))
         container.mux(stream.encode(None))
     return path
 
@@ -70,7 +70,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def test_without_pictures(detections: Path, tmp_path: Path) -> None:
+def test_without_images(detections: Path, tmp_path: Path) -> None:
     """Both are followed from the first frame to the last, where they are."""
     shown = track("--detections", detections, "--tracker", "sort", "--mot", tmp_path / "out.txt")
     rows = mot_rows(tmp_path / "out.txt")
@@ -86,7 +86,7 @@ def test_without_pictures(detections: Path, tmp_path: Path) -> None:
 def test_deepsort_on_a_video_in_json(detections: Path, video: Path) -> None:
     rows = [json.loads(line) for line in track(video, "--detections", detections, "--json").splitlines()]
     assert [row["frame"] for row in rows] == list(range(1, 31))
-    assert [row["time"] for row in rows] == pytest.approx([place / 10 for place in range(30)])
+    assert [row["time"] for row in rows] == pytest.approx([index / 10 for index in range(30)])
     last = rows[-1]
     assert (last["source"], last["width"], last["height"]) == (str(video), WIDTH, HEIGHT)
     assert (last["task"], last["tracker"], last["model"]) == ("track", "deepsort", None)
@@ -103,7 +103,7 @@ def test_the_annotated_video_and_the_tables(detections: Path, video: Path, tmp_p
     drawn = frames_of(out)
     assert len(drawn) == 30 and drawn[0].shape == (HEIGHT, WIDTH, 3)
     x, y, _, h = two_people(20)[0]
-    edge = np.abs(drawn[19][y + h // 2, x - 3 : x + 4].astype(int) - picture(20)[y + h // 2, x - 3 : x + 4]).max()
+    edge = np.abs(drawn[19][y + h // 2, x - 3 : x + 4].astype(int) - frame_image(20)[y + h // 2, x - 3 : x + 4]).max()
     assert edge > 60, "a box is drawn"
     with table.open() as file:
         rows = list(csv.DictReader(file))
@@ -135,7 +135,7 @@ def test_a_folder_of_frames_with_one_missing_and_one_broken(detections: Path, tm
     folder.mkdir()
     for frame in range(1, 31):
         if frame != 12:
-            Image.fromarray(picture(frame)).save(folder / f"{frame:06d}.png")
+            Image.fromarray(frame_image(frame)).save(folder / f"{frame:06d}.png")
     (folder / "000020.png").write_bytes(b"no picture")
     result = CliRunner().invoke(app, ["track", str(folder), "--detections", str(detections), "--json"])
     assert result.exit_code == 1
@@ -192,8 +192,8 @@ def test_wrong_usage_is_told(
 def test_in_python(detections: Path, video: Path) -> None:
     """The same tracks as the command's, with an appearance of one's own."""
 
-    def embed(picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        colours = [picture[int((y1 + y2) / 2), int((x1 + x2) / 2)] for x1, y1, x2, y2 in boxes.tolist()]
+    def embed(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        colours = [image[int((y1 + y2) / 2), int((x1 + x2) / 2)] for x1, y1, x2, y2 in boxes.tolist()]
         vectors = np.array(colours, np.float32).reshape(-1, 3)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -218,9 +218,9 @@ def test_interrupted_in_the_middle(tmp_path: Path, sent: signal.Signals) -> None
     with av.open(str(clip), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        still = av.VideoFrame.from_ndarray(picture(1), format="rgb24")
-        for place in range(frames):
-            still.pts = place
+        still = av.VideoFrame.from_ndarray(frame_image(1), format="rgb24")
+        for index in range(frames):
+            still.pts = index
             container.mux(stream.encode(still))
         container.mux(stream.encode(None))
     command = [sys.executable, "-m", "hubel", "track", str(clip), "--detections", str(tmp_path / "det.txt")]

@@ -38,11 +38,11 @@ def test_train_prints_json_and_nothing_else(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert status(["train", str(data), "--json", *QUICK]) == 0
-    said = capsys.readouterr()
-    row = json.loads(said.out)
+    output = capsys.readouterr()
+    row = json.loads(output.out)
     assert row["run"] == "runs/shapes" and (tmp_path / "runs/shapes/report.html").is_file()
     assert row["task"] == "classify" and row["model"] == "simple_cnn" and row["split"] == "test"
-    assert "epoch   2/2" in said.err and "report: runs/shapes/report.html" in said.err
+    assert "epoch   2/2" in output.err and "report: runs/shapes/report.html" in output.err
     assert status(["train", str(data), "--json", *QUICK]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == "runs/shapes-2"
 
@@ -64,9 +64,9 @@ def test_evaluate_names_what_it_cannot_read_and_goes_on(
     (more / "disc" / "torn.png").write_bytes(b"not a picture")
     report = tmp_path / "report"
     assert status(["evaluate", str(run), str(more), "--split", "all", "--json", "--report", str(report)]) == 1
-    said = capsys.readouterr()
-    assert json.loads(said.out)["images"] == 6
-    assert "torn.png" in said.err and "Traceback" not in said.err
+    output = capsys.readouterr()
+    assert json.loads(output.out)["images"] == 6
+    assert "torn.png" in output.err and "Traceback" not in output.err
     assert "torn.png" in (report / "report.html").read_text()
     assert status(["evaluate", str(run), str(more), "--split", "all", "--strict"]) == 1
 

@@ -165,13 +165,13 @@ def test_via_2(kind: str, tmp_path: Path) -> None:
     write_image(tmp_path / "x y.jpg")
     entry = {"filename": "x y.jpg", "size": 1234, "regions": VIA_REGIONS, "file_attributes": {}}
     if kind == "via 1":
-        entry["regions"] = {str(place): region for place, region in enumerate(VIA_REGIONS)}
+        entry["regions"] = {str(index): region for index, region in enumerate(VIA_REGIONS)}
     entries = {"x y.jpg1234": entry}
     if kind == "csv":
         rows = ["#filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"]
-        for place, region in enumerate(VIA_REGIONS):
+        for index, region in enumerate(VIA_REGIONS):
             cells = [json.dumps(region[key]).replace('"', '""') for key in ("shape_attributes", "region_attributes")]
-            rows.append(f'x y.jpg,1234,"{{}}",5,{place},"{cells[0]}","{cells[1]}"')
+            rows.append(f'x y.jpg,1234,"{{}}",5,{index},"{cells[0]}","{cells[1]}"')
         (tmp_path / "via.csv").write_text("\n".join(rows))
     else:
         content = {"_via_settings": {}, "_via_img_metadata": entries} if kind == "project" else entries

@@ -255,7 +255,7 @@ def test_close_pairs_are_those_that_numpy_and_python_count() -> None:
     prints = []
     for bits, grey in zip(rng.integers(0, 2**63, 6).tolist(), rng.integers(0, 256, (6, 1024)), strict=True):
         for _ in range(250):  # more than a block in all
-            flipped = sum(1 << place for place in rng.choice(64, rng.integers(0, 9), replace=False).tolist())
+            flipped = sum(1 << index for index in rng.choice(64, rng.integers(0, 9), replace=False).tolist())
             noisy = np.clip(grey + rng.normal(0, rng.uniform(10, 40), 1024), 0, 255).astype(np.uint8)
             prints.append(Fingerprint(bits ^ flipped, noisy.tobytes()))
     greys = np.array([list(each.grey) for each in prints])

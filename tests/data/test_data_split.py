@@ -45,10 +45,10 @@ def test_several_labels_are_dealt_more_evenly_than_by_chance() -> None:
     rng = np.random.default_rng(0)
     counts = (rng.random((400, 8)) < np.geomspace(0.5, 0.03, 8)).astype(int)
     counts[counts.sum(1) == 0, 0] = 1
-    chance = [_unfairness(counts, rng.permutation(np.repeat([0, 1, 2], (300, 60, 40)))) for _ in range(50)]
+    random = [_unfairness(counts, rng.permutation(np.repeat([0, 1, 2], (300, 60, 40)))) for _ in range(50)]
     for seed in range(5):
         part_of = iterative_stratification(counts, np.ones(400, int), SHARES, seed)
-        assert _unfairness(counts, part_of) < 0.5 * min(chance)
+        assert _unfairness(counts, part_of) < 0.5 * min(random)
         np.testing.assert_allclose(np.bincount(part_of), (300, 60, 40), atol=8)
         for part, share in enumerate(SHARES):
             np.testing.assert_allclose(counts[part_of == part].sum(0), share * counts.sum(0), atol=1)
@@ -66,15 +66,15 @@ def test_groups_and_shares_of_nothing() -> None:
 
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
-    """Forty unsplit pictures in two classes; five of them are there twice more: the same bytes, and stored again."""
+    """Forty unsplit images in two classes; five of them are there twice more: the same bytes, and stored again."""
     for number in range(40):
         folder = tmp_path / "films" / ("bus" if number % 3 else "car")
         folder.mkdir(parents=True, exist_ok=True)
-        picture = scene(number)
-        picture.save(folder / f"{number}.png")
+        image = scene(number)
+        image.save(folder / f"{number}.png")
         if number < 5:
-            picture.save(folder / f"{number}-same.png")
-            picture.resize((80, 60), Image.Resampling.BILINEAR).save(folder / f"{number}-again.jpg", quality=70)
+            image.save(folder / f"{number}-same.png")
+            image.resize((80, 60), Image.Resampling.BILINEAR).save(folder / f"{number}-again.jpg", quality=70)
     return tmp_path / "films"
 
 
@@ -84,8 +84,8 @@ def test_class_folders_are_divided_and_look_alikes_stay_together(
     before = sorted(films.rglob("*"))
     out = tmp_path / "divided"
     assert _ended(films, "--out", out, "--json") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["together"] == {"groups": 5, "pictures": 15}
+    output = json.loads(capsys.readouterr().out)
+    assert output["together"] == {"groups": 5, "pictures": 15}
     divided = read_class_folders(out)
     shares = {split: Counter(sample.label for sample in samples) for split, samples in divided.splits.items()}
     totals = Counter(sample.label for samples in divided.splits.values() for sample in samples)
@@ -105,7 +105,7 @@ def test_class_folders_are_divided_and_look_alikes_stay_together(
 
 
 @pytest.mark.parametrize("format", ["coco", "voc", "yolo", "cvat"])
-def test_labelled_pictures_keep_their_labels_and_format(tmp_path: Path, format: str) -> None:
+def test_labelled_images_keep_their_labels_and_format(tmp_path: Path, format: str) -> None:
     planted = Planted(tmp_path / "set")
     first = planted.images["train0.png"]
     planted.images["train1.png"] = replace(planted.images["train1.png"], objects=())

@@ -17,7 +17,7 @@ from hubel.errors import DataError
 
 
 def make(root: Path, *names: str) -> Path:
-    """Files that are different pictures if their suffix says so, else text."""
+    """Files that are different images if their suffix says so, else text."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def test_nothing_wrong(tmp_path: Path) -> None:
     assert findings.skew == 1.0
 
 
-def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+def test_unreadable_images_are_left_out_and_named(tmp_path: Path) -> None:
     four(tmp_path)
     half, text = tmp_path / "train/a/2.png", tmp_path / "train/b/9.png"
     half.write_bytes(half.read_bytes()[:70])  # a whole header, half the pixels
@@ -159,7 +159,7 @@ def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     assert message.startswith(f"{half} is truncated") and message.endswith("1 more cannot be read either.")
 
 
-def test_many_unreadable_pictures_take_few_lines(tmp_path: Path) -> None:
+def test_many_unreadable_images_take_few_lines(tmp_path: Path) -> None:
     four(tmp_path)
     for number in range(20, 28):
         (tmp_path / f"train/a/{number}.png").touch()
@@ -168,7 +168,7 @@ def test_many_unreadable_pictures_take_few_lines(tmp_path: Path) -> None:
     assert lines[-1] == "3 more images cannot be read and are left out."
 
 
-def test_class_without_a_readable_training_picture(tmp_path: Path) -> None:
+def test_class_without_a_readable_training_image(tmp_path: Path) -> None:
     four(tmp_path)
     make(tmp_path, "val/c/7.png")
     assert unusable(check(tmp_path)) == "no readable training image of c."
@@ -191,7 +191,7 @@ def test_class_that_is_never_validated(tmp_path: Path) -> None:
     assert unusable(check(tmp_path)) == "no validation image is readable."
 
 
-def test_same_picture_in_two_classes(tmp_path: Path) -> None:
+def test_same_image_in_two_classes(tmp_path: Path) -> None:
     four(tmp_path)
     first, copy = tmp_path / "train/a/1.png", tmp_path / "val/b/copy.png"
     shutil.copy(first, copy)
@@ -210,7 +210,7 @@ def test_five_of_many_contradictions_are_named(tmp_path: Path) -> None:
     assert message.count(" = ") == 5 and message.endswith("and 3 more pairs.")
 
 
-def test_same_picture_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
+def test_same_image_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
     four(tmp_path)
     first, copy = tmp_path / "train/a/1.png", tmp_path / "val/a/copy.png"
     shutil.copy(first, copy)
@@ -221,7 +221,7 @@ def test_same_picture_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
     assert findings.warnings()[0].endswith(f"{first} = {copy}.")
 
 
-def test_same_size_and_beginning_is_not_the_same_picture(tmp_path: Path) -> None:
+def test_same_size_and_beginning_is_not_the_same_image(tmp_path: Path) -> None:
     four(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
     for name in ("train/a/7.bmp", "train/b/8.bmp"):
@@ -252,7 +252,7 @@ def test_large_sets_are_decoded_in_part(tmp_path: Path, monkeypatch: pytest.Monk
     for path in tmp_path.glob("*/*.png"):
         path.write_bytes(path.read_bytes()[:70])  # the header is whole: only decoding tells
     monkeypatch.setattr(images, "DECODED_WHOLE", 3)
-    assert len(check(tmp_path).unusable) == 3  # 8 pictures, at most 3 decoded: every third
+    assert len(check(tmp_path).unusable) == 3  # 8 images, at most 3 decoded: every third
     for path in tmp_path.glob("*/*.png"):
         path.write_bytes(b"no header")
     assert len(check(tmp_path).unusable) == 8

@@ -1,4 +1,4 @@
-"""Every kind of picture becomes the right pixels; everything else is named with its reason."""
+"""Every kind of image becomes the right pixels; everything else is named with its reason."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def test_animations_give_their_first_frame(tmp_path: Path) -> None:
         assert pixels(path) == [[[255, 0, 0]] * 3] * 2
 
 
-# The letter that the EXIF standard draws: what is stored for each orientation so that the upright picture is
-# [[1, 2, 3], [4, 5, 6]]. Orientation n says where the stored row 0 and column 0 lie in the upright picture:
+# The letter that the EXIF standard draws: what is stored for each orientation so that the upright image is
+# [[1, 2, 3], [4, 5, 6]]. Orientation n says where the stored row 0 and column 0 lie in the upright image:
 # 1 top left, 2 top right, 3 bottom right, 4 bottom left, 5 left top, 6 right top, 7 right bottom, 8 left bottom.
 STORED = {
     1: [[1, 2, 3], [4, 5, 6]],
@@ -165,12 +165,12 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
 
 
 def test_exif_orientation_of_a_jpeg_and_of_an_open_image(tmp_path: Path) -> None:
-    # A quarter turn of a picture of two halves; stored with the red half at the right.
-    picture = Image.new("RGB", (64, 32), (0, 0, 255))
-    picture.paste((255, 0, 0), (32, 0, 64, 32))
+    # A quarter turn of an image of two halves; stored with the red half at the right.
+    image = Image.new("RGB", (64, 32), (0, 0, 255))
+    image.paste((255, 0, 0), (32, 0, 64, 32))
     exif = Image.Exif()
     exif[0x0112] = 8
-    path = saved(picture, tmp_path / "turned.jpg", exif=exif, quality=95)
+    path = saved(image, tmp_path / "turned.jpg", exif=exif, quality=95)
     for source in (path, str(path), path.read_bytes(), Image.open(path)):
         upright = np.asarray(read_image(source), int)
         assert upright.shape == (64, 32, 3)
@@ -184,7 +184,7 @@ def test_broken_exif_is_passed_over(tmp_path: Path) -> None:
     assert read_image(path).size == (4, 4)
 
 
-def test_an_rgb_picture_in_memory_is_not_copied() -> None:
+def test_an_rgb_image_in_memory_is_not_copied() -> None:
     image = Image.new("RGB", (4, 4))
     assert read_image(image) is image
 
@@ -220,7 +220,7 @@ def test_arrays(array: np.ndarray, expected: list) -> None:
         (np.zeros((2, 2), np.int64), "int64"),
     ],
 )
-def test_arrays_that_are_no_pictures(array: np.ndarray, reason: str) -> None:
+def test_arrays_that_are_no_images(array: np.ndarray, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         read_image(array)
 
@@ -229,12 +229,12 @@ def test_arrays_that_are_no_pictures(array: np.ndarray, reason: str) -> None:
 
 
 def photograph() -> Image.Image:
-    """Noise that no format compresses away, so that half a file is half a picture."""
+    """Noise that no format compresses away, so that half a file is half an image."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-def test_truncated_files_are_errors_not_half_grey_pictures(tmp_path: Path, kind: str) -> None:
+def test_truncated_files_are_errors_not_half_grey_images(tmp_path: Path, kind: str) -> None:
     whole = io.BytesIO()
     photograph().save(whole, kind)
     path = tmp_path / "half.img"
@@ -246,7 +246,7 @@ def test_truncated_files_are_errors_not_half_grey_pictures(tmp_path: Path, kind:
     assert "\n" not in caught.value.message and caught.value.hint
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_files_that_are_no_images(tmp_path: Path) -> None:
     empty, text, nothing = tmp_path / "empty.jpg", tmp_path / "text 📷.jpg", tmp_path / "nothing.jpg"
     empty.touch()
     text.write_text("this is no photograph\n" * 50)
@@ -331,7 +331,7 @@ def tiff_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("header", [png_header, bmp_header, tiff_header])
 @pytest.mark.parametrize(("width", "height"), [(60000, 60000), (2**31 - 1, 1)])
-def test_enormous_pictures_are_refused_by_their_header(tmp_path: Path, header: object, width: int, height: int) -> None:
+def test_enormous_images_are_refused_by_their_header(tmp_path: Path, header: object, width: int, height: int) -> None:
     path = tmp_path / "bomb.img"
     path.write_bytes(header(width, height))
     Image.init()  # so that loading the readers does not count as memory
@@ -347,7 +347,7 @@ def test_enormous_pictures_are_refused_by_their_header(tmp_path: Path, header: o
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
-def test_enormous_pictures_take_no_memory_outside_python_either(tmp_path: Path) -> None:
+def test_enormous_images_take_no_memory_outside_python_either(tmp_path: Path) -> None:
     for name, header in [("a.png", png_header), ("b.bmp", bmp_header), ("c.tif", tiff_header)]:
         (tmp_path / name).write_bytes(header(60000, 60000))
     program = (

@@ -1,4 +1,4 @@
-"""Changes of pictures with objects: painted pictures judge where boxes and masks come to lie, torchvision the rest."""
+"""Changes of images with objects: painted images judge where boxes and masks come to lie, torchvision the rest."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ GEOMETRY = ["zoom", "scale", "crop", "flip", "mosaic"]
 
 
 def random_boxes(random: np.random.Generator, count: int, width: int, height: int) -> np.ndarray:
-    """Boxes of whole pixels, at least a tenth of the picture wide and high."""
+    """Boxes of whole pixels, at least a tenth of the image wide and high."""
     sides = random.integers((width // 10, height // 10), (width // 2, height // 2), (count, 2))
     corners = random.integers(0, (width, height) - sides)
     return np.concatenate((corners, corners + sides), 1).astype(np.float64)
 
 
 def painted(width: int, height: int, boxes: np.ndarray, shown: int | None) -> np.ndarray:
-    """A black picture in which one box is white."""
+    """A black image in which one box is white."""
     pixels = np.zeros((height, width, 3), np.uint8)
     if shown is not None:
         x1, y1, x2, y2 = boxes[shown].astype(int)
@@ -77,24 +77,24 @@ def test_boxes_and_masks_bound_what_is_painted(names: list[str]) -> None:
         number = 4 if change.partners(seed, 9) else 1
         sets = [random_boxes(random, count, width, height) for _ in range(number)]
 
-        def pictures(shown: int | None, masks: bool = False) -> list[Decoded]:
+        def samples_of(shown: int | None, masks: bool = False) -> list[Decoded]:
             made = []
-            for place, boxes in enumerate(sets):  # noqa: B023 – called within the round
-                own = shown - place * count if shown is not None and shown // count == place else None  # noqa: B023
+            for index, boxes in enumerate(sets):  # noqa: B023 – called within the round
+                own = shown - index * count if shown is not None and shown // count == index else None  # noqa: B023
                 pixels = painted(width, height, boxes, own)  # noqa: B023
                 if not change.crops:
                     pixels = INPUT.pixels(Image.fromarray(pixels))
                     boxes = boxes * np.tile((INPUT.width / width, INPUT.height / height), 2)  # noqa: B023
-                made.append(labelled(pixels, boxes, place * count, masks))  # noqa: B023
+                made.append(labelled(pixels, boxes, index * count, masks))  # noqa: B023
             return made
 
-        _, changed = change.augment(pictures(None, masks=True), seed)
+        _, changed = change.augment(samples_of(None, masks=True), seed)
         assert changed.masks is not None
         assert len(changed.boxes) or number > 1
         kept += len(changed.boxes)
         lost += number * count - len(changed.boxes)
         for box, mask, label in zip(changed.boxes, changed.masks, changed.labels, strict=True):
-            pixels, _ = change.augment(pictures(int(label)), seed)
+            pixels, _ = change.augment(samples_of(int(label)), seed)
             assert pixels.shape == (96, 128, 3)
             bright = pixels[:, :, 0] > 127
             np.testing.assert_allclose(box, bounds(bright), atol=1.0)
@@ -150,7 +150,7 @@ def test_windows_are_torchvisions_crops_pads_flips_and_sizes(textured: np.ndarra
         view = View(window, drawn_size[1], drawn_size[0])
         drawn = view.pixels(textured, (width, height), ground, Image.Resampling.BILINEAR)
         expected = theirs(image, ground.tolist()).permute(1, 2, 0).numpy().astype(int)
-        # Theirs mixes the ground into the picture's rim, and does not look beyond the crop's.
+        # Theirs mixes the ground into the image's rim, and does not look beyond the crop's.
         rim = [side + 1 for side in np.ceil(np.maximum(1, np.array(drawn_size) / (w, h)))]
         left, top = (round(pads[at] * drawn_size[at] / (w, h)[at] + rim[at]) for at in (0, 1))
         right, bottom = (round(drawn_size[at] - pads[at + 2] * drawn_size[at] / (w, h)[at] - rim[at]) for at in (0, 1))
@@ -296,9 +296,7 @@ def kept_in_memory(samples: list[Sample], pixels: ObjectTransform) -> PixelCache
 
 @pytest.mark.parametrize("size", [(320, 240), (1003, 777)], ids=["whole", "reduced"])
 @pytest.mark.parametrize("names", [[], ["flip"], ["zoom", "crop", "flip"]], ids="+".join)
-def test_batches_from_disk_bound_what_is_in_the_pictures(
-    tmp_path: Path, names: list[str], size: tuple[int, int]
-) -> None:
+def test_batches_from_disk_bound_what_is_in_the_images(tmp_path: Path, names: list[str], size: tuple[int, int]) -> None:
     samples = scenes(tmp_path, 6, size)
     pixels = ObjectTransform(INPUT, names)
     images = BatchDataset(samples, pixels, seed=3, cache=kept_in_memory(samples, pixels))
@@ -410,9 +408,9 @@ def test_the_sheet_shows_boxes_in_the_colours_of_their_classes(tmp_path: Path) -
         assert len(shown.augmented) == 3
         x1, y1, x2, y2 = sample.boxes[0].astype(int).tolist()
         frame = [(x1, (y1 + y2) // 2), (x2, (y1 + y2) // 2), ((x1 + x2) // 2, y1), ((x1 + x2) // 2, y2)]
-        for picture, mirrored in [(shown.original, (False,)), *((each, (False, True)) for each in shown.augmented)]:
+        for image, mirrored in [(shown.original, (False,)), *((each, (False, True)) for each in shown.augmented)]:
             found = [
-                [picture[min(y, 239), min(320 - x if mirror else x, 319)].tolist() for x, y in frame]
+                [image[min(y, 239), min(320 - x if mirror else x, 319)].tolist() for x, y in frame]
                 for mirror in mirrored
             ]
             assert any(colours == [list(colour_of(int(sample.labels[0])))] * 4 for colours in found)

@@ -29,14 +29,14 @@ from labelled_sets import small_set, write_image
 
 
 def written(root: Path, *images: AnnotatedImage, classes: tuple[str, ...] = ("bus", "car")) -> Path:
-    """The pictures and their labels as a COCO file beside them."""
+    """The images and their labels as a COCO file beside them."""
     dataset = AnnotatedDataset(root / "made", classes, {"all": images})
     write_annotations(dataset, "coco", root / "out")
     return root / "out"
 
 
 def boxed(path: Path, *boxes: tuple[float, float, float, float], label: int = 0) -> AnnotatedImage:
-    """A picture of 64 × 48 with boxes."""
+    """An image of 64 × 48 with boxes."""
     return AnnotatedImage(write_image(path), 64, 48, tuple(Annotation(label, box) for box in boxes))
 
 
@@ -92,7 +92,7 @@ def test_every_format_trains(tmp_path: Path, format: str) -> None:
     found = read_annotated_images(tmp_path / "out")
     assert found.classes == ("bus", "car", "ox")
     boxes = {split: {s.path.name: s.boxes for s in samples} for split, samples in found.splits.items()}
-    assert {split: list(pictures) for split, pictures in boxes.items()} == {
+    assert {split: list(rows) for split, rows in boxes.items()} == {
         "train": ["a.jpg", "b.png"],  # nobody labelled c.jpg
         "val": ["d e.jpg", "turned.jpg"],
     }
@@ -100,7 +100,7 @@ def test_every_format_trains(tmp_path: Path, format: str) -> None:
     # Formats of whole pixels, and those that count from 1, round.
     expected = [[0, 0, 64, 48], [3, 4, 10, 20], [1.25, 2.5, 33.75, 40.5], [5, 5, 9, 9], [7, 8, 17, 28]]
     np.testing.assert_allclose(boxes["train"]["a.jpg"], expected, atol=0.51)
-    np.testing.assert_allclose(boxes["val"]["turned.jpg"], [[2, 4, 22, 14]], atol=0.01)  # of the upright picture
+    np.testing.assert_allclose(boxes["val"]["turned.jpg"], [[2, 4, 22, 14]], atol=0.01)  # of the upright image
 
 
 def test_every_flag_and_every_kind_of_object(tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_unusable_boxes_are_dropped_and_told(tmp_path: Path) -> None:
     (sample,) = found.splits["all"]
     assert sample.boxes.tolist() == [[10, 10, 20, 20], [0, 30, 64, 48]]
     assert sample.areas.tolist() == [100, 64 * 18]
-    (told,) = [line for line in found.warnings if "without area" in line]
-    assert "3 boxes" in told
-    assert "object 3 of a.png, object 4 of a.png, object 5 of a.png" in told
+    (warning,) = [line for line in found.warnings if "without area" in line]
+    assert "3 boxes" in warning
+    assert "object 3 of a.png, object 4 of a.png, object 5 of a.png" in warning
 
 
 def test_faults_of_label_files_are_told_or_raised(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_a_train_folder_alone_holds_back_and_the_record_brings_it_again(data_fol
     assert (len(cells.train), len(cells.val)) == (205, 87)  # folders as they are
 
 
-def test_pictures_are_dealt_out_by_their_rarest_class(tmp_path: Path) -> None:
+def test_images_are_dealt_out_by_their_rarest_class(tmp_path: Path) -> None:
     images = [boxed(tmp_path / "made" / f"{n:02}.png", (1, 1, 9, 9)) for n in range(60)]
-    for n in range(0, 60, 3):  # of twenty pictures, each with cars too, half show a bus
+    for n in range(0, 60, 3):  # of twenty images, each with cars too, half show a bus
         label = n // 3 % 2
         images[n] = replace(images[n], objects=(*images[n].objects, Annotation(1 + label, (2, 2, 20, 20))))
     images += [boxed(tmp_path / "made" / f"empty{n}.png") for n in range(20)]
@@ -190,8 +190,8 @@ def test_the_largest_box_for_localization(data_folder: Path) -> None:
         assert len(after.labels) == min(1, len(sizes))
         if sizes:
             assert after.boxes.tolist() == [before.boxes[sizes.index(max(sizes))].tolist()]
-    (told,) = single.warnings
-    assert f"{several} images have several boxes: the largest" in told
+    (warning,) = single.warnings
+    assert f"{several} images have several boxes: the largest" in warning
 
 
 def test_crowds_are_not_localized(tmp_path: Path) -> None:

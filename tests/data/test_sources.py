@@ -1,4 +1,4 @@
-"""What people name becomes pictures, in order; what fails is named and stops nothing."""
+"""What people name becomes images, in order; what fails is named and stops nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hubel.data.sources import expand
 from hubel.errors import ImageError
 
 
-def picture(path: Path, grey: int = 0) -> Path:
+def save_image(path: Path, grey: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (2, 2), (grey, grey, grey)).save(path)
     return path
 
 
 def names(*sources: object) -> list[str | None]:
-    """The sources of all pictures that can be read, and the faults of the others."""
+    """The sources of all images that can be read, and the faults of the others."""
     found = []
     for one in expand(sources):
         try:
@@ -63,20 +63,20 @@ def test_natural_order() -> None:
 
 
 def test_files_keep_their_order_and_their_names(tmp_path: Path) -> None:
-    b, a = picture(tmp_path / "b with space 🌷.png"), picture(tmp_path / "a.png")
+    b, a = save_image(tmp_path / "b with space 🌷.png"), save_image(tmp_path / "a.png")
     assert names(str(b), a, str(b)) == [str(b), str(a), str(b)]
 
 
 def test_folder_is_read_below_in_natural_order(tmp_path: Path) -> None:
     for name in ["10.png", "9.png", "sub/b/1.png", "sub/2.PNG", ".hidden.png", ".git/x.png", "__MACOSX/x.png"]:
-        picture(tmp_path / name)
+        save_image(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
     expected = ["9.png", "10.png", "sub/2.PNG", "sub/b/1.png"]
     assert names(str(tmp_path)) == [str(tmp_path / name) for name in expected]
 
 
 def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
-    picture(tmp_path / "a" / "1.png")
+    save_image(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
     (tmp_path / "z").symlink_to(tmp_path / "a")
@@ -84,7 +84,7 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
 
 
 def test_broken_link_in_a_folder_is_named(tmp_path: Path) -> None:
-    picture(tmp_path / "2.png")
+    save_image(tmp_path / "2.png")
     (tmp_path / "1.png").symlink_to(tmp_path / "gone.png")
     broken, good = names(tmp_path)
     assert broken == f"ERROR {tmp_path / '1.png'} is a broken link (to {tmp_path / 'gone.png'})."
@@ -92,11 +92,11 @@ def test_broken_link_in_a_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_stops_nothing(tmp_path: Path) -> None:
-    good, empty = picture(tmp_path / "a.png"), tmp_path / "empty"
+    good, empty = save_image(tmp_path / "a.png"), tmp_path / "empty"
     empty.mkdir()
     nothing, pattern = tmp_path / "nothing.png", str(tmp_path / "*.gif")
-    pictures = list(expand([str(nothing), str(empty), pattern, "b\0.png", str(good)]))
-    assert [one.source for one in pictures] == [str(nothing), str(empty), pattern, "b\0.png", str(good)]
+    sources = list(expand([str(nothing), str(empty), pattern, "b\0.png", str(good)]))
+    assert [one.source for one in sources] == [str(nothing), str(empty), pattern, "b\0.png", str(good)]
     faults = names(nothing, empty, pattern, good)
     assert faults == [
         f"ERROR {nothing} does not exist.",
@@ -107,8 +107,8 @@ def test_what_is_not_there_stops_nothing(tmp_path: Path) -> None:
 
 
 def test_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture(tmp_path / "a" / "1.png")
-    picture(tmp_path / "b" / "2.png")
+    save_image(tmp_path / "a" / "1.png")
+    save_image(tmp_path / "b" / "2.png")
     scandir = os.scandir
 
     def refuse(path: Path) -> object:
@@ -123,7 +123,7 @@ def test_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png", ".h/5.png"]:
-        picture(tmp_path / name)
+        save_image(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
     monkeypatch.chdir(tmp_path)
     assert names("*.png") == ["1.png", "2.png", "10.png"]
@@ -131,7 +131,7 @@ def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names("?0.png") == ["10.png"]
     assert names("**/*.png") == ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png"]
     assert names("in/**") == ["in/3.png", "in/deep/4.png"]
-    # As a shell would: folders that fit are read below; but the text file is no picture by its name.
+    # As a shell would: folders that fit are read below; but the text file is not an image by its name.
     assert names("*") == ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png"]
     assert names("*.txt") == ["ERROR notes.txt is not an image (or of a format that is not read)."]
     assert names(str(tmp_path / "in" / "*.png")) == [str(tmp_path / "in" / "3.png")]
@@ -141,13 +141,13 @@ def test_what_exists_wins_over_reading_it_as_a_pattern_or_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    picture(tmp_path / "a[1].png", 1)
-    picture(tmp_path / "a1.png", 2)
-    picture(tmp_path / "7" / "x.png", 3)
+    save_image(tmp_path / "a[1].png", 1)
+    save_image(tmp_path / "a1.png", 2)
+    save_image(tmp_path / "7" / "x.png", 3)
     assert [one.read().getpixel((0, 0))[0] for one in expand(["a[1].png", "7"])] == [1, 3]
 
 
-def test_pictures_in_memory() -> None:
+def test_images_in_memory() -> None:
     image = Image.new("RGB", (3, 2), (1, 2, 3))
     first, second = expand([image, np.zeros((2, 4), np.uint8)])
     assert (first.source, first.frame, first.time) == (None, None, None)
@@ -156,11 +156,11 @@ def test_pictures_in_memory() -> None:
 
 
 def test_sources_are_found_while_iterating(tmp_path: Path) -> None:
-    path = picture(tmp_path / "a.png")
+    path = save_image(tmp_path / "a.png")
     endless = expand(itertools.repeat(str(path)))
     assert [one.source for one in itertools.islice(endless, 3)] == [str(path)] * 3
     for number in range(50):
-        picture(tmp_path / "many" / f"{number}.png")
+        save_image(tmp_path / "many" / f"{number}.png")
     found = expand([tmp_path / "many"])
     next(found)
     (tmp_path / "many" / "1.png").unlink()
@@ -198,10 +198,10 @@ def test_video_rotation(tmp_path: Path, turned: int, shape: tuple, bright: objec
     assert np.array_equal(np.asarray(frame.read()), expected)
 
 
-def test_videos_among_pictures(tmp_path: Path) -> None:
+def test_videos_among_images(tmp_path: Path) -> None:
     film(tmp_path / "b.mkv", [1, 2])
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "c.png")
+    save_image(tmp_path / "a.png")
+    save_image(tmp_path / "c.png")
     found = [(Path(one.source).name, one.frame) for one in expand([tmp_path])]
     assert found == [("a.png", None), ("b.mkv", 1), ("b.mkv", 2), ("c.png", None)]
 

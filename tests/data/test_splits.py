@@ -107,7 +107,7 @@ def test_many_small_classes_fill_every_part(count: int) -> None:
             assert abs(sum(sample.label == label for sample in part) - share * count) < 2
 
 
-def test_single_pictures_train() -> None:
+def test_single_images_train() -> None:
     train, val = stratified_split(samples("", 1, 1, 1, 20), (0.85, 0.15), seed=0)
     assert {0, 1, 2} <= {sample.label for sample in train}
     assert {sample.label for sample in val} == {3}
@@ -115,13 +115,13 @@ def test_single_pictures_train() -> None:
 
 
 def test_seed_and_files_alone_decide() -> None:
-    pictures = list(samples("", 30, 50))
-    first = stratified_split(pictures, HALF, seed=1)
-    random.Random(0).shuffle(pictures)
-    assert stratified_split(pictures, HALF, seed=1) == first
-    assert stratified_split(pictures, HALF, seed=2) != first
+    images = list(samples("", 30, 50))
+    first = stratified_split(images, HALF, seed=1)
+    random.Random(0).shuffle(images)
+    assert stratified_split(images, HALF, seed=1) == first
+    assert stratified_split(images, HALF, seed=2) != first
     state = random.getstate()
-    stratified_split(pictures, HALF, seed=2)
+    stratified_split(images, HALF, seed=2)
     assert random.getstate() == state  # nobody else's random numbers are used up
 
 
@@ -170,7 +170,7 @@ def test_nothing_to_train_on() -> None:
         training_splits(folders(val=(2, 2), test=(2, 2)), HALF, seed=0)
 
 
-def test_one_picture_a_class_cannot_be_validated() -> None:
+def test_one_image_a_class_cannot_be_validated() -> None:
     for data in (folders(all=(1, 1)), folders(train=(1, 1))):
         with pytest.raises(DataError, match="too few pictures"):
             training_splits(data, HALF, seed=0)
@@ -234,7 +234,7 @@ OTHER_DATA = {"train": ("other/1.jpg",), "test": ("other/2.jpg",)}
 
 
 @pytest.mark.parametrize(
-    ("data", "recorded", "wanted", "split", "count"),
+    ("data", "recorded", "requested", "split", "count"),
     [
         # Folders: test, else val, unless asked.
         (folders(train=(9, 9), val=(3, 4), test=(5, 6)), None, None, "test", 11),
@@ -261,9 +261,9 @@ OTHER_DATA = {"train": ("other/1.jpg",), "test": ("other/2.jpg",)}
     ],
 )
 def test_what_is_evaluated(
-    data: ImageDataset, recorded: dict | None, wanted: str | None, split: str, count: int
+    data: ImageDataset, recorded: dict | None, requested: str | None, split: str, count: int
 ) -> None:
-    name, found = evaluation_samples(data, recorded, wanted)
+    name, found = evaluation_samples(data, recorded, requested)
     assert (name, len(found)) == (split, count)
 
 
@@ -276,7 +276,7 @@ def test_evaluated_samples_are_those_held_back_in_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "recorded", "wanted", "message", "hint"),
+    ("data", "recorded", "requested", "message", "hint"),
     [
         (folders(train=(9, 9), val=(3, 4)), None, "test", "no test split", "--split train or --split val"),
         (folders(test=(3, 4)), None, "val", "no val split", "--split test"),
@@ -289,10 +289,10 @@ def test_evaluated_samples_are_those_held_back_in_training() -> None:
     ],
 )
 def test_splits_that_are_not_there(
-    data: ImageDataset, recorded: dict | None, wanted: str | None, message: str, hint: str
+    data: ImageDataset, recorded: dict | None, requested: str | None, message: str, hint: str
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        evaluation_samples(data, recorded, wanted)
+        evaluation_samples(data, recorded, requested)
     assert hint in caught.value.hint
 
 

@@ -138,7 +138,7 @@ def test_stamps_that_jump_back(tmp_path: Path) -> None:
 
 
 def test_folders_of_frames(tmp_path: Path) -> None:
-    """By number where all have one; a missing picture is a missing frame, a broken one says so."""
+    """By number where all have one; a missing image is a missing frame, a broken one says so."""
     for number in (1, 2, 10, 3):
         Image.new("L", (8, 6), shade(number)).save(tmp_path / f"{number:06d}.png")
     (tmp_path / "notes.txt").write_text("not a frame")

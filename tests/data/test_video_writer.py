@@ -17,12 +17,12 @@ from hubel.errors import DataError, UsageError
 from hubel.results import Tracks
 
 
-def shade(place: int) -> int:
-    return 20 + (place * 37) % 200
+def shade(index: int) -> int:
+    return 20 + (index * 37) % 200
 
 
-def grey(place: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
-    return np.full((size[1], size[0], 3), shade(place), np.uint8)
+def grey(index: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    return np.full((size[1], size[0], 3), shade(index), np.uint8)
 
 
 def read(path: Path) -> list[tuple[float, np.ndarray]]:
@@ -36,23 +36,23 @@ def test_what_is_written_is_read_again(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     times = [0, 0.1, 0.15, 0.4, 0.5, 1.0]
     with VideoWriter(path, 64, 48, rate=10) as writer:
-        for place, time in enumerate(times):
-            writer.write(grey(place), time)
+        for index, time in enumerate(times):
+            writer.write(grey(index), time)
     found = read(path)
     assert len(found) == len(times)
-    for place, (_, pixels) in enumerate(found):
-        assert abs(float(pixels.mean()) - shade(place)) < 6
-    expected = [place / 10 for place in range(6)] if suffix == ".avi" else times
+    for index, (_, pixels) in enumerate(found):
+        assert abs(float(pixels.mean()) - shade(index)) < 6
+    expected = [index / 10 for index in range(6)] if suffix == ".avi" else times
     start = found[0][0]
     assert [time - start for time, _ in found] == pytest.approx(expected, abs=2e-3)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_browser_can_play_it_while_it_loads(tmp_path: Path) -> None:
-    """H.264 in 4:2:0, the index before the pictures."""
+    """H.264 in 4:2:0, the index before the images."""
     with VideoWriter(tmp_path / "out.mp4", 64, 48) as writer:
-        for place in range(30):
-            writer.write(grey(place), place / 25)
+        for index in range(30):
+            writer.write(grey(index), index / 25)
     data = (tmp_path / "out.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat") and b"moof" not in data
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -71,8 +71,8 @@ def test_odd_sides_get_a_pixel_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_what_was_written_before_an_error_plays(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), VideoWriter(tmp_path / "out.mp4", 64, 48) as writer:
-        for place in range(12):
-            writer.write(grey(place), place / 25)
+        for index in range(12):
+            writer.write(grey(index), index / 25)
         raise error
     assert len(read(tmp_path / "out.mp4")) == 12
     assert len(list(tmp_path.iterdir())) == 1
@@ -117,7 +117,7 @@ def tracks(*rows: tuple[int, tuple[int, int, int, int]]) -> Tracks:
 GROUND = np.full((240, 320, 3), 128, np.uint8)
 
 
-def test_an_id_keeps_its_colour_and_the_picture_is_left_alone() -> None:
+def test_an_id_keeps_its_colour_and_the_image_is_left_alone() -> None:
     painter = TrackAnnotator(trail=0)
     for shift in (0, 30):
         drawn = painter.annotate(GROUND, tracks((7, (60 + shift, 80, 120 + shift, 200))))

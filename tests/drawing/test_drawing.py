@@ -1,4 +1,4 @@
-"""Pictures with results written on them: readable on anything, the picture itself left alone."""
+"""Images with results written on them: readable on anything, the image itself left alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def changed_box(before: Image.Image, after: Image.Image) -> tuple[int, int, int,
 def test_text_stands_out_on_any_ground(kind):
     image = noise(640, 480) if kind == "noise" else Image.new("RGB", (640, 480), kind)
     drawn = draw_class_scores(image, SCORES)
-    # On black the panel is nearly the ground, so where it lies is taken from the white picture.
+    # On black the panel is nearly the ground, so where it lies is taken from the white image.
     white = Image.new("RGB", (640, 480), "white")
     left, top, right, bottom = changed_box(white, draw_class_scores(white, SCORES))
     panel = np.asarray(drawn)[top + 8 : bottom - 8, left + 8 : right - 8]
@@ -101,14 +101,14 @@ def test_bars_are_as_long_as_the_probabilities():
         ((8000, 500), (8000, 500)),
     ],
 )
-def test_small_pictures_are_enlarged_and_others_keep_their_size(size, expected):
+def test_small_images_are_enlarged_and_others_keep_their_size(size, expected):
     drawn = draw_class_scores(Image.new("RGB", size, (0, 128, 0)), SCORES)
     assert drawn.size == expected
     above_the_panel = np.asarray(drawn)[: int(0.52 * expected[1])]
     assert (above_the_panel == (0, 128, 0)).all(axis=2).any(), "the picture is seen"
 
 
-def test_panel_grows_with_the_picture():
+def test_panel_grows_with_the_image():
     small, large = (Image.new("RGB", size, "white") for size in ((640, 480), (2560, 1920)))
     boxes = [changed_box(image, draw_class_scores(image, SCORES)) for image in (small, large)]
     assert np.array(boxes[1]) / 4 == pytest.approx(np.array(boxes[0]), abs=4)
@@ -165,7 +165,7 @@ def test_results_draw_themselves():
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".BMP", ".tiff"])
-def test_saved_pictures_open_again(tmp_path, suffix):
+def test_saved_images_open_again(tmp_path, suffix):
     drawn = draw_class_scores(Image.new("RGB", (300, 300), "teal"), SCORES)
     save_image(tmp_path / f"a b{suffix}", drawn)
     with Image.open(tmp_path / f"a b{suffix}") as again:

@@ -44,9 +44,9 @@ def colours_by_loop(crop: np.ndarray) -> np.ndarray:
         for x in range(crop.shape[1]):
             red, green, blue = (float(value) for value in crop[y, x])
             axes = (128 + 1.25 * (red - green), 128 + 0.625 * (red + green - 2 * blue), (red + green + blue) / 3)
-            place = tuple(int(min(max(axis * 6 / 256, 0), 5)) for axis in axes)
+            bins = tuple(int(min(max(axis * 6 / 256, 0), 5)) for axis in axes)
             across = (x + 0.5) / crop.shape[1]
-            histogram[(y * 4 // crop.shape[0], *place)] += min(1, 3.2 * min(across, 1 - across))
+            histogram[(y * 4 // crop.shape[0], *bins)] += min(1, 3.2 * min(across, 1 - across))
     vector = np.sqrt(histogram.ravel())
     return vector / np.linalg.norm(vector)
 
@@ -107,7 +107,7 @@ def test_a_vector_is_the_same_alone_and_among_hundreds(embed: Embedder, photogra
     np.testing.assert_allclose(embed(Image.fromarray(photograph), BOXES[1:2]), found[1:2], atol=1e-5)
 
 
-def test_boxes_beyond_the_picture(embed: Embedder, photograph: np.ndarray) -> None:
+def test_boxes_beyond_the_image(embed: Embedder, photograph: np.ndarray) -> None:
     """What is outside does not count; outside altogether, or no number: the nearest pixels."""
     height, width = photograph.shape[:2]
     beyond = embed(photograph, np.array([[-50.0, -80, 60, 90], [width - 60, height - 90, width + 9, height + 99]]))

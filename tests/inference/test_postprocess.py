@@ -68,14 +68,14 @@ def _engine(name: str, ours: nn.Module, preprocessing: Preprocessing, precision:
     return OnnxEngine(converted.SerializeToString(), chosen)
 
 
-def _answers(engine: Engine, pixels: np.ndarray) -> np.ndarray:
+def _outputs(engine: Engine, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([predictions["probabilities"] for predictions in engine.run(np.split(pixels, 10))])
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_float32_agrees_to_the_fourth_digit(case, name: str) -> None:  # type: ignore[no-untyped-def]
     ours, preprocessing, pixels, expected = case
-    got = _answers(_engine(name, ours, preprocessing, "fp32"), pixels)
+    got = _outputs(_engine(name, ours, preprocessing, "fp32"), pixels)
     assert np.abs(got - expected).max() < 1e-4
 
 
@@ -84,5 +84,5 @@ def test_bfloat16_has_the_same_best_class(case, name: str) -> None:  # type: ign
     if choose_precision().name != "bf16":
         pytest.skip("this processor has no instructions for bfloat16, and is never made to use it")
     ours, preprocessing, pixels, expected = case
-    got = _answers(_engine(name, ours, preprocessing, "bf16"), pixels)
+    got = _outputs(_engine(name, ours, preprocessing, "bf16"), pixels)
     assert np.sum(got.argmax(1) == expected.argmax(1)) >= 99

@@ -184,16 +184,16 @@ def test_cross_entropy_on_it_is_equation_9_without_the_rubbish_class() -> None:
     assert float(loss) == pytest.approx(equation_9, rel=1e-9)
 
 
-def test_digit_codes_are_pictures_of_the_digits() -> None:
-    pictures = digit_codes().reshape(10, 12, 7)
-    assert set(np.unique(pictures)) == {-1.0, 1.0}
+def test_digit_codes_are_images_of_the_digits() -> None:
+    digits = digit_codes().reshape(10, 12, 7)
+    assert set(np.unique(digits)) == {-1.0, 1.0}
     # Similar digits have similar codes, as the paper wants it, but none the same.
-    differing = (pictures[:, None] != pictures[None]).sum((2, 3))
+    differing = (digits[:, None] != digits[None]).sum((2, 3))
     assert differing[~np.eye(10, dtype=bool)].min() >= 4
     assert differing[0].argsort()[1] in (6, 8, 9)
     # The one and the seven have a single stem in their lower half, the zero two.
-    assert (pictures[0, 5] > 0).tolist() == [True, True, False, False, False, True, True]
-    assert (pictures[1, 5] > 0).tolist() == [False, False, False, True, True, False, False]
+    assert (digits[0, 5] > 0).tolist() == [True, True, False, False, False, True, True]
+    assert (digits[1, 5] > 0).tolist() == [False, False, False, True, True, False, False]
 
 
 def test_random_codes_keep_their_distance_and_do_not_change() -> None:

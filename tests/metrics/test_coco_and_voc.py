@@ -84,7 +84,7 @@ def corners(rows: list[dict[str, Any]]) -> np.ndarray:
 
 
 def our_figures(data: dict[str, Any], rows: list[dict[str, Any]], kind: str) -> dict[str, float]:
-    index = {category["id"]: place for place, category in enumerate(data["categories"])}
+    index = {category["id"]: number for number, category in enumerate(data["categories"])}
     evaluator = CocoEvaluator([category["name"] for category in data["categories"]], kind)
     true, found = defaultdict(list), defaultdict(list)
     for row in data["annotations"]:

@@ -1,4 +1,4 @@
-"""A detector's scores: class by class pycocotools', the confusion matrix supervision's, and pictures worked by hand."""
+"""A detector's scores: class by class pycocotools', the confusion matrix supervision's, and images worked by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES = ("red", "white", "platelet")
 SIDES = (("small", 12.0), ("medium", 60.0), ("large", 110.0))
 
 
-def pictures(count: int, seed: int, crowds: bool) -> tuple[list[GroundTruth], list[PredictedObjects]]:
+def images(count: int, seed: int, crowds: bool) -> tuple[list[GroundTruth], list[PredictedObjects]]:
     """Objects of three sizes; boxes that are moved, doubled, misnamed, missing or invented, of ties in no score."""
     rng = np.random.default_rng(seed)
     labelled, found = [], []
@@ -46,8 +46,8 @@ def pictures(count: int, seed: int, crowds: bool) -> tuple[list[GroundTruth], li
 
 
 def pycocotools_evaluation(labelled: list[GroundTruth], found: list[PredictedObjects]) -> COCOeval:
-    data: dict[str, Any] = {"images": [{"id": place} for place in range(len(labelled))], "annotations": []}
-    data["categories"] = [{"id": place, "name": name} for place, name in enumerate(CLASSES)]
+    data: dict[str, Any] = {"images": [{"id": index} for index in range(len(labelled))], "annotations": []}
+    data["categories"] = [{"id": index, "name": name} for index, name in enumerate(CLASSES)]
     rows = []
     for image, (true, given) in enumerate(zip(labelled, found, strict=True)):
         for box, label, crowd in zip(true.boxes.tolist(), true.labels.tolist(), true.crowd.tolist(), strict=True):
@@ -73,11 +73,11 @@ def mean(values: np.ndarray) -> float | None:
 
 
 def test_each_class_is_scored_as_pycocotools_does():
-    labelled, found = pictures(60, 0, crowds=True)
+    labelled, found = images(60, 0, crowds=True)
     given = score_detection(labelled, found, CLASSES).to_json()
     judged = pycocotools_evaluation(labelled, found).eval
-    for place, row in enumerate(given["per_class"]):
-        precision, recall = judged["precision"][:, :, place, :, 2], judged["recall"][:, place, 0, 2]
+    for number, row in enumerate(given["per_class"]):
+        precision, recall = judged["precision"][:, :, number, :, 2], judged["recall"][:, number, 0, 2]
         expected = {"AP": mean(precision[..., 0]), "AP50": mean(precision[0, :, 0]), "AR100": mean(recall)}
         expected |= {f"AP_{size}": mean(precision[..., index]) for index, (size, _) in enumerate(SIDES, 1)}
         assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-9)
@@ -88,16 +88,16 @@ def test_each_class_is_scored_as_pycocotools_does():
 
 
 def test_precision_and_recall_are_those_of_coco_s_matches_at_the_confidence():
-    labelled, found = pictures(60, 1, crowds=True)
+    labelled, found = images(60, 1, crowds=True)
     scores = score_detection(labelled, found, CLASSES)
     sure = [PredictedObjects(f.boxes[k], f.scores[k], f.labels[k]) for f in found for k in [f.scores >= 0.25]]
     evaluation = pycocotools_evaluation(labelled, sure)
-    for place in range(2):
-        rows = [r for r in evaluation.evalImgs if r and r["category_id"] == place and r["aRng"] == [0, 1e10]]
+    for index in range(2):
+        rows = [r for r in evaluation.evalImgs if r and r["category_id"] == index and r["aRng"] == [0, 1e10]]
         counted = np.concatenate([~r["dtIgnore"][0].astype(bool) for r in rows])
         right = np.concatenate([r["dtMatches"][0] > 0 for r in rows])[counted].sum()
-        assert scores.precision[place] == pytest.approx(right / counted.sum())
-        assert scores.recall[place] == pytest.approx(evaluation.eval["recall"][0, place, 0, 2])
+        assert scores.precision[index] == pytest.approx(right / counted.sum())
+        assert scores.recall[index] == pytest.approx(evaluation.eval["recall"][0, index, 0, 2])
     assert math.isnan(scores.recall[2]) and scores.precision[2] == 0
 
 
@@ -105,7 +105,7 @@ def test_the_confusion_matrix_is_supervision_s_where_no_object_has_rivals():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from supervision.metrics.detection import ConfusionMatrix
-    labelled, found = pictures(80, 2, crowds=False)
+    labelled, found = images(80, 2, crowds=False)
     true = [np.column_stack((each.boxes, each.labels)).astype(np.float32) for each in labelled]
     given = [np.column_stack((each.boxes, each.labels, each.scores)).astype(np.float32) for each in found]
     judged = ConfusionMatrix.from_tensors(given, true, list(CLASSES), conf_threshold=0.25, iou_threshold=0.5).matrix
@@ -128,7 +128,7 @@ def really(*rows: tuple[list[float], int], crowd: tuple[int, ...] = ()) -> Groun
     return GroundTruth(boxes, np.array([row[1] for row in rows], int), is_crowd)
 
 
-def test_a_picture_worked_by_hand():
+def test_a_image_worked_by_hand():
     labelled = really((A, 0), (B, 1), (C, 0))
     found = given(
         (A, 0.9, 1),  # surest, but another says its class: nothing is left for this one
@@ -160,7 +160,7 @@ def test_within_a_crowd_of_its_class_a_box_is_neither_right_nor_wrong():
     assert scores.confusion.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
-def test_the_worst_pictures_come_first():
+def test_the_worst_images_come_first():
     nothing = given()
     labelled = [really((A, 0)), really((A, 0)), really((A, 0), (B, 0)), really((A, 0)), really()]
     found = [

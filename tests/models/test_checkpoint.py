@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"architecture": "lenet6"}, "model.json.*'lenet6'.*\n.*lenet5"),
         ({"colour_space": "lab", "hubel": "9.1"}, "hubel 9.1, with colour_space.*\n.*--upgrade"),
@@ -104,8 +104,8 @@ def test_a_folder_that_cannot_be_is_named(folder: Path) -> None:
         ({"preprocessing": {"height": 32, "width": 32, "mean": [0], "std": [1], "gamma": 2}}, "gamma"),
     ],
 )
-def test_a_card_that_cannot_be_used_is_named(folder: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ModelError, match=said):
+def test_a_card_that_cannot_be_used_is_named(folder: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         load_model(rewritten(folder, **changes))
 
 

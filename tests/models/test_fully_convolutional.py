@@ -27,10 +27,10 @@ def noise(channels: int, side: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "places"),
+    ("name", "side", "kernel"),
     [("resnet18", 224, 7), ("vgg11", 224, 7), ("alexnet", 227, 6), ("mobilenet_v2", 96, 3), ("simple_cnn", 28, 3)],
 )
-def test_answers_are_the_head_s_slid_over_the_backbone_s_maps(name: str, side: int, places: int):
+def test_answers_are_the_head_s_slid_over_the_backbone_s_maps(name: str, side: int, kernel: int):
     model = with_statistics(name, image_size=side)
     network = hubel.to_fully_convolutional(model)
     channels = 1 if name == "simple_cnn" else 3
@@ -38,10 +38,10 @@ def test_answers_are_the_head_s_slid_over_the_backbone_s_maps(name: str, side: i
     with torch.inference_mode():
         torch.testing.assert_close(network(small)[:, :, 0, 0], model(small), atol=1e-4, rtol=1e-4)
         maps = model.backbone(large)
-        patches = functional.unfold(maps, places).unflatten(1, (maps.shape[1], places, places))
+        patches = functional.unfold(maps, kernel).unflatten(1, (maps.shape[1], kernel, kernel))
         expected = torch.stack([model.head(patches[..., index]) for index in range(patches.shape[-1])], -1)
         scores = network(large)
-    rows = maps.shape[2] - places + 1
+    rows = maps.shape[2] - kernel + 1
     assert scores.shape == (1, 5, rows, rows) and rows > 1
     torch.testing.assert_close(scores.flatten(2), expected, atol=1e-4, rtol=1e-4)
 

@@ -51,9 +51,9 @@ def assert_same_scores(ours: Classifier, theirs: nn.Module, images: Tensor) -> N
         expected = all_scores(theirs, images)
         assert torch.equal(ours(images), scores)
     pairs = ((scores, expected.logits), (lower, expected.aux_logits1), (upper, expected.aux_logits2))
-    for found, wanted in pairs:
-        assert wanted.std() > 0.05
-        assert largest_difference(found, wanted) < 1e-4
+    for found, reference in pairs:
+        assert reference.std() > 0.05
+        assert largest_difference(found, reference) < 1e-4
 
 
 def test_scores_equal_torchvisions() -> None:

@@ -153,7 +153,7 @@ def test_groups_that_do_not_divide_are_refused(name: str) -> None:
 
 
 def test_ranges_are_said_in_words() -> None:
-    said = {
+    messages = {
         ("densenet121", "growth", 0): "growth is a whole number of at least 1; the network's own is growth=32.",
         ("resnet50", "stem", "5x5"): "stem is '7x7' or '3x3' or 'deep'; the network's own is stem='7x7'.",
         ("vgg16", "grid", 0): "grid is a whole number of at least 1 or nothing; the network's own is grid=None.",
@@ -166,7 +166,7 @@ def test_ranges_are_said_in_words() -> None:
             "the network's own is depths=(6, 12, 24, 16)."
         ),
     }
-    for (name, option, value), words in said.items():
+    for (name, option, value), words in messages.items():
         with pytest.raises(ModelError) as raised:
             create_model(name, **{option: value})
         assert raised.value.hint == words

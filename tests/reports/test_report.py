@@ -152,7 +152,7 @@ def test_names_are_text_and_nothing_else(page):
         assert name in html.text
 
 
-def test_mistakes_are_shown_as_pictures(page, report):
+def test_mistakes_are_shown_as_images(page, report):
     _, html = page
     figures = {attributes["title"]: attributes["src"] for tag, attributes in html.tags if "title" in attributes}
     assert len(figures) == 5
@@ -161,10 +161,10 @@ def test_mistakes_are_shown_as_pictures(page, report):
             assert str(mistake.path) not in figures
             continue
         source = figures[str(mistake.path)]
-        picture = Image.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))
-        assert picture.size == (320, 240)
+        image = Image.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))
+        assert image.size == (320, 240)
         index = int(mistake.path.name.split()[0])
-        middle = np.array(picture.getpixel((160, 120)), dtype=int)
+        middle = np.array(image.getpixel((160, 120)), dtype=int)
         assert np.abs(middle - (4 * index, 10, 250 - 4 * index)).max() <= 4
         assert f"{100 * mistake.probability:.1f}" in html.text
     assert f"Could not be read again: {report.mistakes[2].path.name}" in html.text

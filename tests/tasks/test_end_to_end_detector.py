@@ -53,9 +53,9 @@ def test_from_an_export_with_mistakes_to_an_exported_detector(
     export = labelimg_export(tmp_path / "photographs")
     monkeypatch.chdir(tmp_path)
     assert ended("data check photographs --fix mended --report check.html --json") == 1
-    said = json.loads(capsys.readouterr().out)
-    assert {"unreadable", "degenerate", "partly-outside", "duplicate"} <= set(said["counts"]), said["counts"]
-    assert any("Disc" in json.dumps(finding) for finding in said["findings"])
+    report = json.loads(capsys.readouterr().out)
+    assert {"unreadable", "degenerate", "partly-outside", "duplicate"} <= set(report["counts"]), report["counts"]
+    assert any("Disc" in json.dumps(finding) for finding in report["findings"])
     assert (tmp_path / "check.html").stat().st_size > 1000
     assert len(list(export.glob("*.png"))) == 36  # the original is only read
 

@@ -263,7 +263,7 @@ def test_interrupted_and_resumed_it_ends_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"balance": "smote"}, "--balance"),
         ({"label_smoothing": 0.1}, "--label-smoothing"),
@@ -275,8 +275,8 @@ def test_interrupted_and_resumed_it_ends_as_if_nothing_had_happened(
         ({"task": "classify", "backbone": "resnet34"}, "--backbone"),
     ],
 )
-def test_options_of_other_tasks_are_refused(settings: dict, told: str, boxes: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_options_of_other_tasks_are_refused(settings: dict, message: str, boxes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
         train(boxes, out=tmp_path / "run", **{**QUICK, **settings})
     assert not (tmp_path / "run").exists()
 

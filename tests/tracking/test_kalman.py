@@ -144,7 +144,7 @@ def test_squared_distances_are_mahalanobis() -> None:
     for track in range(3):
         matrix = deepsort_matrices(motion.observe(boxes[0])[track])
         predict("deepsort", matrix)
-        place = matrix.x[3, 0] / 20
-        spread = matrix.P[:4, :4] + np.diag([place, place, 1e-1, place]) ** 2
+        std = matrix.x[3, 0] / 20
+        spread = matrix.P[:4, :4] + np.diag([std, std, 1e-1, std]) ** 2
         apart = observed[track] - matrix.x[:4, 0]
         np.testing.assert_allclose(found[track], apart @ np.linalg.inv(spread) @ apart, rtol=1e-9)

@@ -33,8 +33,8 @@ def follow(name: str, frames: list[tuple[np.ndarray, np.ndarray]], features: lis
         vectors = features[number] if features is not None else None
         tracked = tracker.update(boxes, scores, None, vectors)
         rows += [
-            (number, int(id_), int(place), box)
-            for id_, place, box in zip(tracked.ids, tracked.detections, tracked.boxes, strict=True)
+            (number, int(id_), int(index), box)
+            for id_, index, box in zip(tracked.ids, tracked.detections, tracked.boxes, strict=True)
         ]
     return rows
 
@@ -90,10 +90,10 @@ def assert_the_same(rows: list, reference: list[reference_trackers.Reported]) ->
     """The same boxes of the same detections in every frame, and ids that differ in their numbers alone."""
     name_of: dict[int, int] = {}
     for frame, expected in enumerate(reference):
-        mine = {place: (id_, box) for number, id_, place, box in rows if number == frame}
-        assert set(mine) == {place for _, place, _ in expected}, f"frame {frame + 1}"
-        for track, place, box in expected:
-            id_, my_box = mine[place]
+        mine = {index: (id_, box) for number, id_, index, box in rows if number == frame}
+        assert set(mine) == {index for _, index, _ in expected}, f"frame {frame + 1}"
+        for track, index, box in expected:
+            id_, my_box = mine[index]
             np.testing.assert_allclose(my_box, box, rtol=1e-9, atol=1e-6)
             assert name_of.setdefault(track, id_) == id_, f"frame {frame + 1}"
     assert len(set(name_of.values())) == len(name_of)
@@ -157,11 +157,11 @@ def test_classes_are_never_mixed(name: str) -> None:
 def test_dropped_frames_are_bridged(name: str) -> None:
     """Nine pixels a frame; frames 11 to 16 are missing: told so, the tracker knows where to look."""
     ids = []
-    for told in (True, False):
+    for informed in (True, False):
         tracker = create_tracker(name, **({"max_age": 30} if name == "sort" else {}))
         seen: set[int] = set()
         for frame in [*range(10), *range(16, 30)]:
-            elapsed = 7.0 if told and frame == 16 else 1.0
+            elapsed = 7.0 if informed and frame == 16 else 1.0
             seen |= set(tracker.update(np.array([box_at(9 * frame)]), None, None, FACE, elapsed=elapsed).ids.tolist())
         ids.append(len(seen))
     assert ids == [1, 2]

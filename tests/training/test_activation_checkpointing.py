@@ -88,14 +88,14 @@ def test_it_is_done_where_memory_is_short_and_said() -> None:
     assert isinstance(model, Classifier)
     batch = (32, 3, 64, 64)
     need = step_memory(model, batch, "float32")
-    said: list[str] = []
-    assert not needs_checkpointing(model, batch, "float32", said.append, Memory(2 * need.plain, "this machine"))
-    assert not said
+    messages: list[str] = []
+    assert not needs_checkpointing(model, batch, "float32", messages.append, Memory(2 * need.plain, "this machine"))
+    assert not messages
     enough = Memory(int(1.5 * need.checkpointed) + 2, "this machine")
-    assert needs_checkpointing(model, batch, "float32", said.append, enough)
-    assert len(said) == 1 and "computed twice" in said[0] and "free" in said[0]
-    assert needs_checkpointing(model, batch, "float32", said.append, Memory(need.checkpointed // 2, "this machine"))
-    assert any("may not fit" in line for line in said) and any("smaller batch" in line for line in said)
+    assert needs_checkpointing(model, batch, "float32", messages.append, enough)
+    assert len(messages) == 1 and "computed twice" in messages[0] and "free" in messages[0]
+    assert needs_checkpointing(model, batch, "float32", messages.append, Memory(need.checkpointed // 2, "this machine"))
+    assert any("may not fit" in line for line in messages) and any("smaller batch" in line for line in messages)
 
 
 def test_a_run_short_of_memory_ends_with_the_same_weights(

@@ -127,9 +127,9 @@ def test_deeper_mobilenets_by_hand() -> None:
 
 
 def test_what_cannot_be_scaled_is_said() -> None:
-    with pytest.raises(ModelError, match="lenet5 cannot be scaled in width") as told:
+    with pytest.raises(ModelError, match="lenet5 cannot be scaled in width") as caught:
         scale("lenet5", CompoundScaling(1))
-    assert "efficientnet_lite0" in told.value.hint
+    assert "efficientnet_lite0" in caught.value.hint
     with pytest.raises(UsageError, match="no end"):
         candidates(step=0)
     with pytest.raises(UsageError, match="smaller step"):

@@ -158,8 +158,8 @@ def test_runs_with_and_without_a_cache_are_equal(
     monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
     settings = {**QUICK, "epochs": 3, "augmentation": "crop,flip", "workers": 1}
     runs = [train(shapes, out=tmp_path / cache, cache=cache, **settings) for cache in ("none", "ram", "disk")]
-    said = capsys.readouterr().err
-    assert said.count("cached in memory") == said.count("cached on disk") == 1
+    output = capsys.readouterr().err
+    assert output.count("cached in memory") == output.count("cached on disk") == 1
     monkeypatch.setattr("hubel.training.cache_budget._free", {"ram": 9, "disk": 9}.__getitem__)
     runs.append(train(shapes, out=tmp_path / "full", **settings))
     assert (

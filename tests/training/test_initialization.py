@@ -87,7 +87,7 @@ def test_weights_have_the_deviation_that_the_page_says(name: str) -> None:
         of_last = of_convolutions if "the same" in of_dense else re.split("classifiers |the last ", of_dense)[-1]
         layers.append((last, of_last))
     assert layers
-    for layer, said in layers:
-        words = max((words for words in DEVIATIONS if said.strip().startswith(words)), key=len)
+    for layer, description in layers:
+        words = max((words for words in DEVIATIONS if description.strip().startswith(words)), key=len)
         expected = DEVIATIONS[words](layer)
-        assert float(layer.weight.detach().std()) == pytest.approx(expected, rel=0.06), (layer, said)
+        assert float(layer.weight.detach().std()) == pytest.approx(expected, rel=0.06), (layer, description)

@@ -118,20 +118,20 @@ def number(text: str) -> float | str:
         return text
 
 
-def assert_alike(value: Any, wanted: Any, path: str = "") -> None:
+def assert_alike(value: Any, expected: Any, path: str = "") -> None:
     """Equal, but for keys that are new and for numbers, which other processors round otherwise."""
-    if isinstance(wanted, dict):
-        for name in wanted.keys() - {*TIMES}:
-            assert_alike(value[name], wanted[name], f"{path}.{name}")
-    elif isinstance(wanted, list):
-        assert len(value) == len(wanted), path
-        for index, (one, other) in enumerate(zip(value, wanted, strict=True)):
+    if isinstance(expected, dict):
+        for name in expected.keys() - {*TIMES}:
+            assert_alike(value[name], expected[name], f"{path}.{name}")
+    elif isinstance(expected, list):
+        assert len(value) == len(expected), path
+        for index, (one, other) in enumerate(zip(value, expected, strict=True)):
             assert_alike(one, other, f"{path}[{index}]")
-    elif isinstance(wanted, float):
+    elif isinstance(expected, float):
         # Boxes are pixels, all else fractions and losses.
-        assert value == pytest.approx(wanted, rel=1e-3, abs=0.05 if ".box[" in path else 1e-3), path
+        assert value == pytest.approx(expected, rel=1e-3, abs=0.05 if ".box[" in path else 1e-3), path
     else:
-        assert value == wanted, path
+        assert value == expected, path
 
 
 def test_it_predicts_as_it_did(task: str, capsys: pytest.CaptureFixture[str]) -> None:

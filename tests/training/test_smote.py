@@ -100,8 +100,8 @@ def test_batches_of_features_are_shuffled_like_images() -> None:
 def test_smote_trains_the_head_alone_unless_told() -> None:
     plain = make_config(data="x", balance="smote", augmentation="none").resolved(has_weights=True)
     assert [(phase.name, phase.epochs) for phase in plan_phases(plain)] == [("head", 11)]
-    told = make_config(data="x", balance="smote", unfreeze_from="0", epochs=5).resolved(has_weights=True)
-    assert [(phase.name, phase.epochs) for phase in plan_phases(told)] == [("head", 3), ("fine-tune", 2)]
+    config = make_config(data="x", balance="smote", unfreeze_from="0", epochs=5).resolved(has_weights=True)
+    assert [(phase.name, phase.epochs) for phase in plan_phases(config)] == [("head", 3), ("fine-tune", 2)]
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +125,8 @@ def test_a_skewed_run_with_smote(
     """What the head is given is counted; an interrupted run, resumed, ends with the same weights to the bit."""
     data = write_shapes(tmp_path / "data", {"cross": 32, "disc": 8, "frame": 12})
     result = run(data, tmp_path / "run", weights)
-    said = capsys.readouterr().err
-    assert said.count("SMOTE") == 1 and "every class has 24" in said and "computed once" in said
+    output = capsys.readouterr().err
+    assert output.count("SMOTE") == 1 and "every class has 24" in output and "computed once" in output
 
     monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no more reports
     seen: Counter[int] = Counter()
@@ -191,7 +191,7 @@ def test_head_on_unchanged_images_learns_from_features_computed_once(
     assert "features without random changes are computed once" in capsys.readouterr().err
     with monkeypatch.context() as patched:
         patched.setattr(
-            "hubel.training.feature_cache.allocate_block", lambda size, wanted, processes: (None, "no room")
+            "hubel.training.feature_cache.allocate_block", lambda size, expected, processes: (None, "no room")
         )
         images = run(data, tmp_path / "images", weights, **settings)
     assert "features are computed in every epoch: no room" in capsys.readouterr().err

@@ -202,8 +202,8 @@ def test_transfer_starts_from_the_weights_given_and_keeps_what_is_frozen(tmp_pat
 def test_skewed_classes_are_balanced_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_shapes(tmp_path / "data", {"cross": 40, "disc": 8})
     train(data, out=tmp_path / "run", **{**QUICK, "epochs": 1})
-    said = capsys.readouterr().err
-    assert "class balance" in said and "drawn" in said
+    output = capsys.readouterr().err
+    assert "class balance" in output and "drawn" in output
 
 
 def test_early_stopping_ends_a_run_that_learns_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,8 +242,8 @@ def test_empty_class_and_unreadable_images_are_left_out_with_a_word(
     (data / "empty").mkdir()
     (data / "cross" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     result = train(data, out=tmp_path / "run", **{**QUICK, "epochs": 1})
-    said = capsys.readouterr().err
-    assert "torn.jpg" in said and "empty" in said
+    output = capsys.readouterr().err
+    assert "torn.jpg" in output and "empty" in output
     assert load_model(result.folder / "best")[1].classes == ["cross", "disc"]
     with pytest.raises(DataError, match="torn.jpg"):
         train(data, out=tmp_path / "strict", strict=True, **QUICK)

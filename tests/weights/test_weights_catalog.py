@@ -396,15 +396,15 @@ def test_file_put_into_the_cache_by_hand_is_used(tmp_path: Path, monkeypatch: py
     entry = replace(find_entry("resnet18:torchvision/IMAGENET1K_V1"), sha256=hashlib.sha256(b"abc").hexdigest()[:8])
     with pytest.raises(WeightsError, match="HUBEL_OFFLINE") as caught:
         fetch(entry)
-    place = tmp_path / "cache" / "weights" / "torchvision-resnet18-f37072fd.pth"
-    assert f"put the file at {place} by hand, or use efficientnet_lite0" in caught.value.hint
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"abc")
-    assert fetch(entry) == place
-    place.write_bytes(b"abd")
+    index = tmp_path / "cache" / "weights" / "torchvision-resnet18-f37072fd.pth"
+    assert f"put the file at {index} by hand, or use efficientnet_lite0" in caught.value.hint
+    index.parent.mkdir(parents=True)
+    index.write_bytes(b"abc")
+    assert fetch(entry) == index
+    index.write_bytes(b"abd")
     with pytest.raises(WeightsError, match="SHA-256") as caught:
         fetch(entry)
-    assert str(place) in caught.value.message and entry.name in caught.value.message
+    assert str(index) in caught.value.message and entry.name in caught.value.message
 
 
 def test_cache_is_below_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class Server:
     def ranges(self) -> list[str | None]:
         return [request.get("range") for request in self.requests]
 
-    def next_answer(self, headers: Any) -> Answer:
+    def next_output(self, headers: Any) -> Answer:
         self.requests.append({name.lower(): value for name, value in headers.items()})
         return self.answers[min(len(self.requests), len(self.answers)) - 1]
 
@@ -71,7 +71,7 @@ class Server:
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = server.next_answer(self.headers)
+            answer = server.next_output(self.headers)
             body, status = answer.body, answer.status
             asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
             extra: dict[str, str] = {"ETag": answer.etag} if answer.etag else {}

@@ -53,9 +53,9 @@ def state(network: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> dic
     return read_state_dict(keras_file(network, tmp_path_factory.mktemp("keras")))
 
 
-def _assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+def _assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def test_names_and_layout_are_torchs(network: keras.Model, state: dict[str, Tensor]) -> None:

@@ -43,10 +43,10 @@ def test_other_classes_have_numbers_and_the_librarys_preprocessing(tmp_path: Pat
 
 def test_where_the_librarys_weights_differ_imagenets_usual_is_taken(tmp_path: Path) -> None:
     """timm's EfficientNets want pixels in two ways, and their files are alike."""
-    wanted = {
+    expected = {
         find_entry(f"efficientnet_b0:timm/{tag}").preprocessing.mean for tag in ("ra_in1k", "ra4_e3600_r224_in1k")
     }
-    assert len(wanted) == 2
+    assert len(expected) == 2
     path = _saved(timm.create_model("efficientnet_b0"), tmp_path / "net.pth")
     assert describe(create_model("efficientnet_b0", weights=path)).preprocessing.mean == IMAGENET
 
