@@ -130,7 +130,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> _Run:
     return _Run(good, bad, process, rows, peak, sorted(path.name for path in out.iterdir()))
 
 
-def test_every_good_image_is_answered(run: _Run) -> None:
+def test_every_good_image_is_predicted(run: _Run) -> None:
     for name, (width, height) in run.good.items():
         row = run.rows[name]
         assert (row["width"], row["height"]) == (width, height), name
@@ -149,13 +149,13 @@ def test_every_bad_image_is_named_with_its_reason(run: _Run) -> None:
         assert any(name in line and re.search(reason, line) for line in run.process.stderr.splitlines())
 
 
-def test_nothing_else_is_answered_and_the_exit_status_tells(run: _Run) -> None:
+def test_nothing_else_is_served_and_the_exit_status_tells(run: _Run) -> None:
     assert set(run.rows) == set(run.good) | set(run.bad)
     assert run.process.returncode == 1
     assert "Traceback" not in run.process.stderr + run.process.stdout
 
 
-def test_every_good_image_is_saved_with_its_answer(run: _Run) -> None:
+def test_every_good_image_is_saved_with_its_result(run: _Run) -> None:
     stems = [Path(name).stem for name in run.good]  # photo.webp and photo.bmp share theirs
     assert run.saved == sorted([*(f"{stem}.jpg" for stem in set(stems)), "photo-2.jpg"])
 

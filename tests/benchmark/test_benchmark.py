@@ -149,7 +149,7 @@ def test_turns_and_medians(machine: _Machine) -> None:
         assert (row["cold_start_seconds"], row["import_fraction"]) == (2.0, 0.25)
 
 
-def test_what_fails_is_told_and_the_rest_goes_on(machine: _Machine) -> None:
+def test_what_fails_is_reported_and_the_rest_goes_on(machine: _Machine) -> None:
     machine.fails["bf16", 16] = JobFailure("its process was ended by SIGKILL")
     status, rows = _bench("--engine", "openvino", "--precision", "bf16", "--precision", "fp32")
     assert status == 1

@@ -22,7 +22,7 @@ from hubel.models import ModelMetadata, save_model
 
 @pytest.fixture(scope="module")
 def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of three classes that answers with the colour of the picture."""
+    """A saved model of three classes that answers with the colour of the image."""
     folder = tmp_path_factory.mktemp("runs") / "colours" / "best"
     preprocessing = Preprocessing(32, 32, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), crop_fraction=1.0)
     metadata = ModelMetadata(
@@ -52,25 +52,25 @@ def _run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return int(exit_.value.code or 0), out, err
 
 
-def _picture(path: Path, colour: str, size: tuple[int, int] = (48, 40)) -> Path:
+def _image(path: Path, colour: str, size: tuple[int, int] = (48, 40)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
 
 
-def test_one_line_a_picture(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    pictures = [_picture(tmp_path / f"{colour}.png", colour) for colour in ("red", "lime", "blue")]
-    status, out, err = _run(capfd, "predict", *pictures, "--model", colour_model, "--threads", 1)
+def test_one_line_an_image(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    images = [_image(tmp_path / f"{colour}.png", colour) for colour in ("red", "lime", "blue")]
+    status, out, err = _run(capfd, "predict", *images, "--model", colour_model, "--threads", 1)
     assert status == 0
     lines = out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == [str(path) for path in pictures]
+    assert [line.split("  ")[0] for line in lines] == [str(path) for path in images]
     assert [re.split(r"  | ", line)[1] for line in lines] == ["red", "green", "blue"]
     assert all(re.search(r" (9\d\.\d|100\.0)%$", line) for line in lines), lines
     assert len(err.splitlines()) == 1 and "fp32" in err and "1 threads" in err
 
 
 def test_json_rows(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    blue = _picture(tmp_path / "blue.png", "blue")
+    blue = _image(tmp_path / "blue.png", "blue")
     status, out, _ = _run(capfd, "predict", blue, "--model", colour_model, "--json", "--top", 2)
     (row,) = map(json.loads, out.splitlines())
     assert status == 0
@@ -81,10 +81,10 @@ def test_json_rows(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     assert len(row["classes"]) == 2
 
 
-def test_bad_pictures_are_skipped_or_stop_with_strict(
+def test_bad_images_are_skipped_or_stop_with_strict(
     colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    red, blue = _picture(tmp_path / "red.png", "red"), _picture(tmp_path / "blue.png", "blue")
+    red, blue = _image(tmp_path / "red.png", "red"), _image(tmp_path / "blue.png", "blue")
     missing = tmp_path / "missing.png"
     status, out, err = _run(capfd, "predict", red, missing, blue, "--model", colour_model)
     assert status == 1
@@ -96,27 +96,25 @@ def test_bad_pictures_are_skipped_or_stop_with_strict(
     assert err.count("does not exist") == 1
 
 
-def test_saved_pictures_overwrite_nothing(
-    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    first = _picture(tmp_path / "out" / "a.jpg", "red")
+def test_saved_images_overwrite_nothing(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first = _image(tmp_path / "out" / "a.jpg", "red")
     before = first.read_bytes()
-    second, third = _picture(tmp_path / "b" / "a.png", "lime"), _picture(tmp_path / "c" / "a.png", "blue")
+    second, third = _image(tmp_path / "b" / "a.png", "lime"), _image(tmp_path / "c" / "a.png", "blue")
     out_folder = tmp_path / "out"
     status, *_ = _run(capfd, "predict", first, second, third, "--model", colour_model, "--save", out_folder)
     assert status == 0
     assert first.read_bytes() == before
     assert sorted(path.name for path in out_folder.iterdir()) == ["a-2.jpg", "a-3.jpg", "a-4.jpg", "a.jpg"]
-    for number, channel in ((2, 0), (3, 1), (4, 2)):  # each on its own picture: the upper right corner is bare
+    for number, channel in ((2, 0), (3, 1), (4, 2)):  # each on its own image: the upper right corner is bare
         corner = np.asarray(Image.open(out_folder / f"a-{number}.jpg"))[5, -5]
         assert corner.argmax() == channel and corner.max() > 200
 
 
-def test_pictures_written_into_a_source_folder_are_not_predicted_again(
+def test_images_written_into_a_source_folder_are_not_predicted_again(
     colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(40):
-        _picture(tmp_path / f"{number:02}.png", "red")
+        _image(tmp_path / f"{number:02}.png", "red")
     out_folder = tmp_path / "zzz"
     status, out, _ = _run(capfd, "predict", tmp_path, "--model", colour_model, "--save", out_folder, "--batch", 2)
     assert status == 0
@@ -148,7 +146,7 @@ def test_a_video_gives_a_row_a_frame(colour_model: Path, tmp_path: Path, capfd: 
 def test_what_is_refused_names_the_way_out(
     colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    red = _picture(tmp_path / "red.png", "red")
+    red = _image(tmp_path / "red.png", "red")
     status, out, err = _run(capfd, "predict", red, "--model", colour_model, "--engine", "tpu")
     assert (status, out) == (2, "") and "engine 'tpu'" in err and "openvino" in err
     status, _, err = _run(capfd, "predict", red, "--model", colour_model, "--precision", "int7")
@@ -168,19 +166,19 @@ def test_a_full_disk_stops_with_the_file_named(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("hubel.drawing.save_image", full)
-    red = _picture(tmp_path / "red.png", "red")
+    red = _image(tmp_path / "red.png", "red")
     status, out, err = _run(capfd, "predict", red, red, "--model", colour_model, "--save", tmp_path / "out")
     assert (status, out) == (1, "")
     assert f"error: {tmp_path / 'out' / 'red.jpg'} cannot be written: No space left on device." in err
 
 
 def test_odd_file_names_do_no_harm(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    odd = _picture(tmp_path / "two\nlines\x1b[31m.png", "red")
+    odd = _image(tmp_path / "two\nlines\x1b[31m.png", "red")
     status, out, _ = _run(capfd, "predict", odd, "--model", colour_model)
     assert status == 0
     assert len(out.splitlines()) == 1 and "\x1b" not in out
     try:
-        no_utf8 = _picture(tmp_path / "caf\udce9.png", "red")
+        no_utf8 = _image(tmp_path / "caf\udce9.png", "red")
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
     status, out, _ = _run(capfd, "predict", no_utf8, "--model", colour_model, "--json", "--save", tmp_path / "out")

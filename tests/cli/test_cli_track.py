@@ -145,7 +145,7 @@ def test_a_folder_of_frames_with_one_missing_and_one_broken(detections: Path, tm
     assert [one["id"] for one in rows[-1]["objects"]] == [1, 2]
 
 
-def test_odd_rows_are_said_and_survived(tmp_path: Path) -> None:
+def test_odd_rows_are_reported_and_survived(tmp_path: Path) -> None:
     path = tmp_path / "det.txt"
     path.write_text("2,-1,13,10,20,40,1\n1,-1,10,10,20,40,1\n2,-1,nan,1,2,2,1\n2,-1,5,5,0,9,1\n1500,-1,10,10,20,40,1\n")
     result = CliRunner().invoke(app, ["track", "--detections", str(path), "--json"])
@@ -177,7 +177,7 @@ def test_odd_rows_are_said_and_survived(tmp_path: Path) -> None:
         (["{video}", "--model", "efficientnet_lite0"], 2, "is not a detector"),
     ],
 )
-def test_wrong_usage_is_told(
+def test_wrong_usage_is_reported(
     arguments: list[str], code: int, words: str, detections: Path, video: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = [word.format(video=video, det=detections) for word in arguments]

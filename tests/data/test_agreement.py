@@ -72,8 +72,8 @@ Ratings = tuple[np.ndarray, np.ndarray, np.ndarray]
 def _anaesthetists() -> Ratings:
     rows = [
         (patient, who, int(grade) - 1)
-        for patient, said in enumerate(ANAESTHETISTS.split(","))
-        for who, grades in enumerate(said.split())
+        for patient, labels in enumerate(ANAESTHETISTS.split(","))
+        for who, grades in enumerate(labels.split())
         for grade in grades
     ]
     items, people, classes = np.array(rows).T
@@ -90,8 +90,8 @@ def _crowd(seed: int, items: int, skill: tuple[float, ...], kinds: int, share: f
         for who, able in enumerate(skill)
         if who == 0 or rng.random() < share
     ]
-    of, by, said = np.array(rows).T
-    return truth, (of, by, said)
+    of, by, labels = np.array(rows).T
+    return truth, (of, by, labels)
 
 
 def _plainly(ratings: Ratings, shape: tuple[int, int, int], rounds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,15 +99,15 @@ def _plainly(ratings: Ratings, shape: tuple[int, int, int], rounds: int) -> tupl
     counts = np.zeros(shape)
     for rating in zip(*ratings, strict=True):
         counts[rating] += 1
-    chance = counts.sum(1) / counts.sum((1, 2))[:, None]
+    posteriors = counts.sum(1) / counts.sum((1, 2))[:, None]
     for _ in range(rounds):
-        marginals = chance.sum(0) / len(chance)
-        said = np.einsum("ij,ikl->kjl", chance, counts)
-        rates = said / np.maximum(said.sum(2, keepdims=True), 1e-300)
+        marginals = posteriors.sum(0) / len(posteriors)
+        labels = np.einsum("ij,ikl->kjl", posteriors, counts)
+        rates = labels / np.maximum(labels.sum(2, keepdims=True), 1e-300)
         for item, of_one in enumerate(counts):
             joint = marginals * np.prod(rates ** of_one[:, None, :], axis=(0, 2))
-            chance[item] = joint / joint.sum()
-    return marginals, rates, chance
+            posteriors[item] = joint / joint.sum()
+    return marginals, rates, posteriors
 
 
 def test_dawid_skene_of_the_papers_anaesthetists() -> None:
@@ -129,8 +129,8 @@ CROWDS = {
 def test_dawid_skene_is_what_the_equations_say(crowd: str) -> None:
     ratings, shape = CROWDS[crowd]
     found = dawid_skene(*ratings, shape)
-    marginals, rates, chance = _plainly(ratings, shape, 400)
-    np.testing.assert_allclose(found.posteriors, chance, atol=1e-5)
+    marginals, rates, posteriors = _plainly(ratings, shape, 400)
+    np.testing.assert_allclose(found.posteriors, posteriors, atol=1e-5)
     np.testing.assert_allclose(found.marginals, marginals, atol=1e-5)
     np.testing.assert_allclose(found.error_rates, rates, atol=1e-5)
 
@@ -152,7 +152,7 @@ def test_dawid_skene_finds_who_is_good_and_does_better_than_votes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "trust", "missing", "label", "share"),
+    ("labels", "trust", "missing", "label", "share"),
     [
         ((0, 1, 1, -1), (1, 0, 0, 0), None, 1, 2 / 3),
         ((0, 1, -1, -1), (0.6, 0.9, 0, 0), None, 1, 1 / 2),  # a tie: whoever is right more often
@@ -162,8 +162,8 @@ def test_dawid_skene_finds_who_is_good_and_does_better_than_votes() -> None:
         ((0, 1, 0, 2, 2), (1, 1, 1, 1, 1), 2, 0, 2 / 5),  # three of five say that it is there
     ],
 )
-def test_majority(said: tuple, trust: tuple, missing: int | None, label: int, share: float) -> None:
-    assert majority(np.array(said), np.array(trust, float), missing) == (label, pytest.approx(share))
+def test_majority(labels: tuple, trust: tuple, missing: int | None, label: int, share: float) -> None:
+    assert majority(np.array(labels), np.array(trust, float), missing) == (label, pytest.approx(share))
 
 
 def _boxes(rng: np.random.Generator, number: int, spread: float = 60) -> list[Annotation]:

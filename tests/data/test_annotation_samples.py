@@ -41,7 +41,7 @@ LABELIMG = """\ufeff<annotation verified="yes">
 """
 
 
-def test_labelimg_beside_the_images(tmp_path: Path) -> None:
+def test_labelimg_next_to_the_images(tmp_path: Path) -> None:
     write_image(tmp_path / "IMG 1.JPG")
     (tmp_path / "IMG 1.xml").write_text(LABELIMG, encoding="utf-8")
     image, classes, warnings = _only(tmp_path)
@@ -130,7 +130,7 @@ def test_yolo_in_its_variants(yaml: str | None, tmp_path: Path) -> None:
     assert scored.score == 0.875
 
 
-def test_yolo_of_labelimg_beside_the_images(tmp_path: Path) -> None:
+def test_yolo_of_labelimg_next_to_the_images(tmp_path: Path) -> None:
     """Numbers with six digits, `classes.txt` among the labels."""
     write_image(tmp_path / "a.jpg", 100, 50)
     write_image(tmp_path / "b.jpg", 100, 50)

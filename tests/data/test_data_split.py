@@ -41,7 +41,7 @@ def _unfairness(counts: np.ndarray, part_of: np.ndarray) -> float:
     return float(np.abs(shares - np.array(SHARES)[:, None]).mean())
 
 
-def test_several_labels_are_dealt_more_evenly_than_by_chance() -> None:
+def test_several_labels_are_dealt_more_evenly_than_at_random() -> None:
     rng = np.random.default_rng(0)
     counts = (rng.random((400, 8)) < np.geomspace(0.5, 0.03, 8)).astype(int)
     counts[counts.sum(1) == 0, 0] = 1

@@ -67,7 +67,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert read_class_folders(tmp_path).classes == ("bus", "train", "tram")
 
 
-def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     make(tmp_path, "train/a/1.png", "train/b/2.png", "train/b/notes.txt", "train/3.png", "docs/c/4.png")
     (tmp_path / "train" / "empty").mkdir()
     folders = read_class_folders(tmp_path)

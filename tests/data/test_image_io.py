@@ -220,7 +220,7 @@ def test_arrays(array: np.ndarray, expected: list) -> None:
         (np.zeros((2, 2), np.int64), "int64"),
     ],
 )
-def test_arrays_that_are_no_images(array: np.ndarray, reason: str) -> None:
+def test_arrays_that_are_not_images(array: np.ndarray, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         read_image(array)
 
@@ -246,7 +246,7 @@ def test_truncated_files_are_errors_not_half_grey_images(tmp_path: Path, kind: s
     assert "\n" not in caught.value.message and caught.value.hint
 
 
-def test_files_that_are_no_images(tmp_path: Path) -> None:
+def test_files_that_are_not_images(tmp_path: Path) -> None:
     empty, text, nothing = tmp_path / "empty.jpg", tmp_path / "text 📷.jpg", tmp_path / "nothing.jpg"
     empty.touch()
     text.write_text("this is no photograph\n" * 50)
@@ -287,7 +287,7 @@ def test_no_permission(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_permission_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(photograph(), tmp_path / "secret.png")
 
     def refuse(*_: object) -> None:

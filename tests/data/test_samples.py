@@ -118,7 +118,7 @@ def test_every_flag_and_every_kind_of_object(tmp_path: Path) -> None:
     np.testing.assert_allclose(shapes.areas, [triangle, triangle + 400, 300, disc, disc], rtol=1e-6)
 
 
-def test_unusable_boxes_are_dropped_and_told(tmp_path: Path) -> None:
+def test_unusable_boxes_are_dropped_and_reported(tmp_path: Path) -> None:
     boxes = (
         (10.0, 10.0, 20.0, 20.0),
         (-6.0, 30.0, 80.0, 50.0),
@@ -135,7 +135,7 @@ def test_unusable_boxes_are_dropped_and_told(tmp_path: Path) -> None:
     assert "object 3 of a.png, object 4 of a.png, object 5 of a.png" in warning
 
 
-def test_faults_of_label_files_are_told_or_raised(tmp_path: Path) -> None:
+def test_faults_of_label_files_are_reported_or_raised(tmp_path: Path) -> None:
     folder = written(tmp_path, boxed(tmp_path / "made" / "a.png", (1, 1, 9, 9)))
     file = next(folder.rglob("*.json"))
     content = json.loads(file.read_text())

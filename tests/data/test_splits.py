@@ -176,7 +176,7 @@ def test_one_image_a_class_cannot_be_validated() -> None:
             training_splits(data, HALF, seed=0)
 
 
-def test_small_classes_are_told() -> None:
+def test_small_classes_are_reported() -> None:
     (warning,) = training_splits(folders(all=(2, 40)), HALF, seed=0).warnings
     assert "one or two pictures only of class0" in warning
     assert training_splits(folders(all=(3, 40)), HALF, seed=0).warnings == ()

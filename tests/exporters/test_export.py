@@ -134,7 +134,7 @@ def test_file_gives_the_network_s_probabilities(exports: _Exports, format: str, 
 
 
 @pytest.mark.parametrize("which", ["onnx fp16", "openvino fp16", "torch fp16", "openvino bf16", "torch bf16"])
-def test_shorter_numbers_change_answers_a_little(exports: _Exports, which: str) -> None:
+def test_shorter_numbers_change_results_a_little(exports: _Exports, which: str) -> None:
     pixels = _pixels(4)
     np.testing.assert_allclose(_run(exports[which].path, pixels), _expected(pixels), atol=0.02)
     assert exports[which].max_difference < 0.02
@@ -196,7 +196,7 @@ def test_files_do_not_tell_where_they_were_made(exports: _Exports, format: str) 
 
 
 def _images(folder: Path) -> list[Path]:
-    """Pictures as people have them, little larger than the network's input."""
+    """Images as people have them, little larger than the network's input."""
     rng = np.random.default_rng(0)
     wide, tall = (Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in ((40, 75, 3), (60, 45, 3)))
     exif = Image.Exif()
@@ -241,7 +241,7 @@ def _predictions_without_hubel(use: Path, images: list[Path]) -> list[tuple[str,
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_example_answers_as_hubel_does(exports: _Exports, format: str, tmp_path: Path) -> None:
+def test_example_predicts_as_hubel_does(exports: _Exports, format: str, tmp_path: Path) -> None:
     images = _images(tmp_path)
     results = list(hubel.Predictor(_network(), precision="float32", metadata=_card())(images))
     expected = [(result.best.name, pytest.approx(result.best.score, abs=1e-3)) for result in results]
@@ -384,21 +384,21 @@ def test_a_file_that_says_something_else_never_appears(monkeypatch: pytest.Monke
 def test_agreement_is_judged_by_precision_and_best_class() -> None:
     pixels, expected = _pixels(3), {"probabilities": np.array([[0.6, 0.4, 0.0], [0.505, 0.495, 0.0], [0.2, 0.2, 0.6]])}
 
-    def answering(change: list[list[float]]) -> Any:
+    def with_outputs(change: list[list[float]]) -> Any:
         return lambda given: {"probabilities": expected["probabilities"][: len(given)] + np.array(change)[: len(given)]}
 
     small = [[0.0, 0.0, 0.0], [0.005, -0.005, 0.0], [0.0, 0.0, 0.0]]
     with pytest.raises(ModelError, match="another best class for 0 of 3"):
-        check_parity(answering(small), pixels, expected, "fp32", "f")
-    assert check_parity(answering(small), pixels, expected, "fp16", "f") == pytest.approx(0.005)
+        check_parity(with_outputs(small), pixels, expected, "fp32", "f")
+    assert check_parity(with_outputs(small), pixels, expected, "fp16", "f") == pytest.approx(0.005)
     # A tie within the precision may go either way, a lead may not be turned.
     turned_tie = [[0.0, 0.0, 0.0], [-0.012, 0.012, 0.0], [0.0, 0.0, 0.0]]
-    assert check_parity(answering(turned_tie), pixels, expected, "fp16", "f") == pytest.approx(0.012)
+    assert check_parity(with_outputs(turned_tie), pixels, expected, "fp16", "f") == pytest.approx(0.012)
     turned_lead = [[-0.11, 0.11, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     with pytest.raises(ModelError, match="another best class for 1 of 1"):
-        check_parity(answering(turned_lead), pixels, expected, "bf16", "f")
+        check_parity(with_outputs(turned_lead), pixels, expected, "bf16", "f")
     with pytest.raises(ModelError, match="Inf or NaN"):
-        check_parity(answering([[np.nan] * 3] * 3), pixels, expected, "fp16", "f")
+        check_parity(with_outputs([[np.nan] * 3] * 3), pixels, expected, "fp16", "f")
     with pytest.raises(ModelError, match="gives an output None"):
         check_parity(lambda given: {}, pixels, expected, "fp16", "f")
 
@@ -431,7 +431,7 @@ def test_the_folder_one_stands_in_is_not_filled(tmp_path: Path, monkeypatch: pyt
         hubel.export(_network(), "torch", metadata=_card(), out="/")
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/out cannot be written: .*[Nn]ot a directory|File exists"):
         hubel.export(_network(), "torch", metadata=_card(), out=tmp_path / "file" / "out")

@@ -166,7 +166,7 @@ def test_a_damaged_entry_changes_no_prediction(model: Path, images: list[Image.I
     assert "converted in" in predict.describe()
 
 
-def test_a_full_disk_is_said_and_changes_no_prediction(
+def test_a_full_disk_is_reported_and_changes_no_prediction(
     model: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(network: object, path: Path, compress_to_fp16: bool) -> None:

@@ -131,7 +131,7 @@ def test_nobody_gives_no_vectors(embed: Embedder, photograph: np.ndarray) -> Non
         (np.zeros((9, 9, 3), np.uint8), np.zeros((2, 5)), "boxes"),
     ],
 )
-def test_wrong_arguments_are_told(embed: Embedder, image: np.ndarray, boxes: np.ndarray, message: str) -> None:
+def test_wrong_arguments_are_reported(embed: Embedder, image: np.ndarray, boxes: np.ndarray, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         embed(image, boxes)
 

@@ -62,7 +62,7 @@ def _expected(network: nn.Module, pixels: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def test_batches_of_any_size_are_answered_in_order(engine: Engine, network: nn.Module) -> None:
+def test_batches_of_any_size_are_predicted_in_order(engine: Engine, network: nn.Module) -> None:
     batches = _batches([3, 1, 0, 9, 4, 1, 1, 6])
     results = list(engine.run(iter(batches)))
     dtypes = [{name: array.dtype for name, array in result.items()} for result in results]

@@ -216,7 +216,7 @@ def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with
     assert 10 * np.log10(np.square(exact).mean() / np.square(scores - exact).mean()) > 17  # 16 without kept sums
 
 
-def test_a_picture_shows_the_same_in_any_mode_of_the_folder(tmp_path: Path) -> None:
+def test_an_image_shows_the_same_in_any_mode_of_the_folder(tmp_path: Path) -> None:
     """Images that are not photographs (palettes, transparency) calibrate too."""
     root = tmp_path / "mixed"
     root.mkdir()

@@ -158,7 +158,7 @@ def test_an_endless_source_is_streamed_a_bounded_way_ahead(small: Predictor) -> 
     assert taken == at_close
 
 
-def test_bad_images_raise_or_are_yielded_in_their_place(small: Predictor, tmp_path: Path) -> None:
+def test_bad_images_raise_or_are_yielded_in_order(small: Predictor, tmp_path: Path) -> None:
     good = _photographs(5)
     missing = tmp_path / "missing.jpg"
     images = [good[0], good[1], missing, good[2], good[3], good[4]]

@@ -56,7 +56,7 @@ def _network(outlier: float = 0.0) -> nn.Sequential:
 
 @cache
 def _pixels(count: int, seed: int) -> np.ndarray:
-    """Pictures whose brightness, colour and texture differ, so that they fall into several classes."""
+    """Images whose brightness, colour and texture differ, so that they fall into several classes."""
     rng = np.random.default_rng(seed)
     colours = rng.uniform(0, 255, (count, 1, 1, 3))
     waves = np.sin(np.arange(32) * rng.uniform(0.1, 3, (count, 1)))[:, :, None, None] * rng.uniform(

@@ -51,7 +51,7 @@ def test_pixels_stay_close(path: Path, side: int, scale: int, interpolation: str
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(640, 424), (637, 421)])
-def test_turned_pictures(orientation: int, size: tuple[int, int]) -> None:
+def test_turned_images(orientation: int, size: tuple[int, int]) -> None:
     """Where the last blocks are not whole, a turned image would be out of place: it is decoded whole."""
     exif = Image.Exif()
     exif[0x0112] = orientation

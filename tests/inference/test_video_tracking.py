@@ -28,7 +28,7 @@ def test_time_is_counted_in_usual_steps() -> None:
     assert [numbers.elapsed(number, None) for number in (1, 2, 5, 6)] == [1, 1, 3, 1]
 
 
-def test_items_come_in_order_and_no_more_than_wanted() -> None:
+def test_items_come_in_order_and_no_more_than_asked() -> None:
     taken = []
 
     def source() -> Iterator[int]:

@@ -128,7 +128,7 @@ def really(*rows: tuple[list[float], int], crowd: tuple[int, ...] = ()) -> Groun
     return GroundTruth(boxes, np.array([row[1] for row in rows], int), is_crowd)
 
 
-def test_a_image_worked_by_hand():
+def test_an_image_worked_by_hand():
     labelled = really((A, 0), (B, 1), (C, 0))
     found = given(
         (A, 0.9, 1),  # surest, but another says its class: nothing is left for this one
@@ -188,7 +188,7 @@ def test_the_table_says_what_there_is():
     assert scores_table(missed).splitlines()[-1].split() == ["cat", "1", "1", "0.000", "0.000", "–", "0.000"]
 
 
-def test_nothing_to_score_is_said():
+def test_nothing_to_score_is_reported():
     with pytest.raises(DataError, match="0 predictions for 1 labelled images"):
         score_detection([really((A, 0))], [], ["cat"])
     with pytest.raises(DataError):

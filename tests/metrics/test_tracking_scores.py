@@ -162,7 +162,7 @@ def scored(tmp_path: Path, result: str, truth: str = TRUTH) -> tuple[dict[str, f
     return scores.together.metrics(), notes
 
 
-def test_an_empty_result_is_said_and_scores_nothing(tmp_path: Path) -> None:
+def test_an_empty_result_is_reported_and_scores_nothing(tmp_path: Path) -> None:
     figures, notes = scored(tmp_path, "")
     assert (figures["HOTA"], figures["MOTA"], figures["IDF1"], figures["FN"], figures["ML"]) == (0, 0, 0, 3, 1)
     assert len(notes) == 1 and "result.txt has no boxes" in notes[0]
@@ -197,7 +197,7 @@ def test_wrong_results_are_named(tmp_path: Path, result: str, message: str) -> N
         ("3,1,14,10,40,80,1\n1,1,10,10,40,80,1\n", "frames are not in order (first in line 2)"),
     ],
 )
-def test_odd_results_are_said_and_scored(tmp_path: Path, result: str, note: str) -> None:
+def test_odd_results_are_reported_and_scored(tmp_path: Path, result: str, note: str) -> None:
     figures, notes = scored(tmp_path, result)
     assert any(note in text for text in notes), notes
     assert 0 <= figures["HOTA"] < 1

@@ -155,7 +155,7 @@ def test_a_run_folder_means_its_best_model(folder: Path, tmp_path: Path) -> None
         assert card.classes == ["Löwenzahn", "rose", "tulip"]
 
 
-def test_what_is_no_model_is_said(folder: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_model_is_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as raised:
         resolve_model("lenet5")
     assert raised.value.message == "lenet5 has no pretrained weights."

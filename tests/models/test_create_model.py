@@ -22,7 +22,7 @@ def test_names_are_in_natural_order() -> None:
     assert hubel.list_models("classify", "*lite?") == [f"efficientnet_lite{number}" for number in range(5)]
 
 
-def test_an_unknown_name_is_answered_with_close_ones() -> None:
+def test_an_unknown_name_is_met_with_close_ones() -> None:
     with pytest.raises(ModelError) as raised:
         create_model("resnet5O")
     assert "'resnet5O'" in raised.value.message

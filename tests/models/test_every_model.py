@@ -86,7 +86,7 @@ def test_every_architecture_has_a_published_figure() -> None:
 
 
 @pytest.mark.parametrize("row", [name for name in PUBLISHED if " " in PUBLISHED[name].source])
-def test_published_figures_stand_where_they_are_said_to(row: str) -> None:
+def test_published_figures_stand_where_they_are_cited(row: str) -> None:
     library, _, theirs = PUBLISHED[row].source.partition(" ")
     if library == "torchvision":
         counts = {weights.meta["num_params"] for weights in torchvision.models.get_model_weights(theirs)}

@@ -30,7 +30,7 @@ def noise(channels: int, side: int) -> torch.Tensor:
     ("name", "side", "kernel"),
     [("resnet18", 224, 7), ("vgg11", 224, 7), ("alexnet", 227, 6), ("mobilenet_v2", 96, 3), ("simple_cnn", 28, 3)],
 )
-def test_answers_are_the_head_s_slid_over_the_backbone_s_maps(name: str, side: int, kernel: int):
+def test_outputs_are_the_head_s_slid_over_the_backbone_s_maps(name: str, side: int, kernel: int):
     model = with_statistics(name, image_size=side)
     network = hubel.to_fully_convolutional(model)
     channels = 1 if name == "simple_cnn" else 3

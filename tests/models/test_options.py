@@ -152,7 +152,7 @@ def test_groups_that_do_not_divide_are_refused(name: str) -> None:
     assert "that divides the channels of all grouped convolutions" in raised.value.hint
 
 
-def test_ranges_are_said_in_words() -> None:
+def test_ranges_are_described_in_words() -> None:
     messages = {
         ("densenet121", "growth", 0): "growth is a whole number of at least 1; the network's own is growth=32.",
         ("resnet50", "stem", "5x5"): "stem is '7x7' or '3x3' or 'deep'; the network's own is stem='7x7'.",

@@ -133,11 +133,11 @@ def losses_by_loop(raw: dict[str, Tensor], boxes: Tensor, labels: Tensor, side: 
                     for number in mine:
                         gx, gy, gw, gh, _, _ = truth[number]
                         scale = 2 - gw * gh / side**2
-                        for given, wanted in ((t[0], gx - i), (t[1], gy - j)):
+                        for given, target in ((t[0], gx - i), (t[1], gy - j)):
                             s = sigmoid(given)
-                            sums["box"] -= scale * (wanted * math.log(s) + (1 - wanted) * math.log(1 - s))
-                        for given, wanted in ((t[2], gw / anchors[anchor][0]), (t[3], gh / anchors[anchor][1])):
-                            sums["box"] += scale * (given - math.log(wanted)) ** 2 / 2
+                            sums["box"] -= scale * (target * math.log(s) + (1 - target) * math.log(1 - s))
+                        for given, target in ((t[2], gw / anchors[anchor][0]), (t[3], gh / anchors[anchor][1])):
+                            sums["box"] += scale * (given - math.log(target)) ** 2 / 2
                     if mine:
                         for k, score in enumerate(raw["scores"][row].tolist()):
                             s = sigmoid(score)

@@ -96,7 +96,7 @@ def test_nothing_comes_from_elsewhere(page):
     assert not re.search(r"https?:|url\(|@import|<script|<link|<iframe", html.source)
 
 
-def test_every_figure_is_embedded_and_lies_beside(page):
+def test_every_figure_is_embedded_and_saved_too(page):
     folder, html = page
     files = {path.name: path.read_bytes() for path in (folder / "new" / "figures").iterdir()}
     assert set(files) == {
@@ -138,7 +138,7 @@ def test_the_headline_is_the_test_set_s(page, report):
     assert "optimistic" not in text
 
 
-def test_validation_alone_is_said_to_be_optimistic(report, tmp_path):
+def test_validation_alone_is_reported_to_be_optimistic(report, tmp_path):
     scores = {"val": report.scores["val"]}
     html = Page(write_report(tmp_path, TrainingReport("t", "classify", "m", "d", scores, history=HISTORY), REPORT))
     assert "metrics are slightly optimistic" in html.text

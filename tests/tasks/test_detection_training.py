@@ -144,7 +144,7 @@ def test_what_it_is_surest_of_is_where_it_was_painted(run: tuple[Path, Path]) ->
     assert right >= 13  # of 16
 
 
-def test_the_task_is_told_by_the_labels(run: tuple[Path, Path], shapes: Path) -> None:
+def test_the_task_is_guessed_from_the_labels(run: tuple[Path, Path], shapes: Path) -> None:
     assert guess_task(run[0]) == "detect" and guess_task(shapes) == "classify"
     assert guess_task(run[0], "resnet18") == "detect" and guess_task(shapes, "ssd300_vgg16") == "detect"
 

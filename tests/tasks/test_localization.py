@@ -121,7 +121,7 @@ def test_scores_are_torchvisions_overlaps() -> None:
         score_localization(probabilities, labels, np.full((40, 4), np.nan), true, CLASSES)
 
 
-def test_places_are_means_and_deviations_of_a_distribution() -> None:
+def test_positions_are_means_and_deviations_of_a_distribution() -> None:
     """Levine et al. 2016: expected pixel positions under a softmax; against NumPy's weighted averages."""
     maps = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(3)) * 3
     read = SpatialSoftArgmax()(maps).view(2, 4, 3).numpy()
@@ -137,7 +137,7 @@ def test_places_are_means_and_deviations_of_a_distribution() -> None:
                 assert read[image, row + 2, channel] == pytest.approx(deviation, abs=1e-5)
 
 
-def test_what_raw_sizes_are_is_said_by_the_options() -> None:
+def test_what_raw_sizes_are_is_listed_by_the_options() -> None:
     for options in ({}, {"sizes": "plain"}, {"sizes": "root"}):
         model = create_model("localizer", num_classes=2, backbone="lenet5_modern", image_size=32, **options)
         model.eval()
@@ -187,7 +187,7 @@ def truth_and_found(folder: Path) -> tuple[list[dict], torch.Tensor, torch.Tenso
     return rows, torch.tensor(true), torch.tensor(found)
 
 
-def test_it_learns_where_things_are(run, boxes: Path) -> None:
+def test_it_learns_where_objects_are(run, boxes: Path) -> None:
     """Far better than the box that is right on average, which a network that sees nothing would give."""
     _, true, _ = truth_and_found(run.folder)
     guess = true.mean(0, keepdim=True).expand_as(true)

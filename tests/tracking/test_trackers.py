@@ -185,7 +185,7 @@ def test_age_is_counted_in_time(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRACKERS)
-def test_what_is_no_box_is_left_out(name: str) -> None:
+def test_what_is_not_a_box_is_left_out(name: str) -> None:
     nan, inf = float("nan"), float("inf")
     bad = [[nan, 0, 10, 10], [0, 0, inf, 10], [-inf, -inf, inf, inf], [5, 5, 5, 9], [9, 9, 5, 5], [0, 0, 1e-300, 1e300]]
     boxes = np.array([*bad, box_at(50)])
@@ -219,7 +219,7 @@ def test_nothing_for_a_minute(name: str) -> None:
         ({"boxes": np.array([box_at(1)]), "features": FACE, "elapsed": float("nan")}, "elapsed"),
     ],
 )
-def test_wrong_arguments_are_told(name: str, arguments: dict, message: str) -> None:
+def test_wrong_arguments_are_reported(name: str, arguments: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         create_tracker(name).update(**arguments)
 
@@ -246,7 +246,7 @@ def test_deepsort_wants_appearances_of_one_kind() -> None:
         ("bytetrack", {"track_thresh": 60}, "track_thresh is 60"),
     ],
 )
-def test_wrong_parameters_are_told(name: str, parameters: dict, message: str) -> None:
+def test_wrong_parameters_are_reported(name: str, parameters: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         create_tracker(name, **parameters)
 
@@ -256,7 +256,7 @@ def test_trackers_are_listed() -> None:
     assert hubel.list_models("track", "*sort") == ["sort", "deepsort"]
 
 
-def test_sort_is_silent_after_a_miss_unless_told_otherwise() -> None:
+def test_sort_is_silent_after_a_miss_unless_asked_otherwise() -> None:
     """Seen in frames 1 to 8 and from 10 on: the paper reports it again in frame 12, its third match in a row."""
     for reconfirm, silent in ((True, [9, 10, 11]), (False, [9])):
         tracker = create_tracker("sort", max_age=3, reconfirm=reconfirm)

@@ -83,7 +83,7 @@ def test_memory_of_a_chain_by_hand() -> None:
     assert stated.checkpointed == 20 * weights + (image + maps) + (image + maps) + means
 
 
-def test_it_is_done_where_memory_is_short_and_said() -> None:
+def test_it_is_done_where_memory_is_short_and_reported() -> None:
     model = create_model("resnet18", num_classes=3, image_size=64)
     assert isinstance(model, Classifier)
     batch = (32, 3, 64, 64)

@@ -126,7 +126,7 @@ def test_deeper_mobilenets_by_hand() -> None:
         assert model.features(torch.zeros(1, 3, 64, 64))[32].shape == (1, 576, 2, 2)
 
 
-def test_what_cannot_be_scaled_is_said() -> None:
+def test_what_cannot_be_scaled_is_reported() -> None:
     with pytest.raises(ModelError, match="lenet5 cannot be scaled in width") as caught:
         scale("lenet5", CompoundScaling(1))
     assert "efficientnet_lite0" in caught.value.hint

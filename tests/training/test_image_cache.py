@@ -79,7 +79,7 @@ def test_what_is_much_larger_than_the_input_is_reduced_without_visible_change() 
     assert small.cached_shape(320, 240) == (240, 320, 3) and small.cached_shape(1024, 700) == (700, 1024, 3)
 
 
-def test_large_photographs_are_decoded_reduced_and_fit_their_place_in_the_cache(tmp_path: Path) -> None:
+def test_large_photographs_are_decoded_reduced_and_fit_into_the_cache(tmp_path: Path) -> None:
     """Also turned ones, and such as are not JPEG; against whole decoding and Pillow's means of blocks."""
     photograph = Image.fromarray(load_sample_image("flower.jpg"))
     turned = photograph.getexif()

@@ -97,7 +97,7 @@ def test_batches_of_features_are_shuffled_like_images() -> None:
     assert [len(b.labels) for b in feature_batches(features, sampler, 32, training=True)] == [11]
 
 
-def test_smote_trains_the_head_alone_unless_told() -> None:
+def test_smote_trains_the_head_alone_unless_asked() -> None:
     plain = make_config(data="x", balance="smote", augmentation="none").resolved(has_weights=True)
     assert [(phase.name, phase.epochs) for phase in plan_phases(plain)] == [("head", 11)]
     config = make_config(data="x", balance="smote", unfreeze_from="0", epochs=5).resolved(has_weights=True)
@@ -159,7 +159,7 @@ def test_a_skewed_run_with_smote(
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
 
 
-def test_what_smote_cannot_be_used_with_is_told_before_a_run_begins(
+def test_what_smote_cannot_be_used_with_is_refused_before_a_run_begins(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_shapes(tmp_path / "data", {"cross": 12, "disc": 6})

@@ -199,7 +199,7 @@ def test_transfer_starts_from_the_weights_given_and_keeps_what_is_frozen(tmp_pat
         assert moved == (name.startswith(("backbone.stage4", "head.")) and not statistic), name
 
 
-def test_skewed_classes_are_balanced_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skewed_classes_are_balanced_and_it_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_shapes(tmp_path / "data", {"cross": 40, "disc": 8})
     train(data, out=tmp_path / "run", **{**QUICK, "epochs": 1})
     output = capsys.readouterr().err
@@ -214,7 +214,7 @@ def test_early_stopping_ends_a_run_that_learns_nothing(tmp_path: Path, capsys: p
     assert "stopping early" in capsys.readouterr().err
 
 
-def test_bad_data_sets_are_told_before_a_run_begins(tmp_path: Path) -> None:
+def test_bad_data_sets_are_refused_before_a_run_begins(tmp_path: Path) -> None:
     write_shapes(tmp_path / "one", {"cross": 8})
     with pytest.raises(DataError, match="one class"):
         train(tmp_path / "one", out=tmp_path / "run", **QUICK)

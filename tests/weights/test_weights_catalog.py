@@ -452,9 +452,7 @@ def test_cached_name_never_leaves_the_folder(location: str) -> None:
         ("zzz", None, "no weights named 'zzz'", "hubel models"),
     ],
 )
-def test_unknown_names_are_answered_with_known_ones(
-    name: str, architecture: str | None, message: str, hint: str
-) -> None:
+def test_unknown_names_are_met_with_known_ones(name: str, architecture: str | None, message: str, hint: str) -> None:
     with pytest.raises(WeightsError) as caught:
         find_entry(name, architecture)
     assert message in caught.value.message
