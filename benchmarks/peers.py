@@ -131,14 +131,14 @@ def _measured(arguments: argparse.Namespace) -> float:
         "keras": _keras,
         "letterbox": _letterbox,
     }[arguments.side]
-    run, answer = side(network, arguments.model)
+    run, classify = side(network, arguments.model)
     if arguments.part == "network":
         return _repeated(run, arguments.seconds)
     files = _files(arguments)
-    sum(answer(files[:BATCH]))
+    sum(classify(files[:BATCH]))
     start = time.perf_counter()
-    answered = sum(answer(files))
-    return answered / (time.perf_counter() - start)
+    count = sum(classify(files))
+    return count / (time.perf_counter() - start)
 
 
 def _repeated(run: Callable[[], Any], seconds: float) -> float:
@@ -165,8 +165,8 @@ def _hubel(network: str, model: Path) -> tuple[Any, Any]:
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
     engine = predict.engine_for(10 * BATCH)
     print(f"hubel: {engine.name} {engine.precision.name}", file=sys.stderr)
-    answers = engine.run(itertools.repeat(pixels))
-    return lambda: next(answers), lambda files: (1 for _ in predict(files))
+    outputs = engine.run(itertools.repeat(pixels))
+    return lambda: next(outputs), lambda files: (1 for _ in predict(files))
 
 
 def _torchvision(network: str, model: Path) -> tuple[Any, Any]:
@@ -234,12 +234,12 @@ def _with_torch(network: Any, transform: Any, layout: Any, workers: int) -> tupl
         with torch.inference_mode():
             return network(images)
 
-    def answer(files: list[Path]) -> Iterable[int]:
+    def classify(files: list[Path]) -> Iterable[int]:
         with torch.inference_mode():
             for batch in torch.utils.data.DataLoader(Images(files, transform), BATCH, num_workers=workers):
                 yield len(network(batch.to(memory_format=layout)).softmax(1).argmax(1))
 
-    return run, answer
+    return run, classify
 
 
 def _keras(network: str, model: Path) -> tuple[Any, Any]:
@@ -253,14 +253,14 @@ def _keras(network: str, model: Path) -> tuple[Any, Any]:
     preprocess = getattr(keras.applications, family).preprocess_input
     images = np.random.default_rng(0).random((BATCH, SIZE, SIZE, 3), dtype=np.float32)
 
-    def answer(files: list[Path]) -> Iterable[int]:
+    def classify(files: list[Path]) -> Iterable[int]:
         for first in range(0, len(files), BATCH):
             part = files[first : first + BATCH]
             loaded = [keras.utils.load_img(path, target_size=(SIZE, SIZE)) for path in part]
             batch = preprocess(np.stack([keras.utils.img_to_array(image) for image in loaded]))
             yield len(net.predict_on_batch(batch).argmax(1))
 
-    return lambda: net.predict_on_batch(images), answer
+    return lambda: net.predict_on_batch(images), classify
 
 
 if __name__ == "__main__":

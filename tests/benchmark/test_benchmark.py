@@ -213,21 +213,21 @@ def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     model = create_model("lenet5").eval()
     save_model(tmp_path / "run", model, describe(model))
-    answers: list[dict[str, Any]] = []
-    answers.append(cached(str(tmp_path / "run")))
+    outcomes: list[dict[str, Any]] = []
+    outcomes.append(cached(str(tmp_path / "run")))
     found = ModelSource(tmp_path / "run").found
     assert found is not None
     facts = {"model": "m", "engine": "openvino", "origin": found.digest, "metadata": describe(model).to_json()}
     # An older version's conversion is not read: it ends in raw outputs.
     old = {**facts, "precision": "int8", "version": "1"}
     ConvertedCache().put("old", lambda folder: _write_model(folder), old)
-    answers.append(cached(str(tmp_path / "run")))
-    assert answers.pop() == {"cached": False}
+    outcomes.append(cached(str(tmp_path / "run")))
+    assert outcomes.pop() == {"cached": False}
     facts["version"] = CACHE_VERSION
     for precision in ("fp32", "int8"):
         ConvertedCache().put(precision, lambda folder: _write_model(folder), {**facts, "precision": precision})
-        answers.append(cached(str(tmp_path / "run")))
-    assert answers == [{"cached": False}, {"cached": False}, {"cached": True}]
+        outcomes.append(cached(str(tmp_path / "run")))
+    assert outcomes == [{"cached": False}, {"cached": False}, {"cached": True}]
 
 
 def _write_model(folder: Path) -> None:

@@ -216,7 +216,7 @@ def test_top5_on_imagenet_samples(data_folder: Path, capfd: pytest.CaptureFixtur
     labels = {row[name_column]: int(row[label_column]) for row in rows}
     status, out, _ = _run(capfd, "predict", samples, "--json")
     assert status == 0
-    answers = {Path(row["source"]).name: row["classes"] for row in map(json.loads, out.splitlines())}
-    assert len(answers) == len(labels) == 100
-    hits = sum(label in [entry["index"] for entry in answers[Path(name).name]] for name, label in labels.items())
+    rows = {Path(row["source"]).name: row["classes"] for row in map(json.loads, out.splitlines())}
+    assert len(rows) == len(labels) == 100
+    hits = sum(label in [entry["index"] for entry in rows[Path(name).name]] for name, label in labels.items())
     assert hits / 100 >= 0.95

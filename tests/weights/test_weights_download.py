@@ -34,7 +34,7 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 @dataclass
-class Answer:
+class Response:
     """What the server does with one request."""
 
     body: bytes = field(default=BODY, repr=False)
@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass
 class Server:
-    answers: list[Answer] = field(default_factory=lambda: [Answer()])
+    responses: list[Response] = field(default_factory=lambda: [Response()])
     requests: list[dict[str, str]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     port: int = 0
@@ -63,21 +63,21 @@ class Server:
     def ranges(self) -> list[str | None]:
         return [request.get("range") for request in self.requests]
 
-    def next_output(self, headers: Any) -> Answer:
+    def next_response(self, headers: Any) -> Response:
         self.requests.append({name.lower(): value for name, value in headers.items()})
-        return self.answers[min(len(self.requests), len(self.answers)) - 1]
+        return self.responses[min(len(self.requests), len(self.responses)) - 1]
 
 
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = server.next_output(self.headers)
-            body, status = answer.body, answer.status
+            response = server.next_response(self.headers)
+            body, status = response.body, response.status
             asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
-            extra: dict[str, str] = {"ETag": answer.etag} if answer.etag else {}
-            if answer.location:
-                extra["Location"] = answer.location
-            if status == 200 and asked and answer.ranges and condition in (None, answer.etag):
+            extra: dict[str, str] = {"ETag": response.etag} if response.etag else {}
+            if response.location:
+                extra["Location"] = response.location
+            if status == 200 and asked and response.ranges and condition in (None, response.etag):
                 start = int(asked.removeprefix("bytes=").removesuffix("-"))
                 status = 206 if start < len(body) else 416
                 extra["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
@@ -85,17 +85,17 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             elif status != 200:
                 body = b""
             self.send_response(status)
-            for name, value in (*extra.items(), *answer.headers):
+            for name, value in (*extra.items(), *response.headers):
                 self.send_header(name, value)
-            if answer.length:
+            if response.length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if answer.hold_after is not None:
-                self.wfile.write(body[: answer.hold_after])
+            if response.hold_after is not None:
+                self.wfile.write(body[: response.hold_after])
                 self.wfile.flush()
                 server.released.wait(20)
-                body = body[answer.hold_after :]
-            self.wfile.write(body[: answer.cut_after])
+                body = body[response.hold_after :]
+            self.wfile.write(body[: response.cut_after])
 
         def handle(self) -> None:
             try:
@@ -159,7 +159,7 @@ def test_plain_download_leaves_the_file_alone(server: Server, target: Path, capf
 
 
 def test_cut_connection_resumes_at_the_right_byte(server: Server, target: Path) -> None:
-    server.answers = [Answer(cut_after=300_007), Answer(cut_after=100_003), Answer()]
+    server.responses = [Response(cut_after=300_007), Response(cut_after=100_003), Response()]
     download(server.url, target, sha256=SHA256[:8])
     assert server.ranges == [None, "bytes=300007-", "bytes=400010-"]
     assert [request.get("if-range") for request in server.requests] == [None, '"v1"', '"v1"']
@@ -167,7 +167,7 @@ def test_cut_connection_resumes_at_the_right_byte(server: Server, target: Path) 
 
 
 def test_part_of_an_earlier_run_is_resumed(server: Server, target: Path) -> None:
-    server.answers = [Answer(cut_after=1000)] + [Answer(status=503)] * 4 + [Answer()]
+    server.responses = [Response(cut_after=1000)] + [Response(status=503)] * 4 + [Response()]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
     assert "503" in caught.value.message and "resumes" in caught.value.hint
@@ -181,9 +181,9 @@ def test_part_of_an_earlier_run_is_resumed(server: Server, target: Path) -> None
 
 def test_hubs_own_digest_verifies_and_is_noted(server: Server, storage: Server, target: Path) -> None:
     """As huggingface.co answers: a redirect that states the SHA-256; the storage's own marks mean nothing."""
-    linked = Answer(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", f'"{SHA256}"'),))
-    server.answers = [linked]
-    storage.answers = [Answer(cut_after=5000, etag=f'"{"0" * 64}"'), Answer(etag=f'"{"0" * 64}"')]
+    linked = Response(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", f'"{SHA256}"'),))
+    server.responses = [linked]
+    storage.responses = [Response(cut_after=5000, etag=f'"{"0" * 64}"'), Response(etag=f'"{"0" * 64}"')]
     download(server.url, target)
     assert target.read_bytes() == BODY
     assert storage.ranges == [None, "bytes=5000-"]
@@ -192,15 +192,15 @@ def test_hubs_own_digest_verifies_and_is_noted(server: Server, storage: Server, 
 
 
 def test_wrong_bytes_from_the_hub_are_refused(server: Server, storage: Server, target: Path) -> None:
-    linked = Answer(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", f'"{SHA256}"'),))
-    server.answers, storage.answers = [linked], [Answer(body=NEWER)]
+    linked = Response(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", f'"{SHA256}"'),))
+    server.responses, storage.responses = [linked], [Response(body=NEWER)]
     with pytest.raises(WeightsError, match="wrong bytes, which were deleted"):
         download(server.url, target)
     assert visible(target) == []
 
 
 def test_complete_part_from_the_hub_is_verified_too(server: Server, storage: Server, target: Path) -> None:
-    server.answers = [Answer(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", SHA256),))]
+    server.responses = [Response(status=302, location=storage.url, etag=None, headers=(("X-Linked-ETag", SHA256),))]
     target.parent.mkdir()
     Path(f"{target}.part").write_bytes(BODY)
     download(server.url, target)
@@ -215,21 +215,21 @@ def _google_hash(body: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def test_digest_of_googles_storage(server: Server, target: Path) -> None:
-    server.answers = [Answer(headers=_google_hash(BODY))]
+    server.responses = [Response(headers=_google_hash(BODY))]
     download(server.url, target)
     assert target.read_bytes() == BODY
     assert Path(f"{target}.sha256").read_text().startswith(SHA256)
 
 
 def test_wrong_digest_of_googles_storage(server: Server, target: Path) -> None:
-    server.answers = [Answer(headers=_google_hash(NEWER))]
+    server.responses = [Response(headers=_google_hash(NEWER))]
     with pytest.raises(WeightsError, match=hashlib.md5(NEWER).hexdigest()):
         download(server.url, target)
     assert visible(target) == []
 
 
 def test_known_md5_counts_and_not_what_the_server_says(server: Server, target: Path) -> None:
-    server.answers = [Answer(headers=_google_hash(NEWER))]
+    server.responses = [Response(headers=_google_hash(NEWER))]
     download(server.url, target, md5=hashlib.md5(BODY).hexdigest())
     assert visible(target) == ["net.pth"]
     target.unlink()
@@ -239,7 +239,7 @@ def test_known_md5_counts_and_not_what_the_server_says(server: Server, target: P
 
 @pytest.mark.parametrize("headers", [(), (("X-Linked-ETag", '"abc"'),), (("x-goog-hash", "crc32c=4gcgLQ=="),)])
 def test_without_any_digest_nothing_is_downloaded(server: Server, target: Path, headers: Any) -> None:
-    server.answers = [Answer(headers=headers)]
+    server.responses = [Response(headers=headers)]
     with pytest.raises(WeightsError, match="sends no SHA-256 or MD5") as caught:
         download(server.url, target)
     assert "by hand" in caught.value.hint
@@ -247,14 +247,14 @@ def test_without_any_digest_nothing_is_downloaded(server: Server, target: Path, 
 
 
 def test_server_that_ignores_ranges_starts_over(server: Server, target: Path) -> None:
-    server.answers = [Answer(cut_after=5000, ranges=False), Answer(ranges=False)]
+    server.responses = [Response(cut_after=5000, ranges=False), Response(ranges=False)]
     download(server.url, target, sha256=SHA256)
     assert server.ranges == [None, "bytes=5000-"]
     assert target.read_bytes() == BODY
 
 
 def test_file_changed_between_attempts_is_taken_whole(server: Server, target: Path) -> None:
-    server.answers = [Answer(cut_after=5000), Answer(body=NEWER, etag='"v2"')]
+    server.responses = [Response(cut_after=5000), Response(body=NEWER, etag='"v2"')]
     download(server.url, target, sha256=hashlib.sha256(NEWER).hexdigest())
     assert server.requests[1]["if-range"] == '"v1"'
     assert len(server.requests) == 2
@@ -263,7 +263,7 @@ def test_file_changed_between_attempts_is_taken_whole(server: Server, target: Pa
 
 def test_joined_versions_are_noticed_and_fetched_again(server: Server, target: Path) -> None:
     """Without version marks the server joins two files; only the checksum can tell."""
-    server.answers = [Answer(cut_after=5000, etag=None), Answer(body=NEWER, etag=None)]
+    server.responses = [Response(cut_after=5000, etag=None), Response(body=NEWER, etag=None)]
     download(server.url, target, sha256=hashlib.sha256(NEWER).hexdigest())
     assert server.ranges == [None, "bytes=5000-", None]
     assert target.read_bytes() == NEWER
@@ -278,7 +278,7 @@ def test_part_that_was_complete_needs_only_its_name(server: Server, target: Path
 
 
 def test_wrong_bytes_are_named_and_deleted(server: Server, target: Path) -> None:
-    server.answers = [Answer(body=NEWER)]
+    server.responses = [Response(body=NEWER)]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
     assert "net.pth" in caught.value.message and SHA256 in caught.value.message and server.url in caught.value.message
@@ -289,7 +289,7 @@ def test_wrong_bytes_are_named_and_deleted(server: Server, target: Path) -> None
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_refusal_is_reported_at_once(server: Server, target: Path, status: int) -> None:
-    server.answers = [Answer(status=status)]
+    server.responses = [Response(status=status)]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
     assert f"answered {status}" in caught.value.message and server.url in caught.value.message
@@ -300,7 +300,7 @@ def test_refusal_is_reported_at_once(server: Server, target: Path, status: int) 
 
 
 def test_passing_server_error_is_tried_again(server: Server, target: Path) -> None:
-    server.answers = [Answer(status=500), Answer(status=429), Answer()]
+    server.responses = [Response(status=500), Response(status=429), Response()]
     download(server.url, target, sha256=SHA256)
     assert len(server.requests) == 3
     assert target.read_bytes() == BODY
@@ -308,7 +308,7 @@ def test_passing_server_error_is_tried_again(server: Server, target: Path) -> No
 
 @pytest.mark.parametrize("length", [True, False])
 def test_more_bytes_than_plausible_are_refused(server: Server, target: Path, length: bool) -> None:
-    server.answers = [Answer(length=length)]
+    server.responses = [Response(length=length)]
     with pytest.raises(WeightsError, match="more than the 630,000 bytes"):
         download(server.url, target, sha256=SHA256, size_bytes=600_000)
     assert visible(target) == []
@@ -322,7 +322,7 @@ def test_size_may_be_rounded(server: Server, target: Path) -> None:
 @pytest.mark.parametrize("location", ["http://localhost:{port}/net.pth", "file:///etc/hostname", "ftp://127.0.0.1/x"])
 def test_redirect_to_anything_but_https_is_refused(server: Server, target: Path, location: str) -> None:
     location = location.format(port=server.port)
-    server.answers = [Answer(status=302, location=location), Answer()]
+    server.responses = [Response(status=302, location=location), Response()]
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
     assert location in caught.value.message
@@ -341,8 +341,8 @@ def test_redirect_never_weakens_https(target: Path) -> None:
 
 
 def test_redirect_is_followed_with_its_range(server: Server, target: Path) -> None:
-    elsewhere = Answer(status=302, location=f"http://127.0.0.1:{server.port}/elsewhere")
-    server.answers = [elsewhere, Answer(cut_after=5000), elsewhere, Answer()]
+    elsewhere = Response(status=302, location=f"http://127.0.0.1:{server.port}/elsewhere")
+    server.responses = [elsewhere, Response(cut_after=5000), elsewhere, Response()]
     download(server.url, target, sha256=SHA256)
     assert server.ranges == [None, None, "bytes=5000-", "bytes=5000-"]
     assert target.read_bytes() == BODY
@@ -405,7 +405,7 @@ def test_full_disk_keeps_the_part(server: Server, target: Path, monkeypatch: pyt
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    server.answers = [Answer(cut_after=5000), Answer()]
+    server.responses = [Response(cut_after=5000), Response()]
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(WeightsError, match="does not fit"):
@@ -446,7 +446,7 @@ def _wait_for(condition: Any) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_process_leaves_a_part_that_resumes(server: Server, target: Path, blow: signal.Signals) -> None:
-    server.answers = [Answer(hold_after=300_000), Answer()]
+    server.responses = [Response(hold_after=300_000), Response()]
     part = Path(f"{target}.part")
     with _child(server, target) as process:
         _wait_for(lambda: part.exists() and part.stat().st_size > 200_000)
@@ -461,7 +461,7 @@ def test_interrupted_process_leaves_a_part_that_resumes(server: Server, target: 
 
 
 def test_two_processes_download_once(server: Server, target: Path) -> None:
-    server.answers = [Answer(hold_after=300_000)]
+    server.responses = [Response(hold_after=300_000)]
     with _child(server, target) as first:
         _wait_for(lambda: server.requests)
         with _child(server, target) as second:

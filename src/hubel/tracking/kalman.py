@@ -168,16 +168,20 @@ class KalmanFilter:
         if not len(position):
             return
         of_position, of_velocity = _variances(self.motion.process, position)
+
+        def times_elapsed(change: np.ndarray) -> np.ndarray:
+            return change if elapsed == 1 else elapsed * change
+
         size = self.motion.positive
-        shrinking = position[:, size] + elapsed * velocity[:, size] <= 0
+        shrinking = position[:, size] + times_elapsed(velocity[:, size]) <= 0
         if shrinking.any():
             velocity[shrinking, size] = 0
-        position += elapsed * velocity
-        variance += elapsed * covariance
-        covariance += elapsed * velocity_variance
-        variance += elapsed * covariance
-        variance += elapsed * of_position
-        velocity_variance += elapsed * of_velocity
+        position += times_elapsed(velocity)
+        variance += times_elapsed(covariance)
+        covariance += times_elapsed(velocity_variance)
+        variance += times_elapsed(covariance)
+        variance += times_elapsed(of_position)
+        velocity_variance += times_elapsed(of_velocity)
         if elapsed != 1:
             # Effect of each step's velocity noise on the final position: Σ i and Σ i² for i below elapsed.
             covariance += elapsed * (elapsed - 1) / 2 * of_velocity
