@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from hubel import boxes
 from hubel.data.agreement.rater_statistics import UNRATED
-from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.annotations.parsing import InvalidAnnotation, csv_rows, read_text
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, parse
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.checks.run import read_any
 from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset
@@ -157,7 +157,7 @@ def _is_label_table(path: Path) -> bool:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        row = next(csv_rows(file.readline(10_000)), (0, []))[1]
+        row = next(parse.csv_rows(file.readline(10_000)), (0, []))[1]
     return {"image", "label"} <= {name.strip().casefold() for name in row}
 
 
@@ -181,7 +181,7 @@ def _table_ratings(names: Sequence[str], paths: Sequence[Path]) -> Ratings:
 def _table_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """Line, image, label, annotator."""
     try:
-        rows = csv_rows(read_text(path).removeprefix("\ufeff"))
+        rows = parse.csv_rows(parse.read_text(path).removeprefix("\ufeff"))
         header = [name.strip().casefold() for name in next(rows)[1]]
         indices = [header.index(name) if name in header else None for name in _COLUMNS]
         for line, row in rows:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from hubel.data.annotations.parsing import parse_bool
+from hubel.data.annotations import parse
 from hubel.data.annotations.reader import AnnotationReader
 from hubel.data.annotations.records import FLAGS, Annotation
 
@@ -28,8 +28,8 @@ def split_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     others: dict[str, Any] = {}
     for name, value in attributes.items():
         flag = _FLAG_OF.get(name.strip().casefold())
-        if flag and (parse_bool(value) or value in _FALSE):
-            fields[flag] = parse_bool(value)
+        if flag and (parse.flag(value) or value in _FALSE):
+            fields[flag] = parse.flag(value)
         elif name in ("annotator", "labeler") and isinstance(value, str) and value:
             fields["annotator"] = value
         elif name in ("score", "area") and (number := _number(value)) is not None:

@@ -16,19 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from hubel import masks
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parsing import (
-    InvalidAnnotation,
-    UnknownClass,
-    expect_list,
-    expect_object,
-    parse_float,
-    parse_int,
-    parse_size,
-    parse_str,
-    read_json,
-)
+from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, annotation_area
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh
@@ -47,7 +38,7 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     contents = []
     for split, file in files:
         with reader.error_context(file):
-            contents.append((split, file, expect_object(read_json(file), "the file")))
+            contents.append((split, file, parse.fields(parse.read_json(file), "the file")))
     labels = _categories(reader, contents)
     for split, file, content in contents:
         with reader.error_context(file):
@@ -60,8 +51,8 @@ def _categories(reader: AnnotationReader, contents: Sequence[tuple[str, Path, di
     for _, file, content in contents:
         for index, row in enumerate(content.get("categories") or ()):
             with reader.error_context(file, f"category {index + 1}"):
-                category = expect_object(row, "it")
-                id_, name = parse_int(category["id"], "id"), parse_str(category["name"], "name")
+                category = parse.fields(row, "it")
+                id_, name = parse.integer(category["id"], "id"), parse.name(category["name"], "name")
                 if names.setdefault(id_, name) != name:
                     raise InvalidAnnotation(f"category {id_} is {name!r} here and {names[id_]!r} elsewhere")
     ordered = sorted(names)
@@ -78,21 +69,21 @@ def _read_file(
     reader: AnnotationReader, split: str, file: Path, content: dict[str, Any], labels: dict[int, int]
 ) -> None:
     by_image: dict[int, list[tuple[int, Any]]] = defaultdict(list)
-    for index, row in enumerate(expect_list(content.get("annotations", []), "annotations")):
+    for index, row in enumerate(parse.items(content.get("annotations", []), "annotations")):
         if type(row) is dict and type(row.get("image_id")) is int:  # millions of times
             rows = by_image[row["image_id"]]
             rows.append((index + 1, row))
             reader.check_count(len(rows))
         else:
             with reader.error_context(file, f"annotation {index + 1}"):
-                by_image[parse_int(expect_object(row, "it")["image_id"], "image_id")].append((index + 1, row))
+                by_image[parse.integer(parse.fields(row, "it")["image_id"], "image_id")].append((index + 1, row))
     near = reader.images.folder_of(split, file)
-    for index, row in enumerate(expect_list(content.get("images", []), "images")):
+    for index, row in enumerate(parse.items(content.get("images", []), "images")):
         with reader.error_context(file, f"image {index + 1}"):
-            image = expect_object(row, "it")
-            id_ = parse_int(image["id"], "id")
-            path = reader.images.find(parse_str(image["file_name"], "file_name"), near)
-            width, height = reader.images.size(path, *parse_size(image))
+            image = parse.fields(row, "it")
+            id_ = parse.integer(image["id"], "id")
+            path = reader.images.find(parse.name(image["file_name"], "file_name"), near)
+            width, height = reader.images.size(path, *parse.size(image))
             annotations = by_image.pop(id_, [])
             reader.check_count(len(annotations))
             objects: list[Annotation] = []
@@ -107,12 +98,12 @@ def _read_file(
 def _parse_object(
     reader: AnnotationReader, row: dict[str, Any], labels: dict[int, int], width: int, height: int
 ) -> Annotation:
-    category = parse_int(row["category_id"], "category_id")
+    category = parse.integer(row["category_id"], "category_id")
     if category not in labels:
         raise UnknownClass(f"category_id {category} is none of the categories")
-    fields = split_attributes(expect_object(row["attributes"], "attributes")) if row.get("attributes") else {}
+    fields = split_attributes(parse.fields(row["attributes"], "attributes")) if row.get("attributes") else {}
     if "iscrowd" in row:
-        fields["crowd"] = bool(parse_int(row["iscrowd"] or 0, "iscrowd"))
+        fields["crowd"] = bool(parse.integer(row["iscrowd"] or 0, "iscrowd"))
     if row.get("ignore"):
         fields["ignore"] = True
     for name in ("area", "score"):
@@ -125,15 +116,15 @@ def _parse_object(
     segmentation = row.get("segmentation")
     box: Box | None = None
     if isinstance(segmentation, dict):
-        size = expect_list(segmentation["size"], "a mask's size")
-        mask = masks.parse_mask(parse_int(size[0], "size"), parse_int(size[1], "size"), segmentation["counts"])
+        size = parse.items(segmentation["size"], "a mask's size")
+        mask = masks.parse_mask(parse.integer(size[0], "size"), parse.integer(size[1], "size"), segmentation["counts"])
         if width and (mask.width, mask.height) != (width, height):
             raise InvalidAnnotation(f"a mask of {mask.width}×{mask.height} in an image of {width}×{height} pixels")
         fields["mask"] = mask
     elif segmentation:
-        fields["polygons"] = tuple(map(_parse_polygon, expect_list(segmentation, "segmentation")))
+        fields["polygons"] = tuple(map(_parse_polygon, parse.items(segmentation, "segmentation")))
     if row.get("bbox") is not None:
-        x, y, w, h = (parse_float(value, "bbox") for value in expect_list(row["bbox"], "bbox"))
+        x, y, w, h = (parse.number(value, "bbox") for value in parse.items(row["bbox"], "bbox"))
         box = (x, y, x + w, y + h)
     elif "mask" in fields:
         box = masks.mask_box(fields["mask"])
@@ -151,7 +142,7 @@ def _parse_object(
 def _parse_polygon(flat: Any) -> Polygon:
     if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2:
         raise InvalidAnnotation("a polygon of segmentation is not a list of three or more x, y")
-    return tuple(parse_float(value, "segmentation") for value in flat)
+    return tuple(parse.number(value, "segmentation") for value in flat)
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.parsing import expect_list, expect_object, parse_floats, parse_str, read_json
 from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
@@ -28,21 +28,21 @@ def _recognizes(head: FileHead) -> bool:
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     """``imagefilename`` and ``annotation`` are older spellings."""
     near = reader.images.folder_of(split, file)
-    for index, row in enumerate(expect_list(read_json(file), "the file")):
+    for index, row in enumerate(parse.items(parse.read_json(file), "the file")):
         where = f"image {index + 1}"
         with reader.error_context(file, where):
-            entry = expect_object(row, "it")
-            path = reader.images.find(parse_str(entry.get("image", entry.get("imagefilename")), "image"), near)
-            rows = expect_list(entry.get("annotations", entry.get("annotation")), "annotations")
+            entry = parse.fields(row, "it")
+            path = reader.images.find(parse.name(entry.get("image", entry.get("imagefilename")), "image"), near)
+            rows = parse.items(entry.get("annotations", entry.get("annotation")), "annotations")
             width, height = reader.images.size(path)
             objects = reader.parse_objects(file, f"{where}, annotation", rows, lambda row: _parse_object(reader, row))
             reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
 def _parse_object(reader: AnnotationReader, row: Any) -> Annotation:
-    x, y, w, h = parse_floats(expect_object(expect_object(row, "it")["coordinates"], "coordinates"), *_SIDES)
+    x, y, w, h = parse.numbers(parse.fields(parse.fields(row, "it")["coordinates"], "coordinates"), *_SIDES)
     box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    return Annotation(reader.label(parse_str(row["label"], "label")), box)
+    return Annotation(reader.label(parse.name(row["label"], "label")), box)
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

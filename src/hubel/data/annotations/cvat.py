@@ -14,19 +14,10 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from hubel import masks
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parsing import (
-    InvalidAnnotation,
-    iterate_xml,
-    parse_bool,
-    parse_float,
-    parse_floats,
-    parse_int,
-    parse_polygon,
-    parse_size,
-    parse_str,
-)
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, format_coord, round_points, split_dir
@@ -39,7 +30,7 @@ _LEFT_OUT = ("points", "polyline", "cuboid", "skeleton", "tag")
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
-    for element in iterate_xml(file, "meta", "image", "track"):
+    for element in parse.iterate_xml(file, "meta", "image", "track"):
         if element.tag == "meta":
             names = ((label.findtext("name") or "").strip() for label in element.iter("label"))
             for name in filter(None, names):
@@ -52,8 +43,8 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
 
 
 def _read_image(reader: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
-    path = reader.images.find(parse_str(element.get("name"), "name"), near)
-    width, height = reader.images.size(path, *parse_size(element))
+    path = reader.images.find(parse.name(element.get("name"), "name"), near)
+    width, height = reader.images.size(path, *parse.size(element))
     where = f"image {element.get('name', '')}, shape"
     objects = reader.parse_objects(file, where, list(element), lambda each: _parse_object(reader, each, width, height))
     split = SPLIT_NAMES.get((element.get("subset") or "").casefold(), split)
@@ -65,32 +56,32 @@ def _parse_object(reader: AnnotationReader, element: Element, width: int, height
         if element.tag in _LEFT_OUT:
             reader.count_warning(f"{element.tag} labels: left out")
         return None
-    attributes = {parse_str(a.get("name"), "attribute"): (a.text or "").strip() for a in element.findall("attribute")}
-    fields = {**split_attributes(attributes), "occluded": parse_bool(element.get("occluded", "0"))}
+    attributes = {parse.name(a.get("name"), "attribute"): (a.text or "").strip() for a in element.findall("attribute")}
+    fields = {**split_attributes(attributes), "occluded": parse.flag(element.get("occluded", "0"))}
     box, shape = _parse_shape(element, width, height)
-    return Annotation(reader.label(parse_str(element.get("label"), "label")), box, **shape, **fields)
+    return Annotation(reader.label(parse.name(element.get("label"), "label")), box, **shape, **fields)
 
 
 def _parse_shape(element: Element, width: int, height: int) -> Shape:
-    degrees = parse_float(element.get("rotation") or 0, "rotation")
+    degrees = parse.number(element.get("rotation") or 0, "rotation")
     if element.tag == "mask":
         mask = _parse_mask(element, width, height)
         return masks.mask_box(mask), {"mask": mask}
     if element.tag == "polygon":
-        points = parse_str(element.get("points"), "points").split(";")
-        return polygon_shape(parse_polygon([pair.split(",") for pair in points]))
+        points = parse.name(element.get("points"), "points").split(";")
+        return polygon_shape(parse.polygon([pair.split(",") for pair in points]))
     if element.tag == "ellipse":
-        x, y, rx, ry = parse_floats(element, "cx", "cy", "rx", "ry")
+        x, y, rx, ry = parse.numbers(element, "cx", "cy", "rx", "ry")
         return polygon_shape(ellipse(x, y, rx, ry, degrees))
-    x1, y1, x2, y2 = parse_floats(element, "xtl", "ytl", "xbr", "ybr")
+    x1, y1, x2, y2 = parse.numbers(element, "xtl", "ytl", "xbr", "ybr")
     if not degrees:
         return (x1, y1, x2, y2), {}
     return polygon_shape(rotate(box_to_polygon(x1, y1, x2, y2), degrees, (x1 + x2) / 2, (y1 + y2) / 2))
 
 
 def _parse_mask(element: Element, width: int, height: int) -> RunLengthMask:
-    left, top, w, h = (parse_int(element.get(name), name) for name in ("left", "top", "width", "height"))
-    lengths = [parse_int(part, "rle") for part in parse_str(element.get("rle"), "rle").split(",")]
+    left, top, w, h = (parse.integer(element.get(name), name) for name in ("left", "top", "width", "height"))
+    lengths = [parse.integer(part, "rle") for part in parse.name(element.get("rle"), "rle").split(",")]
     if min(lengths) < 0 or sum(lengths) != w * h or min(left, top, w, h) < 0:
         raise InvalidAnnotation("a mask's rle does not add up to its width × height")
     if left + w > width or top + h > height or width * height > MAX_PIXELS:

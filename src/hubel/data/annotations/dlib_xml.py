@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import UNNAMED
 from hubel.data.annotations.exif_rotation import apply_exif, stored_size, undo_exif
 from hubel.data.annotations.format import Format
-from hubel.data.annotations.parsing import iterate_xml, parse_bool, parse_float, parse_floats, parse_size, parse_str
 from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -26,22 +26,22 @@ _ATTRIBUTES = ("angle", "age", "gender", "pose")
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
-    for index, element in enumerate(iterate_xml(file, "image")):
+    for index, element in enumerate(parse.iterate_xml(file, "image")):
         with reader.error_context(file, f"image {index + 1} {element.get('file', '')}"):
-            path = reader.images.find(name := parse_str(element.get("file"), "file"), near)
+            path = reader.images.find(name := parse.name(element.get("file"), "file"), near)
             width, height, orientation = stored_size(path)
             if not width:
-                width, height = parse_size(element)
+                width, height = parse.size(element)
             boxes = element.findall("box")
             objects = reader.parse_objects(file, f"{name}, box", boxes, lambda box: _parse_object(reader, box))
             reader.add(split, apply_exif(AnnotatedImage(path, width, height, objects, file), orientation))
 
 
 def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
-    left, top, w, h = parse_floats(element, "left", "top", "width", "height")
-    fields: dict[str, Any] = {name: parse_bool(element.get(name)) for name in _FLAGS if element.get(name)}
+    left, top, w, h = parse.numbers(element, "left", "top", "width", "height")
+    fields: dict[str, Any] = {name: parse.flag(element.get(name)) for name in _FLAGS if element.get(name)}
     if (score := element.get("detection_score")) is not None:
-        fields["score"] = parse_float(score, "detection_score")
+        fields["score"] = parse.number(score, "detection_score")
     if attributes := {name: value for name in _ATTRIBUTES if (value := element.get(name)) is not None}:
         fields["attributes"] = attributes
     if element.find("part") is not None:

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from hubel.data.annotations.parsing import MAX_COORDINATE, InvalidAnnotation
+from hubel.data.annotations import parse
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.file_listing import PICTURE_SUFFIXES
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import read_size
@@ -126,7 +127,7 @@ class ImageLookup:
         Raises:
             InvalidAnnotation: the file states a size that no image has.
         """
-        if max(width, height) > MAX_COORDINATE:
+        if max(width, height) > parse.MAX_COORDINATE:
             raise InvalidAnnotation(f"has an image of {width}×{height} pixels")
         if width > 0 and height > 0:
             return width, height

@@ -20,18 +20,10 @@ from typing import Any
 import numpy as np
 
 from hubel import masks
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import group_by_annotator, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parsing import (
-    InvalidAnnotation,
-    expect_list,
-    expect_object,
-    parse_float,
-    parse_polygon,
-    parse_size,
-    parse_str,
-    read_json,
-)
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -49,14 +41,14 @@ def _recognizes(head: FileHead) -> bool:
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
-    for index, row in enumerate(expect_list(read_json(file), "the file")):
+    for index, row in enumerate(parse.items(parse.read_json(file), "the file")):
         where = f"task {index + 1}"
         with reader.error_context(file, where):
-            _read_task(reader, split, file, near, where, expect_object(row, "it"))
+            _read_task(reader, split, file, near, where, parse.fields(row, "it"))
 
 
 def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, where: str, task: _Row) -> None:
-    path = _find_image(reader, expect_object(task["data"], "data"), task.get("file_upload"), near)
+    path = _find_image(reader, parse.fields(task["data"], "data"), task.get("file_upload"), near)
     submitted = [a for a in task.get("annotations", task.get("completions")) or () if not a.get("was_cancelled")]
     if task.get("predictions"):
         reader.count_warning("predictions: left out", len(task["predictions"]))
@@ -64,15 +56,15 @@ def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, whe
     size = (0, 0)
     for annotation in submitted:
         regions: dict[str, list[_Row]] = defaultdict(list)
-        for index, result in enumerate(expect_list(annotation.get("result") or [], "result")):
-            regions[str(result.get("id") or index)].append(expect_object(result, "a result"))
+        for index, result in enumerate(parse.items(annotation.get("result") or [], "result")):
+            regions[str(result.get("id") or index)].append(parse.fields(result, "a result"))
         reader.check_count(len(regions) + len(objects))
         by = annotation.get("completed_by")
         by = (by.get("email") or by.get("id")) if isinstance(by, dict) else by
         annotator = None if by is None else str(by)
         for key, results in regions.items():
             with reader.error_context(file, f"{where}, region {key}"):
-                size = max(size, *(parse_size(result, "original_width", "original_height") for result in results))
+                size = max(size, *(parse.size(result, "original_width", "original_height") for result in results))
                 if obj := _parse_object(reader, results, reader.images.size(path, *size), annotator):
                     objects.append(obj)
     reader.count_annotators(objects)
@@ -85,7 +77,7 @@ def _find_image(reader: AnnotationReader, data: _Row, upload: Any, near: Path) -
     texts = [value for value in data.values() if isinstance(value, str)]
     names = [text for text in texts if Path(text.partition("?")[0]).suffix.lower() in PICTURE_SUFFIXES]
     names += [text for text in texts if "?d=" in text]
-    name = parse_str(data.get("image") or data.get("img") or next(iter(names or texts), None), "data.image")
+    name = parse.name(data.get("image") or data.get("img") or next(iter(names or texts), None), "data.image")
     # A name that begins with / is a URL on Label Studio's server, not a path on somebody's disk.
     candidates: list[str] = [f"http://server{name}" if name.startswith("/data/") else name]
     candidates += [upload] if isinstance(upload, str) and upload else []
@@ -103,7 +95,7 @@ def _parse_object(
     attributes: dict[str, Any] = {}
     for result in results:
         kind = str(result.get("type") or "")
-        value = expect_object(result.get("value") or {}, "value")
+        value = parse.fields(result.get("value") or {}, "value")
         names += value.get(kind) or [] if kind.endswith("labels") else []
         base = kind.removesuffix("labels")
         if base in _SHAPES:
@@ -124,7 +116,7 @@ def _parse_object(
     if len(names) > 1:
         reader.count_warning("regions have several labels: the first is used")
     fields = split_attributes(attributes)
-    return Annotation(reader.label(parse_str(names[0], "label")), shape[0], **shape[1], **fields, annotator=annotator)
+    return Annotation(reader.label(parse.name(names[0], "label")), shape[0], **shape[1], **fields, annotator=annotator)
 
 
 def _parse_shape(kind: str, value: _Row, width: int, height: int) -> Shape:
@@ -132,17 +124,17 @@ def _parse_shape(kind: str, value: _Row, width: int, height: int) -> Shape:
         raise InvalidAnnotation("is in percent of an image of unknown size, which is missing or unreadable")
     sx, sy = width / 100, height / 100
     if kind == "brush":
-        mask = _decode_brush(expect_list(value["rle"], "rle"), width, height)
+        mask = _decode_brush(parse.items(value["rle"], "rle"), width, height)
         return masks.mask_box(mask), {"mask": mask}
     if kind == "polygon":
-        points = expect_list(value["points"], "points")
-        return polygon_shape(parse_polygon([(parse_float(x) * sx, parse_float(y) * sy) for x, y in points]))
-    x, y = parse_float(value["x"], "x") * sx, parse_float(value["y"], "y") * sy
-    degrees = parse_float(value.get("rotation") or 0, "rotation")
+        points = parse.items(value["points"], "points")
+        return polygon_shape(parse.polygon([(parse.number(x) * sx, parse.number(y) * sy) for x, y in points]))
+    x, y = parse.number(value["x"], "x") * sx, parse.number(value["y"], "y") * sy
+    degrees = parse.number(value.get("rotation") or 0, "rotation")
     if kind == "ellipse":
-        rx, ry = parse_float(value["radiusX"], "radiusX") * sx, parse_float(value["radiusY"], "radiusY") * sy
+        rx, ry = parse.number(value["radiusX"], "radiusX") * sx, parse.number(value["radiusY"], "radiusY") * sy
         return polygon_shape(ellipse(x, y, rx, ry, degrees))
-    box = (x, y, x + parse_float(value["width"], "width") * sx, y + parse_float(value["height"], "height") * sy)
+    box = (x, y, x + parse.number(value["width"], "width") * sx, y + parse.number(value["height"], "height") * sy)
     return polygon_shape(rotate(box_to_polygon(*box), degrees, x, y)) if degrees else (box, {})
 
 

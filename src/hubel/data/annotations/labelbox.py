@@ -15,22 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, group_by_annotator, merge_attributes, split_attributes
 from hubel.data.annotations.exif_rotation import apply_exif, stored_size
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parsing import (
-    InvalidAnnotation,
-    csv_table,
-    expect_list,
-    expect_object,
-    parse_floats,
-    parse_int,
-    parse_json,
-    parse_polygon,
-    parse_size,
-    parse_str,
-    read_text,
-)
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_points, round_xywh, split_dir
@@ -64,44 +53,44 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
 
 
 def _rows(reader: AnnotationReader, file: Path) -> Iterator[tuple[str, _Row]]:
-    content = read_text(file)
+    content = parse.read_text(file)
     if file.suffix.lower() == ".csv":
-        yield from ((f"line {line}", row) for line, row in csv_table(content)[1])
+        yield from ((f"line {line}", row) for line, row in parse.csv_table(content)[1])
     elif content.lstrip().startswith("["):
-        for index, row in enumerate(expect_list(parse_json(content, str(file)), "the file")):
-            yield f"row {index + 1}", expect_object(row, f"row {index + 1}")
+        for index, row in enumerate(parse.items(parse.json_text(content, str(file)), "the file")):
+            yield f"row {index + 1}", parse.fields(row, f"row {index + 1}")
     else:
         for index, text in enumerate(content.split("\n")):
             if text.strip():
                 with reader.error_context(file):
                     where = f"line {index + 1}"
-                    yield where, expect_object(parse_json(text, f"{file}, {where}"), where)
+                    yield where, parse.fields(parse.json_text(text, f"{file}, {where}"), where)
 
 
 def _parse_row(reader: AnnotationReader, row: _Row) -> _Image:
-    source = expect_object(row["data_row"], "data_row")
+    source = parse.fields(row["data_row"], "data_row")
     names = [source[key] for key in ("external_id", "global_key", "row_data") if source.get(key)]
-    media = expect_object(row.get("media_attributes") or {}, "media_attributes")
+    media = parse.fields(row.get("media_attributes") or {}, "media_attributes")
     objects: _Objects | None = None
-    for project in expect_object(row.get("projects") or {}, "projects").values():
-        for label in expect_list(project.get("labels") or [], "labels"):
+    for project in parse.fields(row.get("projects") or {}, "projects").values():
+        for label in parse.items(project.get("labels") or [], "labels"):
             annotator = (label.get("label_details") or {}).get("created_by")
-            content = expect_object(label.get("annotations") or {}, "annotations")
+            content = parse.fields(label.get("annotations") or {}, "annotations")
             if content.get("relationships"):
                 reader.count_warning("relations between objects: left out", len(content["relationships"]))
-            rows = expect_list(content.get("objects") or [], "objects")
-            objects = [*(objects or ()), *((annotator, expect_object(obj, "an object")) for obj in rows)]
-    return _Image(names, parse_size(media), objects, parse_int(media.get("exif_rotation") or 1, "exif_rotation"))
+            rows = parse.items(content.get("objects") or [], "objects")
+            objects = [*(objects or ()), *((annotator, parse.fields(obj, "an object")) for obj in rows)]
+    return _Image(names, parse.size(media), objects, parse.integer(media.get("exif_rotation") or 1, "exif_rotation"))
 
 
 def _parse_old_row(row: _Row, where: str) -> _Image:
     names = [row[key] for key in ("External ID", "Labeled Data") if row.get(key)]
     label = row.get("Label")
     if isinstance(label, str):
-        label = None if label.strip() in ("", "Skip") else parse_json(label, where)
+        label = None if label.strip() in ("", "Skip") else parse.json_text(label, where)
     if not label:
         return _Image(names, (0, 0), None)
-    content = expect_object(label, "Label")
+    content = parse.fields(label, "Label")
     objects = content.get("objects")
     if objects is None:  # before 2019: shapes by class name
         objects = [
@@ -110,12 +99,12 @@ def _parse_old_row(row: _Row, where: str) -> _Image:
             if isinstance(shapes, list)
             for shape in shapes
         ]
-    rows = [(row.get("Created By"), expect_object(obj, "an object")) for obj in expect_list(objects, "objects")]
+    rows = [(row.get("Created By"), parse.fields(obj, "an object")) for obj in parse.items(objects, "objects")]
     return _Image(names, (0, 0), rows)
 
 
 def _add_image(reader: AnnotationReader, split: str, file: Path, near: Path, where: str, image: _Image) -> None:
-    path = reader.images.find_any((parse_str(name, "the image's name") for name in image.names), near)
+    path = reader.images.find_any((parse.name(name, "the image's name") for name in image.names), near)
     width, height = reader.images.size(path, *image.size)
     if image.objects is None:
         reader.add(split, AnnotatedImage(path, width, height, None))
@@ -134,16 +123,16 @@ def _parse_object(reader: AnnotationReader, annotator: Any, row: _Row) -> Annota
     fields = split_attributes(_answers(row))
     if isinstance(annotator, str) and annotator:
         fields["annotator"] = annotator
-    label = reader.label(parse_str(row.get("name") or row.get("title") or row.get("value"), "name"))
+    label = reader.label(parse.name(row.get("name") or row.get("title") or row.get("value"), "name"))
     return Annotation(label, shape[0], **shape[1], **fields)
 
 
 def _parse_shape(reader: AnnotationReader, row: _Row) -> Shape | None:
     if (bounds := row.get("bounding_box", row.get("bbox"))) is not None:
-        left, top, w, h = parse_floats(bounds, "left", "top", "width", "height")
+        left, top, w, h = parse.numbers(bounds, "left", "top", "width", "height")
         return (left, top, left + w, top + h), {}
     if (points := row.get("polygon")) is not None:
-        return polygon_shape(parse_polygon([(point["x"], point["y"]) for point in expect_list(points, "polygon")]))
+        return polygon_shape(parse.polygon([(point["x"], point["y"]) for point in parse.items(points, "polygon")]))
     kind = next((name for name in ("mask", "composite_mask", "instanceURI", "point", "line") if name in row), None)
     if kind is None:
         raise InvalidAnnotation("has neither bounding_box nor polygon")

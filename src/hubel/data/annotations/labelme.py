@@ -14,19 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parsing import (
-    MAX_IMAGE_FILE_BYTES,
-    InvalidAnnotation,
-    expect_list,
-    expect_object,
-    parse_float,
-    parse_polygon,
-    parse_size,
-    parse_str,
-    read_json,
-)
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.png_masks import decode_png, encode_png
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
@@ -37,19 +28,19 @@ _LEFT_OUT = ("point", "points", "line", "linestrip")
 
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
-    content = expect_object(read_json(file, MAX_IMAGE_FILE_BYTES), "the file")
+    content = parse.fields(parse.read_json(file, parse.MAX_IMAGE_FILE_BYTES), "the file")
     path = reader.images.with_stem(file.parent, file.stem)
     if path is None:
-        name = parse_str(content.get("imagePath") or file.stem, "imagePath")
+        name = parse.name(content.get("imagePath") or file.stem, "imagePath")
         path = reader.images.find(name, file.parent, stem_only=True)
-    width, height = reader.images.size(path, *parse_size(content, "imageWidth", "imageHeight"))
-    shapes = expect_list(content["shapes"], "shapes")
+    width, height = reader.images.size(path, *parse.size(content, "imageWidth", "imageHeight"))
+    shapes = parse.items(content["shapes"], "shapes")
     reader.check_count(len(shapes))
     groups: dict[tuple[str, int], int] = {}
     objects: list[Annotation] = []
     for index, row in enumerate(shapes):
         with reader.error_context(file, f"shape {index + 1}"):
-            shape = expect_object(row, "it")
+            shape = parse.fields(row, "it")
             if (kind := shape.get("shape_type") or "polygon") in _LEFT_OUT:
                 reader.count_warning(f"shapes are of type {kind}: left out")
                 continue
@@ -67,17 +58,17 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
 
 def _parse_object(reader: AnnotationReader, shape: dict[str, Any], kind: str, width: int, height: int) -> Annotation:
     attributes = {name: value for name, value in (shape.get("flags") or {}).items() if value is True}
-    attributes |= expect_object(shape.get("attributes") or {}, "attributes")
+    attributes |= parse.fields(shape.get("attributes") or {}, "attributes")
     attributes |= {name: shape[name] for name in ("difficult", "score", "description") if shape.get(name)}
-    box, fields = _parse_shape(shape, kind, expect_list(shape["points"], "points"), width, height)
-    label = reader.label(parse_str(shape["label"], "label"))
+    box, fields = _parse_shape(shape, kind, parse.items(shape["points"], "points"), width, height)
+    label = reader.label(parse.name(shape["label"], "label"))
     return Annotation(label, box, **fields, **split_attributes(attributes))
 
 
 def _parse_shape(shape: dict[str, Any], kind: str, points: list[Any], width: int, height: int) -> Shape:
     if kind in ("polygon", "rotation", "oriented_rectangle"):
-        return polygon_shape(parse_polygon(points))
-    pairs = [(parse_float(point[0]), parse_float(point[1])) for point in points]
+        return polygon_shape(parse.polygon(points))
+    pairs = [(parse.number(point[0]), parse.number(point[1])) for point in points]
     (x1, y1), (x2, y2) = pairs[0], pairs[len(pairs) // 2]  # X-AnyLabeling gives a rectangle's four corners
     if kind == "rectangle":
         return (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), {}
@@ -86,7 +77,7 @@ def _parse_shape(shape: dict[str, Any], kind: str, points: list[Any], width: int
         return polygon_shape(ellipse(x1, y1, radius, radius))
     if kind == "mask":
         left, top = int(min(x1, x2)), int(min(y1, y2))
-        mask = decode_png(parse_str(shape["mask"], "mask"), left, top, width, height)
+        mask = decode_png(parse.name(shape["mask"], "mask"), left, top, width, height)
         return (float(left), float(top), max(x1, x2) + 1, max(y1, y2) + 1), {"mask": mask}
     raise InvalidAnnotation(f"is of shape_type {kind!r}, which LabelMe does not have")
 

@@ -16,16 +16,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.parsing import (
-    InvalidAnnotation,
-    csv_rows,
-    csv_table,
-    parse_bool,
-    parse_float,
-    parse_str,
-    read_text,
-)
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -43,7 +36,7 @@ def _recognizes(head: FileHead) -> bool:
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     names = _class_names(reader, file)
-    header, rows = csv_table(read_text(file))
+    header, rows = parse.csv_table(parse.read_text(file))
     if missing := [name for name in _REQUIRED if name not in header]:
         raise InvalidAnnotation(f"has no column {missing[0]}")
     near = reader.images.folder_of(split, file)
@@ -51,7 +44,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     by_path: dict[Path, list[tuple[int, dict[str, str]]]] = defaultdict(list)
     for line, row in rows:
         with reader.error_context(file, f"line {line}"):
-            id_ = parse_str(row["ImageID"], "ImageID")
+            id_ = parse.name(row["ImageID"], "ImageID")
             if id_ not in paths:
                 paths[id_] = reader.images.find(id_, near, stem_only=True)
             if not reader.images.has(paths[id_]):  # most people download a part of Open Images
@@ -82,7 +75,7 @@ def _verified_empty(reader: AnnotationReader, file: Path) -> list[str]:
         if labels == file:
             continue
         with reader.error_context(labels):
-            for _, (id_, _, _, confidence, *_) in csv_rows(read_text(labels)):
+            for _, (id_, _, _, confidence, *_) in parse.csv_rows(parse.read_text(labels)):
                 found[id_] = found.get(id_, False) or confidence != "0"
     return [id_ for id_, has_objects in found.items() if not has_objects]
 
@@ -93,7 +86,7 @@ def _class_names(reader: AnnotationReader, file: Path) -> dict[str, str]:
     for folder in dict.fromkeys((file.parent, reader.root)):
         for descriptions in sorted(folder.glob("*class-descriptions*.csv")):
             with reader.error_context(descriptions):
-                rows = csv_rows(read_text(descriptions))
+                rows = parse.csv_rows(parse.read_text(descriptions))
                 names |= {row[0].strip(): row[1].strip() for _, row in rows if len(row) > 1}
     return names
 
@@ -101,12 +94,12 @@ def _class_names(reader: AnnotationReader, file: Path) -> dict[str, str]:
 def _parse_object(
     reader: AnnotationReader, row: dict[str, str], names: dict[str, str], width: int, height: int
 ) -> Annotation:
-    x1, x2, y1, y2 = (parse_float(row[name], name) for name in ("XMin", "XMax", "YMin", "YMax"))
-    fields: dict[str, Any] = {field: parse_bool(row.get(name)) for name, field in _FLAGS.items()}
-    fields["attributes"] = {key: True for name, key in _ATTRIBUTES.items() if parse_bool(row.get(name))}
+    x1, x2, y1, y2 = (parse.number(row[name], name) for name in ("XMin", "XMax", "YMin", "YMax"))
+    fields: dict[str, Any] = {field: parse.flag(row.get(name)) for name, field in _FLAGS.items()}
+    fields["attributes"] = {key: True for name, key in _ATTRIBUTES.items() if parse.flag(row.get(name))}
     if row.get("Confidence", "1") not in ("1", ""):
-        fields["score"] = parse_float(row["Confidence"], "Confidence")
-    id_ = parse_str(row["LabelName"], "LabelName")
+        fields["score"] = parse.number(row["Confidence"], "Confidence")
+    id_ = parse.name(row["LabelName"], "LabelName")
     if id_ not in names and not row.get("ClassName") and id_.startswith("/m/"):
         reader.warn("no *class-descriptions*.csv names the classes: their ids are used")
     label = reader.label(names.get(id_) or row.get("ClassName") or id_)
@@ -144,7 +137,7 @@ def _row(obj: Annotation, image: AnnotatedImage, stem: str, name: str, writer: D
     x1, y1, x2, y2 = obj.box
     corners = (x1 / image.width, x2 / image.width, y1 / image.height, y2 / image.height)
     flags = [getattr(obj, field) for field in _FLAGS.values()]
-    flags += [parse_bool(obj.attributes.get(key)) for key in _ATTRIBUTES.values()]
+    flags += [parse.flag(obj.attributes.get(key)) for key in _ATTRIBUTES.values()]
     score = "1" if obj.score is None else f"{obj.score:.6g}"
     return [stem, "hubel", name, score, *(f"{value:.10g}" for value in corners), *(str(int(flag)) for flag in flags)]
 

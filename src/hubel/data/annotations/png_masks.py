@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hubel import masks
-from hubel.data.annotations.parsing import InvalidAnnotation
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.masks import MAX_PIXELS, RunLengthMask
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from hubel.data.annotations.image_lookup import ImageLookup
-from hubel.data.annotations.parsing import InvalidAnnotation, UnknownClass
+from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.errors import DataError, HubelError
 from hubel.masks import Box, Polygon, bounding_box

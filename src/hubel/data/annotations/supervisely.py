@@ -12,20 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hubel import masks
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parsing import (
-    MAX_IMAGE_FILE_BYTES,
-    InvalidAnnotation,
-    expect_list,
-    expect_object,
-    parse_float,
-    parse_int,
-    parse_polygon,
-    parse_size,
-    parse_str,
-    read_json,
-)
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.png_masks import decode_png, encode_png
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
@@ -39,55 +29,55 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     for meta in sorted({folder / "meta.json" for _, file in files for folder in file.parents[1:3]}):
         if meta.is_file():
             with reader.error_context(meta):
-                for entry in expect_list(expect_object(read_json(meta), "the file").get("classes", []), "classes"):
-                    reader.label(parse_str(expect_object(entry, "a class")["title"], "title"))
+                for entry in parse.items(parse.fields(parse.read_json(meta), "the file").get("classes", []), "classes"):
+                    reader.label(parse.name(parse.fields(entry, "a class")["title"], "title"))
     for split, file in files:
         with reader.error_context(file):
             _read_file(reader, split, file)
 
 
 def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
-    content = expect_object(read_json(file, MAX_IMAGE_FILE_BYTES), "the file")
+    content = parse.fields(parse.read_json(file, parse.MAX_IMAGE_FILE_BYTES), "the file")
     near = file.parent.parent / "img"
     path = near / file.stem
     if not reader.images.has(path):
         path = reader.images.find(file.stem, near, stem_only=True)
-    width, height = reader.images.size(path, *parse_size(expect_object(content.get("size") or {}, "size")))
-    rows = expect_list(content["objects"], "objects")
+    width, height = reader.images.size(path, *parse.size(parse.fields(content.get("size") or {}, "size")))
+    rows = parse.items(content["objects"], "objects")
     objects = reader.parse_objects(file, "object", rows, lambda row: _parse_object(reader, row, width, height))
     reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
 
 def _parse_object(reader: AnnotationReader, row: Any, width: int, height: int) -> Annotation | None:
-    figure = expect_object(row, "it")
+    figure = parse.fields(row, "it")
     if (kind := figure.get("geometryType")) in _LEFT_OUT:
         reader.count_warning(f"objects are of type {kind}: left out")
         return None
-    tags = {parse_str(tag["name"], "a tag"): tag.get("value") for tag in figure.get("tags") or ()}
+    tags = {parse.name(tag["name"], "a tag"): tag.get("value") for tag in figure.get("tags") or ()}
     attributes = {name: True if value is None else value for name, value in tags.items()}
     if login := figure.get("labelerLogin"):
-        attributes["annotator"] = parse_str(login, "labelerLogin")
+        attributes["annotator"] = parse.name(login, "labelerLogin")
     box, shape = _parse_shape(figure, width, height)
-    label = reader.label(parse_str(figure["classTitle"], "classTitle"))
+    label = reader.label(parse.name(figure["classTitle"], "classTitle"))
     return Annotation(label, box, **shape, **split_attributes(attributes))
 
 
 def _parse_shape(figure: dict[str, Any], width: int, height: int) -> Shape:
     kind = figure.get("geometryType") or ("bitmap" if "bitmap" in figure else "polygon")
     if kind == "bitmap":
-        bitmap = expect_object(figure["bitmap"], "bitmap")
-        left, top = (parse_int(value, "origin") for value in bitmap["origin"])
-        mask = decode_png(parse_str(bitmap["data"], "data"), left, top, width, height, compressed=True)
+        bitmap = parse.fields(figure["bitmap"], "bitmap")
+        left, top = (parse.integer(value, "origin") for value in bitmap["origin"])
+        mask = decode_png(parse.name(bitmap["data"], "data"), left, top, width, height, compressed=True)
         return masks.mask_box(mask), {"mask": mask}
-    points = expect_object(figure["points"], "points")
-    exterior = expect_list(points["exterior"], "exterior")
+    points = parse.fields(figure["points"], "points")
+    exterior = parse.items(points["exterior"], "exterior")
     if kind == "rectangle":
-        (x1, y1), (x2, y2) = ((parse_float(x), parse_float(y)) for x, y in exterior)
+        (x1, y1), (x2, y2) = ((parse.number(x), parse.number(y)) for x, y in exterior)
         return (min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1), {}
     if kind != "polygon":
         raise InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's images do not have")
-    polygon = parse_polygon(exterior)
-    holes = tuple(parse_polygon(hole) for hole in points.get("interior") or () if hole)
+    polygon = parse.polygon(exterior)
+    holes = tuple(parse.polygon(hole) for hole in points.get("interior") or () if hole)
     return masks.bounding_box([polygon]), {"polygons": (polygon,), "holes": holes}
 
 

@@ -18,22 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, class_attribute, merge_attributes, split_attributes, take_label
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parsing import (
-    InvalidAnnotation,
-    csv_rows,
-    csv_table,
-    expect_list,
-    expect_object,
-    parse_float,
-    parse_floats,
-    parse_json,
-    parse_polygon,
-    parse_str,
-    read_json,
-    read_text,
-)
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh, split_dir
@@ -54,13 +42,13 @@ _Regions = Iterator[tuple[str, _Region | None]]
 """Names of images with their regions; with ``None`` to mention an image that may have none."""
 
 
-def _reader(parse: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[AnnotationReader, LabelFiles], None]:
+def _reader(regions_of: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[AnnotationReader, LabelFiles], None]:
     def read(reader: AnnotationReader, files: LabelFiles) -> None:
         found: list[tuple[str, Path, str, list[_Region]]] = []
         for split, file in files:
             with reader.error_context(file):
                 by_name: dict[str, list[_Region]] = {}
-                for name, region in parse(reader, file):
+                for name, region in regions_of(reader, file):
                     regions = by_name.setdefault(name, [])
                     if region is not None:
                         regions.append(region)
@@ -83,36 +71,36 @@ def _reader(parse: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[An
 
 
 def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    content = expect_object(read_json(file), "the file")
-    entries = expect_object(content.get("_via_img_metadata", content), "_via_img_metadata")
+    content = parse.fields(parse.read_json(file), "the file")
+    entries = parse.fields(content.get("_via_img_metadata", content), "_via_img_metadata")
     for key, value in entries.items():
         with reader.error_context(file, f"image {key}"):
-            entry = expect_object(value, "it")
-            name = parse_str(entry["filename"], "filename")
+            entry = parse.fields(value, "it")
+            name = parse.name(entry["filename"], "filename")
             regions = entry.get("regions") or []
             yield name, None
-            rows = regions.values() if isinstance(regions, dict) else expect_list(regions, "regions")
+            rows = regions.values() if isinstance(regions, dict) else parse.items(regions, "regions")
             for index, region in enumerate(rows):
                 with reader.error_context(file, f"image {name}, region {index + 1}"):
-                    row = expect_object(region, "it")
-                    shape = expect_object(row["shape_attributes"], "shape_attributes")
-                    attributes = expect_object(row.get("region_attributes") or {}, "region_attributes")
+                    row = parse.fields(region, "it")
+                    shape = parse.fields(row["shape_attributes"], "shape_attributes")
+                    attributes = parse.fields(row.get("region_attributes") or {}, "region_attributes")
                     if (parsed := _parse_shape(reader, shape)) is not None:
                         yield name, (parsed, attributes)
 
 
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    header, rows = csv_table(read_text(file))
+    header, rows = parse.csv_table(parse.read_text(file))
     if not {"region_shape_attributes", "filename"} <= set(header):
         raise InvalidAnnotation("has no header with filename and region_shape_attributes")
     for line, cells in rows:
         where = f"line {line}"
         with reader.error_context(file, where):
-            name = parse_str(cells["filename"], "filename")
+            name = parse.name(cells["filename"], "filename")
             yield name, None
             texts = (cells["region_shape_attributes"], cells.get("region_attributes") or "")
             shape, attributes = (
-                expect_object(parse_json(text.strip() or "{}", f"{file}, {where}"), "a cell of attributes")
+                parse.fields(parse.json_text(text.strip() or "{}", f"{file}, {where}"), "a cell of attributes")
                 for text in texts
             )
             if shape and (parsed := _parse_shape(reader, shape)) is not None:
@@ -122,17 +110,17 @@ def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
 def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | None:
     name = shape.get("name")
     if name == "rect":
-        x, y, w, h = parse_floats(shape, "x", "y", "width", "height")
+        x, y, w, h = parse.numbers(shape, "x", "y", "width", "height")
         return (x, y, x + w, y + h), {}
     if name in ("polygon", "polyline"):
         xs, ys = shape["all_points_x"], shape["all_points_y"]
         if name == "polygon" or (len(xs) > 3 and xs[0] == xs[-1] and ys[0] == ys[-1]):
-            return polygon_shape(parse_polygon(zip(xs, ys, strict=True)))
+            return polygon_shape(parse.polygon(zip(xs, ys, strict=True)))
     if name == "circle":
-        return polygon_shape(ellipse(*parse_floats(shape, "cx", "cy", "r", "r")))
+        return polygon_shape(ellipse(*parse.numbers(shape, "cx", "cy", "r", "r")))
     if name == "ellipse":
-        x, y, rx, ry = parse_floats(shape, "cx", "cy", "rx", "ry")
-        degrees = math.degrees(parse_float(shape.get("theta") or 0, "theta"))
+        x, y, rx, ry = parse.numbers(shape, "cx", "cy", "rx", "ry")
+        degrees = math.degrees(parse.number(shape.get("theta") or 0, "theta"))
         return polygon_shape(ellipse(x, y, rx, ry, degrees))
     if name in ("point", "polyline"):
         reader.count_warning(f"regions are {name}s: left out")
@@ -193,18 +181,18 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
     if file.suffix.lower() == ".csv":
         yield from _via3_csv_regions(reader, file)
         return
-    content = expect_object(read_json(file), "the file")
-    names = {key: parse_str(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
+    content = parse.fields(parse.read_json(file), "the file")
+    names = {key: parse.name(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
     views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
     for view in views.values():
         yield from ((name, None) for name in view)
     for key, value in content.get("metadata", {}).items():
         with reader.error_context(file, f"metadata {key}"):
-            row = expect_object(value, "it")
+            row = parse.fields(value, "it")
             shown = views.get(str(row["vid"]))
             if not shown:
                 raise InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
-            attributes = _via3_attributes(expect_object(row.get("av") or {}, "av"), content.get("attribute") or {})
+            attributes = _via3_attributes(parse.fields(row.get("av") or {}, "av"), content.get("attribute") or {})
             if (parsed := _parse_via3_shape(reader, row.get("xy") or [])) is not None:
                 yield shown[0], (parsed, attributes)
 
@@ -221,7 +209,7 @@ def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict
 
 
 def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    lines = read_text(file).splitlines(keepends=True)
+    lines = parse.read_text(file).splitlines(keepends=True)
     header: list[str] = []
     start = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     for line in lines[:start]:
@@ -229,22 +217,22 @@ def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
             header = [name.strip() for name in line.partition("=")[2].split(",")]
     if not set(_VIA3_COLUMNS) <= set(header):
         raise InvalidAnnotation("has no CSV_HEADER with file_list, spatial_coordinates and metadata")
-    for number, row in csv_rows("".join(lines[start:])):
+    for number, row in parse.csv_rows("".join(lines[start:])):
         where = f"line {start + number}"
         with reader.error_context(file, where):
             cells = dict(zip(header, row, strict=False))
             values = (cells["file_list"], cells["spatial_coordinates"] or "[]", cells.get("metadata") or "{}")
-            names, numbers, attributes = (parse_json(value, f"{file}, {where}") for value in values)
-            name = parse_str(expect_list(names, "file_list")[0], "file_list")
+            names, numbers, attributes = (parse.json_text(value, f"{file}, {where}") for value in values)
+            name = parse.name(parse.items(names, "file_list")[0], "file_list")
             yield name, None
-            if (parsed := _parse_via3_shape(reader, expect_list(numbers, "spatial_coordinates"))) is not None:
-                yield name, (parsed, expect_object(attributes, "metadata"))
+            if (parsed := _parse_via3_shape(reader, parse.items(numbers, "spatial_coordinates"))) is not None:
+                yield name, (parsed, parse.fields(attributes, "metadata"))
 
 
 def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:
     if not numbers:
         return None  # an attribute of the whole image
-    kind, *values = (parse_float(number) for number in expect_list(numbers, "xy"))
+    kind, *values = (parse.number(number) for number in parse.items(numbers, "xy"))
     if kind in _VIA3_LEFT_OUT:
         reader.count_warning(f"regions are {_VIA3_LEFT_OUT[int(kind)]}: left out")
         return None
@@ -257,7 +245,7 @@ def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:
     if kind == 4:
         return polygon_shape(ellipse(*values[:4]))
     if kind == 7:
-        return polygon_shape(parse_polygon(zip(values[::2], values[1::2], strict=True)))
+        return polygon_shape(parse.polygon(zip(values[::2], values[1::2], strict=True)))
     raise InvalidAnnotation(f"has the shape {kind:g}, which VIA 3 does not have")
 
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parsing import InvalidAnnotation, parse_bool, parse_float, parse_str, read_text, read_xml
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, format_coord, split_dir
@@ -65,14 +66,14 @@ def _listed(reader: AnnotationReader, folder: Path) -> dict[str, str]:
             if file.is_file():
                 with reader.error_context(file):
                     # Lists of one class have 1, 0 or -1 after the name.
-                    lines = (re.sub(r"\s+-?[01]$", "", line.strip()) for line in read_text(file).splitlines())
+                    lines = (re.sub(r"\s+-?[01]$", "", line.strip()) for line in parse.read_text(file).splitlines())
                     listed.update((stem, split) for stem in lines if stem and stem not in listed)
                 break
     return listed
 
 
 def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
-    root = read_xml(file)
+    root = parse.read_xml(file)
     if root.tag != "annotation":
         raise InvalidAnnotation(f"has <{root.tag}> where Pascal VOC has <annotation>")
     near = reader.images.folder_of(split, file)
@@ -81,7 +82,7 @@ def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
         name = (root.findtext("filename") or root.findtext("path") or file.stem).strip()
         path = reader.images.find(name, near, stem_only=True)
     sides = ((root.findtext(f"size/{side}") or "").strip() for side in ("width", "height"))
-    width, height = reader.images.size(path, *(int(parse_float(side or 0, "a side of the image")) for side in sides))
+    width, height = reader.images.size(path, *(int(parse.number(side or 0, "a side of the image")) for side in sides))
     objects = reader.parse_objects(file, "object", root.findall("object"), lambda each: _parse_object(reader, each))
     reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
@@ -90,21 +91,21 @@ def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
     fields: dict[str, Any] = {}
     if (extra := element.find("attributes")) is not None:
         pairs = ((a.findtext("name"), a.findtext("value")) for a in extra)
-        fields = split_attributes({parse_str(name, "name"): (value or "").strip() for name, value in pairs})
+        fields = split_attributes({parse.name(name, "name"): (value or "").strip() for name, value in pairs})
     for name in ("difficult", "truncated", "occluded"):
         if (value := element.findtext(name)) is not None:
-            fields[name] = parse_bool(value)
+            fields[name] = parse.flag(value)
     if (pose := (element.findtext("pose") or "").strip()) and pose.casefold() not in ("unspecified", "0"):
         fields["attributes"] = {**fields.get("attributes", {}), "pose": pose}
     if element.find("part") is not None:
         reader.count_warning("objects have parts (heads, hands): their boxes are left out")
     box, shape = _parse_shape(element)
-    return Annotation(reader.label(parse_str(element.findtext("name"), "name")), box, **fields, **shape)
+    return Annotation(reader.label(parse.name(element.findtext("name"), "name")), box, **fields, **shape)
 
 
 def _parse_shape(element: Element) -> Shape:
     def values(parent: Element, *names: str) -> list[float]:
-        return [parse_float(parent.findtext(name), name) for name in names]
+        return [parse.number(parent.findtext(name), name) for name in names]
 
     box: Box | None = None
     shape: dict[str, Any] = {}
@@ -112,7 +113,7 @@ def _parse_shape(element: Element) -> Shape:
         # <x1>, <y1>, <x2> …, in pixels from 1
         texts = {child.tag: child.text for child in polygon}
         names = [f"{axis}{n}" for n in range(1, len(texts) // 2 + 1) for axis in "xy"]
-        box, shape = polygon_shape(tuple(parse_float(texts[name], name) - 1 for name in names))
+        box, shape = polygon_shape(tuple(parse.number(texts[name], name) - 1 for name in names))
     if (bounds := element.find("bndbox")) is not None:
         x1, y1, x2, y2 = values(bounds, "xmin", "ymin", "xmax", "ymax")
         box = (x1 - 1, y1 - 1, x2, y2)

@@ -19,18 +19,10 @@ from typing import Any
 
 import yaml
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.format import FileHead, Format
 from hubel.data.annotations.image_lookup import resolve_parts
-from hubel.data.annotations.parsing import (
-    MAX_IMAGE_FILE_BYTES,
-    InvalidAnnotation,
-    UnknownClass,
-    parse_float,
-    parse_int,
-    parse_str,
-    read_bytes,
-    read_text,
-)
+from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -106,7 +98,7 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(read_bytes(path, 1 << 20))
+        content = yaml.safe_load(parse.read_bytes(path, 1 << 20))
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidAnnotation(f"is not valid YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
@@ -119,14 +111,14 @@ def _parse_names(names: Any) -> dict[int, str]:
     if not isinstance(names, dict | list):
         raise InvalidAnnotation("names is neither a list nor names by index")
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
-    return {parse_int(index, "a class index"): parse_str(name, "a class name") for index, name in pairs}
+    return {parse.integer(index, "a class index"): parse.name(name, "a class name") for index, name in pairs}
 
 
 def _listed_names(reader: AnnotationReader) -> dict[int, str]:
     for folder in (reader.root, reader.root / "labels", *sorted(reader.root.glob("*/labels"))):
         for name in NAME_FILES:
             if (folder / name).is_file():
-                lines = read_text(folder / name, 1 << 20).splitlines()
+                lines = parse.read_text(folder / name, 1 << 20).splitlines()
                 return dict(enumerate(line.strip() for line in lines if line.strip()))
     return {}
 
@@ -136,7 +128,9 @@ def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, An
     entries: dict[str, list[str]] = {}
     for key in ("train", "val", "valid", "validation", "test"):
         if (value := content.get(key)) and SPLIT_NAMES[key] not in entries:
-            entries[SPLIT_NAMES[key]] = [parse_str(one, key) for one in (value if isinstance(value, list) else [value])]
+            entries[SPLIT_NAMES[key]] = [
+                parse.name(one, key) for one in (value if isinstance(value, list) else [value])
+            ]
     if not entries:
         entries = {"all": ["images"]}
     elif entries.get("train") == entries.get("val"):
@@ -169,7 +163,7 @@ def _images_of(reader: AnnotationReader, path: Path) -> Iterator[Path]:
         for folder in sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")):
             yield from _images_of(reader, folder)
         return
-    for index, line in enumerate(read_text(path).splitlines()):
+    for index, line in enumerate(parse.read_text(path).splitlines()):
         if line.strip():
             with reader.error_context(path, f"line {index + 1}"):
                 yield reader.images.find(line.strip(), path.parent)
@@ -182,7 +176,7 @@ def _label_file(reader: AnnotationReader, image: Path) -> Path | None:
 
 def _class_indices(reader: AnnotationReader, file: Path) -> Iterator[int]:
     with reader.error_context(file):
-        for line in read_text(file, MAX_IMAGE_FILE_BYTES).splitlines():
+        for line in parse.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines():
             if line.strip() and line.split()[0].isdecimal() and len(line.split()[0]) <= 5:
                 yield int(line.split()[0])
 
@@ -192,7 +186,7 @@ def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | 
         reader.add(split, AnnotatedImage(image, 0, 0, None))
         return
     with reader.error_context(file):
-        lines = read_text(file, MAX_IMAGE_FILE_BYTES).splitlines()
+        lines = parse.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines()
         width, height = reader.images.size(image)
         objects = reader.parse_objects(file, "line", lines, lambda line: _parse_object(reader, line, width, height))
         if objects and not width:
@@ -205,10 +199,10 @@ def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | 
 def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) -> Annotation | None:
     if not (values := line.split()):
         return None
-    label = parse_int(values[0], "the class")
+    label = parse.integer(values[0], "the class")
     if not 0 <= label < len(reader.classes):
         raise UnknownClass(f"class {label} is none of the {len(reader.classes)} classes")
-    numbers = [parse_float(value) for value in values[1:]]
+    numbers = [parse.number(value) for value in values[1:]]
     if len(numbers) in (4, 5):
         x, y, w, h = numbers[0] * width, numbers[1] * height, numbers[2] * width, numbers[3] * height
         score = numbers[4] if len(numbers) == 5 else None

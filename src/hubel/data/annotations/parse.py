@@ -81,11 +81,11 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
 
 
 def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
-    """Read a JSON file; raises as :func:`read_bytes` and :func:`parse_json`."""
-    return parse_json(read_text(path, limit), str(path))
+    """Read a JSON file; raises as :func:`read_bytes` and :func:`json_text`."""
+    return json_text(read_text(path, limit), str(path))
 
 
-def parse_json(text: str, where: str) -> Any:
+def json_text(text: str, where: str) -> Any:
     """Parse a JSON value.
 
     Raises:
@@ -164,7 +164,7 @@ def csv_table(text: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]
     return header, ((line, dict(zip(header, cells, strict=False))) for line, cells in rows)
 
 
-def parse_float(value: Any, name: str = "a coordinate") -> float:
+def number(value: Any, name: str = "a coordinate") -> float:
     """A coordinate or length in pixels, within :data:`MAX_COORDINATE`, from JSON or text."""
     try:
         result = float(value)
@@ -175,12 +175,12 @@ def parse_float(value: Any, name: str = "a coordinate") -> float:
     return result
 
 
-def parse_floats(fields: Any, *names: str) -> list[float]:
+def numbers(fields: Any, *names: str) -> list[float]:
     """Coordinates from the fields of a JSON object or the attributes of an XML element."""
-    return [parse_float(fields.get(name), name) for name in names]
+    return [number(fields.get(name), name) for name in names]
 
 
-def parse_int(value: Any, name: str) -> int:
+def integer(value: Any, name: str) -> int:
     """An integer of at most 64 bits from JSON or from text such as ``"3"`` or ``"3.0"``."""
     try:
         result = float(value)
@@ -191,43 +191,43 @@ def parse_int(value: Any, name: str) -> int:
     raise InvalidAnnotation(f"{name} is {_describe(value)}, not a whole number")
 
 
-def parse_size(fields: Any, width: str = "width", height: str = "height") -> tuple[int, int]:
+def size(fields: Any, width: str = "width", height: str = "height") -> tuple[int, int]:
     """Width and height in pixels from a mapping or an XML element; 0 where they are not given."""
-    return parse_int(fields.get(width) or 0, "width"), parse_int(fields.get(height) or 0, "height")
+    return integer(fields.get(width) or 0, "width"), integer(fields.get(height) or 0, "height")
 
 
-def parse_str(value: Any, name: str) -> str:
+def name(value: Any, name: str) -> str:
     """A name, not empty, without surrounding white space; numbers are converted."""
     if isinstance(value, str | int | float) and not isinstance(value, bool) and (text := str(value).strip()):
         return text
     raise InvalidAnnotation(f"{name} is {_describe(value)}, not a name")
 
 
-def parse_bool(value: Any) -> bool:
+def flag(value: Any) -> bool:
     """True for ``1``, ``true`` and ``yes`` in any case."""
     return value is True or str(value).strip().casefold() in {"1", "true", "yes", "1.0"}
 
 
-def parse_polygon(points: Iterable[Any]) -> Polygon:
+def polygon(points: Iterable[Any]) -> Polygon:
     """A polygon from three or more pairs of coordinates."""
     flat: list[float] = []
     for point in points:
         if not isinstance(point, Sequence) or isinstance(point, str) or len(point) < 2:
             raise InvalidAnnotation(f"a polygon has the point {_describe(point)}, not x and y")
-        flat += parse_float(point[0]), parse_float(point[1])
+        flat += number(point[0]), number(point[1])
     if len(flat) < 6:
         raise InvalidAnnotation(f"a polygon has {len(flat) // 2} points, not three or more")
     return tuple(flat)
 
 
-def expect_list(value: Any, name: str) -> list[Any]:
+def items(value: Any, name: str) -> list[Any]:
     """The value, which must be a JSON list."""
     if not isinstance(value, list):
         raise InvalidAnnotation(f"{name} is {_describe(value)}, not a list")
     return value
 
 
-def expect_object(value: Any, name: str) -> dict[str, Any]:
+def fields(value: Any, name: str) -> dict[str, Any]:
     """The value, which must be a JSON object."""
     if not isinstance(value, dict):
         raise InvalidAnnotation(f"{name} is {_describe(value)}, not an object with named fields")
