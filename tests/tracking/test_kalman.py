@@ -42,7 +42,7 @@ def test_equals_filterpy_step_by_step(name: str) -> None:
             predict(name, matrix)
             if seen[track]:
                 correct(name, matrix, motion.observe(boxes[frame])[track])
-            state = np.concatenate((batched.position[track], batched.velocity[track]))[:size]
+            state = np.concatenate((batched.state[0, track], batched.state[1, track]))[:size]
             np.testing.assert_allclose(state, matrix.x[:, 0], rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(covariance(batched)[track, :size, :size], matrix.P, rtol=1e-9, atol=1e-9)
 
@@ -61,7 +61,7 @@ def test_a_shrinking_box_stays_a_box(name: str) -> None:
         if step == 0:
             batched.update(np.array([0]), second)
             correct(name, matrix, motion.observe(second)[0])
-        np.testing.assert_allclose(batched.position[0], matrix.x[:4, 0], rtol=1e-9)
+        np.testing.assert_allclose(batched.state[0, 0], matrix.x[:4, 0], rtol=1e-9)
         x1, y1, x2, y2 = batched.boxes()[0]
         assert x1 < x2 and y1 < y2
 
@@ -88,7 +88,7 @@ def test_several_steps_at_once_are_as_many_single_ones(name: str, steps: int) ->
     for _ in range(steps - 1):
         matrix.predict()  # with the same noise again
     size = matrix.dim_x
-    state = np.concatenate((batched.position[0], batched.velocity[0]))[:size]
+    state = np.concatenate((batched.state[0, 0], batched.state[1, 0]))[:size]
     np.testing.assert_allclose(state, matrix.x[:, 0], rtol=1e-9)
     np.testing.assert_allclose(covariance(batched)[0, :size, :size], matrix.P, rtol=1e-9, atol=1e-12)
 

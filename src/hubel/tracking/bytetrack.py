@@ -56,8 +56,8 @@ class ByteTrack(Tracker):
         settings, tracks = self.parameters, self._tracks
         first_frame = tracks.time == 0
         lost = tracks.missed > 0
-        # The height of a lost track is not extrapolated.
-        tracks.filter.velocity[lost, 3] = 0
+        # The height of a lost track is not extrapolated: no velocity.
+        tracks.filter.state[1, lost, 3] = 0
         tracks.predict(elapsed)
         self._match(detections, lost)
         tracks.match(detections)

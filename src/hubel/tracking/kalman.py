@@ -131,18 +131,6 @@ class KalmanFilter:
         self.motion = motion
         self.state = np.empty((5, 0, 4))
 
-    @property
-    def position(self) -> np.ndarray:
-        """(N, 4), as :meth:`Motion.observe` gives it."""
-        position: np.ndarray = self.state[0]
-        return position
-
-    @property
-    def velocity(self) -> np.ndarray:
-        """(N, 4), changes of the position per time step."""
-        velocity: np.ndarray = self.state[1]
-        return velocity
-
     def boxes(self, tracks: np.ndarray | None = None) -> np.ndarray:
         """x1, y1, x2, y2 in pixels of some tracks, int64 (K,), or of all: (K, 4)."""
         return self.motion.boxes(self.state[0] if tracks is None else self.state[0, tracks])
