@@ -244,7 +244,7 @@ def test_kerass_files_are_those_that_keras_asks_for(theirs: str) -> None:
 @pytest.mark.slow
 @pytest.mark.data
 def test_tables_are_what_the_packages_say(data_folder: Path) -> None:
-    """``python tests/weights_tables.py`` would write no other rows."""
+    """``python tests/fixtures/weights_tables.py`` would write no other rows."""
     import weights_tables
 
     tables = {
