@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hubel.data.checks import images
-from hubel.data.checks.training_checks import Findings, check_class_folders
+from hubel.data.checks.training_checks import Findings, check_class_folders, skew
 from hubel.data.image_folder import read_class_folders
 from hubel.errors import DataError
 
@@ -138,7 +138,7 @@ def test_nothing_wrong(tmp_path: Path) -> None:
     findings.raise_if_unusable(strict=True)
     assert findings.warnings() == []
     assert findings.counts == {"train": (2, 2), "val": (1, 1)}
-    assert findings.skew == 1.0
+    assert skew(findings.counts["train"]) == 1.0
 
 
 def test_unreadable_images_are_left_out_and_named(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_skewed_classes(tmp_path: Path) -> None:
     make(tmp_path, *(f"big/{n}.png" for n in range(9)), *(f"small/{n}.png" for n in range(3)))
     folders = read_class_folders(tmp_path)
     findings = check_class_folders({"train": folders.splits["all"]}, folders.classes)
-    assert findings.skew == 3.0
+    assert skew(findings.counts["train"]) == 3.0
     assert findings.warnings() == ["classes are skewed: 9 training images of big, 3 of small."]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,21 +39,35 @@ class DuplicatePair:
 
 
 @dataclass(frozen=True)
-class _TrainingFindings:
-    """Findings of any check before training.
+class Findings:
+    """Findings of a check before training.
 
     Attributes:
         counts: by split, the images, objects or pixels of each class in usable images.
         unusable: by path of an image, the sentence that names it and says why it cannot be used.
+        notes: for the user, one line each, beside those on unusable images.
+        refusal: message and hint, if training cannot give anything sensible.
+        sizes: real width and height of images with objects, to which their boxes are scaled.
+        contradictions: the same image in two classes.
+        leaks: the same image in two splits.
     """
 
-    classes: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]
     unusable: dict[Path, str]
+    notes: Sequence[str]
+    refusal: tuple[str, str] | None
+    sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+    contradictions: tuple[DuplicatePair, ...] = ()
+    leaks: tuple[DuplicatePair, ...] = ()
 
     def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """The samples without those that cannot be used."""
-        return tuple(sample for sample in samples if sample.path not in self.unusable)
+        """The samples that can be used, with boxes in pixels of the images as they are."""
+        usable = [sample for sample in samples if sample.path not in self.unusable]
+        sizes = [self.sizes.get(sample.path, (sample.width, sample.height)) for sample in usable]
+        return tuple(
+            sample if size == (sample.width, sample.height) else sample.rescale(*size)
+            for sample, size in zip(usable, sizes, strict=True)
+        )
 
     def warnings(self) -> list[str]:
         """Notes for the user, one line each; of the images that are left out the first, and how many more."""
@@ -61,7 +75,7 @@ class _TrainingFindings:
         lines = [f"{reason} Left out." for reason in reasons[:_SHOWN]]
         if len(reasons) > _SHOWN:
             lines.append(f"{len(reasons) - _SHOWN} more images cannot be read and are left out.")
-        return [*lines, *self._notes()]
+        return [*lines, *self.notes]
 
     def raise_if_unusable(self, strict: bool = False) -> None:
         """Stop if training cannot give anything sensible.
@@ -74,126 +88,8 @@ class _TrainingFindings:
             reason, more = next(iter(self.unusable.values())), len(self.unusable) - 1
             message = reason + (f" {more} more cannot be read either." if more else "")
             raise DataError(message, "Repair or remove the images, or run without --strict.")
-        self._refuse()
-
-    def _notes(self) -> list[str]:
-        raise NotImplementedError
-
-    def _refuse(self) -> None:
-        raise NotImplementedError
-
-    def _classes_with(self, count: int, split: str) -> list[str]:
-        """Classes with that count in a split; none if there is no such split."""
-        return [name for name, each in zip(self.classes, self.counts.get(split, ()), strict=False) if each == count]
-
-    def _absent(self, split: str) -> list[str]:
-        """Classes that a split lacks, unless it lacks all."""
-        return self._classes_with(0, split) if any(self.counts.get(split, ())) else []
-
-
-@dataclass(frozen=True)
-class Findings(_TrainingFindings):
-    """Findings in class folders.
-
-    Attributes:
-        contradictions: the same image in two classes.
-        leaks: the same image, in one class, in two splits.
-    """
-
-    contradictions: tuple[DuplicatePair, ...]
-    leaks: tuple[DuplicatePair, ...]
-
-    @property
-    def skew(self) -> float:
-        """Images of the largest training class over those of the smallest that has any."""
-        present = [count for count in self.counts.get("train", ()) if count]
-        return max(present) / min(present) if present else 1.0
-
-    def _notes(self) -> list[str]:
-        lines = []
-        if self.leaks:
-            lines.append(f"the same image in two splits makes scores look better than they are: {_pairs(self.leaks)}.")
-        if single := self._classes_with(1, "train"):
-            lines.append(f"one training image only of {listing(single)}: too few to learn from.")
-        if unseen := self._absent("val"):
-            lines.append(f"no validation image of {listing(unseen)}: they are not validated.")
-        if self.skew >= SKEWED:
-            train = self.counts["train"]
-            most, least = max(train), min(count for count in train if count)
-            lines.append(
-                f"classes are skewed: {most} training images of {self.classes[train.index(most)]}, "
-                f"{least} of {self.classes[train.index(least)]}."
-            )
-        return lines
-
-    def _refuse(self) -> None:
-        if len(self.classes) < 2:
-            message = f"there is one class only ({listing(self.classes)}): at least two are needed."
-            raise DataError(message, "Name the folder that holds the class folders, or add a class.")
-        if untrained := self._classes_with(0, "train"):
-            message = f"no readable training image of {listing(untrained)}."
-            raise DataError(message, "Add images to the class in the training data, or remove its folders.")
-        if "val" in self.counts and not any(self.counts["val"]):
-            raise DataError("no validation image is readable.", "Replace the images of the val split.")
-        if self.contradictions:
-            message = f"the same image is in two classes: {_pairs(self.contradictions)}."
-            raise DataError(message, "Keep each image in the class that it belongs to and delete the other copy.")
-
-
-@dataclass(frozen=True)
-class ObjectFindings(_TrainingFindings):
-    """Findings in images with labelled objects.
-
-    Attributes:
-        sizes: real width and height of the readable images.
-        resized: images of another size than their label files say.
-        leaks: the same image in two splits.
-    """
-
-    sizes: dict[Path, tuple[int, int]]
-    resized: tuple[Path, ...]
-    leaks: tuple[DuplicatePair, ...]
-
-    def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-        """The samples whose images can be read, with boxes in pixels of the images as they are."""
-        readable = [(sample, self.sizes[sample.path]) for sample in samples if sample.path in self.sizes]
-        return tuple(
-            sample if size == (sample.width, sample.height) else sample.rescale(*size) for sample, size in readable
-        )
-
-    def _notes(self) -> list[str]:
-        lines = []
-        if self.resized:
-            lines.append(
-                f"{len(self.resized)} images have another size than their label files say, the first is "
-                f"{self.resized[0]}: their boxes are scaled to it. hubel data check tells whether that is right."
-            )
-        if self.leaks:
-            pairs = listing(list(map(str, self.leaks)))
-            lines.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
-        for split, verb in (("train", "learns"), ("val", "validates")):
-            if absent := self._absent(split):
-                lines.append(f"nothing {verb} {listing(absent)}: no object in the {split} images.")
-        return lines
-
-    def _refuse(self) -> None:
-        for split, verb in (("train", "train on"), ("val", "validate on")):
-            if split in self.counts and not any(self.counts[split]):
-                raise DataError(f"there is no object in a readable image to {verb}.", f"Label some for {split}.")
-
-
-@dataclass(frozen=True)
-class MaskFindings(_TrainingFindings):
-    """Findings in images with masks; ``counts`` are of pixels."""
-
-    def _notes(self) -> list[str]:
-        absent = {split: self._absent(split) for split in self.counts}
-        return [f"no pixel of {', '.join(names)} in the {split} masks." for split, names in absent.items() if names]
-
-    def _refuse(self) -> None:
-        for split in ("train", "val"):
-            if split in self.counts and not any(self.counts[split]):
-                raise DataError(f"no {split} image has a mask with labelled pixels.", "Label some.")
+        if self.refusal:
+            raise DataError(*self.refusal)
 
 
 def check_class_folders(
@@ -202,24 +98,66 @@ def check_class_folders(
     """Open every image and compare them; raises nothing for findings."""
     readable, _, unreadable = _open(splits, progress)
     counts = _count(splits, classes, ((split, np.array([sample.label])) for split, sample in readable))
-    return Findings(tuple(classes), counts, unreadable, *_duplicates(readable))
+    contradictions, leaks = _duplicates(readable)
+    train = counts.get("train", ())
+    notes = []
+    if leaks:
+        notes.append(f"the same image in two splits makes scores look better than they are: {_pairs(leaks)}.")
+    if single := [name for name, count in zip(classes, train, strict=False) if count == 1]:
+        notes.append(f"one training image only of {listing(single)}: too few to learn from.")
+    if unseen := _absent(classes, counts.get("val", ())):
+        notes.append(f"no validation image of {listing(unseen)}: they are not validated.")
+    if skew(train) >= SKEWED:
+        most, least = max(train), min(count for count in train if count)
+        notes.append(
+            f"classes are skewed: {most} training images of {classes[train.index(most)]}, "
+            f"{least} of {classes[train.index(least)]}."
+        )
+    refusal = None
+    if len(classes) < 2:
+        message = f"there is one class only ({listing(classes)}): at least two are needed."
+        refusal = message, "Name the folder that holds the class folders, or add a class."
+    elif untrained := [name for name, count in zip(classes, train, strict=False) if not count]:
+        message = f"no readable training image of {listing(untrained)}."
+        refusal = message, "Add images to the class in the training data, or remove its folders."
+    elif "val" in counts and not any(counts["val"]):
+        refusal = "no validation image is readable.", "Replace the images of the val split."
+    elif contradictions:
+        message = f"the same image is in two classes: {_pairs(contradictions)}."
+        refusal = message, "Keep each image in the class that it belongs to and delete the other copy."
+    return Findings(counts, unreadable, notes, refusal, contradictions=contradictions, leaks=leaks)
 
 
 def check_object_set(
     splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: Progress | None = None
-) -> ObjectFindings:
+) -> Findings:
     """Open every image and compare it with its labels; raises nothing for findings."""
     readable, sizes, unreadable = _open(splits, progress)
     counts = _count(splits, classes, ((split, sample.labels) for split, sample in readable))
     resized = [sample.path for _, sample in readable if sizes[sample.path] != (sample.width, sample.height)]
     _, leaks = _duplicates(readable)
-    return ObjectFindings(tuple(classes), counts, unreadable, sizes, tuple(resized), leaks)
+    notes = []
+    if resized:
+        notes.append(
+            f"{len(resized)} images have another size than their label files say, the first is "
+            f"{resized[0]}: their boxes are scaled to it. hubel data check tells whether that is right."
+        )
+    if leaks:
+        pairs = listing(list(map(str, leaks)))
+        notes.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
+    refusals = []
+    for split, nothing, use in (("train", "nothing learns", "train on"), ("val", "nothing validates", "validate on")):
+        if split in counts and not any(counts[split]):
+            refusals.append((f"there is no object in a readable image to {use}.", f"Label some for {split}."))
+        elif absent := _absent(classes, counts.get(split, ())):
+            notes.append(f"{nothing} {listing(absent)}: no object in the {split} images.")
+    return Findings(counts, unreadable, notes, next(iter(refusals), None), sizes, leaks=leaks)
 
 
 def check_masks(
     splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: Progress | None = None
-) -> MaskFindings:
-    """Open every image and its mask; raises nothing for findings."""
+) -> Findings:
+    """Open every image and its mask, whose pixels are counted; raises nothing for findings."""
     readable, _, unusable = _open(splits, progress)
 
     def class_maps() -> Iterator[tuple[str, np.ndarray]]:
@@ -236,7 +174,23 @@ def check_masks(
                 size = f"{class_map.shape[1]} × {class_map.shape[0]}"
                 unusable[sample.path] = f"{sample.class_map} is {size}, its image {sample.width} × {sample.height}."
 
-    return MaskFindings(tuple(classes), _count(splits, classes, class_maps()), unusable)
+    counts = _count(splits, classes, class_maps())
+    absent = {split: _absent(classes, numbers) for split, numbers in counts.items()}
+    notes = [f"no pixel of {', '.join(names)} in the {split} masks." for split, names in absent.items() if names]
+    bare = next((split for split in ("train", "val") if split in counts and not any(counts[split])), None)
+    refusal = (f"no {bare} image has a mask with labelled pixels.", "Label some.") if bare else None
+    return Findings(counts, unusable, notes, refusal)
+
+
+def skew(counts: Iterable[int]) -> float:
+    """The largest count over the smallest that is not zero; 1 if all are."""
+    present = [count for count in counts if count]
+    return max(present) / min(present) if present else 1.0
+
+
+def _absent(classes: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """Classes that a split lacks, unless it lacks all."""
+    return [name for name, count in zip(classes, counts, strict=True) if not count] if any(counts) else []
 
 
 def _open(
