@@ -192,11 +192,9 @@ def _annotation(obj: Annotation, image: AnnotatedImage, category_ids: Sequence[i
     return row
 
 
-FORMATS = (
-    Format(
-        "coco", "COCO JSON", "a JSON file with images, annotations and categories",
-        _recognizes, _read, _write,
-        FREE_FORM_FIELDS | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order"}, sort_classes=False,
-        boxes="xywh",
-    ),
+FORMAT = Format(
+    "coco", "COCO JSON", "a JSON file with images, annotations and categories",
+    _recognizes, _read, _write,
+    FREE_FORM_FIELDS | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order"}, sort_classes=False,
+    boxes="xywh",
 )  # fmt: skip

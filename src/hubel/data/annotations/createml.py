@@ -61,9 +61,7 @@ def _annotation(obj: Annotation, classes: Sequence[str]) -> dict[str, Any]:
     return {"label": classes[obj.label], "coordinates": dict(zip(_SIDES, values, strict=True))}
 
 
-FORMATS = (
-    Format(
-        "createml", "CreateML JSON", "a JSON list with image, annotations and coordinates",
-        _recognizes, each_file(_read), _write, frozenset(),
-    ),
+FORMAT = Format(
+    "createml", "CreateML JSON", "a JSON list with image, annotations and coordinates",
+    _recognizes, each_file(_read), _write, frozenset(),
 )  # fmt: skip

@@ -20,7 +20,7 @@ from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
 from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.annotations.writer import DatasetWriter, format_coord, round_points, split_dir
+from hubel.data.annotations.writer import DatasetWriter, round_coord, round_points, split_dir
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.masks import MAX_PIXELS, RunLengthMask, box_to_polygon, ellipse, rotate
 
@@ -116,8 +116,8 @@ def _write_object(image: Element, obj: Annotation, name: str) -> None:
         points = ";".join(f"{x},{y}" for x, y in round_points(obj.outline()))
         element = SubElement(image, "polygon", {**fields, "points": points})
     else:
-        sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(format_coord, obj.box), strict=True))
-        element = SubElement(image, "box", {**fields, **sides})
+        sides = zip(("xtl", "ytl", "xbr", "ybr"), obj.box, strict=True)
+        element = SubElement(image, "box", {**fields, **{side: str(round_coord(value)) for side, value in sides}})
     for key, value in merge_attributes(obj, ("occluded",)).items():
         SubElement(element, "attribute", name=key).text = as_text(value)
 
@@ -132,10 +132,8 @@ def _mask_fields(mask: RunLengthMask) -> dict[str, str]:
     return {"rle": ", ".join(map(str, lengths)), **{name: str(value) for name, value in sides.items()}}
 
 
-FORMATS = (
-    Format(
-        "cvat", "CVAT XML", "an XML file with <annotations> and <image>",
-        lambda head: head.xml_root == "annotations", each_file(_read), _write,
-        FREE_FORM_FIELDS | {"polygons", "masks", "unused"}, boxes="xyxy",
-    ),
+FORMAT = Format(
+    "cvat", "CVAT XML", "an XML file with <annotations> and <image>",
+    lambda head: head.xml_root == "annotations", each_file(_read), _write,
+    FREE_FORM_FIELDS | {"polygons", "masks", "unused"}, boxes="xyxy",
 )  # fmt: skip

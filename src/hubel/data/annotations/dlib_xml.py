@@ -81,10 +81,8 @@ def _write_box(image: Element, obj: Annotation, name: str, writer: DatasetWriter
         writer.record_loss("attributes of objects", len(others))
 
 
-FORMATS = (
-    Format(
-        "dlib", "dlib / imglab XML", "an XML file with <dataset> and <images>",
-        lambda head: head.xml_root == "dataset", each_file(_read), _write, frozenset({*_FLAGS, "score", "attributes"}),
-        boxes="xywh",
-    ),
+FORMAT = Format(
+    "dlib", "dlib / imglab XML", "an XML file with <dataset> and <images>",
+    lambda head: head.xml_root == "dataset", each_file(_read), _write, frozenset({*_FLAGS, "score", "attributes"}),
+    boxes="xywh",
 )  # fmt: skip

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from hubel.data.annotations import parse
 from hubel.data.annotations.parse import InvalidAnnotation
-from hubel.data.file_listing import PICTURE_SUFFIXES
+from hubel.data.file_listing import PICTURE_SUFFIXES, is_shown
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import read_size
 from hubel.errors import ImageError
@@ -159,12 +159,12 @@ class ImageLookup:
             found = self._by_stem.get(stem.casefold())
         if not found:
             return None
-        target = [part.casefold() for part in parts]
+        target = tuple(part.casefold() for part in parts[:-1])
         start = near.relative_to(self.root).parts if near.is_relative_to(self.root) else ()
 
         def similarity(file: tuple[str, ...]) -> tuple[int, int]:
-            tail = _common_length(reversed([part.casefold() for part in file[:-1]]), reversed(target[:-1]))
-            return tail, _common_length(file, start)
+            parents = tuple(part.casefold() for part in file[:-1])
+            return _common_length(parents[::-1], target[::-1]), _common_length(file, start)
 
         best = max(map(similarity, found))
         matches = [file for file in found if similarity(file) == best]
@@ -195,9 +195,8 @@ def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Pa
     for name, folders, files in os.walk(root):
         folder = Path(name)
         is_deepest = len(folder.relative_to(root).parts) == max_depth
-        visible = (name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        folders[:] = [] if is_deepest else sorted(visible)
-        yield folder, [name for name in files if not name.startswith(".")]
+        folders[:] = [] if is_deepest else sorted(filter(is_shown, folders))
+        yield folder, list(filter(is_shown, files))
 
 
 def _is_image(name: str) -> bool:

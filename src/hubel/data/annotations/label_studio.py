@@ -218,9 +218,7 @@ def _results(obj: Annotation, image: AnnotatedImage, classes: Sequence[str], ind
         yield {**common, "from_name": name, "type": "choices", "value": {"choices": [str(choice)]}}
 
 
-FORMATS = (
-    Format(
-        "label-studio", "Label Studio JSON", "a JSON list of tasks with data and annotations",
-        _recognizes, each_file(_read), _write, FREE_FORM_FIELDS | {"polygons"}, boxes="xywh",
-    ),
+FORMAT = Format(
+    "label-studio", "Label Studio JSON", "a JSON list of tasks with data and annotations",
+    _recognizes, each_file(_read), _write, FREE_FORM_FIELDS | {"polygons"}, boxes="xywh",
 )  # fmt: skip

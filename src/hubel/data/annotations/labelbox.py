@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, group_by_annotator, merge_attributes, split_attributes
@@ -29,15 +29,6 @@ _Objects = list[tuple[str | None, _Row]]
 """Objects, each with its annotator."""
 
 
-class _Image(NamedTuple):
-    """An image as the file states it; ``objects`` is ``None`` for one that nobody labelled."""
-
-    names: list[Any]
-    size: tuple[int, int]
-    objects: _Objects | None
-    orientation: int = 1
-
-
 def _recognizes(head: FileHead) -> bool:
     if head.suffix == ".csv":
         return "Labeled Data" in head.text.partition("\n")[0]
@@ -48,8 +39,20 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
     for where, row in _rows(reader, file):
         with reader.error_context(file, where):
-            image = _parse_row(reader, row) if "data_row" in row else _parse_old_row(row, f"{file}, {where}")
-            _add_image(reader, split, file, near, where, image)
+            names, rows = _parse_row(reader, row) if "data_row" in row else _parse_old_row(row, f"{file}, {where}")
+            path = reader.images.find_any((parse.name(name, "the image's name") for name in names), near)
+            media = parse.fields(row.get("media_attributes") or {}, "media_attributes")
+            width, height = reader.images.size(path, *parse.size(media))
+            if rows is None:
+                reader.add(split, AnnotatedImage(path, width, height, None))
+                continue
+            objects = reader.parse_objects(file, f"{where}, object", rows, lambda pair: _parse_object(reader, *pair))
+            reader.count_annotators(objects)
+            image = AnnotatedImage(path, width, height, objects, file)
+            orientation = parse.integer(media.get("exif_rotation") or 1, "exif_rotation")
+            if orientation >= 5 and (width, height) == stored_size(path)[:2]:
+                image = apply_exif(image, orientation)
+            reader.add(split, image)
 
 
 def _rows(reader: AnnotationReader, file: Path) -> Iterator[tuple[str, _Row]]:
@@ -67,10 +70,10 @@ def _rows(reader: AnnotationReader, file: Path) -> Iterator[tuple[str, _Row]]:
                     yield where, parse.fields(parse.json_text(text, f"{file}, {where}"), where)
 
 
-def _parse_row(reader: AnnotationReader, row: _Row) -> _Image:
+def _parse_row(reader: AnnotationReader, row: _Row) -> tuple[list[Any], _Objects | None]:
+    """Names of the image, and its objects; ``None`` if nobody labelled it."""
     source = parse.fields(row["data_row"], "data_row")
     names = [source[key] for key in ("external_id", "global_key", "row_data") if source.get(key)]
-    media = parse.fields(row.get("media_attributes") or {}, "media_attributes")
     objects: _Objects | None = None
     for project in parse.fields(row.get("projects") or {}, "projects").values():
         for label in parse.items(project.get("labels") or [], "labels"):
@@ -80,16 +83,16 @@ def _parse_row(reader: AnnotationReader, row: _Row) -> _Image:
                 reader.count_warning("relations between objects: left out", len(content["relationships"]))
             rows = parse.items(content.get("objects") or [], "objects")
             objects = [*(objects or ()), *((annotator, parse.fields(obj, "an object")) for obj in rows)]
-    return _Image(names, parse.size(media), objects, parse.integer(media.get("exif_rotation") or 1, "exif_rotation"))
+    return names, objects
 
 
-def _parse_old_row(row: _Row, where: str) -> _Image:
+def _parse_old_row(row: _Row, where: str) -> tuple[list[Any], _Objects | None]:
     names = [row[key] for key in ("External ID", "Labeled Data") if row.get(key)]
     label = row.get("Label")
     if isinstance(label, str):
         label = None if label.strip() in ("", "Skip") else parse.json_text(label, where)
     if not label:
-        return _Image(names, (0, 0), None)
+        return names, None
     content = parse.fields(label, "Label")
     objects = content.get("objects")
     if objects is None:  # before 2019: shapes by class name
@@ -99,22 +102,7 @@ def _parse_old_row(row: _Row, where: str) -> _Image:
             if isinstance(shapes, list)
             for shape in shapes
         ]
-    rows = [(row.get("Created By"), parse.fields(obj, "an object")) for obj in parse.items(objects, "objects")]
-    return _Image(names, (0, 0), rows)
-
-
-def _add_image(reader: AnnotationReader, split: str, file: Path, near: Path, where: str, image: _Image) -> None:
-    path = reader.images.find_any((parse.name(name, "the image's name") for name in image.names), near)
-    width, height = reader.images.size(path, *image.size)
-    if image.objects is None:
-        reader.add(split, AnnotatedImage(path, width, height, None))
-        return
-    objects = reader.parse_objects(file, f"{where}, object", image.objects, lambda pair: _parse_object(reader, *pair))
-    reader.count_annotators(objects)
-    record = AnnotatedImage(path, width, height, objects, file)
-    if image.orientation >= 5 and (width, height) == stored_size(path)[:2]:
-        record = apply_exif(record, image.orientation)
-    reader.add(split, record)
+    return names, [(row.get("Created By"), parse.fields(obj, "an object")) for obj in parse.items(objects, "objects")]
 
 
 def _parse_object(reader: AnnotationReader, annotator: Any, row: _Row) -> Annotation | None:
@@ -193,9 +181,7 @@ def _object(obj: Annotation, classes: Sequence[str]) -> _Row:
     return {**row, "annotation_kind": "ImageBoundingBox", "bounding_box": bounds}
 
 
-FORMATS = (
-    Format(
-        "labelbox", "Labelbox", "NDJSON with data_row, or JSON or CSV with Labeled Data",
-        _recognizes, each_file(_read), _write, FREE_FORM_FIELDS | {"polygons"}, boxes="xywh",
-    ),
+FORMAT = Format(
+    "labelbox", "Labelbox", "NDJSON with data_row, or JSON or CSV with Labeled Data",
+    _recognizes, each_file(_read), _write, FREE_FORM_FIELDS | {"polygons"}, boxes="xywh",
 )  # fmt: skip

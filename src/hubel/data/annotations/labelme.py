@@ -116,10 +116,8 @@ def _shapes(obj: Annotation, name: str, group: int) -> Iterator[dict[str, Any]]:
         yield from ({**shape, "points": round_points(polygon)} for polygon in polygons)
 
 
-FORMATS = (
-    Format(
-        "labelme", "LabelMe JSON", "JSON files with shapes and imagePath, one per image",
-        lambda head: "shapes" in head.keys[1] and bool(head.keys[1] & {"imagePath", "version", "imageHeight"}),
-        each_file(_read), _write, FREE_FORM_FIELDS | {"polygons", "parts", "masks"}, file_holds="image", boxes="xyxy",
-    ),
+FORMAT = Format(
+    "labelme", "LabelMe JSON", "JSON files with shapes and imagePath, one per image",
+    lambda head: "shapes" in head.keys[1] and bool(head.keys[1] & {"imagePath", "version", "imageHeight"}),
+    each_file(_read), _write, FREE_FORM_FIELDS | {"polygons", "parts", "masks"}, file_holds="image", boxes="xyxy",
 )  # fmt: skip

@@ -142,9 +142,7 @@ def _row(obj: Annotation, image: AnnotatedImage, stem: str, name: str, writer: D
     return [stem, "hubel", name, score, *(f"{value:.10g}" for value in corners), *(str(int(flag)) for flag in flags)]
 
 
-FORMATS = (
-    Format(
-        "open-images", "Open Images CSV", "a CSV file with ImageID, LabelName, XMin, XMax, YMin, YMax",
-        _recognizes, each_file(_read), _write, frozenset({*_FLAGS.values(), "score", "attributes"}),
-    ),
+FORMAT = Format(
+    "open-images", "Open Images CSV", "a CSV file with ImageID, LabelName, XMin, XMax, YMin, YMax",
+    _recognizes, each_file(_read), _write, frozenset({*_FLAGS.values(), "score", "attributes"}),
 )  # fmt: skip

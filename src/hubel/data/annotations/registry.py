@@ -1,4 +1,4 @@
-"""All annotation formats. A new one is a module with a :class:`Format` in ``FORMATS``, and a line here."""
+"""All annotation formats. A new one is a module with a :class:`Format`, and a line here."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from hubel.errors import UsageError
 if TYPE_CHECKING:
     from hubel.data.annotations.format import Format
 
-_MODULES = {
-    "coco": "coco",
-    "voc": "voc",
-    "yolo": "yolo",
-    "via": "via",
-    "via-csv": "via",
-    "via3": "via",
-    "dlib": "dlib_xml",
-    "labelbox": "labelbox",
-    "supervisely": "supervisely",
-    "labelme": "labelme",
-    "cvat": "cvat",
-    "label-studio": "label_studio",
-    "createml": "createml",
-    "open-images": "open_images",
+_FORMATS = {
+    "coco": ("coco", "FORMAT"),
+    "voc": ("voc", "FORMAT"),
+    "yolo": ("yolo", "FORMAT"),
+    "via": ("via", "JSON"),
+    "via-csv": ("via", "CSV"),
+    "via3": ("via", "VERSION_3"),
+    "dlib": ("dlib_xml", "FORMAT"),
+    "labelbox": ("labelbox", "FORMAT"),
+    "supervisely": ("supervisely", "FORMAT"),
+    "labelme": ("labelme", "FORMAT"),
+    "cvat": ("cvat", "FORMAT"),
+    "label-studio": ("label_studio", "FORMAT"),
+    "createml": ("createml", "FORMAT"),
+    "open-images": ("open_images", "FORMAT"),
 }
-"""Module by name of the format; imported when it is needed, so that ``--help`` can list the names."""
+"""Module and constant by name of the format; imported when needed, so that ``--help`` can list the names."""
 
-FORMAT_NAMES = tuple(_MODULES)
+FORMAT_NAMES = tuple(_FORMATS)
 
 
 @cache
 def all_formats() -> dict[str, Format]:
     """All formats by name."""
-    modules = [import_module(f"hubel.data.annotations.{module}") for module in dict.fromkeys(_MODULES.values())]
-    formats = {entry.name: entry for module in modules for entry in module.FORMATS}
-    return {name: formats[name] for name in FORMAT_NAMES}
+    places = _FORMATS.items()
+    return {name: getattr(import_module(f"hubel.data.annotations.{module}"), key) for name, (module, key) in places}
 
 
 def get_format(name: str) -> Format:
@@ -46,6 +45,6 @@ def get_format(name: str) -> Format:
     Raises:
         UsageError: there is none.
     """
-    if name not in _MODULES:
+    if name not in _FORMATS:
         raise UsageError(f"{name!r} is not an annotation format.", f"Choose one of {', '.join(FORMAT_NAMES)}.")
     return all_formats()[name]

@@ -121,10 +121,8 @@ def _figure(obj: Annotation, name: str, tags: set[str]) -> dict[str, Any]:
     return {**figure, "geometryType": "polygon", "points": {"exterior": round_points(exterior), "interior": interior}}
 
 
-FORMATS = (
-    Format(
-        "supervisely", "Supervisely", "meta.json, and DATASET/img and DATASET/ann",
-        lambda head: {"objects", "size"} <= head.keys[1], _read, _write,
-        FREE_FORM_FIELDS | {"polygons", "holes", "masks", "unused"}, file_holds="image", boxes="xyxy",
-    ),
+FORMAT = Format(
+    "supervisely", "Supervisely", "meta.json, and DATASET/img and DATASET/ann",
+    lambda head: {"objects", "size"} <= head.keys[1], _read, _write,
+    FREE_FORM_FIELDS | {"polygons", "holes", "masks", "unused"}, file_holds="image", boxes="xyxy",
 )  # fmt: skip

@@ -35,27 +35,24 @@ _VIA3_COLUMNS = ("file_list", "spatial_coordinates", "metadata")
 _VIA3_LEFT_OUT = {1: "points", 5: "lines", 6: "polylines"}
 
 
-_Region = tuple[Shape, dict[str, Any]]
-"""A shape, and the attributes of the region."""
-
-_Regions = Iterator[tuple[str, _Region | None]]
-"""Names of images with their regions; with ``None`` to mention an image that may have none."""
+_Regions = Iterator[tuple[str, Shape | None, dict[str, Any]]]
+"""Names of images, each with the shape and the attributes of a region; without a shape it mentions the image."""
 
 
 def _reader(regions_of: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[AnnotationReader, LabelFiles], None]:
     def read(reader: AnnotationReader, files: LabelFiles) -> None:
-        found: list[tuple[str, Path, str, list[_Region]]] = []
+        found: list[tuple[str, Path, str, list[tuple[Shape, dict[str, Any]]]]] = []
         for split, file in files:
             with reader.error_context(file):
-                by_name: dict[str, list[_Region]] = {}
-                for name, region in regions_of(reader, file):
+                by_name: dict[str, list[tuple[Shape, dict[str, Any]]]] = {}
+                for name, shape, attributes in regions_of(reader, file):
                     regions = by_name.setdefault(name, [])
-                    if region is not None:
-                        regions.append(region)
+                    if shape is not None:
+                        regions.append((shape, attributes))
                 found += [(split, file, name, regions) for name, regions in by_name.items()]
         chosen = class_attribute(reader, [attributes for *_, regions in found for _, attributes in regions])
 
-        def parse_region(region: _Region) -> Annotation:
+        def parse_region(region: tuple[Shape, dict[str, Any]]) -> Annotation:
             (box, fields), attributes = region
             label, others = take_label(reader, attributes, chosen)
             return Annotation(label, box, **fields, **split_attributes(others))
@@ -78,15 +75,14 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
             entry = parse.fields(value, "it")
             name = parse.name(entry["filename"], "filename")
             regions = entry.get("regions") or []
-            yield name, None
+            yield name, None, {}
             rows = regions.values() if isinstance(regions, dict) else parse.items(regions, "regions")
             for index, region in enumerate(rows):
                 with reader.error_context(file, f"image {name}, region {index + 1}"):
                     row = parse.fields(region, "it")
                     shape = parse.fields(row["shape_attributes"], "shape_attributes")
                     attributes = parse.fields(row.get("region_attributes") or {}, "region_attributes")
-                    if (parsed := _parse_shape(reader, shape)) is not None:
-                        yield name, (parsed, attributes)
+                    yield name, _parse_shape(reader, shape), attributes
 
 
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
@@ -97,14 +93,14 @@ def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
         where = f"line {line}"
         with reader.error_context(file, where):
             name = parse.name(cells["filename"], "filename")
-            yield name, None
+            yield name, None, {}
             texts = (cells["region_shape_attributes"], cells.get("region_attributes") or "")
             shape, attributes = (
                 parse.fields(parse.json_text(text.strip() or "{}", f"{file}, {where}"), "a cell of attributes")
                 for text in texts
             )
-            if shape and (parsed := _parse_shape(reader, shape)) is not None:
-                yield name, (parsed, attributes)
+            if shape:
+                yield name, _parse_shape(reader, shape), attributes
 
 
 def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | None:
@@ -185,7 +181,7 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
     names = {key: parse.name(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
     views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
     for view in views.values():
-        yield from ((name, None) for name in view)
+        yield from ((name, None, {}) for name in view)
     for key, value in content.get("metadata", {}).items():
         with reader.error_context(file, f"metadata {key}"):
             row = parse.fields(value, "it")
@@ -193,8 +189,7 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
             if not shown:
                 raise InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
             attributes = _via3_attributes(parse.fields(row.get("av") or {}, "av"), content.get("attribute") or {})
-            if (parsed := _parse_via3_shape(reader, row.get("xy") or [])) is not None:
-                yield shown[0], (parsed, attributes)
+            yield shown[0], _parse_via3_shape(reader, row.get("xy") or []), attributes
 
 
 def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
@@ -224,9 +219,9 @@ def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
             values = (cells["file_list"], cells["spatial_coordinates"] or "[]", cells.get("metadata") or "{}")
             names, numbers, attributes = (parse.json_text(value, f"{file}, {where}") for value in values)
             name = parse.name(parse.items(names, "file_list")[0], "file_list")
-            yield name, None
-            if (parsed := _parse_via3_shape(reader, parse.items(numbers, "spatial_coordinates"))) is not None:
-                yield name, (parsed, parse.fields(attributes, "metadata"))
+            yield name, None, {}
+            shape = _parse_via3_shape(reader, parse.items(numbers, "spatial_coordinates"))
+            yield name, shape, {} if shape is None else parse.fields(attributes, "metadata")
 
 
 def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:
@@ -295,18 +290,16 @@ def _is_via3(head: FileHead) -> bool:
 
 _SUPPORTS = FREE_FORM_FIELDS | {"polygons"}
 
-FORMATS = (
-    Format(
-        "via", "VIA 2 JSON", "a JSON file with _via_img_metadata, or with filename and regions",
-        _is_via, _reader(_json_regions), _write, _SUPPORTS, boxes="xywh",
-    ),
-    Format(
-        "via-csv", "VIA 2 CSV", "a CSV file with region_shape_attributes",
-        lambda head: head.suffix == ".csv" and "region_shape_attributes" in head.text,
-        _reader(_csv_regions), _write_csv, _SUPPORTS, boxes="xywh",
-    ),
-    Format(
-        "via3", "VIA 3", "a JSON file with project, file, metadata and view, or a CSV file with CSV_HEADER",
-        _is_via3, _reader(_via3_regions), _write_via3, _SUPPORTS, boxes="xywh",
-    ),
+JSON = Format(
+    "via", "VIA 2 JSON", "a JSON file with _via_img_metadata, or with filename and regions",
+    _is_via, _reader(_json_regions), _write, _SUPPORTS, boxes="xywh",
+)  # fmt: skip
+CSV = Format(
+    "via-csv", "VIA 2 CSV", "a CSV file with region_shape_attributes",
+    lambda head: head.suffix == ".csv" and "region_shape_attributes" in head.text,
+    _reader(_csv_regions), _write_csv, _SUPPORTS, boxes="xywh",
+)  # fmt: skip
+VERSION_3 = Format(
+    "via3", "VIA 3", "a JSON file with project, file, metadata and view, or a CSV file with CSV_HEADER",
+    _is_via3, _reader(_via3_regions), _write_via3, _SUPPORTS, boxes="xywh",
 )  # fmt: skip

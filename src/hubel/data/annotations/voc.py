@@ -28,7 +28,7 @@ from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
 from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
-from hubel.data.annotations.writer import DatasetWriter, format_coord, split_dir
+from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
 from hubel.masks import Box, box_to_polygon, rotate
 
 _LISTS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
@@ -150,10 +150,10 @@ def _annotation(image: AnnotatedImage, name: str, classes: Sequence[str]) -> Ele
         _add(element, **{flag: int(getattr(obj, flag)) for flag in ("truncated", "difficult", "occluded")})
         x1, y1, x2, y2 = obj.box
         sides = {"xmin": x1 + 1, "ymin": y1 + 1, "xmax": x2, "ymax": y2}
-        _add(SubElement(element, "bndbox"), **{side: format_coord(value) for side, value in sides.items()})
+        _add(SubElement(element, "bndbox"), **{side: round_coord(value) for side, value in sides.items()})
         if obj.polygons:
-            values = enumerate(map(lambda value: format_coord(value + 1), obj.outline()))
-            points = {f"{'xy'[index % 2]}{index // 2 + 1}": value for index, value in values}
+            values = enumerate(obj.outline())
+            points = {f"{'xy'[index % 2]}{index // 2 + 1}": round_coord(value + 1) for index, value in values}
             _add(SubElement(element, "polygon"), **points)
         extra = merge_attributes(obj, ("truncated", "difficult", "occluded"))
         extra.pop("pose", None)
@@ -171,10 +171,8 @@ def _add(parent: Element, **children: Any) -> None:
         SubElement(parent, tag).text = text
 
 
-FORMATS = (
-    Format(
-        "voc", "Pascal VOC XML", "XML files with <annotation>, one per image",
-        lambda head: head.xml_root == "annotation", _read, _write, FREE_FORM_FIELDS | {"polygons", "boxes"},
-        file_holds="image", boxes="xyxy",
-    ),
+FORMAT = Format(
+    "voc", "Pascal VOC XML", "XML files with <annotation>, one per image",
+    lambda head: head.xml_root == "annotation", _read, _write, FREE_FORM_FIELDS | {"polygons", "boxes"},
+    file_holds="image", boxes="xyxy",
 )  # fmt: skip

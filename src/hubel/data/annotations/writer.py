@@ -133,14 +133,9 @@ def write_class_folders(
 
 
 def round_coord(value: float) -> float | int:
-    """A coordinate as a JSON number, to a ten-thousandth of a pixel; an integer where it is whole."""
+    """A coordinate for JSON and XML, to a ten-thousandth of a pixel; an integer where it is whole."""
     rounded = round(value, 4)
     return int(rounded) if rounded == int(rounded) else rounded
-
-
-def format_coord(value: float) -> str:
-    """A coordinate as text, to a ten-thousandth of a pixel."""
-    return str(round_coord(value))
 
 
 def round_xywh(annotation: Annotation) -> tuple[float | int, ...]:
@@ -160,9 +155,7 @@ def split_dir(split: str) -> str:
 
 
 def _has_own_box(annotation: Annotation) -> bool:
-    if not annotation.polygons:
-        return False
-    bounds = bounding_box(annotation.polygons)
+    bounds = bounding_box(annotation.polygons) if annotation.polygons else annotation.box
     return any(abs(a - b) > _BOX_TOLERANCE for a, b in zip(annotation.box, bounds, strict=True))
 
 

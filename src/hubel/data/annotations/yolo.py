@@ -251,10 +251,8 @@ def _line(obj: Annotation, image: AnnotatedImage, with_polygons: bool, writer: D
     return " ".join([str(obj.label), *(f"{value:.10g}" for value in values)]) + "\n"
 
 
-FORMATS = (
-    Format(
-        "yolo", "YOLO", "data.yaml, or images/ and labels/, or text files beside the images",
-        _recognizes, _read, _write, frozenset({"polygons", "score", "unused", "order"}), sort_classes=False,
-        file_holds="dataset", find_folders=_find_folders, boxes="fractions",
-    ),
+FORMAT = Format(
+    "yolo", "YOLO", "data.yaml, or images/ and labels/, or text files beside the images",
+    _recognizes, _read, _write, frozenset({"polygons", "score", "unused", "order"}), sort_classes=False,
+    file_holds="dataset", find_folders=_find_folders, boxes="fractions",
 )  # fmt: skip

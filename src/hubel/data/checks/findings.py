@@ -107,17 +107,13 @@ class Finding:
             "kind": self.kind,
             "severity": self.severity,
             "split": self.split,
-            "picture": _text(self.image),
-            "label_file": _text(self.label_file),
+            "picture": self.image and str(self.image),
+            "label_file": self.label_file and str(self.label_file),
             "object": self.object,
             "class": self.name,
             "box": list(self.box) if self.box else None,
-            "other_picture": _text(self.other),
+            "other_picture": self.other and str(self.other),
             "other_split": self.other_split,
             "sentence": self.message,
             "remedy": KINDS[self.kind].hint,
         }
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -6,7 +6,6 @@ Only what has a single right answer is changed; the rest is left to a person, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,7 +113,7 @@ def _merge_spellings(dataset: AnnotatedDataset, log: _Log) -> AnnotatedDataset:
 
 
 def _valid_objects(image: AnnotatedImage, info: ImageInfo, classes: tuple[str, ...], log: _Log) -> AnnotatedImage:
-    """The image with boxes that have an area, lie in it and are there once."""
+    """The image with boxes that have an area, lie in it and are there once, to half a pixel."""
     objects = image.objects or ()
     valid: dict[int, Annotation] = {}
 
@@ -134,9 +133,12 @@ def _valid_objects(image: AnnotatedImage, info: ImageInfo, classes: tuple[str, .
             valid[index] = clipped
         else:
             remove(index, f"{_numbers(obj)} has no area in the image")
-    for index, first in list(_copies(valid)):
-        remove(index, f"equal to {first + 1}")
-        del valid[index]
+    numbers, boxed = list(valid), list(valid.values())
+    for second, first, _ in duplicate_boxes(boxed):
+        a, b = boxed[second], boxed[first]
+        if a.label == b.label and all(abs(x - y) < 0.5 for x, y in zip(a.box, b.box, strict=True)):
+            remove(numbers[second], f"equal to {numbers[first] + 1}")
+            del valid[numbers[second]]
     return replace(image, objects=tuple(valid.values()))
 
 
@@ -153,15 +155,6 @@ def clip_annotation(obj: Annotation, width: int, height: int) -> Annotation:
 def _clip(polygons: tuple[Polygon, ...], width: int, height: int) -> tuple[Polygon, ...]:
     clipped = (clip_polygon(polygon, width, height) for polygon in polygons)
     return tuple(polygon for polygon in clipped if len(polygon) >= 6)
-
-
-def _copies(objects: dict[int, Annotation]) -> Iterator[tuple[int, int]]:
-    """Indices of an object and of an earlier one of its class with the same box, to half a pixel."""
-    indices = list(objects)
-    for second, first, _ in duplicate_boxes(list(objects.values())):
-        a, b = objects[indices[second]], objects[indices[first]]
-        if a.label == b.label and all(abs(x - y) < 0.5 for x, y in zip(a.box, b.box, strict=True)):
-            yield indices[second], indices[first]
 
 
 def _numbers(obj: Annotation) -> str:

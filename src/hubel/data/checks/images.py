@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+from scipy.fft import dct
 
 from hubel.data.checks.findings import Finding
 from hubel.data.image_io import read_image, read_reduced, read_size, read_stored_size
@@ -53,16 +54,7 @@ _BLOCK = 1024
 T = TypeVar("T")
 
 
-def _cosine_transform() -> np.ndarray:
-    """The orthonormal type II cosine transform of :data:`SIDE` values, as a matrix."""
-    frequency, position = np.mgrid[:SIDE, :SIDE]
-    matrix = np.cos(np.pi * frequency * (2 * position + 1) / (2 * SIDE)) * np.sqrt(2 / SIDE)
-    matrix[0] /= np.sqrt(2)
-    transform: np.ndarray = matrix.astype(np.float32)
-    return transform
-
-
-_TRANSFORM = _cosine_transform()
+_TRANSFORM = dct(np.eye(SIDE), norm="ortho", axis=0).astype(np.float32)
 # The 64 lowest frequencies after the mean, by the sum of both directions, then by rows.
 _LOWEST = sorted(((y, x) for y in range(SIDE) for x in range(SIDE)), key=lambda index: (sum(index), index))[1:65]
 _ROWS, _COLUMNS = (np.array(axis) for axis in zip(*_LOWEST, strict=True))

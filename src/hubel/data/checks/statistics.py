@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hubel.data.annotations import AnnotatedDataset, Annotation
+from hubel.data.annotations import AnnotatedDataset
 from hubel.data.checks.boxes import has_area
 from hubel.data.checks.classes import object_counts
 from hubel.data.samples import ImageDataset
@@ -107,18 +106,16 @@ def quartiles(values: np.ndarray) -> dict[str, float] | None:
 
 def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
     """Count what is in a data set; no image is opened."""
+    splits: dict[str, SplitCounts] = {}
+    for split, images in dataset.splits.items():
+        if isinstance(dataset, ImageDataset):
+            objects, counts = [], Counter(sample.label for sample in dataset.splits[split])
+        else:
+            objects, counts = [image.objects for image in dataset.splits[split]], object_counts(dataset, split)
+        by_class = tuple(counts[label] for label in range(len(dataset.classes)))
+        splits[split] = SplitCounts(len(images), objects.count(None), objects.count(()), counts.total(), by_class)
     if isinstance(dataset, ImageDataset):
-        folders = {
-            split: _split_counts(len(samples), [], Counter(sample.label for sample in samples), len(dataset.classes))
-            for split, samples in dataset.splits.items()
-        }
-        return Statistics(dataset.classes, folders, has_boxes=False)
-    splits = {
-        split: _split_counts(
-            len(images), [image.objects for image in images], object_counts(dataset, split), len(dataset.classes)
-        )
-        for split, images in dataset.splits.items()
-    }
+        return Statistics(dataset.classes, splits, has_boxes=False)
     rows = [
         (*obj.box, image.width, image.height, obj.label)
         for image in dataset.images()
@@ -139,10 +136,3 @@ def coverage(boxes: np.ndarray) -> np.ndarray:
     down = (boxes[:, 1:2] <= centres) & (centres < boxes[:, 3:4])
     counts: np.ndarray = down.T.astype(np.float32) @ across.astype(np.float32)
     return counts / max(1, len(boxes))
-
-
-def _split_counts(
-    images: int, objects: Sequence[tuple[Annotation, ...] | None], counts: Counter[int], classes: int
-) -> SplitCounts:
-    by_class = tuple(counts[label] for label in range(classes))
-    return SplitCounts(images, objects.count(None), objects.count(()), counts.total(), by_class)
