@@ -32,11 +32,10 @@ PEER = "deep-sort-realtime"
 
 def ours(name: str, folder: Path) -> dict[str, Any]:
     """The steps of ``hubel track``."""
-    from functools import partial
 
     from hubel.data.mot import read_mot_text
     from hubel.inference.embedder import Embedder
-    from hubel.inference.video_tracking import StageTimer, detect_from_file, open_video, run_pipeline
+    from hubel.inference.video_tracking import StageTimer, open_video, run_pipeline
     from hubel.tracking import create_tracker
 
     boxes, timer = read_mot_text(folder / "det" / "det.txt"), StageTimer()
@@ -45,7 +44,7 @@ def ours(name: str, folder: Path) -> dict[str, Any]:
     embed = Embedder("efficientnet_lite0") if tracker.needs_features else None
     ids: set[int] = set()
     frames, start = 0, time.perf_counter()
-    for _, tracks in run_pipeline(video, partial(detect_from_file, boxes, video.source), tracker, embed, print, timer):
+    for _, tracks in run_pipeline(video, boxes, tracker, embed, None, print, timer):
         ids |= set(tracks.ids.tolist())
         frames += 1
     seconds = time.perf_counter() - start

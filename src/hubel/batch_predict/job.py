@@ -39,7 +39,7 @@ _LABELS = {
 """Settings that decide the contents of the shards, by their keys in ``job.json``: what a message calls them."""
 
 
-def read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | None:
+def _read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | None:
     """The engine and the precision of the job in the folder; ``None`` if there is no job.
 
     Raises:
@@ -97,32 +97,26 @@ class CollectionResult:
         return f"{self.folder}: {self.rows} rows in {self.blocks} shards{unread}; {self.computed} computed now"
 
 
+@dataclass
 class CollectionJob:
     """A collection to predict, or the rest that an earlier run of the same job has left.
 
-    Args:
+    Attributes:
         sources: files, folders, patterns, videos; text files (``.txt``) name one source per line.
         folder: for the shards; created if it does not exist.
         predictor: arguments of :class:`~hubel.inference.predictor.Predictor`; the others have its defaults.
         kind: ``"jsonl"`` or ``"parquet"``.
         block: names per shard.
-        log: prints a line.
         report: prints the message and the hint of a source that could not be read.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[str],
-        folder: Path,
-        predictor: dict[str, Any],
-        kind: str = "jsonl",
-        block: int = 1000,
-        log: Callable[[str], None] = lambda line: None,
-        report: Callable[[str, str], None] = lambda message, hint: None,
-    ) -> None:
-        self._sources, self._folder, self._predictor = sources, folder, predictor
-        self._shards, self._kind, self._block = Shards(folder, kind), kind, block
-        self._log, self._report = log, report
+    sources: Sequence[str]
+    folder: Path
+    predictor: dict[str, Any]
+    kind: str = "jsonl"
+    block: int = 1000
+    log: Callable[[str], None] = lambda line: None
+    report: Callable[[str, str], None] = lambda message, hint: None
 
     def run(self) -> CollectionResult:
         """Compute the missing shards.
@@ -135,76 +129,76 @@ class CollectionJob:
             ModelError, UsageError, WeightsError: the model or an argument is invalid.
         """
         require_ray()
-        folder = self._folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".lock", timeout=0):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=0):
                 return self._run()
         except Timeout:
-            message = f"another process works on the job in {folder}"
+            message = f"another process works on the job in {self.folder}"
             raise DataError(message, "wait for it, or choose another --out") from None
         except OSError as error:
-            message = f"{folder} cannot be written: {error.strerror or error}"
+            message = f"{self.folder} cannot be written: {error.strerror or error}"
             raise DataError(message, "choose another folder with --out") from error
 
     def _run(self) -> CollectionResult:
         started = time.perf_counter()
         listing, chosen = self._begin()
-        blocks, shards = listing.blocks, self._shards
+        blocks, shards = listing.blocks, Shards(self.folder, self.kind)
         shards.clear_away()
         missing = [each for each in blocks if not shards.is_there(each.number)]
-        self._log(f"{listing.names} sources in {len(blocks)} blocks, {len(blocks) - len(missing)} of them done")
+        self.log(f"{listing.names} sources in {len(blocks)} blocks, {len(blocks) - len(missing)} of them done")
         if missing:
             try:
                 with ray_running() as ray:
                     self._compute(ray, chosen, missing)
             except KeyboardInterrupt:
-                self._log("interrupted: finished shards are kept, and the same command continues with the rest")
+                self.log("interrupted: finished shards are kept, and the same command continues with the rest")
                 raise
         shards.clear_away()
-        totals = self._totals(listing)
+        recorded = self._recorded()
+        totals = [recorded.get(each.number) or shards.count(each.number) for each in blocks]
         rows, errors = sum(each.rows for each in totals), sum(each.errors for each in totals)
         seconds = time.perf_counter() - started
-        return CollectionResult(self._folder, len(blocks), len(missing), rows, errors, seconds)
+        return CollectionResult(self.folder, len(blocks), len(missing), rows, errors, seconds)
 
     def _begin(self) -> tuple[Listing, dict[str, str]]:
         """Find the sources, and this job in the folder; a new job chooses engine and precision for all blocks."""
-        model = self._predictor["model"]
+        model = self.predictor["model"]
         found = find_model(model) or find_model(Path(model))
-        fresh = self._folder / f".{LISTING}.new"
+        fresh = self.folder / f".{LISTING}.new"
         try:
-            listing = write_listing(fresh, self._sources, self._block)
+            listing = write_listing(fresh, self.sources, self.block)
             settings = {
                 "hubel": hubel.__version__,
                 "model": str(model),
                 "digest": found.digest if found is not None else "",
-                **{key: self._predictor.get(key, "auto") for key in ("engine", "precision", "device")},
-                "top": self._predictor.get("top", 5),
-                "format": self._kind,
-                "block": self._block,
+                **{key: self.predictor.get(key, "auto") for key in ("engine", "precision", "device")},
+                "top": self.predictor.get("top", 5),
+                "format": self.kind,
+                "block": self.block,
                 "names": listing.names,
                 "sources": listing.digest,
             }
-            chosen = read_manifest(self._folder, settings)
+            chosen = _read_manifest(self.folder, settings)
             if chosen is None:
-                engine = Predictor(**self._predictor).engine_for(listing.names)
+                engine = Predictor(**self.predictor).engine_for(listing.names)
                 chosen = {"engine": engine.name, "precision": engine.precision.name}
-                fresh.replace(self._folder / LISTING)
-                write_json(self._folder / MANIFEST, {"format_version": 1, **settings, "chosen": chosen})
+                fresh.replace(self.folder / LISTING)
+                write_json(self.folder / MANIFEST, {"format_version": 1, **settings, "chosen": chosen})
         finally:
             fresh.unlink(missing_ok=True)
         return listing, chosen
 
     def _compute(self, ray: Any, chosen: dict[str, str], blocks: Sequence[Block]) -> None:
-        engine = self._predictor.get("engine", "auto")
-        may_use_gpu = engine == "auto" or "cuda" in BACKENDS[engine].precisions
-        may_use_gpu = may_use_gpu and self._predictor.get("device") != "cpu"
-        pool = plan_actors(ray, may_use_gpu, self._predictor.get("threads"), len(blocks))
-        arguments = {**self._predictor, "threads": pool.threads}
+        engine = self.predictor.get("engine", "auto")
+        has_gpu_kernels = engine == "auto" or "cuda" in BACKENDS[engine].precisions
+        may_use_gpu = has_gpu_kernels and self.predictor.get("device") != "cpu"
+        pool = plan_actors(ray, may_use_gpu, self.predictor.get("threads"), len(blocks))
+        arguments = {**self.predictor, "threads": pool.threads}
         arguments |= {"device": "cuda"} if pool.gpu else {**chosen, "device": "cpu"}
-        self._log(f"actors: {pool.actors}, threads of each: {pool.threads}, device: {arguments['device']}")
-        folder = self._folder.absolute()
-        work = (str(Path.cwd()), str(folder / LISTING), str(folder), self._kind, arguments)
+        self.log(f"actors: {pool.actors}, threads of each: {pool.threads}, device: {arguments['device']}")
+        folder = self.folder.absolute()
+        work = (str(Path.cwd()), str(folder / LISTING), str(folder), self.kind, arguments)
         rows, started = 0, time.perf_counter()
         logged = started
         with (folder / FINISHED).open("a", encoding="utf-8") as finished:
@@ -212,20 +206,20 @@ class CollectionJob:
                 if "error" in outcome:
                     raise DataError(outcome["error"], outcome["hint"])
                 for message, hint in outcome.pop("failures"):
-                    self._report(message, hint)
+                    self.report(message, hint)
                 finished.write(json.dumps(outcome) + "\n")
                 finished.flush()
                 rows += outcome["rows"]
                 now = time.perf_counter()
                 if now - logged > _EVERY or done == len(blocks):
                     logged = now
-                    self._log(f"{done}/{len(blocks)} blocks, {rows} images, {rows / (now - started):.1f} per second")
+                    self.log(f"{done}/{len(blocks)} blocks, {rows} images, {rows / (now - started):.1f} per second")
 
-    def _totals(self, listing: Listing) -> list[Written]:
-        """Rows of each shard: as recorded when it was computed, else counted."""
+    def _recorded(self) -> dict[int, Written]:
+        """Rows of each shard, as recorded when it was computed."""
         recorded: dict[int, Written] = {}
         with contextlib.suppress(FileNotFoundError, ValueError):  # the last line of a killed run is incomplete
-            for line in (self._folder / FINISHED).read_text(encoding="utf-8").splitlines():
+            for line in (self.folder / FINISHED).read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
                 recorded[row["block"]] = Written(row["rows"], row["errors"])
-        return [recorded.get(each.number) or self._shards.count(each.number) for each in listing.blocks]
+        return recorded

@@ -181,15 +181,16 @@ class BlockPredictor:
             tune_allocator()
             os.chdir(self._directory)
             self._predictor = Predictor(**self._arguments)
-        failures: list[tuple[str, str]] = []
-        written = self._shards.write(block.number, self._rows(names_of(self._listing, block), failures))
-        return {"block": block.number, **asdict(written), "failures": failures}
-
-    def _rows(self, names: list[str], failures: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
         from hubel.inference.outputs import json_row
         from hubel.inference.pipeline import FailedImage
 
-        for outcome in self._predictor.stream(names):
-            if isinstance(outcome, FailedImage):
-                failures.append((outcome.error.message, outcome.error.hint))
-            yield json_row(outcome, self._predictor.model_name)
+        failures: list[tuple[str, str]] = []
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for outcome in self._predictor.stream(names_of(self._listing, block)):
+                if isinstance(outcome, FailedImage):
+                    failures.append((outcome.error.message, outcome.error.hint))
+                yield json_row(outcome, self._predictor.model_name)
+
+        written = self._shards.write(block.number, rows())
+        return {"block": block.number, **asdict(written), "failures": failures}

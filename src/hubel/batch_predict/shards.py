@@ -27,16 +27,16 @@ class Written:
     errors: int
 
 
+@dataclass(frozen=True)
 class Shards:
     """The shards of a job, in a folder; their kind is ``"jsonl"`` or ``"parquet"``."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        self._folder = folder
-        self._kind = kind
+    folder: Path
+    kind: str
 
     def path(self, block: int) -> Path:
         """The file of a block."""
-        return self._folder / f"part-{block:06d}.{self._kind}"
+        return self.folder / f"part-{block:06d}.{self.kind}"
 
     def is_there(self, block: int) -> bool:
         """Whether a block is done."""
@@ -60,7 +60,7 @@ class Shards:
     def count(self, block: int) -> Written:
         """Count the rows in a block's file."""
         path = self.path(block)
-        if self._kind == "parquet":
+        if self.kind == "parquet":
             import pyarrow.parquet as parquet
 
             column = parquet.read_table(path, columns=["error"]).column("error")
@@ -71,12 +71,12 @@ class Shards:
 
     def clear_away(self) -> None:
         """Remove incomplete files of killed writers; call it while nobody writes."""
-        for path in self._folder.glob(".part-*"):
+        for path in self.folder.glob(".part-*"):
             path.unlink(missing_ok=True)
 
     @contextmanager
     def _writer(self, path: Path) -> Iterator[Any]:
-        if self._kind == "parquet":
+        if self.kind == "parquet":
             import pyarrow
             import pyarrow.parquet as parquet
 

@@ -6,8 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +20,7 @@ from hubel.errors import HubelError, UsageError
 if TYPE_CHECKING:
     from hubel.cli.track_writers import TrackOutputs
     from hubel.data.mot import MotBoxes
+    from hubel.inference import Predictor
     from hubel.inference.video_tracking import FrameState
     from hubel.results import Tracks
 
@@ -106,40 +106,39 @@ def track(
     from hubel.tracking.base import parse
 
     method = create_tracker(name, **parse(TRACKERS[name].Parameters, set_ or ()))
-    timer, errors = video_tracking.StageTimer(), DecodeErrors(strict)
+    timer, errors = video_tracking.StageTimer(), []
+
+    def on_error(error: HubelError) -> None:
+        if strict:
+            raise error
+        errors.append(error)
+        report_error(error.message, error.hint)
+
     counters = parse_counters(line or (), zone or ())
     outputs = TrackOutputs(mot, save, table, counters, json, [source, detections], model, name, timer)
     boxes = None if detections is None else _read_boxes(detections, conf)
-    if source is None:
-        assert boxes is not None
-        found = video_tracking.detect_from_file(boxes, str(boxes.path), None)
-        _run(video_tracking.associate(found, method, None, timer), outputs, boxes.last_frame)
-        return
-    video = video_tracking.open_video(source, rate, errors)
-    outputs.rate = video.rate or rate
-    if boxes is not None:
-        detect: partial[Generator[FrameState, None, None]] = partial(
-            video_tracking.detect_from_file, boxes, video.source
-        )
-    else:
+    video = None if source is None else video_tracking.open_video(source, rate, on_error)
+    outputs.rate = (video and video.rate) or rate
+    found: MotBoxes | Predictor | None = boxes
+    if found is None:
         from hubel.inference import Predictor, tune_allocator
 
         assert model is not None
         tune_allocator()
         minimum = video_tracking.default_conf(name) if conf is None else conf
-        predictor = Predictor(model, engine, precision, device, threads=threads, conf=minimum, iou=iou)
-        selected = None if classes is None else [word.strip() for word in classes.split(",")]
-        detect = partial(video_tracking.detect_with_model, predictor, video.source, selected, timer)
+        found = Predictor(model, engine, precision, device, threads=threads, conf=minimum, iou=iou)
     embed = None
     if method.needs_features:
         from hubel.inference.embedder import Embedder
 
         embed = Embedder(appearance, device, threads)
-    states = video_tracking.run_pipeline(video, detect, method, embed, errors, timer)
-    last = _run(states, outputs, video.count)
-    if boxes is not None and last is not None and boxes.last_frame != last:
+    selected = None if classes is None else [word.strip() for word in classes.split(",")]
+    states = video_tracking.run_pipeline(video, found, method, embed, selected, on_error, timer)
+    count = video.count if video is not None else boxes.last_frame if boxes is not None else None
+    last = _run(states, outputs, count)
+    if video is not None and boxes is not None and last is not None and boxes.last_frame != last:
         log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
-    if errors.count:
+    if errors:
         raise typer.Exit(1)
 
 
@@ -159,21 +158,6 @@ def _check(source: str | None, model: str | None, detections: Path | None, track
         raise UsageError("--classes selects classes of a model", "leave it out with --detections")
 
 
-class DecodeErrors:
-    """Reports and counts the frames that cannot be read."""
-
-    def __init__(self, strict: bool) -> None:
-        self._strict = strict
-        self.count = 0
-
-    def __call__(self, error: HubelError) -> None:
-        """Report and count a damaged frame; raise if strict."""
-        if self._strict:
-            raise error
-        self.count += 1
-        report_error(error.message, error.hint)
-
-
 def _read_boxes(detections: Path, conf: float | None) -> MotBoxes:
     from hubel.data.mot import read_mot_text
 
@@ -185,15 +169,13 @@ def _read_boxes(detections: Path, conf: float | None) -> MotBoxes:
     return boxes if conf is None else boxes.only(boxes.scores >= conf)
 
 
-def _run(states: Iterator[tuple[FrameState, Tracks]], outputs: TrackOutputs, count: int | None) -> int | None:
+def _run(
+    states: Generator[tuple[FrameState, Tracks], None, None], outputs: TrackOutputs, count: int | None
+) -> int | None:
     """Write the tracks of every frame; returns the number of the last."""
     start, last, interrupted = time.perf_counter(), None, False
-    with ExitStack() as stack:
-        stack.enter_context(_terminated_as_interrupted())
-        bar = stack.enter_context(ProgressBar("frames", count, visible=not outputs.shows_lines))
-        stack.enter_context(outputs)
-        if isinstance(states, Generator):
-            stack.callback(states.close)
+    bar = ProgressBar("frames", count, visible=not outputs.shows_lines)
+    with _terminated_as_interrupted(), bar, outputs, closing(states):
         try:
             for state, tracks in states:
                 outputs.take(state, tracks)

@@ -129,7 +129,8 @@ class TrackOutputs:
         if self.json:
             print_json(self._row(state, tracks))
         if self.save is not None and state.image is not None:
-            self.timer.timed("draw", self._draw, state, tracks)
+            with self.timer.measure("draw"):
+                self._draw(state, tracks)
 
     def _row(self, state: FrameState, tracks: Tracks) -> dict[str, Any]:
         source = None if tracks.source is None else encodable(tracks.source)

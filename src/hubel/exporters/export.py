@@ -37,9 +37,6 @@ PREPROCESSING_FILE, EXAMPLE = "preprocessing.json", "use.py"
 # to compute with them, OpenVINO takes bfloat16 on processors that have it, with its larger errors.
 _ARITHMETIC = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
-NMS_OUTPUTS = ("boxes", "scores", "labels")
-"""Names of the outputs of a graph with NMS, in order."""
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -97,12 +94,10 @@ def export(
         calibrate: for int8, a folder of images like those that the model will see; a run has its own data.
         out: the folder; ``exports/MODEL-FORMAT`` by default, with the precision at its end unless that is fp32. If it
             exists, the folder gets a number: ``…-2``.
-        metadata: of ``model`` if that is a module.
         tolerance: for int8, by how much the task's score may fall, a fraction.
         nms: a detector's graph ends in objects: it takes one image at a time and gives their boxes (K, 4) in pixels of
-            the network's input, scores (K,) and labels (K,), best first, 300 at most.
-        conf: with ``nms``, least score of an object, 0..1.
-        iou: with ``nms``, of two boxes of a class that overlap by more, the better one stays, 0..1.
+            the network's input, scores (K,) and labels (K,), best first, 300 at most. They have at least the score
+            ``conf``, and of two boxes of a class with an IoU above ``iou`` the better one stays.
 
     Raises:
         UsageError: an argument is invalid, or the format does not have the precision.
@@ -137,8 +132,8 @@ def export(
                 raise UsageError(message, "save the module first: hubel.models.save_model")
             converted, quantization = quantized_for(model, calibrate, tolerance)
             facts["quantization"] = asdict(quantization)
-        message = f"{name} cannot be exported to {format} in {precision}"
-        with failing_as(message, "Try another --format or --precision."):
+        failure = f"{name} cannot be exported to {format} in {precision}"
+        with failing_as(failure, "Try another --format or --precision."):
             backend.save(converted or backend.convert(graph), folder, facts, half=precision == "fp16")
             _, run = backend.open_file(folder / backend.export_file)
             file = f"{name} as {backend.export_file}"
@@ -213,7 +208,7 @@ class DetectorWithNMS(NormalizedModel):
         self, model: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype, thresholds: Thresholds
     ) -> None:
         super().__init__(model, preprocessing, dtype)
-        self.output_names = NMS_OUTPUTS
+        self.output_names = ("boxes", "scores", "labels")
         self._thresholds = thresholds
 
     def predict(self, pixels: Tensor) -> dict[str, Tensor]:

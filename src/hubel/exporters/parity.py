@@ -51,12 +51,7 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
     of all but one of 1000 pixels. In other precisions the limit is wider (:data:`TOLERANCE`) and the most probable
     class of each image has to be the model's, or one that the model finds as probable within that limit.
 
-    Args:
-        run: the file, from pixels to outputs by name.
-        pixels: uint8 (N, H, W, C).
-        expected: the model's predictions of them.
-        precision: of the file.
-        file: its name, for the message.
+    ``run`` runs the file, ``expected`` are the model's predictions of the ``pixels``, uint8 (N, H, W, C).
 
     Raises:
         ModelError: the file predicts something else.
@@ -117,12 +112,7 @@ _COMPARISONS = {"boxes": _compare_boxes, "class_map": _compare_class_maps}
 
 
 def check_detections(
-    run: Run,
-    pixels: np.ndarray,
-    expected: Predictions,
-    thresholds: Thresholds,
-    precision: str,
-    file: str,
+    run: Run, pixels: np.ndarray, expected: Predictions, thresholds: Thresholds, precision: str, file: str
 ) -> float:
     """Run a file that ends in objects on each image, and compare them with those selected from the model's predictions.
 

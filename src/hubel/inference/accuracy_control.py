@@ -107,10 +107,8 @@ def quantize_with_accuracy_control(
     Args:
         model: in float32, from uint8 pixels (N, height, width, channels) to predictions; it is left as it is.
         calibration: uint8 (N, height, width, channels).
-        held_out: the task's score, on other images.
-        tolerance: by how much it may fall.
+        held_out: the task's score, on other images; it may fall by the ``tolerance``.
         budget: seconds after which no further layers are tried.
-        log: prints a line.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -134,8 +132,8 @@ def quantize_with_accuracy_control(
             log(f"int8: {held_out.metric} {score:.3f} with {len(in_float)} of {len(layers)} layers in float")
             if float_score - score <= tolerance:
                 break
-    if not float_score - score <= tolerance:  # NaN does not pass either
-        loss = float_score - score
+    loss = float_score - score
+    if not loss <= tolerance:  # NaN does not pass either
         accepted = np.ceil(loss * 100 + 1e-9) / 100 if np.isfinite(loss) else 1.0  # rounded up
         tried = f", even with the worst {len(in_float)} of its {len(layers)} layers kept in float" if in_float else ""
         raise ModelError(
@@ -180,29 +178,21 @@ def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: En
     classes that the float32 network cannot tell apart costs little, and predicting what it considers improbable costs
     much, however confident it is in general.
 
-    Args:
-        pixels: uint8 (N, height, width, channels).
-        labels: class indices (N,), or None.
-        exact: runs the float32 network.
+    ``pixels`` are uint8 (N, height, width, channels), ``labels`` (N,); ``exact`` runs the float32 network.
     """
     reference = probabilities(exact, pixels)
 
-    def best(run: EngineRun) -> np.ndarray:
-        classes: np.ndarray = probabilities(run, pixels).argmax(1)
-        return classes
-
-    def top1(run: EngineRun) -> float:
-        return float((best(run) == labels).mean())
-
-    def expected_top1(run: EngineRun) -> float:
-        return float(reference[np.arange(len(reference)), best(run)].sum() / reference.max(1).sum())
+    def score(run: EngineRun) -> float:
+        best = probabilities(run, pixels).argmax(1)
+        if labels is not None:
+            return float((best == labels).mean())
+        return float(reference[np.arange(len(reference)), best].sum() / reference.max(1).sum())
 
     def agreement(run: EngineRun) -> float:
-        return float((best(run) == reference.argmax(1)).mean())
+        return float((probabilities(run, pixels).argmax(1) == reference.argmax(1)).mean())
 
-    if labels is None:
-        return AccuracyCheck("expected accuracy (no labels; float32 = 1)", len(pixels), expected_top1, agreement)
-    return AccuracyCheck("top-1", len(pixels), top1, agreement)
+    metric = "expected accuracy (no labels; float32 = 1)" if labels is None else "top-1"
+    return AccuracyCheck(metric, len(pixels), score, agreement)
 
 
 def probabilities(run: EngineRun, pixels: np.ndarray) -> np.ndarray:

@@ -81,7 +81,6 @@ def quantized_for(
         calibrate: a folder of images or of class folders; a run folder knows its own data, and other models take
             what they were quantized with last.
         tolerance: by how much the task's score may fall, a fraction.
-        log: prints a line: what was lost, on how many images.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -116,21 +115,15 @@ def find_or_quantize(
     converted = find_converted(source, backend, "int8", digest)
     if converted is None or converted.network[1].loss > tolerance:
         start = time.perf_counter()
-        pair = _quantized(source, files, tolerance, log)
+        images = read_calibration_images(files, metadata.preprocessing, tolerance, log)
+        log(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
+        model = convert(source, OpenVinoBackend()).network
+        held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
+        pair = quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, log=log)
         made = Converted(pair, metadata, f"quantized in {time.perf_counter() - start:.0f} s")
         converted = replace(made, note=f"{made.note}, {store(source, backend, made, 'int8', digest)}")
     log(converted.network[1].line())
     return converted
-
-
-def _quantized(
-    source: ModelSource, files: CalibrationFiles, tolerance: float, log: Callable[[str], None]
-) -> tuple[Model, QuantizationReport]:
-    images = read_calibration_images(files, source.load()[1].preprocessing, tolerance, log)
-    log(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
-    model = convert(source, OpenVinoBackend()).network
-    held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
-    return quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, log=log)
 
 
 @dataclass(frozen=True)
@@ -170,21 +163,39 @@ def find_calibration_files(
 
     A run knows its data: its training split calibrates, its validation split is held out. Any other model needs
     ``data``: class folders with ``train`` and ``val`` are used as they are, and of everything else a random third is
-    held out. Labels are used if the model has all of the classes.
-
-    Args:
-        reference: name of the model, or a run folder.
-        classes: of the model.
-        data: a folder of images or of class folders; None: the run's own.
-        tolerance: the loss that has to be measurable, which takes at least 1 / tolerance images.
+    held out, 1 / tolerance images at least. Labels are used if the model, a name or a run folder, has all of the
+    classes.
 
     Raises:
         UsageError: there is no data.
         DataError: it cannot be listed, or has too few images.
     """
-    files = _find(Path(reference), tuple(classes), data, tolerance)
-    _check(files.origin, len(files.calibration), len(files.held_out), tolerance)
-    return files
+    record = Path(reference, "splits.json")
+    if data is None:
+        if not record.is_file():
+            raise UsageError(
+                f"int8 needs images for calibration, and {reference} has none of its own",
+                "name some: --calibrate DATA, a folder of images like those to come",
+            )
+        data = _data_of_run(Path(reference))
+    root = Path(data)
+    try:
+        folders = read_class_folders(root)
+    except DataError:
+        if not root.is_dir():
+            raise
+        return _divided(_loose_images(root), False, root, tolerance)
+    recorded = read_splits(record) if record.is_file() else {}
+    if recorded and belongs_to(folders, recorded):
+        splits = recorded_splits(folders.remap_classes(classes), recorded)
+        return _chosen(splits.train, splits.val, True, f"the run's own data, {root}", tolerance)
+    known = set(folders.classes) <= set(classes)
+    named = (folders.remap_classes(classes) if known else folders).splits
+    train, val = named.get("train", ()), named.get("val", ())
+    if train and val:
+        return _chosen(train, val, known, f"{root} (train and val)", tolerance)
+    pool = train or val or [sample for samples in named.values() for sample in samples]
+    return _divided(pool, known, root, tolerance)
 
 
 def read_calibration_images(
@@ -221,35 +232,6 @@ def _required(tolerance: float) -> int:
     return math.ceil(1 / tolerance - 1e-9)
 
 
-def _find(reference: Path, classes: tuple[str, ...], data: Path | str | None, tolerance: float) -> CalibrationFiles:
-    record = reference / "splits.json"
-    if data is None:
-        if not record.is_file():
-            raise UsageError(
-                f"int8 needs images for calibration, and {reference} has none of its own",
-                "name some: --calibrate DATA, a folder of images like those to come",
-            )
-        data = _data_of_run(reference)
-    root = Path(data)
-    try:
-        folders = read_class_folders(root)
-    except DataError:
-        if not root.is_dir():
-            raise
-        return _divided(_loose_images(root), False, root, tolerance)
-    recorded = read_splits(record) if record.is_file() else {}
-    if recorded and belongs_to(folders, recorded):
-        splits = recorded_splits(folders.remap_classes(classes), recorded)
-        return _chosen(splits.train, splits.val, True, f"the run's own data, {root}")
-    known = set(folders.classes) <= set(classes)
-    named = (folders.remap_classes(classes) if known else folders).splits
-    train, val = named.get("train", ()), named.get("val", ())
-    if train and val:
-        return _chosen(train, val, known, f"{root} (train and val)")
-    pool = train or val or [sample for samples in named.values() for sample in samples]
-    return _divided(pool, known, root, tolerance)
-
-
 def _data_of_run(run: Path) -> Path:
     try:
         return Path(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"])
@@ -271,12 +253,15 @@ def _divided(pool: Sequence[Sample], known: bool, root: Path, tolerance: float) 
     count = max(round(len(pool) * _HELD_OUT_FRACTION), _required(tolerance))
     held_out = max(0, min(count, len(pool) - _MIN_CALIBRATION))
     origin = f"{root} ({held_out} of {len(pool)} held out)"
-    return _chosen(shuffled[held_out:], shuffled[:held_out], known, origin)
+    return _chosen(shuffled[held_out:], shuffled[:held_out], known, origin, tolerance)
 
 
-def _chosen(train: Sequence[Sample], val: Sequence[Sample], known: bool, origin: str) -> CalibrationFiles:
+def _chosen(
+    train: Sequence[Sample], val: Sequence[Sample], known: bool, origin: str, tolerance: float
+) -> CalibrationFiles:
     """At most as many of the images as are worth it; ``known``: their labels are the model's classes."""
     calibration, held_out = _some(train, _MAX_CALIBRATION), _some(val, _MAX_HELD_OUT)
+    _check(origin, len(calibration), len(held_out), tolerance)
     labels = [sample.label for sample in held_out] if known else None
     return CalibrationFiles(
         [sample.path for sample in calibration], [sample.path for sample in held_out], labels, origin

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,23 +48,20 @@ class VideoSource:
     count: int | None
 
 
-@dataclass
 class StageTimer:
     """Seconds spent in each stage; stages run in parallel."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
 
-    def timed(self, stage: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function and add its time to a stage."""
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to a stage."""
         start = time.perf_counter()
         try:
-            return function(*arguments)
+            yield
         finally:
-            self.add(stage, start)
-
-    def add(self, stage: str, start: float) -> None:
-        """Add the time since ``start`` to a stage."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+            self.seconds[stage] += time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -102,17 +99,15 @@ def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
 def decode(video: VideoSource, on_error: OnError, timer: StageTimer) -> Iterator[tuple[Frame, np.ndarray]]:
     """Decode the frames of a video; those that cannot be read are skipped."""
     while True:
-        start = time.perf_counter()
-        frame = next(video.frames, None)
-        if frame is None:
-            return
-        try:
-            image = frame.array()
-        except ImageError as error:
-            on_error(error)
-            continue
-        finally:
-            timer.add("decode", start)
+        with timer.measure("decode"):
+            frame = next(video.frames, None)
+            if frame is None:
+                return
+            try:
+                image = frame.array()
+            except ImageError as error:
+                on_error(error)
+                continue
         yield frame, image
 
 
@@ -132,11 +127,7 @@ def detect_from_file(boxes: MotBoxes, source: str | None, images: Images | None)
 
 
 def detect_with_model(
-    predictor: Predictor,
-    source: str | None,
-    classes: Sequence[str] | None,
-    timer: StageTimer,
-    images: Images,
+    predictor: Predictor, source: str, classes: Sequence[str] | None, timer: StageTimer, images: Images
 ) -> Generator[FrameState, None, None]:
     """Run a detector on the frames of a video that results call ``source``, and keep the objects of some classes.
 
@@ -164,7 +155,11 @@ def detect_with_model(
             yield ImageSource(None, partial(Image.fromarray, image), frame.number, frame.time)
 
     outcomes = predictor.stream_sources(as_sources())
-    while (found := timer.timed("detect", next, outcomes, None)) is not None:
+    while True:
+        with timer.measure("detect"):
+            found = next(outcomes, None)
+        if found is None:
+            return
         frame, image = taken.popleft()
         if isinstance(found, FailedImage):
             raise found.error
@@ -182,7 +177,9 @@ def embed(states: Iterable[FrameState], appearance: Appearance, timer: StageTime
     """Add appearance vectors."""
     for state in states:
         assert state.image is not None
-        yield replace(state, features=timer.timed("embed", appearance, state.image, state.found.boxes))
+        with timer.measure("embed"):
+            features = appearance(state.image, state.found.boxes)
+        yield replace(state, features=features)
 
 
 def associate(
@@ -191,14 +188,11 @@ def associate(
     """Track the detections of each frame."""
     clock = FrameClock(rate)
     for state in states:
-        found = state.found
-        start = time.perf_counter()
-        tracked = tracker.update(
-            found.boxes, found.scores, found.labels, state.features, elapsed=clock.elapsed(state.number, state.time)
-        )
+        found, elapsed = state.found, clock.elapsed(state.number, state.time)
+        with timer.measure("associate"):
+            tracked = tracker.update(found.boxes, found.scores, found.labels, state.features, elapsed=elapsed)
         names = tuple(found.names[index] for index in tracked.detections.tolist())
         boxes, scores = tracked.boxes.astype(np.float32), tracked.scores.astype(np.float32)
-        timer.add("associate", start)
         where = found.source, found.width, found.height
         yield (
             state,
@@ -226,20 +220,28 @@ class FrameClock:
 
 
 def run_pipeline(
-    video: VideoSource,
-    detect: Callable[[Images], Generator[FrameState, None, None]],
+    video: VideoSource | None,
+    detections: MotBoxes | Predictor,
     tracker: Tracker,
     appearance: Appearance | None,
+    classes: Sequence[str] | None,
     on_error: OnError,
     timer: StageTimer,
 ) -> Generator[tuple[FrameState, Tracks], None, None]:
-    """Run all stages on a video, in threads; memory does not grow with its length.
+    """Run all stages on a video, in threads; memory does not grow with its length. Boxes of a file need no video.
 
-    ``appearance`` computes vectors, if the tracker compares them. ``on_error`` is called for frames that cannot be
-    read, which are skipped.
+    ``appearance`` computes vectors, if the tracker compares them; a detector's objects may be limited to ``classes``.
+    ``on_error`` is called for frames that cannot be read, which are skipped.
     """
+    if video is None:
+        assert isinstance(detections, MotBoxes)
+        yield from associate(detect_from_file(detections, str(detections.path), None), tracker, None, timer)
+        return
     with closing(prefetch(decode(video, on_error, timer), _AHEAD)) as images:
-        states = detect(images)
+        if isinstance(detections, MotBoxes):
+            states = detect_from_file(detections, video.source, images)
+        else:
+            states = detect_with_model(detections, video.source, classes, timer, images)
         if appearance is not None:
             states = prefetch(embed(states, appearance, timer), _AHEAD)
         with closing(states):
@@ -275,14 +277,13 @@ def track(
         source: a video, a folder of frames, or the number of a webcam; ``None`` if only ``detections`` are needed.
         model: a detector: a registered name with weights, or a run folder.
         detections: a file of MOTChallenge text, instead of a model.
-        tracker: ``"sort"``, ``"deepsort"`` or ``"bytetrack"``.
+        tracker: ``"sort"``, ``"deepsort"`` or ``"bytetrack"``, with its ``parameters``.
         appearance: for ``"deepsort"``: a network with weights, a run folder, or a function of an image, uint8
             (H, W, 3), and boxes (N, 4) that returns unit vectors (N, D).
-        classes: of the detector to track; ``None``: all.
+        classes: of the detector to track; all by default.
         conf: minimum score of a box; for a model 0.25 by default, 0.1 for ``"bytetrack"``.
         rate: frames per second of a folder of frames.
         on_error: called for frames that cannot be read, which are skipped; by default they raise.
-        parameters: of the tracker.
 
     Raises:
         UsageError: arguments are missing, exclude each other, or are out of range.
@@ -290,32 +291,26 @@ def track(
     """
     if (model is None) == (detections is None):
         raise UsageError("pass exactly one of model= and detections=", "model=RUN or detections=det.txt")
-    method, timer = create_tracker(tracker, **parameters), StageTimer()
+    method = create_tracker(tracker, **parameters)
     boxes = None if detections is None else read_mot_text(Path(detections))
     if boxes is not None and conf is not None:
         boxes = boxes.only(boxes.scores >= conf)
-    if source is None:
-        if boxes is None or method.needs_features:
-            raise UsageError(f"{tracker} needs images for a model or appearance features", "pass a video as source")
-        for _, tracks in associate(detect_from_file(boxes, str(boxes.path), None), method, None, timer):
-            yield tracks
-        return
+    if source is None and (boxes is None or method.needs_features):
+        raise UsageError(f"{tracker} needs images for a model or appearance features", "pass a video as source")
     report = on_error or _raise
-    video = open_video(str(source), rate, report)
+    video = None if source is None else open_video(str(source), rate, report)
     embedder = None
     if method.needs_features:
         from hubel.inference.embedder import Embedder
 
         embedder = appearance if callable(appearance) else Embedder(appearance)
-    if boxes is not None:
-        detect = partial(detect_from_file, boxes, video.source)
-    else:
+    found: MotBoxes | Predictor | None = boxes
+    if found is None:
         from hubel.inference.predictor import Predictor
 
         assert model is not None
-        minimum = default_conf(tracker) if conf is None else conf
-        detect = partial(detect_with_model, Predictor(model, conf=minimum), video.source, classes, timer)
-    for _, tracks in run_pipeline(video, detect, method, embedder, report, timer):
+        found = Predictor(model, conf=default_conf(tracker) if conf is None else conf)
+    for _, tracks in run_pipeline(video, found, method, embedder, classes, report, StageTimer()):
         yield tracks
 
 
