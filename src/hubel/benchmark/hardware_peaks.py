@@ -37,13 +37,10 @@ class Kernel(NamedTuple):
 
 
 def measure_limits(threads: int | None, seconds: float) -> MachineLimits:
-    """Measure the processor's peaks and its bandwidth.
+    """Measure the processor's peaks and its bandwidth, ``seconds`` for each kernel.
 
-    A precision that is not faster than float32 is only emulated by the processor; it is left out.
-
-    Args:
-        threads: CPU threads; all cores by default. Set for the whole process, as torch has it.
-        seconds: for each kernel.
+    A precision that is not faster than float32 is only emulated by the processor; it is left out. ``threads`` are set
+    for the whole process, as torch has it; all cores by default.
     """
     if threads is not None:
         torch.set_num_threads(threads)

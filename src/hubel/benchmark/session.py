@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubel.analysis.roofline import MachineLimits, NetworkCost, bound
-from hubel.benchmark.worker import JobFailure, run_job
+from hubel.benchmark.worker import JobFailure, JobResult, run_job
 from hubel.errors import UsageError
 from hubel.inference.engines.base import PRECISIONS, canonical
 from hubel.inference.engines.selection import BACKENDS
@@ -31,12 +31,7 @@ class Runner(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Measurements of every model.
-
-    Attributes:
-        batches: numbers of images that go through the network at once.
-        left_out: why runners that were requested, or are measured by default, are not available.
-    """
+    """Measurements of every model; ``left_out`` says why runners, requested or measured by default, are missing."""
 
     runners: tuple[Runner, ...]
     batches: tuple[int, ...]
@@ -44,19 +39,11 @@ class Plan:
 
 
 def plan(
-    engines: Sequence[str] = (),
-    precisions: Sequence[str] = (),
-    batches: Sequence[int] = (),
-    bf16_pays: bool = True,
+    engines: Sequence[str] = (), precisions: Sequence[str] = (), batches: Sequence[int] = (), bf16_pays: bool = True
 ) -> Plan:
     """Choose the measurements: by default all engines, fp32, bf16 and int8 where the engine has them, batches 1 and 16.
 
-    Args:
-        engines: their names.
-        precisions: by their short or long names.
-        batches: numbers of images.
-        bf16_pays: this machine computes in bfloat16; if not, it is only measured on request, as emulation may take
-            hundreds of times as long.
+    Unless ``bf16_pays`` on this machine, it is only measured on request: emulation may take hundreds of times as long.
 
     Raises:
         UsageError: an unknown engine or precision, or an empty batch.
@@ -91,17 +78,16 @@ class _Model:
     random_weights: bool
     input: list[int]
     cost: NetworkCost
-    environment: dict[str, str]
 
 
 @dataclass
 class _Started:
-    """An engine that has predicted with a model: seconds of each start, in all and of imports."""
+    """An engine that has predicted with a model: seconds of the first start, and later ones."""
 
     model: _Model
     runner: Runner
     first: float
-    starts: list[tuple[float, float]] = field(default_factory=list)
+    starts: list[JobResult] = field(default_factory=list)
     failed: JobFailure | None = None
 
 
@@ -118,14 +104,10 @@ class Session:
     """A benchmark that may be interrupted: measurements so far are kept.
 
     Attributes:
-        models: names, names with weights, or run folders.
         engines: as for :func:`plan`, like ``precisions`` and ``batches``.
         images: files for the measurement from files to results; at least one.
         seconds: for each measurement.
-        rounds: of all measurements.
-        threads: CPU threads; ``None``: all cores.
         folder: an empty one, for models with random weights and their conversions.
-        log: takes a line.
         step: takes the current step, the number of steps done and of all steps.
         limits: of this machine, once they are measured.
     """
@@ -190,18 +172,16 @@ class Session:
             return None
         if found["random_weights"]:
             self.log(f"{name}: its weights are not on this machine; random ones are as fast")
-        # Conversions of random weights do not go into the user's cache.
-        environment = {"HUBEL_CACHE": str(self.folder / "cache")} if found["random_weights"] else {}
-        cost = NetworkCost(**found["cost"])
-        for runner, reason in self._plan.left_out.items():
-            self._without.append(_bare(name, runner, left_out=reason))
-        return _Model(name, found["reference"], found["random_weights"], found["input"], cost, environment)
+        self._without += [_bare(name, runner, left_out=reason) for runner, reason in self._plan.left_out.items()]
+        return _Model(name, found["reference"], found["random_weights"], found["input"], NetworkCost(**found["cost"]))
 
     def _first_start(self, model: _Model, runner: Runner) -> None:
         try:
-            if self._only_cached(runner) and not _is_quantized(model):
+            if self._only_cached(runner) and (
+                model.random_weights or not run_job({"job": "cached", "model": model.reference}).row["cached"]
+            ):
                 raise JobFailure(_NOT_QUANTIZED, lacking=True)
-            seconds, _ = self._start(model, runner)
+            seconds = self._start(model, runner).seconds
         except JobFailure as failure:
             kind = "left_out" if failure.lacking else "error"
             self._without.append({**_bare(model.name, runner), kind: failure.reason})
@@ -214,36 +194,30 @@ class Session:
         """int8 is measured only with a cached quantization, unless it is requested."""
         return runner.precision == "int8" and not self.precisions
 
-    def _start(self, model: _Model, runner: Runner) -> tuple[float, float]:
-        """Seconds until a fresh process has predicted, and seconds of imports in it."""
-        job = {"job": "start", "image": str(self.images[0]), "batch": 1, **self._predictor(model, runner)}
-        result = run_job(job, model.environment, time_imports=True)
-        return result.seconds, result.import_seconds
+    def _start(self, model: _Model, runner: Runner) -> JobResult:
+        """Predict in a fresh process."""
+        return self._run(model, runner, {"job": "start", "image": str(self.images[0]), "batch": 1}, time_imports=True)
 
     def _measure(self, job: _Started | _Configuration) -> None:
         try:
             if isinstance(job, _Started):
                 job.starts.append(self._start(job.model, job.runner))
             else:
-                started = job.started
                 images = [str(path) for path in self.images]
                 task = {"job": "measure", "batch": job.batch, "seconds": self.seconds, "images": images}
-                row = run_job({**task, **self._predictor(started.model, started.runner)}, started.model.environment).row
-                job.measured.append(row)
+                job.measured.append(self._run(job.started.model, job.started.runner, task).row)
         except JobFailure as failure:
             job.failed = failure
 
-    def _predictor(self, model: _Model, runner: Runner) -> dict[str, Any]:
-        # The loss of a quantized model does not matter to its speed.
-        any_loss = {"tolerance": _ANY_LOSS} if self._only_cached(runner) else {}
-        return {
-            **any_loss,
-            "model": model.reference,
-            "engine": runner.engine,
-            "precision": runner.precision,
-            "device": "auto" if len(BACKENDS[runner.engine].precisions) > 1 else "cpu",
-            "threads": self.threads,
-        }
+    def _run(self, model: _Model, runner: Runner, job: dict[str, Any], time_imports: bool = False) -> JobResult:
+        """Do a job with a predictor, which has the other arguments."""
+        job |= {"model": model.reference, "engine": runner.engine, "precision": runner.precision}
+        job |= {"device": "auto" if len(BACKENDS[runner.engine].precisions) > 1 else "cpu", "threads": self.threads}
+        if self._only_cached(runner):  # the loss of a quantized model does not matter to its speed
+            job["tolerance"] = _ANY_LOSS
+        # Conversions of random weights do not go into the user's cache.
+        environment = {"HUBEL_CACHE": str(self.folder / "cache")} if model.random_weights else {}
+        return run_job(job, environment, time_imports)
 
     def _row(self, configuration: _Configuration) -> dict[str, Any]:
         started, measured, batch = configuration.started, configuration.measured, configuration.batch
@@ -268,8 +242,8 @@ class Session:
             **_percentiles([seconds for row in measured for seconds in row["latencies"]]),
             "peak_memory_bytes": round(statistics.median(row["peak_memory_bytes"] for row in measured)),
             "first_start_seconds": started.first,
-            "cold_start_seconds": _median([seconds for seconds, _ in started.starts]),
-            "import_fraction": _median([imports / seconds for seconds, imports in started.starts]),
+            "cold_start_seconds": _median([start.seconds for start in started.starts]),
+            "import_fraction": _median([start.import_seconds / start.seconds for start in started.starts]),
             **self._roofline(configuration, batch / seconds),
         }
 
@@ -288,10 +262,6 @@ class Session:
             "bound_by": most and most.by,
             "bound_fraction": most and images_per_second / most.images_per_second,
         }
-
-
-def _is_quantized(model: _Model) -> bool:
-    return not model.random_weights and run_job({"job": "cached", "model": model.reference}).row["cached"]
 
 
 def _bare(model: str, runner: Runner | None = None, batch: int | None = None, **reason: str) -> dict[str, Any]:

@@ -37,12 +37,7 @@ Row = dict[str, Any]
 
 
 class JobFailure(Exception):
-    """A job failed.
-
-    Args:
-        reason: in one line.
-        lacking: this machine lacks something that the job needs; otherwise something went wrong.
-    """
+    """A job failed, as this machine lacks something that it needs (``lacking``), or as something went wrong."""
 
     def __init__(self, reason: str, lacking: bool = False) -> None:
         super().__init__(reason)
@@ -63,12 +58,11 @@ def run_job(job: Row, environment: dict[str, str] | None = None, time_imports: b
     """Do a job in a fresh process.
 
     The process has a session of its own, so that Ctrl-C at the terminal reaches this process alone, which then ends
-    the other.
+    the other. Python times the imports if asked to, which takes some hundredths of a second in all.
 
     Args:
         job: its name under ``"job"``, and its arguments.
         environment: further variables of the process.
-        time_imports: let Python time them, which takes some hundredths of a second in all.
 
     Raises:
         JobFailure: it failed, or was killed.

@@ -64,14 +64,7 @@ def _points(option: str, text: str, default: str) -> tuple[str, list[tuple[float
 class TrackOutputs:
     """Writes the tracks of every frame. Use it in a ``with`` statement.
 
-    Attributes:
-        mot: file of MOTChallenge text.
-        save: video.
-        table: file with a row per track.
-        json: print rows to stdout.
-        inputs: files that must not be overwritten; the first one has the images.
-        model: name of the detector in the rows.
-        timer: gets the time of drawing.
+    The fields are the command's options. ``inputs`` must not be overwritten; the first one has the images.
 
     Raises:
         UsageError: a file cannot be written, or is an input.
@@ -215,11 +208,9 @@ def _write_table(path: Path, rows: Sequence[TrackPath]) -> None:
         write_json(path, [row.to_json() for row in rows])
         return
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for row in rows:
-            facts = row.to_json()
-            writer.writerow([facts[column] for column in _COLUMNS])
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(row.to_json() for row in rows)
 
 
 def _table(rows: Sequence[TrackPath]) -> str:

@@ -46,7 +46,6 @@ class Embedder:
             (:class:`~hubel.models.classification.deepsort_reid.StripeEmbedding`) and the colours of four stripes are
             taken.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        threads: CPU threads; all by default.
 
     Raises:
         ModelError: the model cannot be found, is damaged, or has no feature pyramid.

@@ -98,12 +98,11 @@ def _folded_weights(unit: ConvNormActivation) -> tuple[Tensor, Tensor | None]:
     norm = unit.norm
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
         return weight, bias
-    scale = (norm.running_var + norm.eps).rsqrt()
-    shift = (0 if bias is None else bias) - norm.running_mean
+    scale, offset = (norm.running_var + norm.eps).rsqrt(), torch.tensor(0.0)
     if norm.affine:
-        scale = scale * norm.weight.detach()
-        return weight * scale.view(-1, 1, 1, 1), shift * scale + norm.bias.detach()
-    return weight * scale.view(-1, 1, 1, 1), shift * scale
+        scale, offset = scale * norm.weight.detach(), norm.bias.detach()
+    shift = (0 if bias is None else bias) - norm.running_mean
+    return weight * scale.view(-1, 1, 1, 1), shift * scale + offset
 
 
 class OneDnnConvolution(nn.Module):

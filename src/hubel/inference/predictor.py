@@ -46,7 +46,7 @@ class Predictor:
     Args:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
             (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
-            :func:`hubel.create_model` makes it, or any other together with its ``metadata``.
+            :func:`hubel.create_model` makes it, or any other together with its ``metadata``: classes, preprocessing.
         engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU, for a few
             images, and where OpenVINO cannot convert the model; else OpenVINO.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
@@ -54,17 +54,11 @@ class Predictor:
         batch: images that go through the network at once; by default what the engine is fastest with.
         top: how many classes a classifier's result names, best first; fewer if the model knows fewer.
         threads: CPU threads of the network, with torch for the whole process; all cores by default.
-        metadata: of ``model`` if that is a module: its classes and its preprocessing; by default what
-            ``create_model`` knows of it.
         calibrate: with the precision ``"int8"``, images like those to come: a folder of them, or class folders. A run
             folder knows its own, and other models take what they were quantized with last.
         tolerance: with ``"int8"``, by how much accuracy may fall on held-out images, a fraction: 0.01 is one point.
         conf: least score of an object, 0..1.
         iou: of two boxes of a class that overlap by more, a detector's result has the better one, 0..1.
-
-    Attributes:
-        metadata: of the model.
-        model_name: what results call the model.
 
     Raises:
         ModelError: the model cannot be found, is damaged, or cannot be converted for the engine; this machine has no
@@ -110,9 +104,8 @@ class Predictor:
     def __call__(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction]:
         """Results for images, one after the other, in their order.
 
-        Args:
-            images: file names, folders, patterns, videos (see :func:`hubel.data.sources.expand`),
-                ``PIL`` images, arrays (H, W), (H, W, 3) or (H, W, 4); a single one, or an iterable of any length.
+        Images are file names, folders, patterns, videos (see :func:`hubel.data.sources.expand`), ``PIL`` images, arrays
+        (H, W), (H, W, 3) or (H, W, 4); a single one, or an iterable of any length.
 
         Raises:
             ImageError: an image cannot be read; the results before it have been yielded. :meth:`stream` continues.

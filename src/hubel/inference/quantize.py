@@ -30,15 +30,11 @@ LayerOutputs = tuple[np.ndarray, ...]
 
 
 def post_training_quantization(model: Model, calibration: np.ndarray, in_float: Sequence[str] = ()) -> Model:
-    """Quantize layers to 8-bit integers.
+    """Quantize the layers of a copy to 8-bit integers, but for the operations named ``in_float``.
 
-    Weights have one scale per filter, feature maps one per layer, from the calibration images; the biases are then
-    corrected for the mean error of each filter (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
-
-    Args:
-        model: in float32; it is left as it is.
-        calibration: uint8 (N, height, width, channels).
-        in_float: names of the operations that are not quantized.
+    Weights have one scale per filter, feature maps one per layer, from the calibration images, uint8 (N, height, width,
+    channels); the biases are then corrected for the mean error of each filter (Nagel et al. 2019, arXiv 1906.04721,
+    section 4.2).
     """
     nncf = nncf_library()
     # NNCF draws its progress bars on stdout, where only results belong, and logs its steps.
@@ -139,18 +135,19 @@ def rank_by_sensitivity(
     units of its own mean square. Noise of single layers adds up, so this also distinguishes several sensitive layers,
     where excluding one at a time from the quantized network would show no change.
 
-    Args:
-        model: in float32.
-        quantized: the same network, quantized; operations have the same names.
-        outputs: the raw outputs of a model for some calibration images.
-        deadline: by ``time.monotonic()``; layers that it leaves unmeasured are not named.
+    ``outputs`` gives the raw outputs of a model for some calibration images. Layers that the ``deadline``, by
+    ``time.monotonic()``, leaves unmeasured are not named.
     """
     exact = outputs(model)
     errors: dict[str, float] = {}
     for name in quantized_layers(quantized):
         if time.monotonic() >= deadline:
             break
-        errors[name] = _error(outputs(_with_one_layer_quantized(model, quantized, name)), exact)
+        found = outputs(_with_one_layer_quantized(model, quantized, name))
+        errors[name] = sum(
+            float(np.square(ours - theirs).mean() / (np.square(theirs).mean() + 1e-12))
+            for ours, theirs in zip(found, exact, strict=True)
+        )
     return tuple(sorted(errors, key=lambda name: -errors[name]))
 
 
@@ -236,9 +233,3 @@ def _copy_bias(theirs: Any, ours: Any) -> None:
             bias = source.input_value(port).get_node()
             if bias.get_type_name() == "Constant" and target.input_value(port).get_node().get_type_name() == "Constant":
                 target.input(port).replace_source_output(opset.constant(np.array(bias.data)).output(0))
-
-
-def _error(outputs: LayerOutputs, exact: LayerOutputs) -> float:
-    """Mean squared error over mean square, summed over the outputs."""
-    pairs = zip(outputs, exact, strict=True)
-    return sum(float(np.square(ours - theirs).mean() / (np.square(theirs).mean() + 1e-12)) for ours, theirs in pairs)

@@ -46,15 +46,14 @@ def slide(
     the windows one by one. The boxes are the windows, which are a stride of the network apart.
 
     Args:
-        model: a classifier: a name, a run folder, or a module.
+        model: a classifier: a name, a run folder, or a module with its ``metadata``, by default what ``create_model``
+            knows of it.
         image: a file, or an upright image.
         sizes: sides of the windows in pixels of the image; by default its shorter side, 0.7 and 0.5 of it.
         conf: least probability of a window, 0..1.
         iou: of two windows of a class that overlap by more, the better one stays, 0..1.
         nothing: classes that are not objects, such as "background".
-        metadata: of a module; by default what ``create_model`` knows of it.
-        crops: always run over the windows one by one.
-        batch: windows at a time, where they are run one by one.
+        crops: always run over the windows one by one, ``batch`` at a time.
 
     Raises:
         ModelError: the model is not a classifier.

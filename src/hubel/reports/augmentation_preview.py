@@ -19,10 +19,8 @@ def augmentation_preview(
 ) -> list[AugmentationSample]:
     """A few training images, evenly taken, with boxes in the colours of their classes; unreadable ones are left out.
 
-    Args:
-        plain: without random changes.
-        augmented: as in the run with this seed, at the size of ``plain``.
-        variants: versions of each, those of the first epochs.
+    Each is shown as ``plain`` makes it, without random changes, and in the versions that ``augmented`` makes of it in
+    the first epochs of the run with this seed, at the same size.
     """
     originals, changed = (BatchDataset(samples, transform, seed) for transform in (plain, augmented))
     step = max(1, len(samples) // images)

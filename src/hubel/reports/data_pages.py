@@ -129,10 +129,9 @@ def _draw(image: Image.Image, boxes: Sequence[BoxLabel], view: Box) -> Image.Ima
     return draw_boxes(ground, moved)
 
 
-def _side_by_side(one: Image.Image, other: Image.Image) -> Image.Image:
-    gap = 6
-    for image in (one, other):
-        image.thumbnail((_SIDE, _SIDE))
+def _side_by_side(one: Image.Image, other: Image.Image, gap: int = 6) -> Image.Image:
+    one.thumbnail((_SIDE, _SIDE))
+    other.thumbnail((_SIDE, _SIDE))
     sheet = Image.new("RGB", (one.width + gap + other.width, max(one.height, other.height)), "white")
     sheet.paste(one, (0, 0))
     sheet.paste(other, (one.width + gap, 0))
@@ -185,10 +184,9 @@ def _classes(numbers: Statistics, unit: str) -> Figure:
     for at, total in enumerate(counts.sum(0)[order]):
         axes.annotate(f"{total:,}", (total, at), (4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.margins(x=0.12)
-    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.set(ylim=(len(order) - 0.4, -0.6), xlabel=unit)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(unit)
     if len(numbers.splits) > 1:
         axes.legend(frameon=False, fontsize=9)
     return figure
@@ -200,8 +198,7 @@ def _per_image(numbers: Statistics) -> Figure:
     most = int(values.max()) if len(values) else 0
     step = max(1, -(-(most + 1) // 40))
     axes.hist(values, bins=np.arange(-0.5, most + step + 0.5, step).tolist(), color=BLUE, rwidth=0.9)
-    axes.set_xlabel("objects in an image")
-    axes.set_ylabel("images")
+    axes.set(xlabel="objects in an image", ylabel="images")
     return figure
 
 
@@ -222,10 +219,7 @@ def _sizes(numbers: Statistics) -> Figure:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_minor_formatter(NullFormatter())
-    axes.set_ylim(low, high)
-    axes.set_xlim(*reach)
-    axes.set_xlabel("width, pixels")
-    axes.set_ylabel("height, pixels")
+    axes.set(xlim=reach, ylim=(low, high), xlabel="width, pixels", ylabel="height, pixels")
     return figure
 
 
@@ -236,8 +230,7 @@ def _aspects(numbers: Statistics) -> Figure:
     axes.hist(np.clip(ratios, -far, far), bins=41, range=(-far, far), color=BLUE, rwidth=0.92)
     ticks = [power for power in range(-4, 5) if abs(power) <= far]
     axes.set_xticks(ticks, [f"{2**power}:1" if power >= 0 else f"1:{2**-power}" for power in ticks])
-    axes.set_xlabel("width : height")
-    axes.set_ylabel("boxes")
+    axes.set(xlabel="width : height", ylabel="boxes")
     return figure
 
 
@@ -245,7 +238,6 @@ def _positions(numbers: Statistics) -> Figure:
     figure, axes = styled_figure(5.0, 4.2)
     axes.grid(visible=False)
     shown = axes.imshow(numbers.positions, cmap="cividis", vmin=0, extent=(0, 1, 1, 0), interpolation="bilinear")
-    axes.set_xlabel("of the image's width")
-    axes.set_ylabel("of its height")
+    axes.set(xlabel="of the image's width", ylabel="of its height")
     figure.colorbar(shown, ax=axes, label="share of boxes", shrink=0.85)
     return figure

@@ -63,8 +63,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
         if split == "val" and best_epoch in epochs:
             best = values[epochs.index(best_epoch)]
             axes.plot([best_epoch], [best], "o", markersize=10, fillstyle="none", color=colour, label="kept")
-    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    axes.set_xlabel("epoch")
+    axes.set(xlim=(epochs[0] - 0.5, epochs[-1] + 0.5), xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if quantity == "top1":
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
@@ -79,9 +78,7 @@ def overlap_curve(overlap: np.ndarray) -> Figure:
     least = np.concatenate(([0.0], np.sort(overlap), [1.0]))
     share = np.concatenate(([1.0], 1 - np.arange(len(overlap)) / len(overlap), [0.0]))
     axes.step(least, share, where="pre", color=BLUE)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("IoU")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="IoU")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
@@ -104,8 +101,7 @@ def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     )
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(not labelled)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("truth")
+    axes.set(xlabel="predicted", ylabel="truth")
     if not labelled:
         return figure
     shown = [name if len(name) <= 22 else f"{name[:12]}…{name[-9:]}" for name in names]
@@ -150,14 +146,12 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
         linewidth=0.8, label="gap to confidence",
     )  # fmt: skip
     upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
-    upper.set_ylim(0, 1.02)
-    upper.set_ylabel("accuracy")
+    upper.set(ylim=(0, 1.02), ylabel="accuracy")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.legend(frameon=False, fontsize=9, labelcolor=INK, loc="outside upper center", ncols=3)
     lower.bar(centres, [row.images for row in filled], width * 0.92, color="#8d97a5")
-    lower.set_ylabel("images")
+    lower.set(xlabel="confidence", ylabel="images")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    lower.set_xlabel("confidence")
     lower.xaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
@@ -173,13 +167,11 @@ def styled_figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _style(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#9aa3af")
     axes.tick_params(colors=INK, labelsize=9, length=3, color="#9aa3af")
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(INK)
-        label.set_fontsize(10)
+        label.set(color=INK, fontsize=10)
 
 
 def _shade_phases(axes: Axes, epochs: Sequence[float], phases: Sequence[str]) -> None:
@@ -210,17 +202,10 @@ def choice_plot(
     cost_label: str,
     accuracy_label: str,
 ) -> Figure:
-    """One point a network; those on the front are coloured, joined, and named first.
+    """One point a network; those on the Pareto ``front``, indices, cheapest first, are coloured, joined, named first.
 
-    Names that would cover another are left out, except on the front.
-
-    Args:
-        names: of the networks.
-        costs: positive; the axis is logarithmic.
-        accuracies: 0..1.
-        front: indices of the Pareto front, cheapest first.
-        cost_label: title of the axis, with the unit.
-        accuracy_label: title of the axis.
+    Costs are positive, on a logarithmic axis, accuracies 0..1. Names that would cover another are left out, except on
+    the front.
     """
     figure, axes = styled_figure(10.5, 6.6)
     on_front = set(front)
@@ -237,8 +222,7 @@ def choice_plot(
             s=size, color=colour, edgecolor="white", linewidth=0.6, zorder=3,
         )  # fmt: skip
     axes.margins(x=0.09, y=0.06)
-    axes.set_xlabel(cost_label)
-    axes.set_ylabel(accuracy_label)
+    axes.set(xlabel=cost_label, ylabel=accuracy_label)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     title = "On the line: the best for their cost. Whatever is more accurate costs more."

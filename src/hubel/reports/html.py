@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,14 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
     """
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    curves = _curves(report, sections)
-    charts = dict(_charts(report, sections, curves))
+    # Those of the task's curves for which the history has a number.
+    columns = {name for row in report.history for name, value in row.items() if value not in (None, "")}
+    curves = {name: words for name, words in sections.curves.items() if {f"train_{name}", f"val_{name}"} & columns}
+    charts = {}
+    for name in curves:
+        charts[f"curve_{name}"] = figures.to_png(figures.learning_curve(report.history, name, report.best_epoch))
+    for split, scores in report.scores.items():
+        charts |= {f"{name}_{split}": figures.to_png(chart) for name, chart in sections.charts(scores)}
     samples = [[_cell(pixels) for pixels in (each.original, *each.augmented)] for each in report.augmentation]
     sheet = {"augmentation": _encoded(_sheet(samples), format="PNG", optimize=True)} if samples else {}
     for name, png in (charts | sheet).items():
@@ -103,19 +109,6 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
-
-
-def _curves(report: TrainingReport, sections: TaskReport) -> dict[str, tuple[str, str]]:
-    """Those of the task's curves for which the history has a number."""
-    columns = {name for row in report.history for name, value in row.items() if value not in (None, "")}
-    return {name: words for name, words in sections.curves.items() if {f"train_{name}", f"val_{name}"} & columns}
-
-
-def _charts(report: TrainingReport, sections: TaskReport, curves: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    for quantity in curves:
-        yield f"curve_{quantity}", figures.to_png(figures.learning_curve(report.history, quantity, report.best_epoch))
-    for split, scores in report.scores.items():
-        yield from ((f"{name}_{split}", figures.to_png(figure)) for name, figure in sections.charts(scores))
 
 
 def _sentences(report: TrainingReport, sections: TaskReport) -> Iterator[str]:

@@ -15,10 +15,9 @@ from hubel.drawing import BoxLabel
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image with a wrong prediction.
+    """One image with a wrong prediction, and the probability, 0..1, of the predicted class.
 
     Attributes:
-        probability: of the predicted class, 0..1.
         overlap: IoU of the predicted box with the true one; ``None`` where there are no boxes.
         boxes: drawn on the image.
     """
@@ -49,12 +48,7 @@ class DetectionMistake:
 
 @dataclass(frozen=True)
 class AugmentationSample:
-    """One training image and random augmentations of it.
-
-    Attributes:
-        original: uint8 (H, W, C) with C of 3 or 1, 0..255.
-        augmented: any number of such arrays.
-    """
+    """One training image and random augmentations of it, each uint8 (H, W, C) with C of 3 or 1, 0..255."""
 
     original: np.ndarray
     augmented: Sequence[np.ndarray]
@@ -68,9 +62,8 @@ class TrainingReport:
         title: the heading, such as the name of the run folder.
         scores: the final scores of each scored split (``train``, ``val``, ``test``, ``all``).
         split_sizes: number of images of each split.
-        history: one mapping an epoch with the columns of ``metrics.csv``: ``epoch``, ``phase``,
-            ``train_loss``, ``val_loss``, ``train_top1``, ``val_top1``, ``learning_rate``, ``seconds``.
-            Columns may be missing, values be ``None`` or text as the file has them.
+        history: one mapping an epoch with the columns of ``metrics.csv``; any may be missing, values be ``None`` or
+            text as the file has them.
         best_epoch: the epoch whose weights were kept.
         mistakes: the worst first; all of one kind.
         transforms: the augmentations in words, in the order they are applied.

@@ -119,18 +119,12 @@ def _as_json(record: Annotator | Pair) -> dict[str, Any]:
 
 
 def agree(
-    sources: Sequence[str | Path],
-    format: str | None = None,
-    min_iou: float = MIN_IOU,
-    method: Method | None = None,
+    sources: Sequence[str | Path], format: str | None = None, min_iou: float = MIN_IOU, method: Method | None = None
 ) -> Agreement:
     """Compare several annotators' labels of the same images.
 
-    Args:
-        sources: as for :func:`~hubel.data.agreement.ratings.read_ratings`.
-        format: of label files, if a folder has several.
-        min_iou: intersection over union from which boxes may show one object.
-        method: of the consensus; Dawid and Skene's for three annotators or more, else the majority.
+    The arguments are those of :func:`~hubel.data.agreement.ratings.read_ratings`; the ``method`` of the consensus is
+    Dawid and Skene's for three annotators or more, else the majority.
 
     Raises:
         DataError: a set cannot be read, or they have nothing in common.
@@ -207,12 +201,9 @@ def write_consensus(
 ) -> tuple[str, ...]:
     """Write the consensus; images that only one annotator has labelled keep those labels.
 
-    Returns what the format cannot hold, one line each with a count.
-
-    Args:
-        out: a new folder; or, for labels of whole images, a new ``.csv`` file with ``image,label,confidence``.
-        format: of the label files, if objects were drawn; the first annotator's by default.
-        images: copy or link them into the folder, or (if objects were drawn) leave them out.
+    ``out`` is a new folder; or, for labels of whole images, a new ``.csv`` file with ``image,label,confidence``. If
+    objects were drawn, the ``format`` is the first annotator's by default, and ``images`` may be left out. Returns what
+    the format cannot hold, one line each with a count.
 
     Raises:
         DataError: ``out`` exists, or cannot be written; or images do not exist that would be sorted into folders.

@@ -40,13 +40,10 @@ class Consensus:
 
 
 def find_consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, method: Method) -> Consensus:
-    """Decide the class of every item.
+    """Decide the class of every item: of the ``shared`` ones, which have the estimate, by the method.
 
-    Args:
-        estimate: Dawid and Skene's, of the shared items.
-        shared: indices of the items that more than one annotator has rated; the others keep their one rating.
-        method: with ``"majority"`` an object exists unless more than half say that it does not; ties go to the class
-            whose annotators are right more often, or else to the first annotator's.
+    With ``"majority"`` an object exists unless more than half say that it does not; ties go to the class whose
+    annotators are right more often, or else to the first annotator's.
     """
     table = ratings.table
     labels = table.max(1)
@@ -65,12 +62,10 @@ def find_consensus(ratings: Ratings, estimate: Estimate, shared: np.ndarray, met
 
 
 def majority(ratings: np.ndarray, reliability: np.ndarray, missing: int | None = None) -> tuple[int, float]:
-    """The most frequent class of one item and its fraction of the votes.
+    """The most frequent class of one item, rated (A,), negative if unrated, and its fraction of the votes.
 
-    Args:
-        ratings: (A,) classes; negative if unrated.
-        reliability: (A,) of the annotators, to decide ties by their sum.
-        missing: the class that means that there is no object: it needs more than half of the votes.
+    Ties are decided by the sums of the annotators' ``reliability`` (A,). ``missing`` is the class that means that there
+    is no object: it needs more than half of the votes.
     """
     rated = ratings >= 0
     votes = np.bincount(ratings[rated]).astype(float)

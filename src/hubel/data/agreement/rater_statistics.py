@@ -25,10 +25,7 @@ def cohen_kappa(one: np.ndarray, other: np.ndarray) -> float:
     ``(p_o - p_e) / (1 - p_e)``: the fraction of items on which two annotators agree, compared with the fraction on
     which they would if each assigned the classes as often as before, but at random. 1 if they always agree, 0 if as
     often as by chance; NaN if no item was rated by both, or both use only one class, so that chance explains all.
-
-    Args:
-        one: (N,) classes from 0; items with :data:`UNRATED` are left out.
-        other: (N,) the other annotator's.
+    Ratings are (N,) classes from 0; items with :data:`UNRATED` are left out.
     """
     both = (one >= 0) & (other >= 0)
     one, other = one[both], other[both]
@@ -46,10 +43,8 @@ def krippendorff_alpha(ratings: np.ndarray) -> float:
     """Krippendorff's alpha for nominal data (2011, "Computing Krippendorff's Alpha-Reliability", section C).
 
     1 if all agree, 0 if as often as by chance, negative if they contradict each other; NaN if no item was rated twice,
-    or all have one class. Items with a single rating do not count.
-
-    Args:
-        ratings: (N, A), items by annotators: classes from 0, or :data:`UNRATED`.
+    or all have one class. Items with a single rating do not count. Ratings are (N, A), items by annotators: classes
+    from 0, or :data:`UNRATED`.
     """
     items, annotators = np.nonzero(ratings >= 0)
     classes = ratings[items, annotators]
@@ -93,11 +88,8 @@ def dawid_skene(
 ) -> Estimate:
     """Estimate classes and errors by expectation maximization, starting from the fractions of votes (paper, 3.1).
 
-    Args:
-        items: (R,), the item of each rating; each item has a rating, and may have several by one annotator.
-        annotators: (R,), the annotator of each rating.
-        classes: (R,), the answer.
-        shape: number of items, annotators and classes.
+    The R ratings are given by their item, annotator and class, (R,) each; each item has one, and may have several by
+    one annotator. ``shape`` is the number of items, annotators and classes.
     """
     number, people, kinds = shape
     answers = csr_array((np.ones(len(items)), (items, annotators * kinds + classes)), (number, people * kinds))

@@ -33,17 +33,11 @@ MAX_BOXES = 5_000
 
 _COLUMNS = ("image", "label", "annotator")
 
-_SIZE_TOLERANCE = 2
-"""Pixels by which two tools may state different sizes of an image."""
+_SIZE_TOLERANCE = 2  # pixels by which two tools may state different sizes of an image
 
-_Labels = dict[str, str]
-"""By image, the class that an annotator chose."""
-
-_Images = dict[str, AnnotatedImage]
-"""By key, the images that an annotator labelled."""
-
-_Key = Callable[[AnnotatedDataset, AnnotatedImage], str]
-"""The key of an image, the same in all sets."""
+_Labels = dict[str, str]  # by image, the class that an annotator chose
+_Images = dict[str, AnnotatedImage]  # by key, the images that an annotator labelled
+_Key = Callable[[AnnotatedDataset, AnnotatedImage], str]  # the key of an image, the same in all sets
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_i
         sources: a labelled data set per annotator, in any annotation format or as class folders; or CSV tables with
             the columns ``image``, ``label`` and, for a table of several people, ``annotator``; or one labelled data
             set whose objects name their annotators (Label Studio, Labelbox).
-        format: as for :func:`~hubel.data.annotations.read_annotations`.
+        format: of label files, if a folder has several.
         min_iou: intersection over union from which boxes may show one object.
 
     Raises:
@@ -118,7 +112,7 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_i
         UsageError: there is only one annotator, or ``format`` does not exist.
     """
     paths = [Path(source) for source in sources]
-    if twice := [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]:
+    if twice := [path for path, count in Counter(map(Path.resolve, paths)).items() if count > 1]:
         raise UsageError(f"{twice[0]} is given twice.", "Name one set of labels per annotator.")
     names = _names(paths)
     tables = [path for path in paths if _is_label_table(path)]

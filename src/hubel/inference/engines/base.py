@@ -129,13 +129,7 @@ class Backend(ABC):
 
     @abstractmethod
     def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
-        """Write a conversion as :attr:`export_file`, and what belongs to it.
-
-        Args:
-            converted: from :meth:`convert`; ``facts`` may be added to it.
-            folder: where to.
-            facts: metadata for the file.
-            half: store float weights in 16 bits.
+        """Write a conversion as :attr:`export_file` with ``facts`` as metadata, ``half``: float weights in 16 bits.
 
         Raises:
             OSError: it cannot be written.

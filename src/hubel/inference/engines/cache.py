@@ -35,14 +35,12 @@ _ABANDONED = 3600.0  # seconds after which an unfinished folder is left over fro
 
 @dataclass(frozen=True)
 class Entry:
-    """A converted network.
+    """A converted network, with the model's metadata, as in ``model.json``, and the digests of its files by name.
 
     Attributes:
         version: the :data:`CACHE_VERSION` that wrote it.
         precision: of its weights: ``"fp32"`` or ``"int8"``.
         origin: digest of the model that was converted (:class:`hubel.models.metadata.FoundModel`).
-        metadata: of the model, as in ``model.json``.
-        files: digest of each file, by name.
         last_used: seconds since the epoch.
     """
 

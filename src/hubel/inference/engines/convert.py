@@ -39,7 +39,7 @@ class ModelSource:
     def __init__(self, model: str | Path | nn.Module, metadata: ModelMetadata | None = None) -> None:
         self._model = model
         self._metadata = metadata
-        self._network: nn.Module | None = None
+        self._loaded: tuple[nn.Module, ModelMetadata] | None = None
         self.found: FoundModel | None = None
         if isinstance(model, str | Path):
             self.name = str(model)
@@ -57,15 +57,16 @@ class ModelSource:
         from hubel.inference.engines.normalized_model import decoding_of
         from hubel.models.checkpoint import describe, resolve_model
 
-        if self._network is None:
+        if self._loaded is None:
             if isinstance(self._model, str | Path):
-                self._network, self._metadata = resolve_model(self._model)
+                network, metadata = resolve_model(self._model)
+                label = str(self._model)
             else:
-                self._network, self._metadata = self._model, self._metadata or describe(self._model)
-        assert self._metadata is not None
-        label = str(self._model) if isinstance(self._model, str | Path) else self._metadata.architecture
-        require_outputs(self._metadata.task, label, decoding_of(self._network)[0])
-        return self._network, self._metadata
+                network, metadata = self._model, self._metadata or describe(self._model)
+                label = metadata.architecture
+            require_outputs(metadata.task, label, decoding_of(network)[0])
+            self._loaded = network, metadata
+        return self._loaded
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,12 @@ def convert(source: ModelSource, backend: Backend) -> Converted:
     """
     try:
         with ConvertedCache().lock():
-            return find_converted(source, backend) or _make_and_store(source, backend)
+            if (converted := find_converted(source, backend)) is not None:
+                return converted
+            made = _make(source, backend)
+            note = f"{made.note}, {store(source, backend, made)}"
+            # As every later run will read it: all runs then give the same predictions to the last digit.
+            return replace(find_converted(source, backend) or made, note=note)
     except OSError as error:
         made = _make(source, backend)
         return replace(made, note=f"{made.note}, not cached: {error.strerror or error}")
@@ -160,13 +166,6 @@ def failing_as(message: str, hint: str) -> Iterator[None]:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         unknown = (line.lstrip("- ") for line in lines if "No conversion rule found" in line)
         raise ConversionError(f"{message}: {next(unknown, lines[0]):.300}", hint) from error
-
-
-def _make_and_store(source: ModelSource, backend: Backend) -> Converted:
-    made = _make(source, backend)
-    note = f"{made.note}, {store(source, backend, made)}"
-    # What was written, as every later run will read it: all runs then give the same predictions to the last digit.
-    return replace(find_converted(source, backend) or made, note=note)
 
 
 def store(

@@ -99,10 +99,7 @@ class EngineChoice:
         return convert(self._source, backend) if self._direct is None else find_converted(self._source, backend)
 
     def engine_for(self, images: int) -> Engine:
-        """The engine for so many images, ready to run.
-
-        Args:
-            images: how many are known to come; above :data:`MIN_IMAGES_TO_CONVERT` it does not matter how many.
+        """The engine for so many images, ready to run; above :data:`MIN_IMAGES_TO_CONVERT` the number does not matter.
 
         Raises:
             ConversionError: the engine that was asked for cannot run the model; ``"auto"`` then takes torch.
