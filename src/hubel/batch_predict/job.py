@@ -72,12 +72,9 @@ def _read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | N
 
 @dataclass(frozen=True)
 class CollectionResult:
-    """A finished job.
+    """A finished job: its shards, ``blocks``, of which this run has ``computed`` some, in so many seconds.
 
-    Attributes:
-        blocks: shards in the folder, of which this run has ``computed`` some.
-        rows: images and frames in all shards, of which ``errors`` could not be read.
-        seconds: of this run.
+    All have ``rows`` of images and frames, of which ``errors`` could not be read.
     """
 
     folder: Path

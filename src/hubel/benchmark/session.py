@@ -81,21 +81,13 @@ class _Model:
 
 
 @dataclass
-class _Started:
-    """An engine that has predicted with a model: seconds of the first start, and later ones."""
+class _Job:
+    """What is repeated in every round: a start of an engine, or with a ``batch`` the measurements."""
 
     model: _Model
     runner: Runner
-    first: float
-    starts: list[JobResult] = field(default_factory=list)
-    failed: JobFailure | None = None
-
-
-@dataclass
-class _Configuration:
-    started: _Started
-    batch: int
-    measured: list[dict[str, Any]] = field(default_factory=list)
+    batch: int | None = None
+    results: list[JobResult] = field(default_factory=list)
     failed: JobFailure | None = None
 
 
@@ -128,8 +120,7 @@ class Session:
     def __post_init__(self) -> None:
         # Invalid options are reported before anything is measured.
         self._plan = plan(self.engines, self.precisions, self.batches)
-        self._started: list[_Started] = []
-        self._configurations: list[_Configuration] = []
+        self._jobs: list[tuple[_Job, list[_Job]]] = []  # each start, and the measurements of its engine
         self._without: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -141,17 +132,21 @@ class Session:
         for done, (model, runner) in enumerate(starts):
             self.step(f"first start of {model.name} {runner.engine} {runner.precision}", done, len(starts))
             self._first_start(model, runner)
-        jobs: list[_Started | _Configuration] = [*self._started, *self._configurations]
+        jobs = [*(start for start, _ in self._jobs), *(job for _, measured in self._jobs for job in measured)]
         for number in range(self.rounds):
             for done, job in enumerate(jobs, start=number * len(jobs)):
                 if job.failed is None:
-                    at = f"round {number + 1} of {self.rounds}: "
-                    self.step(at + _label(job), done, len(jobs) * self.rounds)
-                    self._measure(job)
+                    name = f"{job.model.name} {job.runner.engine} {job.runner.precision}"
+                    kind = "start" if job.batch is None else f"batch {job.batch}"
+                    self.step(f"round {number + 1} of {self.rounds}: {name}, {kind}", done, len(jobs) * self.rounds)
+                    try:
+                        self._do(job)
+                    except JobFailure as failure:
+                        job.failed = failure
 
     def rows(self) -> list[dict[str, Any]]:
         """One per configuration: with figures, or with ``"error"`` or ``"left_out"`` and the reason."""
-        return [*(self._row(each) for each in self._configurations), *self._without]
+        return [*(self._row(start, job) for start, measured in self._jobs for job in measured), *self._without]
 
     def _measure_limits(self) -> None:
         seconds = min(_MAX_PEAK_SECONDS, self.seconds)
@@ -176,64 +171,59 @@ class Session:
         return _Model(name, found["reference"], found["random_weights"], found["input"], NetworkCost(**found["cost"]))
 
     def _first_start(self, model: _Model, runner: Runner) -> None:
+        start = _Job(model, runner)
         try:
             if self._only_cached(runner) and (
                 model.random_weights or not run_job({"job": "cached", "model": model.reference}).row["cached"]
             ):
                 raise JobFailure(_NOT_QUANTIZED, lacking=True)
-            seconds = self._start(model, runner).seconds
+            self._do(start)
         except JobFailure as failure:
             kind = "left_out" if failure.lacking else "error"
             self._without.append({**_bare(model.name, runner), kind: failure.reason})
             return
-        started = _Started(model, runner, seconds)
-        self._started.append(started)
-        self._configurations += [_Configuration(started, batch) for batch in self._plan.batches]
+        self._jobs.append((start, [_Job(model, runner, batch) for batch in self._plan.batches]))
 
     def _only_cached(self, runner: Runner) -> bool:
         """int8 is measured only with a cached quantization, unless it is requested."""
         return runner.precision == "int8" and not self.precisions
 
-    def _start(self, model: _Model, runner: Runner) -> JobResult:
-        """Predict in a fresh process."""
-        return self._run(model, runner, {"job": "start", "image": str(self.images[0]), "batch": 1}, time_imports=True)
-
-    def _measure(self, job: _Started | _Configuration) -> None:
-        try:
-            if isinstance(job, _Started):
-                job.starts.append(self._start(job.model, job.runner))
-            else:
-                images = [str(path) for path in self.images]
-                task = {"job": "measure", "batch": job.batch, "seconds": self.seconds, "images": images}
-                job.measured.append(self._run(job.started.model, job.started.runner, task).row)
-        except JobFailure as failure:
-            job.failed = failure
-
-    def _run(self, model: _Model, runner: Runner, job: dict[str, Any], time_imports: bool = False) -> JobResult:
-        """Do a job with a predictor, which has the other arguments."""
-        job |= {"model": model.reference, "engine": runner.engine, "precision": runner.precision}
-        job |= {"device": "auto" if len(BACKENDS[runner.engine].precisions) > 1 else "cpu", "threads": self.threads}
-        if self._only_cached(runner):  # the loss of a quantized model does not matter to its speed
-            job["tolerance"] = _ANY_LOSS
+    def _do(self, job: _Job) -> None:
+        """Add a result to those of a job."""
+        (engine, precision), starts = job.runner, job.batch is None
+        row: dict[str, Any] = {"model": job.model.reference, "engine": engine, "precision": precision}
+        row |= {"device": "auto" if len(BACKENDS[engine].precisions) > 1 else "cpu", "threads": self.threads}
+        if self._only_cached(job.runner):  # the loss of a quantized model does not matter to its speed
+            row["tolerance"] = _ANY_LOSS
+        if starts:
+            row |= {"job": "start", "batch": 1, "image": str(self.images[0])}
+        else:
+            row |= {
+                "job": "measure",
+                "batch": job.batch,
+                "images": list(map(str, self.images)),
+                "seconds": self.seconds,
+            }
         # Conversions of random weights do not go into the user's cache.
-        environment = {"HUBEL_CACHE": str(self.folder / "cache")} if model.random_weights else {}
-        return run_job(job, environment, time_imports)
+        environment = {"HUBEL_CACHE": str(self.folder / "cache")} if job.model.random_weights else {}
+        job.results.append(run_job(row, environment, time_imports=starts))
 
-    def _row(self, configuration: _Configuration) -> dict[str, Any]:
-        started, measured, batch = configuration.started, configuration.measured, configuration.batch
-        bare = _bare(started.model.name, started.runner, batch)
-        if failed := configuration.failed or started.failed:
+    def _row(self, start: _Job, job: _Job) -> dict[str, Any]:
+        assert job.batch is not None
+        bare, batch = _bare(job.model.name, job.runner, job.batch), job.batch
+        if failed := job.failed or start.failed:
             return {**bare, "error": failed.reason}
-        if not measured:
+        if not job.results:
             return {**bare, "left_out": "interrupted"}
+        measured, (first, *starts) = [result.row for result in job.results], start.results
         seconds = statistics.median(row["seconds_per_batch"] for row in measured)
         end_to_end = statistics.median(row["seconds_per_image"] for row in measured)
         return {
             **bare,
             "device": measured[0]["device"],
             "threads": measured[0]["threads"],
-            "input": started.model.input,
-            "random_weights": started.model.random_weights,
+            "input": job.model.input,
+            "random_weights": job.model.random_weights,
             "rounds": len(measured),
             "seconds_per_batch": seconds,
             "images_per_second": batch / seconds,
@@ -241,18 +231,18 @@ class Session:
             "end_to_end_images_per_second": 1 / end_to_end,
             **_percentiles([seconds for row in measured for seconds in row["latencies"]]),
             "peak_memory_bytes": round(statistics.median(row["peak_memory_bytes"] for row in measured)),
-            "first_start_seconds": started.first,
-            "cold_start_seconds": _median([start.seconds for start in started.starts]),
-            "import_fraction": _median([start.import_seconds / start.seconds for start in started.starts]),
-            **self._roofline(configuration, batch / seconds),
+            "first_start_seconds": first.seconds,
+            "cold_start_seconds": _median([each.seconds for each in starts]),
+            "import_fraction": _median([each.import_seconds / each.seconds for each in starts]),
+            **self._roofline(job.model.cost, job.runner.precision, batch, measured[0]["device"], batch / seconds),
         }
 
-    def _roofline(self, configuration: _Configuration, images_per_second: float) -> dict[str, Any]:
-        cost = configuration.started.model.cost
-        precision, batch = configuration.started.runner.precision, configuration.batch
+    def _roofline(
+        self, cost: NetworkCost, precision: str, batch: int, device: str, images_per_second: float
+    ) -> dict[str, Any]:
         row: dict[str, Any] = {"macs": cost.macs, "bytes_per_image": cost.bytes_an_image(precision, batch)}
         most = None
-        if self.limits is not None and configuration.measured[0]["device"] == "cpu":
+        if self.limits is not None and device == "cpu":
             most = bound(cost, self.limits, precision, batch)
             row["peak_macs_per_second"] = self.limits.macs_per_second.get(precision)
             row["peak_bytes_per_second"] = self.limits.bytes_per_second
@@ -279,9 +269,3 @@ def _percentiles(latencies: list[float]) -> dict[str, float | None]:
     if len(latencies) > 1:
         cuts = statistics.quantiles(latencies, n=100, method="inclusive")
     return {f"latency_p{percent}_seconds": cuts[percent - 1] for percent in _PERCENTILES}
-
-
-def _label(job: _Started | _Configuration) -> str:
-    started = job if isinstance(job, _Started) else job.started
-    what = f"{started.model.name} {started.runner.engine} {started.runner.precision}"
-    return f"{what}, start" if isinstance(job, _Started) else f"{what}, batch {job.batch}"

@@ -52,11 +52,11 @@ def check(
     check_output_dir("--fix", fix, [source])
     with ProgressBar("images") as bar:
         checked = check_data(source, from_format, bar.update)
-    repaired = apply_fixes(checked) if fix is not None else None
-    lost: tuple[str, ...] = ()
-    if repaired is not None and fix is not None:
+    repaired = None
+    if fix is not None:
         from hubel.data.annotations import write_annotations
 
+        repaired = apply_fixes(checked)
         lost = write_annotations(repaired.dataset, repaired.dataset.format, fix)
     if report is not None:
         from hubel.reports.data_pages import write_check_page

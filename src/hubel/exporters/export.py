@@ -43,8 +43,7 @@ class Exported:
     """An exported model.
 
     Attributes:
-        path: of the model's file; OpenVINO's weights are beside it.
-        bytes: of the model's file or files.
+        path: of the model's file; OpenVINO's weights are beside it, and count as ``bytes``.
         max_difference: the greatest difference of a probability from the model's, as measured with the written file;
             for detectors and localizers also of a box, as a fraction of the image's size; for class maps the fraction
             of the pixels with another class.
@@ -146,8 +145,8 @@ def export(
         write_json(folder / PREPROCESSING_FILE, metadata.preprocessing.to_json())
         write_text(folder / EXAMPLE, example(backend, metadata, graph.output_names))
         placed = rename_unique(folder, folder_name)
-    path, report = placed / backend.export_file, facts.get("quantization")
-    return Exported(path, format, precision, size, difference, name, metadata.task, graph.output_names, report)
+    path, cost = placed / backend.export_file, facts.get("quantization")
+    return Exported(path, format, precision, size, difference, name, metadata.task, graph.output_names, cost)
 
 
 def _backend(format: str, precision: str, calibrate: str | Path | None) -> Backend:

@@ -36,13 +36,11 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class AccuracyCheck:
-    """A task's score on images that are not used for calibration.
+    """A task's score, called ``metric``, on images that are not used for calibration.
 
     Attributes:
-        metric: name of the score.
         score: of a network, given what runs it; higher is better.
-        agreement: the fraction of the images with the same top class as the float32 network; None for other tasks than
-            classification.
+        agreement: of a classifier, the fraction of the images with the same top class as the float32 network.
     """
 
     metric: str
@@ -55,10 +53,8 @@ class AccuracyCheck:
 class QuantizationReport:
     """Cost of int8 in accuracy: the scores of both networks on the held-out images, as in the :class:`AccuracyCheck`.
 
-    Attributes:
-        kept_in_float: the sensitive layers that were not quantized.
-        layers: number of all layers that can be quantized.
-        seconds: of quantization and evaluation.
+    Of the ``layers`` that can be quantized the sensitive ones were kept in float. The seconds are those of quantization
+    and evaluation.
     """
 
     metric: str

@@ -60,12 +60,10 @@ class Embedder:
         self._with_colours = self._output != "vectors"  # else the network was made to embed
 
     def __call__(self, image: np.ndarray | Image.Image, boxes: np.ndarray) -> np.ndarray:
-        """Vectors of objects, float32 (N, D), each of length 1.
+        """Vectors, float32 (N, D), each of length 1, of the objects in an upright RGB image, uint8 (H, W, 3).
 
-        Args:
-            image: upright, RGB; uint8 (H, W, 3) or a ``PIL`` image.
-            boxes: (N, 4), x1, y1, x2, y2 in its pixels, clipped to the image; of a box that lies outside altogether,
-                or is not finite, the pixels at the nearest border are used.
+        Boxes (N, 4), x1, y1, x2, y2 in its pixels, are clipped to the image; of one that lies outside altogether, or is
+        not finite, the pixels at the nearest border are used.
 
         Raises:
             UsageError: the image or the boxes have the wrong shape.

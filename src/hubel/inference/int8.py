@@ -128,11 +128,9 @@ def find_or_quantize(
 
 @dataclass(frozen=True)
 class CalibrationFiles:
-    """Images for the quantizers' ranges, and others that are held out for evaluation.
+    """Images for the quantizers' ranges, and others held out for evaluation, with their class indices if known.
 
-    Attributes:
-        labels: class indices of the held-out images; None if unknown.
-        origin: where they come from, for messages.
+    ``origin`` says where they come from, for messages.
     """
 
     calibration: Sequence[Path]

@@ -26,10 +26,9 @@ _MAX_WORKERS = 8
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A decoded, cropped and scaled image; see :class:`hubel.results.Classification` for the other attributes.
+    """A decoded image: its size, and its ``pixels``, uint8 (height, width, channels), cropped and scaled for a network.
 
-    Attributes:
-        pixels: uint8 (height, width, channels) of the network's input size.
+    See :class:`hubel.results.Classification` for the other attributes.
     """
 
     source: str | None

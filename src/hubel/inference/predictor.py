@@ -15,9 +15,9 @@ from PIL import Image
 from hubel.config import CONF, IOU, TOLERANCE
 from hubel.data.sources import ImageSource, expand
 from hubel.errors import UsageError
-from hubel.inference.engines.base import Engine
+from hubel.inference.engines.base import Engine, RunOptions, canonical
 from hubel.inference.engines.convert import ModelSource
-from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice
+from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice, gpu
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare, stacked
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
@@ -89,7 +89,8 @@ class Predictor:
             if not 0 <= fraction <= 1:
                 raise UsageError(f"{name} is {fraction:g}", "use a fraction from 0 to 1")
         source = ModelSource(model, metadata)
-        self._choice = EngineChoice(source, engine, precision, device, batch, threads, calibrate, tolerance)
+        options = RunOptions(canonical(precision), gpu(device), threads, batch)
+        self._choice = EngineChoice(source, engine, options, calibrate, tolerance)
         self._engine: Engine | None = None
         self._predicted = 0
         self.metadata = self._choice.metadata

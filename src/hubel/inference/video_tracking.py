@@ -68,9 +68,7 @@ class StageTimer:
 class FrameState:
     """A frame between the stages, with its number from 1 and the seconds since the first if they are known.
 
-    Attributes:
-        image: uint8 (H, W, 3), RGB; ``None`` without images.
-        features: appearance vectors (N, D), if the tracker compares them.
+    The image is uint8 (H, W, 3), RGB; features are appearance vectors (N, D), if the tracker compares them.
     """
 
     number: int

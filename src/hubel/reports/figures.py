@@ -208,40 +208,35 @@ def choice_plot(
     the front.
     """
     figure, axes = styled_figure(10.5, 6.6)
-    on_front = set(front)
-    others = [index for index in range(len(names)) if index not in on_front]
+    others = [index for index in range(len(names)) if index not in front]
+    points = np.column_stack([costs, accuracies])
     axes.set_xscale("log")
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
-    axes.step(
-        [costs[index] for index in front], [accuracies[index] for index in front],
-        where="post", color=ORANGE, linewidth=1.4, alpha=0.55, zorder=2,
-    )  # fmt: skip
+    axes.step(*points[list(front)].T, where="post", color=ORANGE, linewidth=1.4, alpha=0.55, zorder=2)
     for indices, colour, size in ((others, BLUE, 22), (list(front), ORANGE, 42)):
-        axes.scatter(
-            [costs[index] for index in indices], [accuracies[index] for index in indices],
-            s=size, color=colour, edgecolor="white", linewidth=0.6, zorder=3,
-        )  # fmt: skip
+        x, y = points[indices].T
+        axes.scatter(x, y, s=size, color=colour, edgecolor="white", linewidth=0.6, zorder=3)
     axes.margins(x=0.09, y=0.06)
     axes.set(xlabel=cost_label, ylabel=accuracy_label)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     title = "On the line: the best for their cost. Whatever is more accurate costs more."
     axes.set_title(title, fontsize=11, color=INK, loc="left")
-    _name_points(figure, axes, names, np.column_stack([costs, accuracies]), [*front, *others], on_front)
+    _name_points(figure, axes, names, points, [*front, *others], len(front))
     return figure
 
 
 def _name_points(
-    figure: Figure, axes: Axes, names: Sequence[str], points: np.ndarray, order: Sequence[int], always: set[int]
+    figure: Figure, axes: Axes, names: Sequence[str], points: np.ndarray, order: Sequence[int], always: int
 ) -> None:
-    """Write names where they cover neither points nor each other; the important ones choose first."""
+    """Write names where they cover neither points nor each other; the first ones are always written."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # the layout has to stand before anything can be measured
     figure.set_layout_engine("none")
     renderer = canvas.get_renderer()
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axes.transData.transform(points)]
-    for index in order:
-        important = index in always
+    for rank, index in enumerate(order):
+        important = rank < always
         places = (*_ABOVE, *_BELOW) if important else (*_BELOW, *_ABOVE)  # the front's line runs to the right
         for attempt, (right, up, horizontal, vertical) in enumerate(places, 1):
             text = axes.annotate(

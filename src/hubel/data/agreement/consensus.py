@@ -95,12 +95,10 @@ def _consensus_object(item: Item, label: int) -> Annotation:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An image on which annotators disagree.
+    """An image on which annotators disagree, and the reasons, one phrase each.
 
-    Attributes:
-        agreement: 0..1: mean over its items and pairs of annotators, with 1 (for objects: the IoU of their boxes) for
-            the same class and 0 for different ones.
-        reasons: one phrase each.
+    The agreement, 0..1, is the mean over its items and pairs of annotators of 1 (for objects: the IoU of their boxes)
+    for the same class and 0 for different ones.
     """
 
     path: Path

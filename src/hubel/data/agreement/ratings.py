@@ -42,12 +42,7 @@ _Key = Callable[[AnnotatedDataset, AnnotatedImage], str]  # the key of an image,
 
 @dataclass(frozen=True)
 class Item:
-    """An image that is rated, or an object in one.
-
-    Attributes:
-        image: its key, the same for all annotators.
-        drawn: for an object, the annotation of each annotator who drew it.
-    """
+    """An image that is rated, by its key, or an object in one, with the annotation of each annotator who drew it."""
 
     image: str
     drawn: Mapping[int, Annotation] = field(default_factory=dict)

@@ -100,10 +100,9 @@ def find_newest(source: ModelSource, backend: Backend, precision: str) -> Conver
         return None
     identity = (CACHE_VERSION, source.found.digest, precision, backend.name)
     for entry in ConvertedCache().entries():
-        if (entry.version, entry.origin, entry.precision, entry.engine) == identity:
-            converted = _read(entry.folder.name, backend)
-            if converted is not None:
-                return converted
+        matches = (entry.version, entry.origin, entry.precision, entry.engine) == identity
+        if matches and (converted := _read(entry.folder.name, backend)) is not None:
+            return converted
     return None
 
 

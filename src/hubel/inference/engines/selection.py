@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubel.errors import UsageError
-from hubel.inference.engines.base import Backend, Engine, RunOptions, canonical
+from hubel.inference.engines.base import Backend, Engine, RunOptions
 from hubel.inference.engines.convert import ConversionError, Converted, ModelSource, convert, find_converted
 from hubel.inference.engines.onnx import OnnxBackend
 from hubel.inference.engines.openvino import OpenVinoBackend
@@ -30,31 +30,18 @@ MIN_IMAGES_TO_CONVERT = 16
 class EngineChoice:
     """Chooses an engine for a model and prepares it, again when more work comes than it was chosen for.
 
-    The arguments, and what they raise, are those of :class:`hubel.inference.predictor.Predictor`.
-
-    Attributes:
-        metadata: of the model.
-        reason: why this engine, for the log line.
+    What the arguments mean and raise says :class:`hubel.inference.predictor.Predictor`. ``reason`` says why this
+    engine, for the log line.
     """
 
     def __init__(
-        self,
-        source: ModelSource,
-        engine: str,
-        precision: str,
-        device: str,
-        batch: int | None,
-        threads: int | None,
-        calibrate: str | Path | None,
-        tolerance: float,
+        self, source: ModelSource, engine: str, options: RunOptions, calibrate: str | Path | None, tolerance: float
     ) -> None:
         if engine not in ("auto", *BACKENDS):
             raise UsageError(f"unknown engine {engine!r}", f"use auto, {', '.join(BACKENDS)}")
-        self._source = source
-        precision = canonical(precision)
-        if calibrate is not None and precision != "int8":
-            raise UsageError(f"{calibrate} is to calibrate int8, but the precision is {precision}", "use int8")
-        self._options = RunOptions(precision, gpu(device), threads, batch)
+        if calibrate is not None and options.precision != "int8":
+            raise UsageError(f"{calibrate} is to calibrate int8, but the precision is {options.precision}", "use int8")
+        self._source, self._options = source, options
         self._calibrate, self._tolerance = calibrate, tolerance
         self._engine: Engine | None = None
         self._ready: tuple[bool, bool] | None = None  # what the engine was prepared for: a conversion, many images
