@@ -146,7 +146,7 @@ def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.
     def refuse(*arguments: object) -> None:
         raise AssertionError("quantized again")
 
-    monkeypatch.setattr(int8, "_quantized", refuse)
+    monkeypatch.setattr(int8, "quantize_with_accuracy_control", refuse)
     kept, same = quantized_for(run, None, 0.1, messages.append)
     assert same == report and messages[-1] == report.line()
     np.testing.assert_array_equal(probabilities(runner(kept, "int8"), pixels), scores)
