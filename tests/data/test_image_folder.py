@@ -196,7 +196,7 @@ def test_same_image_in_two_classes(tmp_path: Path) -> None:
     first, copy = tmp_path / "train/a/1.png", tmp_path / "val/b/copy.png"
     shutil.copy(first, copy)
     findings = check(tmp_path)
-    assert [(p.first.path, p.second.path) for p in findings.contradictions] == [(first, copy)]
+    assert [(p.image, p.other) for p in findings.contradictions] == [(first, copy)]
     assert unusable(findings) == f"the same image is in two classes: {first} = {copy}."
     assert findings.leaks == ()
 
@@ -217,7 +217,7 @@ def test_same_image_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
     shutil.copy(first, tmp_path / "train/a/again.png")  # twice in one split is no leak
     findings = check(tmp_path)
     findings.raise_if_unusable()
-    assert [(p.first_split, p.second_split) for p in findings.leaks] == [("train", "val")]
+    assert [(p.split, p.other_split) for p in findings.leaks] == [("train", "val")]
     assert findings.warnings()[0].endswith(f"{first} = {copy}.")
 
 

@@ -198,7 +198,7 @@ def identical_findings(images: Sequence[tuple[str, Path]]) -> tuple[list[Finding
     """Findings of readable images, each with its split, that have the same bytes; and the copies."""
     groups = identical_files(images, lambda image: image[1])
     pairs = [(first, other) for first, *others in groups for other in others]
-    return [_finding("same", *pair, "the same bytes") for pair in pairs], {path for _, (_, path) in pairs}
+    return [copy_finding("same", *pair, "the same bytes") for pair in pairs], {path for _, (_, path) in pairs}
 
 
 def similar_findings(images: Sequence[tuple[str, Path, Fingerprint | None]]) -> Iterator[Finding]:
@@ -215,10 +215,11 @@ def similar_findings(images: Sequence[tuple[str, Path, Fingerprint | None]]) -> 
             if not reported[second, split_of[first]]:
                 reported[second, split_of[first]] = True
                 reason = f"{bits[index]} of 64 bits of their hashes differ"
-                yield _finding("near", comparable[first][:2], comparable[second][:2], reason)
+                yield copy_finding("near", comparable[first][:2], comparable[second][:2], reason)
 
 
-def _finding(kind: str, one: tuple[str, Path], other: tuple[str, Path], reason: str) -> Finding:
+def copy_finding(kind: str, one: tuple[str, Path], other: tuple[str, Path], reason: str) -> Finding:
+    """Finding of two images, each with its split, that are equal or similar, in one split or in two."""
     where = f"in {one[0]} and {other[0]}" if one[0] != other[0] else f"in {one[0]}"
     kind = kind if one[0] == other[0] else f"{kind}-elsewhere"
     return Finding(kind, f"{where}: {reason}.", one[0], one[1], other=other[1], other_split=other[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +112,9 @@ def _check_annotations(dataset: AnnotatedDataset, errors: list[LabelFileError], 
     return Check(dataset, _sorted(findings), infos, dataset.warnings)
 
 
-def _similar(images: Sequence[tuple[str, Path]], copies: set[Path], infos: dict[Path, ImageInfo]) -> Iterator[Finding]:
+def _similar(
+    images: Sequence[tuple[str, Path]], copies: Collection[Path | None], infos: dict[Path, ImageInfo]
+) -> Iterator[Finding]:
     return similar_findings([(split, path, infos[path].fingerprint) for split, path in images if path not in copies])
 
 
@@ -167,18 +169,7 @@ def _check_class_folders(folders: ImageDataset, progress: Progress | None) -> Ch
     images = [(split, sample.path) for split, samples in folders.splits.items() for sample in samples]
     readable = [(split, path) for split, path in images if path not in checked.unusable]
     infos = scan_images([path for _, path in readable], progress)
-    pairs = [
-        ("same-contradiction", f"{folders.classes[pair.first.label]} and {folders.classes[pair.second.label]}", pair)
-        for pair in checked.contradictions
-    ]
-    pairs += [("same-elsewhere", f"in {pair.first_split} and {pair.second_split}", pair) for pair in checked.leaks]
-    copies = [
-        Finding(
-            kind, f"{where}: the same bytes.", pair.first_split, pair.first.path,
-            other=pair.second.path, other_split=pair.second_split,
-        )
-        for kind, where, pair in pairs
-    ]  # fmt: skip
+    copies = (*checked.contradictions, *checked.leaks)
     unreadable = [
         Finding("unreadable", _without_path(checked.unusable[path], path), split, path)
         for split, path in images
@@ -188,7 +179,7 @@ def _check_class_folders(folders: ImageDataset, progress: Progress | None) -> Ch
         *unreadable,
         *copies,
         *_class_folder_classes(checked, folders.classes),
-        *_similar(readable, {pair.second.path for *_, pair in pairs}, infos),
+        *_similar(readable, {finding.other for finding in copies}, infos),
     ]
     return Check(folders, _sorted(findings), infos, tuple(folders.warnings))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hubel.data.checks.images import Progress, identical_files, verify_images
+from hubel.data.checks.findings import Finding
+from hubel.data.checks.images import Progress, copy_finding, identical_files, verify_images
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_map
 from hubel.data.samples import Sample
@@ -23,19 +24,6 @@ SKEWED = 3.0
 """Ratio of the largest to the smallest class from which on classes are balanced by default."""
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class DuplicatePair:
-    """Two files with the same bytes, and their splits."""
-
-    first: Sample
-    first_split: str
-    second: Sample
-    second_split: str
-
-    def __str__(self) -> str:
-        return f"{self.first.path} = {self.second.path}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +45,8 @@ class Findings:
     notes: Sequence[str]
     refusal: tuple[str, str] | None
     sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
-    contradictions: tuple[DuplicatePair, ...] = ()
-    leaks: tuple[DuplicatePair, ...] = ()
+    contradictions: tuple[Finding, ...] = ()
+    leaks: tuple[Finding, ...] = ()
 
     def usable(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:
         """The samples that can be used, with boxes in pixels of the images as they are."""
@@ -98,7 +86,7 @@ def check_class_folders(
     """Open every image and compare them; raises nothing for findings."""
     readable, _, unreadable = _open(splits, progress)
     counts = _count(splits, classes, ((split, np.array([sample.label])) for split, sample in readable))
-    contradictions, leaks = _duplicates(readable)
+    contradictions, leaks = _duplicates(readable, classes)
     train = counts.get("train", ())
     notes = []
     if leaks:
@@ -135,7 +123,7 @@ def check_object_set(
     readable, sizes, unreadable = _open(splits, progress)
     counts = _count(splits, classes, ((split, sample.labels) for split, sample in readable))
     resized = [sample.path for _, sample in readable if sizes[sample.path] != (sample.width, sample.height)]
-    _, leaks = _duplicates(readable)
+    _, leaks = _duplicates(readable, classes)
     notes = []
     if resized:
         notes.append(
@@ -143,7 +131,7 @@ def check_object_set(
             f"{resized[0]}: their boxes are scaled to it. hubel data check tells whether that is right."
         )
     if leaks:
-        pairs = listing(list(map(str, leaks)))
+        pairs = listing(list(map(_names, leaks)))
         notes.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
     refusals = []
     for split, nothing, use in (("train", "nothing learns", "train on"), ("val", "nothing validates", "validate on")):
@@ -214,22 +202,31 @@ def _count(
     return {split: tuple(numbers.tolist()) for split, numbers in counts.items()}
 
 
-def _duplicates(placed: Iterable[tuple[str, Sample]]) -> tuple[tuple[DuplicatePair, ...], tuple[DuplicatePair, ...]]:
+def _duplicates(
+    placed: Iterable[tuple[str, Sample]], classes: Sequence[str]
+) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     """Copies across classes, and copies in one class across splits; one pair per group."""
-    contradictions, leaks = [], []
+    contradictions: list[Finding] = []
+    leaks: list[Finding] = []
     for group in identical_files(placed, lambda each: each[1].path):
         # A placeholder that a thousand downloads share would make half a million pairs.
-        first_of: dict[int, dict[str, Sample]] = defaultdict(dict)
+        first_of: dict[int, dict[str, Path]] = defaultdict(dict)
         for split, sample in group:
-            first_of[sample.label].setdefault(split, sample)
-        (split, sample), *others = [next(iter(found.items())) for found in first_of.values()]
-        contradictions += [DuplicatePair(sample, split, other, where) for where, other in others]
-        for found in first_of.values():
-            (split, sample), *others = found.items()
-            leaks += [DuplicatePair(sample, split, other, where) for where, other in others]
+            first_of[sample.label].setdefault(split, sample.path)
+        (label, split, path), *others = [(label, *next(iter(found.items()))) for label, found in first_of.items()]
+        for other_label, other_split, other in others:
+            message = f"{classes[label]} and {classes[other_label]}: the same bytes."
+            found = Finding("same-contradiction", message, split, path, other=other, other_split=other_split)
+            contradictions.append(found)
+        for first, *copies in (found.items() for found in first_of.values()):
+            leaks += [copy_finding("same", first, copy, "the same bytes") for copy in copies]
     return tuple(contradictions), tuple(leaks)
 
 
-def _pairs(same: Sequence[DuplicatePair]) -> str:
-    shown = "; ".join(map(str, same[:_SHOWN]))
-    return shown + (f" and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else "")
+def _names(copy: Finding) -> str:
+    return f"{copy.image} = {copy.other}"
+
+
+def _pairs(copies: Sequence[Finding]) -> str:
+    more = f" and {len(copies) - _SHOWN} more pairs" if len(copies) > _SHOWN else ""
+    return "; ".join(map(_names, copies[:_SHOWN])) + more
