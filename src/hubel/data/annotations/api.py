@@ -77,7 +77,6 @@ def write_annotations(
     """Write a data set as a new folder in a format, completely or not at all.
 
     Args:
-        dataset: the data set.
         format: a name in :data:`hubel.data.annotations.registry.FORMAT_NAMES`.
         out: the folder; it must not exist, or be empty.
         images: ``"copy"`` or ``"link"`` them into the folder, or leave them out (``"none"``).
@@ -98,11 +97,7 @@ def write_annotations(
 
 
 def detect_formats(path: Path) -> Found:
-    """The label files of a folder by format, or the format of a single file.
-
-    Raises:
-        DataError: ``path`` does not exist.
-    """
+    """The label files of a folder by format, or a single file by its own; a DataError if ``path`` does not exist."""
     if path.is_file():
         entry = _sniff(path)
         return {entry.name: [(_split_of(path, path.parent), path)]} if entry else {}

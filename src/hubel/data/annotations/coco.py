@@ -19,12 +19,10 @@ from hubel import masks
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, annotation_area
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh
 from hubel.errors import DataError
-from hubel.masks import Box, Polygon
 
 
 def _recognizes(head: FileHead) -> bool:
@@ -54,7 +52,7 @@ def _categories(reader: AnnotationReader, contents: Sequence[tuple[str, Path, di
                 category = parse.fields(row, "it")
                 id_, name = parse.integer(category["id"], "id"), parse.name(category["name"], "name")
                 if names.setdefault(id_, name) != name:
-                    raise InvalidAnnotation(f"category {id_} is {name!r} here and {names[id_]!r} elsewhere")
+                    raise parse.InvalidAnnotation(f"category {id_} is {name!r} here and {names[id_]!r} elsewhere")
     ordered = sorted(names)
     duplicates = {name for name in names.values() if list(names.values()).count(name) > 1}
     if duplicates:
@@ -100,7 +98,7 @@ def _parse_object(
 ) -> Annotation:
     category = parse.integer(row["category_id"], "category_id")
     if category not in labels:
-        raise UnknownClass(f"category_id {category} is none of the categories")
+        raise parse.UnknownClass(f"category_id {category} is none of the categories")
     fields = split_attributes(parse.fields(row["attributes"], "attributes")) if row.get("attributes") else {}
     if "iscrowd" in row:
         fields["crowd"] = bool(parse.integer(row["iscrowd"] or 0, "iscrowd"))
@@ -110,16 +108,18 @@ def _parse_object(
         if row.get(name) is not None:
             fields[name] = float(row[name])
             if not -1e15 < fields[name] < 1e15:
-                raise InvalidAnnotation(f"{name} is {row[name]!r}")
+                raise parse.InvalidAnnotation(f"{name} is {row[name]!r}")
     if row.get("keypoints"):
         reader.count_warning("objects have keypoints: left out")
     segmentation = row.get("segmentation")
-    box: Box | None = None
+    box: masks.Box | None = None
     if isinstance(segmentation, dict):
         size = parse.items(segmentation["size"], "a mask's size")
         mask = masks.parse_mask(parse.integer(size[0], "size"), parse.integer(size[1], "size"), segmentation["counts"])
         if width and (mask.width, mask.height) != (width, height):
-            raise InvalidAnnotation(f"a mask of {mask.width}×{mask.height} in an image of {width}×{height} pixels")
+            raise parse.InvalidAnnotation(
+                f"a mask of {mask.width}×{mask.height} in an image of {width}×{height} pixels"
+            )
         fields["mask"] = mask
     elif segmentation:
         fields["polygons"] = tuple(map(_parse_polygon, parse.items(segmentation, "segmentation")))
@@ -131,7 +131,7 @@ def _parse_object(
     elif "polygons" in fields:
         box = masks.bounding_box(fields["polygons"])
     if box is None:
-        raise InvalidAnnotation("has neither bbox nor segmentation")
+        raise parse.InvalidAnnotation("has neither bbox nor segmentation")
     obj = Annotation(labels[category], box, **fields)
     # Most files state the area that their polygons have; only a different one is kept.
     if obj.area is not None and abs(obj.area - annotation_area(replace(obj, area=None))) <= 1e-3 * obj.area:
@@ -139,9 +139,9 @@ def _parse_object(
     return obj
 
 
-def _parse_polygon(flat: Any) -> Polygon:
+def _parse_polygon(flat: Any) -> masks.Polygon:
     if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2:
-        raise InvalidAnnotation("a polygon of segmentation is not a list of three or more x, y")
+        raise parse.InvalidAnnotation("a polygon of segmentation is not a list of three or more x, y")
     return tuple(parse.number(value, "segmentation") for value in flat)
 
 

@@ -17,12 +17,10 @@ from hubel import masks
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_points, split_dir
 from hubel.data.image_folder import SPLIT_NAMES
-from hubel.masks import MAX_PIXELS, RunLengthMask, box_to_polygon, ellipse, rotate
 
 _SHAPES = ("box", "polygon", "ellipse", "mask")
 _LEFT_OUT = ("points", "polyline", "cuboid", "skeleton", "tag")
@@ -36,7 +34,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             for name in filter(None, names):
                 reader.label(name)
         elif element.tag == "track":
-            raise InvalidAnnotation('has tracks of a video; export it as "CVAT for images 1.1"')
+            raise parse.InvalidAnnotation('has tracks of a video; export it as "CVAT for images 1.1"')
         else:
             with reader.error_context(file, f"image {element.get('id', '')} {element.get('name', '')}"):
                 _read_image(reader, split, file, element, near)
@@ -72,20 +70,20 @@ def _parse_shape(element: Element, width: int, height: int) -> Shape:
         return polygon_shape(parse.polygon([pair.split(",") for pair in points]))
     if element.tag == "ellipse":
         x, y, rx, ry = parse.numbers(element, "cx", "cy", "rx", "ry")
-        return polygon_shape(ellipse(x, y, rx, ry, degrees))
+        return polygon_shape(masks.ellipse(x, y, rx, ry, degrees))
     x1, y1, x2, y2 = parse.numbers(element, "xtl", "ytl", "xbr", "ybr")
     if not degrees:
         return (x1, y1, x2, y2), {}
-    return polygon_shape(rotate(box_to_polygon(x1, y1, x2, y2), degrees, (x1 + x2) / 2, (y1 + y2) / 2))
+    return polygon_shape(masks.rotate(masks.box_to_polygon(x1, y1, x2, y2), degrees, (x1 + x2) / 2, (y1 + y2) / 2))
 
 
-def _parse_mask(element: Element, width: int, height: int) -> RunLengthMask:
+def _parse_mask(element: Element, width: int, height: int) -> masks.RunLengthMask:
     left, top, w, h = (parse.integer(element.get(name), name) for name in ("left", "top", "width", "height"))
     lengths = [parse.integer(part, "rle") for part in parse.name(element.get("rle"), "rle").split(",")]
     if min(lengths) < 0 or sum(lengths) != w * h or min(left, top, w, h) < 0:
-        raise InvalidAnnotation("a mask's rle does not add up to its width × height")
-    if left + w > width or top + h > height or width * height > MAX_PIXELS:
-        raise InvalidAnnotation("a mask extends beyond its image")
+        raise parse.InvalidAnnotation("a mask's rle does not add up to its width × height")
+    if left + w > width or top + h > height or width * height > masks.MAX_PIXELS:
+        raise parse.InvalidAnnotation("a mask extends beyond its image")
     pixels = np.zeros((height, width), dtype=bool)
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     pixels[top : top + h, left : left + w] = values.reshape(h, w)
@@ -122,7 +120,7 @@ def _write_object(image: Element, obj: Annotation, name: str) -> None:
         SubElement(element, "attribute", name=key).text = as_text(value)
 
 
-def _mask_fields(mask: RunLengthMask) -> dict[str, str]:
+def _mask_fields(mask: masks.RunLengthMask) -> dict[str, str]:
     x1, y1, x2, y2 = map(int, masks.mask_box(mask))
     sides = {"left": x1, "top": y1, "width": x2 - x1, "height": y2 - y1}
     flat = masks.decode(mask)[y1:y2, x1:x2].ravel()

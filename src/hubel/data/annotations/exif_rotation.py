@@ -12,7 +12,6 @@ from hubel import masks
 from hubel.data.annotations.records import AnnotatedImage, Annotation
 from hubel.data.image_io import read_stored_size
 from hubel.errors import ImageError
-from hubel.masks import Polygon, RunLengthMask
 
 # Position in the upright image of a point of the stored image of (w, h) pixels, by EXIF orientation.
 _TRANSFORMS: dict[int, Callable[[float, float, int, int], tuple[float, float]]] = {
@@ -42,7 +41,7 @@ def apply_exif(image: AnnotatedImage, orientation: int) -> AnnotatedImage:
         return image
     w, h = image.width, image.height
 
-    def convert(polygon: Polygon) -> Polygon:
+    def convert(polygon: masks.Polygon) -> masks.Polygon:
         pairs = (transform(x, y, w, h) for x, y in zip(polygon[::2], polygon[1::2], strict=True))
         return tuple(value for pair in pairs for value in pair)
 
@@ -57,7 +56,7 @@ def undo_exif(image: AnnotatedImage) -> AnnotatedImage:
     return apply_exif(image, _INVERSE.get(orientation, orientation))
 
 
-def _rotated(obj: Annotation, convert: Callable[[Polygon], Polygon], orientation: int) -> Annotation:
+def _rotated(obj: Annotation, convert: Callable[[masks.Polygon], masks.Polygon], orientation: int) -> Annotation:
     x1, y1, x2, y2 = box = convert(obj.box)
     # Corners change their order in rotation; a box that was inside out stays so.
     is_ordered = obj.box[0] <= obj.box[2] and obj.box[1] <= obj.box[3]
@@ -67,7 +66,7 @@ def _rotated(obj: Annotation, convert: Callable[[Polygon], Polygon], orientation
     return replace(obj, box=box, polygons=polygons, holes=holes, mask=mask)
 
 
-def _rotated_mask(mask: RunLengthMask, orientation: int) -> RunLengthMask:
+def _rotated_mask(mask: masks.RunLengthMask, orientation: int) -> masks.RunLengthMask:
     pixels = masks.decode(mask)
     if orientation >= 5:
         pixels = pixels.T

@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from hubel.data.annotations import parse
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.file_listing import PICTURE_SUFFIXES, is_shown
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import read_size
@@ -55,15 +54,15 @@ class ImageLookup:
                 return path
         tail = parts[max((index + 1 for index, part in enumerate(parts) if part == ".."), default=0) :]
         if not tail:
-            raise InvalidAnnotation(f"names {name!r}, which is not an image")
+            raise parse.InvalidAnnotation(f"names {name!r}, which is not an image")
         if found := self._most_similar(tail, near, stem_only):
             return found
         if "%" in tail[-1] and (found := self._most_similar([unquote(part) for part in tail], near, stem_only)):
             return found
         if absolute == "path":
-            raise InvalidAnnotation(f"names {name!r}, which is not in {self.root}")
+            raise parse.InvalidAnnotation(f"names {name!r}, which is not in {self.root}")
         if not candidates and not absolute:
-            raise InvalidAnnotation(f"names {name!r}, which leads out of {self.root}")
+            raise parse.InvalidAnnotation(f"names {name!r}, which leads out of {self.root}")
         return candidates[0] if candidates else self.root / tail[-1]
 
     def find_any(self, names: Iterable[str], near: Path) -> Path:
@@ -75,7 +74,7 @@ class ImageLookup:
                 return path
             missing.append(path)
         if not missing:
-            raise InvalidAnnotation("names no image")
+            raise parse.InvalidAnnotation("names no image")
         return missing[0]
 
     def has(self, path: Path) -> bool:
@@ -124,11 +123,10 @@ class ImageLookup:
     def size(self, path: Path, width: int = 0, height: int = 0) -> tuple[int, int]:
         """Width and height as the label file states them, else of the upright image; ``(0, 0)`` if it is unreadable.
 
-        Raises:
-            InvalidAnnotation: the file states a size that no image has.
+        An :class:`InvalidAnnotation` if the file states a size that no image has.
         """
         if max(width, height) > parse.MAX_COORDINATE:
-            raise InvalidAnnotation(f"has an image of {width}×{height} pixels")
+            raise parse.InvalidAnnotation(f"has an image of {width}×{height} pixels")
         if width > 0 and height > 0:
             return width, height
         try:
@@ -172,7 +170,7 @@ class ImageLookup:
             exact = [file for file in matches if file[-1] == parts[-1]]
             if len(exact) != 1:
                 names = " or ".join("/".join(file) for file in matches[:2])
-                raise InvalidAnnotation(f"names {'/'.join(parts)!r}, which may be {names}")
+                raise parse.InvalidAnnotation(f"names {'/'.join(parts)!r}, which may be {names}")
             matches = exact
         return self.root.joinpath(*matches[0])
 
@@ -211,16 +209,16 @@ def _common_length(a: Iterable[str], b: Iterable[str]) -> int:
 def _parts(name: str) -> tuple[list[str], str]:
     """Parts of a name, and ``"path"`` or ``"url"`` where it is absolute."""
     if len(name) > _MAX_NAME_LENGTH:
-        raise InvalidAnnotation(f"names an image in more than {_MAX_NAME_LENGTH:,} letters")
+        raise parse.InvalidAnnotation(f"names an image in more than {_MAX_NAME_LENGTH:,} letters")
     if not name.strip() or "\0" in name:
-        raise InvalidAnnotation("names no image")
+        raise parse.InvalidAnnotation("names no image")
     absolute = ""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
         absolute = "url"
         try:
             url = urlsplit(name)
         except ValueError:
-            raise InvalidAnnotation(f"names {name!r}, which is not a URL") from None
+            raise parse.InvalidAnnotation(f"names {name!r}, which is not a URL") from None
         # Label Studio serves files of its own machine as …/data/local-files/?d=folder/a.jpg.
         query = re.search(r"(?:^|&)d=([^&]+)", url.query)
         name = unquote(query[1] if query else url.path)

@@ -23,12 +23,10 @@ from hubel import masks
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import group_by_annotator, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
 from hubel.data.file_listing import PICTURE_SUFFIXES
-from hubel.masks import RunLengthMask, box_to_polygon, ellipse, rotate
 
 _Row = dict[str, Any]
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
@@ -100,7 +98,7 @@ def _parse_object(
         base = kind.removesuffix("labels")
         if base in _SHAPES:
             if result.get("image_rotation"):
-                raise InvalidAnnotation("belongs to an image that was rotated in the editor")
+                raise parse.InvalidAnnotation("belongs to an image that was rotated in the editor")
             shape = _parse_shape(base, value, *size)
         elif kind == "choices":
             choices = ", ".join(map(str, value.get("choices") or ()))
@@ -112,7 +110,7 @@ def _parse_object(
     if shape is None:
         return None
     if not names:
-        raise InvalidAnnotation("has no label")
+        raise parse.InvalidAnnotation("has no label")
     if len(names) > 1:
         reader.count_warning("regions have several labels: the first is used")
     fields = split_attributes(attributes)
@@ -121,7 +119,7 @@ def _parse_object(
 
 def _parse_shape(kind: str, value: _Row, width: int, height: int) -> Shape:
     if not (width and height):
-        raise InvalidAnnotation("is in percent of an image of unknown size, which is missing or unreadable")
+        raise parse.InvalidAnnotation("is in percent of an image of unknown size, which is missing or unreadable")
     sx, sy = width / 100, height / 100
     if kind == "brush":
         mask = _decode_brush(parse.items(value["rle"], "rle"), width, height)
@@ -133,12 +131,12 @@ def _parse_shape(kind: str, value: _Row, width: int, height: int) -> Shape:
     degrees = parse.number(value.get("rotation") or 0, "rotation")
     if kind == "ellipse":
         rx, ry = parse.number(value["radiusX"], "radiusX") * sx, parse.number(value["radiusY"], "radiusY") * sy
-        return polygon_shape(ellipse(x, y, rx, ry, degrees))
+        return polygon_shape(masks.ellipse(x, y, rx, ry, degrees))
     box = (x, y, x + parse.number(value["width"], "width") * sx, y + parse.number(value["height"], "height") * sy)
-    return polygon_shape(rotate(box_to_polygon(*box), degrees, x, y)) if degrees else (box, {})
+    return polygon_shape(masks.rotate(masks.box_to_polygon(*box), degrees, x, y)) if degrees else (box, {})
 
 
-def _decode_brush(packed: list[Any], width: int, height: int) -> RunLengthMask:
+def _decode_brush(packed: list[Any], width: int, height: int) -> masks.RunLengthMask:
     """Brush strokes: RGBA bytes packed by the rle-pack of @thi.ng/umbrella; pixels with alpha > 0 are painted.
 
     32 bits hold the number of values, 5 bits the bits per value less one, 4 times 4 bits the bits per run length less
@@ -154,11 +152,11 @@ def _decode_brush(packed: list[Any], width: int, height: int) -> RunLengthMask:
         nonlocal position
         position += number
         if position > bits.size:
-            raise InvalidAnnotation("has a mask that ends too early")
+            raise parse.InvalidAnnotation("has a mask that ends too early")
         return int("".join(map(str, bits[position - number : position].tolist())), 2)
 
     if take(32) != count:
-        raise InvalidAnnotation("has a mask that is not of its image's size")
+        raise parse.InvalidAnnotation("has a mask that is not of its image's size")
     word = take(5) + 1
     sizes = [take(4) + 1 for _ in range(4)]
     values = np.zeros(count, dtype=np.uint8)
@@ -167,12 +165,12 @@ def _decode_brush(packed: list[Any], width: int, height: int) -> RunLengthMask:
         repeats = take(1)
         length = take(sizes[take(2)]) + 1
         if filled + length > count or word != 8:
-            raise InvalidAnnotation("has a mask that is longer than its image")
+            raise parse.InvalidAnnotation("has a mask that is longer than its image")
         if repeats:
             values[filled : filled + length] = take(word)
         else:
             if position + word * length > bits.size:
-                raise InvalidAnnotation("has a mask that ends too early")
+                raise parse.InvalidAnnotation("has a mask that ends too early")
             values[filled : filled + length] = np.packbits(bits[position : position + word * length])
             position += word * length
         filled += length

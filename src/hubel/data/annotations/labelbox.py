@@ -19,7 +19,6 @@ from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, group_by_annotator, merge_attributes, split_attributes
 from hubel.data.annotations.exif_rotation import apply_exif, stored_size
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_points, round_xywh, split_dir
@@ -123,7 +122,7 @@ def _parse_shape(reader: AnnotationReader, row: _Row) -> Shape | None:
         return polygon_shape(parse.polygon([(point["x"], point["y"]) for point in parse.items(points, "polygon")]))
     kind = next((name for name in ("mask", "composite_mask", "instanceURI", "point", "line") if name in row), None)
     if kind is None:
-        raise InvalidAnnotation("has neither bounding_box nor polygon")
+        raise parse.InvalidAnnotation("has neither bounding_box nor polygon")
     kinds = f"{kind}s" if kind in ("point", "line") else "masks on a server"
     reader.count_warning(f"objects are {kinds}: left out")
     return None

@@ -17,7 +17,6 @@ from typing import Any
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.png_masks import decode_png, encode_png
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
@@ -79,7 +78,7 @@ def _parse_shape(shape: dict[str, Any], kind: str, points: list[Any], width: int
         left, top = int(min(x1, x2)), int(min(y1, y2))
         mask = decode_png(parse.name(shape["mask"], "mask"), left, top, width, height)
         return (float(left), float(top), max(x1, x2) + 1, max(y1, y2) + 1), {"mask": mask}
-    raise InvalidAnnotation(f"is of shape_type {kind!r}, which LabelMe does not have")
+    raise parse.InvalidAnnotation(f"is of shape_type {kind!r}, which LabelMe does not have")
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

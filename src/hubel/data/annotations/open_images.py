@@ -18,7 +18,6 @@ from typing import Any
 
 from hubel.data.annotations import parse
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, each_file
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -38,7 +37,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     names = _class_names(reader, file)
     header, rows = parse.csv_table(parse.read_text(file))
     if missing := [name for name in _REQUIRED if name not in header]:
-        raise InvalidAnnotation(f"has no column {missing[0]}")
+        raise parse.InvalidAnnotation(f"has no column {missing[0]}")
     near = reader.images.folder_of(split, file)
     paths: dict[str, Path] = {}
     by_path: dict[Path, list[tuple[int, dict[str, str]]]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """Parse label files defensively: encodings, JSON, XML and CSV with limits against forged files; typed fields.
 
-Functions that parse a field raise :class:`InvalidAnnotation` where the value is not what they return.
+Functions that parse a field or a row raise :class:`InvalidAnnotation` where the value is not what they return.
 """
 
 from __future__ import annotations
@@ -43,11 +43,7 @@ class UnknownClass(InvalidAnnotation):
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read a file of at most ``limit`` bytes.
-
-    Raises:
-        DataError: it does not exist, is not a regular file, is too large, or cannot be read.
-    """
+    """Read a file; a DataError if it is missing, not a regular file, unreadable, or larger than ``limit`` bytes."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait forever
             raise DataError(f"{path} is not a file.", "Name a label file.")
@@ -86,11 +82,7 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
 
 
 def json_text(text: str, where: str) -> Any:
-    """Parse a JSON value.
-
-    Raises:
-        DataError: the text is not valid JSON; the message begins with ``where`` and names the line.
-    """
+    """Parse a JSON value; the DataError about invalid JSON begins with ``where`` and names the line."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -141,11 +133,7 @@ def _xml_error(path: Path, error: Exception) -> DataError:
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a CSV text, separated by commas or semicolons, each with the number of its last line.
-
-    Raises:
-        InvalidAnnotation: a row is not valid CSV.
-    """
+    """Rows of a CSV text, separated by commas or semicolons, each with the number of its last line."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
     csv.field_size_limit(MAX_IMAGE_FILE_BYTES)

@@ -12,24 +12,23 @@ from PIL import Image
 
 from hubel import masks
 from hubel.data.annotations.parse import InvalidAnnotation
-from hubel.masks import MAX_PIXELS, RunLengthMask
 
 
-def decode_png(text: str, left: int, top: int, width: int, height: int, compressed: bool = False) -> RunLengthMask:
+def decode_png(
+    text: str, left: int, top: int, width: int, height: int, compressed: bool = False
+) -> masks.RunLengthMask:
     """Decode the mask of an image of ``width × height`` pixels from a PNG of the part that begins at ``left, top``.
 
-    ``compressed`` PNGs are compressed by zlib once more.
-
-    Raises:
-        InvalidAnnotation: it is not a PNG, or extends beyond the image.
+    ``compressed`` PNGs are compressed by zlib once more. An :class:`InvalidAnnotation` if it is not a PNG, or extends
+    beyond the image.
     """
     try:
         data = base64.b64decode(text, validate=False)
         if compressed:
-            data = zlib.decompressobj().decompress(data, 4 * MAX_PIXELS)
+            data = zlib.decompressobj().decompress(data, 4 * masks.MAX_PIXELS)
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             w, h = image.size
-            if min(left, top) < 0 or left + w > width or top + h > height or width * height > MAX_PIXELS:
+            if min(left, top) < 0 or left + w > width or top + h > height or width * height > masks.MAX_PIXELS:
                 raise InvalidAnnotation(f"a mask of {w}×{h} at {left}, {top} extends beyond its image")
             part = np.asarray(image.convert("RGBA") if image.mode in ("P", "LA", "PA") else image)
     except (binascii.Error, zlib.error, OSError, SyntaxError, Image.DecompressionBombError, TypeError) as error:
@@ -41,7 +40,7 @@ def decode_png(text: str, left: int, top: int, width: int, height: int, compress
     return masks.encode(pixels)
 
 
-def encode_png(mask: RunLengthMask, compressed: bool = False) -> tuple[str, int, int, int, int]:
+def encode_png(mask: masks.RunLengthMask, compressed: bool = False) -> tuple[str, int, int, int, int]:
     """A PNG, in base64, of the part of a mask that has pixels; then that part's ``left, top, width, height``."""
     x1, y1, x2, y2 = map(int, masks.mask_box(mask))
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)  # an empty mask becomes one empty pixel

@@ -40,7 +40,6 @@ class AnnotationReader:
     """Collects the classes, images, warnings and errors of a data set.
 
     Args:
-        root: the data set's folder.
         format: the format's title, for errors.
         on_fault: called with each error of a label file or of one object in it, which is then left out; by default
             the first error is raised.
@@ -67,11 +66,7 @@ class AnnotationReader:
         return self.classes.setdefault(name, len(self.classes))
 
     def add(self, split: str, image: AnnotatedImage) -> None:
-        """Add an image to a split.
-
-        Raises:
-            InvalidAnnotation: another label file has it already.
-        """
+        """Add an image to a split; an :class:`InvalidAnnotation` if another label file has it already."""
         if image.path not in self._index_of:
             images = self._splits.setdefault(split, [])
             self._index_of[image.path] = (split, len(images))
@@ -119,11 +114,7 @@ class AnnotationReader:
         return _ErrorContext(self, file, row)
 
     def check_count(self, objects: int) -> None:
-        """Refuse more objects than an image can have.
-
-        Raises:
-            InvalidAnnotation: there are more than :data:`MAX_OBJECTS`.
-        """
+        """Raise :class:`InvalidAnnotation` for more than :data:`MAX_OBJECTS` objects in one image."""
         if objects > MAX_OBJECTS:
             raise InvalidAnnotation(f"one image has {objects:,} objects, more than the limit of {MAX_OBJECTS:,}")
 
@@ -142,11 +133,7 @@ class AnnotationReader:
         return tuple(filter(None, objects))
 
     def dataset(self, sort_classes: bool, format: str) -> AnnotatedDataset:
-        """The data set that was read from a format of that name.
-
-        Raises:
-            DataError: there is no image in it.
-        """
+        """The data set that was read from a format of that name; a DataError if there is no image in it."""
         self._add_unlabelled()
         if not any(self._splits.values()):
             message = f"{self.root} has {self.format} files, but no images in them."

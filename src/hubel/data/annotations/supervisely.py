@@ -15,7 +15,6 @@ from hubel import masks
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.png_masks import decode_png, encode_png
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
@@ -75,7 +74,7 @@ def _parse_shape(figure: dict[str, Any], width: int, height: int) -> Shape:
         (x1, y1), (x2, y2) = ((parse.number(x), parse.number(y)) for x, y in exterior)
         return (min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1), {}
     if kind != "polygon":
-        raise InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's images do not have")
+        raise parse.InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's images do not have")
     polygon = parse.polygon(exterior)
     holes = tuple(parse.polygon(hole) for hole in points.get("interior") or () if hole)
     return masks.bounding_box([polygon]), {"polygons": (polygon,), "holes": holes}

@@ -21,7 +21,6 @@ from typing import Any
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, class_attribute, merge_attributes, split_attributes, take_label
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh, split_dir
@@ -88,7 +87,7 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
     header, rows = parse.csv_table(parse.read_text(file))
     if not {"region_shape_attributes", "filename"} <= set(header):
-        raise InvalidAnnotation("has no header with filename and region_shape_attributes")
+        raise parse.InvalidAnnotation("has no header with filename and region_shape_attributes")
     for line, cells in rows:
         where = f"line {line}"
         with reader.error_context(file, where):
@@ -121,7 +120,7 @@ def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | Non
     if name in ("point", "polyline"):
         reader.count_warning(f"regions are {name}s: left out")
         return None
-    raise InvalidAnnotation(f"has the shape {name!r}, which VIA does not have")
+    raise parse.InvalidAnnotation(f"has the shape {name!r}, which VIA does not have")
 
 
 def _regions(image: AnnotatedImage, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -187,7 +186,7 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
             row = parse.fields(value, "it")
             shown = views.get(str(row["vid"]))
             if not shown:
-                raise InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
+                raise parse.InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
             attributes = _via3_attributes(parse.fields(row.get("av") or {}, "av"), content.get("attribute") or {})
             yield shown[0], _parse_via3_shape(reader, row.get("xy") or []), attributes
 
@@ -211,7 +210,7 @@ def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
         if "CSV_HEADER" in line:
             header = [name.strip() for name in line.partition("=")[2].split(",")]
     if not set(_VIA3_COLUMNS) <= set(header):
-        raise InvalidAnnotation("has no CSV_HEADER with file_list, spatial_coordinates and metadata")
+        raise parse.InvalidAnnotation("has no CSV_HEADER with file_list, spatial_coordinates and metadata")
     for number, row in parse.csv_rows("".join(lines[start:])):
         where = f"line {start + number}"
         with reader.error_context(file, where):
@@ -241,7 +240,7 @@ def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:
         return polygon_shape(ellipse(*values[:4]))
     if kind == 7:
         return polygon_shape(parse.polygon(zip(values[::2], values[1::2], strict=True)))
-    raise InvalidAnnotation(f"has the shape {kind:g}, which VIA 3 does not have")
+    raise parse.InvalidAnnotation(f"has the shape {kind:g}, which VIA 3 does not have")
 
 
 def _write_via3(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

@@ -25,7 +25,6 @@ from xml.etree.ElementTree import Element, SubElement
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
@@ -75,7 +74,7 @@ def _listed(reader: AnnotationReader, folder: Path) -> dict[str, str]:
 def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
     root = parse.read_xml(file)
     if root.tag != "annotation":
-        raise InvalidAnnotation(f"has <{root.tag}> where Pascal VOC has <annotation>")
+        raise parse.InvalidAnnotation(f"has <{root.tag}> where Pascal VOC has <annotation>")
     near = reader.images.folder_of(split, file)
     path = reader.images.with_stem(near, file.stem) or reader.images.with_stem(file.parent, file.stem)
     if path is None:
@@ -122,7 +121,7 @@ def _parse_shape(element: Element) -> Shape:
         corners = box_to_polygon(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         box, shape = polygon_shape(rotate(corners, math.degrees(angle), x, y))
     if box is None:
-        raise InvalidAnnotation("has no <bndbox>")
+        raise parse.InvalidAnnotation("has no <bndbox>")
     return box, shape
 
 

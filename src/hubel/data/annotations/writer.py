@@ -98,8 +98,7 @@ class DatasetWriter:
 def new_dataset_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``out`` if the block succeeds and is removed if it fails.
 
-    Raises:
-        DataError: ``out`` is not empty, or cannot be written.
+    A DataError if ``out`` is not empty, or cannot be written.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise DataError(f"{out} exists and is not a folder.", "Choose another --out; nothing is overwritten.")
@@ -115,8 +114,7 @@ def write_class_folders(
 ) -> tuple[str, ...]:
     """Write image files with their classes as a data set of class folders, completely or not at all.
 
-    Returns:
-        What happened to images that could not be written as they are, one line each with a count.
+    Returns what happened to images that could not be written as they are, one line each with a count.
 
     Raises:
         DataError: ``out`` is not empty or cannot be written, or a class name cannot be a folder's name.

@@ -22,7 +22,6 @@ import yaml
 from hubel.data.annotations import parse
 from hubel.data.annotations.format import FileHead, Format
 from hubel.data.annotations.image_lookup import resolve_parts
-from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
@@ -100,16 +99,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(parse.read_bytes(path, 1 << 20))
     except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidAnnotation(f"is not valid YAML ({str(error).splitlines()[0]})") from error
+        raise parse.InvalidAnnotation(f"is not valid YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
-        raise InvalidAnnotation("has no named entries")
+        raise parse.InvalidAnnotation("has no named entries")
     return content
 
 
 def _parse_names(names: Any) -> dict[int, str]:
     names = {} if names is None else names
     if not isinstance(names, dict | list):
-        raise InvalidAnnotation("names is neither a list nor names by index")
+        raise parse.InvalidAnnotation("names is neither a list nor names by index")
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     return {parse.integer(index, "a class index"): parse.name(name, "a class name") for index, name in pairs}
 
@@ -201,14 +200,14 @@ def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) 
         return None
     label = parse.integer(values[0], "the class")
     if not 0 <= label < len(reader.classes):
-        raise UnknownClass(f"class {label} is none of the {len(reader.classes)} classes")
+        raise parse.UnknownClass(f"class {label} is none of the {len(reader.classes)} classes")
     numbers = [parse.number(value) for value in values[1:]]
     if len(numbers) in (4, 5):
         x, y, w, h = numbers[0] * width, numbers[1] * height, numbers[2] * width, numbers[3] * height
         score = numbers[4] if len(numbers) == 5 else None
         return Annotation(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), score=score)
     if len(numbers) < 6 or len(numbers) % 2:
-        raise InvalidAnnotation(
+        raise parse.InvalidAnnotation(
             f"has {len(numbers)} numbers after the class: neither a box (4) nor a polygon (6, 8, …)"
         )
     polygon = tuple(value * (height if index % 2 else width) for index, value in enumerate(numbers))
