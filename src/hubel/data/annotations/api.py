@@ -22,9 +22,7 @@ from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
 
 _MAX_DEPTH = 5
-_SNIFFED_FILES = 40
-"""Files per folder and suffix that are examined."""
-
+_SNIFFED_FILES = 40  # files per folder and suffix that are examined
 _SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
 _OTHER_TASKS = re.compile(r"^(captions|person_keypoints|stuff|panoptic|image_info)_", re.IGNORECASE)
 _SPLIT_WORD = re.compile(rf"(?:^|[._\- ])({'|'.join(SPLIT_NAMES)})\d*(?:$|[._\- ])", re.IGNORECASE)

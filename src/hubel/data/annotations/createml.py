@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +47,16 @@ def _parse_object(reader: AnnotationReader, row: Any) -> Annotation:
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     """``SPLIT/_annotations.createml.json`` beside the images."""
     for split, images in dataset.splits.items():
-        rows = [
-            {"image": path.name, "annotations": [_annotation(obj, dataset.classes) for obj in image.objects or ()]}
-            for image, path in writer.add_images(images, split_dir(split))
-        ]
+        rows = []
+        for image, path in writer.add_images(images, split_dir(split)):
+            objects = []
+            for obj in image.objects or ():
+                x1, y1, x2, y2 = obj.box
+                values = map(round_coord, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+                coordinates = dict(zip(_SIDES, values, strict=True))
+                objects.append({"label": dataset.classes[obj.label], "coordinates": coordinates})
+            rows.append({"image": path.name, "annotations": objects})
         writer.write_json(Path(split_dir(split)) / "_annotations.createml.json", rows)
-
-
-def _annotation(obj: Annotation, classes: Sequence[str]) -> dict[str, Any]:
-    x1, y1, x2, y2 = obj.box
-    values = map(round_coord, ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
-    return {"label": classes[obj.label], "coordinates": dict(zip(_SIDES, values, strict=True))}
 
 
 FORMAT = Format(

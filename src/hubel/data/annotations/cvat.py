@@ -8,6 +8,7 @@ polylines, cuboids, skeletons and tags are left out and counted; tracks ("CVAT f
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
@@ -29,34 +30,30 @@ _LEFT_OUT = ("points", "polyline", "cuboid", "skeleton", "tag")
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
     for element in parse.iterate_xml(file, "meta", "image", "track"):
+        if element.tag == "track":
+            raise parse.InvalidAnnotation('has tracks of a video; export it as "CVAT for images 1.1"')
         if element.tag == "meta":
             names = ((label.findtext("name") or "").strip() for label in element.iter("label"))
             for name in filter(None, names):
                 reader.label(name)
-        elif element.tag == "track":
-            raise parse.InvalidAnnotation('has tracks of a video; export it as "CVAT for images 1.1"')
-        else:
-            with reader.error_context(file, f"image {element.get('id', '')} {element.get('name', '')}"):
-                _read_image(reader, split, file, element, near)
+            continue
+        with reader.error_context(file, f"image {element.get('id', '')} {element.get('name', '')}"):
+            path = reader.images.find(parse.name(element.get("name"), "name"), near)
+            size = reader.images.size(path, *parse.size(element))
+            where = f"image {element.get('name', '')}, shape"
+            objects = reader.parse_objects(file, where, list(element), partial(_parse_object, reader, size))
+            subset = SPLIT_NAMES.get((element.get("subset") or "").casefold(), split)
+            reader.add(subset, AnnotatedImage(path, *size, objects, file))
 
 
-def _read_image(reader: AnnotationReader, split: str, file: Path, element: Element, near: Path) -> None:
-    path = reader.images.find(parse.name(element.get("name"), "name"), near)
-    width, height = reader.images.size(path, *parse.size(element))
-    where = f"image {element.get('name', '')}, shape"
-    objects = reader.parse_objects(file, where, list(element), lambda each: _parse_object(reader, each, width, height))
-    split = SPLIT_NAMES.get((element.get("subset") or "").casefold(), split)
-    reader.add(split, AnnotatedImage(path, width, height, objects, file))
-
-
-def _parse_object(reader: AnnotationReader, element: Element, width: int, height: int) -> Annotation | None:
+def _parse_object(reader: AnnotationReader, size: tuple[int, int], element: Element) -> Annotation | None:
     if element.tag not in _SHAPES:
         if element.tag in _LEFT_OUT:
             reader.count_warning(f"{element.tag} labels: left out")
         return None
     attributes = {parse.name(a.get("name"), "attribute"): (a.text or "").strip() for a in element.findall("attribute")}
     fields = {**split_attributes(attributes), "occluded": parse.flag(element.get("occluded", "0"))}
-    box, shape = _parse_shape(element, width, height)
+    box, shape = _parse_shape(element, *size)
     return Annotation(reader.label(parse.name(element.get("label"), "label")), box, **shape, **fields)
 
 

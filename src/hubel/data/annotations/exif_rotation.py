@@ -62,16 +62,11 @@ def _rotated(obj: Annotation, convert: Callable[[masks.Polygon], masks.Polygon],
     is_ordered = obj.box[0] <= obj.box[2] and obj.box[1] <= obj.box[3]
     box = masks.bounding_box([box]) if is_ordered else (x1, y1, x2, y2)
     polygons, holes = tuple(map(convert, obj.polygons)), tuple(map(convert, obj.holes))
-    mask = obj.mask and _rotated_mask(obj.mask, orientation)
+    mask = obj.mask
+    if mask is not None:
+        pixels = masks.decode(mask)
+        pixels = pixels.T if orientation >= 5 else pixels
+        pixels = pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
+        pixels = pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
+        mask = masks.encode(np.ascontiguousarray(pixels))
     return replace(obj, box=box, polygons=polygons, holes=holes, mask=mask)
-
-
-def _rotated_mask(mask: masks.RunLengthMask, orientation: int) -> masks.RunLengthMask:
-    pixels = masks.decode(mask)
-    if orientation >= 5:
-        pixels = pixels.T
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return masks.encode(np.ascontiguousarray(pixels))

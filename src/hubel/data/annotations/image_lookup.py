@@ -49,9 +49,8 @@ class ImageLookup:
         candidates = list(self._resolve(parts, near)) if not absolute else []
         if "%" in name and not absolute:
             candidates += self._resolve(_parts(unquote(name))[0], near)
-        for path in candidates:
-            if self.has(path):
-                return path
+        if (path := next(filter(self.has, candidates), None)) is not None:
+            return path
         tail = parts[max((index + 1 for index, part in enumerate(parts) if part == ".."), default=0) :]
         if not tail:
             raise parse.InvalidAnnotation(f"names {name!r}, which is not an image")

@@ -37,15 +37,10 @@ class LabelFileError(DataError):
 
 
 class AnnotationReader:
-    """Collects the classes, images, warnings and errors of a data set.
+    """Collects the classes, images, warnings and errors of a data set in the folder ``root``.
 
-    Args:
-        format: the format's title, for errors.
-        on_fault: called with each error of a label file or of one object in it, which is then left out; by default
-            the first error is raised.
-
-    Attributes:
-        exhaustive: folders of which lists define the images: the others do not belong to the data set.
+    Errors name the title of the ``format``. Each error of a label file or of one object in it, which is then left out,
+    is handed to ``on_fault``; without it, the first is raised.
     """
 
     def __init__(self, root: Path, format: str, on_fault: Callable[[LabelFileError], None] | None) -> None:
@@ -57,7 +52,7 @@ class AnnotationReader:
         self.on_fault = on_fault
         self._splits: dict[str, list[AnnotatedImage]] = {}
         self._index_of: dict[Path, tuple[str, int]] = {}
-        self.exhaustive: set[Path] = set()
+        self.exhaustive: set[Path] = set()  # folders whose images are listed: others in them are not of the data set
         self._counts: Counter[str] = Counter()
         self._warnings: list[str] = []
 

@@ -27,7 +27,7 @@ from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Ann
 from hubel.data.annotations.writer import DatasetWriter, split_dir
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
-from hubel.masks import Polygon, bounding_box, box_to_polygon
+from hubel.masks import bounding_box, box_to_polygon
 
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names")
 """Files that list the classes, one per line, if no ``data.yaml`` does."""
@@ -190,9 +190,7 @@ def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | 
         objects = reader.parse_objects(file, "line", lines, lambda line: _parse_object(reader, line, width, height))
         if objects and not width:
             reader.count_warning("images are missing or unreadable: their labels, in fractions of them, are left out")
-            reader.add(split, AnnotatedImage(image, 0, 0, None, file))
-        else:
-            reader.add(split, AnnotatedImage(image, width, height, objects, file))
+        reader.add(split, AnnotatedImage(image, width, height, objects if width or not objects else None, file))
 
 
 def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) -> Annotation | None:
@@ -232,12 +230,10 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
 
 
 def _line(obj: Annotation, image: AnnotatedImage, with_polygons: bool, writer: DatasetWriter) -> str:
-    polygon: Polygon | None = None
+    polygon = obj.outline() if obj.polygons else None
     if with_polygons and obj.score is not None:
         writer.record_loss("scores")
-    if obj.polygons:
-        polygon = obj.outline()
-    elif with_polygons:  # readers take a file with one polygon for a file of polygons
+    if with_polygons and polygon is None:  # readers take a file with one polygon for a file of polygons
         writer.record_loss("boxes among polygons: written as polygons of four corners")
         polygon = box_to_polygon(*obj.box)
     if polygon is not None:

@@ -29,17 +29,12 @@ MIN_SIDE = 2.0
 WHOLE_IMAGE = 0.99
 """Fraction of the image's width and height from which a box is as large as the image."""
 
-_MAX_COMPARISONS = 300
-"""Boxes that begin at about the same x and are compared; more only in forged files."""
-
+_MAX_COMPARISONS = 300  # boxes that begin at about the same x and are compared; more only in forged files
+# Fraction of the image's longer side by which a box may extend beyond it before something else must be the cause.
 _MISREAD_TOLERANCE = 0.02
-"""Fraction of the image's longer side by which a box may extend beyond it before something else must be the cause."""
-
+# Images with one wrong box each that suggest a convention; two wrong boxes in one image do by themselves.
 _MIN_IMAGES = 4
-"""Images with one wrong box each that suggest a convention; two wrong boxes in one image do by themselves."""
-
-_MIN_SIDE_FOR_FRACTIONS = 16
-"""Pixels of an image's side from which a box within its first pixel cannot be an object."""
+_MIN_SIDE_FOR_FRACTIONS = 16  # pixels of an image's side from which a box within its first pixel cannot be an object
 
 # What was meant: from (box as read, width, height) to the box as written.
 _MISREADINGS: tuple[tuple[str, str, Callable[[Box, int, int], Box], str], ...] = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation
@@ -39,14 +39,6 @@ class FixResult:
         return [f"{count:,} × {KINDS[kind].title}. {KINDS[kind].hint}" for kind, count in counts.items()]
 
 
-@dataclass
-class _Log:
-    """Changes so far, and the objects that were removed: image and number."""
-
-    changes: list[str] = field(default_factory=list)
-    removed: set[tuple[Path | None, int | None]] = field(default_factory=set)
-
-
 def apply_fixes(check: Check) -> FixResult:
     """Fix what has a single right answer; the files on disk stay as they are.
 
@@ -60,8 +52,9 @@ def apply_fixes(check: Check) -> FixResult:
     dataset = check.dataset
     if not isinstance(dataset, AnnotatedDataset):
         raise DataError(f"{dataset.root} has class folders: there are no labels to fix.", "Omit --fix.")
-    log = _Log()
-    dataset = _merge_spellings(dataset, log)
+    changes: list[str] = []
+    removed: set[tuple[Path, int]] = set()  # objects: image and number
+    dataset = _merge_spellings(dataset, changes)
     by_kind = {kind: {finding.image for finding in found} for kind, found in check.by_kind().items()}
     untouched = set().union(*(by_kind.get(kind, set()) for kind in _UNTOUCHED))
     unrotated = by_kind.get("unrotated", set())
@@ -71,36 +64,38 @@ def apply_fixes(check: Check) -> FixResult:
         for image in images:
             info = check.infos[image.path]
             if info.message:
-                log.changes.append(f"left out: {info.message}")
+                changes.append(f"left out: {info.message}")
                 continue
             if image.path in unrotated:
                 image = apply_exif(replace(image, width=info.height, height=info.width), info.orientation)
-                log.changes.append(f"{image.path}: labels rotated by EXIF orientation {info.orientation}")
+                changes.append(f"{image.path}: labels rotated by EXIF orientation {info.orientation}")
             if image.objects and image.path not in untouched:
-                image = _valid_objects(image, info, dataset.classes, log)
+                image = _valid_objects(image, info, dataset.classes, changes, removed)
             fixed.append(image)
         if fixed:
             splits[split] = tuple(fixed)
     if not splits:
         raise DataError(f"{dataset.root} has no readable image.", "Put the images in their place.")
-    remaining = tuple(finding for finding in check.findings if not _is_fixed(finding, log, untouched))
-    return FixResult(replace(dataset, splits=splits), tuple(log.changes), remaining)
+    remaining = tuple(finding for finding in check.findings if not _is_fixed(finding, removed, untouched))
+    return FixResult(replace(dataset, splits=splits), tuple(changes), remaining)
 
 
-def _is_fixed(finding: Finding, log: _Log, untouched: AbstractSet[Path | None]) -> bool:
-    if finding.object is not None and (finding.image, finding.object) in log.removed:
+def _is_fixed(
+    finding: Finding, removed: AbstractSet[tuple[Path | None, int | None]], untouched: AbstractSet[Path | None]
+) -> bool:
+    if (finding.image, finding.object) in removed:
         return True
     if finding.kind == "missing" and finding.image is None:
         return True  # a label file without an image is not copied
     return finding.kind in _FIXED and (finding.object is None or finding.image not in untouched)
 
 
-def _merge_spellings(dataset: AnnotatedDataset, log: _Log) -> AnnotatedDataset:
+def _merge_spellings(dataset: AnnotatedDataset, changes: list[str]) -> AnnotatedDataset:
     target = {label: group[0] for group in spelling_groups(dataset) for label in group[1:]}
     if not target:
         return dataset
     for label, first in target.items():
-        log.changes.append(f"class {dataset.classes[label]!r} became {dataset.classes[first]!r}")
+        changes.append(f"class {dataset.classes[label]!r} became {dataset.classes[first]!r}")
     old = [label for label in range(len(dataset.classes)) if label not in target]
     new = {label: old.index(target.get(label, label)) for label in range(len(dataset.classes))}
     ids = dataset.category_ids
@@ -112,15 +107,17 @@ def _merge_spellings(dataset: AnnotatedDataset, log: _Log) -> AnnotatedDataset:
     )
 
 
-def _valid_objects(image: AnnotatedImage, info: ImageInfo, classes: tuple[str, ...], log: _Log) -> AnnotatedImage:
+def _valid_objects(
+    image: AnnotatedImage, info: ImageInfo, classes: tuple[str, ...], changes: list[str], removed: set[tuple[Path, int]]
+) -> AnnotatedImage:
     """The image with boxes that have an area, lie in it and are there once, to half a pixel."""
     objects = image.objects or ()
     valid: dict[int, Annotation] = {}
 
     def remove(index: int, reason: str) -> None:
         name = classes[objects[index].label]
-        log.changes.append(f"{image.path}, object {index + 1} ({name}): removed, {reason}")
-        log.removed.add((image.path, index + 1))
+        changes.append(f"{image.path}, object {index + 1} ({name}): removed, {reason}")
+        removed.add((image.path, index + 1))
 
     for index, obj in enumerate(objects):
         x1, y1, x2, y2 = obj.box
@@ -129,7 +126,7 @@ def _valid_objects(image: AnnotatedImage, info: ImageInfo, classes: tuple[str, .
             valid[index] = obj  # where the object outside was meant to be, only a person knows
         elif has_area(obj.box) and has_area((clipped := clip_annotation(obj, info.width, info.height)).box):
             where = f"{image.path}, object {index + 1} ({classes[obj.label]})"
-            log.changes.append(f"{where}: clipped at the image's edge, {_numbers(obj)} to {_numbers(clipped)}")
+            changes.append(f"{where}: clipped at the image's edge, {_numbers(obj)} to {_numbers(clipped)}")
             valid[index] = clipped
         else:
             remove(index, f"{_numbers(obj)} has no area in the image")

@@ -21,7 +21,6 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image
-from scipy.fft import dct
 
 from hubel.data.checks.findings import Finding
 from hubel.data.image_io import read_image, read_reduced, read_size, read_stored_size
@@ -31,8 +30,7 @@ from hubel.system import cpu_count
 DECODED_WHOLE = 5000
 """Number of images that are decoded whole: about 5 s per core at 1 ms each."""
 
-_CHUNK = 100
-"""Images per batch of futures; a million at once would take a gigabyte."""
+_CHUNK = 100  # images per batch of futures; a million at once would take a gigabyte
 
 Progress = Callable[[int, int], None]
 """Called regularly with the number of images opened and of all."""
@@ -46,15 +44,16 @@ MAX_BITS = 10
 MIN_CORRELATION = 0.9
 """Correlation of the grey values of copies; 1 for images equal but for brightness and contrast."""
 
+# Standard deviation of grey values, of 255, below which an image has too little structure to be compared.
 _MIN_DEVIATION = 3.0
-"""Standard deviation of grey values, of 255, below which an image has too little structure to be compared."""
-
 _BLOCK = 1024
 
 T = TypeVar("T")
 
-
-_TRANSFORM = dct(np.eye(SIDE), norm="ortho", axis=0).astype(np.float32)
+# The orthonormal type II cosine transform of SIDE values, as a matrix.
+_FREQUENCY, _POSITION = np.mgrid[:SIDE, :SIDE]
+_ANGLES = np.pi * _FREQUENCY * (2 * _POSITION + 1) / (2 * SIDE)
+_TRANSFORM = (np.cos(_ANGLES) * np.sqrt(np.where(_FREQUENCY, 2, 1) / SIDE)).astype(np.float32)
 # The 64 lowest frequencies after the mean, by the sum of both directions, then by rows.
 _LOWEST = sorted(((y, x) for y in range(SIDE) for x in range(SIDE)), key=lambda index: (sum(index), index))[1:65]
 _ROWS, _COLUMNS = (np.array(axis) for axis in zip(*_LOWEST, strict=True))
@@ -194,11 +193,10 @@ def _standardized(prints: Sequence[Fingerprint]) -> np.ndarray:
     return grey
 
 
-def identical_findings(images: Sequence[tuple[str, Path]]) -> tuple[list[Finding], set[Path]]:
-    """Findings of readable images, each with its split, that have the same bytes; and the copies."""
+def identical_findings(images: Sequence[tuple[str, Path]]) -> list[Finding]:
+    """Findings of readable images, each with its split, that have the same bytes."""
     groups = identical_files(images, lambda image: image[1])
-    pairs = [(first, other) for first, *others in groups for other in others]
-    return [copy_finding("same", *pair, "the same bytes") for pair in pairs], {path for _, (_, path) in pairs}
+    return [copy_finding("same", first, other, "the same bytes") for first, *others in groups for other in others]
 
 
 def similar_findings(images: Sequence[tuple[str, Path, Fingerprint | None]]) -> Iterator[Finding]:

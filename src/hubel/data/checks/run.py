@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def _check_annotations(dataset: AnnotatedDataset, errors: list[LabelFileError], 
     images = [(split, image.path) for split, image in dataset.placed_images()]
     infos = scan_images([path for _, path in images], progress)
     readable = [(split, path) for split, path in images if not infos[path].message]
-    copies_found, copies = identical_findings(readable)
+    copies = identical_findings(readable)
     findings = [
         *_label_file_findings(errors),
         *_unreadable(images, infos),
@@ -106,16 +106,17 @@ def _check_annotations(dataset: AnnotatedDataset, errors: list[LabelFileError], 
         *_unlabelled(dataset, {error.file.stem for error in errors}),
         *box_findings(dataset, infos),
         *class_findings(dataset),
-        *copies_found,
+        *copies,
         *_similar(readable, copies, infos),
     ]
     return Check(dataset, _sorted(findings), infos, dataset.warnings)
 
 
 def _similar(
-    images: Sequence[tuple[str, Path]], copies: Collection[Path | None], infos: dict[Path, ImageInfo]
+    images: Sequence[tuple[str, Path]], copies: Iterable[Finding], infos: dict[Path, ImageInfo]
 ) -> Iterator[Finding]:
-    return similar_findings([(split, path, infos[path].fingerprint) for split, path in images if path not in copies])
+    known = {finding.other for finding in copies}
+    return similar_findings([(split, path, infos[path].fingerprint) for split, path in images if path not in known])
 
 
 def _label_file_findings(errors: Iterable[LabelFileError]) -> Iterator[Finding]:
@@ -179,7 +180,7 @@ def _check_class_folders(folders: ImageDataset, progress: Progress | None) -> Ch
         *unreadable,
         *copies,
         *_class_folder_classes(checked, folders.classes),
-        *_similar(readable, {finding.other for finding in copies}, infos),
+        *_similar(readable, copies, infos),
     ]
     return Check(folders, _sorted(findings), infos, tuple(folders.warnings))
 
