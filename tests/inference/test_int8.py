@@ -143,7 +143,7 @@ def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.
     pixels = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 1), dtype=np.uint8)
     scores = probabilities(runner(model, "int8"), pixels)
 
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("quantized again")
 
     monkeypatch.setattr(int8, "quantize_with_accuracy_control", refuse)

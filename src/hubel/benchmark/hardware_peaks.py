@@ -68,9 +68,8 @@ def torch_kernels(precision: str) -> list[Kernel]:
 
 def openvino_kernels(precision: str, threads: int) -> list[Kernel]:
     """OpenVINO's convolution; none if OpenVINO is missing or its plugin does not compute in the precision."""
-    capability = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
     try:
-        if capability not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision.upper() not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return []
         options = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -58,11 +58,8 @@ def run_job(job: Row, environment: dict[str, str] | None = None, time_imports: b
     """Do a job in a fresh process.
 
     The process has a session of its own, so that Ctrl-C at the terminal reaches this process alone, which then ends
-    the other. Python times the imports if asked to, which takes some hundredths of a second in all.
-
-    Args:
-        job: its name under ``"job"``, and its arguments.
-        environment: further variables of the process.
+    the other. ``job`` has its name under ``"job"``, and its arguments; ``environment`` are further variables. Python
+    times the imports if asked to, which takes some hundredths of a second in all.
 
     Raises:
         JobFailure: it failed, or was killed.

@@ -70,7 +70,7 @@ def scale(
         if as_json:
             print_json([network.to_json() for network in networks])
         else:
-            _print(networks)
+            print_table(make_table(_TITLES, map(_cells, networks), left=0))
         return
     if phi or alpha or beta or gamma:
         raise typer.BadParameter(
@@ -93,19 +93,16 @@ def scale(
     if as_json:
         print_json([{**trial.network.to_json(), "top1": trial.top1, "run": str(trial.folder)} for trial in trials])
         return
-    _print([trial.network for trial in trials], [trial.top1 for trial in trials])
+    rows = ([*_cells(trial.network), f"{trial.top1:.3f}"] for trial in trials)
+    print_table(make_table([*_TITLES, "validation\ntop-1"], rows, left=0))
     best = trials[0].network.scaling
     found = f"--alpha {best.alpha:g} --beta {best.beta:g} --gamma {best.gamma:g}"
     log(f"next: hubel scale {baseline} {found} --phi 1 --phi 2 --phi 3")
 
 
-def _print(networks: list[ScaledNetwork], top1: list[float] | None = None) -> None:
-    rows = []
-    for index, network in enumerate(networks):
-        point = network.scaling
-        factors = [f"{value:g}" for value in (point.phi, point.alpha, point.beta, point.gamma)]
-        applied = [f"{value:.3f}" for value in (point.depth, point.width, point.resolution)]
-        cost = [f"{network.parameters / 1e6:.2f}", f"{network.multiplications / 1e9:.3f}", f"{network.growth:.2f}"]
-        accuracy = [f"{top1[index]:.3f}"] if top1 else []
-        rows.append([*factors, *applied, str(network.image_size), *cost, *accuracy])
-    print_table(make_table([*_TITLES, *(["validation\ntop-1"] if top1 else [])], rows, left=0))
+def _cells(network: ScaledNetwork) -> list[str]:
+    point = network.scaling
+    factors = [f"{value:g}" for value in (point.phi, point.alpha, point.beta, point.gamma)]
+    applied = [f"{value:.3f}" for value in (point.depth, point.width, point.resolution)]
+    cost = [f"{network.parameters / 1e6:.2f}", f"{network.multiplications / 1e9:.3f}", f"{network.growth:.2f}"]
+    return [*factors, *applied, str(network.image_size), *cost]

@@ -74,13 +74,8 @@ def quantized_for(
 ) -> tuple[Model, QuantizationReport]:
     """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with, and its cost.
 
-    A network quantized before on the same images, whose loss is within the tolerance, is taken from the cache.
-
-    Args:
-        reference: a registered name, a name with weights, a run folder, a saved model's folder.
-        calibrate: a folder of images or of class folders; a run folder knows its own data, and other models take
-            what they were quantized with last.
-        tolerance: by how much the task's score may fall, a fraction.
+    A network quantized before on the same images, whose loss is within the tolerance, is taken from the cache. The
+    model and the other arguments are named as for :class:`~hubel.inference.predictor.Predictor`.
 
     Raises:
         MissingExtraError: NNCF is not installed.

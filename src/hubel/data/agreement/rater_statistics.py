@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.special import softmax
 
 UNRATED = -1
 """Instead of a class: the annotator did not rate the item."""
@@ -96,32 +97,19 @@ def dawid_skene(
     votes = answers @ np.tile(np.eye(kinds), (people, 1))
     posteriors = votes / votes.sum(1, keepdims=True)
     for _ in range(_MAX_ITERATIONS):
-        marginals, error_rates = _maximization(answers, posteriors, people)
-        new = _expectation(answers, marginals, error_rates)
-        change = float(np.abs(new - posteriors).max())
-        posteriors = new
-        if change < _TOLERANCE:
+        # Maximization: the class frequencies and error rates that make the ratings most likely (paper, 2.3 and 2.4).
+        counts = np.asarray(answers.T @ posteriors).reshape(people, kinds, kinds).transpose(0, 2, 1)
+        totals = counts.sum(2, keepdims=True)
+        marginals = posteriors.mean(0)
+        error_rates = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+        # Expectation: the probability of each class of each item (paper, 2.5).
+        with np.errstate(divide="ignore"):  # impossible is minus infinity
+            logs = np.log(error_rates).transpose(0, 2, 1).reshape(people * kinds, kinds)
+            joint = answers @ logs + np.log(marginals)
+        before, posteriors = posteriors, softmax(joint, axis=1)
+        if np.abs(posteriors - before).max() < _TOLERANCE:
             break
     right = np.bincount(annotators, posteriors[items, classes], people)
     with np.errstate(invalid="ignore"):
         accuracies = right / np.bincount(annotators, minlength=people)
     return Estimate(posteriors, marginals, error_rates, accuracies)
-
-
-def _maximization(answers: csr_array, posteriors: np.ndarray, people: int) -> tuple[np.ndarray, np.ndarray]:
-    """Class frequencies and error rates that make the ratings most likely (paper, 2.3 and 2.4)."""
-    kinds = posteriors.shape[1]
-    counts = np.asarray(answers.T @ posteriors).reshape(people, kinds, kinds).transpose(0, 2, 1)
-    totals = counts.sum(2, keepdims=True)
-    return posteriors.mean(0), np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-
-
-def _expectation(answers: csr_array, marginals: np.ndarray, error_rates: np.ndarray) -> np.ndarray:
-    """Probability of each class of each item (paper, 2.5)."""
-    people, kinds, _ = error_rates.shape
-    with np.errstate(divide="ignore"):  # impossible is minus infinity
-        logs = np.log(error_rates).transpose(0, 2, 1).reshape(people * kinds, kinds)
-        joint = answers @ logs + np.log(marginals)
-    likelihoods = np.exp(joint - joint.max(1, keepdims=True))
-    posteriors: np.ndarray = likelihoods / likelihoods.sum(1, keepdims=True)
-    return posteriors
