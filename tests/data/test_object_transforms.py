@@ -27,7 +27,7 @@ from hubel.data.transforms.object_transform import (
 from hubel.data.transforms.pipeline import Decoded
 from hubel.drawing.boxes import colour_of
 from hubel.errors import UsageError
-from hubel.reports.report_data import augmentation_preview
+from hubel.reports.augmentation_preview import augmentation_preview
 
 INPUT = Preprocessing(96, 128, mean=(0.0, 0.0, 0.0), resize="stretch")
 GEOMETRY = ["zoom", "scale", "crop", "flip", "mosaic"]

@@ -21,10 +21,6 @@ Predictions = dict[str, np.ndarray]
 TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.3}
 """By how much a probability, or a box as a fraction of the image's size, may differ from the model's."""
 
-_MISSING = {"fp32": 0.02}
-_OFTEN_MISSING = 0.1
-"""Fraction of the objects that may differ: a rounding decides which of two boxes suppresses the other."""
-
 _HINT = "Export in another format or precision; if it is in fp32, this is a bug in hubel: report it."
 
 
@@ -66,7 +62,7 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
                 raise ModelError(f"{file} gives an output {shape} for the model's {reference.shape}.", _HINT)
             if not np.isfinite(actual).all():
                 raise ModelError(f"{file} produces Inf or NaN.", _HINT)
-            compare = _COMPARISONS.get(name, _compare_probabilities)
+            compare = {"boxes": _compare_boxes, "class_map": _compare_class_maps}.get(name, _compare_probabilities)
             difference, is_allowed, text = compare(actual, reference, pixels.shape[1:3], TOLERANCE[precision])
             if not is_allowed:
                 raise ModelError(f"{file} differs from the model {text}.", _HINT)
@@ -107,20 +103,14 @@ def _compare_class_maps(
     return difference, difference <= allowed, f"in the class of {difference:.2%} of the pixels (allowed: {allowed:.2%})"
 
 
-_COMPARISONS = {"boxes": _compare_boxes, "class_map": _compare_class_maps}
-"""By name of the output."""
-
-
 def check_detections(
     run: Run, pixels: np.ndarray, expected: Predictions, thresholds: Thresholds, precision: str, file: str
 ) -> float:
     """Run a file that ends in objects on each image, and compare them with those selected from the model's predictions.
 
-    Returns the greatest difference of a score, or of a box as a fraction of the image's size, among the objects that
-    both have.
-
-    The arguments are those of :func:`check_parity`, but the file takes one image at a time and gives its ``"boxes"``,
-    ``"scores"`` and ``"labels"``, selected by the ``thresholds``.
+    As :func:`check_parity`, but the file takes one image at a time and gives its ``"boxes"``, ``"scores"`` and
+    ``"labels"``, selected by the ``thresholds``. Returns the greatest difference of a score, or of a box as a fraction
+    of the image's size, among the objects that both have.
 
     Raises:
         ModelError: the file finds other objects.
@@ -138,7 +128,9 @@ def check_detections(
             for i in np.flatnonzero(one.scores > sure).tolist()
         ]
         met = [difference for difference in differences if difference <= TOLERANCE[precision]]
-        if len(differences) - len(met) > _MISSING.get(precision, _OFTEN_MISSING) * len(differences):
+        # Some may: a rounding decides which of two boxes suppresses the other.
+        may_differ = 0.02 if precision == "fp32" else 0.1
+        if len(differences) - len(met) > may_differ * len(differences):
             found = f"finds {len(actual.scores)} objects where the model finds {len(reference.scores)}"
             others = f"{1 - len(met) / len(differences):.0%} of them are others"
             raise ModelError(f"{file} ({precision}) {found}, and {others}.", _HINT)

@@ -22,7 +22,8 @@ from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.pipeline import Transform
 from hubel.models.base import BatchTargets, Model
 from hubel.models.metadata import ModelMetadata
-from hubel.reports.report_data import AugmentationSample, DetectionMistake, Mistake, TaskReport, augmentation_preview
+from hubel.reports.augmentation_preview import augmentation_preview
+from hubel.reports.report_data import AugmentationSample, DetectionMistake, Mistake, TaskReport
 from hubel.results import Prediction
 
 Predictions = Mapping[str, np.ndarray]
