@@ -116,13 +116,12 @@ class CollectionJob:
     report: Callable[[str, str], None] = lambda message, hint: None
 
     def run(self) -> CollectionResult:
-        """Compute the missing shards.
+        """Compute the missing shards. Finished ones are kept when it ends early, also by Ctrl-C.
 
         Raises:
             MissingExtraError: Ray Data is not installed.
             DataError: the folder contains another job or cannot be written, another process works on it, there is
                 nothing to predict, or Ray failed.
-            KeyboardInterrupt: on Ctrl-C; finished shards are kept.
             ModelError, UsageError, WeightsError: the model or an argument is invalid.
         """
         require_ray()
@@ -195,7 +194,7 @@ class CollectionJob:
         arguments |= {"device": "cuda"} if pool.gpu else {**chosen, "device": "cpu"}
         self.log(f"actors: {pool.actors}, threads of each: {pool.threads}, device: {arguments['device']}")
         folder = self.folder.absolute()
-        work = (str(Path.cwd()), str(folder / LISTING), str(folder), self.kind, arguments)
+        work = (Path.cwd(), folder / LISTING, Shards(folder, self.kind), arguments)
         rows, started = 0, time.perf_counter()
         logged = started
         with (folder / FINISHED).open("a", encoding="utf-8") as finished:

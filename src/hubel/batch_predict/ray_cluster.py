@@ -53,11 +53,10 @@ def require_ray() -> None:
 
 @contextmanager
 def ray_running() -> Iterator[Any]:
-    """The module ``ray``, connected.
+    """The module ``ray``, connected: to an instance that the program has started, else to the cluster ``RAY_ADDRESS``.
 
-    If ``RAY_ADDRESS`` is set, to that cluster; else to an instance on this machine that is shut down with the context,
-    without a dashboard, on the loopback interface, with its files in a temporary folder. An instance that the program
-    has started is used and not shut down.
+    Without either it is an instance on this machine that is shut down with the context, without a dashboard, on the
+    loopback interface, with its files in a temporary folder.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -149,6 +148,7 @@ def predict_blocks(ray: Any, pool: ActorPool, blocks: Sequence[Block], *work: An
         raise DataError(message, "finished shards are kept: the same command continues with the rest") from error
 
 
+@dataclass
 class BlockPredictor:
     """Predicts blocks; Ray makes one in each of its actors.
 
@@ -156,10 +156,11 @@ class BlockPredictor:
     traceback. Relative names, which the ``listing`` has, refer to the ``directory``.
     """
 
-    def __init__(self, directory: str, listing: str, folder: str, kind: str, predictor: dict[str, Any]) -> None:
-        self._directory, self._listing, self._arguments = directory, Path(listing), predictor
-        self._shards = Shards(Path(folder), kind)
-        self._predictor: Any = None
+    directory: Path
+    listing: Path
+    shards: Shards
+    arguments: dict[str, Any]
+    _predictor: Any = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         """Predict the names of a :class:`~hubel.batch_predict.shards.Block` and write its shard.
@@ -179,18 +180,18 @@ class BlockPredictor:
             from hubel.system import tune_allocator
 
             tune_allocator()
-            os.chdir(self._directory)
-            self._predictor = Predictor(**self._arguments)
+            os.chdir(self.directory)
+            self._predictor = Predictor(**self.arguments)
         from hubel.inference.outputs import json_row
         from hubel.inference.pipeline import FailedImage
 
         failures: list[tuple[str, str]] = []
 
         def rows() -> Iterator[dict[str, Any]]:
-            for outcome in self._predictor.stream(names_of(self._listing, block)):
+            for outcome in self._predictor.stream(names_of(self.listing, block)):
                 if isinstance(outcome, FailedImage):
                     failures.append((outcome.error.message, outcome.error.hint))
                 yield json_row(outcome, self._predictor.model_name)
 
-        written = self._shards.write(block.number, rows())
+        written = self.shards.write(block.number, rows())
         return {"block": block.number, **asdict(written), "failures": failures}

@@ -96,12 +96,10 @@ class Session:
     """A benchmark that may be interrupted: measurements so far are kept.
 
     Attributes:
-        engines: as for :func:`plan`, like ``precisions`` and ``batches``.
         images: files for the measurement from files to results; at least one.
         seconds: for each measurement.
         folder: an empty one, for models with random weights and their conversions.
         step: takes the current step, the number of steps done and of all steps.
-        limits: of this machine, once they are measured.
     """
 
     models: Sequence[str]

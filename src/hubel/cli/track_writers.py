@@ -30,11 +30,7 @@ _COLUMNS = ("id", "name", "first", "last", "first_time", "last_time", "frames", 
 
 
 def parse_counters(lines: Sequence[str], zones: Sequence[str]) -> list[Counter]:
-    """Parse the values of ``--line`` and ``--zone``.
-
-    Raises:
-        UsageError: a line is not four numbers or has no length, or a zone is not six or more numbers.
-    """
+    """Parse the values of ``--line``, two different points, and ``--zone``, three or more, or raise ``UsageError``."""
     counters: list[Counter] = []
     for number, text in enumerate(lines, 1):
         name, points = _points("--line", text, f"line {number}")

@@ -80,7 +80,14 @@ class FoldedConvolution(nn.Module):
 
     def __init__(self, unit: ConvNormActivation) -> None:
         super().__init__()
-        weight, bias = _folded_weights(unit)
+        weight, norm = unit.conv.weight.detach(), unit.norm
+        bias = None if unit.conv.bias is None else unit.conv.bias.detach()
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
+            scale, offset = (norm.running_var + norm.eps).rsqrt(), torch.tensor(0.0)
+            if norm.affine:
+                scale, offset = scale * norm.weight.detach(), norm.bias.detach()
+            bias = ((0 if bias is None else bias) - norm.running_mean) * scale + offset
+            weight = weight * scale.view(-1, 1, 1, 1)
         # As above: the copy gets the new weight instead of a copy of the old one.
         self.conv = copy.deepcopy(unit.conv, {id(unit.conv.weight): nn.Parameter(weight, requires_grad=False)})
         self.conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
@@ -90,19 +97,6 @@ class FoldedConvolution(nn.Module):
         """Maps (N, out_channels, H', W') of images (N, C, H, W)."""
         maps: Tensor = self.activation(self.conv(images))
         return maps
-
-
-def _folded_weights(unit: ConvNormActivation) -> tuple[Tensor, Tensor | None]:
-    weight = unit.conv.weight.detach()
-    bias = None if unit.conv.bias is None else unit.conv.bias.detach()
-    norm = unit.norm
-    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        return weight, bias
-    scale, offset = (norm.running_var + norm.eps).rsqrt(), torch.tensor(0.0)
-    if norm.affine:
-        scale, offset = scale * norm.weight.detach(), norm.bias.detach()
-    shift = (0 if bias is None else bias) - norm.running_mean
-    return weight * scale.view(-1, 1, 1, 1), shift * scale + offset
 
 
 class OneDnnConvolution(nn.Module):

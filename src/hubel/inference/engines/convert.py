@@ -28,9 +28,7 @@ class ConversionError(ModelError):
 class ModelSource:
     """A model as a person names it, or a module with its metadata, by default what ``create_model`` knows of it.
 
-    Attributes:
-        name: what results and log lines call it.
-        found: which model it is, where that can be found out without torch; None for modules, which may be anything.
+    ``found`` is which model it is, where that can be found out without torch; None for modules, which may be anything.
 
     Raises:
         ModelError, WeightsError: as ``resolve_model``.
