@@ -95,7 +95,7 @@ def write_annotations(
 
 
 def detect_formats(path: Path) -> Found:
-    """The label files of a folder by format, or a single file by its own; a DataError if ``path`` does not exist."""
+    """The label files of a folder by format, or a single file by its own; raises DataError if there is no ``path``."""
     if path.is_file():
         entry = _sniff(path)
         return {entry.name: [(_split_of(path, path.parent), path)]} if entry else {}

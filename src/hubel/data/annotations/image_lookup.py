@@ -122,7 +122,7 @@ class ImageLookup:
     def size(self, path: Path, width: int = 0, height: int = 0) -> tuple[int, int]:
         """Width and height as the label file states them, else of the upright image; ``(0, 0)`` if it is unreadable.
 
-        An :class:`InvalidAnnotation` if the file states a size that no image has.
+        Raises :class:`InvalidAnnotation` if the file states a size that no image has.
         """
         if max(width, height) > parse.MAX_COORDINATE:
             raise parse.InvalidAnnotation(f"has an image of {width}×{height} pixels")

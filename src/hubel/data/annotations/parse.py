@@ -43,7 +43,7 @@ class UnknownClass(InvalidAnnotation):
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read a file; a DataError if it is missing, not a regular file, unreadable, or larger than ``limit`` bytes."""
+    """Read a file; raises DataError if it is missing, unreadable, not a regular file, or over ``limit`` bytes."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait forever
             raise DataError(f"{path} is not a file.", "Name a label file.")

@@ -19,8 +19,8 @@ def decode_png(
 ) -> masks.RunLengthMask:
     """Decode the mask of an image of ``width × height`` pixels from a PNG of the part that begins at ``left, top``.
 
-    ``compressed`` PNGs are compressed by zlib once more. An :class:`InvalidAnnotation` if it is not a PNG, or extends
-    beyond the image.
+    ``compressed`` PNGs are compressed by zlib once more. Raises :class:`InvalidAnnotation` if it is not a PNG, or
+    extends beyond the image.
     """
     try:
         data = base64.b64decode(text, validate=False)

@@ -61,7 +61,7 @@ class AnnotationReader:
         return self.classes.setdefault(name, len(self.classes))
 
     def add(self, split: str, image: AnnotatedImage) -> None:
-        """Add an image to a split; an :class:`InvalidAnnotation` if another label file has it already."""
+        """Add an image to a split; raises :class:`InvalidAnnotation` if another label file has it already."""
         if image.path not in self._index_of:
             images = self._splits.setdefault(split, [])
             self._index_of[image.path] = (split, len(images))
@@ -128,7 +128,7 @@ class AnnotationReader:
         return tuple(filter(None, objects))
 
     def dataset(self, sort_classes: bool, format: str) -> AnnotatedDataset:
-        """The data set that was read from a format of that name; a DataError if there is no image in it."""
+        """The data set that was read from a format of that name; raises DataError if there is no image in it."""
         self._add_unlabelled()
         if not any(self._splits.values()):
             message = f"{self.root} has {self.format} files, but no images in them."

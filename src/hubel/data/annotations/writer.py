@@ -24,8 +24,8 @@ from hubel.masks import Polygon, bounding_box
 ImageMode = Literal["copy", "link", "none"]
 """Copy images into the new folder, link to them, or leave them out."""
 
+# Pixels by which a box may differ from the bounding box of its polygons and still follow from them.
 _BOX_TOLERANCE = 0.01
-"""Pixels by which a box may differ from the bounding box of its polygons and still follow from them."""
 
 
 class DatasetWriter:
@@ -98,7 +98,7 @@ class DatasetWriter:
 def new_dataset_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``out`` if the block succeeds and is removed if it fails.
 
-    A DataError if ``out`` is not empty, or cannot be written.
+    Raises DataError if ``out`` is not empty, or cannot be written.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise DataError(f"{out} exists and is not a folder.", "Choose another --out; nothing is overwritten.")
