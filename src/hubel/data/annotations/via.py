@@ -33,17 +33,17 @@ _CSV_HEADER = (
 _VIA3_COLUMNS = ("file_list", "spatial_coordinates", "metadata")
 _VIA3_LEFT_OUT = {1: "points", 5: "lines", 6: "polylines"}
 
-
+_Region = tuple[Shape, dict[str, Any]]  # with the region's attributes
 _Regions = Iterator[tuple[str, Shape | None, dict[str, Any]]]
 """Names of images, each with the shape and the attributes of a region; without a shape it mentions the image."""
 
 
 def _reader(regions_of: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[AnnotationReader, LabelFiles], None]:
     def read(reader: AnnotationReader, files: LabelFiles) -> None:
-        found: list[tuple[str, Path, str, list[tuple[Shape, dict[str, Any]]]]] = []
+        found: list[tuple[str, Path, str, list[_Region]]] = []
         for split, file in files:
             with reader.error_context(file):
-                by_name: dict[str, list[tuple[Shape, dict[str, Any]]]] = {}
+                by_name: dict[str, list[_Region]] = {}
                 for name, shape, attributes in regions_of(reader, file):
                     regions = by_name.setdefault(name, [])
                     if shape is not None:
@@ -51,7 +51,7 @@ def _reader(regions_of: Callable[[AnnotationReader, Path], _Regions]) -> Callabl
                 found += [(split, file, name, regions) for name, regions in by_name.items()]
         chosen = class_attribute(reader, [attributes for *_, regions in found for _, attributes in regions])
 
-        def parse_region(region: tuple[Shape, dict[str, Any]]) -> Annotation:
+        def parse_region(region: _Region) -> Annotation:
             (box, fields), attributes = region
             label, others = take_label(reader, attributes, chosen)
             return Annotation(label, box, **fields, **split_attributes(others))
