@@ -43,7 +43,7 @@ CASES = {
     "nan": ("a.xml", VOC.format(BOX.format("nan")), "a.xml, object 1: xmin is 'nan'"),
     "inf in yolo": ("labels/a.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 inf 0.1 0.1\n", "a.txt, line 2: a coordinate is 'inf'"),
     "short row": ("labels/a.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 0.1 0.1\n", "a.txt, line 2: has 3 numbers after the class"),
-    "unknown class": ("labels/a.txt", "7 0.5 0.5 0.1 0.1\n", "a.txt, line 1: class 7 is none of the 1 classes"),
+    "unknown class": ("labels/a.txt", "7 0.5 0.5 0.1 0.1\n", "a.txt, line 1: class 7 is not one of the 1 classes"),
     "nan in json": ("c.json", _coco(bbox=[1, 2, float("nan"), 4]), "c.json, annotation 1: bbox is nan"),
     "huge float": ("c.json", _coco().replace("[1, 2", "[1e999, 2"), "c.json, annotation 1: bbox is inf"),
     "huge integer": ("c.json", _coco(bbox=[10**400, 2, 3, 4]), "annotation 1: bbox is a number of more than 40 digits"),
@@ -52,13 +52,13 @@ CASES = {
     "cut json": ("c.json", _coco()[:-20], "c.json: is not valid JSON (line 1, column"),
     "text for a list": ("c.json", _coco(bbox="1234"), "c.json, annotation 1: bbox is '1234', not a list"),
     "list for an object": ("c.json", _coco().replace('[{"id": 1, "image_id"', '[[], {"id": 1, "image_id"'), "c.json, annotation 1"),
-    "unknown category": ("c.json", _coco(category_id=9), "annotation 1: category_id 9 is none of the categories"),
+    "unknown category": ("c.json", _coco(category_id=9), "annotation 1: category_id 9 is not one of the categories"),
     "three coordinates": ("c.json", _coco(bbox=[1, 2, 3]), "c.json, annotation 1: does not have the structure of COCO JSON"),
     "odd polygon": ("c.json", _coco(segmentation=[[1, 2, 3, 4, 5]]), "annotation 1: a polygon of segmentation"),
     "mask too long": ("c.json", _coco(segmentation={"size": [48, 64], "counts": [1, 10**12]}), "do not add up to 64×48"),
     "mask too large": ("c.json", _coco(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), "is not possible"),
     "mask of letters": ("c.json", _coco(segmentation={"size": [48, 64], "counts": "!\u20ac"}), "are not COCO's compressed text"),
-    "leads out": ("c.json", _coco(file_name="../../../etc/passwd"), "names '../../../etc/passwd', which leads out of"),
+    "leads out": ("c.json", _coco(file_name="../../../etc/passwd"), "names '../../../etc/passwd', which is outside"),
     "absolute": ("c.json", _coco(file_name="/etc/passwd"), "names '/etc/passwd', which is not in"),
     "drive": ("c.json", _coco(file_name="C:\\Windows\\x.bmp"), "which is not in"),
     "null letter": ("c.json", _coco(file_name="a\u0000.jpg"), "c.json, image 1: names no image"),
@@ -146,7 +146,7 @@ def test_two_files_for_one_image_are_named(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg")
     for name in ("ann.json", "bob.json"):
         (tmp_path / name).write_text(_coco())
-    with pytest.raises(DataError, match="labels a.jpg, but .*ann.json has it too: name one of the files"):
+    with pytest.raises(DataError, match="labels a.jpg, but .*ann.json does so too: pass one of the files"):
         read_annotations(tmp_path)
 
 

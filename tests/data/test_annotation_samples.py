@@ -486,7 +486,7 @@ def test_open_images(header: str, tmp_path: Path) -> None:
         ("Bird", "Plant", "Tree"),
         ["train"],
     )
-    assert dataset.warnings == ("1 rows are of images that do not exist: left out",)
+    assert dataset.warnings == ("1 rows refer to images that do not exist: left out",)
     trees, birds, unlabelled = dataset.images()
     assert unlabelled.objects is None
     first, second = trees.objects or ()

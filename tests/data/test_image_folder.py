@@ -73,25 +73,25 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     folders = read_class_folders(tmp_path)
     assert folders.classes == ("a", "b")
     assert folders.warnings == (
-        f"{tmp_path}: beside train, not read: docs.",
-        f"{tmp_path / 'train'}: 1 pictures beside the class folders are not read.",
-        f"{tmp_path / 'train'}: not pictures, left out: b/notes.txt.",
-        f"{tmp_path}: no picture in empty: left out of the classes.",
+        f"{tmp_path}: ignored folders beside train: docs.",
+        f"{tmp_path / 'train'}: 1 images beside the class folders are ignored.",
+        f"{tmp_path / 'train'}: ignored, not images: b/notes.txt.",
+        f"{tmp_path}: no images in empty: left out of the classes.",
     )
 
 
 def test_layouts_that_are_none(tmp_path: Path) -> None:
     assert fault_of(tmp_path / "gone") == f"{tmp_path / 'gone'} does not exist."
     file = make(tmp_path / "f", "file.txt") / "file.txt"
-    assert fault_of(file) == f"{file} is a file, not a folder of pictures."
+    assert fault_of(file) == f"{file} is a file, not a folder of images."
     (tmp_path / "empty").mkdir()
-    assert fault_of(tmp_path / "empty") == f"{tmp_path / 'empty'} has neither class folders nor pictures."
+    assert fault_of(tmp_path / "empty") == f"{tmp_path / 'empty'} has neither class folders nor images."
     loose = make(tmp_path / "loose", "1.png", "2.png")
-    assert fault_of(loose) == f"{loose} has 2 pictures, but no class folders: nothing says what they show."
+    assert fault_of(loose) == f"{loose} has 2 images, but no class folders: their classes are unknown."
     in_train = make(tmp_path / "in_train", "train/1.png")
-    assert fault_of(in_train).startswith(f"{in_train / 'train'} has 1 pictures, but no class folders")
+    assert fault_of(in_train).startswith(f"{in_train / 'train'} has 1 images, but no class folders")
     texts = make(tmp_path / "texts", "a/1.txt", "b/2.txt")
-    assert fault_of(texts) == f"{texts} has no pictures in its folders."
+    assert fault_of(texts) == f"{texts} has no images in its folders."
     twice = make(tmp_path / "twice", "val/a/1.png", "valid/a/2.png")
     assert fault_of(twice) == f"{twice} has the val split twice: val and valid."
 
@@ -150,8 +150,8 @@ def test_unreadable_images_are_left_out_and_named(tmp_path: Path) -> None:
     assert list(findings.unusable) == [half, text]
     first, second, third = findings.warnings()
     assert first.startswith(f"{half} is truncated") and first.endswith("Left out.")
-    assert second == f"{text} is not an image (or of a format that is not read). Left out."
-    assert third == "one training image only of a: too few to learn from."
+    assert second == f"{text} is not an image (or its format is not supported). Left out."
+    assert third == "only one training image of a: too few to learn from."
     samples = read_class_folders(tmp_path).splits["train"]
     assert [s.path.name for s in findings.usable(samples)] == ["1.png", "3.png", "4.png"]
     findings.raise_if_unusable()
@@ -179,7 +179,7 @@ def test_class_without_a_readable_training_image(tmp_path: Path) -> None:
 
 def test_one_class_only(tmp_path: Path) -> None:
     make(tmp_path, "flowers/daisy/1.png", "flowers/rose/2.png")  # one folder too high
-    assert unusable(check(tmp_path)).startswith("there is one class only (flowers)")
+    assert unusable(check(tmp_path)).startswith("there is only one class (flowers)")
 
 
 def test_class_that_is_never_validated(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_files_that_are_not_images(tmp_path: Path) -> None:
         (text, "is not an image"),
         (nothing, "does not exist"),
         (link, f"is a broken link (to {nothing})"),
-        (circle, "is a broken link (it leads back to itself)"),
+        (circle, "is a broken link (it points to itself)"),
         (tmp_path, "is a folder"),
         (tmp_path / ("n" * 300), "cannot be opened: File name too long"),
     ]:

@@ -268,7 +268,7 @@ def test_names_are_checked_and_described() -> None:
     assert check_object_augmentations(["flip", "zoom"]) == ("zoom", "flip")
     assert check_object_augmentations(["ssd", "mosaic"]) == ("mosaic", "zoom", "crop", "flip", "color")
     assert describe_object_augmentations(["flip"]) == [OBJECT_AUGMENTATIONS["flip"]]
-    with pytest.raises(UsageError, match="no augmentation 'cutmix'"):
+    with pytest.raises(UsageError, match="unknown augmentation 'cutmix'"):
         check_object_augmentations(["cutmix"])
 
 

@@ -80,7 +80,7 @@ def test_coco_as_pycocotools_reads_it_and_yolo_alike(data_folder: Path, tmp_path
             (tmp_path / name / file.name).symlink_to(file)
     yolo = read_annotated_images(tmp_path)
     assert len(yolo.splits["all"]) == 126
-    assert any("2 pictures have no labels and are left out" in line for line in yolo.warnings)
+    assert any("2 images have no labels and are left out" in line for line in yolo.warnings)
     by_name = {sample.path.name: sample for sample in coco.splits["all"]}
     for sample in yolo.splits["all"]:
         np.testing.assert_allclose(sample.boxes, by_name[sample.path.name].boxes, atol=0.02)
@@ -111,7 +111,7 @@ def test_every_flag_and_every_kind_of_object(tmp_path: Path) -> None:
     assert boxes.labels.tolist() == [1, 0, 2, 2, 0]
     assert boxes.crowd.tolist() == [False, False, False, True, False]  # ignored: neither right nor wrong
     assert (len(empty.labels), empty.stratum) == (0, -1)  # labelled as empty: background
-    assert any("1 pictures have no labels" in line for line in found.warnings)  # c.jpg
+    assert any("1 images have no labels" in line for line in found.warnings)  # c.jpg
     shapes = next(sample for sample in found.splits["val"] if sample.path.name == "d e.jpg")
     disc = sum((x + 0.5 - 20) ** 2 + (y + 0.5 - 20) ** 2 <= 64 for x in range(64) for y in range(48))
     triangle = abs((30.5 - 10) * (40 - 5) - (20 - 10) * (8.25 - 5)) / 2
@@ -147,7 +147,7 @@ def test_faults_of_label_files_are_reported_or_raised(tmp_path: Path) -> None:
 
 
 def test_nothing_labelled(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no labelled object"):
+    with pytest.raises(DataError, match="no labelled objects in any image"):
         read_annotated_images(written(tmp_path, boxed(tmp_path / "made" / "a.png")))
 
 
@@ -226,7 +226,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
     dataset = AnnotatedDataset(made, ("bus", "car", "ox"), {"train": tuple(images[:3]), "val": tuple(images[3:])})
     write_annotations(dataset, "voc", tmp_path / "out")
     found = read_annotated_images(tmp_path / "out")
-    assert checked(replace(found, classes=("bus", "car"))) == ["nothing validates bus: no object in the val images."]
+    assert checked(replace(found, classes=("bus", "car"))) == ["no val image contains an object of bus."]
 
     first, second, third = (sample.path for sample in found.splits["train"])
     first.write_bytes(first.read_bytes()[:500])
@@ -236,7 +236,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
     lines = findings.warnings()
     assert f"{first} is truncated" in lines[0]
     assert lines[0].endswith("Left out.")
-    assert f"1 images have another size than their label files say, the first is {second}" in lines[1]
+    assert f"1 images have another size than their label files state, the first is {second}" in lines[1]
     assert f"{third} = {found.splits['val'][0].path}" in lines[2]
     usable = findings.usable(found.splits["train"])
     assert [sample.path for sample in usable] == [second, third]
@@ -249,5 +249,5 @@ def test_the_check_before_training(tmp_path: Path) -> None:
 def test_nothing_to_learn_from(tmp_path: Path) -> None:
     found = read_annotated_images(written(tmp_path, boxed(tmp_path / "made" / "a.png", (1, 1, 9, 9))))
     empty: tuple[Sample, ...] = tuple(sample.select(np.zeros(1, bool)) for sample in found.splits["all"])
-    with pytest.raises(DataError, match="no object in a readable image to validate on"):
+    with pytest.raises(DataError, match="no readable image contains an object to validate on"):
         check_object_set({"train": found.splits["all"], "val": empty}, found.classes).raise_if_unusable()

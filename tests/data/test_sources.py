@@ -100,8 +100,8 @@ def test_what_is_not_there_stops_nothing(tmp_path: Path) -> None:
     faults = names(nothing, empty, pattern, good)
     assert faults == [
         f"ERROR {nothing} does not exist.",
-        f"ERROR {empty} has no pictures or videos in it.",
-        f"ERROR {pattern} does not exist, and as a pattern it fits no picture or video.",
+        f"ERROR {empty} contains no images or videos.",
+        f"ERROR {pattern} does not exist, and the pattern matches no image or video.",
         str(good),
     ]
 
@@ -133,7 +133,7 @@ def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names("in/**") == ["in/3.png", "in/deep/4.png"]
     # As a shell would: folders that fit are read below; but the text file is not an image by its name.
     assert names("*") == ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png"]
-    assert names("*.txt") == ["ERROR notes.txt is not an image (or of a format that is not read)."]
+    assert names("*.txt") == ["ERROR notes.txt is not an image (or its format is not supported)."]
     assert names(str(tmp_path / "in" / "*.png")) == [str(tmp_path / "in" / "3.png")]
 
 

@@ -172,13 +172,13 @@ def test_nothing_to_train_on() -> None:
 
 def test_one_image_a_class_cannot_be_validated() -> None:
     for data in (folders(all=(1, 1)), folders(train=(1, 1))):
-        with pytest.raises(DataError, match="too few pictures"):
+        with pytest.raises(DataError, match="too few images"):
             training_splits(data, HALF, seed=0)
 
 
 def test_small_classes_are_reported() -> None:
     (warning,) = training_splits(folders(all=(2, 40)), HALF, seed=0).warnings
-    assert "one or two pictures only of class0" in warning
+    assert "only one or two images of class0" in warning
     assert training_splits(folders(all=(3, 40)), HALF, seed=0).warnings == ()
 
 
@@ -221,7 +221,7 @@ def test_record_gives_the_same_splits_elsewhere_and_after_additions() -> None:
 
 def test_recorded_files_that_are_gone_are_named() -> None:
     kept = record(training_splits(folders(all=(20, 20)), HALF, seed=0))
-    with pytest.raises(DataError, match=r"lacks pictures that the run used: class1/\d+\.jpg.* and \d+ more"):
+    with pytest.raises(DataError, match=r"lacks images that the run used: class1/\d+\.jpg.* and \d+ more"):
         recorded_splits(folders(all=(20, 0)), kept)
 
 
@@ -285,7 +285,7 @@ def test_evaluated_samples_are_those_held_back_in_training() -> None:
         (folders(train=(9, 9)), None, None, "no test or val split", "--split train"),
         (folders(all=(20, 20)), TRAINED_WITHOUT_TEST, "test", "no test split", "--split train or --split val"),
         (folders(train=(9, 9), val=(3, 4)), None, "dev", "no dev split", "--split train or --split val"),
-        (folders(all=(20, 0)), TRAINED_ON_UNSPLIT, None, "lacks pictures that the run used", "--split all"),
+        (folders(all=(20, 0)), TRAINED_ON_UNSPLIT, None, "lacks images that the run used", "--split all"),
     ],
 )
 def test_splits_that_are_not_there(

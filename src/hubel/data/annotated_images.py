@@ -31,20 +31,20 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
     labelled = read_annotations(path, on_fault=None if strict else faults.append)
     warnings = [f"{fault.message} Left out." for fault in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
-        warnings.append(f"{len(faults) - _SHOWN} more faults of label files: hubel data check {path} names them.")
+        warnings.append(f"{len(faults) - _SHOWN} more errors in label files: hubel data check {path} lists them.")
     dropped: list[str] = []
     splits = {
         split: tuple(_sample(image, dropped) for image in images if image.objects is not None)
         for split, images in labelled.splits.items()
     }
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
-        message = f"{labelled.root} has no labelled object in any of its pictures."
-        raise DataError(message, f"Label some; hubel data check {path} says what is there.")
+        message = f"{labelled.root} has no labelled objects in any image."
+        raise DataError(message, f"Label some objects; hubel data check {path} shows what was found.")
     if without := [image.path for image in labelled.images() if image.objects is None]:
-        many = f"{len(without)} pictures have no labels and are left out, the first is {without[0]}"
-        warnings.append(f"{many}: an empty label file says that a picture shows nothing.")
+        many = f"{len(without)} images have no labels and are left out, the first is {without[0]}"
+        warnings.append(f"{many}: an empty label file marks an image without objects.")
     if dropped:
-        warnings.append(f"{len(dropped)} boxes without area in their picture are left out: {listing(dropped, 3)}.")
+        warnings.append(f"{len(dropped)} boxes without area in their image are left out: {listing(dropped, 3)}.")
     stratified = _stratified({split: samples for split, samples in splits.items() if samples})
     return ImageDataset(labelled.root, labelled.classes, stratified, (*labelled.warnings, *warnings))
 

@@ -38,10 +38,10 @@ def files_below(
 
     Hidden files and folders (``.name``) are left out, and so are the folders that some systems add
     (``__MACOSX``). Links are followed; a folder that is reached twice is read once, so links that lead in
-    circles end. Broken links are handed out as files. Only the names of one folder a level are in memory.
+    circles end. Broken links are yielded as files. Only the names of one folder per level are in memory.
 
-    A folder that cannot be listed raises :class:`DataError`, or, if there is ``on_error``, is handed to it with the
-    reason, and the walk goes on. ``seen`` are device and inode of the folders that have been reached.
+    A folder that cannot be listed raises :class:`DataError`, or, if there is ``on_error``, is passed to it with the
+    reason, and the walk continues. ``seen`` are device and inode of the folders that have been reached.
     """
     seen = set() if seen is None else seen
     try:
@@ -80,11 +80,11 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 def not_listed(folder: Path, error: OSError) -> DataError:
     """The error of a folder that cannot be listed."""
     message = f"{folder} cannot be listed: {error.strerror or error}."
-    return DataError(message, "Ask its owner for the right to read it (chmod +rx).")
+    return DataError(message, "Make it readable (chmod +rx).")
 
 
 def is_shown(name: str) -> bool:
-    """Whether a file or folder is neither hidden nor one that some systems add."""
+    """True unless a file or folder is hidden or one that some systems add."""
     return not name.startswith(".") and name != "__MACOSX"
 
 

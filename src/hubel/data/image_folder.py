@@ -26,7 +26,7 @@ from hubel.errors import DataError, ImageError
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Folder names (and values of ``--split``) and the split that they mean."""
 
-_CLASS_LAYOUT = "Expected a folder a class with its pictures in it: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
+_CLASS_LAYOUT = "Expected one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
 _MASK_LAYOUT = (
     "Expected images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them."
 )
@@ -44,7 +44,7 @@ def read_class_folders(root: Path) -> ImageDataset:
     root = Path(root)
     try:
         if not root.is_dir():
-            what = "is a file, not a folder of pictures" if root.exists() else "does not exist"
+            what = "is a file, not a folder of images" if root.exists() else "does not exist"
             raise DataError(f"{root} {what}.", _CLASS_LAYOUT)
     except OSError as error:
         raise not_listed(root, error) from error
@@ -55,7 +55,7 @@ def read_class_folders(root: Path) -> ImageDataset:
     if not with_images:
         raise _nothing_found(root, split_folders)
     if empty := sorted({name for by_class in found.values() for name in by_class} - with_images):
-        warnings.append(f"{root}: no picture in {listing(empty)}: left out of the classes.")
+        warnings.append(f"{root}: no images in {listing(empty)}: left out of the classes.")
     classes = tuple(sorted(with_images))
     splits = {
         split: tuple(Sample(path, label) for label, name in enumerate(classes) for path in by_class.get(name, ()))
@@ -77,10 +77,10 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
         split = SPLIT_NAMES[folder.name.casefold()]
         if split in splits:
             message = f"{root} has the {split} split twice: {splits[split].name} and {folder.name}."
-            raise DataError(message, "Put their pictures into one folder.")
+            raise DataError(message, "Merge their images into one folder.")
         splits[split] = folder
     if others := [folder.name for folder in folders if folder not in named]:
-        warnings.append(f"{root}: beside {listing(list(splits))}, not read: {listing(others)}.")
+        warnings.append(f"{root}: ignored folders beside {listing(list(splits))}: {listing(others)}.")
     return _in_order(splits)
 
 
@@ -111,24 +111,24 @@ def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]
             elif path.name != "Thumbs.db":
                 others.append(path.relative_to(folder).as_posix())
     if loose := _loose_images(folder):
-        warnings.append(f"{folder}: {loose} pictures beside the class folders are not read.")
+        warnings.append(f"{folder}: {loose} images beside the class folders are ignored.")
     if others:
-        warnings.append(f"{folder}: not pictures, left out: {listing(others)}.")
+        warnings.append(f"{folder}: ignored, not images: {listing(others)}.")
     return images
 
 
 def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
     for folder in split_folders.values():
         if loose := _loose_images(folder):
-            message = f"{folder} has {loose} pictures, but no class folders: nothing says what they show."
+            message = f"{folder} has {loose} images, but no class folders: their classes are unknown."
             return DataError(message, _CLASS_LAYOUT)
     if not _folders_in(root):
-        return DataError(f"{root} has neither class folders nor pictures.", _CLASS_LAYOUT)
-    return DataError(f"{root} has no pictures in its folders.", _CLASS_LAYOUT)
+        return DataError(f"{root} has neither class folders nor images.", _CLASS_LAYOUT)
+    return DataError(f"{root} has no images in its folders.", _CLASS_LAYOUT)
 
 
 def is_mask_folder(root: Path) -> bool:
-    """Whether a folder, or one of its splits, has images and masks."""
+    """True if a folder, or one of its splits, has images and masks."""
     return bool(_mask_folders(root))
 
 

@@ -1,6 +1,6 @@
 """From an image file, or an image in memory, to an upright 8-bit RGB image.
 
-All image kinds that people have end here: grey, palette, CMYK, 16-bit, with alpha, rotated by a camera's
+Handles all common kinds of images: grey, palette, CMYK, 16-bit, with alpha, rotated by a camera's
 EXIF tag, animated. An error names the file and the reason in one sentence.
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 MAX_PIXELS = masks.MAX_PIXELS
 """The largest image that is decoded, in pixels: 512 MiB of RGB, and what Pillow itself allows.
 
-Larger ones are refused by their header, before memory is taken for them.
+Larger ones are refused by their header, before memory is allocated.
 """
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
-"""The formats that are read, by Pillow's names. Others are left out: some of its readers start programs."""
+"""Supported formats, by Pillow's names. Others are excluded, as some of Pillow's readers start programs."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,8 +47,8 @@ _ORIENTATION_TAG = 0x0112
 _EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 _CONVERT = "Open it in an image program and save it as JPEG or PNG, or leave it out."
 _COPY_AGAIN = "Copy or download it again, or leave it out."
-_NAME_A_FILE = "Name a picture or video file."
-_LINK_AGAIN = "Make the link again, or remove it."
+_NAME_A_FILE = "Pass an image or video file."
+_LINK_AGAIN = "Recreate the link, or remove it."
 _SMALLER = "Scale it down or cut it into tiles."
 
 # Pillow warns of odd metadata (a broken EXIF block, surplus TIFF tags) that changes nothing in the pixels.
@@ -57,7 +57,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.Image:
-    """Read one image: a loaded one of mode RGB, which may be the very image handed in.
+    """Read one image as a loaded ``PIL`` image of mode RGB, which may be ``source`` itself.
 
     - The rotation in the EXIF data is applied, also for a ``PIL`` image that still carries it.
     - Of animations the first frame is taken.
@@ -98,7 +98,7 @@ class DownscaledImage:
 
 
 def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) -> DownscaledImage:
-    """Read one image for a purpose that does not need all of its pixels.
+    """Read one image at reduced resolution, for purposes that do not need all of its pixels.
 
     JPEG's blocks of 8 × 8 pixels can be decoded to 4 × 4, 2 × 2 or 1 × 1, which are their means but for rounding and
     what the higher frequencies add: for photographs of a camera's size several times as fast. Other formats come
@@ -148,7 +148,7 @@ def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
 def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
     """The image with its header read, and the name that errors call it by."""
     if source == b"":
-        raise ImageError("the image is empty (0 bytes).", "Hand over the bytes of a picture file.")
+        raise ImageError("the image is empty (0 bytes).", "Pass the bytes of an image file.")
     name = "the image" if isinstance(source, bytes) else str(source)
     file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_file(Path(source), name)
     with file:
@@ -164,7 +164,7 @@ def open_file(path: Path, name: str) -> BinaryIO:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{name} is a folder.", _NAME_A_FILE)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
             raise ImageError(f"{name} is not a regular file.", _NAME_A_FILE)
         if status.st_size == 0:
             raise ImageError(f"{name} is empty (0 bytes).", _COPY_AGAIN)
@@ -174,11 +174,11 @@ def open_file(path: Path, name: str) -> BinaryIO:
             raise ImageError(f"{name} is a broken link (to {path.readlink()}).", _LINK_AGAIN) from error
         raise ImageError(f"{name} does not exist.", "Check the spelling and the folder.") from error
     except PermissionError as error:
-        hint = "Ask its owner for the right to read it (chmod +r)."
+        hint = "Make it readable (chmod +r)."
         raise ImageError(f"{name}: permission denied.", hint) from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            raise ImageError(f"{name} is a broken link (it leads back to itself).", _LINK_AGAIN) from error
+            raise ImageError(f"{name} is a broken link (it points to itself).", _LINK_AGAIN) from error
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{name} cannot be opened: {reason}.", "Check the name and the disk.") from error
 
@@ -191,8 +191,8 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
     except UnidentifiedImageError as error:
         file.seek(4)
         if file.read(8) in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-            raise ImageError(f"{name} is a HEIC photograph, which is not read.", _CONVERT) from error
-        raise ImageError(f"{name} is not an image (or of a format that is not read).", _CONVERT) from error
+            raise ImageError(f"{name} is a HEIC photograph, which is not supported.", _CONVERT) from error
+        raise ImageError(f"{name} is not an image (or its format is not supported).", _CONVERT) from error
     except Exception as error:  # the readers meet hostile bytes: they may raise anything
         raise _damaged(error, name) from error
     if image.width * image.height > MAX_PIXELS:
@@ -224,7 +224,7 @@ def _too_large(size: tuple[int, int] | None, name: str) -> ImageError:
 
 def _damaged(error: Exception, name: str) -> ImageError:
     if isinstance(error, MemoryError):
-        return ImageError(f"{name} needs more memory than there is.", _SMALLER)
+        return ImageError(f"{name} needs more memory than is available.", _SMALLER)
     reason = str(error).strip().rstrip(".") or type(error).__name__
     if "truncated" in reason.lower() or isinstance(error, EOFError):
         return ImageError(f"{name} is truncated: {reason}.", _COPY_AGAIN)
@@ -267,7 +267,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
         return image.convert("RGB")
     except ValueError as error:
-        message = f"{name} has the colour mode {image.mode}, which cannot be turned into RGB."
+        message = f"{name} has the colour mode {image.mode}, which cannot be converted to RGB."
         raise ImageError(message, _CONVERT) from error
 
 
@@ -288,9 +288,9 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0:
-        raise ImageError(f"the array has no pixels (shape {array.shape}).", "Hand over a picture.")
+        raise ImageError(f"the array has no pixels (shape {array.shape}).", "Pass an image.")
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        hint = "Hand over (height, width), or (height, width, 3 or 4); one picture at a time."
+        hint = "Pass (height, width), or (height, width, 3 or 4); one image at a time."
         raise ImageError(f"the array has the shape {array.shape}, which is not an image.", hint)
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise _too_large((array.shape[1], array.shape[0]), "the array")
@@ -299,8 +299,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     elif np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # NaN fails this too
             message = f"the array holds floats from {array.min():g} to {array.max():g}."
-            raise ImageError(message, "Hand over floats within 0..1, or uint8 within 0..255.")
+            raise ImageError(message, "Pass floats within 0..1, or uint8 within 0..255.")
         array = np.floor(array * 255.0 + 0.5).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ImageError(f"the array is of {array.dtype}.", "Hand over uint8 within 0..255, or floats within 0..1.")
+        raise ImageError(f"the array has the type {array.dtype}.", "Pass uint8 within 0..255, or floats within 0..1.")
     return Image.fromarray(np.ascontiguousarray(array))

@@ -1,7 +1,7 @@
 """Batches of pixels and labels, decoded by worker processes while the network computes.
 
-The look of a sample depends on the seed, the epoch and its index alone, never on the number of workers or on what ran
-before: a resumed run sees the pixels that an uninterrupted one would have seen.
+The augmentation of a sample depends on the seed, the epoch and its index alone, never on the number of workers or on
+what ran before: a resumed run sees the pixels that an uninterrupted one would have seen.
 
 Pixels can be cached from one epoch to the next, so that an image is decoded once. They lie in one block of memory that
 processes forked later share: whichever of them decodes an image writes it into its slot, and all find it there. Nothing
@@ -84,8 +84,8 @@ def memory_block(size: int) -> mmap.mmap:
 def disk_block(size: int, folder: Path) -> mmap.mmap:
     """As :func:`memory_block`, in a nameless file whose disk space is taken at once.
 
-    Taken later, page by page, a disk that gets full would end the process without a word. The folder is made where it
-    does not exist. Raises ``OSError`` if the disk is full, or the folder cannot be written.
+    If it were taken later, page by page, a full disk would kill the process without a message. The folder is made
+    if it does not exist. Raises ``OSError`` if the disk is full, or the folder cannot be written.
     """
     size = max(1, size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -203,10 +203,10 @@ def default_workers(trainings: int = 1) -> int:
 
 
 def _init_worker(_: int) -> None:
-    """Leave interruptions to the parent: it ends its workers itself, without tracebacks that frighten people.
+    """Leave interruptions to the parent: it ends its workers itself, without their tracebacks.
 
     SIGTERM may hit the whole group of processes, so the first is the parent's. A second one comes from the parent,
-    where it ends with the loader still alive: it would wait for ever for a worker that ignored it.
+    where it ends with the loader still alive: it would wait forever for a worker that ignored it.
     """
     import signal
 

@@ -81,7 +81,7 @@ def read_mot_text(path: Path) -> MotBoxes:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Name a file of boxes.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Pass a file of boxes.") from error
     numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     table = _parse_table(path, numbered)
     lines = np.array([number for number, _ in numbered], np.int64)
@@ -156,7 +156,7 @@ def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
     frames = table[:, 0].astype(np.int64)
     falling = np.diff(frames) < 0
     if falling.any():
-        notes.append(f"{path}: frames are not in order (first in line {lines[1:][falling.argmax()]}), they are sorted.")
+        notes.append(f"{path}: frames are not in order (first in line {lines[1:][falling.argmax()]}) and were sorted.")
     order = frames.argsort(kind="stable")
     found = MotBoxes(path, frames, table[:, 1].astype(np.int64), boxes, scores, classes, lines, tuple(notes))
     return found.only(order[(finite & ~empty)[order]])

@@ -1,4 +1,4 @@
-"""The one definition of how an image becomes a network's input.
+"""How an image becomes a network's input, defined in one place.
 
 It is stored with a model's weights and used alike by training, prediction, evaluation and export.
 """
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def crop_box(
     width: int, height: int, network_width: int, network_height: int, crop_fraction: float
 ) -> tuple[float, float, float, float]:
-    """The centre of a width × height picture that a network's input shows, as x1, y1, x2, y2 in its pixels.
+    """The centre of a width × height image that a network's input shows, as x1, y1, x2, y2 in its pixels.
 
-    The picture is scaled until the input's size divided by ``crop_fraction`` just fits in; its centre is cut out.
+    The image is scaled until the input's size divided by ``crop_fraction`` just fits in; its centre is cut out.
     """
     # On the grid of "scale the shorter side to 256, cut out the central 224", in whole pixels as torchvision and
     # timm count them: the same samples in one pass, so that published weights give their published answers.
@@ -71,7 +71,7 @@ class Preprocessing:
         return crop_box(width, height, self.width, self.height, self.crop_fraction)
 
     def reduction(self, width: int, height: int) -> float:
-        """How many times a ``width`` × ``height`` image may be reduced before :meth:`pixels` sees it.
+        """Factor by which a ``width`` × ``height`` image may be reduced before :meth:`pixels` sees it.
 
         Until what the network sees has twice its resolution: antialiased scaling then gives nearly the same, as it
         means over more than two pixels each way anyway. On photographs the greatest difference of an image was 14 of

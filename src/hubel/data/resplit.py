@@ -139,7 +139,7 @@ def split_data(
     wanted = [name for name, fraction in zip(_NAMES, parts, strict=True) if fraction]
     if empty := [name for name in wanted if name not in split_of.values()]:
         message = f"{dataset.root} has too few different images: nothing is left for {', '.join(empty)}."
-        raise DataError(message, "Add images, or ask for fewer splits: --split 0.8,0.2,0")
+        raise DataError(message, "Add images, or use fewer splits: --split 0.8,0.2,0")
     several = [group for group in groups if len(group) > 1]
     notes = [*dataset.warnings, *_large_group(several, paths), *_absent(dataset.classes, counts, part_of, parts)]
     splits: Any = _new_splits(dataset.splits, split_of)
@@ -153,7 +153,7 @@ def _parts(
     if "all" in splits:
         return tuple(fractions), "all"
     if "val" in splits or "train" not in splits:
-        message = f"{root} is split already: {', '.join(splits)}."
+        message = f"{root} is already split: {', '.join(splits)}."
         raise DataError(message, "Use it as it is, or merge its splits first with --anew.")
     return (1 - HELD_BACK, HELD_BACK, 0.0), "train"
 
@@ -182,7 +182,7 @@ def _large_group(several: Sequence[Sequence[int]], paths: Sequence[Path]) -> lis
     if len(largest) < max(3, _LARGE_GROUP * len(paths)):
         return []
     names = listing([paths[index].name for index in largest], 3)
-    return [f"{len(largest):,} of {len(paths):,} images look alike and stay in one split: {names}"]
+    return [f"{len(largest):,} of {len(paths):,} images look alike and are kept in one split: {names}"]
 
 
 def _absent(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, fractions: Sequence[float]) -> list[str]:
@@ -193,7 +193,7 @@ def _absent(classes: Sequence[str], counts: np.ndarray, part_of: np.ndarray, fra
         here = counts[part_of == part].sum(0)
         absent = [name for label, name in enumerate(classes) if counted[label] and not here[label]]
         if fraction and absent:
-            notes.append(f"{_NAMES[part]} has none of {listing(absent)}: too few images show it")
+            notes.append(f"{_NAMES[part]} has no {listing(absent)}: too few images contain it")
     return notes
 
 
@@ -208,7 +208,7 @@ def write_split(result: SplitResult, out: str | Path, images: ImageMode) -> tupl
     if isinstance(dataset, AnnotatedDataset):
         return write_annotations(dataset, dataset.format, out, images)
     if images == "none":
-        raise UsageError("Class folders consist of their images.", "Use --images link.")
+        raise UsageError("Class folders cannot be written without images.", "Use --images link.")
     splits = {
         split: [(sample.path, dataset.classes[sample.label]) for sample in samples]
         for split, samples in dataset.splits.items()

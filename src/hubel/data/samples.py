@@ -27,7 +27,7 @@ _NO_FLAGS, _NO_AREAS = np.zeros(0, bool), np.zeros(0, np.float32)
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One labelled image on disk; what its labels do not tell is empty.
+    """One labelled image on disk; what its labels do not specify is empty.
 
     Attributes:
         path: the image file.
@@ -37,7 +37,7 @@ class Sample:
         labels: int64 (M,), classes of the objects, from 0.
         crowd: bool (M,): a group of objects, or one to be ignored; finding it is neither right nor wrong, and it does
             not train.
-        difficult: bool (M,): hard to recognize, by the annotator's word. It trains; Pascal VOC's scores pass over it.
+        difficult: bool (M,): hard to recognize, according to the annotator. It trains; Pascal VOC's scores skip it.
         areas: float32 (M,), pixels that each covers: as its file says, else of its mask, outline or box.
         class_map: a PNG of class indices of every pixel.
         stratum: images of one stratum are divided by the fractions of a split: the label, else the rarest class among
@@ -92,7 +92,7 @@ class ImageDataset:
     Attributes:
         root: its folder; all images are below it.
         classes: names, which labels are indices of. Those of class folders are sorted by code point.
-        splits: the samples of ``"train"``, ``"val"``, ``"test"``, those that there are, or of ``"all"``.
+        splits: the samples of ``"train"``, ``"val"``, ``"test"``, as far as they exist, or of ``"all"``.
         warnings: what the reader guessed and what it left out, one line each.
     """
 

@@ -1,4 +1,4 @@
-"""Images that people name on a command line: files, folders, patterns, videos, webcams.
+"""Images as given on a command line: files, folders, patterns, videos, webcams.
 
 Everything becomes a :class:`ImageSource`. It has a name and can read its pixels, but holds none yet: so the list may be
 endless, the consumer decides which thread decodes, and a bad file is bad only when its turn comes. Something that is
@@ -62,7 +62,7 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
     - a pattern with ``*``, ``?``, ``[…]`` or ``**``: as a shell would expand it, in natural order; where the
       pattern does not end in a suffix, only images, videos and (without ``**``) folders count.
 
-    Videos give one image a frame. Memory is bounded: by the names in one folder (or of one pattern), and by
+    Videos give one image per frame. Memory is bounded: by the names in one folder (or of one pattern), and by
     the images that the consumer keeps. Nothing is raised for a bad source: reading its image raises.
     """
     for source in sources:
@@ -89,7 +89,7 @@ def file_names(sources: Iterable[str]) -> Iterator[str]:
     """
     for source in sources:
         if _is_webcam(source):
-            raise UsageError(f"{source} is a webcam, or a file that does not exist", "name files and folders")
+            raise UsageError(f"{source} is a webcam, or a file that does not exist", "pass files or folders")
         for found in _found(source):
             yield found if isinstance(found, str) else str(found.source)
 
@@ -98,15 +98,15 @@ def _found(name: str) -> Iterator[str | ImageSource]:
     """The files that a name stands for, and images of what is not in a file or cannot be listed."""
     if _exists(name):
         if _is_folder(name):
-            message = f"{name} has no pictures or videos in it."
-            error = ImageError(message, "Name a folder that has, or the files themselves.")
+            message = f"{name} contains no images or videos."
+            error = ImageError(message, "Pass a folder that does, or the files themselves.")
             yield from _or_failed(name, _below(name), error)
         else:
             yield name
     elif _is_webcam(name):
         yield from _frames(f"webcam {int(name)}", camera_frames(int(name)))
     elif glob.has_magic(name):
-        message = f"{name} does not exist, and as a pattern it fits no picture or video."
+        message = f"{name} does not exist, and the pattern matches no image or video."
         yield from _or_failed(name, _pattern(name), ImageError(message, "Check the spelling and the folder."))
     else:
         yield name  # reading it raises that it does not exist

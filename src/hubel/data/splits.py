@@ -22,7 +22,7 @@ from hubel.errors import DataError
 from hubel.fileio import write_text
 
 HELD_BACK = 0.15
-"""Share of ``train`` that validates where there is no ``val`` folder."""
+"""Fraction of ``train`` that is held out for validation if there is no ``val`` folder."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,25 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
         train, val, test = stratified_split(data.splits["all"], fractions, seed)
         warnings = _small_classes(data, data.splits["all"])
     elif not data.splits.get("train"):
-        message = f"{data.root} has nothing to train on: it has {', '.join(data.splits)}, but no train."
-        raise DataError(message, "Add a train folder, or name one of these folders itself.")
+        message = f"{data.root} has no training images: it has {', '.join(data.splits)}, but no train."
+        raise DataError(message, "Add a train folder, or pass one of these folders itself.")
     else:
         train, val, test = (data.splits.get(name, ()) for name in ("train", "val", "test"))
         if not val:
             warnings = _small_classes(data, train)
             train, val = stratified_split(train, (1.0 - HELD_BACK, HELD_BACK), seed)
     if not val:
-        message = f"{data.root} has too few pictures to keep any back for validation."
-        raise DataError(message, "Add pictures (ten a class is a start), or put some into a val folder.")
+        message = f"{data.root} has too few images to hold any out for validation."
+        raise DataError(message, "Add images (about ten per class to begin with), or put some into a val folder.")
     return Splits(train, val, test, warnings)
 
 
 def stratified_split(
     samples: Iterable[Sample], fractions: Sequence[float], seed: int
 ) -> tuple[tuple[Sample, ...], ...]:
-    """Deal the samples of each stratum (their class) out by fractions that sum to 1.
+    """Distribute the samples of each stratum (class) by fractions that sum to 1.
 
-    Each sample goes to the part that is most behind its share, and what is owed carries over to the next class. So the
+    Each sample goes to the part that is furthest behind its fraction, and remainders carry over to the next class. So
     sizes of the parts are right to one sample, within classes too as far as these can be divided, and many classes of
     few samples still fill every part. The first of each class goes to the first part.
 
@@ -95,7 +95,7 @@ def stratified_split(
 def _small_classes(data: ImageDataset, samples: Iterable[Sample]) -> tuple[str, ...]:
     counts = Counter(label for sample in samples for label in sample.class_ids)
     few = [name for label, name in enumerate(data.classes) if 0 < counts[label] <= 2]
-    message = f"{data.root}: one or two pictures only of {listing(few)}: little or nothing validates them."
+    message = f"{data.root}: only one or two images of {listing(few)}: too few to validate them."
     return (message,) if few else ()
 
 
@@ -116,8 +116,8 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
         record = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): tuple(map(str, names)) for name, names in record.items()}
     except FileNotFoundError as error:
-        message = f"{path} does not exist: the run's split is not known."
-        raise DataError(message, "Name a complete run folder.") from error
+        message = f"{path} does not exist: the run's split is unknown."
+        raise DataError(message, "Pass a complete run folder.") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{path} is not a record of splits: {error}.", "Train again.") from error
 
@@ -126,8 +126,8 @@ def recorded_splits(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -
     """The splits of a run on its own data set as recorded, without files added since; missing ones raise an error."""
     here = _by_relative_path(data)
     if missing := [name for names in recorded.values() for name in names if name not in here]:
-        message = f"{data.root} lacks pictures that the run used: {listing(missing)}."
-        raise DataError(message, "Put them back, train anew, or score another data set with --split all.")
+        message = f"{data.root} lacks images that the run used: {listing(missing)}."
+        raise DataError(message, "Restore them, train again, or score another data set with --split all.")
     parts = {name: tuple(here[path] for path in names) for name, names in recorded.items()}
     return Splits(parts.get("train", ()), parts.get("val", ()), parts.get("test", ()))
 
@@ -160,11 +160,11 @@ def evaluation_samples(
         if name in there:
             return name, there[name]
     ask = " or ".join([*(f"--split {name}" for name in there), "--split all (everything)"])
-    raise DataError(f"{data.root} has no {' or '.join(names)} split.", f"There are: {ask}.")
+    raise DataError(f"{data.root} has no {' or '.join(names)} split.", f"Available: {ask}.")
 
 
 def belongs_to(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -> bool:
-    """Whether any recorded file is in this data set."""
+    """True if any recorded file is in this data set."""
     return not _by_relative_path(data).keys().isdisjoint(name for names in recorded.values() for name in names)
 
 

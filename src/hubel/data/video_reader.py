@@ -104,7 +104,7 @@ def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
         key=lambda path: natural_order(path.name),
     )
     if not paths:
-        raise ImageError(f"{folder} has no images.", "Name a video, or a folder of its frames.")
+        raise ImageError(f"{folder} has no images.", "Pass a video, or a folder of its frames.")
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdigit() else -1 for path in paths]
     if -1 in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))

@@ -134,8 +134,8 @@ def agree(
     table = ratings.table
     shared = np.flatnonzero((table >= 0).sum(1) >= 2)
     if not len(shared):
-        message = f"{', '.join(ratings.annotators)}: there is no object in the images that two of them have labelled."
-        raise DataError(message, "Compare sets with labels in them.")
+        message = f"{', '.join(ratings.annotators)}: the images that two of them have labelled contain no objects."
+        raise DataError(message, "Compare data sets that contain labels.")
     people = len(ratings.annotators)
     items, raters = np.nonzero(table[shared] >= 0)
     shape = (len(shared), people, len(ratings.classes))
@@ -214,7 +214,7 @@ def write_consensus(
     if ratings.drawn:
         return write_annotations(_consensus_dataset(agreement), format or ratings.format, out, images)
     if format is not None:
-        raise UsageError(f"Labels of whole images are not written as {format}.", "Omit --to.")
+        raise UsageError(f"Labels of whole images cannot be written as {format}.", "Omit --to.")
     labels = [ratings.classes[label] for label in agreement.consensus.labels.tolist()]
     keys = [item.image for item in ratings.items]
     if out.suffix.lower() == ".csv":

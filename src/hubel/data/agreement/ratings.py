@@ -122,13 +122,13 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_i
         ratings = _table_ratings(names, tables)
     else:
         hint = "Compare boxes with boxes, class folders with class folders, tables with tables."
-        raise DataError(f"{', '.join(map(str, paths))} have labels of several kinds.", hint)
+        raise DataError(f"{', '.join(map(str, paths))} have different kinds of labels.", hint)
     if len(ratings.annotators) < 2:
         message = f"{paths[0]} has the labels of only one annotator."
-        raise UsageError(message, "Name the labels of each of two or more: hubel data agree ann/ bob/")
+        raise UsageError(message, "Pass the labels of two or more annotators: hubel data agree ann/ bob/")
     if not ratings.shared_images():
         message = f"{', '.join(map(str, paths))} have no image in common that two annotators have labelled."
-        raise DataError(message, "Images are identified by their file names: give them the same.")
+        raise DataError(message, "Images are identified by their file names: use the same names in all sets.")
     return ratings
 
 
@@ -161,7 +161,8 @@ def _table_ratings(names: Sequence[str], paths: Sequence[Path]) -> Ratings:
         for row, image, label, annotator in _table_rows(path):
             by = labels.setdefault(annotator or name, {})
             if by.setdefault(image, label) != label:
-                message = f"{path}, row {row}: {annotator or name} calls {image} {label!r}, and {by[image]!r} before."
+                both = f"{label!r}, but {by[image]!r} in an earlier row"
+                message = f"{path}, row {row}: {annotator or name} labels {image} {both}."
                 raise DataError(message, "Keep one label by each annotator for each image.")
             files.setdefault(image, path.parent / image)
     return _label_ratings(labels, [{image: files[image] for image in by} for by in labels.values()])
@@ -180,11 +181,12 @@ def _table_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
             if not image:
                 raise InvalidAnnotation(f"row {line} names no image")
             if not (path.parent / image).resolve().is_relative_to(path.parent.resolve()):
-                raise InvalidAnnotation(f"row {line} names {image!r}, which leads out of {path.parent}")
+                raise InvalidAnnotation(f"row {line} names {image!r}, which is outside {path.parent}")
             if label:  # an empty one: not rated
                 yield line, image, label, annotator
     except InvalidAnnotation as error:
-        raise DataError(f"{path}: {error}.", "Name images in the table's folder: image,annotator,label.") from error
+        hint = "Use the columns image,annotator,label, with images in the table's folder."
+        raise DataError(f"{path}: {error}.", hint) from error
 
 
 def _folder_ratings(names: Sequence[str], sets: Sequence[ImageDataset]) -> Ratings:
@@ -198,7 +200,7 @@ def _folder_ratings(names: Sequence[str], sets: Sequence[ImageDataset]) -> Ratin
             key = sample.path.name
             if key in paths:
                 message = f"{sample.path} has the same file name as {paths[key]}."
-                raise DataError(message, "Give each image a name of its own, the same for every annotator.")
+                raise DataError(message, "Give each image a unique name, the same for every annotator.")
             paths[key] = sample.path
             by[key] = folders.classes[sample.label]
         files.append(paths)

@@ -57,7 +57,7 @@ def read_annotations(
     if len(found) > 1:
         kinds = [f"{get_format(name).title} ({len(files)}, first {files[0][1].name})" for name, files in found.items()]
         message = f"{path} has labels of several formats: {', '.join(kinds)}."
-        raise DataError(message, f"Choose one with --from {'|'.join(found)}, or name the label file itself.")
+        raise DataError(message, f"Choose one with --from {'|'.join(found)}, or pass the label file itself.")
     ((name, files),) = found.items()
     root = path if path.is_dir() else path.parent
     if path.is_file() and path.absolute().parent.name.casefold() in _LABEL_FOLDERS:

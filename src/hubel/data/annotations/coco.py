@@ -90,7 +90,7 @@ def _read_file(
                     objects.append(_parse_object(reader, annotation, labels, width, height))
             reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file, id_))
     if orphans := sum(map(len, by_image.values())):
-        reader.count_warning("annotations belong to no image of their file: left out", orphans)
+        reader.count_warning("annotations refer to an image that is not in their file: left out", orphans)
 
 
 def _parse_object(

@@ -47,7 +47,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             if id_ not in paths:
                 paths[id_] = reader.images.find(id_, near, stem_only=True)
             if not reader.images.has(paths[id_]):  # most people download a part of Open Images
-                reader.count_warning("rows are of images that do not exist: left out")
+                reader.count_warning("rows refer to images that do not exist: left out")
                 continue
             by_path[paths[id_]].append((line, row))
             reader.check_count(len(by_path[paths[id_]]))

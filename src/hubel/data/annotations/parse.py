@@ -46,7 +46,7 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """Read a file; raises DataError if it is missing, unreadable, not a regular file, or over ``limit`` bytes."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait forever
-            raise DataError(f"{path} is not a file.", "Name a label file.")
+            raise DataError(f"{path} is not a file.", "Pass a label file.")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit:

@@ -71,7 +71,7 @@ class AnnotationReader:
         first = self._splits[known][index]
         if first.label_file != image.label_file or known != split:
             other = first.label_file or known
-            raise InvalidAnnotation(f"labels {image.path.name}, but {other} has it too: name one of the files")
+            raise InvalidAnnotation(f"labels {image.path.name}, but {other} does so too: pass one of the files")
         self.count_warning("images are listed more than once in their file: their objects are merged")
         objects = (*(first.objects or ()), *(image.objects or ()))
         self._splits[known][index] = replace(first, objects=objects)
@@ -132,7 +132,7 @@ class AnnotationReader:
         self._add_unlabelled()
         if not any(self._splits.values()):
             message = f"{self.root} has {self.format} files, but no images in them."
-            raise DataError(message, "Name a data set with labels in it.")
+            raise DataError(message, "Pass a data set that contains labels.")
         classes = tuple(self.classes)
         splits = {split: tuple(self._splits[split]) for split in _SPLIT_ORDER if self._splits.get(split)}
         if sort_classes and (ordered := tuple(sorted(classes))) != classes:

@@ -86,7 +86,7 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
         reader.warn("no file names the classes: their indices are used")
     order = sorted(names)
     if order != list(range(len(order))):
-        raise DataError(f"{reader.root} numbers its classes {order[:5]}…, not from 0.", "Number names from 0.")
+        raise DataError(f"{reader.root} numbers its classes {order[:5]}…, not from 0.", "Number the names from 0.")
     for index in order:
         if reader.label(names[index]) != index:
             hint = "Give each class a different name in data.yaml."

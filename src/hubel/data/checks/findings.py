@@ -25,11 +25,11 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("missing", "error", "Missing images", "Put them in their place; --fix leaves them out."),
-        Kind("unreadable", "error", "Unreadable images", "Copy them again; --fix leaves them out."),
+        Kind("missing", "error", "Missing images", "Restore the files; --fix leaves these images out."),
+        Kind("unreadable", "error", "Unreadable images", "Copy the files again; --fix leaves these images out."),
         Kind("label-fault", "error", "Errors in label files", "Export the file again, or correct the row."),
         Kind("unknown-class", "error", "Unknown classes", "Add the class to the list, or correct its index."),
-        Kind("unrotated", "error", "Labels made on the image before its EXIF rotation", "--fix rotates them."),
+        Kind("unrotated", "error", "Labels that ignore the EXIF rotation", "--fix rotates them."),
         Kind("size", "error", "Label files that state a wrong image size",
              "Find the image that was labelled, or scale the labels."),
         Kind("fractions", "error", "Fractions instead of pixels", "Multiply them by the image size."),
@@ -47,17 +47,17 @@ KINDS = {
              "Label them; an image without objects gets an empty label file."),
         Kind("partly-outside", "warning", "Boxes that extend beyond the image", "--fix clips them at its edge."),
         Kind("duplicate", "warning", "Boxes drawn twice", "Delete one; --fix does if they are equal."),
-        Kind("tiny", "warning", "Boxes of hardly a pixel", "Delete those drawn by accident."),
+        Kind("tiny", "warning", "Boxes of about a pixel", "Delete those drawn by accident."),
         Kind("whole-picture", "warning", "Boxes as large as the image", "Check that this is intended."),
         Kind("counting", "warning", "Pixels counted from 0 and from 1",
              "Safe to ignore unless single-pixel accuracy matters."),
-        Kind("class-likeness", "warning", "Rare classes with names like frequent ones", "Rename it if it is one."),
+        Kind("class-likeness", "warning", "Rare classes that may be misspelled", "Rename the class if it is."),
         Kind("class-absent", "warning", "Classes without objects", "Add some, or split the data again."),
         Kind("skew", "warning", "Imbalanced classes", "Collect more of the rare ones, or weight them in training."),
-        Kind("near-elsewhere", "warning", "Nearly the same image in two splits",
+        Kind("near-elsewhere", "warning", "Nearly identical images in two splits",
              "Keep images of one scene in one split."),
-        Kind("same", "warning", "The same image twice in a split", "Delete one."),
-        Kind("near", "warning", "Nearly the same image twice in a split", "Delete one if it adds nothing."),
+        Kind("same", "warning", "The same image twice in one split", "Delete one."),
+        Kind("near", "warning", "Nearly identical images in one split", "Delete one if it adds nothing."),
     )
 }  # fmt: skip
 """All kinds by name, in the order in which they are reported."""

@@ -152,7 +152,7 @@ def _label_files_without_image(dataset: AnnotatedDataset) -> Iterator[Finding]:
     for folder in sorted(folders):
         for file in sorted(folder.glob("*.txt")):
             if file.stem not in stems and file.name not in NAME_FILES and _has_rows(file):
-                yield Finding("missing", "no image has the name of this label file.", label_file=file)
+                yield Finding("missing", "no image matches the name of this label file.", label_file=file)
 
 
 def _has_rows(file: Path) -> bool:
@@ -187,7 +187,7 @@ def _check_class_folders(folders: ImageDataset, progress: Progress | None) -> Ch
 
 def _class_folder_classes(checked: Findings, classes: Sequence[str]) -> Iterator[Finding]:
     if len(classes) < 2:
-        yield Finding("classes", f"there is only one class ({listing(classes)}): two are needed.")
+        yield Finding("classes", f"there is only one class ({listing(classes)}): at least two are required.")
     for split, counts in checked.counts.items():
         if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
             kind = "classes" if split in ("train", "all") else "class-absent"

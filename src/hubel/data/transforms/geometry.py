@@ -169,9 +169,9 @@ def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generato
     """SSD's patch: the whole image, or a part that overlaps an object by at least so much.
 
     Liu et al. 2016, arXiv 1512.02325, section 2.2, "Data augmentation", with the numbers of torchvision's
-    ``RandomIoUCrop``: sides of 0.3 to 1 of the image's, aspect ratios of 1/2 to 2, least IoU with the object that the
-    patch overlaps most 0 (a random patch), 0.1, 0.3, 0.5, 0.7 or 0.9, drawn anew after 40 patches in vain. Arguments as
-    of :func:`random_zoom_out`.
+    ``RandomIoUCrop``: sides of 0.3 to 1 of the image's, aspect ratios of 1/2 to 2, minimum IoU with the object that
+    the patch overlaps most 0 (a random patch), 0.1, 0.3, 0.5, 0.7 or 0.9, drawn again after 40 unsuccessful patches.
+    Arguments as of :func:`random_zoom_out`.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     while len(boxes):

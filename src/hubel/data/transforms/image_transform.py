@@ -66,7 +66,7 @@ IMAGE_AUGMENTATIONS: dict[str, tuple[str, Callable[[Preprocessing], Any]]] = {
     ),
     "shift": ("shift by up to 10 % of the width and height", lambda size: v2.RandomAffine(0, translate=(0.1, 0.1))),
     "window": (
-        "window of the input's size at a random place of the central square of the image, which is 8/7 as large "
+        "random window of the input's size in the central square of the image, which is 8/7 as large "
         "(Krizhevsky et al. 2012, section 4.1)",
         _random_window,
     ),
@@ -80,7 +80,7 @@ IMAGE_AUGMENTATIONS: dict[str, tuple[str, Callable[[Preprocessing], Any]]] = {
             interpolation=v2.InterpolationMode(size.interpolation),
         ),
     ),
-    "flip": ("horizontal flip of every second image", lambda size: v2.RandomHorizontalFlip(_FLIPPED)),
+    "flip": ("horizontal flip with probability 0.5", lambda size: v2.RandomHorizontalFlip(_FLIPPED)),
     "contrast": (
         "contrast and brightness changed by up to 20 %",
         lambda size: v2.ColorJitter(brightness=0.2, contrast=0.2),
@@ -101,7 +101,7 @@ IMAGE_AUGMENTATIONS: dict[str, tuple[str, Callable[[Preprocessing], Any]]] = {
 }
 
 BATCH_AUGMENTATIONS: dict[str, str] = {
-    "mixup": "MixUp: pairs of images blended, and their labels, in half of the batches "
+    "mixup": "MixUp: pairs of images and their labels blended, in half of the batches "
     "(Zhang et al. 2018, arXiv 1710.09412)",
     "cutmix": "CutMix: a box of one image pasted into another, labels by area, in half of the batches "
     "(Yun et al. 2019, arXiv 1905.04899)",

@@ -21,14 +21,14 @@ TINY = 2.0
 """Objects of a narrower width or height, in pixels of the network's input, are dropped from what has been changed."""
 
 OBJECT_AUGMENTATIONS: dict[str, str] = {
-    "mosaic": "mosaic: half of the images are put together of parts of four, cut in the middle half, each at up to its "
+    "mosaic": "mosaic: half of the images are composed of parts of four, cut in the middle half, each at up to its "
     "full scale; they are not zoomed or cropped further (Bochkovskiy et al. 2020, arXiv 2004.10934, section 3.3)",
-    "zoom": "zoom out: half of the images lie on a canvas of up to four times the width and height "
+    "zoom": "zoom out: half of the images are placed on a canvas of up to four times the width and height "
     "(Liu et al. 2016, arXiv 1512.02325, section 3.6)",
-    "scale": "scale jitter: 0.5 to 2 times the scale, at a random place (Ghiasi et al. 2021, arXiv 2012.07177)",
-    "crop": "IoU crop: a part of 0.3 to 1 of the width and height that overlaps an object by a random least IoU "
+    "scale": "scale jitter: 0.5 to 2 times the scale, at a random position (Ghiasi et al. 2021, arXiv 2012.07177)",
+    "crop": "IoU crop: a part of 0.3 to 1 of the width and height that overlaps an object by a random minimum IoU "
     "(Liu et al. 2016, section 2.2)",
-    "flip": "horizontal flip of every second image",
+    "flip": "horizontal flip with probability 0.5",
     "color": "photometric distortion: brightness by up to 12.5 %, contrast and saturation by up to 50 %, hue by up to "
     "5 % of the circle, each in half of the images (Liu et al. 2016, section 2.2)",
 }

@@ -31,7 +31,7 @@ def resolve_names(names: Sequence[str], known: Sequence[str], presets: Mapping[s
     for name in names:
         if name not in known:
             offer = ", ".join((*known, *presets))
-            raise UsageError(f"there is no augmentation {name!r}", f"choose from: {offer}, or none")
+            raise UsageError(f"unknown augmentation {name!r}", f"choose from: {offer}, or none")
     return tuple(name for name in known if name in names)
 
 
@@ -103,7 +103,7 @@ class Transform(ABC):
         return 1.0
 
     def reduction(self, width: int, height: int) -> float:
-        """How many times an image may be reduced before :meth:`prepare` sees it; below 2 for most.
+        """Factor by which an image may be reduced before :meth:`prepare` sees it; below 2 for most.
 
         With crops, so that the smallest has twice the input's size: scaled to the input it then differs from one taken
         of the original by about 1 of 255 on average in a detailed photograph.
