@@ -248,9 +248,9 @@ class TrainingConfig:
         str | None,
         Option("Part trained after the head epochs: from this layer to the head, or a fraction counted from the top."),
     ] = None
-    batch_norm: Annotated[Literal["frozen", "train"] | None, Option("Statistics of the unfrozen BatchNorm layers.")] = (
-        None
-    )
+    batch_norm: Annotated[
+        Literal["frozen", "train"] | None, Option("Statistics of unfrozen BatchNorm layers: kept or updated.")
+    ] = None
     label_smoothing: Annotated[float | None, Option("Label smoothing, for classification.", min=0, below=1)] = None
     loss_weights: Annotated[
         dict[str, float],
@@ -275,7 +275,7 @@ class TrainingConfig:
     ]
     balance: Annotated[
         Literal["auto", "none", "sampling", "loss", "smote"],
-        Option("Class imbalance: smote makes synthetic features for a head on a frozen backbone (--augment none)."),
+        Option("Class imbalance: smote creates synthetic features for a head on a frozen backbone (--augment none)."),
     ] = "auto"
     patience: Annotated[int, Option("Stop after this many epochs without improvement.", min=1)] = 10
     precision: Annotated[
@@ -338,7 +338,7 @@ def make_config(**values: Any) -> TrainingConfig:
         name = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         if first["loc"][0] not in {each.name for each in fields(TrainingConfig)}:
-            reason = "there is no such option"
+            reason = "unknown option"
         raise UsageError(
             f"{name} = {first.get('input')!r}: {reason[:1].lower()}{reason[1:]}", "see hubel train --help"
         ) from error
@@ -385,7 +385,7 @@ def read_config(path: Path) -> TrainingConfig:
         return make_config(**yaml.safe_load(path.read_text()))
     except FileNotFoundError:
         raise DataError(
-            f"{path} is missing: {path.parent} is not a run that can be resumed", "start it again without --resume"
+            f"{path} is missing: {path.parent} is not a run that can be resumed", "start a new run without --resume"
         ) from None
     except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {error}", "start the run again without --resume") from error
+        raise DataError(f"{path} is damaged: {error}", "start a new run without --resume") from error

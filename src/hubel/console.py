@@ -37,7 +37,7 @@ def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> 
     for source in sources:
         inside = source if source.is_dir() else source.parent
         if out is not None and out.resolve().is_relative_to(inside.resolve()):
-            raise UsageError(f"{option} {out} is inside the data set", "name a folder outside it")
+            raise UsageError(f"{option} {out} is inside the data set", "choose a folder outside it")
 
 
 class ProgressBar:
@@ -67,7 +67,7 @@ class ProgressBar:
 
     @property
     def visible(self) -> bool:
-        """Whether there is anything to see."""
+        """True if the bar is shown."""
         return self._progress is not None
 
     def __enter__(self) -> Self:

@@ -173,14 +173,14 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
         ([ann], 2, "the labels of only one annotator"),
         ([ann, ann], 2, "is given twice"),
         ([ann, other], 1, "no image in common"),
-        ([ann, table], 1, "labels of several kinds"),
+        ([ann, table], 1, "have different kinds of labels"),
         ([ann, tmp_path / "nowhere"], 1, "does not exist"),
         ([ann, bob, "--consensus", bob / "agreed"], 2, "is inside the data set"),
         ([ann, bob, "--consensus", other], 1, "is not empty"),
         ([table, "--consensus", tmp_path / "agreed"], 1, "does not exist"),
-        ([table, "--consensus", tmp_path / "agreed", "--to", "coco"], 2, "not written as coco"),
-        ([hostile], 1, "row 2 names '../a.jpg', which leads out of"),
-        ([twice], 1, "row 3: ann calls a.jpg 'dog', and 'cat' before"),
+        ([table, "--consensus", tmp_path / "agreed", "--to", "coco"], 2, "cannot be written as coco"),
+        ([hostile], 1, "row 2 names '../a.jpg', which is outside"),
+        ([twice], 1, "row 3: ann labels a.jpg 'dog', but 'cat' in an earlier row"),
         ([outside, "--consensus", tmp_path / "agreed"], 1, "cannot be the name of a folder"),
     ]
     for arguments, code, message in refused:

@@ -158,10 +158,10 @@ def test_odd_rows_are_reported_and_survived(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["{video}"], 2, "no model and no detections"),
-        (["--detections", "{det}", "--tracker", "deepsort"], 2, "there are no images"),
-        (["--model", "resnet50"], 2, "--model needs images"),
-        (["{video}", "--model", "x", "--detections", "{det}"], 2, "--model and --detections exclude each other"),
+        (["{video}"], 2, "neither a model nor detections"),
+        (["--detections", "{det}", "--tracker", "deepsort"], 2, "and requires images"),
+        (["--model", "resnet50"], 2, "--model requires images"),
+        (["{video}", "--model", "x", "--detections", "{det}"], 2, "--model and --detections cannot be combined"),
         (["--detections", "nowhere.txt"], 1, "nowhere.txt does not exist"),
         (["nowhere.mp4", "--detections", "{det}"], 1, "nowhere.mp4"),
         (["--detections", "{det}", "--set", "max_time=3"], 2, "max_age=1"),
@@ -171,7 +171,7 @@ def test_odd_rows_are_reported_and_survived(tmp_path: Path) -> None:
         (["--detections", "{det}", "--zone", "1,2,3,4"], 2, "2 corners"),
         (["--detections", "{det}", "--mot", "no/such/out.txt"], 2, "no/such does not exist"),
         (["--detections", "{det}", "--mot", "{det}"], 2, "is also the input"),
-        (["--detections", "{det}", "--save", "{det}.mp4"], 2, "needs images"),
+        (["--detections", "{det}", "--save", "{det}.mp4"], 2, "requires images"),
         (["{video}", "--detections", "{det}", "--save", "{det}.xyz"], 2, ".mp4"),
         (["{video}", "--detections", "{det}", "--classes", "person"], 2, "--classes"),
         (["{video}", "--model", "efficientnet_lite0"], 2, "is not a detector"),

@@ -46,11 +46,11 @@ def bench(
 ) -> None:
     """Measure models on this machine: images per second, latency, memory and start-up time.
 
-    Every combination of engine, precision and batch size runs in a process of its own, and they take turns; figures
+    Every combination of engine, precision and batch size runs in its own process, and they take turns; figures
     are medians of the rounds. Besides the network alone, whole predictions are timed, from the file to the result. The
-    bound is the most that this machine could do: the network's multiplications at its measured peak, or the network's
-    bytes at its measured bandwidth. Takes some minutes per model; Ctrl-C prints the results so far. A name whose
-    weights are not on this machine is measured with random weights.
+    bound is the highest speed that this machine allows: the network's multiplications at its measured peak, or the
+    network's bytes at its measured bandwidth. Takes some minutes per model; Ctrl-C prints the results so far. A name
+    whose weights are not on this machine is measured with random weights.
 
     \b
     hubel bench efficientnet_lite0
@@ -96,17 +96,17 @@ def _image_files(images: Path | None, folder: Path) -> tuple[list[Path], str]:
         from hubel.data.sources import write_in_sizes
 
         widths = ", ".join(map(str, _SAMPLE_WIDTHS))
-        source = f"scikit-learn's two sample photographs, as JPEG {widths} pixels wide; --images takes yours"
+        source = f"scikit-learn's two sample photographs, as JPEG {widths} pixels wide; use --images for your own"
         return write_in_sizes(folder, _SAMPLE_WIDTHS), source
     from hubel.data.file_listing import PICTURE_SUFFIXES, files_below
 
     if not images.is_dir():
-        raise ImageError(f"{images} is not a folder", "name a folder of images with --images")
+        raise ImageError(f"{images} is not a folder", "pass a folder of images with --images")
     found = files_below(images, lambda folder, error: log(f"{folder} cannot be listed: {error.strerror}"))
     files = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES]
     if not files:
-        raise ImageError(f"{images} contains no images", "name a folder of images with --images")
-    return files, f"{len(files)} images of {images}"
+        raise ImageError(f"{images} contains no images", "pass a folder of images with --images")
+    return files, f"{len(files)} images from {images}"
 
 
 def _print(rows: list[dict[str, Any]], session: Session, source: str) -> None:

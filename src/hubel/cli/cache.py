@@ -34,7 +34,7 @@ def cache(
     from hubel.weights.local_cache import cache_folder, clear_downloads, downloads
 
     if action not in ("", "clear") or (weights and not action):
-        raise UsageError(f"{action or '--weights'!r} is not an action of cache", "use hubel cache or hubel cache clear")
+        raise UsageError(f"unknown action {action or '--weights'!r}", "use hubel cache or hubel cache clear")
     converted = ConvertedCache()
     if action:
         freed = converted.clear()

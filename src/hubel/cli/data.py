@@ -118,7 +118,7 @@ def split(
     log_lines("not in the copy", losses)
     sizes = ", ".join(f"{name} {each.images:,}" for name, each in counts.splits.items())
     many = f"{groups:,} groups" if groups > 1 else "one group"
-    print(f"{out}: {sizes}" + (f"; {alike:,} images that look alike stay together in {many}" if groups else ""))
+    print(f"{out}: {sizes}" + (f"; {alike:,} similar images kept together in {many}" if groups else ""))
 
 
 @data.command()
@@ -174,7 +174,7 @@ def _print_statistics(numbers: Statistics) -> None:
     if images := sum(count for _, count in per_image):
         mean = sum(objects * count for objects, count in per_image) / images
         print(f"objects per labelled image: {per_image[0][0]:,} to {per_image[-1][0]:,}, mean {mean:.1f}")
-    print("boxes by COCO's sizes: " + ", ".join(f"{count:,} {name}" for name, count in numbers.by_size.items()))
+    print("boxes by COCO size: " + ", ".join(f"{count:,} {name}" for name, count in numbers.by_size.items()))
     for name, values, digits in (
         ("width in pixels", numbers.sides[:, 0], ".0f"),
         ("height in pixels", numbers.sides[:, 1], ".0f"),
@@ -182,4 +182,4 @@ def _print_statistics(numbers: Statistics) -> None:
     ):
         if (spread := quartiles(values)) is not None:
             least, quarter, median, most_of, greatest = (format(value, digits) for value in spread.values())
-            print(f"{name}: median {median}, half within {quarter} to {most_of}, all within {least} to {greatest}")
+            print(f"{name}: median {median}, middle half {quarter} to {most_of}, range {least} to {greatest}")

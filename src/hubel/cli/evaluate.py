@@ -46,11 +46,11 @@ def evaluate(
     """
     if task == "track":
         if split is not None or report is not None:
-            raise UsageError("--split and --report apply to models only", "leave them out with --task track")
+            raise UsageError("--split and --report apply to models only", "omit them with --task track")
         _evaluate_tracks([Path(name) for name in what], json)
         return
     if task is not None:
-        raise UsageError(f"--task {task}: the task is that of the model", "leave it out, or use --task track")
+        raise UsageError(f"--task {task}: the model determines the task", "omit it, or use --task track")
     if len(what) != 2:
         raise UsageError(f"expected two arguments, MODEL DATA, not {len(what)}", "see hubel evaluate --help")
     from hubel.training.evaluate import evaluate as run

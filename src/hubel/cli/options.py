@@ -33,7 +33,7 @@ Tolerance = Annotated[float, typer.Option(help="For int8: accuracy that may be l
 Conf = Annotated[float, typer.Option(min=0, max=1, help="Detectors: minimum score of an object.")]
 Iou = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Detectors: of boxes of a class that overlap by more, only the best is reported."),
+    typer.Option(min=0, max=1, help="Detectors: maximum IoU of two objects of the same class (NMS)."),
 ]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled images, or a label file.")]
 NewFolder = Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")]

@@ -78,13 +78,15 @@ def predict(
     }  # fmt: skip
     if ray:
         if out is None or save is not None or strict:
-            raise UsageError("--ray needs --out DIR and excludes --save and --strict", "see hubel predict --help")
+            raise UsageError(
+                "--ray requires --out DIR and cannot be combined with --save or --strict", "see hubel predict --help"
+            )
         if (conf, iou) != (CONF, IOU):
-            raise UsageError("--conf and --iou cannot be combined with --ray", "leave them out")
+            raise UsageError("--conf and --iou cannot be combined with --ray", "omit them")
         _predict_collection(sources, out, settings, shards, block, json)
         return
     if out is not None:
-        raise UsageError(f"--out {out} needs --ray", "add --ray, or use --save DIR for annotated images")
+        raise UsageError(f"--out {out} requires --ray", "add --ray, or use --save DIR for annotated images")
     from hubel.inference.outputs import AnnotatedFiles
 
     files = AnnotatedFiles(save) if save is not None else None  # before the seconds that torch takes to load

@@ -145,17 +145,19 @@ def track(
 def _check(source: str | None, model: str | None, detections: Path | None, tracker: str, classes: str | None) -> None:
     """Refuse options that do not go together."""
     if model is None and detections is None:
-        raise UsageError("no model and no detections", "pass --model RUN, a detector, or --detections det.txt")
+        raise UsageError(
+            "neither a model nor detections", "pass a detector with --model RUN, or boxes with --detections det.txt"
+        )
     if model is not None and detections is not None:
-        raise UsageError("--model and --detections exclude each other", "pass one of them")
+        raise UsageError("--model and --detections cannot be combined", "pass one of them")
     if source is None:
         if model is not None:
-            raise UsageError("--model needs images", "name a VIDEO or a folder of FRAMES")
+            raise UsageError("--model requires images", "pass a VIDEO or a folder of FRAMES")
         if tracker == "deepsort":
-            message = "deepsort compares the appearance of objects, and there are no images"
-            raise UsageError(message, "name the VIDEO or its FRAMES, or use --tracker sort or bytetrack")
+            message = "deepsort compares the appearance of objects and requires images"
+            raise UsageError(message, "pass the VIDEO or its FRAMES, or use --tracker sort or bytetrack")
     if classes is not None and model is None:
-        raise UsageError("--classes selects classes of a model", "leave it out with --detections")
+        raise UsageError("--classes applies to a model only", "omit it with --detections")
 
 
 def _read_boxes(detections: Path, conf: float | None) -> MotBoxes:
@@ -187,7 +189,7 @@ def _run(
     outputs.finish()
     log(outputs.summary(seconds))
     if interrupted:
-        log(f"interrupted after frame {last}: the tracks until then are written")
+        log(f"interrupted after frame {last}: the tracks up to there have been written")
         raise typer.Exit(130)
     return last
 

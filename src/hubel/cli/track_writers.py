@@ -87,7 +87,7 @@ class TrackOutputs:
 
             video_format(save)
             if self.inputs[0] is None:
-                raise UsageError(f"--save {save} needs images", "name the VIDEO or its FRAMES, or leave --save out")
+                raise UsageError(f"--save {save} requires images", "pass the VIDEO or its FRAMES, or omit --save")
         if table is not None and table.suffix.lower() not in (".csv", ".json"):
             raise UsageError(f"--table {table}: unknown format", "use a name that ends in .csv or .json")
         self.shows_lines = self.json and sys.stdout.isatty()
@@ -177,12 +177,12 @@ class TrackOutputs:
 
 def _refuse(option: str, path: Path, inputs: Sequence[str | Path | None]) -> None:
     if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist", "create it, or name another")
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist", "create it, or choose another")
     if not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise UsageError(f"{option} {path} cannot be written", "name a file in a folder that can be written")
+        raise UsageError(f"{option} {path} cannot be written", "choose a file in a writable folder")
     for source in inputs:
         if source is not None and Path(source).exists() and path.exists() and path.samefile(source):
-            raise UsageError(f"{option} {path} is also the input", "name another file")
+            raise UsageError(f"{option} {path} is also the input", "choose another file")
 
 
 def _corners(counter: Counter) -> list[tuple[float, float]]:
