@@ -39,7 +39,7 @@ def convert(boxes: Array, source: str, target: str) -> Array:
     """
     for name in (source, target):
         if name not in FORMATS:
-            raise UsageError(f"there is no box format {name!r}", f"use {', '.join(FORMATS)}")
+            raise UsageError(f"unknown box format {name!r}", f"use {', '.join(FORMATS)}")
     x1, y1, x2, y2 = _columns(_floats(boxes))
     if source == "xywh":
         x2, y2 = x1 + x2, y1 + y2
@@ -218,7 +218,7 @@ def nms(boxes: Array, scores: Array, labels: Array | None = None, iou: float = 0
         scores: (N,); of equal scores the first box comes first.
         labels: (N,) classes: boxes suppress only those of their own class; ``None``: all do.
         iou: a box is dropped if its IoU with a better one is greater.
-        limit: stop once so many boxes are kept; ``None``: keep all.
+        limit: maximum number of boxes kept; ``None``: keep all.
 
     Returns:
         int64 indices of the kept boxes, best first.

@@ -233,7 +233,7 @@ class SegmentationMap:
         return {"classes": [{"index": index[n], "name": n, "share": share} for n, share in self.shares.items()]}
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """Return a copy of ``image`` (RGB, any size) with every class in a colour of its own laid over it."""
+        """Return a copy of ``image`` (RGB, any size) overlaid with one colour per class."""
         from hubel.drawing import draw_class_map
 
         return draw_class_map(image, self.classes, self.names)

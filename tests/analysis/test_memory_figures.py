@@ -148,8 +148,8 @@ def test_advice_names_numbers_that_fit() -> None:
         "with 64 images at a time needs 5.9",
         "2 GB free",
         f"{batch} images at a time fit",
-        "half the side (112×112)",
-        "16 bits",
+        "half the size (112×112)",
+        "16-bit activations",
         "resnet34 needs",
         f"More devices: {-(-64 // batch)} with",
     ):

@@ -69,6 +69,6 @@ def test_a_7x7_kernel_spans_three_pixels_each_side_of_its_centre() -> None:
 
 
 def test_a_kernel_larger_than_its_input_is_refused() -> None:
-    with pytest.raises(ModelError, match="spans 7 pixels does not fit on 5"):
+    with pytest.raises(ModelError, match="spans 7 pixels does not fit an input of 5"):
         valid_size(5, 7)
     assert output_size(5, 7, padding=1) == 1

@@ -234,7 +234,7 @@ def test_tensors_that_cannot_be_joined_are_an_error_with_a_way_out() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return torch.cat((images, nn.functional.avg_pool2d(images, 2)), dim=1)
 
-    with pytest.raises(ModelError, match="1×3×8×8 and 1×3×4×4 cannot be joined"):
+    with pytest.raises(ModelError, match="1×3×8×8 and 1×3×4×4 cannot be concatenated"):
         summarize(Join(), (3, 8, 8))
 
 

@@ -327,7 +327,7 @@ class LayerRecorder:
         )
 
     def rows(self, batch: int) -> tuple[LayerRow, ...]:
-        """Rows in the order of execution, for a run with so many images.
+        """Rows in the order of execution, for a run with this many images.
 
         A layer is named after its module, or after the one whose parts make up just this row: a convolution
         ``stem.conv`` with ``stem.norm`` and ``stem.activation`` is ``stem``.

@@ -73,13 +73,13 @@ def memory_tips(
     else:
         needed = format_bytes(summary.training_bytes_at(batch))
         advice.append(
-            f"A smaller batch: {_images(batch)} at a time fit ({needed}); gradients accumulated over "
-            f"{-(-images // batch)} steps make up for it."
+            f"A smaller batch: {_images(batch)} at a time fit ({needed}); accumulate gradients over "
+            f"{-(-images // batch)} steps to compensate."
         )
     advice += _smaller_maps(module, summary)
     if summary.dtype == "float32":
         half = summarize(module, summary.input, images, "bfloat16")
-        advice.append(f"Activations of 16 bits (mixed precision): {format_bytes(half.training_bytes)}.")
+        advice.append(f"16-bit activations (mixed precision): {format_bytes(half.training_bytes)}.")
     advice += _smaller_network(summary, memory, smaller)
     if batch > 0:  # each device holds the whole network and a part of the batch
         devices = -(-images // batch)
@@ -100,8 +100,8 @@ def _smaller_maps(module: nn.Module, summary: Summary) -> list[str]:
     except ModelError:  # networks with dense layers take images of one size only
         return []
     return [
-        f"Images of half the side ({height // 2}×{width // 2}), or twice the stride in the first layer, which "
-        f"shrinks the maps alike: {format_bytes(half.training_bytes)}."
+        f"Images of half the size ({height // 2}×{width // 2}), or twice the stride in the first layer, which "
+        f"shrinks the feature maps equally: {format_bytes(half.training_bytes)}."
     ]
 
 

@@ -1,7 +1,7 @@
 """Upper bound of a network's speed on a machine: the roofline model (Williams, Waterman and Patterson 2009).
 
-A network needs a number of multiply-accumulates and has to move a number of bytes; a machine does so many of each in
-a second. Whichever takes longer is the bound, as computing and moving overlap at best.
+A network needs a number of multiply-accumulates and has to move a number of bytes; a machine does a certain number of
+each per second. Whichever takes longer is the bound, as computing and moving overlap at best.
 
 Counted are the fewest bytes that a network moves if nothing stays in a cache between two layers: the weights once for
 each batch, the input once, and the output of every layer twice, as it is written by one layer and read by the next.

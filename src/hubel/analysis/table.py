@@ -103,7 +103,7 @@ def _totals(summary: Summary) -> str:
     unused = summary.parameters - sum(row.parameters for row in summary.rows)
     note = f" ({unused:,} of them not used in prediction)" if unused else ""
     lines = (
-        f"{summary.parameters:,} parameters{note}, {format_count(summary.multiplications)} multiplications an image",
+        f"{summary.parameters:,} parameters{note}, {format_count(summary.multiplications)} multiplications per image",
         f"memory for {images} in {summary.dtype}:",
         f"  inference {format_bytes(summary.inference_bytes):>8}  parameters {format_bytes(summary.parameter_bytes)}, "
         f"largest set of tensors alive at one moment {format_bytes(summary.peak_activation_bytes)}",

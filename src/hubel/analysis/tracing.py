@@ -135,7 +135,9 @@ def _convolution(
     seen = weight.shape[0] if transposed else weight.shape[1] * groups
     if maps.dim() != weight.dim() or maps.shape[1] != seen:
         given = f"{maps.shape[1]} in {maps.dim()} dimensions" if maps.dim() != weight.dim() else maps.shape[1]
-        raise ModelError(f"a convolution for {seen} channels got {given}.", "Give it as many as it takes.")
+        raise ModelError(
+            f"a convolution expects {seen} channels, but got {given}.", "Pass as many channels as it expects."
+        )
     sizes = []
     for axis, size in enumerate(maps.shape[2:]):
         kernel = weight.shape[axis + 2]
@@ -209,7 +211,9 @@ def _concatenated(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     rest = {(*tensor.shape[:axis], *tensor.shape[axis + 1 :]) for tensor in tensors}
     if len(rest) > 1:
         shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
-        raise ModelError(f"tensors of {shapes} cannot be joined.", "Give an image size that the network takes.")
+        raise ModelError(
+            f"tensors of shapes {shapes} cannot be concatenated.", "Use an image size that the network accepts."
+        )
     joined = sum(tensor.shape[axis] for tensor in tensors)
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
     return _empty((*first.shape[:axis], joined, *first.shape[axis + 1 :]), first, dtype)
@@ -218,7 +222,8 @@ def _concatenated(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 def _mm(left: Tensor, right: Tensor) -> Tensor:
     if left.shape[1] != right.shape[0]:
         raise ModelError(
-            f"a dense layer for {right.shape[0]} numbers got {left.shape[1]}.", "Give as many as it takes."
+            f"a dense layer expects {right.shape[0]} features, but got {left.shape[1]}.",
+            "Pass as many features as it expects.",
         )
     return _empty((left.shape[0], right.shape[1]), left)
 
@@ -229,8 +234,8 @@ def _elementwise(first: Any, *others: Any, **_: Any) -> Tensor:
         shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))  # torch's imports the compiler
     except ValueError:
         shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
-        message = f"tensors of {shapes} do not go together."
-        raise ModelError(message, "Give an image size that the network takes.") from None
+        message = f"tensors of shapes {shapes} are not compatible."
+        raise ModelError(message, "Use an image size that the network accepts.") from None
     dtype = tensors[0].dtype if len(tensors) == 1 else torch.result_type(*tensors[:2])
     return _empty(shape, tensors[0], dtype)
 

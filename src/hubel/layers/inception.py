@@ -21,7 +21,7 @@ class InceptionModule(nn.Module):
     Args:
         in_channels: of the input.
         one: channels of the 1×1 branch; 0: no such branch.
-        three: channels of the 3×3 branch, of its 1×1, then of its 3×3; ``five`` likewise.
+        three: channels of the 3×3 branch, of its 1×1, then of its 3×3; ``five`` is the same for the 5×5.
         projection: channels of the pooling branch; 0: the pooled maps are passed through.
         kernels: of the 5×5 branch in sequence; ``(3, 3)`` has the same receptive field for less (Ioffe and Szegedy
             2015, arXiv 1502.03167, appendix).

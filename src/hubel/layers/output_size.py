@@ -42,7 +42,7 @@ def valid_size(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> in
     span = effective_kernel(kernel, dilation)
     if span > size:
         raise ModelError(
-            f"a kernel that spans {span} pixels does not fit on {size}.",
+            f"a kernel that spans {span} pixels does not fit an input of {size}.",
             "Use a larger input, a smaller kernel, or padding.",
         )
     return (size - span + stride) // stride
