@@ -190,7 +190,7 @@ def test_wrong_results_are_named(tmp_path: Path, result: str, message: str) -> N
 @pytest.mark.parametrize(
     ("result", "note"),
     [
-        (TRUTH + "9,1,10,10,40,80,1,1,1\n", "1 boxes are after frame 3"),
+        (TRUTH + "9,1,10,10,40,80,1,1,1\n", "1 boxes after frame 3"),
         ("7,1,10,10,40,80,1\n", "no frame in common"),
         ("1,1,nan,10,40,80,1\n2,1,12,10,40,80,1\n", "1 box is not finite (first in line 1)"),
         ("1,1,10,10,0,80,1\n2,1,12,10,40,80,1\n", "1 box is without an area (first in line 1)"),

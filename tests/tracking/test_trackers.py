@@ -236,7 +236,7 @@ def test_deepsort_wants_appearances_of_one_kind() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("kalman", {}, "no tracker 'kalman'"),
+        ("kalman", {}, "unknown tracker 'kalman'"),
         ("sort", {"max_time": 3}, "no parameter 'max_time'"),
         ("sort", {"iou_threshold": 1.5}, "iou_threshold is 1.5"),
         ("sort", {"max_age": -1}, "max_age is -1"),

@@ -13,10 +13,10 @@ from hubel.errors import DataError
 from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
 
 SCORE_THRESHOLD = 0.25
-"""Least score of boxes that are shown to users and count in the confusion matrix."""
+"""Minimum score of boxes that are shown to users and count in the confusion matrix."""
 
 IOU_THRESHOLD = 0.5
-"""Least IoU of a match."""
+"""Minimum IoU of a match."""
 
 METRICS = {
     "AP50": "mAP@0.5",

@@ -13,7 +13,7 @@ from hubel.errors import DataError
 from hubel.metrics.classification import ClassificationScores, ImageScore, combine_images, score_images
 
 IOU_THRESHOLD = 0.5
-"""Least IoU of a correct box, as in the ImageNet localization challenge (Russakovsky et al. 2015, arXiv 1409.0575,
+"""Minimum IoU of a correct box, as in the ImageNet localization challenge (Russakovsky et al. 2015, arXiv 1409.0575,
 section 4.2)."""
 
 METRICS = {

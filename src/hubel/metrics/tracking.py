@@ -18,7 +18,7 @@ MOT20_DISTRACTORS = (*DISTRACTORS, 6)
 """MOT20 adds vehicles without a motor."""
 
 ALPHAS = np.arange(0.05, 0.99, 0.05)
-"""HOTA's localization thresholds, least IoU of a match; its metrics are means over them."""
+"""HOTA's localization thresholds, minimum IoU of a match; its metrics are means over them."""
 
 _PEDESTRIAN = 1
 _MIN_IOU = 0.5

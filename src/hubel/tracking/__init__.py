@@ -30,7 +30,7 @@ def create_tracker(name: str, **parameters: Any) -> Tracker:
         UsageError: the tracker or a parameter does not exist, or a value is out of range.
     """
     if name not in TRACKERS:
-        raise UsageError(f"there is no tracker {name!r}", f"use {', '.join(TRACKERS)}")
+        raise UsageError(f"unknown tracker {name!r}", f"use {', '.join(TRACKERS)}")
     kind = TRACKERS[name]
     known = {field.name for field in fields(kind.Parameters)}
     for parameter in parameters:

@@ -8,9 +8,9 @@ import numpy as np
 
 from hubel import boxes
 
-# Up to so many pairs, comparing all of them is faster than sorting.
+# Up to this many pairs, comparing all of them is faster than sorting.
 _FEW = 2048
-# Up to so many entries, one matrix is solved faster than its components.
+# Up to this many entries, one matrix is solved faster than its components.
 _SMALL = 2500
 # Each round matches most of what is left; in a crowd, a few clusters remain after three.
 _ROUNDS = 3

@@ -1,7 +1,8 @@
-"""What all trackers share: interface, detections of a frame, state of the tracks, checks of parameters."""
+"""Shared by all trackers: interface, detections of a frame, state of the tracks, checks of parameters."""
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -231,7 +232,7 @@ def _validate(
     labels = np.zeros(count, np.int64) if labels is None else np.asarray(labels, np.int64).reshape(-1)
     for what, array in (("scores", scores), ("labels", labels), ("features", features)):
         if array is not None and len(array) != count:
-            raise UsageError(f"there are {count} boxes, but {len(array)} {what}", "use one for each box")
+            raise UsageError(f"{count} boxes, but {len(array)} {what}", "pass one per box")
     with np.errstate(invalid="ignore"):  # infinite corners
         sizes = boxes[:, 2:] - boxes[:, :2]
     valid = ((sizes > _MIN_SIZE) & (sizes < _MAX_SIZE)).all(axis=1) & np.isfinite(scores)
@@ -273,7 +274,9 @@ def parse(kind: Any, assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals or name not in defaults:
-            raise UsageError(f"--set {assignment} sets nothing that there is", f"use --set with {describe(kind)}")
+            close = difflib.get_close_matches(name, defaults, 1)
+            hint = f"did you mean {close[0]}={defaults[close[0]]}?" if close else f"use --set with {describe(kind)}"
+            raise UsageError(f"--set {assignment}: unknown parameter", hint)
         values[name] = _read(name, text, defaults[name])
     return values
 

@@ -23,7 +23,7 @@ class ByteTrackParameters:
     """ByteTrack's parameters; the defaults are the paper's, section 4.1, and its code's.
 
     Attributes:
-        track_thresh: least score of a high-score detection (τ).
+        track_thresh: minimum score of a high-score detection (τ).
         match_thresh: largest cost, 1 - IoU · score, of a match with a high-score detection.
         second_thresh: largest cost, 1 - IoU, of a match with a low-score detection.
         track_buffer: frames that a lost track is kept.

@@ -41,7 +41,7 @@ def score_files(paths: Sequence[Path], note: Note) -> tracking.TrackingScores:
 def _in_folders(truths: Path, results: Path) -> list[tuple[Path, Path]]:
     found = sorted(truths.glob("*/gt/gt.txt"))
     if not found:
-        raise DataError(f"{truths} has no SEQUENCE/gt/gt.txt.", "Name a folder of MOTChallenge sequences.")
+        raise DataError(f"{truths} has no SEQUENCE/gt/gt.txt.", "Pass a folder of MOTChallenge sequences.")
     pairs = [(truth, results / f"{truth.parent.parent.name}.txt") for truth in found]
     for truth, result in pairs:
         if not result.is_file():
@@ -62,7 +62,7 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> tra
             note(text)
         _check_ids(boxes)
     if not len(truth):
-        raise DataError(f"{truth_path} has no boxes.", "Name the ground truth first.")
+        raise DataError(f"{truth_path} has no boxes.", "Pass the ground truth first.")
     length = _length(truth_path) or truth.last_frame
     for text in _oddities(truth, result, length):
         note(text)
@@ -106,7 +106,7 @@ def _oddities(truth: MotBoxes, result: MotBoxes, length: int) -> Iterator[str]:
         return
     past = int((result.frames > length).sum())
     if past:
-        yield f"{result.path}: {past} boxes are after frame {length}, the last of {truth.path}: they are false."
+        yield f"{result.path}: {past} boxes after frame {length}, the last of {truth.path}, count as false positives."
     if not np.isin(result.frames, truth.frames).any():
         yield f"{result.path} and {truth.path} have no frame in common: are they of the same sequence?"
     if not np.isin(truth.scores, (0, 1)).all():

@@ -18,7 +18,7 @@ class SortParameters:
     Attributes:
         max_age: frames that a track survives without a match (T_Lost, section 3.4).
         min_hits: consecutive matches before a track is reported.
-        iou_threshold: least IoU of a match (IOU_min, section 3.3).
+        iou_threshold: minimum IoU of a match (IOU_min, section 3.3).
         reconfirm: after a miss, report a track only after ``min_hits`` consecutive matches again, as in the paper's
             results. If ``False``, a track that was reported once is reported whenever it is matched.
     """
