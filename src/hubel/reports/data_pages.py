@@ -162,13 +162,21 @@ def _figures(numbers: Statistics) -> Iterator[tuple[str, Figure, str]]:
     many = len(numbers.classes)
     each = f"each of the {_CLASSES} most frequent of {many:,} classes" if many > _CLASSES else "each class"
     by_split = ", by split" if len(numbers.splits) > 1 else ""
-    yield "classes", _classes(numbers, unit), f"How many {unit} {each} has{by_split}."
+    yield "classes", _classes(numbers, unit), f"Number of {unit} in {each}{by_split}."
     if numbers.has_boxes:
-        yield "per_picture", _per_image(numbers), "How many objects a labelled image has."
+        yield "per_picture", _per_image(numbers), "Objects per labelled image."
     if len(numbers.boxes):
-        yield "sizes", _sizes(numbers), "Sides of boxes in pixels; the lines are COCO's limits of small and medium."
-        yield "aspects", _aspects(numbers), "Width over height of boxes."
-        yield "positions", _positions(numbers), "Where boxes are: the share that covers each place of its image."
+        yield (
+            "sizes",
+            _sizes(numbers),
+            "Box width and height in pixels; the lines are COCO's limits of size.",
+        )
+        yield "aspects", _aspects(numbers), "Aspect ratios (width / height) of the boxes."
+        yield (
+            "positions",
+            _positions(numbers),
+            "Box positions: the fraction that covers each part of the image.",
+        )
 
 
 def _classes(numbers: Statistics, unit: str) -> Figure:

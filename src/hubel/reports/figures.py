@@ -73,7 +73,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
 
 
 def overlap_curve(overlap: np.ndarray) -> Figure:
-    """Share of images (N,) whose box overlaps the true one by at least so much, over the IoU."""
+    """Fraction of the images (N,) whose IoU with the true box reaches a threshold, over that threshold."""
     figure, axes = styled_figure(5.6, 3.5)
     least = np.concatenate(([0.0], np.sort(overlap), [1.0]))
     share = np.concatenate(([1.0], 1 - np.arange(len(overlap)) / len(overlap), [0.0]))
@@ -84,7 +84,7 @@ def overlap_curve(overlap: np.ndarray) -> Figure:
 
 
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
-    """A matrix (K, K) of counts, rows the truth, coloured by the share of the true class (blue right, orange wrong).
+    """A matrix (K, K) of counts, rows the truth, coloured by the fraction of the true class (blue right, orange wrong).
 
     Beyond ``LABELLED_CLASSES`` it has no names and counts.
     """
@@ -157,7 +157,7 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
 
 
 def styled_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure of so many inches in the reports' style."""
+    """An empty figure in the reports' style, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = figure.subplots()
     _style(axes)
@@ -220,7 +220,7 @@ def choice_plot(
     axes.set(xlabel=cost_label, ylabel=accuracy_label)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    title = "On the line: the best for their cost. Whatever is more accurate costs more."
+    title = "On the line: Pareto-optimal networks. Anything more accurate costs more."
     axes.set_title(title, fontsize=11, color=INK, loc="left")
     _name_points(figure, axes, names, points, [*front, *others], len(front))
     return figure

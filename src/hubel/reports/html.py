@@ -59,7 +59,7 @@ def _encoded(image: Image.Image, **settings: Any) -> bytes:
 def write_report(folder: str | Path, report: TrainingReport, sections: TaskReport) -> Path:
     """Write a report into a run folder, which is made if it is missing.
 
-    Returns the path of ``report.html``. It asks nothing of the network and can be sent as a single file; its figures
+    Returns the path of ``report.html``. It is self-contained and can be sent as a single file; its figures
     are in ``figures/`` as well.
 
     Raises:

@@ -56,7 +56,7 @@ class AugmentationSample:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """Everything a report says; a section without material is left out, so an evaluation fits as well.
+    """Everything a report shows; a section without material is left out, so an evaluation fits as well.
 
     Attributes:
         title: the heading, such as the name of the run folder.
