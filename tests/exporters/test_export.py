@@ -306,7 +306,7 @@ def test_int8_is_quantized_on_the_images_named(lenet: Path, tmp_path: Path, capf
 
 
 def test_int8_of_a_module_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="int8 is for models with a name or a folder"):
+    with pytest.raises(UsageError, match="int8 requires a model with a name or a folder"):
         hubel.export(_network(), "openvino", "int8", calibrate=tmp_path, out=tmp_path / "out", metadata=_card())
     assert list(tmp_path.iterdir()) == []
 
@@ -339,10 +339,10 @@ def _environment() -> dict[str, str]:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--format", "onnx", "--precision", "bf16"], "onnx is not exported in bf16"),
-        (["--format", "onnx", "--precision", "int8", "--calibrate", "."], "onnx is not exported in int8"),
-        (["--format", "torch", "--precision", "int8", "--calibrate", "."], "torch is not exported in int8"),
-        (["--format", "torch", "--calibrate", "."], "calibration images are of no use for fp32"),
+        (["--format", "onnx", "--precision", "bf16"], "onnx cannot be exported in bf16"),
+        (["--format", "onnx", "--precision", "int8", "--calibrate", "."], "onnx cannot be exported in int8"),
+        (["--format", "torch", "--precision", "int8", "--calibrate", "."], "torch cannot be exported in int8"),
+        (["--format", "torch", "--calibrate", "."], "calibration images are for int8 only"),
         (["--format", "caffe"], "caffe"),
         ([], "--format"),
     ],

@@ -126,7 +126,7 @@ def test_found_objects_are_compared_both_ways() -> None:
 def test_suppression_is_refused_where_it_cannot_be(folder: Path) -> None:
     with pytest.raises(UsageError, match="is not a detector"):
         hubel.export("efficientnet_lite0", "onnx", nms=True)
-    with pytest.raises(UsageError, match="bf16 cannot hold where boxes are"):
+    with pytest.raises(UsageError, match="bf16 is too coarse for box coordinates"):
         hubel.export(folder, "openvino", "bf16", nms=True)
     with pytest.raises(UsageError, match="conf is 2"):
         hubel.export(folder, "onnx", nms=True, conf=2)

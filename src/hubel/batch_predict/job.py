@@ -52,7 +52,7 @@ def _read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | N
     except FileNotFoundError:
         others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
         if others:
-            message = f"{folder} is not empty and has no {MANIFEST}: it has {others[0]}"
+            message = f"{folder} is not empty and contains no {MANIFEST}, but {others[0]}"
             raise DataError(message, "choose another --out") from None
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

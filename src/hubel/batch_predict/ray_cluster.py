@@ -60,7 +60,7 @@ def ray_running() -> Iterator[Any]:
 
     Raises:
         MissingExtraError: Ray is not installed.
-        DataError: the cluster cannot be reached, or Ray does not start.
+        DataError: the cluster cannot be reached, or Ray failed to start.
     """
     require_ray()
     import ray
@@ -91,11 +91,11 @@ def _start(ray: Any, folder: str) -> None:
                 ray.shutdown()
                 ray.init(**given)
     except Exception as error:  # it has no class of its own
-        message = f"the Ray cluster {address} does not answer" if address else "Ray does not start"
+        message = f"the Ray cluster {address} does not respond" if address else "Ray failed to start"
         hint = "start it, or unset RAY_ADDRESS" if address else "try again when the machine is less busy"
         raise DataError(f"{message}: {str(error).splitlines()[0]}", hint) from error
     if not address and ray.util.get_node_ip_address() != "127.0.0.1":
-        message = "Ray, imported before, would listen to the network"
+        message = "Ray has been imported already and would listen on the network"
         raise DataError(message, "import it later, or call ray.init yourself")
 
 

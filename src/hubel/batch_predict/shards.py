@@ -39,7 +39,7 @@ class Shards:
         return self.folder / f"part-{block:06d}.{self.kind}"
 
     def is_there(self, block: int) -> bool:
-        """Whether a block is done."""
+        """True if a block is done."""
         return self.path(block).is_file()
 
     def write(self, block: int, rows: Iterable[dict[str, Any]]) -> Written:
@@ -129,7 +129,7 @@ def _named_in_lists(sources: Iterable[str]) -> Iterator[str]:
                 yield from filter(None, (line.rstrip("\r\n") for line in lines))
         except OSError as error:
             message = f"{source} cannot be read: {error.strerror or error}"
-            raise DataError(message, "name a text file with one path per line") from error
+            raise DataError(message, "pass a text file with one path per line") from error
 
 
 def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:
@@ -153,7 +153,7 @@ def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:
             end += file.write(line)
             digest.update(line)
     if not count:
-        raise DataError(f"{', '.join(sources)}: there is nothing to predict", "name files, folders, or a list of them")
+        raise DataError(f"{', '.join(sources)}: there is nothing to predict", "pass files, folders, or a list of them")
     sizes = [min(block, count - number * block) for number in range(len(starts))]
     blocks = (Block(number, start, size) for number, (start, size) in enumerate(zip(starts, sizes, strict=True)))
     return Listing(count, digest.hexdigest(), tuple(blocks))

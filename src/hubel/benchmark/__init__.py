@@ -1,1 +1,1 @@
-"""``hubel bench``: speed of models on this machine, by engine, precision and batch, each in a process of its own."""
+"""``hubel bench``: speed of models on this machine, by engine, precision and batch, each in its own process."""

@@ -17,7 +17,7 @@ from hubel.inference.engines.selection import BACKENDS
 _BATCHES = (1, 16)  # by default, as are these precisions
 _PRECISIONS = ("fp32", "bf16", "int8")
 _MAX_PEAK_SECONDS = 0.5  # for each kernel that measures the machine
-_NOT_QUANTIZED = "it has not been quantized on this machine: hubel predict … --precision int8 --calibrate IMAGES"
+_NOT_QUANTIZED = "it has not been quantized on this machine yet: hubel predict … --precision int8 --calibrate IMAGES"
 _ANY_LOSS = 0.999
 _PERCENTILES = (50, 90, 99)
 
@@ -63,7 +63,7 @@ def plan(
             runner = Runner(engine, precision)
             if not any(precision in device for device in BACKENDS[engine].precisions.values()):
                 if formats:
-                    left_out[runner] = f"{engine} does not compute in {precision} here"
+                    left_out[runner] = f"{engine} does not support {precision} on this machine"
             elif precision == "bf16" and not formats and not bf16_pays:
                 left_out[runner] = "this processor has no instructions for bf16"
             else:

@@ -102,7 +102,7 @@ def export(
         UsageError: an argument is invalid, or the format does not have the precision.
         MissingExtraError: packages that the format needs are not installed.
         ModelError: the model cannot be found or exported, int8 costs too much, or the file differs from the model.
-        WeightsError: the weights could not be had.
+        WeightsError: the weights are not available.
         DataError: the folder cannot be written.
     """
     backend = _backend(format, precision, calibrate)
@@ -127,7 +127,7 @@ def export(
         converted = None
         if precision == "int8":
             if isinstance(model, nn.Module):
-                message = "int8 is for models with a name or a folder"
+                message = "int8 requires a model with a name or a folder"
                 raise UsageError(message, "save the module first: hubel.models.save_model")
             converted, quantization = quantized_for(model, calibrate, tolerance)
             facts["quantization"] = asdict(quantization)
@@ -158,11 +158,11 @@ def _backend(format: str, precision: str, calibrate: str | Path | None) -> Backe
     if precision in backend.not_exported:
         others = sorted(other.name for other in BACKENDS.values() if precision not in other.not_exported)
         raise UsageError(
-            f"{format} is not exported in {precision}: {backend.not_exported[precision]}.",
-            f"Take --format {' or '.join(others)} for {precision}, or --precision fp32 or fp16.",
+            f"{format} cannot be exported in {precision}: {backend.not_exported[precision]}.",
+            f"Use --format {' or '.join(others)} for {precision}, or --precision fp32 or fp16.",
         )
     if calibrate is not None and precision != "int8":
-        raise UsageError(f"calibration images are of no use for {precision}", "leave --calibrate out, or ask for int8")
+        raise UsageError("calibration images are for int8 only", "omit --calibrate, or use --precision int8")
     backend.require(f"Exporting to {format.upper()}")
     return backend
 
@@ -173,7 +173,7 @@ def _folder(out: str | Path | None, name: str, format: str, precision: str) -> P
         folder = Path(out)
         folder = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." have no name to number
         if not folder.name:
-            raise UsageError(f"--out {out} is the root of a disk", "name a folder on it")
+            raise UsageError(f"--out {out} is the root of a disk", "choose a folder on it")
         return folder
     if ":" in name and not Path(name).exists():
         stem = name
@@ -187,7 +187,7 @@ def _folder(out: str | Path | None, name: str, format: str, precision: str) -> P
 def _nms_thresholds(backend: Backend, precision: str, task: str, conf: float, iou: float, name: str) -> Thresholds:
     """The thresholds of a graph that ends in objects, if there can be one."""
     if not decoder_of(task, name).NMS:
-        raise UsageError(f"{name} is not a detector", "leave --nms out: it is for detectors")
+        raise UsageError(f"{name} is not a detector", "omit --nms: it is for detectors")
     backend.check_nms(precision)
     for option, fraction in (("conf", conf), ("iou", iou)):
         if not 0 <= fraction <= 1:

@@ -59,7 +59,7 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
             actual, reference = outputs.get(name), every[:count]
             if actual is None or actual.shape != reference.shape:
                 shape = None if actual is None else actual.shape
-                raise ModelError(f"{file} gives an output {shape} for the model's {reference.shape}.", _HINT)
+                raise ModelError(f"{file} has an output of shape {shape}, the model of {reference.shape}.", _HINT)
             if not np.isfinite(actual).all():
                 raise ModelError(f"{file} produces Inf or NaN.", _HINT)
             compare = {"boxes": _compare_boxes, "class_map": _compare_class_maps}.get(name, _compare_probabilities)
@@ -132,7 +132,7 @@ def check_detections(
         may_differ = 0.02 if precision == "fp32" else 0.1
         if len(differences) - len(met) > may_differ * len(differences):
             found = f"finds {len(actual.scores)} objects where the model finds {len(reference.scores)}"
-            others = f"{1 - len(met) / len(differences):.0%} of them are others"
+            others = f"{1 - len(met) / len(differences):.0%} of them differ"
             raise ModelError(f"{file} ({precision}) {found}, and {others}.", _HINT)
         worst = max([worst, *met])
     return worst

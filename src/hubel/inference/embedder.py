@@ -49,7 +49,7 @@ class Embedder:
 
     Raises:
         ModelError: the model cannot be found, is damaged, or has no feature pyramid.
-        WeightsError: the weights could not be had.
+        WeightsError: the weights are not available.
     """
 
     def __init__(self, model: str | Path, device: str = "auto", threads: int | None = None) -> None:

@@ -101,8 +101,8 @@ def find_or_quantize(
     metadata = source.load()[1]
     if "probabilities" not in decoder_of(metadata.task, source.name).OUTPUTS:
         raise ModelError(
-            f"{source.name} is not quantized: the cost of int8 is only measured for classifiers.",
-            "Take --precision bf16, fp16 or fp32.",
+            f"{source.name} cannot be quantized: the cost of int8 is only measured for classifiers.",
+            "Use --precision bf16, fp16 or fp32.",
         )
     files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance)
     nncf_library()  # before the work begins: it may be missing
@@ -211,12 +211,12 @@ def _check(origin: str, calibration: int, held_out: int, tolerance: float) -> No
     if held_out < _required(tolerance):
         raise DataError(
             f"{origin}: {held_out} held-out images; measuring a loss of {tolerance:g} takes {_required(tolerance)}.",
-            "Name more images with --calibrate, allow more loss with --tolerance, or use --precision bf16.",
+            "Pass more images with --calibrate, allow more loss with --tolerance, or use --precision bf16.",
         )
     if calibration < _MIN_CALIBRATION:
         raise DataError(
             f"{origin}: {calibration} calibration images; int8 needs {_MIN_CALIBRATION}.",
-            "Name more images with --calibrate, or use --precision bf16.",
+            "Pass more images with --calibrate, or use --precision bf16.",
         )
 
 
@@ -229,7 +229,7 @@ def _data_of_run(run: Path) -> Path:
     try:
         return Path(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise ModelError(f"{run / 'config.yaml'} does not name the run's data.", "Name it: --calibrate DATA") from error
+        raise ModelError(f"{run / 'config.yaml'} does not name the data set.", "Use --calibrate DATA") from error
 
 
 def _loose_images(root: Path) -> list[Sample]:

@@ -90,5 +90,5 @@ class AnnotatedFiles:
     def _not_writable(path: Path, error: OSError) -> HubelError:
         return HubelError(
             f"{path} cannot be written: {error.strerror or error}.",
-            "Free some space, or name another folder with --save.",
+            "Free some space, or choose another folder with --save.",
         )

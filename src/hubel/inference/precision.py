@@ -99,7 +99,7 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise ModelError(f"there is no device {name!r}", "use auto, cpu, cuda, cuda:N or mps")
+        raise ModelError(f"unknown device {name!r}", "use auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(f"{name}: this machine has {torch.cuda.device_count()} CUDA devices", "use --device cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():

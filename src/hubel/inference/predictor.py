@@ -41,7 +41,7 @@ class Predictor:
             print(result.source, result.best.name, result.best.score)
 
     Images are decoded and scaled in background threads while the network works on those before, in bounded memory;
-    results come in the order of the images. A predictor may be used again and again, but by one thread at a time.
+    results come in the order of the images. A predictor can be reused, but by one thread at a time.
 
     Args:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
@@ -51,20 +51,20 @@ class Predictor:
             images, and where OpenVINO cannot convert the model; else OpenVINO.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
-        batch: images that go through the network at once; by default what the engine is fastest with.
-        top: how many classes a classifier's result names, best first; fewer if the model knows fewer.
+        batch: images that go through the network at once; by default the engine's fastest.
+        top: number of classes in a classifier's result, best first; fewer if the model has fewer.
         threads: CPU threads of the network, with torch for the whole process; all cores by default.
         calibrate: with the precision ``"int8"``, images like those to come: a folder of them, or class folders. A run
             folder knows its own, and other models take what they were quantized with last.
         tolerance: with ``"int8"``, by how much accuracy may fall on held-out images, a fraction: 0.01 is one point.
-        conf: least score of an object, 0..1.
-        iou: of two boxes of a class that overlap by more, a detector's result has the better one, 0..1.
+        conf: minimum score of an object, 0..1.
+        iou: NMS threshold of detectors, 0..1: of two boxes of a class with a greater IoU, the better one is kept.
 
     Raises:
         ModelError: the model cannot be found, is damaged, or cannot be converted for the engine; this machine has no
             such device; or int8 would lose more than the tolerance.
         UsageError: an argument is invalid.
-        WeightsError: the weights could not be had.
+        WeightsError: the weights are not available.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Predictor:
         self._thresholds = Thresholds(conf, iou, top_k=top)
 
     def engine_for(self, images: int) -> Engine:
-        """The engine that would run so many images, ready to run, for measuring it alone."""
+        """The engine that would run this many images, ready to run, so that it can be measured alone."""
         return self._choice.engine_for(images)
 
     def __call__(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction]:
@@ -164,7 +164,7 @@ class Predictor:
         """One line for a log: what runs where, in which precision, and why."""
         engine = self._engine
         if engine is None:
-            return f"{self.model_name}, on an engine that is chosen when images come"
+            return f"{self.model_name}, on an engine to be chosen when images arrive"
         batches = f", batches of {engine.batch}" if engine.batch > 1 else ""
         return (
             f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, {engine.threads} threads"

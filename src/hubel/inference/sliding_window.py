@@ -50,8 +50,8 @@ def slide(
             knows of it.
         image: a file, or an upright image.
         sizes: sides of the windows in pixels of the image; by default its shorter side, 0.7 and 0.5 of it.
-        conf: least probability of a window, 0..1.
-        iou: of two windows of a class that overlap by more, the better one stays, 0..1.
+        conf: minimum probability of a window, 0..1.
+        iou: NMS threshold, 0..1: of two windows of a class with a greater IoU, the better one is kept.
         nothing: classes that are not objects, such as "background".
         crops: always run over the windows one by one, ``batch`` at a time.
 

@@ -82,7 +82,7 @@ class ConvertedCache:
             try:
                 limit = round((float(given) if given else _LIMIT_GB) * 1e9)
             except (ValueError, OverflowError) as error:
-                raise UsageError(f"HUBEL_CACHE_GB is {given!r}", "give a number of gigabytes, such as 2") from error
+                raise UsageError(f"HUBEL_CACHE_GB is {given!r}", "use a number of gigabytes, such as 2") from error
         self.limit = limit
 
     def get(self, key: str) -> Entry | None:

@@ -46,11 +46,11 @@ class ModelSource:
             self.name = self.load()[1].architecture
 
     def load(self) -> tuple[nn.Module, ModelMetadata]:
-        """The network, in evaluation mode unless it was handed over, and its metadata.
+        """The network, in evaluation mode unless it was passed in, and its metadata.
 
         Raises:
             ModelError: it cannot be found, is damaged, or gives no predictions of its task.
-            WeightsError: the weights could not be had.
+            WeightsError: the weights are not available.
         """
         from hubel.inference.engines.normalized_model import decoding_of
         from hubel.models.checkpoint import describe, resolve_model
@@ -118,7 +118,7 @@ def _read(key: str, backend: Backend) -> Converted | None:
 def convert(source: ModelSource, backend: Backend) -> Converted:
     """Find a model's conversion in the cache, or make it and store it.
 
-    What cannot be stored (a full disk, a read-only folder, a module that was handed over) is made all the same; the
+    What cannot be stored (a full disk, a read-only folder, a module that was passed in) is converted all the same; the
     note says so.
 
     Raises:

@@ -49,8 +49,8 @@ class OnnxBackend(Backend):
     example_package = "onnxruntime"
     weight_precisions = ("fp32", "fp16")
     not_exported: Mapping[str, str] = {
-        "bf16": "ONNX Runtime computes hardly anything in bfloat16 on CPUs",
-        "int8": "quantization, and the check of what it costs, are made with OpenVINO",
+        "bf16": "ONNX Runtime supports few operations in bfloat16 on CPUs",
+        "int8": "quantization and its accuracy check require OpenVINO",
     }
     opener = staticmethod(open_file)
 
@@ -117,7 +117,7 @@ def choose_precision(precision: str = "auto") -> Precision:
         UsageError: another precision is asked for.
     """
     name = canonical(precision, OnnxBackend.precisions["cpu"])
-    return Precision("fp32", "what ONNX Runtime computes in on CPUs") if name == "auto" else Precision(name)
+    return Precision("fp32", "the precision of ONNX Runtime on CPUs") if name == "auto" else Precision(name)
 
 
 class OnnxEngine:

@@ -39,7 +39,7 @@ def switch_off_telemetry() -> None:
     """Make ``openvino_telemetry`` a package that is not installed, for this process.
 
     Importing OpenVINO sends an event, and every conversion another, unless that package is missing; both libraries
-    then go on without it. Call this before either is imported; afterwards it does nothing.
+    then continue without it. Call this before either is imported; afterwards it does nothing.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
@@ -117,8 +117,8 @@ class OpenVinoBackend(Backend):
     def check_nms(self, precision: str) -> None:
         """Refuse bf16; ask for ONNX, through which such graphs are converted."""
         if precision == "bf16":
-            message = "bf16 cannot hold where boxes are, and OpenVINO would compute all of the graph in it"
-            raise UsageError(message, "leave --nms out, or take fp32 or fp16")
+            message = "bf16 is too coarse for box coordinates, and OpenVINO would compute the whole graph in it"
+            raise UsageError(message, "omit --nms, or use fp32 or fp16")
         OnnxBackend().require("Exporting to OpenVINO with --nms")
 
     def convert(self, model: NormalizedModel) -> Model:

@@ -24,7 +24,7 @@ BACKENDS = {backend.name: backend for backend in _BACKENDS}
 """The engines by name, in the order in which they are preferred; none of their libraries is imported yet."""
 
 MIN_IMAGES_TO_CONVERT = 16
-"""So many images are worth the seconds that a conversion takes once; fewer are answered sooner without."""
+"""Number of images from which a conversion, which takes seconds once, is worth its time."""
 
 
 class EngineChoice:

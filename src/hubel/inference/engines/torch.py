@@ -56,7 +56,7 @@ class TorchBackend(Backend):
     export_file = "model.pt2"
     example_package = "torch"
     weight_precisions = ("fp32", "fp16", "bf16")
-    not_exported: Mapping[str, str] = {"int8": "quantization, and the check of what it costs, are made with OpenVINO"}
+    not_exported: Mapping[str, str] = {"int8": "quantization and its accuracy check require OpenVINO"}
     opener = staticmethod(open_file)
 
     def convert(self, model: NormalizedModel) -> torch.export.ExportedProgram:
