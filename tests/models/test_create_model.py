@@ -38,7 +38,7 @@ def test_options_that_cannot_be_are_named() -> None:
     assert "stride_in" in raised.value.hint
     with pytest.raises(ModelError, match="num_classes=0"):
         create_model("resnet18", num_classes=0)
-    with pytest.raises(ModelError, match="takes no backbone"):
+    with pytest.raises(ModelError, match="does not accept a backbone"):
         create_model("resnet18", backbone="resnet50")
 
 
@@ -126,7 +126,7 @@ def test_weights_that_do_not_fit_are_named(torchvision_file: tuple[torch.nn.Modu
     network, path = torchvision_file
     with pytest.raises(WeightsError, match="resnet18-torchvision.pth does not fit.*misses backbone.stage1.2"):
         create_model("resnet34", weights=path)
-    with pytest.raises(WeightsError, match="resnet18-torchvision.pth holds weights of .*ResNets, not of eff"):
+    with pytest.raises(WeightsError, match="resnet18-torchvision.pth contains weights of .*ResNets, not of eff"):
         create_model("efficientnet_lite0", weights=path)
     state = network.state_dict()
     state["layer9.0.conv1.weight"] = state.pop("layer3.0.conv1.weight")

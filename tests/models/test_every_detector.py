@@ -247,13 +247,13 @@ def test_another_number_of_classes_leaves_what_tells_them_apart_fresh(name: str,
 
 
 def test_what_cannot_be_a_backbone_is_refused() -> None:
-    with pytest.raises(ModelError, match="ssd300_vgg16 takes no backbone: it has its own"):
+    with pytest.raises(ModelError, match="ssd300_vgg16 does not accept a backbone: it has its own"):
         create_model("ssd300_vgg16", backbone="resnet18")
     with pytest.raises(ModelError, match="ssd300_vgg16 cannot be a backbone"):
         create_model("ssd", backbone="ssd300_vgg16")
     with pytest.raises(ModelError, match="stride 8, 16 and 32"):
         create_model("ssd", backbone="lenet5")
-    with pytest.raises(ModelError, match="no architecture named 'resnet'"):
+    with pytest.raises(ModelError, match="Unknown architecture 'resnet'"):
         create_model("ssd", backbone="resnet")
 
 

@@ -102,5 +102,5 @@ def test_weights_start_as_hes() -> None:
 
 def test_weights_of_one_are_refused_for_another() -> None:
     theirs = {"features.21.branch2_3b.conv.weight": torch.empty(1)}
-    with pytest.raises(Exception, match="holds weights of timm's Inception-v4, not of inception_v3"):
+    with pytest.raises(Exception, match="contains weights of timm's Inception-v4, not of inception_v3"):
         rename(theirs, "inception_v3")

@@ -164,7 +164,7 @@ def test_weights_start_as_glorots() -> None:
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ModelError, match="larger images than 31 pixels") as refused:
+    with pytest.raises(ModelError, match="images larger than 31 pixels") as refused:
         create_model("vgg16", image_size=31)
     assert "32" in refused.value.hint
     with pytest.raises(ModelError, match="grid=0"):

@@ -242,7 +242,7 @@ def test_without_any_digest_nothing_is_downloaded(server: Server, target: Path, 
     server.responses = [Response(headers=headers)]
     with pytest.raises(WeightsError, match="sends no SHA-256 or MD5") as caught:
         download(server.url, target)
-    assert "by hand" in caught.value.hint
+    assert f"copy the file to {target} yourself" in caught.value.hint
     assert visible(target) == []
 
 
@@ -357,7 +357,7 @@ def test_address_has_to_be_https(target: Path, url: str, monkeypatch: pytest.Mon
 
 def _assert_offline_sentence(error: WeightsError, url: str, target: Path) -> None:
     assert error.message.startswith(f"net.pth is not on this machine and cannot be downloaded from {url}: ")
-    assert error.hint == f"put the file at {target} by hand, or use efficientnet_lite0, which needs no download"
+    assert error.hint == f"copy the file to {target} yourself, or use efficientnet_lite0, which needs no download"
     assert "\n" not in error.message
 
 

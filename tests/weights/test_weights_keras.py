@@ -287,7 +287,7 @@ def test_truncated_file_is_named(network: keras.Model, kind: str, kept: float, t
     path = keras_file(network, tmp_path, kind)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
-    assert "get the file again" in _refusal(path).hint
+    assert "download the file again" in _refusal(path).hint
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
@@ -310,13 +310,13 @@ def test_archive_that_unpacks_to_anything_is_refused(good: Path, tmp_path: Path)
 def test_archive_without_weights_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         archive.writestr("config.json", "{}")
-    assert "holds no model.weights.h5" in _refusal(tmp_path / "net.keras").message
+    assert "contains no model.weights.h5" in _refusal(tmp_path / "net.keras").message
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 def test_model_without_weights_is_refused(suffix: str, tmp_path: Path) -> None:
     keras.Sequential([keras.layers.Input((8,)), keras.layers.ReLU()]).save(tmp_path / f"net{suffix}")
-    assert "holds no layers with weights" in _refusal(tmp_path / f"net{suffix}").message
+    assert "contains no layers with weights" in _refusal(tmp_path / f"net{suffix}").message
 
 
 def test_configuration_is_not_looked_at(network: keras.Model, state: dict[str, Tensor], tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Architecture:
 
     @property
     def is_backbone(self) -> bool:
-        """Whether other networks can stand on it, as on every classifier."""
+        """True if other networks can use it as a backbone, as every classifier."""
         return self.task == "classify"
 
 

@@ -63,7 +63,7 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
     try:
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
+        raise WeightsError(f"{path} is damaged: {error}.", "Use an undamaged copy, or train again.") from error
     try:
         model = metadata.build(for_loading=True)
     except ModelError as error:
@@ -95,7 +95,7 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
     if folder.is_file():
         raise ModelError(
             f"{text} is a file; a saved model is a folder with model.json and model.safetensors.",
-            'Name the folder, or load weights alone with hubel.create_model(NAME, weights="FILE").',
+            'Pass the folder, or load weights alone with hubel.create_model(NAME, weights="FILE").',
         )
     if ":" in text and not {"/", os.sep} & set(name):
         architecture(name)  # raises, with the closest names

@@ -94,7 +94,7 @@ def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | 
     if arch.backbone is None:
         if name is not None:
             reason = "it is one" if arch.is_backbone else "it has its own"
-            raise ModelError(f"{arch.name} takes no backbone: {reason}.", "Leave backbone out.")
+            raise ModelError(f"{arch.name} does not accept a backbone: {reason}.", "Omit backbone.")
         return None, None
     classifier_name, _, weights = (name or arch.backbone).partition(":")
     classifier = architecture(classifier_name)
@@ -126,7 +126,7 @@ def build(
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     for argument, number in sizes.items():
         if number < 1:
-            raise ModelError(f"{arch.name} cannot be built with {argument}={number}.", f"Give a positive {argument}.")
+            raise ModelError(f"{arch.name} cannot be built with {argument}={number}.", f"Use a positive {argument}.")
     config = with_options(arch, options)
     inputs: tuple[Any, ...] = (in_channels, image_size)
     if arch.backbone is not None:
@@ -229,7 +229,7 @@ def summary(
         input_shape = input_shape or arch.input
         model = build_on_meta(arch, input_shape)
     if input_shape is None:
-        raise ModelError("A module has no native input size.", "Give input_shape=(channels, height, width).")
+        raise ModelError("A module has no native input size.", "Pass input_shape=(channels, height, width).")
     return summarize(model, input_shape, batch=batch, dtype=dtype, name=name)
 
 
@@ -334,7 +334,7 @@ def load_checked(
     if messages:
         raise WeightsError(
             f"{origin} does not fit the model: it {'; it '.join(messages)}.",
-            "Give the architecture and the options of the file, or start without weights (--from-scratch).",
+            "Use the architecture and options that the file was made for, or start without weights (--from-scratch).",
         )
     model.load_state_dict(state, strict=False)
 

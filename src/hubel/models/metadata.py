@@ -43,7 +43,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """How ``create_model`` was told to build a module; it stays with the module as its attribute ``origin``.
+    """The arguments of ``create_model`` for a module, which keeps them as its attribute ``origin``.
 
     ``options``, ``weights`` and ``source`` are as for a :class:`Backbone`; ``backbone`` is what it stands on, if that
     could be chosen.
@@ -61,7 +61,7 @@ class BuildSpec:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What ``model.json`` has. Names and numbers are the arguments of ``create_model``.
+    """The contents of ``model.json``. Names and numbers are the arguments of ``create_model``.
 
     Attributes:
         classes: their names, in the order of the outputs.
@@ -111,7 +111,7 @@ class ModelMetadata:
         Raises:
             ModelError: keys are missing, unknown or of the wrong type.
         """
-        again = "Train or save the model again, or take an undamaged copy."
+        again = "Train or save the model again, or use an undamaged copy."
         if not isinstance(record, dict):
             raise ModelError(f"{origin}: expected a JSON object, found {type(record).__name__}.", again)
         known = {entry.name for entry in fields(cls)}
@@ -170,12 +170,12 @@ def read_metadata(path: Path) -> ModelMetadata:
     if not path.is_file():
         raise ModelError(
             f"{path} is missing: {path.parent} is not a saved model.",
-            "Name a run folder, or a folder with model.json and model.safetensors.",
+            "Pass a run folder, or a folder with model.json and model.safetensors.",
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}.", "Take an undamaged copy, or train again.") from error
+        raise ModelError(f"{path} is damaged: {error}.", "Use an undamaged copy, or train again.") from error
     return ModelMetadata.from_json(record, str(path))
 
 

@@ -181,7 +181,7 @@ def find_entry(name: str, architecture: str | None = None) -> WeightsEntry:
                 message = f"{name} are weights of {entry.architecture}, not of {architecture}."
                 raise WeightsError(message, _offer(architecture))
             return entry
-    raise WeightsError(f"There are no weights named {name!r}.", _offer(architecture, name))
+    raise WeightsError(f"Unknown weights {name!r}.", _offer(architecture, name))
 
 
 def _offer(architecture: str | None, name: str = "") -> str:
@@ -195,7 +195,7 @@ def _offer(architecture: str | None, name: str = "") -> str:
     close = difflib.get_close_matches(name, names, n=3)
     shown = list(dict.fromkeys([*names[:3], *close]))
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"there are: {', '.join(shown)}{more} (hubel models --match {nearest[0]})"
+    return f"available: {', '.join(shown)}{more} (hubel models --match {nearest[0]})"
 
 
 _FILES = {"imagenet1k": "imagenet1k_classes.txt", "coco90": "coco90_classes.txt"}
@@ -213,5 +213,5 @@ def class_names(classes: str = "imagenet1k") -> list[str]:
         WeightsError: there is no such list.
     """
     if classes not in _FILES:
-        raise WeightsError(f"Unknown list of class names {classes!r}.", f"there are: {', '.join(_FILES)}")
+        raise WeightsError(f"Unknown list of class names {classes!r}.", f"available: {', '.join(_FILES)}")
     return _read(_FILES[classes]).splitlines()

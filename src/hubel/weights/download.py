@@ -174,7 +174,7 @@ class _Transfer:
                 break
         raise self.error(
             f"{checksum.message}: wrong bytes, which were deleted",
-            f"run again; if it stays so, put the right file at {self.target} by hand",
+            f"run again; if that does not help, copy the right file to {self.target} yourself",
         )
 
     def _expected(self) -> Checksum:
@@ -280,7 +280,7 @@ class _Transfer:
         )
 
     def _without_download(self) -> str:
-        return f"put the file at {self.target} by hand, or use efficientnet_lite0, which needs no download"
+        return f"copy the file to {self.target} yourself, or use efficientnet_lite0, which needs no download"
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
@@ -330,7 +330,7 @@ def _writing(target: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WeightsError(
                 f"{target.name} does not fit: no space left for {target.parent}.",
-                "make room and run again (it resumes), or set HUBEL_CACHE to a folder on another disk",
+                "free some space and run again (the download resumes), or set HUBEL_CACHE to a folder on another disk",
             ) from error
         raise WeightsError(
             f"{error.filename or target} cannot be written: {error.strerror or error}.",

@@ -53,7 +53,7 @@ _NAMED_ARRAY = re.compile(rf"(?:.*?[/_])??({'|'.join([*_TORCH_NAME, *_KERAS_1])}
 _COUNTED = re.compile(rf"({'|'.join(_ARRAYS_OF_CLASS)})(?:_(\d+))?")
 _WITHOUT_TOP = 3  # layers that a file without the classifier lacks, at most: VGG's
 _INSIDE = "model.weights.h5"
-_AGAIN = "get the file again, or save it with model.save_weights('NAME.weights.h5')"
+_AGAIN = "download the file again, or save it with model.save_weights('NAME.weights.h5')"
 
 # Raised by h5py, NumPy and zipfile for damaged bytes.
 _DAMAGED = (OSError, LookupError, ValueError, RuntimeError, TypeError, ArithmeticError, EOFError)
@@ -94,7 +94,7 @@ def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
                 found = dict(_numbered_layers(file, datasets))
             arrays = {name: {kind: array[()] for kind, array in held.items()} for name, held in found.items()}
         if not arrays:
-            raise WeightsError(f"{path} holds no layers with weights.", _AGAIN)
+            raise WeightsError(f"{path} contains no layers with weights.", _AGAIN)
         return _named(arrays)
     except (*_DAMAGED, zipfile.BadZipFile) as error:
         lines = str(error).strip("'\"").splitlines() or [type(error).__name__]
@@ -107,7 +107,7 @@ def _hdf5_of(path: Path) -> Any:
         return path
     with zipfile.ZipFile(path) as archive:
         if _INSIDE not in archive.namelist():
-            raise WeightsError(f"{path} holds no {_INSIDE}: not a model saved by Keras, or without weights.", _AGAIN)
+            raise WeightsError(f"{path} contains no {_INSIDE}: not a model saved by Keras, or without weights.", _AGAIN)
         info = archive.getinfo(_INSIDE)
         # Keras stores it uncompressed; a compressed one could unpack to any size.
         if info.compress_type != zipfile.ZIP_STORED:

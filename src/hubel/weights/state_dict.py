@@ -19,7 +19,8 @@ _KERAS_SUFFIXES = (".h5", ".keras")
 FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".weights", *_KERAS_SUFFIXES)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since version 1.6 and before
 FLAT = "flat"  # the one tensor of a Darknet file; the model says by ``flat_order()`` what it is made of
-_ANOTHER_FILE = "give a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
+_DOWNLOAD_AGAIN = "download the file again"
+_ANOTHER_FILE = "use a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
 
 
 def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[str, Tensor]:
@@ -39,7 +40,7 @@ def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[s
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}.", "check the path")
+        raise WeightsError(f"The weights file {path} does not exist.", "check the path")
     try:
         content: Any
         if path.suffix in _KERAS_SUFFIXES:
@@ -68,7 +69,7 @@ def _read_darknet(path: Path) -> Mapping[str, Any]:
     major, minor, _ = np.frombuffer(content[:12], "<i4") if len(content) >= 12 else (0, 0, 0)
     start = 12 + (8 if major * 10 + minor >= 2 else 4)
     if len(content) <= start or (len(content) - start) % 4 or not (0 <= major < 1000 and 0 <= minor < 1000):
-        raise WeightsError(f"{path} is truncated or not a Darknet weights file.", "get the file again")
+        raise WeightsError(f"{path} is truncated or not a Darknet weights file.", _DOWNLOAD_AGAIN)
     return {FLAT: torch.from_numpy(np.frombuffer(content, "<f4", offset=start).astype(np.float32))}
 
 
@@ -88,7 +89,7 @@ def unflatten(flat: Tensor, order: Sequence[str], own: Mapping[str, Tensor], ori
     if flat.numel() != sum(sizes):
         raise WeightsError(
             f"{origin} has {flat.numel():,} numbers, and the network {sum(sizes):,}.",
-            "Give the cfg that the file was made with (cfg=..., num_classes=...).",
+            "Pass the cfg that the file was made with (cfg=..., num_classes=...).",
         )
     return {name: part.view_as(own[name]).clone() for name, part in zip(order, flat.split(sizes), strict=True)}
 
@@ -101,7 +102,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
         raise WeightsError(
-            f"{path} is damaged or not a safetensors file: {_first_line(error)}.", "get the file again"
+            f"{path} is damaged or not a safetensors file: {_first_line(error)}.", _DOWNLOAD_AGAIN
         ) from error
     return tensors
 
@@ -122,13 +123,13 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = (
-            f"it wants to execute code ({named[1]}) when it is read"
+            f"it would execute code ({named[1]}) when it is read"
             if named
             else "it is damaged, or holds more than tensors and could execute code when it is read"
         )
         raise WeightsError(f"{path} is refused: {reason}.", _ANOTHER_FILE) from error
     except Exception as error:  # damaged bytes raise anything, including OSError
-        raise WeightsError(f"{path} is truncated or damaged: {_first_line(error)}.", "get the file again") from error
+        raise WeightsError(f"{path} is truncated or damaged: {_first_line(error)}.", _DOWNLOAD_AGAIN) from error
 
 
 def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
@@ -141,7 +142,7 @@ def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise WeightsError(f"{path} holds no named tensors.", _ANOTHER_FILE)
+        raise WeightsError(f"{path} contains no named tensors.", _ANOTHER_FILE)
     return tensors
 
 

@@ -152,7 +152,7 @@ def embedding_of(model: nn.Module) -> nn.Module:
         ModelError: it has no backbone, or no map as small as a sixteenth of the crop.
     """
     if not isinstance(model, Model):
-        raise ModelError("appearance vectors need a network with a backbone", "use a registered network")
+        raise ModelError("appearance vectors require a network with a backbone", "use a registered network")
     if isinstance(model, ReidNetwork):
         return Vectors(model)
     channels = next(parameter for parameter in model.parameters() if parameter.ndim == 4).shape[1]

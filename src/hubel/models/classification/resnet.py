@@ -121,7 +121,7 @@ class ResNetConfig:
         if self.unit == "basic" and (self.groups, self.base_width, self.reduce_first) != (1, 64, False):
             raise ModelError(
                 "groups, base_width and reduce_first require bottleneck blocks, and this network has basic ones.",
-                "Leave them out, or choose resnet50 or deeper.",
+                "Omit them, or choose resnet50 or deeper.",
             )
 
 

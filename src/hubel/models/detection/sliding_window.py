@@ -41,7 +41,7 @@ from hubel.models.detection.multibox import VARIANCES
 from hubel.models.fully_convolutional import require_independent_windows
 
 POSITIVE_IOU = 0.5
-"""Least IoU of a positive window with the square of its object. With windows a quarter of their side apart and two
+"""Minimum IoU of a positive window with the square of its object. With windows a quarter of their side apart and two
 sizes to an octave, some window overlaps the square by about as much, wherever the object is."""
 
 NEGATIVE_IOU = 0.4
@@ -224,7 +224,10 @@ def build_on(config: SlidingWindowConfig, num_classes: int, source: Classifier) 
     backbone, channels = source.trunk()
     require_independent_windows(backbone)
     if config.window % stride:
-        raise ModelError(f"A window of {config.window} pixels is not a multiple of the stride {stride}.", "Choose one.")
+        raise ModelError(
+            f"A window of {config.window} pixels is not a multiple of the stride {stride}.",
+            "Choose a multiple.",
+        )
     return SlidingWindow(backbone, channels, stride, num_classes, config)
 
 

@@ -172,7 +172,7 @@ _HALVING, _SHRINKING = _Extra(128, 256, 3, 2, 1), _Extra(128, 256, 3, 1, 0)
 
 @dataclass(frozen=True)
 class SSDVGGConfig:
-    """What varies between the two sizes of the paper: extra parts, scales of default boxes, pixels between them."""
+    """Differences between the two sizes of the paper: extra parts, scales of default boxes, pixels between them."""
 
     extras: tuple[_Extra, ...]
     scales: tuple[Factor, ...]
@@ -218,7 +218,7 @@ def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_si
 
 @dataclass(frozen=True)
 class SSDLiteConfig:
-    """What varies in the light form: channels of the extra maps; range of scales, and aspect ratios, of the boxes."""
+    """Options of the light form: channels of the extra maps; range of scales, and aspect ratios, of the boxes."""
 
     extras: tuple[Count, ...]
     smallest: Factor

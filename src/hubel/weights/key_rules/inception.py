@@ -179,7 +179,7 @@ _RESIDUAL_TIMM: Rules = (
 
 
 def _in_order(module: str, *lengths: int, pooled: bool = False) -> list[str]:
-    """The convolutions of a module whose branches have so many; the last may begin with a pooling."""
+    """The convolutions of a module, given their number per branch; the last branch may begin with a pooling."""
     units = [(number, index) for number, length in enumerate(lengths) for index in range(length)]
     return [f"{module}.branch{n}.{i + (pooled and n == len(lengths) - 1)}" for n, i in units]
 
