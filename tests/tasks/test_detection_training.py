@@ -154,7 +154,7 @@ def test_options_of_other_tasks_are_refused(run: tuple[Path, Path], capsys: pyte
         (["--balance", "smote"], "--balance"),
         (["--augment", "mixup"], "mixup"),
         (["--model", "localizer"], "not a detector"),
-        (["--loss-weights", "giou=1"], "giou: the loss has no such term"),
+        (["--loss-weights", "giou=1"], "giou: the loss has no term of that name"),
         (["--loss-weights", "class=0"], "every term has weight 0"),
     ):
         with pytest.raises(SystemExit) as end:

@@ -104,11 +104,11 @@ def test_a_run_short_of_memory_ends_with_the_same_weights(
     monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
     settings = {**QUICK, "model": "resnet18", "image_size": 32, "epochs": 2, "batch": 32, "weights": None}
     plain = train(shapes, out=tmp_path / "plain", **settings)
-    assert "computed twice" not in capsys.readouterr().err
+    assert "activations are recomputed" not in capsys.readouterr().err
     model = create_model("resnet18", num_classes=3, image_size=32)
     assert isinstance(model, Classifier)
     short_of = Memory(int(1.5 * step_memory(model, (32, 3, 32, 32), "float32").plain) - 2, "this machine")
     monkeypatch.setattr("hubel.training.activation_checkpointing.free_memory", lambda: short_of)
     short = train(shapes, out=tmp_path / "short", **settings)
-    assert "computed twice" in capsys.readouterr().err
+    assert "activations are recomputed" in capsys.readouterr().err
     assert learned(plain.folder) == learned(short.folder)

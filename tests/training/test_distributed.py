@@ -257,7 +257,9 @@ def test_an_error_of_one_process_ends_both_with_one_message(skewed: Path, tmp_pa
 
     codes, out, err = run_two(tmp_path / "more-logs", arguments, die_in_the_second)
     assert codes == [1, -signal.SIGKILL]
-    assert err[0].count("error: another process of this training has died") == 1 and "Traceback" not in err[0]
+    assert (
+        err[0].count("error: another process of this training exited unexpectedly") == 1 and "Traceback" not in err[0]
+    )
 
     (tmp_path / "empty").mkdir()
     codes, out, err = run_two(tmp_path / "other-logs", ["train", str(tmp_path / "empty"), *options(SMOOTH)])

@@ -145,7 +145,7 @@ def test_room_is_found_in_memory_then_on_disk_then_not(monkeypatch: pytest.Monke
     monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
     with disk_full_at(1 << 20):
         block, why = allocate_block(3 << 20, "disk")
-    assert block is None and "on disk there is no room (File too large)" in why
+    assert block is None and "there is no room on disk (File too large)" in why
     assert list((tmp_path / "cache").iterdir()) == []  # nothing is left of either
     block = disk_block(100, tmp_path)
     block[:3] = b"abc"
@@ -175,7 +175,7 @@ def test_a_killed_loading_process_ends_the_run_with_a_word_and_it_resumes(shapes
         child.send_signal(signal.SIGKILL)
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "Traceback" not in message
-    assert "a process that loads images has died" in message and "--resume" in message
+    assert "a data-loading worker exited unexpectedly" in message and "--resume" in message
     done = len(learned(tmp_path / "run"))
     process = start(shapes, tmp_path / "run", "--resume")
     wait_for_epoch(tmp_path / "run", done + 1, process)

@@ -104,7 +104,7 @@ def require_outputs(task: str, model: str, outputs: Sequence[str]) -> None:
     if missing:
         raise ModelError(
             f"{model} has the task {task!r} but does not predict {' and '.join(missing)}.",
-            "Make it with hubel.create_model, or give the module a method predictions() and prediction_names.",
+            "Make it with hubel.create_model, or add a method predictions() and prediction_names to the module.",
         )
 
 

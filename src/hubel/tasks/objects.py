@@ -42,13 +42,13 @@ class ObjectTask(Task):
         }
         for option, is_set in refused.items():
             if is_set:
-                raise UsageError(f"{option} is for --task classify, not for {config.task}", "leave it out")
+                raise UsageError(f"{option} is for --task classify, not for {config.task}", "omit it")
         config = replace(config, augmentation=check_object_augmentations(config.augmentation))
         if not architecture(config.model).is_backbone:
             return config
         if config.backbone is not None and config.model != DEFAULT_NETWORK:
             message = f"--model {config.model} is a backbone of {self.network}, and so is --backbone {config.backbone}"
-            raise UsageError(message, "name one of them")
+            raise UsageError(message, "pass one of them")
         return replace(config, model=self.network, backbone=config.backbone or config.model)
 
     def check(
@@ -61,7 +61,7 @@ class ObjectTask(Task):
         """The networks are trained as they are made."""
         kind, name = self.model_type
         if not isinstance(model, kind):
-            raise ModelError(f"{config.model} is not {name}", f"take --model {self.network}, and choose its --backbone")
+            raise ModelError(f"{config.model} is not {name}", f"use --model {self.network}, and choose its --backbone")
         return metadata
 
 

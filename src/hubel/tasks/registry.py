@@ -16,8 +16,8 @@ from hubel.tasks.decoding import FOLDERS
 def get_task(name: str) -> Task:
     """The task of that name; raises :class:`ModelError` if its models are not trained or scored here."""
     if name not in FOLDERS:
-        message = f"a model of the task {name!r} cannot be trained or scored"
-        raise ModelError(message, f"there are: {', '.join(FOLDERS)}")
+        message = f"models for the task {name!r} cannot be trained or scored"
+        raise ModelError(message, f"available: {', '.join(FOLDERS)}")
     module = importlib.import_module(f"hubel.tasks.{FOLDERS[name]}.task")
     task: Task = getattr(module, FOLDERS[name].capitalize())()
     return task

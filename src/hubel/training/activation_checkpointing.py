@@ -119,7 +119,7 @@ def needs_checkpointing(
     plain, less = (format_bytes(int(size * _OVERHEAD)) for size in (need.plain, need.checkpointed))
     line = f"memory: a step with {batch[0]} images needs {plain}, {memory.device} has {format_bytes(memory.free)} free"
     if helps:
-        line += f": activations are computed twice instead of kept, for {less} and a third more time"
+        line += f": activations are recomputed in the backward pass, for {less} and a third more time"
     log(line)
     if not helps or need.checkpointed > budget:
         log("note: it may not fit")

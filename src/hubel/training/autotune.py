@@ -88,7 +88,7 @@ def _fastest(
         for (name, last), time_ in timings.items()
     )
     layout = "channels-last" if channels_last else "contiguous"
-    note = " (by processor seconds, as the machine is busy with other work)" if busy else ""
+    note = " (in CPU seconds, as the machine is busy with other work)" if busy else ""
     return ExecutionPlan(chosen, channels_last, f"{chosen}, {layout}; images/s measured: {measured}{note}")
 
 

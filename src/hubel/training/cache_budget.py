@@ -42,7 +42,7 @@ def allocate_block(size: int, mode: str, trainings: int = 1) -> tuple[mmap.mmap 
                 return take(size), f"{location}, {format_bytes(size)}"
             obstacles.append(f"more than the {format_bytes(allowed)} allowed {location}")
         except OSError as error:
-            obstacles.append(f"and {location} there is no room ({error.strerror or error})")
+            obstacles.append(f"and there is no room {location} ({error.strerror or error})")
     return None, f"they take {format_bytes(size)}, {', '.join(obstacles)}"
 
 

@@ -59,7 +59,7 @@ def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> 
             if WORKER_DEATH in str(error):
                 raise
             raise DataError(
-                f"{path} cannot be written: {error}", "free some space, then go on with --resume"
+                f"{path} cannot be written: {error}", "free some space, then continue with --resume"
             ) from error
 
 
@@ -69,5 +69,5 @@ def load_checkpoint(path: Path, content: IO[bytes] | None = None) -> tuple[Progr
         state = torch.load(content or path, weights_only=True, map_location="cpu")
         progress = Progress(**state.pop("progress"))
     except Exception as error:  # torch raises many kinds for damaged files
-        raise DataError(f"{path} is damaged: {error}", "start the run again without --resume") from error
+        raise DataError(f"{path} is damaged: {error}", "start a new run without --resume") from error
     return progress, state

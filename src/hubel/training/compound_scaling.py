@@ -161,7 +161,7 @@ def candidates(
         UsageError: the step is not positive, or nothing on the grid comes near enough.
     """
     if step <= 0:
-        raise UsageError(f"a grid with steps of {step} has no end", "give a positive step, such as 0.05")
+        raise UsageError(f"a grid with steps of {step} would be infinite", "use a positive step, such as 0.05")
     count = math.floor((max(_LARGEST, target) - 1) / step + 1e-9) + 1
     axis = [round(1 + number * step, 6) for number in range(count)]
     alphas, betas = axis, axis
@@ -178,7 +178,7 @@ def candidates(
     if not near:
         raise UsageError(
             f"no (α, β, γ) in steps of {step} has a product within {tolerance} of {target}",
-            "take a smaller step or a larger tolerance",
+            "use a smaller step or a larger tolerance",
         )
     return tuple(near)
 

@@ -51,7 +51,7 @@ def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any
     images = max(1, len(last.indices))
     if loading < _NEGLIGIBLE * stepping:
         each = f"{loading / images * 1e3:.2g} ms, and a training step {stepping / images * 1e3:.2g} ms"
-        return Workers(0, f"no processes that load images: preparing an image takes {each}")
+        return Workers(0, f"no data-loading workers: preparing an image takes {each}")
     speeds: dict[int, float] = {}
     for count in (0, *(2**power for power in range(most.bit_length()))):
         speeds[count] = _images_per_second(loader(count), step)
@@ -61,7 +61,7 @@ def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any
     for count, speed in speeds.items():
         best = count if speed > _WORTH_A_PROCESS * speeds[best] else best
     measured = ", ".join(f"{count or 'none'} {speed:.1f}" for count, speed in speeds.items())
-    return Workers(best, f"{best or 'no'} processes that load images; images/s measured: {measured}")
+    return Workers(best, f"{best or 'no'} data-loading workers; images/s measured: {measured}")
 
 
 def _images_per_second(loader: DataLoader[Any], step: Callable[[Any], None]) -> float:

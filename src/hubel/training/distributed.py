@@ -325,8 +325,8 @@ def report_error_once(processes: DistributedContext) -> Iterator[None]:
             raise SystemExit(1) from None
         if _is_connection_error(error):
             raise DataError(
-                f"another process of this training has died: {str(error).splitlines()[0]}",
-                "often memory ran out, or a machine cannot be reached: look into its log, then go on with --resume",
+                f"another process of this training exited unexpectedly: {str(error).splitlines()[0]}",
+                "often memory ran out or a machine is unreachable: check its log, then continue with --resume",
             ) from error
         raise
 

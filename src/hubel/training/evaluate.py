@@ -172,7 +172,7 @@ def evaluate(
         data: labelled for the model's task.
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``; by default test, else val. A run's own split of an
             unsplit data set is used again.
-        batch: images at a time.
+        batch: batch size.
         device: as for ``--device``.
         threads: of the CPU; all cores by default.
         strict: raise :class:`ImageError` at the first image that cannot be read.

@@ -93,7 +93,7 @@ def compute_features(
         labels.append(batch.labels)
         indices.append(batch.indices)
     if not maps:
-        raise DataError("no image can be read any more", "put the images back, then go on with --resume")
+        raise DataError("no image can be read anymore", "restore the images, then continue with --resume")
     together = torch.cat(maps) if buffer is None else buffer[:used].view(-1, *maps[0].shape[1:])
     return Features(together, torch.cat(labels), torch.cat(indices))
 
@@ -216,7 +216,7 @@ def neighbours_for(labels: Sequence[int], classes: Sequence[str]) -> int:
     if counts[smallest] < 2:
         raise DataError(
             f"class {classes[smallest]} has {counts[smallest]} training image; SMOTE interpolates between two or more",
-            "add images of it or leave the class out, or take --balance sampling, which repeats what there is",
+            "add images, remove the class, or use --balance sampling, which repeats images",
         )
     return min(NEIGHBOURS, int(counts[smallest]) - 1)
 

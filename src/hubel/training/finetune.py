@@ -77,8 +77,8 @@ def _first_trainable_name(model: Model, trainable_from: str) -> str:
         if any(name.startswith(prefix) for name, _ in model.named_parameters()):
             return prefix
         raise UsageError(
-            f"--unfreeze-from {trainable_from}: the network has no such layer with weights",
-            f"choose from {', '.join(parts)}, a layer inside one (as {parts[-1]}.0), or a fraction 0..1",
+            f"--unfreeze-from {trainable_from}: the network has no layer of that name with weights",
+            f"choose from {', '.join(parts)}, a layer inside one (such as {parts[-1]}.0), or a fraction 0..1",
         ) from None
     if not 0 <= fraction <= 1:
         raise UsageError(

@@ -251,7 +251,7 @@ def _train_epoch(
             if not math.isfinite(whole.objective):
                 raise ModelError(
                     f"the loss is {whole.objective} in epoch {epoch}: training diverged",
-                    "lower --learning-rate, or use --precision float32; the epochs before are kept",
+                    "lower --learning-rate, or use --precision float32; earlier epochs are kept",
                 )
             if whole.images:
                 accelerator.backward(objective * whole.factor)
@@ -289,7 +289,7 @@ def _logged(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_batch_read(images: float, split: str) -> None:
     if not images:
-        raise DataError(f"no {split} image can be read any more", "put the images back, then go on with --resume")
+        raise DataError(f"no {split} image can be read anymore", "restore the images, then continue with --resume")
 
 
 def _validate(training: TrainingRun, lower: FrozenBackbone, upper: nn.Module) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class TrainingResult:
             f"{names[split]}, {scores.images} images\n{self.task.scores_table(scores)}"
             for split, scores in self.scores.items()
         ]
-        chosen = f"weights of epoch {self.best_epoch}, chosen on validation: expect a little less on new images"
+        chosen = f"weights of epoch {self.best_epoch} (chosen on the validation set, so slightly optimistic)"
         return "\n\n".join(parts) + f"\n\n{chosen}"
 
 

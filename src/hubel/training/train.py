@@ -75,9 +75,9 @@ def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, M
     if config.loss_weights:
         if unknown := [name for name in config.loss_weights if name not in model.loss_weights]:
             terms = ", ".join(model.loss_weights)
-            raise UsageError(f"--loss-weights {unknown[0]}: the loss has no such term", f"choose from {terms}")
+            raise UsageError(f"--loss-weights {unknown[0]}: the loss has no term of that name", f"choose from {terms}")
         if not any(config.loss_weights.values()):
-            raise UsageError("--loss-weights: every term has weight 0", "give one of them another weight")
+            raise UsageError("--loss-weights: every term has weight 0", "set at least one to a positive weight")
         model.loss_weights = config.loss_weights
     metadata = replace(describe(model), classes=list(classes))
     return model, get_task(config.task).prepare_model(config, model, metadata)
@@ -106,7 +106,7 @@ def latest_run_folder(base: Path) -> Path:
         numbered = base.parent.glob(f"{base.name}-*")
         found += [path for path in numbered if path.name[len(base.name) + 1 :].isdigit() and path.is_dir()]
     if not found:
-        raise DataError(f"{base}: there is no run to resume", "start it without --resume, or name it with --out")
+        raise DataError(f"{base}: there is no run to resume", "start one without --resume, or pass it with --out")
     return max(found, key=lambda path: int(path.name[len(base.name) + 1 :] or 1))
 
 
@@ -126,9 +126,9 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     """Train a model on labelled images; the same as ``hubel train``.
 
     Args:
-        data: for classification a folder with one folder per class, or with ``train``, ``val``, ``test`` that have
-            those.
-        resume: go on with the newest run of this name (or ``out``), with its own configuration.
+        data: for classification a folder with one folder per class, or with ``train``, ``val``, ``test`` that contain
+            such folders.
+        resume: continue the newest run of this name (or ``out``), with its own configuration.
         out: folder of the run; ``runs/NAME`` by default, with a number if it exists.
         config: fields of :class:`~hubel.config.TrainingConfig`: ``model``, ``epochs``, …
 
@@ -138,7 +138,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     Raises:
         DataError: the data cannot be used; raised before the first epoch.
         ModelError, WeightsError: there is no such model, or its weights are not available.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` goes on.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` continues.
     """
     tune_allocator(keep=None)
     base = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
@@ -171,13 +171,13 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
                 option = f" --out {folder}" if out is not None else ""
                 again = f"hubel train {data}{option} --resume"
                 display.log(f"interrupted: finished epochs are kept in {folder}")
-                display.log(f"go on with: {again}{'' if processes.is_single else ', with any number of processes'}")
+                display.log(f"continue with: {again}{'' if processes.is_single else ', with any number of processes'}")
                 raise
             return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
 
 
 def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict[str, Any]:
-    """The resolved configuration as JSON, and the folder of the run to go on with, or ``None``."""
+    """The resolved configuration as JSON, and the folder of the run to continue, or ``None``."""
     if resume:
         folder = latest_run_folder(base)
         return {"folder": str(folder), "config": read_config(folder / CONFIG).to_json()}
@@ -210,7 +210,7 @@ def _validate_before_run(config: TrainingConfig, model: Model, data: RunData) ->
 
 
 def _read_data_together(processes: DistributedContext, config: TrainingConfig, folder: str | None) -> RunData:
-    """Check the images in the main process; the others are told which can be used, and how they are split."""
+    """Check the images in the main process; the others receive the usable ones and their split."""
     read: list[RunData] = []
 
     def checked() -> dict[str, Any]:
@@ -275,8 +275,8 @@ def _worker_deaths_explained() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise DataError(
-            f"a process that loads images has died: {error}",
-            "often memory ran out: go on with --resume, or start again with fewer --workers",
+            f"a data-loading worker exited unexpectedly: {error}",
+            "often memory ran out: continue with --resume, or start again with fewer --workers",
         ) from error
 
 

@@ -32,7 +32,7 @@ def _sentences(scores: ClassificationScores, split: str) -> Iterator[str]:
         wide = (scores.top1_high - scores.top1_low) / 2
         yield (
             f"{scores.images:,} images are few: a difference of less than about {100 * wide * math.sqrt(2):.1f} "
-            "percentage points between two models may be chance."
+            "percentage points between two models may be due to chance."
         )
 
 

@@ -70,9 +70,9 @@ class ClassificationEvaluator(Evaluator):
         ]
 
     def worst_predictions(self, count: int = 24) -> list[Mistake]:
-        """The wrongly classified images of which the model was surest; of equally sure ones the earlier."""
+        """The most confident wrong predictions; of equally confident ones the earlier."""
         wrong = [image for image in self.images if image.score.predicted != image.score.label]
-        surest = sorted(wrong, key=lambda image: -image.score.confidence)[:count]
+        most_confident = sorted(wrong, key=lambda image: -image.score.confidence)[:count]
         return [
             Mistake(
                 Path(image.path),
@@ -80,7 +80,7 @@ class ClassificationEvaluator(Evaluator):
                 self.classes[image.score.predicted],
                 image.score.confidence,
             )
-            for image in surest
+            for image in most_confident
         ]
 
 
@@ -132,7 +132,7 @@ def choose_balance(wanted: str, labels: Sequence[int], classes: int) -> tuple[st
         return wanted, f"class balance: {wanted}, as requested (largest class {ratio:.1f} times the smallest)"
     return "sampling", (
         f"class balance: the largest class has {ratio:.1f} times the images of the smallest, so rare classes are drawn "
-        "more often (--balance loss weights the loss instead, --balance none leaves it)"
+        "more often (--balance loss weights the loss instead, --balance none turns this off)"
     )
 
 
@@ -164,7 +164,7 @@ class Classification(Task):
         """Augmentations in the order of application, presets spelled out."""
         for option, value in (("--backbone", config.backbone), ("--loss-weights", config.loss_weights)):
             if value:
-                raise UsageError(f"{option} is not for classification", "see hubel train --help")
+                raise UsageError(f"{option} does not apply to classification", "see hubel train --help")
         return replace(config, augmentation=check_augmentations(config.augmentation))
 
     def read(self, data: Path, strict: bool = False) -> ImageDataset:

@@ -130,7 +130,7 @@ def _mistake(
     for index in matches.wrong.tolist():
         matched = matches.objects[index]
         predicted = f"{classes[found.labels[index]]} {100 * found.scores[index]:.0f}\u202f%"
-        wrong[index] = predicted if matched < 0 else f"{predicted} (is {truth[matched]})"
+        wrong[index] = predicted if matched < 0 else f"{predicted} (truth: {truth[matched]})"
     true_boxes, found_boxes = labelled.boxes.tolist(), found.boxes.tolist()
     boxes = [
         *((true_boxes[index], "", _LABELLED, False) for index in matches.objects[matches.objects >= 0]),

@@ -160,7 +160,7 @@ class Localization(ObjectTask):
         """See :class:`ObjectTask`; there is no mosaic of images that have one box each."""
         if "mosaic" in config.augmentation:
             message = "--augment mosaic cannot be used with --task localize, which has one box per image"
-            raise UsageError(message, "leave it out")
+            raise UsageError(message, "omit it")
         return super().resolve_config(config)
 
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
