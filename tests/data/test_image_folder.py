@@ -244,7 +244,7 @@ def test_skewed_classes(tmp_path: Path) -> None:
     folders = read_class_folders(tmp_path)
     findings = check_class_folders({"train": folders.splits["all"]}, folders.classes)
     assert skew(findings.counts["train"]) == 3.0
-    assert findings.warnings() == ["classes are skewed: 9 training images of big, 3 of small."]
+    assert findings.warnings() == ["classes are imbalanced: 9 training images of big, 3 of small."]
 
 
 def test_large_sets_are_decoded_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

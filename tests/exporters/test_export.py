@@ -399,7 +399,7 @@ def test_agreement_is_judged_by_precision_and_best_class() -> None:
         check_parity(with_outputs(turned_lead), pixels, expected, "bf16", "f")
     with pytest.raises(ModelError, match="Inf or NaN"):
         check_parity(with_outputs([[np.nan] * 3] * 3), pixels, expected, "fp16", "f")
-    with pytest.raises(ModelError, match="gives an output None"):
+    with pytest.raises(ModelError, match="has an output of shape None"):
         check_parity(lambda given: {}, pixels, expected, "fp16", "f")
 
 

@@ -397,7 +397,7 @@ def test_file_put_into_the_cache_by_hand_is_used(tmp_path: Path, monkeypatch: py
     with pytest.raises(WeightsError, match="HUBEL_OFFLINE") as caught:
         fetch(entry)
     index = tmp_path / "cache" / "weights" / "torchvision-resnet18-f37072fd.pth"
-    assert f"put the file at {index} by hand, or use efficientnet_lite0" in caught.value.hint
+    assert f"copy the file to {index} yourself, or use efficientnet_lite0" in caught.value.hint
     index.parent.mkdir(parents=True)
     index.write_bytes(b"abc")
     assert fetch(entry) == index

@@ -192,7 +192,7 @@ class CollectionJob:
         pool = plan_actors(ray, may_use_gpu, self.predictor.get("threads"), len(blocks))
         arguments = {**self.predictor, "threads": pool.threads}
         arguments |= {"device": "cuda"} if pool.gpu else {**chosen, "device": "cpu"}
-        self.log(f"actors: {pool.actors}, threads of each: {pool.threads}, device: {arguments['device']}")
+        self.log(f"actors: {pool.actors}, threads per actor: {pool.threads}, device: {arguments['device']}")
         folder = self.folder.absolute()
         work = (Path.cwd(), folder / LISTING, Shards(folder, self.kind), arguments)
         rows, started = 0, time.perf_counter()

@@ -164,7 +164,7 @@ class Session:
             self._without.append(_bare(name, error=failure.reason))
             return None
         if found["random_weights"]:
-            self.log(f"{name}: its weights are not on this machine; random ones are as fast")
+            self.log(f"{name}: its weights are not on this machine; random weights are used, which are just as fast")
         self._without += [_bare(name, runner, left_out=reason) for runner, reason in self._plan.left_out.items()]
         return _Model(name, found["reference"], found["random_weights"], found["input"], NetworkCost(**found["cost"]))
 

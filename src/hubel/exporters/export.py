@@ -93,7 +93,7 @@ def export(
         calibrate: for int8, a folder of images like those that the model will see; a run has its own data.
         out: the folder; ``exports/MODEL-FORMAT`` by default, with the precision at its end unless that is fp32. If it
             exists, the folder gets a number: ``…-2``.
-        tolerance: for int8, by how much the task's score may fall, a fraction.
+        tolerance: for int8, the loss of the task's score that is allowed, as a fraction.
         nms: a detector's graph ends in objects: it takes one image at a time and gives their boxes (K, 4) in pixels of
             the network's input, scores (K,) and labels (K,), best first, 300 at most. They have at least the score
             ``conf``, and of two boxes of a class with an IoU above ``iou`` the better one stays.

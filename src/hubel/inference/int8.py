@@ -167,8 +167,8 @@ def find_calibration_files(
     if data is None:
         if not record.is_file():
             raise UsageError(
-                f"int8 needs images for calibration, and {reference} has none of its own",
-                "name some: --calibrate DATA, a folder of images like those to come",
+                f"int8 requires calibration images, and {reference} has none",
+                "pass a folder of images like those to predict: --calibrate DATA",
             )
         data = _data_of_run(Path(reference))
     root = Path(data)

@@ -47,7 +47,7 @@ class Predictor:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
             (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``: classes, preprocessing.
-        engine: what runs the network: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU, for a few
+        engine: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU, for a few
             images, and where OpenVINO cannot convert the model; else OpenVINO.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.

@@ -206,7 +206,7 @@ def _per_image(numbers: Statistics) -> Figure:
     most = int(values.max()) if len(values) else 0
     step = max(1, -(-(most + 1) // 40))
     axes.hist(values, bins=np.arange(-0.5, most + step + 0.5, step).tolist(), color=BLUE, rwidth=0.9)
-    axes.set(xlabel="objects in an image", ylabel="images")
+    axes.set(xlabel="objects per image", ylabel="images")
     return figure
 
 
@@ -246,6 +246,6 @@ def _positions(numbers: Statistics) -> Figure:
     figure, axes = styled_figure(5.0, 4.2)
     axes.grid(visible=False)
     shown = axes.imshow(numbers.positions, cmap="cividis", vmin=0, extent=(0, 1, 1, 0), interpolation="bilinear")
-    axes.set(xlabel="of the image's width", ylabel="of its height")
-    figure.colorbar(shown, ax=axes, label="share of boxes", shrink=0.85)
+    axes.set(xlabel="x / image width", ylabel="y / image height")
+    figure.colorbar(shown, ax=axes, label="fraction of boxes", shrink=0.85)
     return figure

@@ -202,7 +202,7 @@ def choice_plot(
     cost_label: str,
     accuracy_label: str,
 ) -> Figure:
-    """One point a network; those on the Pareto ``front``, indices, cheapest first, are coloured, joined, named first.
+    """One point per network; those on the Pareto ``front``, indices, cheapest first, are coloured, joined, named first.
 
     Costs are positive, on a logarithmic axis, accuracies 0..1. Names that would cover another are left out, except on
     the front.

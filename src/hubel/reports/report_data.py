@@ -62,7 +62,7 @@ class TrainingReport:
         title: the heading, such as the name of the run folder.
         scores: the final scores of each scored split (``train``, ``val``, ``test``, ``all``).
         split_sizes: number of images of each split.
-        history: one mapping an epoch with the columns of ``metrics.csv``; any may be missing, values be ``None`` or
+        history: one mapping per epoch with the columns of ``metrics.csv``; any may be missing, values be ``None`` or
             text as the file has them.
         best_epoch: the epoch whose weights were kept.
         mistakes: the worst first; all of one kind.

@@ -108,7 +108,7 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_i
     """
     paths = [Path(source) for source in sources]
     if twice := [path for path, count in Counter(map(Path.resolve, paths)).items() if count > 1]:
-        raise UsageError(f"{twice[0]} is given twice.", "Name one set of labels per annotator.")
+        raise UsageError(f"{twice[0]} is given twice.", "Pass one set of labels per annotator.")
     names = _names(paths)
     tables = [path for path in paths if _is_label_table(path)]
     sets = [] if tables else [read_any(path, format) for path in paths]

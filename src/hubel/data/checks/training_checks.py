@@ -90,21 +90,21 @@ def check_class_folders(
     train = counts.get("train", ())
     notes = []
     if leaks:
-        notes.append(f"the same image in two splits makes scores look better than they are: {_pairs(leaks)}.")
+        notes.append(f"the same image in two splits makes the scores too optimistic: {_pairs(leaks)}.")
     if single := [name for name, count in zip(classes, train, strict=False) if count == 1]:
-        notes.append(f"one training image only of {listing(single)}: too few to learn from.")
+        notes.append(f"only one training image of {listing(single)}: too few to learn from.")
     if unseen := _absent(classes, counts.get("val", ())):
         notes.append(f"no validation image of {listing(unseen)}: they are not validated.")
     if skew(train) >= SKEWED:
         most, least = max(train), min(count for count in train if count)
         notes.append(
-            f"classes are skewed: {most} training images of {classes[train.index(most)]}, "
+            f"classes are imbalanced: {most} training images of {classes[train.index(most)]}, "
             f"{least} of {classes[train.index(least)]}."
         )
     refusal = None
     if len(classes) < 2:
-        message = f"there is one class only ({listing(classes)}): at least two are needed."
-        refusal = message, "Name the folder that holds the class folders, or add a class."
+        message = f"there is only one class ({listing(classes)}): at least two are required."
+        refusal = message, "Pass the folder that contains the class folders, or add a class."
     elif untrained := [name for name, count in zip(classes, train, strict=False) if not count]:
         message = f"no readable training image of {listing(untrained)}."
         refusal = message, "Add images to the class in the training data, or remove its folders."
@@ -112,7 +112,7 @@ def check_class_folders(
         refusal = "no validation image is readable.", "Replace the images of the val split."
     elif contradictions:
         message = f"the same image is in two classes: {_pairs(contradictions)}."
-        refusal = message, "Keep each image in the class that it belongs to and delete the other copy."
+        refusal = message, "Keep each image in the class it belongs to and delete the other copy."
     return Findings(counts, unreadable, notes, refusal, contradictions=contradictions, leaks=leaks)
 
 
@@ -127,18 +127,18 @@ def check_object_set(
     notes = []
     if resized:
         notes.append(
-            f"{len(resized)} images have another size than their label files say, the first is "
-            f"{resized[0]}: their boxes are scaled to it. hubel data check tells whether that is right."
+            f"{len(resized)} images have another size than their label files state, the first is "
+            f"{resized[0]}: their boxes are scaled to the images. Check them with hubel data check."
         )
     if leaks:
         pairs = listing(list(map(_names, leaks)))
-        notes.append(f"the same image in two splits makes scores look better than they are: {pairs}.")
+        notes.append(f"the same image in two splits makes the scores too optimistic: {pairs}.")
     refusals = []
-    for split, nothing, use in (("train", "nothing learns", "train on"), ("val", "nothing validates", "validate on")):
+    for split, use in (("train", "train on"), ("val", "validate on")):
         if split in counts and not any(counts[split]):
-            refusals.append((f"there is no object in a readable image to {use}.", f"Label some for {split}."))
+            refusals.append((f"no readable image contains an object to {use}.", f"Label some for {split}."))
         elif absent := _absent(classes, counts.get(split, ())):
-            notes.append(f"{nothing} {listing(absent)}: no object in the {split} images.")
+            notes.append(f"no {split} image contains an object of {listing(absent)}.")
     return Findings(counts, unreadable, notes, next(iter(refusals), None), sizes, leaks=leaks)
 
 
