@@ -3,15 +3,19 @@
 # ruff: noqa: E501 – files as somebody may write them
 from __future__ import annotations
 
+import base64
 import json
 import os
 import resource
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hubel.data.annotations import read_annotations, write_annotations
+from hubel.data.annotations.parse import InvalidAnnotation
+from hubel.data.annotations.png_masks import decode_png
 from hubel.errors import DataError
 from labelled_sets import write_image
 
@@ -186,3 +190,10 @@ def test_forged_sizes_take_no_memory(size: int, far: float, expected: str, tmp_p
     assert expected in caught.value.message
     assert "a.jpg.json" in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_embedded_mask_that_is_not_a_png_is_named_without_addresses_in_memory(compressed: bool) -> None:
+    data = zlib.compress(b"no PNG") if compressed else b"no PNG"
+    with pytest.raises(InvalidAnnotation, match=r"^a mask is not a PNG$"):
+        decode_png(base64.b64encode(data).decode(), 0, 0, 8, 8, compressed)

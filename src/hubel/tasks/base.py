@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hubel.config import TrainingConfig
+from hubel.data.checks.training_checks import Findings
 from hubel.data.loader import BatchDataset, PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
@@ -36,19 +37,6 @@ CachedShape = Shape | Callable[[int, int], Shape]
 
 ProgressCallback = Callable[[int, int], None] | None
 """Called now and then with the number of images opened and of all."""
-
-
-class Findings(Protocol):
-    """Results of checking a data set before the first epoch."""
-
-    def raise_if_unusable(self, strict: bool) -> None:
-        """Raise :class:`~hubel.errors.DataError` if training is pointless; if ``strict``, for unreadable images too."""
-
-    def usable(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-        """The samples that can be used."""
-
-    def warnings(self) -> list[str]:
-        """Notes for the user, one line each."""
 
 
 class Scores(Protocol):

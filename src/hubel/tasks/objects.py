@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from hubel.config import DEFAULT_NETWORK, TrainingConfig
-from hubel.data.checks.training_checks import check_object_set
+from hubel.data.checks.training_checks import Findings, check_object_set
 from hubel.data.samples import Sample
 from hubel.data.transforms.object_transform import (
     ObjectTransform,
@@ -18,7 +18,7 @@ from hubel.errors import ModelError, UsageError
 from hubel.models import architecture
 from hubel.models.base import Model
 from hubel.models.metadata import ModelMetadata
-from hubel.tasks.base import Findings, ProgressCallback, Task, TaskData
+from hubel.tasks.base import ProgressCallback, Task, TaskData
 
 
 class ObjectTask(Task):

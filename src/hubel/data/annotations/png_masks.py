@@ -8,7 +8,7 @@ import io
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hubel import masks
 from hubel.data.annotations.parse import InvalidAnnotation
@@ -31,6 +31,8 @@ def decode_png(
             if min(left, top) < 0 or left + w > width or top + h > height or width * height > masks.MAX_PIXELS:
                 raise InvalidAnnotation(f"a mask of {w}×{h} at {left}, {top} extends beyond its image")
             part = np.asarray(image.convert("RGBA") if image.mode in ("P", "LA", "PA") else image)
+    except UnidentifiedImageError as error:  # its message is the address of the bytes in memory
+        raise InvalidAnnotation("a mask is not a PNG") from error
     except (binascii.Error, zlib.error, OSError, SyntaxError, Image.DecompressionBombError, TypeError) as error:
         raise InvalidAnnotation(f"a mask is not a PNG ({str(error)[:60]})") from error
     if part.ndim == 3:

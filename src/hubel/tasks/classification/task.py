@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel.config import TrainingConfig
-from hubel.data.checks.training_checks import SKEWED, check_class_folders
+from hubel.data.checks.training_checks import SKEWED, Findings, check_class_folders
 from hubel.data.image_folder import read_class_folders
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.image_transform import (
@@ -28,7 +28,7 @@ from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import Mistake
 from hubel.results import Classification as ClassificationResult
 from hubel.results import ClassScore
-from hubel.tasks.base import Evaluator, Findings, Predictions, ProgressCallback, Task, TaskData
+from hubel.tasks.base import Evaluator, Predictions, ProgressCallback, Task, TaskData
 from hubel.tasks.classification.decode import top_k
 from hubel.tasks.classification.report import REPORT
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from hubel.data.checks.training_checks import check_masks
+from hubel.data.checks.training_checks import Findings, check_masks
 from hubel.data.image_folder import read_class_map, read_mask_folder
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.metrics.segmentation import SegmentationScores, combine, pixel_confusion
@@ -19,7 +19,7 @@ from hubel.reports import figures
 from hubel.reports.format import percent
 from hubel.reports.report_data import Mistake, TaskReport
 from hubel.results import SegmentationMap
-from hubel.tasks.base import Evaluator, Findings, Predictions, ProgressCallback
+from hubel.tasks.base import Evaluator, Predictions, ProgressCallback
 from hubel.tasks.objects import ObjectData, ObjectTask
 from hubel.tasks.segmentation.decode import to_original
 
