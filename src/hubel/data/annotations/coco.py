@@ -98,7 +98,7 @@ def _parse_object(
 ) -> Annotation:
     category = parse.integer(row["category_id"], "category_id")
     if category not in labels:
-        raise parse.UnknownClass(f"category_id {category} is none of the categories")
+        raise parse.UnknownClass(f"category_id {category} is not one of the categories")
     fields = split_attributes(parse.fields(row["attributes"], "attributes")) if row.get("attributes") else {}
     if "iscrowd" in row:
         fields["crowd"] = bool(parse.integer(row["iscrowd"] or 0, "iscrowd"))

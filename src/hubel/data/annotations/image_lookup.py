@@ -61,7 +61,7 @@ class ImageLookup:
         if absolute == "path":
             raise parse.InvalidAnnotation(f"names {name!r}, which is not in {self.root}")
         if not candidates and not absolute:
-            raise parse.InvalidAnnotation(f"names {name!r}, which leads out of {self.root}")
+            raise parse.InvalidAnnotation(f"names {name!r}, which is outside {self.root}")
         return candidates[0] if candidates else self.root / tail[-1]
 
     def find_any(self, names: Iterable[str], near: Path) -> Path:
@@ -169,7 +169,7 @@ class ImageLookup:
             exact = [file for file in matches if file[-1] == parts[-1]]
             if len(exact) != 1:
                 names = " or ".join("/".join(file) for file in matches[:2])
-                raise parse.InvalidAnnotation(f"names {'/'.join(parts)!r}, which may be {names}")
+                raise parse.InvalidAnnotation(f"names {'/'.join(parts)!r}, which is ambiguous: {names}")
             matches = exact
         return self.root.joinpath(*matches[0])
 
@@ -208,7 +208,7 @@ def _common_length(a: Iterable[str], b: Iterable[str]) -> int:
 def _parts(name: str) -> tuple[list[str], str]:
     """Parts of a name, and ``"path"`` or ``"url"`` where it is absolute."""
     if len(name) > _MAX_NAME_LENGTH:
-        raise parse.InvalidAnnotation(f"names an image in more than {_MAX_NAME_LENGTH:,} letters")
+        raise parse.InvalidAnnotation(f"names an image with more than {_MAX_NAME_LENGTH:,} characters")
     if not name.strip() or "\0" in name:
         raise parse.InvalidAnnotation("names no image")
     absolute = ""

@@ -152,7 +152,7 @@ def _decode_brush(packed: list[Any], width: int, height: int) -> masks.RunLength
         nonlocal position
         position += number
         if position > bits.size:
-            raise parse.InvalidAnnotation("has a mask that ends too early")
+            raise parse.InvalidAnnotation("has a truncated mask")
         return int("".join(map(str, bits[position - number : position].tolist())), 2)
 
     if take(32) != count:
@@ -170,7 +170,7 @@ def _decode_brush(packed: list[Any], width: int, height: int) -> masks.RunLength
             values[filled : filled + length] = take(word)
         else:
             if position + word * length > bits.size:
-                raise parse.InvalidAnnotation("has a mask that ends too early")
+                raise parse.InvalidAnnotation("has a truncated mask")
             values[filled : filled + length] = np.packbits(bits[position : position + word * length])
             position += word * length
         filled += length

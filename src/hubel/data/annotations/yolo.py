@@ -198,7 +198,7 @@ def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) 
         return None
     label = parse.integer(values[0], "the class")
     if not 0 <= label < len(reader.classes):
-        raise parse.UnknownClass(f"class {label} is none of the {len(reader.classes)} classes")
+        raise parse.UnknownClass(f"class {label} is not one of the {len(reader.classes)} classes")
     numbers = [parse.number(value) for value in values[1:]]
     if len(numbers) in (4, 5):
         x, y, w, h = numbers[0] * width, numbers[1] * height, numbers[2] * width, numbers[3] * height
