@@ -1,4 +1,4 @@
-"""Activations computed twice instead of kept: the same gradients and statistics, less memory, told."""
+"""Activations recomputed instead of kept: the same gradients and statistics, less memory, told."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_it_is_done_where_memory_is_short_and_reported() -> None:
     assert not messages
     enough = Memory(int(1.5 * need.checkpointed) + 2, "this machine")
     assert needs_checkpointing(model, batch, "float32", messages.append, enough)
-    assert len(messages) == 1 and "computed twice" in messages[0] and "free" in messages[0]
+    assert len(messages) == 1 and "activations are recomputed" in messages[0] and "free" in messages[0]
     assert needs_checkpointing(model, batch, "float32", messages.append, Memory(need.checkpointed // 2, "this machine"))
     assert any("may not fit" in line for line in messages) and any("smaller batch" in line for line in messages)
 
