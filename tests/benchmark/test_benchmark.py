@@ -260,7 +260,7 @@ def test_an_interrupt_in_the_first_round_leaves_what_is_there(
 def test_nothing_measured_is_a_failure(machine: _Machine) -> None:
     status, rows = _bench("--engine", "torch", "--precision", "int8")
     assert status == 1
-    assert [row["left_out"] for row in rows] == ["torch does not support int8 here"]
+    assert [row["left_out"] for row in rows] == ["torch does not support int8 on this machine"]
 
 
 def test_what_is_planned() -> None:

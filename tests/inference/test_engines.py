@@ -190,7 +190,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubel.inference.engines.selection.gpu", lambda device: torch.device("cuda", 0))
+    monkeypatch.setattr("hubel.inference.predictor.gpu", lambda device: torch.device("cuda", 0))
     with pytest.raises(UsageError, match="openvino does not run on cuda:0"):
         Predictor("efficientnet_lite0", engine="openvino", device="cuda:0")
 

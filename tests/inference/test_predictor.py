@@ -246,7 +246,7 @@ def test_wrong_arguments_are_named() -> None:
         Predictor("efficientnet_lite0", precision="int7")
     with pytest.raises(UsageError, match="efficientnet_lite0 has none"):
         Predictor("efficientnet_lite0", precision="int8")
-    with pytest.raises(UsageError, match="images/ is for int8, but the precision is bf16"):
+    with pytest.raises(UsageError, match="images/ is to calibrate int8, but the precision is bf16"):
         Predictor("efficientnet_lite0", precision="bf16", calibrate="images/")
     with pytest.raises(ModelError, match="Identity"):
         hubel.Predictor(torch.nn.Identity())
