@@ -78,7 +78,7 @@ def test_each_loss_has_its_curve_and_what_was_not_measured_none(page: tuple[Path
 def test_the_worst_image_shows_what_is_right_wrong_and_missed(page: tuple[Path, Page]) -> None:
     text = page[1].text
     assert "faulty.png" in text and "clean.png" not in text
-    assert "2 wrong: cat 80 % (ground truth: dog) · dog 71 % missed: cat faulty.png" in text
+    assert "2 wrong: cat 80 % (truth: dog) · dog 71 % missed: cat faulty.png" in text
     for _, _, meaning in KINDS:
         assert meaning in text
     image = np.asarray(Image.open(io.BytesIO(page[1].images()[-1])).convert("RGB"), int)
