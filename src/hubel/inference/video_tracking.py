@@ -19,7 +19,6 @@ from hubel.data.mot import MotBoxes, read_mot_text
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
 from hubel.results import Detections, Tracks
-from hubel.tasks.decoding import decoder_of
 from hubel.tracking import Appearance, Tracker, create_tracker
 
 if TYPE_CHECKING:
@@ -134,6 +133,8 @@ def detect_with_model(
     Raises:
         UsageError: the model is not a detector, or does not have such a class.
     """
+    from hubel.tasks.decoding import decoder_of  # not needed for boxes from a file
+
     if "boxes" not in decoder_of(predictor.metadata.task, predictor.model_name).OUTPUTS:
         raise UsageError(f"{predictor.model_name} is not a detector", "use a detector")
     unknown = sorted(set(classes or ()) - set(predictor.metadata.classes))
