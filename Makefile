@@ -45,7 +45,7 @@ format: $(VENV)/.installed-test  ## let ruff rewrite what it can
 docs: $(VENV)/.installed-docs  ## the documentation site: site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-docs-images: $(VENV)/.installed-test  ## draw the documentation's pictures again
+docs-images: $(VENV)/.installed-test  ## draw the images of the documentation again
 	@$(BIN)/python docs/run_pages.py
 
 build: $(VENV)/.installed-test  ## the wheel and the source archive: dist/
