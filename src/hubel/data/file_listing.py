@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hubel.errors import DataError
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif"}
     | {".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
     # Telephones' HEIC is not read, but has to be named: passing over it in silence would lose images.

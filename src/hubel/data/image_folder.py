@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hubel.data.file_listing import PICTURE_SUFFIXES, files_below, is_shown, listing, not_listed
+from hubel.data.file_listing import IMAGE_SUFFIXES, files_below, is_shown, listing, not_listed
 from hubel.data.image_io import read_size
 from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError, ImageError
@@ -96,7 +96,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _loose_images(folder: Path) -> int:
-    return sum(is_shown(path.name) and path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
+    return sum(is_shown(path.name) and path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
 def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]:
@@ -106,7 +106,7 @@ def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]
     for class_folder in _folders_in(folder):
         files = images.setdefault(class_folder.name, [])
         for path in files_below(class_folder):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
                 files.append(path)
             elif path.name != "Thumbs.db":
                 others.append(path.relative_to(folder).as_posix())
@@ -177,7 +177,7 @@ def _with_masks(folder: Path, warnings: list[str]) -> tuple[Sample, ...]:
     masks = {path.stem: path for path in (folder / "masks").iterdir() if path.suffix.lower() == ".png"}
     samples: list[Sample] = []
     missing: list[str] = []
-    for path in sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in PICTURE_SUFFIXES):
+    for path in sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
         if path.stem not in masks:
             missing.append(path.name)
             continue

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from hubel.data.file_listing import PICTURE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
+from hubel.data.file_listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import DataError, ImageError, UsageError
@@ -27,7 +27,7 @@ from hubel.errors import DataError, ImageError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-_KNOWN_SUFFIXES = PICTURE_SUFFIXES | VIDEO_SUFFIXES
+_KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from hubel.data.file_listing import PICTURE_SUFFIXES, natural_order
+from hubel.data.file_listing import IMAGE_SUFFIXES, natural_order
 from hubel.data.image_io import open_file, read_image
 from hubel.errors import ImageError
 
@@ -100,7 +100,7 @@ def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
     if not folder.is_dir():
         raise ImageError(f"{folder} does not exist.", "Check the spelling.")
     paths = sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."),
+        (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."),
         key=lambda path: natural_order(path.name),
     )
     if not paths:

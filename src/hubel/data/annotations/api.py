@@ -17,7 +17,7 @@ from hubel.data.annotations.reader import AnnotationReader, LabelFileError
 from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.registry import all_formats, get_format
 from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses, new_dataset_folder
-from hubel.data.file_listing import PICTURE_SUFFIXES
+from hubel.data.file_listing import IMAGE_SUFFIXES
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
 
@@ -108,7 +108,7 @@ def detect_formats(path: Path) -> Found:
         by_suffix: dict[str, list[str]] = defaultdict(list)
         for name in names:
             by_suffix[os.path.splitext(name)[1].lower()].append(name)  # noqa: PTH122 – a name, many times
-        if any(suffix in PICTURE_SUFFIXES for suffix in by_suffix):
+        if any(suffix in IMAGE_SUFFIXES for suffix in by_suffix):
             image_folders.append(folder)
         if by_suffix[".txt"]:
             text_folders.append(folder)

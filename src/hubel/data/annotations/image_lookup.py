@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from hubel.data.annotations import parse
-from hubel.data.file_listing import PICTURE_SUFFIXES, is_shown
+from hubel.data.file_listing import IMAGE_SUFFIXES, is_shown
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.image_io import read_size
 from hubel.errors import ImageError
@@ -197,7 +197,7 @@ def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Pa
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 – a name, many times
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 – a name, many times
 
 
 def _common_length(a: Iterable[str], b: Iterable[str]) -> int:

@@ -26,7 +26,7 @@ from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
-from hubel.data.file_listing import PICTURE_SUFFIXES
+from hubel.data.file_listing import IMAGE_SUFFIXES
 
 _Row = dict[str, Any]
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
@@ -73,7 +73,7 @@ def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, whe
 
 def _find_image(reader: AnnotationReader, data: _Row, upload: Any, near: Path) -> Path:
     texts = [value for value in data.values() if isinstance(value, str)]
-    names = [text for text in texts if Path(text.partition("?")[0]).suffix.lower() in PICTURE_SUFFIXES]
+    names = [text for text in texts if Path(text.partition("?")[0]).suffix.lower() in IMAGE_SUFFIXES]
     names += [text for text in texts if "?d=" in text]
     name = parse.name(data.get("image") or data.get("img") or next(iter(names or texts), None), "data.image")
     # A name that begins with / is a URL on Label Studio's server, not a path on somebody's disk.
