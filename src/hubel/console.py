@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,9 +17,29 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder what follows
+
+
+def printable(text: str) -> str:
+    """A name from a file as it may be shown in a line of text.
+
+    Control characters, which can command a terminal, become visible escapes, line breaks and tabs among them, and so do
+    changes of direction and halves of surrogate pairs, which have no encoding.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    if letter not in _DIRECTIONS and unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp"):
+        return letter
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 def log(line: str) -> None:
-    """Write a line to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Write a line, or several, to stderr; control characters in them as :func:`printable` shows them."""
+    print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -28,8 +49,8 @@ def print_json(value: Any) -> None:
 
 def report_error(message: str, hint: str) -> None:
     """Write what is wrong and what to do about it to stderr, a line each."""
-    log(f"error: {message}")
-    log(f"hint:  {hint}")
+    for label, text in (("error:", message), ("hint: ", hint)):
+        log(f"{label} {printable(text.replace(chr(10), ' '))}")
 
 
 def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> None:

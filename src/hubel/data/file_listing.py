@@ -21,6 +21,15 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
+# What systems, file servers and editors add to folders, by case-folded name; names that begin with a dot need no entry.
+_SYSTEM_NAMES = frozenset(
+    {"__macosx", "icon\r", "network trash folder", "temporary items"}  # macOS
+    | {"$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"}  # Windows
+    | {"@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"}  # Synology, QNAP
+    | {"lost+found", "__pycache__"}
+)
+
+
 def natural_order(name: str) -> list[tuple[int, str] | str]:
     """Sort key that puts ``2.jpg`` before ``10.jpg``; names that differ only in zeros or case stay apart."""
     parts = re.split(r"(\d+)", name.casefold())  # text and digits in turn, text first and last
@@ -36,9 +45,9 @@ def files_below(
 ) -> Iterator[Path]:
     """All files below a folder: its own first, in natural order, then those of each of its folders.
 
-    Hidden files and folders (``.name``) are left out, and so are the folders that some systems add
-    (``__MACOSX``). Links are followed; a folder that is reached twice is read once, so links that lead in
-    circles end. Broken links are yielded as files. Only the names of one folder per level are in memory.
+    Hidden files and folders, and those that systems add, are left out (see :func:`is_shown`). Links are followed; a
+    folder that is reached twice is read once, so links that lead in circles end. Broken links are yielded as files.
+    Only the names of one folder per level are in memory.
 
     A folder that cannot be listed raises :class:`DataError`, or, if there is ``on_error``, is passed to it with the
     reason, and the walk continues. ``seen`` are device and inode of the folders that have been reached.
@@ -84,8 +93,11 @@ def not_listed(folder: Path, error: OSError) -> DataError:
 
 
 def is_shown(name: str) -> bool:
-    """True unless a file or folder is hidden or one that some systems add."""
-    return not name.startswith(".") and name != "__MACOSX"
+    """True unless a file or folder is hidden, or one that a system or a file server adds.
+
+    Hidden are names that begin with a dot: ``._a.jpg`` (AppleDouble), ``.DS_Store``, ``.ipynb_checkpoints``.
+    """
+    return not name.startswith(".") and name.casefold() not in _SYSTEM_NAMES
 
 
 def listing(names: Sequence[str], shown: int = 5) -> str:

@@ -84,7 +84,7 @@ class ImageLookup:
         if folder not in self._names:
             self._names[folder] = frozenset()
             with contextlib.suppress(OSError, ValueError):
-                self._names[folder] = frozenset(os.listdir(folder))  # noqa: PTH208 – names, not paths
+                self._names[folder] = frozenset(filter(is_shown, os.listdir(folder)))  # noqa: PTH208
         return self._names[folder]
 
     def within(self, folder: Path) -> list[Path]:
