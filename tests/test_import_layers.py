@@ -30,7 +30,7 @@ PAGES = [
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 
 FLOORS = (
-    ("errors", "results", "boxes", "masks", "fileio", "console", "config", "drawing", "system"),
+    ("errors", "results", "boxes", "masks", "fileio", "console", "config", "drawing", "system", "timing"),
     ("layers",),
     ("metrics", "weights", "data"),
     ("reports", "tracking", "analysis"),

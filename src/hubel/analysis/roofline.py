@@ -82,9 +82,9 @@ def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> NetworkCost:
 
 
 def bound(network: NetworkCost, machine: MachineLimits, precision: str, batch: int = 1) -> Bound | None:
-    """The bound for a batch size and precision; None if the machine does not support the precision."""
+    """The bound for a batch size and precision; None if the machine has no measured speed in it."""
     speed = machine.macs_per_second.get(precision)
-    if speed is None:
+    if not speed or not machine.bytes_per_second:
         return None
     computing = network.macs / speed
     moving = network.bytes_an_image(precision, batch) / machine.bytes_per_second

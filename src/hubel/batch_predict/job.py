@@ -20,6 +20,7 @@ from hubel.fileio import write_json
 from hubel.inference.engines.selection import BACKENDS
 from hubel.inference.predictor import Predictor
 from hubel.models.metadata import find_model
+from hubel.timing import per_second
 
 MANIFEST, LISTING, FINISHED = "job.json", "sources.jsonl", "finished.jsonl"
 _EVERY = 10.0  # seconds between two lines of progress
@@ -209,7 +210,9 @@ class CollectionJob:
                 now = time.perf_counter()
                 if now - logged > _EVERY or done == len(blocks):
                     logged = now
-                    self.log(f"{done}/{len(blocks)} blocks, {rows} images, {rows / (now - started):.1f} per second")
+                    self.log(
+                        f"{done}/{len(blocks)} blocks, {rows} images, {per_second(rows, now - started):.1f} per second"
+                    )
 
     def _recorded(self) -> dict[int, Written]:
         """Rows of each shard, as recorded when it was computed."""

@@ -21,6 +21,7 @@ from hubel.analysis.roofline import MachineLimits
 from hubel.inference.engines.openvino import core, openvino
 from hubel.inference.engines.torch import dtype_of
 from hubel.inference.precision import bfloat16_gain
+from hubel.timing import per_second
 
 _SIDE = 1536  # of the matrices
 _CHANNELS, _MAP, _IMAGES = 256, 28, 4
@@ -86,7 +87,7 @@ def openvino_kernels(precision: str, threads: int) -> list[Kernel]:
 def copy_bandwidth(size: int, seconds: float) -> float:
     """Bytes per second, read and written, of the fastest copy of ``size`` bytes by all threads."""
     source, target = torch.zeros(size, dtype=torch.uint8), torch.empty(size, dtype=torch.uint8)
-    return 2 * size / _fastest(partial(target.copy_, source), seconds)
+    return per_second(2 * size, _fastest(partial(target.copy_, source), seconds))
 
 
 def _convolutions(quantized: bool) -> Any:
@@ -111,7 +112,7 @@ def _convolutions(quantized: bool) -> Any:
 
 
 def _peak(kernels: list[Kernel], seconds: float) -> float:
-    return max(kernel.macs / _fastest(kernel.run, seconds) for kernel in kernels)
+    return max(per_second(kernel.macs, _fastest(kernel.run, seconds)) for kernel in kernels)
 
 
 def _fastest(run: Callable[[], Any], seconds: float) -> float:

@@ -13,6 +13,7 @@ from hubel.benchmark.worker import JobFailure, JobResult, run_job
 from hubel.errors import UsageError
 from hubel.inference.engines.base import PRECISIONS, canonical
 from hubel.inference.engines.selection import BACKENDS
+from hubel.timing import per_second
 
 _BATCHES = (1, 16)  # by default, as are these precisions
 _PRECISIONS = ("fp32", "bf16", "int8")
@@ -224,15 +225,17 @@ class Session:
             "random_weights": job.model.random_weights,
             "rounds": len(measured),
             "seconds_per_batch": seconds,
-            "images_per_second": batch / seconds,
+            "images_per_second": per_second(batch, seconds),
             "end_to_end_seconds_per_image": end_to_end,
-            "end_to_end_images_per_second": 1 / end_to_end,
+            "end_to_end_images_per_second": per_second(1, end_to_end),
             **_percentiles([seconds for row in measured for seconds in row["latencies"]]),
             "peak_memory_bytes": round(statistics.median(row["peak_memory_bytes"] for row in measured)),
             "first_start_seconds": first.seconds,
             "cold_start_seconds": _median([each.seconds for each in starts]),
-            "import_fraction": _median([each.import_seconds / each.seconds for each in starts]),
-            **self._roofline(job.model.cost, job.runner.precision, batch, measured[0]["device"], batch / seconds),
+            "import_fraction": _median([per_second(each.import_seconds, each.seconds) for each in starts]),
+            **self._roofline(
+                job.model.cost, job.runner.precision, batch, measured[0]["device"], per_second(batch, seconds)
+            ),
         }
 
     def _roofline(

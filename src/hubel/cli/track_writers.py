@@ -18,6 +18,7 @@ from hubel.fileio import atomic_write, streaming_write, write_json
 from hubel.inference.outputs import encodable
 from hubel.inference.video_tracking import NAMELESS, FrameState, StageTimer
 from hubel.results import Tracks
+from hubel.timing import per_second
 from hubel.tracking.trajectories import LineCounter, TrackPath, TrackTable, ZoneCounter
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class TrackOutputs:
 
     def summary(self, seconds: float) -> str:
         """A line with counts, speed, and the time of each stage."""
-        speed = self._frames / max(seconds, 1e-9)
+        speed = per_second(self._frames, seconds)
         line = f"{self.tracker}: {self._frames} frames, {len(self._paths)} tracks, {speed:.1f} frames/s"
         total = sum(self.timer.seconds.values())
         if total:

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from hubel.errors import ModelError
 from hubel.inference.engines.base import Precision, canonical
+from hubel.timing import computing_clock, seconds_per_run, speedup
 
 # bfloat16 keeps 8 bits of the significand: it must pay clearly before probabilities change in their third digit.
 _WORTHWHILE = 1.3
-_RUNS = 3
 
 
 def choose_precision(device: torch.device, precision: str = "auto") -> Precision:
@@ -66,22 +66,20 @@ def bfloat16_gain(device: torch.device) -> float:
 
 def _gain(device: torch.device, operation: Callable[[Tensor, Tensor], Tensor], *operands: Tensor) -> float:
     """Seconds in float32 over seconds in bfloat16, each the best of a few runs after one to warm up."""
-    # On a CPU the process's own seconds, which do not depend on what else the machine does.
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    clock = computing_clock() if device.type == "cpu" else time.perf_counter
 
     def seconds(dtype: torch.dtype) -> float:
         first, second = (operand.to(dtype) for operand in operands)
-        measured = []
-        with torch.inference_mode():
-            for _ in range(1 + _RUNS):
-                start = clock()
-                operation(first, second)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                measured.append(clock() - start)
-        return min(measured[1:])
 
-    return seconds(torch.float32) / seconds(torch.bfloat16)
+        def run() -> None:
+            operation(first, second)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        with torch.inference_mode():
+            return seconds_per_run(run, clock)
+
+    return speedup(seconds(torch.float32), seconds(torch.bfloat16))
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from hubel.fileio import write_json
 from hubel.inference.precision import bfloat16_pays
+from hubel.timing import per_second
 from hubel.weights.local_cache import cache_folder
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2
@@ -84,7 +85,7 @@ def _fastest(
     handicap = {(name, last): seconds * (1 if last else 1.05) for (name, last), seconds in timings.items()}
     chosen, channels_last = min(handicap, key=handicap.__getitem__)
     measured = ", ".join(
-        f"{name} {'channels-last' if last else 'contiguous'} {batch[0] / time_:.1f}"
+        f"{name} {'channels-last' if last else 'contiguous'} {per_second(batch[0], time_):.1f}"
         for (name, last), time_ in timings.items()
     )
     layout = "channels-last" if channels_last else "contiguous"

@@ -17,6 +17,7 @@ from hubel.data.loader import EpochSampler, PixelCache, default_workers, make_da
 from hubel.data.splits import Splits
 from hubel.system import cpu_count
 from hubel.tasks.base import TaskData
+from hubel.timing import per_second
 from hubel.training.autotune import decided_once, measured_once
 from hubel.training.cache_budget import make_image_caches
 from hubel.training.distributed import DistributedContext
@@ -71,7 +72,7 @@ def _images_per_second(loader: DataLoader[Any], step: Callable[[Any], None]) -> 
     for batch in islice(rows, TRIAL_BATCHES - 1):
         step(batch)
         seen += len(batch.indices)
-    return seen / (time.perf_counter() - start)
+    return per_second(seen, time.perf_counter() - start)
 
 
 class RunImages:

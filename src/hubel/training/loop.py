@@ -28,6 +28,7 @@ from hubel.models.base import AUXILIARY, Model
 from hubel.models.checkpoint import save_model
 from hubel.models.metadata import ModelMetadata
 from hubel.tasks.base import Task, TaskData
+from hubel.timing import per_second
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -263,7 +264,7 @@ def _train_epoch(
         totals.update({name: mean * whole.images for name, mean in whole.means.items()})
         totals.update(whole.sums)
         seen += whole.images
-        speed = seen / (time.perf_counter() - started)
+        speed = per_second(seen, time.perf_counter() - started)
         display.advance(note=f"loss {totals['loss'] / max(1, seen):.3f}  {speed:.0f} images/s")
     _check_batch_read(seen, "training")
     return {
@@ -271,7 +272,7 @@ def _train_epoch(
         "phase": phase.name,
         **{f"train_{name}": round(total / seen, 6) for name, total in totals.items()},
         "learning_rate": rate,
-        "images_per_second": round(seen / (time.perf_counter() - started), 2),
+        "images_per_second": round(per_second(seen, time.perf_counter() - started), 2),
     }
 
 
