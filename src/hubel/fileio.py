@@ -8,6 +8,8 @@ import io
 import itertools
 import json
 import os
+import secrets
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,17 +19,21 @@ from hubel.errors import DataError
 
 
 def temporary_beside(path: Path, prefix: str = "", suffix: str = "") -> Path:
-    """Make an empty file in the folder of ``path``, to be filled and given to :func:`rename_into_place`."""
-    descriptor, name = tempfile.mkstemp(prefix=prefix or f".{path.name}.", suffix=suffix, dir=path.parent)
-    os.close(descriptor)
-    return Path(name)
+    """Make an empty file in the folder of ``path``, to be filled and given to :func:`rename_into_place`.
+
+    Its permissions are those of any new file there, by the umask; those of ``tempfile`` are the owner's alone.
+    """
+    while True:
+        temporary = path.with_name(f"{prefix or f'.{path.name}.'}{secrets.token_hex(4)}{suffix}")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return temporary
 
 
 def rename_into_place(temporary: Path, path: Path) -> None:
     """Flush a file to disk and rename it to ``path``."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    temporary.chmod(0o644)
     temporary.replace(path)
 
 
@@ -40,7 +46,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         temporary = temporary_beside(path)
+        mode = temporary.stat().st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:  # a library has put a file of its own in its place
+            temporary.chmod(stat.S_IMODE(mode))
         rename_into_place(temporary, path)
     except OSError as error:
         raise _not_written(path, error) from error
