@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hubel.errors import DataError
 from hubel.metrics.coco import GroundTruth, PredictedObjects
+from hubel.metrics.confidence import THRESHOLDS
 from hubel.metrics.detection import IGNORED, UNMATCHED, match_boxes, score_detection, scores_table, worst_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
@@ -87,18 +88,52 @@ def test_each_class_is_scored_as_pycocotools_does():
     json.dumps(given, allow_nan=False)
 
 
+def pycocotools_precision_and_recall(
+    labelled: list[GroundTruth], found: list[PredictedObjects], threshold: float, label: int
+) -> tuple[float, float]:
+    sure = [PredictedObjects(f.boxes[k], f.scores[k], f.labels[k]) for f in found for k in [f.scores >= threshold]]
+    evaluation = pycocotools_evaluation(labelled, sure)
+    rows = [r for r in evaluation.evalImgs if r and r["category_id"] == label and r["aRng"] == [0, 1e10]]
+    counted = np.concatenate([~r["dtIgnore"][0].astype(bool) for r in rows])
+    right = np.concatenate([r["dtMatches"][0] > 0 for r in rows])[counted].sum()
+    return right / counted.sum(), evaluation.eval["recall"][0, label, 0, 2]
+
+
 def test_precision_and_recall_are_those_of_coco_s_matches_at_the_confidence():
     labelled, found = images(60, 1, crowds=True)
     scores = score_detection(labelled, found, CLASSES)
-    sure = [PredictedObjects(f.boxes[k], f.scores[k], f.labels[k]) for f in found for k in [f.scores >= 0.25]]
-    evaluation = pycocotools_evaluation(labelled, sure)
     for index in range(2):
-        rows = [r for r in evaluation.evalImgs if r and r["category_id"] == index and r["aRng"] == [0, 1e10]]
-        counted = np.concatenate([~r["dtIgnore"][0].astype(bool) for r in rows])
-        right = np.concatenate([r["dtMatches"][0] > 0 for r in rows])[counted].sum()
-        assert scores.precision[index] == pytest.approx(right / counted.sum())
-        assert scores.recall[index] == pytest.approx(evaluation.eval["recall"][0, index, 0, 2])
+        precision, recall = pycocotools_precision_and_recall(labelled, found, 0.25, index)
+        assert scores.precision[index] == pytest.approx(precision)
+        assert scores.recall[index] == pytest.approx(recall)
     assert math.isnan(scores.recall[2]) and scores.precision[2] == 0
+
+
+def test_the_curves_over_confidence_are_those_of_coco_s_matches():
+    labelled, found = images(60, 3, crowds=True)
+    curves = score_detection(labelled, found, CLASSES).curves
+    for step in (0, 10, 25, 50, 80, 95):
+        judged = [pycocotools_precision_and_recall(labelled, found, THRESHOLDS[step], index) for index in range(2)]
+        f1 = [2 * precision * recall / (precision + recall) for precision, recall in judged]
+        assert curves.precision[step, :2] == pytest.approx([precision for precision, _ in judged])
+        assert curves.recall[step, :2] == pytest.approx([recall for _, recall in judged])
+        assert curves.f1[step, :2] == pytest.approx(f1)
+        assert curves.mean_f1[step] == pytest.approx(np.mean(f1))
+    assert np.isnan(curves.recall[:, 2]).all() and np.isnan(curves.f1[:, 2]).all(), "there are no platelets"
+
+
+def test_the_suggested_confidence_separates_right_boxes_from_wrong_ones():
+    labelled = [really((A, 0), (B, 0))]
+    found = [given((A, 0.9, 0), (B, 0.6, 0), (C, 0.4, 0))]
+    scores = score_detection(labelled, found, ["cat", "dog"])
+    # From 0.41 to 0.60 the two right boxes count and nothing else; the middle of that range is suggested.
+    assert scores.best_f1 == 1
+    assert scores.best_confidence == pytest.approx(0.51)
+    assert "Highest mean F1 1.000 at --conf 0.51" in scores_table(scores)
+    assert scores.to_json()["metrics"]["best_confidence"] == pytest.approx(0.51)
+    wrong = score_detection(labelled, [given((C, 0.4, 0))], ["cat", "dog"])
+    assert wrong.best_confidence is None and wrong.best_f1 is None
+    assert score_detection([really()], [given()], ["cat"]).best_confidence is None
 
 
 def test_the_confusion_matrix_is_supervision_s_where_no_object_has_rivals():
@@ -182,8 +217,9 @@ def test_the_table_says_what_there_is():
     head, _, columns, *rows = scores_table(scores).splitlines()
     assert head == "mAP 1.0000   mAP@0.5 1.0000   mAP@0.75 1.0000   AR 1.0000"
     assert columns.split() == ["class", "images", "objects", "AP", "AP@0.5", "precision", "recall"]
-    assert [row.split() for row in rows] == [["cat", "1", "1", "1.000", "1.000", "1.000", "1.000"]]
-    assert {len(columns), *map(len, rows)} == {len(columns)}
+    assert rows[0].split() == ["cat", "1", "1", "1.000", "1.000", "1.000", "1.000"]
+    assert rows[1:] == ["", "Highest mean F1 1.000 at --conf 0.45"]
+    assert len(rows[0]) == len(columns)
     missed = score_detection([really((A, 0))], [given()], ["cat"])
     assert scores_table(missed).splitlines()[-1].split() == ["cat", "1", "1", "0.000", "0.000", "–", "0.000"]
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Sample
-from hubel.metrics.classification import score_classification
+from hubel.metrics.classification import CalibrationBin, score_classification
 from hubel.models.metadata import ModelMetadata
 from hubel.reports import AugmentationSample, TrainingReport, write_report
 from hubel.reports.figures import confusion_matrix, learning_curve, reliability_diagram, to_png
@@ -261,8 +261,20 @@ def test_reliability_diagram_shows_the_bins():
     filled = [row for row in scores.calibration if row.images]
     heights = [bar.get_height() for bar in upper.patches]
     assert heights[: len(filled)] == pytest.approx([row.accuracy for row in filled])
-    assert heights[len(filled) :] == pytest.approx([row.confidence - row.accuracy for row in filled])
+    gaps = [row.confidence - row.accuracy for row in filled]
+    over, under = [gap for gap in gaps if gap > 0], [gap for gap in gaps if gap < 0]
+    assert heights[len(filled) :] == pytest.approx(over + under)
     assert [bar.get_height() for bar in lower.patches] == [row.images for row in filled]
+
+
+def test_a_gap_of_underconfidence_is_seen_through():
+    row = CalibrationBin(0.4, 0.5, 10, confidence=0.45, accuracy=0.9)
+    upper = reliability_diagram([row]).axes[0]
+    accuracy, gap = upper.patches
+    assert (gap.get_y(), gap.get_y() + gap.get_height()) == (0.9, pytest.approx(0.45))
+    assert gap.get_hatch() and gap.get_facecolor()[3] == 0, "the accuracy shows behind the hatching"
+    assert accuracy.get_height() == 0.9
+    assert "underconfident" in upper.get_legend_handles_labels()[1]
 
 
 def test_figures_bear_any_name(recwarn):

@@ -11,6 +11,7 @@ import numpy as np
 from hubel.boxes import ioa, iou
 from hubel.errors import DataError
 from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
+from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves, ScoredBoxes, confidence_curves, fraction
 
 SCORE_THRESHOLD = 0.25
 """Minimum score of boxes that are shown to users and count in the confusion matrix."""
@@ -39,7 +40,7 @@ class BoxMatches:
 
     Attributes:
         objects: (F,), index of the object that each box is matched with; :data:`UNMATCHED`; or :data:`IGNORED` for
-            boxes below :data:`SCORE_THRESHOLD` and those within a crowd of their class. Objects are matched once.
+            boxes below the score threshold and those within a crowd of their class. Objects are matched once.
         right: indices of the boxes matched with an object of their class, in order of score.
         wrong: indices of the boxes that are unmatched or matched with another class, in order of score.
         missed: indices of the unmatched objects, crowds excluded.
@@ -51,8 +52,10 @@ class BoxMatches:
     missed: np.ndarray
 
 
-def match_boxes(truth: GroundTruth, predicted: PredictedObjects) -> BoxMatches:
-    """Match the boxes of an image, in order of score.
+def match_boxes(
+    truth: GroundTruth, predicted: PredictedObjects, score_threshold: float = SCORE_THRESHOLD
+) -> BoxMatches:
+    """Match the boxes of an image that reach a score, in order of score.
 
     A box is matched with the unmatched object that it overlaps most: first among those of its class, as in COCO, so
     that the correct boxes are the same as there; then the remaining boxes with the remaining objects.
@@ -60,7 +63,7 @@ def match_boxes(truth: GroundTruth, predicted: PredictedObjects) -> BoxMatches:
     crowd = np.zeros(len(truth.labels), bool) if truth.crowd is None else np.asarray(truth.crowd, bool)
     scores = np.asarray(predicted.scores)
     order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= SCORE_THRESHOLD]
+    order = order[scores[order] >= score_threshold]
     objects = np.full(len(scores), IGNORED)
     objects[order] = UNMATCHED
     boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))
@@ -80,7 +83,9 @@ def _match(objects: np.ndarray, overlap: np.ndarray, order: np.ndarray) -> None:
     """Match the unmatched boxes, in place."""
     free = np.ones(overlap.shape[1], bool)
     free[objects[objects >= 0]] = False
-    for box in order[objects[order] == UNMATCHED]:
+    # Most boxes overlap no object enough: they need no turn in the loop.
+    near = overlap.max(1, initial=0) >= IOU_THRESHOLD
+    for box in order[(objects[order] == UNMATCHED) & near[order]]:
         candidates = np.where(free, overlap[box], 0)
         if candidates.max(initial=0) >= IOU_THRESHOLD:
             objects[box] = candidates.argmax()
@@ -124,6 +129,7 @@ class DetectionScores:
             :func:`match_boxes`: rows are the truth, columns predictions. The last row counts false positives, the last
             column missed objects.
         class_images: (classes,), images with an object of each class, crowds excluded.
+        curves: precision, recall and F1 over the confidence from which boxes count, at IoU 0.5.
     """
 
     coco: CocoScores
@@ -131,6 +137,7 @@ class DetectionScores:
     classes: tuple[str, ...]
     confusion: np.ndarray = field(repr=False)
     class_images: np.ndarray = field(repr=False)
+    curves: ConfidenceCurves = field(repr=False)
 
     @property
     def right(self) -> np.ndarray:
@@ -143,6 +150,16 @@ class DetectionScores:
         return np.asarray(self.confusion[:, :-1].sum(0))
 
     @property
+    def best_confidence(self) -> float | None:
+        """The threshold 0..1 of the highest mean F1, a good ``--conf``; ``None`` if nothing is right."""
+        return None if self.curves.best is None else float(THRESHOLDS[self.curves.best])
+
+    @property
+    def best_f1(self) -> float | None:
+        """Mean F1 of the classes with objects at :attr:`best_confidence`."""
+        return None if self.curves.best is None else float(self.curves.mean_f1[self.curves.best])
+
+    @property
     def objects(self) -> np.ndarray:
         """Labelled objects by class (classes,), crowds excluded."""
         return np.asarray(self.confusion[:-1].sum(1))
@@ -150,27 +167,29 @@ class DetectionScores:
     @property
     def precision(self) -> np.ndarray:
         """Fraction of the boxes that are right, by class (classes,); NaN without boxes."""
-        return _fraction(self.right, self.found)
+        return fraction(self.right, self.found)
 
     @property
     def recall(self) -> np.ndarray:
         """Fraction of the objects that were found, by class (classes,); NaN without objects."""
-        return _fraction(self.right, self.objects)
+        return fraction(self.right, self.objects)
 
     def to_json(self) -> dict[str, Any]:
         """``{"metrics": {…}, "per_class": […]}``; ``None`` where a metric is undefined.
 
-        ``metrics`` has COCO's twelve, and ``precision`` and ``recall`` of all classes together at confidence 0.25;
+        ``metrics`` has COCO's twelve, ``precision`` and ``recall`` of all classes together at confidence 0.25, and
+        ``best_confidence`` with the mean F1 of the classes there, ``best_f1``;
         ``per_class`` each class's ``name``, ``images``, ``objects``, ``AP``, ``AP50``, ``AP_small``, ``AP_medium``,
         ``AP_large``, ``AR100``, ``precision`` and ``recall``.
         """
         total = {
-            "precision": _fraction(self.right.sum(), self.found.sum()),
-            "recall": _fraction(self.right.sum(), self.objects.sum()),
+            "precision": fraction(self.right.sum(), self.found.sum()),
+            "recall": fraction(self.right.sum(), self.objects.sum()),
         }
         rows = zip(self.coco.per_class, self.class_images, self.precision, self.recall, strict=True)
         return {
-            "metrics": _without_nan(self.coco.metrics | total),
+            "metrics": _without_nan(self.coco.metrics | total)
+            | {"best_f1": self.best_f1, "best_confidence": self.best_confidence},
             "per_class": [
                 {"name": row["name"], "images": int(images)}
                 | _without_nan({**row, "precision": precision, "recall": recall})
@@ -192,6 +211,7 @@ def score_detection(
     evaluator = CocoEvaluator(classes)
     confusion = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
     class_images = np.zeros(len(classes), np.int64)
+    boxes_of_any_score = []
     for truth, predicted in zip(truths, predictions, strict=True):
         evaluator.update(truth, predicted)
         matches = match_boxes(truth, predicted)
@@ -200,9 +220,21 @@ def score_detection(
             found = np.asarray(predicted.labels, np.int64)[boxes]
             np.add.at(confusion, (true_labels[matches.objects[boxes]], found), 1)
         np.add.at(confusion, (true_labels[matches.missed], len(classes)), 1)
+        boxes_of_any_score.append(_scored_boxes(truth, predicted))
         single = np.ones(len(truth.labels), bool) if truth.crowd is None else ~np.asarray(truth.crowd, bool)
         class_images[np.unique(np.asarray(truth.labels, np.int64)[single])] += 1
-    return DetectionScores(evaluator.compute(), len(truths), tuple(classes), confusion, class_images)
+    curves = confidence_curves(
+        ScoredBoxes(*map(np.concatenate, zip(*boxes_of_any_score, strict=True))), confusion[:-1].sum(1)
+    )
+    return DetectionScores(evaluator.compute(), len(truths), tuple(classes), confusion, class_images, curves)
+
+
+def _scored_boxes(truth: GroundTruth, predicted: PredictedObjects) -> ScoredBoxes:
+    """All boxes of an image but those within crowds."""
+    matches = match_boxes(truth, predicted, score_threshold=0)
+    counted = np.concatenate((matches.right, matches.wrong)).astype(np.int64)
+    scores, labels = np.asarray(predicted.scores, np.float64), np.asarray(predicted.labels, np.int64)
+    return ScoredBoxes(scores[counted], labels[counted], np.arange(len(counted)) < len(matches.right))
 
 
 def scores_table(scores: DetectionScores) -> str:
@@ -220,13 +252,9 @@ def scores_table(scores: DetectionScores) -> str:
         if row["objects"]:
             cells = (f"{_format(row[name], 3):>{max(6, len(label))}}" for label, name in columns.items())
             lines.append(f"{row['name']:<{width}}  {row['images']:>6}  {row['objects']:>7}  {'  '.join(cells)}")
+    if scores.curves.best is not None:
+        lines += ["", f"Highest mean F1 {_format(scores.best_f1, 3)} at --conf {scores.best_confidence:g}"]
     return "\n".join(lines)
-
-
-def _fraction(part: Any, whole: Any) -> np.ndarray:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    fraction: np.ndarray = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return fraction
 
 
 def _without_nan(row: dict[str, Any]) -> dict[str, Any]:

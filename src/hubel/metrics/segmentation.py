@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hubel.metrics.confidence import fraction
+
 
 def pixel_confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Pixels by true class (rows) and predicted class: int64 (classes, classes).
@@ -40,13 +42,13 @@ class SegmentationScores:
     @property
     def accuracy(self) -> np.ndarray:
         """Fraction of the pixels of each class that are right (classes,)."""
-        return _fraction(np.diag(self.confusion), self.confusion.sum(1))
+        return fraction(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
     def iou(self) -> np.ndarray:
         """Pixels of each class that are right, over those that belong to it or were predicted to (classes,)."""
         right = np.diag(self.confusion)
-        return _fraction(right, self.confusion.sum(0) + self.confusion.sum(1) - right)
+        return fraction(right, self.confusion.sum(0) + self.confusion.sum(1) - right)
 
     @property
     def mean_iou(self) -> float:
@@ -79,12 +81,6 @@ def combine(confusions: Sequence[np.ndarray], classes: Sequence[str]) -> Segment
     """Metrics of images together, from the confusion of each."""
     empty = np.zeros((len(classes), len(classes)), np.int64)
     return SegmentationScores(tuple(classes), len(confusions), sum(confusions, empty))
-
-
-def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        fraction: np.ndarray = part / whole
-    return fraction
 
 
 def _mean(values: np.ndarray) -> float:

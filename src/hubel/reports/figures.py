@@ -24,6 +24,15 @@ from matplotlib.transforms import Bbox
 from hubel.metrics.classification import CalibrationBin
 from hubel.reports.format import number
 
+_QUANTITIES = {
+    "top1": "accuracy",
+    "AP50": "mAP@0.5",
+    "AP": "mAP@[.5:.95]",
+    "mean_iou": "mean IoU",
+    "iou50": "IoU ≥ 0.5",
+}
+"""Names on the vertical axis of a learning curve; other quantities are written as they are."""
+
 CSS_PIXELS_PER_INCH = 100
 """Largest scale at which a page shows a figure: its letters are then as large as the page's."""
 
@@ -63,7 +72,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], quantity: str, best_epo
         if split == "val" and best_epoch in epochs:
             best = values[epochs.index(best_epoch)]
             axes.plot([best_epoch], [best], "o", markersize=10, fillstyle="none", color=colour, label="kept")
-    axes.set(xlim=(epochs[0] - 0.5, epochs[-1] + 0.5), xlabel="epoch")
+    axes.set(xlim=(epochs[0] - 0.5, epochs[-1] + 0.5), xlabel="epoch", ylabel=_QUANTITIES.get(quantity, quantity))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if quantity == "top1":
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
@@ -78,7 +87,7 @@ def overlap_curve(overlap: np.ndarray) -> Figure:
     least = np.concatenate(([0.0], np.sort(overlap), [1.0]))
     share = np.concatenate(([1.0], 1 - np.arange(len(overlap)) / len(overlap), [0.0]))
     axes.step(least, share, where="pre", color=BLUE)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="IoU")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="IoU", ylabel="fraction of the images")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
@@ -129,7 +138,11 @@ def confusion_width(classes: int) -> float:
 
 
 def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
-    """Accuracy over confidence, with the gap to the diagonal, above the number of images in each bin."""
+    """Accuracy over confidence, above the number of images in each bin.
+
+    The gap between accuracy and mean confidence is hatched: in orange where the network is overconfident, in green
+    where it is underconfident.
+    """
     figure = Figure(figsize=(5.0, 4.6), layout="constrained", facecolor="white")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     width = bins[0].high - bins[0].low
@@ -140,15 +153,28 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> Figure:
     centres = [(row.low + row.high) / 2 for row in filled]
     accuracy = [row.accuracy for row in filled]
     gaps = [row.confidence - row.accuracy for row in filled]
-    upper.bar(centres, accuracy, width * 0.92, color=BLUE, label="accuracy")
-    upper.bar(
-        centres, gaps, width * 0.92, bottom=accuracy, color="#fbe3d3", edgecolor=ORANGE, hatch="////",
-        linewidth=0.8, label="gap to confidence",
+    upper.bar(centres, accuracy, width * 0.92, color="#9cc7e3", label="accuracy")
+    # Overconfident: the gap stands on the bar. Underconfident: it hangs from the bar's top, inside it.
+    for name, colour, hatch, chosen in (
+        ("overconfident", ORANGE, "////", [gap > 0 for gap in gaps]),
+        ("underconfident", "#00513a", "\\\\\\\\", [gap < 0 for gap in gaps]),
+    ):
+        if any(chosen):
+            places, lows, heights = zip(
+                *itertools.compress(zip(centres, accuracy, gaps, strict=True), chosen), strict=True
+            )
+            upper.bar(
+                places, heights, width * 0.92, bottom=lows, facecolor="none", edgecolor=colour, hatch=hatch,
+                linewidth=0.8, label=name,
+            )  # fmt: skip
+    upper.hlines(
+        accuracy, [each - 0.46 * width for each in centres], [each + 0.46 * width for each in centres],
+        color=BLUE, linewidth=2.5,
     )  # fmt: skip
     upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (3, 3)), label="perfect")
     upper.set(ylim=(0, 1.02), ylabel="accuracy")
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(frameon=False, fontsize=9, labelcolor=INK, loc="outside upper center", ncols=3)
+    figure.legend(frameon=False, fontsize=9, labelcolor=INK, loc="outside upper center", ncols=2)
     lower.bar(centres, [row.images for row in filled], width * 0.92, color="#8d97a5")
     lower.set(xlabel="confidence", ylabel="images")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))

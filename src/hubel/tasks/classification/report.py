@@ -14,6 +14,8 @@ from hubel.reports import figures
 from hubel.reports.format import CONFUSED_PAIRS, percent
 from hubel.reports.report_data import TaskReport
 
+_LARGE_ECE = 0.1
+
 
 def _charts(scores: ClassificationScores) -> Iterator[tuple[str, Figure]]:
     names = [row.name for row in scores.per_class]
@@ -70,8 +72,13 @@ def _calibration_sentence(scores: ClassificationScores) -> str:
     if confidence > scores.top1 + 0.02:
         return f"{means}: the model is overconfident."
     if confidence < scores.top1 - 0.02:
-        return f"{means}: the model is underconfident, as after label smoothing and MixUp."
-    return f"{means}: on average, the model is well calibrated."
+        return f"{means}: the model is underconfident."
+    if scores.ece > _LARGE_ECE:
+        return (
+            f"{means}: equal on average, but not at each confidence: there they differ by "
+            f"{percent(scores.ece)} in the mean (expected calibration error)."
+        )
+    return f"{means}: the model is well calibrated on average."
 
 
 REPORT = TaskReport(

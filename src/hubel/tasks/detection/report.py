@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hubel.drawing import BoxLabel
 from hubel.metrics.coco import RECALL_STEPS, GroundTruth, PredictedObjects
-from hubel.metrics.detection import DetectionScores, WorstImage, worst_images
+from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves
+from hubel.metrics.detection import SCORE_THRESHOLD, DetectionScores, WorstImage, worst_images
 from hubel.reports import figures
 from hubel.reports.report_data import DetectionMistake, TaskReport
 from hubel.tasks.classification.report import confusion_section
@@ -41,6 +43,8 @@ _LINES = ("solid", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 
 def _charts(scores: DetectionScores) -> Iterator[tuple[str, Figure]]:
     yield "precision_recall", precision_recall(scores.coco.precision[0], scores.classes)
+    yield "f1", f1_over_confidence(scores.curves, scores.classes)
+    yield "confidence", precision_and_recall_over_confidence(scores.curves)
     yield "confusion", figures.confusion_matrix(scores.confusion, [*scores.classes, _BACKGROUND])
 
 
@@ -59,6 +63,12 @@ def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
         "the area that it shares with the true box is at least half of the area that they cover together (IoU ≥ 0.5); "
         "mAP@[.5:.95] is the mean over stricter and stricter thresholds."
     )
+    if scores.curves.best is not None:
+        yield (
+            f"F1, the harmonic mean of precision and recall, is highest at a confidence of {scores.best_confidence:g}: "
+            f"{scores.best_f1:.3f}, the mean of the classes. A good choice for hubel predict --conf "
+            f"{scores.best_confidence:g} where false positives and missed objects are equally bad."
+        )
     few = [f"{name} ({count})" for name, count in zip(scores.classes, scores.objects, strict=True) if 0 < count < FEW]
     if few:
         shown = ", ".join(few[:6]) + (" …" if len(few) > 6 else "")
@@ -82,27 +92,76 @@ def precision_recall(precision: np.ndarray, names: Sequence[str]) -> Figure:
         precision: (101, classes) by :data:`~hubel.metrics.coco.RECALL_STEPS`; negative for classes without objects.
         names: of the classes.
     """
-    figure, axes = figures.styled_figure(5.6, 3.9)
     present = [index for index in range(len(names)) if precision[0, index] >= 0]
-    named = len(present) <= NAMED_CURVES
-    for number, index in enumerate(present):
-        colour = _COLOURS[number % len(_COLOURS)] if named else "#c3cad3"
-        line = _LINES[number % len(_LINES)] if named else "solid"
-        (curve,) = axes.plot(RECALL_STEPS, precision[:, index], color=colour, linestyle=line)
+    figure, axes = _unit_square("recall", "precision")
+    _class_curves(axes, RECALL_STEPS, precision[:, present], [names[index] for index in present])
+    _legend(figure, axes)
+    return figure
+
+
+def f1_over_confidence(curves: ConfidenceCurves, names: Sequence[str]) -> Figure:
+    """F1 over the confidence from which boxes count, a curve per class, and their mean with its maximum."""
+    present = [index for index in range(len(names)) if not np.isnan(curves.f1[0, index])]
+    figure, axes = _unit_square("confidence threshold", "F1")
+    _class_curves(axes, THRESHOLDS, curves.f1[:, present], [names[index] for index in present])
+    if curves.best is not None:
+        axes.plot(THRESHOLDS[curves.best], curves.mean_f1[curves.best], "o", color=figures.INK, markersize=5)
+        _threshold_lines(axes, curves)
+    _legend(figure, axes)
+    return figure
+
+
+def precision_and_recall_over_confidence(curves: ConfidenceCurves) -> Figure:
+    """Mean precision and recall of the classes with objects over the confidence from which boxes count."""
+    figure, axes = _unit_square("confidence threshold", "precision, recall")
+    present = ~np.isnan(curves.recall[0])
+    # Above the highest score of a class it has no precision; the mean ends where the first class's does.
+    for values, name, colour, line in (
+        (curves.precision, "precision", figures.BLUE, "solid"),
+        (curves.recall, "recall", figures.ORANGE, (0, (5, 2))),
+    ):
+        if present.any():
+            axes.plot(THRESHOLDS, values[:, present].mean(1), color=colour, linestyle=line, linewidth=2, label=name)
+    if curves.best is not None:
+        _threshold_lines(axes, curves)
+    _legend(figure, axes)
+    return figure
+
+
+def _unit_square(horizontal: str, vertical: str) -> tuple[Figure, Axes]:
+    figure, axes = figures.styled_figure(5.6, 3.9)
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel=horizontal, ylabel=vertical)
+    return figure, axes
+
+
+def _class_curves(axes: Axes, steps: np.ndarray, values: np.ndarray, names: Sequence[str]) -> None:
+    """Curves (steps, classes), named if they are few, and their mean if there are several."""
+    named = len(names) <= NAMED_CURVES
+    for index, name in enumerate(names):
+        colour = _COLOURS[index % len(_COLOURS)] if named else "#c3cad3"
+        line = _LINES[index % len(_LINES)] if named else "solid"
+        (curve,) = axes.plot(steps, values[:, index], color=colour, linestyle=line)
         curve.set_linewidth(1.8 if named else 0.7)
-        curve.set_label(names[index] if named else f"_{index}")
-    if len(present) > 1:
-        mean = precision[:, present].mean(1)
-        axes.plot(RECALL_STEPS, mean, color=figures.INK, linewidth=2.4, label="mean of the classes")
-    axes.set_xlim(0, 1.01)
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("recall")
-    axes.set_ylabel("precision")
+        curve.set_label(name if named else f"_{index}")
+    if len(names) > 1:
+        axes.plot(steps, values.mean(1), color=figures.INK, linewidth=2.4, label="mean of the classes")
+
+
+def _threshold_lines(axes: Axes, curves: ConfidenceCurves) -> None:
+    best = THRESHOLDS[curves.best or 0]
+    for threshold, name, line in (
+        (best, f"highest mean F1: {best:g}", "solid"),
+        (SCORE_THRESHOLD, f"default: {SCORE_THRESHOLD:g}", (0, (1, 2))),
+    ):
+        axes.axvline(threshold, color="#8d97a5", linewidth=1.2, linestyle=line, label=name, zorder=1)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Above the axes, where it covers no curve."""
     if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(frameon=False, fontsize=9, labelcolor=figures.INK, loc="lower left")
+        legend = figure.legend(frameon=False, fontsize=9, labelcolor=figures.INK, loc="outside upper center", ncols=3)
         for text in legend.get_texts():
             text.set_parse_math(False)
-    return figure
 
 
 def detection_mistakes(
