@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -61,17 +65,68 @@ def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> 
             raise UsageError(f"{option} {out} is inside the data set", "choose a folder outside it")
 
 
-class ProgressBar:
-    """A labelled bar on stderr with counts and the remaining time; silent where stderr is not a terminal.
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun: ``1 epoch``, ``1,200 images``, ``2 classes``."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number:,} {noun}{ending}"
 
-    ``total`` is ``None`` if it is not known; ``in_bytes`` shows the counts as sizes of files.
+
+def is_terminal() -> bool:
+    """True if stderr is a terminal that moves its cursor: where a bar can be drawn."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+_FIRST_LINE, _FURTHER_LINES = 2.0, 30.0
+"""Seconds until work says what it does where no bar can be drawn, and between two such lines."""
+
+
+@contextmanager
+def activity(label: str) -> Iterator[None]:
+    """Name on stderr what may take a while: with a running clock on a terminal, elsewhere as a line after two seconds.
+
+    Not for blocks that write to stderr themselves.
+    """
+    if not is_terminal():
+        timer = threading.Timer(_FIRST_LINE, log, [f"{label} …"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = rich_progress.TextColumn("{task.description}", markup=False), rich_progress.TimeElapsedColumn()
+    console = Console(stderr=True, highlight=False)
+    with rich_progress.Progress(rich_progress.SpinnerColumn(), *columns, console=console, transient=True) as shown:
+        shown.add_task(label, total=None)
+        yield
+
+
+class ProgressBar:
+    """A labelled bar on stderr with counts and the remaining time.
+
+    Where stderr is not a terminal it is silent, or with ``lines`` writes a line after two seconds and then twice a
+    minute. ``total`` is ``None`` if it is not known; ``in_bytes`` shows the counts as sizes of files.
     """
 
     def __init__(
-        self, label: str, total: int | None = None, *, done: int = 0, in_bytes: bool = False, visible: bool = True
+        self,
+        label: str,
+        total: int | None = None,
+        *,
+        done: int = 0,
+        in_bytes: bool = False,
+        visible: bool = True,
+        lines: bool = False,
     ) -> None:
         self._progress: Progress | None = None
-        if visible and sys.stderr.isatty():
+        self._lines = lines and visible
+        self._label, self._total, self._done = label, total, done
+        self._next_line = time.monotonic() + _FIRST_LINE
+        if visible and is_terminal():
             from rich import progress as rich_progress
             from rich.console import Console
 
@@ -100,28 +155,41 @@ class ProgressBar:
         if self._progress is not None:
             self._progress.stop()
 
-    def restart(self, label: str, total: int) -> None:
+    def restart(self, label: str, total: int | None) -> None:
         """Replace the bar by an empty one."""
+        self._label, self._total, self._done = label, total, 0
         if self._progress is not None:
             self._progress.remove_task(self._task)
             self._task = self._progress.add_task(label, total=total, note="")
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count further steps; ``note`` stands behind the counts."""
+        self._done += count
         if self._progress is not None:
             self._progress.update(self._task, advance=count, note=note)
+        else:
+            self._write_line(note)
 
     def update(self, done: int, total: int, label: str | None = None) -> None:
         """Set the counts, and another label if one is given."""
+        self._label, self._total, self._done = label or self._label, total, done
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=total, description=label)
+        else:
+            self._write_line()
 
     def log(self, line: str) -> None:
         """Write a line to stderr, above the bar."""
         if self._progress is not None:
             self._progress.console.print(line, markup=False)
         else:
+            self._next_line = time.monotonic() + _FURTHER_LINES
             log(line)
+
+    def _write_line(self, note: str = "") -> None:
+        if self._lines and time.monotonic() >= self._next_line:
+            total = "" if self._total is None else f" of {self._total:,}"
+            self.log("  ".join(part for part in (f"{self._label}: {self._done:,}{total}", note) if part))
 
 
 def make_table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, rule: bool = True) -> Table:
