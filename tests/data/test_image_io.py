@@ -153,14 +153,14 @@ STORED = {
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".avif"])
 def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     rows = [[(40 * value, 0, 0) for value in row] for row in STORED[orientation]]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"lossless": True} if suffix == ".webp" else {}
+    options = {".webp": {"lossless": True}, ".avif": {"quality": 100, "subsampling": "4:4:4"}}.get(suffix, {})
     path = saved(from_rows(rows, "RGB"), tmp_path / f"turned{suffix}", exif=exif, **options)
-    assert [[red // 40 for red, _, _ in row] for row in pixels(path)] == [[1, 2, 3], [4, 5, 6]]
+    assert [[round(red / 40) for red, _, _ in row] for row in pixels(path)] == [[1, 2, 3], [4, 5, 6]]
     assert read_size(path) == (3, 2)
 
 
@@ -298,11 +298,61 @@ def test_permission_error_is_reported(tmp_path: Path, monkeypatch: pytest.Monkey
         open_file(path, str(path))
 
 
-def test_heic_is_named(tmp_path: Path) -> None:
+def heic(image: Image.Image, **options: object) -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, quality=-1, chroma=444, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heic_with_its_orientation(orientation: int) -> None:
+    rows = [[(40 * value, 0, 0) for value in row] for row in STORED[orientation]]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    large = from_rows(rows, "RGB").resize((len(rows[0]) * 32, len(rows) * 32), Image.Resampling.NEAREST)
+    data = heic(large, exif=exif.tobytes())
+    upright = np.asarray(read_image(data), int)[16::32, 16::32, 0]
+    assert np.abs(upright - 40 * np.array(STORED[1])).max() <= 6
+    assert read_size(data) == (96, 64)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"hevx", b"heim"])
+def test_heic_by_any_brand_and_name(tmp_path: Path, brand: bytes) -> None:
+    data = heic(Image.new("RGB", (64, 48), (200, 30, 60)))
+    path = tmp_path / "IMG_1.jpg"  # as some telephones' transfers name them
+    path.write_bytes(data[:8] + brand + data[12:])
+    assert np.abs(np.asarray(read_image(path), int) - (200, 30, 60)).max() <= 6
+    assert read_size(path) == (64, 48)
+    path.write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(ImageError, match="IMG_1.jpg is (truncated|damaged)"):
+        read_image(path)
+
+
+def test_heic_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = tmp_path / "IMG_1.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
-    with pytest.raises(ImageError, match="HEIC"):
+    with pytest.raises(ImageError) as caught:
         read_image(path)
+    assert caught.value.message == f"{path} is a HEIC image, and the package that reads these is not installed."
+    assert caught.value.hint == "pip install 'hubel[heif]'"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"8BPS\0\1" + bytes(100), "is a file of the format Photoshop, which is not supported"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is a file of the format SVG, which is not supported"),
+        (b"\xff\x0a" + bytes(100), "is a file of the format JPEG XL, which is not supported"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + bytes(100), "is a video or sound, not an image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is damaged or truncated: it begins like PNG, but cannot be read"),
+        (b"<html><p>404</p></html>", "is not an image"),
+    ],
+)
+def test_what_is_not_read_is_named(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=f"the image {reason}"):
+        read_image(data)
 
 
 def run_python(program: str, *arguments: Path) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,8 @@ from hubel.errors import DataError
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif"}
     | {".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
-    # Telephones' HEIC is not read, but has to be named: passing over it in silence would lose images.
-    | {".heic", ".heif"}
+    # Telephones' HEIC needs an extra: without it, it is named, as passing over it in silence would lose images.
+    | {".heic", ".heif", ".hif"}
 )
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".mts", ".m2ts"}

@@ -6,6 +6,7 @@ EXIF tag, animated. An error names the file and the reason in one sentence.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import stat
@@ -20,7 +21,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from hubel import masks
-from hubel.errors import ImageError
+from hubel.data import file_kinds, image_repairs, tiff_pixels
+from hubel.errors import ImageError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,10 @@ Larger ones are refused by their header, before memory is allocated.
 """
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
-"""Supported formats, by Pillow's names. Others are excluded, as some of Pillow's readers start programs."""
+"""Supported formats, by Pillow's names. Others are excluded, as some of Pillow's readers start programs.
+
+HEIC is read by the package of the extra ``heif``.
+"""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,6 +49,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112
+# Formats of which Pillow applies the orientation itself.
+_TURNED = ("TIFF", "HEIF")
+_JPEG = ("JPEG", "MPO")
+_MAX_EXIF = 2**20
 _EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 _CONVERT = "Open it in an image program and save it as JPEG or PNG, or leave it out."
 _COPY_AGAIN = "Copy or download it again, or leave it out."
@@ -79,8 +88,8 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
         return _to_rgb(_from_array(source), "the array")
     if isinstance(source, Image.Image):
         return _load_upright(source, "the image")
-    with _opened(source) as (image, name):
-        return _load_upright(image, name)
+    with _opened(source) as (image, name, file):
+        return _load_upright(image, name, file)
 
 
 @dataclass(frozen=True)
@@ -105,12 +114,10 @@ def read_reduced(source: str | Path | bytes, most: Callable[[int, int], float]) 
     whole. ``most`` gives for an upright image's width and height how many times it may be reduced. Errors are those of
     :func:`read_image`.
     """
-    with _opened(source) as (image, name):
+    with _opened(source) as (image, name, file):
         scale = _scale(image, most)
         size = image.size
-        if scale > 1:
-            image.draft(None, (size[0] // scale, size[1] // scale))
-        upright = _load_upright(image, name)
+        upright = _load_upright(image, name, file, scale)
     if scale == 1:
         return DownscaledImage(upright, upright.width, upright.height, 1)
     width, height = reversed(size) if _orientation(image) >= 5 else size
@@ -121,7 +128,7 @@ def _scale(image: Image.Image, most: Callable[[int, int], float]) -> int:
     """How many times an opened image is reduced: 1, 2, 4 or 8."""
     width, height = image.size
     # Rarely is there anything to reduce: only then is the EXIF data worth parsing.
-    if image.format != "JPEG" or max(most(width, height), most(height, width)) < 2:
+    if image.format not in _JPEG or max(most(width, height), most(height, width)) < 2:
         return 1
     orientation = _orientation(image)
     times = most(height, width) if orientation >= 5 else most(width, height)
@@ -140,19 +147,21 @@ def read_size(source: str | Path | bytes) -> tuple[int, int]:
 
 def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
     """As :func:`read_size`, but as the file stores the image, and the EXIF orientation to be applied, 1..8."""
-    with _opened(source) as (image, _):
+    with _opened(source) as (image, _, file):
+        if image.format == "PNG" and not any(key in image.info for key in _EXIF_KEYS):
+            return *image.size, _late_orientation(file)
         return *image.size, _orientation(image)
 
 
 @contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str]]:
-    """The image with its header read, and the name that errors call it by."""
+def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str, BinaryIO]]:
+    """The image with its header read, the name that errors call it by, and its file."""
     if source == b"":
         raise ImageError("the image is empty (0 bytes).", "Pass the bytes of an image file.")
     name = "the image" if isinstance(source, bytes) else str(source)
     file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_file(Path(source), name)
     with file:
-        yield _read_header(file, name), name
+        yield _read_header(file, name), name, file
 
 
 def open_file(path: Path, name: str) -> BinaryIO:
@@ -184,20 +193,66 @@ def open_file(path: Path, name: str) -> BinaryIO:
 
 
 def _read_header(file: BinaryIO, name: str) -> Image.Image:
+    prefix = file.read(file_kinds.PREFIX_BYTES)
+    file.seek(0)
+    kind = file_kinds.image_kind(prefix)
+    if kind == "TIFF":
+        tiff_pixels.silence_libtiff()
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = _heif(file) if kind == "HEIC" else Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(_declared_size(file), name) from error
-    except UnidentifiedImageError as error:
-        file.seek(4)
-        if file.read(8) in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-            raise ImageError(f"{name} is a HEIC photograph, which is not supported.", _CONVERT) from error
-        raise ImageError(f"{name} is not an image (or its format is not supported).", _CONVERT) from error
+    except MissingExtraError as error:
+        message = f"{name} is a HEIC image, and the package that reads these is not installed."
+        raise ImageError(message, error.hint) from error
     except Exception as error:  # the readers meet hostile bytes: they may raise anything
+        if (repaired := _repaired(file)) is not None:
+            return _read_header(repaired, name)
+        if kind == "WebP" and (size := int.from_bytes(prefix[4:8], "little") + 8) > file.seek(0, io.SEEK_END):
+            raise ImageError(f"{name} is truncated: it should have {size} bytes.", _COPY_AGAIN) from error
+        if isinstance(error, UnidentifiedImageError):
+            raise _unidentified(file, prefix, name) from error
         raise _damaged(error, name) from error
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(image.size, name)
+    if image.format == "TIFF" and (layout := tiff_pixels.unread_layout(image)):
+        raise _unsupported_tiff(name, layout)
     return image
+
+
+def _heif(file: BinaryIO) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise MissingExtraError("HEIC", "heif") from error
+    image: Image.Image = HeifImageFile(file, "")
+    return image
+
+
+def _repaired(file: BinaryIO) -> BinaryIO | None:
+    """The file without damage that costs no pixel, if there is such damage."""
+    file.seek(0)
+    data = file.read(image_repairs.MAX_BYTES + 1)
+    repaired = image_repairs.without_damage(data) if len(data) <= image_repairs.MAX_BYTES else None
+    return None if repaired is None else io.BytesIO(repaired)
+
+
+def _unidentified(file: BinaryIO, prefix: bytes, name: str) -> ImageError:
+    """The error of a file that Pillow does not open, by how it begins."""
+    kind = file_kinds.image_kind(prefix)
+    if file_kinds.is_video(prefix):
+        return ImageError(f"{name} is a video or sound, not an image.", "Pass it as a video, or leave it out.")
+    if kind == "TIFF" and (layout := tiff_pixels.layout(file)):
+        return _unsupported_tiff(name, layout)
+    if kind is None:
+        return ImageError(f"{name} is not an image (or its format is not supported).", _CONVERT)
+    if not file_kinds.is_image(prefix):
+        return ImageError(f"{name} is a file of the format {kind}, which is not supported.", _CONVERT)
+    return ImageError(f"{name} is damaged or truncated: it begins like {kind}, but cannot be read.", _COPY_AGAIN)
+
+
+def _unsupported_tiff(name: str, layout: str) -> ImageError:
+    return ImageError(f"{name} is a TIFF with {layout}, which is not supported.", _CONVERT)
 
 
 def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
@@ -226,16 +281,24 @@ def _damaged(error: Exception, name: str) -> ImageError:
     if isinstance(error, MemoryError):
         return ImageError(f"{name} needs more memory than is available.", _SMALLER)
     reason = str(error).strip().rstrip(".") or type(error).__name__
-    if "truncated" in reason.lower() or isinstance(error, EOFError):
+    if any(word in reason.lower() for word in ("truncated", "end of file")) or isinstance(error, EOFError):
         return ImageError(f"{name} is truncated: {reason}.", _COPY_AGAIN)
     return ImageError(f"{name} is damaged: {reason}.", _COPY_AGAIN)
 
 
-def _load_upright(image: Image.Image, name: str) -> Image.Image:
+def _load_upright(image: Image.Image, name: str, file: BinaryIO | None = None, scale: int = 1) -> Image.Image:
+    """Decode an opened image, a JPEG at a part of its size; ``file`` is where a repair would read it again."""
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
     try:
         image.load()
     except Exception as error:  # the decoders meet hostile bytes: they may raise anything
-        raise _damaged(error, name) from error
+        repaired = None if file is None or file.closed else _repaired(file)
+        if repaired is None:
+            raise _damaged(error, name) from error
+        return _load_upright(_read_header(repaired, name), name, None, scale)
+    if file is not None and image.format in _JPEG and image_repairs.is_cut_and_padded(file):
+        raise ImageError(f"{name} is truncated: it ends in zeros.", _COPY_AGAIN)
     if not image.width or not image.height:
         raise ImageError(f"{name} has no pixels ({image.width}×{image.height}).", "Leave it out.")
     orientation = _orientation(image)
@@ -245,8 +308,7 @@ def _load_upright(image: Image.Image, name: str) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation that is still to be applied, 1..8, with 1 for none, unknown or unreadable."""
-    # Pillow applies TIFF's own orientation tag itself.
-    if image.format == "TIFF" or not any(key in image.info for key in _EXIF_KEYS):
+    if image.format in _TURNED or not any(key in image.info for key in _EXIF_KEYS):
         return 1
     try:
         # The base class's method: PNG's own decodes the whole image to look for EXIF data after it.
@@ -256,12 +318,32 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
+def _late_orientation(file: BinaryIO) -> int:
+    """The orientation in an EXIF block that follows the pixels of a PNG, found without decoding these."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf" and length < _MAX_EXIF:
+            exif = Image.Exif()
+            with contextlib.suppress(Exception):  # a broken EXIF block says nothing about the pixels
+                exif.load(file.read(length))
+                value = exif.get(_ORIENTATION_TAG, 1)
+                return value if value in _UPRIGHT else 1
+            return 1
+        file.seek(length + 4, io.SEEK_CUR)
+    return 1
+
+
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     try:
         if image.mode == "F" or image.mode.startswith("I"):
-            return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+            values, is_negative = tiff_pixels.deep_grey(image)
+            grey = _eight_bits(values)
+            return Image.fromarray(255 - grey if is_negative else grey).convert("RGB")
+        if image.format == "TIFF" and image.mode == "P":
+            image = tiff_pixels.with_true_palette(image)
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
