@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+import types
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -100,10 +106,73 @@ def test_file_that_wants_to_run_code_is_refused(how: str, tmp_path: Path) -> Non
     assert "\n" not in caught.value.message + caught.value.hint
 
 
-def test_whole_pickled_module_is_refused_by_name(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
-    with pytest.raises(WeightsError, match=r"execute code \(torch\.nn\.modules\.linear\.Linear\)"):
-        read_state_dict(tmp_path / "module.pth")
+class _Call:
+    """Unpickled without care, it calls a function."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.called = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.called
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "reason"),
+    [
+        (os.system, ("exit 1",), "system"),
+        (eval, ("1 + 1",), r"execute code \(builtins\.eval\)"),
+        (getattr, (nn.Linear, "forward"), r"execute code \(builtins\.getattr\)"),
+        (subprocess.Popen, (["true"],), r"execute code \(subprocess\.Popen\)"),
+        (shutil.rmtree, ("nowhere",), r"execute code \(shutil\.rmtree\)"),
+        (torch.hub.load, ("nobody/nothing", "net"), "refers to the function torch.hub.load"),
+        (functools.partial, (print,), r"execute code \(functools\.partial\)"),
+    ],
+)
+def test_functions_beside_weights_are_refused_by_name(
+    function: Any, arguments: tuple[Any, ...], reason: str, tmp_path: Path
+) -> None:
+    torch.save({"weight": torch.zeros(2), "extra": _Call(function, *arguments)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=reason) as caught:
+        read_state_dict(tmp_path / "net.pth")
+    assert "is refused" in caught.value.message and "\n" not in caught.value.message
+
+
+def test_unknown_classes_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("somebodys_code")
+    settings = type("Settings", (), {"__module__": "somebodys_code"})
+    module.Settings = settings  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebodys_code", module)
+    torch.save({"weight": torch.zeros(2), "extra": settings()}, tmp_path / "net.pth")
+    monkeypatch.delitem(sys.modules, "somebodys_code")
+    assert list(read_state_dict(tmp_path / "net.pth")) == ["weight"]
+    assert "somebodys_code" not in sys.modules
+
+
+def test_torchscript_is_named(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "net.pt")
+    with pytest.raises(WeightsError, match="is a TorchScript program"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_there_in_the_place_of_weights(content: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=kind):
+        read_state_dict(tmp_path / "net.pth")
+
+
+def test_content_tells_the_kind_where_the_suffix_does_not(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    save_file(tensors, tmp_path / "model.bin")
+    assert read_state_dict(tmp_path / "model.bin").keys() == tensors.keys()
+    torch.save(tensors, tmp_path / "model.safetensors")
+    assert read_state_dict(tmp_path / "model.safetensors").keys() == tensors.keys()
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])

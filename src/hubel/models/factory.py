@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from hubel.console import log
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
 from hubel.models.base import Architecture
@@ -65,6 +66,7 @@ def create_model(
     arch = architecture(name)
     spec, pretrained_backbone = _resolve_backbone(arch, backbone)
     found = None if weights is None else published(weights, arch)
+    asked_for_classes = num_classes is not None
     published_classes = None if found is None else arch.class_layers.count(found.state)
     in_channels = arch.input[0] if in_channels is None else in_channels
     if image_size is None:
@@ -77,7 +79,8 @@ def create_model(
             load_backbone(model, pretrained_backbone)
     else:
         options = {**found.settings, **options}
-        same_classes = num_classes == published_classes
+        # A file without the layers of the classes is refused, unless the caller has classes of their own.
+        same_classes = num_classes == published_classes or (published_classes is None and not asked_for_classes)
         model = build(arch, num_classes, in_channels, image_size, options, spec, for_loading=same_classes)
         if same_classes and auxiliary_keys(model.state_dict()) and not auxiliary_keys(found.state):
             # Some publishers leave out the auxiliary classifiers, which prediction does not need: draw them.
@@ -251,9 +254,9 @@ def auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
 
 def published(weights: str | Path, arch: Architecture) -> Published:
     """Find an architecture's weights in the catalog or on the disk, and read them."""
-    from hubel.weights import fetch, find_entry, read_state_dict
+    from hubel.weights import fetch, find_entry
     from hubel.weights.key_mapping import rename
-    from hubel.weights.state_dict import FILE_SUFFIXES
+    from hubel.weights.state_dict import FILE_SUFFIXES, read_weights
 
     settings: dict[str, Any] | None = None  # those of a local file depend on its format
     path, image_size = Path(weights), arch.input[1]
@@ -264,7 +267,11 @@ def published(weights: str | Path, arch: Architecture) -> Published:
         entry = find_entry(weights, arch.name)
         settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
         path = fetch(entry)
-    state, needed, source = rename(read_state_dict(path, arch.name), arch.name, origin=str(path))
+    found, others = read_weights(path, arch.name)
+    if others:
+        log(f"{path.name}: took the averaged weights, {found.place}, not {', '.join(others)}")
+        weights_name = f"{weights_name} ({found.place})"
+    state, needed, source = rename(found.tensors, arch.name, origin=str(path))
     return Published(state, str(path), needed if settings is None else settings, weights_name, image_size, source)
 
 

@@ -2,59 +2,74 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubel.errors import WeightsError
+from hubel.weights.checkpoint_layout import WeightSet, find_weights
+from hubel.weights.torch_files import DOWNLOAD_AGAIN, PICKLE, ZIP, first_line, read_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the parameters
 _KERAS_SUFFIXES = (".h5", ".keras")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".weights", *_KERAS_SUFFIXES)
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch.save's files begin, since version 1.6 and before
 FLAT = "flat"  # the one tensor of a Darknet file; the model says by ``flat_order()`` what it is made of
-_DOWNLOAD_AGAIN = "download the file again"
-_ANOTHER_FILE = "use a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)"
 
 
 def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[str, Tensor]:
     """Read the parameters in a file.
 
     Args:
-        path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or under
-            ``"state_dict"`` or ``"model"``), one of Keras (:mod:`hubel.weights.keras_h5`), or Darknet's ``.weights``.
+        path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or anywhere in a checkpoint),
+            one of Keras (:mod:`hubel.weights.keras_h5`), or Darknet's ``.weights``.
         architecture: as in ``create_model(architecture)``; necessary for Keras's published files, whose
-            layers have other names than Keras gives them today.
+            layers have other names than Keras gives them today. Of a checkpoint, it tells which weights are meant.
 
     Returns:
-        Name → tensor, on the CPU, in the file's order, with the file's types. Other entries are left out.
+        Name → tensor, on the CPU, in the file's order, with the file's types; without the prefixes of wrappers. Other
+        entries are left out.
 
     Raises:
         WeightsError: the file is missing, truncated, not a weights file, without tensors, or would run code.
     """
+    return read_weights(path, architecture)[0].tensors
+
+
+def read_weights(path: str | Path, architecture: str | None = None) -> tuple[WeightSet, list[str]]:
+    """As :func:`read_state_dict`, with the place of the weights in the file, and of others that were not taken."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"The weights file {path} does not exist.", "check the path")
     try:
-        content: Any
-        if path.suffix in _KERAS_SUFFIXES:
-            from hubel.weights.catalog import keras_layers
-            from hubel.weights.keras_h5 import read_keras
-
-            content = read_keras(path, keras_layers(architecture) if architecture else ())
-        elif path.suffix == ".weights":
-            content = _read_darknet(path)
-        else:
-            content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        content = _content(path, architecture)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
-    return _tensors_of(content, path)
+    signatures: list[str] = []
+    if architecture is not None:
+        from hubel.weights.key_mapping import rules_for
+
+        signatures = [rules.signature for rules in rules_for(architecture)]
+    return find_weights(content, path, signatures)
+
+
+def _content(path: Path, architecture: str | None) -> Any:
+    """What a file holds; its first bytes tell which library wrote it, where its name does not."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if path.suffix in _KERAS_SUFFIXES or start.startswith(_HDF5):
+        from hubel.weights.catalog import keras_layers
+        from hubel.weights.keras_h5 import read_keras
+
+        return read_keras(path, keras_layers(architecture) if architecture else ())
+    if path.suffix == ".weights" and not start.startswith((ZIP, PICKLE)):
+        return _read_darknet(path)
+    is_torch = start.startswith((ZIP, PICKLE))
+    if not is_torch and (path.suffix == ".safetensors" or start[8:] == b"{"):
+        return _read_safetensors(path)
+    return read_torch(path)
 
 
 def _read_darknet(path: Path) -> Mapping[str, Any]:
@@ -69,7 +84,7 @@ def _read_darknet(path: Path) -> Mapping[str, Any]:
     major, minor, _ = np.frombuffer(content[:12], "<i4") if len(content) >= 12 else (0, 0, 0)
     start = 12 + (8 if major * 10 + minor >= 2 else 4)
     if len(content) <= start or (len(content) - start) % 4 or not (0 <= major < 1000 and 0 <= minor < 1000):
-        raise WeightsError(f"{path} is truncated or not a Darknet weights file.", _DOWNLOAD_AGAIN)
+        raise WeightsError(f"{path} is truncated or not a Darknet weights file.", DOWNLOAD_AGAIN)
     return {FLAT: torch.from_numpy(np.frombuffer(content, "<f4", offset=start).astype(np.float32))}
 
 
@@ -102,51 +117,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
         raise WeightsError(
-            f"{path} is damaged or not a safetensors file: {_first_line(error)}.", _DOWNLOAD_AGAIN
+            f"{path} is damaged or not a safetensors file: {first_line(error)}.", DOWNLOAD_AGAIN
         ) from error
     return tensors
-
-
-def _read_torch(path: Path) -> Any:
-    import pickle
-
-    import torch
-
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start.startswith((_ZIP, _PICKLE)):
-        raise WeightsError(f"{path} is not a weights file.", _ANOTHER_FILE)
-    try:
-        with warnings.catch_warnings():  # torch comments on pickle protocols
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=start == _ZIP)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = (
-            f"it would execute code ({named[1]}) when it is read"
-            if named
-            else "it is damaged, or holds more than tensors and could execute code when it is read"
-        )
-        raise WeightsError(f"{path} is refused: {reason}.", _ANOTHER_FILE) from error
-    except Exception as error:  # damaged bytes raise anything, including OSError
-        raise WeightsError(f"{path} is truncated or damaged: {_first_line(error)}.", _DOWNLOAD_AGAIN) from error
-
-
-def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
-    import torch
-
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    tensors: dict[str, Tensor] = {}
-    if isinstance(content, Mapping):
-        tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise WeightsError(f"{path} contains no named tensors.", _ANOTHER_FILE)
-    return tensors
-
-
-def _first_line(error: Exception) -> str:
-    """The start of a message of any length, or the error's type if the message is empty."""
-    lines = str(error).strip().splitlines()
-    return textwrap.shorten(lines[0], 150).rstrip(".") if lines else type(error).__name__
