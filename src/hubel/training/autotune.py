@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import psutil
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from hubel.fileio import write_json
 from hubel.inference.precision import bfloat16_pays
 from hubel.timing import per_second
-from hubel.weights.local_cache import cache_folder
+from hubel.training.run_records import STRICT, measured_once
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2
 _BUSY = 0.15  # fraction of the CPU used by other processes, above which wall-clock times say little
@@ -38,9 +36,11 @@ class ExecutionPlan:
         channels_last: whether weights and activations lie in memory as N, H, W, C.
     """
 
-    precision: str
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    precision: Annotated[str, Field(pattern=r"^(float32|bfloat16|float16)$")]
     channels_last: bool
-    reason: str
+    reason: Annotated[str, Field(max_length=500)]
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -69,7 +69,7 @@ def choose_execution(
         chosen = half if precision == "auto" else precision
         return ExecutionPlan(chosen, True, f"{chosen}, channels-last: a GPU with tensor cores")
     key = execution_key(model, batch, device, precision)
-    return ExecutionPlan(**measured_once(key, lambda: asdict(_fastest(model, loss, batch, device, precision))))
+    return measured_once(key, ExecutionPlan, lambda: _fastest(model, loss, batch, device, precision))
 
 
 def _fastest(
@@ -159,33 +159,3 @@ def execution_key(model: nn.Module, batch: tuple[int, ...], device: torch.device
     shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
     described = (shapes, batch, str(device), precision, torch.get_num_threads(), torch.__version__)
     return hashlib.blake2b(repr(described).encode(), digest_size=12).hexdigest()
-
-
-def measured_once(key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A measurement of an earlier run on this machine, or a new one, which is stored for later runs."""
-    path = cache_folder() / "measurements.json"
-
-    def stored() -> dict[str, Any]:
-        try:
-            rows = json.loads(path.read_text())
-        except (OSError, ValueError):  # missing or damaged: measuring again costs seconds
-            return {}
-        return rows if isinstance(rows, dict) else {}
-
-    row = stored().get(key)
-    if not isinstance(row, dict):
-        row = measure()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {**stored(), key: row})
-    return row
-
-
-def decided_once(folder: Path, name: str, decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A run's own decision where it has been made, so that a resumed run computes as it began."""
-    path = folder / "decisions.json"
-    decisions = json.loads(path.read_text()) if path.exists() else {}
-    if not decisions.get(name):
-        decisions[name] = decide()
-        write_json(path, decisions)
-    decision: dict[str, Any] = decisions[name]
-    return decision

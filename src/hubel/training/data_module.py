@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from pydantic import ConfigDict, Field
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.config import TrainingConfig
@@ -18,9 +19,9 @@ from hubel.data.splits import Splits
 from hubel.system import cpu_count
 from hubel.tasks.base import TaskData
 from hubel.timing import per_second
-from hubel.training.autotune import decided_once, measured_once
 from hubel.training.cache_budget import make_image_caches
 from hubel.training.distributed import DistributedContext
+from hubel.training.run_records import STRICT, decided_once, measured_once
 
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
 _NEGLIGIBLE = 0.02  # of a step's time
@@ -31,8 +32,10 @@ _WORTH_A_PROCESS = 1.03
 class Workers:
     """Number of worker processes, 0 to load in the training process itself, and a sentence with the measurements."""
 
-    count: int
-    reason: str
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    count: Annotated[int, Field(ge=0, le=1024)]
+    reason: Annotated[str, Field(max_length=500)]
 
 
 def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any], None], most: int) -> Workers:
@@ -106,11 +109,11 @@ class RunImages:
         key += "" if self._processes.is_single else f" {self._processes.count}"
         most = max(1, min(8, cpu_count() // self._processes.on_this_machine))
 
-        def measure() -> dict[str, Any]:
-            return asdict(choose_workers(self._trial, step, most))
+        def measure() -> Workers:
+            return choose_workers(self._trial, step, most)
 
         def decide() -> dict[str, Any]:
-            return decided_once(folder, "workers", lambda: measured_once(key, measure))
+            return asdict(decided_once(folder, "workers", Workers, lambda: measured_once(key, Workers, measure)))
 
         chosen = Workers(**self._processes.broadcast_object(decide))
         self._workers = chosen.count

@@ -22,7 +22,6 @@ from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import (
     ExecutionPlan,
     choose_execution,
-    decided_once,
     execution_key,
     forward_and_backward,
 )
@@ -32,6 +31,7 @@ from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, trainable_top
 from hubel.training.loop import TrainingRun, sum_terms
 from hubel.training.progress import TrainingDisplay
+from hubel.training.run_records import decided_once
 
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -115,11 +115,11 @@ def _execution(
     device: torch.device,
     config: TrainingConfig,
 ) -> dict[str, Any]:
-    def choose() -> dict[str, Any]:
+    def choose() -> ExecutionPlan:
         network = _as_in_the_last_phase(model, batch, config, "float32")
-        return asdict(choose_execution(network, objective, batch, device, config.precision))
+        return choose_execution(network, objective, batch, device, config.precision)
 
-    return decided_once(folder, "execution", choose)
+    return asdict(decided_once(folder, "execution", ExecutionPlan, choose))
 
 
 def _trial_step(
