@@ -43,3 +43,19 @@ def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"^::: hubel\.(\w+)$", page, flags=re.M))
     assert shown == {*hubel.__all__, "metrics", "tracking"} - {"__version__"}
+
+
+def test_the_dockerfile_copies_what_the_build_context_lets_in():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]}
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert copied == {line[1:] for line in ignored if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in copied)
+    needed = {*PROJECT["license-files"], PROJECT["readme"], "src", "pyproject.toml", "constraints.txt"}
+    assert needed <= copied, "the package does not build without them"
+
+
+def test_the_installation_page_lists_every_extra():
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([\w-]+)` \|", page, flags=re.M))
+    assert listed == set(PROJECT["optional-dependencies"]) - {"docs", "test"}

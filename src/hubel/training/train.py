@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -272,7 +273,7 @@ def _worker_deaths_explained() -> Iterator[None]:
         if isinstance(error.__context__, KeyboardInterrupt) or "Terminated" in str(error):
             raise KeyboardInterrupt from None
         # The run is over: torch would report every other worker that dies with it.
-        if threading.current_thread() is threading.main_thread():
+        if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise DataError(
             f"a data-loading worker exited unexpectedly: {error}",
