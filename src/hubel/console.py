@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder what follows
 
 
+_LONGEST = 2_000  # characters of a message
+
+
 def printable(text: str) -> str:
     """A name from a file as it may be shown in a line of text.
 
@@ -52,9 +55,10 @@ def print_json(value: Any) -> None:
 
 
 def report_error(message: str, hint: str) -> None:
-    """Write what is wrong and what to do about it to stderr, a line each."""
+    """Write what is wrong and what to do about it to stderr, a line each, and no more of it than a person reads."""
     for label, text in (("error:", message), ("hint: ", hint)):
-        log(f"{label} {printable(text.replace(chr(10), ' '))}")
+        line = printable(text.replace("\n", " "))
+        log(f"{label} {line if len(line) <= _LONGEST else line[:_LONGEST] + ' …'}")
 
 
 def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> None:
@@ -196,12 +200,13 @@ def make_table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int =
     """A table without vertical lines; the first ``left`` columns are aligned to the left, the others to the right."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD if rule else None, pad_edge=False, collapse_padding=rule, header_style="bold")
     for index, title in enumerate(titles):
         table.add_column(title, justify="left" if index < left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))  # not a str, which rich searches for markup
     return table
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hubel.cli.options import Data, FromFormat, Images, Json
-from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table
+from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from hubel.data.agreement import Agreement
@@ -108,7 +108,7 @@ def _print_check(checked: Check) -> None:
         print(f"{about.severity}: {about.title}: {len(found):,}. {about.hint}")
         for finding in found[:_FINDINGS]:
             where = finding.place()
-            print(f"  {where}: {finding.message}" if where else f"  {finding.message}")
+            print(printable(f"  {where}: {finding.message}" if where else f"  {finding.message}"))
         if len(found) > _FINDINGS:
             print(f"  and {len(found) - _FINDINGS:,} more")
     dataset, counts = checked.dataset, _counts(checked)
@@ -228,7 +228,7 @@ def _print_agreement(found: Agreement) -> None:
     print(f"consensus ({found.consensus.method}): {kept}{rejected}")
     print(f"worth a second look: {len(found.disagreements):,} of {len(ratings.shared_images()):,} images")
     for doubt in found.disagreements[:_SECOND_LOOKS]:
-        print(f"  {doubt.path} (agreement {doubt.agreement:.2f}): {'; '.join(doubt.reasons)}")
+        print(printable(f"  {doubt.path} (agreement {doubt.agreement:.2f}): {'; '.join(doubt.reasons)}"))
     if len(found.disagreements) > _SECOND_LOOKS:
         print(f"  and {len(found.disagreements) - _SECOND_LOOKS:,} more")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,9 @@ _SHOWN = 5
 def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDataset:
     """Read a data set with labelled objects in any annotation format.
 
-    Images labelled as having no object are kept: they show background. Images that nobody labelled are left out. Boxes
-    are cut off at the image's edge; those without area in it are dropped. The warnings report all of that.
+    Images labelled as having no object are kept: they show background. Images that nobody labelled are left out, and so
+    are those that have labels of which none can be used. Boxes are cut off at the image's edge; those without area in
+    it are dropped. The warnings report all of that.
 
     Raises :class:`DataError` if the format is not recognized, nothing is labelled, or, if ``strict``, a label file has
     a fault.
@@ -33,20 +35,32 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
     if len(faults) > _SHOWN:
         warnings.append(f"{len(faults) - _SHOWN} more errors in label files: hubel data check {path} lists them.")
     dropped: list[str] = []
-    splits = {
-        split: tuple(_sample(image, dropped) for image in images if image.objects is not None)
-        for split, images in labelled.splits.items()
-    }
+    unusable: list[str] = []
+    splits = {split: tuple(_samples(images, dropped, unusable)) for split, images in labelled.splits.items()}
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
         message = f"{labelled.root} has no labelled objects in any image."
         raise DataError(message, f"Label some objects; hubel data check {path} shows what was found.")
-    if without := [image.path for image in labelled.images() if image.objects is None]:
+    if without := [image.path for image in labelled.images() if image.objects is None and image.label_file is None]:
         many = f"{len(without)} images have no labels and are left out, the first is {without[0]}"
         warnings.append(f"{many}: an empty label file marks an image without objects.")
+    if unusable:
+        are = "1 image has" if len(unusable) == 1 else f"{len(unusable)} images have"
+        left_out = "cannot be used: left out, not taken as background"
+        warnings.append(f"{are} only labels that {left_out}: {listing(unusable, 3)}.")
     if dropped:
         warnings.append(f"{len(dropped)} boxes without area in their image are left out: {listing(dropped, 3)}.")
     stratified = _stratified({split: samples for split, samples in splits.items() if samples})
     return ImageDataset(labelled.root, labelled.classes, stratified, (*labelled.warnings, *warnings))
+
+
+def _samples(images: Iterable[AnnotatedImage], dropped: list[str], unusable: list[str]) -> Iterator[Sample]:
+    """The labelled images; those that have labels, but none that can be used, are named in ``unusable`` instead."""
+    for image in images:
+        sample = _sample(image, dropped) if image.objects is not None else None
+        if sample is not None and (len(sample.labels) or not image.objects):
+            yield sample
+        elif sample is not None or image.label_file is not None:
+            unusable.append(image.path.name)
 
 
 def _sample(image: AnnotatedImage, dropped: list[str]) -> Sample:

@@ -135,7 +135,7 @@ def _pair_agreements(item: Item, row: np.ndarray) -> Iterator[float]:
 def _reasons(ratings: Ratings, indices: Sequence[int]) -> Iterator[str]:
     names = np.array(ratings.annotators)
     missed: Counter[str] = Counter()
-    conflicts: list[str] = []
+    conflicts: Counter[str] = Counter()
     loose: list[float] = []
     for index in indices:
         row = ratings.table[index]
@@ -144,12 +144,13 @@ def _reasons(ratings: Ratings, indices: Sequence[int]) -> Iterator[str]:
         labels = sorted({label for label in row.tolist() if label >= 0 and label != ratings.missing})
         if len(labels) > 1:
             who = {label: ", ".join(names[row == label]) for label in labels}
-            conflicts.append(" or ".join(f"{ratings.classes[label]} ({who[label]})" for label in labels))
+            conflicts[" or ".join(f"{ratings.classes[label]} ({who[label]})" for label in labels)] += 1
         boxes = [obj.box for obj in ratings.items[index].drawn.values()]
         loose += [iou for a, b in combinations(boxes, 2) if (iou := scalar_iou(a, b)) < LOOSE_IOU]
     for absent, number in missed.items():
         yield f"{number:,} {'object' if number == 1 else 'objects'} not drawn by {absent}"
-    yield from conflicts
+    for conflict, number in conflicts.items():
+        yield f"{conflict} ×{number:,}" if number > 1 else conflict
     if len(loose) == 1:
         yield f"a pair of boxes with an IoU of only {loose[0]:.2f}"
     elif loose:

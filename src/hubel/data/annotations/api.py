@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.image_lookup import visible_files
+from hubel.data.annotations.image_lookup import LABEL_FOLDERS, visible_files
 from hubel.data.annotations.reader import AnnotationReader, LabelFileError
 from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.registry import all_formats, get_format
+from hubel.data.annotations.unrecognized import no_format_error
 from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses, new_dataset_folder
 from hubel.data.file_listing import IMAGE_SUFFIXES
 from hubel.data.image_folder import SPLIT_NAMES
@@ -29,8 +30,6 @@ _SPLIT_WORD = re.compile(rf"(?:^|[._\- ])({'|'.join(SPLIT_NAMES)})\d*(?:$|[._\- 
 
 Found = dict[str, list[tuple[str, Path]]]
 """Files by format, each with its split."""
-
-_LABEL_FOLDERS = frozenset({"annotations", "annotation", "labels", "label", "ann", "json", "xml", "csv"})
 
 
 def read_annotations(
@@ -60,7 +59,7 @@ def read_annotations(
         raise DataError(message, f"Choose one with --from {'|'.join(found)}, or pass the label file itself.")
     ((name, files),) = found.items()
     root = path if path.is_dir() else path.parent
-    if path.is_file() and path.absolute().parent.name.casefold() in _LABEL_FOLDERS:
+    if path.is_file() and path.absolute().parent.name.casefold() in LABEL_FOLDERS:
         root = path.parent.parent if path.parent.name else path.absolute().parent.parent
         files = [(split, root / path.absolute().relative_to(root.absolute())) for split, path in files]
     entry = get_format(name)
@@ -152,9 +151,3 @@ def _sniff(file: Path) -> Format | None:
         return None
     head = FileHead(file)
     return next((entry for entry in all_formats().values() if entry.recognizes(head)), None)
-
-
-def no_format_error(path: Path) -> DataError:
-    """The error for a folder without labels."""
-    layouts = "; ".join(f"{entry.title}: {entry.layout}" for entry in all_formats().values())
-    return DataError(f"{path} has no labels of a known format.", f"Looked for {layouts}.")

@@ -6,6 +6,7 @@ format has free attributes, everything it has no field for is written as one and
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -61,10 +62,10 @@ def group_by_annotator(objects: Iterable[Annotation]) -> dict[str | None, list[A
 
 def _number(value: Any) -> float | None:
     try:
-        number = float(value)
+        number = float(value) if parse.is_plain(value) else math.nan
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if abs(number) < 1e18 and not isinstance(value, bool) else None
+    return number if abs(number) < 1e18 else None
 
 
 def as_text(value: Any) -> str:

@@ -5,13 +5,18 @@ category id. ``segmentation`` is a list of polygons, or run lengths (compressed 
 are. ``attributes`` (as CVAT writes it), ``score``, ``area`` and ``ignore`` are read; keypoints and supercategories are
 not. Images that the file does not list are unlabelled; listed ones without annotations are labelled as empty. COCO's
 own images have no EXIF rotation; other programs that write COCO mostly mean the upright image.
+
+Ids are keys of any kind: they have to equal each other, and ``"1"`` equals ``1``. Whatever of an object cannot be read
+beside a good ``bbox`` (or beside a good outline) is left out and counted, and the object stays.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import contextlib
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +24,12 @@ from hubel import masks
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
-from hubel.data.annotations.reader import AnnotationReader, LabelFiles
+from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation, annotation_area
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh
 from hubel.errors import DataError
+
+_QUANTITIES = {"area": (0.0, 1e15), "score": (0.0, 1.0)}  # with their ranges
 
 
 def _recognizes(head: FileHead) -> bool:
@@ -36,107 +43,220 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     contents = []
     for split, file in files:
         with reader.error_context(file):
-            contents.append((split, file, parse.fields(parse.read_json(file), "the file")))
+            contents.append((split, file, parse.fields(reader.read_json(file), "the file")))
     labels = _categories(reader, contents)
     for split, file, content in contents:
         with reader.error_context(file):
             _read_file(reader, split, file, content, labels)
 
 
-def _categories(reader: AnnotationReader, contents: Sequence[tuple[str, Path, dict[str, Any]]]) -> dict[int, int]:
-    """Label by category id, over all files; an id must mean the same in each."""
-    names: dict[int, str] = {}
+def _categories(reader: AnnotationReader, contents: Sequence[tuple[str, Path, dict[str, Any]]]) -> dict[str, int]:
+    """Label by category id, over all files; an id must mean the same in each, or its objects cannot be read."""
+    names: dict[str, str] = {}
+    ambiguous: set[str] = set()
     for _, file, content in contents:
         for index, row in enumerate(content.get("categories") or ()):
             with reader.error_context(file, f"category {index + 1}"):
                 category = parse.fields(row, "it")
-                id_, name = parse.integer(category["id"], "id"), parse.name(category["name"], "name")
+                id_, name = parse.key(category["id"], "id"), parse.name(category["name"], "name")
                 if names.setdefault(id_, name) != name:
+                    ambiguous.add(id_)
                     raise parse.InvalidAnnotation(f"category {id_} is {name!r} here and {names[id_]!r} elsewhere")
-    ordered = sorted(names)
-    duplicates = {name for name in names.values() if list(names.values()).count(name) > 1}
+    ordered = sorted(names, key=parse.key_order)
+    duplicates = {name for name, count in Counter(names.values()).items() if count > 1}
     if duplicates:
         reader.warn(f"{len(duplicates)} class names have several category ids: {', '.join(sorted(duplicates)[:5])}")
     labels = {id_: reader.label(names[id_]) for id_ in ordered}
-    if not duplicates:
-        reader.category_ids = tuple(ordered)
-    return labels
+    numbers = [number for id_ in ordered if (number := parse.key_number(id_)) is not None]
+    if len(numbers) == len(reader.classes):
+        reader.category_ids = tuple(numbers)
+    return {id_: label for id_, label in labels.items() if id_ not in ambiguous}
 
 
 def _read_file(
-    reader: AnnotationReader, split: str, file: Path, content: dict[str, Any], labels: dict[int, int]
+    reader: AnnotationReader, split: str, file: Path, content: dict[str, Any], labels: dict[str, int]
 ) -> None:
-    by_image: dict[int, list[tuple[int, Any]]] = defaultdict(list)
-    for index, row in enumerate(parse.items(content.get("annotations", []), "annotations")):
-        if type(row) is dict and type(row.get("image_id")) is int:  # millions of times
-            rows = by_image[row["image_id"]]
-            rows.append((index + 1, row))
-            reader.check_count(len(rows))
-        else:
-            with reader.error_context(file, f"annotation {index + 1}"):
-                by_image[parse.integer(parse.fields(row, "it")["image_id"], "image_id")].append((index + 1, row))
+    by_image, unknown = _by_image(reader, file, parse.items(content.get("annotations", []), "annotations"))
     near = reader.images.folder_of(split, file)
-    for index, row in enumerate(parse.items(content.get("images", []), "images")):
+    rows = parse.items(content.get("images", []), "images")
+    counts = Counter(str(row.get("id")) for row in rows if isinstance(row, dict))
+    listed: list[AnnotatedImage] = []
+    for index, row in enumerate(rows):
         with reader.error_context(file, f"image {index + 1}"):
             image = parse.fields(row, "it")
-            id_ = parse.integer(image["id"], "id")
+            id_ = parse.key(image["id"], "id")
             path = reader.images.find(parse.name(image["file_name"], "file_name"), near)
+            if counts[id_] > 1:
+                by_image.pop(id_, None)
+                raise parse.InvalidAnnotation(
+                    f"has the id {id_}, and so has another: it is not clear whose labels are whose"
+                )
             width, height = reader.images.size(path, *parse.size(image))
-            annotations = by_image.pop(id_, [])
-            reader.check_count(len(annotations))
-            objects: list[Annotation] = []
-            for number, annotation in annotations:
-                with reader.error_context(file, f"annotation {number}"):
-                    objects.append(_parse_object(reader, annotation, labels, width, height))
-            reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file, id_))
+            found = by_image.pop(id_, [])
+            named = ((f"annotation {number}", row) for number, row in found)
+            objects = reader.parse_rows(
+                file, named, len(found), partial(_parse_object, reader, labels=labels, width=width, height=height)
+            )
+            number = parse.key_number(id_)
+            listed.append(AnnotatedImage(path, width, height, objects, file, id_ if number is None else number))
     if orphans := sum(map(len, by_image.values())):
         reader.count_warning("annotations refer to an image that is not in their file: left out", orphans)
+    # Where ids do not fit each other, images without objects may have some.
+    trusted = not unknown and 2 * orphans <= sum(len(image.objects or ()) for image in listed) + orphans
+    empty = [image for image in listed if image.objects == ()]
+    if empty and not trusted:
+        reader.count_warning(
+            "images may have objects whose image_id cannot be read: left out, not taken as empty", len(empty)
+        )
+    for each in listed:
+        with reader.error_context(file, f"image {each.id}"):
+            reader.add(split, each if trusted or each.objects else replace(each, objects=None))
 
 
-def _parse_object(
-    reader: AnnotationReader, row: dict[str, Any], labels: dict[int, int], width: int, height: int
-) -> Annotation:
-    category = parse.integer(row["category_id"], "category_id")
+def _names_by_id(rows: list[Any]) -> dict[str, set[str]]:
+    """Names of the images with an id; more than one where it is ambiguous."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        with contextlib.suppress(parse.InvalidAnnotation, TypeError, AttributeError):
+            names[parse.key(row.get("id"), "id")].add(str(row.get("file_name")))
+    return names
+
+
+def _by_image(reader: AnnotationReader, file: Path, rows: list[Any]) -> tuple[dict[str, list[tuple[int, Any]]], int]:
+    """Annotations by the id of their image, with their numbers, from 1; and how many have none that can be read."""
+    by_image: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+    ids: set[Any] = set()
+    repeated = unknown = 0
+    for number, row in enumerate(rows, 1):
+        if type(row) is dict and type(row.get("image_id")) is int:  # millions of times
+            of_image = by_image[str(row["image_id"])]
+        else:
+            id_ = None
+            with reader.error_context(file, f"annotation {number}"):
+                id_ = parse.key(parse.fields(row, "it")["image_id"], "image_id")
+            if id_ is None:
+                unknown += 1
+                continue
+            of_image = by_image[id_]
+        of_image.append((number, row))
+        reader.check_count(len(of_image))
+        if type(own := row.get("id")) in (int, str):
+            repeated += own in ids
+            ids.add(own)
+    if repeated:
+        reader.count_warning("annotations have the id of an earlier one: all are kept", repeated)
+    return by_image, unknown
+
+
+def _parse_object(reader: AnnotationReader, row: Any, labels: dict[str, int], width: int, height: int) -> Annotation:
+    row = parse.fields(row, "it")
+    category = parse.key(row["category_id"], "category_id")
     if category not in labels:
         raise parse.UnknownClass(f"category_id {category} is not one of the categories")
-    fields = split_attributes(parse.fields(row["attributes"], "attributes")) if row.get("attributes") else {}
-    if "iscrowd" in row:
-        fields["crowd"] = bool(parse.integer(row["iscrowd"] or 0, "iscrowd"))
+    box, fields = _parse_shape(reader, row, width, height)
+    if row.get("attributes"):
+        with reader.optional("attributes"):
+            fields |= split_attributes(parse.fields(row["attributes"], "attributes"))
+    if row.get("iscrowd"):
+        with reader.optional("values of iscrowd"):
+            fields["crowd"] = _parse_crowd(row["iscrowd"])
     if row.get("ignore"):
-        fields["ignore"] = True
-    for name in ("area", "score"):
+        fields["ignore"] = parse.flag(row["ignore"])
+    for name, limits in _QUANTITIES.items():
         if row.get(name) is not None:
-            fields[name] = float(row[name])
-            if not -1e15 < fields[name] < 1e15:
-                raise parse.InvalidAnnotation(f"{name} is {row[name]!r}")
+            with reader.optional(f"values of {name}"):
+                fields[name] = _parse_quantity(row[name], *limits)
     if row.get("keypoints"):
         reader.count_warning("objects have keypoints: left out")
-    segmentation = row.get("segmentation")
-    box: masks.Box | None = None
-    if isinstance(segmentation, dict):
-        size = parse.items(segmentation["size"], "a mask's size")
-        mask = masks.parse_mask(parse.integer(size[0], "size"), parse.integer(size[1], "size"), segmentation["counts"])
-        if width and (mask.width, mask.height) != (width, height):
-            raise parse.InvalidAnnotation(
-                f"a mask of {mask.width}×{mask.height} in an image of {width}×{height} pixels"
-            )
-        fields["mask"] = mask
-    elif segmentation:
-        fields["polygons"] = tuple(map(_parse_polygon, parse.items(segmentation, "segmentation")))
-    if row.get("bbox") is not None:
-        x, y, w, h = (parse.number(value, "bbox") for value in parse.items(row["bbox"], "bbox"))
-        box = (x, y, x + w, y + h)
-    elif "mask" in fields:
-        box = masks.mask_box(fields["mask"])
-    elif "polygons" in fields:
-        box = masks.bounding_box(fields["polygons"])
-    if box is None:
-        raise parse.InvalidAnnotation("has neither bbox nor segmentation")
     obj = Annotation(labels[category], box, **fields)
     # Most files state the area that their polygons have; only a different one is kept.
     if obj.area is not None and abs(obj.area - annotation_area(replace(obj, area=None))) <= 1e-3 * obj.area:
         obj = replace(obj, area=None)
     return obj
+
+
+def _parse_crowd(value: Any) -> bool:
+    return value if isinstance(value, bool) else bool(parse.integer(value, "iscrowd"))
+
+
+def _parse_quantity(value: Any, least: float, most: float) -> float:
+    quantity = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else parse.number(value)
+    if not least <= quantity <= most:
+        raise parse.InvalidAnnotation(f"{quantity} is not between {least} and {most}")
+    return quantity
+
+
+def _parse_shape(reader: AnnotationReader, row: dict[str, Any], width: int, height: int) -> Shape:
+    """The box, and the outline or mask; whichever of them cannot be read is left out, if the other can."""
+    fields: dict[str, Any] = {}
+    box: masks.Box | None = None
+    reasons: list[Exception] = []
+    if bbox := row.get("bbox"):
+        try:
+            box = _parse_box(bbox)
+        except parse.InvalidAnnotation as error:
+            reasons.append(error)
+    segmentation = row.get("segmentation")
+    try:
+        if isinstance(segmentation, dict):
+            fields["mask"] = _parse_mask(segmentation, width, height)
+        elif segmentation:
+            fields["polygons"] = _parse_polygons(reader, segmentation)
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+        is_ours = isinstance(error, parse.InvalidAnnotation)
+        reasons.append(
+            error if is_ours else parse.InvalidAnnotation(f"segmentation is not an outline or a mask ({error})")
+        )
+        if box is not None:
+            reader.count_warning("outlines or masks cannot be read: left out, their boxes stay")
+    outlined = masks.mask_box(fields["mask"]) if "mask" in fields else None
+    if fields.get("polygons"):
+        outlined = masks.bounding_box(fields["polygons"])
+    is_empty = box is not None and not (box[0] < box[2] and box[1] < box[3])
+    if outlined is not None and (box is None or is_empty):
+        if bbox:
+            reader.count_warning("boxes cannot be read: those of their outlines are used")
+        box = outlined
+    if box is None:
+        raise reasons[0] if reasons else parse.InvalidAnnotation("has neither bbox nor segmentation")
+    return box, fields
+
+
+def _parse_box(bbox: Any) -> masks.Box:
+    numbers = [parse.number(value, "bbox") for value in parse.items(bbox, "bbox")]
+    if len(numbers) != 4:
+        raise parse.InvalidAnnotation(f"bbox has {len(numbers)} numbers, not 4")
+    x, y, w, h = numbers
+    return x, y, x + w, y + h
+
+
+def _parse_mask(segmentation: dict[str, Any], width: int, height: int) -> masks.RunLengthMask:
+    size = parse.items(segmentation["size"], "a mask's size")
+    mask = masks.parse_mask(parse.integer(size[0], "size"), parse.integer(size[1], "size"), segmentation["counts"])
+    if width and (mask.width, mask.height) != (width, height):
+        raise parse.InvalidAnnotation(f"a mask of {mask.width}×{mask.height} in an image of {width}×{height} pixels")
+    return mask
+
+
+def _parse_polygons(reader: AnnotationReader, segmentation: Any) -> tuple[masks.Polygon, ...]:
+    """The outlines of three or more points; VIA writes a single one without a list around it."""
+    rings = parse.items(segmentation, "segmentation")
+    if not isinstance(rings[0], list | dict):
+        rings = [rings]
+    polygons: list[masks.Polygon] = []
+    reason: Exception | None = None
+    for flat in rings:
+        try:
+            polygons.append(_parse_polygon(flat))
+        except parse.InvalidAnnotation as error:
+            reason = error
+    if not polygons and reason is not None:
+        raise reason
+    if len(polygons) < len(rings):
+        reader.count_warning(
+            "outlines of less than three points: left out, the objects stay", len(rings) - len(polygons)
+        )
+    return tuple(polygons)
 
 
 def _parse_polygon(flat: Any) -> masks.Polygon:
@@ -152,7 +272,9 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     annotation_id = 0
     for split, images in dataset.splits.items():
         old_ids = [image.id for image in images if image.objects is not None]
-        keep_ids = None not in old_ids and len(set(old_ids)) == len(old_ids)
+        # Readers sort ids, so all are numbers or all are text.
+        one_kind = None not in old_ids and len(set(map(type, old_ids))) == 1
+        keep_ids = one_kind and len(set(old_ids)) == len(old_ids)
         listed: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for image, path in writer.add_images(images, "images" if split == "all" else split):

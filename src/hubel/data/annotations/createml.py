@@ -27,7 +27,7 @@ def _recognizes(head: FileHead) -> bool:
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     """``imagefilename`` and ``annotation`` are older spellings."""
     near = reader.images.folder_of(split, file)
-    for index, row in enumerate(parse.items(parse.read_json(file), "the file")):
+    for index, row in enumerate(parse.items(reader.read_json(file), "the file")):
         where = f"image {index + 1}"
         with reader.error_context(file, where):
             entry = parse.fields(row, "it")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
@@ -24,7 +25,7 @@ from hubel.data.annotations.writer import DatasetWriter, round_coord, round_poin
 from hubel.data.image_folder import SPLIT_NAMES
 
 _SHAPES = ("box", "polygon", "ellipse", "mask")
-_LEFT_OUT = ("points", "polyline", "cuboid", "skeleton", "tag")
+_LEFT_OUT = ("points", "polyline", "cuboid", "skeleton")
 
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
@@ -41,19 +42,24 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             path = reader.images.find(parse.name(element.get("name"), "name"), near)
             size = reader.images.size(path, *parse.size(element))
             where = f"image {element.get('name', '')}, shape"
-            objects = reader.parse_objects(file, where, list(element), partial(_parse_object, reader, size))
+            shapes = [child for child in element if child.tag in (*_SHAPES, *_LEFT_OUT)]
+            objects = reader.parse_objects(file, where, shapes, partial(_parse_object, reader, size))
+            if tags := len(element.findall("tag")):
+                reader.count_warning("tags of images: left out", tags)
             subset = SPLIT_NAMES.get((element.get("subset") or "").casefold(), split)
             reader.add(subset, AnnotatedImage(path, *size, objects, file))
 
 
 def _parse_object(reader: AnnotationReader, size: tuple[int, int], element: Element) -> Annotation | None:
     if element.tag not in _SHAPES:
-        if element.tag in _LEFT_OUT:
-            reader.count_warning(f"{element.tag} labels: left out")
+        reader.count_warning(f"{element.tag} labels: left out")
         return None
-    attributes = {parse.name(a.get("name"), "attribute"): (a.text or "").strip() for a in element.findall("attribute")}
-    fields = {**split_attributes(attributes), "occluded": parse.flag(element.get("occluded", "0"))}
     box, shape = _parse_shape(element, *size)
+    fields: dict[str, Any] = {}
+    with reader.optional("attributes"):
+        found = element.findall("attribute")
+        fields = split_attributes({parse.name(a.get("name"), "attribute"): (a.text or "").strip() for a in found})
+    fields["occluded"] = parse.flag(element.get("occluded", "0"))
     return Annotation(reader.label(parse.name(element.get("label"), "label")), box, **shape, **fields)
 
 

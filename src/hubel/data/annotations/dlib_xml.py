@@ -41,7 +41,8 @@ def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
     left, top, w, h = parse.numbers(element, "left", "top", "width", "height")
     fields: dict[str, Any] = {name: parse.flag(element.get(name)) for name in _FLAGS if element.get(name)}
     if (score := element.get("detection_score")) is not None:
-        fields["score"] = parse.number(score, "detection_score")
+        with reader.optional("values of detection_score"):
+            fields["score"] = parse.number(score, "detection_score")
     if attributes := {name: value for name in _ATTRIBUTES if (value := element.get(name)) is not None}:
         fields["attributes"] = attributes
     if element.find("part") is not None:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from hubel.data.annotations import parse
+from hubel.data.annotations.encodings import decode_text
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
 from hubel.data.annotations.records import FLAGS, AnnotatedDataset
 from hubel.data.annotations.writer import DatasetWriter
@@ -31,7 +31,7 @@ class FileHead:
         self.suffix = file.suffix.lower()
         try:
             with file.open("rb") as stream:
-                self.text = parse.decode_text(stream.read(_HEAD_BYTES)).lstrip("\ufeff")
+                self.text = decode_text(stream.read(_HEAD_BYTES)).lstrip("\ufeff")
         except OSError:
             self.text = ""
 

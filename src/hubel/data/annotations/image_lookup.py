@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -24,15 +25,24 @@ from hubel.errors import ImageError
 
 _MAX_NAME_LENGTH = 4096
 
+LABEL_FOLDERS = frozenset(
+    {"annotations", "annotation", "annots", "labels", "label", "ann", "anns"}
+    | {"json", "jsons", "xml", "xmls", "csv", "txt"}
+)
+"""Names of folders with label files, case-folded."""
+
+_TREES = LABEL_FOLDERS | {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"}
+
 
 class ImageLookup:
     """The images below a data set's folder ``root``; folders are listed once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._names: dict[Path, frozenset[str]] = {}
+        self._names: dict[Path, dict[str, str]] = {}
         self._within: dict[Path, list[Path]] = {}
-        self._stems: dict[Path, dict[str, Path]] = {}
+        self._stems: dict[Path, dict[str, list[Path]]] = {}
+        self._mirrors: dict[str, dict[tuple[str, ...], list[Path]]] = {}  # by suffix
         self._folders: dict[tuple[str, Path, str], Path] = {}
         self._by_name: dict[str, list[tuple[str, ...]]] | None = None
         self._by_stem: dict[str, list[tuple[str, ...]]] = defaultdict(list)
@@ -49,7 +59,7 @@ class ImageLookup:
         candidates = list(self._resolve(parts, near)) if not absolute else []
         if "%" in name and not absolute:
             candidates += self._resolve(_parts(unquote(name))[0], near)
-        if (path := next(filter(self.has, candidates), None)) is not None:
+        if (path := next(filter(None, map(self.locate, candidates)), None)) is not None:
             return path
         tail = parts[max((index + 1 for index, part in enumerate(parts) if part == ".."), default=0) :]
         if not tail:
@@ -78,54 +88,102 @@ class ImageLookup:
 
     def has(self, path: Path) -> bool:
         """True if the file exists."""
-        return path.name in self._names_in(path.parent)
+        return self.locate(path) is not None
 
-    def _names_in(self, folder: Path) -> frozenset[str]:
+    def locate(self, path: Path) -> Path | None:
+        """The file, under the name that it has in its folder: ``é`` may be written as one character or as two."""
+        name = self._names_in(path.parent).get(composed(path.name))
+        return None if name is None else path if name == path.name else path.with_name(name)
+
+    def _names_in(self, folder: Path) -> dict[str, str]:
+        """Names in a folder by their composed form."""
         if folder not in self._names:
-            self._names[folder] = frozenset()
+            self._names[folder] = {}
             with contextlib.suppress(OSError, ValueError):
-                self._names[folder] = frozenset(filter(is_shown, os.listdir(folder)))  # noqa: PTH208
+                names = filter(is_shown, os.listdir(folder))  # noqa: PTH208 – names, not paths
+                self._names[folder] = {composed(name): name for name in names}
         return self._names[folder]
 
     def within(self, folder: Path) -> list[Path]:
         """The images directly in a folder, by name."""
         if folder not in self._within:
-            self._within[folder] = [folder / name for name in sorted(self._names_in(folder)) if _is_image(name)]
+            self._within[folder] = [
+                folder / name for name in sorted(self._names_in(folder).values()) if _is_image(name)
+            ]
         return self._within[folder]
 
     def with_stem(self, folder: Path, stem: str) -> Path | None:
-        """The image with that stem in a folder, whatever its suffix; JPEG before others."""
+        """The image with that stem in a folder, whatever its suffix.
+
+        Raises :class:`InvalidAnnotation` if there are several.
+        """
         if folder not in self._stems:
-            ordered = sorted(self.within(folder), key=lambda path: path.suffix.lower() in (".jpg", ".jpeg"))
-            self._stems[folder] = {path.stem: path for path in ordered}
-        return self._stems[folder].get(stem)
+            self._stems[folder] = defaultdict(list)
+            for path in self.within(folder):
+                self._stems[folder][composed(path.stem)].append(path)
+        found = self._stems[folder].get(composed(stem), ())
+        if len(found) > 1:
+            raise parse.InvalidAnnotation(f"is of {found[0].name} or of {found[1].name}: it does not say which")
+        return found[0] if found else None
+
+    def named_in(self, name: str, folders: Iterable[Path]) -> Path | None:
+        """The image in one of the folders that a label file names, without the folders of that name."""
+        name = re.split(r"[\\/]", name.strip())[-1]
+        paths = (self.locate(folder / name) for folder in folders) if _is_image(name) else ()
+        return next(filter(None, paths), None)
+
+    def with_stem_in(self, stem: str, folders: Iterable[Path]) -> Path | None:
+        """The image with that stem in the first folder that has one; raises as :meth:`with_stem`."""
+        return next(filter(None, (self.with_stem(folder, stem) for folder in folders)), None)
 
     def folder_of(self, split: str, file: Path) -> Path:
         """The folder of images that a label file of a split refers to.
 
-        It is the file's own folder if that has images, else one named after the split, or ``images`` or similar.
+        It is the file's own folder if that has images, else the one at the same place of a mirrored tree
+        (``images/a`` for ``labels/a``), else one named after the split, or ``images`` or similar.
         """
         year = re.sub(r".*?((?:train|val|test)\d+)?$", r"\1", file.stem.casefold())
         if (known := self._folders.get((split, file.parent, year))) is not None:
             return known
         aliases = [name for name, meant in SPLIT_NAMES.items() if meant == split]
         names = [*([year] if year else []), *aliases]
-        folders = [
-            file.parent,
-            *(self.root / path for name in names for path in (f"images/{name}", f"{name}/images", name)),
-            *(base / name for base in (file.parent, self.root) for name in ("images", "JPEGImages", "img")),
-            self.root,
-        ]
-        found = next((folder for folder in folders if self.within(folder)), file.parent)
+        folders = (
+            (file.parent,),
+            self.mirrors(file.parent) if mirror_key(file.parent, self.root) else (),
+            (self.root / path for name in names for path in (f"images/{name}", f"{name}/images", name)),
+            (base / name for base in (file.parent, self.root) for name in ("images", "JPEGImages", "img")),
+            self.mirrors(file.parent),
+            (self.root,),
+        )
+        found = next((folder for folder in itertools.chain(*folders) if self.within(folder)), file.parent)
         return self._folders.setdefault((split, file.parent, year), found)
 
-    def size(self, path: Path, width: int = 0, height: int = 0) -> tuple[int, int]:
-        """Width and height as the label file states them, else of the upright image; ``(0, 0)`` if it is unreadable.
+    def mirrors(self, folder: Path, suffix: str = "") -> list[Path]:
+        """Folders at the same place as another, in a tree beside it or the same one, that have images.
 
-        Raises :class:`InvalidAnnotation` if the file states a size that no image has.
+        With ``suffix``, those that have files of that kind.
         """
-        if max(width, height) > parse.MAX_COORDINATE:
-            raise parse.InvalidAnnotation(f"has an image of {width}×{height} pixels")
+        if suffix not in self._mirrors:
+            by_key: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+            for other, names in visible_files(self.root):
+                if any(name.endswith(suffix) if suffix else _is_image(name) for name in names):
+                    by_key[mirror_key(other, self.root)].append(other)
+            self._mirrors[suffix] = by_key
+        return self._mirrors[suffix].get(mirror_key(folder, self.root), [])
+
+    def existing(self, parts: Iterable[str]) -> Path | None:
+        """The file or folder at a path below the root, whose letters may be composed otherwise or in another case."""
+        path = self.root
+        for part in parts:
+            names = self._names_in(path)
+            name = names.get(composed(part)) or next((n for n in names.values() if _folded(n) == _folded(part)), None)
+            if name is None:
+                return None
+            path /= name
+        return path
+
+    def size(self, path: Path, width: int = 0, height: int = 0) -> tuple[int, int]:
+        """Width and height as the label file states them, else of the upright image; ``(0, 0)`` if it is unreadable."""
         if width > 0 and height > 0:
             return width, height
         try:
@@ -148,30 +206,48 @@ class ImageLookup:
             for folder, files in visible_files(self.root):
                 parents = folder.relative_to(self.root).parts
                 for name in filter(_is_image, sorted(files)):
-                    self._by_name[name.casefold()].append((*parents, name))
-                    self._by_stem[name.casefold().rpartition(".")[0]].append((*parents, name))
-        found = self._by_name.get(parts[-1].casefold())
+                    self._by_name[_folded(name)].append((*parents, name))
+                    self._by_stem[_folded(name).rpartition(".")[0]].append((*parents, name))
+        found = self._by_name.get(_folded(parts[-1]))
         if not found and (stem_only or not _is_image(parts[-1])):
             stem = PurePosixPath(parts[-1]).stem if _is_image(parts[-1]) else parts[-1]
-            found = self._by_stem.get(stem.casefold())
+            found = self._by_stem.get(_folded(stem))
         if not found:
             return None
-        target = tuple(part.casefold() for part in parts[:-1])
+        target = tuple(map(_folded, parts[:-1]))
         start = near.relative_to(self.root).parts if near.is_relative_to(self.root) else ()
 
         def similarity(file: tuple[str, ...]) -> tuple[int, int]:
-            parents = tuple(part.casefold() for part in file[:-1])
+            parents = tuple(map(_folded, file[:-1]))
             return _common_length(parents[::-1], target[::-1]), _common_length(file, start)
 
         best = max(map(similarity, found))
         matches = [file for file in found if similarity(file) == best]
         if len(matches) > 1:
-            exact = [file for file in matches if file[-1] == parts[-1]]
+            exact = [file for file in matches if composed(file[-1]) == composed(parts[-1])]
             if len(exact) != 1:
                 names = " or ".join("/".join(file) for file in matches[:2])
                 raise parse.InvalidAnnotation(f"names {'/'.join(parts)!r}, which is ambiguous: {names}")
             matches = exact
         return self.root.joinpath(*matches[0])
+
+
+def composed(name: str) -> str:
+    """A name with each letter as one character (NFC): Macs write ``é`` as two, other systems as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return composed(composed(name).casefold())
+
+
+def mirror_key(folder: Path, root: Path) -> tuple[str, ...]:
+    """The place of a folder in trees of images and of labels: its parts below the root without ``images``, ``labels``.
+
+    It is the same for ``images/train/a`` and ``labels/train/a``, ``train/images`` and ``Annotations/train``.
+    """
+    parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+    return tuple(part for part in map(_folded, parts) if part not in _TREES)
 
 
 def resolve_parts(parts: Iterable[str]) -> list[str] | None:

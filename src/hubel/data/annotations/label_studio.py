@@ -1,4 +1,4 @@
-"""Label Studio JSON exports: tasks with annotations, in percent of the image.
+"""Label Studio's exports JSON, JSON-MIN and CSV: tasks with annotations, in percent of the image.
 
 ``x``, ``y``, ``width``, ``height`` are percentages of ``original_width`` and ``original_height``, those of the upright
 image (browsers apply the EXIF rotation). ``rotation`` rotates a box clockwise around its upper left corner; the result
@@ -30,19 +30,60 @@ from hubel.data.file_listing import IMAGE_SUFFIXES
 
 _Row = dict[str, Any]
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
+_SHAPE_OF = {"points": "polygon", "radiusX": "ellipse", "rle": "brush", "width": "rectangle"}  # by a field of it
+_ANSWERS = ("choices", "textarea", "text", "rating", "number", "taxonomy", "datetime")
 
 
 def _recognizes(head: FileHead) -> bool:
+    if head.suffix == ".csv":
+        return {"annotator", "annotation_id"} <= {name.strip(' "') for name in head.text.partition("\n")[0].split(",")}
     fields = head.keys[2]
-    return head.is_json_list and "data" in fields and bool(fields & {"annotations", "completions", "predictions"})
+    if "data" in fields:
+        return head.is_json_list and bool(fields & {"annotations", "completions", "predictions"})
+    is_min = "annotation_id" in fields or bool(head.keys[4] & {f"{shape}labels" for shape in _SHAPES})
+    return head.is_json_list and is_min
 
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
-    for index, row in enumerate(parse.items(parse.read_json(file), "the file")):
-        where = f"task {index + 1}"
+    for where, row in _rows(reader, file):
         with reader.error_context(file, where):
-            _read_task(reader, split, file, near, where, parse.fields(row, "it"))
+            task = parse.fields(row, "it")
+            task = task if "data" in task else _task_of_min(task)
+            _read_task(reader, split, file, near, where, task)
+
+
+def _rows(reader: AnnotationReader, file: Path) -> Iterator[tuple[str, Any]]:
+    if file.suffix.lower() != ".csv":
+        for index, row in enumerate(parse.items(reader.read_json(file), "the file"), 1):
+            yield f"task {index}", row
+        return
+    for line, cells in parse.csv_table(reader.read_text(file))[1]:
+        where = f"line {line}"
+        with reader.error_context(file, where):
+            yield (
+                where,
+                {
+                    name: parse.json_text(cell, f"{file}, {where}") if cell.startswith(("[", "{")) else cell
+                    for name, cell in cells.items()
+                },
+            )
+
+
+def _task_of_min(row: _Row) -> _Row:
+    """A task with one annotation from a row of JSON-MIN or CSV, in which regions are lists among the task's data."""
+    results: list[_Row] = []
+    for name, regions in row.items():
+        for region in regions if isinstance(regions, list) else ():
+            if isinstance(region, dict):
+                kind = next((key for key in region if key.endswith("labels")), None)
+                shape = next((shape for key, shape in _SHAPE_OF.items() if key in region), None)
+                if kind is not None or (shape is not None and "choices" not in region and "text" not in region):
+                    results.append({"type": kind or shape, "from_name": name, "value": region, **region})
+    for index, result in enumerate(results):
+        result["id"] = index
+    annotation = {"result": results, "completed_by": row.get("annotator")}
+    return {"data": {key: value for key, value in row.items() if isinstance(value, str)}, "annotations": [annotation]}
 
 
 def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, where: str, task: _Row) -> None:
@@ -50,25 +91,36 @@ def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, whe
     submitted = [a for a in task.get("annotations", task.get("completions")) or () if not a.get("was_cancelled")]
     if task.get("predictions"):
         reader.count_warning("predictions: left out", len(task["predictions"]))
-    objects: list[Annotation] = []
     size = (0, 0)
-    for annotation in submitted:
-        regions: dict[str, list[_Row]] = defaultdict(list)
+    regions: dict[tuple[int, str], list[_Row]] = defaultdict(list)
+    for number, annotation in enumerate(submitted):
         for index, result in enumerate(parse.items(annotation.get("result") or [], "result")):
-            regions[str(result.get("id") or index)].append(parse.fields(result, "a result"))
-        reader.check_count(len(regions) + len(objects))
-        by = annotation.get("completed_by")
-        by = (by.get("email") or by.get("id")) if isinstance(by, dict) else by
-        annotator = None if by is None else str(by)
-        for key, results in regions.items():
-            with reader.error_context(file, f"{where}, region {key}"):
-                size = max(size, *(parse.size(result, "original_width", "original_height") for result in results))
-                if obj := _parse_object(reader, results, reader.images.size(path, *size), annotator):
-                    objects.append(obj)
-    reader.count_annotators(objects)
+            fields = parse.fields(result, "a result")
+            regions[number, str(fields.get("id") or index)].append(fields)
+            size = max(size, parse.size(fields, "original_width", "original_height"))
+    regions = {key: results for key, results in regions.items() if not all(map(_is_answer, results))}
     width, height = reader.images.size(path, *size)
-    labels = tuple(objects) if submitted else None
+
+    def parse_region(row: tuple[int, list[_Row]]) -> Annotation | None:
+        number, results = row
+        return _parse_object(reader, results, (width, height), _annotator(submitted[number]))
+
+    rows = ((f"{where}, region {id_}", (number, results)) for (number, id_), results in regions.items())
+    objects = reader.parse_rows(file, rows, len(regions), parse_region)
+    reader.count_annotators(objects or ())
+    labels = objects if submitted else None
     reader.add(split, AnnotatedImage(path, width, height, labels, file if submitted else None))
+
+
+def _is_answer(result: _Row) -> bool:
+    """True for a choice, a text or a rating, and for relations of regions: alone, they are no object."""
+    return result.get("type") == "relation" or result.get("type") in _ANSWERS
+
+
+def _annotator(annotation: _Row) -> str | None:
+    by = annotation.get("completed_by")
+    by = (by.get("email") or by.get("id")) if isinstance(by, dict) else by
+    return None if by is None else str(by)
 
 
 def _find_image(reader: AnnotationReader, data: _Row, upload: Any, near: Path) -> Path:
@@ -217,6 +269,6 @@ def _results(obj: Annotation, image: AnnotatedImage, classes: Sequence[str], ind
 
 
 FORMAT = Format(
-    "label-studio", "Label Studio JSON", "a JSON list of tasks with data and annotations",
+    "label-studio", "Label Studio JSON", "a JSON list of tasks with data and annotations, or JSON-MIN or CSV",
     _recognizes, each_file(_read), _write, FREE_FORM_FIELDS | {"polygons"}, boxes="xywh",
 )  # fmt: skip

@@ -40,22 +40,25 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
         with reader.error_context(file, where):
             names, rows = _parse_row(reader, row) if "data_row" in row else _parse_old_row(row, f"{file}, {where}")
             path = reader.images.find_any((parse.name(name, "the image's name") for name in names), near)
-            media = parse.fields(row.get("media_attributes") or {}, "media_attributes")
+            media = row.get("media_attributes")
+            media = media if isinstance(media, dict) else {}
             width, height = reader.images.size(path, *parse.size(media))
             if rows is None:
                 reader.add(split, AnnotatedImage(path, width, height, None))
                 continue
             objects = reader.parse_objects(file, f"{where}, object", rows, lambda pair: _parse_object(reader, *pair))
-            reader.count_annotators(objects)
+            reader.count_annotators(objects or ())
             image = AnnotatedImage(path, width, height, objects, file)
-            orientation = parse.integer(media.get("exif_rotation") or 1, "exif_rotation")
+            orientation = 1
+            with reader.optional("values of exif_rotation"):
+                orientation = parse.integer(media.get("exif_rotation") or 1, "exif_rotation")
             if orientation >= 5 and (width, height) == stored_size(path)[:2]:
                 image = apply_exif(image, orientation)
             reader.add(split, image)
 
 
 def _rows(reader: AnnotationReader, file: Path) -> Iterator[tuple[str, _Row]]:
-    content = parse.read_text(file)
+    content = reader.read_text(file)
     if file.suffix.lower() == ".csv":
         yield from ((f"line {line}", row) for line, row in parse.csv_table(content)[1])
     elif content.lstrip().startswith("["):
@@ -107,7 +110,9 @@ def _parse_old_row(row: _Row, where: str) -> tuple[list[Any], _Objects | None]:
 def _parse_object(reader: AnnotationReader, annotator: Any, row: _Row) -> Annotation | None:
     if (shape := _parse_shape(reader, row)) is None:
         return None
-    fields = split_attributes(_answers(row))
+    fields: dict[str, Any] = {}
+    with reader.optional("answers to questions"):
+        fields = split_attributes(_answers(row))
     if isinstance(annotator, str) and annotator:
         fields["annotator"] = annotator
     label = reader.label(parse.name(row.get("name") or row.get("title") or row.get("value"), "name"))

@@ -4,13 +4,15 @@ Continuous pixels of the upright image (LabelMe applies the EXIF rotation). Rect
 order; a circle is its centre and a point on it. A mask is a PNG of the box from the first to the second corner, the
 last row and column included. Polygons with the same ``group_id`` and label are one object. Points and lines are left
 out and counted. Ticked ``flags``, ``attributes``, ``difficult`` and ``score`` (as X-AnyLabeling writes them) are read.
-The image in ``imageData`` is not; images without a file are unlabelled.
+The image in ``imageData`` is not; images without a file are unlabelled. The image is the one that ``imagePath`` names,
+else the one with the file's stem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,41 +29,50 @@ _LEFT_OUT = ("point", "points", "line", "linestrip")
 
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
-    content = parse.fields(parse.read_json(file, parse.MAX_IMAGE_FILE_BYTES), "the file")
-    path = reader.images.with_stem(file.parent, file.stem)
+    content = parse.fields(reader.read_json(file, parse.MAX_IMAGE_FILE_BYTES), "the file")
+    name = content.get("imagePath")
+    name = name if isinstance(name, str) and name.strip() else file.stem
+    folders = (file.parent, *reader.images.mirrors(file.parent))
+    path = reader.images.named_in(name, folders) or reader.images.with_stem_in(file.stem, folders)
     if path is None:
-        name = parse.name(content.get("imagePath") or file.stem, "imagePath")
         path = reader.images.find(name, file.parent, stem_only=True)
     width, height = reader.images.size(path, *parse.size(content, "imageWidth", "imageHeight"))
     shapes = parse.items(content["shapes"], "shapes")
-    reader.check_count(len(shapes))
+    parse_shape = partial(_parse_object, reader, width=width, height=height)
+    found = reader.parse_objects(file, "shape", shapes, parse_shape)
+    reader.add(split, AnnotatedImage(path, width, height, None if found is None else _grouped(found), file))
+
+
+def _grouped(found: Iterable[tuple[Annotation, str | None]]) -> tuple[Annotation, ...]:
+    """Objects of several polygons from shapes and their groups."""
     groups: dict[tuple[str, int], int] = {}
     objects: list[Annotation] = []
-    for index, row in enumerate(shapes):
-        with reader.error_context(file, f"shape {index + 1}"):
-            shape = parse.fields(row, "it")
-            if (kind := shape.get("shape_type") or "polygon") in _LEFT_OUT:
-                reader.count_warning(f"shapes are of type {kind}: left out")
+    for obj, group in found:
+        if group is not None and obj.polygons:
+            first = groups.setdefault((group, obj.label), len(objects))
+            if first < len(objects):
+                polygons = objects[first].polygons + obj.polygons
+                objects[first] = replace(objects[first], polygons=polygons, box=bounding_box(polygons))
                 continue
-            obj = _parse_object(reader, shape, kind, width, height)
-            if shape.get("group_id") is not None and obj.polygons:
-                key = (str(shape["group_id"]), obj.label)
-                first = groups.setdefault(key, len(objects))
-                if first < len(objects):
-                    polygons = objects[first].polygons + obj.polygons
-                    objects[first] = replace(objects[first], polygons=polygons, box=bounding_box(polygons))
-                    continue
-            objects.append(obj)
-    reader.add(split, AnnotatedImage(path, width, height, tuple(objects), file))
+        objects.append(obj)
+    return tuple(objects)
 
 
-def _parse_object(reader: AnnotationReader, shape: dict[str, Any], kind: str, width: int, height: int) -> Annotation:
-    attributes = {name: value for name, value in (shape.get("flags") or {}).items() if value is True}
-    attributes |= parse.fields(shape.get("attributes") or {}, "attributes")
-    attributes |= {name: shape[name] for name in ("difficult", "score", "description") if shape.get(name)}
+def _parse_object(reader: AnnotationReader, row: Any, width: int, height: int) -> tuple[Annotation, str | None] | None:
+    """The object of a shape, and its group."""
+    shape = parse.fields(row, "it")
+    if (kind := shape.get("shape_type") or "polygon") in _LEFT_OUT:
+        reader.count_warning(f"shapes are of type {kind}: left out")
+        return None
     box, fields = _parse_shape(shape, kind, parse.items(shape["points"], "points"), width, height)
     label = reader.label(parse.name(shape["label"], "label"))
-    return Annotation(label, box, **fields, **split_attributes(attributes))
+    with reader.optional("flags and attributes"):
+        attributes = {name: value for name, value in (shape.get("flags") or {}).items() if value is True}
+        attributes |= parse.fields(shape.get("attributes") or {}, "attributes")
+        attributes |= {name: shape[name] for name in ("difficult", "score", "description") if shape.get(name)}
+        fields = {**fields, **split_attributes(attributes)}
+    group = shape.get("group_id")
+    return Annotation(label, box, **fields), None if group is None else str(group)
 
 
 def _parse_shape(shape: dict[str, Any], kind: str, points: list[Any], width: int, height: int) -> Shape:

@@ -13,6 +13,7 @@ and ``IsInside`` become attributes. ``LabelName`` is a Freebase id such as ``/m/
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def _recognizes(head: FileHead) -> bool:
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     names = _class_names(reader, file)
-    header, rows = parse.csv_table(parse.read_text(file))
+    header, rows = parse.csv_table(reader.read_text(file))
     if missing := [name for name in _REQUIRED if name not in header]:
         raise parse.InvalidAnnotation(f"has no column {missing[0]}")
     near = reader.images.folder_of(split, file)
@@ -54,13 +55,12 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     for path, image_rows in by_path.items():
         with reader.error_context(file, f"image {path.stem}"):
             width, height = reader.images.size(path)
-            objects: list[Annotation] = []
-            for line, row in image_rows:
-                with reader.error_context(file, f"line {line}"):
-                    objects.append(_parse_object(reader, row, names, width, height))
+            named = ((f"line {line}", row) for line, row in image_rows)
+            parse_row = partial(_parse_object, reader, names=names, width=width, height=height)
+            objects = reader.parse_rows(file, named, len(image_rows), parse_row)
             if not width:
                 reader.count_warning("images are unreadable: their labels, in fractions of them, are left out")
-            reader.add(split, AnnotatedImage(path, width, height, tuple(objects) if width else None, file))
+            reader.add(split, AnnotatedImage(path, width, height, objects if width else None, file))
     for id_ in _verified_empty(reader, file):
         path = reader.images.find(id_, near, stem_only=True)
         if path not in by_path and reader.images.has(path):
@@ -74,7 +74,7 @@ def _verified_empty(reader: AnnotationReader, file: Path) -> list[str]:
         if labels == file:
             continue
         with reader.error_context(labels):
-            for _, (id_, _, _, confidence, *_) in parse.csv_rows(parse.read_text(labels)):
+            for _, (id_, _, _, confidence, *_) in parse.csv_rows(reader.read_text(labels)):
                 found[id_] = found.get(id_, False) or confidence != "0"
     return [id_ for id_, has_objects in found.items() if not has_objects]
 
@@ -85,7 +85,7 @@ def _class_names(reader: AnnotationReader, file: Path) -> dict[str, str]:
     for folder in dict.fromkeys((file.parent, reader.root)):
         for descriptions in sorted(folder.glob("*class-descriptions*.csv")):
             with reader.error_context(descriptions):
-                rows = parse.csv_rows(parse.read_text(descriptions))
+                rows = parse.csv_rows(reader.read_text(descriptions))
                 names |= {row[0].strip(): row[1].strip() for _, row in rows if len(row) > 1}
     return names
 
@@ -97,7 +97,8 @@ def _parse_object(
     fields: dict[str, Any] = {field: parse.flag(row.get(name)) for name, field in _FLAGS.items()}
     fields["attributes"] = {key: True for name, key in _ATTRIBUTES.items() if parse.flag(row.get(name))}
     if row.get("Confidence", "1") not in ("1", ""):
-        fields["score"] = parse.number(row["Confidence"], "Confidence")
+        with reader.optional("values of Confidence"):
+            fields["score"] = parse.number(row["Confidence"], "Confidence")
     id_ = parse.name(row["LabelName"], "LabelName")
     if id_ not in names and not row.get("ClassName") and id_.startswith("/m/"):
         reader.warn("no *class-descriptions*.csv names the classes: their ids are used")

@@ -1,4 +1,4 @@
-"""Parse label files defensively: encodings, JSON, XML and CSV with limits against forged files; typed fields.
+"""Parse label files defensively: JSON, XML and CSV with limits against forged files; typed fields.
 
 Functions that parse a field or a row raise :class:`InvalidAnnotation` where the value is not what they return.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -17,6 +19,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring, iterparse
 
+from hubel.data.annotations.encodings import decode_file, xml_text
 from hubel.errors import DataError
 from hubel.masks import Polygon
 
@@ -30,7 +33,10 @@ MAX_COORDINATE = 1e7
 """Limit of coordinates, in pixels; no image is larger."""
 
 _MAX_DEPTH = 64
-_BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+MAX_NAME = 1_000
+"""Limit of the characters of a class name or an id."""
+
+_AS_UTF8 = "Save it as UTF-8."
 _EXPORT_AGAIN = "Export it again, or leave it out."
 
 
@@ -60,25 +66,18 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", hint) from error
 
 
-def decode_text(data: bytes) -> str:
-    """Decode UTF-8, with or without a byte order mark, UTF-16 with one, or else Windows-1252."""
-    for mark, encoding in _BYTE_ORDER_MARKS:
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
+def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path], None] | None = None) -> str:
+    """Read a text file; ``on_guess`` is told of a file whose encoding is a guess.
+
+    Raises as :func:`read_bytes`, and a DataError for a file in no known encoding.
+    """
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
-    """Read a text file; raises as :func:`read_bytes`."""
-    return decode_text(read_bytes(path, limit))
-
-
-def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
-    """Read a JSON file; raises as :func:`read_bytes` and :func:`json_text`."""
-    return json_text(read_text(path, limit), str(path))
+        text, guessed = decode_file(read_bytes(path, limit))
+    except UnicodeError as error:
+        raise DataError(f"{path}: is not text in UTF-8, UTF-16 or Windows-1252.", _AS_UTF8) from error
+    if guessed and on_guess is not None:
+        on_guess(path)
+    return text
 
 
 def json_text(text: str, where: str) -> Any:
@@ -95,8 +94,12 @@ def json_text(text: str, where: str) -> Any:
 def read_xml(path: Path) -> Element:
     """Root of the XML file of an image; raises as :func:`read_bytes`, and a DataError for broken or malicious XML."""
     try:
-        root: Element = fromstring(read_bytes(path, MAX_IMAGE_FILE_BYTES))
+        data = read_bytes(path, MAX_IMAGE_FILE_BYTES)
+        text = xml_text(data)
+        root: Element = fromstring(data if text is None else text)
         return root
+    except UnicodeError as error:
+        raise DataError(f"{path}: {error}.", _AS_UTF8) from error
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise _xml_error(path, error) from error
 
@@ -107,8 +110,11 @@ def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
     A file of any length needs the memory of one element. Raises as :func:`read_xml`.
     """
     try:
+        data = read_bytes(path)
+        text = xml_text(data)
         open_elements: list[Element] = []
-        for event, element in iterparse(io.BytesIO(read_bytes(path)), events=("start", "end")):
+        stream = io.BytesIO(data) if text is None else io.StringIO(text)
+        for event, element in iterparse(stream, events=("start", "end")):
             if event == "start":
                 if len(open_elements) >= _MAX_DEPTH:
                     raise InvalidAnnotation(f"XML nested more than {_MAX_DEPTH} deep")
@@ -120,6 +126,8 @@ def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
                 element.clear()
                 if open_elements:
                     open_elements[-1].remove(element)
+    except UnicodeError as error:
+        raise DataError(f"{path}: {error}.", _AS_UTF8) from error
     except (ParseError, DefusedXmlException, LookupError) as error:
         raise _xml_error(path, error) from error
 
@@ -155,12 +163,17 @@ def csv_table(text: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]
 def number(value: Any, name: str = "a coordinate") -> float:
     """A coordinate or length in pixels, within :data:`MAX_COORDINATE`, from JSON or text."""
     try:
-        result = float(value)
+        result = float(value) if is_plain(value) else math.nan
     except (TypeError, ValueError, OverflowError):
-        result = float("nan")
-    if not -MAX_COORDINATE <= result <= MAX_COORDINATE or isinstance(value, bool):
+        result = math.nan
+    if not -MAX_COORDINATE <= result <= MAX_COORDINATE:
         raise InvalidAnnotation(f"{name} is {_describe(value)}, not a number of pixels")
     return result
+
+
+def is_plain(value: Any) -> bool:
+    """True for a number, and for text without what only Python takes for one: ``1_12``, digits of other scripts."""
+    return not isinstance(value, bool) and not (isinstance(value, str) and ("_" in value or not value.isascii()))
 
 
 def numbers(fields: Any, *names: str) -> list[float]:
@@ -171,22 +184,51 @@ def numbers(fields: Any, *names: str) -> list[float]:
 def integer(value: Any, name: str) -> int:
     """An integer of at most 64 bits from JSON or from text such as ``"3"`` or ``"3.0"``."""
     try:
-        result = float(value)
-        if result == int(result) and abs(result) < 2**63 and not isinstance(value, bool):
+        result = float(value) if is_plain(value) else math.nan
+        if result == int(result) and abs(result) < 2**63:
             return int(value) if isinstance(value, int | str) and "." not in str(value) else int(result)
     except (TypeError, ValueError, OverflowError):
         pass
     raise InvalidAnnotation(f"{name} is {_describe(value)}, not a whole number")
 
 
+def key(value: Any, name: str) -> str:
+    """An id, which only has to equal others: text as it is, or a number as text, so that ``1`` equals ``"1"``."""
+    if isinstance(value, str) and value and len(value) <= MAX_NAME:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else repr(value)
+    raise InvalidAnnotation(f"{name} is {_describe(value)}, not an id")
+
+
+def key_number(key: str) -> int | None:
+    """The whole number of at most 64 bits that an id is; ``None`` for text, and for ``"01"``, which is not ``"1"``."""
+    return int(key) if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", key) else None
+
+
+def key_order(key: str) -> tuple[bool, int, str]:
+    """Sort key of ids: numbers by size, then text."""
+    number = key_number(key)
+    return number is None, number or 0, key
+
+
 def size(fields: Any, width: str = "width", height: str = "height") -> tuple[int, int]:
-    """Width and height in pixels from a mapping or an XML element; 0 where they are not given."""
-    return integer(fields.get(width) or 0, "width"), integer(fields.get(height) or 0, "height")
+    """Width and height in pixels from a mapping or an XML element; 0 where they are not given, or not a size."""
+    sides = []
+    for side in (width, height):
+        try:
+            sides.append(round(number(fields.get(side) or 0)))
+        except InvalidAnnotation:
+            sides.append(0)
+    return (sides[0], sides[1]) if min(sides) > 0 else (0, 0)
 
 
 def name(value: Any, name: str) -> str:
     """A name, not empty, without surrounding white space; numbers are converted."""
-    if isinstance(value, str | int | float) and not isinstance(value, bool) and (text := str(value).strip()):
+    is_name = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    if is_name and not isinstance(value, bool) and (text := str(value).strip()):
         return text
     raise InvalidAnnotation(f"{name} is {_describe(value)}, not a name")
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+from hubel.data.annotations import parse
 from hubel.data.annotations.image_lookup import ImageLookup
 from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.errors import DataError, HubelError
 from hubel.masks import Box, Polygon, bounding_box
+
+T = TypeVar("T")
+
+_SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of a character, which no file can hold
+
+_UNREADABLE = (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError)
+"""What reading a value of the wrong kind raises; :class:`InvalidAnnotation` is a ValueError."""
 
 MAX_OBJECTS = 100_000
 """Limit of objects in one image; files that claim more are forged or broken."""
@@ -55,10 +65,26 @@ class AnnotationReader:
         self.exhaustive: set[Path] = set()  # folders whose images are listed: others in them are not of the data set
         self._counts: Counter[str] = Counter()
         self._warnings: list[str] = []
+        self._guessed: dict[Path, None] = {}  # files whose encoding is a guess, in order
 
     def label(self, name: str) -> int:
-        """Index of a class; indices follow the order of appearance."""
+        """Index of a class; indices follow the order of appearance.
+
+        Names are composed (NFC), so that ``é`` is the same letter in files of all systems.
+        """
+        if len(name) > parse.MAX_NAME:
+            raise InvalidAnnotation(f"a class name has {len(name):,} characters, more than the limit")
+        if name not in self.classes and not name.isascii():
+            name = unicodedata.normalize("NFC", _SURROGATES.sub("\ufffd", name))
         return self.classes.setdefault(name, len(self.classes))
+
+    def read_text(self, file: Path, limit: int = parse.MAX_FILE_BYTES) -> str:
+        """Read a text file; a guessed encoding is reported. Raises as :func:`parse.read_text`."""
+        return parse.read_text(file, limit, lambda path: self._guessed.setdefault(path))
+
+    def read_json(self, file: Path, limit: int = parse.MAX_FILE_BYTES) -> Any:
+        """Read a JSON file as :meth:`read_text`; raises as :func:`parse.json_text` too."""
+        return parse.json_text(self.read_text(file, limit), str(file))
 
     def add(self, split: str, image: AnnotatedImage) -> None:
         """Add an image to a split; raises :class:`InvalidAnnotation` if another label file has it already."""
@@ -73,7 +99,9 @@ class AnnotationReader:
             other = first.label_file or known
             raise InvalidAnnotation(f"labels {image.path.name}, but {other} does so too: pass one of the files")
         self.count_warning("images are listed more than once in their file: their objects are merged")
-        objects = (*(first.objects or ()), *(image.objects or ()))
+        objects: tuple[Annotation, ...] | None = (*(first.objects or ()), *(image.objects or ()))
+        if not objects and None in (first.objects, image.objects):
+            objects = None
         self._splits[known][index] = replace(first, objects=objects)
 
     def _add_unlabelled(self) -> None:
@@ -114,18 +142,34 @@ class AnnotationReader:
             raise InvalidAnnotation(f"one image has {objects:,} objects, more than the limit of {MAX_OBJECTS:,}")
 
     def parse_objects(
-        self, file: Path, where: str, rows: Sequence[Any], parse: Callable[[Any], Annotation | None]
-    ) -> tuple[Annotation, ...]:
-        """Parse the objects of one image; errors are reported for the file, ``where`` and the number of the row.
+        self, file: Path, where: str, rows: Sequence[Any], read: Callable[[Any], T | None]
+    ) -> tuple[T, ...] | None:
+        """As :meth:`parse_rows`, with the number of the row after ``where``."""
+        named = ((f"{where} {index}", row) for index, row in enumerate(rows, 1))
+        return self.parse_rows(file, named, len(rows), read)
 
-        Rows for which ``parse`` returns ``None`` are left out. Raises as :meth:`check_count`.
+    def parse_rows(
+        self, file: Path, rows: Iterable[tuple[str, Any]], count: int, read: Callable[[Any], T | None]
+    ) -> tuple[T, ...] | None:
+        """Parse the objects of one image from rows, each with its name; errors are reported with file and name.
+
+        Rows for which ``read`` returns ``None`` are left out. Where there are rows, but nothing can be read from them,
+        the result is ``None``: the image shows something, and is not labelled as empty. Raises as :meth:`check_count`.
         """
-        self.check_count(len(rows))
-        objects: list[Annotation | None] = []
-        for index, row in enumerate(rows):
-            with self.error_context(file, f"{where} {index + 1}"):
-                objects.append(parse(row))
-        return tuple(filter(None, objects))
+        self.check_count(count)
+        objects: list[T] = []
+        for where, row in rows:
+            with self.error_context(file, where):
+                if (obj := read(row)) is not None:
+                    objects.append(obj)
+        if count and not objects:
+            self.count_warning("images have labels of which none can be read: they are left out, not taken as empty")
+            return None
+        return tuple(objects)
+
+    def optional(self, what: str) -> _Optional:
+        """A context for a detail of an object: if it cannot be read, the object stays, and ``what`` is counted."""
+        return _Optional(self, what)
 
     def dataset(self, sort_classes: bool, format: str) -> AnnotatedDataset:
         """The data set that was read from a format of that name; raises DataError if there is no image in it."""
@@ -144,6 +188,10 @@ class AnnotationReader:
             self.warn(f"1 image does not exist: {missing[0]}")
         elif missing:
             self.warn(f"{len(missing):,} images do not exist, the first is {missing[0]}")
+        if self._guessed:
+            first, more = next(iter(self._guessed)), len(self._guessed) - 1
+            files = f"{first} and {more:,} more files are" if more else f"{first} is"
+            self.warn(f"{files} not in UTF-8, and read as Windows-1252: where names look wrong, save as UTF-8")
         counted = [f"{count:,} {text}" for text, count in self._counts.items()]
         return AnnotatedDataset(self.root, classes, splits, format, (*self._warnings, *counted), self.category_ids)
 
@@ -171,7 +219,7 @@ class _ErrorContext:
             message = error.message
         elif isinstance(error, KeyError):
             message = f"{where}: {error} is missing."
-        elif isinstance(error, AttributeError | TypeError | ValueError | IndexError | OverflowError | RecursionError):
+        elif isinstance(error, _UNREADABLE):
             message = f"{where}: does not have the structure of {self.reader.format} ({error})."
         elif isinstance(error, OSError):
             message = f"{where}: cannot be read: {error.strerror or error}."
@@ -182,6 +230,25 @@ class _ErrorContext:
         if self.reader.on_fault is None:
             raise reported from error
         self.reader.on_fault(reported)
+        return True
+
+
+class _Optional:
+    """See :meth:`AnnotationReader.optional`; a class because it is entered several times per annotation."""
+
+    __slots__ = ("reader", "what")
+
+    def __init__(self, reader: AnnotationReader, what: str) -> None:
+        self.reader = reader
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if not isinstance(error, _UNREADABLE):
+            return False
+        self.reader.count_warning(f"{self.what} cannot be read: left out, the objects stay")
         return True
 
 

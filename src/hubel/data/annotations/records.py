@@ -76,9 +76,10 @@ class AnnotatedImage:
     Attributes:
         path: the image file; it need not exist.
         width: of the upright image in pixels; 0, as ``height``, where no file states it and the image is unreadable.
-        objects: in the file's order; empty for an image labelled as having none, ``None`` for an unlabelled one.
+        objects: in the file's order; empty for an image labelled as having none, ``None`` for an unlabelled one, and
+            for one of whose labels none could be read.
         label_file: the file with the labels; ``None`` for an unlabelled image.
-        id: the image's id in COCO files, which result files refer to.
+        id: the image's id in COCO files, which result files refer to; text where it is not a number.
     """
 
     path: Path
@@ -86,7 +87,7 @@ class AnnotatedImage:
     height: int
     objects: tuple[Annotation, ...] | None
     label_file: Path | None = None
-    id: int | None = None
+    id: int | str | None = None
 
     def relabel(self, new: Mapping[int, int]) -> AnnotatedImage:
         """The image with the ``new`` label of each object's old one."""

@@ -28,7 +28,9 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     for meta in sorted({folder / "meta.json" for _, file in files for folder in file.parents[1:3]}):
         if meta.is_file():
             with reader.error_context(meta):
-                for entry in parse.items(parse.fields(parse.read_json(meta), "the file").get("classes", []), "classes"):
+                for entry in parse.items(
+                    parse.fields(reader.read_json(meta), "the file").get("classes", []), "classes"
+                ):
                     reader.label(parse.name(parse.fields(entry, "a class")["title"], "title"))
     for split, file in files:
         with reader.error_context(file):
@@ -36,15 +38,19 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
 
 
 def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
-    content = parse.fields(parse.read_json(file, parse.MAX_IMAGE_FILE_BYTES), "the file")
+    content = parse.fields(reader.read_json(file, parse.MAX_IMAGE_FILE_BYTES), "the file")
     near = file.parent.parent / "img"
     path = near / file.stem
     if not reader.images.has(path):
         path = reader.images.find(file.stem, near, stem_only=True)
-    width, height = reader.images.size(path, *parse.size(parse.fields(content.get("size") or {}, "size")))
+    width, height = reader.images.size(path, *_stated_size(content.get("size")))
     rows = parse.items(content["objects"], "objects")
     objects = reader.parse_objects(file, "object", rows, lambda row: _parse_object(reader, row, width, height))
     reader.add(split, AnnotatedImage(path, width, height, objects, file))
+
+
+def _stated_size(size: Any) -> tuple[int, int]:
+    return parse.size(size) if isinstance(size, dict) else (0, 0)
 
 
 def _parse_object(reader: AnnotationReader, row: Any, width: int, height: int) -> Annotation | None:
@@ -52,16 +58,19 @@ def _parse_object(reader: AnnotationReader, row: Any, width: int, height: int) -
     if (kind := figure.get("geometryType")) in _LEFT_OUT:
         reader.count_warning(f"objects are of type {kind}: left out")
         return None
-    tags = {parse.name(tag["name"], "a tag"): tag.get("value") for tag in figure.get("tags") or ()}
-    attributes = {name: True if value is None else value for name, value in tags.items()}
-    if login := figure.get("labelerLogin"):
-        attributes["annotator"] = parse.name(login, "labelerLogin")
-    box, shape = _parse_shape(figure, width, height)
+    box, shape = _parse_shape(reader, figure, width, height)
     label = reader.label(parse.name(figure["classTitle"], "classTitle"))
+    attributes: dict[str, Any] = {}
+    with reader.optional("tags"):
+        tags = {parse.name(tag["name"], "a tag"): tag.get("value") for tag in figure.get("tags") or ()}
+        attributes = {name: True if value is None else value for name, value in tags.items()}
+    if login := figure.get("labelerLogin"):
+        with reader.optional("names of annotators"):
+            attributes["annotator"] = parse.name(login, "labelerLogin")
     return Annotation(label, box, **shape, **split_attributes(attributes))
 
 
-def _parse_shape(figure: dict[str, Any], width: int, height: int) -> Shape:
+def _parse_shape(reader: AnnotationReader, figure: dict[str, Any], width: int, height: int) -> Shape:
     kind = figure.get("geometryType") or ("bitmap" if "bitmap" in figure else "polygon")
     if kind == "bitmap":
         bitmap = parse.fields(figure["bitmap"], "bitmap")
@@ -76,8 +85,10 @@ def _parse_shape(figure: dict[str, Any], width: int, height: int) -> Shape:
     if kind != "polygon":
         raise parse.InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's images do not have")
     polygon = parse.polygon(exterior)
-    holes = tuple(parse.polygon(hole) for hole in points.get("interior") or () if hole)
-    return masks.bounding_box([polygon]), {"polygons": (polygon,), "holes": holes}
+    holes: list[masks.Polygon] = []
+    with reader.optional("holes of outlines"):
+        holes.extend(parse.polygon(hole) for hole in points.get("interior") or () if hole)
+    return masks.bounding_box([polygon]), {"polygons": (polygon,), "holes": tuple(holes)}
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

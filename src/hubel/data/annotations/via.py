@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,72 +35,80 @@ _VIA3_COLUMNS = ("file_list", "spatial_coordinates", "metadata")
 _VIA3_LEFT_OUT = {1: "points", 5: "lines", 6: "polylines"}
 
 _Region = tuple[Shape, dict[str, Any]]  # with the region's attributes
-_Regions = Iterator[tuple[str, Shape | None, dict[str, Any]]]
-"""Names of images, each with the shape and the attributes of a region; without a shape it mentions the image."""
+_Regions = Iterator[tuple[str, str, Callable[[], _Region | None] | None]]
+"""Names of images, each with the name of a region's row and what reads it; without a region it mentions the image."""
 
 
 def _reader(regions_of: Callable[[AnnotationReader, Path], _Regions]) -> Callable[[AnnotationReader, LabelFiles], None]:
     def read(reader: AnnotationReader, files: LabelFiles) -> None:
-        found: list[tuple[str, Path, str, list[_Region]]] = []
+        found: list[tuple[str, Path, str, Sequence[_Region] | None]] = []
         for split, file in files:
             with reader.error_context(file):
-                by_name: dict[str, list[_Region]] = {}
-                for name, shape, attributes in regions_of(reader, file):
-                    regions = by_name.setdefault(name, [])
-                    if shape is not None:
-                        regions.append((shape, attributes))
-                found += [(split, file, name, regions) for name, regions in by_name.items()]
-        chosen = class_attribute(reader, [attributes for *_, regions in found for _, attributes in regions])
+                by_name: dict[str, list[tuple[str, Callable[[], _Region | None]]]] = {}
+                for name, where, region in regions_of(reader, file):
+                    rows = by_name.setdefault(name, [])
+                    if region is not None:
+                        rows.append((where, region))
+                for name, rows in by_name.items():
+                    with reader.error_context(file, f"image {name}"):
+                        regions = reader.parse_rows(file, rows, len(rows), lambda read_region: read_region())
+                        found.append((split, file, name, regions))
+        chosen = class_attribute(reader, [attributes for *_, regions in found for _, attributes in regions or ()])
 
         def parse_region(region: _Region) -> Annotation:
             (box, fields), attributes = region
             label, others = take_label(reader, attributes, chosen)
             return Annotation(label, box, **fields, **split_attributes(others))
 
-        for split, file, name, regions in found:
+        for split, file, name, kept in found:
             with reader.error_context(file, f"image {name}"):
                 path = reader.images.find(name, reader.images.folder_of(split, file))
                 width, height = reader.images.size(path)
-                objects = reader.parse_objects(file, f"image {name}, region", regions, parse_region)
+                objects = None
+                if kept is not None:
+                    objects = reader.parse_objects(file, f"image {name}, region", kept, parse_region)
                 reader.add(split, AnnotatedImage(path, width, height, objects, file))
 
     return read
 
 
 def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    content = parse.fields(parse.read_json(file), "the file")
+    content = parse.fields(reader.read_json(file), "the file")
     entries = parse.fields(content.get("_via_img_metadata", content), "_via_img_metadata")
     for key, value in entries.items():
         with reader.error_context(file, f"image {key}"):
             entry = parse.fields(value, "it")
             name = parse.name(entry["filename"], "filename")
             regions = entry.get("regions") or []
-            yield name, None, {}
-            rows = regions.values() if isinstance(regions, dict) else parse.items(regions, "regions")
-            for index, region in enumerate(rows):
-                with reader.error_context(file, f"image {name}, region {index + 1}"):
-                    row = parse.fields(region, "it")
-                    shape = parse.fields(row["shape_attributes"], "shape_attributes")
-                    attributes = parse.fields(row.get("region_attributes") or {}, "region_attributes")
-                    yield name, _parse_shape(reader, shape), attributes
+            rows = list(regions.values()) if isinstance(regions, dict) else parse.items(regions, "regions")
+            yield name, "", None
+            for index, row in enumerate(rows, 1):
+                yield name, f"image {name}, region {index}", partial(_parse_region, reader, row)
+
+
+def _parse_region(reader: AnnotationReader, row: Any) -> _Region | None:
+    region = parse.fields(row, "it")
+    shape = _parse_shape(reader, parse.fields(region["shape_attributes"], "shape_attributes"))
+    return shape and (shape, parse.fields(region.get("region_attributes") or {}, "region_attributes"))
 
 
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    header, rows = parse.csv_table(parse.read_text(file))
+    header, rows = parse.csv_table(reader.read_text(file))
     if not {"region_shape_attributes", "filename"} <= set(header):
         raise parse.InvalidAnnotation("has no header with filename and region_shape_attributes")
     for line, cells in rows:
         where = f"line {line}"
         with reader.error_context(file, where):
             name = parse.name(cells["filename"], "filename")
-            yield name, None, {}
-            texts = (cells["region_shape_attributes"], cells.get("region_attributes") or "")
-            shape, attributes = (
-                parse.fields(parse.json_text(text.strip() or "{}", f"{file}, {where}"), "a cell of attributes")
-                for text in texts
-            )
-            if shape:
-                yield name, _parse_shape(reader, shape), attributes
+            yield name, "", None
+            if (cells.get("region_shape_attributes") or "").strip() not in ("", "{}"):
+                yield name, where, partial(_parse_cells, reader, cells, f"{file}, {where}")
+
+
+def _parse_cells(reader: AnnotationReader, cells: dict[str, str], where: str) -> _Region | None:
+    texts = (cells["region_shape_attributes"], cells.get("region_attributes") or "{}")
+    shape, attributes = (parse.json_text(text, where) for text in texts)
+    return _parse_region(reader, {"shape_attributes": shape, "region_attributes": attributes})
 
 
 def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | None:
@@ -176,19 +185,25 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
     if file.suffix.lower() == ".csv":
         yield from _via3_csv_regions(reader, file)
         return
-    content = parse.fields(parse.read_json(file), "the file")
+    content = parse.fields(reader.read_json(file), "the file")
     names = {key: parse.name(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
     views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
     for view in views.values():
-        yield from ((name, None, {}) for name in view)
+        yield from ((name, "", None) for name in view)
+    known = parse.fields(content.get("attribute") or {}, "attribute")
     for key, value in content.get("metadata", {}).items():
         with reader.error_context(file, f"metadata {key}"):
             row = parse.fields(value, "it")
             shown = views.get(str(row["vid"]))
             if not shown:
                 raise parse.InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
-            attributes = _via3_attributes(parse.fields(row.get("av") or {}, "av"), content.get("attribute") or {})
-            yield shown[0], _parse_via3_shape(reader, row.get("xy") or []), attributes
+            if row.get("xy"):  # without: an attribute of the whole image
+                yield shown[0], f"metadata {key}", partial(_parse_via3_region, reader, row, known)
+
+
+def _parse_via3_region(reader: AnnotationReader, row: dict[str, Any], known: dict[str, Any]) -> _Region | None:
+    shape = _parse_via3_shape(reader, row["xy"])
+    return shape and (shape, _via3_attributes(parse.fields(row.get("av") or {}, "av"), known))
 
 
 def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +218,7 @@ def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict
 
 
 def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
-    lines = parse.read_text(file).splitlines(keepends=True)
+    lines = reader.read_text(file).splitlines(keepends=True)
     header: list[str] = []
     start = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     for line in lines[:start]:
@@ -215,17 +230,21 @@ def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
         where = f"line {start + number}"
         with reader.error_context(file, where):
             cells = dict(zip(header, row, strict=False))
-            values = (cells["file_list"], cells["spatial_coordinates"] or "[]", cells.get("metadata") or "{}")
-            names, numbers, attributes = (parse.json_text(value, f"{file}, {where}") for value in values)
+            names = parse.json_text(cells["file_list"], f"{file}, {where}")
             name = parse.name(parse.items(names, "file_list")[0], "file_list")
-            yield name, None, {}
-            shape = _parse_via3_shape(reader, parse.items(numbers, "spatial_coordinates"))
-            yield name, shape, {} if shape is None else parse.fields(attributes, "metadata")
+            yield name, "", None
+            if (cells["spatial_coordinates"] or "[]").strip() != "[]":
+                yield name, where, partial(_parse_via3_cells, reader, cells, f"{file}, {where}")
+
+
+def _parse_via3_cells(reader: AnnotationReader, cells: dict[str, str], where: str) -> _Region | None:
+    values = (cells["spatial_coordinates"], cells.get("metadata") or "{}")
+    numbers, attributes = (parse.json_text(value, where) for value in values)
+    shape = _parse_via3_shape(reader, parse.items(numbers, "spatial_coordinates"))
+    return shape and (shape, parse.fields(attributes, "metadata"))
 
 
 def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:
-    if not numbers:
-        return None  # an attribute of the whole image
     kind, *values = (parse.number(number) for number in parse.items(numbers, "xy"))
     if kind in _VIA3_LEFT_OUT:
         reader.count_warning(f"regions are {_VIA3_LEFT_OUT[int(kind)]}: left out")

@@ -8,16 +8,19 @@ too. LabelImg before 2019 counts in pixels of the image as stored, without the E
 OpenLabeler in those of the upright image.
 
 Layouts: ``JPEGImages/``, ``Annotations/``, ``ImageSets/Main/SPLIT.txt`` as published; ``SPLIT/images`` and
-``SPLIT/annotations``; XML files beside the images. The image is the one with the XML file's stem, else the one that
-``<filename>`` names. ``<attributes>`` (CVAT), ``<polygon>`` (Roboflow, supervision) and ``<robndbox>`` (roLabelImg) are
-read; an image without an XML file is unlabelled.
+``SPLIT/annotations``; ``annotations/a/b.xml`` for ``images/a/b.jpg``; XML files beside the images. The image is the one
+that ``<filename>`` names, else the one with the XML file's stem: people rename images with their XML files, and some
+tools write the same name into all of them. ``<attributes>`` (CVAT), ``<polygon>`` (Roboflow, supervision, LabelMe's
+XML) and ``<robndbox>`` (roLabelImg) are read; an image without an XML file is unlabelled.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
@@ -25,6 +28,7 @@ from xml.etree.ElementTree import Element, SubElement
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
+from hubel.data.annotations.image_lookup import composed
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
@@ -33,27 +37,49 @@ from hubel.masks import Box, box_to_polygon, rotate
 _LISTS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
 
 
+@dataclass(frozen=True)
+class _Labels:
+    """What an XML file says: the name of its image, its size, the objects; and the folders where the image may be."""
+
+    split: str
+    file: Path
+    name: str
+    size: tuple[int, int]
+    objects: tuple[Annotation, ...] | None
+    folders: tuple[Path, ...]
+
+
 def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     """Lists in ``ImageSets/Main`` take precedence over folders."""
-    splits = {folder: _listed(reader, folder) for folder in dict.fromkeys(file.parent.parent for _, file in files)}
+    bases = {folder: _published_folder(folder, reader.root) for folder in {file.parent for _, file in files}}
+    splits = {base: _listed(reader, base) for base in dict.fromkeys(bases[file.parent] for _, file in files)}
     unlisted = 0
+    labels: list[_Labels] = []
     for split, file in files:
-        if listed := splits[file.parent.parent]:
-            if file.stem not in listed:
+        if listed := splits[bases[file.parent]]:
+            if composed(file.stem) not in listed:
                 unlisted += 1
                 continue
-            split = listed[file.stem]
+            split = listed[composed(file.stem)]
         with reader.error_context(file):
-            _read_file(reader, split, file)
-    for folder, listed in splits.items():
-        labelled = {file.stem for _, file in files if file.parent.parent == folder}
+            labels.append(_read_file(reader, split, file))
+    _add_images(reader, labels)
+    for base, listed in splits.items():
+        labelled = {composed(file.stem) for _, file in files if bases[file.parent] == base}
         for stem, split in listed.items():
-            if stem not in labelled and (path := reader.images.with_stem(folder / "JPEGImages", stem)):
-                reader.add(split, AnnotatedImage(path, 0, 0, None))
+            with reader.error_context(base / "ImageSets", stem):
+                if stem not in labelled and (path := reader.images.with_stem(base / "JPEGImages", stem)):
+                    reader.add(split, AnnotatedImage(path, 0, 0, None))
         if listed:
-            reader.exhaustive.add(folder / "JPEGImages")
+            reader.exhaustive.add(base / "JPEGImages")
     if unlisted:
         reader.count_warning("XML files are in no list of ImageSets/Main: left out", unlisted)
+
+
+def _published_folder(folder: Path, root: Path) -> Path:
+    """The folder above one of XML files that has ``ImageSets/Main``; the one directly above if none has."""
+    above = [parent for parent in folder.parents if parent.is_relative_to(root)]
+    return next((parent for parent in above if (parent / "ImageSets" / "Main").is_dir()), folder.parent)
 
 
 def _listed(reader: AnnotationReader, folder: Path) -> dict[str, str]:
@@ -65,32 +91,54 @@ def _listed(reader: AnnotationReader, folder: Path) -> dict[str, str]:
             if file.is_file():
                 with reader.error_context(file):
                     # Lists of one class have 1, 0 or -1 after the name.
-                    lines = (re.sub(r"\s+-?[01]$", "", line.strip()) for line in parse.read_text(file).splitlines())
-                    listed.update((stem, split) for stem in lines if stem and stem not in listed)
+                    lines = (re.sub(r"\s+-?[01]$", "", line.strip()) for line in reader.read_text(file).splitlines())
+                    stems = map(composed, lines)
+                    listed.update((stem, split) for stem in stems if stem and stem not in listed)
                 break
     return listed
 
 
-def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
+def _read_file(reader: AnnotationReader, split: str, file: Path) -> _Labels:
     root = parse.read_xml(file)
     if root.tag != "annotation":
         raise parse.InvalidAnnotation(f"has <{root.tag}> where Pascal VOC has <annotation>")
-    near = reader.images.folder_of(split, file)
-    path = reader.images.with_stem(near, file.stem) or reader.images.with_stem(file.parent, file.stem)
-    if path is None:
-        name = (root.findtext("filename") or root.findtext("path") or file.stem).strip()
-        path = reader.images.find(name, near, stem_only=True)
-    sides = ((root.findtext(f"size/{side}") or "").strip() for side in ("width", "height"))
-    width, height = reader.images.size(path, *(int(parse.number(side or 0, "a side of the image")) for side in sides))
-    objects = reader.parse_objects(file, "object", root.findall("object"), lambda each: _parse_object(reader, each))
-    reader.add(split, AnnotatedImage(path, width, height, objects, file))
+    name = (root.findtext("filename") or root.findtext("path") or "").strip()
+    folders = tuple(dict.fromkeys((*_near(reader, split, file), file.parent)))
+    size = parse.size({side: (root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")})
+    rows = [each for each in root.findall("object") if not parse.flag(each.findtext("deleted"))]  # LabelMe's XML
+    objects = reader.parse_objects(file, "object", rows, lambda each: _parse_object(reader, each))
+    return _Labels(split, file, name, size, objects, folders)
+
+
+def _near(reader: AnnotationReader, split: str, file: Path) -> tuple[Path, ...]:
+    return (reader.images.folder_of(split, file), *reader.images.mirrors(file.parent))
+
+
+def _add_images(reader: AnnotationReader, labels: Sequence[_Labels]) -> None:
+    """Find the image of each XML file: the one that it names, or the one with its stem, where nobody has renamed it.
+
+    Where several files name one image, a tool has copied the name: they are of the images with their stems.
+    """
+    named = [reader.images.named_in(each.name, each.folders) for each in labels]
+    claims = Counter(named)
+    for each, path in zip(labels, named, strict=True):
+        with reader.error_context(each.file):
+            if path is None or claims[path] > 1:
+                path = reader.images.with_stem_in(each.file.stem, each.folders) or path
+            if path is None:
+                path = reader.images.find(each.name or each.file.stem, each.folders[0], stem_only=True)
+            size = reader.images.size(path, *each.size)
+            reader.add(each.split, AnnotatedImage(path, *size, each.objects, each.file))
 
 
 def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
     fields: dict[str, Any] = {}
+    box, shape = _parse_shape(reader, element)
+    label = reader.label(parse.name(element.findtext("name"), "name"))
     if (extra := element.find("attributes")) is not None:
-        pairs = ((a.findtext("name"), a.findtext("value")) for a in extra)
-        fields = split_attributes({parse.name(name, "name"): (value or "").strip() for name, value in pairs})
+        with reader.optional("attributes"):
+            pairs = ((a.findtext("name"), a.findtext("value")) for a in extra)
+            fields = split_attributes({parse.name(name, "name"): (value or "").strip() for name, value in pairs})
     for name in ("difficult", "truncated", "occluded"):
         if (value := element.findtext(name)) is not None:
             fields[name] = parse.flag(value)
@@ -98,31 +146,43 @@ def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
         fields["attributes"] = {**fields.get("attributes", {}), "pose": pose}
     if element.find("part") is not None:
         reader.count_warning("objects have parts (heads, hands): their boxes are left out")
-    box, shape = _parse_shape(element)
-    return Annotation(reader.label(parse.name(element.findtext("name"), "name")), box, **fields, **shape)
+    return Annotation(label, box, **fields, **shape)
 
 
-def _parse_shape(element: Element) -> Shape:
+def _parse_shape(reader: AnnotationReader, element: Element) -> Shape:
     def values(parent: Element, *names: str) -> list[float]:
         return [parse.number(parent.findtext(name), name) for name in names]
 
-    box: Box | None = None
-    shape: dict[str, Any] = {}
-    if (polygon := element.find("polygon")) is not None and len(polygon) >= 6:
-        # <x1>, <y1>, <x2> …, in pixels from 1
-        texts = {child.tag: child.text for child in polygon}
-        names = [f"{axis}{n}" for n in range(1, len(texts) // 2 + 1) for axis in "xy"]
-        box, shape = polygon_shape(tuple(parse.number(texts[name], name) - 1 for name in names))
+    shape: Shape | None = None
+    if (polygon := element.find("polygon")) is not None and len(polygon):
+        with reader.optional("outlines"):
+            shape = polygon_shape(_parse_polygon(polygon))
     if (bounds := element.find("bndbox")) is not None:
-        x1, y1, x2, y2 = values(bounds, "xmin", "ymin", "xmax", "ymax")
-        box = (x1 - 1, y1 - 1, x2, y2)
+        if shape is None:
+            return _bounds(*values(bounds, "xmin", "ymin", "xmax", "ymax")), {}
+        with reader.optional("boxes of outlines"):
+            return _bounds(*values(bounds, "xmin", "ymin", "xmax", "ymax")), shape[1]
     elif (bounds := element.find("robndbox")) is not None:
         x, y, w, h, angle = values(bounds, "cx", "cy", "w", "h", "angle")
         corners = box_to_polygon(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-        box, shape = polygon_shape(rotate(corners, math.degrees(angle), x, y))
-    if box is None:
+        return polygon_shape(rotate(corners, math.degrees(angle), x, y))
+    if shape is None:
         raise parse.InvalidAnnotation("has no <bndbox>")
-    return box, shape
+    return shape
+
+
+def _bounds(x1: float, y1: float, x2: float, y2: float) -> Box:
+    return x1 - 1, y1 - 1, x2, y2
+
+
+def _parse_polygon(element: Element) -> tuple[float, ...]:
+    """``<x1>, <y1>, <x2>, …`` in pixels from 1; in LabelMe's XML, ``<pt>`` with ``<x>`` and ``<y>``, from 0."""
+    if points := element.findall("pt"):
+        return parse.polygon([(point.findtext("x"), point.findtext("y")) for point in points])
+    texts = {child.tag: child.text for child in element}
+    names = [f"{axis}{n}" for n in range(1, len(texts) // 2 + 1) for axis in "xy"]
+    flat = [parse.number(texts[name], name) - 1 for name in names]
+    return parse.polygon(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

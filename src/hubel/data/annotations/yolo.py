@@ -1,17 +1,19 @@
 """YOLO: one text file per image, one line per object, in fractions of the upright image.
 
-``CLASS X Y WIDTH HEIGHT`` with the box's centre; ``CLASS X1 Y1 X2 Y2 X3 Y3 …`` is a polygon; a sixth number is a
-score. Ultralytics' loaders apply the EXIF rotation, so fractions are of the upright image; Darknet's do not.
-Classes are those of ``names`` in ``data.yaml`` (a list, or names by index), else of ``classes.txt`` or ``obj.names``,
-else their indices. An empty file means that there is no object; without a file, the image is unlabelled.
+Rows are boxes, outlines or poses (see :mod:`~hubel.data.annotations.yolo_rows`). Ultralytics' loaders apply the EXIF
+rotation, so fractions are of the upright image; Darknet's do not. Classes are those of ``names`` in ``data.yaml`` (a
+list, or names by index), else of ``classes.txt`` or ``obj.names`` at the root or beside the labels, else their indices.
+An empty file means that there is no object; without a file, the image is unlabelled.
 
 Images: ``train``, ``val``, ``test`` of ``data.yaml`` are folders, lists of folders, or text files with one image per
 line, relative to ``path`` or to the file; Roboflow's ``../train/images`` means ``train/images``. Where ``train`` and
-``val`` are the same, the data set is unsplit. Labels of ``images/a/b.jpg`` are in ``labels/a/b.txt``, else beside it.
+``val`` are the same, the data set is unsplit. Labels of ``images/a/b.jpg`` are in ``labels/a/b.txt``, else beside it,
+else at the same place of another tree (``JPEGImages/b.jpg`` and ``labels/b.txt``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,20 +21,23 @@ from typing import Any
 
 import yaml
 
-from hubel.data.annotations import parse
+from hubel.data.annotations import parse, yaml_text
 from hubel.data.annotations.format import FileHead, Format
-from hubel.data.annotations.image_lookup import resolve_parts
+from hubel.data.annotations.image_lookup import mirror_key, resolve_parts
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
+from hubel.data.annotations.yolo_rows import RowLayout, detect_layout, parse_kpt_shape, parse_row, row_numbers
+from hubel.data.file_listing import is_shown, listing
 from hubel.data.image_folder import SPLIT_NAMES
 from hubel.errors import DataError
-from hubel.masks import bounding_box, box_to_polygon
+from hubel.masks import box_to_polygon
 
-NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names")
+NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names", "_darknet.labels")
 """Files that list the classes, one per line, if no ``data.yaml`` does."""
 
 _SNIFFED_FILES = 40
+_SAMPLED_FILES = 200  # files of rows from which their layout is told
 
 
 def _recognizes(head: FileHead) -> bool:
@@ -41,20 +46,22 @@ def _recognizes(head: FileHead) -> bool:
 
 
 def _find_folders(root: Path, image_folders: Sequence[Path], text_folders: Sequence[Path]) -> list[Path]:
-    """Folders of images with text files beside them or in ``labels``."""
+    """Folders of images with text files beside them, in ``labels``, or at the same place of another tree."""
+    with_rows = [folder for folder in text_folders if has_rows(folder)]
+    keys = {mirror_key(folder, root) for folder in with_rows}
     return [
         folder
         for folder in image_folders
-        if any(labels in text_folders and _has_rows(labels) for labels in (_labels_path(folder, root), folder))
+        if folder in with_rows or _labels_path(folder, root) in with_rows or mirror_key(folder, root) in keys
     ]
 
 
-def _has_rows(folder: Path) -> bool:
-    """True if the first text files of a folder contain rows of numbers, or nothing."""
-    files = sorted(file for file in folder.glob("*.txt") if file.name not in NAME_FILES)[:_SNIFFED_FILES]
-    heads = [FileHead(file).text.strip() for file in files]
+def has_rows(folder: Path) -> bool:
+    """True if most of the first text files of a folder that contain anything contain rows of numbers."""
+    files = sorted(file for file in folder.glob("*.txt") if file.name not in NAME_FILES and is_shown(file.name))
+    heads = [FileHead(file).text.strip() for file in files[:_SNIFFED_FILES]]
     rows = [head.splitlines()[0].split() for head in heads if head]
-    return bool(rows) and all(len(row) >= 5 and row[0].replace(".0", "").isdecimal() for row in rows)
+    return 2 * sum(len(row) >= 5 and row[0].replace(".0", "").isdecimal() for row in rows) > len(rows)
 
 
 def _labels_path(path: Path, root: Path) -> Path:
@@ -69,19 +76,23 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     """``files`` is the data set's ``data.yaml``, or the folders of images, each with its split."""
     names: dict[int, str] = {}
     images: list[tuple[str, Path]] = []
+    layout: RowLayout | None = None
     for split, path in files:
         if path.suffix.lower() not in (".yaml", ".yml"):
             images += [(split, image) for image in reader.images.within(path)]
             continue
         with reader.error_context(path):
-            content = _read_yaml(path)
-            names |= _parse_names(content.get("names"))
+            content = yaml_text.load(reader.read_text(path, yaml_text.MAX_BYTES))
+            names |= _declared_names(reader, path, content)
+            if (shape := yaml_text.entry(content, "kpt_shape")) is not None:
+                layout = parse_kpt_shape(shape)
             images += _declared_images(reader, path, content)
-    if not names:
-        names = _listed_names(reader)
     rows = [(split, image, _label_file(reader, image)) for split, image in images]
+    label_files = [file for _, _, file in rows if file]
     if not names:
-        indices = sorted({index for _, _, file in rows if file for index in _class_indices(reader, file)})
+        names = _listed_names(reader, [path for _, image, file in rows for path in (image, file) if path])
+    if not names:
+        indices = sorted({index for file in label_files for index in _class_indices(reader, file)})
         names = {index: str(index) for index in range(indices[-1] + 1)} if indices else {}
         reader.warn("no file names the classes: their indices are used")
     order = sorted(names)
@@ -91,42 +102,61 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
         if reader.label(names[index]) != index:
             hint = "Give each class a different name in data.yaml."
             raise DataError(f"{reader.root} has the class {names[index]!r} twice.", hint)
+    if layout is None:
+        layout = _guessed_layout(reader, label_files)
+    if shared := len(label_files) - len(set(label_files)):
+        reader.count_warning("images share their label file with another one of that name, a.jpg with a.png", shared)
     for split, image, file in rows:
-        _read_image(reader, split, image, file)
+        _read_image(reader, split, image, file, layout)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(parse.read_bytes(path, 1 << 20))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise parse.InvalidAnnotation(f"is not valid YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise parse.InvalidAnnotation("has no named entries")
-    return content
-
-
-def _parse_names(names: Any) -> dict[int, str]:
-    names = {} if names is None else names
-    if not isinstance(names, dict | list):
+def _declared_names(reader: AnnotationReader, file: Path, content: dict[str, Any]) -> dict[int, str]:
+    """Names by index in ``data.yaml``: a list, a mapping, or the name of a file that lists them."""
+    names = yaml_text.entry(content, "names")
+    count = yaml_text.entry(content, "nc")
+    if isinstance(names, str) and (listed := _resolve(reader, file.parent, names)) is not None and listed.is_file():
+        return _names_in(reader, listed)
+    if names is not None and not isinstance(names, dict | list):
         raise parse.InvalidAnnotation("names is neither a list nor names by index")
-    pairs = names.items() if isinstance(names, dict) else enumerate(names)
-    return {parse.integer(index, "a class index"): parse.name(name, "a class name") for index, name in pairs}
+    pairs = names.items() if isinstance(names, dict) else enumerate(names or ())
+    parsed = {parse.integer(index, "a class index"): parse.name(name, "a class name") for index, name in pairs}
+    if count is not None and parsed and parse.integer(count, "nc") != len(parsed):
+        reader.warn(f"{file}: nc is {count}, but there are {len(parsed)} names, which are used")
+    return parsed
 
 
-def _listed_names(reader: AnnotationReader) -> dict[int, str]:
-    for folder in (reader.root, reader.root / "labels", *sorted(reader.root.glob("*/labels"))):
-        for name in NAME_FILES:
-            if (folder / name).is_file():
-                lines = parse.read_text(folder / name, 1 << 20).splitlines()
-                return dict(enumerate(line.strip() for line in lines if line.strip()))
-    return {}
+def _names_in(reader: AnnotationReader, file: Path) -> dict[int, str]:
+    lines = reader.read_text(file, 1 << 20).splitlines()
+    return dict(enumerate(line.strip() for line in lines if line.strip()))
+
+
+def _listed_names(reader: AnnotationReader, files: Sequence[Path]) -> dict[int, str]:
+    """Names from a list in the root, or in any folder between it and the images and their labels.
+
+    LabelImg writes a list into each folder of labels, and adds to it: the longest contains the others.
+    """
+    folders = dict.fromkeys((reader.root, reader.root / "labels", *(file.parent for file in files)))
+    folders |= dict.fromkeys(parent for folder in folders for parent in folder.parents)
+    longest: dict[int, str] = {}
+    source: Path | None = None
+    for folder in (each for each in folders if each.is_relative_to(reader.root)):
+        path = next(filter(None, (reader.images.locate(folder / name) for name in NAME_FILES)), None)
+        if path is None or not path.is_file():
+            continue
+        names = _names_in(reader, path)
+        short, long = sorted((names, longest), key=len)
+        if any(long[index] != name for index, name in short.items()):
+            message = f"{source} and {path} list different classes."
+            raise DataError(message, "Write data.yaml with the names in the order that the labels use.")
+        longest, source = long, path
+    return longest
 
 
 def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """The images that ``data.yaml`` declares, each with its split."""
     entries: dict[str, list[str]] = {}
     for key in ("train", "val", "valid", "validation", "test"):
-        if (value := content.get(key)) and SPLIT_NAMES[key] not in entries:
+        if (value := yaml_text.entry(content, key)) and SPLIT_NAMES[key] not in entries:
             entries[SPLIT_NAMES[key]] = [
                 parse.name(one, key) for one in (value if isinstance(value, list) else [value])
             ]
@@ -134,82 +164,85 @@ def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, An
         entries = {"all": ["images"]}
     elif entries.get("train") == entries.get("val"):
         entries = {"all": entries.pop("train"), **{k: v for k, v in entries.items() if k == "test"}}
-    base = _resolve(reader.root, file.parent, str(content.get("path") or ".")) or file.parent
+    base = _resolve(reader, file.parent, str(yaml_text.entry(content, "path") or ".")) or file.parent
     for split, names in entries.items():
-        paths = [_resolve(reader.root, base, name) or _resolve(reader.root, file.parent, name) for name in names]
+        paths = [_resolve(reader, base, name) or _resolve(reader, file.parent, name) for name in names]
         for path in filter(None, paths):
             yield from ((split, image) for image in _images_of(reader, path))
         if not any(paths):
-            reader.warn(f"{file}: {split} is {', '.join(names)}, which does not exist: left out")
+            reader.warn(f"{file}: {split} is {listing(names)}, which does not exist: left out")
 
 
-def _resolve(root: Path, base: Path, name: str) -> Path | None:
+def _resolve(reader: AnnotationReader, base: Path, name: str) -> Path | None:
     """The path that ``name`` refers to, if it exists below the root; foreign absolute paths are tried by their ends."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     is_absolute = name.startswith(("/", "\\")) or name[1:2] == ":"
-    candidates = [] if is_absolute else [[*base.relative_to(root).parts, *parts]]
+    candidates = [] if is_absolute else [[*base.relative_to(reader.root).parts, *parts]]
     while parts and parts[0] == "..":
         parts = parts[1:]
     candidates += [parts[start:] for start in range(len(parts))] if is_absolute else [parts]
-    paths = (root.joinpath(*parts) for parts in map(resolve_parts, candidates) if parts is not None)
-    return next((path for path in paths if path.exists()), None)
+    paths = (reader.images.existing(parts) for parts in map(resolve_parts, candidates) if parts is not None)
+    return next(filter(None, paths), None)
 
 
 def _images_of(reader: AnnotationReader, path: Path) -> Iterator[Path]:
     """The images in a folder and below, or those that a text file lists."""
     if path.is_dir():
         yield from reader.images.within(path)
-        for folder in sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")):
+        for folder in sorted(child for child in path.iterdir() if child.is_dir() and is_shown(child.name)):
             yield from _images_of(reader, folder)
         return
-    for index, line in enumerate(parse.read_text(path).splitlines()):
+    for index, line in enumerate(reader.read_text(path).splitlines()):
         if line.strip():
             with reader.error_context(path, f"line {index + 1}"):
                 yield reader.images.find(line.strip(), path.parent)
 
 
 def _label_file(reader: AnnotationReader, image: Path) -> Path | None:
-    candidates = (path.with_suffix(".txt") for path in (_labels_path(image, reader.root), image))
-    return next((file for file in candidates if reader.images.has(file)), None)
+    folders = dict.fromkeys((_labels_path(image, reader.root).parent, image.parent))
+    folders |= dict.fromkeys(reader.images.mirrors(image.parent, ".txt"))
+    files = (reader.images.locate(folder / f"{image.stem}.txt") for folder in folders)
+    return next((file for file in files if file is not None and file.name not in NAME_FILES), None)
 
 
 def _class_indices(reader: AnnotationReader, file: Path) -> Iterator[int]:
     with reader.error_context(file):
-        for line in parse.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines():
+        for line in reader.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines():
             if line.strip() and line.split()[0].isdecimal() and len(line.split()[0]) <= 5:
                 yield int(line.split()[0])
 
 
-def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | None) -> None:
+def _guessed_layout(reader: AnnotationReader, files: Sequence[Path]) -> RowLayout:
+    rows: list[list[float]] = []
+    for file in files[:_SAMPLED_FILES]:
+        with contextlib.suppress(DataError):  # reading it reports the error
+            lines = parse.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines()[:_SAMPLED_FILES]
+            rows += [numbers for line in lines if line.strip() and (numbers := row_numbers(line)) is not None]
+    layout = detect_layout(rows)
+    if layout.keypoints is not None:
+        count, each = layout.keypoints
+        reader.warn(f"rows are read as poses, as kpt_shape: [{count}, {each}] in data.yaml would declare them")
+    elif not layout.is_certain:
+        extra = len(rows[0]) - 4
+        reader.warn(
+            f"rows are read as outlines; if they are poses, a box and key points, declare kpt_shape: [{extra // 2}, 2] "
+            "in data.yaml"
+        )
+    return layout
+
+
+def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | None, layout: RowLayout) -> None:
     if file is None:
         reader.add(split, AnnotatedImage(image, 0, 0, None))
         return
     with reader.error_context(file):
-        lines = parse.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines()
+        lines = reader.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines()
+        rows = [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
         width, height = reader.images.size(image)
-        objects = reader.parse_objects(file, "line", lines, lambda line: _parse_object(reader, line, width, height))
+        objects = reader.parse_rows(file, rows, len(rows), lambda line: parse_row(reader, line, layout, width, height))
         if objects and not width:
             reader.count_warning("images are missing or unreadable: their labels, in fractions of them, are left out")
         reader.add(split, AnnotatedImage(image, width, height, objects if width or not objects else None, file))
-
-
-def _parse_object(reader: AnnotationReader, line: str, width: int, height: int) -> Annotation | None:
-    if not (values := line.split()):
-        return None
-    label = parse.integer(values[0], "the class")
-    if not 0 <= label < len(reader.classes):
-        raise parse.UnknownClass(f"class {label} is not one of the {len(reader.classes)} classes")
-    numbers = [parse.number(value) for value in values[1:]]
-    if len(numbers) in (4, 5):
-        x, y, w, h = numbers[0] * width, numbers[1] * height, numbers[2] * width, numbers[3] * height
-        score = numbers[4] if len(numbers) == 5 else None
-        return Annotation(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), score=score)
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise parse.InvalidAnnotation(
-            f"has {len(numbers)} numbers after the class: neither a box (4) nor a polygon (6, 8, …)"
-        )
-    polygon = tuple(value * (height if index % 2 else width) for index, value in enumerate(numbers))
-    return Annotation(label, bounding_box([polygon]), (polygon,))
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
@@ -223,10 +256,15 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
             lines = [_line(obj, image, with_polygons, writer) for obj in image.objects or ()]
             writer.write(Path("labels") / split_dir(split) / f"{path.stem}.txt", "".join(lines))
     folders = {split: f"images/{split}" for split in dataset.splits if split_dir(split)}
+    comment = ""
     if "all" in dataset.splits:
         folders = {"train": "images", "val": "images"}
-    content = {"path": ".", **folders, "names": dict(enumerate(dataset.classes))}
-    writer.write("data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        comment = "# Not split: train and val are the same images, so scores on val are those of training.\n"
+        unsplit = "images are not split, and named by data.yaml as train and as val: hubel data split divides them"
+        writer.record_loss(unsplit, len(dataset.splits["all"]))
+    # Without path, which Ultralytics would look up in its working directory, folders are beside data.yaml.
+    content = {**folders, "names": dict(enumerate(dataset.classes))}
+    writer.write("data.yaml", comment + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _line(obj: Annotation, image: AnnotatedImage, with_polygons: bool, writer: DatasetWriter) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubel.data.annotations import AnnotatedDataset, parse, read_annotations
-from hubel.data.annotations.api import detect_formats, no_format_error
+from hubel.data.annotations import AnnotatedDataset, read_annotations
+from hubel.data.annotations.api import detect_formats
+from hubel.data.annotations.encodings import decode_text
 from hubel.data.annotations.reader import LabelFileError
+from hubel.data.annotations.unrecognized import no_format_error
 from hubel.data.annotations.yolo import NAME_FILES
 from hubel.data.checks.boxes import box_findings
 from hubel.data.checks.classes import class_findings, imbalance_findings, likeness_findings
@@ -159,7 +161,7 @@ def _has_rows(file: Path) -> bool:
     """True for a text file that begins like a label file, not like a README or a list of images."""
     try:
         with file.open("rb") as stream:
-            words = parse.decode_text(stream.read(400)).split()
+            words = decode_text(stream.read(400)).split()
     except OSError:
         return False
     return len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])

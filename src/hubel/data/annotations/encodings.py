@@ -1,0 +1,108 @@
+"""Decode label files: UTF-8, UTF-16 and UTF-32 with or without a mark, what XML declares, Windows-1252 as a guess."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+# Label files begin with ASCII: where its zero bytes are tells what wrote it.
+_ZEROS = ((b"\0\0\0", "utf-32-be"), (b"\0", "utf-16-be"))
+_DECLARATION = re.compile(
+    rb"""<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}["']([A-Za-z][\w.\-]{0,40})["'][^>]{0,100}\?>"""
+)
+
+
+def decode_text(data: bytes) -> str:
+    """Text of a file, or of its beginning, to recognize its format; what cannot be decoded is replaced."""
+    encoding = _unicode_encoding(data) or "utf-8"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        is_cut = error.end >= len(data) - 4 or encoding != "utf-8"
+        return data.decode(encoding if is_cut else "cp1252", errors="replace")
+
+
+def decode_file(data: bytes) -> tuple[str, bool]:
+    """Text of a whole file, and True if its encoding is a guess (Windows-1252).
+
+    Raises :class:`UnicodeError` if it is in no encoding that can be told.
+    """
+    if encoding := _unicode_encoding(data):
+        return data.decode(encoding), False
+    try:
+        return data.decode("utf-8"), False
+    except UnicodeDecodeError:
+        return data.decode("cp1252"), True
+
+
+def _unicode_encoding(data: bytes) -> str | None:
+    """The encoding that a byte order mark or the zeros of the first character show."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding
+    for zeros, encoding in _ZEROS:
+        if data.startswith(zeros) and data[len(zeros) : len(zeros) + 1] not in (b"", b"\0"):
+            return encoding
+    if data[1:4] == b"\0\0\0" and data[:1] != b"\0":
+        return "utf-32-le"
+    if data[1:2] == b"\0" and data[:1] != b"\0":
+        return "utf-16-le"
+    return None
+
+
+def xml_text(data: bytes) -> str | None:
+    """Text of an XML file that its parser cannot decode by itself; ``None`` where it can (UTF-8).
+
+    The parser knows no encoding of several bytes but Unicode's, such as GB 2312 or Shift JIS, and takes a declaration
+    over the bytes. Here a byte order mark, or what UTF-16 looks like, comes first, then the declaration; where that is
+    wrong, UTF-8.
+
+    Raises :class:`UnicodeError` if it is in neither.
+    """
+    encoding = _unicode_encoding(data)
+    if encoding is None:
+        declared = _DECLARATION.match(data[:400].lstrip())
+        name = declared[1].decode("ascii") if declared else "utf-8"
+        encoding = _text_encoding(name)
+        if encoding == "utf-8":
+            if _is(data, "utf-8"):
+                return None
+            raise UnicodeError(
+                f"is not in the encoding that {f'it declares, {name}' if declared else 'XML has, UTF-8'}"
+            )
+        if encoding is None or encoding.startswith(("utf-16", "utf-32")) or not _is(data, encoding):
+            if not _is(data, "utf-8"):
+                raise UnicodeError(
+                    f"declares the encoding {name}, {'which it is not in' if encoding else 'which is unknown'}"
+                )
+            encoding = "utf-8"
+    text = data.decode(encoding).lstrip("\ufeff")
+    # Nothing has to be declared about text; a declaration of version 1.0 without an encoding may stay away.
+    return re.sub(r"\A\s*<\?xml[^>]{0,400}\?>", "", text)
+
+
+def _text_encoding(name: str) -> str | None:
+    """Python's name of an encoding of text; ``None`` for unknown ones, and codecs that are not encodings of text."""
+    try:
+        found = codecs.lookup(name)
+    except (LookupError, ValueError):
+        return None
+    # A file cannot choose codecs that interpret what they decode: escapes, punycode, UTF-7.
+    if not getattr(found, "_is_text_encoding", True) or found.name in ("idna", "punycode", "utf-7", "undefined"):
+        return None
+    # GB 18030 contains GB 2312 and GBK: tools declare the older name and write newer characters.
+    return {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "ascii": "utf-8"}.get(
+        found.name, None if "escape" in found.name else found.name
+    )
+
+
+def _is(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeError:
+        return False
+    return True
