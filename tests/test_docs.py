@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
+from run_notebook import all_notebooks, read  # noqa: E402
+from run_notebook import run as run_notebook  # noqa: E402
 from run_pages import (  # noqa: E402
     all_pages,
     blocks_of,
@@ -58,3 +65,26 @@ def test_a_wrong_output_is_detected(tmp_path: Path) -> None:
     printed = run(page, tmp_path)
     assert printed == {4: "42", 12: ""}
     assert expected_outputs(page) == {4: "43"}
+
+
+@pytest.mark.parametrize("notebook", all_notebooks(), ids=_name)
+def test_notebook_shows_what_it_computes(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    document = read(notebook)
+    shown = [cell["outputs"] for cell in document["cells"] if cell["cell_type"] == "code"]
+    for number, (outputs, expected) in enumerate(zip(run_notebook(document), shown, strict=True), 1):
+        assert [_text(output) for output in outputs] == [_text(output) for output in expected], f"cell {number}"
+        for output, saved in zip(outputs, expected, strict=True):
+            if "image/png" in output.get("data", {}):
+                difference = np.abs(_pixels(output) - _pixels(saved))
+                assert difference.mean() < 2, f"cell {number} draws another image"
+    assert str(Path.home()) not in notebook.read_text("utf-8")
+
+
+def _text(output: dict[str, Any]) -> tuple[str, str, str]:
+    data = output.get("data", {})
+    return output.get("text", ""), data.get("text/plain", ""), data.get("text/html", "")
+
+
+def _pixels(output: dict[str, Any]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"]))), np.float32)

@@ -30,7 +30,20 @@ PAGES = [
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 
 FLOORS = (
-    ("errors", "results", "boxes", "masks", "fileio", "console", "config", "drawing", "system", "timing"),
+    (
+        "errors",
+        "results",
+        "boxes",
+        "masks",
+        "fileio",
+        "console",
+        "config",
+        "drawing",
+        "system",
+        "tables",
+        "timing",
+        "terminal_text",
+    ),
     ("layers",),
     ("metrics", "weights", "data"),
     ("reports", "tracking", "analysis"),

@@ -3,14 +3,12 @@
 Everything here is imported on first use, so that ``import hubel`` does not import torch.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
+import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from hubel.errors import HubelError as HubelError
     from hubel.exporters.export import export as export
     from hubel.inference.predictor import Predictor as Predictor
@@ -49,13 +47,15 @@ _MODULES = {"boxes": "hubel.boxes", "scaling": "hubel.training.compound_scaling"
 __all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
+        return import_module(_MODULES[name])
     if name in _HOME_OF:
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
-    raise AttributeError(f"module 'hubel' has no attribute {name!r}")
+        return getattr(import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'hubel' has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME_OF, *_MODULES])
+    return [*__all__, "__doc__", "__file__", "__name__", "__path__"]

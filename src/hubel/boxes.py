@@ -20,6 +20,26 @@ from hubel.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "FORMATS",
+    "MAX_LOG_RATIO",
+    "area",
+    "ciou",
+    "clip",
+    "convert",
+    "decode",
+    "diou",
+    "encode",
+    "giou",
+    "interval_pairs",
+    "ioa",
+    "iou",
+    "nms",
+    "paired_iou",
+    "scalar_iou",
+    "soft_nms",
+]
+
 Array = TypeVar("Array", np.ndarray, "Tensor")
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -327,3 +347,7 @@ def soft_nms(
     if not chosen:
         return remaining[:0], scores[:0]
     return torch.stack(chosen), torch.stack(final)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__file__", "__name__"]

@@ -6,42 +6,21 @@ import os
 import sys
 import threading
 import time
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hubel.errors import UsageError
 from hubel.fileio import json_line
+from hubel.tables import Table, terminal_width
+from hubel.terminal_text import printable as printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.progress import Progress
-    from rich.table import Table
-
-
-_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder what follows
 
 
 _LONGEST = 2_000  # characters of a message
-
-
-def printable(text: str) -> str:
-    """A name from a file as it may be shown in a line of text.
-
-    Control characters, which can command a terminal, become visible escapes, line breaks and tabs among them, and so do
-    changes of direction and halves of surrogate pairs, which have no encoding.
-    """
-    if text.isprintable():
-        return text
-    return "".join(map(_escaped, text))
-
-
-def _escaped(letter: str) -> str:
-    if letter not in _DIRECTIONS and unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp"):
-        return letter
-    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def log(line: str) -> None:
@@ -196,25 +175,20 @@ class ProgressBar:
             self.log("  ".join(part for part in (f"{self._label}: {self._done:,}{total}", note) if part))
 
 
-def make_table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, rule: bool = True) -> Table:
-    """A table without vertical lines; the first ``left`` columns are aligned to the left, the others to the right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def print_table(table: Table) -> None:
+    """Print a table to stdout, fitted to the terminal; what a narrow one has no room for is named on stderr.
 
-    table = Table(box=box.SIMPLE_HEAD if rule else None, pad_edge=False, collapse_padding=rule, header_style="bold")
-    for index, title in enumerate(titles):
-        table.add_column(title, justify="left" if index < left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))  # not a str, which rich searches for markup
-    return table
-
-
-def print_table(table: RenderableType) -> None:
-    """Print at the table's own width, so that no cell is cut off where stdout is a file or a narrow window."""
+    Where stdout is a file or a pipe, nothing is left out or cut off.
+    """
     from rich.console import Console
 
+    width = terminal_width()
+    fitted, dropped = table.fitted(width) if width else (table, [])
+    fold = width is not None and fitted.width > width
     console = Console(highlight=False)
-    # Measured on a console without limits: the real one would measure no wider than itself.
-    console.width = max(console.width, Console(width=10_000).measure(table).maximum)
-    console.print(table)
+    console.width = width if width and fold else max(fitted.width, console.width)
+    console.print(fitted.rich(fold))
+    for note in table.wrapped_notes(width):
+        print(note)
+    if dropped:
+        log(f"note:  {width} columns are too few for {', '.join(dropped)}: widen the window, or use --json")

@@ -11,15 +11,17 @@ from torch import nn
 from hubel.analysis.costs import LiveTensors, MultiplicationCounter, SavedTensors
 from hubel.analysis.layer_recorder import LayerRecorder, LayerRow
 from hubel.analysis.receptive_field import ReceptiveFields
+from hubel.analysis.table import layer_table
 from hubel.analysis.tracing import Tracing, to_meta
 from hubel.errors import ModelError
+from hubel.tables import terminal_width
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _MASTER_BYTES = 4  # mixed precision keeps parameters, gradients and optimizer state in float32
 _ADAMW_STATES = 2  # running means of the gradient and of its square (Kingma and Ba 2015, algorithm 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """A network's layers and totals. Bytes are those of a batch of ``batch`` images in ``dtype``.
 
@@ -71,6 +73,12 @@ class Summary:
     def training_bytes_at(self, batch: int) -> int:
         """:attr:`training_bytes` with another number of images at a time."""
         return self.fixed_training_bytes + self.saved_bytes * batch // self.batch
+
+    def __repr__(self) -> str:
+        return layer_table(self).text(terminal_width())
+
+    def _repr_html_(self) -> str:
+        return layer_table(self).html()
 
     def to_json(self) -> dict[str, Any]:
         """The output of ``hubel summary --json``."""

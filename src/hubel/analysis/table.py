@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from hubel.analysis.layer_recorder import LayerRow
-from hubel.analysis.summary import Summary
+from hubel.tables import Table
+
+if TYPE_CHECKING:
+    from hubel.analysis.summary import Summary
 
 _COLUMNS = (
     *("Layer", "Type", "Maps", "Size", "Kernel", "Stride", "Padding", "Activation"),
     *("Parameters", "Multiplications", "Memory", "Receptive\nfield"),
 )
 _WORDS = ("Layer", "Type", "Activation")  # columns of words, aligned to the left
+_OPTIONAL = ("Padding", "Activation", "Memory", "Receptive\nfield", "Kernel", "Stride", "Type")
 _NONE = "–"
 
 
@@ -38,19 +38,15 @@ def format_count(count: int) -> str:
     return f"{count:,}"
 
 
-def layer_table(summary: Summary) -> Group:
-    """The table with its totals, for ``rich`` to print.
+def layer_table(summary: Summary) -> Table:
+    """The layers, with the totals below.
 
     Memory is that of the layer's output; the receptive field is the side of a square of pixels, or "all" of them.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for title in _COLUMNS:
-        table.add_column(title, justify="left" if title in _WORDS else "right", no_wrap=True)
     channels, height, width = summary.input
-    table.add_row("in", "input", str(channels), f"{height}×{width}", *([_NONE] * 7), "1")
-    for name, row in zip(_short_names(summary.rows), summary.rows, strict=True):
-        table.add_row(*_cells(name, row))
-    return Group(table, Text(_totals(summary)))
+    rows: list[tuple[str, ...]] = [("in", "input", str(channels), f"{height}×{width}", *([_NONE] * 7), "1")]
+    rows += [_cells(name, row) for name, row in zip(_short_names(summary.rows), summary.rows, strict=True)]
+    return Table(_COLUMNS, rows, left=_WORDS, optional=_OPTIONAL, notes=_totals(summary))
 
 
 def _cells(name: str, row: LayerRow) -> tuple[str, ...]:
@@ -97,12 +93,12 @@ def _short_names(rows: tuple[LayerRow, ...]) -> list[str]:
     return short if len(set(short)) == len(set(names)) else names
 
 
-def _totals(summary: Summary) -> str:
+def _totals(summary: Summary) -> list[str]:
     images = "one image" if summary.batch == 1 else f"a batch of {summary.batch}"
     saved = format_bytes(summary.saved_bytes)
     unused = summary.parameters - sum(row.parameters for row in summary.rows)
     note = f" ({unused:,} of them not used in prediction)" if unused else ""
-    lines = (
+    return [
         f"{summary.parameters:,} parameters{note}, {format_count(summary.multiplications)} multiplications per image",
         f"memory for {images} in {summary.dtype}:",
         f"  inference {format_bytes(summary.inference_bytes):>8}  parameters {format_bytes(summary.parameter_bytes)}, "
@@ -110,5 +106,4 @@ def _totals(summary: Summary) -> str:
         f"  training  {format_bytes(summary.training_bytes):>8}  parameters {format_bytes(summary.master_bytes)}, "
         f"gradients {format_bytes(summary.gradient_bytes)}, optimizer {format_bytes(summary.optimizer_bytes)}, "
         f"kept for the backward pass {saved}",
-    )
-    return "\n".join(lines)
+    ]

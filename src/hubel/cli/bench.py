@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json, Threads
-from hubel.console import ProgressBar, log, make_table, print_json, print_table
+from hubel.console import ProgressBar, log, print_json, print_table
+from hubel.tables import Table
 
 if TYPE_CHECKING:
     from hubel.benchmark.session import Session
@@ -114,7 +115,8 @@ def _print(rows: list[dict[str, Any]], session: Session, source: str) -> None:
     measured = [row for row in rows if "images_per_second" in row]
     if measured:
         keys = ("model", "engine", "precision", "batch")
-        print_table(make_table(_TITLES, ([*(str(row[key]) for key in keys), *_figures(row)] for row in measured), 3))
+        cells = [[*(str(row[key]) for key in keys), *_figures(row)] for row in measured]
+        print_table(Table(_TITLES, cells, left=3, optional=_OPTIONAL))
         print(f"End to end: {source}.")
     if session.limits is not None:
         peaks = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in session.limits.macs_per_second.items())
@@ -134,6 +136,7 @@ _TITLES = (
     "Model", "Engine", "Precision", "Batch", "Network\nimages/s", "End to end\nimages/s",
     "Latency ms\np50 / p90 / p99", "Memory\nMB", "Start s\n(imports)", "Bound\nimages/s", "Bound\nby", "Reached",
 )  # fmt: skip
+_OPTIONAL = ("Start s\n(imports)", "Bound\nby", "Memory\nMB", "Bound\nimages/s", "Reached", _TITLES[6])
 
 
 def _figures(row: dict[str, Any]) -> list[str]:

@@ -10,8 +10,9 @@ import typer
 from hubel.cli.data_check import agree, check, log_lines
 from hubel.cli.options import Data, FromFormat, Images, Json, NewFolder
 from hubel.config import SplitFractions, parse_fractions
-from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table
+from hubel.console import ProgressBar, check_output_dir, log, print_json, print_table
 from hubel.data.annotations.registry import FORMAT_NAMES
+from hubel.tables import Table
 
 if TYPE_CHECKING:
     from hubel.data.checks.statistics import Statistics
@@ -167,7 +168,7 @@ def _print_statistics(numbers: Statistics) -> None:
     by_class = [(f"  {name}", [split.by_class[i] for split in splits]) for i, name in enumerate(numbers.classes)]
     counts += sorted(by_class, key=lambda row: -sum(row[1]))
     rows = [(name, *(f"{count:,}" for count in each)) for name, each in counts]
-    print_table(make_table(["", *numbers.splits], rows, rule=False))
+    print_table(Table(["", *numbers.splits], rows, rule=False))
     if not numbers.has_boxes:
         return
     per_image = sorted(numbers.per_image.items())

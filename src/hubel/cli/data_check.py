@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hubel.cli.options import Data, FromFormat, Images, Json
-from hubel.console import ProgressBar, check_output_dir, log, make_table, print_json, print_table, printable
+from hubel.console import ProgressBar, check_output_dir, count_of, log, print_json, print_table, printable
+from hubel.tables import Table
 
 if TYPE_CHECKING:
     from hubel.data.agreement import Agreement
@@ -73,7 +74,7 @@ def check(
     else:
         _print_check(checked)
         if repaired is not None:
-            print(f"fixed copy in {fix}: {_many(len(repaired.changes), 'change')}")
+            print(f"fixed copy in {fix}: {count_of(len(repaired.changes), 'change')}")
             for line in repaired.changes:
                 print(f"  {line}")
             log_lines("not in the copy", lost)
@@ -112,17 +113,13 @@ def _print_check(checked: Check) -> None:
         if len(found) > _FINDINGS:
             print(f"  and {len(found) - _FINDINGS:,} more")
     dataset, counts = checked.dataset, _counts(checked)
-    what = f"{counts['pictures']:,} images"
+    what = count_of(counts["pictures"], "image")
     if isinstance(dataset, AnnotatedDataset):
         what += f" ({counts['unlabelled']:,} unlabelled, {counts['empty']:,} labelled as empty)"
-        what += f", {counts['objects']:,} objects"
-    what += f", {len(dataset.classes):,} {'classes' if len(dataset.classes) != 1 else 'class'}"
+        what += f", {count_of(counts['objects'], 'object')}"
+    what += f", {count_of(len(dataset.classes), 'class')}"
     warnings = len(checked.findings) - checked.errors
-    print(f"{dataset.root}: {what}: {_many(checked.errors, 'error')}, {_many(warnings, 'warning')}")
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("s" if number != 1 else "")
+    print(f"{dataset.root}: {what}: {count_of(checked.errors, 'error')}, {count_of(warnings, 'warning')}")
 
 
 def _as_json(checked: Check) -> dict[str, Any]:
@@ -207,7 +204,7 @@ def _print_agreement(found: Agreement) -> None:
         if each.missed is not None and each.added is not None and each.mean_iou is not None:
             cells += [f"{each.missed:,}", f"{each.added:,}", _number(each.mean_iou)]
         rows.append(cells)
-    print_table(make_table([*titles, *(["missed", "added", "mean IoU"] if drawn else [])], rows, rule=False))
+    print_table(Table([*titles, *(["missed", "added", "mean IoU"] if drawn else [])], rows, rule=False))
     print()
     titles = ["pair", "images", *(["found by both", "mean IoU"] if drawn else []), "same class", "kappa"]
     rows = []
@@ -216,7 +213,7 @@ def _print_agreement(found: Agreement) -> None:
         if pair.found is not None and pair.mean_iou is not None:
             cells += [_number(pair.found), _number(pair.mean_iou)]
         rows.append([*cells, _number(pair.same), _number(pair.kappa)])
-    print_table(make_table(titles, rows, rule=False))
+    print_table(Table(titles, rows, rule=False))
     print()
     alpha = _number(found.alpha)
     if found.alpha_objects is not None:

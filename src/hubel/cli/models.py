@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import ProgressBar, log, make_table, print_json, print_table
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from hubel.console import ProgressBar, log, print_json, print_table
+from hubel.tables import Table
 
 _BATCHES = (1, 32)
 _FEW = 3  # so few architectures are listed with all of their weights
+_ABOUT_WEIGHTS = ("Weights", "On this\nmachine", "Figures from")
+_OPTIONAL = ("Figures from", "Depth", "Size\n(MB)", "On this\nmachine", "Input", "Top-5", "Task", "Weights")
 _METRICS = (("classify", "top1", "Top-1"), ("classify", "top5", "Top-5"), ("detect", "mAP", "mAP"))
 
 
@@ -157,10 +157,8 @@ def _table(rows: list[dict[str, Any]], all_weights: bool) -> Table:
         for entry in weights if all_weights else weights[:1]:
             cells.append([*own, *_weight_cells(entry, 0 if all_weights else len(weights) - 1, shown)])
             own = [""] * len(own)
-    table = make_table([*titles, "Weights", "On this\nmachine", "Figures from"], cells, left=2)
-    for column in table.columns[-3:]:
-        column.justify = "left"
-    return table
+    words = ("Name", "Task", *_ABOUT_WEIGHTS)
+    return Table([*titles, *_ABOUT_WEIGHTS], cells, left=words, optional=_OPTIONAL)
 
 
 def _own_cells(row: dict[str, Any]) -> list[str]:

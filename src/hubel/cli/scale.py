@@ -9,7 +9,8 @@ import typer
 
 from hubel.cli.options import Batch, Json
 from hubel.config import ALPHA, BETA, GAMMA
-from hubel.console import log, make_table, print_json, print_table
+from hubel.console import log, print_json, print_table
+from hubel.tables import Table
 
 if TYPE_CHECKING:
     from hubel.training.compound_scaling import ScaledNetwork, Trial
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _TITLES = (
     "phi", "alpha", "beta", "gamma", "depth ×", "width ×", "resolution ×", "image", "parameters (M)", "GMACs", "cost ×",
 )  # fmt: skip
+_OPTIONAL = ("cost ×", "alpha", "beta", "gamma")
 
 
 def scale(
@@ -70,7 +72,7 @@ def scale(
         if as_json:
             print_json([network.to_json() for network in networks])
         else:
-            print_table(make_table(_TITLES, map(_cells, networks), left=0))
+            print_table(Table(_TITLES, [_cells(each) for each in networks], left=0, optional=_OPTIONAL))
         return
     if phi or alpha or beta or gamma:
         raise typer.BadParameter(
@@ -93,8 +95,8 @@ def scale(
     if as_json:
         print_json([{**trial.network.to_json(), "top1": trial.top1, "run": str(trial.folder)} for trial in trials])
         return
-    rows = ([*_cells(trial.network), f"{trial.top1:.3f}"] for trial in trials)
-    print_table(make_table([*_TITLES, "validation\ntop-1"], rows, left=0))
+    rows = [[*_cells(trial.network), f"{trial.top1:.3f}"] for trial in trials]
+    print_table(Table([*_TITLES, "validation\ntop-1"], rows, left=0, optional=_OPTIONAL))
     best = trials[0].network.scaling
     found = f"--alpha {best.alpha:g} --beta {best.beta:g} --gamma {best.gamma:g}"
     log(f"next: hubel scale {baseline} {found} --phi 1 --phi 2 --phi 3")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from PIL import Image
 
 from hubel.data.file_listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
+from hubel.data.video_frames import VideoFrames
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import DataError, ImageError, UsageError
 
@@ -41,6 +42,7 @@ class ImageSource:
         time: seconds since the video's first frame; ``None`` for still images.
         read_reduced: the same for a purpose that does not need all pixels, as
             :func:`hubel.data.image_io.read_reduced`; ``None`` where there is nothing to gain.
+        reopen: reads the image again from its file, at any time, and can be pickled; ``None`` where there is no file.
     """
 
     source: str | None
@@ -48,6 +50,7 @@ class ImageSource:
     frame: int | None = None
     time: float | None = None
     read_reduced: Callable[[Callable[[int, int], float]], DownscaledImage] | None = None
+    reopen: Callable[[], Image.Image] | None = None
 
 
 def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[ImageSource]:
@@ -73,12 +76,26 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
                 elif Path(found).suffix.lower() in VIDEO_SUFFIXES:
                     yield from _video(found)
                 else:
-                    yield ImageSource(found, partial(read_image, found), read_reduced=partial(read_reduced, found))
+                    read = partial(read_image, found)
+                    yield ImageSource(found, read, read_reduced=partial(read_reduced, found), reopen=read)
         elif isinstance(source, int):
             yield from _frames(f"webcam {source}", camera_frames(source))
         else:
             reduced = partial(read_reduced, source) if isinstance(source, bytes) else None
             yield ImageSource(None, partial(read_image, source), read_reduced=reduced)
+
+
+def every_nth_frame(images: Iterable[ImageSource], every: int) -> Iterator[ImageSource]:
+    """The images, of videos the frames 1, 1 + ``every``, 1 + 2 · ``every``, …; the others are decoded but not read."""
+    return (image for image in images if image.frame is None or (image.frame - 1) % every == 0)
+
+
+def is_stream(source: object) -> bool:
+    """Check if a source has as many images as time passes, or as a video has frames: a webcam, or a video's name."""
+    if isinstance(source, str | Path):
+        name = str(source)
+        return (Path(name).suffix.lower() in VIDEO_SUFFIXES and not _is_folder(name)) or _is_webcam(name)
+    return isinstance(source, int)
 
 
 def file_names(sources: Iterable[str]) -> Iterator[str]:
@@ -179,10 +196,11 @@ def _frames(name: str, frames: Iterator[VideoFrame]) -> Iterator[ImageSource]:
 def _video(name: str) -> Iterator[ImageSource]:
     """Its frames, and a failed image for each that is damaged."""
     failed: list[ImageSource] = []
+    again = VideoFrames(name)
     for frame in _frames(name, video_frames(Path(name), name, lambda error: failed.append(_failed(name, error)))):
         while failed:
             yield failed.pop(0)
-        yield frame
+        yield frame if frame.frame is None else replace(frame, reopen=partial(again.read, frame.frame))
     yield from failed
 
 

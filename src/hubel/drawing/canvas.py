@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
+import sys
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageShow
 
-from hubel.errors import ImageError
+from hubel.errors import HubelError, ImageError
 from hubel.fileio import atomic_write
 
 MINIMUM_SIDE = 240
@@ -40,6 +43,38 @@ def save_image(path: str | Path, image: Image.Image) -> None:
     settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(kind, {})
     with atomic_write(path) as partial:
         image.save(partial, format=kind, **settings)
+
+
+def show_image(image: Image.Image) -> None:
+    """Show an image in the notebook, else in the computer's image viewer.
+
+    Raises:
+        HubelError: there is no viewer, as on a computer without a screen.
+    """
+    if (notebook := _notebook_display()) is not None:
+        notebook(image)
+    elif not ImageShow.show(image):
+        raise HubelError("There is no image viewer here.", 'Write the image to a file: save("image.png").')
+
+
+def _notebook_display() -> Callable[[Image.Image], object] | None:
+    """IPython's ``display`` in a notebook; None in a terminal."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython.core.getipython import get_ipython
+    from IPython.display import display
+
+    shell = get_ipython()
+    return display if shell is not None and hasattr(shell, "kernel") else None
+
+
+def png_bytes(image: Image.Image, side: int) -> bytes:
+    """The image as a PNG file, scaled down so that no side has more than ``side`` pixels."""
+    image = image.copy()
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True, icc_profile=None)
+    return file.getvalue()
 
 
 def upscale_small(image: Image.Image) -> Image.Image:

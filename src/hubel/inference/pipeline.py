@@ -12,10 +12,12 @@ from itertools import repeat
 from typing import TypeVar, cast
 
 import numpy as np
+from PIL import Image
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import ImageSource
 from hubel.errors import ImageError
+from hubel.results import InMemory
 from hubel.system import cpu_count
 
 Item = TypeVar("Item")
@@ -28,7 +30,7 @@ _MAX_WORKERS = 8
 class PreparedImage:
     """A decoded image: its size, and its ``pixels``, uint8 (height, width, channels), cropped and scaled for a network.
 
-    See :class:`hubel.results.Classification` for the other attributes.
+    See :class:`hubel.results.Classification` and :class:`hubel.results.ImageResult` for the other attributes.
     """
 
     source: str | None
@@ -37,6 +39,7 @@ class PreparedImage:
     pixels: np.ndarray
     frame: int | None = None
     time: float | None = None
+    reader: Callable[[], Image.Image] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def _prepare(preprocessing: Preprocessing, source: ImageSource) -> PreparedImage
             pixels = preprocessing.pixels(reduced.image, (width, height, reduced.scale))
     except ImageError as error:
         return FailedImage(source.source, error, source.frame, source.time)
-    return PreparedImage(source.source, width, height, pixels, source.frame, source.time)
+    reader = source.reopen or InMemory(source.read)
+    return PreparedImage(source.source, width, height, pixels, source.frame, source.time, reader)
 
 
 def stacked(pixels: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.ndarray:

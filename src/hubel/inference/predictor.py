@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from PIL import Image
 
 from hubel.config import CONF, IOU, TOLERANCE
-from hubel.data.sources import ImageSource, expand
+from hubel.data.sources import ImageSource, every_nth_frame, expand, is_stream
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Engine, RunOptions, canonical
 from hubel.inference.engines.convert import ModelSource
 from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice, gpu
+from hubel.inference.lazy_results import ImageInput, LazyResults, as_inputs
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare, stacked
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
@@ -25,8 +27,6 @@ from hubel.tasks.decoding import Thresholds, decoder_of
 
 if TYPE_CHECKING:
     from torch import nn
-
-ImageInput = str | Path | int | bytes | Image.Image | np.ndarray
 
 _AHEAD = 16  # images that wait for the network, at least
 
@@ -102,25 +102,42 @@ class Predictor:
         """The engine that would run this many images, ready to run, so that it can be measured alone."""
         return self._choice.engine_for(images)
 
-    def __call__(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction]:
-        """Results for images, one after the other, in their order.
+    @overload  # a video's name, which no type tells apart, gives an iterator
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: str | Path | bytes | Image.Image | np.ndarray | Sequence[ImageInput], *, every: int = 1
+    ) -> LazyResults: ...
+
+    @overload
+    def __call__(self, images: ImageInput | Iterable[ImageInput], *, every: int = 1) -> Iterator[Prediction]: ...
+
+    def __call__(
+        self, images: ImageInput | Iterable[ImageInput], *, every: int = 1
+    ) -> LazyResults | Iterator[Prediction]:
+        """Results for images, in their order, computed while they are iterated over or when they are asked for.
 
         Images are file names, folders, patterns, videos (see :func:`hubel.data.sources.expand`), ``PIL`` images, arrays
-        (H, W), (H, W, 3) or (H, W, 4); a single one, or an iterable of any length.
+        (H, W), (H, W, 3) or (H, W, 4), open files and their bytes; a single one, or an iterable of any length.
+
+        Files, folders, images in memory and lists of them give a :class:`LazyResults`: ``predict("a.jpg")[0]``,
+        ``len(predict(["a.jpg", "b.jpg"]))``. Videos, webcams and iterators, which may never end, give an iterator.
+        ``every`` is the step between the frames of a video: with 5, the results are those of frames 1, 6, 11, …
 
         Raises:
             ImageError: an image cannot be read; the results before it have been yielded. :meth:`stream` continues.
+            UsageError: something is not an image.
         """
-        for outcome in self.stream(images):
-            if isinstance(outcome, FailedImage):
-                raise outcome.error
-            yield outcome
+        images = as_inputs(images)
+        streamed = not isinstance(images, Sequence) or any(map(is_stream, images))
+        outcomes = self.stream(images, every=every)
+        return _or_raise(outcomes) if streamed else LazyResults(outcomes)
 
-    def stream(self, images: ImageInput | Iterable[ImageInput]) -> Iterator[Prediction | FailedImage]:
+    def stream(
+        self, images: ImageInput | Iterable[ImageInput], *, every: int = 1
+    ) -> Iterator[Prediction | FailedImage]:
         """As :meth:`__call__`, but an unreadable image yields a :class:`FailedImage` and the others continue."""
-        if isinstance(images, str | Path | int | bytes | Image.Image | np.ndarray):
-            images = [images]
-        return self.stream_sources(expand(images))
+        if every < 1:
+            raise UsageError(f"every is {every}", "use 1 or more")
+        return self.stream_sources(every_nth_frame(expand(as_inputs(images)), every))
 
     def stream_sources(self, images: Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
         """As :meth:`stream`, for images that :func:`hubel.data.sources.expand` found."""
@@ -143,7 +160,10 @@ class Predictor:
                     results = iter(self._results(predictions, readable, self.metadata, self._thresholds))
                     for outcome in group:
                         self._predicted += 1
-                        yield outcome if isinstance(outcome, FailedImage) else next(results)
+                        if isinstance(outcome, FailedImage):
+                            yield outcome
+                        else:
+                            yield replace(next(results), reader=outcome.reader)
 
     def select_engine(self, images: Iterable[ImageSource]) -> Iterable[ImageSource]:
         """Choose the engine and prepare it, by how many images are coming and have been predicted; returns them all.
@@ -170,3 +190,10 @@ class Predictor:
             f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, {engine.threads} threads"
             f"{batches}, {engine.precision.name} ({engine.precision.reason})"
         )
+
+
+def _or_raise(outcomes: Iterator[Prediction | FailedImage]) -> Generator[Prediction, None, None]:
+    for outcome in outcomes:
+        if isinstance(outcome, FailedImage):
+            raise outcome.error
+        yield outcome

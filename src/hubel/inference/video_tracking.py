@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from hubel.config import CONF
 from hubel.data import video_reader
 from hubel.data.mot import MotBoxes, read_mot_text
+from hubel.data.video_frames import StillFrames, VideoFrames
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
-from hubel.results import Detections, Tracks
+from hubel.results import Detections, InMemory, Tracks
 from hubel.tracking import Appearance, Tracker, create_tracker
 
 if TYPE_CHECKING:
@@ -39,12 +41,23 @@ Images = Iterable[tuple[Frame, np.ndarray]]
 
 @dataclass
 class VideoSource:
-    """A sequence of frames, its name in results, and where they are known its frames per second and their number."""
+    """A sequence of frames, its name in results, and where they are known its frames per second and their number.
+
+    ``reopen`` reads the frame of a number again, for a result; ``None`` for a webcam.
+    """
 
     source: str
     frames: Iterator[Frame]
     rate: float | None
     count: int | None
+    reopen: Callable[[int], Image.Image] | None = None
+
+    def reader(self, state: FrameState) -> Callable[[], Image.Image]:
+        """What reads the image of a frame for its result."""
+        if self.reopen is not None:
+            return partial(self.reopen, state.number)
+        assert state.image is not None
+        return InMemory(partial(Image.fromarray, state.image))
 
 
 class StageTimer:
@@ -86,11 +99,14 @@ def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
     path = Path(source)
     if path.is_dir():
         frames = list(video_reader.folder_frames(path, rate))
-        return VideoSource(source, iter(frames), rate, len(frames))
+        return VideoSource(
+            source, iter(frames), rate, len(frames), StillFrames({f.number: f.path for f in frames}).read
+        )
     if source.isascii() and source.isdigit() and not path.exists():
         return VideoSource(f"webcam {source}", video_reader.camera_frames(int(source)), None, None)
     count, rate = video_reader.video_length(path, source)
-    return VideoSource(source, video_reader.video_frames(path, source, on_error), rate, count)
+    frames_of_file = video_reader.video_frames(path, source, on_error)
+    return VideoSource(source, frames_of_file, rate, count, VideoFrames(source).read)
 
 
 def decode(video: VideoSource, on_error: OnError, timer: StageTimer) -> Iterator[tuple[Frame, np.ndarray]]:
@@ -141,8 +157,6 @@ def detect_with_model(
     if unknown:
         known = ", ".join(predictor.metadata.classes[:12])
         raise UsageError(f"{predictor.model_name} has no class {', '.join(unknown)}", f"it has {known}")
-    from PIL import Image
-
     from hubel.data.sources import ImageSource
     from hubel.inference.pipeline import FailedImage
 
@@ -182,21 +196,30 @@ def embed(states: Iterable[FrameState], appearance: Appearance, timer: StageTime
 
 
 def associate(
-    states: Iterable[FrameState], tracker: Tracker, rate: float | None, timer: StageTimer
+    states: Iterable[FrameState], tracker: Tracker, video: VideoSource | None, timer: StageTimer
 ) -> Iterator[tuple[FrameState, Tracks]]:
     """Track the detections of each frame."""
-    clock = FrameClock(rate)
+    clock = FrameClock(None if video is None else video.rate)
     for state in states:
         found, elapsed = state.found, clock.elapsed(state.number, state.time)
         with timer.measure("associate"):
             tracked = tracker.update(found.boxes, found.scores, found.labels, state.features, elapsed=elapsed)
         names = tuple(found.names[index] for index in tracked.detections.tolist())
         boxes, scores = tracked.boxes.astype(np.float32), tracked.scores.astype(np.float32)
-        where = found.source, found.width, found.height
-        yield (
-            state,
-            Tracks(*where, boxes, scores, tracked.labels, names, frame=state.number, time=state.time, ids=tracked.ids),
+        tracks = Tracks(
+            found.source,
+            found.width,
+            found.height,
+            boxes,
+            scores,
+            tracked.labels,
+            names,
+            frame=state.number,
+            time=state.time,
+            ids=tracked.ids,
+            reader=None if video is None else video.reader(state),
         )
+        yield state, tracks
 
 
 class FrameClock:
@@ -244,7 +267,7 @@ def run_pipeline(
         if appearance is not None:
             states = prefetch(embed(states, appearance, timer), _AHEAD)
         with closing(states):
-            yield from associate(states, tracker, video.rate, timer)
+            yield from associate(states, tracker, video, timer)
 
 
 def default_conf(tracker: str) -> float:

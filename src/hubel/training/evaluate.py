@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import importlib.metadata
 import platform
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hubel.console import count_of
 from hubel.data.image_io import read_image
 from hubel.data.loader import BatchDataset, EpochSampler, default_workers, make_dataloader
 from hubel.data.preprocessing import Preprocessing
@@ -28,6 +30,7 @@ from hubel.models import ModelMetadata, resolve_model
 from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
 from hubel.system import tune_allocator
+from hubel.tables import records_table
 from hubel.tasks.base import Evaluator, Scores, Task
 from hubel.tasks.registry import get_task
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
@@ -123,7 +126,15 @@ def scores_document(task: Task, model: str, data: Path, split: str, scores: Scor
     }
 
 
-@dataclass(frozen=True)
+def scores_html(caption: str, metrics: Mapping[str, Any], per_class: Sequence[Mapping[str, Any]]) -> str:
+    """Metrics, and scores of the classes, as tables for a notebook."""
+    totals = {name: value for name, value in metrics.items() if not isinstance(value, list | dict)}
+    classes = [{key: value for key, value in row.items() if not isinstance(value, list | dict)} for row in per_class]
+    tables = [records_table([totals]).html(), *([records_table(classes).html()] if classes else [])]
+    return f"<div><b>{html.escape(caption)}</b></div>{''.join(tables)}"
+
+
+@dataclass(frozen=True, repr=False)
 class Evaluation(EvaluatedSplit):
     """Scores of a model on one split: ``"test"``, ``"val"``, ``"train"`` or ``"all"``."""
 
@@ -149,10 +160,18 @@ class Evaluation(EvaluatedSplit):
         """The document that ``--json`` prints."""
         return scores_document(self.task, self.model, self.data, self.split, self.scores, self.seconds)
 
+    def _caption(self) -> str:
+        return f"{self.data}, {self.split} split, {count_of(self.scores.images, 'image')}"
+
     def table(self) -> str:
         """The metrics as text."""
-        table = self.task.scores_table(self.scores)
-        return f"{self.data}, {self.split} split, {self.scores.images} images\n{table}"
+        return f"{self._caption()}\n{self.task.scores_table(self.scores)}"
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        return scores_html(f"{self.model}: {self._caption()}", self.metrics, self.per_class)
 
 
 def evaluate(

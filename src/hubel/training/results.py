@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hubel.console import count_of
 from hubel.data.splits import Splits
 from hubel.fileio import write_json, write_text
 from hubel.models import load_model
@@ -16,11 +17,11 @@ from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
 from hubel.tasks.base import Task
 from hubel.training.checkpoint import Progress
-from hubel.training.evaluate import environment, evaluate_samples, scores_document
+from hubel.training.evaluate import environment, evaluate_samples, scores_document, scores_html
 from hubel.training.loop import TrainingRun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainingResult:
     """A finished run.
 
@@ -57,11 +58,22 @@ class TrainingResult:
         """The metrics as text."""
         names = {"val": "validation", "test": "test"}
         parts = [
-            f"{names[split]}, {scores.images} images\n{self.task.scores_table(scores)}"
+            f"{names[split]}, {count_of(scores.images, 'image')}\n{self.task.scores_table(scores)}"
             for split, scores in self.scores.items()
         ]
         chosen = f"weights of epoch {self.best_epoch} (chosen on the validation set, so slightly optimistic)"
         return "\n\n".join(parts) + f"\n\n{chosen}"
+
+    def __repr__(self) -> str:
+        return f"{self.folder}: {self.model} trained on {self.data}\n{self.headline()}"
+
+    def _repr_html_(self) -> str:
+        document = self.to_json()
+        caption = (
+            f"{self.folder}: {self.model} trained on {self.data}, epoch {self.best_epoch}; {self.split} split, "
+            f"{count_of(document['images'], 'image')}"
+        )
+        return scores_html(caption, document["metrics"], document["per_class"])
 
 
 def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Sequence[str]) -> TrainingResult:

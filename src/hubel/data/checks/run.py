@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hubel.console import count_of
 from hubel.data.annotations import AnnotatedDataset, read_annotations
 from hubel.data.annotations.api import detect_formats
 from hubel.data.annotations.encodings import decode_text
@@ -22,6 +23,7 @@ from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_folders
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
+from hubel.tables import Table, terminal_width
 
 
 def read_any(
@@ -42,7 +44,7 @@ def read_any(
     return read_annotations(path, format, on_fault)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Check:
     """Result of a check.
 
@@ -68,6 +70,27 @@ class Check:
         for finding in self.findings:
             grouped.setdefault(finding.kind, []).append(finding)
         return grouped
+
+    def table(self) -> Table:
+        """A row for each kind of finding: how many there are, the first of them, and what to do."""
+        rows = []
+        for kind, found in self.by_kind().items():
+            about = KINDS[kind]
+            first = f"{found[0].place()}: {found[0].message}".removeprefix(": ")
+            rows.append([about.severity, about.title, f"{len(found):,}", first, about.hint])
+        images = sum(len(split) for split in self.dataset.splits.values())
+        warnings = len(self.findings) - self.errors
+        summary = f"{self.dataset.root}: {count_of(images, 'image')}, {count_of(self.errors, 'error')}, "
+        notes = (summary + count_of(warnings, "warning"), *self.notes)
+        titles = ("severity", "finding", "number", "first", "what to do")
+        return Table(titles, rows, left=("severity", "finding", "first", "what to do"), notes=notes)
+
+    def __repr__(self) -> str:
+        table = self.table()
+        return table.text(terminal_width()) if table.rows else "\n".join(table.notes)
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
 
 
 def check_data(path: str | Path, format: str | None = None, progress: Progress | None = None) -> Check:
