@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
+from pathlib import Path
 
 # mallopt(3), malloc.h of glibc
 _M_TRIM_THRESHOLD = -1
@@ -64,6 +66,15 @@ def set_passive_omp_wait() -> bool:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     return True
+
+
+def processor_name() -> str:
+    """The processor's name; on Linux from the kernel, since platform.processor() is empty there."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def cpu_count() -> int:

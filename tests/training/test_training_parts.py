@@ -45,6 +45,7 @@ from hubel.training.finetune import (
 )
 from hubel.training.loop import WeightAverage, rate_factor
 from hubel.training.train import latest_run_folder, new_run_folder
+from hubel.training.trials import TrialBudget
 
 
 def scheduled_by_torch(make, steps: int) -> list[float]:
@@ -278,8 +279,11 @@ def test_average_equals_that_of_torch_and_passes_over_what_is_frozen() -> None:
     assert torch.equal(frozen, before)
 
 
-def test_execution_is_remembered_and_slow_formats_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_execution_is_remembered_and_slow_formats_are_not_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("hubel.training.autotune.bfloat16_pays", lambda device: False)
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
     model = tiny()
     calls = []
 
@@ -309,7 +313,7 @@ def test_what_is_timed_has_the_auxiliary_classifiers(monkeypatch: pytest.MonkeyP
     config = make_config(data="x", model="googlenet", weights=None)
     targets = torch.zeros(2, dtype=torch.int64)
     minimized = setup._objective(model, ClassTargets(targets))
-    setup._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), config)
+    setup._execution(tmp_path, model, minimized, (2, 3, 32, 32), torch.device("cpu"), config, TrialBudget())
     ((network, objective),) = timed
     scores = network(torch.randn(2, 3, 32, 32))
     of_head, lower, upper = (nn.functional.cross_entropy(each, targets) for each in scores.values())

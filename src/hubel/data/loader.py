@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,10 @@ class BatchDataset(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """The batch of these keys (epoch, index); the loader asks for whole batches."""
+        with _single_threaded():
+            return self._batch(keys)
+
+    def _batch(self, keys: Sequence[tuple[int, int]]) -> Batch:
         groups: list[list[Decoded]] = []
         seeds: list[int] = []
         indices: list[int] = []
@@ -162,6 +167,21 @@ class BatchDataset(Dataset[Batch]):
         except ImageError:
             return None
         return self.transform.decoded(pixels, sample, class_map)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Compute as the worker processes do, which have a thread each, wherever a batch is made.
+
+    Several threads add up a mean in parts, and end their parts with other instructions than they go through them: the
+    pixels of a colour change would differ in some last bits, and the losses with them.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -1,14 +1,14 @@
 """Precision and memory layout of training steps, chosen by timing a few real steps.
 
 What is faster depends on the processor, the network and the batch, so it is measured: bfloat16 trains ResNet-50
-1.9 times as fast where the CPU has instructions for it, and hundreds of times slower where it has not. The choice
-is recorded in the run's folder and, for repeats, in the cache: the same seed then gives the same result.
+1.9 times as fast where the CPU has instructions for it, and hundreds of times slower where it has not. A run that is
+too short for trials takes what is most often fastest. The choice is recorded in the run's folder and, for repeats, in
+the cache: the same seed then gives the same result.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +20,13 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from hubel.inference.precision import bfloat16_pays
-from hubel.timing import per_second
+from hubel.timing import per_second, tick
 from hubel.training.run_records import STRICT, measured_once
+from hubel.training.trials import TrialBudget, machine_key, step_key
 
 _WARM_UP_TURNS, _TIMED_TURNS = 1, 2
+_COST_OF_CONTIGUOUS = 1.6  # of a step, in steps of channels-last, where it is slow
+_TICKS = 10  # of the clock that a step has to last: less says little
 _BUSY = 0.15  # fraction of the CPU used by other processes, above which wall-clock times say little
 
 
@@ -54,8 +57,9 @@ def choose_execution(
     batch: tuple[int, int, int, int],
     device: torch.device,
     precision: str = "auto",
+    budget: TrialBudget | None = None,
 ) -> ExecutionPlan:
-    """Time a few forward and backward passes each way and take the fastest.
+    """Time a few forward and backward passes each way and take the fastest, if the budget allows it.
 
     Args:
         model: in training mode, on ``device``; the trial runs on a copy.
@@ -63,13 +67,29 @@ def choose_execution(
         batch: shape (N, C, H, W).
         device: where it will train; on a GPU nothing is measured.
         precision: a fixed precision, or ``"auto"``.
+        budget: of trials; without one they are always made.
     """
+    budget = budget or TrialBudget()
     if device.type == "cuda":
-        half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-        chosen = half if precision == "auto" else precision
+        half: Any = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        chosen: Any = half if precision == "auto" else precision
         return ExecutionPlan(chosen, True, f"{chosen}, channels-last: a GPU with tensor cores")
-    key = execution_key(model, batch, device, precision)
-    return measured_once(key, ExecutionPlan, lambda: _fastest(model, loss, batch, device, precision))
+    precisions: list[Any] = [precision]
+    if precision == "auto":
+        probe = measured_once(f"bfloat16 {device} {machine_key()}", _Probe, lambda: _Probe(bfloat16_pays(device)))
+        precisions = ["bfloat16", "float32"] if probe.bfloat16_pays else ["float32"]
+    if not budget.take(len(precisions) * (_WARM_UP_TURNS + _TIMED_TURNS) * (1 + _COST_OF_CONTIGUOUS)):
+        reason = f"{precisions[0]}, channels-last: the run is too short to time the alternatives"
+        return ExecutionPlan(precisions[0], True, reason)
+    key = step_key(model, batch, device, precision)
+    return measured_once(key, ExecutionPlan, lambda: _fastest(model, loss, batch, device, precisions, budget.announce))
+
+
+@dataclass(frozen=True)
+class _Probe:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    bfloat16_pays: bool
 
 
 def _fastest(
@@ -77,13 +97,16 @@ def _fastest(
     loss: Callable[[Any], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
-    precision: str,
+    precisions: list[Any],
+    announce: Callable[[str], None],
 ) -> ExecutionPlan:
-    precisions = [precision] if precision != "auto" else ["float32", *(["bfloat16"] if bfloat16_pays(device) else [])]
-    timings, busy = _seconds_per_step(model, loss, batch, device, precisions)
+    timings, busy = _seconds_per_step(model, loss, batch, device, precisions, announce)
     # Fused prediction and frozen layers need channels-last: another layout has to be clearly faster.
     handicap = {(name, last): seconds * (1 if last else 1.05) for (name, last), seconds in timings.items()}
-    chosen, channels_last = min(handicap, key=handicap.__getitem__)
+    # Steps too short for the clock to compare: the first way is as good as any.
+    shortest = _TICKS * tick(time.process_time if busy else time.perf_counter)
+    comparable = min(timings.values()) > shortest
+    chosen, channels_last = min(handicap, key=handicap.__getitem__) if comparable else next(iter(handicap))
     measured = ", ".join(
         f"{name} {'channels-last' if last else 'contiguous'} {per_second(batch[0], time_):.1f}"
         for (name, last), time_ in timings.items()
@@ -98,8 +121,9 @@ def _seconds_per_step(
     loss: Callable[[Any], Tensor],
     batch: tuple[int, int, int, int],
     device: torch.device,
-    precisions: list[str],
-) -> tuple[dict[tuple[str, bool], float], bool]:
+    precisions: list[Any],
+    announce: Callable[[str], None],
+) -> tuple[dict[tuple[Any, bool], float], bool]:
     """Seconds of a forward and backward pass by precision and whether channels-last; whether the machine was busy.
 
     The ways take turns and the best time of each counts, so that other work on the machine falls on all alike. Where
@@ -113,6 +137,7 @@ def _seconds_per_step(
     others = CpuContention()
     for turn in range(_WARM_UP_TURNS + _TIMED_TURNS):
         for precision, channels_last in ways:
+            announce(f"{precision}, {'channels-last' if channels_last else 'contiguous'}")
             layout = torch.channels_last if channels_last else torch.contiguous_format
             trial.to(memory_format=layout)
             images = torch.rand(batch, device=device).contiguous(memory_format=layout)
@@ -152,10 +177,3 @@ class CpuContention:
         total, own, now = self._now()
         available = max(1e-9, (now - self._time) * (psutil.cpu_count() or 1))
         return min(1.0, max(0.0, (total - self._all) - (own - self._own)) / available)
-
-
-def execution_key(model: nn.Module, batch: tuple[int, ...], device: torch.device, precision: str) -> str:
-    """A hash of everything that a measurement of training steps depends on."""
-    shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
-    described = (shapes, batch, str(device), precision, torch.get_num_threads(), torch.__version__)
-    return hashlib.blake2b(repr(described).encode(), digest_size=12).hexdigest()

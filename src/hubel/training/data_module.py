@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.config import TrainingConfig
+from hubel.console import count_of
 from hubel.data.loader import EpochSampler, PixelCache, default_workers, make_dataloader
 from hubel.data.splits import Splits
 from hubel.system import cpu_count
@@ -22,8 +23,10 @@ from hubel.timing import per_second
 from hubel.training.cache_budget import make_image_caches
 from hubel.training.distributed import DistributedContext
 from hubel.training.run_records import STRICT, decided_once, measured_once
+from hubel.training.trials import TrialBudget, machine_key
 
 TRIAL_BATCHES = 4  # the first of them starts the processes and is not timed
+FEWEST_STEPS = 2 + 2 * TRIAL_BATCHES  # to compare none with one
 _NEGLIGIBLE = 0.02  # of a step's time
 _WORTH_A_PROCESS = 1.03
 
@@ -38,11 +41,16 @@ class Workers:
     reason: Annotated[str, Field(max_length=500)]
 
 
-def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any], None], most: int) -> Workers:
+def choose_workers(
+    loader: Callable[[int], DataLoader[Any]], step: Callable[[Any], None], most: int, budget: TrialBudget | None = None
+) -> Workers:
     """Try 0, 1, 2, 4, … workers, up to ``most``, while each number is faster than the one before.
 
     A loader of :data:`TRIAL_BATCHES` batches is made for each; ``step`` trains on a batch without keeping the result.
+    The budget, of which :data:`FEWEST_STEPS` are taken already, limits how many are tried.
     """
+    budget = budget or TrialBudget()
+    budget.announce("data-loading workers: none")
     single = loader(0)
     for batch in single:  # fills the cache where there is one; the first steps are slow
         last = batch
@@ -58,6 +66,9 @@ def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any
         return Workers(0, f"no data-loading workers: preparing an image takes {each}")
     speeds: dict[int, float] = {}
     for count in (0, *(2**power for power in range(most.bit_length()))):
+        if count > 1 and not budget.take(TRIAL_BATCHES):
+            break
+        budget.announce(f"data-loading workers: {count or 'none'}")
         speeds[count] = _images_per_second(loader(count), step)
         if count > 1 and max(speeds, key=speeds.__getitem__) != count:
             break
@@ -65,7 +76,11 @@ def choose_workers(loader: Callable[[int], DataLoader[Any]], step: Callable[[Any
     for count, speed in speeds.items():
         best = count if speed > _WORTH_A_PROCESS * speeds[best] else best
     measured = ", ".join(f"{count or 'none'} {speed:.1f}" for count, speed in speeds.items())
-    return Workers(best, f"{best or 'no'} data-loading workers; images/s measured: {measured}")
+    return Workers(best, f"{_workers(best)}; images/s measured: {measured}")
+
+
+def _workers(count: int) -> str:
+    return count_of(count, "data-loading worker") if count else "no data-loading workers"
 
 
 def _images_per_second(loader: DataLoader[Any], step: Callable[[Any], None]) -> float:
@@ -96,24 +111,31 @@ class RunImages:
         self._caches, sentence = make_image_caches(parts, self._config.cache, self._processes.on_this_machine)
         return sentence
 
-    def choose_workers(self, folder: Path, step: Callable[[Any], None], key: str) -> str:
+    def choose_workers(
+        self, folder: Path, make_step: Callable[[], Callable[[Any], None]], key: str, budget: TrialBudget
+    ) -> str:
         """Take the number of workers from the config, the record in the run's folder, or else the fastest.
 
-        ``key`` stands for the network and how it is executed, to find the choice of an earlier run. Returns a sentence
-        with the measurements; empty where none were needed.
+        ``make_step`` gives the step to time; ``key`` stands for the network and how it is executed, to find the choice
+        of an earlier run. Where the budget is too small it is half of the cores. Returns a sentence with the
+        measurements; empty where none were needed.
         """
         if self._config.workers is not None:
             return ""
         cached = self._caches[0] is not None
-        key = f"workers {key} {self._config.data.resolve()} {self._config.augmentation} {cached}"
+        key = f"workers {key} {machine_key()} {self._config.data.resolve()} {self._config.augmentation} {cached}"
         key += "" if self._processes.is_single else f" {self._processes.count}"
         most = max(1, min(8, cpu_count() // self._processes.on_this_machine))
 
-        def measure() -> Workers:
-            return choose_workers(self._trial, step, most)
+        def choose() -> Workers:
+            if not budget.take(FEWEST_STEPS):
+                # A process that is not forked imports torch first, which takes longer than a short run's images do.
+                count = self._workers if sys.platform == "linux" else 0
+                return Workers(count, f"{_workers(count)}: the run is too short to time the alternatives")
+            return measured_once(key, Workers, lambda: choose_workers(self._trial, make_step(), most, budget))
 
         def decide() -> dict[str, Any]:
-            return asdict(decided_once(folder, "workers", Workers, lambda: measured_once(key, Workers, measure)))
+            return asdict(decided_once(folder, "workers", Workers, choose))
 
         chosen = Workers(**self._processes.broadcast_object(decide))
         self._workers = chosen.count

@@ -29,7 +29,7 @@ from hubel.inference.precision import choose_device
 from hubel.models import ModelMetadata, resolve_model
 from hubel.models.base import Model
 from hubel.reports import TrainingReport, write_report
-from hubel.system import tune_allocator
+from hubel.system import processor_name, tune_allocator
 from hubel.tables import records_table
 from hubel.tasks.base import Evaluator, Scores, Task
 from hubel.tasks.registry import get_task
@@ -249,16 +249,7 @@ def environment(precision: str) -> dict[str, str]:
         "python": platform.python_version(),
         **found,
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": str(torch.get_num_threads()),
         "precision": precision,
     }
-
-
-def _processor() -> str:
-    """The processor's name; on Linux from the kernel, since platform.processor() is empty there."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

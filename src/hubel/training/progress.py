@@ -17,13 +17,22 @@ class TrainingDisplay(ProgressBar):
     """
 
     def __init__(self, epochs: int, quiet: bool = False) -> None:
-        super().__init__("training", visible=not quiet)
+        super().__init__("preparing", visible=not quiet, lines=True)
         self.epochs, self._quiet = epochs, quiet
+        self._announced: set[str] = set()
 
     def log(self, line: str) -> None:
         """Write a line, above the bar."""
         if not self._quiet:
             super().log(line)
+
+    def announce_trial(self, what: str) -> None:
+        """Show what is timed to choose the fastest; where it is a line, once."""
+        if self.visible:
+            self.restart(f"timing {what}", None)
+        elif what not in self._announced:
+            self._announced.add(what)
+            self.log(f"timing {what}")
 
     def end_epoch(self, row: dict[str, Any], metrics: Mapping[str, str], best: bool) -> None:
         """Write a line with the epoch's losses and its metrics, whose names in messages are given by column."""

@@ -22,7 +22,6 @@ from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import (
     ExecutionPlan,
     choose_execution,
-    execution_key,
     forward_and_backward,
 )
 from hubel.training.data_module import RunImages
@@ -32,6 +31,7 @@ from hubel.training.finetune import enter_training_mode, freeze_below, plan_phas
 from hubel.training.loop import TrainingRun, sum_terms
 from hubel.training.progress import TrainingDisplay
 from hubel.training.run_records import decided_once
+from hubel.training.trials import TrialBudget, planned_steps, step_key
 
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -55,7 +55,10 @@ def build_training(
     shape = metadata.preprocessing.resized(side)
     batch = (part, metadata.in_channels, shape.height, shape.width)
     objective = _objective(model, data.targets(data.dummy_batch(part), device))
-    plan = processes.broadcast_object(lambda: _execution(folder, model, objective, batch, device, config))
+    on_features = data.allows_feature_cache
+    planned = planned_steps(config, model, len(splits.train), len(splits.val), on_features)
+    budget = TrialBudget.of(planned, display.announce_trial)
+    plan = processes.broadcast_object(lambda: _execution(folder, model, objective, batch, device, config, budget))
     execution = ExecutionPlan(**plan)
     model.to(memory_format=execution.memory_format)
     processes.broadcast_module(model)
@@ -65,15 +68,18 @@ def build_training(
         cpu=device.type == "cpu",
     )
     images = RunImages(splits, config, data, processes)
-    on_features = data.allows_feature_cache
     epochs = sum(
         phase.epochs for phase in plan_phases(config) if not on_features or freeze_below(model, phase.trainable_from)
     )
     cached = workers = ""
     if epochs > 1:
         cached = images.cache_images()
-        step = _trial_step(model, data, metadata.preprocessing.normalize, execution, config, batch)
-        workers = images.choose_workers(folder, step, execution_key(model, batch, device, execution.precision))
+        workers = images.choose_workers(
+            folder,
+            lambda: _trial_step(model, data, metadata.preprocessing.normalize, execution, config, batch),
+            step_key(model, batch, device, execution.precision),
+            budget,
+        )
     decisions = tuple(line for line in (execution.reason, data.balance_note, cached, workers) if line)
     for line in decisions:
         display.log(f"chosen: {line}")
@@ -114,10 +120,11 @@ def _execution(
     batch: tuple[int, int, int, int],
     device: torch.device,
     config: TrainingConfig,
+    budget: TrialBudget,
 ) -> dict[str, Any]:
     def choose() -> ExecutionPlan:
         network = _as_in_the_last_phase(model, batch, config, "float32")
-        return choose_execution(network, objective, batch, device, config.precision)
+        return choose_execution(network, objective, batch, device, config.precision, budget)
 
     return asdict(decided_once(folder, "execution", ExecutionPlan, choose))
 
