@@ -168,7 +168,79 @@ def test_sources_are_found_while_iterating(tmp_path: Path) -> None:
         next(found).read()
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_no_folder(name: str) -> None:
+    (one,) = expand([name])
+    with pytest.raises(ImageError, match="the name of a source is empty"):
+        one.read()
+
+
 # --- videos ---
+
+
+@pytest.mark.parametrize("name", ["clip.ts", "clip", "clip.0001", "clip.jpg", "clip.m2t"])
+def test_videos_are_told_by_their_content(tmp_path: Path, name: str) -> None:
+    """A transport stream of three frames, which FFmpeg does not recognize by itself."""
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    for source in (path, path.parent):
+        assert [(one.source, one.frame) for one in expand([source])] == [(str(path), n) for n in (1, 2, 3)]
+
+
+def test_images_are_told_by_their_content(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b", "c.ts", "d.jpg_large"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name, "PNG")
+    (tmp_path / "e.ts").write_text("export const answer = 42;\n" * 100)
+    (tmp_path / "README").write_text("not media")
+    assert names(tmp_path) == [str(tmp_path / name) for name in ("a.mp4", "b", "c.ts", "d.jpg_large")]
+
+
+def test_sound_is_named(tmp_path: Path) -> None:
+    """Also where it has a cover."""
+    for name, codec in (("a.mp3", "mp3"), ("b.wav", "pcm_s16le"), ("c.m4a", "aac"), ("d.flac", "flac")):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream(codec, rate=44100, layout="mono")
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 4608), np.int16), format="s16", layout="mono")
+            block.sample_rate = 44100
+            resampled = av.AudioResampler(stream.format.name, "mono", 44100, frame_size=stream.frame_size or 1152)
+            for part in resampled.resample(block):
+                container.mux(stream.encode(part))
+            container.mux(stream.encode(None))
+    found = names(*(tmp_path / name for name in ("a.mp3", "b.wav", "c.m4a", "d.flac")))
+    for one, reason in zip(found, ("is sound,", "is sound,", "has no images, only sound", "is sound,"), strict=True):
+        assert reason in one, one
+
+
+MATRICES = [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1), (0, 1, 1, 0), (0, 1, -1, 0), (0, -1, 1, 0),
+            (0, -1, -1, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_display_matrices_rotate_and_mirror(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """All eight, by moving each pixel to where the matrix says."""
+    a, b, c, d = matrix
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8)
+    path = tmp_path / "film.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 6, 4, "rgb24"
+        stream.set_display_matrix([a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30])
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    y, x = np.mgrid[:4, :6]
+    to_x, to_y = a * x + c * y, b * x + d * y
+    to_x, to_y = to_x - to_x.min(), to_y - to_y.min()
+    expected = np.empty((to_y.max() + 1, to_x.max() + 1, 3), np.uint8)
+    expected[to_y, to_x] = pixels
+    (frame,) = expand([path])
+    assert np.array_equal(np.asarray(frame.read()), expected)
 
 
 def test_video_frames_have_numbers_times_and_pixels(tmp_path: Path) -> None:

@@ -71,6 +71,15 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     assert [time for time, _ in found.values()] == pytest.approx([stamp / 1000 for stamp in stamps], abs=1e-3)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".flv", ".mov"])
+def test_a_video_that_starts_late_is_whole(tmp_path: Path, suffix: str) -> None:
+    """A segment of a recording: the first frame is at five seconds."""
+    found, faults = read(write(tmp_path / f"a{suffix}", frames=8, stamps=[5000 + 100 * n for n in range(8)]))
+    assert faults == []
+    assert [time for time, _ in found.values()] == pytest.approx([n / 10 for n in range(8)], abs=2e-3)
+    assert_true_to_their_numbers(found)
+
+
 def test_without_timestamps(tmp_path: Path) -> None:
     """A bare stream: times are those of the rate that it is read at."""
     whole = write(tmp_path / "a.mp4", bf="0")

@@ -121,10 +121,20 @@ def is_video(prefix: bytes) -> bool:
         return True
     if prefix[4:8] in _QUICKTIME_BOXES or prefix.startswith(_VIDEO_PREFIXES):
         return True
-    return _BARE_VIDEO.match(prefix) is not None or _is_transport_stream(prefix)
+    return _BARE_VIDEO.match(prefix) is not None or is_transport_stream(prefix)
 
 
-def _is_transport_stream(prefix: bytes) -> bool:
+def is_sound(prefix: bytes) -> bool:
+    """True if a file begins like sound in a format that holds nothing else."""
+    if prefix[8:12] in (b"WAVE", b"AIFF", b"AIFC"):
+        return prefix[:4] in (b"RIFF", b"RF64", b"FORM")
+    # MPEG audio and ADTS begin with eleven bits of ones, and neither with a JPEG's marker.
+    return prefix.startswith((b"ID3", b"fLaC", b"#!AMR")) or (
+        prefix[:1] == b"\xff" and len(prefix) > 1 and prefix[1] >= 0xE0 and image_kind(prefix) is None
+    )
+
+
+def is_transport_stream(prefix: bytes) -> bool:
     """True if four packets of MPEG-TS follow each other: 188 bytes, with a time code before (M2TS) or parity behind.
 
     A recording may begin within a packet.

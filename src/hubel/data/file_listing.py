@@ -16,8 +16,9 @@ IMAGE_SUFFIXES = frozenset(
     | {".heic", ".heif", ".hif"}
 )
 VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".mts", ".m2ts"}
-    | {".wmv", ".flv", ".ogv", ".3gp", ".asf"}
+    {".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob"}
+    | {".mts", ".m2ts", ".m2t", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".ogm", ".3gp", ".3g2", ".mxf", ".rm", ".rmvb"}
+    | {".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".y4m", ".nut", ".dv", ".amv", ".wtv"}
 )
 
 

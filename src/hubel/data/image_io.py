@@ -242,6 +242,8 @@ def _unidentified(file: BinaryIO, prefix: bytes, name: str) -> ImageError:
     kind = file_kinds.image_kind(prefix)
     if file_kinds.is_video(prefix):
         return ImageError(f"{name} is a video or sound, not an image.", "Pass it as a video, or leave it out.")
+    if file_kinds.is_sound(prefix):
+        return ImageError(f"{name} is sound, not an image.", "Leave it out.")
     if kind == "TIFF" and (layout := tiff_pixels.layout(file)):
         return _unsupported_tiff(name, layout)
     if kind is None:

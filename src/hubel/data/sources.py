@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from hubel.data import file_kinds
 from hubel.data.file_listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
 from hubel.data.video_frames import VideoFrames
@@ -28,6 +29,9 @@ from hubel.errors import DataError, ImageError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+# Suffixes that belong to videos and to other files: to TypeScript, to any data.
+_AMBIGUOUS_SUFFIXES = frozenset({".ts", ".tp", ".trp", ".dat", ".bin", ".rec", ".part"})
+_MOTION_JPEG_SUFFIXES = frozenset({".mjpeg", ".mjpg"})
 _KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
@@ -60,7 +64,8 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
 
     - an image or array in memory, or the bytes of an image file;
     - the name of something that exists, whatever characters it is made of: a folder (all images and videos
-      below it, by their suffixes, in natural order, hidden ones left out), a video, or else an image;
+      below it, by their suffixes, or by their content where these say nothing, in natural order, hidden ones left
+      out), a video, or else an image, which the content tells apart;
     - the number of a webcam;
     - a pattern with ``*``, ``?``, ``[…]`` or ``**``: as a shell would expand it, in natural order; where the
       pattern does not end in a suffix, only images, videos and (without ``**``) folders count.
@@ -73,7 +78,7 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
             for found in _found(str(source)):
                 if isinstance(found, ImageSource):
                     yield found
-                elif Path(found).suffix.lower() in VIDEO_SUFFIXES:
+                elif _is_video(found):
                     yield from _video(found)
                 else:
                     read = partial(read_image, found)
@@ -94,7 +99,7 @@ def is_stream(source: object) -> bool:
     """Check if a source has as many images as time passes, or as a video has frames: a webcam, or a video's name."""
     if isinstance(source, str | Path):
         name = str(source)
-        return (Path(name).suffix.lower() in VIDEO_SUFFIXES and not _is_folder(name)) or _is_webcam(name)
+        return (_is_video(name) and not _is_folder(name)) or _is_webcam(name)
     return isinstance(source, int)
 
 
@@ -113,7 +118,10 @@ def file_names(sources: Iterable[str]) -> Iterator[str]:
 
 def _found(name: str) -> Iterator[str | ImageSource]:
     """The files that a name stands for, and images of what is not in a file or cannot be listed."""
-    if _exists(name):
+    if not name.strip():
+        error = ImageError(f"the name of a source is empty: {name!r}.", "Pass an image, a folder or a video.")
+        yield _failed(name, error)
+    elif _exists(name):
         if _is_folder(name):
             message = f"{name} contains no images or videos."
             error = ImageError(message, "Pass a folder that does, or the files themselves.")
@@ -143,6 +151,26 @@ def _is_webcam(name: str) -> bool:
     return name.isascii() and name.isdigit() and not _exists(name)
 
 
+def _is_media(path: Path) -> bool:
+    """True if a file in a folder is an image or a video, by its suffix or, where that does not tell, its content."""
+    suffix = path.suffix.lower()
+    if suffix in _KNOWN_SUFFIXES:
+        return True
+    if suffix not in _AMBIGUOUS_SUFFIXES and not file_kinds.tells_nothing(suffix):
+        return False
+    prefix = file_kinds.prefix_of(path)
+    return file_kinds.is_image(prefix) or file_kinds.is_video(prefix)
+
+
+def _is_video(name: str) -> bool:
+    """True if a file is a video by its content, or by its suffix if the content is neither a video's nor an image's."""
+    suffix = Path(name).suffix.lower()
+    if suffix in _MOTION_JPEG_SUFFIXES:  # which begins like one JPEG
+        return True
+    prefix = file_kinds.prefix_of(Path(name))
+    return file_kinds.is_video(prefix) or (suffix in VIDEO_SUFFIXES and not file_kinds.is_image(prefix))
+
+
 def _exists(name: str) -> bool:
     try:
         return os.path.lexists(name)
@@ -168,7 +196,7 @@ def _below(folder: str) -> Iterator[str | ImageSource]:
     for path in files_below(Path(folder), note):
         while failed:
             yield failed.pop(0)
-        if path.suffix.lower() in _KNOWN_SUFFIXES:
+        if _is_media(path):
             yield str(path)
     yield from failed
 
@@ -181,7 +209,7 @@ def _pattern(pattern: str) -> Iterator[str | ImageSource]:
         if _is_folder(name):
             if "**" not in pattern:  # else the files inside fit the pattern themselves
                 yield from _below(name)
-        elif any_suffix or Path(name).suffix.lower() in _KNOWN_SUFFIXES:
+        elif any_suffix or _is_media(Path(name)):
             yield name
 
 

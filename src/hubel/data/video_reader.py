@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from hubel.data import file_kinds
 from hubel.data.file_listing import IMAGE_SUFFIXES, natural_order
 from hubel.data.image_io import open_file, read_image
 from hubel.errors import ImageError
@@ -43,11 +45,10 @@ class VideoFrame:
     _decoded: av.VideoFrame
 
     def array(self) -> np.ndarray:
-        """The frame as uint8 (H, W, 3), RGB, rotated according to the video's metadata; thread-safe."""
+        """The frame as uint8 (H, W, 3), RGB, rotated and mirrored as the video's metadata say; thread-safe."""
         pixels: np.ndarray = self._decoded.to_ndarray(format="rgb24")
-        # The angle is anticlockwise, as in NumPy; cameras write multiples of 90 degrees.
-        turns = round(getattr(self._decoded, "rotation", 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        matrix = _display_matrix(self._decoded)
+        return pixels if matrix is None else np.ascontiguousarray(_upright(pixels, *matrix))
 
     def image(self) -> Image.Image:
         """The frame as an RGB image."""
@@ -73,7 +74,7 @@ def video_length(path: Path, name: str) -> tuple[int | None, float]:
     Raises :class:`ImageError` if the file does not exist, is not a video, or has no images.
     """
     with _file(path, name) as container:
-        stream = container.streams.video[0]
+        stream = _video_stream(container)
         rate = float(stream.average_rate or _DEFAULT_RATE)
         frames = stream.frames or None
         if frames is None and container.duration:
@@ -133,7 +134,9 @@ def _file(path: Path, name: str) -> AbstractContextManager[Any]:
     # from using the network.
     options = {"protocol_whitelist": "file"}
     hint = "Convert it to MP4 (H.264), or leave it out."
-    return _opened(name, f"file:{path}", "is not a video that can be read", hint, options=options)
+    # FFmpeg does not recognize a transport stream of a few packets by itself.
+    format = "mpegts" if file_kinds.is_transport_stream(file_kinds.prefix_of(path)) else None
+    return _opened(name, f"file:{path}", "is not a video that can be read", hint, options=options, format=format)
 
 
 @contextmanager
@@ -145,15 +148,23 @@ def _opened(name: str, url: str, unreadable: str, hint: str, **arguments: Any) -
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(f"{name} {unreadable}: {_reason(error)}.", hint) from error
     with container:
-        if not container.streams.video:
+        if _video_stream(container) is None:
             raise ImageError(f"{name} has no images, only sound or text.", "Leave it out.")
         yield container
+
+
+def _video_stream(container: Any) -> Any:
+    """The first stream of images that is not the cover of a piece of music; ``None`` if there is none."""
+    from av.stream import Disposition
+
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    return next((stream for stream in container.streams.video if not stream.disposition & covers), None)
 
 
 def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -> Iterator[VideoFrame]:
     hint = "Copy or record it again, or leave it out."
     with opened as container:
-        stream = container.streams.video[0]
+        stream = _video_stream(container)
         stream.thread_type = "AUTO"
         clock = _Clock(stream.average_rate)
         number = 0
@@ -175,7 +186,9 @@ def _missing(container: Any, stream: Any, frames: int, clock: _Clock) -> str:
         return f"but should have {stream.frames}" if frames + _UNSHOWN < stream.frames else ""
     # Only the container has a duration, which may be that of other streams.
     seconds = (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0
-    return f"but should last {seconds:.1f} s" if clock.last + clock.longest + _UNSHOWN_SECONDS < seconds else ""
+    # Some durations count from zero although the first frame comes later, as in a segment of a recording.
+    end = clock.start + clock.last + clock.longest
+    return f"but should last {seconds:.1f} s" if end + _UNSHOWN_SECONDS < seconds else ""
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
@@ -202,12 +215,14 @@ class _Clock:
         self._step = 1 / float(rate or _DEFAULT_RATE)
         self._start: float | None = None
         self.started = False
+        self.start = 0.0
         self.last = -self._step
         self.longest = 0.0
 
     def seconds(self, frame: av.VideoFrame, number: int) -> float:
         if not self.started:
             self.started, self._start = True, frame.time
+            self.start = max(0.0, frame.time or 0.0)
         if frame.time is not None and self._start is not None:
             time = float(frame.time - self._start)
         else:
@@ -216,6 +231,26 @@ class _Clock:
         time = time if time >= self.last else self.last + self._step
         self.longest, self.last = max(self.longest, time - self.last), time
         return time
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """The part of the display matrix that rotates and mirrors, if there is one: a, b, c, d of FFmpeg's display.h."""
+    try:
+        data = bytes(frame.side_data["DISPLAYMATRIX"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    a, b, _, c, d = struct.unpack_from("=5i", data)
+    return a, b, c, d
+
+
+def _upright(pixels: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
+    """The image (H, W, 3) as it is shown: pixel x, y goes to a·x + c·y, b·x + d·y, but for a shift.
+
+    Cameras write multiples of 90 degrees, mirrored or not; other angles are rounded to them.
+    """
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return pixels.transpose(1, 0, 2)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
 
 
 def _reason(error: Exception) -> str:

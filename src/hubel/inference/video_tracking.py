@@ -97,6 +97,8 @@ def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
         ImageError: it does not exist, is not a video, or has no images.
     """
     path = Path(source)
+    if not source.strip():
+        raise ImageError(f"the name of a video is empty: {source!r}.", "Pass a video, a folder of frames, or a number.")
     if path.is_dir():
         frames = list(video_reader.folder_frames(path, rate))
         return VideoSource(
