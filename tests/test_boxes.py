@@ -109,6 +109,23 @@ def test_suppression_as_the_rule_says(threshold: float):
     assert boxes.nms(found, scores, iou=threshold).tolist() == agnostic != expected
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch float16", "torch bfloat16"])
+def test_halves_are_as_good_as_floats(library: str) -> None:
+    """As mixed precision gives them; the areas of large boxes overflow in 16 bits."""
+    corners = torch.tensor([[0.0, 0, 600, 600], [8, 8, 600, 600], [0, 0, 16, 16], [500, 500, 900, 900]])
+    scores, labels = torch.tensor([0.5, 0.75, 0.25, 0.125]), torch.tensor([0, 0, 1, 0])
+    if library == "numpy":
+        halves, half_scores = corners.numpy().astype(np.float16), scores.numpy().astype(np.float16)
+        labels = labels.numpy()
+    else:
+        dtype = torch.bfloat16 if "b" in library else torch.float16
+        halves, half_scores = corners.to(dtype), scores.to(dtype)
+    floats = halves.astype(np.float32) if library == "numpy" else halves.float()
+    assert boxes.nms(halves, half_scores).tolist() == boxes.nms(floats, half_scores).tolist() == [1, 2, 3]
+    assert boxes.nms(halves, half_scores, labels).tolist() == [1, 2, 3]
+    assert np.allclose(np.asarray(boxes.iou(halves, halves)), np.asarray(boxes.iou(floats, floats)))
+
+
 def test_soft_suppression_as_the_paper_s_algorithm():
     rng = np.random.default_rng(2)
     found, scores, labels = some_boxes(60, 5).numpy(), rng.random(60), rng.integers(0, 2, 60)

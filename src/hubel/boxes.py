@@ -148,9 +148,11 @@ def _library(array: Any) -> Any:
 
 
 def _floats(array: Array) -> Array:
+    """Floats of 32 bits or more: in 16 the area of a box overflows at 256 × 256 pixels."""
+    wide = array.dtype.itemsize >= 4
     if isinstance(array, np.ndarray):
-        return array if array.dtype.kind == "f" else array.astype(np.float32)
-    return array if array.is_floating_point() else array.float()
+        return array if array.dtype.kind == "f" and wide else array.astype(np.float32)
+    return array if array.is_floating_point() and wide else array.float()
 
 
 def _with_torch(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,10 @@ from typing import IO, Any
 
 from hubel.errors import DataError
 
+# Names of files may hold bytes that are not text, which Python keeps as halves of surrogate pairs. Escaped by a
+# backslash they are what JSON and YAML read back as the same name.
+_ERRORS = "backslashreplace"
+
 
 def temporary_beside(path: Path, prefix: str = "", suffix: str = "") -> Path:
     """Make an empty file in the folder of ``path``, to be filled and given to :func:`rename_into_place`.
@@ -69,7 +73,7 @@ def streaming_write(path: Path) -> Iterator[IO[str]]:
         temporary = temporary_beside(path)
         ended = False
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            with temporary.open("w", encoding="utf-8", errors=_ERRORS, newline="\n") as file:
                 yield file
                 ended = True
         finally:
@@ -124,7 +128,7 @@ def rename_unique(folder: Path, wanted: Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=_ERRORS)
 
 
 def json_line(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,9 @@ from PIL import Image
 from hubel.data.checks import images
 from hubel.data.checks.training_checks import Findings, check_class_folders, skew
 from hubel.data.image_folder import read_class_folders
+from hubel.data.splits import read_splits, training_splits, write_splits
 from hubel.errors import DataError
+from hubel.inference.outputs import AnnotatedFiles
 
 
 def make(root: Path, *names: str) -> Path:
@@ -22,7 +25,7 @@ def make(root: Path, *names: str) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".png":
-            colours = np.random.default_rng(list(str(path).encode())).integers(0, 256, (4, 4, 3), np.uint8)
+            colours = np.random.default_rng(list(os.fsencode(path))).integers(0, 256, (4, 4, 3), np.uint8)
             Image.fromarray(colours).save(path)
         else:
             path.write_text(name)
@@ -65,6 +68,128 @@ def test_split_folders_under_their_usual_names(tmp_path: Path) -> None:
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     make(tmp_path, "train/1.png", "bus/2.png", "tram/3.png")
     assert read_class_folders(tmp_path).classes == ("bus", "train", "tram")
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("Training", "Testing"), ("train", "test")),
+        (("Training", "Validation", "Testing"), ("train", "val", "test")),
+        (("training_set", "test_set"), ("train", "test")),
+        (("TrainingSet", "TestSet"), ("train", "test")),
+        (("seg_train/seg_train", "seg_test/seg_test"), ("train", "test")),
+        (("train/train", "val/val"), ("train", "val")),
+        (("train_images", "val_images"), ("train", "val")),
+        (("images train", "images dev"), ("train", "val")),
+        (("train2017", "val2017"), ("train", "val")),
+        (("TRAIN", "DEV"), ("train", "val")),
+        (("birds-train", "birds-eval", "birds-tst"), ("train", "val", "test")),
+        (("set/train", "set/valid"), ("train", "val")),
+        (("a/b/c/train", "a/b/c/Testing"), ("train", "test")),
+        (("training",), ("train",)),
+    ],
+)
+def test_splits_as_published_data_sets_name_them(tmp_path: Path, names: tuple, splits: tuple) -> None:
+    make(tmp_path, *(f"{name}/{animal}/{n}.png" for name in names for animal in ("cat", "dog") for n in (1, 2)))
+    make(tmp_path, "README.txt", f"{names[0]}/notes.txt")
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("cat", "dog")
+    assert tuple(folders.splits) == splits
+    assert {len(samples) for samples in folders.splits.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train_station", "test_tube"), ("training", "running"), ("dev", "ops"), ("test_a", "test_b"), ("val", "bus")],
+)
+def test_classes_that_are_named_like_splits(tmp_path: Path, names: tuple) -> None:
+    make(tmp_path, *(f"{name}/{n}.png" for name in names for n in (1, 2)))
+    assert read_class_folders(tmp_path).classes == tuple(sorted(names))
+
+
+def test_folders_beside_splits_by_other_names_are_reported(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/{name}/{c}/1.png" for name in ("seg_train", "seg_test") for c in ("sea", "street")))
+    make(tmp_path, "seg_pred/seg_pred/1.png")
+    folders = read_class_folders(tmp_path)
+    assert (folders.classes, list(folders.splits)) == (("sea", "street"), ["train", "test"])
+    assert folders.warnings == (f"{tmp_path}: ignored folders beside train, test: seg_pred.",)
+
+
+def test_classes_with_the_same_folders_in_them_are_doubted(tmp_path: Path) -> None:
+    """Splits under names that nobody can know, or classes with the same parts: only a person can tell."""
+    make(tmp_path, *(f"{fold}/{animal}/1.png" for fold in ("fold1", "fold2") for animal in ("cat", "dog")))
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("fold1", "fold2")
+    (warning,) = folders.warnings
+    assert "fold1, fold2 are taken for classes, but all have the folders cat, dog" in warning
+    assert "name the folders around them train, val and test" in warning
+    make(tmp_path / "clear", "cat/indoor/1.png", "dog/outdoor/1.png")
+    assert read_class_folders(tmp_path / "clear").warnings == ()
+
+
+def test_one_folder_too_high(tmp_path: Path) -> None:
+    make(tmp_path, "flowers/daisy/1.png", "flowers/rose/2.png")
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("daisy", "rose")
+    assert folders.warnings == (f"{tmp_path}: all there is lies in flowers, which is taken for the data set.",)
+
+
+def test_what_hubel_wrote_is_no_data(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.png", "dog/2.png")
+    make(tmp_path, "runs/cats/config.yaml", "runs/cats/metrics.csv", "runs/cats/figures/confusion.png")
+    make(tmp_path, "runs/cats-2/config.yaml", "runs/cats-2/splits.json", "runs/cats-2/figures/a/b.png")  # broken off
+    make(tmp_path, "exports/cats-onnx/model.json", "exports/cats-onnx/photo.png")
+    make(tmp_path, "found/.hubel", "found/1.png")
+    make(tmp_path, "cat/run/config.yaml", "cat/run/best/model.json", "cat/run/figures/roc.png")
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("cat", "dog")
+    assert listed(tmp_path) == [("cat/1.png", "cat"), ("dog/2.png", "dog")]
+    assert folders.warnings == ()
+
+
+def test_annotated_images_are_no_class(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.png", "dog/2.png")
+    AnnotatedFiles(tmp_path / "out")
+    make(tmp_path, "out/1.png", "mine/3.png")
+    AnnotatedFiles(tmp_path / "mine")  # where a person's own images already are
+    assert read_class_folders(tmp_path).classes == ("cat", "dog", "mine")
+
+
+def test_folders_of_systems_are_no_classes(tmp_path: Path) -> None:
+    make(tmp_path, "cat/1.png", "cat/@eaDir/1.png/thumb.png", "dog/2.png", "dog/._2.png", "dog/Thumbs.db")
+    make(tmp_path, *(f"{name}/x.png" for name in ("@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX/cat")))
+    folders = read_class_folders(tmp_path)
+    assert (folders.classes, folders.warnings) == (("cat", "dog"), ())
+    assert len(folders.splits["all"]) == 2
+
+
+def test_names_that_differ_only_in_their_encoding_are_one_class(tmp_path: Path) -> None:
+    """Composed on one machine, decomposed on a Mac, and Windows-1252 from an old archive."""
+    make(tmp_path, "train/caf\u00e9/1.png", "val/cafe\u0301/2.png", "train/the/3.png")
+    for split, data in (("test", b"caf\xe9"), ("val", b"\x81\xff")):
+        folder = os.fsencode(tmp_path / split) + b"/" + data
+        Path(os.fsdecode(folder)).mkdir(parents=True)
+        Path(os.fsdecode(folder), "4.png").write_bytes((tmp_path / "train/the/3.png").read_bytes())
+    folders = read_class_folders(tmp_path)
+    assert folders.classes == ("\\x81\u00ff", "caf\u00e9", "the")
+    assert [folders.classes[sample.label] for sample in folders.splits["test"]] == ["caf\u00e9"]
+    assert all(sample.path.exists() for samples in folders.splits.values() for sample in samples)
+
+
+def test_paths_that_are_not_text_are_recorded(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    make(tmp_path, f"a/{name}", "a/1.png", "b/2.png", "b/3.png")
+    splits = training_splits(read_class_folders(tmp_path), (0.5, 0.5, 0.0), 0)
+    write_splits(tmp_path / "splits.json", splits, tmp_path)
+    (tmp_path / "splits.json").read_text(encoding="utf-8")  # which is strict
+    recorded = read_splits(tmp_path / "splits.json")
+    assert f"a/{name}" in {path for paths in recorded.values() for path in paths}
+
+
+def test_images_without_suffixes(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.png", "b/2.png")
+    (tmp_path / "a/1.png").rename(tmp_path / "a/0001")
+    assert listed(tmp_path) == [("a/0001", "a"), ("b/2.png", "b")]
 
 
 def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
@@ -178,7 +303,7 @@ def test_class_without_a_readable_training_image(tmp_path: Path) -> None:
 
 
 def test_one_class_only(tmp_path: Path) -> None:
-    make(tmp_path, "flowers/daisy/1.png", "flowers/rose/2.png")  # one folder too high
+    make(tmp_path, "flowers/1.png", "flowers/2.png")
     assert unusable(check(tmp_path)).startswith("there is only one class (flowers)")
 
 

@@ -208,6 +208,19 @@ def test_files_in_the_wrong_order_are_suspected(tmp_path: Path) -> None:
     assert any("GT.txt RESULT.txt" in text for text in notes)
 
 
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [("1,3,1", "the eighth column has 3"), ("0,1,1", "all have the flag 0"), ("1,12,1", "the eighth column has 12")],
+)
+def test_truth_of_which_nothing_counts_is_reported(tmp_path: Path, ends: str, reason: str) -> None:
+    """One's own truth of cars, by its class: MOTChallenge compares pedestrians."""
+    truth = "".join(f"{frame},1,10,20,30,40,{ends}\n" for frame in range(1, 5))
+    figures, notes = scored(tmp_path, "".join(f"{frame},1,10,20,30,40,1,-1,-1,-1\n" for frame in range(1, 5)), truth)
+    assert figures["HOTA"] == 0
+    (note,) = notes
+    assert "no box counts" in note and reason in note
+
+
 def test_no_truth_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no boxes"):
         scored(tmp_path, TRUTH, "\n")

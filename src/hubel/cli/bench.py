@@ -99,12 +99,13 @@ def _image_files(images: Path | None, folder: Path) -> tuple[list[Path], str]:
         widths = ", ".join(map(str, _SAMPLE_WIDTHS))
         source = f"scikit-learn's two sample photographs, as JPEG {widths} pixels wide; use --images for your own"
         return write_in_sizes(folder, _SAMPLE_WIDTHS), source
-    from hubel.data.file_listing import IMAGE_SUFFIXES, files_below
+    from hubel.data.file_kinds import is_image_file
+    from hubel.data.file_listing import files_below
 
     if not images.is_dir():
         raise ImageError(f"{images} is not a folder", "pass a folder of images with --images")
     found = files_below(images, lambda folder, error: log(f"{folder} cannot be listed: {error.strerror}"))
-    files = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    files = [path for path in found if is_image_file(path)]
     if not files:
         raise ImageError(f"{images} contains no images", "pass a folder of images with --images")
     return files, f"{len(files)} images from {images}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from hubel.errors import DataError
@@ -31,6 +31,12 @@ _SYSTEM_NAMES = frozenset(
 )
 
 
+OUTPUT_MARK = ".hubel"
+"""Name of an empty file in folders of annotated images, which nothing else tells from folders of images."""
+
+_MOST_RUNS = 1000
+
+
 def natural_order(name: str) -> list[tuple[int, str] | str]:
     """Sort key that puts ``2.jpg`` before ``10.jpg``; names that differ only in zeros or case stay apart."""
     parts = re.split(r"(\d+)", name.casefold())  # text and digits in turn, text first and last
@@ -46,7 +52,8 @@ def files_below(
 ) -> Iterator[Path]:
     """All files below a folder: its own first, in natural order, then those of each of its folders.
 
-    Hidden files and folders, and those that systems add, are left out (see :func:`is_shown`). Links are followed; a
+    Hidden files and folders, and those that systems add (see :func:`is_shown`), are left out, and so are folders that
+    hubel wrote (see :func:`is_own_output`), unless ``folder`` itself is one. Links are followed; a
     folder that is reached twice is read once, so links that lead in circles end. Broken links are yielded as files.
     Only the names of one folder per level are in memory.
 
@@ -68,6 +75,8 @@ def files_below(
     for name in files:
         yield folder / name
     for name in folders:
+        if is_own_output(folder / name):
+            continue
         yield from files_below(folder / name, on_error, seen)
 
 
@@ -99,6 +108,30 @@ def is_shown(name: str) -> bool:
     Hidden are names that begin with a dot: ``._a.jpg`` (AppleDouble), ``.DS_Store``, ``.ipynb_checkpoints``.
     """
     return not name.startswith(".") and name.casefold() not in _SYSTEM_NAMES
+
+
+def is_own_output(folder: Path) -> bool:
+    """True if hubel wrote a folder: a run, a saved or exported model, annotated images, or a folder of such folders.
+
+    In a data set, such a folder is not data.
+    """
+    try:
+        inside = [path for path in folder.iterdir() if path.name == OUTPUT_MARK or is_shown(path.name)]
+        if _is_marked([path.name for path in inside]):
+            return True
+        # Folders of data hold files, or more folders than are worth looking into.
+        if not 0 < len(inside) <= _MOST_RUNS or not all(path.is_dir() for path in inside):
+            return False
+        return all(_is_marked([path.name for path in run.iterdir()]) for run in inside)
+    except OSError:
+        return False
+
+
+def _is_marked(names: Collection[str]) -> bool:
+    """True if the names of a folder's files are those of something that hubel wrote."""
+    if OUTPUT_MARK in names or "model.json" in names:
+        return True
+    return "config.yaml" in names and any(name in names for name in ("splits.json", "metrics.csv", "best", "last"))
 
 
 def listing(names: Sequence[str], shown: int = 5) -> str:

@@ -2,8 +2,12 @@
 
 Class folders are ``daisy/1.jpg``, or ``train/daisy/1.jpg`` where they are split. A folder whose name is a split's
 (``train``, ``val``, ``valid``, ``validation``, ``test``, in any case) is that split if it has folders in it, or if
-nothing but such folders is there; so a class may be called ``train`` next to ``bus`` and ``tram``. What lies beside the
-splits, or beside the class folders, is not read, and a warning says so.
+nothing but such folders is there; so a class may be called ``train`` next to ``bus`` and ``tram``. Names that published
+data sets use (``Training``, ``test_set``, ``seg_train``, ``val2017``: see :mod:`hubel.data.split_names`) are splits too
+if the same class folders repeat in them. A folder with nothing in it but one other folder stands for that one
+(``seg_train/seg_train/sea``). What lies beside the splits, or beside the class folders, is not read, and a warning says
+so; and so it does where class folders have the same folders in them, which may be splits under other names. What hubel
+itself wrote into the data set (runs, exports) is not data.
 
 Masks are ``SPLIT/images/a.jpg`` beside ``SPLIT/masks/a.png``, or ``images/`` and ``masks/`` of an unsplit data set. The
 value of a mask's pixel is the index of its class. The names of the classes are the lines of ``classes.txt``, ``INDEX
@@ -13,18 +17,18 @@ NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from hubel.data.file_listing import IMAGE_SUFFIXES, files_below, is_shown, listing, not_listed
+from hubel.data.file_kinds import is_image_file
+from hubel.data.file_listing import IMAGE_SUFFIXES, files_below, is_own_output, is_shown, listing, not_listed
 from hubel.data.image_io import read_size
 from hubel.data.samples import ImageDataset, Sample
+from hubel.data.split_names import SPLIT_NAMES, split_of, splits_among
 from hubel.errors import DataError, ImageError
-
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Folder names (and values of ``--split``) and the split that they mean."""
 
 _CLASS_LAYOUT = "Expected one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
 _MASK_LAYOUT = (
@@ -57,6 +61,8 @@ def read_class_folders(root: Path) -> ImageDataset:
     if empty := sorted({name for by_class in found.values() for name in by_class} - with_images):
         warnings.append(f"{root}: no images in {listing(empty)}: left out of the classes.")
     classes = tuple(sorted(with_images))
+    if "all" in split_folders:
+        warnings += _doubts(split_folders["all"], classes)
     splits = {
         split: tuple(Sample(path, label) for label, name in enumerate(classes) for path in by_class.get(name, ()))
         for split, by_class in found.items()
@@ -65,23 +71,75 @@ def read_class_folders(root: Path) -> ImageDataset:
 
 
 def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
-    """The folder of each split in the order train, val, test; ``{"all": root}`` if there are no splits."""
+    """The folder of each split in the order train, val, test; ``{"all": folder}`` if there are no splits."""
+    inner = _unwrapped(root)
+    if inner != root:
+        warnings.append(f"{root}: all there is lies in {inner.relative_to(root)}, which is taken for the data set.")
+    root = inner
     folders = _folders_in(root)
-    named = [folder for folder in folders if folder.name.casefold() in SPLIT_NAMES]
-    if len(named) < len(folders):
-        named = [folder for folder in named if _folders_in(folder)]
+    named = _named_as_splits(folders)
     if not named:
         return {"all": root}
     splits: dict[str, Path] = {}
-    for folder in named:
-        split = SPLIT_NAMES[folder.name.casefold()]
+    for folder, split in named.items():
         if split in splits:
             message = f"{root} has the {split} split twice: {splits[split].name} and {folder.name}."
             raise DataError(message, "Merge their images into one folder.")
         splits[split] = folder
     if others := [folder.name for folder in folders if folder not in named]:
-        warnings.append(f"{root}: ignored folders beside {listing(list(splits))}: {listing(others)}.")
-    return _in_order(splits)
+        warnings.append(f"{root}: ignored folders beside {listing(list(_in_order(splits)))}: {listing(others)}.")
+    return _in_order({split: _unwrapped(folder, folder.name) for split, folder in splits.items()})
+
+
+def _named_as_splits(folders: list[Path]) -> dict[Path, str]:
+    """The folders that are splits, by the rules above, and which."""
+    exact = {folder: SPLIT_NAMES[name] for folder in folders if (name := folder.name.casefold()) in SPLIT_NAMES}
+    if len(exact) < len(folders):
+        exact = {folder: split for folder, split in exact.items() if _folders_in(folder)}
+    named = splits_among([folder.name for folder in folders])
+    other = {folder: named[folder.name] for folder in folders if folder.name in named and _folders_in(folder)}
+    repeat = len(other) == len(folders) or bool(_repeated([_unwrapped(folder, folder.name) for folder in other]))
+    return other if repeat and len(other) > len(exact) else exact
+
+
+def _unwrapped(folder: Path, split: str = "") -> Path:
+    """The folder, or the one inside it, where that is all it holds: ``flowers/flowers/daisy``, ``seg_train/seg_train``.
+
+    A split is not passed by, except in the folder of that ``split``; nor is a folder without folders inside: a class.
+    """
+    while len(inside := _folders_in(folder)) == 1 and not _loose_images(folder):
+        (only,) = inside
+        if (split_of(only.name) and only.name != split) or not _folders_in(only):
+            break
+        folder = only
+    return folder
+
+
+def _repeated(folders: list[Path]) -> set[str]:
+    """The names of folders that are in each of two or more folders."""
+    names = [{path.name for path in _folders_in(folder)} for folder in folders]
+    return set.intersection(*names) if len(names) > 1 else set()
+
+
+def _doubts(root: Path, classes: tuple[str, ...]) -> list[str]:
+    """A warning if all classes have the same folders in them, two or more: then these may be the classes."""
+    repeated = sorted(_repeated([folder for folder in _folders_in(root) if class_name(folder.name) in classes]))
+    if len(repeated) < 2:
+        return []
+    message = f"{root}: {listing(classes)} are taken for classes, but all have the folders {listing(repeated)}:"
+    return [f"{message} if these are the classes, name the folders around them train, val and test."]
+
+
+def class_name(folder: str) -> str:
+    """The class that a folder is named after: composed characters, and no bytes that are not text.
+
+    A name from a disk with another encoding is taken for Windows-1252, the most common one, so that it can be written.
+    """
+    try:
+        name = folder.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        name = folder.encode("utf-8", "surrogateescape").decode("cp1252", "backslashreplace")
+    return unicodedata.normalize("NFC", name)
 
 
 def _in_order(splits: dict[str, Path]) -> dict[str, Path]:
@@ -90,13 +148,15 @@ def _in_order(splits: dict[str, Path]) -> dict[str, Path]:
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if is_shown(path.name) and path.is_dir())
+        return sorted(
+            path for path in folder.iterdir() if is_shown(path.name) and path.is_dir() and not is_own_output(path)
+        )
     except OSError as error:
         raise not_listed(folder, error) from error
 
 
 def _loose_images(folder: Path) -> int:
-    return sum(is_shown(path.name) and path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    return sum(is_shown(path.name) and is_image_file(path) and not path.is_dir() for path in folder.iterdir())
 
 
 def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]:
@@ -104,11 +164,11 @@ def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]
     images: dict[str, list[Path]] = {}
     others: list[str] = []
     for class_folder in _folders_in(folder):
-        files = images.setdefault(class_folder.name, [])
+        files = images.setdefault(class_name(class_folder.name), [])
         for path in files_below(class_folder):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if is_image_file(path):
                 files.append(path)
-            elif path.name != "Thumbs.db":
+            else:
                 others.append(path.relative_to(folder).as_posix())
     if loose := _loose_images(folder):
         warnings.append(f"{folder}: {loose} images beside the class folders are ignored.")

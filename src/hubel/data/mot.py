@@ -7,6 +7,7 @@ id of a detection is -1. https://motchallenge.net, and Dendorfer et al. 2021, ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from hubel.errors import DataError
 _MIN_COLUMNS = 6
 # Ground truth with classes has eight or nine columns; with ten, world coordinates follow the confidence.
 _WITH_CLASSES = (8, 9)
+_EMPTY = re.compile(r"\s*(?:#|$)")
 _MAX_FRAME = 2**31
 
 
@@ -72,7 +74,9 @@ class MotBoxes:
 def read_mot_text(path: Path) -> MotBoxes:
     """Read a file of boxes.
 
-    Columns are separated by commas, or by spaces if there are no commas. Boxes that are not finite or have no area are
+    Columns are separated as in the first line: by semicolons, bars, tabs, commas or spaces; a separator may end the
+    lines, and where it is not a comma, a comma is a decimal point. A line of column names, and lines that begin with
+    ``#``, are passed over. Boxes that are not finite or have no area are
     left out, and unsorted lines are sorted; ``notes`` report it. Raises :class:`DataError` if the file does not exist,
     or a line is invalid.
     """
@@ -82,7 +86,7 @@ def read_mot_text(path: Path) -> MotBoxes:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Pass a file of boxes.") from error
-    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    numbered = _numbered(text)
     table = _parse_table(path, numbered)
     lines = np.array([number for number, _ in numbered], np.int64)
     for column, name in ((0, "frame"), (1, "id")):
@@ -94,26 +98,67 @@ def read_mot_text(path: Path) -> MotBoxes:
     return _sorted(path, table, lines)
 
 
+def _numbered(text: str) -> list[tuple[int, str]]:
+    """The lines of numbers with the numbers of the lines, separated by commas alone."""
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if not _EMPTY.match(line)]
+    if lines and _is_header(lines[0][1]):
+        del lines[0]
+    if not lines:
+        return []
+    separator = _separator(lines[0][1])
+    if separator == ",":
+        return [(number, line.rstrip().removesuffix(",")) for number, line in lines]
+    return [
+        (number, ",".join(line.strip().removesuffix(separator or "").replace(",", ".").split(separator)))
+        for number, line in lines
+    ]
+
+
+def _is_header(line: str) -> bool:
+    """True for names of columns: nothing in the line is a number."""
+    cells = [cell for cell in re.split(r"[\s,;|]+", line) if cell]
+    return all(re.match(r"[^\W\d_]|_", cell.strip("\"'")) and not _is_number(cell) for cell in cells)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _separator(line: str) -> str | None:
+    """What separates the columns of a line; ``None``: spaces."""
+    for separator in (";", "|", ","):
+        if len(line.split(separator)) >= _MIN_COLUMNS:
+            return separator
+    if "\t" in line.strip():
+        return "\t"
+    if len(line.split()) >= _MIN_COLUMNS:
+        return None
+    return next((separator for separator in (",", ";", "|") if separator in line), None)
+
+
 def _parse_table(path: Path, numbered: Sequence[tuple[int, str]]) -> np.ndarray:
     """The table (N, columns), at least (0, 6), of numbered lines that are not empty."""
     if not numbered:
         return np.empty((0, _MIN_COLUMNS))
-    delimiter = "," if any("," in line for _, line in numbered) else None
     try:
-        table = np.loadtxt([line for _, line in numbered], delimiter=delimiter, ndmin=2, comments=None)
+        table = np.loadtxt([line for _, line in numbered], delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
-        raise _broken_line(path, numbered, delimiter) from error
+        raise _broken_line(path, numbered) from error
     if table.shape[1] < _MIN_COLUMNS:
-        raise _broken_line(path, numbered, delimiter)
+        raise _broken_line(path, numbered)
     return table
 
 
-def _broken_line(path: Path, numbered: Sequence[tuple[int, str]], delimiter: str | None) -> DataError:
+def _broken_line(path: Path, numbered: Sequence[tuple[int, str]]) -> DataError:
     """The error of the first invalid line."""
     hint = "A line is: frame, id, left, top, width, height, and more numbers."
-    columns = len(numbered[0][1].split(delimiter))
+    columns = len(numbered[0][1].split(","))
     for number, line in numbered:
-        cells = line.split(delimiter)
+        cells = line.split(",")
         for cell in cells:
             try:
                 float(cell)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from hubel.config import SplitFractions
 from hubel.data.file_listing import listing
-from hubel.data.image_folder import SPLIT_NAMES
 from hubel.data.samples import ImageDataset, Sample
+from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import DataError
 from hubel.fileio import write_text
 

@@ -18,7 +18,8 @@ import yaml
 
 from hubel.config import TOLERANCE
 from hubel.console import log as log_to_stderr
-from hubel.data.file_listing import IMAGE_SUFFIXES, files_below
+from hubel.data.file_kinds import is_image_file
+from hubel.data.file_listing import files_below
 from hubel.data.image_folder import read_class_folders
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
@@ -237,7 +238,7 @@ def _loose_images(root: Path) -> list[Sample]:
         message = f"{where} cannot be listed: {error.strerror or error}."
         raise DataError(message, "Make it readable (chmod +rx).")
 
-    return [Sample(path, 0) for path in files_below(root, refuse) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [Sample(path, 0) for path in files_below(root, refuse) if is_image_file(path)]
 
 
 def _divided(pool: Sequence[Sample], known: bool, root: Path, tolerance: float) -> CalibrationFiles:

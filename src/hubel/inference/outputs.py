@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hubel.data.file_listing import OUTPUT_MARK
 from hubel.errors import HubelError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class AnnotatedFiles:
         self._numbers: dict[str, int] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not any(folder.iterdir()):
+                (folder / OUTPUT_MARK).touch()  # so that a data set around it does not take it for a class
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:

@@ -73,7 +73,20 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> tra
         tracking.Boxes(result.frames, result.ids, result.boxes),
         tracking.MOT20_DISTRACTORS if name.startswith("MOT20") else tracking.DISTRACTORS,
     )
+    if not len(true.ids):
+        note(_nothing_counts(truth))
     return tracking.Sequence(name, true, found, length)
+
+
+def _nothing_counts(truth: MotBoxes) -> str:
+    """Why no true box is compared."""
+    if not (truth.scores != 0).any():
+        return f"{truth.path}: no box counts, as all have the flag 0 in the seventh column: every track is wrong."
+    classes = ", ".join(map(str, np.unique(truth.classes[truth.scores != 0]).tolist()))
+    return (
+        f"{truth.path}: no box counts, as MOTChallenge compares only class 1 (pedestrian), and the eighth column has"
+        f" {classes}. Write 1 there, or only the first seven columns, to compare these objects."
+    )
 
 
 def _check_ids(boxes: MotBoxes) -> None:

@@ -19,7 +19,7 @@ from hubel.data.annotations.registry import all_formats, get_format
 from hubel.data.annotations.unrecognized import no_format_error
 from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses, new_dataset_folder
 from hubel.data.file_listing import IMAGE_SUFFIXES
-from hubel.data.image_folder import SPLIT_NAMES
+from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import DataError
 
 _MAX_DEPTH = 5

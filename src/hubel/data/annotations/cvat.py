@@ -22,7 +22,7 @@ from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_points, split_dir
-from hubel.data.image_folder import SPLIT_NAMES
+from hubel.data.split_names import SPLIT_NAMES
 
 _SHAPES = ("box", "polygon", "ellipse", "mask")
 _LEFT_OUT = ("points", "polyline", "cuboid", "skeleton")

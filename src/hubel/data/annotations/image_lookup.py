@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from hubel.data.annotations import parse
-from hubel.data.file_listing import IMAGE_SUFFIXES, is_shown
-from hubel.data.image_folder import SPLIT_NAMES
+from hubel.data.file_listing import IMAGE_SUFFIXES, is_own_output, is_shown
 from hubel.data.image_io import read_size
+from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import ImageError
 
 _MAX_NAME_LENGTH = 4096
@@ -264,11 +264,12 @@ def resolve_parts(parts: Iterable[str]) -> list[str] | None:
 
 
 def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder below ``root`` and the names of its files, without hidden ones and those that macOS adds."""
+    """Each folder below ``root`` and the names of its files, without those hidden, of systems, or written by hubel."""
     for name, folders, files in os.walk(root):
         folder = Path(name)
         is_deepest = len(folder.relative_to(root).parts) == max_depth
-        folders[:] = [] if is_deepest else sorted(filter(is_shown, folders))
+        shown = [] if is_deepest else sorted(filter(is_shown, folders))
+        folders[:] = [each for each in shown if not is_own_output(folder / each)]
         yield folder, list(filter(is_shown, files))
 
 

@@ -29,7 +29,7 @@ from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Ann
 from hubel.data.annotations.writer import DatasetWriter, split_dir
 from hubel.data.annotations.yolo_rows import RowLayout, detect_layout, parse_kpt_shape, parse_row, row_numbers
 from hubel.data.file_listing import is_shown, listing
-from hubel.data.image_folder import SPLIT_NAMES
+from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import DataError
 from hubel.masks import box_to_polygon
 
