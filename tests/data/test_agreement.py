@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 from sklearn.metrics import cohen_kappa_score
 from torchvision.ops import box_iou
 
+from hubel.data.agreement.agreement import agree
 from hubel.data.agreement.consensus import majority
 from hubel.data.agreement.rater_statistics import Estimate, cohen_kappa, dawid_skene, krippendorff_alpha
 from hubel.data.agreement.ratings import match_groups, match_pairs
 from hubel.data.annotations import Annotation
+from labelled_sets import write_image
 
 
 def _table(*rows: str) -> np.ndarray:
@@ -226,3 +229,17 @@ def test_groups_never_have_an_annotator_twice() -> None:
         if len(members) > 1:  # each overlaps one of the others
             overlaps = _iou(members, members) - np.eye(len(members))
             assert (overlaps.max(1) >= 0.3).all()
+
+
+def test_equal_reasons_are_counted(tmp_path: Path) -> None:
+    """An image of many objects in which every pair of classes disagrees takes one line."""
+    for name, label in (("ann", "cat"), ("bob", "dog")):
+        write_image(tmp_path / name / "a.jpg")
+        rows = "".join(
+            f"<object><name>{label}</name><bndbox><xmin>{x + 1}</xmin><ymin>1</ymin><xmax>{x + 8}</xmax><ymax>9</ymax>"
+            "</bndbox></object>"
+            for x in range(0, 30, 10)
+        )
+        (tmp_path / name / "a.xml").write_text(f"<annotation>{rows}</annotation>")
+    (disagreement,) = agree([tmp_path / "ann", tmp_path / "bob"]).disagreements
+    assert disagreement.reasons == ("cat (ann) or dog (bob) ×3",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +30,6 @@ _SYSTEM_NAMES = frozenset(
     | {"@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"}  # Synology, QNAP
     | {"lost+found", "__pycache__"}
 )
-
 
 OUTPUT_MARK = ".hubel"
 """Name of an empty file in folders of annotated images, which nothing else tells from folders of images."""
@@ -132,6 +132,11 @@ def _is_marked(names: Collection[str]) -> bool:
     if OUTPUT_MARK in names or "model.json" in names:
         return True
     return "config.yaml" in names and any(name in names for name in ("splits.json", "metrics.csv", "best", "last"))
+
+
+def composed(name: str) -> str:
+    """A name with each letter as one character (NFC): Macs write ``é`` as two, other systems as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def listing(names: Sequence[str], shown: int = 5) -> str:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hubel.data.file_kinds import is_image_file
-from hubel.data.file_listing import IMAGE_SUFFIXES, files_below, is_own_output, is_shown, listing, not_listed
+from hubel.data.file_listing import IMAGE_SUFFIXES, composed, files_below, is_own_output, is_shown, listing, not_listed
 from hubel.data.image_io import read_size
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_of, splits_among
@@ -233,19 +234,23 @@ def _mask_folders(root: Path) -> dict[str, Path]:
     }
 
 
+def _shown_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if is_shown(path.name))
+
+
 def _with_masks(folder: Path, warnings: list[str]) -> tuple[Sample, ...]:
-    masks = {path.stem: path for path in (folder / "masks").iterdir() if path.suffix.lower() == ".png"}
+    masks = {composed(path.stem): path for path in _shown_in(folder / "masks") if path.suffix.lower() == ".png"}
     samples: list[Sample] = []
     missing: list[str] = []
-    for path in sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
-        if path.stem not in masks:
+    for path in sorted(path for path in _shown_in(folder / "images") if path.suffix.lower() in IMAGE_SUFFIXES):
+        if composed(path.stem) not in masks:
             missing.append(path.name)
             continue
         try:
             width, height = read_size(path)
         except ImageError:  # the check reports it
             width = height = 0
-        samples.append(Sample(path, width=width, height=height, class_map=masks[path.stem], stratum=0))
+        samples.append(Sample(path, width=width, height=height, class_map=masks[composed(path.stem)], stratum=0))
     if missing:
         warnings.append(f"{folder}: {len(missing)} images have no mask and are left out: {listing(missing)}.")
     return tuple(samples)

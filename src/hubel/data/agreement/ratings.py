@@ -15,7 +15,7 @@ from hubel.data.agreement.rater_statistics import UNRATED
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage, Annotation, parse
 from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.checks.run import read_any
-from hubel.data.file_listing import listing
+from hubel.data.file_listing import composed, listing
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError, UsageError
 
@@ -197,7 +197,7 @@ def _folder_ratings(names: Sequence[str], sets: Sequence[ImageDataset]) -> Ratin
         by = labels.setdefault(name, {})
         paths: dict[str, Path] = {}
         for sample in (sample for samples in folders.splits.values() for sample in samples):
-            key = sample.path.name
+            key = composed(sample.path.name)
             if key in paths:
                 message = f"{sample.path} has the same file name as {paths[key]}."
                 raise DataError(message, "Give each image a unique name, the same for every annotator.")
@@ -326,8 +326,8 @@ def _key_function(sets: Sequence[AnnotatedDataset]) -> _Key:
     """Images are identified by their file names or, if a set has one twice, by their paths below its root."""
     for each in sets:
         if max(Counter(image.path.name for image in each.images()).values()) > 1:
-            return lambda dataset, image: image.path.relative_to(dataset.root).as_posix()
-    return lambda _, image: image.path.name
+            return lambda dataset, image: composed(image.path.relative_to(dataset.root).as_posix())
+    return lambda _, image: composed(image.path.name)
 
 
 def _labelled_images(dataset: AnnotatedDataset, classes: Sequence[str], key_of: _Key) -> _Images:

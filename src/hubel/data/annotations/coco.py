@@ -79,18 +79,21 @@ def _read_file(
     by_image, unknown = _by_image(reader, file, parse.items(content.get("annotations", []), "annotations"))
     near = reader.images.folder_of(split, file)
     rows = parse.items(content.get("images", []), "images")
-    counts = Counter(str(row.get("id")) for row in rows if isinstance(row, dict))
+    names = _names_by_id(rows)
     listed: list[AnnotatedImage] = []
+    done: set[str] = set()
     for index, row in enumerate(rows):
         with reader.error_context(file, f"image {index + 1}"):
             image = parse.fields(row, "it")
             id_ = parse.key(image["id"], "id")
             path = reader.images.find(parse.name(image["file_name"], "file_name"), near)
-            if counts[id_] > 1:
+            if len(names[id_]) > 1:
                 by_image.pop(id_, None)
-                raise parse.InvalidAnnotation(
-                    f"has the id {id_}, and so has another: it is not clear whose labels are whose"
-                )
+                raise parse.InvalidAnnotation(f"has the id {id_} of another image: whose labels are whose is not clear")
+            if id_ in done:
+                reader.count_warning("images are listed again with the same id: read once")
+                continue
+            done.add(id_)
             width, height = reader.images.size(path, *parse.size(image))
             found = by_image.pop(id_, [])
             named = ((f"annotation {number}", row) for number, row in found)
@@ -105,9 +108,8 @@ def _read_file(
     trusted = not unknown and 2 * orphans <= sum(len(image.objects or ()) for image in listed) + orphans
     empty = [image for image in listed if image.objects == ()]
     if empty and not trusted:
-        reader.count_warning(
-            "images may have objects whose image_id cannot be read: left out, not taken as empty", len(empty)
-        )
+        doubtful = "images may have objects whose image_id cannot be read: left out, not taken as empty"
+        reader.count_warning(doubtful, len(empty))
     for each in listed:
         with reader.error_context(file, f"image {each.id}"):
             reader.add(split, each if trusted or each.objects else replace(each, objects=None))

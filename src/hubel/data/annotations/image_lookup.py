@@ -11,14 +11,13 @@ import contextlib
 import itertools
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from hubel.data.annotations import parse
-from hubel.data.file_listing import IMAGE_SUFFIXES, is_own_output, is_shown
+from hubel.data.file_listing import IMAGE_SUFFIXES, composed, is_own_output, is_shown
 from hubel.data.image_io import read_size
 from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import ImageError
@@ -230,11 +229,6 @@ class ImageLookup:
                 raise parse.InvalidAnnotation(f"names {'/'.join(parts)!r}, which is ambiguous: {names}")
             matches = exact
         return self.root.joinpath(*matches[0])
-
-
-def composed(name: str) -> str:
-    """A name with each letter as one character (NFC): Macs write ``é`` as two, other systems as one."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _folded(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from hubel.data.annotations import parse
 from hubel.data.annotations.image_lookup import ImageLookup
 from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.file_listing import composed
 from hubel.errors import DataError, HubelError
 from hubel.masks import Box, Polygon, bounding_box
 
@@ -75,7 +75,7 @@ class AnnotationReader:
         if len(name) > parse.MAX_NAME:
             raise InvalidAnnotation(f"a class name has {len(name):,} characters, more than the limit")
         if name not in self.classes and not name.isascii():
-            name = unicodedata.normalize("NFC", _SURROGATES.sub("\ufffd", name))
+            name = composed(_SURROGATES.sub("\ufffd", name))
         return self.classes.setdefault(name, len(self.classes))
 
     def read_text(self, file: Path, limit: int = parse.MAX_FILE_BYTES) -> str:

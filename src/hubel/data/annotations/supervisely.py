@@ -40,9 +40,7 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
 def _read_file(reader: AnnotationReader, split: str, file: Path) -> None:
     content = parse.fields(reader.read_json(file, parse.MAX_IMAGE_FILE_BYTES), "the file")
     near = file.parent.parent / "img"
-    path = near / file.stem
-    if not reader.images.has(path):
-        path = reader.images.find(file.stem, near, stem_only=True)
+    path = reader.images.locate(near / file.stem) or reader.images.find(file.stem, near, stem_only=True)
     width, height = reader.images.size(path, *_stated_size(content.get("size")))
     rows = parse.items(content["objects"], "objects")
     objects = reader.parse_objects(file, "object", rows, lambda row: _parse_object(reader, row, width, height))

@@ -28,10 +28,10 @@ from xml.etree.ElementTree import Element, SubElement
 from hubel.data.annotations import parse
 from hubel.data.annotations.attributes import as_text, merge_attributes, split_attributes
 from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
-from hubel.data.annotations.image_lookup import composed
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, split_dir
+from hubel.data.file_listing import composed
 from hubel.masks import Box, box_to_polygon, rotate
 
 _LISTS = {"train": ("train", "trainval"), "val": ("val",), "test": ("test",)}
@@ -224,10 +224,9 @@ def _annotation(image: AnnotatedImage, name: str, classes: Sequence[str]) -> Ele
 
 
 def _add(parent: Element, **children: Any) -> None:
-    """Add elements with text; control characters, which XML cannot hold, become spaces."""
+    """Add elements with text."""
     for tag, value in children.items():
-        text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]", " ", str(value))
-        SubElement(parent, tag).text = text
+        SubElement(parent, tag).text = str(value)
 
 
 FORMAT = Format(

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ ImageMode = Literal["copy", "link", "none"]
 
 # Pixels by which a box may differ from the bounding box of its polygons and still follow from them.
 _BOX_TOLERANCE = 0.01
+
+_SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of a character, which UTF-8 cannot hold
+_NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 class DatasetWriter:
@@ -68,16 +72,19 @@ class DatasetWriter:
         """Write a text file below the folder."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_bytes(_SURROGATES.sub("\ufffd", text).encode())
 
     def write_json(self, name: str | Path, value: Any, indent: int | None = None) -> None:
         """Write a JSON file below the folder."""
-        self.write(name, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+        if _SURROGATES.search(text):  # JSON can name files whose names are not text
+            text = json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent)
+        self.write(name, text + "\n")
 
     def write_xml(self, name: str | Path, root: Element) -> None:
-        """Write an XML file below the folder."""
+        """Write an XML file below the folder; control characters, which XML cannot hold, become spaces."""
         indent(root)
-        self.write(name, tostring(root, encoding="unicode") + "\n")
+        self.write(name, _NOT_IN_XML.sub(" ", tostring(root, encoding="unicode")) + "\n")
 
     def write_csv(self, name: str | Path, rows: Iterable[Sequence[Any]]) -> None:
         """Write a CSV file below the folder."""

@@ -61,7 +61,13 @@ def has_rows(folder: Path) -> bool:
     files = sorted(file for file in folder.glob("*.txt") if file.name not in NAME_FILES and is_shown(file.name))
     heads = [FileHead(file).text.strip() for file in files[:_SNIFFED_FILES]]
     rows = [head.splitlines()[0].split() for head in heads if head]
-    return 2 * sum(len(row) >= 5 and row[0].replace(".0", "").isdecimal() for row in rows) > len(rows)
+    return 2 * sum(map(_is_row, rows)) > len(rows)
+
+
+def _is_row(words: Sequence[str]) -> bool:
+    """True for a class and numbers, a few of which may be missing; also for the name of a class and a box."""
+    is_class = words[0].replace(".0", "").isdecimal()
+    return (len(words) >= 3 if is_class else len(words) == 5) and row_numbers(" ".join(words)) is not None
 
 
 def _labels_path(path: Path, root: Path) -> Path:
@@ -260,7 +266,7 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
     if "all" in dataset.splits:
         folders = {"train": "images", "val": "images"}
         comment = "# Not split: train and val are the same images, so scores on val are those of training.\n"
-        unsplit = "images are not split, and named by data.yaml as train and as val: hubel data split divides them"
+        unsplit = "images are not split: data.yaml names them as train and as val"
         writer.record_loss(unsplit, len(dataset.splits["all"]))
     # Without path, which Ultralytics would look up in its working directory, folders are beside data.yaml.
     content = {**folders, "names": dict(enumerate(dataset.classes))}

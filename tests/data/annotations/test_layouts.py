@@ -1,0 +1,234 @@
+"""Where labels and images lie: mirrored trees, names in other letters, lists of classes, what systems add."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from hubel.data.annotations import read_annotations
+from hubel.data.annotations.reader import LabelFileError
+from hubel.errors import DataError
+from labelled_sets import write_image
+
+BOX = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>30</ymax></bndbox>"
+ROW = "0 0.5 0.5 0.3 0.3\n"
+CAFE = "caf\u00e9"
+CAFE_ON_A_MAC = unicodedata.normalize("NFD", CAFE)
+
+
+def _voc(path: Path, name: str = "cat", filename: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"<annotation><filename>{filename}</filename><object><name>{name}</name>{BOX}</object></annotation>", "utf-8"
+    )
+
+
+def _text(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, "utf-8")
+
+
+def _objects(root: Path) -> dict[str, list[str] | None]:
+    """Classes of the objects by image; ``None`` for unlabelled ones."""
+    dataset = read_annotations(root)
+    return {
+        image.path.relative_to(root).as_posix(): None
+        if image.objects is None
+        else [dataset.classes[obj.label] for obj in image.objects]
+        for image in dataset.images()
+    }
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("images", "annotations"),
+        ("train/images", "annotations/train"),
+        ("images/train", "train/labels"),
+        ("JPEGImages", "Annotations"),
+        ("data/imgs", "data/xmls"),
+        ("set/images/deep", "set/labels/deep"),
+        (".", "xml"),
+        ("Images", "labels"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["voc", "yolo", "labelme"])
+def test_labels_find_their_image_at_the_same_place_of_another_tree(
+    images: str, labels: str, kind: str, tmp_path: Path
+) -> None:
+    for folder in ("x", "y/z"):
+        write_image(tmp_path / images / folder / "1.jpg")
+        name = folder[0]
+        if kind == "voc":
+            _voc(tmp_path / labels / folder / "1.xml", name, "1.jpg")
+        elif kind == "yolo":
+            _text(tmp_path / labels / folder / "1.txt", ROW.replace("0 ", f"{'xy'.index(name)} ", 1))
+        else:
+            shape = {"label": name, "points": [[1, 2], [20, 30]], "shape_type": "rectangle"}
+            content = {"version": "5", "imagePath": "1.jpg", "shapes": [shape]}
+            _text(tmp_path / labels / folder / "1.json", json.dumps(content))
+    if kind == "yolo":
+        _text(tmp_path / "classes.txt", "x\ny\n")
+    assert {Path(path).parts[-2:]: found for path, found in _objects(tmp_path).items()} == {
+        ("x", "1.jpg"): ["x"],
+        ("z", "1.jpg"): ["y"],
+    }
+
+
+@pytest.mark.parametrize(("on_disk", "in_labels"), [(CAFE, CAFE_ON_A_MAC), (CAFE_ON_A_MAC, CAFE)])
+@pytest.mark.parametrize("kind", ["coco", "voc", "voc stem", "yolo", "yolo list", "via", "createml", "supervisely"])
+def test_a_letter_may_be_one_character_or_two(on_disk: str, in_labels: str, kind: str, tmp_path: Path) -> None:
+    image = write_image(tmp_path / ("all/img" if kind == "supervisely" else on_disk) / f"{on_disk}.jpg")
+    name = f"{in_labels}.jpg"
+    if kind == "coco":
+        content = {
+            "images": [{"id": 1, "file_name": f"{in_labels}/{name}"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        _text(tmp_path / "labels.json", json.dumps(content, ensure_ascii=False))
+    elif kind == "voc":
+        _voc(tmp_path / "annotations" / in_labels / "1.xml", filename=name)
+    elif kind == "voc stem":
+        _voc(tmp_path / in_labels / f"{in_labels}.xml")
+    elif kind.startswith("yolo"):
+        _text(tmp_path / "labels" / in_labels / f"{in_labels}.txt", ROW)
+        listed = in_labels if kind == "yolo" else "list.txt"
+        _text(tmp_path / "list.txt", f"{in_labels}/{name}\n")
+        _text(tmp_path / "data.yaml", f"train: {listed}\nnames: [cat]\n")
+    elif kind == "via":
+        region = {"shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 30, "height": 40}}
+        content = {name: {"filename": name, "regions": [{**region, "region_attributes": {"class": "cat"}}]}}
+        _text(tmp_path / "v.json", json.dumps(content, ensure_ascii=False))
+    elif kind == "createml":
+        box = {"label": "cat", "coordinates": {"x": 20, "y": 20, "width": 10, "height": 10}}
+        _text(tmp_path / "c.json", json.dumps([{"image": name, "annotations": [box]}], ensure_ascii=False))
+    else:
+        figure = {"classTitle": "cat", "geometryType": "rectangle", "points": {"exterior": [[1, 2], [20, 30]]}}
+        content = {"size": {"width": 64, "height": 48}, "objects": [figure]}
+        _text(tmp_path / "all" / "ann" / f"{name}.json", json.dumps(content))
+    assert _objects(tmp_path) == {image.relative_to(tmp_path).as_posix(): ["cat"]}
+
+
+def test_one_class_in_both_spellings_is_one_class(tmp_path: Path) -> None:
+    for name, label in (("a", CAFE), ("b", CAFE_ON_A_MAC)):
+        write_image(tmp_path / f"{name}.jpg")
+        _voc(tmp_path / f"{name}.xml", label)
+    assert read_annotations(tmp_path).classes == (CAFE,)
+
+
+def test_the_name_in_the_file_comes_before_the_files_own(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", 64, 48)
+    write_image(tmp_path / "a.png", 32, 24)
+    _voc(tmp_path / "a.xml", filename="a.png")
+    assert _objects(tmp_path) == {"a.png": ["cat"], "a.jpg": None}
+
+
+def test_labelme_s_image_path_comes_before_the_files_own(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.png")
+    shape = {"label": "cat", "points": [[1, 2], [20, 30]], "shape_type": "rectangle"}
+    _text(tmp_path / "a.json", json.dumps({"version": "5", "imagePath": "..\\x\\a.png", "shapes": [shape]}))
+    assert _objects(tmp_path) == {"a.png": ["cat"], "a.jpg": None}
+
+
+def test_two_images_of_a_name_are_ambiguous(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.png")
+    _voc(tmp_path / "a.xml")
+    with pytest.raises(DataError, match=r"a.xml: is of a.jpg or of a.png: it does not say which"):
+        read_annotations(tmp_path)
+    write_image(tmp_path / "b.jpg")
+    _voc(tmp_path / "b.xml")
+    faults: list[LabelFileError] = []
+    images = read_annotations(tmp_path, on_fault=faults.append).images()
+    assert {image.path.name: bool(image.objects) for image in images} == {"a.jpg": False, "a.png": False, "b.jpg": True}
+
+
+def test_images_that_were_renamed_with_their_labels(tmp_path: Path) -> None:
+    """The old names inside are of files that are gone, or, from a careless tool, all the same."""
+    for name in ("a", "b", "c"):
+        write_image(tmp_path / f"{name}.jpg")
+        _voc(tmp_path / f"{name}.xml", name, "a.jpg" if name != "c" else "IMG_0001.JPG")
+    assert _objects(tmp_path) == {"a.jpg": ["a"], "b.jpg": ["b"], "c.jpg": ["c"]}
+
+
+def test_yolo_labels_of_two_images_are_said(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        write_image(tmp_path / name)
+    _text(tmp_path / "a.txt", ROW)
+    _text(tmp_path / "classes.txt", "cat\n")
+    assert read_annotations(tmp_path).warnings == (
+        "1 images share their label file with another one of that name, a.jpg with a.png",
+    )
+
+
+@pytest.mark.parametrize("labels", ["{}", "{}/labels"])
+def test_labelimg_writes_a_list_into_each_folder(labels: str, tmp_path: Path) -> None:
+    """It adds classes while it labels, so one list may be longer."""
+    for index, split in enumerate(("train", "val")):
+        folder = tmp_path / labels.format(split)
+        write_image(tmp_path / split / ("images" if "labels" in labels else ".") / f"{split}.jpg")
+        _text(folder / f"{split}.txt", f"{index} 0.5 0.5 0.3 0.3\n")
+        _text(folder / "classes.txt", "cat\n" if split == "train" else "cat\ndog\n")
+    dataset = read_annotations(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert {split: [len(image.objects or ()) for image in images] for split, images in dataset.splits.items()} == {
+        "train": [1],
+        "val": [1],
+    }
+
+
+def test_lists_of_different_classes_are_named(tmp_path: Path) -> None:
+    for split, names in (("train", "cat\ndog\n"), ("val", "dog\ncat\n")):
+        write_image(tmp_path / split / f"{split}.jpg")
+        _text(tmp_path / split / f"{split}.txt", ROW)
+        _text(tmp_path / split / "classes.txt", names)
+    with pytest.raises(DataError, match=r"train.classes.txt and .*val.classes.txt list different classes"):
+        read_annotations(tmp_path)
+
+
+DOUBLE = b"\0\5\26\7\0\2\0\0Mac OS X        " + bytes(60)
+
+
+def test_what_systems_add_is_neither_image_nor_label(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg")
+    _text(tmp_path / "labels" / "a.txt", ROW)
+    _text(tmp_path / "data.yaml", "names: [cat]\ntrain: images\nval: images\n")
+    for name in ("images/._a.jpg", "labels/._a.txt", "._data.yaml", "images/.DS_Store"):
+        (tmp_path / name).write_bytes(DOUBLE)
+    for folder in ("@eaDir/a.jpg", "__MACOSX", ".ipynb_checkpoints", "#recycle"):
+        write_image(tmp_path / "images" / folder / "thumb.jpg")
+        _text(tmp_path / "labels" / folder / "thumb.txt", "9 9 9 9 9\n")
+    assert _objects(tmp_path) == {"images/a.jpg": ["cat"]}
+
+
+def test_a_training_run_inside_the_data_set_is_not_data(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    _voc(tmp_path / "a.xml")
+    run = tmp_path / "runs" / "first"
+    write_image(run / "figures" / "loss.png")
+    _text(run / "config.yaml", "train: 3\nnames: [x]\n")
+    _text(run / "metrics.csv", "epoch\n")
+    assert _objects(tmp_path) == {"a.jpg": ["cat"]}
+
+
+def test_published_lists_apply_to_folders_inside_annotations(tmp_path: Path) -> None:
+    for name, split in (("x/1", "train"), ("x/2", "val"), ("x/3", "")):
+        write_image(tmp_path / "JPEGImages" / f"{name}.jpg")
+        _voc(tmp_path / "Annotations" / f"{name}.xml", filename=f"{name[2:]}.jpg")
+        if split:
+            _text(tmp_path / "ImageSets" / "Main" / f"{split}.txt", f"{name[2:]}\n")
+    dataset = read_annotations(tmp_path)
+    found = {split: [image.path.stem for image in images] for split, images in dataset.splits.items()}
+    assert found == {"train": ["1"], "val": ["2"]}
+
+
+def test_folders_of_data_yaml_in_another_case(tmp_path: Path) -> None:
+    write_image(tmp_path / "Train" / "Images" / "a.jpg")
+    _text(tmp_path / "Train" / "Labels" / "a.txt", ROW)
+    _text(tmp_path / "data.yaml", "train: ../train/images\nnames: [cat]\n")
+    assert _objects(tmp_path) == {"Train/Images/a.jpg": ["cat"]}
