@@ -35,6 +35,7 @@ _HEIF_BRANDS = frozenset(
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 # Boxes that QuickTime files without a brand, and damaged ones, begin with.
 _QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
+_MOST_BOXES = 10_000
 _VIDEO_PREFIXES = (
     b"\x1a\x45\xdf\xa3",  # Matroska, WebM
     b"\0\0\1\xba",  # MPEG program stream
@@ -134,17 +135,48 @@ def is_sound(prefix: bytes) -> bool:
     )
 
 
+def lacks_index(path: Path) -> bool:
+    """True if a file is an MP4 or QuickTime movie without the whole of its index, which recorders write at the end."""
+    prefix = prefix_of(path)
+    if prefix[4:8] != b"ftyp" and prefix[4:8] not in _QUICKTIME_BOXES:
+        return False
+    with path.open("rb") as file:
+        size, at = file.seek(0, 2), 0
+        for _ in range(_MOST_BOXES):
+            file.seek(at)
+            header = file.read(16)
+            length = int.from_bytes(header[:4], "big")
+            length = int.from_bytes(header[8:], "big") if length == 1 else length or size - at
+            if header[4:8] == b"moov":
+                return at + length > size
+            at += max(length, 8)
+            if at >= size:
+                return True
+    return False
+
+
 def is_transport_stream(prefix: bytes) -> bool:
     """True if four packets of MPEG-TS follow each other: 188 bytes, with a time code before (M2TS) or parity behind.
 
     A recording may begin within a packet.
     """
+    return _packets(prefix) is not None
+
+
+def ends_within_packet(path: Path) -> bool:
+    """True if a file is a transport stream whose last packet is not whole."""
+    packets = _packets(prefix_of(path))
+    return packets is not None and (path.stat().st_size - packets[0]) % packets[1] > 0
+
+
+def _packets(prefix: bytes) -> tuple[int, int] | None:
+    """Where the first whole packet of a transport stream begins, and the size of each; ``None`` for other files."""
     if b"\0" not in prefix:  # text
-        return False
+        return None
     for size in (188, 192, 204):
         for start in range(min(size, len(prefix))):
             headers = [prefix[at : at + 4] for at in range(start, len(prefix) - 3, size)]
             # The sync byte; no error; a payload, an adaptation field, or both.
             if len(headers) >= 4 and all(h[0] == 0x47 and not h[1] & 0x80 and h[3] & 0x30 for h in headers):
-                return True
-    return False
+                return start - (4 if size == 192 else 0), size
+    return None

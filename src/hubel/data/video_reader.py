@@ -16,6 +16,7 @@ from PIL import Image
 from hubel.data import file_kinds
 from hubel.data.file_listing import IMAGE_SUFFIXES, natural_order
 from hubel.data.image_io import open_file, read_image
+from hubel.data.video_numbering import FrameNumbers
 from hubel.errors import ImageError
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("vfwcap", "{}")}
 _DEFAULT_RATE = 25
+_FILE = "file:"
+_LAST_SHOWN = -1
 # Frames that a header may count although they are not shown.
 _UNSHOWN = 2
-_UNSHOWN_SECONDS = 1.0
+_UNSHOWN_SECONDS = 0.5
 
 OnError = Callable[[ImageError], None]
 """Called with the error of a frame that could not be decoded; the other frames follow."""
@@ -88,7 +91,19 @@ def video_frames(path: Path, name: str, on_error: OnError | None = None) -> Iter
     ``on_error`` is called for frames that cannot be decoded and for a truncated file; without it these raise. Iterating
     raises :class:`ImageError` too if the file does not exist, is not a video, or has no images.
     """
-    yield from _frames(_file(path, name), name, on_error or _raise)
+    told: list[ImageError] = []
+
+    def tell(error: ImageError) -> None:
+        told.append(error)
+        (on_error or _raise)(error)
+
+    last = 0
+    for frame in _frames(_file(path, name), name, tell):
+        yield frame
+        last = frame.number
+    if not told and file_kinds.ends_within_packet(path):
+        message = f"{name} ends after frame {last}, within a packet: it is cut off."
+        tell(ImageError(message, "Copy or record it again, or leave it out."))
 
 
 def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
@@ -136,7 +151,7 @@ def _file(path: Path, name: str) -> AbstractContextManager[Any]:
     hint = "Convert it to MP4 (H.264), or leave it out."
     # FFmpeg does not recognize a transport stream of a few packets by itself.
     format = "mpegts" if file_kinds.is_transport_stream(file_kinds.prefix_of(path)) else None
-    return _opened(name, f"file:{path}", "is not a video that can be read", hint, options=options, format=format)
+    return _opened(name, f"{_FILE}{path}", "is not a video that can be read", hint, options=options, format=format)
 
 
 @contextmanager
@@ -146,6 +161,11 @@ def _opened(name: str, url: str, unreadable: str, hint: str, **arguments: Any) -
     try:
         container = av.open(url, **arguments)
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if url.startswith(_FILE) and file_kinds.lacks_index(Path(url.removeprefix(_FILE))):
+            message = (
+                f"{name} is cut off: an MP4 or QuickTime file has an index, and this one has not, or not all of it."
+            )
+            raise ImageError(message, "Copy or record it again, or leave it out.") from error
         raise ImageError(f"{name} {unreadable}: {_reason(error)}.", hint) from error
     with container:
         if _video_stream(container) is None:
@@ -166,38 +186,91 @@ def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -
     with opened as container:
         stream = _video_stream(container)
         stream.thread_type = "AUTO"
-        clock = _Clock(stream.average_rate)
-        number = 0
-        for decoded in _decoded(container, stream):
-            number += 1
+        start = float((stream.start_time or 0) * (stream.time_base or 0))
+        ends: dict[int, float] = {}
+        numbers = FrameNumbers(
+            1 / float(stream.guessed_rate or stream.average_rate or _DEFAULT_RATE),
+            counted=bool(stream.frames),
+            rough=container.format.name == "mpeg",
+            end=container.duration / 1e6 if container.duration else None,
+        )
+        reason, clean = "", False
+        for decoded in _decoded(container, stream, numbers, ends):
             if isinstance(decoded, Exception):
-                on_error(ImageError(f"{name}: frame {number} is damaged: {_reason(decoded)}.", hint))
-            else:
-                yield VideoFrame(number, clock.seconds(decoded, number), decoded)
-        if not clock.started:
+                reason = reason or _reason(decoded)
+                numbers.refuse()
+                continue
+            if decoded.is_corrupt:
+                numbers.note_damage()
+            if lost := numbers.take(None if decoded.time is None else float(decoded.time)):
+                on_error(ImageError(_lost(name, lost, reason), hint))
+                reason = ""
+            if decoded.is_corrupt and clean:
+                message = f"{name}: frame {numbers.number} is damaged: a part of it cannot be decoded."
+                on_error(ImageError(message, hint))
+                continue
+            clean = clean or not decoded.is_corrupt
+            yield VideoFrame(numbers.number, numbers.time, decoded)
+        if not numbers.started:
             raise ImageError(f"{name} has no frames.", hint)
-        if missing := _missing(container, stream, number, clock):
-            on_error(ImageError(f"{name} ends after frame {number}, {missing}: it is cut off.", hint))
+        if lost := numbers.finish(ends.get(_LAST_SHOWN)):
+            reason = reason or "they cannot be decoded"
+            on_error(ImageError(_lost(name, lost, reason), hint))
+        elif numbers.unplaced:
+            on_error(ImageError(f"{name}: {numbers.unplaced} frames cannot be decoded: {reason}.", hint))
+        if missing := _missing(container, stream, numbers, max(ends.values(), default=0.0), start):
+            message = f"{name} ends after frame {numbers.number}, {missing}: it is cut off or damaged."
+            on_error(ImageError(message, hint))
 
 
-def _missing(container: Any, stream: Any, frames: int, clock: _Clock) -> str:
-    """The end of a sentence about what the header promises but the file lacks; empty if it is complete."""
+def _lost(name: str, lost: range, reason: str) -> str:
+    """The sentence that names frames that are not in a file, or could not be decoded."""
+    which = f"frame {lost[0]} is" if len(lost) == 1 else f"frames {lost[0]} to {lost[-1]} are"
+    return f"{name}: {which} damaged: {reason}." if reason else f"{name}: {which} missing: the file is damaged there."
+
+
+def _missing(container: Any, stream: Any, numbers: FrameNumbers, end: float, start: float) -> str:
+    """The end of a sentence about what the header promises but the file lacks; empty if it is complete.
+
+    ``end`` is that of the last packet of any stream, ``start`` that of the images, in seconds.
+    """
+    shown = numbers.time + numbers.longest
     if stream.frames:
-        return f"but should have {stream.frames}" if frames + _UNSHOWN < stream.frames else ""
-    # Only the container has a duration, which may be that of other streams.
-    seconds = (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0
+        # An edit list, which MP4 and QuickTime have, may leave out frames; the duration is that of what is shown.
+        seconds = float((stream.duration or 0) * stream.time_base) if "mov" in container.format.name else 0
+        short = not seconds or shown + (_UNSHOWN + 1) * numbers.period < seconds
+        return f"but should have {stream.frames}" if numbers.number + _UNSHOWN < stream.frames and short else ""
+    seconds = (container.duration or 0) / 1e6
     # Some durations count from zero although the first frame comes later, as in a segment of a recording.
-    end = clock.start + clock.last + clock.longest
+    end = max(end, start + shown)
     return f"but should last {seconds:.1f} s" if end + _UNSHOWN_SECONDS < seconds else ""
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """The frames, with an exception in place of each one that cannot be decoded."""
+def _decoded(container: Any, stream: Any, numbers: FrameNumbers, ends: dict[int, float]) -> Iterator[Any]:
+    """The frames, with an exception in place of each one that cannot be decoded.
+
+    ``ends`` gets the end in seconds of each stream, by its index, as far as it was read, and the beginning of the last
+    of the packets that are shown.
+    """
     import av
 
     faults = (av.error.FFmpegError, OSError, ValueError)
+    positions = _indexed(container, stream)
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base is not None:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                ends[packet.stream_index] = max(ends.get(packet.stream_index, 0.0), end)
+            if packet.stream_index != stream.index:
+                continue
+            if packet.pts is not None and not packet.is_discard:
+                ends[_LAST_SHOWN] = max(ends.get(_LAST_SHOWN, 0.0), float(packet.pts * packet.time_base))
+            place = positions.get(packet.pos)
+            if place is not None and packet.dts is not None and packet.dts != place:
+                packet.pts, packet.dts = place, place
+                numbers.note_damage()
+            if packet.is_corrupt:
+                numbers.note_damage()
             try:
                 frames = packet.decode()
             except faults as error:
@@ -208,29 +281,17 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
         yield error  # the rest of the file cannot be read
 
 
-class _Clock:
-    """Seconds since the first frame, by timestamps, or by the frame rate without them."""
+_CHUNK_HEADER = 8
 
-    def __init__(self, rate: Any) -> None:
-        self._step = 1 / float(rate or _DEFAULT_RATE)
-        self._start: float | None = None
-        self.started = False
-        self.start = 0.0
-        self.last = -self._step
-        self.longest = 0.0
 
-    def seconds(self, frame: av.VideoFrame, number: int) -> float:
-        if not self.started:
-            self.started, self._start = True, frame.time
-            self.start = max(0.0, frame.time or 0.0)
-        if frame.time is not None and self._start is not None:
-            time = float(frame.time - self._start)
-        else:
-            time = (number - 1) * self._step
-        # Timestamps may jump back where videos were joined.
-        time = time if time >= self.last else self.last + self._step
-        self.longest, self.last = max(self.longest, time - self.last), time
-        return time
+def _indexed(container: Any, stream: Any) -> dict[int, int]:
+    """Position in the file → timestamp of each frame of an AVI, which has times in its index alone.
+
+    Where frames are lost, the ones behind would get their times.
+    """
+    if container.format.name != "avi" or not hasattr(stream, "index_entries"):
+        return {}
+    return {entry.pos + _CHUNK_HEADER: entry.timestamp for entry in stream.index_entries}
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
