@@ -35,6 +35,7 @@ FLOORS = (
         "results",
         "boxes",
         "masks",
+        "bounded",
         "fileio",
         "console",
         "config",

@@ -109,7 +109,7 @@ def parse_assignments(words: list[str]) -> dict[str, Any]:
     Raises:
         ValueError: an element is not ``NAME=VALUE``, or its value is not valid YAML.
     """
-    import yaml
+    from hubel.bounded import BoundError, load_yaml
 
     options: dict[str, Any] = {}
     for word in words:
@@ -117,8 +117,8 @@ def parse_assignments(words: list[str]) -> dict[str, Any]:
         if not (name and equals):
             raise ValueError(f"{word!r} is not NAME=VALUE")
         try:
-            options[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            options[name.strip()] = load_yaml(value)
+        except BoundError as error:
             raise ValueError(f"{value!r} is not a value") from error
     return options
 
@@ -340,7 +340,7 @@ def make_config(**values: Any) -> TrainingConfig:
         if first["loc"][0] not in {each.name for each in fields(TrainingConfig)}:
             reason = "unknown option"
         raise UsageError(
-            f"{name} = {first.get('input')!r}: {reason[:1].lower()}{reason[1:]}", "see hubel train --help"
+            f"{name} = {first.get('input')!r:.100}: {reason[:1].lower()}{reason[1:]}", "see hubel train --help"
         ) from error
 
 
@@ -379,13 +379,14 @@ def write_config(path: Path, config: TrainingConfig) -> None:
 
 def read_config(path: Path) -> TrainingConfig:
     """Read ``config.yaml``; raises :class:`DataError` if it is missing or damaged."""
-    import yaml
+    from hubel.bounded import read_yaml
 
+    again = "start a new run without --resume"
     try:
-        return make_config(**yaml.safe_load(path.read_text()))
+        return make_config(**read_yaml(path))
+    except UsageError as error:
+        raise DataError(f"{path}: {error.message}", again) from error
     except FileNotFoundError:
-        raise DataError(
-            f"{path} is missing: {path.parent} is not a run that can be resumed", "start a new run without --resume"
-        ) from None
-    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged: {error}", "start a new run without --resume") from error
+        raise DataError(f"{path} is missing: {path.parent} is not a run that can be resumed", again) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error}", again) from error

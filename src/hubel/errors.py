@@ -3,6 +3,8 @@
 Commands print the two lines and exit with 1; libraries catch :class:`HubelError`.
 """
 
+_MAX_LENGTH = 2_000  # characters of a message
+
 
 class HubelError(Exception):
     """Something in the data, a file or a model is wrong.
@@ -13,6 +15,8 @@ class HubelError(Exception):
     """
 
     def __init__(self, message: str, hint: str) -> None:
+        if len(message) > _MAX_LENGTH:  # a forged file can make a name or a value of any length
+            message = f"{message[: _MAX_LENGTH // 2]} … {message[-_MAX_LENGTH // 4 :]}"
         super().__init__(message, hint)
         self.message = message
         self.hint = hint

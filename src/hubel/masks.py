@@ -56,6 +56,31 @@ def encode(pixels: np.ndarray) -> RunLengthMask:
     return RunLengthMask(height, width, rle["counts"].decode("ascii"))
 
 
+def encode_part(pixels: np.ndarray, left: int, top: int, height: int, width: int) -> RunLengthMask:
+    """Run lengths of an image of ``height`` × ``width`` pixels that has ``pixels`` (h, w) at ``left, top``.
+
+    Takes the time and memory of the part, not of the image. Raises :class:`ValueError` as :func:`check_size`, or if the
+    part extends beyond the image.
+    """
+    check_size(height, width)
+    h, w = pixels.shape
+    if min(left, top) < 0 or left + w > width or top + h > height:
+        raise ValueError(f"a mask of {w}×{h} at {left}, {top} extends beyond its image")
+    padded = np.zeros((w, h + 2), dtype=bool)
+    padded[:, 1:-1] = pixels.T
+    # Where runs of each column begin and end, in turn.
+    columns, rows = divmod(np.flatnonzero(padded[:, 1:] != padded[:, :-1]), h + 1)
+    changes = (left + columns) * height + top + rows
+    ends, starts = changes[1:-1:2], changes[2::2]
+    apart = np.concatenate(([True], np.repeat(ends != starts, 2), [True]))  # runs over whole columns are joined
+    bounds = [0, *(changes[apart] if len(changes) else changes).tolist()]
+    if bounds[-1] < height * width:
+        bounds.append(height * width)
+    lengths = [end - start for start, end in itertools.pairwise(bounds)]
+    rle = _coco().frPyObjects({"size": [height, width], "counts": lengths}, height, width)
+    return RunLengthMask(height, width, rle["counts"].decode("ascii"))
+
+
 def decode(mask: RunLengthMask) -> np.ndarray:
     """Pixels of a mask, (H, W) bool."""
     pixels: np.ndarray = _coco().decode(mask.to_coco()).astype(bool)

@@ -16,7 +16,6 @@ NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hubel.bounded import BoundError, read_text
 from hubel.data.file_kinds import is_image_file
 from hubel.data.file_listing import IMAGE_SUFFIXES, composed, files_below, is_own_output, is_shown, listing, not_listed
 from hubel.data.image_io import read_size
@@ -261,16 +261,21 @@ def _mask_classes(root: Path) -> tuple[str, ...]:
     if not file.is_file():
         raise DataError(f"{root} has no {file.name}: the classes have no names.", "Write one name per line, in order.")
     names: list[str] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        match = re.fullmatch(r"(?:(\d+)\s+)?(\S.*?)\s*", line)
-        if not match:
-            continue
-        if match[1] is not None and int(match[1]) != len(names):
-            message = f"{file}, line {number}: index {match[1]} where {len(names)} is expected."
-            raise DataError(message, "Number the classes from 0, without gaps.")
-        if match[2].endswith("(ignore)"):
+    try:
+        lines = read_text(file).splitlines()
+    except (OSError, BoundError) as error:
+        raise DataError(f"{file} cannot be read: {error}.", "Write one name per line, in order.") from error
+    for number, line in enumerate(map(str.strip, lines), 1):
+        index, *rest = line.split(maxsplit=1)[:2] if line else ("",)
+        if rest and index.isdecimal():
+            if (index.lstrip("0") or "0") != str(len(names)):
+                message = f"{file}, line {number}: index {index:.20} where {len(names)} is expected."
+                raise DataError(message, "Number the classes from 0, without gaps.")
+            line = rest[0]
+        if line.endswith("(ignore)"):
             break  # it and what follows it are not classes
-        names.append(match[2])
+        if line:
+            names.append(line)
     if not names:
         raise DataError(f"{file} names no class.", "Write one name per line, in order.")
     return tuple(names)

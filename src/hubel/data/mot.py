@@ -15,13 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
+from hubel.bounded import BoundError, read_bytes
 from hubel.errors import DataError
 
 _MIN_COLUMNS = 6
 # Ground truth with classes has eight or nine columns; with ten, world coordinates follow the confidence.
 _WITH_CLASSES = (8, 9)
-_EMPTY = re.compile(r"\s*(?:#|$)")
-_MAX_FRAME = 2**31
+_A_LINE = "A line is: frame, id, left, top, width, height, and more numbers."
+_EMPTY = re.compile(r"[^\S\n]*(?:#|$)")
+_MAX_NUMBER = 2**31
+# Frames without boxes cost time too: one number must not ask for hours.
+_MAX_FRAMES, _MAX_FRAMES_PER_BOX = 100_000, 1_000
+_MAX_BYTES = 1 << 30
+_MAX_LINE = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,13 @@ class MotBoxes:
 
     def by_frame(self) -> Iterator[tuple[int, slice]]:
         """Number and rows of each frame from 1 to the last, including frames without boxes."""
-        bounds = self.frames.searchsorted(np.arange(1, self.last_frame + 2)).tolist()
-        for number, (first, end) in enumerate(pairwise(bounds), 1):
+        numbers, starts = np.unique(self.frames, return_index=True)
+        bounds = pairwise([*starts.tolist(), len(self)])
+        before = 0
+        for number, (first, end) in zip(numbers.tolist(), bounds, strict=True):
+            yield from ((empty, slice(first, first)) for empty in range(before + 1, number))
             yield number, slice(first, end)
+            before = number
 
     def only(self, kept: np.ndarray) -> MotBoxes:
         """A selection of the rows, bool (N,) or ascending indices."""
@@ -81,20 +91,25 @@ def read_mot_text(path: Path) -> MotBoxes:
     or a line is invalid.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+        text = read_bytes(path, _MAX_BYTES).decode("utf-8-sig", errors="replace")
+    except BoundError as error:
+        raise DataError(f"{path} {error}.", "Pass a file of boxes.") from error
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Pass a file of boxes.") from error
-    numbered = _numbered(text)
+    numbered = _numbered(text.replace("\r\n", "\n").replace("\r", "\n"))
     table = _parse_table(path, numbered)
     lines = np.array([number for number, _ in numbered], np.int64)
     for column, name in ((0, "frame"), (1, "id")):
         values = table[:, column]
-        integer = np.isfinite(values) & (np.abs(values) < _MAX_FRAME)
+        integer = np.isfinite(values) & (np.abs(values) < _MAX_NUMBER)
         integer &= values == np.floor(np.where(integer, values, 0))
         _check(path, lines, integer, f"the {name} is not an integer", values)
     _check(path, lines, table[:, 0] >= 1, "frames count from 1, this one is", table[:, 0])
+    most = _MAX_FRAMES + _MAX_FRAMES_PER_BOX * len(table)
+    message = f"the frame is beyond {most:,}, too far for a file of {len(table):,} boxes (a time stamp?)"
+    _check(path, lines, table[:, 0] <= most, message, table[:, 0])
     return _sorted(path, table, lines)
 
 
@@ -144,6 +159,9 @@ def _parse_table(path: Path, numbered: Sequence[tuple[int, str]]) -> np.ndarray:
     """The table (N, columns), at least (0, 6), of numbered lines that are not empty."""
     if not numbered:
         return np.empty((0, _MIN_COLUMNS))
+    for number, line in numbered:
+        if len(line) > _MAX_LINE:
+            raise DataError(f"{path}, line {number}: has {len(line):,} characters.", _A_LINE)
     try:
         table = np.loadtxt([line for _, line in numbered], delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
@@ -155,7 +173,6 @@ def _parse_table(path: Path, numbered: Sequence[tuple[int, str]]) -> np.ndarray:
 
 def _broken_line(path: Path, numbered: Sequence[tuple[int, str]]) -> DataError:
     """The error of the first invalid line."""
-    hint = "A line is: frame, id, left, top, width, height, and more numbers."
     columns = len(numbered[0][1].split(","))
     for number, line in numbered:
         cells = line.split(",")
@@ -163,18 +180,18 @@ def _broken_line(path: Path, numbered: Sequence[tuple[int, str]]) -> DataError:
             try:
                 float(cell)
             except ValueError:
-                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is not a number.", hint)
+                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is not a number.", _A_LINE)
         if len(cells) < _MIN_COLUMNS:
-            return DataError(f"{path}, line {number}: {len(cells)} numbers, expected at least 6.", hint)
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, expected at least 6.", _A_LINE)
         if len(cells) != columns:
-            return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", hint)
-    return DataError(f"{path} is not a table of numbers.", hint)
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", _A_LINE)
+    return DataError(f"{path} is not a table of numbers.", _A_LINE)
 
 
 def _check(path: Path, lines: np.ndarray, valid: np.ndarray, message: str, values: np.ndarray) -> None:
     if not valid.all():
         row = int(valid.argmin())
-        raise DataError(f"{path}, line {lines[row]}: {message}: {values[row]:g}.", "Correct the line, or remove it.")
+        raise DataError(f"{path}, line {lines[row]}: {message}: {values[row]:.15g}.", "Correct the line, or remove it.")
 
 
 def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:

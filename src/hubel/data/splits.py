@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from hubel.bounded import read_json
 from hubel.config import SplitFractions
 from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset, Sample
@@ -23,6 +24,8 @@ from hubel.fileio import write_text
 
 HELD_BACK = 0.15
 """Fraction of ``train`` that is held out for validation if there is no ``val`` folder."""
+
+_MAX_BYTES = 1 << 30  # of a record of splits, which names every image
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def write_splits(path: Path, splits: Splits, root: Path) -> None:
 def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
     """Read a record of :func:`write_splits`: relative paths by split; raises :class:`DataError` if it is not one."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, _MAX_BYTES)
         return {str(name): tuple(map(str, names)) for name, names in record.items()}
     except FileNotFoundError as error:
         message = f"{path} does not exist: the run's split is unknown."

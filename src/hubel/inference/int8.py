@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
+from hubel.bounded import read_yaml
 from hubel.config import TOLERANCE
 from hubel.console import log as log_to_stderr
 from hubel.data.file_kinds import is_image_file
@@ -228,8 +228,8 @@ def _required(tolerance: float) -> int:
 
 def _data_of_run(run: Path) -> Path:
     try:
-        return Path(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        return Path(read_yaml(run / "config.yaml")["data"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{run / 'config.yaml'} does not name the data set.", "Use --calibrate DATA") from error
 
 

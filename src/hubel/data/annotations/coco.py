@@ -30,6 +30,7 @@ from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh
 from hubel.errors import DataError
 
 _QUANTITIES = {"area": (0.0, 1e15), "score": (0.0, 1.0)}  # with their ranges
+_RUNS = 16  # pixels of run lengths, which are kept as they are, count for one that is decoded
 
 
 def _recognizes(head: FileHead) -> bool:
@@ -201,7 +202,7 @@ def _parse_shape(reader: AnnotationReader, row: dict[str, Any], width: int, heig
     segmentation = row.get("segmentation")
     try:
         if isinstance(segmentation, dict):
-            fields["mask"] = _parse_mask(segmentation, width, height)
+            fields["mask"] = _parse_mask(reader, segmentation, width, height)
         elif segmentation:
             fields["polygons"] = _parse_polygons(reader, segmentation)
     except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
@@ -232,9 +233,10 @@ def _parse_box(bbox: Any) -> masks.Box:
     return x, y, x + w, y + h
 
 
-def _parse_mask(segmentation: dict[str, Any], width: int, height: int) -> masks.RunLengthMask:
+def _parse_mask(reader: AnnotationReader, segmentation: dict[str, Any], width: int, height: int) -> masks.RunLengthMask:
     size = parse.items(segmentation["size"], "a mask's size")
     mask = masks.parse_mask(parse.integer(size[0], "size"), parse.integer(size[1], "size"), segmentation["counts"])
+    reader.count_mask(mask.height * mask.width // _RUNS)
     if width and (mask.width, mask.height) != (width, height):
         raise parse.InvalidAnnotation(f"a mask of {mask.width}×{mask.height} in an image of {width}×{height} pixels")
     return mask

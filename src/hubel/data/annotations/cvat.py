@@ -54,7 +54,7 @@ def _parse_object(reader: AnnotationReader, size: tuple[int, int], element: Elem
     if element.tag not in _SHAPES:
         reader.count_warning(f"{element.tag} labels: left out")
         return None
-    box, shape = _parse_shape(element, *size)
+    box, shape = _parse_shape(reader, element, *size)
     fields: dict[str, Any] = {}
     with reader.optional("attributes"):
         found = element.findall("attribute")
@@ -63,10 +63,10 @@ def _parse_object(reader: AnnotationReader, size: tuple[int, int], element: Elem
     return Annotation(reader.label(parse.name(element.get("label"), "label")), box, **shape, **fields)
 
 
-def _parse_shape(element: Element, width: int, height: int) -> Shape:
+def _parse_shape(reader: AnnotationReader, element: Element, width: int, height: int) -> Shape:
     degrees = parse.number(element.get("rotation") or 0, "rotation")
     if element.tag == "mask":
-        mask = _parse_mask(element, width, height)
+        mask = _parse_mask(reader, element, width, height)
         return masks.mask_box(mask), {"mask": mask}
     if element.tag == "polygon":
         points = parse.name(element.get("points"), "points").split(";")
@@ -80,17 +80,16 @@ def _parse_shape(element: Element, width: int, height: int) -> Shape:
     return polygon_shape(masks.rotate(masks.box_to_polygon(x1, y1, x2, y2), degrees, (x1 + x2) / 2, (y1 + y2) / 2))
 
 
-def _parse_mask(element: Element, width: int, height: int) -> masks.RunLengthMask:
+def _parse_mask(reader: AnnotationReader, element: Element, width: int, height: int) -> masks.RunLengthMask:
     left, top, w, h = (parse.integer(element.get(name), name) for name in ("left", "top", "width", "height"))
     lengths = [parse.integer(part, "rle") for part in parse.name(element.get("rle"), "rle").split(",")]
     if min(lengths) < 0 or sum(lengths) != w * h or min(left, top, w, h) < 0:
         raise parse.InvalidAnnotation("a mask's rle does not add up to its width × height")
     if left + w > width or top + h > height or width * height > masks.MAX_PIXELS:
         raise parse.InvalidAnnotation("a mask extends beyond its image")
-    pixels = np.zeros((height, width), dtype=bool)
+    reader.count_mask(h * w)
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    pixels[top : top + h, left : left + w] = values.reshape(h, w)
-    return masks.encode(pixels)
+    return masks.encode_part(values.reshape(h, w), left, top, height, width)
 
 
 def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:

@@ -20,8 +20,10 @@ FREE_FORM_FIELDS = frozenset({*FLAGS, "attributes", "annotator", "score", "area"
 
 _HEAD_BYTES = 1 << 16
 _JSON_SUFFIXES = (".json", ".ndjson", ".jsonl")
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
-_XML_PROLOGUE = re.compile(r"<!--.*?-->|<\?.*?\?>|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>", re.DOTALL)
+# A string may be cut off where the head ends. The quantifier gives nothing back: time is linear in the text's length.
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]:,]', re.DOTALL)
+_XML_TAG = re.compile(r"<([A-Za-z_][\w.-]*)")
+_XML_PROLOGUE = (("<!--", "-->"), ("<?", "?>"), ("<!DOCTYPE", ">"))  # how each part of it begins and ends
 
 
 class FileHead:
@@ -40,8 +42,23 @@ class FileHead:
         """Tag of an XML file's root element; empty for other files."""
         if self.suffix != ".xml" and not self.text.startswith("<"):
             return ""
-        tag = re.search(r"<([A-Za-z_][\w.-]*)", _XML_PROLOGUE.sub("", self.text))
-        return tag[1] if tag else ""
+        position = self.text.find("<")
+        while position >= 0:
+            end = next((end for start, end in _XML_PROLOGUE if self.text.startswith(start, position)), "")
+            if not end:
+                tag = _XML_TAG.match(self.text, position)
+                return tag[1] if tag else ""
+            position = self._end_of_prologue(position, end)
+        return ""
+
+    def _end_of_prologue(self, position: int, end: str) -> int:
+        """Where the next ``<`` is after a part of the prologue; -1 if there is none."""
+        if end == ">":
+            inner = self.text.find("[", position)  # a document type may hold declarations, in brackets
+            if 0 <= inner < self.text.find(">", position):
+                position = self.text.find("]", inner)
+        position = self.text.find(end, position) if position >= 0 else -1
+        return self.text.find("<", position) if position >= 0 else -1
 
     @cached_property
     def is_json_list(self) -> bool:

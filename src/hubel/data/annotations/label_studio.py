@@ -151,7 +151,7 @@ def _parse_object(
         if base in _SHAPES:
             if result.get("image_rotation"):
                 raise parse.InvalidAnnotation("belongs to an image that was rotated in the editor")
-            shape = _parse_shape(base, value, *size)
+            shape = _parse_shape(reader, base, value, *size)
         elif kind == "choices":
             choices = ", ".join(map(str, value.get("choices") or ()))
             attributes[str(result.get("from_name") or "choices")] = choices
@@ -169,11 +169,12 @@ def _parse_object(
     return Annotation(reader.label(parse.name(names[0], "label")), shape[0], **shape[1], **fields, annotator=annotator)
 
 
-def _parse_shape(kind: str, value: _Row, width: int, height: int) -> Shape:
+def _parse_shape(reader: AnnotationReader, kind: str, value: _Row, width: int, height: int) -> Shape:
     if not (width and height):
         raise parse.InvalidAnnotation("is in percent of an image of unknown size, which is missing or unreadable")
     sx, sy = width / 100, height / 100
     if kind == "brush":
+        reader.count_mask(4 * height * width)
         mask = _decode_brush(parse.items(value["rle"], "rle"), width, height)
         return masks.mask_box(mask), {"mask": mask}
     if kind == "polygon":

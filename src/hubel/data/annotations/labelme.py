@@ -64,7 +64,7 @@ def _parse_object(reader: AnnotationReader, row: Any, width: int, height: int) -
     if (kind := shape.get("shape_type") or "polygon") in _LEFT_OUT:
         reader.count_warning(f"shapes are of type {kind}: left out")
         return None
-    box, fields = _parse_shape(shape, kind, parse.items(shape["points"], "points"), width, height)
+    box, fields = _parse_shape(reader, shape, kind, width, height)
     label = reader.label(parse.name(shape["label"], "label"))
     with reader.optional("flags and attributes"):
         attributes = {name: value for name, value in (shape.get("flags") or {}).items() if value is True}
@@ -75,7 +75,8 @@ def _parse_object(reader: AnnotationReader, row: Any, width: int, height: int) -
     return Annotation(label, box, **fields), None if group is None else str(group)
 
 
-def _parse_shape(shape: dict[str, Any], kind: str, points: list[Any], width: int, height: int) -> Shape:
+def _parse_shape(reader: AnnotationReader, shape: dict[str, Any], kind: str, width: int, height: int) -> Shape:
+    points = parse.items(shape["points"], "points")
     if kind in ("polygon", "rotation", "oriented_rectangle"):
         return polygon_shape(parse.polygon(points))
     pairs = [(parse.number(point[0]), parse.number(point[1])) for point in points]
@@ -87,7 +88,7 @@ def _parse_shape(shape: dict[str, Any], kind: str, points: list[Any], width: int
         return polygon_shape(ellipse(x1, y1, radius, radius))
     if kind == "mask":
         left, top = int(min(x1, x2)), int(min(y1, y2))
-        mask = decode_png(parse.name(shape["mask"], "mask"), left, top, width, height)
+        mask = decode_png(parse.name(shape["mask"], "mask"), left, top, width, height, reader.count_mask)
         return (float(left), float(top), max(x1, x2) + 1, max(y1, y2) + 1), {"mask": mask}
     raise parse.InvalidAnnotation(f"is of shape_type {kind!r}, which LabelMe does not have")
 

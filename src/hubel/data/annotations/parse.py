@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -19,6 +18,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring, iterparse
 
+from hubel import bounded
 from hubel.data.annotations.encodings import decode_file, xml_text
 from hubel.errors import DataError
 from hubel.masks import Polygon
@@ -37,6 +37,11 @@ MAX_NAME = 1_000
 """Limit of the characters of a class name or an id."""
 
 _AS_UTF8 = "Save it as UTF-8."
+_MAX_VALUES = 150_000_000  # of a JSON file; COCO's train2017 has about 60 million
+_MAX_CONTAINERS = 20_000_000  # lists and objects, of 60 bytes and more each when they are empty
+_MAX_ELEMENTS = 1_000_000  # of XML, in one image
+_MAX_ROW = 16 * 1024**2  # characters of a row of CSV
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _EXPORT_AGAIN = "Export it again, or leave it out."
 
 
@@ -82,13 +87,12 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path]
 
 def json_text(text: str, where: str) -> Any:
     """Parse a JSON value; the DataError about invalid JSON begins with ``where`` and names the line."""
+    if text.count("[") + text.count("{") > _MAX_CONTAINERS:
+        raise DataError(f"{where}: has more than {_MAX_CONTAINERS:,} lists and objects.", "Split it, or leave it out.")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        message = f"{where}: is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})."
-    except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
-        message = f"{where}: is not valid JSON for annotations ({str(error)[:80]})."
-    raise DataError(message, _EXPORT_AGAIN)
+        return bounded.load_json(text, _MAX_VALUES)
+    except bounded.BoundError as error:
+        raise DataError(f"{where}: {error}.", _EXPORT_AGAIN) from error
 
 
 def read_xml(path: Path) -> Element:
@@ -96,16 +100,20 @@ def read_xml(path: Path) -> Element:
     try:
         data = read_bytes(path, MAX_IMAGE_FILE_BYTES)
         text = xml_text(data)
+        if (data.count(b"<") if text is None else text.count("<")) > 2 * _MAX_ELEMENTS:
+            raise InvalidAnnotation(f"has more than {_MAX_ELEMENTS:,} XML elements")
         root: Element = fromstring(data if text is None else text)
         return root
     except UnicodeError as error:
         raise DataError(f"{path}: {error}.", _AS_UTF8) from error
+    except InvalidAnnotation:
+        raise
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise _xml_error(path, error) from error
 
 
 def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
-    """Elements with these tags, each as soon as it is complete; it is discarded afterwards.
+    """Elements with these tags, each as soon as it is complete; it is discarded afterwards, like those around it.
 
     A file of any length needs the memory of one element. Raises as :func:`read_xml`.
     """
@@ -113,16 +121,23 @@ def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
         data = read_bytes(path)
         text = xml_text(data)
         open_elements: list[Element] = []
+        wanted = parts = 0  # open elements with these tags, and what is in the outermost
         stream = io.BytesIO(data) if text is None else io.StringIO(text)
         for event, element in iterparse(stream, events=("start", "end")):
             if event == "start":
                 if len(open_elements) >= _MAX_DEPTH:
                     raise InvalidAnnotation(f"XML nested more than {_MAX_DEPTH} deep")
                 open_elements.append(element)
+                wanted += element.tag in tags
+                parts = parts + 1 if wanted else 0
+                if parts > _MAX_ELEMENTS:
+                    raise InvalidAnnotation(f"has more than {_MAX_ELEMENTS:,} XML elements in <{element.tag}>")
                 continue
             open_elements.pop()
             if element.tag in tags:
                 yield element
+                wanted -= 1
+            if not wanted:
                 element.clear()
                 if open_elements:
                     open_elements[-1].remove(element)
@@ -142,15 +157,31 @@ def _xml_error(path: Path, error: Exception) -> DataError:
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Rows of a CSV text, separated by commas or semicolons, each with the number of its last line."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
-    csv.field_size_limit(MAX_IMAGE_FILE_BYTES)
+    first = next((line for line in _lines(text) if line.strip()), "")
+    taken = 0  # characters since the last row: a quoted cell may have line breaks
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for line in _lines(text):
+            taken += len(line)
+            if taken > _MAX_ROW:
+                raise csv.Error(f"a row of more than {_MAX_ROW:,} characters")
+            yield line
+
+    rows = csv.reader(lines(), delimiter=";" if first.count(";") > first.count(",") else ",")
+    csv.field_size_limit(_MAX_ROW)
     try:
         for row in rows:
+            taken = 0
             if row:
                 yield rows.line_num, row
     except csv.Error as error:
         raise InvalidAnnotation(f"is not valid CSV at line {rows.line_num} ({error})") from error
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text with their ends, one at a time."""
+    return (match[0] for match in _LINE.finditer(text))
 
 
 def csv_table(text: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
@@ -269,5 +300,5 @@ def _describe(value: Any) -> str:
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     if isinstance(value, int) and abs(value) >= 10**40:
         return "a number of more than 40 digits"
-    shown = repr(value)
+    shown = repr(value[:61] if isinstance(value, str) else value)
     return shown if len(shown) <= 60 else f"{shown[:60]}…"

@@ -28,6 +28,13 @@ _UNREADABLE = (AttributeError, TypeError, ValueError, KeyError, IndexError, Over
 MAX_OBJECTS = 100_000
 """Limit of objects in one image; files that claim more are forged or broken."""
 
+_MAX_FAULTS = 10_000  # that are collected; a file with more is of another kind, or forged
+
+# Pixels of masks that one file may have decoded: a quarter of a gigapixel, and more for each byte that describes them.
+# A run length of a few bytes can claim any number; of real masks, each byte describes some dozens.
+_MASK_PIXELS = 1 << 28
+_MASK_PIXELS_PER_BYTE = 1 << 12
+
 _SPLIT_ORDER = ("train", "val", "test", "all")
 
 LabelFiles = Sequence[tuple[str, Path]]
@@ -44,6 +51,10 @@ class LabelFileError(DataError):
         super().__init__(message, hint)
         self.file = file
         self.unknown_class = unknown_class
+
+
+class ForgedFileError(DataError):
+    """A file is not worth reading on; ends the reading of the data set."""
 
 
 class AnnotationReader:
@@ -64,6 +75,9 @@ class AnnotationReader:
         self._index_of: dict[Path, tuple[str, int]] = {}
         self.exhaustive: set[Path] = set()  # folders whose images are listed: others in them are not of the data set
         self._counts: Counter[str] = Counter()
+        self._faults = 0
+        self._mask_pixels: Counter[Path] = Counter()
+        self.file = root  # that is being read
         self._warnings: list[str] = []
         self._guessed: dict[Path, None] = {}  # files whose encoding is a guess, in order
 
@@ -141,6 +155,24 @@ class AnnotationReader:
         if objects > MAX_OBJECTS:
             raise InvalidAnnotation(f"one image has {objects:,} objects, more than the limit of {MAX_OBJECTS:,}")
 
+    def count_mask(self, pixels: int) -> None:
+        """Count the pixels of a mask before it is decoded; raises DataError if those of its file are too many."""
+        self._mask_pixels[self.file] += max(pixels, 0)
+        found = self._mask_pixels[self.file]
+        if found > _MASK_PIXELS and found > _MASK_PIXELS + _MASK_PIXELS_PER_BYTE * self.file.stat().st_size:
+            message = f"{self.file}: its masks have {found / 1e6:,.0f} megapixels and more, too many for its size."
+            raise ForgedFileError(message, "Leave it out: it may be malicious.")
+
+    def report(self, fault: LabelFileError) -> None:
+        """Hand a fault to ``on_fault``, or raise it; raises :class:`DataError` if there are too many of them."""
+        if self.on_fault is None:
+            raise fault
+        self._faults += 1
+        if self._faults > _MAX_FAULTS:
+            message = f"{fault.file}: more than {_MAX_FAULTS:,} annotations cannot be read, the last: {fault.message}"
+            raise ForgedFileError(message, "Check that it is of this format, or leave it out.")
+        self.on_fault(fault)
+
     def parse_objects(
         self, file: Path, where: str, rows: Sequence[Any], read: Callable[[Any], T | None]
     ) -> tuple[T, ...] | None:
@@ -207,10 +239,10 @@ class _ErrorContext:
         self.row = row
 
     def __enter__(self) -> None:
-        pass
+        self.reader.file = self.file
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        if error is None:
+        if error is None or isinstance(error, ForgedFileError):
             return False
         where = f"{self.file}, {self.row}" if self.row else str(self.file)
         if isinstance(error, InvalidAnnotation):
@@ -227,9 +259,8 @@ class _ErrorContext:
             return False
         hint = error.hint if isinstance(error, HubelError) else "Export it again, correct it, or leave it out."
         reported = LabelFileError(message, hint, self.file, isinstance(error, UnknownClass))
-        if self.reader.on_fault is None:
-            raise reported from error
-        self.reader.on_fault(reported)
+        reported.__cause__ = error if self.reader.on_fault is None else None
+        self.reader.report(reported)
         return True
 
 

@@ -73,7 +73,8 @@ def _parse_shape(reader: AnnotationReader, figure: dict[str, Any], width: int, h
     if kind == "bitmap":
         bitmap = parse.fields(figure["bitmap"], "bitmap")
         left, top = (parse.integer(value, "origin") for value in bitmap["origin"])
-        mask = decode_png(parse.name(bitmap["data"], "data"), left, top, width, height, compressed=True)
+        data = parse.name(bitmap["data"], "data")
+        mask = decode_png(data, left, top, width, height, reader.count_mask, compressed=True)
         return masks.mask_box(mask), {"mask": mask}
     points = parse.fields(figure["points"], "points")
     exterior = parse.items(points["exterior"], "exterior")

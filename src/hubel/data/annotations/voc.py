@@ -91,11 +91,16 @@ def _listed(reader: AnnotationReader, folder: Path) -> dict[str, str]:
             if file.is_file():
                 with reader.error_context(file):
                     # Lists of one class have 1, 0 or -1 after the name.
-                    lines = (re.sub(r"\s+-?[01]$", "", line.strip()) for line in reader.read_text(file).splitlines())
+                    lines = map(_listed_stem, reader.read_text(file).splitlines())
                     stems = map(composed, lines)
                     listed.update((stem, split) for stem in stems if stem and stem not in listed)
                 break
     return listed
+
+
+def _listed_stem(line: str) -> str:
+    words = line.strip().rsplit(maxsplit=1)
+    return words[0] if len(words) == 2 and words[1] in ("-1", "0", "1") else line.strip()
 
 
 def _read_file(reader: AnnotationReader, split: str, file: Path) -> _Labels:

@@ -38,6 +38,8 @@ NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names", "_darkn
 
 _SNIFFED_FILES = 40
 _SAMPLED_FILES = 200  # files of rows from which their layout is told
+_MAX_PATHS = 1_000  # of a split in data.yaml
+_MAX_PATH_LENGTH = 4096
 
 
 def _recognizes(head: FileHead) -> bool:
@@ -163,9 +165,11 @@ def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, An
     entries: dict[str, list[str]] = {}
     for key in ("train", "val", "valid", "validation", "test"):
         if (value := yaml_text.entry(content, key)) and SPLIT_NAMES[key] not in entries:
-            entries[SPLIT_NAMES[key]] = [
-                parse.name(one, key) for one in (value if isinstance(value, list) else [value])
-            ]
+            names = [parse.name(one, key) for one in (value if isinstance(value, list) else [value])]
+            longest = max(map(len, names), default=0)
+            if len(names) > _MAX_PATHS or longest > _MAX_PATH_LENGTH:
+                raise parse.InvalidAnnotation(f"{key} has {len(names):,} paths, of up to {longest:,} letters")
+            entries[SPLIT_NAMES[key]] = names
     if not entries:
         entries = {"all": ["images"]}
     elif entries.get("train") == entries.get("val"):
@@ -173,8 +177,9 @@ def _declared_images(reader: AnnotationReader, file: Path, content: dict[str, An
     base = _resolve(reader, file.parent, str(yaml_text.entry(content, "path") or ".")) or file.parent
     for split, names in entries.items():
         paths = [_resolve(reader, base, name) or _resolve(reader, file.parent, name) for name in names]
+        seen: set[Path] = set()
         for path in filter(None, paths):
-            yield from ((split, image) for image in _images_of(reader, path))
+            yield from ((split, image) for image in _images_of(reader, path, seen))
         if not any(paths):
             reader.warn(f"{file}: {split} is {listing(names)}, which does not exist: left out")
 
@@ -191,12 +196,15 @@ def _resolve(reader: AnnotationReader, base: Path, name: str) -> Path | None:
     return next(filter(None, paths), None)
 
 
-def _images_of(reader: AnnotationReader, path: Path) -> Iterator[Path]:
-    """The images in a folder and below, or those that a text file lists."""
+def _images_of(reader: AnnotationReader, path: Path, seen: set[Path]) -> Iterator[Path]:
+    """The images in a folder and below, or those that a text file lists; what was ``seen`` is not read again."""
+    if path in seen:
+        return
+    seen.add(path)
     if path.is_dir():
         yield from reader.images.within(path)
         for folder in sorted(child for child in path.iterdir() if child.is_dir() and is_shown(child.name)):
-            yield from _images_of(reader, folder)
+            yield from _images_of(reader, folder, seen)
         return
     for index, line in enumerate(reader.read_text(path).splitlines()):
         if line.strip():
