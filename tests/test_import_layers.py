@@ -36,6 +36,7 @@ FLOORS = (
         "boxes",
         "masks",
         "bounded",
+        "interrupts",
         "fileio",
         "console",
         "config",
@@ -54,7 +55,7 @@ FLOORS = (
     ("exporters", "benchmark", "batch_predict"),
     ("training",),
     ("cli", "__main__"),
-)
+)  # fmt: skip
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "rich", "matplotlib", "sklearn", "scipy")
 

@@ -4,38 +4,54 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import itertools
 import json
 import os
 import secrets
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Self
 
 from hubel.errors import DataError
 
 # Names of files may hold bytes that are not text, which Python keeps as halves of surrogate pairs. Escaped by a
 # backslash they are what JSON and YAML read back as the same name.
 _ERRORS = "backslashreplace"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that a full disk, a quota, or a limit of file sizes gives."""
+
+
+def is_special(path: Path) -> bool:
+    """True for what exists and is written to, but never replaced: a device, a pipe, ``/dev/stdout``."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def temporary_beside(path: Path, prefix: str = "", suffix: str = "") -> Path:
     """Make an empty file in the folder of ``path``, to be filled and given to :func:`rename_into_place`.
 
+    It is in the folder for temporary files if ``path`` is a device or a pipe.
     Its permissions are those of any new file there, by the umask; those of ``tempfile`` are the owner's alone.
     """
+    folder = Path(tempfile.gettempdir()) if is_special(path) else path.parent
     while True:
-        temporary = path.with_name(f"{prefix or f'.{path.name}.'}{secrets.token_hex(4)}{suffix}")
+        temporary = folder / f"{prefix or f'.{path.name}.'}{secrets.token_hex(4)}{suffix}"
         with contextlib.suppress(FileExistsError):
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             return temporary
 
 
 def rename_into_place(temporary: Path, path: Path) -> None:
-    """Flush a file to disk and rename it to ``path``."""
+    """Flush a file to disk and rename it to ``path``; a device or a pipe gets its content."""
+    if is_special(path):
+        with temporary.open("rb") as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        temporary.unlink()
+        return
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -62,31 +78,77 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def streaming_write(path: Path) -> Iterator[IO[str]]:
-    """Give a text file that becomes ``path`` with what it holds when the block ends, also by Ctrl-C or an error.
+def partial_path(path: Path) -> Path:
+    """Where a part of a file is kept beside the whole one: ``tracks.partial.txt`` for ``tracks.txt``."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
 
-    If the block ends by an error before anything was written, ``path`` is unchanged. Errors are those of
-    :func:`atomic_write`.
+
+def keep_partial(temporary: Path, path: Path, interrupted: bool) -> Path:
+    """Rename a file that is not whole to :func:`partial_path`, and return where it is.
+
+    Only if its writing was interrupted, and there is no older file, it becomes ``path`` itself.
     """
-    try:
-        temporary = temporary_beside(path)
-        ended = False
+    kept = path if interrupted and not path.exists() else partial_path(path)
+    rename_into_place(temporary, kept)
+    return kept
+
+
+class StreamingFile:
+    """A text file that is written over a long time, and takes the place of ``path`` when the ``with`` block ends.
+
+    What was written before an interrupt (see :attr:`interrupted`) or an error is kept as in :func:`keep_partial`, and
+    ``on_partial`` is called with its path. After a failed write nothing is kept: it would end anywhere.
+
+    Raises :class:`DataError` if the file cannot be written, or the disk is full; ``path`` is then unchanged.
+    """
+
+    def __init__(self, path: Path, on_partial: Callable[[Path], None]) -> None:
+        self.path = path
+        self.interrupted = False
+        self._on_partial = on_partial
+        self._failed = False
+
+    def __enter__(self) -> Self:
         try:
-            with temporary.open("w", encoding="utf-8", errors=_ERRORS, newline="\n") as file:
-                yield file
-                ended = True
+            self._temporary = temporary_beside(self.path)
+            self._file = self._temporary.open("w", encoding="utf-8", errors=_ERRORS, newline="\n")
+        except OSError as error:
+            raise _not_written(self.path, error) from error
+        return self
+
+    def write(self, text: str) -> None:
+        """Append text."""
+        try:
+            self._file.write(text)
+        except OSError as error:
+            self._failed = True
+            raise _not_written(self.path, error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        is_whole = kind is None and not self.interrupted
+        try:
+            self._file.close()
+            if is_whole:
+                rename_into_place(self._temporary, self.path)
+            elif not self._failed and self._temporary.stat().st_size:
+                interrupted = self.interrupted or (kind is not None and issubclass(kind, KeyboardInterrupt))
+                self._on_partial(keep_partial(self._temporary, self.path, interrupted))
+        except OSError as error:
+            if kind is None:  # else the first error says it
+                raise _not_written(self.path, error) from error
         finally:
-            if ended or temporary.stat().st_size:
-                rename_into_place(temporary, path)
-            else:
-                temporary.unlink()
-    except OSError as error:
-        raise _not_written(path, error) from error
+            self._temporary.unlink(missing_ok=True)
 
 
 def _not_written(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}", "free some space or choose --out")
+    return DataError(f"{path} cannot be written: {error.strerror or error}", remedy(error))
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a file that cannot be written."""
+    if error.errno in NO_SPACE:
+        return "free some space, or write to another disk"
+    return "choose another file or folder, or change the permissions"
 
 
 @contextlib.contextmanager

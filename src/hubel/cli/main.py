@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 from collections import UserDict
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 import hubel
+from hubel import interrupts
 from hubel.console import log, report_error
 from hubel.errors import HubelError, UsageError
+from hubel.fileio import NO_SPACE, remedy
 
 COMMANDS = (
     "demo", "predict", "track", "train", "evaluate", "export", "models", "summary", "scale", "bench", "cache", "data",
@@ -39,8 +41,19 @@ class _Commands(UserDict[str, Any]):
         return _command(super().__getitem__(name))
 
 
+class _Stopped(BaseException):
+    """An interrupt, or a reader of stdout (head, less) that has gone: Typer would end with statuses of its own."""
+
+
 class _LazyGroup(TyperGroup):
     """A group that imports only the command that is run."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, BrokenPipeError) as error:
+            raise _Stopped from error
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -75,7 +88,19 @@ def common_options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit: 0 success, 1 a fault in data, file or model, 2 wrong usage, 130 interrupted."""
+    """Run one command and exit.
+
+    0 success, 1 a fault in data, file or model, 2 wrong usage, 128 and the signal's number interrupted (Ctrl-C: 130).
+    """
+    interrupts.forget()
+    try:
+        with interrupts.interruptions():
+            _run(arguments)
+    finally:
+        interrupts.silence_closed_output()
+
+
+def _run(arguments: list[str] | None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -84,16 +109,27 @@ def main(arguments: list[str] | None = None) -> None:
     except HubelError as error:
         if debug:
             raise
+        if interrupts.received():
+            _end_interrupted()
         report_error(error.message, error.hint)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        log("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) has gone, which is not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except (_Stopped, KeyboardInterrupt) as stopped:
+        if isinstance(stopped.__cause__, BrokenPipeError) and not interrupts.received():
+            sys.exit(0)
+        _end_interrupted()
     except Exception as error:
         if debug:
             raise
+        if interrupts.received():  # a library fails because a worker or the terminal has gone
+            _end_interrupted()
+        if isinstance(error, OSError) and error.filename is None and error.errno in NO_SPACE:
+            report_error(f"the output cannot be written: {error.strerror}", remedy(error))
+            sys.exit(1)
         report_error(f"{type(error).__name__}: {error}", "this is a bug in hubel: please report it with --debug")
         sys.exit(1)
+
+
+def _end_interrupted() -> NoReturn:
+    with contextlib.suppress(OSError):  # of a terminal that was closed
+        log("interrupted")
+    sys.exit(interrupts.exit_status())

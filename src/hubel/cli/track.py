@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import contextlib
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hubel import interrupts
 from hubel.cli.options import Device, Engine, Iou, Json, Precision, Threads
 from hubel.config import CONF, DEFAULT_NETWORK, IOU
 from hubel.console import ProgressBar, log, report_error
@@ -177,7 +177,7 @@ def _run(
     """Write the tracks of every frame; returns the number of the last."""
     start, last, interrupted = time.perf_counter(), None, False
     bar = ProgressBar("frames", count, visible=not outputs.shows_lines)
-    with _terminated_as_interrupted(), bar, outputs, closing(states):
+    with bar, outputs, closing(states):
         try:
             for state, tracks in states:
                 outputs.take(state, tracks)
@@ -185,27 +185,13 @@ def _run(
                 bar.advance()
         except KeyboardInterrupt:
             interrupted = True
+            outputs.interrupt()
     seconds = time.perf_counter() - start
-    outputs.finish()
-    log(outputs.summary(seconds))
+    with contextlib.suppress(OSError) if interrupted else contextlib.nullcontext():  # a terminal that was closed
+        outputs.finish()
+        log(outputs.summary(seconds))
+        if interrupted:
+            log(f"interrupted after frame {last}: the tracks up to there have been written")
     if interrupted:
-        log(f"interrupted after frame {last}: the tracks up to there have been written")
-        raise typer.Exit(130)
+        raise typer.Exit(interrupts.exit_status())
     return last
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, with complete files."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hubel.console import log, print_json
 from hubel.data.mot import mot_text
 from hubel.errors import UsageError
-from hubel.fileio import atomic_write, streaming_write, write_json
+from hubel.fileio import StreamingFile, atomic_write, is_special, partial_path, write_json
 from hubel.inference.outputs import encodable
 from hubel.inference.video_tracking import NAMELESS, FrameState, StageTimer
 from hubel.results import Tracks
@@ -94,17 +94,25 @@ class TrackOutputs:
         self.shows_lines = self.json and sys.stdout.isatty()
         self._frames = 0
         self._paths = TrackTable()
+        self._interrupted = False
         self._stack = ExitStack()
-        self._text: IO[str] | None = None
+        self._text: StreamingFile | None = None
         self._video: VideoWriter | None = None
 
     def __enter__(self) -> Self:
         if self.mot is not None:
-            self._text = self._stack.enter_context(streaming_write(self.mot))
+            self._text = self._stack.enter_context(StreamingFile(self.mot, _say_partial))
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+
+    def interrupt(self) -> None:
+        """Tell the files that they end early; what was written of them is kept beside older ones."""
+        self._interrupted = True
+        for file in (self._text, self._video):
+            if file is not None:
+                file.interrupted = True
 
     def take(self, state: FrameState, tracks: Tracks) -> None:
         """Write the tracks of the next frame."""
@@ -142,7 +150,7 @@ class TrackOutputs:
         if self._video is None:
             from hubel.data.video_writer import VideoWriter
 
-            self._video = self._stack.enter_context(VideoWriter(self.save, width, height, self.rate))
+            self._video = self._stack.enter_context(VideoWriter(self.save, width, height, self.rate, _say_partial))
             self._annotator = TrackAnnotator(names=self.model is not None)
         marks = [Mark(_corners(counter), _caption(counter)) for counter in self.counters]
         drawn = self._annotator.annotate(state.image, tracks, marks)
@@ -158,7 +166,10 @@ class TrackOutputs:
         """Write the table and the counts after the last frame."""
         rows = self._paths.rows()
         if self.table is not None:
-            _write_table(self.table, rows)
+            kept_beside = self._interrupted and self.table.exists()
+            _write_table(partial_path(self.table) if kept_beside else self.table, rows)
+            if kept_beside:
+                _say_partial(partial_path(self.table))
         if self.json:
             return
         print(_table(rows))
@@ -176,10 +187,15 @@ class TrackOutputs:
         return line
 
 
+def _say_partial(path: Path) -> None:
+    log(f"note:  {path} has what was found up to the end")
+
+
 def _refuse(option: str, path: Path, inputs: Sequence[str | Path | None]) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist", "create it, or choose another")
-    if not os.access(path.parent, os.W_OK) or path.is_dir():
+    written = path if is_special(path) else path.parent
+    if not os.access(written, os.W_OK) or path.is_dir():
         raise UsageError(f"{option} {path} cannot be written", "choose a file in a writable folder")
     for source in inputs:
         if source is not None and Path(source).exists() and path.exists() and path.samefile(source):

@@ -31,6 +31,7 @@ from hubel.data.image_io import read_reduced
 from hubel.data.samples import Batch, Sample
 from hubel.data.transforms.pipeline import Decoded, Transform
 from hubel.errors import ImageError
+from hubel.interrupts import leave_signals_to_parent
 from hubel.system import cpu_count
 
 _STEP = 16 << 20
@@ -223,15 +224,8 @@ def default_workers(trainings: int = 1) -> int:
 
 
 def _init_worker(_: int) -> None:
-    """Leave interruptions to the parent: it ends its workers itself, without their tracebacks.
-
-    SIGTERM may hit the whole group of processes, so the first is the parent's. A second one comes from the parent,
-    where it ends with the loader still alive: it would wait forever for a worker that ignored it.
-    """
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    """Leave interruptions to the parent: it ends its workers itself, without their tracebacks."""
+    leave_signals_to_parent()
     torch.set_num_threads(1)
 
 

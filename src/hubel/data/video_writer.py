@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from hubel.errors import DataError, HubelError, UsageError
-from hubel.fileio import rename_into_place, temporary_beside
+from hubel.fileio import NO_SPACE, keep_partial, rename_into_place, temporary_beside
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,11 @@ class VideoWriter:
       index first, so that browsers can play it while loading.
     - Frames keep their times, so the frame rate may vary (except in AVI, which has no timestamps).
     - Frames are encoded in a thread: ``write`` returns at once, unless four frames are queued.
-    - The file is written as ``NAME.partial-….mp4`` and renamed when the ``with`` block ends. If it ends by Ctrl-C or
-      another error, the file has the frames so far and is playable. If the process is killed, the partial file is
-      playable except for its last two seconds, as an MP4 is first written in fragments.
+    - The file is written as ``NAME.partial-….mp4`` and renamed when the ``with`` block ends. If it ends by an interrupt
+      (see :attr:`interrupted`) or an error, the frames so far are kept, playable, as in
+      :func:`~hubel.fileio.keep_partial`, and ``on_partial`` is called with the path; not if the file itself could not
+      be written. If the process is killed, the partial file is playable except for its last two seconds, as an MP4 is
+      first written in fragments.
     - Odd widths and heights, which 4:2:0 does not allow, are padded by repeating the last pixel.
 
     The folder of ``path`` exists; an older file is replaced at the end. ``rate``, the approximate number of frames per
@@ -107,12 +109,21 @@ class VideoWriter:
     the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, width: int, height: int, rate: float | Fraction = 25) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        rate: float | Fraction = 25,
+        on_partial: Callable[[Path], None] = lambda path: None,
+    ) -> None:
         self.path = Path(path)
         self._format = video_format(self.path)
         self._encoder = _available_encoder(self._format)
         self.size = (width, height)
         self._rate = Fraction(rate).limit_denominator(1001) or Fraction(25)
+        self.interrupted = False
+        self._on_partial = on_partial
         self._frames: queue.Queue[tuple[np.ndarray, float] | None] = queue.Queue(_QUEUE_LENGTH)
         self._fault: Exception | None = None
         self._time_base = 1 / self._rate if self._format.constant_rate else Fraction(1, _TICKS)
@@ -145,17 +156,24 @@ class VideoWriter:
         # Signals only reach the main thread, so encoding is never interrupted within a frame.
         self._frames.put(None)
         self._thread.join()
-        if self._written == 0:
+        try:
+            if self._fault is None and self._written:
+                self._place(kind)
+        except OSError as failed:
+            self._fault = failed
+        finally:
             self._partial.unlink(missing_ok=True)
-        else:
-            try:
-                if self._format.fragmented and self._fault is None:
-                    self._join_fragments()
-                rename_into_place(self._partial, self.path)
-            except OSError as failed:
-                self._fault = self._fault or failed
         if self._fault is not None and error is None:
             raise self._error(self._fault) from self._fault
+
+    def _place(self, kind: type[BaseException] | None) -> None:
+        if self._format.fragmented:
+            self._join_fragments()
+        if kind is None and not self.interrupted:
+            rename_into_place(self._partial, self.path)
+        else:
+            interrupted = self.interrupted or (kind is not None and issubclass(kind, KeyboardInterrupt))
+            self._on_partial(keep_partial(self._partial, self.path, interrupted))
 
     def _join_fragments(self) -> None:
         """Replace the partial file by one with a single index at the start, if there is space for both."""
@@ -233,7 +251,7 @@ class VideoWriter:
         return frame
 
     def _error(self, error: Exception) -> DataError:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = getattr(error, "errno", None) in NO_SPACE
         reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
         hint = "free some space, or choose another disk" if full else "choose another folder, or another suffix"
         return DataError(f"{self.path} cannot be written: {reason}.", hint)

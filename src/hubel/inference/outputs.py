@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubel.data.file_listing import OUTPUT_MARK
-from hubel.errors import HubelError
+from hubel.errors import HubelError, UsageError
+from hubel.fileio import remedy
 
 if TYPE_CHECKING:
     from hubel.data.sources import ImageSource
@@ -53,6 +54,8 @@ class AnnotatedFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._numbers: dict[str, int] = {}
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"--save {folder} is a file", "pass a folder: a file is written into it for each image")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not any(folder.iterdir()):
@@ -91,7 +94,4 @@ class AnnotatedFiles:
 
     @staticmethod
     def _not_writable(path: Path, error: OSError) -> HubelError:
-        return HubelError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Free some space, or choose another folder with --save.",
-        )
+        return HubelError(f"{path} cannot be written: {error.strerror or error}.", f"{remedy(error)} (--save).")

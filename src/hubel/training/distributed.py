@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 
 from hubel.errors import DataError, UsageError
 from hubel.inference.precision import choose_device
+from hubel.interrupts import exit_status
 
 Value = TypeVar("Value")
 
@@ -280,7 +281,7 @@ def distributed_session(device: str) -> Iterator[DistributedContext]:
     except BaseException as error:
         _leave(processes)
         if isinstance(error, KeyboardInterrupt) and not processes.is_main:
-            raise SystemExit(130) from None
+            raise SystemExit(exit_status()) from None
         raise
     else:
         distributed.destroy_process_group()

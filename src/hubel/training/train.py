@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from hubel.data.splits import (
     write_splits,
 )
 from hubel.errors import DataError, ModelError, UsageError
+from hubel.interrupts import interruptions
 from hubel.models import ModelMetadata, architecture, create_model, describe
 from hubel.models.base import Model
 from hubel.system import tune_allocator
@@ -139,7 +139,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     Raises:
         DataError: the data cannot be used; raised before the first epoch.
         ModelError, WeightsError: there is no such model, or its weights are not available.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM; the finished epochs are kept and ``resume`` continues.
+        KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP; the finished epochs are kept and ``resume`` continues.
     """
     tune_allocator(keep=None)
     base = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
@@ -159,7 +159,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
             return str(folder)
 
         folder = Path(processes.broadcast_object(lambda: plan["folder"] or new_folder()))
-        with _interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
+        with interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
             try:
                 with report_error_once(processes), _worker_deaths_explained():
                     _announce(chosen, metadata, run_data, processes, display)
@@ -279,32 +279,3 @@ def _worker_deaths_explained() -> Iterator[None]:
             f"a data-loading worker exited unexpectedly: {error}",
             "often memory ran out: continue with --resume, or start again with fewer --workers",
         ) from error
-
-
-@contextmanager
-def _interruptions() -> Iterator[Callable[[], None]]:
-    """Handle SIGTERM (of a cluster or a shutdown) like Ctrl-C while training: finished epochs are kept.
-
-    Yields a function that raises the interrupt again if a bare ``except`` in a library has swallowed it.
-    """
-    asked: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        raise KeyboardInterrupt
-
-    def stop_if_asked() -> None:
-        if asked:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop_if_asked
-        return
-    # Signals that are ignored, as Ctrl-C is in a shell's background, stay ignored.
-    handled = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in handled}
-    try:
-        yield stop_if_asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
