@@ -12,7 +12,7 @@ export MPLBACKEND
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow coverage lint format types docs docs-images build clean
+.PHONY: help demo test test-slow fuzz coverage lint format types docs docs-images build clean
 
 help:  ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,12 @@ test: lint types  ## set up if needed, then lint, types and the tests
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes: every architecture, not one of each family
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
+
+# MINUTES of damaged files for every reader, FUZZ_SEED chooses which; a shorter run of the same is part of `make test`.
+MINUTES ?= 60
+FUZZ_SEED ?= 0
+fuzz: $(VENV)/.installed-test  ## an hour (MINUTES=60) of damaged files for every reader: fuzz-findings/
+	@$(BIN)/python tests/fuzz/runner.py --minutes $(MINUTES) --seed $(FUZZ_SEED)
 
 coverage: $(VENV)/.installed-test  ## the tests of `make test`, and which lines and branches they reach: htmlcov/
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" --cov --cov-report term --cov-report html

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -208,7 +209,58 @@ def test_in_python(detections: Path, video: Path) -> None:
         next(hubel.track(video))
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_not_whole_is_kept_beside_the_older_file(tmp_path: Path) -> None:
+    """An interrupted table, text and film: the older ones stay, and the command says where the frames so far are."""
+    from hubel.fileio import StreamingFile
+
+    for name in ("old.txt", "new.txt"):
+        (tmp_path / "old.txt").write_text("older")
+        kept: list[Path] = []
+        with StreamingFile(tmp_path / name, kept.append) as file:
+            file.write("1,1\n")
+            file.interrupted = True
+        where = tmp_path / ("old.partial.txt" if name == "old.txt" else name)
+        assert kept == [where] and where.read_text() == "1,1\n"
+        assert (tmp_path / "old.txt").read_text() == "older"
+    with pytest.raises(ZeroDivisionError), StreamingFile(tmp_path / "third.txt", kept.append) as file:
+        file.write("1,1\n")
+        raise ZeroDivisionError
+    assert kept[-1] == tmp_path / "third.partial.txt" and not (tmp_path / "third.txt").exists()
+    with pytest.raises(ZeroDivisionError), StreamingFile(tmp_path / "fourth.txt", kept.append):
+        raise ZeroDivisionError
+    assert not list(tmp_path.glob("*fourth*"))
+
+
+@pytest.mark.parametrize("output", ["--mot", "--save", "--table"])
+def test_a_full_disk_leaves_the_older_file(output: str, video: Path, detections: Path, tmp_path: Path) -> None:
+    """A limit of file sizes stands for a full disk; the older file stays as it was, and no half lies beside it."""
+    out = tmp_path / f"out{ {'--mot': '.txt', '--save': '.mp4', '--table': '.json'}[output] }"
+    out.write_text("older")
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); "
+    program = limited + "from hubel.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "track", str(video), "--detections", str(detections), "--tracker", "sort"]
+    before = sorted(tmp_path.iterdir())
+    done = subprocess.run([*command, output, str(out)], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert f"{out} cannot be written" in done.stderr and "free some space" in done.stderr
+    assert out.read_text() == "older" and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_device_is_written_to_and_not_replaced(detections: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "hubel", "track", "--detections", str(detections), "--tracker", "sort", "--mot"]
+    running = subprocess.Popen([*command, str(pipe)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    rows = pipe.read_text().splitlines()
+    assert running.communicate(timeout=60) and running.returncode == 0
+    assert len(rows) == 60 and pipe.is_fifo()
+    if Path("/dev/full").is_char_device():
+        done = subprocess.run([*command, "/dev/full"], capture_output=True, text=True)
+        assert done.returncode == 1 and "/dev/full cannot be written: No space left" in done.stderr
+        assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_in_the_middle(tmp_path: Path, sent: signal.Signals) -> None:
     """Ctrl-C, or asked to end: the text is whole up to some frame, and the video plays as far."""
     frames = 4000
@@ -232,7 +284,7 @@ def test_interrupted_in_the_middle(tmp_path: Path, sent: signal.Signals) -> None
     time.sleep(1)
     running.send_signal(sent)
     _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130, errors
+    assert running.returncode == 128 + sent, errors
     assert "interrupted after frame" in errors
     text = (tmp_path / "out.txt").read_text()
     assert text.endswith("-1,-1,-1\n")

@@ -134,7 +134,7 @@ def wait_for_epoch(out: Path, epoch: int, process: subprocess.Popen[str]) -> Non
 
 
 def test_killed_and_interrupted_runs_end_as_if_nothing_had_happened(shapes: Path, tmp_path: Path) -> None:
-    """kill -9, then SIGTERM, then Ctrl-C, each in the middle of an epoch; the weights are equal to the bit.
+    """kill -9, SIGTERM, Ctrl-C, a closed terminal, each in the middle of an epoch; the weights are equal to the bit.
 
     The blows hit the whole process group, decoding processes included, as a terminal or a supervisor deals them.
     """
@@ -143,7 +143,12 @@ def test_killed_and_interrupted_runs_end_as_if_nothing_had_happened(shapes: Path
     process = start(shapes, whole, *arguments)
     assert process.wait(200) == 0, process.stderr.read()
     process = start(shapes, broken, *arguments)
-    for epoch, blow, code in ((1, signal.SIGKILL, -9), (2, signal.SIGTERM, 130), (3, signal.SIGINT, 130)):
+    for epoch, blow, code in (
+        (1, signal.SIGKILL, -9),
+        (2, signal.SIGTERM, 143),
+        (3, signal.SIGINT, 130),
+        (4, signal.SIGHUP, 129),
+    ):
         wait_for_epoch(broken, epoch, process)
         os.killpg(process.pid, blow)
         message = process.communicate(timeout=60)[1]

@@ -96,6 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with interrupts.interruptions():
             _run(arguments)
+    except SystemExit:
+        if interrupts.received():  # whatever has become of it on the way
+            sys.exit(interrupts.exit_status())
+        raise
     finally:
         interrupts.silence_closed_output()
 

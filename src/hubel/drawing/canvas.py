@@ -41,8 +41,10 @@ def save_image(path: str | Path, image: Image.Image) -> None:
     if kind not in Image.SAVE:
         raise ImageError(f"{path}: {path.suffix!r} is not a known image format.", "Use .jpg, .png or .webp.")
     settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(kind, {})
+    encoded = io.BytesIO()
+    image.save(encoded, format=kind, **settings)
     with atomic_write(path) as partial:
-        image.save(partial, format=kind, **settings)
+        partial.write_bytes(encoded.getbuffer())  # Pillow itself does not see that a full disk has taken a part only
 
 
 def show_image(image: Image.Image) -> None:

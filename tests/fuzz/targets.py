@@ -1,0 +1,215 @@
+"""What is fuzzed: each reader of files that may come from somebody else, with sound files to damage."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from hubel.config import make_config, read_config, write_config
+from hubel.data.annotations import read_annotations, write_annotations
+from hubel.data.annotations.registry import FORMAT_NAMES
+from hubel.data.image_folder import read_class_map
+from hubel.data.image_io import read_image, read_reduced, read_size
+from hubel.data.mot import read_mot_text
+from hubel.data.splits import read_splits
+from hubel.data.video_reader import video_frames, video_length
+from hubel.errors import HubelError
+from hubel.models.metadata import find_model, read_metadata
+from labelled_sets import small_set
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        prepare: writes sound files into a folder, and returns those to damage.
+        read: reads one that was damaged, in its place; what it raises beside ``HubelError`` is a finding.
+        seconds: of the processor that a single input may take.
+        megabytes: by which the process may grow in one input.
+    """
+
+    prepare: Callable[[Path], list[Path]]
+    read: Callable[[Path], Any]
+    seconds: float = 2.0
+    megabytes: int = 200
+
+
+def _labels(name: str) -> Target:
+    def prepare(folder: Path) -> list[Path]:
+        dataset = small_set(folder / "images")
+        write_annotations(dataset, name, folder / "data")
+        files = (path for path in sorted((folder / "data").rglob("*")) if path.is_file())
+        return [path for path in files if path.suffix.lower() not in (".jpg", ".png")]
+
+    def read(path: Path) -> None:
+        root = next(parent for parent in path.parents if parent.name == "data")
+        faults: list[HubelError] = []
+        read_annotations(root, on_fault=faults.append)
+        if faults:
+            raise faults[0]
+
+    return Target(prepare, read)
+
+
+def _write(folder: Path, name: str, content: bytes) -> Path:
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def _mot(folder: Path) -> list[Path]:
+    rows = [f"{f},{f % 3 + 1},{f}.5,20,16,40,0.9,-1,-1,-1\n" for f in range(1, 30)]
+    truth = [f"{f} {f % 3 + 1} {f} 20 16 40 1 1 0.5\n" for f in range(1, 30)]
+    return [_write(folder, "det.txt", "".join(rows).encode()), _write(folder, "gt.txt", "".join(truth).encode())]
+
+
+def _read_mot(path: Path) -> None:
+    boxes = read_mot_text(path)
+    assert sum(rows.stop - rows.start for _, rows in boxes.by_frame()) == len(boxes)
+
+
+def _records(folder: Path) -> list[Path]:
+    write_config(folder / "config.yaml", make_config(data="data", epochs=3, options={"width": 0.5}))
+    (folder / "config.yaml").open("a").write("# &a *a << : [x]\n")
+    names = {split: [f"{split}/cat/{n}.jpg" for n in range(5)] for split in ("train", "val", "test")}
+    return [folder / "config.yaml", _write(folder, "splits.json", json.dumps(names).encode())]
+
+
+def _read_record(path: Path) -> None:
+    read_config(path) if path.suffix == ".yaml" else read_splits(path)
+
+
+def _saved_model(folder: Path) -> list[Path]:
+    from hubel.models import create_model, describe
+    from hubel.models.checkpoint import save_model
+
+    model = create_model("lenet5", 3)
+    save_model(folder / "run", model, describe(model))
+    return [folder / "run" / "model.json"]
+
+
+def _read_model(path: Path) -> None:
+    from hubel.models.checkpoint import load_model
+
+    read_metadata(path)
+    find_model(path.parent)
+    load_model(path.parent)
+
+
+def _weights(folder: Path) -> list[Path]:
+    import torch
+    from safetensors.torch import save_file
+
+    state = {
+        "conv.weight": torch.ones(4, 3, 3, 3),
+        "conv.bias": torch.zeros(4),
+        "bn.num_batches_tracked": torch.tensor(7),
+    }
+    save_file(state, folder / "a.safetensors")
+    torch.save(state, folder / "b.pth")
+    torch.save({"model": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}, folder / "c.pt")
+    torch.save(state, folder / "d.pth", _use_new_zipfile_serialization=False)
+    _write(folder, "e.weights", np.array([0, 2, 0, 5, 0], "<i4").tobytes() + np.ones(40, "<f4").tobytes())
+    return sorted(folder.iterdir())
+
+
+def _read_weights(path: Path) -> None:
+    from hubel.weights.state_dict import read_state_dict
+
+    read_state_dict(path)
+
+
+def _keras_weights(folder: Path) -> list[Path]:
+    import h5py
+
+    with h5py.File(folder / "a.weights.h5", "w") as file:
+        for n in range(2):
+            file.create_dataset(f"layers/conv2d_{n}/vars/0", data=np.ones((3, 3, 2, 2), np.float32))
+            file.create_dataset(f"layers/conv2d_{n}/vars/1", data=np.zeros(2, np.float32))
+    return [folder / "a.weights.h5"]
+
+
+_IMAGES: dict[str, dict[str, Any]] = {
+    ".jpg": {"quality": 70}, ".png": {}, ".webp": {"quality": 60}, ".bmp": {}, ".tif": {"compression": "tiff_lzw"},
+    ".gif": {}, ".jp2": {}, ".ppm": {}, ".avif": {},
+}  # fmt: skip
+
+
+def _images(folder: Path) -> list[Path]:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix, settings in _IMAGES.items():
+        if Image.registered_extensions().get(suffix) in Image.SAVE:
+            image.save(folder / f"a{suffix}", **settings)
+    image.convert("CMYK").save(folder / "cmyk.jpg", exif=exif, progressive=True)
+    image.quantize(16).save(folder / "palette.png", transparency=0)
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    image.quantize(16).save(folder / "palette.tif")
+    return sorted(folder.iterdir())
+
+
+def _read_image(path: Path) -> None:
+    data = path.read_bytes()
+    for read in (read_image, read_size, lambda source: read_reduced(source, lambda width, height: 4.0)):
+        try:
+            read(data)
+        except HubelError:
+            continue
+
+
+def _class_maps(folder: Path) -> list[Path]:
+    values = np.random.default_rng(0).integers(0, 5, (40, 56), dtype=np.uint8)
+    Image.fromarray(values).save(folder / "grey.png")
+    palette = Image.fromarray(values, "P")
+    palette.putpalette(list(range(15)))
+    palette.save(folder / "palette.png")
+    palette.save(folder / "palette.gif")
+    return sorted(folder.iterdir())
+
+
+def _videos(folder: Path) -> list[Path]:
+    codecs = {"mp4": "libx264", "mkv": "libx264", "avi": "mpeg4", "ts": "mpeg2video", "flv": "flv", "webm": "libvpx"}
+    for suffix, codec in codecs.items():
+        if codec not in av.codecs_available:
+            continue
+        with av.open(str(folder / f"a.{suffix}"), "w", format="mpegts" if suffix == "ts" else None) as container:
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for n in range(12):
+                pixels = np.full((48, 64, 3), 20 * n, np.uint8)
+                pixels[:, 4 * n : 4 * n + 8] = 255 - 20 * n
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode(None))
+    return sorted(folder.iterdir())
+
+
+def _read_video(path: Path) -> None:
+    with contextlib.suppress(HubelError):
+        video_length(path, "video")
+    for count, frame in enumerate(video_frames(path, "video", lambda fault: None)):
+        if count < 3:
+            frame.array()
+
+
+TARGETS: dict[str, Target] = {
+    **{f"labels-{name}": _labels(name) for name in FORMAT_NAMES},
+    "mot-text": Target(_mot, _read_mot),
+    "run-records": Target(_records, _read_record),
+    "model-json": Target(_saved_model, _read_model, megabytes=600),
+    "weights": Target(_weights, _read_weights, megabytes=400),
+    "keras-weights": Target(_keras_weights, _read_weights),
+    "images": Target(_images, _read_image, seconds=10, megabytes=2500),
+    "class-maps": Target(_class_maps, read_class_map, megabytes=800),
+    "video": Target(_videos, _read_video, seconds=20, megabytes=800),
+}
+"""By name. An image may be as large as 179 megapixels by its header, which decoders take memory for."""
