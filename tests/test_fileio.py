@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hubel.fileio import atomic_write, staged_directory, streaming_write, write_json, write_text
+from hubel.fileio import StreamingFile, atomic_write, staged_directory, write_json, write_text
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077, 0o002], ids=oct)
@@ -29,7 +29,7 @@ def _mode(path: Path) -> int:
 def test_files_and_folders_keep_to_the_umask(umask: int, tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "text")
     write_json(tmp_path / "a.json", {})
-    with streaming_write(tmp_path / "a.csv") as lines:
+    with StreamingFile(tmp_path / "a.csv", lambda kept: None) as lines:
         lines.write("1,2\n")
     with atomic_write(tmp_path / "a.safetensors") as path:  # safetensors writes beside, for its owner, and renames
         save_file({"weight": torch.ones(2)}, path)

@@ -89,6 +89,35 @@ _QUEUE_LENGTH = 4  # frames
 _FRAGMENT_SECONDS = 2
 
 
+class _OutputFile:
+    """A file that FFmpeg writes to, which keeps the error of a failed write: FFmpeg itself forgets a full disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.fault: OSError | None = None
+        self._file = path.open("wb", buffering=0)
+        self.seek, self.tell, self.seekable = self._file.seek, self._file.tell, self._file.seekable
+
+    def write(self, data: bytes) -> int:
+        """Write all of the data."""
+        try:
+            written = 0
+            while written < len(data):
+                written += self._file.write(memoryview(data)[written:]) or 0
+        except OSError as error:
+            self.fault = error
+            raise
+        return written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self.fault is not None:
+            raise self.fault
+
+
 class VideoWriter:
     """Writes RGB frames into a video file. Use it in a ``with`` statement.
 
@@ -183,8 +212,9 @@ class VideoWriter:
         options = {"movflags": "faststart"}
         try:
             with (
+                _OutputFile(joined) as file,
                 av.open(f"file:{self._partial}") as source,
-                av.open(f"file:{joined}", "w", format=self._format.container, options=options) as target,
+                av.open(file, "w", format=self._format.container, options=options) as target,
             ):
                 stream = target.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(video=0):
@@ -217,7 +247,10 @@ class VideoWriter:
 
         # The index of each fragment comes first, so that a truncated file is playable.
         options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"} if self._format.fragmented else {}
-        with av.open(f"file:{self._partial}", "w", format=self._format.container, options=options) as container:
+        with (
+            _OutputFile(self._partial) as file,
+            av.open(file, "w", format=self._format.container, options=options) as container,
+        ):
             stream = self._stream(container)
             while (item := self._next()) is not None:
                 container.mux(stream.encode(self._converted(*item)))
