@@ -17,7 +17,6 @@ XML) and ``<robndbox>`` (roLabelImg) are read; an image without an XML file is u
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
