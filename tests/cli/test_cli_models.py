@@ -13,9 +13,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from hubel.cli.models import models
+from hubel.cli.models import _TASKS, models
 from hubel.cli.summary import summary
-from hubel.errors import ModelError
+from hubel.errors import ModelError, UsageError
+from hubel.models.registry import list_models, task_of
 
 app = typer.Typer(rich_markup_mode=None)
 app.command()(models)
@@ -177,3 +178,27 @@ def test_neither_command_imports_torchs_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_names_choose_architectures_or_are_corrected() -> None:
+    listed = CliRunner().invoke(app, ["models", "resnet5*", "lenet5", "--json"])
+    assert {row["name"] for row in json.loads(listed.stdout)} == {"resnet50", "lenet5"}
+    for name, hint in (("resnet51", "resnet50"), ("detect", "--task detect")):
+        with pytest.raises(UsageError) as refused:
+            CliRunner().invoke(app, ["models", name], catch_exceptions=False, standalone_mode=False)
+        assert hint in refused.value.hint
+    with pytest.raises(UsageError, match="left out"):
+        CliRunner().invoke(app, ["models", "lenet5", "--task", "detect"], catch_exceptions=False, standalone_mode=False)
+
+
+def test_the_tasks_of_the_help_are_those_of_the_registry() -> None:
+    assert set(_TASKS) == {task_of(name) for name in list_models()}
+
+
+def test_a_narrow_terminal_gets_fewer_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = CliRunner().invoke(app, ["models", "res*"])
+    assert max(map(len, narrow.stdout.splitlines())) <= 80
+    assert "Figures from" in narrow.stderr and "resnet50" in narrow.stdout and "0.809" in narrow.stdout
+    monkeypatch.delenv("COLUMNS")
+    assert "Figures" in CliRunner().invoke(app, ["models", "res*"]).stdout  # a pipe has no limit

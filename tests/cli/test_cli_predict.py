@@ -66,7 +66,11 @@ def test_one_line_an_image(colour_model: Path, tmp_path: Path, capfd: pytest.Cap
     assert [line.split("  ")[0] for line in lines] == [str(path) for path in images]
     assert [re.split(r"  | ", line)[1] for line in lines] == ["red", "green", "blue"]
     assert all(re.search(r" (9\d\.\d|100\.0)%$", line) for line in lines), lines
-    assert len(err.splitlines()) == 1 and "fp32" in err and "1 threads" in err
+    how, closing = err.splitlines()[-2:]
+    assert "fp32" in how and "1 thread," in how
+    assert re.fullmatch(r"3 images in \d+\.\d s \(\d+\.\d images/s\)", closing)
+    status, out, err = _run(capfd, "predict", images[0], "--model", colour_model, "--quiet")
+    assert (status, len(out.splitlines()), err) == (0, 1, "")
 
 
 def test_json_rows(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -133,14 +137,54 @@ def test_a_video_gives_a_row_a_frame(colour_model: Path, tmp_path: Path, capfd: 
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     out_folder = tmp_path / "out"
-    status, out, _ = _run(capfd, "predict", video, "--model", colour_model, "--json", "--save", out_folder)
+    status, out, err = _run(capfd, "predict", video, "--model", colour_model, "--json", "--save", out_folder)
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 0
     assert [row["frame"] for row in rows] == [1, 2, 3]
     assert [row["time"] for row in rows] == pytest.approx([0.0, 0.1, 0.2])
     assert [row["classes"][0]["name"] for row in rows] == ["red, scarlet", "red, scarlet", "blue"]
-    names = ["clip-000001.jpg", "clip-000002.jpg", "clip-000003.jpg"]
+    assert [path.name for path in out_folder.iterdir()] == ["clip.mp4"]
+    assert f"saved as {out_folder / 'clip.mp4'}" in err
+    with av.open(str(out_folder / "clip.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    corners = [frame[5, -5].argmax() for frame in frames]  # the upper right corner is bare
+    assert corners == [0, 0, 2]
+    more = ("--every", 2, "--save", out_folder, "--save-frames")
+    status, out, _ = _run(capfd, "predict", video, "--model", colour_model, *more)
+    assert (status, len(out.splitlines())) == (0, 2)
+    names = ["clip-000001.jpg", "clip-000003.jpg", "clip.mp4"]
     assert sorted(path.name for path in out_folder.iterdir()) == names
+    status, *_ = _run(capfd, "predict", video, video, "--model", colour_model, "--save", out_folder)
+    assert {"clip-2.mp4"} < {path.name for path in out_folder.iterdir()}
+
+
+def test_checks_of_names_come_before_torch(tmp_path: Path) -> None:
+    red = _image(tmp_path / "red.png", "red")
+    script = (
+        "import sys\n"
+        "from hubel.cli.main import main\n"
+        "for arguments in sys.argv[1:]:\n"
+        "    try:\n"
+        "        main(arguments.split())\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code, 'torch' in sys.modules, 'openvino' in sys.modules)\n"
+    )
+    wrong = (
+        f"predict {red} --model resnet500",
+        f"predict {red} --model deepsort_reid",
+        f"predict {red} --device gpu",
+        f"predict {tmp_path}/nothing.png {tmp_path}/neither.jpg",
+        f"track {tmp_path}/clip.mp4 --model resnet500",
+        "export resnet500 --format onnx",
+        "export resnet18 --format onnx --precision int8",
+        "bench resnet500",
+    )
+    done = subprocess.run([sys.executable, "-c", script, *wrong], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert all(line.endswith("False False") for line in lines), list(zip(wrong, lines, strict=True))
+    assert [line[0] for line in lines] == ["1"] * len(wrong), done.stderr
+    assert "Did you mean resnet50" in done.stderr and "error: " in done.stderr
+    assert done.stderr.count("does not exist") == 2  # each of the missing images
 
 
 def test_what_is_refused_names_the_way_out(

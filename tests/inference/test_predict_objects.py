@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,13 @@ def test_command_prints_and_draws_them(theirs: torch.nn.Module, folder: Path, ph
     middle = slice((3 * x1 + x2) // 4, (x1 + 3 * x2) // 4)
     assert changed[max(0, y1 - 2) : y1 + 4, middle].any(axis=0).mean() > 0.9  # the upper side of the best box
     line = CliRunner().invoke(app, ["predict", str(photograph), *more]).stdout
-    assert line.startswith(f"{photograph}  {len(scores)} objects: {CLASSES[labels[0]]} {scores[0]:.0%}, ")
+    counts = Counter(CLASSES[label] for label in labels)
+    assert sorted(line.removeprefix(f"{photograph}  ").strip().split(", ")) == sorted(
+        f"{count} {name}" for name, count in counts.items()
+    )
+    details = CliRunner().invoke(app, ["predict", str(photograph), *more, "--verbose"]).stdout.splitlines()
+    assert len(details) == 1 + len(scores)
+    assert details[1].startswith(f"  {CLASSES[labels[0]]} {scores[0]:.0%}  at ")
     nothing = CliRunner().invoke(app, ["predict", str(photograph), *more[:2], "--conf", "0.99", "--engine", "torch"])
     assert nothing.stdout == f"{photograph}  nothing found\n"
 

@@ -215,8 +215,8 @@ def test_the_worst_images_come_first():
 def test_the_table_says_what_there_is():
     scores = score_detection([really((A, 0))], [given((A, 0.9, 0), (C, 0.1, 1))], ["cat", "dog"])
     head, _, columns, *rows = scores_table(scores).splitlines()
-    assert head == "mAP 1.0000   mAP@0.5 1.0000   mAP@0.75 1.0000   AR 1.0000"
-    assert columns.split() == ["class", "images", "objects", "AP", "AP@0.5", "precision", "recall"]
+    assert head == "AP 1.0000   AP50 1.0000   AP75 1.0000   AR100 1.0000"
+    assert columns.split() == ["class", "images", "objects", "AP", "AP50", "precision", "recall"]
     assert rows[0].split() == ["cat", "1", "1", "1.000", "1.000", "1.000", "1.000"]
     assert rows[1:] == ["", "Highest mean F1 1.000 at --conf 0.45"]
     assert len(rows[0]) == len(columns)

@@ -60,7 +60,7 @@ def test_the_headline_counts_what_was_found(page: tuple[Path, Page]) -> None:
 
 def test_all_figures_appear(page: tuple[Path, Page], scores: DetectionScores) -> None:
     text, figures = page[1].text, scores.coco.metrics
-    # Precision 4/6, recall 4/6. A row: images, objects, precision, recall, AP, small, medium, large, AP@0.5.
+    # Precision 4/6, recall 4/6. A row: images, objects, precision, recall, AP, small, medium, large, AP50.
     total = f"all 2 6 0.667 0.667 {figures['AP']:.3f} – – {figures['AP_large']:.3f} {figures['AP50']:.3f}"
     assert total in text
     for index, (precision, recall) in enumerate((("0.750", "0.750"), ("0.500", "0.500"))):

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 import hubel
 from hubel.batch_predict.ray_cluster import plan_actors, predict_blocks, ray_running, require_ray
 from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_listing
+from hubel.console import count_of
 from hubel.errors import DataError
 from hubel.fileio import write_json
 from hubel.inference.engines.selection import BACKENDS
@@ -143,7 +144,8 @@ class CollectionJob:
         blocks, shards = listing.blocks, Shards(self.folder, self.kind)
         shards.clear_away()
         missing = [each for each in blocks if not shards.is_there(each.number)]
-        self.log(f"{listing.names} sources in {len(blocks)} blocks, {len(blocks) - len(missing)} of them done")
+        work = f"{count_of(listing.names, 'source')} in {count_of(len(blocks), 'block')}"
+        self.log(f"{work}, {len(blocks) - len(missing)} of them done")
         if missing:
             try:
                 with ray_running() as ray:

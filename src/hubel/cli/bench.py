@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json, Threads
-from hubel.console import ProgressBar, log, print_json, print_table
+from hubel.console import ProgressBar, count_of, log, print_json, print_table
 from hubel.tables import Table
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def bench(
     hubel bench resnet50 mobilenet_v2 --engine openvino --batch 1 --json
     hubel bench runs/flowers --images holiday/
     """
+    from hubel.models.metadata import unknown_model
+    from hubel.models.registry import list_models
+
+    for model in models:  # said at once: measuring takes minutes
+        if model.partition(":")[0] not in list_models() and not Path(model).exists():
+            raise unknown_model(model)
     from hubel.benchmark.session import Session
 
     with tempfile.TemporaryDirectory(prefix="hubel-bench-") as name, ProgressBar("bench") as bar:
@@ -108,7 +114,7 @@ def _image_files(images: Path | None, folder: Path) -> tuple[list[Path], str]:
     files = [path for path in found if is_image_file(path)]
     if not files:
         raise ImageError(f"{images} contains no images", "pass a folder of images with --images")
-    return files, f"{len(files)} images from {images}"
+    return files, f"{count_of(len(files), 'image')} from {images}"
 
 
 def _print(rows: list[dict[str, Any]], session: Session, source: str) -> None:
@@ -122,7 +128,7 @@ def _print(rows: list[dict[str, Any]], session: Session, source: str) -> None:
     if session.limits is not None:
         peaks = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in session.limits.macs_per_second.items())
         print(
-            f"Peak of this machine with {session.limits.threads} threads: {peaks} GMAC/s, memory "
+            f"Peak of this machine with {count_of(session.limits.threads, 'thread')}: {peaks} GMAC/s, memory "
             f"{session.limits.bytes_per_second / 1e9:.1f} GB/s."
         )
     for row in rows:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import print_json
+from hubel.console import count_of, print_json
 
 
 def cache(
@@ -60,8 +60,8 @@ def cache(
         used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
         print(f"{entry.model}  {entry.engine} {entry.precision}  {_megabytes(entry.size_bytes)}  used {used}")
     limit = _megabytes(converted.limit)
-    print(f"{len(entries)} converted models, {_megabytes(size)} of at most {limit}, in {converted.folder}")
-    print(f"{len(files)} files of downloaded weights, {_megabytes(weights_size)}, in {cache_folder()}")
+    print(f"{count_of(len(entries), 'converted model')}, {_megabytes(size)} of at most {limit}, in {converted.folder}")
+    print(f"{count_of(len(files), 'file')} of downloaded weights, {_megabytes(weights_size)}, in {cache_folder()}")
 
 
 def _megabytes(size: int) -> str:

@@ -67,7 +67,14 @@ def _plain(name: str) -> str:
 
 
 class Group(TyperGroup):
-    """A group whose help shows the first sentence of each command in full."""
+    """A group whose help shows the first sentence of each command in full; alone, it prints its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Print the help if there is nothing else, which is a question and not wrong usage: the exit status is 0."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            print(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands with their summaries, wrapped instead of cut off."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hubel.cli.command import Command, Group
 from hubel.cli.data_check import agree, check, log_lines
 from hubel.cli.options import Data, FromFormat, Images, Json, NewFolder
 from hubel.config import SplitFractions, parse_fractions
-from hubel.console import ProgressBar, check_output_dir, log, print_json, print_table
+from hubel.console import ProgressBar, check_output_dir, count_of, log, print_json, print_table
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.tables import Table
 
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
 
 data = typer.Typer(
     name="data",
+    cls=Group,
     help="Labelled data sets: formats, checks, splits.\n\n\b\nhubel data convert labels/ --to coco --out coco/",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
-data.command()(check)
-data.command()(agree)
+data.command(cls=Command)(check)
+data.command(cls=Command)(agree)
 
 
-@data.command()
+@data.command(cls=Command)
 def convert(
     source: Annotated[Path, typer.Argument(help="The folder of a labelled data set, or one of its label files.")],
     to: Annotated[str, typer.Option(metavar="FORMAT", help=f"{', '.join(FORMAT_NAMES[:-1])} or {FORMAT_NAMES[-1]}.")],
@@ -70,12 +72,12 @@ def convert(
         return
     without = f", {unlabelled:,} of them unlabelled" if unlabelled else ""
     print(
-        f"{out}: {len(written):,} images{without}, {objects:,} objects of {len(dataset.classes):,} classes, "
-        f"from {dataset.format} to {to}"
+        f"{out}: {count_of(len(written), 'image')}{without}, {count_of(objects, 'object')} of "
+        f"{count_of(len(dataset.classes), 'class')}, from {dataset.format} to {to}"
     )
 
 
-@data.command()
+@data.command(cls=Command)
 def split(
     source: Data,
     out: NewFolder,
@@ -122,7 +124,7 @@ def split(
     print(f"{out}: {sizes}" + (f"; {alike:,} similar images kept together in {many}" if groups else ""))
 
 
-@data.command()
+@data.command(cls=Command)
 def stats(
     source: Data,
     from_format: FromFormat = None,

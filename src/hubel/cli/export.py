@@ -48,6 +48,9 @@ def export(
     hubel export runs/flowers --format openvino --precision fp16 --out deploy/flowers
     hubel export runs/cars --format onnx --nms --conf 0.4
     """
+    from hubel.models.metadata import check_reference
+
+    check_reference(model)
     from hubel.exporters.export import EXAMPLE
     from hubel.exporters.export import export as run
     from hubel.inference import tune_allocator

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 import hubel
 from hubel import interrupts
+from hubel.cli.command import HELP, Command, Group
 from hubel.console import log, report_error
 from hubel.errors import HubelError, UsageError
 from hubel.fileio import NO_SPACE, remedy
@@ -30,7 +30,7 @@ def _command(name: str) -> Any:
     found = getattr(import_module(f"hubel.cli.{name}"), name)
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)
-        found.command()(function)
+        found.command(cls=Command)(function)
     return typer.main.get_command(found)
 
 
@@ -45,7 +45,7 @@ class _Stopped(BaseException):
     """An interrupt, or a reader of stdout (head, less) that has gone: Typer would end with statuses of its own."""
 
 
-class _LazyGroup(TyperGroup):
+class _LazyGroup(Group):
     """A group that imports only the command that is run."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -65,7 +65,7 @@ app = typer.Typer(
     cls=_LazyGroup,
     help="Deep computer vision with convolutional networks: predict, train, evaluate, look inside.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

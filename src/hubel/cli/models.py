@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import ProgressBar, log, print_json, print_table
+from hubel.console import ProgressBar, count_of, log, print_json, print_table
 from hubel.tables import Table
 
+_TASKS = ["classify", "localize", "detect", "segment"]
 _BATCHES = (1, 32)
 _FEW = 3  # so few architectures are listed with all of their weights
 _ABOUT_WEIGHTS = ("Weights", "On this\nmachine", "Figures from")
@@ -20,7 +23,14 @@ _METRICS = (("classify", "top1", "Top-1"), ("classify", "top5", "Top-5"), ("dete
 
 
 def models(
-    task: Annotated[str | None, typer.Option(help="Only architectures for this task, e.g. classify.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Only these architectures; patterns such as 'res*' are names, too."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(_TASKS), help="Only architectures for this task.", autocompletion=lambda: _TASKS),
+    ] = None,
     match: Annotated[str, typer.Option(metavar="PATTERN", help="Only names that match, e.g. 'res*'.")] = "*",
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure milliseconds per image on this machine's CPU.")
@@ -45,7 +55,9 @@ def models(
     size that the weights expect.
 
     \b
+    hubel models resnet50
     hubel models --match 'res*' --measure
+    hubel models --task detect
     hubel models --max-ms 20 --max-mb 30
     hubel models --task classify --plot choice.png
     """
@@ -59,7 +71,8 @@ def models(
     if task is not None and task not in tasks:
         message = f"there are no architectures for {task!r}; choose from {', '.join(tasks)}."
         raise typer.BadParameter(message, param_hint="'--task'")
-    rows = [model_row(name) for name in list_models(task, match)]
+    chosen = _named(names, list_models(task, match)) if names else list_models(task, match)
+    rows = [model_row(name) for name in chosen]
     limited = max_ms is not None or max_mb is not None
     if max_mb is not None:  # before timing: the large ones take longest
         rows = filter_by_limits(rows, None, max_mb)
@@ -79,6 +92,24 @@ def models(
         log(_recommend(rows, max_ms, max_mb))
 
 
+def _named(names: list[str], listed: list[str]) -> list[str]:
+    """The architectures of these names and patterns, in the order of the table."""
+    from hubel.errors import UsageError
+    from hubel.models.registry import list_models, task_of
+
+    for name in names:
+        if not fnmatch.filter(listed, name):
+            everything = list_models()
+            if name in everything:
+                raise UsageError(f"{name} is left out by the other options", f"its task is {task_of(name)}")
+            if name in _TASKS:
+                raise UsageError(f"{name} is a task, not an architecture", f"use hubel models --task {name}")
+            close = difflib.get_close_matches(name, everything, n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else "hubel models lists all names"
+            raise UsageError(f"there is no architecture {name!r}", hint)
+    return [each for each in listed if any(fnmatch.fnmatchcase(each, name) for name in names)]
+
+
 def _measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...]) -> None:
     """Add ``"ms"`` to each row: milliseconds per image by batch size, as ``hubel predict --engine torch`` runs it."""
     import torch
@@ -94,7 +125,10 @@ def _measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...]) -> No
     cpu = torch.device("cpu")
     precision = choose_precision(cpu)
     dtype = dtype_of(precision.name)
-    log(f"timing {len(rows)} networks in {precision.name}, {torch.get_num_threads()} threads: {precision.reason}")
+    log(
+        f"timing {count_of(len(rows), 'network')} in {precision.name}, "
+        f"{count_of(torch.get_num_threads(), 'thread')}: {precision.reason}"
+    )
     with ProgressBar("timing", len(rows)) as bar:
         for row in rows:
             shape, options = published_setup(row)

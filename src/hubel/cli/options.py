@@ -12,24 +12,70 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
+from hubel.cli.command import RUNNING
 from hubel.config import Option, describe_default
 
+_ENGINES = ["auto", "torch", "openvino", "onnx"]
+_PRECISIONS = ["auto", "fp32", "bf16", "fp16", "int8"]
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """What a shell offers for a model: registered names, and the folders of runs that are here."""
+    from hubel.models.registry import list_models
+
+    runs = [str(path.parent) for path in sorted(Path("runs").glob("*/best"))]
+    return [name for name in [*runs, *list_models()] if name.startswith(incomplete)]
+
+
+def _devices() -> list[str]:
+    return ["auto", "cpu", "cuda", "mps"]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout and nothing else.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all cores")]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda[:N]|mps",
+        help="Where the network runs.",
+        rich_help_panel=RUNNING,
+        autocompletion=_devices,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads of the network.", show_default="all cores", rich_help_panel=RUNNING),
+]
 MODEL = "A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run folder."
-Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
+Model = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help=MODEL, autocompletion=complete_models)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: each object, and how the network runs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write only results and errors.")]
+Every = Annotated[int, typer.Option(metavar="N", min=1, help="Of a video take every N-th frame.", show_default=False)]
 Batch = Annotated[int, typer.Option(min=1, help="Batch size.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")]
-Engine = Annotated[str, typer.Option(help="Inference engine: auto, torch, openvino or onnx.")]
-Precision = Annotated[str, typer.Option(help="Precision: auto, fp32, bf16, fp16 or int8.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(_ENGINES), help="Inference engine.", rich_help_panel=RUNNING, autocompletion=lambda: _ENGINES
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(_PRECISIONS), help="Precision.", rich_help_panel=RUNNING, autocompletion=lambda: _PRECISIONS
+    ),
+]
 Calibrate = Annotated[
     Path | None,
     typer.Option(
-        metavar="DATA", help="For int8: a folder of images like those to predict.", show_default="a run's own data"
+        metavar="DATA",
+        help="For int8: a folder of images like those to predict.",
+        show_default="a run's own data",
+        rich_help_panel=RUNNING,
     ),
 ]
-Tolerance = Annotated[float, typer.Option(help="For int8: accuracy that may be lost, as a fraction.")]
+Tolerance = Annotated[
+    float, typer.Option(help="For int8: accuracy that may be lost, as a fraction.", rich_help_panel=RUNNING)
+]
 Conf = Annotated[float, typer.Option(min=0, max=1, help="Detectors: minimum score of an object.")]
 Iou = Annotated[
     float,

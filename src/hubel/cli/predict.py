@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Generator, Iterable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hubel.cli.options import Calibrate, Conf, Device, Engine, Iou, Json, Model, Precision, Strict, Threads, Tolerance
+from hubel.cli.command import COLLECTIONS, RUNNING
+from hubel.cli.options import (
+    Calibrate,
+    Conf,
+    Device,
+    Engine,
+    Every,
+    Iou,
+    Json,
+    Model,
+    Precision,
+    Quiet,
+    Strict,
+    Threads,
+    Tolerance,
+    Verbose,
+)
 from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
-from hubel.console import ProgressBar, log, print_json, report_error
+from hubel.console import ProgressBar, activity, count_of, log, print_json, printable, report_error
 from hubel.errors import UsageError
 from hubel.inference.outputs import encodable, json_row
-from hubel.results import Prediction
+from hubel.results import Detections, Prediction
 
 if TYPE_CHECKING:
+    from hubel.cli.predict_writers import AnnotatedCopies
     from hubel.data.sources import ImageSource
-    from hubel.inference.outputs import AnnotatedFiles
     from hubel.inference.pipeline import FailedImage
-    from hubel.inference.predictor import Predictor
 
-_SAVED_AHEAD = 4
+Outcomes = Generator[Any, None, None]
 
 
 def predict(
@@ -35,40 +51,59 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classifiers: number of classes, best first.")] = 5,
     conf: Conf = CONF,
     iou: Iou = IOU,
+    every: Every = 1,
     save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Save annotated copies of the images to this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Save annotated copies of images and videos to this folder.")
     ] = None,
+    save_frames: Annotated[
+        bool, typer.Option("--save-frames", help="With --save: the frames of videos as images, not as a video.")
+    ] = False,
     json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
     engine: Engine = "auto",
     precision: Precision = "auto",
     calibrate: Calibrate = None,
     tolerance: Tolerance = TOLERANCE,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Batch size.", show_default="the fastest for the engine")
+        int | None,
+        typer.Option(min=1, help="Batch size.", show_default="the fastest for the engine", rich_help_panel=RUNNING),
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
     strict: Strict = False,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Process a collection of any size in resumable blocks, on Ray.")
+        bool,
+        typer.Option(
+            "--ray", help="Process a collection of any size in resumable blocks, on Ray.", rich_help_panel=COLLECTIONS
+        ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="With --ray: folder of the result files.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --ray: folder of the result files.", rich_help_panel=COLLECTIONS),
+    ] = None,
     shards: Annotated[
-        Literal["jsonl", "parquet"], typer.Option("--format", help="With --ray: format of the result files.")
+        Literal["jsonl", "parquet"],
+        typer.Option("--format", help="With --ray: format of the result files.", rich_help_panel=COLLECTIONS),
     ] = "jsonl",
-    block: Annotated[int, typer.Option(min=1, help="With --ray: number of sources per result file.")] = 1000,
+    block: Annotated[
+        int,
+        typer.Option(min=1, help="With --ray: number of sources per result file.", rich_help_panel=COLLECTIONS),
+    ] = 1000,
 ) -> None:
     """Classify images or detect objects in them: one line per image.
 
-    An image that cannot be read is reported and skipped, and the exit status is 1.
+    The line says which classes, or how many objects of each class; --verbose lists the objects. An image that cannot be
+    read is reported and skipped, and the exit status is 1.
     With --json: one object per line, {"source", "width", "height", "model", "task", …}, with "classes" or
     "objects", boxes in pixels.
 
     \b
     hubel predict photo.jpg
+    hubel predict street.jpg --model ssdlite320_mobilenet_v3_large --save found/
     hubel predict holiday/ more/*.png --save out/
+    hubel predict clip.mp4 --every 5 --save out/
     hubel predict new.jpg --model runs/flowers --json
-    hubel predict street/ --model runs/cars --conf 0.5 --save found/
     hubel predict archive/ --model runs/flowers --precision int8
     hubel predict archive/ more.txt --ray --out rows/
     """
@@ -81,31 +116,72 @@ def predict(
             raise UsageError(
                 "--ray requires --out DIR and cannot be combined with --save or --strict", "see hubel predict --help"
             )
-        if (conf, iou) != (CONF, IOU):
-            raise UsageError("--conf and --iou cannot be combined with --ray", "omit them")
+        if (conf, iou, every) != (CONF, IOU, 1):
+            raise UsageError("--conf, --iou and --every cannot be combined with --ray", "omit them")
         _predict_collection(sources, out, settings, shards, block, json)
         return
     if out is not None:
         raise UsageError(f"--out {out} requires --ray", "add --ray, or use --save DIR for annotated images")
+    if save_frames and save is None:
+        raise UsageError("--save-frames requires --save DIR", "add --save DIR")
+    from hubel.data.sources import every_nth_frame, expand, is_missing
+
+    if all(map(is_missing, sources)):  # said at once, and not after a network has been loaded
+        outcomes = _unreadable(expand(sources))
+        _report(outcomes, model, json, strict, verbose)
+        raise typer.Exit(1)
     from hubel.inference.outputs import AnnotatedFiles
 
-    files = AnnotatedFiles(save) if save is not None else None  # before the seconds that torch takes to load
-
-    from hubel.data.sources import expand
+    files = AnnotatedFiles(save) if save is not None else None
     from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
-    predictor = Predictor(**settings, conf=conf, iou=iou)
-    images: Iterable[ImageSource] = expand(sources)
+    with nullcontext() if quiet else activity(f"loading {model}"):
+        predictor = Predictor(**settings, conf=conf, iou=iou)
+    images: Iterable[ImageSource] = every_nth_frame(expand(sources), every)
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may be inside a folder of sources: what is written there now must not be predicted next.
         images = (image for image in images if not files.holds(image.source))
-    images = predictor.select_engine(images)
-    log(predictor.describe())
-    outcomes = predictor.stream_sources(images) if files is None else _saved(predictor, images, files)
-    if failures := _report(outcomes, predictor.model_name, json, strict):
-        log(f"{failures} sources could not be read")
+    with nullcontext() if quiet else activity(f"preparing {model} (an engine converts a model once)"):
+        images = predictor.select_engine(images)
+    if not quiet:
+        log(predictor.describe(verbose))
+    copies = None
+    if files is not None:
+        from hubel.cli.predict_writers import AnnotatedCopies
+
+        copies = AnnotatedCopies(files, save_frames, every)
+    start = time.perf_counter()
+    run = predictor.stream_sources(images) if copies is None else copies.outcomes(predictor, images)
+    count, failures = _report(run, predictor.model_name, json, strict, verbose)
+    if not quiet:
+        log(_summary(count, failures, time.perf_counter() - start, copies))
+    if failures:
         raise typer.Exit(1)
+
+
+def _unreadable(images: Iterable[ImageSource]) -> Generator[FailedImage, None, None]:
+    """The errors of images that are not there."""
+    from hubel.errors import ImageError
+    from hubel.inference.pipeline import FailedImage
+
+    for image in images:
+        try:
+            image.read()
+        except ImageError as error:
+            yield FailedImage(image.source, error)
+
+
+def _summary(count: int, failures: int, seconds: float, copies: AnnotatedCopies | None) -> str:
+    """``12 images in 0.8 s (15.1 images/s), 1 could not be read, 11 files saved in out``."""
+    parts = [f"{count_of(count, 'image')} in {seconds:.1f} s"]
+    if count > 1:
+        parts[0] += f" ({count / max(seconds, 1e-9):.1f} images/s)"
+    if failures:
+        parts.append(f"{failures:,} could not be read")
+    if copies is not None:
+        parts.append(copies.describe())
+    return ", ".join(parts)
 
 
 def _predict_collection(
@@ -113,9 +189,7 @@ def _predict_collection(
 ) -> None:
     from hubel.batch_predict.job import CollectionJob
 
-    result = CollectionJob(
-        sources, out, predictor, shards, block, log, lambda message, hint: report_error(_printable(message), hint)
-    ).run()
+    result = CollectionJob(sources, out, predictor, shards, block, log, report_error).run()
     if json:
         print_json(result.to_json())
     else:
@@ -124,53 +198,32 @@ def _predict_collection(
         raise typer.Exit(1)
 
 
-def _saved(
-    predictor: Predictor, images: Iterable[ImageSource], files: AnnotatedFiles
-) -> Iterator[Prediction | FailedImage]:
-    """The predictor's outcomes, each after its annotated image has been written (by background threads)."""
-    from hubel.inference.pipeline import FailedImage, ordered_parallel_map
-
-    taken: deque[ImageSource] = deque()
-
-    def remembered() -> Iterator[ImageSource]:
-        for image in images:
-            taken.append(image)
-            yield image
-
-    def jobs() -> Iterator[tuple[Prediction | FailedImage, ImageSource, Path | None]]:
-        for outcome in predictor.stream_sources(remembered()):
-            yield outcome, taken.popleft(), None if isinstance(outcome, FailedImage) else files.path_for(outcome)
-
-    def write(job: tuple[Prediction | FailedImage, ImageSource, Path | None]) -> Prediction | FailedImage:
-        outcome, image, path = job
-        if not isinstance(outcome, FailedImage) and path is not None:
-            files.save(path, image, outcome)
-        return outcome
-
-    return ordered_parallel_map(write, jobs(), _SAVED_AHEAD)
-
-
-def _report(outcomes: Iterable[Prediction | FailedImage], model: str, json: bool, strict: bool) -> int:
-    """Print each outcome; returns the number of images that could not be read, or raises if ``strict``."""
+def _report(
+    outcomes: Generator[Prediction | FailedImage, None, None], model: str, json: bool, strict: bool, verbose: bool
+) -> tuple[int, int]:
+    """Print each outcome; returns how many there were, and how many images could not be read (raises if ``strict``)."""
     from hubel.inference.pipeline import FailedImage
 
-    failures = 0
-    with ProgressBar("images", visible=json or not sys.stdout.isatty()) as bar:
+    count = failures = 0
+    with closing(outcomes), ProgressBar("images", visible=json or not sys.stdout.isatty()) as bar:
         for outcome in outcomes:
             bar.advance()
+            count += 1
             if json:
                 print_json(json_row(outcome, model))
             if isinstance(outcome, FailedImage):
                 failures += 1
                 if strict:
                     raise outcome.error
-                report_error(_printable(outcome.error.message), outcome.error.hint)
+                report_error(outcome.error.message, outcome.error.hint)
             elif not json:
-                frame = "" if outcome.frame is None else f" frame {outcome.frame}"
-                print(f"{_printable(outcome.source or 'image')}{frame}  {outcome.describe()}", flush=True)
-    return failures
+                _print_result(outcome, verbose)
+    return count, failures
 
 
-def _printable(text: str) -> str:
-    """The text on one line: file names may contain line breaks and escape sequences."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in encodable(text))
+def _print_result(result: Prediction, verbose: bool) -> None:
+    frame = "" if result.frame is None else f" frame {result.frame}"
+    print(f"{printable(encodable(result.source or 'image'))}{frame}  {printable(result.describe())}", flush=True)
+    if verbose and isinstance(result, Detections):
+        for line in result.details():
+            print(f"  {printable(line)}")

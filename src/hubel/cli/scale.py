@@ -9,7 +9,7 @@ import typer
 
 from hubel.cli.options import Batch, Json
 from hubel.config import ALPHA, BETA, GAMMA
-from hubel.console import log, print_json, print_table
+from hubel.console import count_of, log, print_json, print_table
 from hubel.tables import Table
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def scale(
         factors = f"alpha {point.alpha:g}, beta {point.beta:g}, gamma {point.gamma:g}"
         log(f"{factors}: validation top-1 {trial.top1:.3f}")
 
-    log(f"{len(grid)} grid points, {epochs} epochs each; Ctrl-C stops, the same command continues")
+    work = f"{count_of(len(grid), 'grid point')}, {count_of(epochs, 'epoch')} each"
+    log(f"{work}; Ctrl-C stops, the same command continues")
     trials = run(baseline, search, grid, out, image_size, report, epochs=epochs, batch=batch, seed=seed)
     if as_json:
         print_json([{**trial.network.to_json(), "top1": trial.top1, "run": str(trial.folder)} for trial in trials])

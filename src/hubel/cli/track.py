@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hubel import interrupts
-from hubel.cli.options import Device, Engine, Iou, Json, Precision, Threads
+from hubel.cli.command import OUTPUT
+from hubel.cli.options import Device, Engine, Every, Iou, Json, Precision, Quiet, Threads, complete_models
 from hubel.config import CONF, DEFAULT_NETWORK, IOU
-from hubel.console import ProgressBar, log, report_error
+from hubel.console import ProgressBar, activity, log, report_error
 from hubel.errors import HubelError, UsageError
 
 if TYPE_CHECKING:
@@ -30,10 +31,17 @@ _DEFAULT_CONF = f"model: {CONF}, with bytetrack 0.1; detections: none"
 def track(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[VIDEO|FRAMES]", help="A video, a folder of its frames, or the number of a webcam."),
+        typer.Argument(metavar="VIDEO|FRAMES", help="A video, a folder of its frames, or the number of a webcam."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A detector: a registered name with weights, or a run folder.")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A detector: a registered name with weights, or a run folder.",
+            autocompletion=complete_models,
+        ),
     ] = None,
     detections: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Boxes from a file in place of a model: MOTChallenge text.")
@@ -47,23 +55,44 @@ def track(
         typer.Option("--set", metavar="NAME=VALUE", help="Parameter of the tracker (see above); may be repeated."),
     ] = None,
     appearance: Annotated[
-        str, typer.Option(help="deepsort: network of the appearance embeddings, a name with weights or a run folder.")
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="deepsort: network of the appearance embeddings, a name with weights or a run folder.",
+            autocompletion=complete_models,
+        ),
     ] = DEFAULT_NETWORK,
-    mot: Annotated[Path | None, typer.Option(metavar="OUT.txt", help="Write the tracks as MOTChallenge text.")] = None,
+    mot: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.txt", rich_help_panel=OUTPUT, help="Write the tracks as MOTChallenge text."),
+    ] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="OUT.mp4", help="Write the video with boxes, ids and trails.")
+        Path | None,
+        typer.Option(metavar="OUT.mp4", rich_help_panel=OUTPUT, help="Write the video with boxes, ids and trails."),
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.csv", help="Write one row per track: .csv, or .json, which includes the paths."),
+        typer.Option(
+            metavar="OUT.csv",
+            rich_help_panel=OUTPUT,
+            help="Write one row per track: .csv, or .json, which includes the paths.",
+        ),
     ] = None,
     line: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]X1,Y1,X2,Y2", help="Count objects that cross a line; may be repeated."),
+        typer.Option(
+            metavar="[NAME=]X1,Y1,X2,Y2",
+            rich_help_panel="Counting",
+            help="Count objects that cross a line; may be repeated.",
+        ),
     ] = None,
     zone: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]X,Y,X,Y,X,Y…", help="Count objects inside an area; may be repeated."),
+        typer.Option(
+            metavar="[NAME=]X,Y,X,Y,X,Y…",
+            rich_help_panel="Counting",
+            help="Count objects inside an area; may be repeated.",
+        ),
     ] = None,
     classes: Annotated[
         str | None, typer.Option(metavar="A,B", help="Track only these of the detector's classes.")
@@ -73,7 +102,9 @@ def track(
     ] = None,
     iou: Iou = IOU,
     rate: Annotated[float, typer.Option(min=0.001, help="Frames per second of a folder of frames.")] = 25,
+    every: Every = 1,
     json: Json = False,
+    quiet: Quiet = False,
     engine: Engine = "auto",
     precision: Precision = "auto",
     device: Device = "auto",
@@ -102,9 +133,13 @@ def track(
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, parse_counters
     from hubel.inference import video_tracking
+    from hubel.models.metadata import check_reference
     from hubel.tracking import TRACKERS, create_tracker
     from hubel.tracking.base import parse
 
+    for reference in (model, appearance if TRACKERS[name].needs_features else None):
+        if reference is not None:
+            check_reference(reference)
     method = create_tracker(name, **parse(TRACKERS[name].Parameters, set_ or ()))
     timer, errors = video_tracking.StageTimer(), []
 
@@ -117,7 +152,7 @@ def track(
     counters = parse_counters(line or (), zone or ())
     outputs = TrackOutputs(mot, save, table, counters, json, [source, detections], model, name, timer)
     boxes = None if detections is None else _read_boxes(detections, conf)
-    video = None if source is None else video_tracking.open_video(source, rate, on_error)
+    video = None if source is None else video_tracking.open_video(source, rate, on_error).take_every(every)
     outputs.rate = (video and video.rate) or rate
     found: MotBoxes | Predictor | None = boxes
     if found is None:
@@ -126,7 +161,8 @@ def track(
         assert model is not None
         tune_allocator()
         minimum = video_tracking.default_conf(name) if conf is None else conf
-        found = Predictor(model, engine, precision, device, threads=threads, conf=minimum, iou=iou)
+        with nullcontext() if quiet else activity(f"loading {model}"):
+            found = Predictor(model, engine, precision, device, threads=threads, conf=minimum, iou=iou)
     embed = None
     if method.needs_features:
         from hubel.inference.embedder import Embedder
@@ -135,8 +171,8 @@ def track(
     selected = None if classes is None else [word.strip() for word in classes.split(",")]
     states = video_tracking.run_pipeline(video, found, method, embed, selected, on_error, timer)
     count = video.count if video is not None else boxes.last_frame if boxes is not None else None
-    last = _run(states, outputs, count)
-    if video is not None and boxes is not None and last is not None and boxes.last_frame != last:
+    last = _run(states, outputs, count, quiet)
+    if video is not None and boxes is not None and last is not None and not 0 <= boxes.last_frame - last < every:
         log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
     if errors:
         raise typer.Exit(1)
@@ -172,11 +208,11 @@ def _read_boxes(detections: Path, conf: float | None) -> MotBoxes:
 
 
 def _run(
-    states: Generator[tuple[FrameState, Tracks], None, None], outputs: TrackOutputs, count: int | None
+    states: Generator[tuple[FrameState, Tracks], None, None], outputs: TrackOutputs, count: int | None, quiet: bool
 ) -> int | None:
     """Write the tracks of every frame; returns the number of the last."""
     start, last, interrupted = time.perf_counter(), None, False
-    bar = ProgressBar("frames", count, visible=not outputs.shows_lines)
+    bar = ProgressBar("frames", count, visible=not (outputs.shows_lines or quiet), lines=True)
     with bar, outputs, closing(states):
         try:
             for state, tracks in states:
@@ -187,9 +223,10 @@ def _run(
             interrupted = True
             outputs.interrupt()
     seconds = time.perf_counter() - start
-    with contextlib.suppress(OSError) if interrupted else contextlib.nullcontext():  # a terminal that was closed
+    with contextlib.suppress(OSError) if interrupted else nullcontext():  # a terminal that was closed
         outputs.finish()
-        log(outputs.summary(seconds))
+        if not quiet:
+            log(outputs.summary(seconds))
         if interrupted:
             log(f"interrupted after frame {last}: the tracks up to there have been written")
     if interrupted:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hubel.console import log, print_json
+from hubel.console import count_of, log, print_json
 from hubel.data.mot import mot_text
 from hubel.errors import UsageError
 from hubel.fileio import StreamingFile, atomic_write, is_special, partial_path, write_json
@@ -177,14 +177,16 @@ class TrackOutputs:
             print(f"{counter.name}: {_counts(counter)}")
 
     def summary(self, seconds: float) -> str:
-        """A line with counts, speed, and the time of each stage."""
+        """A line with counts, speed, the time of each stage, and the files that were written."""
         speed = per_second(self._frames, seconds)
-        line = f"{self.tracker}: {self._frames} frames, {len(self._paths)} tracks, {speed:.1f} frames/s"
+        counts = f"{count_of(self._frames, 'frame')}, {count_of(len(self._paths), 'track')}"
+        line = f"{self.tracker}: {counts} in {seconds:.1f} s, {speed:.1f} frames/s"
         total = sum(self.timer.seconds.values())
         if total:
             parts = sorted(self.timer.seconds.items(), key=lambda item: -item[1])
             line += " (" + ", ".join(f"{name} {used / total:.0%}" for name, used in parts) + ")"
-        return line
+        written = [str(path) for path in (self.mot, self.save, self.table) if path is not None]
+        return line + (f"; written: {', '.join(written)}" if written else "")
 
 
 def _say_partial(path: Path) -> None:

@@ -95,6 +95,11 @@ def every_nth_frame(images: Iterable[ImageSource], every: int) -> Iterator[Image
     return (image for image in images if image.frame is None or (image.frame - 1) % every == 0)
 
 
+def is_missing(name: str) -> bool:
+    """Check if a name cannot stand for an image: nothing has it, and it is no pattern, webcam or address."""
+    return not (_exists(name) or _is_webcam(name) or glob.has_magic(name) or "://" in name)
+
+
 def is_stream(source: object) -> bool:
     """Check if a source has as many images as time passes, or as a video has frames: a webcam, or a video's name."""
     if isinstance(source, str | Path):

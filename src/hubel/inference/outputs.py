@@ -41,11 +41,16 @@ def encodable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
-class AnnotatedFiles:
-    """A folder for annotated images.
+def _stem(source: str | None, default: str) -> str:
+    stem = Path(source or default).stem
+    return stem.encode(errors="surrogateescape")[:_MAX_NAME_BYTES].decode(errors="ignore") or default
 
-    ``holiday/beach.png`` becomes ``beach.jpg``, a second ``beach`` becomes ``beach-2.jpg``, frame 7 of ``clip.mp4``
-    ``clip-000007.jpg``. Existing files, sources among them, are never overwritten.
+
+class AnnotatedFiles:
+    """A folder for annotated images and videos.
+
+    ``holiday/beach.png`` becomes ``beach.jpg``, a second ``beach`` becomes ``beach-2.jpg``, ``clip.avi`` becomes
+    ``clip.mp4``, or its frame 7 ``clip-000007.jpg``. Existing files, sources among them, are never overwritten.
 
     Raises:
         HubelError: the folder cannot be created or written to.
@@ -67,13 +72,17 @@ class AnnotatedFiles:
 
     def path_for(self, result: Prediction) -> Path:
         """A path that does not exist, and is returned only once."""
-        stem = Path(result.source or "image").stem
-        stem = stem.encode(errors="surrogateescape")[:_MAX_NAME_BYTES].decode(errors="ignore") or "image"
-        if result.frame is not None:
-            stem = f"{stem}-{result.frame:06d}"
+        stem = _stem(result.source, "image")
+        return self._free(stem if result.frame is None else f"{stem}-{result.frame:06d}", ".jpg")
+
+    def video_path_for(self, source: str | None) -> Path:
+        """As :meth:`path_for`, for the annotated video of a video or webcam: ``clip.mp4``."""
+        return self._free(_stem(source, "video").replace(" ", "-"), ".mp4")
+
+    def _free(self, stem: str, suffix: str) -> Path:
         while True:
-            number = self._numbers[stem] = self._numbers.get(stem, 0) + 1
-            path = self.folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
+            number = self._numbers[stem + suffix] = self._numbers.get(stem + suffix, 0) + 1
+            path = self.folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
             if not path.exists() and not path.is_symlink():
                 return path
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hubel.config import CONF, IOU, TOLERANCE
+from hubel.console import count_of
 from hubel.data.sources import ImageSource, every_nth_frame, expand, is_stream
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Engine, RunOptions, canonical
@@ -139,7 +140,7 @@ class Predictor:
             raise UsageError(f"every is {every}", "use 1 or more")
         return self.stream_sources(every_nth_frame(expand(as_inputs(images)), every))
 
-    def stream_sources(self, images: Iterable[ImageSource]) -> Iterator[Prediction | FailedImage]:
+    def stream_sources(self, images: Iterable[ImageSource]) -> Generator[Prediction | FailedImage, None, None]:
         """As :meth:`stream`, for images that :func:`hubel.data.sources.expand` found."""
         images = self.select_engine(images)
         assert self._engine is not None
@@ -180,15 +181,18 @@ class Predictor:
         self._engine = self._choice.engine_for(count)
         return chain(first, remaining)
 
-    def describe(self) -> str:
-        """One line for a log: what runs where, in which precision, and why."""
+    def describe(self, verbose: bool = True) -> str:
+        """One line for a log: what runs where, in which precision, and why; ``verbose``: also why float32."""
         engine = self._engine
         if engine is None:
             return f"{self.model_name}, on an engine to be chosen when images arrive"
         batches = f", batches of {engine.batch}" if engine.batch > 1 else ""
+        # What everybody expects needs no reason: that bfloat16 would be slower here concerns few.
+        explained = verbose or engine.precision.name != "fp32"
+        reason = f" ({engine.precision.reason})" if explained and engine.precision.reason else ""
         return (
-            f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, {engine.threads} threads"
-            f"{batches}, {engine.precision.name} ({engine.precision.reason})"
+            f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, "
+            f"{count_of(engine.threads, 'thread')}{batches}, {engine.precision.name}{reason}"
         )
 
 

@@ -43,7 +43,8 @@ Images = Iterable[tuple[Frame, np.ndarray]]
 class VideoSource:
     """A sequence of frames, its name in results, and where they are known its frames per second and their number.
 
-    ``reopen`` reads the frame of a number again, for a result; ``None`` for a webcam.
+    ``reopen`` reads the frame of a number again, for a result; ``None`` for a webcam. ``every`` is the step between the
+    numbers of the frames, where only some are tracked; the rate and the number of frames are those of these.
     """
 
     source: str
@@ -51,6 +52,14 @@ class VideoSource:
     rate: float | None
     count: int | None
     reopen: Callable[[int], Image.Image] | None = None
+    every: int = 1
+
+    def take_every(self, every: int) -> VideoSource:
+        """The same with frames 1, 1 + ``every``, 1 + 2 · ``every``, …"""
+        frames = (frame for frame in self.frames if (frame.number - 1) % every == 0)
+        rate = None if self.rate is None else self.rate / every
+        count = None if self.count is None else -(-self.count // every)
+        return replace(self, frames=frames, rate=rate, count=count, every=every)
 
     def reader(self, state: FrameState) -> Callable[[], Image.Image]:
         """What reads the image of a frame for its result."""
@@ -201,7 +210,7 @@ def associate(
     states: Iterable[FrameState], tracker: Tracker, video: VideoSource | None, timer: StageTimer
 ) -> Iterator[tuple[FrameState, Tracks]]:
     """Track the detections of each frame."""
-    clock = FrameClock(None if video is None else video.rate)
+    clock = FrameClock() if video is None else FrameClock(video.rate, video.every)
     for state in states:
         found, elapsed = state.found, clock.elapsed(state.number, state.time)
         with timer.measure("associate"):
@@ -225,10 +234,10 @@ def associate(
 
 
 class FrameClock:
-    """Time between frames in frame intervals; without a rate it counts by the frames' numbers."""
+    """Time between frames in intervals of frames of which every so many are tracked, by their times or numbers."""
 
-    def __init__(self, rate: float | None) -> None:
-        self._rate = rate
+    def __init__(self, rate: float | None = None, every: int = 1) -> None:
+        self._rate, self._every = rate, every
         self._last: tuple[int, float | None] | None = None
 
     def elapsed(self, number: int, seconds: float | None) -> float:
@@ -237,7 +246,7 @@ class FrameClock:
         if before is None:
             return 1.0
         if seconds is None or before[1] is None or self._rate is None:
-            return float(max(1, number - before[0]))
+            return max(1.0, (number - before[0]) / self._every)
         intervals = (seconds - before[1]) * self._rate
         rounded = round(intervals)
         return float(rounded) if rounded >= 1 and abs(intervals - rounded) < _JITTER else max(intervals, _MIN_ELAPSED)
@@ -287,6 +296,7 @@ def track(
     classes: Sequence[str] | None = None,
     conf: float | None = None,
     rate: float = 25,
+    every: int = 1,
     on_error: Callable[[HubelError], None] | None = None,
     **parameters: Any,
 ) -> Iterator[Tracks]:
@@ -307,6 +317,7 @@ def track(
         classes: of the detector to track; all by default.
         conf: minimum score of a box; for a model 0.25 by default, 0.1 for ``"bytetrack"``.
         rate: frames per second of a folder of frames.
+        every: track the frames 1, 1 + ``every``, … only; the tracker's parameters then count these.
         on_error: called for frames that cannot be read, which are skipped; by default they raise.
 
     Raises:
@@ -322,7 +333,9 @@ def track(
     if source is None and (boxes is None or method.needs_features):
         raise UsageError(f"{tracker} needs images for a model or appearance features", "pass a video as source")
     report = on_error or _raise
-    video = None if source is None else open_video(str(source), rate, report)
+    if every < 1:
+        raise UsageError(f"every is {every}", "use 1 or more")
+    video = None if source is None else open_video(str(source), rate, report).take_every(every)
     embedder = None
     if method.needs_features:
         from hubel.inference.embedder import Embedder

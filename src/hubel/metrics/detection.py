@@ -20,10 +20,10 @@ IOU_THRESHOLD = 0.5
 """Minimum IoU of a match."""
 
 METRICS = {
-    "AP50": "mAP@0.5",
-    "AP75": "mAP@0.75",
-    "AP": "mAP@[.5:.95]",
-    "AR100": "AR@[.5:.95]",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "AP": "AP",
+    "AR100": "AR100",
     "precision": "precision",
     "recall": "recall",
 }
@@ -239,14 +239,14 @@ def _scored_boxes(truth: GroundTruth, predicted: PredictedObjects) -> ScoredBoxe
 
 def scores_table(scores: DetectionScores) -> str:
     """Totals, then a line per class; fractions."""
-    totals = {"mAP": "AP", "mAP@0.5": "AP50", "mAP@0.75": "AP75", "AR": "AR100"}
-    columns = {"AP": "AP", "AP@0.5": "AP50", "precision": "precision", "recall": "recall"}
+    totals = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AR100": "AR100"}
+    columns = {"AP": "AP", "AP50": "AP50", "precision": "precision", "recall": "recall"}
     values = scores.to_json()
     width = max(map(len, ("class", *scores.classes)))
     lines = [
         "   ".join(f"{label} {_format(values['metrics'][name], 4)}" for label, name in totals.items()),
         "",
-        f"{'class':<{width}}  images  objects      AP  AP@0.5  precision  recall",
+        f"{'class':<{width}}  images  objects      AP    AP50  precision  recall",
     ]
     for row in values["per_class"]:
         if row["objects"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,17 @@ from torch import nn
 from hubel.errors import DataError, ModelError, WeightsError
 from hubel.fileio import atomic_write, write_text
 from hubel.models.factory import create_model, default_preprocessing, load_checked
-from hubel.models.metadata import METADATA_FILE, WEIGHTS_FILE, Backbone, BuildSpec, ModelMetadata, read_metadata
-from hubel.models.registry import architecture, list_models, task_of
+from hubel.models.metadata import (
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    Backbone,
+    BuildSpec,
+    ModelMetadata,
+    read_metadata,
+    unknown_model,
+    without_weights,
+)
+from hubel.models.registry import list_models, task_of
 
 if TYPE_CHECKING:
     from hubel.weights import WeightsEntry
@@ -97,14 +105,7 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
             f"{text} is a file; a saved model is a folder with model.json and model.safetensors.",
             'Pass the folder, or load weights alone with hubel.create_model(NAME, weights="FILE").',
         )
-    if ":" in text and not {"/", os.sep} & set(name):
-        architecture(name)  # raises, with the closest names
-    try:
-        architecture(text)
-        hint = "hubel models lists all names."
-    except ModelError as error:
-        hint = error.hint
-    raise ModelError(f"{text} is neither an existing folder nor a known architecture.", hint)
+    raise unknown_model(text)
 
 
 def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelMetadata]:
@@ -113,7 +114,7 @@ def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelMetadata]:
 
     entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
     if entry is None:
-        raise ModelError(f"{name} has no pretrained weights.", f"Train it: hubel train DATA --model {name}")
+        raise without_weights(name)
     model = create_model(name, weights=entry.name)
     return model.eval(), describe(model)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
+from hubel.models.registry import architecture, list_models
 from hubel.weights.catalog import default_entry, find_entry
 from hubel.weights.download import digest
 from hubel.weights.local_cache import fetch
@@ -192,6 +193,35 @@ class FoundModel:
     digest: str
 
 
+def check_reference(reference: Path | str) -> None:
+    """Raise ``ModelError`` if a reference is neither a model with weights nor anything on the disk; needs no torch."""
+    name, _, weights = str(reference).partition(":")
+    if isinstance(reference, str) and name in list_models():
+        if not weights and default_entry(name) is None:
+            raise without_weights(name)
+    elif not Path(reference).exists():
+        raise unknown_model(str(reference))
+
+
+def without_weights(name: str) -> ModelError:
+    """The error of a registered name that has no weights to predict with."""
+    return ModelError(f"{name} has no pretrained weights.", f"Train it: hubel train DATA --model {name}")
+
+
+def unknown_model(text: str) -> ModelError:
+    """The error of a name that is neither registered nor a folder; its hint offers the closest names."""
+    name = text.partition(":")[0]
+    weights_of_unknown = ":" in text and not {"/", os.sep} & set(name)
+    try:
+        architecture(name if weights_of_unknown else text)
+        hint = "hubel models lists all names."
+    except ModelError as error:
+        if weights_of_unknown:
+            return error
+        hint = error.hint
+    return ModelError(f"{text} is neither an existing folder nor a known architecture.", hint)
+
+
 def find_model(reference: Path | str) -> FoundModel | None:
     """Identify a model by its files, without torch.
 
@@ -199,10 +229,11 @@ def find_model(reference: Path | str) -> FoundModel | None:
     report what is wrong.
 
     Raises:
-        ModelError: the saved model's ``model.json`` is missing or damaged.
+        ModelError: there is no such model, or the saved model's ``model.json`` is missing or damaged.
         WeightsError: unknown weights, or they cannot be fetched.
     """
     name, _, weights = str(reference).partition(":")
+    check_reference(reference)
     if isinstance(reference, str) and default_entry(name) is not None:
         entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
         assert entry is not None

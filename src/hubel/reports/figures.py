@@ -26,8 +26,8 @@ from hubel.reports.format import number
 
 _QUANTITIES = {
     "top1": "accuracy",
-    "AP50": "mAP@0.5",
-    "AP": "mAP@[.5:.95]",
+    "AP50": "AP50",
+    "AP": "AP",
     "mean_iou": "mean IoU",
     "iou50": "IoU ≥ 0.5",
 }

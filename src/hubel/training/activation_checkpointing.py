@@ -19,6 +19,7 @@ from hubel.analysis.memory_advice import Memory, free_memory, memory_tips
 from hubel.analysis.summary import DTYPES, summarize
 from hubel.analysis.table import format_bytes
 from hubel.analysis.tracing import Tracing, to_meta
+from hubel.console import count_of
 from hubel.models.base import Model
 
 # Resident memory over the memory of the tensors, in docs/results.md, rounded up: libraries rearrange weights,
@@ -117,7 +118,8 @@ def needs_checkpointing(
         return False
     helps = need.checkpointed < need.plain
     plain, less = (format_bytes(int(size * _OVERHEAD)) for size in (need.plain, need.checkpointed))
-    line = f"memory: a step with {batch[0]} images needs {plain}, {memory.device} has {format_bytes(memory.free)} free"
+    step = f"a step with {count_of(batch[0], 'image')} needs {plain}"
+    line = f"memory: {step}, {memory.device} has {format_bytes(memory.free)} free"
     if helps:
         line += f": activations are recomputed in the backward pass, for {less} and a third more time"
     log(line)

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from hubel.config import TrainingConfig
+from hubel.console import count_of
 from hubel.data.loader import EpochSampler, seed_for
 from hubel.data.samples import Batch
 from hubel.errors import DataError, ModelError
@@ -172,7 +173,7 @@ def _run_phase(training: TrainingRun, phase: Phase, progress: Progress, state: d
         training.model.load_state_dict(state["model"])
     trainable = freeze_below(training.model, phase.trainable_from)
     layers = f"the head and {', '.join(trainable)} are trained" if trainable else "only the head is trained"
-    log(f"phase {phase.name}: {layers}, learning rate {phase.learning_rate:g}, {phase.epochs} epochs")
+    log(f"phase {phase.name}: {layers}, learning rate {phase.learning_rate:g}, {count_of(phase.epochs, 'epoch')}")
     optimizer = make_optimizer(training.model, config, phase.learning_rate)
     average = WeightAverage(training.model, config.average) if config.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
@@ -202,7 +203,7 @@ def _run_phase(training: TrainingRun, phase: Phase, progress: Progress, state: d
         training.processes.barrier()
         started = time.perf_counter()
         if progress.should_stop_early(config.patience):
-            log(f"validation has not improved for {config.patience} epochs: stopping early")
+            log(f"validation has not improved for {count_of(config.patience, 'epoch')}: stopping early")
             return
 
 

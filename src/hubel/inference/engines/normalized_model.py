@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -106,5 +107,9 @@ def _protect_squares(network: nn.Module) -> None:
 def capture(model: NormalizedModel) -> torch.export.ExportedProgram:
     """The graph for any number of images, or for exactly one with ``static_batch``."""
     batch = None if model.static_batch else {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # torchvision's NMS calls by its old name what torch has renamed.
+        warnings.filterwarnings(
+            "ignore", "`create_unbacked_symint`", FutureWarning, r"torchvision\._meta_registrations"
+        )
         return torch.export.export(model, (model.zeros(),), dynamic_shapes=batch)

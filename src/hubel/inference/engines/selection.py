@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubel.errors import UsageError
+from hubel.errors import ModelError, UsageError
 from hubel.inference.engines.base import Backend, Engine, RunOptions
 from hubel.inference.engines.convert import ConversionError, Converted, ModelSource, convert, find_converted
 from hubel.inference.engines.onnx import OnnxBackend
@@ -119,7 +120,13 @@ class EngineChoice:
 
 
 def gpu(device: str) -> torch.device | None:
-    """The GPU of that name, None for the CPU; found out without torch where it can be."""
+    """The GPU of that name, None for the CPU; found out without torch where it can be.
+
+    Raises:
+        ModelError: there is no such device.
+    """
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device) is None:
+        raise ModelError(f"unknown device {device!r}", "use auto, cpu, cuda, cuda:N or mps")
     if device == "auto" and sys.platform.startswith("linux"):  # only there a missing driver shows in its files
         # NVIDIA's driver, AMD's, and NVIDIA's within Windows.
         drivers = map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))

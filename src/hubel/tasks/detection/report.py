@@ -59,9 +59,10 @@ def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
     )
     yield (
         "Average precision (AP) is the area under the precision-recall curve: 1 if every object is detected with a "
-        "higher confidence than any false positive; mAP is its mean over the classes. For mAP@0.5, a box is correct if "
-        "the area that it shares with the true box is at least half of the area that they cover together (IoU ≥ 0.5); "
-        "mAP@[.5:.95] is the mean over stricter and stricter thresholds."
+        "higher confidence than any false positive; the figure of a model is its mean over the classes. For AP50, a "
+        "box is correct if the area that it shares with the true box is at least half of the area that they cover "
+        "together (IoU ≥ 0.5); "
+        "AP is the mean over IoU thresholds from 0.5 to 0.95."
     )
     if scores.curves.best is not None:
         yield (
@@ -219,8 +220,8 @@ REPORT = DetectionReport(
         "loss": ("Loss per epoch", "Loss, all terms: lower is better."),
         "class_loss": ("Classification loss per epoch", "The part of the loss that is about classes."),
         "box_loss": ("Box loss per epoch", "The part of the loss that is about boxes."),
-        "AP50": ("mAP@0.5 per epoch", "mAP@0.5: higher is better."),
-        "AP": ("mAP per epoch", "mAP@[.5:.95]: higher is better; it rewards accurate boxes."),
+        "AP50": ("AP50 per epoch", "AP50: higher is better."),
+        "AP": ("AP per epoch", "AP: higher is better; it rewards accurate boxes."),
     },
     charts=_charts,
     sentences=_sentences,
