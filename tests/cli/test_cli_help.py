@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from hubel.cli.main import app
+from hubel.cli.options import _GROUP_OF
+from hubel.config import TrainingConfig
 
 COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -45,6 +48,13 @@ def test_options_stand_in_groups() -> None:
     running = text[text.index("How the network runs:") : text.index("Large collections:")]
     assert "--engine auto|torch|openvino|onnx" in running and "--threads N" in running
     assert "--top N" not in running
+
+
+def test_every_grouped_option_of_training_exists() -> None:
+    assert set(_GROUP_OF) <= {field.name for field in fields(TrainingConfig)}
+    text = _help("train", "-h")
+    assert text.index("--epochs N") < text.index("Optimization:") < text.index("--learning-rate X")
+    assert "train [OPTIONS] DATA" in text
 
 
 def _completed(line: str) -> list[str]:

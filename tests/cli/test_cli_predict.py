@@ -176,15 +176,16 @@ def test_checks_of_names_come_before_torch(tmp_path: Path) -> None:
         f"predict {tmp_path}/nothing.png {tmp_path}/neither.jpg",
         f"track {tmp_path}/clip.mp4 --model resnet500",
         "export resnet500 --format onnx",
-        "export resnet18 --format onnx --precision int8",
         "bench resnet500",
+        f"evaluate resnet500 {tmp_path}",
+        f"evaluate efficientnet_lite0 {tmp_path}/nothing",
     )
     done = subprocess.run([sys.executable, "-c", script, *wrong], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert all(line.endswith("False False") for line in lines), list(zip(wrong, lines, strict=True))
     assert [line[0] for line in lines] == ["1"] * len(wrong), done.stderr
     assert "Did you mean resnet50" in done.stderr and "error: " in done.stderr
-    assert done.stderr.count("does not exist") == 2  # each of the missing images
+    assert done.stderr.count("does not exist") == 3  # each of the missing images, and the data set
 
 
 def test_what_is_refused_names_the_way_out(

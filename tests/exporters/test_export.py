@@ -249,6 +249,20 @@ def test_example_predicts_as_hubel_does(exports: _Exports, format: str, tmp_path
     assert len({name for name, _ in expected}) > 1
 
 
+def test_example_names_what_it_cannot_read_and_goes_on(exports: _Exports, tmp_path: Path) -> None:
+    images = _images(tmp_path)
+    use = exports["onnx fp32"].path.with_name("use.py")
+    none = subprocess.run([sys.executable, str(use)], capture_output=True, text=True, check=False)
+    assert (none.returncode, none.stderr) == (1, "usage: python use.py IMAGE...\n")
+    names = [str(tmp_path / "missing.jpg"), str(use), str(images[0])]
+    done = subprocess.run([sys.executable, str(use), *names], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == names[2:]
+    missing, damaged = done.stderr.splitlines()
+    assert missing == f"{names[0]} cannot be read: No such file or directory"
+    assert damaged.startswith(f"{names[1]} cannot be read: ")
+
+
 def _main(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as exit_:
         main([str(argument) for argument in arguments])

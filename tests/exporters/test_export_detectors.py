@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,9 @@ def _example_finds_what_hubel_finds(folder: Path, exported: Exported, tmp_path: 
 def test_graph_with_suppression_finds_what_torchvision_finds(
     format: str, theirs: torch.nn.Module, folder: Path, tmp_path: Path
 ) -> None:
-    exported = hubel.export(folder, format, out=tmp_path / "out", nms=True, conf=0.5, iou=0.45)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        exported = hubel.export(folder, format, out=tmp_path / "out", nms=True, conf=0.5, iou=0.45)
     assert exported.outputs == ("boxes", "scores", "labels")
     theirs.score_thresh, theirs.nms_thresh, theirs.topk_candidates = 0.5, 0.45, 10_000
     photograph = Image.open(sample_photographs()[1]).resize((320, 320), Image.Resampling.BILINEAR)

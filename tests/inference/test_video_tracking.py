@@ -28,6 +28,13 @@ def test_time_is_counted_in_usual_steps() -> None:
     assert [numbers.elapsed(number, None) for number in (1, 2, 5, 6)] == [1, 1, 3, 1]
 
 
+def test_frames_between_are_no_time() -> None:
+    """Of every fifth frame each is the next, by times as by numbers, and a dropped one counts twice."""
+    for clock, seconds in ((FrameClock(10 / 5, 5), True), (FrameClock(None, 5), False)):
+        times = [clock.elapsed(number, (number - 1) / 10 if seconds else None) for number in (1, 6, 11, 21)]
+        assert times == [1, 1, 1, 2]
+
+
 def test_items_come_in_order_and_no_more_than_asked() -> None:
     taken = []
 

@@ -47,7 +47,7 @@ class Command(TyperCommand):
             name, text = record
             if parameter.param_type_name == "argument":
                 # What it is called says what it is; the type would be one more word.
-                groups["Arguments"].append((_plain(name.split(" <")[0]), text))
+                groups["Arguments"].append((_argument(parameter, name.split(" <")[0]), text))
             else:
                 group = getattr(parameter, "rich_help_panel", None) or "Options"
                 groups.setdefault(group, []).append((_value(name), text))
@@ -58,10 +58,15 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """``[OPTIONS] SOURCE...``: brackets around what can be left out, nothing around the rest."""
-        return [_plain(piece) for piece in super().collect_usage_pieces(ctx)]
+        pieces = [self.options_metavar] if self.options_metavar else []
+        for parameter in self.get_params(ctx):
+            pieces += [_argument(parameter, piece) for piece in parameter.get_usage_pieces(ctx)]
+        return pieces
 
 
-def _plain(name: str) -> str:
+def _argument(parameter: Any, name: str) -> str:
+    if parameter.metavar is None:
+        name = name.upper()
     name = re.sub(r"\{(.+)\}", r"\1", name)
     return re.sub(r"^\[\[(.+)\]\]", r"[\1]", name)
 

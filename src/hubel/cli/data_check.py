@@ -143,7 +143,7 @@ def agree(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B …",
+            metavar="LABELS",
             help="For each annotator, labels of the same images: label files, class folders, or CSV tables with the "
             "columns image,label,annotator.",
         ),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubel.config import DEFAULT_NETWORK
-from hubel.console import log
+from hubel.console import activity, log
 
 _NEXT = """
 What to try next:
@@ -38,7 +38,8 @@ def demo(
 
     tune_allocator()
     log(f"classifying scikit-learn's sample photographs with {DEFAULT_NETWORK} (ImageNet's 1000 classes)")
-    predict = Predictor(DEFAULT_NETWORK)
+    with activity(f"loading {DEFAULT_NETWORK}"):
+        predict = Predictor(DEFAULT_NETWORK)
     for image in expand(photographs):
         (result,) = predict([image.source or ""])
         assert isinstance(result, Classification)

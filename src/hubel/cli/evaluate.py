@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from hubel.cli.options import Batch, Device, Json, Strict, Threads
-from hubel.console import log, print_json, report_error
-from hubel.errors import UsageError
+from hubel.console import activity, log, print_json, report_error
+from hubel.errors import DataError, UsageError
 
 
 def evaluate(
@@ -53,12 +53,18 @@ def evaluate(
         raise UsageError(f"--task {task}: the model determines the task", "omit it, or use --task track")
     if len(what) != 2:
         raise UsageError(f"expected two arguments, MODEL DATA, not {len(what)}", "see hubel evaluate --help")
-    from hubel.training.evaluate import evaluate as run
+    from hubel.models.metadata import check_reference
 
     model, data = what
-    result = run(
-        model, Path(data), split=split, batch=batch, device=device, threads=threads, strict=strict, report=report
-    )
+    check_reference(model)
+    if not Path(data).exists():
+        raise DataError(f"{data} does not exist.", "Check the spelling and the folder.")
+    from hubel.training.evaluate import evaluate as run
+
+    with activity(f"scoring {model} on {data}"):
+        result = run(
+            model, Path(data), split=split, batch=batch, device=device, threads=threads, strict=strict, report=report
+        )
     for failure in result.failures:
         report_error(failure.message, failure.hint)
     if json:

@@ -9,7 +9,7 @@ import typer
 
 from hubel.cli.options import MODEL, Calibrate, Conf, Iou, Json, Tolerance
 from hubel.config import CONF, IOU, TOLERANCE
-from hubel.console import log, print_json
+from hubel.console import activity, log, print_json
 
 _OUT = "exports/MODEL-FORMAT[-PRECISION]"
 
@@ -56,7 +56,10 @@ def export(
     from hubel.inference import tune_allocator
 
     tune_allocator()
-    done = run(model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance, nms=nms, conf=conf, iou=iou)
+    with activity(f"exporting {model} to {format}"):
+        done = run(
+            model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance, nms=nms, conf=conf, iou=iou
+        )
     if json:
         print_json(done.to_json())
         return

@@ -91,6 +91,21 @@ Images = Annotated[
 ]
 
 
+_GROUPS = {
+    "Data": (
+        "split", "augmentation", "balance", "image_size", "training_size", "cache", "workers", "strict",
+    ),
+    "Optimization": (
+        "batch", "accumulate", "optimizer", "learning_rate", "head_learning_rate", "weight_decay", "schedule", "warmup",
+        "head_epochs", "unfreeze_from", "batch_norm", "label_smoothing", "loss_weights", "average", "patience",
+    ),
+    RUNNING: ("precision", "device", "threads", "cache_features"),
+}  # fmt: skip
+"""Groups in the help of the options that are made from a configuration; the others stand first."""
+
+_GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
+
+
 def options_of(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command whose last parameter, ``**``, takes an option for each field of ``config`` that describes one.
 
@@ -134,7 +149,13 @@ def _parameter(field: Field[Any], kind: Any, option: Option) -> inspect.Paramete
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     info = typer.Option(
-        *names, help=option.help, metavar=option.metavar, min=option.min, max=option.max, show_default=shown or True
+        *names,
+        help=option.help,
+        metavar=option.metavar,
+        min=option.min,
+        max=option.max,
+        show_default=shown or True,
+        rich_help_panel=_GROUP_OF.get(field.name),
     )
     kind = _typed_by_hand(kind)
     if default is None:
