@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +21,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from hubel.data import file_kinds
+from hubel.data.addresses import MAX_BYTES, is_address, read_address, redacted
+from hubel.data.addresses import is_stream as is_stream_address
 from hubel.data.file_listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
+from hubel.data.live_video import address_frames
 from hubel.data.video_frames import VideoFrames
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import DataError, ImageError, UsageError
@@ -66,6 +70,8 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
     - the name of something that exists, whatever characters it is made of: a folder (all images and videos
       below it, by their suffixes, or by their content where these say nothing, in natural order, hidden ones left
       out), a video, or else an image, which the content tells apart;
+    - an address: an image by ``https://…``, a video or a camera by ``rtsp://…``, ``rtmp://…`` or ``https://….m3u8``;
+    - ``-``, an image on standard input;
     - the number of a webcam;
     - a pattern with ``*``, ``?``, ``[…]`` or ``**``: as a shell would expand it, in natural order; where the
       pattern does not end in a suffix, only images, videos and (without ``**``) folders count.
@@ -104,8 +110,17 @@ def is_stream(source: object) -> bool:
     """Check if a source has as many images as time passes, or as a video has frames: a webcam, or a video's name."""
     if isinstance(source, str | Path):
         name = str(source)
+        if is_address(name):
+            return _is_stream_address(name)
         return (_is_video(name) and not _is_folder(name)) or _is_webcam(name)
     return isinstance(source, int)
+
+
+def _is_stream_address(address: str) -> bool:
+    try:
+        return is_stream_address(address)
+    except ImageError:
+        return False
 
 
 def file_names(sources: Iterable[str]) -> Iterator[str]:
@@ -117,6 +132,8 @@ def file_names(sources: Iterable[str]) -> Iterator[str]:
     for source in sources:
         if _is_webcam(source):
             raise UsageError(f"{source} is a webcam, or a file that does not exist", "pass files or folders")
+        if source == "-" or is_address(source):
+            raise UsageError(f"{source} is not a file or folder", "pass files or folders")
         for found in _found(source):
             yield found if isinstance(found, str) else str(found.source)
 
@@ -126,6 +143,10 @@ def _found(name: str) -> Iterator[str | ImageSource]:
     if not name.strip():
         error = ImageError(f"the name of a source is empty: {name!r}.", "Pass an image, a folder or a video.")
         yield _failed(name, error)
+    elif is_address(name):
+        yield from _at_address(name)
+    elif name == "-":
+        yield _standard_input()
     elif _exists(name):
         if _is_folder(name):
             message = f"{name} contains no images or videos."
@@ -140,6 +161,35 @@ def _found(name: str) -> Iterator[str | ImageSource]:
         yield from _or_failed(name, _pattern(name), ImageError(message, "Check the spelling and the folder."))
     else:
         yield name  # reading it raises that it does not exist
+
+
+def _at_address(address: str) -> Iterator[ImageSource]:
+    """An image, or the frames of a video, which are fetched when they are read."""
+    name = redacted(address)
+    try:
+        if is_stream_address(address):
+            yield from _frames(name, address_frames(address))
+        else:
+            read = partial(read_address, address)
+            yield ImageSource(name, read, reopen=read)
+    except ImageError as error:
+        yield _failed(name, error)
+
+
+def _standard_input() -> ImageSource:
+    """The image on standard input, read once."""
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin is not None else b""
+    if len(data) > MAX_BYTES:
+        return _failed("-", ImageError(f"standard input has more than {MAX_BYTES // 2**20} MiB.", "Pass a file."))
+
+    def read() -> Image.Image:
+        try:
+            return read_image(data)
+        except ImageError as error:
+            hint = "Send the bytes of one image, as in: hubel predict - < photo.jpg"
+            raise ImageError(error.message.replace("the image", "standard input", 1), hint) from error
+
+    return ImageSource("-", read, reopen=read)
 
 
 def _or_failed(name: str, found: Iterator[str | ImageSource], error: ImageError) -> Iterator[str | ImageSource]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,10 @@ class VideoFrame:
     def image(self) -> Image.Image:
         """The frame as an RGB image."""
         return Image.fromarray(self.array())
+
+    def at(self, number: int, time: float) -> VideoFrame:
+        """The frame with another number and time, as part of a longer video."""
+        return replace(self, number=number, time=time)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,31 @@ def camera_frames(number: int) -> Iterator[VideoFrame]:
     name = f"webcam {number}"
     hint = "Connect it, close other programs that use it, or try another number."
     yield from _frames(_opened(name, pattern.format(number), "cannot be opened", hint, format=kind), name, _raise)
+
+
+_NETWORK = "http,https,httpproxy,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,rtmpt,srt,crypto,mmsh,mmst"
+
+
+def url_frames(address: str, name: str, seconds: float) -> Generator[Any, None, None]:
+    """Whether a video by its address is live, then its frames; ``seconds`` are those that a server may be silent.
+
+    Iterating raises :class:`ImageError` if it cannot be reached, or is not a video.
+    """
+    options = {"protocol_whitelist": _NETWORK}  # no files: a playlist names what it likes
+    if address.startswith(("rtsp:", "rtsps:")):
+        options["rtsp_transport"] = "tcp"
+    elif address.startswith(("http:", "https:")):
+        options |= {"reconnect": "1", "reconnect_delay_max": "4"}
+    hint = "Check the address, the network and the camera."
+    opened = _opened(name, address, "cannot be reached or read", hint, options=options, timeout=(seconds, seconds))
+    with opened as container:
+        is_file = address.startswith(("http:", "https:")) and bool(container.duration)
+        yield not is_file
+        yield from _frames(nullcontext(container), name, _raise if is_file else _pass_over)
+
+
+def _pass_over(error: ImageError) -> None:
+    """Damage in a live video is in the past."""
 
 
 def _raise(error: ImageError) -> None:

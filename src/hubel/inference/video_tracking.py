@@ -16,6 +16,8 @@ from PIL import Image
 
 from hubel.config import CONF
 from hubel.data import video_reader
+from hubel.data.addresses import is_address, redacted
+from hubel.data.live_video import address_frames
 from hubel.data.mot import MotBoxes, read_mot_text
 from hubel.data.video_frames import StillFrames, VideoFrames
 from hubel.errors import HubelError, ImageError, UsageError
@@ -108,6 +110,8 @@ def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
     path = Path(source)
     if not source.strip():
         raise ImageError(f"the name of a video is empty: {source!r}.", "Pass a video, a folder of frames, or a number.")
+    if is_address(source):
+        return VideoSource(redacted(source), address_frames(source), None, None)
     if path.is_dir():
         frames = list(video_reader.folder_frames(path, rate))
         return VideoSource(
