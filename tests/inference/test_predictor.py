@@ -19,10 +19,15 @@ from torchvision import transforms
 
 import hubel
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.sources import ImageSource
 from hubel.errors import ImageError, ModelError, UsageError
 from hubel.inference import FailedImage, Predictor
+from hubel.inference.engines.base import RunOptions
+from hubel.inference.engines.convert import ModelSource
+from hubel.inference.engines.selection import EngineChoice
 from hubel.inference.pipeline import ordered_parallel_map
 from hubel.models import ModelMetadata, create_model, resolve_model
+from hubel.results import Classification
 
 
 def _photographs(count: int, seed: int = 0) -> list[Image.Image]:
@@ -261,3 +266,30 @@ def test_the_allocator_is_tuned_once_asked_and_can_be_left_alone() -> None:
         for extra in ({}, {"HUBEL_MALLOC": "0"})
     ]
     assert lines == [str(platform.libc_ver()[0] == "glibc"), "False"]
+
+
+def test_an_image_alone_is_prepared_without_threads_and_has_all_of_them_for_itself(small: Predictor) -> None:
+    (image,) = _photographs(1)
+    prepared_by = []
+
+    def read() -> Image.Image:
+        prepared_by.append(threading.current_thread().name)
+        return image
+
+    source = ImageSource(None, read)
+    several = list(small.stream_sources([source] * 20))
+    assert threading.main_thread().name not in prepared_by
+    prepared_by.clear()
+    (alone,) = small.stream_sources([source])
+    assert prepared_by == [threading.main_thread().name]
+    assert isinstance(alone, Classification) and isinstance(several[0], Classification)
+    assert alone.best.score == pytest.approx(several[0].best.score, abs=1e-6)
+
+
+def test_the_engine_for_an_image_alone_is_that_of_the_first_image_also_after_many(small: Predictor) -> None:
+    torch.manual_seed(0)
+    choice = EngineChoice(ModelSource(small_network(), small.metadata), "openvino", RunOptions("fp32"), None, 0.01)
+    many = choice.engine_for(100)
+    alone = choice.engine_for(101, at_once=1)
+    assert alone is not many
+    assert choice.engine_for(1) is alone and choice.engine_for(120, at_once=20) is many

@@ -81,8 +81,11 @@ def prepare(
     """Decode, turn upright, crop and scale.
 
     The decoded original is released as soon as it is scaled: images that wait for the network, ``ahead`` of them, are
-    small, whatever their original size.
+    small, whatever their original size. With 0 ahead, images are prepared in the caller's thread when they are asked
+    for: nothing is gained by threads for an image that comes alone, and starting them takes longer than scaling it.
     """
+    if not ahead:
+        return (_prepare(preprocessing, image) for image in images)
     return ordered_parallel_map(partial(_prepare, preprocessing), images, ahead)
 
 

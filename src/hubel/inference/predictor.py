@@ -93,6 +93,7 @@ class Predictor:
         options = RunOptions(canonical(precision), gpu(device), threads, batch)
         self._choice = EngineChoice(source, engine, options, calibrate, tolerance)
         self._engine: Engine | None = None
+        self._alone = False  # the image that the engine was selected for
         self._predicted = 0
         self.metadata = self._choice.metadata
         self.model_name = source.name
@@ -146,7 +147,8 @@ class Predictor:
         assert self._engine is not None
         engine, preprocessing = self._engine, self.metadata.preprocessing
         groups: deque[list[PreparedImage | FailedImage]] = deque()
-        with closing(prepare(images, preprocessing, ahead=max(2 * engine.batch, _AHEAD))) as prepared:
+        ahead = 0 if self._alone else max(2 * engine.batch, _AHEAD)
+        with closing(prepare(images, preprocessing, ahead)) as prepared:
 
             def batches() -> Iterator[np.ndarray]:
                 while group := list(islice(prepared, engine.batch)):
@@ -169,16 +171,20 @@ class Predictor:
     def select_engine(self, images: Iterable[ImageSource]) -> Iterable[ImageSource]:
         """Choose the engine and prepare it, by how many images are coming and have been predicted; returns them all.
 
+        An image that comes alone is run by all threads, also if others have come alone before.
+
         The first few images are taken, but not read. :meth:`stream_sources` does so itself; a command that reports its
         choice beforehand calls it first.
         """
         remaining = iter(images)
         first: list[ImageSource] = []
-        count = self._predicted
-        while count < MIN_IMAGES_TO_CONVERT and (image := next(remaining, None)) is not None:
+        count, at_once = self._predicted, 0
+        while (count < MIN_IMAGES_TO_CONVERT or at_once < 2) and (image := next(remaining, None)) is not None:
             first.append(image)
-            count = MIN_IMAGES_TO_CONVERT if image.frame else count + 1  # videos and webcams have many
-        self._engine = self._choice.engine_for(count)
+            added = MIN_IMAGES_TO_CONVERT if image.frame else 1  # videos and webcams have many
+            count, at_once = count + added, at_once + added
+        self._engine = self._choice.engine_for(count, at_once)
+        self._alone = at_once == 1
         return chain(first, remaining)
 
     def describe(self, verbose: bool = True) -> str:

@@ -96,6 +96,7 @@ class Backend(ABC):
 
     Attributes:
         converts: networks are converted first, and conversions are cached.
+        parallel: its engine runs several images side by side, and is another for one image alone.
         packages: distributions whose versions decide what a conversion gives.
         precisions: those it can compute in, by type of device.
         export_file: name of an exported model's file.
@@ -107,6 +108,7 @@ class Backend(ABC):
 
     name: str
     converts = True
+    parallel = False
     packages: tuple[str, ...]
     precisions: Mapping[str, tuple[str, ...]]
     export_file: str

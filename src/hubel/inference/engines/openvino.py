@@ -23,6 +23,7 @@ import numpy as np
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import UsageError
 from hubel.inference.engines.base import PRECISIONS, Backend, Precision, Run, RunOptions, canonical, metadata_text
+from hubel.inference.engines.convolution_kernels import compile_fastest
 from hubel.inference.engines.onnx import OnnxBackend
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class OpenVinoBackend(Backend):
     """OpenVINO on the CPU, and its IR files."""
 
     name = "openvino"
+    parallel = True
     packages: tuple[str, ...] = ("openvino", "torch")
     precisions: Mapping[str, tuple[str, ...]] = {"cpu": PRECISIONS}
     export_file = "model.xml"
@@ -237,7 +239,10 @@ class OpenVinoEngine:
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = core().compile_model(network, "CPU", options)
+        if many and precision.name == "fp32":
+            self._compiled = compile_fastest(core(), network, options)
+        else:  # for one image, the choice of kernels would take longer than they gain
+            self._compiled = core().compile_model(network, "CPU", options)
         self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
         # One more than there are streams waits its turn: none is idle while this thread collects a result. Where
         # there is only one, for images that come one at a time, handing it over to another thread would cost time.

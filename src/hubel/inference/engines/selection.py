@@ -44,8 +44,9 @@ class EngineChoice:
             raise UsageError(f"{calibrate} is to calibrate int8, but the precision is {options.precision}", "use int8")
         self._source, self._options = source, options
         self._calibrate, self._tolerance = calibrate, tolerance
-        self._engine: Engine | None = None
-        self._ready: tuple[bool, bool] | None = None  # what the engine was prepared for: a conversion, many images
+        # Those that are ready: with a conversion or without, for one image at a time or for several. A program that
+        # predicts now one image and now many has both; an engine without a conversion goes when there is one.
+        self._engines: dict[tuple[bool, bool], Engine] = {}
         self._converted: Converted | None = None
         self.reason = self._why = ""
         self._direct, self._converting = self._backends(engine)
@@ -86,8 +87,11 @@ class EngineChoice:
             return replace(converted, network=converted.network[0])
         return convert(self._source, backend) if self._direct is None else find_converted(self._source, backend)
 
-    def engine_for(self, images: int) -> Engine:
+    def engine_for(self, images: int, at_once: int | None = None) -> Engine:
         """The engine for so many images, ready to run; above :data:`MIN_IMAGES_TO_CONVERT` the number does not matter.
+
+        ``at_once`` of them come together (all, if not said): where it is one, all threads work on it, however many
+        others came before; as one of the streams of an engine for many it would have a single thread.
 
         Raises:
             ConversionError: the engine that was asked for cannot run the model; ``"auto"`` then takes torch.
@@ -103,20 +107,23 @@ class EngineChoice:
                     raise
                 self._why = f"{backend.name} cannot convert the model"
                 backend = self._converting = None
-        ready = (backend is not None, backend is None or images > 1)
+        several = (images if at_once is None else at_once) > 1
+        ready = (backend is not None, several or backend is None or not backend.parallel)
         if backend is not None:
             assert self._converted is not None
             network, metadata, note = self._converted.network, self._converted.metadata, self._converted.note
             self.reason = f"{self._why}, {note}" if self._why else note
         else:
             self.reason = self._why or f"not worth converting for fewer than {MIN_IMAGES_TO_CONVERT} images"
-        if self._engine is None or self._ready != ready:
+        if ready not in self._engines:
             if backend is None:
                 assert self._direct is not None
                 backend, (network, metadata) = self._direct, self._source.load()
-            self._engine = backend.engine(network, metadata.preprocessing, replace(self._options, many=ready[1]))
-            self._ready = ready
-        return self._engine
+            self._engines = {key: engine for key, engine in self._engines.items() if key[0] == ready[0]}
+            self._engines[ready] = backend.engine(
+                network, metadata.preprocessing, replace(self._options, many=ready[1])
+            )
+        return self._engines[ready]
 
 
 def gpu(device: str) -> torch.device | None:
