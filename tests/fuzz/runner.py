@@ -132,7 +132,7 @@ def _work(name: str, seed: int, first: int, count: int, until: float, keep: str,
 def run(name: str, seed: int, first: int, count: int, until: float, keep: str) -> Tally:
     """Feed ``count`` inputs from number ``first`` to a target; a dead process is a finding, and the rest goes on."""
     total = Tally()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # what is imported here is imported once
     end = first + count
     while first < end and time.time() < until:
         receiver, sender = context.Pipe(duplex=False)

@@ -140,6 +140,10 @@ def build(
         with _SkipInit() if for_loading else nullcontext():
             return arch.build(config, num_classes, *inputs)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if not options and for_loading:  # what a saved model's file says of its sizes
+            given = ", ".join(f"{argument}={number}" for argument, number in sizes.items())
+            message = f"{arch.name} cannot be built with {given}: {str(error).splitlines()[0]}."
+            raise ModelError(message, "Use an undamaged copy, or train again.") from error
         if not options:
             raise
         given = ", ".join(f"{option}={value!r}" for option, value in options.items())

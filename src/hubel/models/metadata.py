@@ -143,12 +143,15 @@ class ModelMetadata:
         return cls(**{**record, "preprocessing": preprocessing, "backbone": backbone})
 
 
+_LARGEST_COUNT = 1_000_000  # classes, channels, pixels of a side; more are forged, and would take all memory
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
+    return isinstance(value, int) and 0 < value <= _LARGEST_COUNT
 
 
 _VALID: dict[str, Callable[[Any], bool]] = {
