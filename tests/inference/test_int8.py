@@ -22,6 +22,7 @@ from hubel.data.splits import training_splits, write_splits
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.inference import int8
 from hubel.inference.accuracy_control import probabilities, runner
+from hubel.inference.engines.convert import ModelSource
 from hubel.inference.int8 import CalibrationFiles, find_calibration_files, quantized_for, read_calibration_images
 from hubel.models import create_model, resolve_model
 from hubel.models.checkpoint import describe, save_model
@@ -156,6 +157,30 @@ def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.
         quantized_for(run, None, 0.05, messages.append)
 
 
+def test_machines_that_share_a_cache_get_networks_for_their_own_processors(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
+    made: list[int] = []
+
+    def quantize(*arguments: object, weight_bits: int, **options: object) -> object:
+        made.append(weight_bits)
+        return unrecorded(*arguments, weight_bits=weight_bits, **options)
+
+    unrecorded = int8.quantize_with_accuracy_control
+    monkeypatch.setattr(int8, "quantize_with_accuracy_control", quantize)
+    for tries in ((8, 7, 8, 7), (7, 8)):
+        for bits in tries:
+            monkeypatch.setattr(int8, "exact_weight_bits", lambda bits=bits: bits)
+            _, report = quantized_for(run, None, 0.3, print)
+            assert report.weight_bits == bits
+            assert f"{bits}-bit weights, exact on {'every' if bits == 7 else 'x86 with VNNI'}" in report.line()
+            found = int8.find_quantized(ModelSource(run))
+            assert found is not None and found.network[1] == report
+        assert sorted(made) == [7, 8], "each once, whoever asks again"
+    assert quantized_for(run, None, 0.3, print, portable=True)[1].weight_bits == 7
+
+
 def read_data(run: Path) -> Path:
     return Path((run / "config.yaml").read_text("utf-8").removeprefix("data: ").strip())
 
@@ -196,6 +221,7 @@ def test_int8_is_openvinos(run: Path) -> None:
 def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with(data_folder: Path) -> None:
     """Against torch in float32. The bar of 97 with more images is benchmarks/int8.py's."""
     from hubel.inference.engines.openvino import to_openvino
+    from hubel.inference.engines.processor import exact_weight_bits
     from hubel.inference.quantize import post_training_quantization, without_softmax
 
     network, metadata = resolve_model("efficientnet_lite0")
@@ -207,7 +233,8 @@ def test_answers_of_efficientnet_lite0_on_photographs_it_was_not_calibrated_with
     with (folder / "labels.csv").open() as table:
         photographs = pixels([folder / row["file"] for row in csv.DictReader(table)][::2])
     calibration = pixels(sorted((data_folder / "coco128").rglob("*.jpg"))[:96])
-    quantized = post_training_quantization(to_openvino(network, metadata.preprocessing), calibration)
+    model = to_openvino(network, metadata.preprocessing)
+    quantized = post_training_quantization(model, calibration, weight_bits=exact_weight_bits())
     scores = probabilities(runner(without_softmax(quantized), "int8"), photographs)
     with torch.inference_mode():
         images = metadata.preprocessing.normalize(torch.from_numpy(photographs).permute(0, 3, 1, 2))

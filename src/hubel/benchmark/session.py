@@ -78,7 +78,8 @@ class _Model:
     reference: str
     random_weights: bool
     input: list[int]
-    cost: NetworkCost
+    cost: NetworkCost | None
+    runners: tuple[Runner, ...]
 
 
 @dataclass
@@ -127,7 +128,7 @@ class Session:
         self.step("peaks of this machine", 0, 1)
         self._measure_limits()
         models = [model for name in dict.fromkeys(self.models) if (model := self._prepare(name))]
-        starts = [(model, runner) for model in models for runner in self._plan.runners]
+        starts = [(model, runner) for model in models for runner in model.runners]
         for done, (model, runner) in enumerate(starts):
             self.step(f"first start of {model.name} {runner.engine} {runner.precision}", done, len(starts))
             self._first_start(model, runner)
@@ -166,13 +167,25 @@ class Session:
             return None
         if found["random_weights"]:
             self.log(f"{name}: its weights are not on this machine; random weights are used, which are just as fast")
-        self._without += [_bare(name, runner, left_out=reason) for runner, reason in self._plan.left_out.items()]
-        return _Model(name, found["reference"], found["random_weights"], found["input"], NetworkCost(**found["cost"]))
+        runners, left_out = self._plan.runners, self._plan.left_out
+        if found["runner"] is not None:
+            runners, left_out = self._of_exported(Runner(*found["runner"]))
+        self._without += [_bare(name, runner, left_out=reason) for runner, reason in left_out.items()]
+        cost = found["cost"] and NetworkCost(**found["cost"])
+        return _Model(name, found["reference"], found["random_weights"], found["input"], cost, runners)
+
+    def _of_exported(self, runner: Runner) -> tuple[tuple[Runner, ...], dict[Runner, str]]:
+        """The only runner of an exported file, and why it is missing if others are requested."""
+        engines = self.engines or (runner.engine,)
+        precisions = [canonical(precision) for precision in self.precisions] or [runner.precision]
+        if runner.engine in engines and runner.precision in precisions:
+            return (runner,), {}
+        return (), {runner: "the only engine and precision of this exported file, which were not requested"}
 
     def _first_start(self, model: _Model, runner: Runner) -> None:
         start = _Job(model, runner)
         try:
-            if self._only_cached(runner) and (
+            if self._only_cached(model, runner) and (
                 model.random_weights or not run_job({"job": "cached", "model": model.reference}).row["cached"]
             ):
                 raise JobFailure(_NOT_QUANTIZED, lacking=True)
@@ -183,16 +196,16 @@ class Session:
             return
         self._jobs.append((start, [_Job(model, runner, batch) for batch in self._plan.batches]))
 
-    def _only_cached(self, runner: Runner) -> bool:
-        """int8 is measured only with a cached quantization, unless it is requested."""
-        return runner.precision == "int8" and not self.precisions
+    def _only_cached(self, model: _Model, runner: Runner) -> bool:
+        """int8 is measured only with a cached quantization, unless it is requested or exported."""
+        return runner.precision == "int8" and not self.precisions and model.cost is not None
 
     def _do(self, job: _Job) -> None:
         """Add a result to those of a job."""
         (engine, precision), starts = job.runner, job.batch is None
         row: dict[str, Any] = {"model": job.model.reference, "engine": engine, "precision": precision}
         row |= {"device": "auto" if len(BACKENDS[engine].precisions) > 1 else "cpu", "threads": self.threads}
-        if self._only_cached(job.runner):  # the loss of a quantized model does not matter to its speed
+        if self._only_cached(job.model, job.runner):  # the loss of a quantized model does not matter to its speed
             row["tolerance"] = _ANY_LOSS
         if starts:
             row |= {"job": "start", "batch": 1, "image": str(self.images[0])}
@@ -239,11 +252,14 @@ class Session:
         }
 
     def _roofline(
-        self, cost: NetworkCost, precision: str, batch: int, device: str, images_per_second: float
+        self, cost: NetworkCost | None, precision: str, batch: int, device: str, images_per_second: float
     ) -> dict[str, Any]:
-        row: dict[str, Any] = {"macs": cost.macs, "bytes_per_image": cost.bytes_an_image(precision, batch)}
+        row: dict[str, Any] = {
+            "macs": cost and cost.macs,
+            "bytes_per_image": cost and cost.bytes_an_image(precision, batch),
+        }
         most = None
-        if self.limits is not None and device == "cpu":
+        if cost is not None and self.limits is not None and device == "cpu":
             most = bound(cost, self.limits, precision, batch)
             row["peak_macs_per_second"] = self.limits.macs_per_second.get(precision)
             row["peak_bytes_per_second"] = self.limits.bytes_per_second

@@ -126,24 +126,32 @@ def limits(threads: int | None, seconds: float) -> Row:
 
 
 def prepare(model: str, folder: str) -> Row:
-    """Find a model, or save one with random weights in ``folder`` if there are none; count its operations."""
+    """Find a model, or save one with random weights in ``folder`` if there are none; count its operations.
+
+    An exported model has no network whose operations could be counted, and one ``runner``: its engine and precision.
+    """
     from hubel.analysis.roofline import cost
+    from hubel.inference.engines.exported import find_exported
     from hubel.models import describe, resolve_model, save_model
 
-    network = _with_random_weights(model)
-    if network is None:
+    network, reference = _with_random_weights(model), model
+    exported = find_exported(model) if network is None else None
+    if exported is not None:
+        metadata = exported.metadata
+    elif network is None:
         network, metadata = resolve_model(model)
     else:
         metadata = describe(network)
         save_model(folder, network, metadata)
-        model = folder
+        reference = folder
     pixels = metadata.preprocessing
     shape = (pixels.channels, pixels.height, pixels.width)
     return {
-        "reference": model,
-        "random_weights": model == folder,
+        "reference": reference,
+        "random_weights": reference == folder,
         "input": list(shape),
-        "cost": asdict(cost(network, shape)),
+        "cost": None if network is None else asdict(cost(network, shape)),
+        "runner": None if exported is None else [exported.backend.name, exported.precision],
     }
 
 
@@ -168,10 +176,10 @@ def _with_random_weights(model: str) -> Any:
 
 def cached(model: str) -> Row:
     """Check if the cache has a quantized model."""
-    from hubel.inference.engines.convert import ModelSource, find_newest
-    from hubel.inference.int8 import QuantizedOpenVino
+    from hubel.inference.engines.convert import ModelSource
+    from hubel.inference.int8 import find_quantized
 
-    return {"cached": find_newest(ModelSource(model), QuantizedOpenVino(), "int8") is not None}
+    return {"cached": find_quantized(ModelSource(model)) is not None}
 
 
 def start(image: str, **options: Any) -> Row:

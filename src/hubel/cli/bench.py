@@ -21,7 +21,9 @@ _SAMPLE_WIDTHS = (480, 640, 1280, 1920)
 def bench(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL", help="Names, names with weights, or run folders.", show_default=False),
+        typer.Argument(
+            metavar="MODEL", help="Names, names with weights, run folders, or exported folders.", show_default=False
+        ),
     ],
     as_json: Json = False,
     engine: Annotated[

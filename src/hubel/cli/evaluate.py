@@ -18,7 +18,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="MODEL DATA",
-            help="A run folder, or a registered name with the data's classes, and data labelled as for hubel train. "
+            help="A run folder, an exported folder, or a registered name with the data's classes, and data labelled as "
+            "for hubel train. "
             "With --task track: pairs of GT.txt RESULT.txt, or a folder of each.",
         ),
     ],

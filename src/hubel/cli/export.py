@@ -25,6 +25,10 @@ def export(
     ] = "fp32",
     calibrate: Calibrate = None,
     tolerance: Tolerance = TOLERANCE,
+    portable: Annotated[
+        bool,
+        typer.Option("--portable", help="int8: exact on every processor, also where this one has VNNI and others not."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Output folder; a number is appended if it exists.", show_default=_OUT),
@@ -46,6 +50,7 @@ def export(
     \b
     hubel export efficientnet_lite0 --format onnx
     hubel export runs/flowers --format openvino --precision fp16 --out deploy/flowers
+    hubel export runs/flowers --format openvino --precision int8 --portable
     hubel export runs/cars --format onnx --nms --conf 0.4
     """
     from hubel.models.metadata import check_reference
@@ -58,13 +63,23 @@ def export(
     tune_allocator()
     with activity(f"exporting {model} to {format}"):
         done = run(
-            model, format, precision, calibrate=calibrate, out=out, tolerance=tolerance, nms=nms, conf=conf, iou=iou
+            model,
+            format,
+            precision,
+            calibrate=calibrate,
+            out=out,
+            tolerance=tolerance,
+            nms=nms,
+            conf=conf,
+            iou=iou,
+            portable=portable,
         )
     if json:
         print_json(done.to_json())
         return
+    exact = f"; exact on {done.quantization['exact_on']}" if done.quantization else ""
     print(
         f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; probabilities differ from the "
-        f"model's by at most {done.max_difference:.1g}"
+        f"model's by at most {done.max_difference:.1g}{exact}"
     )
     log(f"try it: python {done.path.parent / EXAMPLE} photo.jpg")

@@ -46,7 +46,16 @@ Threads = Annotated[
     typer.Option(min=1, help="CPU threads of the network.", show_default="all cores", rich_help_panel=RUNNING),
 ]
 MODEL = "A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V2) or a run folder."
-Model = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help=MODEL, autocompletion=complete_models)]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help=f"{MODEL[:-1]}, or an exported folder.",
+        autocompletion=complete_models,
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: each object, and how the network runs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write only results and errors.")]
 Every = Annotated[int, typer.Option(metavar="N", min=1, help="Of a video take every N-th frame.", show_default=False)]

@@ -47,7 +47,8 @@ class Exported:
         max_difference: the greatest difference of a probability from the model's, as measured with the written file;
             for detectors and localizers also of a box, as a fraction of the image's size; for class maps the fraction
             of the pixels with another class.
-        quantization: for int8, what it costs in the task's score, on how many held-out images.
+        quantization: for int8, what it costs in the task's score, on how many held-out images, and as ``exact_on`` the
+            processors that this holds for.
     """
 
     path: Path
@@ -76,6 +77,7 @@ def export(
     nms: bool = False,
     conf: float = CONF,
     iou: float = IOU,
+    portable: bool = False,
 ) -> Exported:
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 
@@ -97,6 +99,8 @@ def export(
         nms: a detector's graph ends in objects: it takes one image at a time and gives their boxes (K, 4) in pixels of
             the network's input, scores (K,) and labels (K,), best first, 300 at most. They have at least the score
             ``conf``, and of two boxes of a class with an IoU above ``iou`` the better one stays.
+        portable: int8 whose sums never overflow on any processor, as by default only on those like this one: with
+            weights of 7 bits instead of 8 where this one has VNNI.
 
     Raises:
         UsageError: an argument is invalid, or the format does not have the precision.
@@ -105,7 +109,7 @@ def export(
         WeightsError: the weights are not available.
         DataError: the folder cannot be written.
     """
-    backend = _backend(format, precision, calibrate)
+    backend = _backend(format, precision, calibrate, portable)
     source = ModelSource(model, metadata)
     network, metadata = source.load()
     if isinstance(model, nn.Module):  # it stays as it is
@@ -129,8 +133,8 @@ def export(
             if isinstance(model, nn.Module):
                 message = "int8 requires a model with a name or a folder"
                 raise UsageError(message, "save the module first: hubel.models.save_model")
-            converted, quantization = quantized_for(model, calibrate, tolerance)
-            facts["quantization"] = asdict(quantization)
+            converted, quantization = quantized_for(model, calibrate, tolerance, portable=portable)
+            facts["quantization"] = {**asdict(quantization), "exact_on": quantization.exact_on}
         failure = f"{name} cannot be exported to {format} in {precision}"
         with failing_as(failure, "Try another --format or --precision."):
             backend.save(converted or backend.convert(graph), folder, facts, half=precision == "fp16")
@@ -149,7 +153,7 @@ def export(
     return Exported(path, format, precision, size, difference, name, metadata.task, graph.output_names, cost)
 
 
-def _backend(format: str, precision: str, calibrate: str | Path | None) -> Backend:
+def _backend(format: str, precision: str, calibrate: str | Path | None, portable: bool) -> Backend:
     if format not in BACKENDS:
         raise UsageError(f"unknown format {format!r}", f"use {', '.join(sorted(BACKENDS))}")
     if precision not in PRECISIONS:
@@ -161,8 +165,12 @@ def _backend(format: str, precision: str, calibrate: str | Path | None) -> Backe
             f"{format} cannot be exported in {precision}: {backend.not_exported[precision]}.",
             f"Use --format {' or '.join(others)} for {precision}, or --precision fp32 or fp16.",
         )
-    if calibrate is not None and precision != "int8":
-        raise UsageError("calibration images are for int8 only", "omit --calibrate, or use --precision int8")
+    if precision != "int8":
+        if calibrate is not None:
+            raise UsageError("calibration images are for int8 only", "omit --calibrate, or use --precision int8")
+        if portable:
+            message = f"{precision} needs no --portable: only int8 depends on the processor's instructions"
+            raise UsageError(message, "omit it, or use --precision int8")
     backend.require(f"Exporting to {format.upper()}")
     return backend
 

@@ -13,6 +13,7 @@ from hubel.config import TOLERANCE
 from hubel.errors import ModelError
 from hubel.inference.engines.base import Precision
 from hubel.inference.engines.openvino import OpenVinoEngine
+from hubel.inference.engines.processor import EXACT_ON
 from hubel.inference.quantize import (
     LayerOutputs,
     describe_layer,
@@ -54,7 +55,7 @@ class QuantizationReport:
     """Cost of int8 in accuracy: the scores of both networks on the held-out images, as in the :class:`AccuracyCheck`.
 
     Of the ``layers`` that can be quantized the sensitive ones were kept in float. The seconds are those of quantization
-    and evaluation.
+    and evaluation. On processors other than those of :attr:`exact_on`, sums overflow, and the score is worse.
     """
 
     metric: str
@@ -66,6 +67,12 @@ class QuantizationReport:
     kept_in_float: tuple[str, ...]
     layers: int
     seconds: float
+    weight_bits: int = 8
+
+    @property
+    def exact_on(self) -> str:
+        """The processors that compute the network without overflows, in words."""
+        return EXACT_ON[self.weight_bits]
 
     @property
     def loss(self) -> float:
@@ -73,13 +80,14 @@ class QuantizationReport:
         return self.float_score - self.int8_score
 
     def line(self) -> str:
-        """For the log: ``int8: top-1 0.952 → 0.948 on 250 held-out images; none of the layers kept in float; 94 s``."""
+        """For the log: ``int8: top-1 0.952 → 0.948 on 250 held-out images; none of the layers kept in float; …``."""
         count = None if self.agreement is None else round(self.agreement * self.images)
         same = "" if count is None else f", the same top class on {count} of them"
         kept = f"{len(self.kept_in_float)} of {self.layers}" if self.kept_in_float else "none"
         return (
             f"int8: {self.metric} {self.float_score:.3f} → {self.int8_score:.3f} on {self.images} held-out images"
-            f"{same}; {kept} of the layers kept in float; {self.seconds:.0f} s"
+            f"{same}; {kept} of the layers kept in float; {self.weight_bits}-bit weights, exact on {self.exact_on}; "
+            f"{self.seconds:.0f} s"
         )
 
 
@@ -89,6 +97,7 @@ def quantize_with_accuracy_control(
     held_out: AccuracyCheck,
     tolerance: float = TOLERANCE,
     budget: float = BUDGET,
+    weight_bits: int = 8,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Model, QuantizationReport]:
     """Quantize a network within a tolerance.
@@ -105,6 +114,8 @@ def quantize_with_accuracy_control(
         calibration: uint8 (N, height, width, channels).
         held_out: the task's score, on other images; it may fall by the ``tolerance``.
         budget: seconds after which no further layers are tried.
+        weight_bits: 8, or 7 for processors without VNNI, as for
+            :func:`~hubel.inference.quantize.post_training_quantization`.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -112,7 +123,7 @@ def quantize_with_accuracy_control(
     """
     started = time.monotonic()
     float_score = held_out.score(runner(model, "fp32"))
-    whole = post_training_quantization(model, calibration)
+    whole = post_training_quantization(model, calibration, weight_bits=weight_bits)
     layers = quantized_layers(whole)
     in_float: tuple[str, ...] = ()
     quantized, score = whole, held_out.score(runner(whole, "int8"))
@@ -123,7 +134,7 @@ def quantize_with_accuracy_control(
         )
         deadline = started + budget
         for in_float in _attempts(model, whole, calibration, deadline):
-            quantized = post_training_quantization(model, calibration, in_float)
+            quantized = post_training_quantization(model, calibration, in_float, weight_bits)
             score = held_out.score(runner(quantized, "int8"))
             log(f"int8: {held_out.metric} {score:.3f} with {len(in_float)} of {len(layers)} layers in float")
             if float_score - score <= tolerance:
@@ -147,6 +158,7 @@ def quantize_with_accuracy_control(
         kept_in_float=tuple(describe_layer(model, name) for name in in_float),
         layers=len(layers),
         seconds=round(time.monotonic() - started, 1),
+        weight_bits=weight_bits,
     )
     return quantized, report
 

@@ -35,6 +35,7 @@ from hubel.inference.accuracy_control import (
 )
 from hubel.inference.engines.convert import Converted, ModelSource, convert, find_converted, find_newest, store
 from hubel.inference.engines.openvino import OpenVinoBackend
+from hubel.inference.engines.processor import EXACT_ON, exact_weight_bits
 from hubel.inference.pipeline import PreparedImage, prepare, stacked
 from hubel.inference.quantize import nncf_library
 from hubel.tasks.decoding import decoder_of
@@ -47,6 +48,8 @@ _MAX_CALIBRATION, _MAX_HELD_OUT = 256, 1000
 _MIN_CALIBRATION = 32
 _HELD_OUT_FRACTION = 1 / 3
 _REPORT = "int8.json"
+# Precisions of cached networks, by bits of the weights: machines that share a cache may need different ones.
+_PRECISIONS = {8: "int8", 7: "int8 (7-bit weights)"}
 
 
 class QuantizedOpenVino(OpenVinoBackend):
@@ -72,11 +75,13 @@ def quantized_for(
     calibrate: str | Path | None = None,
     tolerance: float = TOLERANCE,
     log: Callable[[str], None] = log_to_stderr,
+    portable: bool = False,
 ) -> tuple[Model, QuantizationReport]:
     """A model in int8 for OpenVINO, no worse than allowed on images that it was not calibrated with, and its cost.
 
-    A network quantized before on the same images, whose loss is within the tolerance, is taken from the cache. The
-    model and the other arguments are named as for :class:`~hubel.inference.predictor.Predictor`.
+    Its weights have as many bits as this processor computes with exactly, 7 for any if ``portable``. A network
+    quantized so before on the same images, whose loss is within the tolerance, is taken from the cache. The model and
+    the other arguments are named as for :class:`~hubel.inference.predictor.Predictor`.
 
     Raises:
         MissingExtraError: NNCF is not installed.
@@ -84,18 +89,33 @@ def quantized_for(
         DataError: they cannot be read, or are too few.
         ModelError: more than the tolerance is lost; or the loss cannot be measured for the model's task.
     """
-    network, report = find_or_quantize(ModelSource(reference), calibrate, tolerance, log).network
+    network, report = find_or_quantize(ModelSource(reference), calibrate, tolerance, log, portable).network
     return network, report
 
 
+def find_quantized(source: ModelSource, portable: bool = False) -> Converted | None:
+    """The cached network in int8 that was used last, of those for this processor, or for any if ``portable``."""
+    return find_newest(source, QuantizedOpenVino(), _PRECISIONS[_weight_bits(portable)])
+
+
+def _weight_bits(portable: bool) -> int:
+    return min(EXACT_ON) if portable else exact_weight_bits()
+
+
 def find_or_quantize(
-    source: ModelSource, calibrate: str | Path | None, tolerance: float, log: Callable[[str], None] = log_to_stderr
+    source: ModelSource,
+    calibrate: str | Path | None,
+    tolerance: float,
+    log: Callable[[str], None] = log_to_stderr,
+    portable: bool = False,
 ) -> Converted:
     """As :func:`quantized_for`; the network of the conversion is the pair of both results."""
     if not 0 < tolerance < 1:
         raise UsageError(f"tolerance is {tolerance:g}", "use a fraction such as 0.01: one point of accuracy")
     backend = QuantizedOpenVino()
-    cached = find_newest(source, backend, "int8") if calibrate is None else None
+    weight_bits = _weight_bits(portable)
+    precision = _PRECISIONS[weight_bits]
+    cached = find_quantized(source, portable) if calibrate is None else None
     if cached is not None and cached.network[1].loss <= tolerance:
         log(cached.network[1].line())
         return cached
@@ -108,16 +128,18 @@ def find_or_quantize(
     files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance)
     nncf_library()  # before the work begins: it may be missing
     digest = files.digest()
-    converted = find_converted(source, backend, "int8", digest)
+    converted = find_converted(source, backend, precision, digest)
     if converted is None or converted.network[1].loss > tolerance:
         start = time.perf_counter()
         images = read_calibration_images(files, metadata.preprocessing, tolerance, log)
         log(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
         model = convert(source, OpenVinoBackend()).network
         held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
-        pair = quantize_with_accuracy_control(model, images.calibration, held_out, tolerance, log=log)
+        pair = quantize_with_accuracy_control(
+            model, images.calibration, held_out, tolerance, weight_bits=weight_bits, log=log
+        )
         made = Converted(pair, metadata, f"quantized in {time.perf_counter() - start:.0f} s")
-        converted = replace(made, note=f"{made.note}, {store(source, backend, made, 'int8', digest)}")
+        converted = replace(made, note=f"{made.note}, {store(source, backend, made, precision, digest)}")
     log(converted.network[1].line())
     return converted
 

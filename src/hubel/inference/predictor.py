@@ -19,6 +19,7 @@ from hubel.data.sources import ImageSource, every_nth_frame, expand, is_stream
 from hubel.errors import UsageError
 from hubel.inference.engines.base import Engine, RunOptions, canonical
 from hubel.inference.engines.convert import ModelSource
+from hubel.inference.engines.exported import ExportedChoice, find_exported
 from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice, gpu
 from hubel.inference.lazy_results import ImageInput, LazyResults, as_inputs
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare, stacked
@@ -46,7 +47,8 @@ class Predictor:
 
     Args:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
-            (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder; or a module, as
+            (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder, an exported folder (its
+            file runs as it is, on its own engine); or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``: classes, preprocessing.
         engine: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU, for a few
             images, and where OpenVINO cannot convert the model; else OpenVINO.
@@ -89,15 +91,23 @@ class Predictor:
         for name, fraction in (("conf", conf), ("iou", iou)):
             if not 0 <= fraction <= 1:
                 raise UsageError(f"{name} is {fraction:g}", "use a fraction from 0 to 1")
-        source = ModelSource(model, metadata)
         options = RunOptions(canonical(precision), gpu(device), threads, batch)
-        self._choice = EngineChoice(source, engine, options, calibrate, tolerance)
+        self._choice: EngineChoice | ExportedChoice
+        if (exported := find_exported(model)) is not None:
+            if device.startswith(("cuda", "mps")) or calibrate is not None:
+                message = f"{model} is an exported model, whose file runs on the CPU as it is"
+                raise UsageError(message, "omit --device and --calibrate")
+            self.model_name = str(model)
+            self._choice = ExportedChoice(exported, self.model_name, engine, options)
+        else:
+            source = ModelSource(model, metadata)
+            self.model_name = source.name
+            self._choice = EngineChoice(source, engine, options, calibrate, tolerance)
         self._engine: Engine | None = None
         self._alone = False  # the image that the engine was selected for
         self._predicted = 0
         self.metadata = self._choice.metadata
-        self.model_name = source.name
-        self._results = decoder_of(self.metadata.task, source.name).results
+        self._results = decoder_of(self.metadata.task, self.model_name).results
         self._thresholds = Thresholds(conf, iou, top_k=top)
 
     def engine_for(self, images: int) -> Engine:

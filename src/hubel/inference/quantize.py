@@ -19,7 +19,10 @@ from hubel.inference.engines.openvino import openvino, own_signal_stack, switch_
 if TYPE_CHECKING:
     from openvino import Model
 
-_STEPS = 127  # from zero to the largest weight of a filter, as NNCF quantizes symmetrically
+# From zero to the largest weight of a filter, by bits of the weights, as NNCF quantizes symmetrically. With 7, the
+# largest weight itself lies between two levels: it becomes 63 or 64.
+_STEPS = {8: 127.0, 7: 63.5}
+_WITH_WEIGHTS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 # Operations that move or select values without computing new ones: NNCF puts the quantizer before them.
 _PASSIVE = {
     *("Concat", "Convert", "FakeQuantize", "MaxPool", "Reshape", "Result", "Slice", "Split", "Squeeze"),
@@ -29,27 +32,34 @@ _PASSIVE = {
 LayerOutputs = tuple[np.ndarray, ...]
 
 
-def post_training_quantization(model: Model, calibration: np.ndarray, in_float: Sequence[str] = ()) -> Model:
+def post_training_quantization(
+    model: Model, calibration: np.ndarray, in_float: Sequence[str] = (), weight_bits: int = 8
+) -> Model:
     """Quantize the layers of a copy to 8-bit integers, but for the operations named ``in_float``.
 
     Weights have one scale per filter, feature maps one per layer, from the calibration images, uint8 (N, height, width,
     channels); the biases are then corrected for the mean error of each filter (Nagel et al. 2019, arXiv 1906.04721,
     section 4.2).
+
+    With 7 ``weight_bits``, no sum of products overflows on processors that add two of them in 16 bits (x86 without
+    VNNI): weights have 7 bits, except in depthwise convolutions, whose products are added in 32; a layer that NNCF
+    does not make safe stays in float. With 8, all weights have 8 bits. NNCF's default, 7 bits in the first layer
+    alone, is exact on no more processors than 8, and less accurate.
     """
     nncf = nncf_library()
+    fix = {8: nncf.OverflowFix.DISABLE, 7: nncf.OverflowFix.ENABLE}[weight_bits]
     # NNCF draws its progress bars on stdout, where only results belong, and logs its steps.
     with own_signal_stack(), quiet(), contextlib.redirect_stdout(io.StringIO()):
         quantized = nncf.quantize(
-            with_kernel_sums_kept(model),
+            with_kernel_sums_kept(model, weight_bits),
             nncf.Dataset([image[np.newaxis] for image in calibration]),
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=list(in_float)) if in_float else None,
-            # NNCF would give the first layer's weights 7 bits, for processors whose 16-bit sums of products overflow
-            # (x86 before VNNI). That triples the mean squared error of EfficientNet-Lite0's scores; an
-            # overflow here shows in the accuracy that is measured.
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
         )
         gc.collect()  # NNCF's own cores must be gone before the signal stack is put back
+    if weight_bits == 7 and (unsafe := layers_that_may_overflow(quantized)):
+        return post_training_quantization(model, calibration, (*in_float, *unsafe), weight_bits)
     return quantized
 
 
@@ -65,8 +75,8 @@ def nncf_library() -> Any:
     return nncf
 
 
-def with_kernel_sums_kept(model: Model) -> Model:
-    """A copy whose spatial kernels lie on the grid of int8, so that quantization does not change them.
+def with_kernel_sums_kept(model: Model, weight_bits: int = 8) -> Model:
+    """A copy whose spatial kernels lie on the grid of their quantizers, so that quantization does not change them.
 
     Neighbouring pixels are alike, so the effect of a kernel's rounding errors on its output is mostly their sum.
     Rounded to nearest, 9 errors add up by chance; here weights of each kernel are rounded the other way, those that
@@ -87,25 +97,28 @@ def with_kernel_sums_kept(model: Model) -> Model:
         maps = constant.shape[2 if grouped else 1]
         weights = np.array(constant.data, np.float32).reshape(filters, maps, -1)
         if weights.shape[2] > 1:
-            rounded = opset.constant(round_keeping_sums(weights).reshape(list(constant.shape)))
+            depthwise = grouped and maps == 1  # which NNCF gives 8 bits in any case
+            steps = _STEPS[8 if depthwise else weight_bits]
+            rounded = opset.constant(round_keeping_sums(weights, steps).reshape(list(constant.shape)))
             layer.input(1).replace_source_output(rounded.output(0))
     return copy
 
 
-def round_keeping_sums(weights: np.ndarray) -> np.ndarray:
-    """Round weights (filters, input maps, taps) to the 255 levels between ± the largest weight of each filter.
+def round_keeping_sums(weights: np.ndarray, steps: float = _STEPS[8]) -> np.ndarray:
+    """Round weights (filters, input maps, taps) to the ``steps`` levels from 0 to ± the largest weight of each filter.
 
     The sum of each kernel is then right to half a level, unless that would take it out of the levels.
     """
-    step = np.abs(weights).max(axis=(1, 2), keepdims=True) / _STEPS
+    step = np.abs(weights).max(axis=(1, 2), keepdims=True) / steps
     step[step == 0] = 1.0
     exact = weights / step
-    levels = np.rint(exact)
+    # The largest weight decides the step: it stays as it is.
+    levels = np.where(np.abs(exact) > steps - 1e-3, np.copysign(steps, exact), np.rint(exact)).astype(np.float32)
     error = exact - levels
     owed = np.rint(error.sum(axis=2, keepdims=True))
     up = _rank(-error) < owed
     down = _rank(error) < -owed
-    levels = np.clip(levels + up - down.astype(np.float32), -_STEPS, _STEPS)
+    levels = np.clip(levels + up - down.astype(np.float32), -steps, steps)
     rounded: np.ndarray = (levels * step).astype(np.float32)
     return rounded
 
@@ -124,6 +137,29 @@ def quantized_layers(quantized: Model) -> tuple[str, ...]:
         if operation.get_type_name() not in _PASSIVE
         and any(_quantizer(operation, port) is not None for port in range(operation.get_input_size()))
     )
+
+
+def layers_that_may_overflow(quantized: Model) -> tuple[str, ...]:
+    """Names of the layers in which two products of an unsigned and a signed 8-bit integer may not fit 16 bits together.
+
+    Weights up to ±64 always do. Depthwise convolutions with one filter per map add every product in 32 bits.
+    """
+    return tuple(
+        operation.get_friendly_name()
+        for operation in quantized.get_ordered_ops()
+        if operation.get_type_name() in _WITH_WEIGHTS and not _is_safe(operation)
+    )
+
+
+def _is_safe(layer: Any) -> bool:
+    if _quantizer(layer, 0) is None:
+        return True  # it computes in float
+    node = layer.input_value(1).get_node()
+    if layer.get_type_name() == "GroupConvolution" and tuple(node.output(0).get_partial_shape())[1:3] == (1, 1):
+        return True
+    while node.get_type_name() in ("Convert", "Multiply", "Subtract", "Reshape", "Transpose"):
+        node = node.input_value(0).get_node()
+    return node.get_type_name() == "Constant" and bool((np.abs(np.array(node.data).astype(np.int16)) <= 64).all())
 
 
 def rank_by_sensitivity(

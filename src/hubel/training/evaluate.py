@@ -7,7 +7,7 @@ import html
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from hubel.data.samples import Sample
 from hubel.data.splits import evaluation_samples, read_splits
 from hubel.data.transforms.image_transform import ImageTransform
 from hubel.errors import DataError, ImageError, ModelError
+from hubel.inference.engines.base import Engine, RunOptions
+from hubel.inference.engines.exported import ExportedChoice, find_exported
 from hubel.inference.fusion import fuse
 from hubel.inference.precision import choose_device
 from hubel.models import ModelMetadata, resolve_model
@@ -58,10 +60,43 @@ def evaluate_samples(
     Raises:
         DataError: no image could be read.
     """
+    predict = _network_predictions(model, metadata.preprocessing, device)
+    return _evaluate_predictions(predict, metadata, samples, batch, processes)
+
+
+Predict = Callable[[Tensor], dict[str, np.ndarray]]
+"""From uint8 pixels (N, C, H, W), N > 0, to predictions by name."""
+
+
+def _network_predictions(model: Model, preprocessing: Preprocessing, device: torch.device) -> Predict:
+    size = (preprocessing.height, preprocessing.width)
+    fused = fuse(model.eval(), device, torch.float32)
+
+    def predict(pixels: Tensor) -> dict[str, np.ndarray]:
+        return to_arrays(model.predictions(fused(preprocessing.normalize(pixels.to(device))), size))
+
+    return predict
+
+
+def _engine_predictions(engine: Engine) -> Predict:
+    def predict(pixels: Tensor) -> dict[str, np.ndarray]:
+        (predictions,) = engine.run([np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())])
+        return predictions
+
+    return predict
+
+
+def _evaluate_predictions(
+    predict: Predict,
+    metadata: ModelMetadata,
+    samples: Sequence[Sample],
+    batch: int,
+    processes: DistributedContext = SINGLE_PROCESS,
+) -> EvaluatedSplit:
     evaluator = get_task(metadata.task).evaluator(metadata)
     indices: list[int] = []
     mine = range(processes.rank, len(samples), processes.count)
-    for predictions, read in _predictions(model, metadata.preprocessing, [samples[i] for i in mine], batch, device):
+    for predictions, read in _predictions(predict, metadata.preprocessing, [samples[i] for i in mine], batch):
         evaluator.update(predictions, [samples[mine[position]] for position in read])
         indices += [mine[position] for position in read]
     read_indices = gather_images(evaluator, indices, processes)
@@ -73,20 +108,17 @@ def evaluate_samples(
 
 
 def _predictions(
-    model: Model, preprocessing: Preprocessing, samples: Sequence[Sample], batch: int, device: torch.device
+    predict: Predict, preprocessing: Preprocessing, samples: Sequence[Sample], batch: int
 ) -> Iterator[tuple[dict[str, np.ndarray], list[int]]]:
     """Predictions of each batch, with the positions of its images; unreadable images are left out."""
     if not samples:
         return
-    size = (preprocessing.height, preprocessing.width)
     images = BatchDataset([Sample(sample.path) for sample in samples], ImageTransform(preprocessing), 0)
     loader = make_dataloader(images, EpochSampler(len(samples), 0, shuffle=False), batch, default_workers())
-    fused = fuse(model.eval(), device, torch.float32)
     with torch.inference_mode():
         for loaded in loader:
             if len(loaded.indices):
-                outputs = fused(preprocessing.normalize(loaded.pixels.to(device)))
-                yield to_arrays(model.predictions(outputs, size)), loaded.indices.tolist()
+                yield predict(loaded.pixels), loaded.indices.tolist()
 
 
 def to_arrays(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -187,7 +219,8 @@ def evaluate(
     """Score a model on a labelled data set; the same as ``hubel evaluate``.
 
     Args:
-        model: a run folder, or anything :func:`hubel.models.resolve_model` takes whose classes the data has.
+        model: a run folder, an exported folder, whose file runs as it is on its own engine, or anything
+            :func:`hubel.models.resolve_model` takes whose classes the data has.
         data: labelled for the model's task.
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``; by default test, else val. A run's own split of an
             unsplit data set is used again.
@@ -205,24 +238,29 @@ def evaluate(
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    network, metadata = resolve_model(model)
+    exported = find_exported(model)
+    network, metadata = resolve_model(model) if exported is None else (None, exported.metadata)
     task = get_task(metadata.task)
     data_set = task.read(Path(data)).remap_classes(metadata.classes)
     recorded = Path(model) / "splits.json"
     name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
-    if not isinstance(network, Model):
+    if exported is not None:
+        choice = ExportedChoice(exported, str(model), "auto", RunOptions(threads=threads))
+        result = _evaluate_predictions(_engine_predictions(choice.engine_for(len(samples))), metadata, samples, batch)
+    elif isinstance(network, Model):
+        result = evaluate_samples(network, metadata, samples, batch, choose_device(device))
+    else:
         raise ModelError(f"{model} cannot be scored", "hubel models lists the architectures")
-    result = evaluate_samples(network, metadata, samples, batch, choose_device(device))
     if strict and result.failures:
         raise result.failures[0]
     seconds = time.perf_counter() - started
     evaluation = Evaluation(**vars(result), model=str(model), data=Path(data), split=name, seconds=seconds, task=task)
     if report is not None:
-        _write_report(report, evaluation)
+        _write_report(report, evaluation, "float32" if exported is None else exported.precision)
     return evaluation
 
 
-def _write_report(folder: str | Path, evaluation: Evaluation) -> None:
+def _write_report(folder: str | Path, evaluation: Evaluation, precision: str) -> None:
     report = TrainingReport(
         title=f"{evaluation.model} on {evaluation.data.name}",
         task=evaluation.task.name,
@@ -232,7 +270,7 @@ def _write_report(folder: str | Path, evaluation: Evaluation) -> None:
         split_sizes={evaluation.split: evaluation.scores.images},
         mistakes=evaluation.evaluator.worst_predictions(),
         mistakes_split=evaluation.split,
-        environment=environment("float32"),
+        environment=environment(precision),
         timing={"evaluation": evaluation.seconds},
         warnings=[failure.message for failure in evaluation.failures],
     )

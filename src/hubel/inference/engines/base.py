@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hubel.errors import UsageError
+from hubel.system import cpu_count
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hubel.inference.engines.normalized_model import NormalizedModel
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+_FILE_BATCH = 16
 _LONG_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -153,11 +155,53 @@ class Backend(ABC):
         """The classes of an exported file, and what runs it."""
         return self.opener(path)
 
+    @abstractmethod
+    def read_facts(self, path: Path) -> Mapping[str, Any]:
+        """The metadata that :meth:`save` has written into a file; where it holds text alone, as :func:`metadata_text`.
+
+        Raises whatever the library raises for a damaged file.
+        """
+
+    def file_precision(self, precision: str) -> Precision:
+        """What a file that was exported in a precision computes in on this processor."""
+        return Precision(precision, "as exported")
+
+    @abstractmethod
+    def file_engine(self, path: Path, precision: Precision, outputs: tuple[str, ...], options: RunOptions) -> Engine:
+        """An exported file ready to run; its predictions have the names ``outputs``."""
+
     def example(self) -> str:
         """Source of the :attr:`opener` without annotations, for a program without hubel."""
         source = inspect.getsource(self.opener)
         source = re.sub(r": (?:Path|Any|np\.ndarray)(?=[,)= ])|  # type: ignore\[.*?\]", "", source)
         return re.sub(r"(?m)^( *def \w+\(.*\)) -> .*:$", r"\1:", source).rstrip()
+
+
+class FileEngine:
+    """Runs an exported file batch after batch, by the function that also programs without hubel use."""
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        name: str,
+        run: Run,
+        precision: Precision,
+        outputs: tuple[str, ...],
+        threads: int | None = None,
+        batch: int | None = None,
+    ) -> None:
+        self.name, self.precision, self.outputs = name, precision, outputs
+        self.threads, self.batch = threads or cpu_count(), batch or _FILE_BATCH
+        self._run = run
+
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
+        """See :meth:`hubel.inference.engines.base.Engine.run`."""
+        for pixels in batches:
+            # A graph takes one image at least.
+            filled = pixels if len(pixels) else np.zeros((1, *pixels.shape[1:]), np.uint8)
+            parts = [self._run(filled[start : start + self.batch]) for start in range(0, len(filled), self.batch)]
+            yield {name: np.concatenate([part[name] for part in parts])[: len(pixels)] for name in self.outputs}
 
 
 def metadata_text(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import Any
 from hubel.errors import UsageError
 from hubel.weights.local_cache import cache_folder
 
-CACHE_VERSION = "2"
+CACHE_VERSION = "3"
 """Raised when what is stored, or how it computes, changes while the versions of the packages do not. Conversions of
 another version are never read."""
 

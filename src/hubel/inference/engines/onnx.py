@@ -95,6 +95,18 @@ class OnnxBackend(Backend):
         content = network if isinstance(network, bytes) else network.SerializeToString()
         return OnnxEngine(content, choose_precision(options.precision), options.threads, options.batch or 1)
 
+    def read_facts(self, path: Path) -> Mapping[str, Any]:
+        """The file's ``metadata_props``."""
+        import onnx
+
+        return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+
+    def file_engine(
+        self, path: Path, precision: Precision, outputs: tuple[str, ...], options: RunOptions
+    ) -> OnnxEngine:
+        """Open a session."""
+        return OnnxEngine(path.read_bytes(), precision, options.threads, options.batch or 1)
+
 
 def _tidy(graph: GraphProto, static_batch: bool) -> None:
     """Remove the file and line that each operator comes from; call the batch dimension by its name."""

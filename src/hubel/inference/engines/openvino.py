@@ -25,6 +25,7 @@ from hubel.errors import UsageError
 from hubel.inference.engines.base import PRECISIONS, Backend, Precision, Run, RunOptions, canonical, metadata_text
 from hubel.inference.engines.convolution_kernels import compile_fastest
 from hubel.inference.engines.onnx import OnnxBackend
+from hubel.inference.engines.processor import share_isa_limit
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -48,6 +49,7 @@ def switch_off_telemetry() -> None:
 def openvino() -> Any:
     """The package ``openvino``, without its telemetry."""
     switch_off_telemetry()
+    share_isa_limit()
     import openvino as library
 
     return library
@@ -158,6 +160,25 @@ class OpenVinoBackend(Backend):
     def open_file(self, path: Path) -> tuple[list[str], Run]:
         """The classes of an exported file, and what runs it, with this process's core."""
         return open_file(path, core())
+
+    def read_facts(self, path: Path) -> Mapping[str, Any]:
+        """The file's ``rt_info``."""
+        model = core().read_model(path)
+        return dict(model.get_rt_info(["hubel"]).value) if model.has_rt_info(["hubel"]) else {}
+
+    def file_precision(self, precision: str) -> Precision:
+        """float32 for half floats, which only store weights, and for bfloat16 on processors without it."""
+        if precision == "fp16":
+            return Precision("fp32", "the file's weights are fp16")
+        if precision == "bf16" and choose_precision().name != "bf16":
+            return Precision("fp32", "the file asks for bf16, which this processor does not have")
+        return Precision(precision, "as exported")
+
+    def file_engine(
+        self, path: Path, precision: Precision, outputs: tuple[str, ...], options: RunOptions
+    ) -> OpenVinoEngine:
+        """Compile the file."""
+        return OpenVinoEngine(path, precision, options.threads, options.batch or 1, options.many)
 
 
 def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> Model:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.inference.engines.base import Backend, Precision, Run, RunOptions
+from hubel.inference.engines.base import Backend, FileEngine, Precision, Run, RunOptions
+from hubel.inference.engines.torch_program import check_program
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +93,25 @@ class TorchBackend(Backend):
         device = options.device or torch.device("cpu")
         precision = choose_precision(device, options.precision)
         return TorchEngine(network, preprocessing, device, precision, options.batch or _BATCH[device.type])
+
+    def read_facts(self, path: Path) -> Mapping[str, Any]:
+        """The archive's ``metadata.json``.
+
+        Raises:
+            ModelError: the archive could run code of its own when it is loaded.
+        """
+        facts: Mapping[str, Any] = json.loads(check_program(path))
+        return facts
+
+    def file_engine(
+        self, path: Path, precision: Precision, outputs: tuple[str, ...], options: RunOptions
+    ) -> FileEngine:
+        """Load the program."""
+        import torch
+
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        return FileEngine(self.name, open_file(path)[1], precision, outputs, options.threads, options.batch)
 
 
 def dtype_of(precision: str) -> torch.dtype:
