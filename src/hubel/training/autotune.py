@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hubel.inference.precision import bfloat16_pays
 from hubel.timing import per_second, tick
+from hubel.training.finetune import single_values_normalized
 from hubel.training.run_records import STRICT, measured_once
 from hubel.training.trials import TrialBudget, machine_key, step_key
 
@@ -155,9 +156,10 @@ def _seconds_per_step(
 
 def forward_and_backward(model: nn.Module, loss: Callable[[Any], Tensor], images: Tensor, precision: str) -> None:
     """A training step without the optimizer's, on normalized images (N, C, H, W)."""
-    with torch.autocast(images.device.type, getattr(torch, precision), enabled=precision != "float32"):
-        value = loss(model(images))
-    value.backward()
+    with single_values_normalized(model, len(images)):
+        with torch.autocast(images.device.type, getattr(torch, precision), enabled=precision != "float32"):
+            value = loss(model(images))
+        value.backward()
 
 
 class CpuContention:

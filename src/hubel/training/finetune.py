@@ -8,6 +8,8 @@ transfer best).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +139,40 @@ def make_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: floa
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+@contextmanager
+def single_values_normalized(network: nn.Module, images: int) -> Iterator[None]:
+    """For a step on one image: BatchNorm uses its running statistics where it sees a single value per channel.
+
+    Maps of one pixel, as at the end of a network of small images or after global pooling, have no variance then. The
+    step is to be done within this context, backward pass included: recomputed activations pass through it, too.
+    """
+    if images != 1:
+        yield
+        return
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module.training and inputs[0].numel() == inputs[0].shape[1]:
+            module.training = False
+            kept.add(module)
+
+    def after(module: nn.Module, *_: Any) -> None:
+        if module in kept:
+            module.training = True
+            kept.discard(module)
+
+    kept: set[nn.Module] = set()
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            hooks += [module.register_forward_pre_hook(before)]
+            hooks += [module.register_forward_hook(after, always_call=True)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class TrainableTop(nn.Module):

@@ -44,6 +44,7 @@ from hubel.training.finetune import (
     freeze_below,
     make_optimizer,
     plan_phases,
+    single_values_normalized,
     trainable_top,
 )
 from hubel.training.progress import TrainingDisplay, write_scalars
@@ -242,7 +243,8 @@ def _train_epoch(
             images, targets = training.data.blend(images, targets)
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % config.accumulate == 0 or step + 1 == steps
-        with nullcontext() if updates else accelerator.no_sync(upper):
+        unsynced = nullcontext() if updates else accelerator.no_sync(upper)
+        with unsynced, single_values_normalized(upper, len(images)):
             with accelerator.autocast():
                 outputs = upper(lower(images), targets)
                 terms = training.model.losses(outputs, targets)
