@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from hubel.bounded import BoundError, load_json, load_yaml, read_bytes, read_json
-from hubel.config import make_config, read_config, write_config
+from hubel.config import make_config
+from hubel.config_file import read_config, write_config
 from hubel.errors import DataError
 
 ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

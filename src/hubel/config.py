@@ -8,13 +8,14 @@ pydantic checks the values when there are any.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from hubel.errors import DataError, UsageError
+from hubel.errors import UsageError
+from hubel.validation import explain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -132,7 +133,11 @@ def _assignments(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    names = value.split(",") if isinstance(value, str) else list(value)
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError("it is not a list of names")
+    names: Sequence[str] = value
     return [name.strip() for name in names if name.strip() not in ("", "none")]
 
 
@@ -140,7 +145,10 @@ def _numbers_by_name(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
-    return {name.strip(): float(number) for name, _, number in pairs}
+    try:
+        return {name.strip(): float(number) for name, _, number in pairs}
+    except ValueError:
+        raise ValueError(f"{value!r} is not NAME=NUMBER,…") from None
 
 
 @dataclass(frozen=True)
@@ -296,6 +304,9 @@ class TrainingConfig:
         ),
     ] = False
     tensorboard: Annotated[bool, Option("Also write TensorBoard event files.")] = False
+    wandb: Annotated[bool, Option("Also log to Weights & Biases.")] = False
+    mlflow: Annotated[bool, Option("Also log to MLflow.")] = False
+    log_steps: Annotated[bool, Option("Also write steps.csv: loss and learning rate of every step.")] = False
     strict: Annotated[bool, Option("Stop if an image cannot be read.")] = False
 
     @property
@@ -334,14 +345,8 @@ def make_config(**values: Any) -> TrainingConfig:
     try:
         return _adapter().validate_python({**by_task, **values})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["loc"][0] not in {each.name for each in fields(TrainingConfig)}:
-            reason = "unknown option"
-        raise UsageError(
-            f"{name} = {first.get('input')!r:.100}: {reason[:1].lower()}{reason[1:]}", "see hubel train --help"
-        ) from error
+        names = [each.name for each in fields(TrainingConfig)]
+        raise UsageError(*explain(error, names, "see hubel train --help")) from error
 
 
 def describe_default(name: str) -> str | None:
@@ -366,27 +371,3 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def write_config(path: Path, config: TrainingConfig) -> None:
-    """Write ``config.yaml``."""
-    import yaml
-
-    from hubel.fileio import write_text
-
-    write_text(path, yaml.safe_dump(config.to_json(), sort_keys=False))
-
-
-def read_config(path: Path) -> TrainingConfig:
-    """Read ``config.yaml``; raises :class:`DataError` if it is missing or damaged."""
-    from hubel.bounded import read_yaml
-
-    again = "start a new run without --resume"
-    try:
-        return make_config(**read_yaml(path))
-    except UsageError as error:
-        raise DataError(f"{path}: {error.message}", again) from error
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: {path.parent} is not a run that can be resumed", again) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {error}", again) from error

@@ -98,7 +98,7 @@ def test_a_new_option_is_one_field() -> None:
     assert run.invoke(own, ["x", "--depth", "0"]).exit_code == 2
     assert run.invoke(own, ["x", "--mode", "c"]).exit_code == 2
     assert run.invoke(own, ["x", "--silent", "1"]).exit_code == 2
-    plain = {"path": Path("x"), "last": False, "depth": 3, "fast": False}
+    plain = {"path": Path("x"), "last": False}
     given = {"path": Path("x"), "last": True, "depth": 5, "names": "a,b", "mode": "b", "fast": True}
     assert seen == [plain, given]
 

@@ -13,7 +13,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from hubel.config import make_config, read_config, write_config
+from hubel.config import make_config
+from hubel.config_file import read_config, write_config
 from hubel.data.annotations import read_annotations, write_annotations
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.data.image_folder import read_class_map

@@ -20,7 +20,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from drawn_shapes import write_shapes
-from hubel.config import make_config, read_config, write_config
+from hubel.config import make_config
+from hubel.config_file import read_config, write_config
 from hubel.data.image_io import read_image
 from hubel.data.loader import BatchDataset, EpochSampler, make_dataloader, seed_for
 from hubel.data.preprocessing import Preprocessing
@@ -44,7 +45,6 @@ from hubel.training.finetune import (
     plan_phases,
 )
 from hubel.training.loop import WeightAverage, rate_factor
-from hubel.training.train import latest_run_folder, new_run_folder
 from hubel.training.trials import TrialBudget
 
 
@@ -477,14 +477,6 @@ def test_phases_share_the_epochs() -> None:
     assert [p.name for p in plan_phases(make_config(data="x", epochs=2, head_epochs=5))] == ["head"]
     scratch = make_config(data="x", weights=None).resolved(False)
     assert [(p.name, p.trainable_from) for p in plan_phases(scratch)] == [("train", "1.0")]
-
-
-def test_run_folders_are_never_reused(tmp_path: Path) -> None:
-    names = [new_run_folder(tmp_path / "runs" / "a").name for _ in range(3)]
-    assert names == ["a", "a-2", "a-3"]
-    assert latest_run_folder(tmp_path / "runs" / "a").name == "a-3"
-    with pytest.raises(DataError, match="no run to resume"):
-        latest_run_folder(tmp_path / "runs" / "b")
 
 
 def test_other_work_on_the_machine_is_seen() -> None:

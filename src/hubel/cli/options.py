@@ -118,20 +118,25 @@ _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
 def options_of(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command whose last parameter, ``**``, takes an option for each field of ``config`` that describes one.
 
-    Only what the user gives, and defaults that are fixed values, are passed on.
+    Only what the user gives is passed on: the configuration has the defaults.
     """
     described = _described(config)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def run(**given: Any) -> None:
-            command(**{name: value for name, value in given.items() if name not in described or value is not None})
+        def run(context: typer.Context, **given: Any) -> None:
+            def is_given(name: str) -> bool:
+                source = context.get_parameter_source(name)
+                return source is not None and not source.name.startswith("DEFAULT")
+
+            command(**{name: value for name, value in given.items() if name not in described or is_given(name)})
 
         own = inspect.signature(command, eval_str=True)
         *named, _ = own.parameters.values()
         arguments = [parameter for parameter in named if parameter.default is parameter.empty]
         options = [parameter for parameter in named if parameter.default is not parameter.empty]
-        parameters = [*arguments, *described.values(), *options]
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        parameters = [context, *arguments, *described.values(), *options]
         run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run

@@ -9,20 +9,30 @@ import typer
 
 from hubel.cli.options import Json, options_of
 from hubel.config import TrainingConfig
+from hubel.config_file import read_options
 from hubel.console import log, print_json
+from hubel.errors import UsageError
 
 
 @options_of(TrainingConfig)
 def train(
     data: Annotated[
-        Path,
-        typer.Argument(help="A folder with one folder of images per class, or with labels of an annotation tool."),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder with one folder of images per class, or with labels of an annotation tool.",
+            show_default=False,
+        ),
+    ] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder.", show_default="runs/NAME")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the latest run of this name, or of --out.")
     ] = False,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Options from a YAML file, such as a run's config.yaml."),
+    ] = None,
     json: Json = False,
     **config: Any,
 ) -> None:
@@ -36,10 +46,17 @@ def train(
     hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
     hubel train cells/                          labels of an annotation tool: trains a detector
     hubel train raccoons/ --task localize
+    hubel train --config runs/flowers/config.yaml --epochs 20
     hubel train flowers/ --resume
     """
+    if config_file is not None:
+        config = {**read_options(config_file), **config}
     if from_scratch:
         config["weights"] = None
+    data = data or config.pop("data", None)
+    if data is None:
+        raise UsageError("DATA is missing: the folder of labelled images", "see hubel train --help")
+    config.pop("data", None)
     from hubel.system import set_passive_omp_wait
 
     set_passive_omp_wait()

@@ -38,7 +38,7 @@ class ObjectTask(Task):
             "--balance": config.balance not in ("auto", "none"),
             "--label-smoothing": bool(config.label_smoothing),
             "--cache-features": config.cache_features,
-            "--training-size": config.training_size is not None,
+            "--training-size": config.training_size is not None and architecture(config.model).training_crop is None,
         }
         for option, is_set in refused.items():
             if is_set:

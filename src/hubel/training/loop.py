@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +32,7 @@ from hubel.tasks.base import Task, TaskData
 from hubel.timing import per_second
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan
+from hubel.training.callbacks import Callbacks, RunStart, StepEnd
 from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from hubel.training.distributed import DistributedContext
 from hubel.training.evaluate import gather_images, to_arrays
@@ -47,7 +48,8 @@ from hubel.training.finetune import (
     single_values_normalized,
     trainable_top,
 )
-from hubel.training.progress import TrainingDisplay, write_scalars
+from hubel.training.progress import TrainingDisplay
+from hubel.training.run_folder import CHECKPOINT
 
 
 def rate_factor(schedule: str, step: int, steps: int, warmup_steps: int) -> float:
@@ -109,9 +111,6 @@ class WeightAverage(AveragedModel):
         self.n_averaged += 1
 
 
-CHECKPOINT = "checkpoint.pt"
-
-
 @dataclass
 class TrainingRun:
     """Everything the loop works on.
@@ -125,6 +124,8 @@ class TrainingRun:
         processes: those that train together; the loaders give this one's part of each batch.
         on_features: batches hold features of the frozen backbone, not pixels.
         stop_if_asked: called in each step; raises if the user has interrupted.
+        callbacks: empty in all but the main process.
+        images: their number by split.
     """
 
     folder: Path
@@ -143,6 +144,8 @@ class TrainingRun:
     display: TrainingDisplay
     on_features: bool = False
     stop_if_asked: Callable[[], None] = lambda: None
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    images: Mapping[str, int] = field(default_factory=dict)
 
     def load(self, batch: Batch) -> Tensor:
         """The network's input on its device: normalized images, or features."""
@@ -160,6 +163,9 @@ def fit(training: TrainingRun) -> Progress:
     progress, state = load_checkpoint(path, content) if content is not None else (Progress(), {})
     if progress.epoch:
         training.display.log(f"resuming after epoch {progress.epoch}")
+    training.callbacks.on_run_start(
+        RunStart(training.folder, training.config, training.metadata.classes, training.images, progress.epoch)
+    )
     for phase in plan_phases(training.config):
         if progress.epoch < phase.last_epoch and not progress.should_stop_early(training.config.patience):
             _run_phase(training, phase, progress, state)
@@ -268,6 +274,7 @@ def _train_epoch(
         totals.update(whole.sums)
         seen += whole.images
         speed = per_second(seen, time.perf_counter() - started)
+        training.callbacks.on_step_end(StepEnd(epoch, phase.name, step + 1, steps, whole.means, rate, speed))
         display.advance(note=f"loss {totals['loss'] / max(1, seen):.3f}  {speed:.0f} images/s")
     _check_batch_read(seen, "training")
     return {
@@ -349,10 +356,9 @@ def _finish_epoch(
         save_model(training.folder / "best", kept, training.metadata)
     save_model(training.folder / "last", kept, training.metadata)
     write_rows(training.folder / "metrics.csv", progress.history)
-    if training.config.tensorboard:
-        write_scalars(training.folder / "tensorboard", row)
     state = {"model": training.model.state_dict(), "optimizer": optimizer.state_dict()}
     if average is not None:
         state["average"] = average.state_dict()
     save_checkpoint(training.folder / CHECKPOINT, progress, state)
     training.display.end_epoch(row, training.task.logged_metrics, better)
+    training.callbacks.on_epoch_end(dict(row))

@@ -1,13 +1,11 @@
-"""Progress of a training run: a bar for the current epoch, a line for each finished one, TensorBoard."""
+"""Progress of a training run: a bar for the current epoch, a line for each finished one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hubel.console import ProgressBar
-from hubel.errors import MissingExtraError
 
 
 class TrainingDisplay(ProgressBar):
@@ -44,21 +42,3 @@ class TrainingDisplay(ProgressBar):
             f"epoch {row['epoch']:>3}/{self.epochs}  {row['phase']:<9}  {'  '.join(parts)}  "
             f"{row['seconds']:.0f} s{'  best so far' if best else ''}"
         )
-
-
-def require_tensorboard() -> None:
-    """Raise :class:`MissingExtraError` where TensorBoard is not installed."""
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("--tensorboard", "tensorboard") from None
-
-
-def write_scalars(folder: Path, row: dict[str, Any]) -> None:
-    """Append the numbers of one epoch's row to the event files in ``folder``."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "epoch":
-                writer.add_scalar(name, value, row["epoch"])

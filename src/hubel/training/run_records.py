@@ -88,10 +88,9 @@ def _read(path: Path) -> Any:
 
 
 def _checked(kind: type[Record], row: Any) -> Record:
-    if not isinstance(row, dict):  # pydantic would also take an instance, which JSON has not
-        row = {"": row}
     adapter: TypeAdapter[Record] = TypeAdapter(kind)
-    return adapter.validate_python(row, strict=True)
+    # From JSON: of Python objects, strict validation takes instances of the dataclass only.
+    return adapter.validate_json(json.dumps(row), strict=True)
 
 
 def _reason(error: Exception) -> str:

@@ -109,6 +109,7 @@ def build_training(
         features=features,
         processes=processes,
         display=display,
+        images={name: len(samples) for name, samples in splits.by_name().items()},
     )
     return training, decisions
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ForwardRef, Unpack
 
 import torch
 
-from hubel.config import SplitFractions, TrainingConfig, make_config, read_config, write_config
-from hubel.console import ProgressBar
+from hubel.config import SplitFractions, TrainingConfig, make_config
+from hubel.config_file import read_config
+from hubel.console import ProgressBar, activity
 from hubel.data.samples import ImageDataset
 from hubel.data.splits import (
     Splits,
@@ -25,11 +28,13 @@ from hubel.data.splits import (
     write_splits,
 )
 from hubel.errors import DataError, ModelError, UsageError
+from hubel.inference.precision import choose_device
 from hubel.interrupts import interruptions
 from hubel.models import ModelMetadata, architecture, create_model, describe
 from hubel.models.base import Model
 from hubel.system import tune_allocator
 from hubel.tasks.registry import get_task, guess_task
+from hubel.training.callbacks import Callback, Callbacks, trackers
 from hubel.training.checkpoint import WORKER_DEATH
 from hubel.training.distributed import DistributedContext, distributed_session, report_error_once
 from hubel.training.feature_cache import (
@@ -39,9 +44,19 @@ from hubel.training.feature_cache import (
 )
 from hubel.training.finetune import freeze_below, plan_phases
 from hubel.training.loop import fit
-from hubel.training.progress import TrainingDisplay, require_tensorboard
+from hubel.training.progress import TrainingDisplay
 from hubel.training.results import TrainingResult, finish
+from hubel.training.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    SPLITS,
+    discard_unless_trained,
+    in_use,
+    latest_run_folder,
+    make_run_folder,
+)
 from hubel.training.setup import build_training
+from hubel.training.train_options import TrainingOptions
 from hubel.weights import default_entry
 
 
@@ -84,36 +99,6 @@ def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, M
     return model, get_task(config.task).prepare_model(config, model, metadata)
 
 
-def new_run_folder(base: Path) -> Path:
-    """Create ``base``, or ``base-2``, ``-3``, … if it exists; raises :class:`DataError` if that fails."""
-    number = 1
-    while True:
-        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise DataError(
-                f"{folder} cannot be created: {error.strerror}", "choose another folder with --out"
-            ) from error
-
-
-def latest_run_folder(base: Path) -> Path:
-    """The newest of ``base``, ``base-2``, …; raises :class:`DataError` if there is none."""
-    found = [base] if base.is_dir() else []
-    if base.parent.is_dir():
-        numbered = base.parent.glob(f"{base.name}-*")
-        found += [path for path in numbered if path.name[len(base.name) + 1 :].isdigit() and path.is_dir()]
-    if not found:
-        raise DataError(f"{base}: there is no run to resume", "start one without --resume, or pass it with --out")
-    return max(found, key=lambda path: int(path.name[len(base.name) + 1 :] or 1))
-
-
-CONFIG, SPLITS = "config.yaml", "splits.json"
-
-
 @dataclass(frozen=True)
 class RunData:
     """The data of a run, its readable samples by split, and what the check found, one line each."""
@@ -123,7 +108,14 @@ class RunData:
     warnings: tuple[str, ...]
 
 
-def train(data: Path | str, *, resume: bool = False, out: Path | str | None = None, **config: Any) -> TrainingResult:
+def train(
+    data: Path | str,
+    *,
+    resume: bool = False,
+    out: Path | str | None = None,
+    callbacks: Sequence[Callback] = (),
+    **config: Unpack[TrainingOptions],
+) -> TrainingResult:
     """Train a model on labelled images; the same as ``hubel train``.
 
     Args:
@@ -131,6 +123,7 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
             such folders.
         resume: continue the newest run of this name (or ``out``), with its own configuration.
         out: folder of the run; ``runs/NAME`` by default, with a number if it exists.
+        callbacks: objects with methods of :class:`~hubel.training.callbacks.Callback`, which follow the run.
         config: fields of :class:`~hubel.config.TrainingConfig`: ``model``, ``epochs``, …
 
     Returns:
@@ -143,30 +136,41 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
     """
     tune_allocator(keep=None)
     base = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
-    with distributed_session(config.get("device", "auto")) as processes:
-        plan = processes.broadcast_object(lambda: _plan(Path(data), base, resume, config))
+    with distributed_session(config.get("device", "auto")) as processes, ExitStack() as stack:
+
+        def planned() -> dict[str, Any]:
+            plan = _plan(Path(data), base, resume, dict(config))
+            if plan["folder"] is not None:
+                stack.enter_context(in_use(Path(plan["folder"])))
+            return plan
+
+        plan = processes.broadcast_object(planned)
         chosen = make_config(**plan["config"])
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
         run_data = _read_data_together(processes, chosen, plan["folder"])
-        model, metadata = make_model(chosen, run_data.samples.classes)
+        with activity(f"building {chosen.model}"):
+            model, metadata = make_model(chosen, run_data.samples.classes)
         _validate_before_run(chosen, model, run_data)
 
         def new_folder() -> str:
-            folder = new_run_folder(base)
-            write_config(folder / CONFIG, chosen)
-            write_splits(folder / SPLITS, run_data.splits, run_data.samples.root)
+            folder = make_run_folder(base, chosen, run_data.splits, run_data.samples)
+            stack.enter_context(in_use(folder))
             return str(folder)
 
         folder = Path(processes.broadcast_object(lambda: plan["folder"] or new_folder()))
-        with interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, not processes.is_main) as display:
+        quiet = not processes.is_main
+        followers = Callbacks(() if quiet else (*trackers(chosen), *callbacks))
+        stack.callback(followers.on_run_end, None)  # unless there is a result
+        with interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, quiet) as display:
             try:
-                with report_error_once(processes), _worker_deaths_explained():
+                with report_error_once(processes), _worker_deaths_explained(), _failed_start_removed(folder, quiet):
                     _announce(chosen, metadata, run_data, processes, display)
+                    display.log(f"run folder: {folder}{'' if folder == base or resume else f', as {base} exists'}")
                     training, decisions = build_training(
                         folder, chosen, model, metadata, run_data.splits, display, processes
                     )
-                    training.stop_if_asked = stop_if_asked
+                    training.stop_if_asked, training.callbacks = stop_if_asked, followers
                     progress = fit(training)
             except KeyboardInterrupt:
                 option = f" --out {folder}" if out is not None else ""
@@ -174,7 +178,9 @@ def train(data: Path | str, *, resume: bool = False, out: Path | str | None = No
                 display.log(f"interrupted: finished epochs are kept in {folder}")
                 display.log(f"continue with: {again}{'' if processes.is_single else ', with any number of processes'}")
                 raise
-            return finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
+            result = finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
+            followers.on_run_end(result)
+            return result
 
 
 def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict[str, Any]:
@@ -185,14 +191,40 @@ def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict
     if "task" not in options:
         options = {**options, "task": guess_task(data, options.get("model"))}
     chosen = make_config(data=data, **options)
-    architecture(chosen.model)  # an unknown name is an error before the images are read
+    # A wrong name is an error before the images are read.
+    for name in (chosen.model, chosen.backbone):
+        if name is not None:
+            architecture(name)
+    choose_device(chosen.device)
     if chosen.balance == "smote":
         require_imbalanced_learn()
     chosen = get_task(chosen.task).resolve_config(chosen)
     chosen = chosen.resolved(weights_name(chosen) is not None)
-    if chosen.tensorboard:
-        require_tensorboard()
+    trackers(chosen)  # packages that are missing
+    _check_layer_name(chosen)
     return {"folder": None, "config": chosen.to_json()}
+
+
+def _check_layer_name(config: TrainingConfig) -> None:
+    """Refuse a wrong ``--unfreeze-from``, also of a run that ends before that phase."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(config.unfreeze_from or 0) <= 1:
+            return
+    with torch.device("meta"):
+        network = create_model(config.model, 2, image_size=config.image_size, weights=None, **config.options)
+    if isinstance(network, Model):
+        freeze_below(network, str(config.unfreeze_from))
+
+
+@contextmanager
+def _failed_start_removed(folder: Path, quiet: bool) -> Iterator[None]:
+    """Leave no folder behind that could only fail again; one that was interrupted can be continued."""
+    try:
+        yield
+    except Exception:
+        if not quiet:
+            discard_unless_trained(folder)
+        raise
 
 
 def _validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> None:
@@ -215,7 +247,9 @@ def _read_data_together(processes: DistributedContext, config: TrainingConfig, f
     read: list[RunData] = []
 
     def checked() -> dict[str, Any]:
-        read.append(_read_data(config, Path(folder) / SPLITS if folder else None))
+        read.append(_read_data(config, _recorded_splits(folder)))
+        if folder and not (Path(folder) / SPLITS).exists():
+            write_splits(Path(folder) / SPLITS, read[0].splits, read[0].samples.root)
         return {"splits": to_record(read[0].splits, read[0].samples.root), "warnings": read[0].warnings}
 
     record = processes.broadcast_object(checked)
@@ -223,6 +257,14 @@ def _read_data_together(processes: DistributedContext, config: TrainingConfig, f
         samples = get_task(config.task).read(config.data, config.strict)
         read.append(RunData(samples, recorded_splits(samples, record["splits"]), tuple(record["warnings"])))
     return read[0]
+
+
+def _recorded_splits(folder: str | None) -> Path | None:
+    """The record of a run to continue; one that was killed before it was written has not trained on any yet."""
+    path = Path(folder) / SPLITS if folder else None
+    if path is not None and not path.exists() and not (path.parent / CHECKPOINT).exists():
+        return None
+    return path
 
 
 def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
@@ -233,7 +275,7 @@ def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
         splits = recorded_splits(samples, read_splits(recorded))
     else:
         splits = training_splits(samples, SplitFractions(*config.split), config.seed)
-    with ProgressBar("checking images") as bar:
+    with ProgressBar("checking images", lines=True) as bar:
         findings = task.check(splits.by_name(), samples.classes, bar.update)
     findings.raise_if_unusable(config.strict)
     train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
@@ -279,3 +321,22 @@ def _worker_deaths_explained() -> Iterator[None]:
             f"a data-loading worker exited unexpectedly: {error}",
             "often memory ran out: continue with --resume, or start again with fewer --workers",
         ) from error
+
+
+def _with_options(signature: inspect.Signature) -> inspect.Signature:
+    """The signature with each option as a keyword, which notebooks complete."""
+    defaults = {each.name: each.default for each in fields(TrainingConfig)}
+    *own, _ = signature.parameters.values()
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if defaults[name] is MISSING else defaults[name],
+            annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
+        )
+        for name, kind in TrainingOptions.__annotations__.items()
+    ]
+    return signature.replace(parameters=[*own, *options])
+
+
+train.__signature__ = _with_options(inspect.signature(train))  # type: ignore[attr-defined]

@@ -1,0 +1,79 @@
+"""The folder of a run: made whole or not at all, found again, and used by one training at a time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hubel.config import TrainingConfig
+from hubel.config_file import write_config
+from hubel.data.samples import ImageDataset
+from hubel.data.splits import Splits, write_splits
+from hubel.errors import DataError
+from hubel.fileio import rename_unique, staged_directory
+
+CONFIG, SPLITS, CHECKPOINT = "config.yaml", "splits.json", "checkpoint.pt"
+_LOCK = ".lock"
+_WAIT = 8.0
+"""Seconds: the loading processes of a training that was killed live a little longer, and hold its lock."""
+
+
+def make_run_folder(base: Path, config: TrainingConfig, splits: Splits, data: ImageDataset) -> Path:
+    """Make ``base``, or ``base-2``, ``-3``, … if it exists, with what ``--resume`` needs; all of it or nothing.
+
+    Raises:
+        DataError: the folder cannot be made or written.
+    """
+    try:
+        with staged_directory(base) as staged:
+            write_config(staged / CONFIG, config)
+            write_splits(staged / SPLITS, splits, data.root)
+            return rename_unique(staged, base)
+    except DataError as error:
+        raise DataError(f"{base} cannot be created: {error.message}", "choose another folder with --out") from error
+
+
+def discard_unless_trained(folder: Path) -> None:
+    """Remove the folder of a start that failed, which could only fail again; one with a finished epoch stays."""
+    if not (folder / CHECKPOINT).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def latest_run_folder(base: Path) -> Path:
+    """The newest run of ``base``, ``base-2``, …; raises :class:`DataError` if there is none."""
+    found = [base] if (base / CONFIG).is_file() else []
+    if base.parent.is_dir():
+        numbered = base.parent.glob(f"{base.name}-*")
+        found += [path for path in numbered if path.name[len(base.name) + 1 :].isdigit() and (path / CONFIG).is_file()]
+    if not found:
+        what = f"{base / CONFIG} is missing" if base.is_dir() else f"{base}: there is no run to resume"
+        raise DataError(what, "start a run without --resume, or pass its folder with --out")
+    return max(found, key=lambda path: int(path.name[len(base.name) + 1 :] or 1))
+
+
+@contextmanager
+def in_use(folder: Path, waits: float | None = None) -> Iterator[None]:
+    """Hold the run's lock: two trainings in one folder would destroy each other's epochs.
+
+    The system releases the lock of a process that has ended, however it ended.
+
+    Raises:
+        DataError: another process trains in the folder.
+    """
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=_WAIT if waits is None else waits)
+    except Timeout:
+        message = f"{folder}: another training is running in this folder"
+        raise DataError(message, "wait for it or stop it, or start a new run without --resume") from None
+    except (OSError, NotImplementedError):  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,53 @@
+"""Keywords of :func:`hubel.train` with their types, for editors and type checkers.
+
+What they mean stands at the fields of :class:`hubel.config.TrainingConfig`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+
+class TrainingOptions(TypedDict, total=False):
+    """See :class:`hubel.config.TrainingConfig`; text is read as on the command line."""
+
+    task: Literal["classify", "localize", "detect", "segment"]
+    model: str
+    backbone: str | None
+    weights: str | Path | None
+    options: Mapping[str, Any] | Sequence[str]
+    epochs: int | None
+    head_epochs: int | None
+    image_size: int | None
+    training_size: int | None
+    batch: int
+    accumulate: int
+    split: tuple[float, float, float] | str
+    seed: int
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate: float | None
+    head_learning_rate: float | None
+    weight_decay: float
+    schedule: Literal["cosine", "one-cycle", "constant"]
+    warmup: float
+    unfreeze_from: str | None
+    batch_norm: Literal["frozen", "train"] | None
+    label_smoothing: float | None
+    loss_weights: Mapping[str, float] | str
+    augmentation: Sequence[str] | str
+    average: float
+    balance: Literal["auto", "none", "sampling", "loss", "smote"]
+    patience: int
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    device: str
+    threads: int | None
+    workers: int | None
+    cache: Literal["auto", "ram", "disk", "none"]
+    cache_features: bool
+    tensorboard: bool
+    wandb: bool
+    mlflow: bool
+    log_steps: bool
+    strict: bool

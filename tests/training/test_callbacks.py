@@ -1,0 +1,181 @@
+"""What follows a run: callbacks, the steps' table, and trackers."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from drawn_shapes import write_shapes
+from hubel.errors import MissingExtraError
+from hubel.training.callbacks import Callback, StepLog
+from hubel.training.train import train
+
+QUICK: dict[str, Any] = {
+    "model": "simple_cnn", "image_size": 28, "epochs": 2, "batch": 4, "workers": 0, "precision": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set of 16 images, 12 of them to train on; reports are not written."""
+    monkeypatch.setattr("hubel.training.results.write_report", lambda *_: None)
+    return write_shapes(tmp_path / "small", {"disc": 8, "cross": 8})
+
+
+class Recorder(Callback):
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def on_run_start(self, run: Any) -> None:
+        self.calls.append(("start", run))
+
+    def on_step_end(self, step: Any) -> None:
+        self.calls.append(("step", step))
+
+    def on_epoch_end(self, row: Any) -> None:
+        self.calls.append(("epoch", row))
+
+    def on_run_end(self, result: Any) -> None:
+        self.calls.append(("end", result))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_callback_sees_steps_epochs_and_the_result(small: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    class Partial:
+        """Any object with some of the methods."""
+
+        rows: ClassVar[list[Any]] = []
+
+        def on_epoch_end(self, row: Any) -> None:
+            self.rows.append(row)
+
+    result = train(small, out=tmp_path / "run", callbacks=[recorder, Partial()], log_steps=True, **QUICK)
+    assert [name for name, _ in recorder.calls] == ["start", *2 * (3 * ["step"] + ["epoch"]), "end"]
+    start = recorder.calls[0][1]
+    assert start.folder == result.folder and start.epoch == 0 and set(start.classes) == {"cross", "disc"}
+    assert start.images == {"train": 12, "val": 2, "test": 2} and start.config.batch == 4
+    rows = table(result.folder / "metrics.csv")
+    steps = [step for name, step in recorder.calls if name == "step"]
+    assert [(step.epoch, step.step, step.total) for step in steps] == [
+        (1, 1, 1), (1, 2, 2), (1, 3, 3), (2, 1, 4), (2, 2, 5), (2, 3, 6)
+    ]  # fmt: skip
+    for number, row in enumerate(rows):
+        losses = [step.losses["loss"] for step in steps[3 * number : 3 * number + 3]]
+        assert sum(losses) / 3 == pytest.approx(float(row["train_loss"]), abs=2e-6)
+        assert steps[3 * number + 2].learning_rate == pytest.approx(float(row["learning_rate"]))
+    assert recorder.calls[-1][1] is result
+    assert [row["epoch"] for row in Partial.rows] == [1, 2]
+    logged = table(result.folder / "steps.csv")
+    assert [float(row["loss"]) for row in logged] == [step.losses["loss"] for step in steps]
+    assert [row["step"] for row in logged] == ["1", "2", "3"] * 2
+
+
+def test_a_failed_run_ends_for_its_callbacks_too(small: Path, tmp_path: Path) -> None:
+    class Failing(Recorder):
+        def on_epoch_end(self, row: Any) -> None:
+            raise KeyboardInterrupt
+
+    failing = Failing()
+    with pytest.raises(KeyboardInterrupt):
+        train(small, out=tmp_path / "run", callbacks=[failing], log_steps=True, **QUICK)
+    assert failing.calls[-1] == ("end", None)
+    # The epoch is in the checkpoint: the resumed run does not repeat its steps.
+    resumed = Recorder()
+    train(small, out=tmp_path / "run", resume=True, callbacks=[resumed])
+    assert resumed.calls[0][1].epoch == 1
+    rows = table(tmp_path / "run" / "steps.csv")
+    assert [(row["epoch"], row["step"]) for row in rows] == [(epoch, step) for epoch in "12" for step in "123"]
+
+
+def test_rows_of_an_epoch_that_is_repeated_are_dropped(tmp_path: Path) -> None:
+    step = SimpleNamespace(epoch=2, phase="train", step=1, losses={"loss": 0.5}, learning_rate=0.1, images_per_second=3)
+    head = "epoch,phase,step,loss,learning_rate,images_per_second"
+    (tmp_path / "steps.csv").write_text(f"{head}\n1,train,1,0.9,0.1,3\n2,train,1,0.8,0.1,3\n2,tra")
+    log = StepLog()
+    log.on_run_start(SimpleNamespace(folder=tmp_path, epoch=1))  # type: ignore[arg-type]
+    log.on_step_end(step)  # type: ignore[arg-type]
+    log.on_run_end(None)
+    assert (tmp_path / "steps.csv").read_text() == f"{head}\n1,train,1,0.9,0.1,3\n2,train,1,0.5,0.1,3\n"
+
+
+def test_missing_trackers_are_named_before_anything_else(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in ("wandb", "mlflow", "tensorboard"):
+        with pytest.raises(MissingExtraError, match=rf"--{name} needs(.|\n)*hubel\[{name}\]"):
+            train(small, out=tmp_path / "run", **{**QUICK, name: True})
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_and_biases_gets_epochs_and_final_metrics(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    class Run:
+        summary: ClassVar[dict[str, float]] = {}
+
+        def log(self, numbers: dict[str, float], step: int) -> None:
+            calls.append((step, numbers))
+
+        def finish(self, exit_code: int) -> None:
+            calls.append(("finished", exit_code))
+
+    def init(**given: Any) -> Run:
+        calls.append(("init", given))
+        return Run()
+
+    double = ModuleType("wandb")
+    double.init, double.util = init, SimpleNamespace(generate_id=lambda: "abc123")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", double)
+    monkeypatch.setattr("hubel.training.callbacks._require", lambda *_: None)
+    result = train(small, out=tmp_path / "run", wandb=True, **QUICK)
+    (_, given), *epochs, finished = calls
+    assert given["id"] == "abc123" and given["resume"] == "allow" and given["name"] == "run"
+    assert given["config"]["model"] == "simple_cnn"
+    rows = table(result.folder / "metrics.csv")
+    assert [(step, numbers["val_loss"]) for step, numbers in epochs] == [
+        (int(row["epoch"]), float(row["val_loss"])) for row in rows
+    ]
+    assert Run.summary["test_top1"] == result.to_json()["metrics"]["top1"] and finished == ("finished", 0)
+
+
+def test_mlflow_gets_options_epochs_and_the_end(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Client:
+        def __getattr__(self, name: str) -> Any:
+            def call(*arguments: Any, **options: Any) -> Any:
+                calls.append((name, arguments, options))
+                if name == "get_experiment_by_name":
+                    return None
+                return SimpleNamespace(info=SimpleNamespace(run_id="r1")) if name == "create_run" else "7"
+
+            return call
+
+    double = ModuleType("mlflow")
+    double.MlflowClient = Client  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", double)
+    monkeypatch.setattr("hubel.training.callbacks._require", lambda *_: None)
+    result = train(small, out=tmp_path / "run", mlflow=True, **QUICK)
+    assert ("create_run", ("7",), {"run_name": "run"}) in calls
+    assert ("log_param", ("r1", "model", "simple_cnn"), {}) in calls
+    rows = table(result.folder / "metrics.csv")
+    logged = [(a[2], o["step"]) for name, a, o in calls if name == "log_metric" and a[1] == "val_loss"]
+    assert logged == [(float(row["val_loss"]), int(row["epoch"])) for row in rows]
+    assert calls[-1] == ("set_terminated", ("r1", "FINISHED"), {})
+    calls.clear()
+    train(small, out=tmp_path / "run", resume=True)  # the same record
+    assert not [name for name, *_ in calls if name == "create_run"]

@@ -1,0 +1,41 @@
+"""Records of what runs measured and decided are read back, and damaged ones are not believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hubel.errors import DataError
+from hubel.training.autotune import ExecutionPlan
+from hubel.training.data_module import Workers
+from hubel.training.run_records import decided_once, measured_once
+
+
+def test_measurements_are_kept_and_damaged_ones_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
+    made: list[int] = []
+
+    def measure() -> Workers:
+        made.append(len(made))
+        return Workers(len(made), "measured")
+
+    assert measured_once("key", Workers, measure) == measured_once("key", Workers, measure) == Workers(1, "measured")
+    (path,) = tmp_path.rglob("measurements.json")
+    for damaged in ("", "[1]", '{"key": 3}', '{"key": {"count": "x", "reason": []}}', "[" * 100_000):
+        path.write_text(damaged)
+        assert measured_once("key", Workers, measure).count == len(made)
+    assert len(made) == 6
+
+
+def test_decisions_are_made_once_and_damaged_records_are_named(tmp_path: Path) -> None:
+    plan, other = ExecutionPlan("float32", False, "measured"), ExecutionPlan("bfloat16", True, "measured again")
+    assert decided_once(tmp_path, "execution", ExecutionPlan, lambda: plan) == plan
+    assert decided_once(tmp_path, "execution", ExecutionPlan, lambda: other) == plan
+    assert decided_once(tmp_path, "workers", Workers, lambda: Workers(2, "")) == Workers(2, "")
+    assert set(json.loads((tmp_path / "decisions.json").read_text())) == {"execution", "workers"}
+    for damaged in ("", "[1]", '{"execution": {"precision": "float64", "channels_last": true, "reason": ""}}'):
+        (tmp_path / "decisions.json").write_text(damaged)
+        with pytest.raises(DataError, match=r"decisions\.json is damaged"):
+            decided_once(tmp_path, "execution", ExecutionPlan, lambda: plan)
