@@ -409,3 +409,16 @@ def test_local_file_is_fed_as_keras_feeds_it(application: str, architecture: str
     for each in result.classes:
         assert each.score == pytest.approx(float(scores[each.index]), abs=1e-4)
     assert result.classes[0].index == int(scores.argmax())
+
+
+@pytest.mark.parametrize("kind", ["empty", "packed"])
+def test_arrays_of_more_numbers_than_the_file_holds_are_refused(kind: str, tmp_path: Path) -> None:
+    """HDF5 may state any shape: what is not stored reads as zeros, and compressed zeros take no space."""
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:
+        if kind == "empty":
+            file.create_dataset("layers/conv2d/vars/0", shape=(1 << 20, 1 << 20), dtype="f4")
+        else:
+            file.create_dataset("layers/conv2d/vars/0", data=np.zeros((4096, 4096), "f4"), compression="gzip")
+    with pytest.raises(WeightsError, match="has more numbers than the file"):
+        read_state_dict(path)

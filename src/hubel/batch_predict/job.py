@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 import hubel
 from hubel.batch_predict.ray_cluster import plan_actors, predict_blocks, ray_running, require_ray
 from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_listing
+from hubel.bounded import read_json
 from hubel.console import count_of
 from hubel.errors import DataError
 from hubel.fileio import write_json
@@ -49,7 +50,7 @@ def _read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | N
     """
     path = folder / MANIFEST
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
+        recorded = read_json(path)
         chosen = {key: recorded["chosen"][key] for key in ("engine", "precision")}
     except FileNotFoundError:
         others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
@@ -219,7 +220,8 @@ class CollectionJob:
     def _recorded(self) -> dict[int, Written]:
         """Rows of each shard, as recorded when it was computed."""
         recorded: dict[int, Written] = {}
-        with contextlib.suppress(FileNotFoundError, ValueError):  # the last line of a killed run is incomplete
+        # The last line of a killed run is incomplete.
+        with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError):
             for line in (self.folder / FINISHED).read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
                 recorded[row["block"]] = Written(row["rows"], row["errors"])

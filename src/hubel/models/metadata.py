@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hubel
+from hubel.bounded import read_json
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models.registry import architecture, list_models
@@ -177,7 +178,7 @@ def read_metadata(path: Path) -> ModelMetadata:
             "Pass a run folder, or a folder with model.json and model.safetensors.",
         )
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged: {error}.", "Use an undamaged copy, or train again.") from error
     return ModelMetadata.from_json(record, str(path))

@@ -55,6 +55,9 @@ _WITHOUT_TOP = 3  # layers that a file without the classifier lacks, at most: VG
 _INSIDE = "model.weights.h5"
 _AGAIN = "download the file again, or save it with model.save_weights('NAME.weights.h5')"
 
+# Keras does not compress; an array without data, or of one number a million times, could have any size.
+_UNCHECKED_BYTES, _MAX_EXPANSION = 1 << 24, 50
+
 # Raised by h5py, NumPy and zipfile for damaged bytes.
 _DAMAGED = (OSError, LookupError, ValueError, RuntimeError, TypeError, ArithmeticError, EOFError)
 
@@ -135,6 +138,8 @@ def _datasets(
         elif isinstance(found, h5py.Dataset):
             if found.external or found.is_virtual:
                 raise WeightsError(f"{path} is refused: the data of {above}{key} lies in another file.", _AGAIN)
+            if found.nbytes > _UNCHECKED_BYTES and found.nbytes > _MAX_EXPANSION * found.id.get_storage_size():
+                raise WeightsError(f"{path} is refused: {above}{key} has more numbers than the file.", _AGAIN)
             if np.issubdtype(found.dtype, np.number):
                 yield above + key, found
 
