@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import hubel
 from hubel.cli.main import main
 
 SAVED = Path(__file__).parents[1] / "data"
@@ -140,6 +141,14 @@ def test_it_predicts_as_it_did(task: str, capsys: pytest.CaptureFixture[str]) ->
 
 def test_it_is_scored_as_it_was(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert_alike(evaluated(capsys), expected(task)["evaluated"])
+
+
+def test_its_scores_are_tables(task: str) -> None:
+    scored = hubel.evaluate("run", "data", split="val", threads=1)
+    assert repr(scored) == scored.table() and "val split" in repr(scored).splitlines()[0]
+    page = scored._repr_html_()
+    assert page.count("<table>") == 2 and all(name in page for name in scored.metrics if name != "confusion")
+    assert all(row["name"] in page for row in scored.per_class)
 
 
 def test_it_resumes_as_it_did(task: str, capsys: pytest.CaptureFixture[str]) -> None:

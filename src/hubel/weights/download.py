@@ -280,7 +280,7 @@ class _Transfer:
         )
 
     def _without_download(self) -> str:
-        return f"copy the file to {self.target} yourself, or use efficientnet_lite0, which needs no download"
+        return f"copy the file to {self.target} yourself; among classifiers, efficientnet_lite0 needs no download"
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
