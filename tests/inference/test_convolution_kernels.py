@@ -43,9 +43,11 @@ def test_preferred_kernels_compute_the_same_and_grouped_convolutions_keep_theirs
     with torch.inference_mode():
         expected = network(images).numpy()
     model = _openvino_model(network)
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    usual = kernels(core().compile_model(model, "CPU", options))
     prefer_blocked(core(), model)
-    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    assert not any("ref" in name for name in kernels(compiled))
+    compiled = core().compile_model(model, "CPU", options)
+    assert not any("ref" in name for name in kernels(compiled) - usual)
     (found,) = compiled([images.numpy()]).values()
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -58,8 +60,9 @@ def test_kernels_that_stand_in_for_missing_ones_are_not_taken(monkeypatch: pytes
     weights = opset.constant(np.ones((48, 48, 1, 1), np.float32))
     network = openvino().Model([opset.convolution(pixels, weights, [1, 1], [0, 0], [0, 0], [1, 1])], [pixels], "one")
     usual = kernels(core().compile_model(network, "CPU", options))
-    taken = kernels(compile_fastest(core(), network, options))
-    assert taken == usual or not any("gemm" in name or "ref" in name for name in taken)
+    compiled, note = compile_fastest(core(), network, options)
+    taken = kernels(compiled)
+    assert taken == usual or (note and not any("gemm" in name or "ref" in name for name in taken))
 
 
 @pytest.mark.parametrize("pays", [False, True])

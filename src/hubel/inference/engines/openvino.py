@@ -14,6 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,7 +262,9 @@ class OpenVinoEngine:
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         if many and precision.name == "fp32":
-            self._compiled = compile_fastest(core(), network, options)
+            self._compiled, note = compile_fastest(core(), network, options)
+            if note:
+                self.precision = replace(precision, reason=f"{precision.reason}; {note}")
         else:  # for one image, the choice of kernels would take longer than they gain
             self._compiled = core().compile_model(network, "CPU", options)
         self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
