@@ -67,6 +67,7 @@ def answers(data: Path) -> None:
     from hubel.data.image_io import read_image
     from hubel.inference.accuracy_control import probabilities, runner
     from hubel.inference.engines.openvino import to_openvino
+    from hubel.inference.engines.processor import exact_weight_bits
     from hubel.inference.quantize import post_training_quantization, without_softmax
     from hubel.models import create_model, resolve_model
     from hubel.models.checkpoint import describe
@@ -95,7 +96,7 @@ def answers(data: Path) -> None:
         scored = pixels([folder / row["file"] for row in rows])
         model = to_openvino(network, preprocessing)
         start = time.perf_counter()
-        quantized = post_training_quantization(model, pixels(others))
+        quantized = post_training_quantization(model, pixels(others), weight_bits=exact_weight_bits())
         seconds = time.perf_counter() - start
         exact = probabilities(runner(without_softmax(model), "fp32"), scored)
         ours = probabilities(runner(without_softmax(quantized), "int8"), scored)
@@ -103,7 +104,8 @@ def answers(data: Path) -> None:
         noise = 10 * np.log10(np.square(exact).mean() / np.square(exact - ours).mean())
         print(
             f"{name}: the same best class on {same} of {len(rows)}; right {(exact.argmax(1) == labels).sum()} → "
-            f"{(ours.argmax(1) == labels).sum()}; scores {noise:.1f} dB above their error; quantized in {seconds:.0f} s"
+            f"{(ours.argmax(1) == labels).sum()}; scores {noise:.1f} dB above their error; {exact_weight_bits()}-bit "
+            f"weights; quantized in {seconds:.0f} s"
         )
 
 
@@ -166,13 +168,14 @@ def _hubel(precision: str, name: str, pixels: np.ndarray) -> Any:
 
     from hubel.inference.engines.base import Precision
     from hubel.inference.engines.openvino import OpenVinoEngine, to_openvino
+    from hubel.inference.engines.processor import exact_weight_bits
     from hubel.inference.quantize import post_training_quantization
     from hubel.models import create_model, default_preprocessing
 
     torch.manual_seed(0)
     model = to_openvino(create_model(name, image_size=224), default_preprocessing(name, 224))
     if precision == "int8":
-        model = post_training_quantization(model, pixels)
+        model = post_training_quantization(model, pixels, weight_bits=exact_weight_bits())
     # A single image measures latency; sixteen are processed like the images of a folder.
     many = len(pixels) > 1
     engine = OpenVinoEngine(model, Precision(precision), many=many)
