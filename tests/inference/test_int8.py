@@ -157,6 +157,24 @@ def test_quantized_once_and_kept_with_its_report(run: Path, monkeypatch: pytest.
         quantized_for(run, None, 0.05, messages.append)
 
 
+def test_auto_takes_int8_where_its_accuracy_was_accepted(
+    run: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
+    float_precision = hubel.Predictor(run, tolerance=0.1).engine_for(100).precision.name
+    assert float_precision in ("fp32", "bf16")
+    _, report = quantized_for(run, None, 0.1, print)
+    predict = hubel.Predictor(run, tolerance=0.1)
+    images = sorted((shapes / "disc").iterdir())[:3]
+    exact = list(hubel.Predictor(run, precision="int8", tolerance=0.1)(images))
+    assert [result.best for result in predict(images)] == [result.best for result in exact]
+    assert "int8" in predict.describe() and f"→ {report.int8_score:.3f} on 27 held-out images" in predict.describe()
+    for arguments in ({"precision": "fp32"}, {"engine": "torch"}, {"engine": "onnx"}):
+        assert hubel.Predictor(run, tolerance=0.1, **arguments).engine_for(100).precision.name != "int8"
+    monkeypatch.setattr(type(report), "loss", property(lambda self: 0.11))
+    assert hubel.Predictor(run, tolerance=0.1).engine_for(100).precision.name == float_precision
+
+
 def test_machines_that_share_a_cache_get_networks_for_their_own_processors(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -98,6 +98,19 @@ def find_quantized(source: ModelSource, portable: bool = False) -> Converted | N
     return find_newest(source, QuantizedOpenVino(), _PRECISIONS[_weight_bits(portable)])
 
 
+def find_accepted(source: ModelSource, tolerance: float) -> Converted | None:
+    """The network of :func:`find_quantized`, ready to run, if no more accuracy is lost than the tolerance allows."""
+    converted = find_quantized(source)
+    if converted is None or not converted.network[1].loss <= tolerance:
+        return None
+    network, report = converted.network
+    note = (
+        f"quantized before: {report.metric} {report.float_score:.3f} → {report.int8_score:.3f} on {report.images} "
+        "held-out images, --precision fp32 for floats"
+    )
+    return replace(converted, network=network, note=note)
+
+
 def _weight_bits(portable: bool) -> int:
     return min(EXACT_ON) if portable else exact_weight_bits()
 

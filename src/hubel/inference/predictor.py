@@ -52,7 +52,8 @@ class Predictor:
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``: classes, preprocessing.
         engine: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU, for a few
             images, and where OpenVINO cannot convert the model; else OpenVINO.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: bfloat16 where it is clearly faster.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"``, or ``"auto"``: int8 where the model
+            has been quantized within the tolerance before, else bfloat16 where it is clearly faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         batch: images that go through the network at once; by default the engine's fastest.
         top: number of classes in a classifier's result, best first; fewer if the model has fewer.

@@ -92,6 +92,14 @@ def find_converted(
     return None if source.found is None else _read(_key(source.found, backend, precision, calibration), backend)
 
 
+def has_kept(source: ModelSource, precision: str) -> bool:
+    """Check for conversions of the model whose precision begins so, without opening them."""
+    found = source.found
+    return found is not None and any(
+        entry.origin == found.digest and entry.precision.startswith(precision) for entry in ConvertedCache().entries()
+    )
+
+
 def find_newest(source: ModelSource, backend: Backend, precision: str) -> Converted | None:
     """The conversion of a precision that was used last, whatever it was calibrated on."""
     if source.found is None:

@@ -151,8 +151,7 @@ class ExportedChoice:
             message = f"{reference} was exported in {model.precision}, which {given} cannot replace"
             raise UsageError(message, f"omit --precision, or export the model in {given}")
         self._model, self._options = model, replace(options, device=None)
-        self._engine: Engine | None = None
-        self._many = False
+        self._engines: dict[bool, Engine] = {}  # for one image at a time, for several
         self.metadata = model.metadata
         self.reason = "an exported file"
         if model.weight_bits > min(EXACT_ON) and model.weight_bits > exact_weight_bits():
@@ -161,12 +160,12 @@ class ExportedChoice:
                 "and its predictions are worse. Export it with --portable."
             )
 
-    def engine_for(self, images: int) -> Engine:
-        """The engine for so many images, ready to run."""
-        many = images > 1
-        if self._engine is None or self._many != many:
-            self._engine, self._many = self._model.engine(replace(self._options, many=many)), many
-        return self._engine
+    def engine_for(self, images: int, at_once: int | None = None) -> Engine:
+        """The engine for so many images, of which ``at_once`` come together (all, if not said), ready to run."""
+        many = (images if at_once is None else at_once) > 1
+        if many not in self._engines:
+            self._engines[many] = self._model.engine(replace(self._options, many=many))
+        return self._engines[many]
 
 
 def _dense(run: Run, classes: int, limit: int = 300) -> Run:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hubel.errors import ModelError, UsageError
 from hubel.inference.engines.base import Backend, Engine, RunOptions
-from hubel.inference.engines.convert import ConversionError, Converted, ModelSource, convert, find_converted
+from hubel.inference.engines.convert import ConversionError, Converted, ModelSource, convert, find_converted, has_kept
 from hubel.inference.engines.onnx import OnnxBackend
 from hubel.inference.engines.openvino import OpenVinoBackend
 from hubel.inference.engines.torch import TorchBackend
@@ -85,6 +85,12 @@ class EngineChoice:
                 raise UsageError(f"int8 is not available with the engine {backend.name}", "use openvino or auto")
             converted = find_or_quantize(self._source, self._calibrate, self._tolerance)
             return replace(converted, network=converted.network[0])
+        if self._options.precision == "auto" and "int8" in backend.precisions["cpu"] and has_kept(self._source, "int8"):
+            from hubel.inference.int8 import find_accepted
+
+            if (accepted := find_accepted(self._source, self._tolerance)) is not None:
+                self._options = replace(self._options, precision="int8")
+                return accepted
         return convert(self._source, backend) if self._direct is None else find_converted(self._source, backend)
 
     def engine_for(self, images: int, at_once: int | None = None) -> Engine:
