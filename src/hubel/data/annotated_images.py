@@ -39,7 +39,13 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
     splits = {split: tuple(_samples(images, dropped, unusable)) for split, images in labelled.splits.items()}
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
         message = f"{labelled.root} has no labelled objects in any image."
+        if faults:
+            message = f"{labelled.root} has no labelled objects that can be read. {faults[0].message}"
         raise DataError(message, f"Label some objects; hubel data check {path} shows what was found.")
+    paths = [image.path for image in labelled.images()]
+    if not any(image.exists() for image in paths):
+        message = f"{labelled.root} has no images, only labels: {len(paths):,} are missing, such as {paths[0].name}."
+        raise DataError(message, "Put the images there; CVAT exports them with the labels if Save images is on.")
     if without := [image.path for image in labelled.images() if image.objects is None and image.label_file is None]:
         many = f"{len(without)} images have no labels and are left out, the first is {without[0]}"
         warnings.append(f"{many}: an empty label file marks an image without objects.")

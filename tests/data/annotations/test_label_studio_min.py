@@ -55,6 +55,16 @@ def test_regions_of_every_annotator_are_read(write: Any, tmp_path: Path) -> None
     assert (found["empty"], found["broken"]) == ((), None)
 
 
+def test_labels_apart_from_their_shapes(tmp_path: Path) -> None:
+    """With the controls Rectangle and Labels, a region is in both lists."""
+    write_image(tmp_path / "a.jpg", 200, 100)
+    shape = {name: value for name, value in BOX.items() if name != "rectanglelabels"}
+    row = {"image": "a.jpg", "id": 1, "annotation_id": 2, "box": [shape], "label": [{**shape, "labels": ["cat"]}]}
+    (tmp_path / "result.json").write_text(json.dumps([row]))
+    (image,) = read_annotations(tmp_path).images()
+    assert [obj.box for obj in image.objects or ()] == [(20, 20, 80, 60)]
+
+
 def test_rows_of_versions_without_ids_of_annotations(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg", 200, 100)
     (tmp_path / "result.json").write_text(json.dumps([{"image": "a.jpg", "id": 1, "label": [BOX]}]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import read_annotations
 from hubel.data.annotations.reader import LabelFileError
 from hubel.errors import DataError
@@ -232,3 +233,59 @@ def test_folders_of_data_yaml_in_another_case(tmp_path: Path) -> None:
     _text(tmp_path / "Train" / "Labels" / "a.txt", ROW)
     _text(tmp_path / "data.yaml", "train: ../train/images\nnames: [cat]\n")
     assert _objects(tmp_path) == {"Train/Images/a.jpg": ["cat"]}
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    write_image(tmp_path / "elsewhere" / "a.jpg")
+    root = tmp_path / "set"
+    _text(root / "labels" / "a.txt", ROW)
+    _text(root / "classes.txt", "cat\n")
+    (root / "images").symlink_to(tmp_path / "elsewhere")
+    (root / "labels" / "again").symlink_to(root)
+    assert _objects(root) == {"images/a.jpg": ["cat"]}
+
+
+def test_label_files_in_capitals(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "A.JPG")
+    _text(tmp_path / "labels" / "A.TXT", ROW)
+    _text(tmp_path / "classes.txt", "cat\n")
+    assert _objects(tmp_path) == {"images/A.JPG": ["cat"]}
+
+
+def test_splits_by_other_names(tmp_path: Path) -> None:
+    for split in ("Training", "Testing"):
+        write_image(tmp_path / "images" / split / f"{split}.jpg")
+        _text(tmp_path / "labels" / split / f"{split}.txt", ROW)
+    found = read_annotations(tmp_path).splits
+    assert {split: images[0].path.stem for split, images in found.items()} == {"train": "Training", "test": "Testing"}
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])
+def test_exports_of_labels_alone_are_named_before_training(kind: str, tmp_path: Path) -> None:
+    """As CVAT writes them without "Save images"."""
+    if kind == "coco":
+        content = {
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        _text(tmp_path / "annotations" / "instances_default.json", json.dumps(content))
+    elif kind == "voc":
+        _voc(tmp_path / "Annotations" / "a.xml", filename="a.jpg")
+    else:
+        _text(tmp_path / "labels" / "a.txt", ROW)
+        _text(tmp_path / "data.yaml", "train: images/train\nnames: [cat]\n")
+    with pytest.raises(DataError) as caught:
+        read_annotated_images(tmp_path)
+    assert "images" in caught.value.message
+    assert "Save images" in caught.value.hint
+
+
+def test_the_error_says_why_nothing_can_be_read(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    _text(tmp_path / "a.xml", "<annotation><filename>a&b.jpg</filename></annotation>")
+    with pytest.raises(DataError, match=r"a.xml: is broken XML"):
+        read_annotated_images(tmp_path)
+    _text(tmp_path / "a.xml", "<annotation><object><name>cat</name></object></annotation>")
+    with pytest.raises(DataError, match=r"no labelled objects that can be read. .*a.xml, object 1: has no <bndbox>"):
+        read_annotated_images(tmp_path)

@@ -26,6 +26,8 @@ OTHERS = {
     "gt.txt": ("1,1,912,484,97,109,0,7,1\n2,1,912,484,97,109,0,7,1\n", "MOTChallenge text"),
     "P0001.txt": ("1.0 2.0 3.0 2.0 3.0 4.0 1.0 4.0 plane 0\n", "DOTA labels"),
     "data.zip": ("PK", "an archive"),
+    "pointer.json": ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    "commas.txt": ("0,0.5,0.5,0.1,0.1\n", "YOLO's rows with commas"),
     "train-00000-of-00001.tfrecord": ("\0", "TFRecord files"),
 }
 

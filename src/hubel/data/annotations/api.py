@@ -19,7 +19,7 @@ from hubel.data.annotations.registry import all_formats, get_format
 from hubel.data.annotations.unrecognized import no_format_error
 from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses, new_dataset_folder
 from hubel.data.file_listing import IMAGE_SUFFIXES
-from hubel.data.split_names import SPLIT_NAMES
+from hubel.data.split_names import SPLIT_NAMES, split_of
 from hubel.errors import DataError
 
 _MAX_DEPTH = 5
@@ -139,8 +139,8 @@ def _add_files(root: Path, folder: Path, names: list[str], found: Found) -> None
 def _split_of(file: Path, root: Path, by_name: bool = True) -> str:
     """The split of a file, from the folders that lead to it and (unless it is of one image) from its name."""
     for part in file.relative_to(root).parts[:-1]:
-        if part.casefold() in SPLIT_NAMES:
-            return SPLIT_NAMES[part.casefold()]
+        if (split := split_of(part)) is not None:
+            return split
     if by_name and (word := _SPLIT_WORD.search(file.stem)):
         return SPLIT_NAMES[word[1].casefold()]
     return "all"

@@ -165,7 +165,7 @@ class ImageLookup:
         if suffix not in self._mirrors:
             by_key: dict[tuple[str, ...], list[Path]] = defaultdict(list)
             for other, names in visible_files(self.root):
-                if any(name.endswith(suffix) if suffix else _is_image(name) for name in names):
+                if any(name.lower().endswith(suffix) if suffix else _is_image(name) for name in names):
                     by_key[mirror_key(other, self.root)].append(other)
             self._mirrors[suffix] = by_key
         return self._mirrors[suffix].get(mirror_key(folder, self.root), [])
@@ -258,9 +258,18 @@ def resolve_parts(parts: Iterable[str]) -> list[str] | None:
 
 
 def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder below ``root`` and the names of its files, without those hidden, of systems, or written by hubel."""
-    for name, folders, files in os.walk(root):
+    """Each folder below ``root`` and the names of its files, without those hidden, of systems, or written by hubel.
+
+    Links to folders are followed, and a folder that is reached twice is read once.
+    """
+    seen: set[tuple[int, int]] = set()
+    for name, folders, files in os.walk(root, followlinks=True):
         folder = Path(name)
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         is_deepest = len(folder.relative_to(root).parts) == max_depth
         shown = [] if is_deepest else sorted(filter(is_shown, folders))
         folders[:] = [each for each in shown if not is_own_output(folder / each)]

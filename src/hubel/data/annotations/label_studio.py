@@ -31,6 +31,7 @@ from hubel.data.file_listing import IMAGE_SUFFIXES
 _Row = dict[str, Any]
 _SHAPES = ("rectangle", "polygon", "ellipse", "brush")
 _SHAPE_OF = {"points": "polygon", "radiusX": "ellipse", "rle": "brush", "width": "rectangle"}  # by a field of it
+_ANSWER_FIELDS = frozenset({"choices", "text", "rating", "number"})
 _ANSWERS = ("choices", "textarea", "text", "rating", "number", "taxonomy", "datetime")
 
 
@@ -78,8 +79,13 @@ def _task_of_min(row: _Row) -> _Row:
             if isinstance(region, dict):
                 kind = next((key for key in region if key.endswith("labels")), None)
                 shape = next((shape for key, shape in _SHAPE_OF.items() if key in region), None)
-                if kind is not None or (shape is not None and "choices" not in region and "text" not in region):
+                if kind == "labels" and shape is not None:  # a label of any shape, which is in another list too
+                    kind = f"{shape}labels"
+                    region = {**region, kind: region["labels"]}
+                if kind is not None or (shape is not None and _ANSWER_FIELDS.isdisjoint(region)):
                     results.append({"type": kind or shape, "from_name": name, "value": region, **region})
+    if any("labels" in result for result in results):
+        results = [result for result in results if str(result["type"]).endswith("labels")]
     for index, result in enumerate(results):
         result["id"] = index
     annotation = {"result": results, "completed_by": row.get("annotator")}

@@ -98,7 +98,7 @@ def json_text(text: str, where: str) -> Any:
 def read_xml(path: Path) -> Element:
     """Root of the XML file of an image; raises as :func:`read_bytes`, and a DataError for broken or malicious XML."""
     try:
-        data = read_bytes(path, MAX_IMAGE_FILE_BYTES)
+        data = _without_space(read_bytes(path, MAX_IMAGE_FILE_BYTES))
         text = xml_text(data)
         if (data.count(b"<") if text is None else text.count("<")) > 2 * _MAX_ELEMENTS:
             raise InvalidAnnotation(f"has more than {_MAX_ELEMENTS:,} XML elements")
@@ -112,13 +112,18 @@ def read_xml(path: Path) -> Element:
         raise _xml_error(path, error) from error
 
 
+def _without_space(data: bytes) -> bytes:
+    """Bytes of an XML file without space before its declaration, which parsers refuse."""
+    return data.lstrip() if data[:1].isspace() and data[1:2] != b"\0" else data
+
+
 def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
     """Elements with these tags, each as soon as it is complete; it is discarded afterwards, like those around it.
 
     A file of any length needs the memory of one element. Raises as :func:`read_xml`.
     """
     try:
-        data = read_bytes(path)
+        data = _without_space(read_bytes(path))
         text = xml_text(data)
         open_elements: list[Element] = []
         wanted = parts = 0  # open elements with these tags, and what is in the outermost

@@ -79,6 +79,7 @@ class AnnotationReader:
         self._mask_pixels: Counter[Path] = Counter()
         self.file = root  # that is being read
         self._warnings: list[str] = []
+        self.first_fault: LabelFileError | None = None
         self._guessed: dict[Path, None] = {}  # files whose encoding is a guess, in order
 
     def label(self, name: str) -> int:
@@ -167,6 +168,7 @@ class AnnotationReader:
         """Hand a fault to ``on_fault``, or raise it; raises :class:`DataError` if there are too many of them."""
         if self.on_fault is None:
             raise fault
+        self.first_fault = self.first_fault or fault
         self._faults += 1
         if self._faults > _MAX_FAULTS:
             message = f"{fault.file}: more than {_MAX_FAULTS:,} annotations cannot be read, the last: {fault.message}"
@@ -207,8 +209,10 @@ class AnnotationReader:
         """The data set that was read from a format of that name; raises DataError if there is no image in it."""
         self._add_unlabelled()
         if not any(self._splits.values()):
-            message = f"{self.root} has {self.format} files, but no images in them."
-            raise DataError(message, "Pass a data set that contains labels.")
+            if self.first_fault is not None:  # says more than that there is nothing
+                raise self.first_fault
+            message = f"{self.root} has {self.format} files, but no images."
+            raise DataError(message, "Put the images beside the labels, or export both (CVAT: Save images).")
         classes = tuple(self.classes)
         splits = {split: tuple(self._splits[split]) for split in _SPLIT_ORDER if self._splits.get(split)}
         if sort_classes and (ordered := tuple(sorted(classes))) != classes:

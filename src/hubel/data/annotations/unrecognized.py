@@ -59,6 +59,8 @@ def _suffix(*suffixes: str) -> Callable[[FileHead], bool]:
 
 _NUMBER = r"-?\d{1,9}(?:\.\d{0,9})?"
 _OTHERS = (
+    _Other("a Git LFS pointer", lambda head: head.text.startswith("version https://git-lfs"),
+           "Fetch the file: git lfs pull."),
     _Other("an archive", _suffix(".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "Unpack it first."),
     _Other("TFRecord files", _suffix(".tfrecord", ".tfrecords", ".record")),
     _Other("Parquet files", _suffix(".parquet")),
@@ -79,6 +81,7 @@ _OTHERS = (
     _Other("KITTI labels", _rows(rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}$")),
     _Other("DOTA labels", _rows(rf"({_NUMBER} ){{8}}\S+ \d$|imagesource:|gsd:"),
            "Convert them to YOLO's rotated boxes."),
+    _Other("YOLO's rows with commas", _rows(rf"\d+(,\s*{_NUMBER}){{4}}$"), "Separate the numbers by spaces."),
     _Other("rows for Keras YOLO", _rows(r"\S+\.(jpe?g|png|bmp)( \d+,\d+,\d+,\d+,\d+)+$")),
     _Other("MOTChallenge text", _rows(rf"\d+,\s*-?\d+(,\s*{_NUMBER}){{4,8}}$"),
            "Pass it to hubel track --detections, or to hubel evaluate --task track."),

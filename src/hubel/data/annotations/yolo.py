@@ -60,7 +60,8 @@ def _find_folders(root: Path, image_folders: Sequence[Path], text_folders: Seque
 
 def has_rows(folder: Path) -> bool:
     """True if most of the first text files of a folder that contain anything contain rows of numbers."""
-    files = sorted(file for file in folder.glob("*.txt") if file.name not in NAME_FILES and is_shown(file.name))
+    texts = (file for file in folder.iterdir() if file.suffix.lower() == ".txt" and is_shown(file.name))
+    files = sorted(file for file in texts if file.name not in NAME_FILES)
     heads = [FileHead(file).text.strip() for file in files[:_SNIFFED_FILES]]
     rows = [head.splitlines()[0].split() for head in heads if head]
     return 2 * sum(map(_is_row, rows)) > len(rows)
@@ -215,7 +216,8 @@ def _images_of(reader: AnnotationReader, path: Path, seen: set[Path]) -> Iterato
 def _label_file(reader: AnnotationReader, image: Path) -> Path | None:
     folders = dict.fromkeys((_labels_path(image, reader.root).parent, image.parent))
     folders |= dict.fromkeys(reader.images.mirrors(image.parent, ".txt"))
-    files = (reader.images.locate(folder / f"{image.stem}.txt") for folder in folders)
+    names = (f"{image.stem}.txt", f"{image.stem}.TXT")
+    files = (reader.images.locate(folder / name) for folder in folders for name in names)
     return next((file for file in files if file is not None and file.name not in NAME_FILES), None)
 
 
