@@ -38,7 +38,7 @@ def address_frames(address: str) -> Iterator[VideoFrame]:
     is_live, frames = next(first), first
     with closing(frames):
         if not is_live:
-            yield from frames  # type: ignore[misc]
+            yield from frames
             return
         yield from _latest(address, name, frames)
 
