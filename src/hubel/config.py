@@ -129,6 +129,8 @@ def _fractions(value: Any) -> Any:
 
 
 def _assignments(value: Any) -> Any:
+    if isinstance(value, list) and not all(isinstance(word, str) for word in value):
+        raise ValueError("not a list of NAME=VALUE")
     return parse_assignments(value) if isinstance(value, list) else value
 
 
@@ -341,7 +343,8 @@ def make_config(**values: Any) -> TrainingConfig:
     """Check the values and build the configuration; raises :class:`UsageError`, which names the wrong option."""
     from pydantic import ValidationError
 
-    by_task = DEFAULTS.get(values.get("task", TrainingConfig.task), {})
+    task = values.get("task", TrainingConfig.task)
+    by_task = DEFAULTS.get(task, {}) if isinstance(task, str) else {}
     try:
         return _adapter().validate_python({**by_task, **values})
     except ValidationError as error:

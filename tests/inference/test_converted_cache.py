@@ -258,6 +258,78 @@ def test_file_names_in_an_entry_do_not_lead_out_of_it(tmp_path: Path) -> None:
     assert cache.get(key) is None
 
 
+@pytest.mark.parametrize("moment", ["before loading", "between reading and identifying"])
+def test_weights_replaced_after_they_were_identified_make_no_wrong_conversion(
+    moment: str, model: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = _save(model.parent / "other", seed=1)
+    first, replaced = _expected(model, images), _expected(other, images)
+    weights, kept = model / "model.safetensors", (model / "model.safetensors").read_bytes()
+    source = ModelSource(model)
+
+    def replace(*_: object) -> tuple[torch.nn.Module, ModelMetadata]:
+        (other / "model.safetensors").replace(weights)
+        monkeypatch.undo()
+        monkeypatch.setenv("HUBEL_CACHE", str(model.parents[1] / "cache"))
+        return resolve_model(model)
+
+    if moment == "before loading":
+        monkeypatch.setattr("hubel.models.checkpoint.resolve_model", replace)
+    else:
+        (other / "model.safetensors").replace(weights)
+    convert(source, OpenVinoBackend())
+    np.testing.assert_allclose(_probabilities(_predictor(model, engine="openvino"), images), replaced, atol=1e-4)
+    weights.write_bytes(kept)
+    np.testing.assert_allclose(_probabilities(_predictor(model, engine="openvino"), images), first, atol=1e-4)
+
+
+def _owned_by_another(path: Path) -> None:
+    os.chown(path, 12345, 12345)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give files to another user")
+@pytest.mark.parametrize("part", ["converted", "entry", "entry.json", "model.bin"])
+def test_what_another_user_owns_is_not_believed(part: str, model: Path) -> None:
+    convert(ModelSource(model), OpenVinoBackend())
+    (entry,) = ConvertedCache().entries()
+    _owned_by_another({"converted": ConvertedCache().folder, "entry": entry.folder}.get(part, entry.folder / part))
+    assert find_converted(ModelSource(model), OpenVinoBackend()) is None
+    note = convert(ModelSource(model), OpenVinoBackend()).note
+    assert "converted in" in note
+    assert ("not cached" in note) == (part == "converted")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_what_others_can_write_is_not_believed(model: Path, tmp_path: Path) -> None:
+    before = os.umask(0o002)  # Ubuntu's, where every user has a group
+    try:
+        convert(ModelSource(model), OpenVinoBackend())
+    finally:
+        os.umask(before)
+    (entry,) = ConvertedCache().entries()
+    assert find_converted(ModelSource(model), OpenVinoBackend()) is not None
+    modes = [path.stat().st_mode & 0o777 for path in (ConvertedCache().folder, entry.folder, *entry.folder.iterdir())]
+    assert modes[:2] == [0o700, 0o700] and set(modes[2:]) == {0o600}
+    for path, mode in ((entry.folder, 0o770), (entry.folder / "entry.json", 0o606)):
+        kept = path.stat().st_mode
+        path.chmod(mode)
+        assert find_converted(ModelSource(model), OpenVinoBackend()) is None
+        path.chmod(kept)
+    (entry.folder / "model.bin").rename(tmp_path / "elsewhere")
+    (entry.folder / "model.bin").symlink_to(tmp_path / "elsewhere")
+    assert find_converted(ModelSource(model), OpenVinoBackend()) is None
+
+
+def test_files_beside_downloads_are_not_counted_as_weights(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = ConvertedCache().folder.with_name("weights")
+    folder.mkdir(parents=True)
+    for name in (".resnet18.pth.lock", "resnet18.pth.sha256", "resnet50.pth.part.version", "measurements.json"):
+        (folder / name).write_text("text")
+    assert "0 files of downloaded weights, 0.0 MB" in _run(capfd, "cache")[1]
+    _run(capfd, "cache", "clear", "--weights")
+    assert not list(folder.iterdir())
+
+
 def _run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     with pytest.raises(SystemExit) as exit_:
         main(list(arguments))

@@ -117,7 +117,10 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
     """Read a record of :func:`write_splits`: relative paths by split; raises :class:`DataError` if it is not one."""
     try:
         record = read_json(path, _MAX_BYTES)
-        return {str(name): tuple(map(str, names)) for name, names in record.items()}
+        for names in record.values():
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise TypeError("its values are not lists of files")
+        return {name: tuple(names) for name, names in record.items()}
     except FileNotFoundError as error:
         message = f"{path} does not exist: the run's split is unknown."
         raise DataError(message, "Pass a complete run folder.") from error

@@ -25,7 +25,7 @@ from hubel.inference.lazy_results import ImageInput, LazyResults, as_inputs
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare, stacked
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
-from hubel.tasks.decoding import Thresholds, decoder_of
+from hubel.tasks.decoding import Thresholds, decoder_of, require_finite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,6 +137,7 @@ class Predictor:
 
         Raises:
             ImageError: an image cannot be read; the results before it have been yielded. :meth:`stream` continues.
+            ModelError: what the network gives for an image is not finite.
             UsageError: something is not an image.
         """
         images = as_inputs(images)
@@ -171,6 +172,7 @@ class Predictor:
                 for predictions in outputs:
                     group = groups.popleft()
                     readable = [outcome for outcome in group if isinstance(outcome, PreparedImage)]
+                    require_finite(predictions, [image.source for image in readable], self.model_name)
                     results = iter(self._results(predictions, readable, self.metadata, self._thresholds))
                     for outcome in group:
                         self._predicted += 1

@@ -23,6 +23,7 @@ from hubel.data.video_frames import StillFrames, VideoFrames
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
 from hubel.results import Detections, InMemory, Tracks
+from hubel.tasks.decoding import decoder_of
 from hubel.tracking import Appearance, Tracker, create_tracker
 
 if TYPE_CHECKING:
@@ -164,8 +165,6 @@ def detect_with_model(
     Raises:
         UsageError: the model is not a detector, or does not have such a class.
     """
-    from hubel.tasks.decoding import decoder_of  # not needed for boxes from a file
-
     if "boxes" not in decoder_of(predictor.metadata.task, predictor.model_name).OUTPUTS:
         raise UsageError(f"{predictor.model_name} is not a detector", "use a detector")
     unknown = sorted(set(classes or ()) - set(predictor.metadata.classes))

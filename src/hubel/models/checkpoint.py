@@ -13,7 +13,8 @@ from torch import nn
 
 from hubel.errors import DataError, ModelError, WeightsError
 from hubel.fileio import atomic_write, write_text
-from hubel.models.factory import create_model, default_preprocessing, load_checked
+from hubel.models.factory import SizeLimit, create_model, default_preprocessing
+from hubel.models.load_checked import load_checked
 from hubel.models.metadata import (
     METADATA_FILE,
     WEIGHTS_FILE,
@@ -25,6 +26,7 @@ from hubel.models.metadata import (
     without_weights,
 )
 from hubel.models.registry import list_models, task_of
+from hubel.weights.torch_files import first_line
 
 if TYPE_CHECKING:
     from hubel.weights import WeightsEntry
@@ -68,14 +70,18 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
+    again = "Use an undamaged copy, or train again."
     try:
         state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged: {error}.", "Use an undamaged copy, or train again.") from error
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"{path} is damaged: {first_line(error)}.", again) from error
     try:
-        model = metadata.build(for_loading=True)
+        model = metadata.build(for_loading=True, limit=SizeLimit.for_weights(state))
     except ModelError as error:
         raise ModelError(f"{folder / METADATA_FILE}: {error.message}", error.hint) from error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{metadata.architecture} cannot be built as it says: {first_line(error)}."
+        raise ModelError(f"{folder / METADATA_FILE}: {reason}", again) from error
     load_checked(model, state, str(path))
     return model.eval(), metadata
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, WeightsError
 from hubel.models.base import Architecture
 from hubel.models.config_schema import describe_options, with_options
+from hubel.models.load_checked import load_checked
 from hubel.models.metadata import Backbone, BuildSpec
 from hubel.models.registry import architecture
 
@@ -120,11 +122,13 @@ def build(
     options: Mapping[str, Any],
     backbone: Backbone | None = None,
     for_loading: bool = False,
+    limit: SizeLimit | None = None,
 ) -> nn.Module:
     """Build an architecture's module as :func:`create_model` does, but without weights.
 
     ``for_loading`` leaves parameters uninitialized, as drawing them takes a second for the large networks; all of them
-    have to be loaded afterwards. Raises ``ModelError`` for an unknown option, or an impossible value, size or number.
+    have to be loaded afterwards, and ``limit`` ends what becomes far larger than they are. Raises ``ModelError`` for an
+    unknown option, or an impossible value, size or number.
     """
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     for argument, number in sizes.items():
@@ -135,9 +139,10 @@ def build(
     if arch.backbone is not None:
         spec = backbone or Backbone(arch.backbone)
         classifier = architecture(spec.architecture)
-        inputs = (build(classifier, 1, in_channels, classifier.input[1], spec.options, for_loading=for_loading),)
+        side = classifier.input[1]
+        inputs = (build(classifier, 1, in_channels, side, spec.options, for_loading=for_loading, limit=limit),)
     try:
-        with _SkipInit() if for_loading else nullcontext():
+        with _SkipInit(limit) if for_loading else nullcontext():
             return arch.build(config, num_classes, *inputs)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if not options and for_loading:  # what a saved model's file says of its sizes
@@ -151,12 +156,42 @@ def build(
         raise ModelError(message, describe_options(arch, options)) from error
 
 
+@dataclass
+class SizeLimit:
+    """How many tensors, and numbers in them, may still be made while a network is built."""
+
+    tensors: int
+    numbers: int
+
+    @classmethod
+    def for_weights(cls, state: Mapping[str, Tensor]) -> SizeLimit:
+        """Enough for any network with these weights: parts that are built and left out, too."""
+        return cls(10 * len(state) + 10_000, 4 * sum(tensor.numel() for tensor in state.values()) + 50_000_000)
+
+    def take(self, sizes: tuple[Any, ...]) -> None:
+        """Count one more tensor; raises ``ValueError`` if it was one too many."""
+        sides = sizes[0] if sizes and isinstance(sizes[0], list | tuple) else sizes
+        self.tensors -= 1
+        self.numbers -= math.prod(side for side in sides if isinstance(side, int))
+        if self.tensors < 0 or self.numbers < 0:
+            raise ValueError("the network would be far larger than its weights")
+
+
+_MAKES_TENSOR = (torch.empty, torch.zeros, torch.ones)
+
+
 class _SkipInit(TorchFunctionMode):
-    """While active, random initialization leaves tensors unchanged."""
+    """While active, random initialization leaves tensors unchanged, and no more are made than a limit allows."""
+
+    def __init__(self, limit: SizeLimit | None = None) -> None:
+        super().__init__()
+        self._limit = limit
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self._limit is not None and func in _MAKES_TENSOR:
+            self._limit.take(args)
         if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
             return args[0]
         if getattr(func, "__module__", "") == "torch.nn.init":  # the mode is off inside the functions it calls
@@ -319,37 +354,3 @@ def _with_channels_of(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str
         return {**state, key: kernel.sum(dim=1, keepdim=True)}
     repeats = -(-channels // before)
     return {**state, key: kernel.repeat(1, repeats, 1, 1)[:, :channels] * (before / channels)}
-
-
-def load_checked(
-    model: nn.Module, state: Mapping[str, Tensor], origin: str, may_be_fresh: Collection[str] = ()
-) -> None:
-    """Load a state dictionary from a file ``origin``; keys in ``may_be_fresh`` may be missing.
-
-    Raises:
-        WeightsError: keys are missing or unknown, or shapes differ; lists the first of them.
-    """
-    own = model.state_dict()
-    # Files from before 2018 lack the counters of batches; a new model's are at 0.
-    missing = [
-        key for key in own if key not in state and key not in may_be_fresh and not key.endswith(".num_batches_tracked")
-    ]
-    unexpected = [key for key in state if key not in own]
-    misshapen = [
-        f"{key} {tuple(tensor.shape)} for {tuple(own[key].shape)}"
-        for key, tensor in state.items()
-        if key in own and own[key].shape != tensor.shape
-    ]
-    mismatches = (("misses", missing), ("has unknown", unexpected), ("has other shapes:", misshapen))
-    messages = [f"{verb} {_first_three(keys)}" for verb, keys in mismatches if keys]
-    if messages:
-        raise WeightsError(
-            f"{origin} does not fit the model: it {'; it '.join(messages)}.",
-            "Use the architecture and options that the file was made for, or start without weights (--from-scratch).",
-        )
-    model.load_state_dict(state, strict=False)
-
-
-def _first_three(keys: list[str]) -> str:
-    more = len(keys) - 3
-    return ", ".join(keys[:3]) + (f" and {more} more" if more > 0 else "")

@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hubel
-from hubel.bounded import read_json
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
+from hubel.models.metadata_checks import check_record, read_record
 from hubel.models.registry import architecture, list_models
 from hubel.weights.catalog import default_entry, find_entry
-from hubel.weights.download import digest
+from hubel.weights.checksums import digest
 from hubel.weights.local_cache import fetch
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from hubel.models.factory import SizeLimit
 
 WEIGHTS_FILE = "model.safetensors"
 METADATA_FILE = "model.json"
@@ -86,8 +88,8 @@ class ModelMetadata:
     weights: str | None = None
     backbone: Backbone | None = None
 
-    def build(self, for_loading: bool = False) -> nn.Module:
-        """Build the model, in training mode; ``for_loading`` leaves its parameters uninitialized.
+    def build(self, for_loading: bool = False, limit: SizeLimit | None = None) -> nn.Module:
+        """Build the model, in training mode; ``for_loading`` and ``limit`` as in :func:`hubel.models.factory.build`.
 
         Raises:
             ModelError: this version of hubel does not know the architecture or one of its options.
@@ -97,7 +99,7 @@ class ModelMetadata:
 
         arch = architecture(self.architecture)
         sizes = (self.num_classes, self.in_channels, self.image_size)
-        return build(arch, *sizes, self.options, self.backbone, for_loading=for_loading)
+        return build(arch, *sizes, self.options, self.backbone, for_loading=for_loading, limit=limit)
 
     def to_json(self) -> dict[str, Any]:
         """The contents of ``model.json``."""
@@ -117,57 +119,20 @@ class ModelMetadata:
         if not isinstance(record, dict):
             raise ModelError(f"{origin}: expected a JSON object, found {type(record).__name__}.", again)
         known = {entry.name for entry in fields(cls)}
-        unknown = sorted(set(record) - known)
+        unknown = [f"{name!r:.40}"[1:-1] for name in sorted(set(record) - known)[:5]]
         if unknown:
             raise ModelError(
-                f"{origin}: written by hubel {record.get('hubel', '?')}, with {', '.join(unknown)}, which "
+                f"{origin}: written by hubel {str(record.get('hubel', '?'))[:20]}, with {', '.join(unknown)}, which "
                 f"hubel {hubel.__version__} does not know.",
                 "Update hubel: pip install --upgrade hubel",
             )
         missing = sorted(known - set(record) - {"backbone"})
         if missing:
             raise ModelError(f"{origin}: {', '.join(missing)} is missing.", again)
-        for name, is_valid in _VALID.items():
-            if not is_valid(record.get(name)):
-                raise ModelError(f"{origin}: {name} cannot be {record[name]!r:.60}.", again)
-        names, outputs = len(record["classes"]), record["num_classes"]
-        if names != outputs:
-            raise ModelError(f"{origin}: names {names} classes for {outputs} outputs.", again)
-        try:
-            preprocessing = Preprocessing.from_json(record["preprocessing"])
-        except (TypeError, KeyError) as error:
-            raise ModelError(f"{origin}: preprocessing cannot be read: {error}.", again) from error
-        try:
-            backbone = Backbone(**record["backbone"]) if record.get("backbone") else None
-        except TypeError as error:
-            raise ModelError(f"{origin}: backbone cannot be read: {error}.", again) from error
+        check_record(record, origin)
+        preprocessing = Preprocessing.from_json(record["preprocessing"])
+        backbone = Backbone(**record["backbone"]) if record.get("backbone") else None
         return cls(**{**record, "preprocessing": preprocessing, "backbone": backbone})
-
-
-_LARGEST_COUNT = 1_000_000  # classes, channels, pixels of a side; more are forged, and would take all memory
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and 0 < value <= _LARGEST_COUNT
-
-
-_VALID: dict[str, Callable[[Any], bool]] = {
-    "task": _is_text,
-    "architecture": _is_text,
-    "num_classes": _is_count,
-    "in_channels": _is_count,
-    "image_size": _is_count,
-    "classes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "preprocessing": lambda value: isinstance(value, dict),
-    "options": lambda value: isinstance(value, dict),
-    "hubel": _is_text,
-    "weights": lambda value: value is None or _is_text(value),
-    "backbone": lambda value: value is None or (isinstance(value, dict) and _is_text(value.get("architecture"))),
-}
 
 
 def read_metadata(path: Path) -> ModelMetadata:
@@ -177,11 +142,7 @@ def read_metadata(path: Path) -> ModelMetadata:
             f"{path} is missing: {path.parent} is not a saved model.",
             "Pass a run folder, or a folder with model.json and model.safetensors.",
         )
-    try:
-        record = read_json(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}.", "Use an undamaged copy, or train again.") from error
-    return ModelMetadata.from_json(record, str(path))
+    return ModelMetadata.from_json(read_record(path), str(path))
 
 
 @dataclass(frozen=True)
@@ -191,10 +152,27 @@ class FoundModel:
     Attributes:
         digest: hexadecimal SHA-256 of everything its predictions depend on: weights, architecture, classes and
             preprocessing. Models with the same digest are equal.
+        stamps: of the files that were read for it, from before they were: they change whenever a file does.
     """
 
     name: str
     digest: str
+    stamps: Mapping[Path, tuple[int, ...]] = field(default_factory=dict, hash=False, compare=False)
+
+    def is_unchanged(self) -> bool:
+        """True if the digest still is that of its files: nobody has written or replaced one."""
+        return dict(self.stamps) == _stamps(*self.stamps)
+
+
+def _stamps(*files: Path) -> dict[Path, tuple[int, ...]]:
+    found: dict[Path, tuple[int, ...]] = {}
+    for path in files:
+        try:
+            stat = path.stat()
+            found[path] = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        except OSError:
+            found[path] = ()
+    return found
 
 
 def check_reference(reference: Path | str) -> None:
@@ -242,16 +220,20 @@ def find_model(reference: Path | str) -> FoundModel | None:
         entry = find_entry(f"{name}:{weights}", name) if weights else default_entry(name)
         assert entry is not None
         facts = (entry.name, entry.preprocessing.to_json(), dict(entry.settings), entry.classes)
-        return FoundModel(str(reference), _digest_of(facts, digest(fetch(entry))))
+        path = fetch(entry)
+        stamps = _stamps(path)
+        return FoundModel(str(reference), _digest_of(facts, digest(path)), stamps)
     if isinstance(reference, str) and not {"/", os.sep} & set(reference):
         return None  # an architecture without weights, or a folder
     folder = Path(reference)
     if (folder / "best").is_dir() and not (folder / METADATA_FILE).is_file():
         folder /= "best"
-    if not (folder / METADATA_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
+    record, tensors = folder / METADATA_FILE, folder / WEIGHTS_FILE
+    if not record.is_file() or not tensors.is_file():
         return None
-    metadata = read_metadata(folder / METADATA_FILE)
-    return FoundModel(str(reference), _digest_of(metadata.to_json(), digest(folder / WEIGHTS_FILE)))
+    stamps = _stamps(record, tensors)
+    metadata = read_metadata(record)
+    return FoundModel(str(reference), _digest_of(metadata.to_json(), digest(tensors)), stamps)
 
 
 def _digest_of(facts: Any, weights: str) -> str:

@@ -108,6 +108,26 @@ def require_outputs(task: str, model: str, outputs: Sequence[str]) -> None:
         )
 
 
+def require_finite(predictions: Mapping[str, np.ndarray], sources: Sequence[str | None], model: str) -> None:
+    """Raise :class:`ModelError` if a prediction for one of the images (N) is not a number, which no decision shows.
+
+    A detector whose scores are NaN would find nothing, a classifier its first class. Infinite boxes are left: those of
+    hopeless anchors may overflow, and are clipped.
+    """
+    for name, values in predictions.items():
+        # A sum costs a fraction of looking at each value, and is NaN if one of them is.
+        with np.errstate(invalid="ignore", over="ignore"):
+            if values.dtype.kind != "f" or not np.isnan(values.sum()):
+                continue
+        wrong = [index for index, of_image in enumerate(values) if np.isnan(of_image).any()]
+        if wrong:  # not only infinities of both signs
+            source = (sources[wrong[0]] if wrong[0] < len(sources) else None) or "an image"
+            raise ModelError(
+                f"{model} gives {name} that are not numbers (NaN) for {source}.",
+                "Its weights are damaged, or overflow in a short precision: try --precision fp32, or train again.",
+            )
+
+
 def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:
     """Boxes (K, 4) in pixels of the network's input as float32 boxes of a ``width`` × ``height`` original."""
     left, top, right, bottom = preprocessing.crop_box(width, height)

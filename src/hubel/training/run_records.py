@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from hubel.bounded import read_json
 from hubel.console import log
 from hubel.errors import DataError
 from hubel.fileio import write_json
@@ -51,8 +52,8 @@ def measured_once(key: str, kind: type[Record], measure: Callable[[], Record]) -
 
 def _stored(path: Path) -> dict[str, Any]:
     try:
-        rows = _read(path)
-    except (OSError, ValueError, RecursionError):
+        rows = read_json(path, _LARGEST)
+    except (OSError, ValueError):
         return {}
     return rows if isinstance(rows, dict) else {}
 
@@ -65,26 +66,18 @@ def decided_once(folder: Path, name: str, kind: type[Record], decide: Callable[[
     """
     path = folder / "decisions.json"
     try:
-        decisions = _read(path) if path.exists() else {}
+        decisions = read_json(path, _LARGEST) if path.exists() else {}
         if not isinstance(decisions, dict):
             raise ValueError(f"it holds a {type(decisions).__name__}")
         if decisions.get(name):
             return _checked(kind, decisions[name])
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is damaged: {_reason(error)}", "delete it, and the run decides anew how it computes"
         ) from error
     decision = decide()
     write_json(path, {**decisions, name: asdict(decision)})  # type: ignore[call-overload]
     return decision
-
-
-def _read(path: Path) -> Any:
-    with path.open("rb") as file:
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise ValueError(f"it has more than {_LARGEST >> 20} MB")
-    return json.loads(content)
 
 
 def _checked(kind: type[Record], row: Any) -> Record:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import errno
-import hashlib
 import os
 import re
 import ssl
@@ -24,11 +23,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
@@ -36,30 +34,7 @@ from filelock import FileLock, Timeout
 import hubel
 from hubel.console import ProgressBar
 from hubel.errors import WeightsError
-
-
-@dataclass(frozen=True)
-class Checksum:
-    """A file's digest in lower-case hexadecimal digits, or its beginning if no more is published."""
-
-    algorithm: Literal["sha256", "md5"]
-    digits: str
-
-    @property
-    def message(self) -> str:
-        """The mismatch, for an error message."""
-        return f"its {'SHA-256' if self.algorithm == 'sha256' else 'MD5'} does not begin with {self.digits}"
-
-    def matches(self, path: Path) -> bool:
-        """True if the file has this digest; raises ``WeightsError`` if it cannot be read."""
-        return digest(path, self.algorithm).startswith(self.digits)
-
-
-def expected(sha256: str, md5: str) -> Checksum | None:
-    """The better of two digests, each of which may be empty."""
-    if sha256:
-        return Checksum("sha256", sha256)
-    return Checksum("md5", md5) if md5 else None
+from hubel.weights.checksums import Checksum, digest, expected, sidecar
 
 
 def from_headers(headers: Message) -> Checksum | None:
@@ -78,35 +53,6 @@ def from_headers(headers: Message) -> Checksum | None:
         return None
 
 
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """The file's digest in lower-case hexadecimal.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, algorithm).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
-
-
-def _sidecar(path: Path) -> Path:
-    """The file with the digest of a downloaded file, in the format of ``sha256sum``."""
-    return path.with_name(f"{path.name}.sha256")
-
-
-def read_sidecar(path: Path) -> Checksum | None:
-    """The stored digest of a downloaded file, or None; raises ``WeightsError`` if it is not a digest."""
-    record = _sidecar(path)
-    if not record.is_file():
-        return None
-    match = re.match(r"[0-9a-f]{64}(?=\s)", record.read_text("utf-8", errors="replace"))
-    if match is None:
-        raise WeightsError(f"{record} holds no SHA-256.", f"delete it and {path.name}: they are then downloaded again")
-    return Checksum("sha256", match[0])
-
-
 _ATTEMPTS = 5  # requests for one file before giving up; what has arrived stays for the next call
 _PAUSE = 0.5  # seconds before the second request; doubled before each further one
 _TIMEOUT = 30.0  # seconds without a byte
@@ -115,7 +61,15 @@ _LARGEST = 2 << 30  # bytes, where no size is published
 _RETRYABLE_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
-def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_bytes: int | None = None) -> None:
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str = "",
+    md5: str = "",
+    size_bytes: int | None = None,
+    instead: str = "use efficientnet_lite0, which needs no download",
+) -> None:
     """Download ``url`` to ``target``; on return the file is there, complete and verified.
 
     Args:
@@ -124,12 +78,14 @@ def download(url: str, target: Path, *, sha256: str = "", md5: str = "", size_by
         sha256: leading or all lower-case hexadecimal digits of the expected SHA-256; none if they are unknown.
         md5: of the expected MD5, where only that is known. With neither, the server has to send a digest.
         size_bytes: expected size; more than 5 % above it is refused.
+        instead: what a user can do without this file, for messages.
 
     Raises:
         WeightsError: offline, refused by the server, wrong bytes, no digest to verify them by, disk full,
             connection cut again and again. After a cut, a full disk or Ctrl-C the next call resumes.
     """
-    transfer = _Transfer(url, target, expected(sha256, md5), round(size_bytes * 1.05) if size_bytes else _LARGEST)
+    limit = round(size_bytes * 1.05) if size_bytes else _LARGEST
+    transfer = _Transfer(url, target, expected(sha256, md5), limit, instead)
     if os.environ.get("HUBEL_OFFLINE", "0") not in ("", "0"):
         raise transfer.unreachable("HUBEL_OFFLINE is set")
     if not _is_secure(url):
@@ -146,9 +102,10 @@ class _ConnectionLost(Exception):
 
 
 class _Transfer:
-    def __init__(self, url: str, target: Path, checksum: Checksum | None, limit: int) -> None:
+    def __init__(self, url: str, target: Path, checksum: Checksum | None, limit: int, instead: str) -> None:
         """``checksum`` is None where only the server can tell it; ``limit`` is the largest plausible size in bytes."""
         self.url, self.target, self.checksum, self.limit = url, target, checksum, limit
+        self._instead = instead
         self.from_server: Checksum | None = None
         self.part = target.with_name(f"{target.name}.part")
         self.version = target.with_name(f"{target.name}.part.version")
@@ -188,7 +145,7 @@ class _Transfer:
     def _finish(self) -> None:
         with _writing(self.target):
             if self.checksum is None:
-                _sidecar(self.target).write_text(f"{digest(self.part)}  {self.target.name}\n", "utf-8")
+                sidecar(self.target).write_text(f"{digest(self.part)}  {self.target.name}\n", "utf-8")
             self.part.replace(self.target)
             self.version.unlink(missing_ok=True)
 
@@ -280,7 +237,7 @@ class _Transfer:
         )
 
     def _without_download(self) -> str:
-        return f"copy the file to {self.target} yourself; among classifiers, efficientnet_lite0 needs no download"
+        return f"copy the file to {self.target} yourself, or {self._instead}"
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):

@@ -15,15 +15,28 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from hubel.errors import WeightsError
+from hubel.errors import UsageError, WeightsError
 from hubel.weights.catalog import WeightsEntry
-from hubel.weights.download import download, expected, read_sidecar
+from hubel.weights.checksums import expected, read_sidecar
+
+_OTHER_DETECTORS = "train a detector on your own images: hubel train DATA --task detect"
 
 
 def cache_folder() -> Path:
-    """The folder for downloaded weights: ``$HUBEL_CACHE/weights``, else below the user's cache folder."""
+    """The folder for downloaded weights: ``$HUBEL_CACHE/weights``, else below the user's cache folder.
+
+    A user without a home, as in a container, has none: the path is then one at which nothing can be written.
+
+    Raises:
+        UsageError: ``HUBEL_CACHE`` names the home of nobody.
+    """
     chosen = os.environ.get("HUBEL_CACHE")
-    root = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hubel", appauthor=False))
+    try:
+        root = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hubel", appauthor=False))
+    except RuntimeError as error:
+        if chosen:
+            raise UsageError(f"HUBEL_CACHE is {chosen!r}, and there is no such home", "use a folder's path") from error
+        root = Path(os.devnull, "no-home")
     return root / "weights"
 
 
@@ -39,7 +52,14 @@ def cache_path(entry: WeightsEntry) -> Path:
 
 
 def downloads() -> list[Path]:
-    """All files in the folder for downloads: weights, their digests, parts of interrupted downloads."""
+    """The downloaded weights, whole or in part; without their digests, marks and locks, which are some bytes each."""
+    return [path for path in _all_files() if not path.name.startswith(".") and path.suffix not in _BESIDE]
+
+
+_BESIDE = {".sha256", ".version", ".json"}  # measurements.json lies there, too
+
+
+def _all_files() -> list[Path]:
     try:
         return sorted(path for path in cache_folder().iterdir() if path.is_file())
     except OSError:
@@ -47,9 +67,13 @@ def downloads() -> list[Path]:
 
 
 def clear_downloads() -> int:
-    """Remove the downloads and return their number of bytes; ``WeightsError`` if one cannot be removed."""
+    """Remove the downloads, with all that lies beside them, and return the number of bytes.
+
+    Raises:
+        WeightsError: a file cannot be removed.
+    """
     freed = 0
-    for path in downloads():
+    for path in _all_files():
         try:
             size = path.stat().st_size
             path.unlink()
@@ -73,7 +97,10 @@ def fetch(entry: WeightsEntry) -> Path:
         if checksum is None or checksum.matches(path):
             return path
         raise WeightsError(f"{path} is not {entry.name}: {checksum.message}.", "delete it: it is then downloaded again")
-    download(entry.location, path, sha256=entry.sha256, md5=entry.md5, size_bytes=entry.size_bytes)
+    from hubel.weights.download import download  # and what it needs of the network
+
+    instead = {"instead": _OTHER_DETECTORS} if "mAP" in entry.metrics else {}
+    download(entry.location, path, sha256=entry.sha256, md5=entry.md5, size_bytes=entry.size_bytes, **instead)
     return path
 
 

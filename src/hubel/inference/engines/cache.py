@@ -2,7 +2,8 @@
 
 An entry is a folder ``KEY`` below ``$HUBEL_CACHE/converted`` with the network's files and ``entry.json``, which has
 their digests. It is filled under a temporary name and renamed; an entry that does not match its digests is removed and
-converted anew. The least recently used entries go first when the limit is reached.
+converted anew. The folder is its owner's alone: what other users own or can write is not believed, whatever it says of
+itself. The least recently used entries go first when the limit is reached.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hubel.console import log
 from hubel.errors import UsageError
 from hubel.weights.local_cache import cache_folder
 
@@ -29,7 +32,7 @@ another version are never read."""
 
 _FACTS = "entry.json"
 _LIMIT_GB = 2.0
-_LOCK_TIMEOUT = 300.0  # seconds for another process's conversion
+_LOCK_TIMEOUT = 60.0  # seconds for another process's conversion
 _ABANDONED = 3600.0  # seconds after which an unfinished folder is left over from a killed process
 
 
@@ -87,9 +90,13 @@ class ConvertedCache:
 
     def get(self, key: str) -> Entry | None:
         """The entry, if it exists and is intact; it becomes the most recently used."""
+        if not self._is_private(self.folder):
+            return None
         entry = _read(self.folder / key)
         if entry is None:
             return None
+        if not all(map(self._is_private, (entry.folder, *(entry.folder / name for name in (_FACTS, *entry.files))))):
+            return None  # digests prove nothing where others can write both
         if not _intact(entry):
             self._remove(entry.folder)
             return None
@@ -106,7 +113,7 @@ class ConvertedCache:
         Raises:
             OSError: the disk is full or read-only, or the entry alone is larger than the limit.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         # The dot marks an unfinished folder.
         staged = Path(tempfile.mkdtemp(prefix=f".{key[:8]}.", dir=self.folder))
         try:
@@ -118,6 +125,7 @@ class ConvertedCache:
             row = json.dumps({**facts, "files": files}, indent=1, ensure_ascii=False)
             (staged / _FACTS).write_text(f"{row}\n", "utf-8")
             for path in staged.iterdir():
+                path.chmod(0o600)
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             self._make_room(size)
@@ -154,12 +162,44 @@ class ConvertedCache:
         Raises:
             OSError: the folder is read-only, or another process takes minutes.
         """
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
+        lock = FileLock(self.folder / ".lock")
         # filelock's Timeout is an OSError.
-        with FileLock(self.folder / ".lock", timeout=_LOCK_TIMEOUT):
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            log("another process converts a network: waiting for it")
+            lock.acquire(timeout=_LOCK_TIMEOUT)
+        try:
             yield
+        finally:
+            lock.release()
+
+    def _make_folder(self) -> None:
+        """Make the folder for its owner alone; raises ``OSError`` if others own it or can write to it."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        if os.name != "nt" and self.folder.lstat().st_uid == os.geteuid() and not self.folder.is_symlink():
+            self.folder.chmod(0o700)  # earlier versions left it to the umask
+        if not self._is_private(self.folder):
+            raise OSError(f"{self.folder} belongs to or can be written by other users")
+
+    @staticmethod
+    def _is_private(path: Path) -> bool:
+        """True if nobody but this user and the system's can have written a file or folder; links do not count."""
+        if os.name == "nt":  # where a user's folders are the user's by inheritance
+            return True
+        try:
+            found = path.lstat()
+        except OSError:
+            return False
+        return (
+            found.st_uid in (os.geteuid(), 0)
+            and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            and not stat.S_ISLNK(found.st_mode)
+        )
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used until ``size`` more bytes fit, and what killed processes left."""

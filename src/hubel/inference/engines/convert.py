@@ -14,11 +14,14 @@ import hubel
 from hubel.errors import HubelError, ModelError
 from hubel.inference.engines.base import Backend
 from hubel.inference.engines.cache import CACHE_VERSION, ConvertedCache, key_of
+from hubel.inference.engines.process import claim_process
 from hubel.models.metadata import FoundModel, ModelMetadata, find_model
 from hubel.tasks.decoding import require_outputs
 
 if TYPE_CHECKING:
     from torch import nn
+
+_ATTEMPTS = 3  # to load a model that is being written
 
 
 class ConversionError(ModelError):
@@ -53,11 +56,12 @@ class ModelSource:
             WeightsError: the weights are not available.
         """
         from hubel.inference.engines.normalized_model import decoding_of
-        from hubel.models.checkpoint import describe, resolve_model
+        from hubel.models.checkpoint import describe
 
         if self._loaded is None:
+            claim_process()
             if isinstance(self._model, str | Path):
-                network, metadata = resolve_model(self._model)
+                network, metadata = self._resolve(self._model)
                 label = str(self._model)
             else:
                 network, metadata = self._model, self._metadata or describe(self._model)
@@ -65,6 +69,18 @@ class ModelSource:
             require_outputs(metadata.task, label, decoding_of(network)[0])
             self._loaded = network, metadata
         return self._loaded
+
+    def _resolve(self, model: str | Path) -> tuple[nn.Module, ModelMetadata]:
+        """Load the model, and make :attr:`found` say what was loaded, should its files have been replaced meanwhile."""
+        from hubel.models.checkpoint import resolve_model
+
+        for _ in range(_ATTEMPTS):
+            loaded = resolve_model(model)
+            if self.found is None or self.found.is_unchanged():
+                return loaded
+            self.found = find_model(model)
+        self.found = None  # a conversion of whatever this was is not kept
+        return loaded
 
 
 @dataclass(frozen=True)

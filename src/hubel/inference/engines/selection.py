@@ -14,6 +14,7 @@ from hubel.inference.engines.base import Backend, Engine, RunOptions
 from hubel.inference.engines.convert import ConversionError, Converted, ModelSource, convert, find_converted, has_kept
 from hubel.inference.engines.onnx import OnnxBackend
 from hubel.inference.engines.openvino import OpenVinoBackend
+from hubel.inference.engines.process import claim_process
 from hubel.inference.engines.torch import TorchBackend
 from hubel.models.metadata import ModelMetadata
 
@@ -101,7 +102,9 @@ class EngineChoice:
 
         Raises:
             ConversionError: the engine that was asked for cannot run the model; ``"auto"`` then takes torch.
+        ModelError: this process was forked from one in which networks ran.
         """
+        claim_process()
         backend = self._converting
         if self._direct is not None and self._converted is None and images < MIN_IMAGES_TO_CONVERT:
             backend = None

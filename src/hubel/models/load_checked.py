@@ -1,0 +1,77 @@
+"""Weights are loaded into a model only if all of them fit it: their names, shapes, types and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from hubel.errors import WeightsError
+
+
+def load_checked(
+    model: nn.Module, state: Mapping[str, Tensor], origin: str, may_be_fresh: Collection[str] = ()
+) -> None:
+    """Load a state dictionary from a file ``origin``; keys in ``may_be_fresh`` may be missing.
+
+    Raises:
+        WeightsError: keys are missing or unknown, shapes or types differ, or values are not finite; lists the first of
+            them.
+    """
+    own = model.state_dict()
+    # Files from before 2018 lack the counters of batches; a new model's are at 0.
+    missing = [
+        key for key in own if key not in state and key not in may_be_fresh and not key.endswith(".num_batches_tracked")
+    ]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {tuple(tensor.shape)} for {tuple(own[key].shape)}"
+        for key, tensor in state.items()
+        if key in own and own[key].shape != tensor.shape
+    ]
+    mistyped = [
+        f"{key} ({str(tensor.dtype).removeprefix('torch.')})"
+        for key, tensor in state.items()
+        if key in own and not _is_number_of(tensor, own[key].is_floating_point())
+    ]
+    wrong_values = [] if mistyped else [key for key, tensor in state.items() if key in own and not _is_finite(tensor)]
+    mismatches = (
+        ("misses", missing),
+        ("has unknown", unexpected),
+        ("has other shapes:", misshapen),
+        ("has other types of numbers:", mistyped),
+        ("has values that are not numbers (NaN) or infinite:", wrong_values),
+    )
+    messages = [f"{verb} {_first_three(keys)}" for verb, keys in mismatches if keys]
+    if messages:
+        diverged = "Use the weights of before training diverged, or train again with a lower learning rate."
+        other = (
+            "Use the architecture and options that the file was made for, or start without weights (--from-scratch)."
+        )
+        raise WeightsError(
+            f"{origin} does not fit the model: it {'; it '.join(messages)}.",
+            diverged if wrong_values and len(messages) == 1 else other,
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _is_number_of(tensor: Tensor, floating: bool) -> bool:
+    """True for a plain tensor of floats, or of integers."""
+    plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    whole = tensor.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    return plain and (tensor.is_floating_point() if floating else whole)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # The extremes are NaN where any value is; they take a fraction of the time and memory of isfinite.
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    least, greatest = torch.aminmax(tensor.float() if tensor.element_size() < 2 else tensor)
+    return math.isfinite(least.item()) and math.isfinite(greatest.item())
+
+
+def _first_three(keys: list[str]) -> str:
+    more = len(keys) - 3
+    return ", ".join(keys[:3]) + (f" and {more} more" if more > 0 else "")
