@@ -29,8 +29,13 @@ def log(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Write a JSON document to stdout, on one line; NaN becomes null."""
-    print(json_line(value), flush=True)
+    """Write a JSON document to stdout, on one line; NaN becomes null, and what stdout cannot encode JSON's escapes."""
+    text = json_line(value)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json_line(value, ascii_only=True)
+    print(text, flush=True)
 
 
 def report_error(message: str, hint: str) -> None:

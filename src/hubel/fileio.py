@@ -193,9 +193,9 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors=_ERRORS)
 
 
-def json_line(value: Any) -> str:
+def json_line(value: Any, ascii_only: bool = False) -> str:
     """A JSON document in one line; NaN, which JSON does not have, becomes null."""
-    return json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_without_nan(value), ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _without_nan(value: Any) -> Any:

@@ -17,6 +17,7 @@ from hubel.cli.command import HELP, Command, Group
 from hubel.console import log, report_error
 from hubel.errors import HubelError, UsageError
 from hubel.fileio import NO_SPACE, remedy
+from hubel.standard_streams import make_streams_safe
 
 COMMANDS = (
     "demo", "predict", "track", "train", "evaluate", "export", "models", "summary", "scale", "bench", "cache", "data",
@@ -105,6 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> None:
+    make_streams_safe()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
