@@ -133,7 +133,7 @@ def test_names_stay_as_they_are_written(names: str, expected: tuple[str, ...], t
         ("[cat, cat]", "has the class 'cat' twice"),
         ("{0: cat, 0: dog}", "is not valid YAML (line 3: '0' is there twice)"),
         ("{0: cat, 2: dog}", "numbers its classes [0, 2]"),
-        ("[cat, ]\n\tnc: 1", "is not valid YAML (line 4: found character"),
+        ("[cat, ]\n\tnc: 1", 'found character that cannot start any token in "<unicode string>", line 4'),
         ("[[cat]]", "a class name is a list of 1, not a name"),
     ],
 )
