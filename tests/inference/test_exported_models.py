@@ -109,12 +109,13 @@ def _assert_alike(actual: Any, expected: Any, tolerance: float) -> None:
         *(("classify", format, "fp32", False) for format in ("onnx", "openvino", "torch")),
         ("classify", "openvino", "fp16", False),
         ("classify", "openvino", "bf16", False),
-        ("classify", "torch", "bf16", False),
-        *(("detect", format, "fp32", False) for format in ("onnx", "openvino", "torch")),
+        *(("detect", format, "fp32", False) for format in ("onnx", "openvino")),
         ("detect", "onnx", "fp32", True),
-        ("detect", "openvino", "fp32", True),
         ("segment", "onnx", "fp32", False),
-        ("segment", "torch", "fp32", False),
+        pytest.param("classify", "torch", "bf16", False, marks=pytest.mark.slow),
+        pytest.param("detect", "torch", "fp32", False, marks=pytest.mark.slow),
+        pytest.param("detect", "openvino", "fp32", True, marks=pytest.mark.slow),
+        pytest.param("segment", "torch", "fp32", False, marks=pytest.mark.slow),
     ],
 )
 def test_results_are_the_models(task: str, format: str, precision: str, nms: bool, tmp_path: Path) -> None:
