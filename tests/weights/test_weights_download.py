@@ -357,7 +357,7 @@ def test_address_has_to_be_https(target: Path, url: str, monkeypatch: pytest.Mon
 
 def _assert_offline_sentence(error: WeightsError, url: str, target: Path) -> None:
     assert error.message.startswith(f"net.pth is not on this machine and cannot be downloaded from {url}: ")
-    assert error.hint == f"copy the file to {target} yourself; among classifiers, efficientnet_lite0 needs no download"
+    assert error.hint == f"copy the file to {target} yourself, or use efficientnet_lite0, which needs no download"
     assert "\n" not in error.message
 
 
