@@ -38,6 +38,7 @@ def test_messages_are_one_line_each_and_logs_keep_their_lines(capsys: pytest.Cap
         (2, "class", "2 classes"),
         (1, "class", "1 class"),
         (3, "batch", "3 batches"),
+        (3, "epoch", "3 epochs"),
     ],
 )
 def test_numbers_with_their_nouns(number: int, noun: str, text: str) -> None:

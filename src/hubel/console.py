@@ -55,7 +55,7 @@ def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> 
 
 def count_of(number: int, noun: str) -> str:
     """A number with its noun: ``1 epoch``, ``1,200 images``, ``2 classes``."""
-    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "sh", "tch", "nch")) else "s"
     return f"{number:,} {noun}{ending}"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.console import count_of
+from hubel.console import activity, count_of
 from hubel.data.image_io import read_image
 from hubel.data.loader import BatchDataset, EpochSampler, default_workers, make_dataloader
 from hubel.data.preprocessing import Preprocessing
@@ -238,8 +238,10 @@ def evaluate(
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
+    chosen = choose_device(device)  # a wrong name is an error before anything is read
     exported = find_exported(model)
-    network, metadata = resolve_model(model) if exported is None else (None, exported.metadata)
+    with activity(f"loading {model}"):
+        network, metadata = resolve_model(model) if exported is None else (None, exported.metadata)
     task = get_task(metadata.task)
     data_set = task.read(Path(data)).remap_classes(metadata.classes)
     recorded = Path(model) / "splits.json"
@@ -248,7 +250,8 @@ def evaluate(
         choice = ExportedChoice(exported, str(model), "auto", RunOptions(threads=threads))
         result = _evaluate_predictions(_engine_predictions(choice.engine_for(len(samples))), metadata, samples, batch)
     elif isinstance(network, Model):
-        result = evaluate_samples(network, metadata, samples, batch, choose_device(device))
+        with activity(f"scoring {count_of(len(samples), 'image')}"):
+            result = evaluate_samples(network, metadata, samples, batch, chosen)
     else:
         raise ModelError(f"{model} cannot be scored", "hubel models lists the architectures")
     if strict and result.failures:
@@ -256,7 +259,8 @@ def evaluate(
     seconds = time.perf_counter() - started
     evaluation = Evaluation(**vars(result), model=str(model), data=Path(data), split=name, seconds=seconds, task=task)
     if report is not None:
-        _write_report(report, evaluation, "float32" if exported is None else exported.precision)
+        with activity("writing the report"):
+            _write_report(report, evaluation, "float32" if exported is None else exported.precision)
     return evaluation
 
 

@@ -126,6 +126,7 @@ class TrainingRun:
         stop_if_asked: called in each step; raises if the user has interrupted.
         callbacks: empty in all but the main process.
         images: their number by split.
+        resumed_after: last epoch of the process before; 0 if there was none.
     """
 
     folder: Path
@@ -146,6 +147,7 @@ class TrainingRun:
     stop_if_asked: Callable[[], None] = lambda: None
     callbacks: Callbacks = field(default_factory=Callbacks)
     images: Mapping[str, int] = field(default_factory=dict)
+    resumed_after: int = 0
 
     def load(self, batch: Batch) -> Tensor:
         """The network's input on its device: normalized images, or features."""
@@ -161,6 +163,7 @@ def fit(training: TrainingRun) -> Progress:
     path = training.folder / CHECKPOINT
     content = training.processes.broadcast_file(path)
     progress, state = load_checkpoint(path, content) if content is not None else (Progress(), {})
+    training.resumed_after = progress.epoch
     if progress.epoch:
         training.display.log(f"resuming after epoch {progress.epoch}")
     training.callbacks.on_run_start(

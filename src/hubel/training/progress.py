@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from hubel.console import ProgressBar
+from hubel.console import ProgressBar, activity
 
 
 class TrainingDisplay(ProgressBar):
@@ -18,11 +20,22 @@ class TrainingDisplay(ProgressBar):
         super().__init__("preparing", visible=not quiet, lines=True)
         self.epochs, self._quiet = epochs, quiet
         self._announced: set[str] = set()
+        self.started, self.seconds = time.perf_counter(), dict[str, float]()
 
     def log(self, line: str) -> None:
         """Write a line, above the bar."""
         if not self._quiet:
             super().log(line)
+
+    @contextmanager
+    def stage(self, label: str) -> Iterator[None]:
+        """Show what is done, and add the time that it takes to :attr:`seconds`."""
+        start = time.perf_counter()
+        if self.visible:
+            self.restart(label, None)
+        with nullcontext() if self.visible or self._quiet else activity(label):
+            yield
+        self.seconds[label] = self.seconds.get(label, 0.0) + time.perf_counter() - start
 
     def announce_trial(self, what: str) -> None:
         """Show what is timed to choose the fastest; where it is a line, once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class TrainingResult:
     Attributes:
         model: name of the architecture.
         scores: of the weights of ``best_epoch``, by split: ``"val"`` and, where there is one, ``"test"``.
-        seconds: of all epochs together.
+        seconds: of the whole run until its scores, data and trials included.
     """
 
     folder: Path
@@ -76,29 +77,35 @@ class TrainingResult:
         return scores_html(caption, document["metrics"], document["per_class"])
 
 
-def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Sequence[str]) -> TrainingResult:
-    """Score the best weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``."""
+def finish(
+    training: TrainingRun, progress: Progress, splits: Splits, warnings: Sequence[str], decisions: Sequence[str]
+) -> TrainingResult:
+    """Score the best weights, and write ``predictions.jsonl``, ``results.json`` and ``report.html``.
+
+    Args:
+        warnings: what the check of the data found.
+        decisions: how the run computes, a sentence each.
+    """
     config, folder, processes, metadata = training.config, training.folder, training.processes, training.metadata
     task, device = training.task, training.accelerator.device
     model = load_model(folder / "best")[0] if processes.is_main else metadata.build()
     assert isinstance(model, Model)
     processes.broadcast_module(model.to(device))
-    evaluated = {
-        name: evaluate_samples(model, metadata, samples, config.batch, device, processes)
-        for name, samples in (("val", splits.val), ("test", splits.test))
-        if samples
-    }
+    with training.display.stage("scoring the best weights"):
+        evaluated = {
+            name: evaluate_samples(model, metadata, samples, config.batch, device, processes)
+            for name, samples in (("val", splits.val), ("test", splits.test))
+            if samples
+        }
     scores = {name: each.scores for name, each in evaluated.items()}
-    seconds = sum(row["seconds"] for row in progress.history)
+    timing = _timing(training, progress)
+    seconds = sum(timing.values())
     result = TrainingResult(folder, task, config.model, config.data, scores, progress.best_epoch, seconds)
     if not processes.is_main:
         return result
     lines = (json.dumps(row, ensure_ascii=False) for row in evaluated["val"].evaluator.prediction_records())
     write_text(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(folder / "results.json", result.to_json())
-    timing: dict[str, float] = defaultdict(float)
-    for row in progress.history:
-        timing[f"epochs, {row['phase']}"] += row["seconds"]
     report = TrainingReport(
         title=folder.name,
         task=task.name,
@@ -115,8 +122,20 @@ def finish(training: TrainingRun, progress: Progress, splits: Splits, notes: Seq
         configuration=config.to_json(),
         environment=environment(training.execution.precision),
         timing=timing,
-        decisions=[training.execution.reason],
-        warnings=[note for note in notes if note != training.execution.reason],
+        decisions=list(decisions),
+        warnings=list(warnings),
     )
-    write_report(folder, report, task.report)
+    with training.display.stage("writing the report"):
+        write_report(folder, report, task.report)
     return result
+
+
+def _timing(training: TrainingRun, progress: Progress) -> dict[str, float]:
+    """Seconds by what they were spent on; of what happened before the run was last resumed, the epochs only."""
+    before = [row for row in progress.history if row["epoch"] <= training.resumed_after]
+    timing: dict[str, float] = defaultdict(float, training.display.seconds)
+    for row in progress.history:
+        timing[f"epochs, {row['phase']}"] += row["seconds"]
+    passed = time.perf_counter() - training.display.started + sum(row["seconds"] for row in before)
+    timing["saving weights, and the rest"] = max(0.0, passed - sum(timing.values()))
+    return dict(timing)

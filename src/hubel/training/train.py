@@ -7,6 +7,7 @@ import inspect
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
@@ -134,6 +135,7 @@ def train(
         ModelError, WeightsError: there is no such model, or its weights are not available.
         KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP; the finished epochs are kept and ``resume`` continues.
     """
+    started = time.perf_counter()
     tune_allocator(keep=None)
     base = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "run")
     with distributed_session(config.get("device", "auto")) as processes, ExitStack() as stack:
@@ -163,13 +165,15 @@ def train(
         followers = Callbacks(() if quiet else (*trackers(chosen), *callbacks))
         stack.callback(followers.on_run_end, None)  # unless there is a result
         with interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, quiet) as display:
+            display.started, display.seconds["reading and checking the data"] = started, time.perf_counter() - started
             try:
                 with report_error_once(processes), _worker_deaths_explained(), _failed_start_removed(folder, quiet):
                     _announce(chosen, metadata, run_data, processes, display)
                     display.log(f"run folder: {folder}{'' if folder == base or resume else f', as {base} exists'}")
-                    training, decisions = build_training(
-                        folder, chosen, model, metadata, run_data.splits, display, processes
-                    )
+                    with display.stage("choosing how to compute"):
+                        training, decisions = build_training(
+                            folder, chosen, model, metadata, run_data.splits, display, processes
+                        )
                     training.stop_if_asked, training.callbacks = stop_if_asked, followers
                     progress = fit(training)
             except KeyboardInterrupt:
@@ -178,7 +182,7 @@ def train(
                 display.log(f"interrupted: finished epochs are kept in {folder}")
                 display.log(f"continue with: {again}{'' if processes.is_single else ', with any number of processes'}")
                 raise
-            result = finish(training, progress, run_data.splits, (*run_data.warnings, *decisions))
+            result = finish(training, progress, run_data.splits, run_data.warnings, decisions)
             followers.on_run_end(result)
             return result
 
