@@ -214,7 +214,8 @@ def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
         scores = np.where(unknown, 1.0, scores)
     classes = np.full(len(table), -1)
     if table.shape[1] in _WITH_CLASSES:
-        classes = np.nan_to_num(table[:, 7], nan=-1).astype(np.int64)
+        stated = np.where(np.abs(table[:, 7]) < _MAX_NUMBER, table[:, 7], -1)  # false for NaN, too
+        classes = stated.astype(np.int64)
     frames = table[:, 0].astype(np.int64)
     falling = np.diff(frames) < 0
     if falling.any():
