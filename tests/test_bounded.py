@@ -87,7 +87,21 @@ def test_only_regular_files_of_limited_size_are_read(tmp_path: Path) -> None:
         read_json(tmp_path / "latin")
 
 
-@pytest.mark.parametrize("text", [ALIASES, MERGED, f"data: x\nseed: [{'1, ' * 9_000}]", "[1]", "1: 2", "task: [a]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        ALIASES,
+        MERGED,
+        f"data: x\nseed: [{'1, ' * 9_000}]",
+        "[1]",
+        "1: 2",
+        "task: [a]",
+        "data: x\noptions: [.inf]",
+        "data: x\naugmentation: 5",
+        "data: x\naugmentation: [1]",
+        "data: x\nsplit: {a: b}",
+    ],
+)
 def test_a_forged_configuration_of_a_run_is_named_in_a_short_message(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(DataError, match="config.yaml") as caught:

@@ -188,7 +188,15 @@ class Option:
             if bound is not None:
                 yield kind(bound)
         if self.parse is not None:
-            yield BeforeValidator(self.parse)
+            yield BeforeValidator(self._parsed)
+
+    def _parsed(self, value: Any) -> Any:
+        """The value as ``parse`` makes it; ``config.yaml`` may have one of any type in its place."""
+        assert self.parse is not None
+        try:
+            return self.parse(value)
+        except (AttributeError, TypeError) as error:
+            raise ValueError("has the wrong type") from error
 
 
 @dataclass(frozen=True, kw_only=True)
