@@ -147,6 +147,14 @@ def test_what_exists_wins_over_reading_it_as_a_pattern_or_number(
     assert [one.read().getpixel((0, 0))[0] for one in expand(["a[1].png", "7"])] == [1, 3]
 
 
+@pytest.mark.parametrize(("typed", "stored"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_composed_and_decomposed_names_are_the_same(tmp_path: Path, typed: str, stored: str) -> None:
+    save_image(tmp_path / stored / f"{stored}.png")
+    expected = [str(tmp_path / stored / f"{stored}.png")]
+    assert names(tmp_path / typed / f"{typed}.png") == expected
+    assert names(tmp_path / typed) == expected
+
+
 def test_images_in_memory() -> None:
     image = Image.new("RGB", (3, 2), (1, 2, 3))
     first, second = expand([image, np.zeros((2, 4), np.uint8)])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from hubel.console import count_of, log, print_json
 from hubel.data.mot import mot_text
 from hubel.errors import UsageError
@@ -154,8 +156,11 @@ class TrackOutputs:
             self._annotator = TrackAnnotator(names=self.model is not None)
         marks = [Mark(_corners(counter), _caption(counter)) for counter in self.counters]
         drawn = self._annotator.annotate(state.image, tracks, marks)
-        if drawn.shape[:2] == self._video.size[::-1]:
-            self._video.write(drawn, state.time)
+        if drawn.shape[:2] != self._video.size[::-1]:  # the source changed its size, a film cannot
+            from PIL import Image, ImageOps
+
+            drawn = np.asarray(ImageOps.pad(Image.fromarray(drawn), self._video.size))
+        self._video.write(drawn, state.time)
 
     def _warn_of_counters_outside(self, width: int, height: int) -> None:
         for counter in self.counters:

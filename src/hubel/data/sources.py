@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,7 +161,11 @@ def _found(name: str) -> Iterator[str | ImageSource]:
         message = f"{name} does not exist, and the pattern matches no image or video."
         yield from _or_failed(name, _pattern(name), ImageError(message, "Check the spelling and the folder."))
     else:
-        yield name  # reading it raises that it does not exist
+        # A name may be typed composed (é) where the file system keeps it decomposed (e and an accent), or vice versa.
+        forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+        there = next((form for form in forms if form != name and _exists(form)), None)
+        # Reading a name that is not there raises that it does not exist.
+        yield from [name] if there is None else _found(there)
 
 
 def _at_address(address: str) -> Iterator[ImageSource]:
