@@ -17,8 +17,8 @@ from hubel.config import make_config
 from hubel.config_file import read_config, write_config
 from hubel.data.annotations import read_annotations, write_annotations
 from hubel.data.annotations.registry import FORMAT_NAMES
-from hubel.data.image_folder import read_class_map
 from hubel.data.image_io import read_image, read_reduced, read_size
+from hubel.data.mask_folder import read_class_map
 from hubel.data.mot import read_mot_text
 from hubel.data.splits import read_splits
 from hubel.data.video_reader import video_frames, video_length

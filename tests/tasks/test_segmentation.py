@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 import hubel
-from hubel.data.image_folder import read_class_map, read_mask_folder
+from hubel.data.mask_folder import read_class_map, read_mask_folder
 from hubel.errors import DataError, ImageError
 from hubel.metrics.segmentation import combine, pixel_confusion
 from hubel.models import create_model
@@ -137,7 +137,7 @@ def test_what_is_wrong_is_reported(tmp_path: Path) -> None:
         train(data, out=tmp_path / "run", backbone="resnet18", weights=None, image_size=64, epochs=1)
     with pytest.raises(ImageError, match=r"0\.png"):
         read_class_map(data / "train" / "masks" / "0.png")
-    Image.new("RGB", (4, 4)).save(tmp_path / "rgb.png")
+    Image.new("RGB", (4, 4), (0, 90, 0)).save(tmp_path / "rgb.png")
     with pytest.raises(ImageError, match="mode is RGB"):
         read_class_map(tmp_path / "rgb.png")
     (data / "classes.txt").write_text("0 a\n2 b\n")

@@ -1,4 +1,4 @@
-"""Data sets whose labels lie in folders: a folder of images per class, or a mask beside each image.
+"""Data sets whose labels lie in folders: a folder of images per class.
 
 Class folders are ``daisy/1.jpg``, or ``train/daisy/1.jpg`` where they are split. A folder whose name is a split's
 (``train``, ``val``, ``valid``, ``validation``, ``test``, in any case) is that split if it has folders in it, or if
@@ -8,33 +8,20 @@ if the same class folders repeat in them. A folder with nothing in it but one ot
 (``seg_train/seg_train/sea``). What lies beside the splits, or beside the class folders, is not read, and a warning says
 so; and so it does where class folders have the same folders in them, which may be splits under other names. What hubel
 itself wrote into the data set (runs, exports) is not data.
-
-Masks are ``SPLIT/images/a.jpg`` beside ``SPLIT/masks/a.png``, or ``images/`` and ``masks/`` of an unsplit data set. The
-value of a mask's pixel is the index of its class. The names of the classes are the lines of ``classes.txt``, ``INDEX
-NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not count. 255 never counts.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from hubel.bounded import BoundError, read_text
 from hubel.data.file_kinds import is_image_file
-from hubel.data.file_listing import IMAGE_SUFFIXES, composed, files_below, is_own_output, is_shown, listing, not_listed
-from hubel.data.image_io import read_size
+from hubel.data.file_listing import files_below, is_own_output, is_shown, listing, not_listed
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_of, splits_among
-from hubel.errors import DataError, ImageError
+from hubel.errors import DataError
 
 _CLASS_LAYOUT = "Expected one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
-_MASK_LAYOUT = (
-    "Expected images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them."
-)
 
 
 def read_class_folders(root: Path) -> ImageDataset:
@@ -186,96 +173,3 @@ def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
     if not _folders_in(root):
         return DataError(f"{root} has neither class folders nor images.", _CLASS_LAYOUT)
     return DataError(f"{root} has no images in its folders.", _CLASS_LAYOUT)
-
-
-def is_mask_folder(root: Path) -> bool:
-    """True if a folder, or one of its splits, has images and masks."""
-    return bool(_mask_folders(root))
-
-
-def read_mask_folder(root: Path) -> ImageDataset:
-    """Find the images, their masks and the classes; no image is decoded.
-
-    Raises :class:`DataError` if there are none, or classes.txt is missing or wrong.
-    """
-    root = Path(root)
-    warnings: list[str] = []
-    splits = {split: _with_masks(folder, warnings) for split, folder in _mask_folders(root).items()}
-    if not any(splits.values()):
-        raise DataError(f"{root} has no images with masks.", _MASK_LAYOUT)
-    return ImageDataset(root, _mask_classes(root), splits, tuple(warnings))
-
-
-def read_class_map(path: Path) -> np.ndarray:
-    """The class of every pixel, uint8 (h, w), of an image of indices (modes L, P, 1); else :class:`ImageError`."""
-    try:
-        with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF")) as image:
-            if image.mode not in ("L", "P", "1"):
-                raise ImageError(f"{path} is not a mask of class indices: its mode is {image.mode}.", _MASK_LAYOUT)
-            return np.asarray(image.convert("L") if image.mode == "1" else image, np.uint8)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow raises whatever damaged bytes lead to
-        raise ImageError(f"{path} cannot be read: {error}.", "Copy or export the mask again.") from error
-
-
-def _mask_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split that has images and masks."""
-    splits: dict[str, Path] = {}
-    if (root / "images").is_dir():
-        splits = {"all": root}
-    elif root.is_dir():
-        named = {SPLIT_NAMES.get(folder.name.casefold(), ""): folder for folder in root.iterdir()}
-        splits = _in_order(named)
-    return {
-        split: folder
-        for split, folder in splits.items()
-        if (folder / "images").is_dir() and (folder / "masks").is_dir()
-    }
-
-
-def _shown_in(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if is_shown(path.name))
-
-
-def _with_masks(folder: Path, warnings: list[str]) -> tuple[Sample, ...]:
-    masks = {composed(path.stem): path for path in _shown_in(folder / "masks") if path.suffix.lower() == ".png"}
-    samples: list[Sample] = []
-    missing: list[str] = []
-    for path in sorted(path for path in _shown_in(folder / "images") if path.suffix.lower() in IMAGE_SUFFIXES):
-        if composed(path.stem) not in masks:
-            missing.append(path.name)
-            continue
-        try:
-            width, height = read_size(path)
-        except ImageError:  # the check reports it
-            width = height = 0
-        samples.append(Sample(path, width=width, height=height, class_map=masks[composed(path.stem)], stratum=0))
-    if missing:
-        warnings.append(f"{folder}: {len(missing)} images have no mask and are left out: {listing(missing)}.")
-    return tuple(samples)
-
-
-def _mask_classes(root: Path) -> tuple[str, ...]:
-    file = root / "classes.txt"
-    if not file.is_file():
-        raise DataError(f"{root} has no {file.name}: the classes have no names.", "Write one name per line, in order.")
-    names: list[str] = []
-    try:
-        lines = read_text(file).splitlines()
-    except (OSError, BoundError) as error:
-        raise DataError(f"{file} cannot be read: {error}.", "Write one name per line, in order.") from error
-    for number, line in enumerate(map(str.strip, lines), 1):
-        index, *rest = line.split(maxsplit=1)[:2] if line else ("",)
-        if rest and index.isdecimal():
-            if (index.lstrip("0") or "0") != str(len(names)):
-                message = f"{file}, line {number}: index {index:.20} where {len(names)} is expected."
-                raise DataError(message, "Number the classes from 0, without gaps.")
-            line = rest[0]
-        if line.endswith("(ignore)"):
-            break  # it and what follows it are not classes
-        if line:
-            names.append(line)
-    if not names:
-        raise DataError(f"{file} names no class.", "Write one name per line, in order.")
-    return tuple(names)

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hubel.data.image_folder import read_class_map
 from hubel.data.image_io import read_reduced
+from hubel.data.mask_folder import read_class_map
 from hubel.data.samples import Batch, Sample
 from hubel.data.transforms.pipeline import Decoded, Transform
 from hubel.errors import ImageError

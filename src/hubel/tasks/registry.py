@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from hubel.data.annotations.api import detect_formats
-from hubel.data.image_folder import is_mask_folder
+from hubel.data.mask_folder import is_mask_folder
 from hubel.errors import ModelError
 from hubel.models import architecture
 from hubel.tasks.base import Task

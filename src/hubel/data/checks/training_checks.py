@@ -6,7 +6,7 @@ batch, images that turn out to be unreadable later. Copies are files of identica
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from hubel.data.checks.findings import Finding
 from hubel.data.checks.images import Progress, copy_finding, identical_files, verify_images
 from hubel.data.file_listing import listing
-from hubel.data.image_folder import read_class_map
+from hubel.data.mask_folder import read_class_map
 from hubel.data.samples import Sample
 from hubel.errors import DataError, ImageError
 
@@ -147,6 +147,7 @@ def check_masks(
 ) -> Findings:
     """Open every image and its mask, whose pixels are counted; raises nothing for findings."""
     readable, _, unusable = _open(splits, progress)
+    unknown: Counter[int] = Counter()  # masks by a value that is no class
 
     def class_maps() -> Iterator[tuple[str, np.ndarray]]:
         for split, sample in readable:
@@ -157,6 +158,8 @@ def check_masks(
                 unusable[sample.path] = error.message
                 continue
             if class_map.shape == (sample.height, sample.width):
+                # The index after the last class is usual for pixels that do not count.
+                unknown.update(value for value in np.unique(class_map).tolist() if len(classes) < value < 255)
                 yield split, class_map.ravel()
             else:
                 size = f"{class_map.shape[1]} × {class_map.shape[0]}"
@@ -166,7 +169,15 @@ def check_masks(
     absent = {split: _absent(classes, numbers) for split, numbers in counts.items()}
     notes = [f"no pixel of {', '.join(names)} in the {split} masks." for split, names in absent.items() if names]
     bare = next((split for split in ("train", "val") if split in counts and not any(counts[split])), None)
+    if unknown:
+        values = listing([str(value) for value in sorted(unknown)])
+        notes.append(f"masks have pixels of {values}, which are not classes: these pixels do not count.")
     refusal = (f"no {bare} image has a mask with labelled pixels.", "Label some.") if bare else None
+    if refusal is None and len(classes) > 1 and len(absent.get("train", ())) == len(classes) - 1:
+        (only,) = set(classes) - set(absent["train"])
+        message = f"all labelled pixels of the train masks are of one class, {only}."
+        hint = "255 marks pixels that do not count: where it stands for a class, write the class's index instead."
+        refusal = message, hint
     return Findings(counts, unusable, notes, refusal)
 
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from hubel.data.checks.training_checks import Findings, check_masks
-from hubel.data.image_folder import read_class_map, read_mask_folder
+from hubel.data.mask_folder import read_class_map, read_mask_folder
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.metrics.segmentation import SegmentationScores, combine, pixel_confusion
 from hubel.models.segmentation.fcn import IGNORE_INDEX, FCN32s, SegmentationTargets
