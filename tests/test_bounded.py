@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hubel.bounded import BoundError, load_json, load_yaml, read_bytes, read_json
+from hubel.bounded import BoundError, check_yaml, load_json, load_yaml, read_bytes, read_json
 from hubel.config import make_config
 from hubel.config_file import read_config, write_config
 from hubel.errors import DataError
@@ -48,6 +48,27 @@ def test_forged_yaml_is_refused(name: str) -> None:
     with pytest.raises(BoundError, match=expected) as caught:
         load_yaml(text)
     assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("names: [a, b\ntrain: x\n", "line 1, column 8: a list that begins with [ here has no ]"),
+        ("a: 1\nb: {c: 1\n", "line 2, column 4: what begins with { here has no }"),
+        ("a: 1\nb: c: d\n", "line 2, column 5: a colon, or a deeper indent, where neither can be"),
+        ("a:\n\t- b\n", "line 2, column 1: a tab, or a value that begins with @"),
+        ("a: 1\nb: 'x\n", "line 2, column 4: a text that begins with a quotation mark here does not end"),
+        ("a: *x\n", "line 1, column 4: a value that begins with * refers to nothing"),
+        ("- a\nb: c\n", "line 2, column 1: the list above goes on without -"),
+        ("a: 1\n---\nb: 2\n", "line 2, column 1: a second document"),
+        ("a: \x01\n", "a byte or character that no text has, at position 4"),
+    ],
+)
+def test_faults_of_yaml_are_told_with_their_line_first(text: str, fault: str) -> None:
+    for read in (load_yaml, check_yaml):
+        with pytest.raises(BoundError) as caught:
+            read(text)
+        assert str(caught.value).startswith(f"is not valid YAML ({fault}")
 
 
 @pytest.mark.parametrize("name", FORGED_JSON)

@@ -108,8 +108,42 @@ def _read_yaml(text: str | bytes, construct: bool) -> Any:
     except RecursionError as error:
         raise BoundError("is not valid YAML (nested too deeply)") from error
     except Exception as error:  # a tag beside a value that does not fit it raises anything
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise BoundError(f"is not valid YAML ({' '.join(map(str.strip, lines))[:_SHOWN]})") from error
+        raise BoundError(f"is not valid YAML ({_yaml_fault(error)[:_SHOWN]})") from error
+
+
+_YAML_FAULTS = {
+    "did not find expected ',' or ']'": "a list that begins with [ here has no ]",
+    "did not find expected ',' or '}'": "what begins with { here has no }",
+    "mapping values are not allowed in this context": "a colon, or a deeper indent, where neither can be: put quotes "
+    "around a value with a colon",
+    "found character that cannot start any token": "a tab, or a value that begins with @, ` or %: indent with spaces, "
+    "and put quotes around such a value",
+    "found unexpected end of stream": "a text that begins with a quotation mark here does not end",
+    "found undefined alias": "a value that begins with * refers to nothing: put quotes around it",
+    "did not find expected key": "no NAME: VALUE of the same indent as those above",
+    "did not find expected '-' indicator": "the list above goes on without -",
+    "found unknown escape character": "a backslash in double quotation marks: use single ones",
+    "but found another document": "a second document begins after ---",
+}
+"""What a person can do something about, by the words of the YAML library."""
+
+_AT_BEGINNING = ("']'", "'}'", "end of stream")  # faults that are where the value begins
+
+
+def _yaml_fault(error: Exception) -> str:
+    """Where the fault is and what it is, such as ``line 2, column 4: …``."""
+    import yaml
+
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"a byte or character that no text has, at position {error.position + 1:,}"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    problem = str(error.problem or error.context or "")
+    mark = error.problem_mark or error.context_mark
+    if problem.endswith(_AT_BEGINNING) and error.context_mark is not None:
+        mark = error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    return where + _YAML_FAULTS.get(problem, problem)
 
 
 def _check_events(events: Iterable[Any]) -> None:

@@ -28,6 +28,11 @@ def log(line: str) -> None:
     print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
 
 
+def show(text: str = "") -> None:
+    """Write a line, or several, to stdout; control characters in them, of names in files, as :func:`log` does."""
+    print("\n".join(map(printable, text.split("\n"))), flush=True)
+
+
 def print_json(value: Any) -> None:
     """Write a JSON document to stdout, on one line; NaN becomes null, and what stdout cannot encode JSON's escapes."""
     text = json_line(value)

@@ -152,7 +152,7 @@ def test_indices_of_every_lossless_kind(tmp_path: Path) -> None:
     opaque = Image.fromarray(np.dstack([*[INDICES] * 3, np.full_like(INDICES, 255)]))
     grey_alpha = Image.fromarray(np.dstack([INDICES, np.full_like(INDICES, 255)]))
     kinds = {
-        "grey.png": Image.fromarray(INDICES), "grey.bmp": Image.fromarray(INDICES), "grey.tif": Image.fromarray(INDICES),
+        **{name: Image.fromarray(INDICES) for name in ("grey.png", "grey.bmp", "grey.tif")},
         "palette.png": palette, "palette.gif": palette, "rgb.png": coloured, "rgba.png": opaque, "la.png": grey_alpha,
         "sixteen.png": Image.fromarray(INDICES.astype(np.uint16)),
         "sixteen.tif": Image.fromarray(INDICES.astype(np.uint16)),

@@ -68,3 +68,25 @@ def test_what_is_no_table_is_named_by_its_line(tmp_path: Path, text: str, messag
         return
     with pytest.raises(DataError, match=message):
         read_mot_text(path)
+
+
+@pytest.mark.parametrize("cell", ["1_0", "\u0661", "\uff11", "0x10", "1D3", "true"])
+@pytest.mark.parametrize("column", [0, 1, 2, 6])
+def test_what_only_some_parsers_take_for_a_number_is_named_with_its_line(
+    tmp_path: Path, cell: str, column: int
+) -> None:
+    cells = ["2", "1", "10", "10", "20", "20", "1", "-1", "-1", "-1"]
+    cells[column] = cell
+    file = tmp_path / "a.txt"
+    file.write_text("1,1,10,10,20,20,1,-1,-1,-1\n" + ",".join(cells) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"line 2: '{cell}' is not a number"):
+        read_mot_text(file)
+
+
+def test_boxes_farther_away_than_any_image_is_wide_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("1,1,10,10,20,20,1\n1,2,1e300,10,1e300,20,1\n1,3,1e400,10,2,2,1\n")
+    found = read_mot_text(file)
+    assert found.ids.tolist() == [1]
+    assert ["not finite" in note for note in found.notes] == [True, False]
+    assert "1 box is farther away than any image is wide (first in line 2)" in found.notes[1]

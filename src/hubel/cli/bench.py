@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubel.cli.options import Json, Threads
-from hubel.console import ProgressBar, count_of, log, print_json, print_table
+from hubel.console import ProgressBar, count_of, log, print_json, print_table, show
 from hubel.tables import Table
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ def _print(rows: list[dict[str, Any]], session: Session, source: str) -> None:
         keys = ("model", "engine", "precision", "batch")
         cells = [[*(str(row[key]) for key in keys), *_figures(row)] for row in measured]
         print_table(Table(_TITLES, cells, left=3, optional=_OPTIONAL))
-        print(f"End to end: {source}.")
+        show(f"End to end: {source}.")
     if session.limits is not None:
         peaks = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in session.limits.macs_per_second.items())
-        print(
+        show(
             f"Peak of this machine with {count_of(session.limits.threads, 'thread')}: {peaks} GMAC/s, memory "
             f"{session.limits.bytes_per_second / 1e9:.1f} GB/s."
         )
@@ -138,7 +138,7 @@ def _print(rows: list[dict[str, Any]], session: Session, source: str) -> None:
         name = " ".join(part for part in (row["model"], row["engine"], row["precision"], batch) if part)
         for kind, label in (("left_out", "left out"), ("error", "failed")):
             if kind in row:
-                print(f"{label}: {name}: {row[kind]}")
+                show(f"{label}: {name}: {row[kind]}")
 
 
 _TITLES = (

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import count_of, print_json
+from hubel.console import count_of, print_json, show
 
 
 def cache(
@@ -42,7 +42,7 @@ def cache(
         if json:
             print_json({"freed_bytes": freed})
         else:
-            print(f"{_megabytes(freed)} freed")
+            show(f"{_megabytes(freed)} freed")
         return
     entries, files = converted.entries(), downloads()
     size = sum(entry.size_bytes for entry in entries)
@@ -58,10 +58,10 @@ def cache(
         return
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
-        print(f"{entry.model}  {entry.engine} {entry.precision}  {_megabytes(entry.size_bytes)}  used {used}")
+        show(f"{entry.model}  {entry.engine} {entry.precision}  {_megabytes(entry.size_bytes)}  used {used}")
     limit = _megabytes(converted.limit)
-    print(f"{count_of(len(entries), 'converted model')}, {_megabytes(size)} of at most {limit}, in {converted.folder}")
-    print(f"{count_of(len(files), 'file')} of downloaded weights, {_megabytes(weights_size)}, in {cache_folder()}")
+    show(f"{count_of(len(entries), 'converted model')}, {_megabytes(size)} of at most {limit}, in {converted.folder}")
+    show(f"{count_of(len(files), 'file')} of downloaded weights, {_megabytes(weights_size)}, in {cache_folder()}")
 
 
 def _megabytes(size: int) -> str:

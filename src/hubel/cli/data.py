@@ -11,7 +11,7 @@ from hubel.cli.command import Command, Group
 from hubel.cli.data_check import agree, check, log_lines
 from hubel.cli.options import Data, FromFormat, Images, Json, NewFolder
 from hubel.config import SplitFractions, parse_fractions
-from hubel.console import ProgressBar, check_output_dir, count_of, log, print_json, print_table
+from hubel.console import ProgressBar, check_output_dir, count_of, log, print_json, print_table, show
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.tables import Table
 
@@ -71,7 +71,7 @@ def convert(
         )
         return
     without = f", {unlabelled:,} of them unlabelled" if unlabelled else ""
-    print(
+    show(
         f"{out}: {count_of(len(written), 'image')}{without}, {count_of(objects, 'object')} of "
         f"{count_of(len(dataset.classes), 'class')}, from {dataset.format} to {to}"
     )
@@ -121,7 +121,7 @@ def split(
     log_lines("not in the copy", losses)
     sizes = ", ".join(f"{name} {each.images:,}" for name, each in counts.splits.items())
     many = f"{groups:,} groups" if groups > 1 else "one group"
-    print(f"{out}: {sizes}" + (f"; {alike:,} similar images kept together in {many}" if groups else ""))
+    show(f"{out}: {sizes}" + (f"; {alike:,} similar images kept together in {many}" if groups else ""))
 
 
 @data.command(cls=Command)
@@ -176,8 +176,8 @@ def _print_statistics(numbers: Statistics) -> None:
     per_image = sorted(numbers.per_image.items())
     if images := sum(count for _, count in per_image):
         mean = sum(objects * count for objects, count in per_image) / images
-        print(f"objects per labelled image: {per_image[0][0]:,} to {per_image[-1][0]:,}, mean {mean:.1f}")
-    print("boxes by COCO size: " + ", ".join(f"{count:,} {name}" for name, count in numbers.by_size.items()))
+        show(f"objects per labelled image: {per_image[0][0]:,} to {per_image[-1][0]:,}, mean {mean:.1f}")
+    show("boxes by COCO size: " + ", ".join(f"{count:,} {name}" for name, count in numbers.by_size.items()))
     for name, values, digits in (
         ("width in pixels", numbers.sides[:, 0], ".0f"),
         ("height in pixels", numbers.sides[:, 1], ".0f"),
@@ -185,4 +185,4 @@ def _print_statistics(numbers: Statistics) -> None:
     ):
         if (spread := quartiles(values)) is not None:
             least, quarter, median, most_of, greatest = (format(value, digits) for value in spread.values())
-            print(f"{name}: median {median}, middle half {quarter} to {most_of}, range {least} to {greatest}")
+            show(f"{name}: median {median}, middle half {quarter} to {most_of}, range {least} to {greatest}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hubel.cli.options import Data, FromFormat, Images, Json
-from hubel.console import ProgressBar, check_output_dir, count_of, log, print_json, print_table, printable
+from hubel.console import ProgressBar, check_output_dir, count_of, log, print_json, print_table, printable, show
 from hubel.tables import Table
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def check(
     else:
         _print_check(checked)
         if repaired is not None:
-            print(f"fixed copy in {fix}: {count_of(len(repaired.changes), 'change')}")
+            show(f"fixed copy in {fix}: {count_of(len(repaired.changes), 'change')}")
             for line in repaired.changes:
-                print(f"  {line}")
+                show(f"  {line}")
             log_lines("not in the copy", lost)
             for line in repaired.remaining_by_kind():
-                print(f"not fixed: {line}")
+                show(f"not fixed: {line}")
         if report is not None:
             log(f"page: {report}")
     if checked.errors or (strict and checked.findings):
@@ -106,12 +106,12 @@ def _print_check(checked: Check) -> None:
     log_lines("note", checked.notes)
     for kind, found in checked.by_kind().items():
         about = KINDS[kind]
-        print(f"{about.severity}: {about.title}: {len(found):,}. {about.hint}")
+        show(f"{about.severity}: {about.title}: {len(found):,}. {about.hint}")
         for finding in found[:_FINDINGS]:
             where = finding.place()
-            print(printable(f"  {where}: {finding.message}" if where else f"  {finding.message}"))
+            show(printable(f"  {where}: {finding.message}" if where else f"  {finding.message}"))
         if len(found) > _FINDINGS:
-            print(f"  and {len(found) - _FINDINGS:,} more")
+            show(f"  and {len(found) - _FINDINGS:,} more")
     dataset, counts = checked.dataset, _counts(checked)
     what = count_of(counts["pictures"], "image")
     if isinstance(dataset, AnnotatedDataset):
@@ -119,7 +119,7 @@ def _print_check(checked: Check) -> None:
         what += f", {count_of(counts['objects'], 'object')}"
     what += f", {count_of(len(dataset.classes), 'class')}"
     warnings = len(checked.findings) - checked.errors
-    print(f"{dataset.root}: {what}: {count_of(checked.errors, 'error')}, {count_of(warnings, 'warning')}")
+    show(f"{dataset.root}: {what}: {count_of(checked.errors, 'error')}, {count_of(warnings, 'warning')}")
 
 
 def _as_json(checked: Check) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _print_agreement(found: Agreement) -> None:
             cells += [f"{each.missed:,}", f"{each.added:,}", _number(each.mean_iou)]
         rows.append(cells)
     print_table(Table([*titles, *(["missed", "added", "mean IoU"] if drawn else [])], rows, rule=False))
-    print()
+    show()
     titles = ["pair", "images", *(["found by both", "mean IoU"] if drawn else []), "same class", "kappa"]
     rows = []
     for pair in found.pairs:
@@ -214,20 +214,20 @@ def _print_agreement(found: Agreement) -> None:
             cells += [_number(pair.found), _number(pair.mean_iou)]
         rows.append([*cells, _number(pair.same), _number(pair.kappa)])
     print_table(Table(titles, rows, rule=False))
-    print()
+    show()
     alpha = _number(found.alpha)
     if found.alpha_objects is not None:
         alpha = f"{alpha} of classes, {_number(found.alpha_objects)} of objects and classes"
-    print(f"Krippendorff's alpha: {alpha}")
+    show(f"Krippendorff's alpha: {alpha}")
     missing = found.consensus.labels[found.shared] == ratings.missing
     rejected = f"; {missing.sum():,} drawn by some were rejected" if drawn else ""
     kept = f"{(~missing).sum():,} {'objects' if drawn else 'images'}"
-    print(f"consensus ({found.consensus.method}): {kept}{rejected}")
-    print(f"worth a second look: {len(found.disagreements):,} of {len(ratings.shared_images()):,} images")
+    show(f"consensus ({found.consensus.method}): {kept}{rejected}")
+    show(f"worth a second look: {len(found.disagreements):,} of {len(ratings.shared_images()):,} images")
     for doubt in found.disagreements[:_SECOND_LOOKS]:
-        print(printable(f"  {doubt.path} (agreement {doubt.agreement:.2f}): {'; '.join(doubt.reasons)}"))
+        show(printable(f"  {doubt.path} (agreement {doubt.agreement:.2f}): {'; '.join(doubt.reasons)}"))
     if len(found.disagreements) > _SECOND_LOOKS:
-        print(f"  and {len(found.disagreements) - _SECOND_LOOKS:,} more")
+        show(f"  and {len(found.disagreements) - _SECOND_LOOKS:,} more")
 
 
 def _number(value: float) -> str:

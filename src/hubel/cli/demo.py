@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubel.config import DEFAULT_NETWORK
-from hubel.console import activity, log
+from hubel.console import activity, log, show
 
 _NEXT = """
 What to try next:
@@ -45,8 +45,8 @@ def demo(
         assert isinstance(result, Classification)
         path = files.path_for(result)
         files.save(path, image, result)
-        print(f"\n{Path(result.source or '').name}")
+        show(f"\n{Path(result.source or '').name}")
         for score in result.classes:
-            print(f"  {score.score:6.1%}  {score.name}")
-        print(f"  saved as {path}")
-    print(_NEXT)
+            show(f"  {score.score:6.1%}  {score.name}")
+        show(f"  saved as {path}")
+    show(_NEXT)

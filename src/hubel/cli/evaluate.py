@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hubel.cli.options import Batch, Device, Json, Strict, Threads
-from hubel.console import activity, log, print_json, report_error
+from hubel.console import activity, log, print_json, report_error, show
 from hubel.errors import DataError, UsageError
 
 
@@ -71,7 +71,7 @@ def evaluate(
     if json:
         print_json(result.to_json())
     else:
-        print(result.table())
+        show(result.table())
     if result.failures:
         raise typer.Exit(1)
 
@@ -86,4 +86,4 @@ def _evaluate_tracks(paths: list[Path], json: bool) -> None:
         facts |= {"images": scores.together.frames, "seconds": time.perf_counter() - start}
         print_json({**facts, **scores.to_json()})
     else:
-        print(scores.table())
+        show(scores.table())

@@ -9,7 +9,7 @@ import typer
 
 from hubel.cli.options import MODEL, Calibrate, Conf, Iou, Json, Tolerance
 from hubel.config import CONF, IOU, TOLERANCE
-from hubel.console import activity, log, print_json
+from hubel.console import activity, log, print_json, show
 
 _OUT = "exports/MODEL-FORMAT[-PRECISION]"
 
@@ -78,7 +78,7 @@ def export(
         print_json(done.to_json())
         return
     exact = f"; exact on {done.quantization['exact_on']}" if done.quantization else ""
-    print(
+    show(
         f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; probabilities differ from the "
         f"model's by at most {done.max_difference:.1g}{exact}"
     )

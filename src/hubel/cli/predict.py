@@ -29,7 +29,7 @@ from hubel.cli.options import (
     Verbose,
 )
 from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
-from hubel.console import ProgressBar, activity, count_of, log, print_json, printable, report_error
+from hubel.console import ProgressBar, activity, count_of, log, print_json, printable, report_error, show
 from hubel.errors import UsageError
 from hubel.inference.outputs import encodable, json_row
 from hubel.results import Detections, Prediction
@@ -193,7 +193,7 @@ def _predict_collection(
     if json:
         print_json(result.to_json())
     else:
-        print(result.headline())
+        show(result.headline())
     if result.errors:
         raise typer.Exit(1)
 
@@ -223,7 +223,7 @@ def _report(
 
 def _print_result(result: Prediction, verbose: bool) -> None:
     frame = "" if result.frame is None else f" frame {result.frame}"
-    print(f"{printable(encodable(result.source or 'image'))}{frame}  {printable(result.describe())}", flush=True)
+    show(f"{printable(encodable(result.source or 'image'))}{frame}  {printable(result.describe())}")
     if verbose and isinstance(result, Detections):
         for line in result.details():
-            print(f"  {printable(line)}")
+            show(f"  {printable(line)}")

@@ -9,7 +9,7 @@ import typer
 
 from hubel.cli.options import Batch, Json
 from hubel.config import parse_assignments
-from hubel.console import print_json, print_table
+from hubel.console import print_json, print_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def summary(
         return
     print_table(layer_table(result))
     if advice:
-        print("\n" + "\n  ".join(advice))
+        show("\n" + "\n  ".join(advice))
 
 
 def _parse_shape(text: str) -> Shape:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from hubel.console import count_of, log, print_json
+from hubel.console import count_of, log, print_json, show
 from hubel.data.mot import mot_text
 from hubel.errors import UsageError
 from hubel.fileio import StreamingFile, atomic_write, is_special, partial_path, write_json
@@ -177,9 +177,9 @@ class TrackOutputs:
                 _say_partial(partial_path(self.table))
         if self.json:
             return
-        print(_table(rows))
+        show(_table(rows))
         for counter in self.counters:
-            print(f"{counter.name}: {_counts(counter)}")
+            show(f"{counter.name}: {_counts(counter)}")
 
     def summary(self, seconds: float) -> str:
         """A line with counts, speed, the time of each stage, and the files that were written."""

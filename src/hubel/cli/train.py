@@ -10,7 +10,7 @@ import typer
 from hubel.cli.options import Json, options_of
 from hubel.config import TrainingConfig
 from hubel.config_file import read_options
-from hubel.console import log, print_json
+from hubel.console import log, print_json, show
 from hubel.errors import UsageError
 
 
@@ -69,6 +69,6 @@ def train(
     if json:
         print_json(result.to_json())
     else:
-        print(result.headline())
+        show(result.headline())
     log(f"report: {result.folder / 'report.html'}")
     log(f"next: hubel predict PHOTO.jpg --model {result.folder}")

@@ -6,8 +6,8 @@ in both. A mask is called as its image, or so with ``_mask``, ``_label`` or the 
 BMP, TIFF, GIF). An image that has no mask, or of which several may be, is left out, and so is one that shares its mask
 with another; a warning counts them.
 
-The value of a mask's pixel is the index of its class. The names of the classes are the lines of ``classes.txt``, ``INDEX
-NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not count. 255 never counts.
+The value of a mask's pixel is the index of its class. The names of the classes are the lines of ``classes.txt``,
+``INDEX NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not count. 255 never counts.
 """
 
 from __future__ import annotations

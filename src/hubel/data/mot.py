@@ -24,6 +24,7 @@ _WITH_CLASSES = (8, 9)
 _A_LINE = "A line is: frame, id, left, top, width, height, and more numbers."
 _EMPTY = re.compile(r"[^\S\n]*(?:#|$)")
 _MAX_NUMBER = 2**31
+_MAX_COORDINATE = 1e7  # pixels; no image is larger
 # Frames without boxes cost time too: one number must not ask for hours.
 _MAX_FRAMES, _MAX_FRAMES_PER_BOX = 100_000, 1_000
 _MAX_BYTES = 1 << 30
@@ -86,7 +87,7 @@ def read_mot_text(path: Path) -> MotBoxes:
 
     Columns are separated as in the first line: by semicolons, bars, tabs, commas or spaces; a separator may end the
     lines, and where it is not a comma, a comma is a decimal point. A line of column names, and lines that begin with
-    ``#``, are passed over. Boxes that are not finite or have no area are
+    ``#``, are passed over. Boxes that are not finite, beyond ten million pixels, or have no area are
     left out, and unsorted lines are sorted; ``notes`` report it. Raises :class:`DataError` if the file does not exist,
     or a line is invalid.
     """
@@ -136,11 +137,12 @@ def _is_header(line: str) -> bool:
 
 
 def _is_number(cell: str) -> bool:
+    """True for what NumPy reads as a number: Python also takes ``1_000``, and digits of other scripts."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return cell.isascii() and "_" not in cell
 
 
 def _separator(line: str) -> str | None:
@@ -177,9 +179,7 @@ def _broken_line(path: Path, numbered: Sequence[tuple[int, str]]) -> DataError:
     for number, line in numbered:
         cells = line.split(",")
         for cell in cells:
-            try:
-                float(cell)
-            except ValueError:
+            if not _is_number(cell):
                 return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is not a number.", _A_LINE)
         if len(cells) < _MIN_COLUMNS:
             return DataError(f"{path}, line {number}: {len(cells)} numbers, expected at least 6.", _A_LINE)
@@ -200,8 +200,13 @@ def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
     with np.errstate(invalid="ignore"):
         boxes = np.concatenate((table[:, 2:4], table[:, 2:4] + table[:, 4:6]), axis=1)
     finite = np.isfinite(boxes).all(axis=1)
+    far = finite & (np.abs(boxes) > _MAX_COORDINATE).any(axis=1)
     empty = finite & (table[:, 4:6] <= 0).any(axis=1)
-    for wrong, what in ((~finite, "not finite"), (empty, "without an area")):
+    for wrong, what in (
+        (~finite, "not finite"),
+        (far, "farther away than any image is wide"),
+        (empty, "without an area"),
+    ):
         if wrong.any():
             count, first = int(wrong.sum()), lines[wrong.argmax()]
             are = "1 box is" if count == 1 else f"{count} boxes are"
@@ -222,7 +227,7 @@ def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
         notes.append(f"{path}: frames are not in order (first in line {lines[1:][falling.argmax()]}) and were sorted.")
     order = frames.argsort(kind="stable")
     found = MotBoxes(path, frames, table[:, 1].astype(np.int64), boxes, scores, classes, lines, tuple(notes))
-    return found.only(order[(finite & ~empty)[order]])
+    return found.only(order[(finite & ~far & ~empty)[order]])
 
 
 def mot_text(frame: int, ids: Iterable[int], boxes: np.ndarray, scores: np.ndarray) -> str:

@@ -219,3 +219,40 @@ def test_the_sound_objects_of_an_image_stay(tmp_path: Path) -> None:
     faults: list[LabelFileError] = []
     (image,) = read_annotations(tmp_path, on_fault=faults.append).images()
     assert len(image.objects or ()) == len(faults) == 1
+
+
+REGION = '{""name"":""rect"",""x"":5,""y"":6,""width"":15,""height"":24}'
+VIA_COLUMNS = "filename,region_shape_attributes,region_attributes\n"
+
+
+def test_a_region_of_via_without_a_readable_class(tmp_path: Path) -> None:
+    """Where classes have no attribute, the object stays; where they have, one whose class is unknown is named."""
+    write_image(tmp_path / "a.jpg", 64, 48)
+    file = tmp_path / "via.csv"
+    file.write_text(f'{VIA_COLUMNS}a.jpg,"{REGION}","{{""class"": cat"\n')
+    dataset = read_annotations(tmp_path)
+    (obj,) = dataset.images()[0].objects or ()
+    assert obj.box == BOX and dataset.classes == ("object",)
+    assert "1 attributes cannot be read: left out, the objects stay" in dataset.warnings
+    good = f'a.jpg,"{REGION}","{{""class"":""cat""}}"\n'
+    file.write_text(f'{VIA_COLUMNS}{good}a.jpg,"{REGION}","{{""class"": cat"\n')
+    faults: list[LabelFileError] = []
+    dataset = read_annotations(tmp_path, on_fault=faults.append)
+    assert dataset.classes == ("cat",) and len(dataset.images()[0].objects or ()) == 1
+    (fault,) = faults
+    assert "its attributes cannot be read, of which 'class' is its class" in fault.message
+
+
+@pytest.mark.parametrize("prefix", ["", "v:"])
+def test_xml_with_a_namespace(tmp_path: Path, prefix: str) -> None:
+    write_image(tmp_path / "a.jpg", 64, 48)
+    declared = f'xmlns{":v" if prefix else ""}="http://example.org/voc"'
+    content = _voc()["a.xml"].replace("<", f"<{prefix}").replace(f"<{prefix}/", f"</{prefix}")
+    (tmp_path / "a.xml").write_text(content.replace("annotation>", f"annotation {declared}>", 1))
+    (obj,) = read_annotations(tmp_path).images()[0].objects or ()
+    assert obj.box == BOX
+    cvat = _cvat("")["annotations.xml"].replace("<", f"<{prefix}").replace(f"<{prefix}/", f"</{prefix}")
+    (tmp_path / "a.xml").unlink()
+    (tmp_path / "annotations.xml").write_text(cvat.replace("annotations>", f"annotations {declared}>", 1))
+    (obj,) = read_annotations(tmp_path).images()[0].objects or ()
+    assert obj.box == BOX

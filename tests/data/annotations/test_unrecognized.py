@@ -27,7 +27,7 @@ OTHERS = {
     "P0001.txt": ("1.0 2.0 3.0 2.0 3.0 4.0 1.0 4.0 plane 0\n", "DOTA labels"),
     "data.zip": ("PK", "an archive"),
     "pointer.json": ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
-    "commas.txt": ("0,0.5,0.5,0.1,0.1\n", "YOLO's rows with commas"),
+    "commas.txt": ("0,12,30,44,90\n", "rows of a class and a box, with commas"),
     "train-00000-of-00001.tfrecord": ("\0", "TFRecord files"),
 }
 

@@ -160,3 +160,39 @@ def test_an_unknown_class_leaves_its_image_unlabelled(tmp_path: Path) -> None:
     (image,) = read_annotations(tmp_path, on_fault=faults.append).images()
     assert image.objects is None
     assert "the class is '1_0', not a whole number" in faults[0].message
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0,0.5,0.5,0.4,0.2", "0, 0.5, 0.5, 0.4, 0.2", "0;0.5;0.5;0.4;0.2;", "0\t0.5\t0.5\t0.4\t0.2",
+        "0 0,5 0,5 0,4 0,2", "0 0.5,0.5,0.4,0.2", "0, 0.5 0.5 0.4 0.2,", "cat 0.5 0.5 0.4 0.2", "cat,0.5,0.5,0.4,0.2",
+    ],
+)  # fmt: skip
+def test_rows_with_other_separators_and_with_names(tmp_path: Path, row: str) -> None:
+    assert _objects(yolo(tmp_path, row)) == [(AS_READ, False, None)]
+
+
+def test_rows_with_separators_need_no_data_yaml(tmp_path: Path) -> None:
+    yolo(tmp_path, "1,0.5,0.5,0.4,0.2", names="[cat, traffic light]")
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("cat\ntraffic light\n")
+    dataset = read_annotations(tmp_path)
+    assert dataset.format == "yolo" and _objects(dataset) == [(AS_READ, False, None)]
+    (tmp_path / "labels" / "0.txt").write_text("traffic light 0.5 0.5 0.4 0.2\ntraffic light 0.5 0.5 0.4 0.2")
+    dataset = read_annotations(tmp_path)
+    assert [obj.label for image in dataset.images() for obj in image.objects or ()] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("dog 0.5 0.5 0.4 0.2", "class 'dog' is not one of the 1 classes"),
+        ("0,0.5,,0.4,0.2", "a coordinate is '', not a number"),
+        ("0_0 0.5 0.5 0.4 0.2", "the class is '0_0', not a whole number"),
+    ],
+)
+def test_rows_that_are_wrong_in_spite_of_separators(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(LabelFileError) as caught:
+        yolo(tmp_path, row)
+    assert message in caught.value.message

@@ -22,7 +22,7 @@ _HEAD_BYTES = 1 << 16
 _JSON_SUFFIXES = (".json", ".ndjson", ".jsonl")
 # A string may be cut off where the head ends. The quantifier gives nothing back: time is linear in the text's length.
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\]:,]', re.DOTALL)
-_XML_TAG = re.compile(r"<([A-Za-z_][\w.-]*)")
+_XML_TAG = re.compile(r"<(?:[A-Za-z_][\w.-]{0,99}:)?([A-Za-z_][\w.-]*)")  # after the prefix of a namespace
 _XML_PROLOGUE = (("<!--", "-->"), ("<?", "?>"), ("<!DOCTYPE", ">"))  # how each part of it begins and ends
 
 

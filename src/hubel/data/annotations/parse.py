@@ -103,6 +103,8 @@ def read_xml(path: Path) -> Element:
         if (data.count(b"<") if text is None else text.count("<")) > 2 * _MAX_ELEMENTS:
             raise InvalidAnnotation(f"has more than {_MAX_ELEMENTS:,} XML elements")
         root: Element = fromstring(data if text is None else text)
+        for element in root.iter():
+            _drop_namespace(element)
         return root
     except UnicodeError as error:
         raise DataError(f"{path}: {error}.", _AS_UTF8) from error
@@ -110,6 +112,11 @@ def read_xml(path: Path) -> Element:
         raise
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise _xml_error(path, error) from error
+
+
+def _drop_namespace(element: Element) -> None:
+    """Name an element without the namespace that some tools declare: labels are told by their names alone."""
+    element.tag = element.tag.rpartition("}")[2]
 
 
 def _without_space(data: bytes) -> bytes:
@@ -130,6 +137,7 @@ def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
         stream = io.BytesIO(data) if text is None else io.StringIO(text)
         for event, element in iterparse(stream, events=("start", "end")):
             if event == "start":
+                _drop_namespace(element)
                 if len(open_elements) >= _MAX_DEPTH:
                     raise InvalidAnnotation(f"XML nested more than {_MAX_DEPTH} deep")
                 open_elements.append(element)

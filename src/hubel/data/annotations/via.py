@@ -12,6 +12,7 @@ which the project resolves. Time spans of videos are left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from hubel.data.annotations.format import FREE_FORM_FIELDS, FileHead, Format
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles, Shape, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh, split_dir
+from hubel.errors import DataError
 from hubel.masks import ellipse
 
 _CSV_HEADER = (
@@ -34,7 +36,7 @@ _CSV_HEADER = (
 _VIA3_COLUMNS = ("file_list", "spatial_coordinates", "metadata")
 _VIA3_LEFT_OUT = {1: "points", 5: "lines", 6: "polylines"}
 
-_Region = tuple[Shape, dict[str, Any]]  # with the region's attributes
+_Region = tuple[Shape, dict[str, Any] | None]  # with the region's attributes, None if they cannot be read
 _Regions = Iterator[tuple[str, str, Callable[[], _Region | None] | None]]
 """Names of images, each with the name of a region's row and what reads it; without a region it mentions the image."""
 
@@ -53,10 +55,15 @@ def _reader(regions_of: Callable[[AnnotationReader, Path], _Regions]) -> Callabl
                     with reader.error_context(file, f"image {name}"):
                         regions = reader.parse_rows(file, rows, len(rows), lambda read_region: read_region())
                         found.append((split, file, name, regions))
-        chosen = class_attribute(reader, [attributes for *_, regions in found for _, attributes in regions or ()])
+        chosen = class_attribute(reader, [attributes or {} for *_, regions in found for _, attributes in regions or ()])
 
         def parse_region(region: _Region) -> Annotation:
             (box, fields), attributes = region
+            if attributes is None:
+                if chosen is not None:
+                    raise parse.InvalidAnnotation(f"its attributes cannot be read, of which {chosen!r} is its class")
+                reader.count_warning("attributes cannot be read: left out, the objects stay")
+                attributes = {}
             label, others = take_label(reader, attributes, chosen)
             return Annotation(label, box, **fields, **split_attributes(others))
 
@@ -89,7 +96,12 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
 def _parse_region(reader: AnnotationReader, row: Any) -> _Region | None:
     region = parse.fields(row, "it")
     shape = _parse_shape(reader, parse.fields(region["shape_attributes"], "shape_attributes"))
-    return shape and (shape, parse.fields(region.get("region_attributes") or {}, "region_attributes"))
+    return shape and (shape, _attributes(region.get("region_attributes")))
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """The attributes of a region; ``None`` if they cannot be read."""
+    return value if isinstance(value, dict) else None if value else {}
 
 
 def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
@@ -106,9 +118,16 @@ def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
 
 
 def _parse_cells(reader: AnnotationReader, cells: dict[str, str], where: str) -> _Region | None:
-    texts = (cells["region_shape_attributes"], cells.get("region_attributes") or "{}")
-    shape, attributes = (parse.json_text(text, where) for text in texts)
+    shape = parse.json_text(cells["region_shape_attributes"], where)
+    attributes = _attributes_cell(cells.get("region_attributes"))
     return _parse_region(reader, {"shape_attributes": shape, "region_attributes": attributes})
+
+
+def _attributes_cell(text: str | None) -> Any:
+    """The value of a cell of attributes; text if it is not JSON, which :func:`_attributes` takes for unreadable."""
+    with contextlib.suppress(DataError):
+        return parse.json_text(text or "{}", "attributes")
+    return text
 
 
 def _parse_shape(reader: AnnotationReader, shape: dict[str, Any]) -> Shape | None:
@@ -203,7 +222,8 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
 
 def _parse_via3_region(reader: AnnotationReader, row: dict[str, Any], known: dict[str, Any]) -> _Region | None:
     shape = _parse_via3_shape(reader, row["xy"])
-    return shape and (shape, _via3_attributes(parse.fields(row.get("av") or {}, "av"), known))
+    values = _attributes(row.get("av"))
+    return shape and (shape, None if values is None else _via3_attributes(values, known))
 
 
 def _via3_attributes(values: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
@@ -238,10 +258,9 @@ def _via3_csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
 
 
 def _parse_via3_cells(reader: AnnotationReader, cells: dict[str, str], where: str) -> _Region | None:
-    values = (cells["spatial_coordinates"], cells.get("metadata") or "{}")
-    numbers, attributes = (parse.json_text(value, where) for value in values)
+    numbers = parse.json_text(cells["spatial_coordinates"], where)
     shape = _parse_via3_shape(reader, parse.items(numbers, "spatial_coordinates"))
-    return shape and (shape, parse.fields(attributes, "metadata"))
+    return shape and (shape, _attributes(_attributes_cell(cells.get("metadata"))))
 
 
 def _parse_via3_shape(reader: AnnotationReader, numbers: Any) -> Shape | None:

@@ -27,7 +27,14 @@ from hubel.data.annotations.image_lookup import mirror_key, resolve_parts
 from hubel.data.annotations.reader import AnnotationReader, LabelFiles
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, split_dir
-from hubel.data.annotations.yolo_rows import RowLayout, detect_layout, parse_kpt_shape, parse_row, row_numbers
+from hubel.data.annotations.yolo_rows import (
+    RowLayout,
+    detect_layout,
+    parse_kpt_shape,
+    parse_row,
+    row_cells,
+    row_numbers,
+)
 from hubel.data.file_listing import is_shown, listing
 from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import DataError
@@ -63,14 +70,22 @@ def has_rows(folder: Path) -> bool:
     texts = (file for file in folder.iterdir() if file.suffix.lower() == ".txt" and is_shown(file.name))
     files = sorted(file for file in texts if file.name not in NAME_FILES)
     heads = [FileHead(file).text.strip() for file in files[:_SNIFFED_FILES]]
-    rows = [head.splitlines()[0].split() for head in heads if head]
+    rows = [head.splitlines()[0] for head in heads if head]
     return 2 * sum(map(_is_row, rows)) > len(rows)
 
 
-def _is_row(words: Sequence[str]) -> bool:
-    """True for a class and numbers, a few of which may be missing; also for the name of a class and a box."""
-    is_class = words[0].replace(".0", "").isdecimal()
-    return (len(words) >= 3 if is_class else len(words) == 5) and row_numbers(" ".join(words)) is not None
+def _is_row(line: str) -> bool:
+    """True for a class and numbers, a few of which may be missing; also for the name of a class and a box.
+
+    With commas, as many other tools write rows, the numbers are fractions.
+    """
+    numbers = row_numbers(line)
+    if numbers is None:
+        return False
+    if "," in line or ";" in line:
+        return len(numbers) >= 4 and all(0 <= number <= 1 for number in numbers)
+    is_class = row_cells(line)[0].replace(".0", "").isdecimal()
+    return len(numbers) >= 2 if is_class else len(numbers) == 4
 
 
 def _labels_path(path: Path, root: Path) -> Path:
@@ -224,8 +239,9 @@ def _label_file(reader: AnnotationReader, image: Path) -> Path | None:
 def _class_indices(reader: AnnotationReader, file: Path) -> Iterator[int]:
     with reader.error_context(file):
         for line in reader.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines():
-            if line.strip() and line.split()[0].isdecimal() and len(line.split()[0]) <= 5:
-                yield int(line.split()[0])
+            name = row_cells(line)[0] if line.strip() else ""
+            if name.isdecimal() and len(name) <= 5:
+                yield int(name)
 
 
 def _guessed_layout(reader: AnnotationReader, files: Sequence[Path]) -> RowLayout:

@@ -17,6 +17,7 @@ because its sides would cross.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,11 @@ from typing import Any
 from hubel.data.annotations import parse
 from hubel.data.annotations.reader import AnnotationReader
 from hubel.data.annotations.records import Annotation
+from hubel.data.file_listing import composed
 from hubel.masks import bounding_box
 
+_DECIMAL = re.compile(r"[+-]?\d*,?\d+")
+_SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 _MAX_KEYPOINTS = 1_000
 _TRACKED = 6  # numbers of a tracker's row
 _MAX_CROSSINGS = 50  # points of an outline whose sides are compared
@@ -100,20 +104,50 @@ def _crosses_itself(row: Sequence[float]) -> bool:
     )
 
 
+def row_cells(line: str) -> list[str]:
+    """The class of a row and its numbers as text.
+
+    They are separated by white space, commas or semicolons; a comma between digits is a decimal point if white space
+    separates them. The class is a number, or a name, which may have spaces.
+    """
+    words = line.split()
+    if "," in line or ";" in line:
+        if len(words) >= 5 and all(map(_DECIMAL.fullmatch, words[1:])):
+            words = [words[0], *(word.replace(",", ".") for word in words[1:])]
+        else:
+            words = [cell.strip() for cell in _SEPARATOR.split(line.strip().rstrip(",;"))]
+    start = next((index for index, word in enumerate(words[1:], 1) if _starts_number(word)), 1)
+    return [" ".join(words[:start]), *words[start:]]
+
+
+def _starts_number(word: str) -> bool:
+    return word[:1] in "+-.0123456789" or word.casefold() in ("nan", "inf")
+
+
 def row_numbers(line: str) -> list[float] | None:
     """The numbers after the class; ``None`` if they are not numbers."""
     try:
-        return [parse.number(value) for value in line.split()[1:]]
+        return [parse.number(value) for value in row_cells(line)[1:]]
     except parse.InvalidAnnotation:
         return None
 
 
-def parse_row(reader: AnnotationReader, line: str, layout: RowLayout, width: int, height: int) -> Annotation:
-    """The object of a row, in pixels of an image of that size; raises :class:`InvalidAnnotation`."""
-    values = line.split()
-    label = parse.integer(values[0], "the class")
+def _label(reader: AnnotationReader, text: str) -> int:
+    """The index of a class, which is written in a row, or is that of the name in it."""
+    if text[:1].isalpha() and (label := reader.classes.get(composed(text))) is not None:
+        return label
+    if text[:1].isalpha() and reader.classes:
+        raise parse.UnknownClass(f"class {text[:100]!r} is not one of the {len(reader.classes)} classes")
+    label = parse.integer(text, "the class")
     if not 0 <= label < len(reader.classes):
         raise parse.UnknownClass(f"class {label} is not one of the {len(reader.classes)} classes")
+    return label
+
+
+def parse_row(reader: AnnotationReader, line: str, layout: RowLayout, width: int, height: int) -> Annotation:
+    """The object of a row, in pixels of an image of that size; raises :class:`InvalidAnnotation`."""
+    values = row_cells(line)
+    label = _label(reader, values[0])
     numbers = [parse.number(value) for value in values[1:]]
     count = len(numbers)
     is_tracked = layout.tracked and count == _TRACKED
