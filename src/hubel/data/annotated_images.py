@@ -17,6 +17,8 @@ from hubel.data.samples import BACKGROUND, UNLABELLED, ImageDataset, Sample
 from hubel.errors import DataError, ImageError
 
 _SHOWN = 5
+_NO_AREA = "without area in their image"
+_TOO_LARGE = "of more than twice the size of their image (pixels for fractions?)"
 
 
 def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDataset:
@@ -24,7 +26,8 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
 
     Images labelled as having no object are kept: they show background. Images that nobody labelled are left out, and so
     are those that have labels of which none can be used. Boxes are cut off at the image's edge; those without area in
-    it are dropped. The warnings report all of that.
+    it are dropped, and so are those of more than twice its width or height, which are wrong. The warnings report all of
+    that.
 
     Raises :class:`DataError` if the format is not recognized, nothing is labelled, or, if ``strict``, a label file has
     a fault.
@@ -34,7 +37,7 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
     warnings = [f"{fault.message} Left out." for fault in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
         warnings.append(f"{len(faults) - _SHOWN} more errors in label files: hubel data check {path} lists them.")
-    dropped: list[str] = []
+    dropped: dict[str, list[str]] = {_NO_AREA: [], _TOO_LARGE: []}
     unusable: list[str] = []
     splits = {split: tuple(_samples(images, dropped, unusable)) for split, images in labelled.splits.items()}
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
@@ -53,13 +56,14 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
         are = "1 image has" if len(unusable) == 1 else f"{len(unusable)} images have"
         left_out = "cannot be used: left out, not taken as background"
         warnings.append(f"{are} only labels that {left_out}: {listing(unusable, 3)}.")
-    if dropped:
-        warnings.append(f"{len(dropped)} boxes without area in their image are left out: {listing(dropped, 3)}.")
+    for what, which in dropped.items():
+        if which:
+            warnings.append(f"{len(which)} boxes {what} are left out: {listing(which, 3)}.")
     stratified = _stratified({split: samples for split, samples in splits.items() if samples})
     return ImageDataset(labelled.root, labelled.classes, stratified, (*labelled.warnings, *warnings))
 
 
-def _samples(images: Iterable[AnnotatedImage], dropped: list[str], unusable: list[str]) -> Iterator[Sample]:
+def _samples(images: Iterable[AnnotatedImage], dropped: dict[str, list[str]], unusable: list[str]) -> Iterator[Sample]:
     """The labelled images; those that have labels, but none that can be used, are named in ``unusable`` instead."""
     for image in images:
         sample = _sample(image, dropped) if image.objects is not None else None
@@ -69,7 +73,7 @@ def _samples(images: Iterable[AnnotatedImage], dropped: list[str], unusable: lis
             unusable.append(image.path.name)
 
 
-def _sample(image: AnnotatedImage, dropped: list[str]) -> Sample:
+def _sample(image: AnnotatedImage, dropped: dict[str, list[str]]) -> Sample:
     width, height = image.width, image.height
     if not (width and height):
         try:
@@ -81,10 +85,13 @@ def _sample(image: AnnotatedImage, dropped: list[str]) -> Sample:
         x1, y1, x2, y2 = obj.box
         if width and height:
             x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
-        if x1 < x2 and y1 < y2:
+        what = _NO_AREA
+        if 0 < 2 * width < obj.box[2] - obj.box[0] or 0 < 2 * height < obj.box[3] - obj.box[1]:
+            what = _TOO_LARGE
+        elif x1 < x2 and y1 < y2:
             kept.append(replace(obj, box=(x1, y1, x2, y2)))
-        else:
-            dropped.append(f"object {number} of {image.path.name}")
+            continue
+        dropped[what].append(f"object {number} of {image.path.name}")
     return Sample(
         image.path,
         UNLABELLED,

@@ -256,3 +256,15 @@ def test_xml_with_a_namespace(tmp_path: Path, prefix: str) -> None:
     (tmp_path / "annotations.xml").write_text(cvat.replace("annotations>", f"annotations {declared}>", 1))
     (obj,) = read_annotations(tmp_path).images()[0].objects or ()
     assert obj.box == BOX
+
+
+@pytest.mark.parametrize("content", ["", " \n", "\0\0\0\0", "not XML"])
+def test_an_empty_file_before_the_others_is_named(tmp_path: Path, content: str) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        write_image(tmp_path / name, 64, 48)
+    (tmp_path / "a.xml").write_text(content)
+    (tmp_path / "b.xml").write_text(_voc()["a.xml"])
+    faults: list[LabelFileError] = []
+    dataset = read_annotations(tmp_path, on_fault=faults.append)
+    assert [fault.file.name for fault in faults] == ["a.xml"]
+    assert {image.path.name: image.objects is None for image in dataset.images()} == {"a.jpg": True, "b.jpg": False}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, read_annotations
 from hubel.data.annotations.reader import LabelFileError
 from hubel.data.annotations.yolo_rows import detect_layout
@@ -133,7 +134,7 @@ def test_names_stay_as_they_are_written(names: str, expected: tuple[str, ...], t
         ("[cat, cat]", "has the class 'cat' twice"),
         ("{0: cat, 0: dog}", "is not valid YAML (line 3: '0' is there twice)"),
         ("{0: cat, 2: dog}", "numbers its classes [0, 2]"),
-        ("[cat, ]\n\tnc: 1", 'found character that cannot start any token in "<unicode string>", line 4'),
+        ("[cat, ]\n\tnc: 1", "is not valid YAML (line 4, column 1: a tab"),
         ("[[cat]]", "a class name is a list of 1, not a name"),
     ],
 )
@@ -196,3 +197,47 @@ def test_rows_that_are_wrong_in_spite_of_separators(tmp_path: Path, row: str, me
     with pytest.raises(LabelFileError) as caught:
         yolo(tmp_path, row)
     assert message in caught.value.message
+
+
+def test_a_label_file_named_after_the_whole_image(tmp_path: Path) -> None:
+    yolo(tmp_path, BOX)
+    (tmp_path / "labels" / "0.txt").rename(tmp_path / "labels" / "0.jpg.txt")
+    assert _objects(read_annotations(tmp_path)) == [(AS_READ, False, None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "# names\ncat\ndog\n"),
+        ("classes.txt", "0 cat\n1 dog\n"),
+        ("_classes.txt", "0: cat\n1: dog\n\n"),
+        ("obj.names", "cat\ndog"),
+    ],
+)
+def test_lists_of_classes(tmp_path: Path, name: str, text: str) -> None:
+    yolo(tmp_path, BOX)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / name).write_text(text)
+    assert read_annotations(tmp_path).classes == ("cat", "dog")
+
+
+def test_an_empty_line_in_a_list_of_classes_is_refused(tmp_path: Path) -> None:
+    yolo(tmp_path, BOX)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("cat\n\ndog\n")
+    with pytest.raises(DataError, match=r"classes\.txt, line 2: is empty"):
+        read_annotations(tmp_path)
+
+
+def test_names_that_begin_with_other_numbers_stay(tmp_path: Path) -> None:
+    yolo(tmp_path, BOX)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("0 km\n5 km\n")
+    assert read_annotations(tmp_path).classes == ("0 km", "5 km")
+
+
+def test_pixels_for_fractions_do_not_become_boxes_of_the_whole_image(tmp_path: Path) -> None:
+    yolo(tmp_path, BOX, "0 50 50 100 100")
+    data = read_annotated_images(tmp_path)
+    assert [sample.path.name for samples in data.splits.values() for sample in samples] == ["0.jpg"]
+    assert any("1 boxes of more than twice the size of their image" in warning for warning in data.warnings)

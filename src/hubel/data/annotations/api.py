@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
@@ -109,10 +109,11 @@ def detect_formats(path: Path) -> Found:
             by_suffix[os.path.splitext(name)[1].lower()].append(name)  # noqa: PTH122 – a name, many times
         if any(suffix in IMAGE_SUFFIXES for suffix in by_suffix):
             image_folders.append(folder)
+        images = [name for suffix in IMAGE_SUFFIXES for name in by_suffix.get(suffix, ())]
         if by_suffix[".txt"]:
             text_folders.append(folder)
         for suffix in _SUFFIXES:
-            _add_files(path, folder, sorted(by_suffix[suffix]), found)
+            _add_files(path, folder, sorted(by_suffix[suffix]), images, found)
     for entry in all_formats().values():
         if entry.find_folders and not found[entry.name]:
             folders = entry.find_folders(path, image_folders, text_folders)
@@ -120,16 +121,21 @@ def detect_formats(path: Path) -> Found:
     return {name: files for name, files in found.items() if files}
 
 
-def _add_files(root: Path, folder: Path, names: list[str], found: Found) -> None:
-    """Add the files of one folder with one suffix to their formats."""
+def _add_files(root: Path, folder: Path, names: list[str], images: Iterable[str], found: Found) -> None:
+    """Add the files of one folder with one suffix to their formats; ``images`` are the names of its images."""
     names = [name for name in names if not _OTHER_TASKS.match(name)] or names
+    unknown: list[str] = []
     for index, name in enumerate(names[:_SNIFFED_FILES]):
         file = folder / name
         entry = _sniff(file)
         if entry is None:
+            unknown.append(name)
             continue
         if entry.file_holds == "image":  # the others are of the same kind
-            files = map(folder.joinpath, names[index:])
+            # An empty or broken file before them is of an image, too, if there is one of that name.
+            stems = {os.path.splitext(each)[0] for each in images}  # noqa: PTH122 – a name, many times
+            broken = [each for each in unknown if os.path.splitext(each)[0] in stems]  # noqa: PTH122
+            files = map(folder.joinpath, [*broken, *names[index:]])
             found[entry.name] += [(_split_of(other, root, by_name=False), other) for other in files]
             return
         if entry.file_holds == "images" or not found[entry.name]:  # of a data set: the one nearest to the root

@@ -40,7 +40,10 @@ from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import DataError
 from hubel.masks import box_to_polygon
 
-NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names", "_darknet.labels")
+NAME_FILES = (
+    "classes.txt", "obj.names", "labels.txt", "classes.names", "_darknet.labels", "_classes.txt",
+    "predefined_classes.txt", "class_names.txt", "names.txt", "coco.names", "voc.names",
+)  # fmt: skip
 """Files that list the classes, one per line, if no ``data.yaml`` does."""
 
 _SNIFFED_FILES = 40
@@ -150,8 +153,16 @@ def _declared_names(reader: AnnotationReader, file: Path, content: dict[str, Any
 
 
 def _names_in(reader: AnnotationReader, file: Path) -> dict[int, str]:
-    lines = reader.read_text(file, 1 << 20).splitlines()
-    return dict(enumerate(line.strip() for line in lines if line.strip()))
+    """Names, one per line, also with their index before them; lines of comment (``# …``) are counted and left out."""
+    lines = [line.strip() for line in reader.read_text(file, 1 << 20).strip().splitlines()]
+    names = [line for line in lines if not line.startswith("# ")]
+    if len(names) < len(lines):
+        reader.warn(f"{file}: lines that begin with # are comments, not classes")
+    if "" in names:
+        message = f"{file}, line {lines.index('') + 1}: is empty: which numbers the classes after it have is not clear."
+        raise DataError(message, "Remove the line, or write a name.")
+    numbered = [re.fullmatch(rf"{index}\s*[\s:,]\s*(.+)", name) for index, name in enumerate(names)]
+    return {index: match[1] if match and all(numbered) else names[index] for index, match in enumerate(numbered)}
 
 
 def _listed_names(reader: AnnotationReader, files: Sequence[Path]) -> dict[int, str]:
@@ -231,7 +242,7 @@ def _images_of(reader: AnnotationReader, path: Path, seen: set[Path]) -> Iterato
 def _label_file(reader: AnnotationReader, image: Path) -> Path | None:
     folders = dict.fromkeys((_labels_path(image, reader.root).parent, image.parent))
     folders |= dict.fromkeys(reader.images.mirrors(image.parent, ".txt"))
-    names = (f"{image.stem}.txt", f"{image.stem}.TXT")
+    names = (f"{image.name}.txt", f"{image.stem}.txt", f"{image.stem}.TXT")
     files = (reader.images.locate(folder / name) for folder in folders for name in names)
     return next((file for file in files if file is not None and file.name not in NAME_FILES), None)
 
