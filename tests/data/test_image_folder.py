@@ -388,3 +388,10 @@ def test_progress(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     check_class_folders(folders.splits, folders.classes, lambda done, total: calls.append((done, total)))
     assert calls == [(100, 120), (120, 120)]
+
+
+def test_classes_whose_names_look_alike_are_told(tmp_path: Path) -> None:
+    root = make(tmp_path, "Cat/1.png", "cat/2.png", "cat /3.png", "dog/4.png")
+    folders = read_class_folders(root)
+    assert folders.classes == ("Cat", "cat", "cat ", "dog")
+    assert folders.warnings == (f"{root}: 'Cat' and 'cat' and 'cat ' are different classes: rename one if not.",)

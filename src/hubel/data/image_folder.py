@@ -49,6 +49,12 @@ def read_class_folders(root: Path) -> ImageDataset:
     if empty := sorted({name for by_class in found.values() for name in by_class} - with_images):
         warnings.append(f"{root}: no images in {listing(empty)}: left out of the classes.")
     classes = tuple(sorted(with_images))
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            warnings.append(f"{root}: {' and '.join(map(repr, names))} are different classes: rename one if not.")
     if "all" in split_folders:
         warnings += _doubts(split_folders["all"], classes)
     splits = {

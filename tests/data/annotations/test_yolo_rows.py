@@ -199,6 +199,10 @@ def test_rows_that_are_wrong_in_spite_of_separators(tmp_path: Path, row: str, me
     assert message in caught.value.message
 
 
+def test_names_that_begin_with_a_digit(tmp_path: Path) -> None:
+    assert _objects(yolo(tmp_path, "3d printer 0.5 0.5 0.4 0.2", names="[3d printer]")) == [(AS_READ, False, None)]
+
+
 def test_a_label_file_named_after_the_whole_image(tmp_path: Path) -> None:
     yolo(tmp_path, BOX)
     (tmp_path / "labels" / "0.txt").rename(tmp_path / "labels" / "0.jpg.txt")

@@ -28,7 +28,7 @@ from hubel.data.annotations.records import Annotation
 from hubel.data.file_listing import composed
 from hubel.masks import bounding_box
 
-_DECIMAL = re.compile(r"[+-]?\d*,?\d+")
+_DECIMAL = re.compile(r"[+-]?\d{0,20},?\d{1,20}")
 _SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 _MAX_KEYPOINTS = 1_000
 _TRACKED = 6  # numbers of a tracker's row
@@ -134,9 +134,10 @@ def row_numbers(line: str) -> list[float] | None:
 
 def _label(reader: AnnotationReader, text: str) -> int:
     """The index of a class, which is written in a row, or is that of the name in it."""
-    if text[:1].isalpha() and (label := reader.classes.get(composed(text))) is not None:
+    is_name = any(map(str.isalpha, text)) and text.casefold() not in ("nan", "inf")
+    if is_name and (label := reader.classes.get(composed(text))) is not None:
         return label
-    if text[:1].isalpha() and reader.classes:
+    if is_name and reader.classes:
         raise parse.UnknownClass(f"class {text[:100]!r} is not one of the {len(reader.classes)} classes")
     label = parse.integer(text, "the class")
     if not 0 <= label < len(reader.classes):
