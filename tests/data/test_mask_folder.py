@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubel.data.checks.run import read_any
 from hubel.data.checks.training_checks import check_masks
 from hubel.data.mask_folder import is_mask_folder, read_class_map, read_mask_folder
 from hubel.data.samples import ImageDataset
@@ -210,3 +211,10 @@ def test_masks_of_0_and_255_are_refused_and_other_values_noted(tmp_path: Path) -
     Image.fromarray(INDICES * 38).save(root / "train/masks/a.png")
     notes = check_masks(data.splits, data.classes).notes
     assert "masks have pixels of 38, 76, which are not classes: these pixels do not count." in notes
+
+
+def test_checks_of_data_say_that_they_read_no_masks(tmp_path: Path) -> None:
+    root = data_set(tmp_path, ("train/images/a.jpg", "train/masks/a.png"))
+    with pytest.raises(DataError, match="has images with masks") as caught:
+        read_any(root)
+    assert "--task segment" in caught.value.hint

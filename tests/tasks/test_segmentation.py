@@ -124,6 +124,11 @@ def test_a_run_learns_shapes_and_is_scored_and_reported(tmp_path: Path) -> None:
     counted = truth < 3
     assert found.classes.shape == (128, 128) and (found.classes == truth)[counted].mean() > 0.7
     assert sum(found.shares.values()) == pytest.approx(1)
+    (data / "val" / "masks" / "0.png").write_bytes(b"no PNG")
+    Image.fromarray(truth[:50]).save(data / "val" / "masks" / "1.png")
+    without = evaluate(tmp_path / "run", data)
+    assert [fault.message.partition("masks/")[2][:5] for fault in without.failures] == ["0.png", "1.png"]
+    assert without.to_json()["images"] == 8
     drawn = np.asarray(found.draw(Image.open(data / "val" / "images" / "0.png").convert("RGB")))
     assert drawn.shape[2] == 3
 

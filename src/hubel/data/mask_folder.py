@@ -106,6 +106,20 @@ def read_class_map(path: Path) -> np.ndarray:
         raise ImageError(f"{path} cannot be read: {error}.", "Copy or export the mask again.") from error
 
 
+def mask_fault(sample: Sample) -> ImageError | None:
+    """Why the mask of an image cannot be used: it is unreadable, or of another size; ``None`` if nothing is wrong."""
+    if sample.class_map is None:
+        return None
+    try:
+        height, width = read_class_map(sample.class_map).shape
+    except ImageError as error:
+        return error
+    if not sample.width or (width, height) == (sample.width, sample.height):
+        return None
+    message = f"{sample.class_map} is {width} × {height}, its image {sample.width} × {sample.height}."
+    return ImageError(message, "Export the mask again, in the size of its image.")
+
+
 def _indices(path: Path, image: Image.Image) -> np.ndarray:
     mode = image.mode
     # Pillow spreads the values of fewer bits over 0 to 255.
