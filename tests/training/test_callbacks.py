@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from drawn_shapes import write_shapes
-from hubel.errors import MissingExtraError
-from hubel.training.callbacks import Callback, StepLog
+from hubel.errors import MissingExtraError, UsageError
+from hubel.training.callbacks import Callback, Callbacks, StepLog
 from hubel.training.train import train
 
 QUICK: dict[str, Any] = {
@@ -138,12 +138,16 @@ def test_weights_and_biases_gets_epochs_and_final_metrics(
         return Run()
 
     double = ModuleType("wandb")
-    double.init, double.util = init, SimpleNamespace(generate_id=lambda: "abc123")  # type: ignore[attr-defined]
+    double.init = init  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", double)
     monkeypatch.setattr("hubel.training.callbacks._require", lambda *_: None)
     result = train(small, out=tmp_path / "run", wandb=True, **QUICK)
     (_, given), *epochs, finished = calls
-    assert given["id"] == "abc123" and given["resume"] == "allow" and given["name"] == "run"
+    assert (
+        given["id"] == (result.folder / "wandb-id").read_text().strip() != ""
+        and given["resume"] == "allow"
+        and given["name"] == "run"
+    )
     assert given["config"]["model"] == "simple_cnn"
     rows = table(result.folder / "metrics.csv")
     assert [(step, numbers["val_loss"]) for step, numbers in epochs] == [
@@ -179,3 +183,67 @@ def test_mlflow_gets_options_epochs_and_the_end(small: Path, tmp_path: Path, mon
     calls.clear()
     train(small, out=tmp_path / "run", resume=True)  # the same record
     assert not [name for name, *_ in calls if name == "create_run"]
+
+
+def test_a_tracker_that_does_not_start_says_why_and_what_to_set(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError("the store\nis closed")
+
+    double = ModuleType("mlflow")
+    double.MlflowClient = refuse  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", double)
+    monkeypatch.setattr("hubel.training.callbacks._require", lambda *_: None)
+    recorder = Recorder()
+    with pytest.raises(UsageError) as raised:
+        train(small, out=tmp_path / "run", mlflow=True, callbacks=[recorder], **QUICK)
+    assert raised.value.message == "MLflow does not start: the store is closed"
+    assert "MLFLOW_TRACKING_URI" in raised.value.hint
+    assert recorder.calls == [], "it never started, so it does not end either"
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_ends_a_run_is_not_hidden_by_a_callback_that_fails_at_the_end() -> None:
+    class Fails(Recorder):
+        def on_run_end(self, result: Any) -> None:
+            super().on_run_end(result)
+            raise RuntimeError("and the tracker, too")
+
+    fails, after = Fails(), Recorder()
+    callbacks = Callbacks([fails, after])
+    callbacks.on_run_start(None)  # type: ignore[arg-type]
+    callbacks.on_run_end(None)
+    callbacks.on_run_end(None)
+    assert fails.calls == after.calls == [("start", None), ("end", None)]
+    callbacks = Callbacks([Fails()])
+    callbacks.on_run_start(None)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="tracker"):
+        callbacks.on_run_end("a result")  # type: ignore[arg-type]
+
+
+def test_mlflow_itself_keeps_what_the_run_wrote(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    result = train(small, out=tmp_path / "run", mlflow=True, **QUICK)
+    client = mlflow.MlflowClient()
+    run = client.get_run((result.folder / "mlflow-id").read_text().strip())
+    assert (run.info.status, run.data.params["model"]) == ("FINISHED", "simple_cnn")
+    assert run.data.metrics["test_top1"] == result.to_json()["metrics"]["top1"]
+    logged = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "val_loss")]
+    rows = table(result.folder / "metrics.csv")
+    assert logged == [(int(row["epoch"]), float(row["val_loss"])) for row in rows]
+
+
+def test_weights_and_biases_itself_keeps_what_the_run_wrote(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    result = train(small, out=tmp_path / "run", wandb=True, **QUICK)
+    name = (result.folder / "wandb-id").read_text().strip()
+    (record,) = result.folder.glob(f"wandb/offline-run-*/run-{name}.wandb")
+    content = record.read_bytes()
+    for row in table(result.folder / "metrics.csv"):
+        assert str(float(row["val_loss"])).encode() in content

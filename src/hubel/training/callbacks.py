@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from hubel.config import TrainingConfig
-from hubel.errors import MissingExtraError
+from hubel.errors import MissingExtraError, UsageError
 from hubel.fileio import write_text
 
 if TYPE_CHECKING:
@@ -86,32 +88,35 @@ class Callbacks(Callback):
 
     def __init__(self, callbacks: Sequence[Any] = ()) -> None:
         self._callbacks = tuple(callbacks)
-        self._started = False
-
-    def _call(self, name: str, argument: Any) -> None:
-        for callback in self._callbacks:
-            method = getattr(callback, name, None)
-            if method is not None:
-                method(argument)
+        self._started: list[Any] = []
 
     def on_run_start(self, run: RunStart) -> None:
         """See :class:`Callback`."""
-        self._started = True
-        self._call("on_run_start", run)
+        for callback in self._callbacks:
+            _call(callback, "on_run_start", run)
+            self._started.append(callback)
 
     def on_step_end(self, step: StepEnd) -> None:
         """See :class:`Callback`."""
-        self._call("on_step_end", step)
+        for callback in self._callbacks:
+            _call(callback, "on_step_end", step)
 
     def on_epoch_end(self, row: Mapping[str, Any]) -> None:
         """See :class:`Callback`."""
-        self._call("on_epoch_end", row)
+        for callback in self._callbacks:
+            _call(callback, "on_epoch_end", row)
 
     def on_run_end(self, result: TrainingResult | None) -> None:
-        """Called once, and only after the start."""
-        if self._started:
-            self._started = False
-            self._call("on_run_end", result)
+        """Ends those that started, each once. What one raises does not hide the error that ended the run."""
+        while self._started:
+            with nullcontext() if result is not None else suppress(Exception):
+                _call(self._started.pop(0), "on_run_end", result)
+
+
+def _call(callback: Any, name: str, argument: Any) -> None:
+    method = getattr(callback, name, None)
+    if method is not None:
+        method(argument)
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -198,10 +203,11 @@ class WeightsAndBiases(Callback):
         import wandb
 
         # A resumed run goes on in the same record.
-        name = _remembered(run.folder / "wandb-id", wandb.util.generate_id)
-        self._run = wandb.init(
-            dir=run.folder, name=run.folder.name, id=name, resume="allow", config=run.config.to_json()
-        )
+        name = _remembered(run.folder / "wandb-id", lambda: uuid.uuid4().hex[:8])
+        with _refusal_explained("Weights & Biases", "run wandb login, or set WANDB_MODE=offline"):
+            self._run = wandb.init(
+                dir=run.folder, name=run.folder.name, id=name, resume="allow", config=run.config.to_json()
+            )
 
     def on_epoch_end(self, row: Mapping[str, Any]) -> None:
         """See :class:`Callback`."""
@@ -214,8 +220,14 @@ class WeightsAndBiases(Callback):
         self._run.finish(exit_code=0 if result is not None else 1)
 
 
+_MLFLOW_PLACES = (
+    "set MLFLOW_TRACKING_URI to the address of a server, to file:FOLDER (with MLFLOW_ALLOW_FILE_STORE=true), or to a "
+    "database, for which MLflow's full package is needed: pip install mlflow"
+)
+
+
 class MLflow(Callback):
-    """A run of MLflow; its own environment variables decide where to, such as ``MLFLOW_TRACKING_URI=file:mlruns``."""
+    """A run of MLflow; its own environment variables decide where to, such as ``MLFLOW_TRACKING_URI``."""
 
     def __init__(self) -> None:
         _require("mlflow", "--mlflow", "mlflow")
@@ -226,9 +238,10 @@ class MLflow(Callback):
         """See :class:`Callback`."""
         from mlflow import MlflowClient
 
-        self._client = MlflowClient()
-        self._id = _remembered(run.folder / "mlflow-id", lambda: self._new(run))
-        self._client.update_run(self._id, "RUNNING")
+        with _refusal_explained("MLflow", _MLFLOW_PLACES):
+            self._client = MlflowClient()
+            self._id = _remembered(run.folder / "mlflow-id", lambda: self._new(run))
+            self._client.update_run(self._id, "RUNNING")
 
     def _new(self, run: RunStart) -> str:
         name = "hubel"
@@ -270,6 +283,16 @@ def trackers(config: TrainingConfig) -> list[Callback]:
 def _require(package: str, option: str, extra: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise MissingExtraError(option, extra)
+
+
+@contextmanager
+def _refusal_explained(tracker: str, hint: str) -> Iterator[None]:
+    """What keeps a tracker from starting is its setup, whatever its package raises."""
+    try:
+        yield
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise UsageError(f"{tracker} does not start: {message or type(error).__name__}", hint) from error
 
 
 def _remembered(path: Path, make: Callable[[], str]) -> str:
