@@ -199,3 +199,12 @@ def test_options_of_saved_models_keep_their_first_spelling(old: str, new: str, v
     with pytest.raises(ModelError) as raised:
         with_options(arch, {old: "?"})
     assert f"{new}='?'" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("num_clases", "num_classes"), ("imagesize", "image_size"), ("stride_on", "stride_in")]
+)
+def test_a_misspelled_option_gets_a_suggestion(given: str, meant: str) -> None:
+    with pytest.raises(ModelError) as raised:
+        create_model("resnet18", **{given: 5})
+    assert raised.value.hint == f"Did you mean {meant}?"

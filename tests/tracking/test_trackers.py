@@ -251,6 +251,11 @@ def test_wrong_parameters_are_reported(name: str, parameters: dict, message: str
         create_tracker(name, **parameters)
 
 
+def test_a_misspelled_parameter_gets_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="did you mean max_age"):
+        create_tracker("sort", max_agee=1)
+
+
 def test_trackers_are_listed() -> None:
     assert hubel.list_models(task="track") == ["sort", "deepsort", "bytetrack"]
     assert hubel.list_models("track", "*sort") == ["sort", "deepsort"]

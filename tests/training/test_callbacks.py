@@ -12,7 +12,9 @@ import pytest
 
 from drawn_shapes import write_shapes
 from hubel.errors import MissingExtraError, UsageError
+from hubel.reports.report_data import few_to_choose_by
 from hubel.training.callbacks import Callback, Callbacks, StepLog
+from hubel.training.progress import TrainingDisplay
 from hubel.training.train import train
 
 QUICK: dict[str, Any] = {
@@ -247,3 +249,21 @@ def test_weights_and_biases_itself_keeps_what_the_run_wrote(
     content = record.read_bytes()
     for row in table(result.folder / "metrics.csv"):
         assert str(float(row["val_loss"])).encode() in content
+
+
+def test_few_validation_images_are_said_to_be_few() -> None:
+    assert few_to_choose_by(99).startswith("99 validation images are few")
+    assert few_to_choose_by(1).startswith("1 validation image is few")
+    assert not few_to_choose_by(0) and not few_to_choose_by(100)
+
+
+def test_the_time_left_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    display = TrainingDisplay(5, quiet=True)
+    monkeypatch.setattr(display, "advance", lambda note: notes.append(note))
+    display.restart("epoch 1/5", 4)
+    display.advance_epoch("loss 1")
+    display.end_epoch({"epoch": 1, "phase": "train", "seconds": 60.0, "train_loss": 1.0, "val_loss": 1.0}, {}, True)
+    display.restart("epoch 2/5", 4)
+    display.advance_epoch("loss 1")
+    assert notes == ["loss 1", "loss 1  run: at most 0:03:45 left"]  # 3 ¾ epochs of a minute

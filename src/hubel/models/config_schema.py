@@ -14,7 +14,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from hubel.errors import ModelError
 from hubel.models.base import Architecture
+from hubel.validation import suggestion
 
+COMMON_OPTIONS = ("num_classes", "in_channels", "image_size", "weights", "backbone")
+"""What :func:`~hubel.models.factory.create_model` takes for every architecture, beside its own options."""
 _LONGEST_SHOWN = 200  # letters of an option's own value
 
 
@@ -47,7 +50,8 @@ def with_options(arch: Architecture, options: Mapping[str, Any]) -> Any:
     known = [field.name for field in fields(arch.config)]
     unknown = [option for option in options if option not in known]
     if unknown:
-        offer = f"It has {', '.join(known)}." if known else "It has none."
+        near = suggestion(unknown[0], (*known, *aliases, *COMMON_OPTIONS))
+        offer = f"Did you mean {near}?" if near else f"It has {', '.join(known)}." if known else "It has none."
         raise ModelError(f"{arch.name} has no option {unknown[0]!r}.", offer)
     annotations = _annotations(arch.config.__class__)
     values = {option: _read(value, annotations[option]) for option, value in options.items()}

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from hubel.drawing import BoxLabel
 
+_FEW = 100  # validation images: a top-1 has a standard error of up to 5 points
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -95,6 +97,19 @@ class TrainingReport:
     def headline_split(self) -> str | None:
         """The split whose scores come first: the test set, else the first one; ``None`` without scores."""
         return "test" if "test" in self.scores else next(iter(self.scores), None)
+
+    @property
+    def few_to_choose_by(self) -> str:
+        """See :func:`few_to_choose_by`; empty where no best epoch was chosen."""
+        return few_to_choose_by(self.split_sizes.get("val", 0)) if self.best_epoch is not None else ""
+
+
+def few_to_choose_by(validation: int) -> str:
+    """A clause about the choice of the best epoch if there are few validation images, else empty."""
+    if not 0 < validation < _FEW:
+        return ""
+    images = "image is" if validation == 1 else "images are"
+    return f"{validation} validation {images} few to choose the best epoch by: others may be as good"
 
 
 @dataclass(frozen=True)

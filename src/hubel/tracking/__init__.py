@@ -12,6 +12,7 @@ from hubel.tracking.base import Appearance, Tracker, TrackUpdate, describe
 from hubel.tracking.bytetrack import ByteTrack
 from hubel.tracking.deepsort import DeepSort
 from hubel.tracking.sort import Sort
+from hubel.validation import suggestion
 
 __all__ = ["TRACKERS", "Appearance", "TrackUpdate", "Tracker", "create_tracker"]
 
@@ -35,5 +36,7 @@ def create_tracker(name: str, **parameters: Any) -> Tracker:
     known = {field.name for field in fields(kind.Parameters)}
     for parameter in parameters:
         if parameter not in known:
-            raise UsageError(f"{name} has no parameter {parameter!r}", f"it has {describe(kind.Parameters)}")
+            near = suggestion(parameter, known)
+            hint = f"did you mean {near}?" if near else f"it has {describe(kind.Parameters)}"
+            raise UsageError(f"{name} has no parameter {parameter!r}", hint)
     return kind(kind.Parameters(**parameters))

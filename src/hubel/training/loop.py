@@ -278,7 +278,7 @@ def _train_epoch(
         seen += whole.images
         speed = per_second(seen, time.perf_counter() - started)
         training.callbacks.on_step_end(StepEnd(epoch, phase.name, step + 1, steps, whole.means, rate, speed))
-        display.advance(note=f"loss {totals['loss'] / max(1, seen):.3f}  {speed:.0f} images/s")
+        display.advance_epoch(f"loss {totals['loss'] / max(1, seen):.3f}  {speed:.0f} images/s")
     _check_batch_read(seen, "training")
     return {
         "epoch": epoch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 from hubel.console import ProgressBar, activity
@@ -20,6 +21,7 @@ class TrainingDisplay(ProgressBar):
         super().__init__("preparing", visible=not quiet, lines=True)
         self.epochs, self._quiet = epochs, quiet
         self._announced: set[str] = set()
+        self._epoch_seconds, self._epochs_left = 0.0, 0
         self.started, self.seconds = time.perf_counter(), dict[str, float]()
 
     def log(self, line: str) -> None:
@@ -45,8 +47,17 @@ class TrainingDisplay(ProgressBar):
             self._announced.add(what)
             self.log(f"timing {what}")
 
+    def advance_epoch(self, note: str) -> None:
+        """Count a training step; from the second epoch on, behind the note stands what is left of the whole run."""
+        if self._epoch_seconds and self._total:
+            epochs = self._epochs_left - (self._done + 1) / self._total
+            left = timedelta(seconds=round(max(0.0, epochs) * self._epoch_seconds))
+            note = f"{note}  run: at most {left} left"
+        self.advance(note=note)
+
     def end_epoch(self, row: dict[str, Any], metrics: Mapping[str, str], best: bool) -> None:
         """Write a line with the epoch's losses and its metrics, whose names in messages are given by column."""
+        self._epoch_seconds, self._epochs_left = row["seconds"], self.epochs - row["epoch"]
         parts = []
         for part, words in (("train", "train"), ("val", "validation")):
             named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **metrics}.items()]

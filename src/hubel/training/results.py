@@ -119,7 +119,11 @@ def finish(
         mistakes_split=result.split,
         augmentation=training.data.augmentation_preview(splits.train),
         transforms=training.data.describe_augmentations(),
-        configuration=config.to_json(),
+        configuration={
+            **config.to_json(),
+            "image_size": metadata.preprocessing.height,
+            "precision": training.execution.precision,
+        },
         environment=environment(training.execution.precision),
         timing=timing,
         decisions=list(decisions),

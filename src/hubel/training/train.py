@@ -33,6 +33,7 @@ from hubel.inference.precision import choose_device
 from hubel.interrupts import interruptions
 from hubel.models import ModelMetadata, architecture, create_model, describe
 from hubel.models.base import Model
+from hubel.reports.report_data import few_to_choose_by
 from hubel.system import tune_allocator
 from hubel.tasks.registry import get_task, guess_task
 from hubel.training.callbacks import Callback, Callbacks, trackers
@@ -302,6 +303,8 @@ def _announce(
         f"{len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test images; "
         f"{len(metadata.classes)} classes; {config.model} {start}"
     )
+    if few := few_to_choose_by(len(splits.val)):
+        display.log(f"note: {few}")
     if not processes.is_single:
         display.log(
             f"{processes.count} processes train together; each takes its part of the {config.batch} images per step"

@@ -105,7 +105,7 @@ class Detection(ObjectTask):
     result = Detections
     network = "ssd"
     model_type = (Detector, "a detector")
-    monitor = ("AP50", "AP")
+    monitor = ("AP50", "AP", "-loss")
     logged_metrics: ClassVar[Mapping[str, str]] = {"AP50": "AP50", "AP": "AP"}
     data = DetectionData
     evaluator = DetectionEvaluator

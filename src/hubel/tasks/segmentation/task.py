@@ -109,7 +109,7 @@ class Segmentation(ObjectTask):
     result = SegmentationMap
     network = "fcn32s"
     model_type = (FCN32s, "a network for segmentation")
-    monitor = ("mean_iou", "pixel_accuracy")
+    monitor = ("mean_iou", "pixel_accuracy", "-loss")
     logged_metrics: ClassVar[Mapping[str, str]] = {"mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
     data = SegmentationData
     evaluator = SegmentationEvaluator
