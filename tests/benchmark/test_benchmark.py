@@ -96,9 +96,10 @@ class _Machine:
             return JobResult({"limits": limits, "bf16_pays": self.bf16_pays}, 1.0)
         if job["job"] == "prepare":
             if job["model"] == "missing":
-                raise JobFailure("missing is no folder that exists")
+                raise JobFailure("missing is not a saved model")
             cost = {"macs": 10**9, "weights": 10**6, "moved": 10**7}
-            return JobResult({"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost}, 1.0)
+            row = {"reference": "r", "random_weights": False, "input": [3, 8, 8], "cost": cost, "runner": None}
+            return JobResult(row, 1.0)
         if job["job"] == "cached":
             return JobResult({"cached": self.quantized}, 1.0)
         if failure := self.fails.get((job["precision"], job["batch"] if job["job"] == "measure" else 0)):
@@ -122,8 +123,12 @@ class _Machine:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> _Machine:
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> _Machine:
     machine = _Machine()
+    here = tmp_path_factory.mktemp("models")
+    for name in ("m", "missing"):  # a name that is neither known nor on the disk is refused before anything starts
+        (here / name).mkdir()
+    monkeypatch.chdir(here)
     monkeypatch.setattr(session, "run_job", machine)
     return machine
 
@@ -170,7 +175,7 @@ def test_a_model_that_cannot_be_had_stops_no_other(machine: _Machine) -> None:
     assert done.exit_code == 1
     assert missing == {
         "model": "missing", "engine": None, "precision": None, "batch": None,
-        "error": "missing is no folder that exists",
+        "error": "missing is not a saved model",
     }  # fmt: skip
     assert [row["images_per_second"] > 0 for row in measured] == [True, True]
 
@@ -211,6 +216,7 @@ def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     from hubel.inference.engines.convert import ModelSource
     from hubel.models import create_model, describe, save_model
 
+    monkeypatch.setattr("hubel.inference.int8.exact_weight_bits", lambda: 8)
     model = create_model("lenet5").eval()
     save_model(tmp_path / "run", model, describe(model))
     outcomes: list[dict[str, Any]] = []
@@ -228,6 +234,8 @@ def test_what_was_quantized_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ConvertedCache().put(precision, lambda folder: _write_model(folder), {**facts, "precision": precision})
         outcomes.append(cached(str(tmp_path / "run")))
     assert outcomes == [{"cached": False}, {"cached": False}, {"cached": True}]
+    monkeypatch.setattr("hubel.inference.int8.exact_weight_bits", lambda: 7)  # another processor, other weights
+    assert cached(str(tmp_path / "run")) == {"cached": False}
 
 
 def _write_model(folder: Path) -> None:

@@ -139,4 +139,4 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
 print(*sorted(name for name in sys.modules if name.startswith("hubel.cli.")))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["hubel.cli.cache", "hubel.cli.main", "hubel.cli.options"]
+    assert done.stdout.split() == ["hubel.cli.cache", "hubel.cli.command", "hubel.cli.main", "hubel.cli.options"]

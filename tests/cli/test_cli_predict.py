@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from hubel.cli.main import main
+from hubel.data.file_listing import OUTPUT_MARK
 from hubel.data.preprocessing import Preprocessing
 from hubel.models import ModelMetadata, save_model
 
@@ -123,7 +124,10 @@ def test_images_written_into_a_source_folder_are_not_predicted_again(
     status, out, _ = _run(capfd, "predict", tmp_path, "--model", colour_model, "--save", out_folder, "--batch", 2)
     assert status == 0
     assert len(out.splitlines()) == 40
-    assert len(list(out_folder.iterdir())) == 40
+    assert len(list(out_folder.glob("*.jpg"))) == 40
+    assert len(list(out_folder.iterdir())) == 41  # and the mark that tells the folder from a folder of images
+    status, out, _ = _run(capfd, "predict", tmp_path, "--model", colour_model)
+    assert (status, len(out.splitlines())) == (0, 40)
 
 
 def test_a_video_gives_a_row_a_frame(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +147,7 @@ def test_a_video_gives_a_row_a_frame(colour_model: Path, tmp_path: Path, capfd: 
     assert [row["frame"] for row in rows] == [1, 2, 3]
     assert [row["time"] for row in rows] == pytest.approx([0.0, 0.1, 0.2])
     assert [row["classes"][0]["name"] for row in rows] == ["red, scarlet", "red, scarlet", "blue"]
-    assert [path.name for path in out_folder.iterdir()] == ["clip.mp4"]
+    assert {path.name for path in out_folder.iterdir()} == {OUTPUT_MARK, "clip.mp4"}
     assert f"saved as {out_folder / 'clip.mp4'}" in err
     with av.open(str(out_folder / "clip.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -152,7 +156,7 @@ def test_a_video_gives_a_row_a_frame(colour_model: Path, tmp_path: Path, capfd: 
     more = ("--every", 2, "--save", out_folder, "--save-frames")
     status, out, _ = _run(capfd, "predict", video, "--model", colour_model, *more)
     assert (status, len(out.splitlines())) == (0, 2)
-    names = ["clip-000001.jpg", "clip-000003.jpg", "clip.mp4"]
+    names = [OUTPUT_MARK, "clip-000001.jpg", "clip-000003.jpg", "clip.mp4"]
     assert sorted(path.name for path in out_folder.iterdir()) == names
     status, *_ = _run(capfd, "predict", video, video, "--model", colour_model, "--save", out_folder)
     assert {"clip-2.mp4"} < {path.name for path in out_folder.iterdir()}
@@ -196,8 +200,8 @@ def test_what_is_refused_names_the_way_out(
     assert (status, out) == (2, "") and "engine 'tpu'" in err and "openvino" in err
     status, _, err = _run(capfd, "predict", red, "--model", colour_model, "--precision", "int7")
     assert status == 2 and "int7" in err
-    status, _, err = _run(capfd, "predict", red, "--model", colour_model, "--save", red)
-    assert status == 1 and f"{red} cannot be written" in err and "--save" in err
+    status, out, err = _run(capfd, "predict", red, "--model", colour_model, "--save", red)
+    assert (status, out) == (2, "") and f"--save {red} is a file" in err and "hint:  pass a folder" in err
     status, _, err = _run(capfd, "predict", red, "--model", tmp_path / "no-model")
     assert status == 1 and "no-model" in err
     status, _, err = _run(capfd, "predict")

@@ -58,7 +58,8 @@ def test_run_folder_holds_what_is_promised(run) -> None:
     names = {path.name for path in run.folder.iterdir()}
     promised = {"config.yaml", "best", "last", "metrics.csv", "report.html", "figures", "predictions.jsonl"}
     assert promised <= names
-    assert not [name for name in names if name.startswith(".")]  # no half-written file is left
+    # No half-written file is left, only the one by whose lock two trainings are kept apart.
+    assert {name for name in names if name.startswith(".")} <= {".lock"}
     rows = list(csv.DictReader((run.folder / "metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 17))
     best = max(rows, key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
