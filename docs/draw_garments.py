@@ -1,0 +1,111 @@
+"""Draw the README's image of a tracker: garments of Fashion-MNIST that slide over a table.
+
+    python docs/draw_garments.py
+
+Renders a film, tracks the garments by noisy boxes, a tenth of which are missing, with DeepSORT, and writes
+``docs/images/tracker.jpg``. Fashion-MNIST (MIT licence) is Debian's package ``dataset-fashion-mnist``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageFilter
+
+IMAGES = Path(__file__).resolve().parent / "images"
+SOURCE = Path("/usr/share/datasets/fashion-mnist")
+CLASSES = {"trousers": 1, "dress": 3, "sneaker": 7, "bag": 8}
+"""Names of the classes, and their labels in Fashion-MNIST."""
+
+COLOURS = ((205, 92, 60), (60, 110, 170), (225, 180, 80), (90, 140, 90), (150, 90, 140), (235, 235, 225))
+SIZE = (480, 320)
+
+Placed = tuple[int, int, int, int]
+
+
+def read_garments(split: str) -> list[list[np.ndarray]]:
+    """Images (28, 28) uint8 by class of :data:`CLASSES`."""
+    images = _read_idx(SOURCE / f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    labels = _read_idx(SOURCE / f"{split}-labels-idx1-ubyte.gz", 8)
+    return [list(images[labels == label][:1500]) for label in CLASSES.values()]
+
+
+def _read_idx(path: Path, header: int) -> np.ndarray:
+    with gzip.open(path) as file:
+        return np.frombuffer(file.read()[header:], np.uint8)
+
+
+def table(rng: np.random.Generator) -> Image.Image:
+    """A wooden table: stripes of brown, of another frequency in each scene."""
+    width, height = SIZE
+    grain = rng.normal(0, 1, (height // 2, 24))
+    stripes = np.asarray(Image.fromarray(grain.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
+    base = np.array([150.0, 118, 86]) + rng.uniform(-25, 25)
+    pixels = base + 9 * stripes[..., None] + rng.normal(0, 3, (height, width, 1))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def paste(canvas: Image.Image, garment: np.ndarray, x: int, y: int, side: int, colour: tuple[int, int, int]) -> Placed:
+    """Lay a garment on the table, tinted, with a shadow; its box x1, y1, x2, y2 in pixels."""
+    large = Image.fromarray(garment).resize((side, side), Image.Resampling.BICUBIC)
+    values = np.asarray(large, np.float32) / 255
+    mask = Image.fromarray((255 * np.clip(4 * values, 0, 1)).astype(np.uint8))
+    shadow = mask.filter(ImageFilter.GaussianBlur(3)).point(lambda value: value // 2)
+    canvas.paste((40, 30, 20), (x + 3, y + 4), shadow)
+    shade = np.array(colour) * (0.35 + 0.65 * values[..., None])
+    canvas.paste(Image.fromarray(np.clip(shade, 0, 255).astype(np.uint8)), (x, y), mask)
+    left, top, right, bottom = mask.point(lambda value: 255 if value > 128 else 0).getbbox() or (0, 0, side, side)
+    return x + left, y + top, x + right, y + bottom
+
+
+def film(frames: int = 75) -> Iterator[tuple[Image.Image, list[Placed]]]:
+    """Garments of the test images that cross each other's way, and their boxes, frame by frame."""
+    garments, rng = read_garments("t10k"), np.random.default_rng(3)
+    empty = table(rng)
+    paths = (((0, 20), (370, 190)), ((380, 30), (10, 200)), ((180, 0), (200, 215)), ((30, 200), (340, 20)))
+    chosen = [(garments[index % 4][7 + index], COLOURS[index], 100) for index in range(len(paths))]
+    for number in range(frames):
+        canvas, boxes = empty.copy(), []
+        for (start, end), (garment, colour, side) in zip(paths, chosen, strict=True):
+            share = number / (frames - 1)
+            x, y = (round(a + share * (b - a)) for a, b in zip(start, end, strict=True))
+            boxes.append(paste(canvas, garment, x, y, side, colour))
+        yield canvas, boxes
+
+
+def write_film(folder: Path) -> None:
+    """``film.mp4`` (H.264, 25 frames a second) and ``det.txt``, boxes in MOTChallenge's text format."""
+    rng = np.random.default_rng(4)
+    with av.open(str(folder / "film.mp4"), "w") as container, (folder / "det.txt").open("w") as text:
+        stream = container.add_stream("libx264", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for number, (image, boxes) in enumerate(film(), 1):
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            for box in boxes:
+                x1, y1, x2, y2 = box + rng.normal(0, 1.5, 4)
+                if rng.random() > 0.1:
+                    text.write(f"{number},-1,{x1:.1f},{y1:.1f},{x2 - x1:.1f},{y2 - y1:.1f},0.9,-1,-1,-1\n")
+        container.mux(stream.encode(None))
+
+
+def main() -> None:
+    """Render, track, draw."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_film(Path(folder))
+        command = [sys.executable, "-m", "hubel", "track", "film.mp4", "--detections", "det.txt", "--tracker", "deepsort"]
+        subprocess.run([*command, "--save", "tracks.mp4"], check=True, cwd=folder)
+        with av.open(f"{folder}/tracks.mp4") as container:
+            frames = [frame.to_image() for frame in container.decode(video=0)]
+    frames[len(frames) * 5 // 6].save(IMAGES / "tracker.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
