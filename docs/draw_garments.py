@@ -100,8 +100,8 @@ def main() -> None:
     """Render, track, draw."""
     with tempfile.TemporaryDirectory() as folder:
         write_film(Path(folder))
-        command = [sys.executable, "-m", "hubel", "track", "film.mp4", "--detections", "det.txt", "--tracker", "deepsort"]
-        subprocess.run([*command, "--save", "tracks.mp4"], check=True, cwd=folder)
+        command = [sys.executable, "-m", "hubel", "track", "film.mp4", "--detections", "det.txt"]
+        subprocess.run([*command, "--tracker", "deepsort", "--save", "tracks.mp4"], check=True, cwd=folder)
         with av.open(f"{folder}/tracks.mp4") as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]
     frames[len(frames) * 5 // 6].save(IMAGES / "tracker.jpg", quality=88)

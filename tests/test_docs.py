@@ -26,8 +26,8 @@ from run_pages import (  # noqa: E402
     script_of,
 )
 
-# `hubel demo` and `hubel models --plot` write them.
-NOT_DRAWN_BY_PAGES = {"demo.jpg", "choice.png"}
+# `hubel demo`, `hubel models --plot`, a training and docs/draw_garments.py write them.
+NOT_DRAWN_BY_PAGES = {"demo.jpg", "choice.png", "report.png", "tracker.jpg"}
 
 
 def _name(page: Path) -> str:
