@@ -166,7 +166,9 @@ def staged_directory(wanted: Path) -> Iterator[Path]:
             folder.mkdir()  # unlike its parent, with the permissions that new folders have here
             yield folder
     except OSError as error:
-        raise _not_written(wanted, error) from error
+        failure = _not_written(wanted, error)
+        failure.hint += " (--out)"  # every command that makes a folder has this option
+        raise failure from error
     finally:
         with contextlib.suppress(OSError):  # not empty: the folder was renamed
             for folder in above:

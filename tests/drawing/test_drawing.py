@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,17 +176,20 @@ def test_saved_images_open_again(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [f"a b{suffix}"]
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
+@pytest.mark.parametrize("fault", ["full disk", "too wide for the format"])
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch, fault):
+    path = tmp_path / "a.jpg"
     path.write_bytes(b"old")
 
-    def fail(self, file, *args, **settings):
-        file.write_bytes(b"half")
-        raise OSError("no space left on device")
+    def fail(self, content):
+        with self.open("wb") as file:
+            file.write(content[:4])
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(DataError, match="a.png cannot be written"):
-        save_image(path, Image.new("RGB", (10, 10)))
+    if fault == "full disk":
+        monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(DataError, match="a.jpg cannot be written"):
+        save_image(path, Image.new("RGB", (10 if fault == "full disk" else 70_000, 1)))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import UsageError
+from hubel.errors import ModelError, UsageError
 from hubel.inference import Predictor
 from hubel.inference.engines.cache import ConvertedCache, key_of
 from hubel.inference.engines.convert import ModelSource, convert, find_converted
@@ -376,8 +376,13 @@ def test_models_are_found_as_resolve_model_finds_them(model: Path, monkeypatch: 
     folder = find_model("./efficientnet_lite0")
     assert folder is not None and folder.digest != lite0.digest
     assert resolve_model("./efficientnet_lite0")[1].architecture == "lenet5"
-    for unsure in ("lenet5", "no-such-model", "first", "models/none"):
-        assert find_model(unsure) is None
+    assert find_model("first") is None  # only resolve_model tells a folder by a bare name
+    for wrong in ("lenet5", "no-such-model", "models/none"):
+        with pytest.raises(ModelError) as early:
+            find_model(wrong)
+        with pytest.raises(ModelError) as late:
+            resolve_model(wrong)
+        assert (early.value.message, early.value.hint) == (late.value.message, late.value.hint)
 
 
 def test_a_kept_conversion_predicts_without_torch(model: Path, tmp_path: Path, images: list[Image.Image]) -> None:

@@ -331,7 +331,7 @@ def test_redirect_to_anything_but_https_is_refused(server: Server, target: Path,
 
 
 def test_redirect_never_weakens_https(target: Path) -> None:
-    handler = module._SecureRedirects(module._Transfer("https://example.org/net.pth", target, None, 1))
+    handler = module._SecureRedirects(module._Transfer("https://example.org/net.pth", target, None, 1, "use another"))
     request = urllib.request.Request("https://example.org/net.pth", headers={"Range": "bytes=5-"})
     with pytest.raises(WeightsError, match="not https"):
         handler.redirect_request(request, None, 302, "Found", Message(), "http://127.0.0.1/net.pth")

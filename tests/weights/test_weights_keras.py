@@ -216,6 +216,12 @@ def _bomb(file: h5py.File, folder: Path) -> None:
     file.create_dataset(f"{LAYER}/2", data=np.zeros(1 << 24, "f4"), compression="gzip", compression_opts=9)
 
 
+def _many_small_bombs(file: h5py.File, folder: Path) -> None:
+    """Each is small enough not to be looked at alone."""
+    for number in range(2, 9):
+        file.create_dataset(f"{LAYER}/{number}", data=np.zeros(1 << 20, "f4"), compression="gzip")
+
+
 def _group_in_itself(file: h5py.File, folder: Path) -> None:
     file["layers/loop"] = file["layers"]
     file["layers/loop2"] = file["layers"]
@@ -244,8 +250,9 @@ HOSTILE = {
     _soft_link: "refers to something elsewhere",
     _external_data: "lies in another file",
     _virtual_data: "lies in another file",
-    _huge_array: "more than it is long",
-    _bomb: "more than it is long",
+    _huge_array: "has more numbers than the file",
+    _bomb: "has more numbers than the file",
+    _many_small_bombs: "more than it is long",
     _group_in_itself: "in it twice",
     _root_in_itself: "in it twice",
     _many_names_of_one_array: "in it twice",

@@ -34,16 +34,17 @@ def save_image(path: str | Path, image: Image.Image) -> None:
 
     Raises:
         ImageError: Pillow cannot write the format.
-        DataError: the folder cannot be written, or the disk is full; an older file is then unchanged.
+        DataError: the folder cannot be written, the disk is full, or the format cannot hold such an image; an older
+            file is then unchanged.
     """
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise ImageError(f"{path}: {path.suffix!r} is not a known image format.", "Use .jpg, .png or .webp.")
     settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(kind, {})
-    encoded = io.BytesIO()
-    image.save(encoded, format=kind, **settings)
     with atomic_write(path) as partial:
+        encoded = io.BytesIO()
+        image.save(encoded, format=kind, **settings)
         partial.write_bytes(encoded.getbuffer())  # Pillow itself does not see that a full disk has taken a part only
 
 
