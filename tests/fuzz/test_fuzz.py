@@ -16,8 +16,8 @@ from fuzz.mutation import mutated
 from fuzz.runner import Session
 from fuzz.targets import TARGETS
 
-_INPUTS = {"model-json": 60, "video": 60, "images": 150, "weights": 80, "keras-weights": 80}
-_INPUTS_OF_OTHERS = 100
+_INPUTS = {"model-json": 30, "video": 30, "images": 80, "weights": 40, "keras-weights": 40}
+_INPUTS_OF_OTHERS = 60
 
 
 @pytest.mark.parametrize("name", TARGETS)
