@@ -58,10 +58,13 @@ def load_checked(
 
 
 def _is_number_of(tensor: Tensor, floating: bool) -> bool:
-    """True for a plain tensor of floats, or of integers."""
+    """True for a plain tensor of floats; where integers are expected (counters of batches), of either.
+
+    ``{name: value.float() …}``, as people convert checkpoints, makes floats of the counters, too.
+    """
     plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
     whole = tensor.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    return plain and (tensor.is_floating_point() if floating else whole)
+    return plain and (tensor.is_floating_point() or (whole and not floating))
 
 
 def _is_finite(tensor: Tensor) -> bool:
