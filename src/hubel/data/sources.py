@@ -103,7 +103,7 @@ def every_nth_frame(images: Iterable[ImageSource], every: int) -> Iterator[Image
 
 
 def is_missing(name: str) -> bool:
-    """Check if a name cannot stand for an image: nothing has it, and it is no pattern, webcam or address."""
+    """Check if a name cannot stand for an image: nothing has it, and it is not a pattern, a webcam or an address."""
     return not (_exists(name) or _is_webcam(name) or glob.has_magic(name) or "://" in name)
 
 
