@@ -70,11 +70,11 @@ def plain_rows(images: Path, model: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_rows(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    """Equal, but for the rounding that another size of a batch may bring."""
+    """Equal, but for the rounding that another size of a batch may bring: a digit of the six that are written."""
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         scores = [[each.pop("score") for each in row.get("classes", [])] for row in (one, other)]
-        assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+        assert scores[0] == pytest.approx(scores[1], abs=2e-6)
         assert one == other
 
 

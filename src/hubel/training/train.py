@@ -28,7 +28,7 @@ from hubel.data.splits import (
     training_splits,
     write_splits,
 )
-from hubel.errors import DataError, ModelError, UsageError
+from hubel.errors import DataError, HubelError, ModelError, UsageError
 from hubel.inference.precision import choose_device
 from hubel.interrupts import interruptions
 from hubel.models import ModelMetadata, architecture, create_model, describe
@@ -168,7 +168,7 @@ def train(
         with interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, quiet) as display:
             display.started, display.seconds["reading and checking the data"] = started, time.perf_counter() - started
             try:
-                with report_error_once(processes), _worker_deaths_explained(), _failed_start_removed(folder, quiet):
+                with report_error_once(processes), _failed_start_removed(folder, quiet), _worker_deaths_explained():
                     _announce(chosen, metadata, run_data, processes, display)
                     display.log(f"run folder: {folder}{'' if folder == base or resume else f', as {base} exists'}")
                     with display.stage("choosing how to compute"):
@@ -223,11 +223,15 @@ def _check_layer_name(config: TrainingConfig) -> None:
 
 @contextmanager
 def _failed_start_removed(folder: Path, quiet: bool) -> Iterator[None]:
-    """Leave no folder behind that could only fail again; one that was interrupted can be continued."""
+    """Leave no folder behind that could only fail again; one that was interrupted can be continued.
+
+    The same holds where the error's hint promises it: after a full disk, or when memory ran out.
+    """
     try:
         yield
-    except Exception:
-        if not quiet:
+    except Exception as error:
+        promised = isinstance(error, HubelError) and "continue with --resume" in error.hint
+        if not quiet and not promised:
             discard_unless_trained(folder)
         raise
 
