@@ -72,6 +72,12 @@ def _open_images(confidence: str) -> dict[str, str]:
     return {"boxes.csv": f"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\n{row}\n"}
 
 
+def _via3(**more: Any) -> dict[str, Any]:
+    row = {"vid": "1", "xy": [2, 5, 6, 15, 24], "av": {}, **more}
+    files = {"1": {"fid": 1, "fname": "a.jpg"}}
+    return {"project": {}, "file": files, "view": {"1": {"fid_list": [1]}}, "metadata": {"m": row}, "attribute": {}}
+
+
 CASES = {
     "coco: [[]]": _coco(segmentation=[[]]),
     "coco: two points": _coco(segmentation=[[1, 2, 3, 4]]),
@@ -183,6 +189,18 @@ BROKEN: dict[str, Callable[[], dict[str, str]]] = {
         "c.json": json.dumps([{"image": "a.jpg", "annotations": [{"label": "cat", "coordinates": {}}]}])
     },
     "open images": lambda: {"boxes.csv": _open_images("1")["boxes.csv"].replace("0.125", "x")},
+    "labelme, one point": lambda: _labelme(shape={"points": [[5, 6]]}),
+    "labelme, text for a point": lambda: _labelme(shape={"points": ["56", "78"]}),
+    "supervisely, text for a point": lambda: _supervisely(object={"points": {"exterior": ["56", "78"]}}),
+    "label studio, type": lambda: _studio(type="vectorlabels"),
+    "label studio, no type": lambda: _studio(type=None),
+    "cvat, a box in capitals": lambda: {
+        "a.xml": _cvat("")["annotations.xml"].replace("<box", "<Box").replace("/box", "/Box")
+    },
+    "dlib, a box in capitals": lambda: {"d.xml": _dlib("")["d.xml"].replace("<box", "<Box").replace("/box", "/Box")},
+    "via, a region that is null": lambda: {"v.json": json.dumps({"a": {"filename": "a.jpg", "regions": None}})},
+    "via, a row that is cut off": lambda: {"v.csv": "filename,region_count,region_shape_attributes\na.jpg,1\n"},
+    "via 3, a view that does not exist": lambda: {"v.json": json.dumps(_via3(vid="7"))},
 }  # fmt: skip
 
 
@@ -196,6 +214,41 @@ def test_an_image_of_whose_labels_none_can_be_read_is_not_labelled_as_empty(case
     assert image.label_file is not None
     left_out = any("of which none can be read" in line for line in dataset.warnings)
     assert left_out
+
+
+NESTED = {
+    "in a list": lambda text: text.replace("<object>", "<objects><object>").replace("</object>", "</object></objects>"),
+    "in capitals": lambda text: text.replace("object>", "Object>"),
+}
+
+
+@pytest.mark.parametrize("change", NESTED)
+def test_objects_of_voc_that_are_not_where_they_belong(change: str, tmp_path: Path) -> None:
+    _write(tmp_path, {"a.xml": NESTED[change](_voc()["a.xml"])})
+    (obj,) = read_annotations(tmp_path).images()[0].objects or ()
+    assert obj.box == BOX
+
+
+def test_a_broken_file_before_the_others_in_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    for name in "ab":
+        write_image(tmp_path / "JPEGImages" / f"{name}.jpg", 64, 48)
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "a.xml").write_text("<annotation><object>")
+    (tmp_path / "Annotations" / "b.xml").write_text(_voc()["a.xml"])
+    faults: list[LabelFileError] = []
+    dataset = read_annotations(tmp_path, on_fault=faults.append)
+    assert [fault.file.name for fault in faults] == ["a.xml"]
+    assert {image.path.name: image.objects is None for image in dataset.images()} == {"a.jpg": True, "b.jpg": False}
+
+
+def test_lists_of_images_without_annotations_label_nothing(tmp_path: Path) -> None:
+    """As COCO publishes them for its test sets."""
+    content = json.loads(_coco()["labels.json"])
+    del content["annotations"]
+    _write(tmp_path, {"labels.json": json.dumps(content)})
+    dataset = read_annotations(tmp_path)
+    assert [image.objects for image in dataset.images()] == [None]
+    assert any("has no annotations" in line for line in dataset.warnings)
 
 
 def test_training_leaves_it_out_and_says_so(tmp_path: Path) -> None:

@@ -97,6 +97,22 @@ def test_where_ids_do_not_fit_each_other_no_image_is_taken_as_empty(tmp_path: Pa
     assert found(tmp_path) == {"a.jpg": None, "b.jpg": None, "c.jpg": [("class 1", 3)]}
 
 
+@pytest.mark.parametrize("id_", [9, "2 ", "02", "b.jpg"])
+def test_where_one_annotation_s_image_is_not_known_no_image_is_taken_as_empty(id_: Any, tmp_path: Path) -> None:
+    coco(tmp_path, [1, 2, 3], [(1, 1), (1, 1), (1, 1), (id_, 1), (3, 1)], [1])
+    assert found(tmp_path) == {"a.jpg": [("class 1", n) for n in (1, 2, 3)], "b.jpg": None, "c.jpg": [("class 1", 5)]}
+
+
+@pytest.mark.parametrize("categories", [True, 3, "cat", {"id": 1}])
+def test_categories_that_are_no_list_are_named(categories: Any, tmp_path: Path) -> None:
+    root = coco(tmp_path, [1], [(1, 1)], [1])
+    content = json.loads((root / "labels.json").read_text())
+    (root / "labels.json").write_text(json.dumps({**content, "categories": categories}))
+    faults: list[LabelFileError] = []
+    assert found(root, on_fault=faults.append) == {"a.jpg": None}
+    assert "categories is" in faults[0].message and "not a list" in faults[0].message
+
+
 @pytest.mark.parametrize("bad", [None, True, [], float("nan"), ""])
 def test_what_is_not_an_id_is_an_error(bad: Any, tmp_path: Path) -> None:
     coco(tmp_path, [1, 2], [(1, 1), (bad, 1)], [1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
@@ -103,17 +103,19 @@ def detect_formats(path: Path) -> Found:
     found: Found = defaultdict(list)
     text_folders: list[Path] = []
     image_folders: list[Path] = []
-    for folder, names in visible_files(path, _MAX_DEPTH):
+    folders = list(visible_files(path, _MAX_DEPTH))
+    images = {name for _, names in folders for name in names if _suffix(name) in IMAGE_SUFFIXES}
+    of_images = images | {os.path.splitext(name)[0] for name in images}  # noqa: PTH122 – names, many times
+    for folder, names in folders:
         by_suffix: dict[str, list[str]] = defaultdict(list)
         for name in names:
-            by_suffix[os.path.splitext(name)[1].lower()].append(name)  # noqa: PTH122 – a name, many times
+            by_suffix[_suffix(name)].append(name)
         if any(suffix in IMAGE_SUFFIXES for suffix in by_suffix):
             image_folders.append(folder)
-        images = [name for suffix in IMAGE_SUFFIXES for name in by_suffix.get(suffix, ())]
         if by_suffix[".txt"]:
             text_folders.append(folder)
         for suffix in _SUFFIXES:
-            _add_files(path, folder, sorted(by_suffix[suffix]), images, found)
+            _add_files(path, folder, sorted(by_suffix[suffix]), of_images, found)
     for entry in all_formats().values():
         if entry.find_folders and not found[entry.name]:
             folders = entry.find_folders(path, image_folders, text_folders)
@@ -121,8 +123,12 @@ def detect_formats(path: Path) -> Found:
     return {name: files for name, files in found.items() if files}
 
 
-def _add_files(root: Path, folder: Path, names: list[str], images: Iterable[str], found: Found) -> None:
-    """Add the files of one folder with one suffix to their formats; ``images`` are the names of its images."""
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 – a name, many times
+
+
+def _add_files(root: Path, folder: Path, names: list[str], of_images: Collection[str], found: Found) -> None:
+    """Add the files of one folder with one suffix to their formats; ``of_images`` are names that images have."""
     names = [name for name in names if not _OTHER_TASKS.match(name)] or names
     unknown: list[str] = []
     for index, name in enumerate(names[:_SNIFFED_FILES]):
@@ -133,8 +139,7 @@ def _add_files(root: Path, folder: Path, names: list[str], images: Iterable[str]
             continue
         if entry.file_holds == "image":  # the others are of the same kind
             # An empty or broken file before them is of an image, too, if there is one of that name.
-            stems = {os.path.splitext(each)[0] for each in images}  # noqa: PTH122 – a name, many times
-            broken = [each for each in unknown if os.path.splitext(each)[0] in stems]  # noqa: PTH122
+            broken = [each for each in unknown if os.path.splitext(each)[0] in of_images]  # noqa: PTH122
             files = map(folder.joinpath, [*broken, *names[index:]])
             found[entry.name] += [(_split_of(other, root, by_name=False), other) for other in files]
             return

@@ -3,8 +3,9 @@
 ``bbox`` is ``[x, y, width, height]`` in continuous pixels, so no pixel is added or subtracted. Classes are ordered by
 category id. ``segmentation`` is a list of polygons, or run lengths (compressed text or a list), which are kept as they
 are. ``attributes`` (as CVAT writes it), ``score``, ``area`` and ``ignore`` are read; keypoints and supercategories are
-not. Images that the file does not list are unlabelled; listed ones without annotations are labelled as empty. COCO's
-own images have no EXIF rotation; other programs that write COCO mostly mean the upright image.
+not. Images that the file does not list are unlabelled; listed ones without annotations are labelled as empty, unless
+the file has no ``annotations`` at all, or some of an image that it does not list. COCO's own images have
+no EXIF rotation; other programs that write COCO mostly mean the upright image.
 
 Ids are keys of any kind: they have to equal each other, and ``"1"`` equals ``1``. Whatever of an object cannot be read
 beside a good ``bbox`` (or beside a good outline) is left out and counted, and the object stays.
@@ -56,7 +57,10 @@ def _categories(reader: AnnotationReader, contents: Sequence[tuple[str, Path, di
     names: dict[str, str] = {}
     ambiguous: set[str] = set()
     for _, file, content in contents:
-        for index, row in enumerate(content.get("categories") or ()):
+        rows: list[Any] = []
+        with reader.error_context(file):
+            rows = parse.items(content.get("categories") or [], "categories")
+        for index, row in enumerate(rows):
             with reader.error_context(file, f"category {index + 1}"):
                 category = parse.fields(row, "it")
                 id_, name = parse.key(category["id"], "id"), parse.name(category["name"], "name")
@@ -77,7 +81,8 @@ def _categories(reader: AnnotationReader, contents: Sequence[tuple[str, Path, di
 def _read_file(
     reader: AnnotationReader, split: str, file: Path, content: dict[str, Any], labels: dict[str, int]
 ) -> None:
-    by_image, unknown = _by_image(reader, file, parse.items(content.get("annotations", []), "annotations"))
+    stated = content.get("annotations")  # none in a list of images, as for a benchmark's test set
+    by_image, unknown = _by_image(reader, file, [] if stated is None else parse.items(stated, "annotations"))
     near = reader.images.folder_of(split, file)
     rows = parse.items(content.get("images", []), "images")
     names = _names_by_id(rows)
@@ -105,11 +110,13 @@ def _read_file(
             listed.append(AnnotatedImage(path, width, height, objects, file, id_ if number is None else number))
     if orphans := sum(map(len, by_image.values())):
         reader.count_warning("annotations refer to an image that is not in their file: left out", orphans)
-    # Where ids do not fit each other, images without objects may have some.
-    trusted = not unknown and 2 * orphans <= sum(len(image.objects or ()) for image in listed) + orphans
+    # Where an annotation's image is not known, it may be one of those without objects.
+    trusted = not unknown and not orphans and stated is not None
     empty = [image for image in listed if image.objects == ()]
-    if empty and not trusted:
-        doubtful = "images may have objects whose image_id cannot be read: left out, not taken as empty"
+    if stated is None:
+        reader.warn(f"{file} lists images, but has no annotations: its images are unlabelled")
+    elif empty and not trusted:
+        doubtful = "images may have the objects whose image is not known: left out, not taken as empty"
         reader.count_warning(doubtful, len(empty))
     for each in listed:
         with reader.error_context(file, f"image {each.id}"):

@@ -42,7 +42,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             path = reader.images.find(parse.name(element.get("name"), "name"), near)
             size = reader.images.size(path, *parse.size(element))
             where = f"image {element.get('name', '')}, shape"
-            shapes = [child for child in element if child.tag in (*_SHAPES, *_LEFT_OUT)]
+            shapes = [child for child in element if child.tag != "tag"]
             objects = reader.parse_objects(file, where, shapes, partial(_parse_object, reader, size))
             if tags := len(element.findall("tag")):
                 reader.count_warning("tags of images: left out", tags)
@@ -51,7 +51,9 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
 
 
 def _parse_object(reader: AnnotationReader, size: tuple[int, int], element: Element) -> Annotation | None:
-    if element.tag not in _SHAPES:
+    if element.tag not in (*_SHAPES, *_LEFT_OUT):
+        raise parse.InvalidAnnotation(f"is <{element.tag[:100]}>, which CVAT's images do not have")
+    if element.tag in _LEFT_OUT:
         reader.count_warning(f"{element.tag} labels: left out")
         return None
     box, shape = _parse_shape(reader, element, *size)

@@ -32,12 +32,13 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             width, height, orientation = stored_size(path)
             if not width:
                 width, height = parse.size(element)
-            boxes = element.findall("box")
-            objects = reader.parse_objects(file, f"{name}, box", boxes, lambda box: _parse_object(reader, box))
+            objects = reader.parse_objects(file, f"{name}, box", list(element), lambda box: _parse_object(reader, box))
             reader.add(split, apply_exif(AnnotatedImage(path, width, height, objects, file), orientation))
 
 
 def _parse_object(reader: AnnotationReader, element: Element) -> Annotation:
+    if element.tag != "box":
+        raise parse.InvalidAnnotation(f"is <{element.tag[:100]}> where dlib has <box>")
     left, top, w, h = parse.numbers(element, "left", "top", "width", "height")
     fields: dict[str, Any] = {name: parse.flag(element.get(name)) for name in _FLAGS if element.get(name)}
     if (score := element.get("detection_score")) is not None:

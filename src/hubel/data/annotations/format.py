@@ -33,7 +33,8 @@ class FileHead:
         self.suffix = file.suffix.lower()
         try:
             with file.open("rb") as stream:
-                self.text = decode_text(stream.read(_HEAD_BYTES)).lstrip("\ufeff")
+                text = decode_text(stream.read(_HEAD_BYTES)).lstrip("\ufeff")
+                self.text = text.replace("\r\n", "\n").replace("\r", "\n")
         except OSError:
             self.text = ""
 

@@ -94,13 +94,14 @@ def _task_of_min(row: _Row) -> _Row:
 
 def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, where: str, task: _Row) -> None:
     path = _find_image(reader, parse.fields(task["data"], "data"), task.get("file_upload"), near)
-    submitted = [a for a in task.get("annotations", task.get("completions")) or () if not a.get("was_cancelled")]
+    annotations = parse.items(task.get("annotations", task.get("completions")) or [], "annotations")
+    submitted = [a for each in annotations if not (a := parse.fields(each, "an annotation")).get("was_cancelled")]
     if task.get("predictions"):
         reader.count_warning("predictions: left out", len(task["predictions"]))
     size = (0, 0)
     regions: dict[tuple[int, str], list[_Row]] = defaultdict(list)
     for number, annotation in enumerate(submitted):
-        for index, result in enumerate(parse.items(annotation.get("result") or [], "result")):
+        for index, result in enumerate(parse.items(annotation["result"], "result")):
             fields = parse.fields(result, "a result")
             regions[number, str(fields.get("id") or index)].append(fields)
             size = max(size, parse.size(fields, "original_width", "original_height"))
@@ -145,10 +146,11 @@ def _find_image(reader: AnnotationReader, data: _Row, upload: Any, near: Path) -
 def _parse_object(
     reader: AnnotationReader, results: list[_Row], size: tuple[int, int], annotator: str | None
 ) -> Annotation | None:
-    """The object from all results of a region: its shape, its label, its choices; ``None`` without a shape."""
+    """The object from all results of a region: its shape, its label, its choices; ``None`` for a key point."""
     shape: Shape | None = None
     names: list[Any] = []
     attributes: dict[str, Any] = {}
+    left_out, unknown = False, ""
     for result in results:
         kind = str(result.get("type") or "")
         value = parse.fields(result.get("value") or {}, "value")
@@ -163,10 +165,15 @@ def _parse_object(
             attributes[str(result.get("from_name") or "choices")] = choices
         elif base.startswith("keypoint"):
             reader.count_warning("key points: left out")
+            left_out = True
+        elif not _is_answer(result) and kind != "labels":
+            unknown = kind
         if result.get("score") is not None:
             attributes["score"] = result["score"]
     if shape is None:
-        return None
+        if left_out:
+            return None
+        raise parse.InvalidAnnotation(f"is of type {unknown[:100]!r}, which is not read" if unknown else "has no shape")
     if not names:
         raise parse.InvalidAnnotation("has no label")
     if len(names) > 1:
@@ -185,7 +192,7 @@ def _parse_shape(reader: AnnotationReader, kind: str, value: _Row, width: int, h
         return masks.mask_box(mask), {"mask": mask}
     if kind == "polygon":
         points = parse.items(value["points"], "points")
-        return polygon_shape(parse.polygon([(parse.number(x) * sx, parse.number(y) * sy) for x, y in points]))
+        return polygon_shape(parse.polygon([(x * sx, y * sy) for x, y in map(parse.point, points)]))
     x, y = parse.number(value["x"], "x") * sx, parse.number(value["y"], "y") * sy
     degrees = parse.number(value.get("rotation") or 0, "rotation")
     if kind == "ellipse":

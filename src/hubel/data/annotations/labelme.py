@@ -79,7 +79,9 @@ def _parse_shape(reader: AnnotationReader, shape: dict[str, Any], kind: str, wid
     points = parse.items(shape["points"], "points")
     if kind in ("polygon", "rotation", "oriented_rectangle"):
         return polygon_shape(parse.polygon(points))
-    pairs = [(parse.number(point[0]), parse.number(point[1])) for point in points]
+    pairs = [parse.point(point) for point in points]
+    if len(pairs) < 2:
+        raise parse.InvalidAnnotation(f"a {kind} has {len(pairs)} points, not two")
     (x1, y1), (x2, y2) = pairs[0], pairs[len(pairs) // 2]  # X-AnyLabeling gives a rectangle's four corners
     if kind == "rectangle":
         return (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), {}

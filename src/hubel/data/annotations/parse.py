@@ -282,13 +282,16 @@ def flag(value: Any) -> bool:
     return value is True or str(value).strip().casefold() in {"1", "true", "yes", "1.0"}
 
 
+def point(value: Any) -> tuple[float, float]:
+    """The coordinates of a point, which is a pair; numbers after them are passed over."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < 2:
+        raise InvalidAnnotation(f"a point is {_describe(value)}, not x and y")
+    return number(value[0]), number(value[1])
+
+
 def polygon(points: Iterable[Any]) -> Polygon:
     """A polygon from three or more pairs of coordinates."""
-    flat: list[float] = []
-    for point in points:
-        if not isinstance(point, Sequence) or isinstance(point, str) or len(point) < 2:
-            raise InvalidAnnotation(f"a polygon has the point {_describe(point)}, not x and y")
-        flat += number(point[0]), number(point[1])
+    flat = [coordinate for each in points for coordinate in point(each)]
     if len(flat) < 6:
         raise InvalidAnnotation(f"a polygon has {len(flat) // 2} points, not three or more")
     return tuple(flat)

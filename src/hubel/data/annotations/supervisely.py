@@ -79,7 +79,7 @@ def _parse_shape(reader: AnnotationReader, figure: dict[str, Any], width: int, h
     points = parse.fields(figure["points"], "points")
     exterior = parse.items(points["exterior"], "exterior")
     if kind == "rectangle":
-        (x1, y1), (x2, y2) = ((parse.number(x), parse.number(y)) for x, y in exterior)
+        (x1, y1), (x2, y2) = map(parse.point, exterior)
         return (min(x1, x2), min(y1, y2), max(x1, x2) + 1, max(y1, y2) + 1), {}
     if kind != "polygon":
         raise parse.InvalidAnnotation(f"is of geometryType {kind!r}, which Supervisely's images do not have")

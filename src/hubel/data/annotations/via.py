@@ -86,9 +86,10 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
         with reader.error_context(file, f"image {key}"):
             entry = parse.fields(value, "it")
             name = parse.name(entry["filename"], "filename")
-            regions = entry.get("regions") or []
-            rows = list(regions.values()) if isinstance(regions, dict) else parse.items(regions, "regions")
+            regions = entry["regions"]
             yield name, "", None
+            rows = list(regions.values()) if isinstance(regions, dict) else [regions]
+            rows = regions if isinstance(regions, list) else rows
             for index, row in enumerate(rows, 1):
                 yield name, f"image {name}, region {index}", partial(_parse_region, reader, row)
 
@@ -113,7 +114,8 @@ def _csv_regions(reader: AnnotationReader, file: Path) -> _Regions:
         with reader.error_context(file, where):
             name = parse.name(cells["filename"], "filename")
             yield name, "", None
-            if (cells.get("region_shape_attributes") or "").strip() not in ("", "{}"):
+            is_empty = cells.get("region_shape_attributes", "cut off").strip() in ("", "{}")
+            if not is_empty or (cells.get("region_count") or "0").strip() != "0":
                 yield name, where, partial(_parse_cells, reader, cells, f"{file}, {where}")
 
 
@@ -209,15 +211,22 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
     views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
     for view in views.values():
         yield from ((name, "", None) for name in view)
+    without = {view[0] for view in views.values() if view}
+    lost = False  # regions of which the image is not known
     known = parse.fields(content.get("attribute") or {}, "attribute")
     for key, value in content.get("metadata", {}).items():
+        shown: list[str] = []
         with reader.error_context(file, f"metadata {key}"):
             row = parse.fields(value, "it")
-            shown = views.get(str(row["vid"]))
+            shown = views.get(str(row["vid"])) or []
             if not shown:
                 raise parse.InvalidAnnotation(f"belongs to view {row['vid']!r}, which does not exist")
             if row.get("xy"):  # without: an attribute of the whole image
+                without.discard(shown[0])
                 yield shown[0], f"metadata {key}", partial(_parse_via3_region, reader, row, known)
+        lost = lost or not shown
+    if lost:  # they may be of any image that has no others
+        yield from ((name, "regions", lambda: None) for name in sorted(without))
 
 
 def _parse_via3_region(reader: AnnotationReader, row: dict[str, Any], known: dict[str, Any]) -> _Region | None:

@@ -109,7 +109,8 @@ def _read_file(reader: AnnotationReader, split: str, file: Path) -> _Labels:
     name = (root.findtext("filename") or root.findtext("path") or "").strip()
     folders = tuple(dict.fromkeys((*_near(reader, split, file), file.parent)))
     size = parse.size({side: (root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")})
-    rows = [each for each in root.findall("object") if not parse.flag(each.findtext("deleted"))]  # LabelMe's XML
+    inside = [each for each in root.iter() if each.tag == "object" or each.find("bndbox") is not None]
+    rows = [each for each in inside if each.tag != "part" and not parse.flag(each.findtext("deleted"))]  # LabelMe's XML
     objects = reader.parse_objects(file, "object", rows, lambda each: _parse_object(reader, each))
     return _Labels(split, file, name, size, objects, folders)
 
