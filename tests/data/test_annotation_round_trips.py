@@ -15,7 +15,7 @@ from hubel.masks import bounding_box, decode, rasterize
 from labelled_sets import HEIGHT, WIDTH, small_set
 
 FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
-FORMATS_WITHOUT_POLYGONS = {"dlib", "createml", "open-images"}
+FORMATS_WITHOUT_POLYGONS = {"dlib", "createml", "open-images", "box-csv"}
 FIXED_ATTRIBUTES = {"dlib", "open-images"}
 
 

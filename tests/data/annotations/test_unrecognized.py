@@ -20,7 +20,6 @@ OTHERS = {
     "a-asset.json": ('{"asset": {"name": "a.jpg"}, "regions": []}', "VoTT JSON"),
     "bdd.json": ('[{"name": "a.jpg", "labels": []}]', "BDD100K or Scalabel JSON"),
     "a_gtFine_polygons.json": ('{"imgHeight": 1, "imgWidth": 2, "objects": []}', "Cityscapes polygons"),
-    "train_labels.csv": ("filename,width,height,class,xmin,ymin,xmax,ymax\n", "TensorFlow's object detection CSV"),
     "000001.txt": (KITTI, "KITTI labels"),
     "_annotations.txt": ("a.jpg 1,2,3,4,0 5,6,7,8,1\n", "rows for Keras YOLO"),
     "gt.txt": ("1,1,912,484,97,109,0,7,1\n2,1,912,484,97,109,0,7,1\n", "MOTChallenge text"),

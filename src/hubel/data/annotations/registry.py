@@ -26,6 +26,7 @@ _FORMATS = {
     "label-studio": ("label_studio", "FORMAT"),
     "createml": ("createml", "FORMAT"),
     "open-images": ("open_images", "FORMAT"),
+    "box-csv": ("box_table", "FORMAT"),
 }
 """Module and constant by name of the format; imported when needed, so that ``--help`` can list the names."""
 

@@ -75,7 +75,6 @@ _OTHERS = (
     _Other("V7 Darwin JSON", _has("item", "annotations")),
     _Other("SuperAnnotate JSON", _has("metadata", "instances")),
     _Other("a SageMaker Ground Truth manifest", lambda head: '"source-ref"' in head.text[:2000]),
-    _Other("TensorFlow's object detection CSV", _columns("filename", "class", "xmin")),
     _Other("a CSV table of class names for whole images", _columns("image", "label"),
            "For hubel train, sort the images into one folder per class."),
     _Other("KITTI labels", _rows(rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}$")),
