@@ -87,6 +87,11 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
         (("set/train", "set/valid"), ("train", "val")),
         (("a/b/c/train", "a/b/c/Testing"), ("train", "test")),
         (("training",), ("train",)),
+        (("trainset", "testset"), ("train", "test")),
+        (("traindata", "validationdata"), ("train", "val")),
+        (("trainval", "test"), ("train", "test")),
+        (("Train_Val", "Test"), ("train", "test")),
+        (("trainval/train", "trainval/val"), ("train", "val")),
     ],
 )
 def test_splits_as_published_data_sets_name_them(tmp_path: Path, names: tuple, splits: tuple) -> None:
@@ -100,7 +105,14 @@ def test_splits_as_published_data_sets_name_them(tmp_path: Path, names: tuple, s
 
 @pytest.mark.parametrize(
     "names",
-    [("train_station", "test_tube"), ("training", "running"), ("dev", "ops"), ("test_a", "test_b"), ("val", "bus")],
+    [
+        ("train_station", "test_tube"),
+        ("training", "running"),
+        ("dev", "ops"),
+        ("test_a", "test_b"),
+        ("val", "bus"),
+        ("trainset", "bus"),
+    ],
 )
 def test_classes_that_are_named_like_splits(tmp_path: Path, names: tuple) -> None:
     make(tmp_path, *(f"{name}/{n}.png" for name in names for n in (1, 2)))

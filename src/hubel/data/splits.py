@@ -49,7 +49,7 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
     Raises :class:`DataError` if it is split, but not into ``train``, or no sample is left to validate on.
     """
     warnings: tuple[str, ...] = ()
-    if "all" in data.splits:
+    if list(data.splits) == ["all"]:
         train, val, test = stratified_split(data.splits["all"], fractions, seed)
         warnings = _small_classes(data, data.splits["all"])
     elif not data.splits.get("train"):
@@ -60,6 +60,8 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
         if not val:
             warnings = _small_classes(data, train)
             train, val = stratified_split(train, (1.0 - HELD_BACK, HELD_BACK), seed)
+    if len(data.splits) > 1 and data.splits.get("all"):
+        warnings += (f"{data.root}: {len(data.splits['all'])} images are in no split, beside train: left out.",)
     if not val:
         message = f"{data.root} has too few images to hold any out for validation."
         raise DataError(message, "Add images (about ten per class to begin with), or put some into a val folder.")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from hubel.config import SplitFractions
 from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import read_annotations
 from hubel.data.annotations.reader import LabelFileError
+from hubel.data.splits import training_splits
 from hubel.errors import DataError
 from labelled_sets import write_image
 
@@ -258,6 +260,44 @@ def test_splits_by_other_names(tmp_path: Path) -> None:
         _text(tmp_path / "labels" / split / f"{split}.txt", ROW)
     found = read_annotations(tmp_path).splits
     assert {split: images[0].path.stem for split, images in found.items()} == {"train": "Training", "test": "Testing"}
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("birds_train", "birds_test"), ["train", "test"]),
+        (("trainset", "valset"), ["train", "val"]),
+        (("trainval", "test"), ["train", "test"]),
+        (("coco_training", "coco_validation"), ["train", "val"]),
+    ],
+)
+@pytest.mark.parametrize("layout", ["folders", "files"])
+def test_splits_are_told_by_what_lies_beside_each_other(
+    names: tuple[str, str], splits: list[str], layout: str, tmp_path: Path
+) -> None:
+    for name in names:
+        write_image(tmp_path / "images" / (name if layout == "folders" else "") / f"{name}.jpg")
+        table = f"filename,class,xmin,ymin,xmax,ymax\n{name}.jpg,cat,1,2,10,12\n"
+        _text(tmp_path / (f"labels/{name}/a.csv" if layout == "folders" else f"{name}.csv"), table)
+    found = {image.path.stem: split for split, images in read_annotations(tmp_path).splits.items() for image in images}
+    assert [found[name] for name in names] == splits
+
+
+def test_images_in_no_split_are_for_training_where_nothing_else_is(tmp_path: Path) -> None:
+    for name, folder in (("a", "images"), ("b", "test/images")):
+        write_image(tmp_path / folder / f"{name}.jpg")
+        _text(tmp_path / folder / f"{name}.txt", ROW)
+    data = read_annotated_images(tmp_path)
+    assert {split: [sample.path.stem for sample in samples] for split, samples in data.splits.items()} == {
+        "train": ["a"], "test": ["b"],
+    }  # fmt: skip
+    assert "1 images are in no split, beside test: they are for training" in data.warnings
+    for name, split in (("c", "train"), ("d", "val")):
+        write_image(tmp_path / split / f"{name}.jpg")
+        _text(tmp_path / split / f"{name}.txt", ROW)
+    splits = training_splits(read_annotated_images(tmp_path), SplitFractions(), 0)
+    assert [sample.path.stem for part in (splits.train, splits.val, splits.test) for sample in part] == ["c", "d", "b"]
+    assert any("1 images are in no split, beside train: left out" in line for line in splits.warnings)
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
@@ -19,14 +19,13 @@ from hubel.data.annotations.registry import all_formats, get_format
 from hubel.data.annotations.unrecognized import no_format_error
 from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses, new_dataset_folder
 from hubel.data.file_listing import IMAGE_SUFFIXES
-from hubel.data.split_names import SPLIT_NAMES, split_of
+from hubel.data.split_names import split_of, split_of_file, splits_among
 from hubel.errors import DataError
 
 _MAX_DEPTH = 5
 _SNIFFED_FILES = 40  # files per folder and suffix that are examined
 _SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
 _OTHER_TASKS = re.compile(r"^(captions|person_keypoints|stuff|panoptic|image_info)_", re.IGNORECASE)
-_SPLIT_WORD = re.compile(rf"(?:^|[._\- ])({'|'.join(SPLIT_NAMES)})\d*(?:$|[._\- ])", re.IGNORECASE)
 
 Found = dict[str, list[tuple[str, Path]]]
 """Files by format, each with its split."""
@@ -97,7 +96,7 @@ def detect_formats(path: Path) -> Found:
     """The label files of a folder by format, or a single file by its own; raises DataError if there is no ``path``."""
     if path.is_file():
         entry = _sniff(path)
-        return {entry.name: [(_split_of(path, path.parent), path)]} if entry else {}
+        return {entry.name: [(_split_of(path, path.parent, {}), path)]} if entry else {}
     if not path.is_dir():
         raise DataError(f"{path} does not exist.", "Check the spelling and the folder.")
     found: Found = defaultdict(list)
@@ -106,6 +105,7 @@ def detect_formats(path: Path) -> Found:
     folders = list(visible_files(path, _MAX_DEPTH))
     images = {name for _, names in folders for name in names if _suffix(name) in IMAGE_SUFFIXES}
     of_images = images | {os.path.splitext(name)[0] for name in images}  # noqa: PTH122 – names, many times
+    named = _split_folders([folder for folder, _ in folders if folder != path])
     for folder, names in folders:
         by_suffix: dict[str, list[str]] = defaultdict(list)
         for name in names:
@@ -115,19 +115,29 @@ def detect_formats(path: Path) -> Found:
         if by_suffix[".txt"]:
             text_folders.append(folder)
         for suffix in _SUFFIXES:
-            _add_files(path, folder, sorted(by_suffix[suffix]), of_images, found)
+            _add_files(path, folder, sorted(by_suffix[suffix]), of_images, named, found)
     for entry in all_formats().values():
         if entry.find_folders and not found[entry.name]:
             folders = entry.find_folders(path, image_folders, text_folders)
-            found[entry.name] = [(_split_of(folder / "-", path, by_name=False), folder) for folder in folders]
+            found[entry.name] = [(_split_of(folder / "-", path, named, by_name=False), folder) for folder in folders]
     return {name: files for name, files in found.items() if files}
+
+
+def _split_folders(folders: Iterable[Path]) -> dict[Path, str]:
+    """The split of each folder that is one of several beside each other."""
+    beside: dict[Path, list[str]] = defaultdict(list)
+    for folder in folders:
+        beside[folder.parent].append(folder.name)
+    return {parent / name: split for parent, names in beside.items() for name, split in splits_among(names).items()}
 
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 – a name, many times
 
 
-def _add_files(root: Path, folder: Path, names: list[str], of_images: Collection[str], found: Found) -> None:
+def _add_files(
+    root: Path, folder: Path, names: list[str], of_images: Collection[str], named: Mapping[Path, str], found: Found
+) -> None:
     """Add the files of one folder with one suffix to their formats; ``of_images`` are names that images have."""
     names = [name for name in names if not _OTHER_TASKS.match(name)] or names
     unknown: list[str] = []
@@ -141,20 +151,23 @@ def _add_files(root: Path, folder: Path, names: list[str], of_images: Collection
             # An empty or broken file before them is of an image, too, if there is one of that name.
             broken = [each for each in unknown if os.path.splitext(each)[0] in of_images]  # noqa: PTH122
             files = map(folder.joinpath, [*broken, *names[index:]])
-            found[entry.name] += [(_split_of(other, root, by_name=False), other) for other in files]
+            found[entry.name] += [(_split_of(other, root, named, by_name=False), other) for other in files]
             return
         if entry.file_holds == "images" or not found[entry.name]:  # of a data set: the one nearest to the root
-            found[entry.name].append((_split_of(file, root), file))
+            found[entry.name].append((_split_of(file, root, named), file))
 
 
-def _split_of(file: Path, root: Path, by_name: bool = True) -> str:
-    """The split of a file, from the folders that lead to it and (unless it is of one image) from its name."""
+def _split_of(file: Path, root: Path, named: Mapping[Path, str], by_name: bool = True) -> str:
+    """The split of a file, from the folders that lead to it and (unless it is of one image) from its name.
+
+    ``named`` are folders that are splits beside others: ``birds_train`` and ``birds_test``.
+    """
+    folder = root
     for part in file.relative_to(root).parts[:-1]:
-        if (split := split_of(part)) is not None:
+        folder /= part
+        if (split := named.get(folder) or split_of(part)) is not None:
             return split
-    if by_name and (word := _SPLIT_WORD.search(file.stem)):
-        return SPLIT_NAMES[word[1].casefold()]
-    return "all"
+    return (split_of_file(file.stem) if by_name else None) or "all"
 
 
 def _sniff(file: Path) -> Format | None:

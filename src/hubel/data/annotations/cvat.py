@@ -22,7 +22,7 @@ from hubel.data.annotations.format import FREE_FORM_FIELDS, Format
 from hubel.data.annotations.reader import AnnotationReader, Shape, each_file, polygon_shape
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.annotations.writer import DatasetWriter, round_coord, round_points, split_dir
-from hubel.data.split_names import SPLIT_NAMES
+from hubel.data.split_names import split_of
 
 _SHAPES = ("box", "polygon", "ellipse", "mask")
 _LEFT_OUT = ("points", "polyline", "cuboid", "skeleton")
@@ -46,7 +46,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             objects = reader.parse_objects(file, where, shapes, partial(_parse_object, reader, size))
             if tags := len(element.findall("tag")):
                 reader.count_warning("tags of images: left out", tags)
-            subset = SPLIT_NAMES.get((element.get("subset") or "").casefold(), split)
+            subset = split_of(element.get("subset") or "") or split
             reader.add(subset, AnnotatedImage(path, *size, objects, file))
 
 

@@ -133,6 +133,13 @@ class AnnotationReader:
                 for path in others:
                     self.add(split, AnnotatedImage(path, 0, 0, None))
 
+    def _place_unsplit(self) -> None:
+        """Where there are splits, but none for training, the images in no split are for that."""
+        named = [split for split in _SPLIT_ORDER[:-1] if self._splits.get(split)]
+        if named and "train" not in named and self._splits.get("all"):
+            images = self._splits["train"] = self._splits.pop("all")
+            self.warn(f"{len(images):,} images are in no split, beside {' and '.join(named)}: they are for training")
+
     def warn(self, line: str) -> None:
         """Add a warning, unless it is there already."""
         if line not in self._warnings:
@@ -214,6 +221,7 @@ class AnnotationReader:
             message = f"{self.root} has {self.format} files, but no images."
             raise DataError(message, "Put the images beside the labels, or export both (CVAT: Save images).")
         classes = tuple(self.classes)
+        self._place_unsplit()
         splits = {split: tuple(self._splits[split]) for split in _SPLIT_ORDER if self._splits.get(split)}
         if sort_classes and (ordered := tuple(sorted(classes))) != classes:
             new = {self.classes[name]: index for index, name in enumerate(ordered)}
