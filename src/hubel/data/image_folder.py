@@ -15,6 +15,7 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+from hubel.data.annotations.encodings import guess_encoding
 from hubel.data.file_kinds import is_image_file
 from hubel.data.file_listing import files_below, is_own_output, is_shown, listing, not_listed
 from hubel.data.samples import ImageDataset, Sample
@@ -127,12 +128,13 @@ def _doubts(root: Path, classes: tuple[str, ...]) -> list[str]:
 def class_name(folder: str) -> str:
     """The class that a folder is named after: composed characters, and no bytes that are not text.
 
-    A name from a disk with another encoding is taken for Windows-1252, the most common one, so that it can be written.
+    A name from a disk with another encoding is decoded by a guess, so that it can be written.
     """
+    data = folder.encode("utf-8", "surrogateescape")
     try:
-        name = folder.encode("utf-8", "surrogateescape").decode("utf-8")
+        name = data.decode("utf-8")
     except UnicodeError:
-        name = folder.encode("utf-8", "surrogateescape").decode("cp1252", "backslashreplace")
+        name = data.decode(guess_encoding(data), "backslashreplace")
     return unicodedata.normalize("NFC", name)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.bounded import BoundError, read_bytes
+from hubel.data.annotations.encodings import decode_text
 from hubel.errors import DataError
 
 _MIN_COLUMNS = 6
@@ -92,7 +93,7 @@ def read_mot_text(path: Path) -> MotBoxes:
     or a line is invalid.
     """
     try:
-        text = read_bytes(path, _MAX_BYTES).decode("utf-8-sig", errors="replace")
+        text = decode_text(read_bytes(path, _MAX_BYTES)).removeprefix("\ufeff")
     except BoundError as error:
         raise DataError(f"{path} {error}.", "Pass a file of boxes.") from error
     except FileNotFoundError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hubel.data.annotations import read_annotations, write_annotations
-from hubel.data.annotations.encodings import decode_file, xml_text
+from hubel.data.annotations.encodings import GUESSES, decode_file, xml_text
 from hubel.errors import DataError
 from labelled_sets import write_image
 
@@ -95,6 +95,25 @@ def test_a_guessed_encoding_is_said(tmp_path: Path) -> None:
     assert read_annotations(tmp_path).warnings == (
         f"{tmp_path / 'classes.txt'} is not in UTF-8, and read as Windows-1252: where names look wrong, save as UTF-8",
     )
+
+
+GUESSED = {
+    "gb18030": ["狗", "工人安全帽", "口罩，未戴", "裂纹"],
+    "cp932": ["ねこ", "猫のかお", "表のソース", "ネコ"],
+    "cp1251": ["кошка", "машина и дом", "Человек"],
+    "cp1252": ["café", "Müller straße", "España niño", "É", "“dog” – dog’s", "Škoda", "pão, ção, ções", "ÜBER ÖL"],
+}
+
+
+@pytest.mark.parametrize("encoding", GUESSED)
+def test_what_text_without_a_declaration_is_in(encoding: str, tmp_path: Path) -> None:
+    for name in GUESSED[encoding]:
+        assert decode_file(name.encode(encoding)) == (name, GUESSES[encoding])
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    names = GUESSED[encoding]
+    content = f"names: {json.dumps(names, ensure_ascii=False)}\ntrain: .\n".encode(encoding)
+    assert _classes(tmp_path, "data.yaml", content) == tuple(names)
+    assert f"read as {GUESSES[encoding]}:" in " ".join(read_annotations(tmp_path).warnings)
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:

@@ -283,6 +283,22 @@ def test_splits_are_told_by_what_lies_beside_each_other(
     assert [found[name] for name in names] == splits
 
 
+@pytest.mark.parametrize(
+    ("on_disk", "in_labels"),
+    [
+        ("a b&c.jpg", "a%20b%26c.jpg"), ("a b.jpg", "a%2520b.jpg"), ("a b.jpg", "a+b.jpg"), ("a&b.jpg", "a&amp;b.jpg"),
+        ("100%25.jpg", "100%25.jpg"), ("a.jpeg", "a.jpg"), ("a.tif", "a.TIFF"), ("caf\udce9.jpg", "caf\u00e9.jpg"),
+        ("\udcb9\udcb7.jpg", "狗.jpg"), ("\udc93\udcfa\udc96{.jpg", "日本.jpg"),
+    ],
+)  # fmt: skip
+def test_names_that_were_written_for_urls_or_in_other_encodings(on_disk: str, in_labels: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg").rename(tmp_path / "images" / on_disk)
+    _text(tmp_path / "l.csv", f"filename,class,xmin,ymin,xmax,ymax\n{in_labels},cat,1,2,10,12\n")
+    (image,) = read_annotations(tmp_path).images()
+    assert image.path == tmp_path / "images" / on_disk
+    assert len(image.objects or ()) == 1
+
+
 def test_images_in_no_split_are_for_training_where_nothing_else_is(tmp_path: Path) -> None:
     for name, folder in (("a", "images"), ("b", "test/images")):
         write_image(tmp_path / folder / f"{name}.jpg")

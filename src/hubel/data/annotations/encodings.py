@@ -1,4 +1,4 @@
-"""Decode label files: UTF-8, UTF-16 and UTF-32 with or without a mark, what XML declares, Windows-1252 as a guess."""
+"""Decode label files: UTF-8, UTF-16 and UTF-32 with or without a mark, what XML declares, else a guess."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ _DECLARATION = re.compile(
 )
 
 
+GUESSES = {"cp1252": "Windows-1252", "gb18030": "GB 18030", "cp932": "Shift JIS", "cp1251": "Windows-1251"}
+"""Encodings that text is taken to be in where nothing tells, and what they are called."""
+
+_KANA = re.compile(rb"\x82[\x9f-\xf1]|\x83[\x40-\x96]")  # of Shift JIS
+_FREQUENT = re.compile(rb"[\xb0-\xd7][\xa1-\xfe]")  # characters of GB 2312, which sorts the rare ones behind these
+_CYRILLIC = re.compile(rb"[\xc0-\xff\xa8\xb8]+")  # letters of Windows-1251
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+
+
 def decode_text(data: bytes) -> str:
     """Text of a file, or of its beginning, to recognize its format; what cannot be decoded is replaced."""
     encoding = _unicode_encoding(data) or "utf-8"
@@ -23,20 +32,40 @@ def decode_text(data: bytes) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         is_cut = error.end >= len(data) - 4 or encoding != "utf-8"
-        return data.decode(encoding if is_cut else "cp1252", errors="replace")
+        return data.decode(encoding if is_cut else guess_encoding(data), errors="replace")
 
 
-def decode_file(data: bytes) -> tuple[str, bool]:
-    """Text of a whole file, and True if its encoding is a guess (Windows-1252).
+def decode_file(data: bytes) -> tuple[str, str]:
+    """Text of a whole file, and its encoding in words if that is a guess, else nothing.
 
     Raises :class:`UnicodeError` if it is in no encoding that can be told.
     """
     if encoding := _unicode_encoding(data):
-        return data.decode(encoding), False
+        return data.decode(encoding), ""
     try:
-        return data.decode("utf-8"), False
+        return data.decode("utf-8"), ""
     except UnicodeDecodeError:
-        return data.decode("cp1252"), True
+        encoding = guess_encoding(data)
+        return data.decode(encoding), GUESSES[encoding]
+
+
+def guess_encoding(data: bytes) -> str:
+    """The encoding of text that is not UTF-8: a key of :data:`GUESSES`.
+
+    Japanese has kana, which hardly anything else is read as; Chinese consists of the frequent characters in the first
+    half of GB 2312; Cyrillic words consist of bytes beyond ASCII, which stand alone in Western languages.
+    """
+    if _KANA.search(data) and _is(data, "cp932"):
+        return "cp932"
+    if _is(data, "gb18030"):
+        characters = [letter for letter in data.decode("gb18030") if letter > "\x7f"]
+        frequent = sum(bool(_FREQUENT.match(letter.encode("gb2312", "replace"))) for letter in characters)
+        if 3 * frequent >= 2 * len(characters):
+            return "gb18030"
+    words = _BEYOND_ASCII.findall(data)
+    if all(map(_CYRILLIC.fullmatch, words)) and sum(map(len, words)) >= 3 * len(words):
+        return "cp1251"
+    return "cp1252"
 
 
 def _unicode_encoding(data: bytes) -> str | None:

@@ -8,13 +8,14 @@ data set's folder: first under the name itself, then as the file whose path ends
 from __future__ import annotations
 
 import contextlib
+import html
 import itertools
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from hubel.data.annotations import parse
 from hubel.data.file_listing import IMAGE_SUFFIXES, composed, is_own_output, is_shown
@@ -30,6 +31,7 @@ LABEL_FOLDERS = frozenset(
 )
 """Names of folders with label files, case-folded."""
 
+_SAME_SUFFIX = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif"}
 _TREES = LABEL_FOLDERS | {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"}
 
 
@@ -55,9 +57,8 @@ class ImageLookup:
             InvalidAnnotation: the name is empty, leads out of the data set's folder, or matches several images.
         """
         parts, absolute = _parts(name)
-        candidates = list(self._resolve(parts, near)) if not absolute else []
-        if "%" in name and not absolute:
-            candidates += self._resolve(_parts(unquote(name))[0], near)
+        spellings = [] if absolute else [_parts(spelling)[0] for spelling in _decoded(name)]
+        candidates = [] if absolute else [path for each in (parts, *spellings) for path in self._resolve(each, near)]
         if (path := next(filter(None, map(self.locate, candidates)), None)) is not None:
             return path
         tail = parts[max((index + 1 for index, part in enumerate(parts) if part == ".."), default=0) :]
@@ -65,8 +66,9 @@ class ImageLookup:
             raise parse.InvalidAnnotation(f"names {name!r}, which is not an image")
         if found := self._most_similar(tail, near, stem_only):
             return found
-        if "%" in tail[-1] and (found := self._most_similar([unquote(part) for part in tail], near, stem_only)):
-            return found
+        for spelling in _decoded("/".join(tail)):
+            if found := self._most_similar(_parts(spelling)[0], near, stem_only):
+                return found
         if absolute == "path":
             raise parse.InvalidAnnotation(f"names {name!r}, which is not in {self.root}")
         if not candidates and not absolute:
@@ -205,8 +207,9 @@ class ImageLookup:
             for folder, files in visible_files(self.root):
                 parents = folder.relative_to(self.root).parts
                 for name in filter(_is_image, sorted(files)):
-                    self._by_name[_folded(name)].append((*parents, name))
-                    self._by_stem[_folded(name).rpartition(".")[0]].append((*parents, name))
+                    for spelling in _in_encodings(name):
+                        self._by_name[_folded(spelling)].append((*parents, name))
+                        self._by_stem[_folded(spelling).rpartition(".")[0]].append((*parents, name))
         found = self._by_name.get(_folded(parts[-1]))
         if not found and (stem_only or not _is_image(parts[-1])):
             stem = PurePosixPath(parts[-1]).stem if _is_image(parts[-1]) else parts[-1]
@@ -232,7 +235,33 @@ class ImageLookup:
 
 
 def _folded(name: str) -> str:
-    return composed(composed(name).casefold())
+    """A name without what systems and programs change: case, accents as characters of their own, ``.jpeg``."""
+    folded = composed(composed(name).casefold())
+    stem, dot, suffix = folded.rpartition(".")
+    return stem + dot + _SAME_SUFFIX.get(suffix, suffix)
+
+
+def _decoded(name: str) -> list[str]:
+    """What a name means if it was written for a URL, even twice, or for HTML."""
+    once = unquote(name)
+    others = (once, unquote(once), unquote_plus(name), html.unescape(name))
+    return [each for each in dict.fromkeys(others) if each not in ("", name)]
+
+
+def _in_encodings(name: str) -> list[str]:
+    """A file's name; where its bytes are not UTF-8, what it is in each of the encodings that such disks have."""
+    if name.isascii():
+        return [name]
+    data = os.fsencode(name)
+    try:
+        data.decode()
+    except UnicodeError:
+        names = [name]
+        for encoding in ("cp1252", "cp932", "gb18030", "big5", "euc-kr", "cp1251"):
+            with contextlib.suppress(UnicodeError):
+                names.append(data.decode(encoding))
+        return list(dict.fromkeys(names))
+    return [name]
 
 
 def mirror_key(folder: Path, root: Path) -> tuple[str, ...]:

@@ -71,8 +71,8 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.", hint) from error
 
 
-def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path], None] | None = None) -> str:
-    """Read a text file; ``on_guess`` is told of a file whose encoding is a guess.
+def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path, str], None] | None = None) -> str:
+    """Read a text file; ``on_guess`` is told of a file whose encoding is a guess, and what it is.
 
     Raises as :func:`read_bytes`, and a DataError for a file in no known encoding.
     """
@@ -81,7 +81,7 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path]
     except UnicodeError as error:
         raise DataError(f"{path}: is not text in UTF-8, UTF-16 or Windows-1252.", _AS_UTF8) from error
     if guessed and on_guess is not None:
-        on_guess(path)
+        on_guess(path, guessed)
     return text
 
 

@@ -80,7 +80,7 @@ class AnnotationReader:
         self.file = root  # that is being read
         self._warnings: list[str] = []
         self.first_fault: LabelFileError | None = None
-        self._guessed: dict[Path, None] = {}  # files whose encoding is a guess, in order
+        self._guessed: dict[str, list[Path]] = {}  # files whose encoding is a guess, by the encoding
 
     def label(self, name: str) -> int:
         """Index of a class; indices follow the order of appearance.
@@ -95,7 +95,12 @@ class AnnotationReader:
 
     def read_text(self, file: Path, limit: int = parse.MAX_FILE_BYTES) -> str:
         """Read a text file; a guessed encoding is reported. Raises as :func:`parse.read_text`."""
-        return parse.read_text(file, limit, lambda path: self._guessed.setdefault(path))
+        return parse.read_text(file, limit, self._guess)
+
+    def _guess(self, file: Path, encoding: str) -> None:
+        files = self._guessed.setdefault(encoding, [])
+        if file not in files[-1:]:  # a list of names may be read again
+            files.append(file)
 
     def read_json(self, file: Path, limit: int = parse.MAX_FILE_BYTES) -> Any:
         """Read a JSON file as :meth:`read_text`; raises as :func:`parse.json_text` too."""
@@ -232,10 +237,9 @@ class AnnotationReader:
             self.warn(f"1 image does not exist: {missing[0]}")
         elif missing:
             self.warn(f"{len(missing):,} images do not exist, the first is {missing[0]}")
-        if self._guessed:
-            first, more = next(iter(self._guessed)), len(self._guessed) - 1
-            files = f"{first} and {more:,} more files are" if more else f"{first} is"
-            self.warn(f"{files} not in UTF-8, and read as Windows-1252: where names look wrong, save as UTF-8")
+        for encoding, (first, *others) in self._guessed.items():
+            files = f"{first} and {len(others):,} more files are" if others else f"{first} is"
+            self.warn(f"{files} not in UTF-8, and read as {encoding}: where names look wrong, save as UTF-8")
         counted = [f"{count:,} {text}" for text, count in self._counts.items()]
         return AnnotatedDataset(self.root, classes, splits, format, (*self._warnings, *counted), self.category_ids)
 
