@@ -3,6 +3,8 @@
 Commands print the two lines and exit with 1; libraries catch :class:`HubelError`.
 """
 
+from hubel.terminal_text import printable
+
 _MAX_LENGTH = 2_000  # characters of a message
 
 
@@ -10,13 +12,15 @@ class HubelError(Exception):
     """Something in the data, a file or a model is wrong.
 
     Args:
-        message: one line that names the file (or class, or option) and what is wrong with it.
+        message: one line that names the file (or class, or option) and what is wrong with it. Line breaks and other
+            control characters, which names from files may hold, become visible escapes.
         hint: one line that says what to do.
     """
 
     def __init__(self, message: str, hint: str) -> None:
         if len(message) > _MAX_LENGTH:  # a forged file can make a name or a value of any length
             message = f"{message[: _MAX_LENGTH // 2]} … {message[-_MAX_LENGTH // 4 :]}"
+        message = printable(message)
         super().__init__(message, hint)
         self.message = message
         self.hint = hint

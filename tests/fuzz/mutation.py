@@ -10,6 +10,8 @@ import re
 from random import Random
 from typing import Any
 
+from fuzz.containers import damage_for
+
 NUMBERS = (
     "0", "-1", "1", "255", "65536", "2147483647", "-2147483649", "9223372036854775808", "1e309", "-1e309", "1e-320",
     "nan", "inf", "0.1", "1_0", "0x10", "\u0663", "9" * 40, "1" + "0" * 400, "-0", "1.5.2", "", " ", "true", "null",
@@ -26,10 +28,16 @@ _FEW = 4
 def mutated(data: bytes, random: Random) -> bytes:
     """The content of a file with one to some damages, which suit its kind."""
     for _ in range(random.randint(1, _FEW)):
-        data = random.choice(_ways(data))(data, random)
+        inside = damage_for(data)
+        data = inside(data, random, _damaged) if inside and random.randint(0, 3) else _damaged(data, random)
         if len(data) > 1 << 20:
             data = data[: 1 << 20]
     return data
+
+
+def _damaged(data: bytes, random: Random) -> bytes:
+    damaged: bytes = random.choice(_ways(data))(data, random)
+    return damaged
 
 
 def _ways(data: bytes) -> list[Any]:

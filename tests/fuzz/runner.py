@@ -31,7 +31,10 @@ _HANGS_SECONDS = 120
 
 @dataclass
 class Tally:
-    """What a target has been through: inputs read, those refused with an error, and the findings."""
+    """What a target has been through: inputs read, those refused with an error, and the findings.
+
+    An input that damage has left as it was, or that was read before, does not count.
+    """
 
     inputs: int = 0
     refused: int = 0
@@ -53,6 +56,7 @@ class Session:
         self.name = name
         self.target = TARGETS[name]
         self.tally = Tally()
+        self._seen: set[int] = set()
         folder.mkdir()
         self.files = self.target.prepare(folder)
         self.sound = {path: path.read_bytes() for path in self.files}
@@ -66,6 +70,10 @@ class Session:
         path = self.files[random.randint(0, len(self.files) - 1)]
         self.data = mutated(self.sound[path], random)
         self.suffix = path.suffix
+        key = hash((path, self.data))
+        if self.data == self.sound[path] or key in self._seen:
+            return None
+        self._seen.add(key)
         path.write_bytes(self.data)
         try:
             finding = self._read(path)

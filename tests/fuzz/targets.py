@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +10,16 @@ import av
 import numpy as np
 from PIL import Image
 
-from hubel.config import make_config
-from hubel.config_file import read_config, write_config
+from fuzz.saved import SAVED
+from fuzz.target import Target
 from hubel.data.annotations import read_annotations, write_annotations
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.data.image_io import read_image, read_reduced, read_size
 from hubel.data.mask_folder import read_class_map
 from hubel.data.mot import read_mot_text
-from hubel.data.splits import read_splits
 from hubel.data.video_reader import video_frames, video_length
 from hubel.errors import HubelError
-from hubel.models.metadata import find_model, read_metadata
 from labelled_sets import small_set
-
-
-@dataclass(frozen=True)
-class Target:
-    """A reader.
-
-    Attributes:
-        prepare: writes sound files into a folder, and returns those to damage.
-        read: reads one that was damaged, in its place; what it raises beside ``HubelError`` is a finding.
-        seconds: of the processor that a single input may take.
-        megabytes: by which the process may grow in one input.
-    """
-
-    prepare: Callable[[Path], list[Path]]
-    read: Callable[[Path], Any]
-    seconds: float = 2.0
-    megabytes: int = 200
 
 
 def _labels(name: str) -> Target:
@@ -75,34 +53,6 @@ def _mot(folder: Path) -> list[Path]:
 def _read_mot(path: Path) -> None:
     boxes = read_mot_text(path)
     assert sum(rows.stop - rows.start for _, rows in boxes.by_frame()) == len(boxes)
-
-
-def _records(folder: Path) -> list[Path]:
-    write_config(folder / "config.yaml", make_config(data="data", epochs=3, options={"width": 0.5}))
-    (folder / "config.yaml").open("a").write("# &a *a << : [x]\n")
-    names = {split: [f"{split}/cat/{n}.jpg" for n in range(5)] for split in ("train", "val", "test")}
-    return [folder / "config.yaml", _write(folder, "splits.json", json.dumps(names).encode())]
-
-
-def _read_record(path: Path) -> None:
-    read_config(path) if path.suffix == ".yaml" else read_splits(path)
-
-
-def _saved_model(folder: Path) -> list[Path]:
-    from hubel.models import create_model, describe
-    from hubel.models.checkpoint import save_model
-
-    model = create_model("lenet5", 3)
-    save_model(folder / "run", model, describe(model))
-    return [folder / "run" / "model.json"]
-
-
-def _read_model(path: Path) -> None:
-    from hubel.models.checkpoint import load_model
-
-    read_metadata(path)
-    find_model(path.parent)
-    load_model(path.parent)
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -205,8 +155,7 @@ def _read_video(path: Path) -> None:
 TARGETS: dict[str, Target] = {
     **{f"labels-{name}": _labels(name) for name in FORMAT_NAMES},
     "mot-text": Target(_mot, _read_mot),
-    "run-records": Target(_records, _read_record),
-    "model-json": Target(_saved_model, _read_model, megabytes=600),
+    **SAVED,
     "weights": Target(_weights, _read_weights, megabytes=400),
     "keras-weights": Target(_keras_weights, _read_weights),
     "images": Target(_images, _read_image, seconds=10, megabytes=2500),

@@ -246,6 +246,21 @@ def test_the_bound_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ConvertedCache()
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"files": []}', "[]", "{}", '"a"'])
+def test_an_entry_that_is_not_one_is_listed_as_damaged_and_not_read(content: str, tmp_path: Path) -> None:
+    cache = ConvertedCache(tmp_path / "converted")
+    facts = {"version": "3", "model": "m", "engine": "onnx", "precision": "fp32", "origin": "", "metadata": {}}
+    cache.put("key", lambda to: to.joinpath("x").touch(), facts)
+    row = json.loads((cache.folder / "key" / "entry.json").read_text())
+    assert cache.get("key") is not None
+    for text in (content, json.dumps(row | {"model": ["m"]}), json.dumps(row | {"version": 3})):
+        cache.folder.joinpath("key").mkdir(exist_ok=True)
+        (cache.folder / "key" / "entry.json").write_text(text)
+        (cache.folder / "key" / "entry.json").chmod(0o600)
+        assert [entry.model for entry in cache.entries()] == ["damaged"]
+        assert cache.get("key") is None
+
+
 def test_file_names_in_an_entry_do_not_lead_out_of_it(tmp_path: Path) -> None:
     cache = ConvertedCache(tmp_path / "cache")
     key = key_of("a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.inference.engines import exported as exported_models
-from hubel.inference.engines.base import RunOptions
+from hubel.inference.engines.base import Precision, RunOptions
 from hubel.inference.engines.exported import find_exported
+from hubel.inference.engines.exported_checks import CheckedEngine
 from hubel.models import ModelMetadata, create_model
 from hubel.models.checkpoint import describe, save_model
 from hubel.training.evaluate import evaluate
@@ -220,6 +221,73 @@ def test_files_that_are_damaged_or_of_others_are_named(tmp_path: Path) -> None:
     (folder / "model.pt2").write_bytes(b"")
     with pytest.raises(ModelError, match=r"holds model.pt2 and model.onnx|holds model.onnx and model.pt2"):
         hubel.Predictor(folder)
+
+
+@pytest.mark.parametrize("bits", ["8", 9, [], None, True, 1e300])
+def test_bits_that_no_weights_have_are_refused(bits: Any, tmp_path: Path) -> None:
+    folder = _export("classify", "onnx", tmp_path / "out")
+    model = onnx.load(folder / "model.onnx")
+    model.metadata_props.add(key="quantization", value=json.dumps({"weight_bits": bits}))
+    onnx.save(model, folder / "model.onnx")
+    with pytest.raises(ModelError, match=r"model\.onnx: weight_bits cannot be"):
+        hubel.Predictor(folder)
+
+
+class _Computed:
+    """An engine that gives what a test says for each batch."""
+
+    name, device, threads, batch, precision = "onnx", "cpu", 1, 1, Precision("fp32")
+
+    def __init__(self, predictions: dict[str, np.ndarray]) -> None:
+        self.predictions, self.outputs = predictions, tuple(predictions)
+
+    def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
+        return (self.predictions for _ in batches)
+
+
+@pytest.mark.parametrize(
+    ("task", "predictions", "fits"),
+    [
+        ("classify", {"probabilities": np.ones((2, 3), np.float32)}, True),
+        ("classify", {"probabilities": np.ones((2, 4), np.float32)}, False),
+        ("classify", {"probabilities": np.ones((1, 3), np.float32)}, False),
+        ("classify", {"probabilities": np.ones((2, 3), np.int64)}, False),
+        ("classify", {"probabilities": np.full((2, 3), np.inf, np.float32)}, False),
+        ("classify", {"scores": np.ones((2, 3), np.float32)}, False),
+        ("detect", {"boxes": np.ones((2, 5, 4)), "scores": np.ones((2, 5, 3))}, True),
+        ("detect", {"boxes": np.ones((2, 0, 4)), "scores": np.ones((2, 0, 3))}, True),
+        ("localize", {"boxes": np.ones((2, 0, 4)), "scores": np.ones((2, 0, 3))}, False),
+        ("detect", {"boxes": np.ones((2, 5, 4)), "scores": np.ones((2, 6, 3))}, False),
+        ("detect", {"boxes": np.ones((2, 4)), "scores": np.ones((2, 3))}, False),
+        ("segment", {"class_map": np.full((2, 8, 8), 2, np.int32)}, True),
+        ("segment", {"class_map": np.full((2, 8, 8), 3, np.int32)}, False),
+        ("segment", {"class_map": np.full((2, 8, 8), -1, np.int32)}, False),
+        ("segment", {"class_map": np.zeros((2, 0, 8), np.int32)}, False),
+    ],
+)
+def test_what_a_file_computes_fits_its_task_or_is_an_error(
+    task: str, predictions: dict[str, np.ndarray], fits: bool
+) -> None:
+    engine = CheckedEngine(_Computed(predictions), Path("model.onnx"), task, classes=3)
+    batches = iter([np.zeros((2, 32, 32, 3), np.uint8)])
+    if fits:
+        assert list(engine.run(batches)) == [predictions]
+        return
+    with pytest.raises(ModelError, match=r"model\.onnx"):
+        list(engine.run(batches))
+
+
+def test_errors_of_a_library_name_the_file_and_those_of_the_caller_stay_theirs() -> None:
+    def failing(error: Exception) -> Iterator[np.ndarray]:
+        yield np.zeros((1, 2, 2, 3), np.uint8)
+        raise error
+
+    engine = CheckedEngine(_Computed({"probabilities": np.ones((1, 3), np.float32)}), Path("a.onnx"), "classify", 3)
+    with pytest.raises(IndexError, match="mine"):
+        list(engine.run(failing(IndexError("mine"))))
+    engine._engine.run = lambda batches: iter([np.ones(3)[5]])  # type: ignore[method-assign, assignment]
+    with pytest.raises(ModelError, match=r"a\.onnx cannot be read: index 5 is out of bounds"):
+        list(engine.run(iter([])))
 
 
 def _forged(source: Path, target: Path, part: str, change: Callable[[str], str]) -> None:

@@ -90,6 +90,22 @@ def test_impossible_values_are_named(folder: Path, path: str, value: Any, messag
     assert message in caught.value.message and str(folder / "model.json") in caught.value.message
 
 
+def test_a_size_that_the_network_cannot_take_is_named_when_it_is_loaded(folder: Path) -> None:
+    for width in (3, 300):
+        _rewrite(folder, "preprocessing.width", width)
+        with pytest.raises(ModelError, match=rf"model\.json: lenet5 cannot take images of 32 × {width} pixels"):
+            load_model(folder)
+
+
+def test_tables_of_indices_are_the_networks_own(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    (table,) = (name for name in state if name.endswith("places"))
+    state[table][0] = 1 << 40
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=rf"has other constants: {table}"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("content", ["[" * 200_000, "9" * 10_000, '{"task": ' * 5_000, "\ud800", "nul", '"' + "a" * 99])
 def test_what_is_not_json_is_damaged(folder: Path, content: str) -> None:
     (folder / "model.json").write_bytes(content.encode("utf-8", "surrogatepass"))

@@ -39,3 +39,20 @@ def test_decisions_are_made_once_and_damaged_records_are_named(tmp_path: Path) -
         (tmp_path / "decisions.json").write_text(damaged)
         with pytest.raises(DataError, match=r"decisions\.json is damaged"):
             decided_once(tmp_path, "execution", ExecutionPlan, lambda: plan)
+
+
+def test_rows_beside_the_one_needed_may_be_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path))
+    deep = "[" * 900 + "]" * 900  # read without limit, but too deep to be written again
+    for folder in (tmp_path, tmp_path / "weights"):
+        folder.mkdir(exist_ok=True)
+    (tmp_path / "weights" / "measurements.json").write_text(
+        f'{{"deep": {deep}, "sound": {{"count": 3, "reason": ""}}}}'
+    )
+    assert measured_once("new", Workers, lambda: Workers(2, "")) == Workers(2, "")
+    assert measured_once("sound", Workers, lambda: Workers(0, "")) == Workers(3, "")
+    (tmp_path / "decisions.json").write_text(f'{{"deep": {deep}, "execution": null}}')
+    with pytest.raises(DataError, match=r"decisions\.json is damaged: 'deep' is not a record"):
+        decided_once(tmp_path, "workers", Workers, lambda: Workers(2, ""))
+    (tmp_path / "decisions.json").write_text('{"workers": null}')
+    assert decided_once(tmp_path, "workers", Workers, lambda: Workers(2, "")) == Workers(2, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +13,8 @@ from filelock import FileLock, Timeout
 
 import hubel
 from hubel.batch_predict.ray_cluster import plan_actors, predict_blocks, ray_running, require_ray
-from hubel.batch_predict.shards import Block, Listing, Shards, Written, write_listing
-from hubel.bounded import read_json
+from hubel.batch_predict.records import FINISHED, LISTING, MANIFEST, read_finished, read_manifest
+from hubel.batch_predict.shards import Block, Listing, Shards, write_listing
 from hubel.console import count_of
 from hubel.errors import DataError
 from hubel.fileio import write_json
@@ -24,53 +23,7 @@ from hubel.inference.predictor import Predictor
 from hubel.models.metadata import find_model
 from hubel.timing import per_second
 
-MANIFEST, LISTING, FINISHED = "job.json", "sources.jsonl", "finished.jsonl"
 _EVERY = 10.0  # seconds between two lines of progress
-_LABELS = {
-    "hubel": "hubel's version",
-    "model": "--model",
-    "digest": "the model's weights",
-    "engine": "--engine",
-    "precision": "--precision",
-    "device": "--device",
-    "top": "--top",
-    "format": "--format",
-    "block": "--block",
-    "names": "the number of sources",
-    "sources": "the names of the sources",
-}
-"""Settings that decide the contents of the shards, by their keys in ``job.json``: what a message calls them."""
-
-
-def _read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | None:
-    """The engine and the precision of the job in the folder; ``None`` if there is no job.
-
-    Raises:
-        DataError: its settings are others, its file is damaged, or the folder contains other files.
-    """
-    path = folder / MANIFEST
-    try:
-        recorded = read_json(path)
-        chosen = {key: recorded["chosen"][key] for key in ("engine", "precision")}
-    except FileNotFoundError:
-        others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
-        if others:
-            message = f"{folder} is not empty and contains no {MANIFEST}, but {others[0]}"
-            raise DataError(message, "choose another --out") from None
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {error}", "delete the folder, or choose another --out") from error
-    differences = []
-    for key, here in settings.items():
-        if (there := recorded.get(key)) != here:
-            is_digest = key in ("digest", "sources")
-            differences.append(f"{_LABELS[key]} differ" if is_digest else f"{_LABELS[key]} was {there}, is {here}")
-    if differences:
-        raise DataError(
-            f"{folder} holds a job with other settings: {'; '.join(differences)}",
-            "repeat the command as it was to continue with that job, or choose another --out",
-        )
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -155,7 +108,7 @@ class CollectionJob:
                 self.log("interrupted: finished shards are kept, and the same command continues with the rest")
                 raise
         shards.clear_away()
-        recorded = self._recorded()
+        recorded = read_finished(self.folder / FINISHED)
         totals = [recorded.get(each.number) or shards.count(each.number) for each in blocks]
         rows, errors = sum(each.rows for each in totals), sum(each.errors for each in totals)
         seconds = time.perf_counter() - started
@@ -179,7 +132,7 @@ class CollectionJob:
                 "names": listing.names,
                 "sources": listing.digest,
             }
-            chosen = _read_manifest(self.folder, settings)
+            chosen = read_manifest(self.folder, settings)
             if chosen is None:
                 engine = Predictor(**self.predictor).engine_for(listing.names)
                 chosen = {"engine": engine.name, "precision": engine.precision.name}
@@ -216,13 +169,3 @@ class CollectionJob:
                     self.log(
                         f"{done}/{len(blocks)} blocks, {rows} images, {per_second(rows, now - started):.1f} per second"
                     )
-
-    def _recorded(self) -> dict[int, Written]:
-        """Rows of each shard, as recorded when it was computed."""
-        recorded: dict[int, Written] = {}
-        # The last line of a killed run is incomplete.
-        with contextlib.suppress(FileNotFoundError, LookupError, TypeError, ValueError):
-            for line in (self.folder / FINISHED).read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                recorded[row["block"]] = Written(row["rows"], row["errors"])
-        return recorded

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hubel.bounded import load_json
 from hubel.data.sources import file_names
 from hubel.errors import DataError
 from hubel.fileio import atomic_write, json_line
@@ -58,16 +59,24 @@ class Shards:
         return Written(count, errors)
 
     def count(self, block: int) -> Written:
-        """Count the rows in a block's file."""
+        """Count the rows in a block's file; raises :class:`DataError` if it is damaged."""
         path = self.path(block)
-        if self.kind == "parquet":
-            import pyarrow.parquet as parquet
+        try:
+            if self.kind == "parquet":
+                import pyarrow.parquet as parquet
 
-            column = parquet.read_table(path, columns=["error"]).column("error")
-            return Written(len(column), len(column) - column.null_count)
-        with path.open(encoding="utf-8") as lines:
-            failed = ["error" in json.loads(line) for line in lines]
-        return Written(len(failed), sum(failed))
+                with parquet.ParquetFile(path) as file:
+                    parts = [part.column("error") for part in file.iter_batches(columns=["error"])]
+                rows = sum(map(len, parts))
+                return Written(rows, rows - sum(part.null_count for part in parts))
+            with path.open(encoding="utf-8") as lines:
+                failed = [load_json(line).get("error") is not None for line in lines]
+            return Written(len(failed), sum(failed))
+        except (OSError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"{path} is damaged: {reason:.200}", "delete it, and the same command computes it again"
+            ) from error
 
     def clear_away(self) -> None:
         """Remove incomplete files of killed writers; call it while nobody writes."""

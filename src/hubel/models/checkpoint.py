@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -83,7 +84,24 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
         reason = f"{metadata.architecture} cannot be built as it says: {first_line(error)}."
         raise ModelError(f"{folder / METADATA_FILE}: {reason}", again) from error
     load_checked(model, state, str(path))
-    return model.eval(), metadata
+    _require_size(model.eval(), metadata, folder / METADATA_FILE)
+    return model, metadata
+
+
+def _require_size(model: nn.Module, metadata: ModelMetadata, file: Path) -> None:
+    """Raise ``ModelError`` if a network cannot take images of the size that its file says, unless it is the usual."""
+    size = (metadata.preprocessing.height, metadata.preprocessing.width)
+    usual = default_preprocessing(metadata.architecture, metadata.image_size, metadata.in_channels)
+    if size == (usual.height, usual.width):
+        return
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, metadata.in_channels, *size))
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{file}: {metadata.architecture} cannot take images of {size[0]} × {size[1]} pixels: {first_line(error)}.",
+            "Use an undamaged copy, or train again.",
+        ) from error
 
 
 def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:

@@ -36,12 +36,15 @@ def load_checked(
         for key, tensor in state.items()
         if key in own and not _is_number_of(tensor, own[key].is_floating_point())
     ]
-    wrong_values = [] if mistyped else [key for key, tensor in state.items() if key in own and not _is_finite(tensor)]
+    comparable = {} if mistyped else {key: tensor for key, tensor in state.items() if key in own}
+    other_tables = [key for key, tensor in comparable.items() if _is_other_table(tensor, own[key])]
+    wrong_values = [key for key, tensor in comparable.items() if not is_finite(tensor)]
     mismatches = (
         ("misses", missing),
         ("has unknown", unexpected),
         ("has other shapes:", misshapen),
         ("has other types of numbers:", mistyped),
+        ("has other constants:", other_tables),
         ("has values that are not numbers (NaN) or infinite:", wrong_values),
     )
     messages = [f"{verb} {_first_three(keys)}" for verb, keys in mismatches if keys]
@@ -67,7 +70,15 @@ def _is_number_of(tensor: Tensor, floating: bool) -> bool:
     return plain and (tensor.is_floating_point() or (whole and not floating))
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def _is_other_table(tensor: Tensor, own: Tensor) -> bool:
+    """True for whole numbers that are not the model's own: tables of indices are not learnt. Counters have no axis."""
+    if own.is_floating_point() or own.ndim == 0 or own.shape != tensor.shape:
+        return False
+    return not torch.equal(tensor.to(own), own)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """True if no value is NaN or infinite."""
     # The extremes are NaN where any value is; they take a fraction of the time and memory of isfinite.
     if not tensor.numel() or not tensor.is_floating_point():
         return True

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from hubel.bounded import BoundError, read_text
 from hubel.config import TrainingConfig
 from hubel.errors import MissingExtraError, UsageError
 from hubel.fileio import write_text
 
 if TYPE_CHECKING:
     from hubel.training.results import TrainingResult
+
+_LONGEST_NAME = 200  # bytes of a tracker's name for a run
 
 
 @dataclass(frozen=True)
@@ -139,12 +142,12 @@ class StepLog(Callback):
         """See :class:`Callback`."""
         path = run.folder / "steps.csv"
         if run.epoch and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = csv.DictReader(file)
-                # The last line of a killed run may be incomplete: its epoch is repeated anyway.
-                self._kept = [
-                    row for row in rows if (row.get("epoch") or "").isdigit() and int(row["epoch"]) <= run.epoch
-                ]
+            # The last line of a killed run may be incomplete: its epoch is repeated anyway.
+            with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
+                for row in csv.DictReader(file):
+                    number = row.get("epoch") or ""
+                    if number.isdecimal() and len(number) < 10 and int(number) <= run.epoch:
+                        self._kept.append(row)
         self._file = path.open("w", newline="", encoding="utf-8")
 
     def on_step_end(self, step: StepEnd) -> None:
@@ -297,8 +300,10 @@ def _refusal_explained(tracker: str, hint: str) -> Iterator[None]:
 
 def _remembered(path: Path, make: Callable[[], str]) -> str:
     """The name of a tracker's record of this run, kept in its folder."""
-    if path.is_file():
-        return path.read_text(encoding="utf-8").strip()
+    with suppress(OSError, BoundError):
+        name = read_text(path, _LONGEST_NAME).strip()
+        if name.isascii() and name.isprintable() and name:
+            return name
     name = str(make())
     write_text(path, name + "\n")
     return name

@@ -5,15 +5,19 @@ The states of random generators are not in it: every epoch seeds them from the r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor, nn
 
-from hubel.errors import DataError
+from hubel.errors import DataError, WeightsError
 from hubel.fileio import atomic_write
+from hubel.models.load_checked import is_finite, load_checked
+from hubel.weights.torch_files import first_line
 
 WORKER_DEATH = "DataLoader worker"
 """In the message of the RuntimeError that torch raises in the main thread, wherever that is, when one has died."""
@@ -63,11 +67,94 @@ def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> 
             ) from error
 
 
-def load_checkpoint(path: Path, content: IO[bytes] | None = None) -> tuple[Progress, dict[str, Any]]:
-    """Read what :func:`save_checkpoint` wrote, or its ``content`` from another machine; nothing in it is executed."""
+def load_checkpoint(
+    path: Path, content: IO[bytes] | None = None, monitor: Sequence[str] = ()
+) -> tuple[Progress, dict[str, Any]]:
+    """Read what :func:`save_checkpoint` wrote, or its ``content`` from another machine; nothing in it is executed.
+
+    ``monitor`` has the metrics that a run selects its best epoch by. Raises :class:`DataError` for a damaged file.
+    """
     try:
         state = torch.load(content or path, weights_only=True, map_location="cpu")
         progress = Progress(**state.pop("progress"))
+        _check_progress(progress, monitor)
     except Exception as error:  # torch raises many kinds for damaged files
-        raise DataError(f"{path} is damaged: {error}", "start a new run without --resume") from error
+        raise _damaged(path, first_line(error)) from error
     return progress, state
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} is damaged: {reason}", "start a new run without --resume")
+
+
+def _check_progress(progress: Progress, monitor: Sequence[str]) -> None:
+    """Raise :class:`ValueError` unless there is a row for each epoch, with numbers that the best was chosen by."""
+    numbers = [row["epoch"] for row in progress.history]
+    last, best = progress.epoch, progress.best_epoch
+    counted = numbers == list(range(1, len(numbers) + 1)) and last == len(numbers)
+    if not (counted and type(last) is type(best) is int and min(last, 1) <= best <= last):
+        raise ValueError(f"it has rows of {len(numbers)} epochs, not of those up to {last!r:.40}, best {best!r:.40}")
+    for row in progress.history:
+        is_plain = all(isinstance(value, int | float | str | None) for value in row.values())
+        selection = (*selection_key(row, monitor), row["seconds"])
+        if not is_plain or set(row) - set(progress.history[0]) or not all(map(math.isfinite, selection)):
+            raise ValueError(f"the row of epoch {row['epoch']} is not one of metrics.csv")
+
+
+def restore(path: Path, state: Mapping[str, Any], optimizer: torch.optim.Optimizer, **modules: nn.Module) -> None:
+    """Put what a checkpoint holds into an optimizer, and into modules by their names in it.
+
+    Of the optimizer it is the averages of gradients; its settings are the configuration's.
+
+    Raises:
+        DataError: they do not fit.
+    """
+    for name, module in modules.items():
+        restore_module(path, state, name, module)
+    try:
+        tensors = _optimizer_tensors(optimizer, state["optimizer"])
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": tensors})
+    except Exception as error:
+        raise _damaged(path, f"its optimizer does not fit ({first_line(error)})") from error
+
+
+def restore_module(path: Path, state: Mapping[str, Any], name: str, module: nn.Module) -> None:
+    """Put weights of a checkpoint into a module; raises :class:`DataError` if they do not fit, or are not finite."""
+    weights = state.get(name)
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise _damaged(path, f"it has no weights of {name}")
+    try:
+        load_checked(module, weights, f"{path}, {name}")
+    except WeightsError as error:
+        raise _damaged(path, error.message) from error
+
+
+_OF_OPTIMIZERS: Mapping[type, set[str]] = {
+    torch.optim.SGD: {"momentum_buffer"},
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+}
+"""What an optimizer keeps of each parameter, all of its shape but ``step``."""
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The tensors in an optimizer's state dictionary, by the number of their parameter; raises :class:`ValueError`."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    found: dict[int, dict[str, Any]] = {}
+    for index, kept in state["state"].items():
+        if type(index) is not int or not 0 <= index < len(parameters) or set(kept) != _OF_OPTIMIZERS[type(optimizer)]:
+            raise ValueError(f"{index!r:.40} is not one of its {len(parameters)} parameters")
+        for name, tensor in kept.items():
+            if tensor is None and name == "momentum_buffer":  # of a parameter without a gradient so far
+                continue
+            shape = () if name == "step" else parameters[index].shape
+            if tensor.shape != shape or tensor.dtype != torch.float32 or not is_finite(tensor):
+                raise ValueError(f"{name} of parameter {index} has other shapes or values")
+        found[index] = {name: _dense(tensor) for name, tensor in kept.items()}
+    return found
+
+
+def _dense(tensor: Tensor | None) -> Tensor | None:
+    """A tensor of which every value has its own place in memory: optimizers change them where they are."""
+    if tensor is None or tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor
+    return tensor.clone()

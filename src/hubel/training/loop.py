@@ -33,7 +33,7 @@ from hubel.timing import per_second
 from hubel.training.activation_checkpointing import needs_checkpointing
 from hubel.training.autotune import ExecutionPlan
 from hubel.training.callbacks import Callbacks, RunStart, StepEnd
-from hubel.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from hubel.training.checkpoint import Progress, load_checkpoint, restore, restore_module, save_checkpoint
 from hubel.training.distributed import DistributedContext
 from hubel.training.evaluate import gather_images, to_arrays
 from hubel.training.feature_cache import FeatureCache
@@ -162,7 +162,7 @@ def fit(training: TrainingRun) -> Progress:
     """
     path = training.folder / CHECKPOINT
     content = training.processes.broadcast_file(path)
-    progress, state = load_checkpoint(path, content) if content is not None else (Progress(), {})
+    progress, state = load_checkpoint(path, content, training.task.monitor) if content is not None else (Progress(), {})
     training.resumed_after = progress.epoch
     if progress.epoch:
         training.display.log(f"resuming after epoch {progress.epoch}")
@@ -180,16 +180,14 @@ def _run_phase(training: TrainingRun, phase: Phase, progress: Progress, state: d
     """Train the remaining epochs of one phase; ``state`` is the checkpoint's, empty if there is none."""
     config, accelerator, log = training.config, training.accelerator, training.display.log
     if state:
-        training.model.load_state_dict(state["model"])
+        restore_module(training.folder / CHECKPOINT, state, "model", training.model)
     trainable = freeze_below(training.model, phase.trainable_from)
     layers = f"the head and {', '.join(trainable)} are trained" if trainable else "only the head is trained"
     log(f"phase {phase.name}: {layers}, learning rate {phase.learning_rate:g}, {count_of(phase.epochs, 'epoch')}")
     optimizer = make_optimizer(training.model, config, phase.learning_rate)
     average = WeightAverage(training.model, config.average) if config.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
-        optimizer.load_state_dict(state["optimizer"])
-        if average is not None:
-            average.load_state_dict(state["average"])
+        restore(training.folder / CHECKPOINT, state, optimizer, **({"average": average} if average is not None else {}))
     dtype = torch.bfloat16 if training.execution.precision == "bfloat16" else torch.float32
     lower = freeze_backbone(training.model, accelerator.device, dtype)
     recompute = needs_checkpointing(training.model, training.batch, training.execution.precision, log)

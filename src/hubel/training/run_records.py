@@ -55,7 +55,12 @@ def _stored(path: Path) -> dict[str, Any]:
         rows = read_json(path, _LARGEST)
     except (OSError, ValueError):
         return {}
-    return rows if isinstance(rows, dict) else {}
+    # Others' rows are written again with the new one: what is not a record of numbers and texts is dropped.
+    return {key: row for key, row in rows.items() if _is_record(row)} if isinstance(rows, dict) else {}
+
+
+def _is_record(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(value, str | float | int) for value in row.values())
 
 
 def decided_once(folder: Path, name: str, kind: type[Record], decide: Callable[[], Record]) -> Record:
@@ -69,6 +74,8 @@ def decided_once(folder: Path, name: str, kind: type[Record], decide: Callable[[
         decisions = read_json(path, _LARGEST) if path.exists() else {}
         if not isinstance(decisions, dict):
             raise ValueError(f"it holds a {type(decisions).__name__}")
+        if wrong := [key for key, row in decisions.items() if row is not None and not _is_record(row)]:
+            raise ValueError(f"{wrong[0]!r:.40} is not a record")
         if decisions.get(name):
             return _checked(kind, decisions[name])
     except (OSError, ValueError) as error:

@@ -321,3 +321,35 @@ def test_an_empty_file_before_the_others_is_named(tmp_path: Path, content: str) 
     dataset = read_annotations(tmp_path, on_fault=faults.append)
     assert [fault.file.name for fault in faults] == ["a.xml"]
     assert {image.path.name: image.objects is None for image in dataset.images()} == {"a.jpg": True, "b.jpg": False}
+
+
+def test_categories_that_are_not_a_list_are_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    content = json.loads(_coco()["labels.json"])
+    (tmp_path / "labels.json").write_text(json.dumps(content | {"categories": 1.5}))
+    with pytest.raises(LabelFileError, match=r"labels\.json: categories is .*not a list"):
+        read_annotations(tmp_path)
+
+
+def test_an_image_without_labels_in_two_splits_stays_in_the_first(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_image(tmp_path / f"images/{name}.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "val.txt").write_text("images/b.jpg\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: val.txt\nnames: [cat]\n")
+    faults: list[LabelFileError] = []
+    dataset = read_annotations(tmp_path, on_fault=faults.append)
+    assert [fault.message for fault in faults] == [
+        f"{tmp_path}/images/b.jpg: b.jpg is in train and in val: it stays in train."
+    ]
+    assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 2}
+
+
+def test_line_breaks_and_commands_of_terminals_in_names_are_shown_as_escapes(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    for name, content in _coco(category_id="a\nb\x1b[2J").items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(LabelFileError) as raised:
+        read_annotations(tmp_path)
+    assert r"category_id a\nb\x1b[2J is not one of the categories" in raised.value.message

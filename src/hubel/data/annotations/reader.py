@@ -115,7 +115,9 @@ class AnnotationReader:
             return
         known, index = self._index_of[image.path]
         first = self._splits[known][index]
-        if first.label_file != image.label_file or known != split:
+        if first.label_file == image.label_file and known != split:
+            raise InvalidAnnotation(f"{image.path.name} is in {known} and in {split}: it stays in {known}")
+        if first.label_file != image.label_file:
             other = first.label_file or known
             raise InvalidAnnotation(f"labels {image.path.name}, but {other} does so too: pass one of the files")
         self.count_warning("images are listed more than once in their file: their objects are merged")

@@ -276,7 +276,8 @@ def _guessed_layout(reader: AnnotationReader, files: Sequence[Path]) -> RowLayou
 
 def _read_image(reader: AnnotationReader, split: str, image: Path, file: Path | None, layout: RowLayout) -> None:
     if file is None:
-        reader.add(split, AnnotatedImage(image, 0, 0, None))
+        with reader.error_context(image):
+            reader.add(split, AnnotatedImage(image, 0, 0, None))
         return
     with reader.error_context(file):
         lines = reader.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines()

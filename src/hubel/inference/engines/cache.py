@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hubel.bounded import read_json
 from hubel.console import log
 from hubel.errors import UsageError
 from hubel.weights.local_cache import cache_folder
@@ -32,6 +33,7 @@ another version are never read."""
 
 _FACTS = "entry.json"
 _LIMIT_GB = 2.0
+_LONGEST_TEXT = 4096  # characters of a path
 _LOCK_TIMEOUT = 60.0  # seconds for another process's conversion
 _ABANDONED = 3600.0  # seconds after which an unfinished folder is left over from a killed process
 
@@ -229,13 +231,16 @@ def _read(folder: Path) -> Entry | None:
     # Refused by _intact, so that it is listed and removed.
     damaged = Entry(folder, "", "damaged", "", "", "", {}, {})
     try:
-        row = json.loads(facts.read_text("utf-8"))
+        row = read_json(facts)
         # Only names of files in the folder itself: the contents of a cache are not to be trusted.
         files = {Path(name).name: str(value) for name, value in row["files"].items()}
         size = sum((folder / name).stat().st_size for name in files)
-        model, engine, precision, origin = (row[key] for key in ("model", "engine", "precision", "origin"))
-        # Entries of the first version have neither of these two; they are listed and removed, but not read.
-        version, metadata = row.get("version", "1"), row.get("metadata", {})
+        # Entries of the first version have neither version nor metadata; they are listed and removed, but not read.
+        texts = [row.get("version", "1"), *(row[key] for key in ("model", "engine", "precision", "origin"))]
+        metadata = row.get("metadata", {})
+        if not all(isinstance(text, str) and len(text) <= _LONGEST_TEXT for text in texts):
+            raise TypeError("texts are not texts")
+        version, model, engine, precision, origin = texts
         last_used = facts.stat().st_mtime
         return Entry(folder, version, model, engine, precision, origin, metadata, files, size, last_used)
     except FileNotFoundError:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hubel.bounded import load_json
 from hubel.console import log
 from hubel.errors import HubelError, ModelError, UsageError
 from hubel.inference.engines.base import Backend, Engine, FileEngine, Run, RunOptions
+from hubel.inference.engines.exported_checks import CheckedEngine, damaged
 from hubel.inference.engines.processor import EXACT_ON, exact_weight_bits
 from hubel.inference.engines.selection import BACKENDS
 from hubel.models.metadata import METADATA_FILE, ModelMetadata
+from hubel.tasks.decoding import decoder_of, require_outputs
 from hubel.weights.catalog import default_entry
 
 _BY_FILE = {backend.export_file: backend for backend in BACKENDS.values()}
@@ -50,16 +52,21 @@ class ExportedModel:
         Raises:
             ModelError: its library cannot run it.
         """
-        precision = self.backend.file_precision(self.precision)
+        precision, classes = self.backend.file_precision(self.precision), len(self.metadata.classes)
         try:
-            if not self.ends_in_objects:
-                return self.backend.file_engine(self.file, precision, self.outputs, options)
-            _, run = self.backend.open_file(self.file)
+            if self.ends_in_objects:
+                _, run = self.backend.open_file(self.file)
+                engine: Engine = FileEngine(
+                    self.backend.name, _dense(run, classes), precision, decoder_of("detect", "").OUTPUTS
+                )
+            else:
+                engine = self.backend.file_engine(self.file, precision, self.outputs, options)
         except (HubelError, MemoryError):
             raise
         except Exception as error:  # the libraries raise whatever they like
-            raise _damaged(self.file, error) from error
-        return FileEngine(self.backend.name, _dense(run, len(self.metadata.classes)), precision, ("boxes", "scores"))
+            raise damaged(self.file, error) from error
+        require_outputs(self.metadata.task, str(self.file), engine.outputs)
+        return CheckedEngine(engine, self.file, self.metadata.task, classes)
 
 
 def find_exported(reference: Any) -> ExportedModel | None:
@@ -89,7 +96,7 @@ def find_exported(reference: Any) -> ExportedModel | None:
     except (HubelError, MemoryError):
         raise
     except Exception as error:  # the libraries raise whatever they like
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     return _described(path, backend, facts)
 
 
@@ -98,7 +105,7 @@ _LISTS = ("classes", "preprocessing", "outputs", "quantization")
 
 def _value(name: str, value: Any) -> Any:
     """Files that hold text alone have lists and dictionaries as JSON."""
-    return json.loads(value) if name in _LISTS and isinstance(value, str) else value
+    return load_json(value) if name in _LISTS and isinstance(value, str) else value
 
 
 def _described(path: Path, backend: Backend, facts: dict[str, Any]) -> ExportedModel:
@@ -124,14 +131,13 @@ def _described(path: Path, backend: Backend, facts: dict[str, Any]) -> ExportedM
     precision = str(facts.get("precision"))
     if precision not in ("fp32", "fp16", "bf16", "int8"):
         raise ModelError(f"{path}: precision cannot be {precision!r:.60}.", "Export the model again.")
+    if not all(isinstance(name, str) and name.isprintable() for name in outputs):
+        raise ModelError(f"{path}: outputs are not names.", "Export the model again.")
     quantization = facts.get("quantization")
     bits = quantization.get("weight_bits", _UNTOLD_BITS) if isinstance(quantization, dict) else 0
-    return ExportedModel(path, backend, metadata, precision, tuple(map(str, outputs)), bits)
-
-
-def _damaged(path: Path, error: Exception) -> ModelError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ModelError(f"{path} cannot be read: {reason:.200}.", "Use an undamaged copy, or export the model again.")
+    if bits not in (0, *EXACT_ON) or isinstance(bits, bool):
+        raise ModelError(f"{path}: weight_bits cannot be {bits!r:.60}.", "Export the model again.")
+    return ExportedModel(path, backend, metadata, precision, tuple(outputs), bits)
 
 
 class ExportedChoice:
