@@ -206,7 +206,7 @@ def _read_cache(path: Path) -> None:
     try:
         entries = cache.entries()
         json.dumps([entry.to_json() for entry in entries], allow_nan=False)
-        if (entry := cache.get_KEY) is not None:
+        if (entry := cache.get(_KEY)) is not None:
             ModelMetadata.from_json(entry.metadata)
     finally:
         if not path.parent.is_dir():  # a damaged entry is removed
