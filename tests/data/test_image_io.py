@@ -347,7 +347,16 @@ def test_heic_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (b"\xff\x0a" + bytes(100), "is a file of the format JPEG XL, which is not supported"),
         (b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + bytes(100), "is a video or sound, not an image"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "is damaged or truncated: it begins like PNG, but cannot be read"),
-        (b"<html><p>404</p></html>", "is not an image"),
+        (b"<html><p>404</p></html>", "is a web page, not an image"),
+        (b"\n<!DOCTYPE html><html>", "is a web page, not an image"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a pointer of Git LFS, not an image"),
+        (b'{"error": 404}', "is JSON, not an image"),
+        (bytes(5000), "is zeros, as an unfinished copy has, not an image"),
+        (bytes(128) + b"DICM" + bytes(40), "is a DICOM file, not an image"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "is a file of the format Canon raw, which is not supported"),
+        (b"FUJIFILMCCD-RAW 0201", "is a file of the format Fujifilm raw, which is not supported"),
+        (b"PK\3\4" + bytes(40), "is an archive, not an image"),
+        (b"hello", "is not an image"),
     ],
 )
 def test_what_is_not_read_is_named(data: bytes, reason: str) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def tiff(
         284: ("H", [2 if planar else 1]),
     }  # fmt: skip
     numbers = {"colors": 320, "extra": 338, "sample_format": 339}
-    fields |= {numbers[name]: ("H", content) for name, content in tags.items()}
+    fields |= {numbers.get(name) or int(name): ("H", content) for name, content in tags.items()}
     sizes = {tag: struct.calcsize(f"{len(content)}{kind}") for tag, (kind, content) in fields.items()}
     outside = 8 + 2 + 12 * len(fields) + 4
     start = outside + sum(size for size in sizes.values() if size > 4)
@@ -51,6 +52,18 @@ def tiff(
         entries += struct.pack(f"{order}HHI", tag, {"H": 3, "I": 4}[kind], len(content)) + packed.ljust(4, b"\0")
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(fields))
     return head + entries + bytes(4) + extra + data
+
+
+def deflated(data: bytes, order: str) -> bytes:
+    """The same TIFF, compressed: Pillow decodes it by libtiff."""
+    count = struct.unpack_from(f"{order}H", data, 8)[0]
+    places = {struct.unpack_from(f"{order}H", data, at)[0]: at for at in range(10, 10 + 12 * count, 12)}
+    start = struct.unpack_from(f"{order}I", data, places[273] + 8)[0]
+    packed = zlib.compress(data[start:])
+    changed = bytearray(data[:start])
+    struct.pack_into(f"{order}I", changed, places[279] + 8, len(packed))
+    struct.pack_into(f"{order}H", changed, places[259] + 8, 8)
+    return bytes(changed) + packed
 
 
 def difference(data: bytes, expected: np.ndarray) -> int:
@@ -180,3 +193,39 @@ def test_damage_is_told_in_one_sentence_and_by_nobody_else(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert 2 <= len(done.stdout.splitlines()) <= 4 and "tempfile" not in done.stdout
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["f4", "i4", "i2"])
+def test_compressed_samples_in_either_byte_order(kind: str, order: str) -> None:
+    """libtiff gives the bytes in the machine's order; Pillow swaps those of a big-endian file once more."""
+    values = RAMP.astype(kind) if kind != "i2" else RAMP.astype(kind) * 128
+    sample_format = [3] if kind == "f4" else [2]
+    plain = tiff(values, 1, values.itemsize * 8, order, sample_format=sample_format)
+    expected = np.asarray(read_image(plain))
+    assert expected.std() > 10 or kind != "f4"
+    assert difference(deflated(plain, order), expected.astype(int)) == 0
+
+
+def test_infinite_values_are_the_ends_of_the_others() -> None:
+    values = RAMP.astype(np.float32) / 255
+    values[0, :3] = np.inf, -np.inf, np.nan
+    found = np.asarray(read_image(tiff(values, 1, 32, sample_format=[3]))).astype(int)
+    assert found[0, :3, 0].tolist() == [255, 0, 0]
+    assert np.abs(found - GREY)[1:].max() <= 1
+
+
+def test_a_fourth_band_that_nobody_calls_transparent() -> None:
+    """The infrared of an aerial photograph; masks, which older programs wrote without saying so, stay masks."""
+    infrared = np.dstack((COLORS, RAMP // 2))
+    assert difference(tiff(infrared, 2, 8), COLORS.astype(int)) == 0
+    cut_out = np.where(RAMP < 100, 255, 0).astype(np.uint8)
+    masked = np.where(cut_out[..., None] > 0, COLORS, 255)
+    assert difference(tiff(np.dstack((COLORS, cut_out)), 2, 8), masked.astype(int)) == 0
+
+
+@pytest.mark.parametrize("tags", [{50706: [1, 4]}, {254: [1], 330: [8, 8]}])
+def test_previews_in_raw_files_are_not_taken_for_the_image(tags: dict[int, list[int]]) -> None:
+    data = tiff(COLORS, 2, 8, **{str(tag): content for tag, content in tags.items()})
+    with pytest.raises(ImageError, match="a camera's raw file, of which only a preview could be read"):
+        read_image(data)

@@ -28,6 +28,39 @@ _PREFIXES = {
     b"\0\0\1\0": "icon",
     b"v/1\1": "OpenEXR",
     b"SIMPLE  =": "FITS",
+    b"FUJIFILMCCD-RAW": "Fujifilm raw",
+    b"IIRO": "Olympus raw",
+    b"MMOR": "Olympus raw",
+    b"IIRS": "Olympus raw",
+    b"IIU\0": "Panasonic raw",
+    b"FOVb": "Sigma raw",
+    b"II\xbc\1": "JPEG XR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"#?RGBE": "Radiance HDR",
+    b"qoif": "QOI",
+    b"DDS ": "DDS",
+    b"icns": "Apple icon",
+    b"\1\xda\0": "SGI",
+    b"\1\xda\1": "SGI",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"\xd7\xcd\xc6\x9a": "Windows metafile",
+    b"P7\n": "PAM",
+    b"PF\n": "PFM",
+    b"gimp xcf": "GIMP",
+    b"AT&TFORM": "DjVu",
+}
+# What is found under an image's name, and what to do.
+_OTHER_KINDS = {
+    rb"\s*<(?i:!doctype html|html|head|body)": ("a web page", "Download the image itself."),
+    rb"version https://git-lfs": ("a pointer of Git LFS", "Fetch the file: git lfs pull."),
+    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|BZh[1-9]|\xfd7zXZ": ("an archive", "Unpack it first."),
+    rb"\x93NUMPY": ("a NumPy array", "Load it, and pass the array."),
+    rb"(?s:.{128})DICM": ("a DICOM file", "Export it as PNG."),
+    rb"\x89HDF\r\n\x1a\n|CDF[\x01\x02]": ("a file of scientific data (HDF5 or netCDF)", "Export it as PNG."),
+    rb"\x00{64}": ("zeros, as an unfinished copy has", "Copy or download it again."),
+    rb"\s*[{\[][\s\"'{\[\]}\w]": ("JSON", "Leave it out."),
+    rb"\s*<\?xml": ("XML", "Leave it out."),
 }
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf"}
@@ -52,7 +85,7 @@ _VIDEO_PREFIXES = (
 # Bare H.264 and H.265 begin with a delimiter or parameter sets behind a start code.
 _BARE_VIDEO = re.compile(rb"\x00{2,3}\x01(?:[\x09\x27\x47\x67]|[\x40\x42\x44\x46]\x01)")
 _NETPBM = re.compile(rb"P[1-6][\s#]")
-_SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg[^>]*>\s*)?<svg[\s>]", re.DOTALL)
+_SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<(?:svg:)?svg[\s>/]", re.DOTALL)
 _READ = frozenset({"JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "JPEG 2000", "AVIF", "HEIC", "Netpbm"})
 
 
@@ -83,6 +116,11 @@ def image_kind(prefix: bytes) -> str | None:
     return "SVG" if _SVG.match(prefix) else None
 
 
+def other_kind(prefix: bytes) -> tuple[str, str] | None:
+    """What a file that is neither an image nor a video begins like, and what to do; ``None`` if that is not known."""
+    return next((kind for pattern, kind in _OTHER_KINDS.items() if re.match(pattern, prefix)), None)
+
+
 def is_image(prefix: bytes) -> bool:
     """True if a file begins like an image of a format that is read."""
     return image_kind(prefix) in _READ
@@ -104,8 +142,10 @@ def tells_nothing(suffix: str) -> bool:
 
 
 def _by_brand(prefix: bytes) -> str | None:
-    """HEIC or AVIF by the brands of an ISO base media file, of which the first is the major one; else ``None``."""
+    """HEIC, AVIF or Canon's CR3 by the brands of an ISO base media file, the first the major one; else ``None``."""
     size = min(int.from_bytes(prefix[:4], "big"), len(prefix))
+    if prefix[8:12] == b"crx ":
+        return "Canon raw"
     brands = [prefix[8:12], *(prefix[at : at + 4] for at in range(16, size - 3, 4))]
     if brands[0] not in _HEIF_BRANDS | _AVIF_BRANDS:
         return None

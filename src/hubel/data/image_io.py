@@ -215,8 +215,12 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
         raise _damaged(error, name) from error
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(image.size, name)
-    if image.format == "TIFF" and (layout := tiff_pixels.unread_layout(image)):
-        raise _unsupported_tiff(name, layout)
+    if image.format == "TIFF":
+        if tiff_pixels.is_camera_raw(image, prefix):
+            raise ImageError(f"{name} is a camera's raw file, of which only a preview could be read.", _CONVERT)
+        if layout := tiff_pixels.unread_layout(image):
+            raise _unsupported_tiff(name, layout)
+        tiff_pixels.use_native_order(image)
     return image
 
 
@@ -246,6 +250,8 @@ def _unidentified(file: BinaryIO, prefix: bytes, name: str) -> ImageError:
         return ImageError(f"{name} is sound, not an image.", "Leave it out.")
     if kind == "TIFF" and (layout := tiff_pixels.layout(file)):
         return _unsupported_tiff(name, layout)
+    if kind is None and (other := file_kinds.other_kind(prefix)) is not None:
+        return ImageError(f"{name} is {other[0]}, not an image.", other[1])
     if kind is None:
         return ImageError(f"{name} is not an image (or its format is not supported).", _CONVERT)
     if not file_kinds.is_image(prefix):
@@ -346,6 +352,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             return Image.fromarray(255 - grey if is_negative else grey).convert("RGB")
         if image.format == "TIFF" and image.mode == "P":
             image = tiff_pixels.with_true_palette(image)
+        if image.format == "TIFF" and tiff_pixels.has_undeclared_band(image):
+            return Image.merge("RGB", image.split()[:3])
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
@@ -358,7 +366,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _eight_bits(values: np.ndarray) -> np.ndarray:
     """Grey values of more than 8 bits, (H, W) integers or floats, as uint8; ranges as in ``read_image``."""
     steps = (1.0, 255.0) if np.issubdtype(values.dtype, np.floating) else (65535.0,)
-    scaled = np.nan_to_num(values.astype(np.float32), copy=False, nan=0.0)
+    scaled = values.astype(np.float32)
+    if not (finite := np.isfinite(scaled)).all():  # "no data"; beyond what is there, the nearest
+        ends = (float(scaled[finite].min()), float(scaled[finite].max())) if finite.any() else (0.0, 0.0)
+        np.nan_to_num(scaled, copy=False, nan=0.0, neginf=ends[0], posinf=ends[1])
     low, high = float(scaled.min()), float(scaled.max())
     if low >= 0 and high <= steps[-1]:
         low, high = 0.0, next(step for step in steps if high <= step)

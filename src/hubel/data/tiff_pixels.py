@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -15,7 +16,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORMAP, _SAMPLE_FORMAT = 258, 262, 277, 284, 320, 339
-_WHITE_IS_ZERO = 0
+_SUBFILE_TYPE, _SUB_DIRECTORIES, _EXTRA_SAMPLES, _DNG_VERSION = 254, 330, 338, 50706
+_WHITE_IS_ZERO, _RGB = 0, 2
 _SAMPLE_FORMATS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}
 
 
@@ -69,6 +71,36 @@ def unread_layout(image: Image.Image) -> str | None:
     if max(bits) == 8 and tags.get(_SAMPLE_FORMAT, (1,))[0] == 2:
         return _layout(tags)
     return None
+
+
+def is_camera_raw(image: Image.Image, prefix: bytes) -> bool:
+    """True for NEF, CR2, DNG, ARW and the like: TIFFs in which the image that Pillow opens is a preview."""
+    tags = _tags(image)
+    is_preview = bool(tags.get(_SUBFILE_TYPE, 0) & 1) and _SUB_DIRECTORIES in tags
+    return is_preview or _DNG_VERSION in tags or prefix[8:10] == b"CR"
+
+
+def use_native_order(image: Image.Image) -> None:
+    """Keep Pillow from swapping bytes that libtiff, which decodes compressed files, has swapped already."""
+    image.tile = [
+        tile._replace(args=(re.sub(r";(16|32)B(?=[SF]|$)", r";\1N", tile.args[0]), *tile.args[1:]))
+        if tile.codec_name == "libtiff" and image.mode in ("I", "F")
+        else tile
+        for tile in getattr(image, "tile", ())
+    ]
+
+
+def has_undeclared_band(image: Image.Image) -> bool:
+    """True if the fourth sample of an RGB image, which Pillow takes for transparency, is not said to be that, nor is.
+
+    Transparency is mostly opaque, or nothing between; the infrared of an aerial photograph is neither.
+    """
+    tags = _tags(image)
+    if image.mode != "RGBA" or _EXTRA_SAMPLES in tags or tags.get(_PHOTOMETRIC) != _RGB:
+        return False
+    counts = image.getchannel("A").histogram()
+    is_mask = counts[0] + counts[255] == sum(counts) and counts[255] > 0
+    return not is_mask and 2 * counts[255] < sum(counts)
 
 
 def layout(file: BinaryIO) -> str | None:
