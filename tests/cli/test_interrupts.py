@@ -77,7 +77,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
-    command = [sys.executable, "-m", "hubel", "models", "--json"]
+    command = [sys.executable, "-m", "hubel", "models", "--match", "lenet5", "--json"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None and running.stderr is not None
     running.stdout.close()
@@ -89,6 +89,10 @@ def test_an_output_that_cannot_be_written_is_told() -> None:
     if not Path("/dev/full").is_char_device():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-m", "hubel", "models", "--json"], stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, "-m", "hubel", "models", "--match", "lenet5", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: the output cannot be written: No space left on device")

@@ -181,6 +181,17 @@ def test_accumulated_gradients_are_those_of_the_large_batch(tmp_path: Path) -> N
         assert (value - weights[1][name]).abs().max() < 1e-5, name
 
 
+def test_a_second_training_in_one_process_may_compute_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook: accelerate keeps what the first chose; the second has autocast nevertheless, or has none."""
+    monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
+    data = write_shapes(tmp_path / "data", {"cross": 8, "disc": 8})
+    for precision, mixed in (("bfloat16", "bf16"), ("float32", "no"), ("bfloat16", "bf16")):
+        run = train(data, out=tmp_path / "run", **{**QUICK, "epochs": 1, "precision": precision})
+        assert run.accelerator.mixed_precision == mixed
+
+
 def test_transfer_starts_from_the_weights_given_and_keeps_what_is_frozen(tmp_path: Path) -> None:
     from hubel.models import create_model
 

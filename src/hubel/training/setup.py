@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from hubel.config import TrainingConfig
@@ -62,6 +63,8 @@ def build_training(
     execution = ExecutionPlan(**plan)
     model.to(memory_format=execution.memory_format)
     processes.broadcast_module(model)
+    # Accelerate keeps one state in a process, and refuses a second training that computes otherwise than the first.
+    AcceleratorState._reset_state(reset_partial_state=processes.is_single)
     accelerator = Accelerator(
         mixed_precision=_MIXED[execution.precision],
         gradient_accumulation_steps=config.accumulate,
