@@ -92,6 +92,16 @@ def test_keys_of_training_scripts(keys: tuple[str, ...], tmp_path: Path) -> None
     _assert_reads([content, {"step": 4}], tmp_path / "net.pth")
 
 
+def test_a_classifier_beside_its_backbone(tmp_path: Path) -> None:
+    """As OpenMMLab writes them."""
+    state = models.resnet18(num_classes=3).state_dict()
+    parts = {("head." if name.startswith("fc.") else "backbone.") + name: tensor for name, tensor in state.items()}
+    torch.save({"meta": {"epoch": 1}, "state_dict": parts}, tmp_path / "a.pth")
+    read = read_state_dict(tmp_path / "a.pth", "resnet18")
+    assert read.keys() == state.keys()
+    assert torch.equal(read["fc.weight"], state["fc.weight"])
+
+
 def test_a_mapping_for_each_part(tmp_path: Path) -> None:
     _assert_reads(
         {
@@ -191,6 +201,14 @@ def test_other_floats_and_old_files_without_counters(dtype: torch.dtype, tmp_pat
     ours = create_model("mobilenet_v2", weights=tmp_path / "net.pth", width=0.25).state_dict()
     assert torch.equal(ours["head.classifier.weight"], theirs.classifier[1].weight.detach().float())
     assert ours["head.classifier.weight"].dtype == torch.float32
+
+
+def test_counters_in_lists_of_one(tmp_path: Path) -> None:
+    theirs = models.mobilenet_v2(num_classes=3, width_mult=0.25).state_dict()
+    state = {name: each.reshape(-1) if each.ndim == 0 else each for name, each in theirs.items()}
+    torch.save(state, tmp_path / "net.pth")
+    ours = create_model("mobilenet_v2", weights=tmp_path / "net.pth", width=0.25).state_dict()
+    assert torch.equal(ours["head.classifier.weight"], theirs["classifier.1.weight"])
 
 
 def test_tied_tensors_and_views(tmp_path: Path) -> None:

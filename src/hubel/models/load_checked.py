@@ -21,10 +21,13 @@ def load_checked(
             them.
     """
     own = model.state_dict()
-    # Files from before 2018 lack the counters of batches; a new model's are at 0.
-    missing = [
-        key for key in own if key not in state and key not in may_be_fresh and not key.endswith(".num_batches_tracked")
-    ]
+    # Files from before 2018 lack the counters of batches; a new model's are at 0. Other programs write lists of one.
+    counters = ".num_batches_tracked"
+    state = {
+        key: tensor.reshape(()) if key.endswith(counters) and tensor.shape == (1,) else tensor
+        for key, tensor in state.items()
+    }
+    missing = [key for key in own if key not in state and key not in may_be_fresh and not key.endswith(counters)]
     unexpected = [key for key in state if key not in own]
     misshapen = [
         f"{key} {tuple(tensor.shape)} for {tuple(own[key].shape)}"

@@ -154,6 +154,12 @@ def _parts(found: WeightSet, signatures: Sequence[str]) -> list[WeightSet]:
             for name, tensor in found.tensors.items()
             if name.startswith(prefix) and not (inner and name.startswith(inner))
         }
+        if prefix.endswith("backbone."):  # of OpenMMLab, which has the classifier beside it
+            head = prefix.removesuffix("backbone.") + "head.fc."
+            beside = {
+                name.removeprefix(head): tensor for name, tensor in found.tensors.items() if name.startswith(head)
+            }
+            tensors = {f"fc.{name}": tensor for name, tensor in beside.items()} | tensors
         parts.append(WeightSet(_join(found.place, prefix.rstrip(".")).strip("."), tensors))
     return parts
 
