@@ -165,6 +165,8 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
     table.write_text(TABLE, encoding="utf-8")
     hostile.write_text("image,annotator,label\n../a.jpg,ann,cat\n", encoding="utf-8")
     twice.write_text("image,annotator,label\na.jpg,ann,cat\na.jpg,ann,dog\n", encoding="utf-8")
+    unnameable = tmp_path / "unnameable.csv"
+    unnameable.write_text("image,annotator,label\na\0.jpg,ann,cat\na\0.jpg,bob,cat\n", encoding="utf-8")
     outside = tmp_path / "outside.csv"
     outside.write_text("image,annotator,label\na.jpg,ann,../../cat\na.jpg,bob,../../cat\n", encoding="utf-8")
     scene(1).save(tmp_path / "a.jpg")
@@ -180,6 +182,7 @@ def test_refusals(sets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixtur
         ([table, "--consensus", tmp_path / "agreed"], 1, "does not exist"),
         ([table, "--consensus", tmp_path / "agreed", "--to", "coco"], 2, "cannot be written as coco"),
         ([hostile], 1, "row 2 names '../a.jpg', which is outside"),
+        ([unnameable], 1, r"row 2 names 'a\x00.jpg', which no file can be called"),
         ([twice], 1, "row 3: ann labels a.jpg 'dog', but 'cat' in an earlier row"),
         ([outside, "--consensus", tmp_path / "agreed"], 1, "cannot be the name of a folder"),
     ]

@@ -12,10 +12,11 @@ from PIL import Image
 
 from fuzz.saved import SAVED
 from fuzz.target import Target
+from hubel.data.agreement.ratings import read_ratings
 from hubel.data.annotations import read_annotations, write_annotations
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.data.image_io import read_image, read_reduced, read_size
-from hubel.data.mask_folder import read_class_map
+from hubel.data.mask_folder import read_class_map, read_mask_folder
 from hubel.data.mot import read_mot_text
 from hubel.data.video_reader import video_frames, video_length
 from hubel.errors import HubelError
@@ -118,6 +119,32 @@ def _read_image(path: Path) -> None:
             continue
 
 
+def _ratings(folder: Path) -> list[Path]:
+    """A table of two people, and one for each of two others; their images need not exist."""
+    rows = [("a.jpg", "ann", "cat"), ("a.jpg", "bob", "dog"), ("b.jpg", "ann", "dog"), ("b.jpg", "bob", "dog")]
+    both = "image,annotator,label\n" + "".join(f"{','.join(row)}\n" for row in rows)
+    alone = "Label;Image\ncat;a.jpg\ndog;b.jpg\n"
+    return [_write(folder, name, text.encode()) for name, text in (("both.csv", both), ("cy.csv", alone))]
+
+
+def _read_ratings(path: Path) -> None:
+    ratings = read_ratings([path.with_name("both.csv"), path.with_name("cy.csv")])
+    assert ratings.table.shape == (len(ratings.items), len(ratings.annotators))
+
+
+def _class_names(folder: Path) -> list[Path]:
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+        for n in range(2):
+            Image.fromarray(np.full((8, 8), n, np.uint8)).save(folder / name / f"{n}.png")
+    return [_write(folder, "classes.txt", b"0 sky\n1 grass\n2 a cow (ignore)\n")]
+
+
+def _read_class_names(path: Path) -> None:
+    dataset = read_mask_folder(path.parent)
+    assert dataset.classes
+
+
 def _class_maps(folder: Path) -> list[Path]:
     values = np.random.default_rng(0).integers(0, 5, (40, 56), dtype=np.uint8)
     Image.fromarray(values).save(folder / "grey.png")
@@ -158,6 +185,8 @@ TARGETS: dict[str, Target] = {
     **SAVED,
     "weights": Target(_weights, _read_weights, megabytes=400),
     "keras-weights": Target(_keras_weights, _read_weights),
+    "ratings": Target(_ratings, _read_ratings),
+    "class-names": Target(_class_names, _read_class_names),
     "images": Target(_images, _read_image, seconds=10, megabytes=2500),
     "class-maps": Target(_class_maps, read_class_map, megabytes=800),
     "video": Target(_videos, _read_video, seconds=20, megabytes=800),

@@ -203,9 +203,13 @@ def test_int8_with_weights_that_overflow_here_is_told(
         assert ("sums overflow" in capfd.readouterr().err) == told
 
 
-def test_files_that_are_damaged_or_of_others_are_named(tmp_path: Path) -> None:
+def test_files_that_are_damaged_or_of_others_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = _export("classify", "onnx", tmp_path / "out")
     whole = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(whole.replace(b"Conv", b"Cone"))
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read"):
+        list(hubel.Predictor(folder)(sample_photographs()))
+    assert capfd.readouterr().out == ""  # where ONNX Runtime prints lines of its own
     (folder / "model.onnx").write_bytes(whole[:100])
     with pytest.raises(ModelError, match=r"model\.onnx"):
         hubel.Predictor(folder)

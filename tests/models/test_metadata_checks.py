@@ -21,6 +21,7 @@ from hubel.errors import DataError, HubelError, ModelError, WeightsError
 from hubel.inference import Predictor
 from hubel.models import ModelMetadata, describe, load_model, save_model
 from hubel.models.metadata import read_metadata
+from hubel.weights.state_dict import read_state_dict
 
 NAN, INF = float("nan"), float("inf")
 VALUES: list[Any] = [
@@ -95,6 +96,16 @@ def test_a_size_that_the_network_cannot_take_is_named_when_it_is_loaded(folder: 
         _rewrite(folder, "preprocessing.width", width)
         with pytest.raises(ModelError, match=rf"model\.json: lenet5 cannot take images of 32 × {width} pixels"):
             load_model(folder)
+
+
+@pytest.mark.parametrize("length", [5 << 20, 90 << 20, (1 << 64) - 1])
+def test_a_header_far_larger_than_a_networks_is_not_read(length: int, folder: Path) -> None:
+    for read in (load_model, lambda folder: read_state_dict(folder / "model.safetensors")):
+        with (folder / "model.safetensors").open("wb") as file:
+            file.write(length.to_bytes(8, "little") + b'{"a":{')
+            file.truncate(6 << 20)
+        with pytest.raises(WeightsError, match=rf"model\.safetensors .*its header would have {length:,} bytes"):
+            read(folder)
 
 
 def test_tables_of_indices_are_the_networks_own(folder: Path) -> None:

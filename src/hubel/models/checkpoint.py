@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from hubel.errors import DataError, ModelError, WeightsError
@@ -27,6 +27,7 @@ from hubel.models.metadata import (
     without_weights,
 )
 from hubel.models.registry import list_models, task_of
+from hubel.weights.safetensors_files import read_safetensors
 from hubel.weights.torch_files import first_line
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
         raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
     again = "Use an undamaged copy, or train again."
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        state = read_safetensors(path, again)
+    except OSError as error:
         raise WeightsError(f"{path} is damaged: {first_line(error)}.", again) from error
     try:
         model = metadata.build(for_loading=True, limit=SizeLimit.for_weights(state))

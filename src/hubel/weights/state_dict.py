@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from hubel.errors import WeightsError
 from hubel.weights.checkpoint_layout import WeightSet, find_weights
-from hubel.weights.torch_files import DOWNLOAD_AGAIN, PICKLE, ZIP, first_line, read_torch
+from hubel.weights.safetensors_files import read_safetensors
+from hubel.weights.torch_files import DOWNLOAD_AGAIN, PICKLE, ZIP, read_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +69,7 @@ def _content(path: Path, architecture: str | None) -> Any:
         return _read_darknet(path)
     is_torch = start.startswith((ZIP, PICKLE))
     if not is_torch and (path.suffix == ".safetensors" or start[8:] == b"{"):
-        return _read_safetensors(path)
+        return read_safetensors(path)
     return read_torch(path)
 
 
@@ -107,16 +108,3 @@ def unflatten(flat: Tensor, order: Sequence[str], own: Mapping[str, Tensor], ori
             "Pass the cfg that the file was made with (cfg=..., num_classes=...).",
         )
     return {name: part.view_as(own[name]).clone() for name, part in zip(order, flat.split(sizes), strict=True)}
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{path} is damaged or not a safetensors file: {first_line(error)}.", DOWNLOAD_AGAIN
-        ) from error
-    return tensors

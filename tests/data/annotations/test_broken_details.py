@@ -12,6 +12,7 @@ import pytest
 from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, read_annotations
 from hubel.data.annotations.reader import LabelFileError
+from hubel.errors import DataError
 from labelled_sets import write_image
 
 BOX = (5.0, 6.0, 20.0, 30.0)
@@ -353,3 +354,16 @@ def test_line_breaks_and_commands_of_terminals_in_names_are_shown_as_escapes(tmp
     with pytest.raises(LabelFileError) as raised:
         read_annotations(tmp_path)
     assert r"category_id a\nb\x1b[2J is not one of the categories" in raised.value.message
+
+
+def test_a_class_name_of_any_length_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    content = json.loads(_coco()["labels.json"])
+    (tmp_path / "labels.json").write_text(json.dumps(content | {"categories": [{"id": 1, "name": "x" * 5000}]}))
+    with pytest.raises(DataError, match=r"labels\.json: a class name has 5,000 characters"):
+        read_annotations(tmp_path)
+    (tmp_path / "labels.json").unlink()
+    write_image(tmp_path / "images" / "a.jpg")
+    (tmp_path / "data.yaml").write_text(f"train: images\nnames: [{'x' * 5000}]\n")
+    with pytest.raises(DataError, match=r"data\.yaml: a class name has 5,000 characters"):
+        read_annotations(tmp_path)

@@ -180,6 +180,8 @@ def _table_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
             )
             if not image:
                 raise InvalidAnnotation(f"row {line} names no image")
+            if "\0" in image:
+                raise InvalidAnnotation(f"row {line} names {image!r}, which no file can be called")
             if not (path.parent / image).resolve().is_relative_to(path.parent.resolve()):
                 raise InvalidAnnotation(f"row {line} names {image!r}, which is outside {path.parent}")
             if label:  # an empty one: not rated

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
 from hubel.data.annotations.image_lookup import LABEL_FOLDERS, visible_files
+from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, LabelFileError
 from hubel.data.annotations.records import AnnotatedDataset
 from hubel.data.annotations.registry import all_formats, get_format
@@ -63,7 +64,10 @@ def read_annotations(
         files = [(split, root / path.absolute().relative_to(root.absolute())) for split, path in files]
     entry = get_format(name)
     reader = AnnotationReader(root, entry.title, on_fault)
-    entry.read(reader, files)
+    try:
+        entry.read(reader, files)
+    except InvalidAnnotation as error:  # what no context of a row or file has taken
+        raise DataError(f"{reader.file}: {error}.", "Export it again, correct it, or leave it out.") from error
     return reader.dataset(entry.sort_classes, entry.name)
 
 

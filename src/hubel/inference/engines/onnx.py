@@ -148,7 +148,12 @@ class OnnxEngine:
         options.intra_op_num_threads = self.threads
         # Threads that spin while they wait would take the cores from those that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # to the same provider, after lines on stdout about what is wrong with a file
+        )
         self._input = self._session.get_inputs()[0].name
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
