@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import io
+import ssl
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 from PIL import Image
@@ -25,7 +31,19 @@ def png(size: tuple[int, int] = (6, 4)) -> bytes:
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path in ("/a.png", "/no-suffix", "/with%20space.png"):
+        user = f"Basic {base64.b64encode(b'me:se:cret').decode()}"
+        if path == "/members.png" and self.headers.get("Authorization") != user:
+            self.answer(401, b"", "text/plain")
+        elif path in ("/gzip.png", "/deflate.png", "/bomb.png", "/br.png"):
+            content = png() if path != "/bomb.png" else bytes(2**20)
+            kind = "deflate" if path == "/deflate.png" else "br" if path == "/br.png" else "gzip"
+            body = zlib.compress(content) if kind == "deflate" else gzip.compress(content)
+            self.answer(200, body, "image/png", {"Content-Encoding": kind})
+        elif path == "/empty.png":
+            self.answer(200, b"", "image/png")
+        elif path[1:4].isdigit():
+            self.answer(int(path[1:4]), b"", "text/plain")
+        elif path in ("/a.png", "/members.png", "/caf%C3%A9.png", "/no-suffix", "/with%20space.png"):
             self.answer(200, png(), "image/png")
         elif path == "/page":
             self.answer(200, b"<html>please log in</html>", "text/html")
@@ -54,8 +72,10 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, b"", "text/plain")
 
-    def answer(self, status: int, body: bytes, kind: str) -> None:
+    def answer(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -83,7 +103,13 @@ def fault(address: str) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize("path", ["/a.png", "/no-suffix", "/a.png?size=large", "/with%20space.png", "/to//a.png"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/a.png", "/no-suffix", "/a.png?size=large", "/with%20space.png", "/to//a.png", "/with space.png", "/café.png",
+        "/gzip.png", "/deflate.png", "/to/../a.png",
+    ],
+)  # fmt: skip
 def test_an_image_is_fetched(server: str, path: str) -> None:
     (one,) = expand([server + path])
     assert one.source == server + path
@@ -93,9 +119,40 @@ def test_an_image_is_fetched(server: str, path: str) -> None:
 
 def test_what_a_server_answers_is_said(server: str) -> None:
     assert fault(f"{server}/gone.png") == f"{server}/gone.png: the server answered 404 Not Found."
-    assert fault(f"{server}/page") == f"{server}/page is not an image (or its format is not supported)."
-    assert fault(f"{server}/short.png").startswith(f"{server}/short.png ")
-    assert "redirect" in fault(f"{server}/circle.png")
+    assert fault(f"{server}/page") == f"{server}/page is a web page, not an image."
+    assert fault(f"{server}/short.png") == f"{server}/short.png broke off: 4,960 bytes are missing."
+    assert fault(f"{server}/circle.png") == f"{server}/circle.png redirects more than 5 times."
+    assert fault(f"{server}/empty.png") == f"{server}/empty.png: the server sent nothing."
+    assert fault(f"{server}/br.png") == f"{server}/br.png is compressed by br, which is not read."
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [(403, "in a browser"), (401, "in a browser"), (429, "later"), (503, "later"), (404, "address")]
+)
+def test_what_to_do_when_a_server_refuses(server: str, code: int, hint: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        read_address(f"{server}/{code}.png")
+    assert f"the server answered {code} " in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_user_and_password_in_an_address(server: str) -> None:
+    address = server.replace("//", "//me:se%3Acret@") + "/members.png"
+    (one,) = expand([address])
+    assert one.source == server.replace("//", "//me:***@") + "/members.png"
+    assert one.read().size == (6, 4)
+    assert "401" in fault(f"{server}/members.png")
+
+
+def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        error = ssl.SSLCertVerificationError("certificate verify failed")
+        error.verify_message = "self-signed certificate"
+        raise URLError(error)
+
+    monkeypatch.setattr(addresses, "_opener", lambda: SimpleNamespace(open=refuse))
+    expected = "https://camera/a.png: the server's certificate is not trusted: self-signed certificate."
+    assert fault("https://camera/a.png") == expected
 
 
 @pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/a.png", "data:image/png;base64,AAAA"])
@@ -106,6 +163,7 @@ def test_redirects_lead_to_http_alone(server: str, target: str) -> None:
 def test_size_and_time_are_limited(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "MAX_BYTES", 2**16)
     assert "is larger than" in fault(f"{server}/endless.png")
+    assert "is larger than" in fault(f"{server}/bomb.png")
     monkeypatch.setattr(addresses, "_SECONDS_TO_ANSWER", 0.2)
     assert "cannot be reached: timed out" in fault(f"{server}/silent.png")
     monkeypatch.setattr(addresses, "MAX_BYTES", 2**27)
@@ -121,7 +179,8 @@ def test_servers_that_are_not_there() -> None:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("file:///home/me/a.png", "is a file"),
+        ("file://server/home/me/a.png", "is a file of another machine"),
+        ("http://[::1/a.png", "is not an address"),
         ("ftp://host/a.png", "addresses that begin with ftp:// are not read"),
         ("s3://bucket/a.png", "addresses that begin with s3:// are not read"),
         ("http:///a.png", "names no server"),

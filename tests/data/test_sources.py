@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hubel.data.file_listing import natural_order
-from hubel.data.sources import expand
+from hubel.data.sources import expand, is_missing
 from hubel.errors import ImageError
 
 
@@ -153,6 +153,43 @@ def test_composed_and_decomposed_names_are_the_same(tmp_path: Path, typed: str, 
     expected = [str(tmp_path / stored / f"{stored}.png")]
     assert names(tmp_path / typed / f"{typed}.png") == expected
     assert names(tmp_path / typed) == expected
+
+
+def test_lists_name_what_is_beside_them(tmp_path: Path) -> None:
+    images = [save_image(tmp_path / "set" / name) for name in ("b.png", "a b.png", "ü.png", "deep/c.png")]
+    lines = ["b.png", "", "# a comment", "  a b.png\t", str(images[2]), "nobody.png", "deep", "list.txt", "d*.png"]
+    for name, encoding in (("list.txt", "utf-8"), ("list.txt", "utf-16"), ("list.lst", "utf-8-sig")):
+        file = tmp_path / "set" / name
+        file.write_text("\r\n".join(lines), encoding=encoding)
+        found = list(expand([str(file) if name == "list.txt" else f"@{file}"]))
+        here = [images[0], images[1], images[2], "nobody.png", images[3]]
+        assert [each.source for each in found][:5] == list(map(str, here))
+        with pytest.raises(ImageError, match=f"{file}, line 6: nobody.png does not exist"):
+            found[3].read()
+        assert {each.read().size for each in (*found[:3], found[4])} == {(2, 2)}
+
+
+def test_text_that_is_no_list_is_not_read_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "book.txt"
+    file.write_text("a sentence\n" * 1000)
+    faults = list(expand([str(file)]))
+    assert len(faults) == 21
+    with pytest.raises(ImageError, match="none of its first 20 lines names an image"):
+        faults[-1].read()
+    file.write_text("# nothing\n")
+    with pytest.raises(ImageError, match="book.txt names no images"):
+        next(expand([str(file)])).read()
+    save_image(tmp_path / "a.png").rename(file)  # what a file is, its content says
+    assert next(expand([str(file)])).read().size == (2, 2)
+
+
+def test_a_home_and_a_files_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_image(tmp_path / "a b.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("~/a b.png", "~/*.png", path.as_uri(), f"file://localhost{path.parent}/a%20b.png"):
+        assert [each.source for each in expand([name])] == [str(path)]
+        assert not is_missing(name)
+    assert is_missing("~/nobody.png") and is_missing("file:///nobody.png")
 
 
 def test_images_in_memory() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
+import zlib
+from base64 import b64encode
 from pathlib import PurePosixPath
+from ssl import SSLCertVerificationError
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from PIL import Image
 
@@ -33,6 +37,14 @@ _STREAM_TYPES = (
 )
 _DOWNLOAD = "Download it, and pass the file."
 _CHECK = "Check the address and the network."
+_AGAIN = "Try again, or download it."
+_HINTS = {
+    (401, 403, 407, 451): "The server wants to know who asks: download it in a browser, and pass the file.",
+    (404, 410): "Check the address.",
+    (408, 425, 429, *range(500, 600)): "Try again later, or download it, and pass the file.",
+    range(100, 1000): _CHECK,
+}
+_SHOWN = 200
 
 
 def is_address(name: str) -> bool:
@@ -40,9 +52,21 @@ def is_address(name: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
 
 
+def file_of_address(address: str) -> str | None:
+    """The path of a file on this machine by its address, ``file:///a%20b.jpg``; ``None`` for other addresses."""
+    found = re.match(r"(?i:file)://(?:localhost)?(?=/)", address)
+    if found is None:
+        return None
+    path = unquote(address[found.end() :], errors="surrogateescape")
+    return path[1:] if os.name == "nt" else path
+
+
 def redacted(address: str) -> str:
     """The address without its password, as it may be shown and recorded."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return re.sub(r"(?<=:)[^/:@]*(?=@)", "***", address)
     if not parts.password:
         return address
     host = parts.netloc.rpartition("@")[2]
@@ -86,10 +110,32 @@ def read_address(address: str) -> Image.Image:
                 raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB.", _DOWNLOAD)
             if time.monotonic() - start > _SECONDS_IN_ALL:
                 raise ImageError(f"{name} was not sent within {_SECONDS_IN_ALL:.0f} s.", _DOWNLOAD)
+        if response.length:
+            raise ImageError(f"{name} broke off: {response.length:,} bytes are missing.", _AGAIN)
+        content = _decompressed(bytes(data), response.headers.get("Content-Encoding") or "", name)
+    if not content:
+        raise ImageError(f"{name}: the server sent nothing.", _CHECK)
     try:
-        return read_image(bytes(data))
+        return read_image(content)
     except ImageError as error:
         raise ImageError(error.message.replace("the image", name, 1), error.hint) from error
+
+
+def _decompressed(data: bytes, encoding: str, name: str) -> bytes:
+    """What a server compressed although nobody asked for it, up to :data:`MAX_BYTES`."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return data
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise ImageError(f"{name} is compressed by {encoding[:_SHOWN]}, which is not read.", _DOWNLOAD)
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)  # with gzip's header, or zlib's
+    try:
+        content = inflater.decompress(data, MAX_BYTES)
+    except zlib.error as error:
+        raise ImageError(f"{name} is damaged: {error}.", _AGAIN) from error
+    if inflater.unconsumed_tail:
+        raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB.", _DOWNLOAD)
+    return content
 
 
 def _parts(address: str) -> Any:
@@ -98,9 +144,9 @@ def _parts(address: str) -> Any:
         host = parts.hostname
         _ = parts.port
     except ValueError as error:
-        raise ImageError(f"{address} is not an address: {error}.", "Check the spelling.") from error
+        raise ImageError(f"{redacted(address)} is not an address: {error}.", "Check the spelling.") from error
     if parts.scheme == "file":
-        raise ImageError(f"{address} is a file.", f"Pass its path: {unquote(parts.path)}")
+        raise ImageError(f"{address} is a file of another machine.", "Copy it here, and pass its path.")
     if parts.scheme not in _STREAM_SCHEMES | {"http", "https"}:
         message = f"{redacted(address)}: addresses that begin with {parts.scheme}:// are not read."
         raise ImageError(message, "Use http, https, rtsp or rtmp, or download it, and pass the file.")
@@ -117,16 +163,53 @@ def _answer(address: str) -> Any:
 
     import hubel
 
-    _parts(address)
+    parts = _parts(address)
     name = redacted(address)
+    headers = {
+        "User-Agent": f"hubel/{hubel.__version__}",
+        "Accept": "image/*,*/*;q=0.5",
+        "Accept-Encoding": "identity",
+    }
     try:
-        request = Request(address, headers={"User-Agent": f"hubel/{hubel.__version__}", "Accept": "image/*,*/*;q=0.5"})
+        request = Request(_encoded(parts), headers=headers)
+        if parts.username is not None:  # not for servers that this one redirects to
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            request.add_unredirected_header("Authorization", f"Basic {b64encode(user.encode()).decode()}")
         return _opener().open(request, timeout=_SECONDS_TO_ANSWER)
     except HTTPError as error:
         error.close()
-        raise ImageError(f"{name}: the server answered {error.code} {error.reason}.", _CHECK) from error
+        if 300 <= error.code < 400:
+            raise ImageError(f"{name} redirects {_redirection(error)}.", _CHECK) from error
+        hint = next(hint for codes, hint in _HINTS.items() if error.code in codes)
+        raise ImageError(f"{name}: the server answered {error.code} {error.reason}.", hint) from error
     except (URLError, HTTPException, OSError, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        if isinstance(cause, SSLCertVerificationError):
+            message = f"{name}: the server's certificate is not trusted: {cause.verify_message}."
+            raise ImageError(message, _DOWNLOAD) from error
         raise ImageError(f"{name} cannot be reached: {_reason(error)}.", _CHECK) from error
+
+
+def _encoded(parts: Any) -> str:
+    """The address as servers want it: without the user, and in ASCII, as a browser writes what people type."""
+    host = parts.hostname if ":" not in parts.hostname else f"[{parts.hostname}]"
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    netloc = host if parts.port is None else f"{host}:{parts.port}"
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._")
+    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]{}|")
+    return urlunsplit((parts.scheme, netloc, path, query, ""))
+
+
+def _redirection(error: Any) -> str:
+    """Where a server redirects to, of what is not followed."""
+    target = error.headers.get("Location")
+    if not target:
+        return "without saying where"
+    scheme = urlsplit(target).scheme
+    if scheme not in ("", "http", "https"):
+        return f"to {redacted(target)[:_SHOWN]}, which is not followed"
+    return f"more than {_MOST_REDIRECTS} times"
 
 
 def _opener() -> Any:
@@ -138,7 +221,7 @@ def _opener() -> Any:
 
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
             if urlsplit(newurl).scheme not in ("http", "https"):
-                raise ValueError(f"it redirects to {redacted(newurl)}")
+                raise ValueError(f"it redirects to {redacted(newurl)[:_SHOWN]}")
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     opener = request.OpenerDirector()
@@ -156,7 +239,7 @@ def _read(response: Any, name: str) -> bytes:
     try:
         chunk: bytes = response.read(_CHUNK)
     except (HTTPException, OSError, ValueError) as error:
-        raise ImageError(f"{name} broke off: {_reason(error)}.", "Try again, or download it.") from error
+        raise ImageError(f"{name} broke off: {_reason(error)}.", _AGAIN) from error
     return chunk
 
 

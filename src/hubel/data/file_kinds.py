@@ -171,7 +171,11 @@ def is_sound(prefix: bytes) -> bool:
         return prefix[:4] in (b"RIFF", b"RF64", b"FORM")
     # MPEG audio and ADTS begin with eleven bits of ones, and neither with a JPEG's marker.
     return prefix.startswith((b"ID3", b"fLaC", b"#!AMR")) or (
-        prefix[:1] == b"\xff" and len(prefix) > 1 and prefix[1] >= 0xE0 and image_kind(prefix) is None
+        prefix[:1] == b"\xff"
+        and len(prefix) > 1
+        and prefix[1] >= 0xE0
+        and image_kind(prefix) is None
+        and not (prefix[:2] == b"\xff\xfe" and b"\0" in prefix[3:4])  # text in UTF-16
     )
 
 

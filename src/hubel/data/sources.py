@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from hubel.data import file_kinds
-from hubel.data.addresses import MAX_BYTES, is_address, read_address, redacted
+from hubel.data.addresses import MAX_BYTES, file_of_address, is_address, read_address, redacted
 from hubel.data.addresses import is_stream as is_stream_address
 from hubel.data.file_listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
 from hubel.data.live_video import address_frames
+from hubel.data.source_lists import list_file, listed_sources
 from hubel.data.video_frames import VideoFrames
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import DataError, ImageError, UsageError
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 # Suffixes that belong to videos and to other files: to TypeScript, to any data.
 _AMBIGUOUS_SUFFIXES = frozenset({".ts", ".tp", ".trp", ".dat", ".bin", ".rec", ".part"})
 _MOTION_JPEG_SUFFIXES = frozenset({".mjpeg", ".mjpg"})
+_MOST_MISSING = 20  # lines of a list that name nothing, before it is taken for another text
+_SHOWN = 200  # characters of such a line
 _KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
@@ -71,6 +74,8 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
     - the name of something that exists, whatever characters it is made of: a folder (all images and videos
       below it, by their suffixes, or by their content where these say nothing, in natural order, hidden ones left
       out), a video, or else an image, which the content tells apart;
+    - ``list.txt``, or ``@`` and any text file: the sources that it names, one per line, beside it or here;
+    - ``~/…``, and ``file://…``: a file;
     - an address: an image by ``https://…``, a video or a camera by ``rtsp://…``, ``rtmp://…`` or ``https://….m3u8``;
     - ``-``, an image on standard input;
     - the number of a webcam;
@@ -104,7 +109,10 @@ def every_nth_frame(images: Iterable[ImageSource], every: int) -> Iterator[Image
 
 def is_missing(name: str) -> bool:
     """Check if a name cannot stand for an image: nothing has it, and it is not a pattern, a webcam or an address."""
-    return not (_exists(name) or _is_webcam(name) or glob.has_magic(name) or "://" in name)
+    if (path := _of_shell(name)) is not None:
+        return is_missing(path)
+    is_there = _exists(name) or list_file(name) is not None
+    return not (is_there or _is_webcam(name) or glob.has_magic(name) or "://" in name)
 
 
 def is_stream(source: object) -> bool:
@@ -144,8 +152,12 @@ def _found(name: str) -> Iterator[str | ImageSource]:
     if not name.strip():
         error = ImageError(f"the name of a source is empty: {name!r}.", "Pass an image, a folder or a video.")
         yield _failed(name, error)
+    elif (path := _of_shell(name)) is not None:
+        yield from _found(path)
     elif is_address(name):
         yield from _at_address(name)
+    elif (file := list_file(name)) is not None:
+        yield from _in_list(file)
     elif name == "-":
         yield _standard_input()
     elif _exists(name):
@@ -166,6 +178,38 @@ def _found(name: str) -> Iterator[str | ImageSource]:
         there = next((form for form in forms if form != name and _exists(form)), None)
         # Reading a name that is not there raises that it does not exist.
         yield from [name] if there is None else _found(there)
+
+
+def _of_shell(name: str) -> str | None:
+    """The file of ``~/a.jpg``, which shells expand unless it is quoted, and of ``file:///a.jpg``; else ``None``."""
+    path = file_of_address(name)
+    if path is None and name.startswith("~") and not _exists(name):
+        path = os.path.expanduser(name)  # noqa: PTH111 – it may be a pattern
+    return None if path in (None, name) else path
+
+
+def _in_list(file: Path) -> Iterator[str | ImageSource]:
+    """What the lines of a list stand for, and a failed image for each that names nothing."""
+    missing = found = 0
+    hint = "A list has one image, folder, video or address per line."
+    try:
+        for number, name in listed_sources(file):
+            if (is_list := list_file(name) is not None) or is_missing(name):
+                missing += 1
+                what = "is a list itself" if is_list else "does not exist"
+                yield _failed(name, ImageError(f"{file}, line {number}: {name[:_SHOWN]} {what}.", hint))
+                if not found and missing == _MOST_MISSING:
+                    message = f"{file}: none of its first {missing} lines names an image: it is not read on."
+                    yield _failed(str(file), ImageError(message, hint))
+                    return
+            else:
+                found += 1
+                yield from _found(name)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8 or UTF-16"
+        yield _failed(str(file), ImageError(f"{file} cannot be read: {reason}.", hint))
+    if not missing and not found:
+        yield _failed(str(file), ImageError(f"{file} names no images.", hint))
 
 
 def _at_address(address: str) -> Iterator[ImageSource]:
