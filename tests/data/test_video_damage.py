@@ -191,3 +191,16 @@ def test_numbers_by_time() -> None:
     assert numbered([None, 0, 1]) == ([2, 3], [range(1, 2)])
     # Timestamps that run ahead for a while, as MPEG's do.
     assert numbered([0, 1, 2, 4, 5, 6, 6, 7]) == ([1, 2, 3, 4, 5, 6, 7, 8], [])
+
+
+def test_a_stream_of_data_that_begins_late_is_passed_over(tmp_path: Path) -> None:
+    """A damaged tag of an FLV makes one: at the end nothing can be asked of its decoder, as it has none."""
+    data = bytearray(write(tmp_path / "a.flv", "flv", "flv"))
+    at = 13
+    for _ in range(61):
+        at += int.from_bytes(data[at + 1 : at + 4], "big") + 15
+    data[at - 1], data[at] = 0, 18  # the size of frame 60, the kind of what follows
+    (tmp_path / "a.flv").write_bytes(data)
+    shown, faults = read(tmp_path / "a.flv")
+    assert len(shown) == FRAMES - 1
+    assert [fault for fault in faults if "decode" in fault] == []

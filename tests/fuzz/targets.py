@@ -111,12 +111,14 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _read_image(path: Path) -> None:
-    data = path.read_bytes()
+    data, faults = path.read_bytes(), []
     for read in (read_image, read_size, lambda source: read_reduced(source, lambda width, height: 4.0)):
         try:
             read(data)
-        except HubelError:
-            continue
+        except HubelError as error:
+            faults.append(error)
+    if faults:
+        raise faults[0]
 
 
 def _ratings(folder: Path) -> list[Path]:
@@ -172,11 +174,14 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def _read_video(path: Path) -> None:
+    faults: list[HubelError] = []
     with contextlib.suppress(HubelError):
         video_length(path, "video")
-    for count, frame in enumerate(video_frames(path, "video", lambda fault: None)):
+    for count, frame in enumerate(video_frames(path, "video", faults.append)):
         if count < 3:
             frame.array()
+    if faults:
+        raise faults[0]
 
 
 TARGETS: dict[str, Target] = {

@@ -91,3 +91,11 @@ def test_results_name_the_size_of_the_original(tmp_path: Path) -> None:
     assert (large.width, large.height) == (2560, 1708)
     assert large.best.name == whole.best.name == "daisy"
     assert large.best.score == pytest.approx(whole.best.score, abs=0.02)
+
+
+def test_a_thin_image_keeps_a_pixel() -> None:
+    memory = io.BytesIO()
+    Image.new("L", (3, 64), 90).save(memory, "JPEG")
+    reduced = read_reduced(memory.getvalue(), lambda width, height: 8.0)
+    assert (reduced.width, reduced.height, reduced.scale) == (3, 64, 2)
+    assert reduced.image.size == (2, 32)

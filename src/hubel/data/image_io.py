@@ -132,6 +132,7 @@ def _scale(image: Image.Image, most: Callable[[int, int], float]) -> int:
         return 1
     orientation = _orientation(image)
     times = most(height, width) if orientation >= 5 else most(width, height)
+    times = min(times, width, height)  # a thin image keeps a pixel
     # The blocks begin in the stored image's corner: rotated, they fit the upright one only if they are all whole.
     return next((k for k in (8, 4, 2) if k <= times and (orientation == 1 or width % k == height % k == 0)), 1)
 

@@ -300,6 +300,8 @@ def _decoded(container: Any, stream: Any, numbers: FrameNumbers, ends: dict[int,
                 numbers.note_damage()
             if packet.is_corrupt:
                 numbers.note_damage()
+            if packet.stream.type == "data":  # the end of a stream that has no decoder, found late in a damaged FLV
+                continue
             try:
                 frames = packet.decode()
             except faults as error:
