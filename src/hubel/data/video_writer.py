@@ -217,8 +217,11 @@ class VideoWriter:
                 av.open(file, "w", format=self._format.container, options=options) as target,
             ):
                 stream = target.add_stream_from_template(source.streams.video[0])
+                # Fragments cannot say that decoding begins before the first frame is shown; an index can.
+                start = source.streams.video[0].start_time or 0
                 for packet in source.demux(video=0):
-                    if packet.dts is not None:
+                    if packet.dts is not None and packet.pts is not None:
+                        packet.dts, packet.pts = packet.dts - start, packet.pts - start
                         packet.stream = stream
                         target.mux(packet)
             joined.replace(self._partial)
