@@ -190,7 +190,8 @@ def test_a_localizer_is_exported_with_its_box(tmp_path: Path) -> None:
     np.testing.assert_allclose(clipped, found.boxes[0], atol=0.5)
 
 
-def test_a_class_map_is_exported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_class_map_is_exported(format: str, tmp_path: Path) -> None:
     """The example prints the fraction of the pixels of each class; the reference is the module in plain torch."""
     torch.manual_seed(0)
     model = hubel.create_model("fcn32s", num_classes=3, image_size=64, backbone="mobilenet_v2").eval()
@@ -198,7 +199,7 @@ def test_a_class_map_is_exported(tmp_path: Path) -> None:
         for parameter in model.head.parameters():  # so that classes differ from place to place
             parameter.normal_()
     metadata = replace(describe(model), classes=CLASSES)
-    exported = hubel.export(model, "onnx", out=tmp_path / "out", metadata=metadata)
+    exported = hubel.export(model, format, out=tmp_path / "out", metadata=metadata)
     assert (exported.task, exported.outputs) == ("segment", ("class_map",))
     Image.open(sample_photographs()[0]).save(tmp_path / "it.png")
     output = run_without_hubel(exported.path.with_name("use.py"), [tmp_path / "it.png"])

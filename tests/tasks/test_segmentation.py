@@ -120,6 +120,11 @@ def test_a_run_learns_shapes_and_is_scored_and_reported(tmp_path: Path) -> None:
     assert len(rows) == 10 and all(0 <= row["mean_iou"] <= 1 for row in rows)
     predict = hubel.Predictor(tmp_path / "run", engine="torch", precision="fp32")
     (found,) = predict([str(data / "val" / "images" / "0.png")])
+    for engine in ("onnx", "openvino"):
+        (other,) = hubel.Predictor(tmp_path / "run", engine=engine, precision="fp32")(
+            [str(data / "val" / "images" / "0.png")]
+        )
+        assert other.classes.dtype == found.classes.dtype and (other.classes == found.classes).mean() > 0.999
     truth = read_class_map(data / "val" / "masks" / "0.png")
     counted = truth < 3
     assert found.classes.shape == (128, 128) and (found.classes == truth)[counted].mean() > 0.7

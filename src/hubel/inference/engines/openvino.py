@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -98,10 +98,12 @@ def open_file(path: Path, core: Any = None) -> tuple[list[str], Run]:
     model = core.read_model(path)
     about = {key: model.get_rt_info(["hubel", key]).value for key in ("classes", "inference_precision")}
     network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": about["inference_precision"]})
+    # Compiled outputs can bear names of operations within as well.
+    names = [output.any_name for output in model.outputs]
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
         outputs = network({"pixels": pixels})
-        return {output.any_name: outputs[output] for output in network.outputs}
+        return {name: outputs[output] for name, output in zip(names, network.outputs, strict=True)}
 
     return json.loads(about["classes"]), run
 
@@ -272,11 +274,16 @@ class OpenVinoEngine:
         # there is only one, for images that come one at a time, handing it over to another thread would cost time.
         streams = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._max_requests = streams + 1 if many else 1
-        self._shapes = {
-            output.any_name: tuple(length.get_length() for length in tuple(output.get_partial_shape())[1:])
-            for output in self._compiled.outputs
+        # Compiled outputs can bear names of operations within as well.
+        names = [output.any_name for output in network.outputs]
+        self._outputs = {
+            name: _Output(
+                tuple(length.get_length() for length in tuple(output.get_partial_shape())[1:]),
+                output.get_element_type().to_dtype(),
+            )
+            for name, output in zip(names, self._compiled.outputs, strict=True)
         }
-        self.outputs = tuple(self._shapes)
+        self.outputs = tuple(self._outputs)
         self._free: list[_Request] = []
 
     def run(self, batches: Iterable[np.ndarray]) -> Generator[dict[str, np.ndarray], None, None]:
@@ -285,7 +292,7 @@ class OpenVinoEngine:
         results: deque[_Result] = deque()
         try:
             for pixels in batches:
-                results.append(_Result(len(pixels), self._shapes))
+                results.append(_Result(len(pixels), self._outputs))
                 for start in range(0, len(pixels), self.batch):
                     if len(running) == self._max_requests:
                         self._collect(running)
@@ -309,11 +316,18 @@ class OpenVinoEngine:
         self._free.append(request)
 
 
+class _Output(NamedTuple):
+    """Shape of an image's predictions of one kind, and their type."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class _Result:
     """Predictions of a batch: ``missing`` counts the images that have none yet."""
 
-    def __init__(self, images: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.arrays = {name: np.empty((images, *shape), np.float32) for name, shape in shapes.items()}
+    def __init__(self, images: int, outputs: Mapping[str, _Output]) -> None:
+        self.arrays = {name: np.empty((images, *each.shape), each.dtype) for name, each in outputs.items()}
         self.missing = images
 
 
