@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -158,43 +159,14 @@ def test_weights_and_biases_gets_epochs_and_final_metrics(
     assert Run.summary["test_top1"] == result.to_json()["metrics"]["top1"] and finished == ("finished", 0)
 
 
-def test_mlflow_gets_options_epochs_and_the_end(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-
-    class Client:
-        def __getattr__(self, name: str) -> Any:
-            def call(*arguments: Any, **options: Any) -> Any:
-                calls.append((name, arguments, options))
-                if name == "get_experiment_by_name":
-                    return None
-                return SimpleNamespace(info=SimpleNamespace(run_id="r1")) if name == "create_run" else "7"
-
-            return call
-
-    double = ModuleType("mlflow")
-    double.MlflowClient = Client  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mlflow", double)
-    monkeypatch.setattr("hubel.training.callbacks._require", lambda *_: None)
-    result = train(small, out=tmp_path / "run", mlflow=True, **QUICK)
-    assert ("create_run", ("7",), {"run_name": "run"}) in calls
-    assert ("log_param", ("r1", "model", "simple_cnn"), {}) in calls
-    rows = table(result.folder / "metrics.csv")
-    logged = [(a[2], o["step"]) for name, a, o in calls if name == "log_metric" and a[1] == "val_loss"]
-    assert logged == [(float(row["val_loss"]), int(row["epoch"])) for row in rows]
-    assert calls[-1] == ("set_terminated", ("r1", "FINISHED"), {})
-    calls.clear()
-    train(small, out=tmp_path / "run", resume=True)  # the same record
-    assert not [name for name, *_ in calls if name == "create_run"]
-
-
 def test_a_tracker_that_does_not_start_says_why_and_what_to_set(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(place: str | None) -> None:
         raise RuntimeError("the store\nis closed")
 
     double = ModuleType("mlflow")
-    double.MlflowClient = refuse  # type: ignore[attr-defined]
+    double.MlflowClient, double.is_tracking_uri_set = refuse, lambda: True  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", double)
     monkeypatch.setattr("hubel.training.callbacks._require", lambda *_: None)
     recorder = Recorder()
@@ -225,23 +197,30 @@ def test_what_ends_a_run_is_not_hidden_by_a_callback_that_fails_at_the_end() -> 
 
 
 def test_mlflow_itself_keeps_what_the_run_wrote(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    """In the folder ``mlruns``, as nothing says where to, and the small package has no database."""
+    from mlflow import MlflowClient
+
+    assert importlib.util.find_spec("sqlalchemy") is None
+    for name in ("MLFLOW_ALLOW_FILE_STORE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "")  # which is restored, too
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
     result = train(small, out=tmp_path / "run", mlflow=True, **QUICK)
-    client = mlflow.MlflowClient()
+    client = MlflowClient((tmp_path / "mlruns").as_uri())
     run = client.get_run((result.folder / "mlflow-id").read_text().strip())
     assert (run.info.status, run.data.params["model"]) == ("FINISHED", "simple_cnn")
     assert run.data.metrics["test_top1"] == result.to_json()["metrics"]["top1"]
     logged = [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "val_loss")]
     rows = table(result.folder / "metrics.csv")
     assert logged == [(int(row["epoch"]), float(row["val_loss"])) for row in rows]
+    train(small, out=tmp_path / "run", resume=True)
+    (experiment,) = (each.experiment_id for each in client.search_experiments() if each.name == "hubel")
+    assert len(client.search_runs([experiment])) == 1, "resumed, it goes on in the same record"
 
 
 def test_weights_and_biases_itself_keeps_what_the_run_wrote(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     result = train(small, out=tmp_path / "run", wandb=True, **QUICK)
     name = (result.folder / "wandb-id").read_text().strip()

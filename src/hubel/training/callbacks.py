@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -230,7 +231,10 @@ _MLFLOW_PLACES = (
 
 
 class MLflow(Callback):
-    """A run of MLflow; its own environment variables decide where to, such as ``MLFLOW_TRACKING_URI``."""
+    """A run of MLflow; its own environment variables decide where to, such as ``MLFLOW_TRACKING_URI``.
+
+    Without any, MLflow's default is a database; its small package, which has no database, gets the folder ``mlruns``.
+    """
 
     def __init__(self) -> None:
         _require("mlflow", "--mlflow", "mlflow")
@@ -239,10 +243,14 @@ class MLflow(Callback):
 
     def on_run_start(self, run: RunStart) -> None:
         """See :class:`Callback`."""
-        from mlflow import MlflowClient
+        from mlflow import MlflowClient, is_tracking_uri_set
 
+        place = None
+        if not is_tracking_uri_set() and importlib.util.find_spec("sqlalchemy") is None:
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 asks for it
+            place = Path("mlruns").resolve().as_uri()
         with _refusal_explained("MLflow", _MLFLOW_PLACES):
-            self._client = MlflowClient()
+            self._client = MlflowClient(place)
             self._id = _remembered(run.folder / "mlflow-id", lambda: self._new(run))
             self._client.update_run(self._id, "RUNNING")
 
