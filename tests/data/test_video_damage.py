@@ -204,3 +204,42 @@ def test_a_stream_of_data_that_begins_late_is_passed_over(tmp_path: Path) -> Non
     shown, faults = read(tmp_path / "a.flv")
     assert len(shown) == FRAMES - 1
     assert [fault for fault in faults if "decode" in fault] == []
+
+
+BARE = {"a.h264": ("h264", "libx264"), "a.hevc": ("hevc", "libx265"), "a.mjpeg": ("mjpeg", "mjpeg")}
+
+
+@pytest.mark.parametrize("name", BARE)
+@pytest.mark.parametrize("damage", ["none", "zeros", "random", "cut"])
+def test_damage_in_streams_without_a_container_is_told(name: str, damage: str, tmp_path: Path) -> None:
+    """Nothing numbers their frames: what is said is that some are missing."""
+    path = tmp_path / name
+    data = bytearray(write(path, *BARE[name]))
+    start, length = len(data) * 2 // 5, len(data) // 10
+    if damage == "zeros":
+        data[start : start + length] = bytes(length)
+    elif damage == "random":
+        data[start : start + length] = np.random.default_rng(1).integers(0, 256, length, np.uint8).tobytes()
+    elif damage == "cut":
+        del data[start : start + length]
+    path.write_bytes(data)
+    found, said = read(path)
+    if damage == "none":
+        assert (len(found), said) == (FRAMES, [])
+    else:
+        assert len(found) < FRAMES
+        assert said and ("cannot be decoded" in said[0] or "damaged" in said[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.mjpeg", BARE["a.mjpeg"]), ("a.y4m", ("yuv4mpegpipe", "wrapped_avframe")), ("a.wmv", ("asf", "wmv2"))],
+)
+def test_the_end_of_a_file_that_is_cut_off_is_told(name: str, kind: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / name
+    data = write(path, *kind)
+    assert read(path)[1] == []
+    path.write_bytes(data[: len(data) * 7 // 10])
+    found, said = read(path)
+    assert 60 < len(found) < FRAMES
+    assert len(said) == 1 and ("cut off" in said[0] or "is damaged" in said[0])

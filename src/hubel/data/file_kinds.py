@@ -179,6 +179,10 @@ def is_sound(prefix: bytes) -> bool:
     )
 
 
+_GIF_PADDING = 16
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+
+
 def lacks_index(path: Path) -> bool:
     """True if a file is an MP4 or QuickTime movie without the whole of its index, which recorders write at the end."""
     prefix = prefix_of(path)
@@ -207,10 +211,20 @@ def is_transport_stream(prefix: bytes) -> bool:
     return _packets(prefix) is not None
 
 
-def ends_within_packet(path: Path) -> bool:
-    """True if a file is a transport stream whose last packet is not whole."""
-    packets = _packets(prefix_of(path))
-    return packets is not None and (path.stat().st_size - packets[0]) % packets[1] > 0
+def is_cut_off(path: Path) -> bool:
+    """True if a video's file ends before its content: within a packet or a frame, or before the size that it states."""
+    prefix = prefix_of(path)
+    size = path.stat().st_size
+    if prefix.startswith(b"GIF8"):
+        with path.open("rb") as file:
+            file.seek(-min(size, _GIF_PADDING), 2)
+            return b";" not in file.read()
+    if (at := prefix.find(_ASF_PROPERTIES)) >= 0 and len(prefix) >= at + 92:
+        stated = int.from_bytes(prefix[at + 40 : at + 48], "little")
+        is_broadcast = prefix[at + 88] & 1
+        return not is_broadcast and size < stated
+    packets = _packets(prefix)
+    return packets is not None and (size - packets[0]) % packets[1] > 0
 
 
 def _packets(prefix: bytes) -> tuple[int, int] | None:

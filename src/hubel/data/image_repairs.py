@@ -23,6 +23,8 @@ _MAX_TEXT = 2**20
 
 _END, _SCAN, _RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
 _JPEG_END = bytes((0xFF, _END))
+_JPEG_SEGMENTS = frozenset({0x01, 0xFE, *range(0xC0, 0xD0), *range(0xD8, 0xF0)})
+_NOT_CODED = bytes(64)  # no Huffman code of a block is only zeros
 _PADDING = 16
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
@@ -57,6 +59,20 @@ def is_cut_and_padded(file: BinaryIO) -> bool:
     file.seek(0)
     data = file.read(size)
     return all(marker != _END for marker, *_ in _segments(data)) and _ended_jpeg(data) is None
+
+
+def is_whole(data: bytes) -> bool:
+    """True if a JPEG ends, and its coded pixels are interrupted by nothing that cannot be among them."""
+    has_pixels = False
+    known = 2  # bytes of segments and scans; between them is nothing
+    for marker, content, scan in _segments(data):
+        if marker == _END:
+            return has_pixels and data.rfind(_JPEG_END) - known < len(_NOT_CODED)
+        has_pixels = has_pixels or marker == _SCAN
+        known += 4 + len(content) + len(scan)
+        if marker not in _JPEG_SEGMENTS or _NOT_CODED in scan:
+            return False
+    return False
 
 
 def _png_of_pixels(data: bytes) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from hubel.data import file_kinds
+from hubel.data import file_kinds, image_repairs
 from hubel.data.file_listing import IMAGE_SUFFIXES, natural_order
 from hubel.data.image_io import open_file, read_image
 from hubel.data.video_numbering import FrameNumbers
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("vfwcap", "{}")}
 _DEFAULT_RATE = 25
 _FILE = "file:"
+_BARE = ("h264", "hevc")  # FFmpeg's names of streams without a container
+_ZEROS = bytes(64)
 _LAST_SHOWN = -1
 # Frames that a header may count although they are not shown.
 _UNSHOWN = 2
@@ -105,8 +107,8 @@ def video_frames(path: Path, name: str, on_error: OnError | None = None) -> Iter
     for frame in _frames(_file(path, name), name, tell):
         yield frame
         last = frame.number
-    if not told and file_kinds.ends_within_packet(path):
-        message = f"{name} ends after frame {last}, within a packet: it is cut off."
+    if not told and file_kinds.is_cut_off(path):
+        message = f"{name} ends after frame {last}: it is cut off."
         tell(ImageError(message, "Copy or record it again, or leave it out."))
 
 
@@ -246,6 +248,7 @@ def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -
             reason = reason or "they cannot be decoded"
             on_error(ImageError(_lost(name, lost, reason), hint))
         elif numbers.unplaced:
+            reason = reason or "nothing in the file tells which"
             on_error(ImageError(f"{name}: {numbers.unplaced} frames cannot be decoded: {reason}.", hint))
         if missing := _missing(container, stream, numbers, max(ends.values(), default=0.0), start):
             message = f"{name} ends after frame {numbers.number}, {missing}: it is cut off or damaged."
@@ -285,8 +288,14 @@ def _decoded(container: Any, stream: Any, numbers: FrameNumbers, ends: dict[int,
 
     faults = (av.error.FFmpegError, OSError, ValueError)
     positions = _indexed(container, stream)
+    bare = container.format.name
+    size = container.size if bare == "yuv4mpegpipe" else 0
+    end_of_frames = hidden = 0  # packets without frames
+    interlaced = False
     try:
         for packet in container.demux():
+            if size and packet.pos is not None and packet.size:
+                end_of_frames = packet.pos + packet.size
             if packet.pts is not None and packet.time_base is not None:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 ends[packet.stream_index] = max(ends.get(packet.stream_index, 0.0), end)
@@ -302,14 +311,28 @@ def _decoded(container: Any, stream: Any, numbers: FrameNumbers, ends: dict[int,
                 numbers.note_damage()
             if packet.stream.type == "data":  # the end of a stream that has no decoder, found late in a damaged FLV
                 continue
+            hidden += packet.size > 0
+            if bare in _BARE and _ZEROS in bytes(packet):  # which neither of them has within a frame
+                yield ValueError("zeros stand in place of frames")
+            if bare == "mjpeg" and packet.size and not image_repairs.is_whole(bytes(packet)):
+                yield ValueError("its coded pixels are broken")
+                continue
             try:
                 frames = packet.decode()
             except faults as error:
+                hidden -= 1
                 yield error
             else:
+                hidden -= len(frames)
+                interlaced = interlaced or any(frame.interlaced_frame for frame in frames)
                 yield from frames
     except faults as error:
         yield error  # the rest of the file cannot be read
+    else:
+        if 0 < end_of_frames < size:
+            yield ValueError("the file ends within it")
+    if bare in _BARE and not interlaced:  # of which a packet is half a frame
+        numbers.unplaced += max(hidden, 0)
 
 
 _CHUNK_HEADER = 8
