@@ -57,6 +57,7 @@ FLOORS = (
     ("inference",),
     ("exporters", "benchmark", "batch_predict"),
     ("training",),
+    ("tuning",),
     ("cli", "__main__"),
 )  # fmt: skip
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

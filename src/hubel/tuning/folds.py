@@ -1,0 +1,165 @@
+"""Folds for cross-validation: as alike in their classes as they can be, near-duplicates never in two of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hubel.console import count_of
+from hubel.data.checks.images import Progress, scan_images
+from hubel.data.file_listing import listing
+from hubel.data.resplit import iterative_stratification, near_duplicate_groups
+from hubel.data.samples import UNLABELLED, Sample
+from hubel.data.splits import read_splits
+from hubel.errors import DataError
+from hubel.fileio import write_text
+
+FOLDS_FILE = "folds.json"
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Disjoint parts of a data set; each is scored once by a network that was trained on all others.
+
+    ``together`` is the number of groups of near-duplicates, and the number of images in them.
+    """
+
+    parts: tuple[tuple[Sample, ...], ...]
+    together: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def split(self, index: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+        """The images to train on, and those of the fold at ``index``, to score."""
+        others = [sample for at, part in enumerate(self.parts) if at != index for sample in part]
+        return tuple(others), self.parts[index]
+
+
+def duplicate_groups(samples: Sequence[Sample], progress: Progress | None = None) -> np.ndarray:
+    """The group of each image (N,): images of the same bytes, or that look alike, share one."""
+    paths = [sample.path for sample in samples]
+    group_of = np.zeros(len(paths), int)
+    for number, members in enumerate(near_duplicate_groups(paths, scan_images(paths, progress))):
+        group_of[members] = number
+    return group_of
+
+
+def make_folds(samples: Sequence[Sample], classes: Sequence[str], groups: np.ndarray, count: int, seed: int) -> Folds:
+    """Divide images into folds of nearly the same size and the same shares of every class.
+
+    Images of one class each are divided by scikit-learn's ``StratifiedGroupKFold``, images with several objects by
+    iterative stratification (:func:`~hubel.data.resplit.iterative_stratification`). The seed and the paths decide,
+    whatever order the images come in.
+
+    Args:
+        samples: N images.
+        classes: names of their labels.
+        groups: (N,), numbers; the images of a group stay together.
+        count: number of folds, at least 2.
+        seed: determines the folds.
+
+    Raises:
+        DataError: there are fewer groups than folds, in all or, of images with one class each, in a class.
+    """
+    order = sorted(range(len(samples)), key=lambda index: samples[index].path.as_posix())
+    samples = [samples[index] for index in order]
+    # Numbered by their first image, so that the numbers do not depend on the order either.
+    first: dict[int, int] = {}
+    group_of = np.array([first.setdefault(int(groups[index]), len(first)) for index in order], int)
+    _require_groups(len(samples), len(first), count, "the data set")
+    if all(sample.label != UNLABELLED for sample in samples):
+        fold_of = _by_class(samples, classes, group_of, count, seed)
+        notes: tuple[str, ...] = ()
+    else:
+        fold_of = _by_objects(samples, len(classes), group_of, count, seed)
+        notes = _absent(samples, classes, fold_of, count)
+    parts = tuple(tuple(samples[index] for index in np.flatnonzero(fold_of == fold)) for fold in range(count))
+    if not all(parts):
+        message = f"too many of the {count_of(len(samples), 'image')} look alike for {count} folds: one would be empty."
+        raise DataError(message, "Add different images, or use fewer folds (--folds).")
+    sizes = Counter(group_of.tolist()).values()
+    several = [size for size in sizes if size > 1]
+    return Folds(parts, (len(several), sum(several)), notes)
+
+
+def _require_groups(images: int, different: int, count: int, where: str) -> None:
+    """Raise :class:`DataError` unless there is a group for each fold."""
+    if different >= count:
+        return
+    if different == images:
+        message = f"{where} has {count_of(images, 'image')}, fewer than the {count} folds."
+    else:
+        message = (
+            f"{where} has {count_of(images, 'image')}, of which only {different} differ: fewer than {count} folds."
+        )
+    fewer = f", or use --folds {different}" if different > 1 else ""
+    raise DataError(message, f"Add different images{fewer}.")
+
+
+def _by_class(
+    samples: Sequence[Sample], classes: Sequence[str], group_of: np.ndarray, count: int, seed: int
+) -> np.ndarray:
+    """The fold of each image (N,), by its class."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    labels = np.array([sample.label for sample in samples])
+    for label in np.unique(labels).tolist():
+        of_class = group_of[labels == label]
+        _require_groups(len(of_class), len(np.unique(of_class)), count, f"class {classes[label]}")
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    fold_of = np.zeros(len(samples), int)
+    for fold, (_, held_out) in enumerate(folds.split(labels, labels, group_of)):
+        fold_of[held_out] = fold
+    return fold_of
+
+
+def _by_objects(samples: Sequence[Sample], classes: int, group_of: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The fold of each image (N,), by the classes of its objects; images without any are one class more."""
+    groups = int(group_of.max()) + 1
+    labels = np.zeros((groups, classes + 1), int)
+    for sample, group in zip(samples, group_of.tolist(), strict=True):
+        labels[group, list(sample.class_ids) or [classes]] += 1
+    sizes = np.bincount(group_of, minlength=groups)
+    fold_of_group = iterative_stratification(labels, sizes, [1 / count] * count, seed)
+    fold_of: np.ndarray = fold_of_group[group_of]
+    return fold_of
+
+
+def _absent(samples: Sequence[Sample], classes: Sequence[str], fold_of: np.ndarray, count: int) -> tuple[str, ...]:
+    """A note about classes that are not in every fold."""
+    present: list[set[int]] = [set() for _ in range(count)]
+    for sample, fold in zip(samples, fold_of.tolist(), strict=True):
+        present[fold] |= set(sample.class_ids)
+    rare = set.union(*present) - set.intersection(*present)
+    names = listing([classes[label] for label in sorted(rare)])
+    return (f"not every fold has {names}: too few images contain it",) if rare else ()
+
+
+def write_folds(folder: Path, folds: Folds, root: Path) -> None:
+    """Write ``folds.json``: the images of each fold, relative to the data set's folder."""
+    record = {
+        f"fold {number}": [sample.path.relative_to(root).as_posix() for sample in part]
+        for number, part in enumerate(folds.parts, 1)
+    }
+    write_text(folder / FOLDS_FILE, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_folds(folder: Path, samples: Sequence[Sample], root: Path) -> Folds:
+    """The folds that ``folds.json`` records, of images among ``samples``; images added since are left out.
+
+    Raises:
+        DataError: there is no such record, or images of it are missing.
+    """
+    recorded = read_splits(folder / FOLDS_FILE)
+    here = {sample.path.relative_to(root).as_posix(): sample for sample in samples}
+    if missing := [name for names in recorded.values() for name in names if name not in here]:
+        message = f"{root} lacks images that the search uses: {listing(missing)}."
+        raise DataError(message, "Restore them, or start a new search without --resume.")
+    return Folds(tuple(tuple(here[name] for name in names) for names in recorded.values()))
