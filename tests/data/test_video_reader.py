@@ -65,6 +65,37 @@ def test_every_frame_has_its_number_and_time(tmp_path: Path) -> None:
     assert video_length(path, "a") == (30, 10)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_sound_before_the_images_costs_no_frame(suffix: str, tmp_path: Path) -> None:
+    """The decoder's last frames come with a packet that ends the stream, and that no index names."""
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w") as container:
+        voice = container.add_stream("mp2", rate=44100, layout="mono")
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for number in range(1, 31):
+            pixels = np.full((SIZE[1], SIZE[0], 3), shade(number), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+        for block in range(110):
+            part = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            part.sample_rate, part.pts = 44100, block * 1152
+            container.mux(voice.encode(part))
+        container.mux(voice.encode(None))
+    found, faults = read(path)
+    assert list(found) == list(range(1, 31)) and faults == []
+    assert_true_to_their_numbers(found)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "libx264"), (".flv", "flv"), (".avi", "mpeg4")])
+def test_frames_that_were_never_recorded_are_not_missing(suffix: str, codec: str, tmp_path: Path) -> None:
+    """Recorders of screens leave out frames that are like the one before; all times are multiples of one period."""
+    steps = np.random.default_rng(3).choice([1, 1, 1, 2, 5, 20], 80).cumsum()
+    found, faults = read(write(tmp_path / f"a{suffix}", 80, codec, [int(step) * 100 for step in steps]))
+    assert list(found) == list(range(1, 81)) and faults == []
+    assert_true_to_their_numbers(found)
+
+
 def test_variable_frame_rate(tmp_path: Path) -> None:
     stamps = [0, 40, 120, 130, 500, 1000, 1033, 3000]
     found, _ = read(write(tmp_path / "a.mkv", frames=8, stamps=stamps))

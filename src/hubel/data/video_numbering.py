@@ -14,6 +14,8 @@ _TOLERANCE = 0.3
 
 _SETTLED = 12
 """Number of equal intervals after which a gap tells of missing frames by itself."""
+_REGULAR = 0.85
+"""Least part of the intervals that are of one period in a video of a constant rate."""
 _GAP = 3
 """Least number of frames whose absence tells by itself: cameras skip single ones."""
 _LONGEST_GAP = 60.0
@@ -51,6 +53,7 @@ class FrameNumbers:
         self._started = False
         self._constant = True
         self._intervals = 0
+        self._single = 0  # intervals of one period
         self._skipped = 0  # frames by which timestamps are ahead, as MPEG's sometimes are for a while
         self._refused = 0
         self._last_sign = -_NEAR
@@ -106,6 +109,7 @@ class FrameNumbers:
             self._constant = False
             return self._take_refused()
         if whole <= 1:
+            self._single += whole
             self._skipped -= whole == 0
             return 0
         if self._tells(whole - 1, interval):
@@ -124,6 +128,8 @@ class FrameNumbers:
         if self._refused or (self.number - self._last_sign < _NEAR and not (self.rough and missing < _GAP)):
             return True
         if self.counted or missing < _GAP or self._intervals <= _SETTLED or interval > _LONGEST_GAP:
+            return False
+        if self._single < _REGULAR * self._intervals:  # frames that change nothing are left out of some recordings
             return False
         return self.end is None or self.time + interval <= self.end + 1.0
 

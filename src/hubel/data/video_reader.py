@@ -268,8 +268,10 @@ def _missing(container: Any, stream: Any, numbers: FrameNumbers, end: float, sta
     """
     shown = numbers.time + numbers.longest
     if stream.frames:
-        # An edit list, which MP4 and QuickTime have, may leave out frames; the duration is that of what is shown.
-        seconds = float((stream.duration or 0) * stream.time_base) if "mov" in container.format.name else 0
+        # An edit list, which MP4 and QuickTime have, may leave out frames, and AVI counts those that repeat the last;
+        # the duration is that of what is shown.
+        by_time = "mov" in container.format.name or container.format.name == "avi"
+        seconds = float((stream.duration or 0) * stream.time_base) if by_time else 0
         short = not seconds or shown + (_UNSHOWN + 1) * numbers.period < seconds
         return f"but should have {stream.frames}" if numbers.number + _UNSHOWN < stream.frames and short else ""
     seconds = (container.duration or 0) / 1e6
@@ -298,8 +300,8 @@ def _decoded(container: Any, stream: Any, numbers: FrameNumbers, ends: dict[int,
                 end_of_frames = packet.pos + packet.size
             if packet.pts is not None and packet.time_base is not None:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                ends[packet.stream_index] = max(ends.get(packet.stream_index, 0.0), end)
-            if packet.stream_index != stream.index:
+                ends[packet.stream.index] = max(ends.get(packet.stream.index, 0.0), end)
+            if packet.stream.index != stream.index:  # the packets that end each stream have no index of their own
                 continue
             if packet.pts is not None and not packet.is_discard:
                 ends[_LAST_SHOWN] = max(ends.get(_LAST_SHOWN, 0.0), float(packet.pts * packet.time_base))
