@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import re
 import subprocess
@@ -72,6 +73,20 @@ def test_one_line_an_image(colour_model: Path, tmp_path: Path, capfd: pytest.Cap
     assert re.fullmatch(r"3 images in \d+\.\d s \(\d+\.\d images/s\)", closing)
     status, out, err = _run(capfd, "predict", images[0], "--model", colour_model, "--quiet")
     assert (status, len(out.splitlines()), err) == (0, 1, "")
+
+
+def test_an_image_on_standard_input_and_those_of_a_list(
+    colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blue = _image(tmp_path / "blue.png", "blue")
+    _image(tmp_path / "green.png", "lime")
+    (tmp_path / "list.txt").write_text("green.png\nblue.png\n")
+    with blue.open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        code, out, _ = _run(capfd, "predict", "-", "--model", colour_model)
+    assert (code, out.split()[:2]) == (0, ["-", "blue"])
+    code, out, _ = _run(capfd, "predict", tmp_path / "list.txt", "--model", colour_model)
+    assert (code, [line.split()[1] for line in out.splitlines()]) == (0, ["green", "blue"])
 
 
 def test_json_rows(colour_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

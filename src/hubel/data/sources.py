@@ -111,7 +111,7 @@ def is_missing(name: str) -> bool:
     """Check if a name cannot stand for an image: nothing has it, and it is not a pattern, a webcam or an address."""
     if (path := _of_shell(name)) is not None:
         return is_missing(path)
-    is_there = _exists(name) or list_file(name) is not None
+    is_there = name == "-" or _exists(name) or list_file(name) is not None
     return not (is_there or _is_webcam(name) or glob.has_magic(name) or "://" in name)
 
 
