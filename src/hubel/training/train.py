@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -154,7 +154,7 @@ def train(
         run_data = _read_data_together(processes, chosen, plan["folder"])
         with activity(f"building {chosen.model}"):
             model, metadata = make_model(chosen, run_data.samples.classes)
-        _validate_before_run(chosen, model, run_data)
+        validate_before_run(chosen, model, run_data)
 
         def new_folder() -> str:
             folder = make_run_folder(base, chosen, run_data.splits, run_data.samples)
@@ -168,7 +168,7 @@ def train(
         with interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, quiet) as display:
             display.started, display.seconds["reading and checking the data"] = started, time.perf_counter() - started
             try:
-                with report_error_once(processes), _failed_start_removed(folder, quiet), _worker_deaths_explained():
+                with report_error_once(processes), _failed_start_removed(folder, quiet), worker_deaths_explained():
                     _announce(chosen, metadata, run_data, processes, display)
                     display.log(f"run folder: {folder}{'' if folder == base or resume else f', as {base} exists'}")
                     with display.stage("choosing how to compute"):
@@ -193,6 +193,18 @@ def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict
     if resume:
         folder = latest_run_folder(base)
         return {"folder": str(folder), "config": read_config(folder / CONFIG).to_json()}
+    return {"folder": None, "config": complete_config(data, options).to_json()}
+
+
+def complete_config(data: Path, options: Mapping[str, Any]) -> TrainingConfig:
+    """Check options without reading an image, and fill in the task and all defaults.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+        DataError: there is no task that the data could be for.
+        ModelError: there is no such architecture.
+        MissingExtraError: an option needs a package that is not installed.
+    """
     if "task" not in options:
         options = {**options, "task": guess_task(data, options.get("model"))}
     chosen = make_config(data=data, **options)
@@ -207,7 +219,7 @@ def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict
     chosen = chosen.resolved(weights_name(chosen) is not None)
     trackers(chosen)  # packages that are missing
     _check_layer_name(chosen)
-    return {"folder": None, "config": chosen.to_json()}
+    return chosen
 
 
 def _check_layer_name(config: TrainingConfig) -> None:
@@ -236,7 +248,7 @@ def _failed_start_removed(folder: Path, quiet: bool) -> Iterator[None]:
         raise
 
 
-def _validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> None:
+def validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> None:
     """Refuse a wrong configuration before a folder is created."""
     phases = plan_phases(config)
     if config.cache_features and all(freeze_below(model, phase.trainable_from) for phase in phases):
@@ -256,7 +268,7 @@ def _read_data_together(processes: DistributedContext, config: TrainingConfig, f
     read: list[RunData] = []
 
     def checked() -> dict[str, Any]:
-        read.append(_read_data(config, _recorded_splits(folder)))
+        read.append(read_run_data(config, _recorded_splits(folder)))
         if folder and not (Path(folder) / SPLITS).exists():
             write_splits(Path(folder) / SPLITS, read[0].splits, read[0].samples.root)
         return {"splits": to_record(read[0].splits, read[0].samples.root), "warnings": read[0].warnings}
@@ -276,7 +288,7 @@ def _recorded_splits(folder: str | None) -> Path | None:
     return path
 
 
-def _read_data(config: TrainingConfig, recorded: Path | None) -> RunData:
+def read_run_data(config: TrainingConfig, recorded: Path | None) -> RunData:
     """Find, split and check the images; unreadable ones are left out and reported."""
     task = get_task(config.task)
     samples = task.read(config.data, config.strict)
@@ -316,7 +328,7 @@ def _announce(
 
 
 @contextmanager
-def _worker_deaths_explained() -> Iterator[None]:
+def worker_deaths_explained() -> Iterator[None]:
     """Explain the death of a worker process: by an interruption, or by a system short of memory."""
     try:
         yield
