@@ -198,7 +198,7 @@ def _encoded(parts: Any) -> str:
     netloc = host if parts.port is None else f"{host}:{parts.port}"
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._")
     query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]{}|")
-    return urlunsplit((parts.scheme, netloc, path, query, ""))
+    return str(urlunsplit((parts.scheme, netloc, path, query, "")))
 
 
 def _redirection(error: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _COLORMAP, _SAMPLE_FORMAT = 258, 262, 277, 284, 320, 339
@@ -82,11 +83,13 @@ def is_camera_raw(image: Image.Image, prefix: bytes) -> bool:
 
 def use_native_order(image: Image.Image) -> None:
     """Keep Pillow from swapping bytes that libtiff, which decodes compressed files, has swapped already."""
+    if image.mode not in ("I", "F") or not isinstance(image, ImageFile):
+        return
     image.tile = [
         tile._replace(args=(re.sub(r";(16|32)B(?=[SF]|$)", r";\1N", tile.args[0]), *tile.args[1:]))
-        if tile.codec_name == "libtiff" and image.mode in ("I", "F")
+        if tile.codec_name == "libtiff" and isinstance(tile.args, tuple)
         else tile
-        for tile in getattr(image, "tile", ())
+        for tile in image.tile
     ]
 
 

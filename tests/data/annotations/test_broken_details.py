@@ -80,6 +80,9 @@ def _via3(**more: Any) -> dict[str, Any]:
 
 
 CASES = {
+    "label studio: predictions": {
+        "export.json": _studio()["export.json"].replace('"annotations"', '"predictions": true, "annotations"')
+    },
     "coco: [[]]": _coco(segmentation=[[]]),
     "coco: two points": _coco(segmentation=[[1, 2, 3, 4]]),
     "coco: an odd number": _coco(segmentation=[[1, 2, 3, 4, 5, 6, 7]]),
@@ -221,6 +224,19 @@ NESTED = {
     "in a list": lambda text: text.replace("<object>", "<objects><object>").replace("</object>", "</object></objects>"),
     "in capitals": lambda text: text.replace("object>", "Object>"),
 }
+
+
+def test_a_broken_file_of_a_via_3_project_costs_that_file(tmp_path: Path) -> None:
+    content = _via3()
+    content["attribute"] = {"1": {"aname": "class", "type": 1}}
+    content["metadata"]["m"]["av"] = {"1": "cat"}
+    content["file"]["2"], content["view"]["2"], content["view"]["3"] = {"fid": 2, "fname": []}, {"fid_list": [2]}, 7
+    write_image(tmp_path / "a.jpg", 64, 48)
+    (tmp_path / "v.json").write_text(json.dumps(content))
+    faults: list[LabelFileError] = []
+    (image,) = read_annotations(tmp_path, on_fault=faults.append).images()
+    assert [obj.box for obj in image.objects or ()] == [BOX]
+    assert [fault.message.partition(", ")[2][:6] for fault in faults] == ["file 2", "view 3"]
 
 
 @pytest.mark.parametrize("change", NESTED)

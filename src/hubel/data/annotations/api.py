@@ -122,8 +122,8 @@ def detect_formats(path: Path) -> Found:
             _add_files(path, folder, sorted(by_suffix[suffix]), of_images, named, found)
     for entry in all_formats().values():
         if entry.find_folders and not found[entry.name]:
-            folders = entry.find_folders(path, image_folders, text_folders)
-            found[entry.name] = [(_split_of(folder / "-", path, named, by_name=False), folder) for folder in folders]
+            labelled = entry.find_folders(path, image_folders, text_folders)
+            found[entry.name] = [(_split_of(folder / "-", path, named, by_name=False), folder) for folder in labelled]
     return {name: files for name, files in found.items() if files}
 
 

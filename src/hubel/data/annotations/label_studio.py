@@ -96,7 +96,7 @@ def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, whe
     path = _find_image(reader, parse.fields(task["data"], "data"), task.get("file_upload"), near)
     annotations = parse.items(task.get("annotations", task.get("completions")) or [], "annotations")
     submitted = [a for each in annotations if not (a := parse.fields(each, "an annotation")).get("was_cancelled")]
-    if task.get("predictions"):
+    if isinstance(task.get("predictions"), list) and task["predictions"]:
         reader.count_warning("predictions: left out", len(task["predictions"]))
     size = (0, 0)
     regions: dict[tuple[int, str], list[_Row]] = defaultdict(list)
@@ -161,8 +161,9 @@ def _parse_object(
                 raise parse.InvalidAnnotation("belongs to an image that was rotated in the editor")
             shape = _parse_shape(reader, base, value, *size)
         elif kind == "choices":
-            choices = ", ".join(map(str, value.get("choices") or ()))
-            attributes[str(result.get("from_name") or "choices")] = choices
+            with reader.optional("choices"):
+                choices = ", ".join(map(str, value.get("choices") or ()))
+                attributes[str(result.get("from_name") or "choices")] = choices
         elif base.startswith("keypoint"):
             reader.count_warning("key points: left out")
             left_out = True

@@ -207,8 +207,16 @@ def _via3_regions(reader: AnnotationReader, file: Path) -> _Regions:
         yield from _via3_csv_regions(reader, file)
         return
     content = parse.fields(reader.read_json(file), "the file")
-    names = {key: parse.name(entry.get("fname") or entry.get("src"), "fname") for key, entry in content["file"].items()}
-    views = {key: [names[str(fid)] for fid in view["fid_list"]] for key, view in content["view"].items()}
+    names: dict[str, str] = {}
+    for key, entry in content["file"].items():
+        with reader.error_context(file, f"file {key}"):
+            entry = parse.fields(entry, "it")
+            names[key] = parse.name(entry.get("fname") or entry.get("src"), "fname")
+    views: dict[str, list[str]] = {}
+    for key, view in content["view"].items():
+        with reader.error_context(file, f"view {key}"):
+            ids = [parse.key(id_, "fid_list") for id_ in parse.fields(view, "it")["fid_list"]]
+            views[key] = [names[id_] for id_ in ids if id_ in names]
     for view in views.values():
         yield from ((name, "", None) for name in view)
     without = {view[0] for view in views.values() if view}
