@@ -30,6 +30,9 @@ IOU = 0.6
 TOLERANCE = 0.01
 """Accuracy that int8 may lose, as a fraction."""
 
+LARGEST_IMAGE_SIZE = 4096
+"""Side in pixels of the largest square input; a file that asks for more could take any amount of memory."""
+
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 """Depth, width and resolution factors of compound scaling (Tan and Le 2019, arXiv 1905.11946)."""
 
@@ -239,11 +242,19 @@ class TrainingConfig:
         int | None, Option("The first epochs, included in --epochs, in which only the head is trained.", min=0)
     ] = None
     image_size: Annotated[
-        int | None, Option("Side of the network's input in pixels.", default="the architecture's own", min=8)
+        int | None,
+        Option(
+            "Side of the network's input in pixels.", default="the architecture's own", min=8, max=LARGEST_IMAGE_SIZE
+        ),
     ] = None
     training_size: Annotated[
         int | None,
-        Option("Side of the training crops in pixels.", default="6/7 of the image size for transfer learning", min=8),
+        Option(
+            "Side of the training crops in pixels.",
+            default="6/7 of the image size for transfer learning",
+            min=8,
+            max=LARGEST_IMAGE_SIZE,
+        ),
     ] = None
     batch: Annotated[int, Option("Batch size, over all processes.", min=1)]
     accumulate: Annotated[int, Option("Accumulate the gradients of this many batches per update.", min=1)] = 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import random
+import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,14 @@ def test_a_size_that_the_network_cannot_take_is_named_when_it_is_loaded(folder: 
         _rewrite(folder, "preprocessing.width", width)
         with pytest.raises(ModelError, match=rf"model\.json: lenet5 cannot take images of 32 × {width} pixels"):
             load_model(folder)
+    for side, message in ((4096, "cannot take images of 4096 × 4096"), (4097, "would have 17 megapixels")):
+        _rewrite(folder, "preprocessing.width", side)
+        _rewrite(folder, "preprocessing.height", side)
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        with pytest.raises(ModelError, match=message):
+            load_model(folder)
+        assert time.process_time() - start < 1
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 @pytest.mark.parametrize("length", [5 << 20, 90 << 20, (1 << 64) - 1])

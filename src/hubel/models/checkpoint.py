@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from hubel.analysis.tracing import Tracing, to_meta
 from hubel.errors import DataError, ModelError, WeightsError
 from hubel.fileio import atomic_write, write_text
 from hubel.models.factory import SizeLimit, create_model, default_preprocessing
@@ -96,11 +97,12 @@ def _require_size(model: nn.Module, metadata: ModelMetadata, file: Path) -> None
     if size == (usual.height, usual.width):
         return
     try:
-        with torch.no_grad():
-            model(torch.zeros(1, metadata.in_channels, *size))
-    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        with torch.no_grad(), Tracing():  # shapes alone, as large as they may be
+            to_meta(model, torch.float32)(torch.empty(1, metadata.in_channels, *size, device="meta"))
+    except (ModelError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        reason = first_line(error)
         raise ModelError(
-            f"{file}: {metadata.architecture} cannot take images of {size[0]} × {size[1]} pixels: {first_line(error)}.",
+            f"{file}: {metadata.architecture} cannot take images of {size[0]} × {size[1]} pixels: {reason}.",
             "Use an undamaged copy, or train again.",
         ) from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.bounded import BoundError, read_json
+from hubel.config import LARGEST_IMAGE_SIZE
 from hubel.errors import ModelError
 from hubel.models.registry import list_models, task_of
 
@@ -20,7 +21,7 @@ _LARGEST_FILE = 32 << 20  # bytes: names of a hundred thousand classes
 _LONGEST_TEXT = 4096
 _MOST_CLASSES = 200_000
 _MOST_CHANNELS = 1024
-_LARGEST_SIDE = 8192  # of an input, in pixels
+_LARGEST_SIDE, _MOST_PIXELS = 8192, LARGEST_IMAGE_SIZE**2  # of an input
 _DEEPEST, _MOST_OPTIONS, _LARGEST_OPTION = 6, 20_000, 65_536
 
 Check = Callable[[Any], bool]
@@ -49,6 +50,10 @@ def check_record(record: Mapping[str, Any], origin: str) -> None:
         if names:
             raise ModelError(f"{origin}: preprocessing cannot be read: {', '.join(names[:5])} {fault}.", _AGAIN)
     _check(prepared, _PREPROCESSING, origin, "preprocessing.")
+    pixels = prepared["height"] * prepared["width"]
+    if pixels > _MOST_PIXELS:
+        limit = f"more than the limit of {_MOST_PIXELS / 1e6:.0f} megapixels"
+        raise ModelError(f"{origin}: its input would have {pixels / 1e6:.0f} megapixels, {limit}.", _AGAIN)
     channels = prepared.get("channels", 3)
     disagreements = (
         (len(record["classes"]), record["num_classes"], "names {} classes for {} outputs"),

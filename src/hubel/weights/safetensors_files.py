@@ -30,6 +30,7 @@ def read_safetensors(path: Path, hint: str = DOWNLOAD_AGAIN) -> dict[str, Tensor
         reason = f"its header would have {length:,} bytes, more than the limit of {_MAX_HEADER:,}"
         raise WeightsError(f"{path} is damaged or not a safetensors file: {reason}.", hint)
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {first_line(error)}.", hint) from error
+    return tensors
