@@ -11,7 +11,7 @@ and sympy, which takes two seconds, and then works them out by decomposing the o
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from hubel.errors import ModelError
 from hubel.layers.output_size import effective_kernel, output_size, same_size
@@ -90,24 +90,33 @@ class Tracing(TorchDispatchMode):
     ) -> Any:
         """Run the operation, then show it."""
         kwargs = dict(kwargs or {})
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = (*_tensors(args), *_tensors(kwargs.values()))
         # Numbers in arithmetic arrive as CPU tensors without dimensions and go with any device.
         devices = {tensor.device.type for tensor in inputs if tensor.dim() > 0}
         if kwargs.get("device") == torch.device("meta"):  # the device of a new tensor
             devices.add("meta")
         if "meta" in devices and len(devices) > 1:
             args, kwargs = tree_map_only(Tensor, _shape_only, (args, kwargs))
-            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            inputs = (*_tensors(args), *_tensors(kwargs.values()))
         shaped = _META_KERNELS.get(func) if "meta" in devices else None
         result = func(*args, **kwargs) if shaped is None else shaped(*args, **kwargs)
-        outputs = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        outputs = tuple(_tensors([result]))
         name = func.overloadpacket.__name__
         if name.endswith("_") and not name.endswith("__"):
             name = name[:-1]
-        operation = Operation(name, args, tuple(inputs), outputs)
+        operation = Operation(name, args, inputs, outputs)
         for observer in self._observers:
             observer(operation)
         return result
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Those among the arguments or results of an ATen operation, which nest in lists and tuples alone."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _shape_only(tensor: Tensor) -> Tensor:

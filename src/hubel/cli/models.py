@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hubel.cli.options import Json
-from hubel.console import ProgressBar, count_of, log, print_json, print_table
+from hubel.console import ProgressBar, activity, count_of, log, print_json, print_table
 from hubel.tables import Table
 
 _TASKS = ["classify", "localize", "detect", "segment"]
@@ -72,7 +72,8 @@ def models(
         message = f"there are no architectures for {task!r}; choose from {', '.join(tasks)}."
         raise typer.BadParameter(message, param_hint="'--task'")
     chosen = _named(names, list_models(task, match)) if names else list_models(task, match)
-    rows = [model_row(name) for name in chosen]
+    with activity("counting parameters and multiplications"):
+        rows = [model_row(name) for name in chosen]
     limited = max_ms is not None or max_mb is not None
     if max_mb is not None:  # before timing: the large ones take longest
         rows = filter_by_limits(rows, None, max_mb)
