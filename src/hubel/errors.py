@@ -53,4 +53,4 @@ class MissingExtraError(HubelError):
     """An optional dependency is not installed; the hint is the install command."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs packages that are not installed.", f"pip install 'hubel[{extra}]'")
+        super().__init__(f"{feature} needs packages that are not installed", f"pip install 'hubel[{extra}]'")

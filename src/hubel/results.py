@@ -45,8 +45,8 @@ class InMemory:
 
 
 def _lost() -> Image.Image:
-    message = "The image of this result was in memory, and was not sent to this process with it."
-    raise ImageError(message, "Pass the image: result.draw(image).")
+    message = "the image of this result was in memory, and was not sent to this process with it"
+    raise ImageError(message, "pass the image: result.draw(image)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +74,7 @@ class ImageResult:
             ImageError: the file is no longer there, or the result knows of no image.
         """
         if self.reader is None:
-            raise ImageError("This result knows of no image.", "Pass the image: result.draw(image).")
+            raise ImageError("this result knows of no image", "pass the image: result.draw(image)")
         return self.reader()
 
     def describe(self) -> str:
@@ -263,7 +263,7 @@ class Detections(ImageResult):
             import numpy
             import supervision
         except ImportError as error:
-            raise HubelError("supervision is not installed.", "pip install supervision") from error
+            raise HubelError("supervision is not installed", "pip install supervision") from error
         data = {"class_name": numpy.array(self.names)}
         return supervision.Detections(self.boxes, self.masks, self.scores, self.labels.astype(int), data=data)
 

@@ -56,8 +56,8 @@ def test_json_is_one_object(coco: Path, tmp_path: Path) -> None:
 def test_ends_with_1_and_two_lines(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _ended(["data", "convert", str(coco), "--to", "voc", "--out", str(coco)]) == 1
     message, hint = capsys.readouterr().err.splitlines()[-2:]
-    assert message == f"error: {coco} is not empty."
-    assert hint == "hint:  Choose another --out; nothing is overwritten."
+    assert message == f"error: {coco} is not empty"
+    assert hint == "hint:  choose another --out; nothing is overwritten"
 
 
 @pytest.mark.parametrize("option", ["--to", "--from"])

@@ -33,11 +33,11 @@ def test_check_prints_findings_by_kind_and_ends_with_1(faulty: Path, capsys: pyt
     image = check_data(faulty).findings[0].image
     assert lines == [
         "error: Boxes without area: 1. Draw them again; --fix removes them.",
-        f"  {image}, object 4 (bus): is 0 wide and 10 high.",
+        f"  {image}, object 4 (bus): is 0 wide and 10 high",
         "warning: Boxes that extend beyond the image: 1. --fix clips them at its edge.",
-        f"  {image}, object 5 (bus): extends 30 pixels beyond the image, with 75% of its area.",
+        f"  {image}, object 5 (bus): extends 30 pixels beyond the image, with 75% of its area",
         "warning: Boxes of about a pixel: 1. Delete those drawn by accident.",
-        f"  {image}, object 6 (bus): is 1 wide and 20 high.",
+        f"  {image}, object 6 (bus): is 1 wide and 20 high",
         f"{faulty}: 9 images (0 unlabelled, 0 labelled as empty), 30 objects, 2 classes: 1 error, 2 warnings",
     ]
 

@@ -172,7 +172,7 @@ def test_size_and_time_are_limited(server: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_servers_that_are_not_there() -> None:
-    assert fault("http://127.0.0.1:9/a.png") == "http://127.0.0.1:9/a.png cannot be reached: Connection refused."
+    assert fault("http://127.0.0.1:9/a.png") == "http://127.0.0.1:9/a.png cannot be reached: Connection refused"
     assert "cannot be reached" in fault("http://does-not-exist.invalid/a.png")
 
 

@@ -134,14 +134,14 @@ def test_more_boxes_than_an_image_has_are_refused(kind: str, tmp_path: Path) -> 
 
 def test_several_formats_or_none_are_named(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match="no labels of a known format") as none:
+    with pytest.raises(DataError, match="no labels of a known format, but 1 .jpg") as none:
         read_annotations(tmp_path)
-    assert none.value.hint.startswith("Found 1 .jpg. Formats: COCO JSON, Pascal VOC XML, YOLO,")
+    assert none.value.hint.startswith("use COCO JSON, Pascal VOC XML, YOLO,")
     (tmp_path / "c.json").write_text(_coco())
     (tmp_path / "a.xml").write_text(VOC.format(BOX.format(1)))
     with pytest.raises(DataError, match="several formats: COCO JSON .1, first c.json., Pascal VOC XML") as several:
         read_annotations(tmp_path)
-    assert several.value.hint.startswith("Choose one with --from coco|voc")
+    assert several.value.hint.startswith("choose one with --from coco|voc")
     assert read_annotations(tmp_path, "voc").format == "voc"
     assert read_annotations(tmp_path / "c.json").format == "coco"
 

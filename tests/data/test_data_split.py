@@ -136,7 +136,7 @@ def test_refusals(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     for number in range(6):
         scene(1).save(alike / f"{number}.png")
     refused: list[tuple[list[str | Path], int, str]] = [
-        ([split, "--out", tmp_path / "a"], 1, "is already split: train, val."),
+        ([split, "--out", tmp_path / "a"], 1, "is already split: train, val"),
         ([films, "--out", films / "a"], 2, "is inside the data set"),
         ([films, "--out", split], 1, "is not empty"),
         ([films, "--out", tmp_path / "a", "--images", "none"], 2, "cannot be written without images"),

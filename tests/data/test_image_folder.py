@@ -124,7 +124,7 @@ def test_folders_beside_splits_by_other_names_are_reported(tmp_path: Path) -> No
     make(tmp_path, "seg_pred/seg_pred/1.png")
     folders = read_class_folders(tmp_path)
     assert (folders.classes, list(folders.splits)) == (("sea", "street"), ["train", "test"])
-    assert folders.warnings == (f"{tmp_path}: ignored folders beside train, test: seg_pred.",)
+    assert folders.warnings == (f"{tmp_path}: ignored folders beside train, test: seg_pred",)
 
 
 def test_classes_with_the_same_folders_in_them_are_doubted(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_one_folder_too_high(tmp_path: Path) -> None:
     make(tmp_path, "flowers/daisy/1.png", "flowers/rose/2.png")
     folders = read_class_folders(tmp_path)
     assert folders.classes == ("daisy", "rose")
-    assert folders.warnings == (f"{tmp_path}: all there is lies in flowers, which is taken for the data set.",)
+    assert folders.warnings == (f"{tmp_path}: all there is lies in flowers, which is taken for the data set",)
 
 
 def test_what_hubel_wrote_is_no_data(tmp_path: Path) -> None:
@@ -210,27 +210,27 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     folders = read_class_folders(tmp_path)
     assert folders.classes == ("a", "b")
     assert folders.warnings == (
-        f"{tmp_path}: ignored folders beside train: docs.",
-        f"{tmp_path / 'train'}: 1 images beside the class folders are ignored.",
-        f"{tmp_path / 'train'}: ignored, not images: b/notes.txt.",
-        f"{tmp_path}: no images in empty: left out of the classes.",
+        f"{tmp_path}: ignored folders beside train: docs",
+        f"{tmp_path / 'train'}: 1 images beside the class folders are ignored",
+        f"{tmp_path / 'train'}: ignored, not images: b/notes.txt",
+        f"{tmp_path}: no images in empty: left out of the classes",
     )
 
 
 def test_layouts_that_are_none(tmp_path: Path) -> None:
-    assert fault_of(tmp_path / "gone") == f"{tmp_path / 'gone'} does not exist."
+    assert fault_of(tmp_path / "gone") == f"{tmp_path / 'gone'} does not exist"
     file = make(tmp_path / "f", "file.txt") / "file.txt"
-    assert fault_of(file) == f"{file} is a file, not a folder of images."
+    assert fault_of(file) == f"{file} is a file, not a folder of images"
     (tmp_path / "empty").mkdir()
-    assert fault_of(tmp_path / "empty") == f"{tmp_path / 'empty'} has neither class folders nor images."
+    assert fault_of(tmp_path / "empty") == f"{tmp_path / 'empty'} has neither class folders nor images"
     loose = make(tmp_path / "loose", "1.png", "2.png")
-    assert fault_of(loose) == f"{loose} has 2 images, but no class folders: their classes are unknown."
+    assert fault_of(loose) == f"{loose} has 2 images, but no class folders: their classes are unknown"
     in_train = make(tmp_path / "in_train", "train/1.png")
     assert fault_of(in_train).startswith(f"{in_train / 'train'} has 1 images, but no class folders")
     texts = make(tmp_path / "texts", "a/1.txt", "b/2.txt")
-    assert fault_of(texts) == f"{texts} has no images in its folders."
+    assert fault_of(texts) == f"{texts} has no images in its folders"
     twice = make(tmp_path / "twice", "val/a/1.png", "valid/a/2.png")
-    assert fault_of(twice) == f"{twice} has the val split twice: val and valid."
+    assert fault_of(twice) == f"{twice} has the val split twice: val and valid"
 
 
 def test_labels_in_a_models_order(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_labels_in_a_models_order(tmp_path: Path) -> None:
     assert [(s.path.parent.name, s.label) for s in relabelled.splits["all"]] == [("a", 2), ("b", 1)]
     with pytest.raises(DataError, match="does not know: b") as caught:
         folders.remap_classes(["a", "c"])
-    assert "The model knows a, c" in caught.value.hint
+    assert "the model knows a, c" in caught.value.hint
 
 
 @pytest.mark.data
@@ -286,14 +286,14 @@ def test_unreadable_images_are_left_out_and_named(tmp_path: Path) -> None:
     findings = check(tmp_path)
     assert list(findings.unusable) == [half, text]
     first, second, third = findings.warnings()
-    assert first.startswith(f"{half} is truncated") and first.endswith("Left out.")
-    assert second == f"{text} is not an image (or its format is not supported). Left out."
-    assert third == "only one training image of a: too few to learn from."
+    assert first.startswith(f"{half} is truncated") and first.endswith(": left out")
+    assert second == f"{text} is not an image (or its format is not supported): left out"
+    assert third == "only one training image of a: too few to learn from"
     samples = read_class_folders(tmp_path).splits["train"]
     assert [s.path.name for s in findings.usable(samples)] == ["1.png", "3.png", "4.png"]
     findings.raise_if_unusable()
     message = unusable(findings, strict=True)
-    assert message.startswith(f"{half} is truncated") and message.endswith("1 more cannot be read either.")
+    assert message.startswith(f"{half} is truncated") and message.endswith("1 more cannot be read either")
 
 
 def test_many_unreadable_images_take_few_lines(tmp_path: Path) -> None:
@@ -302,16 +302,16 @@ def test_many_unreadable_images_take_few_lines(tmp_path: Path) -> None:
         (tmp_path / f"train/a/{number}.png").touch()
     lines = check(tmp_path).warnings()
     assert len(lines) == 6
-    assert lines[-1] == "3 more images cannot be read and are left out."
+    assert lines[-1] == "3 more images cannot be read and are left out"
 
 
 def test_class_without_a_readable_training_image(tmp_path: Path) -> None:
     four(tmp_path)
     make(tmp_path, "val/c/7.png")
-    assert unusable(check(tmp_path)) == "no readable training image of c."
+    assert unusable(check(tmp_path)) == "no readable training image of c"
     make(tmp_path, "train/c/8.png")
     (tmp_path / "train/c/8.png").write_bytes(b"")
-    assert unusable(check(tmp_path)) == "no readable training image of c."
+    assert unusable(check(tmp_path)) == "no readable training image of c"
 
 
 def test_one_class_only(tmp_path: Path) -> None:
@@ -322,10 +322,10 @@ def test_one_class_only(tmp_path: Path) -> None:
 def test_class_that_is_never_validated(tmp_path: Path) -> None:
     four(tmp_path)
     make(tmp_path, "train/c/7.png", "train/c/8.png")
-    assert check(tmp_path).warnings() == ["no validation image of c: they are not validated."]
+    assert check(tmp_path).warnings() == ["no validation image of c: they are not validated"]
     for path in (tmp_path / "val").glob("*/*.png"):
         path.write_text("")
-    assert unusable(check(tmp_path)) == "no validation image is readable."
+    assert unusable(check(tmp_path)) == "no validation image is readable"
 
 
 def test_same_image_in_two_classes(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_same_image_in_two_classes(tmp_path: Path) -> None:
     shutil.copy(first, copy)
     findings = check(tmp_path)
     assert [(p.image, p.other) for p in findings.contradictions] == [(first, copy)]
-    assert unusable(findings) == f"the same image is in two classes: {first} = {copy}."
+    assert unusable(findings) == f"the same image is in two classes: {first} = {copy}"
     assert findings.leaks == ()
 
 
@@ -344,7 +344,7 @@ def test_five_of_many_contradictions_are_named(tmp_path: Path) -> None:
         make(tmp_path, f"train/a/{number}.png")
         shutil.copy(tmp_path / f"train/a/{number}.png", tmp_path / f"train/b/{number}.png")
     message = unusable(check(tmp_path))
-    assert message.count(" = ") == 5 and message.endswith("and 3 more pairs.")
+    assert message.count(" = ") == 5 and message.endswith("and 3 more pairs")
 
 
 def test_same_image_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_same_image_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
     findings = check(tmp_path)
     findings.raise_if_unusable()
     assert [(p.split, p.other_split) for p in findings.leaks] == [("train", "val")]
-    assert findings.warnings()[0].endswith(f"{first} = {copy}.")
+    assert findings.warnings()[0].endswith(f"{first} = {copy}")
 
 
 def test_same_size_and_beginning_is_not_the_same_image(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_skewed_classes(tmp_path: Path) -> None:
     folders = read_class_folders(tmp_path)
     findings = check_class_folders({"train": folders.splits["all"]}, folders.classes)
     assert skew(findings.counts["train"]) == 3.0
-    assert findings.warnings() == ["classes are imbalanced: 9 training images of big, 3 of small."]
+    assert findings.warnings() == ["classes are imbalanced: 9 training images of big, 3 of small"]
 
 
 def test_large_sets_are_decoded_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,4 +406,4 @@ def test_classes_whose_names_look_alike_are_told(tmp_path: Path) -> None:
     root = make(tmp_path, "Cat/1.png", "cat/2.png", "cat /3.png", "dog/4.png")
     folders = read_class_folders(root)
     assert folders.classes == ("Cat", "cat", "cat ", "dog")
-    assert folders.warnings == (f"{root}: 'Cat' and 'cat' and 'cat ' are different classes: rename one if not.",)
+    assert folders.warnings == (f"{root}: 'Cat' and 'cat' and 'cat ' are different classes: rename one if not",)

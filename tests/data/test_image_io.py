@@ -335,7 +335,7 @@ def test_heic_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     with pytest.raises(ImageError) as caught:
         read_image(path)
-    assert caught.value.message == f"{path} is a HEIC image, and the package that reads these is not installed."
+    assert caught.value.message == f"{path} is a HEIC image, and the package that reads these is not installed"
     assert caught.value.hint == "pip install 'hubel[heif]'"
 
 
@@ -402,7 +402,7 @@ def test_enormous_images_are_refused_by_their_header(tmp_path: Path, header: obj
         tracemalloc.stop()
         assert peak < 2_000_000
         limit = "more than the limit of 179 megapixels"
-        assert caught.value.message == f"{path} has {width}×{height} pixels, {limit}."
+        assert caught.value.message == f"{path} has {width}×{height} pixels, {limit}"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")

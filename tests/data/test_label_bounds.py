@@ -209,7 +209,7 @@ def test_images_of_an_xml_file_keep_their_parts_until_they_are_read(tmp_path: Pa
 @pytest.mark.parametrize("frame", [2_147_483_647, 1_732_924_800, 102_001])
 def test_a_time_stamp_for_a_frame_is_refused(frame: int, tmp_path: Path) -> None:
     (tmp_path / "det.txt").write_text(f"1,-1,1,2,3,4,1\n{frame},-1,1,2,3,4,1\n")
-    with pytest.raises(DataError, match=rf"line 2: the frame is beyond 102,000.*: {frame}\."):
+    with pytest.raises(DataError, match=rf"line 2: the frame is beyond 102,000.*: {frame}\n"):
         read_mot_text(tmp_path / "det.txt")
 
 

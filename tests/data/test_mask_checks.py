@@ -37,7 +37,7 @@ def test_pixels_are_counted_and_absent_classes_named(tmp_path: Path) -> None:
         "train": [24, 24, 24],
         "val": [0, 48, 0],
     }
-    assert findings.warnings() == ["no pixel of background, dog in the val masks."]
+    assert findings.warnings() == ["no pixel of background, dog in the val masks"]
 
 
 def test_what_cannot_be_used_is_left_out_or_refused(tmp_path: Path) -> None:
@@ -53,11 +53,11 @@ def test_what_cannot_be_used_is_left_out_or_refused(tmp_path: Path) -> None:
     findings = check_masks({"train": [good, broken, other_size, no_mask]}, CLASSES)
     assert findings.usable([good, broken, other_size, no_mask]) == (good,)
     first, second, third = findings.warnings()
-    assert first.startswith(f"{broken.path} is ") and first.endswith(" Left out.")
-    assert second == f"{other_size.class_map} is 6 × 8, its image 8 × 6. Left out."
-    assert third.startswith(f"{no_mask.class_map} cannot be read: ") and third.endswith(" Left out.")
+    assert first.startswith(f"{broken.path} is ") and first.endswith(": left out")
+    assert second == f"{other_size.class_map} is 6 × 8, its image 8 × 6: left out"
+    assert third.startswith(f"{no_mask.class_map} cannot be read: ") and third.endswith(": left out")
     findings.raise_if_unusable()
-    with pytest.raises(DataError, match="2 more cannot be read either."):
+    with pytest.raises(DataError, match="2 more cannot be read either"):
         findings.raise_if_unusable(strict=True)
 
 
@@ -66,8 +66,6 @@ def test_a_split_without_labelled_pixels_is_refused(split: str, tmp_path: Path) 
     splits = {"train": [_sample(tmp_path, "a", 0, 1)], "val": [_sample(tmp_path, "b", 0, 1)]}
     splits[split] = [_sample(tmp_path, "c", 255)]
     findings = check_masks(splits, CLASSES)
-    assert findings.warnings() == [
-        f"no pixel of dog in the {name} masks." for name in ("train", "val") if name != split
-    ]
+    assert findings.warnings() == [f"no pixel of dog in the {name} masks" for name in ("train", "val") if name != split]
     with pytest.raises(DataError, match=f"no {split} image has a mask with labelled pixels"):
         findings.raise_if_unusable()

@@ -109,9 +109,9 @@ def test_what_is_ambiguous_or_missing_is_left_out_and_counted(tmp_path: Path) ->
     data = read_mask_folder(root)
     assert pairs(data)["all"] == [("images/both.jpg", "masks/both.png"), ("images/good.jpg", "masks/good.png")]
     assert sorted(warning.partition(": ")[2] for warning in data.warnings) == [
-        "1 images have no mask and are left out: none.jpg.",
-        "1 images have several masks and are left out: two.jpg (two_label.png, two_mask.png).",
-        "2 images share their mask with another image and are left out: one.jpg, one.png.",
+        "1 images have no mask and are left out: none.jpg",
+        "1 images have several masks and are left out: two.jpg (two_label.png, two_mask.png)",
+        "2 images share their mask with another image and are left out: one.jpg, one.png",
     ]
 
 
@@ -210,7 +210,7 @@ def test_masks_of_0_and_255_are_refused_and_other_values_noted(tmp_path: Path) -
         findings.raise_if_unusable()
     Image.fromarray(INDICES * 38).save(root / "train/masks/a.png")
     notes = check_masks(data.splits, data.classes).notes
-    assert "masks have pixels of 38, 76, which are not classes: these pixels do not count." in notes
+    assert "masks have pixels of 38, 76, which are not classes: these pixels do not count" in notes
 
 
 def test_checks_of_data_say_that_they_read_no_masks(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_faults_of_label_files_are_reported_or_raised(tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     content["annotations"].append({**content["annotations"][0], "id": 7, "category_id": 99})
     file.write_text(json.dumps(content))
-    assert any("99" in line and line.endswith("Left out.") for line in read_annotated_images(folder).warnings)
+    assert any("99" in line and line.endswith(": left out") for line in read_annotated_images(folder).warnings)
     with pytest.raises(DataError, match="99"):
         read_annotated_images(folder, strict=True)
 
@@ -226,7 +226,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
     dataset = AnnotatedDataset(made, ("bus", "car", "ox"), {"train": tuple(images[:3]), "val": tuple(images[3:])})
     write_annotations(dataset, "voc", tmp_path / "out")
     found = read_annotated_images(tmp_path / "out")
-    assert checked(replace(found, classes=("bus", "car"))) == ["no val image contains an object of bus."]
+    assert checked(replace(found, classes=("bus", "car"))) == ["no val image contains an object of bus"]
 
     first, second, third = (sample.path for sample in found.splits["train"])
     first.write_bytes(first.read_bytes()[:500])
@@ -235,7 +235,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
     findings = check_object_set(found.splits, found.classes)
     lines = findings.warnings()
     assert f"{first} is truncated" in lines[0]
-    assert lines[0].endswith("Left out.")
+    assert lines[0].endswith(": left out")
     assert f"1 images have another size than their label files state, the first is {second}" in lines[1]
     assert f"{third} = {found.splits['val'][0].path}" in lines[2]
     usable = findings.usable(found.splits["train"])

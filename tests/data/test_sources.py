@@ -87,7 +87,7 @@ def test_broken_link_in_a_folder_is_named(tmp_path: Path) -> None:
     save_image(tmp_path / "2.png")
     (tmp_path / "1.png").symlink_to(tmp_path / "gone.png")
     broken, good = names(tmp_path)
-    assert broken == f"ERROR {tmp_path / '1.png'} is a broken link (to {tmp_path / 'gone.png'})."
+    assert broken == f"ERROR {tmp_path / '1.png'} is a broken link (to {tmp_path / 'gone.png'})"
     assert good == str(tmp_path / "2.png")
 
 
@@ -99,9 +99,9 @@ def test_what_is_not_there_stops_nothing(tmp_path: Path) -> None:
     assert [one.source for one in sources] == [str(nothing), str(empty), pattern, "b\0.png", str(good)]
     faults = names(nothing, empty, pattern, good)
     assert faults == [
-        f"ERROR {nothing} does not exist.",
-        f"ERROR {empty} contains no images or videos.",
-        f"ERROR {pattern} does not exist, and the pattern matches no image or video.",
+        f"ERROR {nothing} does not exist",
+        f"ERROR {empty} contains no images or videos",
+        f"ERROR {pattern} does not exist, and the pattern matches no image or video",
         str(good),
     ]
 
@@ -117,7 +117,7 @@ def test_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pyte
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    message = f"ERROR {tmp_path / 'a'} cannot be listed: Permission denied."
+    message = f"ERROR {tmp_path / 'a'} cannot be listed: Permission denied"
     assert names(tmp_path) == [message, str(tmp_path / "b" / "2.png")]
 
 
@@ -133,7 +133,7 @@ def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names("in/**") == ["in/3.png", "in/deep/4.png"]
     # As a shell would: folders that fit are read below; but the text file is not an image by its name.
     assert names("*") == ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png"]
-    assert names("*.txt") == ["ERROR notes.txt is not an image (or its format is not supported)."]
+    assert names("*.txt") == ["ERROR notes.txt is not an image (or its format is not supported)"]
     assert names(str(tmp_path / "in" / "*.png")) == [str(tmp_path / "in" / "3.png")]
 
 
@@ -339,10 +339,10 @@ def test_bad_videos_are_named(tmp_path: Path) -> None:
     good = film(tmp_path / "with:colon.mkv", [9])
     found = names(text, empty, sound, playlist, tmp_path / "gone.mp4", good)
     assert found[0].startswith(f"ERROR {text} is not a video that can be read")
-    assert found[1] == f"ERROR {empty} is empty (0 bytes)."
-    assert found[2] == f"ERROR {sound} has no images, only sound or text."
+    assert found[1] == f"ERROR {empty} is empty (0 bytes)"
+    assert found[2] == f"ERROR {sound} has no images, only sound or text"
     assert found[3].startswith(f"ERROR {playlist} ")
-    assert found[4] == f"ERROR {tmp_path / 'gone.mp4'} does not exist."
+    assert found[4] == f"ERROR {tmp_path / 'gone.mp4'} does not exist"
     assert found[5] == str(good)
 
 

@@ -158,7 +158,7 @@ def test_a_run_folder_means_its_best_model(folder: Path, tmp_path: Path) -> None
 def test_what_is_not_a_model_is_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as raised:
         resolve_model("lenet5")
-    assert raised.value.message == "lenet5 has no pretrained weights."
+    assert raised.value.message == "lenet5 has no pretrained weights"
     assert "hubel train DATA --model lenet5" in raised.value.hint
     with pytest.raises(ModelError, match="runs/flowers is neither an existing folder nor a known architecture"):
         resolve_model("runs/flowers")

@@ -253,7 +253,7 @@ def test_what_cannot_be_a_backbone_is_refused() -> None:
         create_model("ssd", backbone="ssd300_vgg16")
     with pytest.raises(ModelError, match="stride 8, 16 and 32"):
         create_model("ssd", backbone="lenet5")
-    with pytest.raises(ModelError, match="Unknown architecture 'resnet'"):
+    with pytest.raises(ModelError, match="unknown architecture 'resnet'"):
         create_model("ssd", backbone="resnet")
 
 

@@ -439,11 +439,11 @@ def test_cached_name_never_leaves_the_folder(location: str) -> None:
         (
             "resnet50:torchvision/V3",
             None,
-            "Unknown weights 'resnet50:torchvision/V3'",
+            "unknown weights 'resnet50:torchvision/V3'",
             "resnet50:torchvision/IMAGENET1K_V2",
         ),
-        ("resnet5", None, "Unknown weights 'resnet5'", "resnet50:torchvision/IMAGENET1K_V2"),
-        ("V1", "resnet18", "Unknown weights 'resnet18:V1'", "resnet18:torchvision/IMAGENET1K_V1"),
+        ("resnet5", None, "unknown weights 'resnet5'", "resnet50:torchvision/IMAGENET1K_V2"),
+        ("V1", "resnet18", "unknown weights 'resnet18:V1'", "resnet18:torchvision/IMAGENET1K_V1"),
         ("default", "lenet5", "lenet5 has no published weights", "train it from scratch"),
         (
             "resnet18:torchvision/IMAGENET1K_V1",
@@ -451,7 +451,7 @@ def test_cached_name_never_leaves_the_folder(location: str) -> None:
             "of resnet18, not of resnet34",
             "resnet34:torchvision",
         ),
-        ("zzz", None, "Unknown weights 'zzz'", "hubel models"),
+        ("zzz", None, "unknown weights 'zzz'", "hubel models"),
     ],
 )
 def test_unknown_names_are_met_with_known_ones(name: str, architecture: str | None, message: str, hint: str) -> None:

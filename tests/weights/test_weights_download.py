@@ -396,7 +396,7 @@ def test_full_disk_is_a_sentence(server: Server, target: Path) -> None:
     Path(f"{target}.part").symlink_to("/dev/full")
     with pytest.raises(WeightsError) as caught:
         download(server.url, target, sha256=SHA256)
-    assert caught.value.message == f"net.pth does not fit: no space left for {target.parent}."
+    assert caught.value.message == f"net.pth does not fit: no space left for {target.parent}"
     assert "HUBEL_CACHE" in caught.value.hint
     assert not target.exists()
 

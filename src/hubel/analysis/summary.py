@@ -120,9 +120,9 @@ def summarize(
         ModelError: an unknown dtype, a batch below 1, or an input that does not go through the network.
     """
     if dtype not in DTYPES:
-        raise ModelError(f"Unknown dtype {dtype!r}.", f"Choose one of {', '.join(DTYPES)}.")
+        raise ModelError(f"unknown dtype {dtype!r}", f"choose one of {', '.join(DTYPES)}")
     if batch < 1 or any(size < 1 for size in input_shape):
-        raise ModelError(f"A batch of {batch} images of {input_shape} is empty.", "Use sizes of 1 or more.")
+        raise ModelError(f"a batch of {batch} images of {input_shape} is empty", "use sizes of 1 or more")
     name = name or type(module).__name__
     network = to_meta(module, DTYPES[dtype])
     images = torch.empty(batch, *input_shape, dtype=DTYPES[dtype], device="meta")
@@ -193,5 +193,5 @@ def _misfit(name: str, input_shape: tuple[int, int, int], error: Exception) -> M
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelError(
         f"an input of {shape} does not fit {name}: {reason}",
-        "Use channels, height and width that the network accepts, e.g. 3x224x224.",
+        "use channels, height and width that the network accepts, e.g. 3x224x224",
     )

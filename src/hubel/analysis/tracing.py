@@ -145,7 +145,7 @@ def _convolution(
     if maps.dim() != weight.dim() or maps.shape[1] != seen:
         given = f"{maps.shape[1]} in {maps.dim()} dimensions" if maps.dim() != weight.dim() else maps.shape[1]
         raise ModelError(
-            f"a convolution expects {seen} channels, but got {given}.", "Pass as many channels as it expects."
+            f"a convolution expects {seen} channels, but got {given}", "pass as many channels as it expects"
         )
     sizes = []
     for axis, size in enumerate(maps.shape[2:]):
@@ -221,7 +221,7 @@ def _concatenated(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     if len(rest) > 1:
         shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
         raise ModelError(
-            f"tensors of shapes {shapes} cannot be concatenated.", "Use an image size that the network accepts."
+            f"tensors of shapes {shapes} cannot be concatenated", "use an image size that the network accepts"
         )
     joined = sum(tensor.shape[axis] for tensor in tensors)
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
@@ -231,8 +231,8 @@ def _concatenated(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 def _mm(left: Tensor, right: Tensor) -> Tensor:
     if left.shape[1] != right.shape[0]:
         raise ModelError(
-            f"a dense layer expects {right.shape[0]} features, but got {left.shape[1]}.",
-            "Pass as many features as it expects.",
+            f"a dense layer expects {right.shape[0]} features, but got {left.shape[1]}",
+            "pass as many features as it expects",
         )
     return _empty((left.shape[0], right.shape[1]), left)
 
@@ -243,8 +243,8 @@ def _elementwise(first: Any, *others: Any, **_: Any) -> Tensor:
         shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))  # torch's imports the compiler
     except ValueError:
         shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
-        message = f"tensors of shapes {shapes} are not compatible."
-        raise ModelError(message, "Use an image size that the network accepts.") from None
+        message = f"tensors of shapes {shapes} are not compatible"
+        raise ModelError(message, "use an image size that the network accepts") from None
     dtype = tensors[0].dtype if len(tensors) == 1 else torch.result_type(*tensors[:2])
     return _empty(shape, tensors[0], dtype)
 

@@ -105,7 +105,7 @@ def split(
     try:
         wanted = parse_fractions(fractions)
     except ValueError as error:
-        raise typer.BadParameter(f"{error}.", param_hint="'--split'") from error
+        raise typer.BadParameter(str(error), param_hint="'--split'") from error
     check_output_dir("--out", out, [source])
     with ProgressBar("images") as bar:
         divided = split_data(source, from_format, wanted, seed, anew, bar.update)

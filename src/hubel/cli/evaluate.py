@@ -59,7 +59,7 @@ def evaluate(
     model, data = what
     check_reference(model)
     if not Path(data).exists():
-        raise DataError(f"{data} does not exist.", "Check the spelling and the folder.")
+        raise DataError(f"{data} does not exist", "check the spelling and the folder")
     from hubel.training.evaluate import evaluate as run
 
     with activity(f"scoring {model} on {data}"):

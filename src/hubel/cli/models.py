@@ -67,9 +67,9 @@ def models(
     tasks = sorted({task_of(name) for name in list_models()})
     if task == "track":
         trackers = ", ".join(list_models(task))
-        raise typer.BadParameter(f"trackers ({trackers}) are not networks: see hubel track.", param_hint="'--task'")
+        raise typer.BadParameter(f"trackers ({trackers}) are not networks: see hubel track", param_hint="'--task'")
     if task is not None and task not in tasks:
-        message = f"there are no architectures for {task!r}; choose from {', '.join(tasks)}."
+        message = f"there are no architectures for {task!r}; choose from {', '.join(tasks)}"
         raise typer.BadParameter(message, param_hint="'--task'")
     chosen = _named(names, list_models(task, match)) if names else list_models(task, match)
     with activity("counting parameters and multiplications"):

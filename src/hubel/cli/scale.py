@@ -76,7 +76,7 @@ def scale(
         return
     if phi or alpha or beta or gamma:
         raise typer.BadParameter(
-            "the search tries all (alpha, beta, gamma) at phi = 1; leave out --phi, --alpha, --beta and --gamma.",
+            "the search tries all (alpha, beta, gamma) at phi = 1; leave out --phi, --alpha, --beta and --gamma",
             param_hint="'--search'",
         )
     grid = candidates(step, tolerance=tolerance, baseline=baseline)

@@ -57,7 +57,7 @@ def summary(
     try:
         assigned = parse_assignments(options or [])
     except ValueError as error:
-        raise typer.BadParameter(f"{error}.", param_hint="'--set'") from error
+        raise typer.BadParameter(str(error), param_hint="'--set'") from error
     from hubel.analysis.memory_advice import free_memory, memory_tips
     from hubel.analysis.summary import summarize
     from hubel.analysis.table import layer_table
@@ -82,7 +82,7 @@ def summary(
 def _parse_shape(text: str) -> Shape:
     match = re.fullmatch(r"([1-9]\d*)[x×,]([1-9]\d*)[x×,]([1-9]\d*)", text.strip())
     if match is None:
-        raise typer.BadParameter(f"{text!r} is not channels, height, width, e.g. 3x224x224.", param_hint="'--input'")
+        raise typer.BadParameter(f"{text!r} is not channels, height, width, e.g. 3x224x224", param_hint="'--input'")
     channels, height, width = map(int, match.groups())
     return channels, height, width
 
@@ -95,7 +95,7 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
     name, _, weights = model.partition(":")
     if name not in list_models():
         if options:
-            raise typer.BadParameter("the options of a saved model are fixed.", param_hint="'--set'")
+            raise typer.BadParameter("the options of a saved model are fixed", param_hint="'--set'")
         network, metadata = resolve_model(model)
         preprocessing = metadata.preprocessing
         return network, (metadata.in_channels, preprocessing.height, preprocessing.width), None

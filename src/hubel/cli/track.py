@@ -173,7 +173,7 @@ def track(
     count = video.count if video is not None else boxes.last_frame if boxes is not None else None
     last = _run(states, outputs, count, quiet)
     if video is not None and boxes is not None and last is not None and not 0 <= boxes.last_frame - last < every:
-        log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}.")
+        log(f"note:  {detections} has boxes up to frame {boxes.last_frame}, {source} has frames up to {last}")
     if errors:
         raise typer.Exit(1)
 
@@ -203,7 +203,7 @@ def _read_boxes(detections: Path, conf: float | None) -> MotBoxes:
     for note in boxes.notes:
         log(f"note:  {note}")
     if not len(boxes):
-        log(f"note:  {detections} has no boxes.")
+        log(f"note:  {detections} has no boxes")
     return boxes if conf is None else boxes.only(boxes.scores >= conf)
 
 

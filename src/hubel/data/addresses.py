@@ -107,7 +107,7 @@ def read_address(address: str) -> Image.Image:
         while chunk := _read(response, name):
             data += chunk
             if len(data) > MAX_BYTES:
-                raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB.", _DOWNLOAD)
+                raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB", _DOWNLOAD)
             if time.monotonic() - start > _SECONDS_IN_ALL:
                 raise ImageError(f"{name} was not sent within {_SECONDS_IN_ALL:.0f} s.", _DOWNLOAD)
         if response.length:
@@ -148,10 +148,10 @@ def _parts(address: str) -> Any:
     if parts.scheme == "file":
         raise ImageError(f"{address} is a file of another machine.", "Copy it here, and pass its path.")
     if parts.scheme not in _STREAM_SCHEMES | {"http", "https"}:
-        message = f"{redacted(address)}: addresses that begin with {parts.scheme}:// are not read."
-        raise ImageError(message, "Use http, https, rtsp or rtmp, or download it, and pass the file.")
+        message = f"{redacted(address)}: addresses that begin with {parts.scheme}:// are not read"
+        raise ImageError(message, "use http, https, rtsp or rtmp, or download it, and pass the file")
     if not host:
-        raise ImageError(f"{address} names no server.", "Check the spelling.")
+        raise ImageError(f"{address} names no server", "check the spelling")
     return parts
 
 

@@ -34,31 +34,31 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
     """
     faults: list[DataError] = []
     labelled = read_annotations(path, on_fault=None if strict else faults.append)
-    warnings = [f"{fault.message} Left out." for fault in faults[:_SHOWN]]
+    warnings = [f"{fault.message}: left out" for fault in faults[:_SHOWN]]
     if len(faults) > _SHOWN:
-        warnings.append(f"{len(faults) - _SHOWN} more errors in label files: hubel data check {path} lists them.")
+        warnings.append(f"{len(faults) - _SHOWN} more errors in label files: hubel data check {path} lists them")
     dropped: dict[str, list[str]] = {_NO_AREA: [], _TOO_LARGE: []}
     unusable: list[str] = []
     splits = {split: tuple(_samples(images, dropped, unusable)) for split, images in labelled.splits.items()}
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
-        message = f"{labelled.root} has no labelled objects in any image."
+        message = f"{labelled.root} has no labelled objects in any image"
         if faults:
-            message = f"{labelled.root} has no labelled objects that can be read. {faults[0].message}"
-        raise DataError(message, f"Label some objects; hubel data check {path} shows what was found.")
+            message = f"{labelled.root} has no labelled objects that can be read: {faults[0].message}"
+        raise DataError(message, f"label some objects; hubel data check {path} shows what was found")
     paths = [image.path for image in labelled.images()]
     if not any(image.exists() for image in paths):
-        message = f"{labelled.root} has no images, only labels: {len(paths):,} are missing, such as {paths[0].name}."
-        raise DataError(message, "Put the images there; CVAT exports them with the labels if Save images is on.")
+        message = f"{labelled.root} has no images, only labels: {len(paths):,} are missing, such as {paths[0].name}"
+        raise DataError(message, "put the images there; CVAT exports them with the labels if Save images is on")
     if without := [image.path for image in labelled.images() if image.objects is None and image.label_file is None]:
         many = f"{len(without)} images have no labels and are left out, the first is {without[0]}"
-        warnings.append(f"{many}: an empty label file marks an image without objects.")
+        warnings.append(f"{many}: an empty label file marks an image without objects")
     if unusable:
         are = "1 image has" if len(unusable) == 1 else f"{len(unusable)} images have"
         left_out = "cannot be used: left out, not taken as background"
-        warnings.append(f"{are} only labels that {left_out}: {listing(unusable, 3)}.")
+        warnings.append(f"{are} only labels that {left_out}: {listing(unusable, 3)}")
     for what, which in dropped.items():
         if which:
-            warnings.append(f"{len(which)} boxes {what} are left out: {listing(which, 3)}.")
+            warnings.append(f"{len(which)} boxes {what} are left out: {listing(which, 3)}")
     stratified = _stratified({split: samples for split, samples in splits.items() if samples})
     return ImageDataset(labelled.root, labelled.classes, stratified, (*labelled.warnings, *warnings))
 
@@ -133,5 +133,5 @@ def largest_only(data: ImageDataset) -> ImageDataset:
         return replace(single, stratum=int(single.labels[0]) if len(single.labels) else BACKGROUND)
 
     splits = {split: tuple(map(largest, samples)) for split, samples in data.splits.items()}
-    warning = f"{data.root}: {several} images have several boxes: the largest of each is used."
+    warning = f"{data.root}: {several} images have several boxes: the largest of each is used"
     return replace(data, splits=splits, warnings=(*data.warnings, warning) if several else data.warnings)

@@ -98,8 +98,8 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
 def not_listed(folder: Path, error: OSError) -> DataError:
     """The error of a folder that cannot be listed."""
-    message = f"{folder} cannot be listed: {error.strerror or error}."
-    return DataError(message, "Make it readable (chmod +rx).")
+    message = f"{folder} cannot be listed: {error.strerror or error}"
+    return DataError(message, "make it readable (chmod +rx)")
 
 
 def is_shown(name: str) -> bool:

@@ -22,7 +22,7 @@ from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_of, splits_among
 from hubel.errors import DataError
 
-_CLASS_LAYOUT = "Expected one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg."
+_CLASS_LAYOUT = "expected one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg"
 
 
 def read_class_folders(root: Path) -> ImageDataset:
@@ -38,7 +38,7 @@ def read_class_folders(root: Path) -> ImageDataset:
     try:
         if not root.is_dir():
             what = "is a file, not a folder of images" if root.exists() else "does not exist"
-            raise DataError(f"{root} {what}.", _CLASS_LAYOUT)
+            raise DataError(f"{root} {what}", _CLASS_LAYOUT)
     except OSError as error:
         raise not_listed(root, error) from error
     warnings: list[str] = []
@@ -48,14 +48,14 @@ def read_class_folders(root: Path) -> ImageDataset:
     if not with_images:
         raise _nothing_found(root, split_folders)
     if empty := sorted({name for by_class in found.values() for name in by_class} - with_images):
-        warnings.append(f"{root}: no images in {listing(empty)}: left out of the classes.")
+        warnings.append(f"{root}: no images in {listing(empty)}: left out of the classes")
     classes = tuple(sorted(with_images))
     alike: dict[str, list[str]] = {}
     for name in classes:
         alike.setdefault(" ".join(name.casefold().split()), []).append(name)
     for names in alike.values():
         if len(names) > 1:
-            warnings.append(f"{root}: {' and '.join(map(repr, names))} are different classes: rename one if not.")
+            warnings.append(f"{root}: {' and '.join(map(repr, names))} are different classes: rename one if not")
     if "all" in split_folders:
         warnings += _doubts(split_folders["all"], classes)
     splits = {
@@ -69,7 +69,7 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
     """The folder of each split in the order train, val, test; ``{"all": folder}`` if there are no splits."""
     inner = _unwrapped(root)
     if inner != root:
-        warnings.append(f"{root}: all there is lies in {inner.relative_to(root)}, which is taken for the data set.")
+        warnings.append(f"{root}: all there is lies in {inner.relative_to(root)}, which is taken for the data set")
     root = inner
     folders = _folders_in(root)
     named = _named_as_splits(folders)
@@ -78,11 +78,11 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
     splits: dict[str, Path] = {}
     for folder, split in named.items():
         if split in splits:
-            message = f"{root} has the {split} split twice: {splits[split].name} and {folder.name}."
-            raise DataError(message, "Merge their images into one folder.")
+            message = f"{root} has the {split} split twice: {splits[split].name} and {folder.name}"
+            raise DataError(message, "merge their images into one folder")
         splits[split] = folder
     if others := [folder.name for folder in folders if folder not in named]:
-        warnings.append(f"{root}: ignored folders beside {listing(list(_in_order(splits)))}: {listing(others)}.")
+        warnings.append(f"{root}: ignored folders beside {listing(list(_in_order(splits)))}: {listing(others)}")
     return _in_order({split: _unwrapped(folder, folder.name) for split, folder in splits.items()})
 
 
@@ -122,7 +122,7 @@ def _doubts(root: Path, classes: tuple[str, ...]) -> list[str]:
     if len(repeated) < 2:
         return []
     message = f"{root}: {listing(classes)} are taken for classes, but all have the folders {listing(repeated)}:"
-    return [f"{message} if these are the classes, name the folders around them train, val and test."]
+    return [f"{message} if these are the classes, name the folders around them train, val and test"]
 
 
 def class_name(folder: str) -> str:
@@ -167,17 +167,17 @@ def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]
             else:
                 others.append(path.relative_to(folder).as_posix())
     if loose := _loose_images(folder):
-        warnings.append(f"{folder}: {loose} images beside the class folders are ignored.")
+        warnings.append(f"{folder}: {loose} images beside the class folders are ignored")
     if others:
-        warnings.append(f"{folder}: ignored, not images: {listing(others)}.")
+        warnings.append(f"{folder}: ignored, not images: {listing(others)}")
     return images
 
 
 def _nothing_found(root: Path, split_folders: dict[str, Path]) -> DataError:
     for folder in split_folders.values():
         if loose := _loose_images(folder):
-            message = f"{folder} has {loose} images, but no class folders: their classes are unknown."
+            message = f"{folder} has {loose} images, but no class folders: their classes are unknown"
             return DataError(message, _CLASS_LAYOUT)
     if not _folders_in(root):
-        return DataError(f"{root} has neither class folders nor images.", _CLASS_LAYOUT)
-    return DataError(f"{root} has no images in its folders.", _CLASS_LAYOUT)
+        return DataError(f"{root} has neither class folders nor images", _CLASS_LAYOUT)
+    return DataError(f"{root} has no images in its folders", _CLASS_LAYOUT)

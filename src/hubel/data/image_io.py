@@ -54,11 +54,11 @@ _TURNED = ("TIFF", "HEIF")
 _JPEG = ("JPEG", "MPO")
 _MAX_EXIF = 2**20
 _EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
-_CONVERT = "Open it in an image program and save it as JPEG or PNG, or leave it out."
-_COPY_AGAIN = "Copy or download it again, or leave it out."
-_NAME_A_FILE = "Pass an image or video file."
-_LINK_AGAIN = "Recreate the link, or remove it."
-_SMALLER = "Scale it down or cut it into tiles."
+_CONVERT = "open it in an image program and save it as JPEG or PNG, or leave it out"
+_COPY_AGAIN = "copy or download it again, or leave it out"
+_NAME_A_FILE = "pass an image or video file"
+_LINK_AGAIN = "recreate the link, or remove it"
+_SMALLER = "scale it down or cut it into tiles"
 
 # Pillow warns of odd metadata (a broken EXIF block, surplus TIFF tags) that changes nothing in the pixels.
 # A filter made once is safe with threads; ``warnings.catch_warnings`` around each image is not.
@@ -158,7 +158,7 @@ def read_stored_size(source: str | Path | bytes) -> tuple[int, int, int]:
 def _opened(source: str | Path | bytes) -> Iterator[tuple[Image.Image, str, BinaryIO]]:
     """The image with its header read, the name that errors call it by, and its file."""
     if source == b"":
-        raise ImageError("the image is empty (0 bytes).", "Pass the bytes of an image file.")
+        raise ImageError("the image is empty (0 bytes)", "pass the bytes of an image file")
     name = "the image" if isinstance(source, bytes) else str(source)
     file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else open_file(Path(source), name)
     with file:
@@ -173,24 +173,24 @@ def open_file(path: Path, name: str) -> BinaryIO:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{name} is a folder.", _NAME_A_FILE)
+            raise ImageError(f"{name} is a folder", _NAME_A_FILE)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
-            raise ImageError(f"{name} is not a regular file.", _NAME_A_FILE)
+            raise ImageError(f"{name} is not a regular file", _NAME_A_FILE)
         if status.st_size == 0:
-            raise ImageError(f"{name} is empty (0 bytes).", _COPY_AGAIN)
+            raise ImageError(f"{name} is empty (0 bytes)", _COPY_AGAIN)
         return path.open("rb")
     except FileNotFoundError as error:
         if path.is_symlink():
-            raise ImageError(f"{name} is a broken link (to {path.readlink()}).", _LINK_AGAIN) from error
-        raise ImageError(f"{name} does not exist.", "Check the spelling and the folder.") from error
+            raise ImageError(f"{name} is a broken link (to {path.readlink()})", _LINK_AGAIN) from error
+        raise ImageError(f"{name} does not exist", "check the spelling and the folder") from error
     except PermissionError as error:
-        hint = "Make it readable (chmod +r)."
-        raise ImageError(f"{name}: permission denied.", hint) from error
+        hint = "make it readable (chmod +r)"
+        raise ImageError(f"{name}: permission denied", hint) from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            raise ImageError(f"{name} is a broken link (it points to itself).", _LINK_AGAIN) from error
+            raise ImageError(f"{name} is a broken link (it points to itself)", _LINK_AGAIN) from error
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name} cannot be opened: {reason}.", "Check the name and the disk.") from error
+        raise ImageError(f"{name} cannot be opened: {reason}", "check the name and the disk") from error
 
 
 def _read_header(file: BinaryIO, name: str) -> Image.Image:
@@ -204,13 +204,13 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large(_declared_size(file), name) from error
     except MissingExtraError as error:
-        message = f"{name} is a HEIC image, and the package that reads these is not installed."
+        message = f"{name} is a HEIC image, and the package that reads these is not installed"
         raise ImageError(message, error.hint) from error
     except Exception as error:  # the readers meet hostile bytes: they may raise anything
         if (repaired := _repaired(file)) is not None:
             return _read_header(repaired, name)
         if kind == "WebP" and (size := int.from_bytes(prefix[4:8], "little") + 8) > file.seek(0, io.SEEK_END):
-            raise ImageError(f"{name} is truncated: it should have {size} bytes.", _COPY_AGAIN) from error
+            raise ImageError(f"{name} is truncated: it should have {size} bytes", _COPY_AGAIN) from error
         if isinstance(error, UnidentifiedImageError):
             raise _unidentified(file, prefix, name) from error
         raise _damaged(error, name) from error
@@ -246,22 +246,22 @@ def _unidentified(file: BinaryIO, prefix: bytes, name: str) -> ImageError:
     """The error of a file that Pillow does not open, by how it begins."""
     kind = file_kinds.image_kind(prefix)
     if file_kinds.is_video(prefix):
-        return ImageError(f"{name} is a video or sound, not an image.", "Pass it as a video, or leave it out.")
+        return ImageError(f"{name} is a video or sound, not an image", "pass it as a video, or leave it out")
     if file_kinds.is_sound(prefix):
-        return ImageError(f"{name} is sound, not an image.", "Leave it out.")
+        return ImageError(f"{name} is sound, not an image", "leave it out")
     if kind == "TIFF" and (layout := tiff_pixels.layout(file)):
         return _unsupported_tiff(name, layout)
     if kind is None and (other := file_kinds.other_kind(prefix)) is not None:
         return ImageError(f"{name} is {other[0]}, not an image.", other[1])
     if kind is None:
-        return ImageError(f"{name} is not an image (or its format is not supported).", _CONVERT)
+        return ImageError(f"{name} is not an image (or its format is not supported)", _CONVERT)
     if not file_kinds.is_image(prefix):
-        return ImageError(f"{name} is a file of the format {kind}, which is not supported.", _CONVERT)
-    return ImageError(f"{name} is damaged or truncated: it begins like {kind}, but cannot be read.", _COPY_AGAIN)
+        return ImageError(f"{name} is a file of the format {kind}, which is not supported", _CONVERT)
+    return ImageError(f"{name} is damaged or truncated: it begins like {kind}, but cannot be read", _COPY_AGAIN)
 
 
 def _unsupported_tiff(name: str, layout: str) -> ImageError:
-    return ImageError(f"{name} is a TIFF with {layout}, which is not supported.", _CONVERT)
+    return ImageError(f"{name} is a TIFF with {layout}, which is not supported", _CONVERT)
 
 
 def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
@@ -282,17 +282,17 @@ def _declared_size(file: BinaryIO) -> tuple[int, int] | None:
 
 def _too_large(size: tuple[int, int] | None, name: str) -> ImageError:
     limit = f"more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
-    message = f"{name} has {size[0]}×{size[1]} pixels, {limit}." if size else f"{name} has {limit}."
+    message = f"{name} has {size[0]}×{size[1]} pixels, {limit}" if size else f"{name} has {limit}"
     return ImageError(message, _SMALLER)
 
 
 def _damaged(error: Exception, name: str) -> ImageError:
     if isinstance(error, MemoryError):
-        return ImageError(f"{name} needs more memory than is available.", _SMALLER)
+        return ImageError(f"{name} needs more memory than is available", _SMALLER)
     reason = str(error).strip().rstrip(".") or type(error).__name__
     if any(word in reason.lower() for word in ("truncated", "end of file")) or isinstance(error, EOFError):
-        return ImageError(f"{name} is truncated: {reason}.", _COPY_AGAIN)
-    return ImageError(f"{name} is damaged: {reason}.", _COPY_AGAIN)
+        return ImageError(f"{name} is truncated: {reason}", _COPY_AGAIN)
+    return ImageError(f"{name} is damaged: {reason}", _COPY_AGAIN)
 
 
 def _load_upright(image: Image.Image, name: str, file: BinaryIO | None = None, scale: int = 1) -> Image.Image:
@@ -307,9 +307,9 @@ def _load_upright(image: Image.Image, name: str, file: BinaryIO | None = None, s
             raise _damaged(error, name) from error
         return _load_upright(_read_header(repaired, name), name, None, scale)
     if file is not None and image.format in _JPEG and image_repairs.is_cut_and_padded(file):
-        raise ImageError(f"{name} is truncated: it ends in zeros.", _COPY_AGAIN)
+        raise ImageError(f"{name} is truncated: it ends in zeros", _COPY_AGAIN)
     if not image.width or not image.height:
-        raise ImageError(f"{name} has no pixels ({image.width}×{image.height}).", "Leave it out.")
+        raise ImageError(f"{name} has no pixels ({image.width}×{image.height})", "leave it out")
     orientation = _orientation(image)
     image = _to_rgb(image, name)
     return image.transpose(_UPRIGHT[orientation]) if orientation > 1 else image
@@ -360,7 +360,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
         return image.convert("RGB")
     except ValueError as error:
-        message = f"{name} has the colour mode {image.mode}, which cannot be converted to RGB."
+        message = f"{name} has the colour mode {image.mode}, which cannot be converted to RGB"
         raise ImageError(message, _CONVERT) from error
 
 
@@ -384,19 +384,19 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.size == 0:
-        raise ImageError(f"the array has no pixels (shape {array.shape}).", "Pass an image.")
+        raise ImageError(f"the array has no pixels (shape {array.shape})", "pass an image")
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        hint = "Pass (height, width), or (height, width, 3 or 4); one image at a time."
-        raise ImageError(f"the array has the shape {array.shape}, which is not an image.", hint)
+        hint = "pass (height, width), or (height, width, 3 or 4); one image at a time"
+        raise ImageError(f"the array has the shape {array.shape}, which is not an image", hint)
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise _too_large((array.shape[1], array.shape[0]), "the array")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # NaN fails this too
-            message = f"the array holds floats from {array.min():g} to {array.max():g}."
-            raise ImageError(message, "Pass floats within 0..1, or uint8 within 0..255.")
+            message = f"the array holds floats from {array.min():g} to {array.max():g}"
+            raise ImageError(message, "pass floats within 0..1, or uint8 within 0..255")
         array = np.floor(array * 255.0 + 0.5).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ImageError(f"the array has the type {array.dtype}.", "Pass uint8 within 0..255, or floats within 0..1.")
+        raise ImageError(f"the array has the type {array.dtype}", "pass uint8 within 0..255, or floats within 0..1")
     return Image.fromarray(np.ascontiguousarray(array))

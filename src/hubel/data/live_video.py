@@ -24,7 +24,7 @@ RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new attempt to reach a server that was reached before; then the video ends."""
 
 _SECONDS_TO_ANSWER = 15.0
-_CHECK = "Check the address, the network and the camera."
+_CHECK = "check the address, the network and the camera"
 
 
 def address_frames(address: str) -> Iterator[VideoFrame]:
@@ -60,10 +60,10 @@ def _latest(address: str, name: str, frames: Generator[Any, None, None]) -> Iter
         except ImageError as error:
             ended.append(error)
         except Exception as error:  # the consumer has to hear of it
-            ended.append(ImageError(f"{name} cannot be read any more: {error}.", _CHECK))
+            ended.append(ImageError(f"{name} cannot be read any more: {error}", _CHECK))
         finally:
             with changed:
-                ended.append(ImageError(f"{name} has ended.", _CHECK))
+                ended.append(ImageError(f"{name} has ended", _CHECK))
                 changed.notify()
 
     thread = threading.Thread(target=read, name="hubel-stream", daemon=True)
@@ -100,7 +100,7 @@ def _reconnected(
             reason = error.message.removeprefix(name).strip(" :.")
         while True:
             if attempt == len(RETRY_DELAYS) or stopped.wait(RETRY_DELAYS[attempt]):
-                message = f"{name} ended after frame {number}, and cannot be reached again: {reason}."
+                message = f"{name} ended after frame {number}, and cannot be reached again: {reason}"
                 raise ImageError(message, _CHECK)
             attempt += 1
             try:

@@ -29,8 +29,8 @@ from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_of
 from hubel.errors import DataError, ImageError
 
-_LAYOUT = "Expected images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them."
-_INDICES = "Save masks of one channel, in which the value of a pixel is the index of its class."
+_LAYOUT = "expected images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them"
+_INDICES = "save masks of one channel, in which the value of a pixel is the index of its class"
 _IMAGE_TREES = frozenset({"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"})
 _MASK_TREES = frozenset({"masks", "mask"})
 # Names that other labels have too: their images are masks where somebody says that this is a data set of masks.
@@ -82,11 +82,11 @@ def read_mask_folder(root: Path) -> ImageDataset:
             splits[_split(key)] += samples
     if not splits:
         if trees.lossy:
-            message = f"{trees.lossy[0]} is a JPEG, as all masks of {root}: it changes values near edges."
-            raise DataError(message, "Export the masks again as PNG.")
-        raise DataError(f"{root} has no images with masks.", _LAYOUT)
+            message = f"{trees.lossy[0]} is a JPEG, as all masks of {root}: it changes values near edges"
+            raise DataError(message, "export the masks again as PNG")
+        raise DataError(f"{root} has no images with masks", _LAYOUT)
     if len(splits) > 1 and (others := splits.pop("all", [])):
-        warnings.append(f"{root}: {len(others)} images are beside the splits and left out, the first {others[0].path}.")
+        warnings.append(f"{root}: {len(others)} images are beside the splits and left out, the first {others[0].path}")
     ordered = {split: tuple(splits[split]) for split in (*_ORDER, "all") if split in splits}
     return ImageDataset(root, _class_names(root), ordered, tuple(warnings))
 
@@ -103,7 +103,7 @@ def read_class_map(path: Path) -> np.ndarray:
     except ImageError:
         raise
     except Exception as error:  # Pillow raises whatever damaged bytes lead to
-        raise ImageError(f"{path} cannot be read: {error}.", "Copy or export the mask again.") from error
+        raise ImageError(f"{path} cannot be read: {error}", "copy or export the mask again") from error
 
 
 def mask_fault(sample: Sample) -> ImageError | None:
@@ -116,8 +116,8 @@ def mask_fault(sample: Sample) -> ImageError | None:
         return error
     if not sample.width or (width, height) == (sample.width, sample.height):
         return None
-    message = f"{sample.class_map} is {width} × {height}, its image {sample.width} × {sample.height}."
-    return ImageError(message, "Export the mask again, in the size of its image.")
+    message = f"{sample.class_map} is {width} × {height}, its image {sample.width} × {sample.height}"
+    return ImageError(message, "export the mask again, in the size of its image")
 
 
 def _indices(path: Path, image: Image.Image) -> np.ndarray:
@@ -131,16 +131,16 @@ def _indices(path: Path, image: Image.Image) -> np.ndarray:
         for void, index in _VOID.items():
             values = np.where(values == void, index, values)
         if values.min(initial=0) < 0 or values.max(initial=0) > 255:
-            message = f"{path} is not a mask of class indices: it has the value {values.max()}."
-            raise ImageError(message, "Classes are numbered from 0 to 254.")
+            message = f"{path} is not a mask of class indices: it has the value {values.max()}"
+            raise ImageError(message, "classes are numbered from 0 to 254")
         return values.astype(np.uint8)
     if mode in ("LA", "PA", "RGB", "RGBA") and values.ndim == 3:
         count = 3 if mode.startswith("RGB") else 1
         if (values[..., count:] != 255).any():
-            raise ImageError(f"{path} is not a mask of class indices: it is transparent in places.", _INDICES)
+            raise ImageError(f"{path} is not a mask of class indices: it is transparent in places", _INDICES)
         if (values[..., :count] == values[..., :1]).all():
             return values[..., 0].astype(np.uint8)
-    raise ImageError(f"{path} is not a mask of class indices: its mode is {mode}, with colours.", _INDICES)
+    raise ImageError(f"{path} is not a mask of class indices: its mode is {mode}, with colours", _INDICES)
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -247,33 +247,33 @@ def _with_masks(root: Path, images: list[Path], masks: dict[str, list[Path]], wa
     if masks or samples:
         folder = images[0].parent
         for why, names in left_out.items():
-            warnings.append(f"{folder}: {len(names)} images {why} and are left out: {listing(names)}.")
+            warnings.append(f"{folder}: {len(names)} images {why} and are left out: {listing(names)}")
     elif left_out:
         count = sum(map(len, left_out.values()))
-        warnings.append(f"{images[0].parent.relative_to(root)}: {count} images in it have no masks: left out.")
+        warnings.append(f"{images[0].parent.relative_to(root)}: {count} images in it have no masks: left out")
     return samples
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
     file = root / "classes.txt"
     if not file.is_file():
-        raise DataError(f"{root} has no {file.name}: the classes have no names.", "Write one name per line, in order.")
+        raise DataError(f"{root} has no {file.name}: the classes have no names", "write one name per line, in order")
     names: list[str] = []
     try:
         lines = decode_file(read_bytes(file))[0].splitlines()
     except (OSError, BoundError, UnicodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}.", "Write one name per line, in order.") from error
+        raise DataError(f"{file} cannot be read: {error}", "write one name per line, in order") from error
     for number, line in enumerate((line.strip("\ufeff \t") for line in lines), 1):
         index, *rest = line.split(maxsplit=1)[:2] if line else ("",)
         if rest and index.isdecimal():
             if (index.lstrip("0") or "0") != str(len(names)):
-                message = f"{file}, line {number}: index {index:.20} where {len(names)} is expected."
-                raise DataError(message, "Number the classes from 0, without gaps.")
+                message = f"{file}, line {number}: index {index:.20} where {len(names)} is expected"
+                raise DataError(message, "number the classes from 0, without gaps")
             line = rest[0]
         if line.endswith("(ignore)"):
             break  # it and what follows it are not classes
         if line:
             names.append(line)
     if not names:
-        raise DataError(f"{file} names no class.", "Write one name per line, in order.")
+        raise DataError(f"{file} names no class", "write one name per line, in order")
     return tuple(names)

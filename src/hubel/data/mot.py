@@ -22,7 +22,7 @@ from hubel.errors import DataError
 _MIN_COLUMNS = 6
 # Ground truth with classes has eight or nine columns; with ten, world coordinates follow the confidence.
 _WITH_CLASSES = (8, 9)
-_A_LINE = "A line is: frame, id, left, top, width, height, and more numbers."
+_A_LINE = "a line is: frame, id, left, top, width, height, and more numbers"
 _EMPTY = re.compile(r"[^\S\n]*(?:#|$)")
 _MAX_NUMBER = 2**31
 _MAX_COORDINATE = 1e7  # pixels; no image is larger
@@ -95,11 +95,11 @@ def read_mot_text(path: Path) -> MotBoxes:
     try:
         text = decode_text(read_bytes(path, _MAX_BYTES)).removeprefix("\ufeff")
     except BoundError as error:
-        raise DataError(f"{path} {error}.", "Pass a file of boxes.") from error
+        raise DataError(f"{path} {error}", "pass a file of boxes") from error
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
+        raise DataError(f"{path} does not exist", "check the spelling and the folder") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Pass a file of boxes.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}", "pass a file of boxes") from error
     numbered = _numbered(text.replace("\r\n", "\n").replace("\r", "\n"))
     table = _parse_table(path, numbered)
     lines = np.array([number for number, _ in numbered], np.int64)
@@ -164,7 +164,7 @@ def _parse_table(path: Path, numbered: Sequence[tuple[int, str]]) -> np.ndarray:
         return np.empty((0, _MIN_COLUMNS))
     for number, line in numbered:
         if len(line) > _MAX_LINE:
-            raise DataError(f"{path}, line {number}: has {len(line):,} characters.", _A_LINE)
+            raise DataError(f"{path}, line {number}: has {len(line):,} characters", _A_LINE)
     try:
         table = np.loadtxt([line for _, line in numbered], delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
@@ -181,18 +181,18 @@ def _broken_line(path: Path, numbered: Sequence[tuple[int, str]]) -> DataError:
         cells = line.split(",")
         for cell in cells:
             if not _is_number(cell):
-                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is not a number.", _A_LINE)
+                return DataError(f"{path}, line {number}: {cell.strip()[:40]!r} is not a number", _A_LINE)
         if len(cells) < _MIN_COLUMNS:
-            return DataError(f"{path}, line {number}: {len(cells)} numbers, expected at least 6.", _A_LINE)
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, expected at least 6", _A_LINE)
         if len(cells) != columns:
-            return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}.", _A_LINE)
-    return DataError(f"{path} is not a table of numbers.", _A_LINE)
+            return DataError(f"{path}, line {number}: {len(cells)} numbers, the lines before have {columns}", _A_LINE)
+    return DataError(f"{path} is not a table of numbers", _A_LINE)
 
 
 def _check(path: Path, lines: np.ndarray, valid: np.ndarray, message: str, values: np.ndarray) -> None:
     if not valid.all():
         row = int(valid.argmin())
-        raise DataError(f"{path}, line {lines[row]}: {message}: {values[row]:.15g}.", "Correct the line, or remove it.")
+        raise DataError(f"{path}, line {lines[row]}: {message}: {values[row]:.15g}", "correct the line, or remove it")
 
 
 def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
@@ -211,12 +211,12 @@ def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
         if wrong.any():
             count, first = int(wrong.sum()), lines[wrong.argmax()]
             are = "1 box is" if count == 1 else f"{count} boxes are"
-            notes.append(f"{path}: {are} {what} (first in line {first}) and left out.")
+            notes.append(f"{path}: {are} {what} (first in line {first}) and left out")
     scores = table[:, 6] if table.shape[1] > 6 else np.ones(len(table))
     unknown = ~np.isfinite(scores)
     if unknown.any():
         first = lines[unknown.argmax()]
-        notes.append(f"{path}: {int(unknown.sum())} confidences are not numbers (first in line {first}), taken as 1.")
+        notes.append(f"{path}: {int(unknown.sum())} confidences are not numbers (first in line {first}), taken as 1")
         scores = np.where(unknown, 1.0, scores)
     classes = np.full(len(table), -1)
     if table.shape[1] in _WITH_CLASSES:
@@ -225,7 +225,7 @@ def _sorted(path: Path, table: np.ndarray, lines: np.ndarray) -> MotBoxes:
     frames = table[:, 0].astype(np.int64)
     falling = np.diff(frames) < 0
     if falling.any():
-        notes.append(f"{path}: frames are not in order (first in line {lines[1:][falling.argmax()]}) and were sorted.")
+        notes.append(f"{path}: frames are not in order (first in line {lines[1:][falling.argmax()]}) and were sorted")
     order = frames.argsort(kind="stable")
     found = MotBoxes(path, frames, table[:, 1].astype(np.int64), boxes, scores, classes, lines, tuple(notes))
     return found.only(order[(finite & ~far & ~empty)[order]])

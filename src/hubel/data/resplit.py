@@ -138,8 +138,8 @@ def split_data(
     split_of = {paths[index]: _NAMES[part] for group, part in zip(groups, part_of, strict=True) for index in group}
     wanted = [name for name, fraction in zip(_NAMES, parts, strict=True) if fraction]
     if empty := [name for name in wanted if name not in split_of.values()]:
-        message = f"{dataset.root} has too few different images: nothing is left for {', '.join(empty)}."
-        raise DataError(message, "Add images, or use fewer splits: --split 0.8,0.2,0")
+        message = f"{dataset.root} has too few different images: nothing is left for {', '.join(empty)}"
+        raise DataError(message, "add images, or use fewer splits: --split 0.8,0.2,0")
     several = [group for group in groups if len(group) > 1]
     notes = [*dataset.warnings, *_large_group(several, paths), *_absent(dataset.classes, counts, part_of, parts)]
     splits: Any = _new_splits(dataset.splits, split_of)
@@ -153,8 +153,8 @@ def _parts(
     if "all" in splits:
         return tuple(fractions), "all"
     if "val" in splits or "train" not in splits:
-        message = f"{root} is already split: {', '.join(splits)}."
-        raise DataError(message, "Use it as it is, or merge its splits first with --anew.")
+        message = f"{root} is already split: {', '.join(splits)}"
+        raise DataError(message, "use it as it is, or merge its splits first with --anew")
     return (1 - HELD_BACK, HELD_BACK, 0.0), "train"
 
 
@@ -208,7 +208,7 @@ def write_split(result: SplitResult, out: str | Path, images: ImageMode) -> tupl
     if isinstance(dataset, AnnotatedDataset):
         return write_annotations(dataset, dataset.format, out, images)
     if images == "none":
-        raise UsageError("Class folders cannot be written without images.", "Use --images link.")
+        raise UsageError("class folders cannot be written without images", "use --images link")
     splits = {
         split: [(sample.path, dataset.classes[sample.label]) for sample in samples]
         for split, samples in dataset.splits.items()

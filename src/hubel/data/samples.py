@@ -113,8 +113,8 @@ class ImageDataset:
         used = set(range(len(self.classes))) if whole else {label for each in samples for label in each.class_ids}
         if unknown := [self.classes[label] for label in sorted(used) if new[label] == BACKGROUND]:
             what = "classes" if whole else "objects of classes"
-            message = f"{self.root} has {what} that the model does not know: {listing(unknown)}."
-            hint = f"The model knows {listing(list(classes))}; rename or remove the{' folders' if whole else 'm'}."
+            message = f"{self.root} has {what} that the model does not know: {listing(unknown)}"
+            hint = f"the model knows {listing(list(classes))}; rename or remove the{' folders' if whole else 'm'}"
             raise DataError(message, hint)
 
         def remapped(sample: Sample) -> Sample:

@@ -150,7 +150,7 @@ def file_names(sources: Iterable[str]) -> Iterator[str]:
 def _found(name: str) -> Iterator[str | ImageSource]:
     """The files that a name stands for, and images of what is not in a file or cannot be listed."""
     if not name.strip():
-        error = ImageError(f"the name of a source is empty: {name!r}.", "Pass an image, a folder or a video.")
+        error = ImageError(f"the name of a source is empty: {name!r}", "pass an image, a folder or a video")
         yield _failed(name, error)
     elif (path := _of_shell(name)) is not None:
         yield from _found(path)
@@ -162,16 +162,16 @@ def _found(name: str) -> Iterator[str | ImageSource]:
         yield _standard_input()
     elif _exists(name):
         if _is_folder(name):
-            message = f"{name} contains no images or videos."
-            error = ImageError(message, "Pass a folder that does, or the files themselves.")
+            message = f"{name} contains no images or videos"
+            error = ImageError(message, "pass a folder that does, or the files themselves")
             yield from _or_failed(name, _below(name), error)
         else:
             yield name
     elif _is_webcam(name):
         yield from _frames(f"webcam {int(name)}", camera_frames(int(name)))
     elif glob.has_magic(name):
-        message = f"{name} does not exist, and the pattern matches no image or video."
-        yield from _or_failed(name, _pattern(name), ImageError(message, "Check the spelling and the folder."))
+        message = f"{name} does not exist, and the pattern matches no image or video"
+        yield from _or_failed(name, _pattern(name), ImageError(message, "check the spelling and the folder"))
     else:
         # A name may be typed composed (é) where the file system keeps it decomposed (e and an accent), or vice versa.
         forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
@@ -229,13 +229,13 @@ def _standard_input() -> ImageSource:
     """The image on standard input, read once."""
     data = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin is not None else b""
     if len(data) > MAX_BYTES:
-        return _failed("-", ImageError(f"standard input has more than {MAX_BYTES // 2**20} MiB.", "Pass a file."))
+        return _failed("-", ImageError(f"standard input has more than {MAX_BYTES // 2**20} MiB", "pass a file"))
 
     def read() -> Image.Image:
         try:
             return read_image(data)
         except ImageError as error:
-            hint = "Send the bytes of one image, as in: hubel predict - < photo.jpg"
+            hint = "send the bytes of one image, as in: hubel predict - < photo.jpg"
             raise ImageError(error.message.replace("the image", "standard input", 1), hint) from error
 
     return ImageSource("-", read, reopen=read)
@@ -350,7 +350,7 @@ def sample_photographs() -> list[Path]:
         paths = [Path(folder, "datasets", "images", name) for name in ("china.jpg", "flower.jpg")]
         if all(path.is_file() for path in paths):
             return paths
-    raise DataError("scikit-learn's sample photographs are not installed.", "pip install scikit-learn")
+    raise DataError("scikit-learn's sample photographs are not installed", "pip install scikit-learn")
 
 
 def write_in_sizes(target: Path, widths: tuple[int, ...]) -> list[Path]:

@@ -53,8 +53,8 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
         train, val, test = stratified_split(data.splits["all"], fractions, seed)
         warnings = _small_classes(data, data.splits["all"])
     elif not data.splits.get("train"):
-        message = f"{data.root} has no training images: it has {', '.join(data.splits)}, but no train."
-        raise DataError(message, "Add a train folder, or pass one of these folders itself.")
+        message = f"{data.root} has no training images: it has {', '.join(data.splits)}, but no train"
+        raise DataError(message, "add a train folder, or pass one of these folders itself")
     else:
         train, val, test = (data.splits.get(name, ()) for name in ("train", "val", "test"))
         if not val:
@@ -63,8 +63,8 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
     if len(data.splits) > 1 and data.splits.get("all"):
         warnings += (f"{data.root}: {len(data.splits['all'])} images are in no split, beside train: left out.",)
     if not val:
-        message = f"{data.root} has too few images to hold any out for validation."
-        raise DataError(message, "Add images (about ten per class to begin with), or put some into a val folder.")
+        message = f"{data.root} has too few images to hold any out for validation"
+        raise DataError(message, "add images (about ten per class to begin with), or put some into a val folder")
     return Splits(train, val, test, warnings)
 
 
@@ -100,7 +100,7 @@ def stratified_split(
 def _small_classes(data: ImageDataset, samples: Iterable[Sample]) -> tuple[str, ...]:
     counts = Counter(label for sample in samples for label in sample.class_ids)
     few = [name for label, name in enumerate(data.classes) if 0 < counts[label] <= 2]
-    message = f"{data.root}: only one or two images of {listing(few)}: too few to validate them."
+    message = f"{data.root}: only one or two images of {listing(few)}: too few to validate them"
     return (message,) if few else ()
 
 
@@ -124,18 +124,18 @@ def read_splits(path: Path) -> dict[str, tuple[str, ...]]:
                 raise TypeError("its values are not lists of files")
         return {name: tuple(names) for name, names in record.items()}
     except FileNotFoundError as error:
-        message = f"{path} does not exist: the run's split is unknown."
-        raise DataError(message, "Pass a complete run folder.") from error
+        message = f"{path} does not exist: the run's split is unknown"
+        raise DataError(message, "pass a complete run folder") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{path} is not a record of splits: {error}.", "Train again.") from error
+        raise DataError(f"{path} is not a record of splits: {error}", "train again") from error
 
 
 def recorded_splits(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -> Splits:
     """The splits of a run on its own data set as recorded, without files added since; missing ones raise an error."""
     here = _by_relative_path(data)
     if missing := [name for names in recorded.values() for name in names if name not in here]:
-        message = f"{data.root} lacks images that the run used: {listing(missing)}."
-        raise DataError(message, "Restore them, train again, or score another data set with --split all.")
+        message = f"{data.root} lacks images that the run used: {listing(missing)}"
+        raise DataError(message, "restore them, train again, or score another data set with --split all")
     parts = {name: tuple(here[path] for path in names) for name, names in recorded.items()}
     return Splits(parts.get("train", ()), parts.get("val", ()), parts.get("test", ()))
 
@@ -168,7 +168,7 @@ def evaluation_samples(
         if name in there:
             return name, there[name]
     ask = " or ".join([*(f"--split {name}" for name in there), "--split all (everything)"])
-    raise DataError(f"{data.root} has no {' or '.join(names)} split.", f"Available: {ask}.")
+    raise DataError(f"{data.root} has no {' or '.join(names)} split", f"choose from {ask}")
 
 
 def belongs_to(data: ImageDataset, recorded: Mapping[str, Sequence[str]]) -> bool:

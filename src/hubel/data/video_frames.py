@@ -56,9 +56,9 @@ class VideoFrames:
                 self._last = next(self._frames, None)
                 if self._last is None:
                     self._frames = None
-                    raise ImageError(f"{self.path} has no frame {number}.", "Predict again if the file has changed.")
+                    raise ImageError(f"{self.path} has no frame {number}", "predict again if the file has changed")
             if self._last.number != number:
-                raise ImageError(f"{self.path}: frame {number} is damaged.", "Choose another frame.")
+                raise ImageError(f"{self.path}: frame {number} is damaged", "choose another frame")
             return self._last.image()
 
     def _restart(self) -> None:

@@ -120,13 +120,13 @@ def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
     :class:`ImageError` if the folder does not exist, or has no images.
     """
     if not folder.is_dir():
-        raise ImageError(f"{folder} does not exist.", "Check the spelling.")
+        raise ImageError(f"{folder} does not exist", "check the spelling")
     paths = sorted(
         (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."),
         key=lambda path: natural_order(path.name),
     )
     if not paths:
-        raise ImageError(f"{folder} has no images.", "Pass a video, or a folder of its frames.")
+        raise ImageError(f"{folder} has no images", "pass a video, or a folder of its frames")
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdigit() else -1 for path in paths]
     if -1 in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))
@@ -140,7 +140,7 @@ def camera_frames(number: int) -> Iterator[VideoFrame]:
     """Frames of a webcam, numbered from 0, until it cannot be opened or stops, which raises :class:`ImageError`."""
     kind, pattern = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
     name = f"webcam {number}"
-    hint = "Connect it, close other programs that use it, or try another number."
+    hint = "connect it, close other programs that use it, or try another number"
     yield from _frames(_opened(name, pattern.format(number), "cannot be opened", hint, format=kind), name, _raise)
 
 
@@ -157,7 +157,7 @@ def url_frames(address: str, name: str, seconds: float) -> Generator[Any, None, 
         options["rtsp_transport"] = "tcp"
     elif address.startswith(("http:", "https:")):
         options |= {"reconnect": "1", "reconnect_delay_max": "4"}
-    hint = "Check the address, the network and the camera."
+    hint = "check the address, the network and the camera"
     opened = _opened(name, address, "cannot be reached or read", hint, options=options, timeout=(seconds, seconds))
     with opened as container:
         is_file = address.startswith(("http:", "https:")) and bool(container.duration)
@@ -179,7 +179,7 @@ def _file(path: Path, name: str) -> AbstractContextManager[Any]:
     # The prefix keeps FFmpeg from taking a colon in the name for a protocol; the whitelist keeps a disguised playlist
     # from using the network.
     options = {"protocol_whitelist": "file"}
-    hint = "Convert it to MP4 (H.264), or leave it out."
+    hint = "convert it to MP4 (H.264), or leave it out"
     # FFmpeg does not recognize a transport stream of a few packets by itself.
     format = "mpegts" if file_kinds.is_transport_stream(file_kinds.prefix_of(path)) else None
     return _opened(name, f"{_FILE}{path}", "is not a video that can be read", hint, options=options, format=format)
@@ -194,13 +194,13 @@ def _opened(name: str, url: str, unreadable: str, hint: str, **arguments: Any) -
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if url.startswith(_FILE) and file_kinds.lacks_index(Path(url.removeprefix(_FILE))):
             message = (
-                f"{name} is cut off: an MP4 or QuickTime file has an index, and this one has not, or not all of it."
+                f"{name} is cut off: an MP4 or QuickTime file has an index, and this one has not, or not all of it"
             )
-            raise ImageError(message, "Copy or record it again, or leave it out.") from error
-        raise ImageError(f"{name} {unreadable}: {_reason(error)}.", hint) from error
+            raise ImageError(message, "copy or record it again, or leave it out") from error
+        raise ImageError(f"{name} {unreadable}: {_reason(error)}", hint) from error
     with container:
         if _video_stream(container) is None:
-            raise ImageError(f"{name} has no images, only sound or text.", "Leave it out.")
+            raise ImageError(f"{name} has no images, only sound or text", "leave it out")
         yield container
 
 
@@ -213,7 +213,7 @@ def _video_stream(container: Any) -> Any:
 
 
 def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -> Iterator[VideoFrame]:
-    hint = "Copy or record it again, or leave it out."
+    hint = "copy or record it again, or leave it out"
     with opened as container:
         stream = _video_stream(container)
         stream.thread_type = "AUTO"
@@ -237,13 +237,13 @@ def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -
                 on_error(ImageError(_lost(name, lost, reason), hint))
                 reason = ""
             if decoded.is_corrupt and clean:
-                message = f"{name}: frame {numbers.number} is damaged: a part of it cannot be decoded."
+                message = f"{name}: frame {numbers.number} is damaged: a part of it cannot be decoded"
                 on_error(ImageError(message, hint))
                 continue
             clean = clean or not decoded.is_corrupt
             yield VideoFrame(numbers.number, numbers.time, decoded)
         if not numbers.started:
-            raise ImageError(f"{name} has no frames.", hint)
+            raise ImageError(f"{name} has no frames", hint)
         if lost := numbers.finish(ends.get(_LAST_SHOWN)):
             reason = reason or "they cannot be decoded"
             on_error(ImageError(_lost(name, lost, reason), hint))
@@ -251,14 +251,14 @@ def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -
             reason = reason or "nothing in the file tells which"
             on_error(ImageError(f"{name}: {numbers.unplaced} frames cannot be decoded: {reason}.", hint))
         if missing := _missing(container, stream, numbers, max(ends.values(), default=0.0), start):
-            message = f"{name} ends after frame {numbers.number}, {missing}: it is cut off or damaged."
+            message = f"{name} ends after frame {numbers.number}, {missing}: it is cut off or damaged"
             on_error(ImageError(message, hint))
 
 
 def _lost(name: str, lost: range, reason: str) -> str:
     """The sentence that names frames that are not in a file, or could not be decoded."""
     which = f"frame {lost[0]} is" if len(lost) == 1 else f"frames {lost[0]} to {lost[-1]} are"
-    return f"{name}: {which} damaged: {reason}." if reason else f"{name}: {which} missing: the file is damaged there."
+    return f"{name}: {which} damaged: {reason}" if reason else f"{name}: {which} missing: the file is damaged there"
 
 
 def _missing(container: Any, stream: Any, numbers: FrameNumbers, end: float, start: float) -> str:

@@ -81,7 +81,7 @@ def _available_encoder(kind: VideoFormat) -> Encoder:
         if encoder.name in av.codecs_available:
             return encoder
     names = ", ".join(encoder.name for encoder in kind.encoders)
-    raise HubelError(f"The installed FFmpeg has no encoder for {kind.container} ({names}).", "pip install -U av")
+    raise HubelError(f"the installed FFmpeg has no encoder for {kind.container} ({names})", "pip install -U av")
 
 
 _TICKS = 90_000  # per second: a multiple of 24, 25, 30, 50, 60 and 30,000/1,001 frames per second
@@ -290,4 +290,4 @@ class VideoWriter:
         full = getattr(error, "errno", None) in NO_SPACE
         reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
         hint = "free some space, or choose another disk" if full else "choose another folder, or another suffix"
-        return DataError(f"{self.path} cannot be written: {reason}.", hint)
+        return DataError(f"{self.path} cannot be written: {reason}", hint)

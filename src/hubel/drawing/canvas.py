@@ -40,7 +40,7 @@ def save_image(path: str | Path, image: Image.Image) -> None:
     path = Path(path)
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
-        raise ImageError(f"{path}: {path.suffix!r} is not a known image format.", "Use .jpg, .png or .webp.")
+        raise ImageError(f"{path}: {path.suffix!r} is not a known image format", "use .jpg, .png or .webp")
     settings: dict[str, int] = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"quality": 90}}.get(kind, {})
     with atomic_write(path) as partial:
         encoded = io.BytesIO()
@@ -57,7 +57,7 @@ def show_image(image: Image.Image) -> None:
     if (notebook := _notebook_display()) is not None:
         notebook(image)
     elif not ImageShow.show(image):
-        raise HubelError("There is no image viewer here.", 'Write the image to a file: save("image.png").')
+        raise HubelError("there is no image viewer here", 'write the image to a file: save("image.png")')
 
 
 def _notebook_display() -> Callable[[Image.Image], object] | None:

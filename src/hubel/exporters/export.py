@@ -162,8 +162,8 @@ def _backend(format: str, precision: str, calibrate: str | Path | None, portable
     if precision in backend.not_exported:
         others = sorted(other.name for other in BACKENDS.values() if precision not in other.not_exported)
         raise UsageError(
-            f"{format} cannot be exported in {precision}: {backend.not_exported[precision]}.",
-            f"Use --format {' or '.join(others)} for {precision}, or --precision fp32 or fp16.",
+            f"{format} cannot be exported in {precision}: {backend.not_exported[precision]}",
+            f"use --format {' or '.join(others)} for {precision}, or --precision fp32 or fp16",
         )
     if precision != "int8":
         if calibrate is not None:

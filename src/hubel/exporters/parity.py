@@ -21,7 +21,7 @@ Predictions = dict[str, np.ndarray]
 TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8": 0.3}
 """By how much a probability, or a box as a fraction of the image's size, may differ from the model's."""
 
-_HINT = "Export in another format or precision; if it is in fp32, this is a bug in hubel: report it."
+_HINT = "export in another format or precision; if it is in fp32, this is a bug in hubel: report it"
 
 
 def sample_inputs(preprocessing: Preprocessing) -> np.ndarray:
@@ -59,13 +59,13 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
             actual, reference = outputs.get(name), every[:count]
             if actual is None or actual.shape != reference.shape:
                 shape = None if actual is None else actual.shape
-                raise ModelError(f"{file} has an output of shape {shape}, the model of {reference.shape}.", _HINT)
+                raise ModelError(f"{file} has an output of shape {shape}, the model of {reference.shape}", _HINT)
             if not np.isfinite(actual).all():
-                raise ModelError(f"{file} produces Inf or NaN.", _HINT)
+                raise ModelError(f"{file} produces Inf or NaN", _HINT)
             compare = {"boxes": _compare_boxes, "class_map": _compare_class_maps}.get(name, _compare_probabilities)
             difference, is_allowed, text = compare(actual, reference, pixels.shape[1:3], TOLERANCE[precision])
             if not is_allowed:
-                raise ModelError(f"{file} differs from the model {text}.", _HINT)
+                raise ModelError(f"{file} differs from the model {text}", _HINT)
             worst = max(worst, difference)
     return worst
 
@@ -133,7 +133,7 @@ def check_detections(
         if len(differences) - len(met) > may_differ * len(differences):
             found = f"finds {len(actual.scores)} objects where the model finds {len(reference.scores)}"
             others = f"{1 - len(met) / len(differences):.0%} of them differ"
-            raise ModelError(f"{file} ({precision}) {found}, and {others}.", _HINT)
+            raise ModelError(f"{file} ({precision}) {found}, and {others}", _HINT)
         worst = max([worst, *met])
     return worst
 

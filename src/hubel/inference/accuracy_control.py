@@ -145,8 +145,8 @@ def quantize_with_accuracy_control(
         tried = f", even with the worst {len(in_float)} of its {len(layers)} layers kept in float" if in_float else ""
         raise ModelError(
             f"int8 is refused: {held_out.metric} {float_score:.3f} → {score:.3f} on {held_out.images} held-out images "
-            f"is a loss of more than {tolerance:g}{tried}.",
-            f"Use --precision bf16 (or fp32), or accept it with --tolerance {accepted:g}.",
+            f"is a loss of more than {tolerance:g}{tried}",
+            f"use --precision bf16 (or fp32), or accept it with --tolerance {accepted:g}",
         )
     report = QuantizationReport(
         metric=held_out.metric,

@@ -135,8 +135,8 @@ def find_or_quantize(
     metadata = source.load()[1]
     if "probabilities" not in decoder_of(metadata.task, source.name).OUTPUTS:
         raise ModelError(
-            f"{source.name} cannot be quantized: the cost of int8 is only measured for classifiers.",
-            "Use --precision bf16, fp16 or fp32.",
+            f"{source.name} cannot be quantized: the cost of int8 is only measured for classifiers",
+            "use --precision bf16, fp16 or fp32",
         )
     files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance)
     nncf_library()  # before the work begins: it may be missing
@@ -246,13 +246,13 @@ def _check(origin: str, calibration: int, held_out: int, tolerance: float) -> No
     """Refuse too few images, with the number that is required."""
     if held_out < _required(tolerance):
         raise DataError(
-            f"{origin}: {held_out} held-out images; measuring a loss of {tolerance:g} takes {_required(tolerance)}.",
-            "Pass more images with --calibrate, allow more loss with --tolerance, or use --precision bf16.",
+            f"{origin}: {held_out} held-out images; measuring a loss of {tolerance:g} takes {_required(tolerance)}",
+            "pass more images with --calibrate, allow more loss with --tolerance, or use --precision bf16",
         )
     if calibration < _MIN_CALIBRATION:
         raise DataError(
-            f"{origin}: {calibration} calibration images; int8 needs {_MIN_CALIBRATION}.",
-            "Pass more images with --calibrate, or use --precision bf16.",
+            f"{origin}: {calibration} calibration images; int8 needs {_MIN_CALIBRATION}",
+            "pass more images with --calibrate, or use --precision bf16",
         )
 
 
@@ -265,13 +265,13 @@ def _data_of_run(run: Path) -> Path:
     try:
         return Path(read_yaml(run / "config.yaml")["data"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{run / 'config.yaml'} does not name the data set.", "Use --calibrate DATA") from error
+        raise ModelError(f"{run / 'config.yaml'} does not name the data set", "use --calibrate DATA") from error
 
 
 def _loose_images(root: Path) -> list[Sample]:
     def refuse(where: Path, error: OSError) -> None:
-        message = f"{where} cannot be listed: {error.strerror or error}."
-        raise DataError(message, "Make it readable (chmod +rx).")
+        message = f"{where} cannot be listed: {error.strerror or error}"
+        raise DataError(message, "make it readable (chmod +rx)")
 
     return [Sample(path, 0) for path in files_below(root, refuse) if is_image_file(path)]
 

@@ -22,7 +22,7 @@ Source = str | Path | int | bytes | Image.Image | np.ndarray
 ImageInput = Source | IO[bytes]
 
 _ONE = (str, Path, int, bytes, Image.Image, np.ndarray)
-_ACCEPTED = "Pass file names, PIL images or NumPy arrays (height, width[, 3]): one, or an iterable of them."
+_ACCEPTED = "pass file names, PIL images or NumPy arrays (height, width[, 3]): one, or an iterable of them"
 _SHOWN = 12  # in a notebook
 _THUMBNAIL = 320  # pixels of the longer side
 

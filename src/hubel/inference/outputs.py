@@ -103,4 +103,4 @@ class AnnotatedFiles:
 
     @staticmethod
     def _not_writable(path: Path, error: OSError) -> HubelError:
-        return HubelError(f"{path} cannot be written: {error.strerror or error}.", f"{remedy(error)} (--save).")
+        return HubelError(f"{path} cannot be written: {error.strerror or error}", f"{remedy(error)} (--save)")

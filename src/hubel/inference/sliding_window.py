@@ -64,10 +64,10 @@ def slide(
     else:
         network, metadata = resolve_model(model)
     if "probabilities" not in decoding_of(network)[0]:
-        raise ModelError(f"{metadata.architecture} is not a classifier.", "Use it as it is: hubel predict.")
+        raise ModelError(f"{metadata.architecture} is not a classifier", "use it as it is: hubel predict")
     if unknown := set(nothing) - set(metadata.classes):
         message = f"nothing: {min(unknown)!r} is not a class of the model"
-        raise UsageError(message, f"it has {', '.join(metadata.classes[:5])}")
+        raise UsageError(message, f"choose from {', '.join(metadata.classes[:5])}")
     original = image if isinstance(image, Image.Image) else read_image(Path(image))
     shorter = min(original.size)
     sizes = [fraction * shorter for fraction in _FRACTIONS] if sizes is None else sizes

@@ -110,7 +110,7 @@ def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
     """
     path = Path(source)
     if not source.strip():
-        raise ImageError(f"the name of a video is empty: {source!r}.", "Pass a video, a folder of frames, or a number.")
+        raise ImageError(f"the name of a video is empty: {source!r}", "pass a video, a folder of frames, or a number")
     if is_address(source):
         return VideoSource(redacted(source), address_frames(source), None, None)
     if path.is_dir():
@@ -170,7 +170,7 @@ def detect_with_model(
     unknown = sorted(set(classes or ()) - set(predictor.metadata.classes))
     if unknown:
         known = ", ".join(predictor.metadata.classes[:12])
-        raise UsageError(f"{predictor.model_name} has no class {', '.join(unknown)}", f"it has {known}")
+        raise UsageError(f"{predictor.model_name} has no class {', '.join(unknown)}", f"choose from {known}")
     from hubel.data.sources import ImageSource
     from hubel.inference.pipeline import FailedImage
 

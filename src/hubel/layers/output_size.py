@@ -42,8 +42,8 @@ def valid_size(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> in
     span = effective_kernel(kernel, dilation)
     if span > size:
         raise ModelError(
-            f"a kernel that spans {span} pixels does not fit an input of {size}.",
-            "Use a larger input, a smaller kernel, or padding.",
+            f"a kernel that spans {span} pixels does not fit an input of {size}",
+            "use a larger input, a smaller kernel, or padding",
         )
     return (size - span + stride) // stride
 

@@ -263,33 +263,33 @@ def _check(probabilities: np.ndarray, labels: np.ndarray, classes: int) -> None:
         raise DataError("there are no images to score", "choose a split that has images")
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise DataError(
-            f"Probabilities of shape {probabilities.shape} do not match labels of shape {labels.shape}.",
-            "Pass probabilities (N, K) and labels (N,).",
+            f"probabilities of shape {probabilities.shape} do not match labels of shape {labels.shape}",
+            "pass probabilities (N, K) and labels (N,)",
         )
     if probabilities.shape[1] != classes:
         raise DataError(
-            f"The model has {probabilities.shape[1]} classes, but there are {classes} names.",
-            "Score the model on a data set with the classes it was trained on.",
+            f"the model has {probabilities.shape[1]} classes, but there are {classes} names",
+            "score the model on a data set with the classes it was trained on",
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"Labels are {labels.dtype}, not integers.", "Pass the index of each image's class.")
+        raise DataError(f"labels are {labels.dtype}, not integers", "pass the index of each image's class")
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if outside.size:
         raise DataError(
-            f"Label {labels[outside[0]]} of image {outside[0]} is outside 0..{classes - 1}.",
-            "Number the classes from 0 in the order of their names.",
+            f"label {labels[outside[0]]} of image {outside[0]} is outside 0..{classes - 1}",
+            "number the classes from 0 in the order of their names",
         )
     bad = ~np.isfinite(probabilities).all(axis=1)
     if bad.any():
         first = int(bad.argmax())
         raise DataError(
-            f"Probabilities of {bad.sum()} of {len(bad)} images are not finite, first those of image {first}.",
-            "The network output NaN or infinity: train with a lower learning rate or in float32.",
+            f"probabilities of {bad.sum()} of {len(bad)} images are not finite, first those of image {first}",
+            "the network output NaN or infinity: train with a lower learning rate or in float32",
         )
     off = (probabilities < 0).any(axis=1) | (np.abs(probabilities.sum(axis=1) - 1) > 1e-2)
     if off.any():
         first = int(off.argmax())
         raise DataError(
-            f"Row {first} is not a probability distribution: its sum is {probabilities[first].sum():.4g}.",
-            "Apply a softmax to the network's outputs first.",
+            f"row {first} is not a probability distribution: its sum is {probabilities[first].sum():.4g}",
+            "apply a softmax to the network's outputs first",
         )

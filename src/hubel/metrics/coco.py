@@ -103,11 +103,11 @@ class CocoEvaluator:
         for what, rows in (("labelled", truth), ("predicted", predicted)):
             if len(rows.boxes) != len(rows.labels) or not np.isfinite(np.asarray(rows.boxes, float)).all():
                 raise DataError(
-                    f"image {self._images + 1}: the {what} boxes are not four finite numbers per label.",
-                    "Fix the labels (hubel data check), or the model's output.",
+                    f"image {self._images + 1}: the {what} boxes are not four finite numbers per label",
+                    "fix the labels (hubel data check), or the model's output",
                 )
             if self.kind == "segm" and len(rows.masks or ()) != len(rows.labels):
-                raise DataError(f"image {self._images + 1}: {what} objects have no masks.", "score boxes instead")
+                raise DataError(f"image {self._images + 1}: {what} objects have no masks", "score boxes instead")
             boxes = np.asarray(rows.boxes, np.float64).reshape(-1, 4)
             shared.append(np.column_stack((np.full(len(boxes), self._images), rows.labels, boxes)))
         crowd = np.zeros(len(truth.labels)) if truth.crowd is None else truth.crowd

@@ -84,11 +84,11 @@ def score_localization(
     """
     if boxes.shape != true_boxes.shape or boxes.shape != (len(labels), 4):
         raise DataError(
-            f"Boxes of shape {boxes.shape} do not match {true_boxes.shape} and {len(labels)} labels.",
-            "Pass one per image.",
+            f"boxes of shape {boxes.shape} do not match {true_boxes.shape} and {len(labels)} labels",
+            "pass one per image",
         )
     if not np.isfinite(boxes).all():
-        raise DataError("Boxes are not finite.", "Train with a lower learning rate or in float32.")
+        raise DataError("boxes are not finite", "train with a lower learning rate or in float32")
     return combine_boxes(
         score_images(probabilities, labels, len(class_names)),
         paired_iou(np.asarray(boxes, np.float64), np.asarray(true_boxes, np.float64)),

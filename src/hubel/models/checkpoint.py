@@ -57,7 +57,7 @@ def save_model(folder: Path | str, model: nn.Module, metadata: ModelMetadata) ->
     except (OSError, SafetensorError, DataError) as error:
         reason = error.message if isinstance(error, DataError) else error
         raise ModelError(
-            f"{folder}: the model cannot be written: {reason}.", "Free some space, or choose another folder."
+            f"{folder}: the model cannot be written: {reason}", "free some space, or choose another folder"
         ) from error
 
 
@@ -72,8 +72,8 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
     metadata = read_metadata(folder / METADATA_FILE)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
-        raise WeightsError(f"{path} is missing.", "Copy both files of the model, model.safetensors and model.json.")
-    again = "Use an undamaged copy, or train again."
+        raise WeightsError(f"{path} is missing", "copy both files of the model, model.safetensors and model.json")
+    again = "use an undamaged copy, or train again"
     try:
         state = read_safetensors(path, again)
     except OSError as error:
@@ -83,7 +83,7 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
     except ModelError as error:
         raise ModelError(f"{folder / METADATA_FILE}: {error.message}", error.hint) from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        reason = f"{metadata.architecture} cannot be built as it says: {first_line(error)}."
+        reason = f"{metadata.architecture} cannot be built as it says: {first_line(error)}"
         raise ModelError(f"{folder / METADATA_FILE}: {reason}", again) from error
     load_checked(model, state, str(path))
     _require_size(model.eval(), metadata, folder / METADATA_FILE)
@@ -129,8 +129,8 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
         return load_model(best if best.is_dir() and not (folder / METADATA_FILE).is_file() else folder)
     if folder.is_file():
         raise ModelError(
-            f"{text} is a file; a saved model is a folder with model.json and model.safetensors.",
-            'Pass the folder, or load weights alone with hubel.create_model(NAME, weights="FILE").',
+            f"{text} is a file; a saved model is a folder with model.json and model.safetensors",
+            'pass the folder, or load weights alone with hubel.create_model(NAME, weights="FILE")',
         )
     raise unknown_model(text)
 
@@ -162,8 +162,8 @@ def describe(model: nn.Module) -> ModelMetadata:
     origin = getattr(model, "origin", None)
     if not isinstance(origin, BuildSpec):
         raise ModelError(
-            f"the classes and the preprocessing of this {type(model).__name__} are unknown.",
-            "Build it with hubel.create_model, or pass its metadata (hubel.models.ModelMetadata).",
+            f"the classes and the preprocessing of this {type(model).__name__} are unknown",
+            "build it with hubel.create_model, or pass its metadata (hubel.models.ModelMetadata)",
         )
     size = origin.image_size
     entry = _entry_of(origin.architecture, origin)

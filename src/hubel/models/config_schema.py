@@ -51,22 +51,22 @@ def with_options(arch: Architecture, options: Mapping[str, Any]) -> Any:
     unknown = [option for option in options if option not in known]
     if unknown:
         near = suggestion(unknown[0], (*known, *aliases, *COMMON_OPTIONS))
-        offer = f"Did you mean {near}?" if near else f"It has {', '.join(known)}." if known else "It has none."
-        raise ModelError(f"{arch.name} has no option {unknown[0]!r}.", offer)
+        offer = f"did you mean {near}?" if near else f"choose from {', '.join(known)}" if known else "pass no options"
+        raise ModelError(f"{arch.name} has no option {unknown[0]!r}", offer)
     annotations = _annotations(arch.config.__class__)
     values = {option: _read(value, annotations[option]) for option, value in options.items()}
     for option, value in values.items():
         if not _matches(value, annotations[option]):
-            raise ModelError(f"{arch.name} cannot be built with {option}={value!r}.", describe_options(arch, [option]))
+            raise ModelError(f"{arch.name} cannot be built with {option}={value!r}", describe_options(arch, [option]))
     return replace(arch.config, **values)
 
 
 def describe_options(arch: Architecture, options: Iterable[str]) -> str:
-    """One sentence per option: its possible values, and the architecture's own."""
+    """Of each option its possible values, and the architecture's own."""
     aliases = getattr(arch.config, "ALIASES", {})
     annotations = _annotations(arch.config.__class__)
-    return " ".join(
-        f"{option} is {_words(annotations[option])}; the network's own is {option}={_shown(arch.config, option)}."
+    return "; ".join(
+        f"{option} is {_words(annotations[option])}; the network's own is {option}={_shown(arch.config, option)}"
         for option in (aliases.get(option, option) for option in options)
     )
 

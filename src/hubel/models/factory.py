@@ -99,14 +99,14 @@ def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | 
     if arch.backbone is None:
         if name is not None:
             reason = "it is one" if arch.is_backbone else "it has its own"
-            raise ModelError(f"{arch.name} does not accept a backbone: {reason}.", "Omit backbone.")
+            raise ModelError(f"{arch.name} does not accept a backbone: {reason}", "omit backbone")
         return None, None
     classifier_name, _, weights = (name or arch.backbone).partition(":")
     classifier = architecture(classifier_name)
     if not classifier.is_backbone:
         raise ModelError(
-            f"{classifier_name} cannot be a backbone: it is not a classifier.",
-            "Choose one of hubel models --task classify.",
+            f"{classifier_name} cannot be a backbone: it is not a classifier",
+            "choose one of hubel models --task classify",
         )
     if not weights:
         return Backbone(classifier_name), None
@@ -133,7 +133,7 @@ def build(
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     for argument, number in sizes.items():
         if number < 1:
-            raise ModelError(f"{arch.name} cannot be built with {argument}={number}.", f"Use a positive {argument}.")
+            raise ModelError(f"{arch.name} cannot be built with {argument}={number}", f"use a positive {argument}")
     config = with_options(arch, options)
     inputs: tuple[Any, ...] = (in_channels, image_size)
     if arch.backbone is not None:
@@ -147,12 +147,12 @@ def build(
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if not options and for_loading:  # what a saved model's file says of its sizes
             given = ", ".join(f"{argument}={number}" for argument, number in sizes.items())
-            message = f"{arch.name} cannot be built with {given}: {str(error).splitlines()[0]}."
-            raise ModelError(message, "Use an undamaged copy, or train again.") from error
+            message = f"{arch.name} cannot be built with {given}: {str(error).splitlines()[0]}"
+            raise ModelError(message, "use an undamaged copy, or train again") from error
         if not options:
             raise
         given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        message = f"{arch.name} cannot be built with {given}: {str(error).rstrip('.')}."
+        message = f"{arch.name} cannot be built with {given}: {str(error).rstrip('.')}"
         raise ModelError(message, describe_options(arch, options)) from error
 
 
@@ -221,7 +221,7 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
     channels = arch.input[0] if in_channels is None else in_channels
     if channels not in (1, 3):
         raise ModelError(
-            f"Image files do not have {channels} channels.", "Use 1 (greyscale) or 3 (RGB), or feed tensors."
+            f"image files do not have {channels} channels", "use 1 (greyscale) or 3 (RGB), or feed tensors"
         )
     ready = Preprocessing(height, width)
     if arch.pixels == "unit":
@@ -271,7 +271,7 @@ def summary(
         input_shape = input_shape or arch.input
         model = build_on_meta(arch, input_shape)
     if input_shape is None:
-        raise ModelError("A module has no native input size.", "Pass input_shape=(channels, height, width).")
+        raise ModelError("a module has no native input size", "pass input_shape=(channels, height, width)")
     return summarize(model, input_shape, batch=batch, dtype=dtype, name=name)
 
 
@@ -302,7 +302,7 @@ def published(weights: str | Path, arch: Architecture) -> Published:
     weights_name = path.name
     if not path.is_file():
         if isinstance(weights, Path) or path.suffix in FILE_SUFFIXES:
-            raise WeightsError(f"{weights}: no such file.", "Check the path.")
+            raise WeightsError(f"{weights}: no such file", "check the path")
         entry = find_entry(weights, arch.name)
         settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
         path = fetch(entry)

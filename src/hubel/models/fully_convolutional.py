@@ -80,14 +80,14 @@ def to_fully_convolutional(model: nn.Module, window: int | None = None) -> Fully
     """
     if not isinstance(model, Classifier):
         raise ModelError(
-            f"{type(model).__name__} is not a classifier with a backbone and a head.",
-            "Pass one from create_model or load_model.",
+            f"{type(model).__name__} is not a classifier with a backbone and a head",
+            "pass one from create_model or load_model",
         )
     require_independent_windows(model.backbone)
     origin = getattr(model, "origin", None)
     if window is None:
         if origin is None:
-            raise ModelError("The image size of the module is unknown.", "Pass window=PIXELS.")
+            raise ModelError("the image size of the module is unknown", "pass window=PIXELS")
         window = int(origin.image_size)
     first = next(module for module in model.backbone.modules() if isinstance(module, nn.Conv2d))
     channels = first.in_channels if origin is None else origin.in_channels
@@ -102,8 +102,8 @@ def require_independent_windows(backbone: nn.Sequential) -> None:
         reason = _MIXING.get(type(module))
         if reason is not None:
             raise ModelError(
-                f"backbone.{name}: {reason}, so that windows are not independent.",
-                "Choose a network without it: resnet50, vgg16, mobilenet_v2, efficientnet_lite0, …",
+                f"backbone.{name}: {reason}, so that windows are not independent",
+                "choose a network without it: resnet50, vgg16, mobilenet_v2, efficientnet_lite0, …",
             )
 
 
@@ -131,9 +131,7 @@ def _converted(head: nn.Module, side: int) -> nn.Module:
         dense, activation = head.f6
         assert isinstance(dense, nn.Linear)
         return nn.Sequential(_convolution(dense, side), activation, _Pointwise(head.classifier))
-    raise ModelError(
-        f"The head {type(head).__name__} cannot be converted to convolutions.", "Use a registered network."
-    )
+    raise ModelError(f"the head {type(head).__name__} cannot be converted to convolutions", "use a registered network")
 
 
 def _dense(head: DenseHead, side: int) -> nn.Module:
@@ -144,8 +142,8 @@ def _dense(head: DenseHead, side: int) -> nn.Module:
         if isinstance(part, nn.AdaptiveAvgPool2d):
             if part.output_size != side:
                 raise ModelError(
-                    f"The dense layers read {part.output_size}×{part.output_size} averages of maps {side}×{side}.",
-                    "Pass the window that the network was built for.",
+                    f"the dense layers read {part.output_size}×{part.output_size} averages of maps {side}×{side}",
+                    "pass the window that the network was built for",
                 )
         elif isinstance(part, nn.Linear):
             parts.append(_convolution(part, read))
@@ -160,8 +158,8 @@ def _convolution(dense: nn.Linear, side: int) -> nn.Conv2d:
     channels = dense.in_features // side**2
     if channels * side**2 != dense.in_features:
         raise ModelError(
-            f"A dense layer reads {dense.in_features} values, which are not maps of {side}×{side}.",
-            "Pass the window that the network was built for.",
+            f"a dense layer reads {dense.in_features} values, which are not maps of {side}×{side}",
+            "pass the window that the network was built for",
         )
     convolution = nn.Conv2d(channels, dense.out_features, side, bias=dense.bias is not None)
     with torch.no_grad():

@@ -52,12 +52,10 @@ def load_checked(
     )
     messages = [f"{verb} {_first_three(keys)}" for verb, keys in mismatches if keys]
     if messages:
-        diverged = "Use the weights of before training diverged, or train again with a lower learning rate."
-        other = (
-            "Use the architecture and options that the file was made for, or start without weights (--from-scratch)."
-        )
+        diverged = "use the weights of before training diverged, or train again with a lower learning rate"
+        other = "use the architecture and options that the file was made for, or start without weights (--from-scratch)"
         raise WeightsError(
-            f"{origin} does not fit the model: it {'; it '.join(messages)}.",
+            f"{origin} does not fit the model: it {'; it '.join(messages)}",
             diverged if wrong_values and len(messages) == 1 else other,
         )
     model.load_state_dict(state, strict=False)

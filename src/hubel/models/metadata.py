@@ -115,20 +115,20 @@ class ModelMetadata:
         Raises:
             ModelError: keys are missing, unknown or of the wrong type.
         """
-        again = "Train or save the model again, or use an undamaged copy."
+        again = "train or save the model again, or use an undamaged copy"
         if not isinstance(record, dict):
-            raise ModelError(f"{origin}: expected a JSON object, found {type(record).__name__}.", again)
+            raise ModelError(f"{origin}: expected a JSON object, found {type(record).__name__}", again)
         known = {entry.name for entry in fields(cls)}
         unknown = [f"{name!r:.40}"[1:-1] for name in sorted(set(record) - known)[:5]]
         if unknown:
             raise ModelError(
                 f"{origin}: written by hubel {str(record.get('hubel', '?'))[:20]}, with {', '.join(unknown)}, which "
-                f"hubel {hubel.__version__} does not know.",
-                "Update hubel: pip install --upgrade hubel",
+                f"hubel {hubel.__version__} does not know",
+                "update hubel: pip install --upgrade hubel",
             )
         missing = sorted(known - set(record) - {"backbone"})
         if missing:
-            raise ModelError(f"{origin}: {', '.join(missing)} is missing.", again)
+            raise ModelError(f"{origin}: {', '.join(missing)} is missing", again)
         check_record(record, origin)
         preprocessing = Preprocessing.from_json(record["preprocessing"])
         backbone = Backbone(**record["backbone"]) if record.get("backbone") else None
@@ -139,8 +139,8 @@ def read_metadata(path: Path) -> ModelMetadata:
     """Read ``model.json``; raises ``ModelError`` if it is missing or damaged."""
     if not path.is_file():
         raise ModelError(
-            f"{path} is missing: {path.parent} is not a saved model.",
-            "Pass a run folder, or a folder with model.json and model.safetensors.",
+            f"{path} is missing: {path.parent} is not a saved model",
+            "pass a run folder, or a folder with model.json and model.safetensors",
         )
     return ModelMetadata.from_json(read_record(path), str(path))
 
@@ -187,7 +187,7 @@ def check_reference(reference: Path | str) -> None:
 
 def without_weights(name: str) -> ModelError:
     """The error of a registered name that has no weights to predict with."""
-    return ModelError(f"{name} has no pretrained weights.", f"Train it: hubel train DATA --model {name}")
+    return ModelError(f"{name} has no pretrained weights", f"train it: hubel train DATA --model {name}")
 
 
 def unknown_model(text: str) -> ModelError:
@@ -196,12 +196,12 @@ def unknown_model(text: str) -> ModelError:
     weights_of_unknown = ":" in text and not {"/", os.sep} & set(name)
     try:
         architecture(name if weights_of_unknown else text)
-        hint = "hubel models lists all names."
+        hint = "hubel models lists all names"
     except ModelError as error:
         if weights_of_unknown:
             return error
         hint = error.hint
-    return ModelError(f"{text} is neither an existing folder nor a known architecture.", hint)
+    return ModelError(f"{text} is neither an existing folder nor a known architecture", hint)
 
 
 def find_model(reference: Path | str) -> FoundModel | None:

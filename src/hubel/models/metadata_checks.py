@@ -16,7 +16,7 @@ from hubel.config import LARGEST_IMAGE_SIZE
 from hubel.errors import ModelError
 from hubel.models.registry import list_models, task_of
 
-_AGAIN = "Train or save the model again, or use an undamaged copy."
+_AGAIN = "train or save the model again, or use an undamaged copy"
 _LARGEST_FILE = 32 << 20  # bytes: names of a hundred thousand classes
 _LONGEST_TEXT = 4096
 _MOST_CLASSES = 200_000
@@ -37,7 +37,7 @@ def read_record(path: Path) -> Any:
         return read_json(path, _LARGEST_FILE)
     except (OSError, BoundError) as error:
         reason = f"it {error}" if isinstance(error, BoundError) else error.strerror or error
-        raise ModelError(f"{path} is damaged: {reason}.", "Use an undamaged copy, or train again.") from error
+        raise ModelError(f"{path} is damaged: {reason}", "use an undamaged copy, or train again") from error
 
 
 def check_record(record: Mapping[str, Any], origin: str) -> None:
@@ -48,7 +48,7 @@ def check_record(record: Mapping[str, Any], origin: str) -> None:
     missing = sorted({"height", "width", "mean", "std"} - set(prepared))
     for names, fault in ((unknown, "is unknown"), (missing, "is missing")):
         if names:
-            raise ModelError(f"{origin}: preprocessing cannot be read: {', '.join(names[:5])} {fault}.", _AGAIN)
+            raise ModelError(f"{origin}: preprocessing cannot be read: {', '.join(names[:5])} {fault}", _AGAIN)
     _check(prepared, _PREPROCESSING, origin, "preprocessing.")
     pixels = prepared["height"] * prepared["width"]
     if pixels > _MOST_PIXELS:
@@ -63,20 +63,20 @@ def check_record(record: Mapping[str, Any], origin: str) -> None:
     )
     for one, other, words in disagreements:
         if one != other:
-            raise ModelError(f"{origin}: {words.format(one, other)}.", _AGAIN)
+            raise ModelError(f"{origin}: {words.format(one, other)}", _AGAIN)
     name, task = record["architecture"], record["task"]
     if name in list_models() and task_of(name) != task:
-        raise ModelError(f"{origin}: its task is {task!r:.60}, and {name} is for {task_of(name)!r}.", _AGAIN)
+        raise ModelError(f"{origin}: its task is {task!r:.60}, and {name} is for {task_of(name)!r}", _AGAIN)
     if (backbone := record.get("backbone")) is not None:
         if unknown := sorted(set(map(str, backbone)) - set(_BACKBONE)):
-            raise ModelError(f"{origin}: backbone cannot be read: {', '.join(unknown[:5])} is unknown.", _AGAIN)
+            raise ModelError(f"{origin}: backbone cannot be read: {', '.join(unknown[:5])} is unknown", _AGAIN)
         _check(backbone, _BACKBONE, origin, "backbone.")
 
 
 def _check(record: Mapping[str, Any], checks: Mapping[str, Check], origin: str, prefix: str) -> None:
     for name, is_valid in checks.items():
         if name in record and not is_valid(record[name]):
-            raise ModelError(f"{origin}: {prefix}{name} cannot be {_shown(record[name])}.", _AGAIN)
+            raise ModelError(f"{origin}: {prefix}{name} cannot be {_shown(record[name])}", _AGAIN)
 
 
 def _shown(value: Any) -> str:

@@ -81,8 +81,8 @@ def architecture(name: str) -> Architecture:
     """
     if name not in _MODULE_AND_TASK:
         close = difflib.get_close_matches(name, _NAMES, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else "hubel models lists all names."
-        raise ModelError(f"Unknown architecture {name!r}.", hint)
+        hint = f"did you mean {' or '.join(close)}?" if close else "hubel models lists all names"
+        raise ModelError(f"unknown architecture {name!r}", hint)
     family = importlib.import_module(f"hubel.models.{_MODULE_AND_TASK[name][0]}")
     found: Architecture = next(arch for arch in family.ARCHITECTURES if arch.name == name)
     return found

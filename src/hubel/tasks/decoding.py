@@ -103,8 +103,8 @@ def require_outputs(task: str, model: str, outputs: Sequence[str]) -> None:
     missing = [name for name in decoder_of(task, model).OUTPUTS if name not in outputs]
     if missing:
         raise ModelError(
-            f"{model} has the task {task!r} but does not predict {' and '.join(missing)}.",
-            "Make it with hubel.create_model, or add a method predictions() and prediction_names to the module.",
+            f"{model} has the task {task!r} but does not predict {' and '.join(missing)}",
+            "make it with hubel.create_model, or add a method predictions() and prediction_names to the module",
         )
 
 
@@ -123,8 +123,8 @@ def require_finite(predictions: Mapping[str, np.ndarray], sources: Sequence[str 
         if wrong:  # not only infinities of both signs
             source = (sources[wrong[0]] if wrong[0] < len(sources) else None) or "an image"
             raise ModelError(
-                f"{model} gives {name} that are not numbers (NaN) for {source}.",
-                "Its weights are damaged, or overflow in a short precision: try --precision fp32, or train again.",
+                f"{model} gives {name} that are not numbers (NaN) for {source}",
+                "its weights are damaged, or overflow in a short precision: try --precision fp32, or train again",
             )
 
 

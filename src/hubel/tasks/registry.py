@@ -17,7 +17,7 @@ def get_task(name: str) -> Task:
     """The task of that name; raises :class:`ModelError` if its models are not trained or scored here."""
     if name not in FOLDERS:
         message = f"models for the task {name!r} cannot be trained or scored"
-        raise ModelError(message, f"available: {', '.join(FOLDERS)}")
+        raise ModelError(message, f"choose from {', '.join(FOLDERS)}")
     module = importlib.import_module(f"hubel.tasks.{FOLDERS[name]}.task")
     task: Task = getattr(module, FOLDERS[name].capitalize())()
     return task

@@ -41,11 +41,11 @@ def score_files(paths: Sequence[Path], note: Note) -> tracking.TrackingScores:
 def _in_folders(truths: Path, results: Path) -> list[tuple[Path, Path]]:
     found = sorted(truths.glob("*/gt/gt.txt"))
     if not found:
-        raise DataError(f"{truths} has no SEQUENCE/gt/gt.txt.", "Pass a folder of MOTChallenge sequences.")
+        raise DataError(f"{truths} has no SEQUENCE/gt/gt.txt", "pass a folder of MOTChallenge sequences")
     pairs = [(truth, results / f"{truth.parent.parent.name}.txt") for truth in found]
     for truth, result in pairs:
         if not result.is_file():
-            raise DataError(f"{result} is missing: the result of {truth}.", "Track that sequence too.")
+            raise DataError(f"{result} is missing: the result of {truth}", "track that sequence too")
     return pairs
 
 
@@ -62,7 +62,7 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> tra
             note(text)
         _check_ids(boxes)
     if not len(truth):
-        raise DataError(f"{truth_path} has no boxes.", "Pass the ground truth first.")
+        raise DataError(f"{truth_path} has no boxes", "pass the ground truth first")
     length = _length(truth_path) or truth.last_frame
     for text in _oddities(truth, result, length):
         note(text)
@@ -81,23 +81,23 @@ def _sequence(name: str, truth_path: Path, result_path: Path, note: Note) -> tra
 def _nothing_counts(truth: MotBoxes) -> str:
     """Why no true box is compared."""
     if not (truth.scores != 0).any():
-        return f"{truth.path}: no box counts, as all have the flag 0 in the seventh column: every track is wrong."
+        return f"{truth.path}: no box counts, as all have the flag 0 in the seventh column: every track is wrong"
     classes = ", ".join(map(str, np.unique(truth.classes[truth.scores != 0]).tolist()))
     return (
         f"{truth.path}: no box counts, as MOTChallenge compares only class 1 (pedestrian), and the eighth column has"
-        f" {classes}. Write 1 there, or only the first seven columns, to compare these objects."
+        f" {classes}: write 1 there, or only the first seven columns, to compare these objects"
     )
 
 
 def _check_ids(boxes: MotBoxes) -> None:
-    hint = "Every track has an id above 0, and one box per frame."
+    hint = "every track has an id above 0, and one box per frame"
     for row in (boxes.ids <= 0).nonzero()[0]:
         where = f"{boxes.path}, line {boxes.lines[row]}"
-        raise DataError(f"{where}: the id is {boxes.ids[row]}, in frame {boxes.frames[row]}.", hint)
+        raise DataError(f"{where}: the id is {boxes.ids[row]}, in frame {boxes.frames[row]}", hint)
     order = np.lexsort((boxes.ids, boxes.frames))
     for row in order[1:][(np.diff(boxes.frames[order]) == 0) & (np.diff(boxes.ids[order]) == 0)]:
         where = f"{boxes.path}, line {boxes.lines[row]}"
-        raise DataError(f"{where}: id {boxes.ids[row]} occurs twice in frame {boxes.frames[row]}.", hint)
+        raise DataError(f"{where}: id {boxes.ids[row]} occurs twice in frame {boxes.frames[row]}", hint)
 
 
 def _length(truth: Path) -> int | None:
@@ -110,16 +110,16 @@ def _length(truth: Path) -> int | None:
         reader.read(file, encoding="utf-8")
         return reader.getint("Sequence", "seqLength")
     except (configparser.Error, ValueError, OSError) as error:
-        raise DataError(f"{file} has no valid seqLength: {error}.", "Correct it, or remove it.") from error
+        raise DataError(f"{file} has no valid seqLength: {error}", "correct it, or remove it") from error
 
 
 def _oddities(truth: MotBoxes, result: MotBoxes, length: int) -> Iterator[str]:
     if not len(result):
-        yield f"{result.path} has no boxes: everything counts as missed."
+        yield f"{result.path} has no boxes: everything counts as missed"
         return
     past = int((result.frames > length).sum())
     if past:
-        yield f"{result.path}: {past} boxes after frame {length}, the last of {truth.path}, count as false positives."
+        yield f"{result.path}: {past} boxes after frame {length}, the last of {truth.path}, count as false positives"
     if not np.isin(result.frames, truth.frames).any():
         yield f"{result.path} and {truth.path} have no frame in common: are they of the same sequence?"
     if not np.isin(truth.scores, (0, 1)).all():

@@ -254,8 +254,8 @@ def _options(arch: Architecture, scaling: CompoundScaling) -> dict[str, Any]:
         field = _field(arch, names)
         if field is None:
             raise ModelError(
-                f"{arch.name} cannot be scaled in {axis}: its configuration has no such factor.",
-                f"Leave that factor at 1, or choose one that can: {', '.join(scalable())}.",
+                f"{arch.name} cannot be scaled in {axis}: its configuration has no such factor",
+                f"leave that factor at 1, or choose one that can: {', '.join(scalable())}",
             )
         options[field] = _multiplied(getattr(arch.config, field), factor, names[field])
     return options

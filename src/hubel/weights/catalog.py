@@ -172,16 +172,16 @@ def find_entry(name: str, architecture: str | None = None) -> WeightsEntry:
             entry = default_entry(architecture)
             if entry is None:
                 hint = "build it without weights and train it from scratch"
-                raise WeightsError(f"{architecture} has no published weights.", hint)
+                raise WeightsError(f"{architecture} has no published weights", hint)
             return entry
         name = f"{architecture}:{name}"
     for entry in catalog():
         if entry.name == name:
             if architecture not in (None, entry.architecture):
-                message = f"{name} are weights of {entry.architecture}, not of {architecture}."
+                message = f"{name} are weights of {entry.architecture}, not of {architecture}"
                 raise WeightsError(message, _offer(architecture))
             return entry
-    raise WeightsError(f"Unknown weights {name!r}.", _offer(architecture, name))
+    raise WeightsError(f"unknown weights {name!r}", _offer(architecture, name))
 
 
 def _offer(architecture: str | None, name: str = "") -> str:
@@ -195,7 +195,7 @@ def _offer(architecture: str | None, name: str = "") -> str:
     close = difflib.get_close_matches(name, names, n=3)
     shown = list(dict.fromkeys([*names[:3], *close]))
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"available: {', '.join(shown)}{more} (hubel models --match {nearest[0]})"
+    return f"choose from {', '.join(shown)}{more} (hubel models --match {nearest[0]})"
 
 
 _FILES = {"imagenet1k": "imagenet1k_classes.txt", "coco90": "coco90_classes.txt"}
@@ -213,5 +213,5 @@ def class_names(classes: str = "imagenet1k") -> list[str]:
         WeightsError: there is no such list.
     """
     if classes not in _FILES:
-        raise WeightsError(f"Unknown list of class names {classes!r}.", f"available: {', '.join(_FILES)}")
+        raise WeightsError(f"unknown list of class names {classes!r}", f"choose from {', '.join(_FILES)}")
     return _read(_FILES[classes]).splitlines()

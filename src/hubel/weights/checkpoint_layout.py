@@ -63,7 +63,7 @@ def find_weights(content: Any, path: Path, signatures: Sequence[str] = ()) -> tu
     mappings = [found for found in _mappings(content) if found.tensors]
     if not mappings:
         raise WeightsError(
-            f"{path} contains no named tensors.",
+            f"{path} contains no named tensors",
             "use a .safetensors file, or a .pth file made by torch.save(model.state_dict(), ...)",
         )
     sets = [part for each in mappings for part in _parts(each, signatures)]
@@ -176,7 +176,7 @@ def _choose(sets: list[WeightSet], path: Path) -> tuple[WeightSet, list[str]]:
         places = [each.place or "the file itself" for each in candidates]
         first = "".join(f"[{key!r}]" for key in candidates[-1].place.split("."))
         raise WeightsError(
-            f"{path} has {len(places)} sets of weights that fit: {', '.join(places[:5])}.",
+            f"{path} has {len(places)} sets of weights that fit: {', '.join(places[:5])}",
             f"save the one you want alone, such as torch.save(torch.load(FILE){first}, ...)",
         )
     chosen = candidates[0]

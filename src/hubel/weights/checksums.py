@@ -45,7 +45,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
 
 
 def sidecar(path: Path) -> Path:
@@ -60,5 +60,5 @@ def read_sidecar(path: Path) -> Checksum | None:
         return None
     match = re.match(r"[0-9a-f]{64}(?=\s)", record.read_text("utf-8", errors="replace"))
     if match is None:
-        raise WeightsError(f"{record} holds no SHA-256.", f"delete it and {path.name}: they are then downloaded again")
+        raise WeightsError(f"{record} holds no SHA-256", f"delete it and {path.name}: they are then downloaded again")
     return Checksum("sha256", match[0])

@@ -228,11 +228,11 @@ class _Transfer:
             raise self.error(reason, self._without_download())
 
     def error(self, reason: str, hint: str) -> WeightsError:
-        return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {reason}.", hint)
+        return WeightsError(f"{self.target.name} could not be downloaded from {self.url}: {reason}", hint)
 
     def unreachable(self, reason: str) -> WeightsError:
         return WeightsError(
-            f"{self.target.name} is not on this machine and cannot be downloaded from {self.url}: {reason}.",
+            f"{self.target.name} is not on this machine and cannot be downloaded from {self.url}: {reason}",
             self._without_download(),
         )
 
@@ -286,11 +286,11 @@ def _writing(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WeightsError(
-                f"{target.name} does not fit: no space left for {target.parent}.",
+                f"{target.name} does not fit: no space left for {target.parent}",
                 "free some space and run again (the download resumes), or set HUBEL_CACHE to a folder on another disk",
             ) from error
         raise WeightsError(
-            f"{error.filename or target} cannot be written: {error.strerror or error}.",
+            f"{error.filename or target} cannot be written: {error.strerror or error}",
             "set HUBEL_CACHE to a folder that you may write to",
         ) from error
 

@@ -97,11 +97,11 @@ def read_keras(path: Path, layers: Iterable[str] = ()) -> dict[str, Tensor]:
                 found = dict(_numbered_layers(file, datasets))
             arrays = {name: {kind: array[()] for kind, array in held.items()} for name, held in found.items()}
         if not arrays:
-            raise WeightsError(f"{path} contains no layers with weights.", _AGAIN)
+            raise WeightsError(f"{path} contains no layers with weights", _AGAIN)
         return _named(arrays)
     except (*_DAMAGED, zipfile.BadZipFile) as error:
         lines = str(error).strip("'\"").splitlines() or [type(error).__name__]
-        raise WeightsError(f"{path} is damaged or not a Keras file: {lines[0]:.150}.", _AGAIN) from error
+        raise WeightsError(f"{path} is damaged or not a Keras file: {lines[0]:.150}", _AGAIN) from error
 
 
 def _hdf5_of(path: Path) -> Any:
@@ -110,11 +110,11 @@ def _hdf5_of(path: Path) -> Any:
         return path
     with zipfile.ZipFile(path) as archive:
         if _INSIDE not in archive.namelist():
-            raise WeightsError(f"{path} contains no {_INSIDE}: not a model saved by Keras, or without weights.", _AGAIN)
+            raise WeightsError(f"{path} contains no {_INSIDE}: not a model saved by Keras, or without weights", _AGAIN)
         info = archive.getinfo(_INSIDE)
         # Keras stores it uncompressed; a compressed one could unpack to any size.
         if info.compress_type != zipfile.ZIP_STORED:
-            raise WeightsError(f"{path} is refused: {_INSIDE} in it is compressed.", _AGAIN)
+            raise WeightsError(f"{path} is refused: {_INSIDE} in it is compressed", _AGAIN)
         return io.BytesIO(archive.read(info))
 
 
@@ -127,19 +127,19 @@ def _datasets(
     seen = {h5py.h5o.get_info(group.id).addr} if seen is None else seen
     for key in group:
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise WeightsError(f"{path} is refused: {above}{key} refers to something elsewhere.", _AGAIN)
+            raise WeightsError(f"{path} is refused: {above}{key} refers to something elsewhere", _AGAIN)
         found = group[key]
         address = h5py.h5o.get_info(found.id).addr
         if address in seen:  # a group within itself, or one array under many names, would be endless
-            raise WeightsError(f"{path} is refused: {above}{key} is in it twice.", _AGAIN)
+            raise WeightsError(f"{path} is refused: {above}{key} is in it twice", _AGAIN)
         seen.add(address)
         if isinstance(found, h5py.Group):
             yield from _datasets(found, path, f"{above}{key}/", seen)
         elif isinstance(found, h5py.Dataset):
             if found.external or found.is_virtual:
-                raise WeightsError(f"{path} is refused: the data of {above}{key} lies in another file.", _AGAIN)
+                raise WeightsError(f"{path} is refused: the data of {above}{key} lies in another file", _AGAIN)
             if found.nbytes > _UNCHECKED_BYTES and found.nbytes > _MAX_EXPANSION * found.id.get_storage_size():
-                raise WeightsError(f"{path} is refused: {above}{key} has more numbers than the file.", _AGAIN)
+                raise WeightsError(f"{path} is refused: {above}{key} has more numbers than the file", _AGAIN)
             if np.issubdtype(found.dtype, np.number):
                 yield above + key, found
 

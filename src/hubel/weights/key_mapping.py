@@ -73,14 +73,14 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
         others = [other.name for other in all_rules() if other.signature in state]
         if others:
             raise WeightsError(
-                f"{origin} contains weights of {others[0]}, not of {architecture}.",
+                f"{origin} contains weights of {others[0]}, not of {architecture}",
                 "choose the architecture that the file was made for",
             )
         if any(key.startswith("backbone.") for key in state):
             return Renamed(dict(state), {}, None)
         first = ", ".join(list(state)[:3]) or "none"
         raise WeightsError(
-            f"{origin} has keys of an unknown format (the first: {first}).",
+            f"{origin} has keys of an unknown format (the first: {first})",
             "use a file from hubel, torchvision, timm, Keras or efficientnet-lite-pytorch",
         )
     renamed = {_renamed(key, rules.rules): tensor for key, tensor in state.items()}
@@ -89,7 +89,7 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
             adapt(renamed)
     except (KeyError, RuntimeError, IndexError) as error:
         raise WeightsError(
-            f"{origin} is incomplete: it looks like {rules.name}, but {error} is wrong or missing.",
+            f"{origin} is incomplete: it looks like {rules.name}, but {error} is wrong or missing",
             "download the file again",
         ) from error
     return Renamed(renamed, dict(rules.settings), rules.source)

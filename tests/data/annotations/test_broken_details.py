@@ -280,7 +280,7 @@ def test_training_leaves_it_out_and_says_so(tmp_path: Path) -> None:
     assert {sample.path.stem: len(sample.labels) for sample in data.splits["all"]} == {"sound": 1, "empty": 0}
     said = [line for line in data.warnings if "background" in line]
     assert said == [
-        "2 images have only labels that cannot be used: left out, not taken as background: broken.jpg, outside.jpg."
+        "2 images have only labels that cannot be used: left out, not taken as background: broken.jpg, outside.jpg"
     ]
 
 

@@ -60,8 +60,8 @@ def test_xml_in_another_encoding_is_not_called_harmful(
 ) -> None:
     with pytest.raises(DataError) as caught:
         _classes(tmp_path, "a.xml", f"{declaration}{layout.format('猫狗鸟')}".encode(written))
-    assert caught.value.message == f"{tmp_path / 'a.xml'}: {message}."
-    assert caught.value.hint == "Save it as UTF-8."
+    assert caught.value.message == f"{tmp_path / 'a.xml'}: {message}"
+    assert caught.value.hint == "save it as UTF-8"
 
 
 def test_codecs_that_interpret_are_no_encodings() -> None:

@@ -77,8 +77,8 @@ def test_one_id_of_two_images_labels_neither(tmp_path: Path) -> None:
     faults: list[LabelFileError] = []
     assert found(tmp_path, on_fault=faults.append) == {"a.jpg": None, "b.jpg": None, "c.jpg": [("class 1", 2)]}
     assert [fault.message.partition(", ")[2] for fault in faults] == [
-        "image 1: has the id 1 of another image: whose labels are whose is not clear.",
-        "image 2: has the id 1 of another image: whose labels are whose is not clear.",
+        "image 1: has the id 1 of another image: whose labels are whose is not clear",
+        "image 2: has the id 1 of another image: whose labels are whose is not clear",
     ]
 
 

@@ -134,8 +134,8 @@ def agree(
     table = ratings.table
     shared = np.flatnonzero((table >= 0).sum(1) >= 2)
     if not len(shared):
-        message = f"{', '.join(ratings.annotators)}: the images that two of them have labelled contain no objects."
-        raise DataError(message, "Compare data sets that contain labels.")
+        message = f"{', '.join(ratings.annotators)}: the images that two of them have labelled contain no objects"
+        raise DataError(message, "compare data sets that contain labels")
     people = len(ratings.annotators)
     items, raters = np.nonzero(table[shared] >= 0)
     shape = (len(shared), people, len(ratings.classes))
@@ -214,19 +214,19 @@ def write_consensus(
     if ratings.drawn:
         return write_annotations(_consensus_dataset(agreement), format or ratings.format, out, images)
     if format is not None:
-        raise UsageError(f"Labels of whole images cannot be written as {format}.", "Omit --to.")
+        raise UsageError(f"labels of whole images cannot be written as {format}", "omit --to")
     labels = [ratings.classes[label] for label in agreement.consensus.labels.tolist()]
     keys = [item.image for item in ratings.items]
     if out.suffix.lower() == ".csv":
         if out.exists():
-            raise DataError(f"{out} exists already.", "Choose another name; nothing is overwritten.")
+            raise DataError(f"{out} exists already", "choose another name; nothing is overwritten")
         rows = zip(keys, labels, agreement.consensus.confidence.tolist(), strict=True)
         write_rows(out, [{"image": key, "label": label, "confidence": f"{sure:.4f}"} for key, label, sure in rows])
         return ()
     files = {key: path for of_one in reversed(ratings.files) for key, path in of_one.items()}
     if missing := [key for key in keys if not files[key].is_file()]:
-        message = f"{missing[0]} does not exist, so it cannot be copied into a class folder."
-        raise DataError(message, f"Write a table: --consensus {out}.csv")
+        message = f"{missing[0]} does not exist, so it cannot be copied into a class folder"
+        raise DataError(message, f"write a table: --consensus {out}.csv")
     samples = [(files[key], label) for key, label in zip(keys, labels, strict=True)]
     return write_class_folders({"all": samples}, out, images)
 

@@ -108,7 +108,7 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_i
     """
     paths = [Path(source) for source in sources]
     if twice := [path for path, count in Counter(map(Path.resolve, paths)).items() if count > 1]:
-        raise UsageError(f"{twice[0]} is given twice.", "Pass one set of labels per annotator.")
+        raise UsageError(f"{twice[0]} is given twice", "pass one set of labels per annotator")
     names = _names(paths)
     tables = [path for path in paths if _is_label_table(path)]
     sets = [] if tables else [read_any(path, format) for path in paths]
@@ -121,14 +121,14 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_i
     elif len(tables) == len(paths):
         ratings = _table_ratings(names, tables)
     else:
-        hint = "Compare boxes with boxes, class folders with class folders, tables with tables."
-        raise DataError(f"{', '.join(map(str, paths))} have different kinds of labels.", hint)
+        hint = "compare boxes with boxes, class folders with class folders, tables with tables"
+        raise DataError(f"{', '.join(map(str, paths))} have different kinds of labels", hint)
     if len(ratings.annotators) < 2:
-        message = f"{paths[0]} has the labels of only one annotator."
-        raise UsageError(message, "Pass the labels of two or more annotators: hubel data agree ann/ bob/")
+        message = f"{paths[0]} has the labels of only one annotator"
+        raise UsageError(message, "pass the labels of two or more annotators: hubel data agree ann/ bob/")
     if not ratings.shared_images():
-        message = f"{', '.join(map(str, paths))} have no image in common that two annotators have labelled."
-        raise DataError(message, "Images are identified by their file names: use the same names in all sets.")
+        message = f"{', '.join(map(str, paths))} have no image in common that two annotators have labelled"
+        raise DataError(message, "images are identified by their file names: use the same names in all sets")
     return ratings
 
 
@@ -162,8 +162,8 @@ def _table_ratings(names: Sequence[str], paths: Sequence[Path]) -> Ratings:
             by = labels.setdefault(annotator or name, {})
             if by.setdefault(image, label) != label:
                 both = f"{label!r}, but {by[image]!r} in an earlier row"
-                message = f"{path}, row {row}: {annotator or name} labels {image} {both}."
-                raise DataError(message, "Keep one label by each annotator for each image.")
+                message = f"{path}, row {row}: {annotator or name} labels {image} {both}"
+                raise DataError(message, "keep one label by each annotator for each image")
             files.setdefault(image, path.parent / image)
     return _label_ratings(labels, [{image: files[image] for image in by} for by in labels.values()])
 
@@ -187,8 +187,8 @@ def _table_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
             if label:  # an empty one: not rated
                 yield line, image, label, annotator
     except InvalidAnnotation as error:
-        hint = "Use the columns image,annotator,label, with images in the table's folder."
-        raise DataError(f"{path}: {error}.", hint) from error
+        hint = "use the columns image,annotator,label, with images in the table's folder"
+        raise DataError(f"{path}: {error}", hint) from error
 
 
 def _folder_ratings(names: Sequence[str], sets: Sequence[ImageDataset]) -> Ratings:
@@ -201,8 +201,8 @@ def _folder_ratings(names: Sequence[str], sets: Sequence[ImageDataset]) -> Ratin
         for sample in (sample for samples in folders.splits.values() for sample in samples):
             key = composed(sample.path.name)
             if key in paths:
-                message = f"{sample.path} has the same file name as {paths[key]}."
-                raise DataError(message, "Give each image a unique name, the same for every annotator.")
+                message = f"{sample.path} has the same file name as {paths[key]}"
+                raise DataError(message, "give each image a unique name, the same for every annotator")
             paths[key] = sample.path
             by[key] = folders.classes[sample.label]
         files.append(paths)
@@ -268,8 +268,8 @@ def _match_items(
     for key, by in images.items():
         drawn = [_counted(by[who]) if who in by else () for who in range(annotators)]
         if (most := max(map(len, drawn))) > MAX_BOXES:
-            message = f"{key} has {most:,} boxes by one annotator, more than the limit of {MAX_BOXES:,}."
-            raise DataError(message, "Cut the image into tiles, or leave it out.")
+            message = f"{key} has {most:,} boxes by one annotator, more than the limit of {MAX_BOXES:,}"
+            raise DataError(message, "cut the image into tiles, or leave it out")
         absent = [missing if who in by else UNRATED for who in range(annotators)]
         for group in match_groups(drawn, min_iou):
             found = {who: drawn[who][index] for who, index in group.items()}

@@ -55,8 +55,8 @@ def read_annotations(
         raise no_format_error(path)
     if len(found) > 1:
         kinds = [f"{get_format(name).title} ({len(files)}, first {files[0][1].name})" for name, files in found.items()]
-        message = f"{path} has labels of several formats: {', '.join(kinds)}."
-        raise DataError(message, f"Choose one with --from {'|'.join(found)}, or pass the label file itself.")
+        message = f"{path} has labels of several formats: {', '.join(kinds)}"
+        raise DataError(message, f"choose one with --from {'|'.join(found)}, or pass the label file itself")
     ((name, files),) = found.items()
     root = path if path.is_dir() else path.parent
     if path.is_file() and path.absolute().parent.name.casefold() in LABEL_FOLDERS:
@@ -102,7 +102,7 @@ def detect_formats(path: Path) -> Found:
         entry = _sniff(path)
         return {entry.name: [(_split_of(path, path.parent, {}), path)]} if entry else {}
     if not path.is_dir():
-        raise DataError(f"{path} does not exist.", "Check the spelling and the folder.")
+        raise DataError(f"{path} does not exist", "check the spelling and the folder")
     found: Found = defaultdict(list)
     text_folders: list[Path] = []
     image_folders: list[Path] = []

@@ -308,8 +308,8 @@ def _annotation(obj: Annotation, image: AnnotatedImage, category_ids: Sequence[i
         try:
             mask = masks.encode(masks.rasterize(obj.polygons, obj.holes, image.height, image.width))
         except ValueError as error:
-            message = f"{image.label_file or image.path}: an object with holes cannot be rasterized: {error}."
-            hint = "Correct or remove that object, or choose supervisely, which supports holes."
+            message = f"{image.label_file or image.path}: an object with holes cannot be rasterized: {error}"
+            hint = "correct or remove that object, or choose supervisely, which supports holes"
             raise DataError(message, hint) from error
     if mask is not None:
         row["segmentation"] = mask.to_coco()

@@ -36,13 +36,13 @@ _MAX_DEPTH = 64
 MAX_NAME = 1_000
 """Limit of the characters of a class name or an id."""
 
-_AS_UTF8 = "Save it as UTF-8."
+_AS_UTF8 = "save it as UTF-8"
 _MAX_VALUES = 150_000_000  # of a JSON file; COCO's train2017 has about 60 million
 _MAX_CONTAINERS = 20_000_000  # lists and objects, of 60 bytes and more each when they are empty
 _MAX_ELEMENTS = 1_000_000  # of XML, in one image
 _MAX_ROW = 16 * 1024**2  # characters of a row of CSV
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
-_EXPORT_AGAIN = "Export it again, or leave it out."
+_EXPORT_AGAIN = "export it again, or leave it out"
 
 
 class InvalidAnnotation(ValueError):
@@ -57,18 +57,18 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """Read a file; raises DataError if it is missing, unreadable, not a regular file, or over ``limit`` bytes."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait forever
-            raise DataError(f"{path} is not a file.", "Pass a label file.")
+            raise DataError(f"{path} is not a file", "pass a label file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
-                message = f"{path} has {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB."
-                raise DataError(message, "Split it, or leave it out.")
+                message = f"{path} has {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB"
+                raise DataError(message, "split it, or leave it out")
             return file.read(size + 1)
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist.", "Check the spelling and the folder.") from error
+        raise DataError(f"{path} does not exist", "check the spelling and the folder") from error
     except OSError as error:
-        hint = "Check the file and its permissions."
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", hint) from error
+        hint = "check the file and its permissions"
+        raise DataError(f"{path} cannot be read: {error.strerror or error}", hint) from error
 
 
 def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path, str], None] | None = None) -> str:
@@ -79,7 +79,7 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path,
     try:
         text, guessed = decode_file(read_bytes(path, limit))
     except UnicodeError as error:
-        raise DataError(f"{path}: is not text in UTF-8, UTF-16 or Windows-1252.", _AS_UTF8) from error
+        raise DataError(f"{path}: is not text in UTF-8, UTF-16 or Windows-1252", _AS_UTF8) from error
     if guessed and on_guess is not None:
         on_guess(path, guessed)
     return text
@@ -88,11 +88,11 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path,
 def json_text(text: str, where: str) -> Any:
     """Parse a JSON value; the DataError about invalid JSON begins with ``where`` and names the line."""
     if text.count("[") + text.count("{") > _MAX_CONTAINERS:
-        raise DataError(f"{where}: has more than {_MAX_CONTAINERS:,} lists and objects.", "Split it, or leave it out.")
+        raise DataError(f"{where}: has more than {_MAX_CONTAINERS:,} lists and objects", "split it, or leave it out")
     try:
         return bounded.load_json(text, _MAX_VALUES)
     except bounded.BoundError as error:
-        raise DataError(f"{where}: {error}.", _EXPORT_AGAIN) from error
+        raise DataError(f"{where}: {error}", _EXPORT_AGAIN) from error
 
 
 def read_xml(path: Path) -> Element:
@@ -107,7 +107,7 @@ def read_xml(path: Path) -> Element:
             _drop_namespace(element)
         return root
     except UnicodeError as error:
-        raise DataError(f"{path}: {error}.", _AS_UTF8) from error
+        raise DataError(f"{path}: {error}", _AS_UTF8) from error
     except InvalidAnnotation:
         raise
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
@@ -155,17 +155,17 @@ def iterate_xml(path: Path, *tags: str) -> Iterator[Element]:
                 if open_elements:
                     open_elements[-1].remove(element)
     except UnicodeError as error:
-        raise DataError(f"{path}: {error}.", _AS_UTF8) from error
+        raise DataError(f"{path}: {error}", _AS_UTF8) from error
     except (ParseError, DefusedXmlException, LookupError) as error:
         raise _xml_error(path, error) from error
 
 
 def _xml_error(path: Path, error: Exception) -> DataError:
     if isinstance(error, ParseError):
-        return DataError(f"{path}: is broken XML ({error}).", _EXPORT_AGAIN)
+        return DataError(f"{path}: is broken XML ({error})", _EXPORT_AGAIN)
     detail = str(error).split("\n")[0][:80] or type(error).__name__
-    message = f"{path}: contains XML that no label file has ({type(error).__name__}: {detail})."
-    return DataError(message, "Leave it out: it may be malicious.")
+    message = f"{path}: contains XML that no label file has ({type(error).__name__}: {detail})"
+    return DataError(message, "leave it out: it may be malicious")
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -175,8 +175,8 @@ class AnnotationReader:
         self._mask_pixels[self.file] += max(pixels, 0)
         found = self._mask_pixels[self.file]
         if found > _MASK_PIXELS and found > _MASK_PIXELS + _MASK_PIXELS_PER_BYTE * self.file.stat().st_size:
-            message = f"{self.file}: its masks have {found / 1e6:,.0f} megapixels and more, too many for its size."
-            raise ForgedFileError(message, "Leave it out: it may be malicious.")
+            message = f"{self.file}: its masks have {found / 1e6:,.0f} megapixels and more, too many for its size"
+            raise ForgedFileError(message, "leave it out: it may be malicious")
 
     def report(self, fault: LabelFileError) -> None:
         """Hand a fault to ``on_fault``, or raise it; raises :class:`DataError` if there are too many of them."""
@@ -186,7 +186,7 @@ class AnnotationReader:
         self._faults += 1
         if self._faults > _MAX_FAULTS:
             message = f"{fault.file}: more than {_MAX_FAULTS:,} annotations cannot be read, the last: {fault.message}"
-            raise ForgedFileError(message, "Check that it is of this format, or leave it out.")
+            raise ForgedFileError(message, "check that it is of this format, or leave it out")
         self.on_fault(fault)
 
     def parse_objects(
@@ -225,8 +225,8 @@ class AnnotationReader:
         if not any(self._splits.values()):
             if self.first_fault is not None:  # says more than that there is nothing
                 raise self.first_fault
-            message = f"{self.root} has {self.format} files, but no images."
-            raise DataError(message, "Put the images beside the labels, or export both (CVAT: Save images).")
+            message = f"{self.root} has {self.format} files, but no images"
+            raise DataError(message, "put the images beside the labels, or export both (CVAT: Save images)")
         classes = tuple(self.classes)
         self._place_unsplit()
         splits = {split: tuple(self._splits[split]) for split in _SPLIT_ORDER if self._splits.get(split)}
@@ -264,18 +264,18 @@ class _ErrorContext:
             return False
         where = f"{self.file}, {self.row}" if self.row else str(self.file)
         if isinstance(error, InvalidAnnotation):
-            message = f"{where}: {error}."
+            message = f"{where}: {error}"
         elif isinstance(error, HubelError):
             message = error.message
         elif isinstance(error, KeyError):
-            message = f"{where}: {error} is missing."
+            message = f"{where}: {error} is missing"
         elif isinstance(error, _UNREADABLE):
-            message = f"{where}: does not have the structure of {self.reader.format} ({error})."
+            message = f"{where}: does not have the structure of {self.reader.format} ({error})"
         elif isinstance(error, OSError):
-            message = f"{where}: cannot be read: {error.strerror or error}."
+            message = f"{where}: cannot be read: {error.strerror or error}"
         else:
             return False
-        hint = error.hint if isinstance(error, HubelError) else "Export it again, correct it, or leave it out."
+        hint = error.hint if isinstance(error, HubelError) else "export it again, correct it, or leave it out"
         reported = LabelFileError(message, hint, self.file, isinstance(error, UnknownClass))
         reported.__cause__ = error if self.reader.on_fault is None else None
         self.reader.report(reported)

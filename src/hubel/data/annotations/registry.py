@@ -43,5 +43,5 @@ def all_formats() -> dict[str, Format]:
 def get_format(name: str) -> Format:
     """The format of that name; raises UsageError if there is none."""
     if name not in _FORMATS:
-        raise UsageError(f"{name!r} is not an annotation format.", f"Choose one of {', '.join(FORMAT_NAMES)}.")
+        raise UsageError(f"{name!r} is not an annotation format", f"choose one of {', '.join(FORMAT_NAMES)}")
     return all_formats()[name]

@@ -19,7 +19,7 @@ from hubel.errors import DataError
 _MAX_DEPTH = 5
 _EXAMINED = 200  # files whose beginning is read
 _KINDS_SHOWN = 4
-_AS_COCO = "Export it as COCO JSON or Pascal VOC XML."
+_AS_COCO = "export it as COCO JSON or Pascal VOC XML"
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def _suffix(*suffixes: str) -> Callable[[FileHead], bool]:
 _NUMBER = r"-?\d{1,9}(?:\.\d{0,9})?"
 _OTHERS = (
     _Other("a Git LFS pointer", lambda head: head.text.startswith("version https://git-lfs"),
-           "Fetch the file: git lfs pull."),
-    _Other("an archive", _suffix(".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "Unpack it first."),
+           "fetch the file: git lfs pull"),
+    _Other("an archive", _suffix(".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it first"),
     _Other("TFRecord files", _suffix(".tfrecord", ".tfrecords", ".record")),
     _Other("Parquet files", _suffix(".parquet")),
     _Other("Datumaro's JSON", _has("categories", "items")),
     _Other("COCO detection results, which are not labels", lambda head: (
         head.is_json_list and {"image_id", "category_id", "score"} <= head.keys[2]
-    ), "Pass the file of labels that they belong to."),
+    ), "pass the file of labels that they belong to"),
     _Other("VoTT JSON", _has("asset", "regions")),
     _Other("VoTT JSON", _has("assets", "tags")),
     _Other("BDD100K or Scalabel JSON", lambda head: head.is_json_list and {"name", "labels"} <= head.keys[2]),
@@ -76,15 +76,15 @@ _OTHERS = (
     _Other("SuperAnnotate JSON", _has("metadata", "instances")),
     _Other("a SageMaker Ground Truth manifest", lambda head: '"source-ref"' in head.text[:2000]),
     _Other("a CSV table of class names for whole images", _columns("image", "label"),
-           "For hubel train, sort the images into one folder per class."),
+           "sort the images into one folder per class for hubel train"),
     _Other("KITTI labels", _rows(rf"[A-Za-z]\w*( {_NUMBER}){{14,15}}$")),
     _Other("DOTA labels", _rows(rf"({_NUMBER} ){{8}}\S+ \d$|imagesource:|gsd:"),
-           "Convert them to YOLO's rotated boxes."),
+           "convert them to YOLO's rotated boxes"),
     _Other("rows of a class and a box, with commas", _rows(rf"\d+(,\s*{_NUMBER}){{4}}$"),
-           "Put YOLO's labels beside their images, in fractions."),
+           "put YOLO's labels beside their images, in fractions"),
     _Other("rows for Keras YOLO", _rows(r"\S+\.(jpe?g|png|bmp)( \d+,\d+,\d+,\d+,\d+)+$")),
     _Other("MOTChallenge text", _rows(rf"\d+,\s*-?\d+(,\s*{_NUMBER}){{4,8}}$"),
-           "Pass it to hubel track --detections, or to hubel evaluate --task track."),
+           "pass it to hubel track --detections, or to hubel evaluate --task track"),
 )  # fmt: skip
 
 
@@ -93,27 +93,27 @@ def no_format_error(path: Path) -> DataError:
     if path.is_file():
         other = _other(path)
         what = f"is {other.title}, which is not read" if other else "is not a label file of a known format"
-        return DataError(f"{path} {what}.", other.hint if other else f"{_formats()}.")
+        return DataError(f"{path} {what}", other.hint if other else _use_a_format())
     folders = list(visible_files(path, _MAX_DEPTH))
     files = [folder / name for folder, names in folders for name in sorted(names)]
     if not files:
-        return DataError(f"{path} is empty.", "Put images and their labels into it.")
+        return DataError(f"{path} is empty", "put images and their labels into it")
     for file in itertools.islice(_candidates(files), _EXAMINED):
         if other := _other(file):
-            return DataError(f"{path} has {other.title} ({file.relative_to(path)}), which is not read.", other.hint)
+            return DataError(f"{path} has {other.title} ({file.relative_to(path)}), which is not read", other.hint)
     kinds = Counter(file.suffix.lower() or "no suffix" for file in files)
     if not any(suffix in IMAGE_SUFFIXES for suffix in kinds):
         for folder, names in folders:
             if any(name.lower().endswith(".txt") for name in names) and has_rows(folder):
-                message = f"{path} has YOLO's label files (in {folder.relative_to(path)}), but no images."
-                return DataError(message, "Export it with the images (CVAT: Save images), or put them into images/.")
+                message = f"{path} has YOLO's label files (in {folder.relative_to(path)}), but no images"
+                return DataError(message, "export it with the images (CVAT: Save images), or put them into images/")
     most = [f"{count:,} {suffix}" for suffix, count in kinds.most_common(_KINDS_SHOWN)]
     found = f"{', '.join(most)}{' and others' if len(kinds) > _KINDS_SHOWN else ''}"
-    return DataError(f"{path} has no labels of a known format.", f"Found {found}. {_formats()}.")
+    return DataError(f"{path} has no labels of a known format, but {found}", _use_a_format())
 
 
-def _formats() -> str:
-    return f"Formats: {', '.join(entry.title for entry in all_formats().values())}"
+def _use_a_format() -> str:
+    return f"use {', '.join(entry.title for entry in all_formats().values())}"
 
 
 def _candidates(files: list[Path]) -> Iterator[Path]:

@@ -108,9 +108,9 @@ def new_dataset_folder(out: Path) -> Iterator[Path]:
     Raises DataError if ``out`` is not empty, or cannot be written.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise DataError(f"{out} exists and is not a folder.", "Choose another --out; nothing is overwritten.")
+        raise DataError(f"{out} exists and is not a folder", "choose another --out; nothing is overwritten")
     if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out} is not empty.", "Choose another --out; nothing is overwritten.")
+        raise DataError(f"{out} is not empty", "choose another --out; nothing is overwritten")
     with staged_directory(out.resolve()) as folder:
         yield folder
         os.replace(folder, out)  # an empty folder may be replaced, another may not  # noqa: PTH105
@@ -128,7 +128,7 @@ def write_class_folders(
     """
     for name in {name for samples in splits.values() for _, name in samples}:
         if name.startswith(".") or any(letter in "/\\:" or ord(letter) < 32 for letter in name):
-            raise DataError(f"{name!r} cannot be the name of a folder.", "Rename the class: letters, digits, spaces.")
+            raise DataError(f"{name!r} cannot be the name of a folder", "rename the class: letters, digits, spaces")
     with new_dataset_folder(out) as folder:
         writer = DatasetWriter(folder, images)
         for split, samples in splits.items():

@@ -128,8 +128,8 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
     reader.file = next((path for _, path in files if path.suffix.lower() in (".yaml", ".yml")), reader.root)
     for index in order:
         if reader.label(names[index]) != index:
-            hint = "Give each class a different name in data.yaml."
-            raise DataError(f"{reader.root} has the class {names[index]!r} twice.", hint)
+            hint = "give each class a different name in data.yaml"
+            raise DataError(f"{reader.root} has the class {names[index]!r} twice", hint)
     if layout is None:
         layout = _guessed_layout(reader, label_files)
     if shared := len(label_files) - len(set(label_files)):
@@ -160,8 +160,8 @@ def _names_in(reader: AnnotationReader, file: Path) -> dict[int, str]:
     if len(names) < len(lines):
         reader.warn(f"{file}: lines that begin with # are comments, not classes")
     if "" in names:
-        message = f"{file}, line {lines.index('') + 1}: is empty: which numbers the classes after it have is not clear."
-        raise DataError(message, "Remove the line, or write a name.")
+        message = f"{file}, line {lines.index('') + 1}: is empty: which numbers the classes after it have is not clear"
+        raise DataError(message, "remove the line, or write a name")
     numbered = [re.fullmatch(rf"{index}\s*[\s:,]\s*(.+)", name) for index, name in enumerate(names)]
     return {index: match[1] if match and all(numbered) else names[index] for index, match in enumerate(numbered)}
 
@@ -182,8 +182,8 @@ def _listed_names(reader: AnnotationReader, files: Sequence[Path]) -> dict[int, 
         names = _names_in(reader, path)
         short, long = sorted((names, longest), key=len)
         if any(long[index] != name for index, name in short.items()):
-            message = f"{source} and {path} list different classes."
-            raise DataError(message, "Write data.yaml with the names in the order that the labels use.")
+            message = f"{source} and {path} list different classes"
+            raise DataError(message, "write data.yaml with the names in the order that the labels use")
         longest, source = long, path
     return longest
 

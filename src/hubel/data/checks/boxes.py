@@ -104,7 +104,7 @@ def _missing_exif_rotation(split: str, image: AnnotatedImage, info: ImageInfo) -
     reason = f"{len(outside)} of {len(image.objects)} boxes extend beyond the upright image of {size}"
     if stated == stored:
         reason = f"the label file states {stored[0]}×{stored[1]}, the upright image has {size}"
-    message = f"{reason}; all fit the image as stored (EXIF orientation {info.orientation})."
+    message = f"{reason}; all fit the image as stored (EXIF orientation {info.orientation})"
     return Finding("unrotated", message, split, image.path, image.label_file)
 
 
@@ -116,7 +116,7 @@ def _other_size(split: str, image: AnnotatedImage, info: ImageInfo) -> Finding |
     message = f"states {stated[0]}×{stated[1]} pixels, the image has {info.width}×{info.height}"
     if abs(stated[0] * info.height / (stated[1] * info.width) - 1) < 0.01:
         message += f": it was resized by {info.width / stated[0]:.3g} after labelling, or before"
-    return Finding("size", f"{message}.", split, image.path, image.label_file)
+    return Finding("size", message, split, image.path, image.label_file)
 
 
 def _fractions(split: str, image: AnnotatedImage, classes: Sequence[str], info: ImageInfo) -> Iterator[Finding]:
@@ -127,7 +127,7 @@ def _fractions(split: str, image: AnnotatedImage, classes: Sequence[str], info: 
         x1, y1, x2, y2 = obj.box
         # VOC counts from 1: there a fraction becomes negative.
         if -1 <= x1 < x2 <= 1 and -1 <= y1 < y2 <= 1:
-            message = f"{x1:.3g}, {y1:.3g}, {x2:.3g}, {y2:.3g} is within the first pixel."
+            message = f"{x1:.3g}, {y1:.3g}, {x2:.3g}, {y2:.3g} is within the first pixel"
             yield _finding("fractions", message, split, image, index, classes)
 
 
@@ -143,7 +143,7 @@ def _wrong_convention(
             size = info.width, info.height
             for kind, boxes, as_written, text in _MISREADINGS:
                 if boxes == convention and (count := _count_explained(image, size, as_written)):
-                    message = f"{count} of {len(image.objects)} boxes {text}."
+                    message = f"{count} of {len(image.objects)} boxes {text}"
                     candidates[kind].append((count, Finding(kind, message, split, image.path, image.label_file)))
     reported: set[Path | None] = set()
     for found in sorted(candidates.values(), key=len, reverse=True):
@@ -184,7 +184,7 @@ def _off_by_one(dataset: AnnotatedDataset) -> Iterator[Finding]:
         yield Finding(
             "counting",
             f"boxes begin at 0 ({counts['zero']:,} of them), as if pixels counted from 0, and end at the image's "
-            f"width or height ({counts['last']:,}), as if they counted from 1.",
+            f"width or height ({counts['last']:,}), as if they counted from 1",
         )
 
 
@@ -226,10 +226,10 @@ def _image_findings(
         if index in invalid and first in invalid:
             continue
         if objects[index].label == objects[first].label:
-            kind, message = "duplicate", f"overlaps object {first + 1} of the same class (IoU {iou:.2f})."
+            kind, message = "duplicate", f"overlaps object {first + 1} of the same class (IoU {iou:.2f})"
         else:
             name = classes[objects[first].label]
-            kind, message = "contradiction", f"overlaps object {first + 1}, which is {name} (IoU {iou:.2f})."
+            kind, message = "contradiction", f"overlaps object {first + 1}, which is {name} (IoU {iou:.2f})"
         yield _finding(kind, message, split, image, index, classes)
 
 
@@ -243,19 +243,19 @@ def _box_problem(box: Box, width: int, height: int) -> tuple[str, str] | None:
     x1, y1, x2, y2 = box
     w, h = x2 - x1, y2 - y1
     if w <= 0 or h <= 0:
-        return "degenerate", f"is {w:g} wide and {h:g} high."
+        return "degenerate", f"is {w:g} wide and {h:g} high"
     if width and height:
         if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
             numbers = ", ".join(f"{value:g}" for value in box)
-            return "outside", f"{numbers} is entirely outside the image of {width}×{height}."
+            return "outside", f"{numbers} is entirely outside the image of {width}×{height}"
         over = overhang(box, width, height)
         if over > TOLERANCE:
             inside = (min(x2, width) - max(x1, 0)) * (min(y2, height) - max(y1, 0)) / (w * h)
-            return "partly-outside", f"extends {over:g} pixels beyond the image, with {1 - inside:.0%} of its area."
+            return "partly-outside", f"extends {over:g} pixels beyond the image, with {1 - inside:.0%} of its area"
     if min(w, h) < MIN_SIDE:
-        return "tiny", f"is {w:.3g} wide and {h:.3g} high."
+        return "tiny", f"is {w:.3g} wide and {h:.3g} high"
     if width and height and w >= WHOLE_IMAGE * width and h >= WHOLE_IMAGE * height:
-        return "whole-picture", f"covers the image of {width}×{height}."
+        return "whole-picture", f"covers the image of {width}×{height}"
     return None
 
 

@@ -46,30 +46,30 @@ def class_findings(dataset: AnnotatedDataset) -> Iterator[Finding]:
     for first, *others in spelling_groups(dataset):
         merged.update(others)
         spellings = ", ".join(f"{names[label]!r} ({counts[label]})" for label in others)
-        yield Finding("class-spelling", f"{names[first]!r} ({counts[first]} objects) is also {spellings}.")
+        yield Finding("class-spelling", f"{names[first]!r} ({counts[first]} objects) is also {spellings}")
     named = {names[label]: count for label, count in counts.items() if label not in merged}
     yield from likeness_findings(named, "objects")
     labels = [label for label in range(len(names)) if label not in merged]
     if absent := [names[label] for label in labels if not counts[label]]:
-        yield Finding("class-absent", f"no object at all of {listing(absent)}.")
+        yield Finding("class-absent", f"no object at all of {listing(absent)}")
     for split in dataset.splits:
         present = object_counts(dataset, split)
         if missing := [names[label] for label in labels if counts[label] and not present[label]]:
-            yield Finding("class-absent", f"no object in {split} of {listing(missing)}.", split)
+            yield Finding("class-absent", f"no object in {split} of {listing(missing)}", split)
     yield from imbalance_findings({names[label]: count for label, count in counts.items()}, "objects", IMBALANCE)
 
 
 def likeness_findings(counts: Mapping[str, int], unit: str) -> Iterator[Finding]:
     """Rare classes that may be misspellings, from the number of objects or images by name."""
     for rare, frequent in similar_names(counts):
-        yield Finding("class-likeness", f"{rare!r} ({counts[rare]} {unit}) may be {frequent!r} ({counts[frequent]}).")
+        yield Finding("class-likeness", f"{rare!r} ({counts[rare]} {unit}) may be {frequent!r} ({counts[frequent]})")
 
 
 def imbalance_findings(counts: Mapping[str, int], unit: str, ratio: float) -> Iterator[Finding]:
     """Imbalance of at least ``ratio``, from the number of objects or images by name."""
     pairs = [(count, name) for name, count in counts.items()]
     if pairs and (most := max(pairs))[0] >= ratio * (least := min(pairs))[0]:
-        yield Finding("skew", f"{most[0]:,} {unit} of {most[1]}, {least[0]:,} of {least[1]}.")
+        yield Finding("skew", f"{most[0]:,} {unit} of {most[1]}, {least[0]:,} of {least[1]}")
 
 
 def similar_names(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:

@@ -51,7 +51,7 @@ def apply_fixes(check: Check) -> FixResult:
     """
     dataset = check.dataset
     if not isinstance(dataset, AnnotatedDataset):
-        raise DataError(f"{dataset.root} has class folders: there are no labels to fix.", "Omit --fix.")
+        raise DataError(f"{dataset.root} has class folders: there are no labels to fix", "omit --fix")
     changes: list[str] = []
     removed: set[tuple[Path, int]] = set()  # objects: image and number
     dataset = _merge_spellings(dataset, changes)
@@ -75,7 +75,7 @@ def apply_fixes(check: Check) -> FixResult:
         if fixed:
             splits[split] = tuple(fixed)
     if not splits:
-        raise DataError(f"{dataset.root} has no readable image.", "Put the images in their place.")
+        raise DataError(f"{dataset.root} has no readable image", "put the images in their place")
     remaining = tuple(finding for finding in check.findings if not _is_fixed(finding, removed, untouched))
     return FixResult(replace(dataset, splits=splits), tuple(changes), remaining)
 

@@ -220,4 +220,4 @@ def copy_finding(kind: str, one: tuple[str, Path], other: tuple[str, Path], reas
     """Finding of two images, each with its split, that are equal or similar, in one split or in two."""
     where = f"in {one[0]} and {other[0]}" if one[0] != other[0] else f"in {one[0]}"
     kind = kind if one[0] == other[0] else f"{kind}-elsewhere"
-    return Finding(kind, f"{where}: {reason}.", one[0], one[1], other=other[1], other_split=other[0])
+    return Finding(kind, f"{where}: {reason}", one[0], one[1], other=other[1], other_split=other[0])

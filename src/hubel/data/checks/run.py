@@ -39,8 +39,8 @@ def read_any(
     path = Path(path)
     if format is None and path.is_dir() and not detect_formats(path):
         if is_mask_folder(path):
-            message = f"{path} has images with masks, of which only hubel train and evaluate read the classes."
-            raise DataError(message, "hubel train --task segment checks them, and names those that cannot be used.")
+            message = f"{path} has images with masks, of which only hubel train and evaluate read the classes"
+            raise DataError(message, "hubel train --task segment checks them, and names those that cannot be used")
         try:
             return read_class_folders(path)
         except DataError as error:
@@ -169,7 +169,7 @@ def _unlabelled(dataset: AnnotatedDataset, faulty_stems: set[str]) -> Iterator[F
     """Images that nobody labelled, except those whose label file has errors."""
     for split, image in dataset.placed_images():
         if image.objects is None and image.label_file is None and image.path.stem not in faulty_stems:
-            yield Finding("unlabelled", "has no labels, not even an empty file.", split, image.path)
+            yield Finding("unlabelled", "has no labels, not even an empty file", split, image.path)
 
 
 def _label_files_without_image(dataset: AnnotatedDataset) -> Iterator[Finding]:
@@ -181,7 +181,7 @@ def _label_files_without_image(dataset: AnnotatedDataset) -> Iterator[Finding]:
     for folder in sorted(folders):
         for file in sorted(folder.glob("*.txt")):
             if file.stem not in stems and file.name not in NAME_FILES and _has_rows(file):
-                yield Finding("missing", "no image matches the name of this label file.", label_file=file)
+                yield Finding("missing", "no image matches the name of this label file", label_file=file)
 
 
 def _has_rows(file: Path) -> bool:
@@ -216,11 +216,11 @@ def _check_class_folders(folders: ImageDataset, progress: Progress | None) -> Ch
 
 def _class_folder_classes(checked: Findings, classes: Sequence[str]) -> Iterator[Finding]:
     if len(classes) < 2:
-        yield Finding("classes", f"there is only one class ({listing(classes)}): at least two are required.")
+        yield Finding("classes", f"there is only one class ({listing(classes)}): at least two are required")
     for split, counts in checked.counts.items():
         if empty := [name for name, count in zip(classes, counts, strict=True) if not count]:
             kind = "classes" if split in ("train", "all") else "class-absent"
-            yield Finding(kind, f"no readable image in {split} of {listing(empty)}.", split)
+            yield Finding(kind, f"no readable image in {split} of {listing(empty)}", split)
     totals = [sum(column) for column in zip(*checked.counts.values(), strict=True)]
     named = {name: count for name, count in zip(classes, totals, strict=True) if count}
     yield from likeness_findings(named, "images")

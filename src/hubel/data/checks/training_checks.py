@@ -60,9 +60,9 @@ class Findings:
     def warnings(self) -> list[str]:
         """Notes for the user, one line each; of the images that are left out the first, and how many more."""
         reasons = list(self.unusable.values())
-        lines = [f"{reason} Left out." for reason in reasons[:_SHOWN]]
+        lines = [f"{reason}: left out" for reason in reasons[:_SHOWN]]
         if len(reasons) > _SHOWN:
-            lines.append(f"{len(reasons) - _SHOWN} more images cannot be read and are left out.")
+            lines.append(f"{len(reasons) - _SHOWN} more images cannot be read and are left out")
         return [*lines, *self.notes]
 
     def raise_if_unusable(self, strict: bool = False) -> None:
@@ -74,8 +74,8 @@ class Findings:
         """
         if strict and self.unusable:
             reason, more = next(iter(self.unusable.values())), len(self.unusable) - 1
-            message = reason + (f" {more} more cannot be read either." if more else "")
-            raise DataError(message, "Repair or remove the images, or run without --strict.")
+            message = reason + (f", and {more} more cannot be read either" if more else "")
+            raise DataError(message, "repair or remove the images, or run without --strict")
         if self.refusal:
             raise DataError(*self.refusal)
 
@@ -90,29 +90,29 @@ def check_class_folders(
     train = counts.get("train", ())
     notes = []
     if leaks:
-        notes.append(f"the same image in two splits makes the scores too optimistic: {_pairs(leaks)}.")
+        notes.append(f"the same image in two splits makes the scores too optimistic: {_pairs(leaks)}")
     if single := [name for name, count in zip(classes, train, strict=False) if count == 1]:
-        notes.append(f"only one training image of {listing(single)}: too few to learn from.")
+        notes.append(f"only one training image of {listing(single)}: too few to learn from")
     if unseen := _absent(classes, counts.get("val", ())):
-        notes.append(f"no validation image of {listing(unseen)}: they are not validated.")
+        notes.append(f"no validation image of {listing(unseen)}: they are not validated")
     if skew(train) >= SKEWED:
         most, least = max(train), min(count for count in train if count)
         notes.append(
             f"classes are imbalanced: {most} training images of {classes[train.index(most)]}, "
-            f"{least} of {classes[train.index(least)]}."
+            f"{least} of {classes[train.index(least)]}"
         )
     refusal = None
     if len(classes) < 2:
-        message = f"there is only one class ({listing(classes)}): at least two are required."
-        refusal = message, "Pass the folder that contains the class folders, or add a class."
+        message = f"there is only one class ({listing(classes)}): at least two are required"
+        refusal = message, "pass the folder that contains the class folders, or add a class"
     elif untrained := [name for name, count in zip(classes, train, strict=False) if not count]:
-        message = f"no readable training image of {listing(untrained)}."
-        refusal = message, "Add images to the class in the training data, or remove its folders."
+        message = f"no readable training image of {listing(untrained)}"
+        refusal = message, "add images to the class in the training data, or remove its folders"
     elif "val" in counts and not any(counts["val"]):
-        refusal = "no validation image is readable.", "Replace the images of the val split."
+        refusal = "no validation image is readable", "replace the images of the val split"
     elif contradictions:
-        message = f"the same image is in two classes: {_pairs(contradictions)}."
-        refusal = message, "Keep each image in the class it belongs to and delete the other copy."
+        message = f"the same image is in two classes: {_pairs(contradictions)}"
+        refusal = message, "keep each image in the class it belongs to and delete the other copy"
     return Findings(counts, unreadable, notes, refusal, contradictions=contradictions, leaks=leaks)
 
 
@@ -128,17 +128,17 @@ def check_object_set(
     if resized:
         notes.append(
             f"{len(resized)} images have another size than their label files state, the first is "
-            f"{resized[0]}: their boxes are scaled to the images. Check them with hubel data check."
+            f"{resized[0]}: their boxes are scaled to the images; hubel data check shows them"
         )
     if leaks:
         pairs = listing(list(map(_names, leaks)))
-        notes.append(f"the same image in two splits makes the scores too optimistic: {pairs}.")
+        notes.append(f"the same image in two splits makes the scores too optimistic: {pairs}")
     refusals = []
     for split, use in (("train", "train on"), ("val", "validate on")):
         if split in counts and not any(counts[split]):
-            refusals.append((f"no readable image contains an object to {use}.", f"Label some for {split}."))
+            refusals.append((f"no readable image contains an object to {use}", f"label some for {split}"))
         elif absent := _absent(classes, counts.get(split, ())):
-            notes.append(f"no {split} image contains an object of {listing(absent)}.")
+            notes.append(f"no {split} image contains an object of {listing(absent)}")
     return Findings(counts, unreadable, notes, next(iter(refusals), None), sizes, leaks=leaks)
 
 
@@ -163,20 +163,20 @@ def check_masks(
                 yield split, class_map.ravel()
             else:
                 size = f"{class_map.shape[1]} × {class_map.shape[0]}"
-                unusable[sample.path] = f"{sample.class_map} is {size}, its image {sample.width} × {sample.height}."
+                unusable[sample.path] = f"{sample.class_map} is {size}, its image {sample.width} × {sample.height}"
 
     counts = _count(splits, classes, class_maps())
     absent = {split: _absent(classes, numbers) for split, numbers in counts.items()}
-    notes = [f"no pixel of {', '.join(names)} in the {split} masks." for split, names in absent.items() if names]
+    notes = [f"no pixel of {', '.join(names)} in the {split} masks" for split, names in absent.items() if names]
     bare = next((split for split in ("train", "val") if split in counts and not any(counts[split])), None)
     if unknown:
         values = listing([str(value) for value in sorted(unknown)])
-        notes.append(f"masks have pixels of {values}, which are not classes: these pixels do not count.")
-    refusal = (f"no {bare} image has a mask with labelled pixels.", "Label some.") if bare else None
+        notes.append(f"masks have pixels of {values}, which are not classes: these pixels do not count")
+    refusal = (f"no {bare} image has a mask with labelled pixels", "label some") if bare else None
     if refusal is None and len(classes) > 1 and len(absent.get("train", ())) == len(classes) - 1:
         (only,) = set(classes) - set(absent["train"])
-        message = f"all labelled pixels of the train masks are of one class, {only}."
-        hint = "255 marks pixels that do not count: where it stands for a class, write the class's index instead."
+        message = f"all labelled pixels of the train masks are of one class, {only}"
+        hint = "255 marks pixels that do not count: where it stands for a class, write the class's index instead"
         refusal = message, hint
     return Findings(counts, unusable, notes, refusal)
 
@@ -226,7 +226,7 @@ def _duplicates(
             first_of[sample.label].setdefault(split, sample.path)
         (label, split, path), *others = [(label, *next(iter(found.items()))) for label, found in first_of.items()]
         for other_label, other_split, other in others:
-            message = f"{classes[label]} and {classes[other_label]}: the same bytes."
+            message = f"{classes[label]} and {classes[other_label]}: the same bytes"
             found = Finding("same-contradiction", message, split, path, other=other, other_split=other_split)
             contradictions.append(found)
         for first, *copies in (found.items() for found in first_of.values()):

@@ -85,7 +85,7 @@ def find_exported(reference: Any) -> ExportedModel | None:
         found = [path / name for name in _BY_FILE if (path / name).is_file()]
         if len(found) > 1:
             names = " and ".join(file.name for file in found)
-            raise ModelError(f"{path} holds {names}.", f"Name the one to use: {found[0]}")
+            raise ModelError(f"{path} holds {names}", f"name the one to use: {found[0]}")
         path = found[0] if found else path
     backend = _BY_FILE.get(path.name)
     if backend is None or not path.is_file():
@@ -112,8 +112,8 @@ def _described(path: Path, backend: Backend, facts: dict[str, Any]) -> ExportedM
     classes, pixels, outputs, task = (facts.get(name) for name in ("classes", "preprocessing", "outputs", "task"))
     if not (isinstance(classes, list) and isinstance(pixels, dict) and isinstance(outputs, list) and task):
         raise ModelError(
-            f"{path} does not name its task, classes, preprocessing and outputs: it is not from hubel export.",
-            "Pass a model that hubel export wrote, or load weights with hubel.create_model(NAME, weights=FILE).",
+            f"{path} does not name its task, classes, preprocessing and outputs: it is not from hubel export",
+            "pass a model that hubel export wrote, or load weights with hubel.create_model(NAME, weights=FILE)",
         )
     record = {
         "task": task,
@@ -163,7 +163,7 @@ class ExportedChoice:
         if model.weight_bits > min(EXACT_ON) and model.weight_bits > exact_weight_bits():
             log(
                 f"note: {reference} is exact on {EXACT_ON[model.weight_bits]}; on this processor its sums overflow, "
-                "and its predictions are worse. Export it with --portable."
+                "and its predictions are worse: export it with --portable"
             )
 
     def engine_for(self, images: int, at_once: int | None = None) -> Engine:

@@ -22,7 +22,7 @@ def claim_process() -> None:
     if _process not in (None, os.getpid()):
         raise ModelError(
             f"this process was forked from one that had prepared a network (process {_process}), whose threads do not "
-            "exist here: it would wait for them for ever.",
-            "Make the Predictor in each worker process (not before the fork), or start processes with spawn.",
+            "exist here: it would wait for them for ever",
+            "make the Predictor in each worker process (not before the fork), or start processes with spawn",
         )
     _process = os.getpid()

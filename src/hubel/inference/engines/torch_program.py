@@ -61,7 +61,7 @@ def check_program(path: Path) -> str:
             for key, value in _entries(json.loads(text)):
                 _check_entry(path, key, value)
     if "extra/metadata.json" not in texts:
-        raise ModelError(f"{path} has no metadata: it is not from hubel export.", "Use a file that hubel export wrote.")
+        raise ModelError(f"{path} has no metadata: it is not from hubel export", "use a file that hubel export wrote")
     return texts["extra/metadata.json"]
 
 
@@ -94,6 +94,6 @@ def _entries(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 
 def _refusal(path: Path, reason: str) -> ModelError:
     return ModelError(
-        f"{path} {reason}, which hubel export does not write and which could run code.",
-        "Use it only with torch.export.load, if you trust where it comes from.",
+        f"{path} {reason}, which hubel export does not write and which could run code",
+        "use it only with torch.export.load, if you trust where it comes from",
     )

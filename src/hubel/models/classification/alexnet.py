@@ -161,7 +161,7 @@ def grid_side(family: str, image_size: int, lost: int, grid: int | None) -> int:
     """
     left = (image_size - lost) // 32
     if left < 1:
-        raise ModelError(f"{family} requires images larger than {image_size} pixels.", f"Use at least {lost + 32}.")
+        raise ModelError(f"{family} requires images larger than {image_size} pixels", f"use at least {lost + 32}")
     return left if grid is None else grid
 
 

@@ -119,7 +119,7 @@ _INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {
 def build(config: LeNetConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """LeNet-5 for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 16."""
     if image_size < _SMALLEST:
-        raise ModelError(f"LeNet-5 requires images larger than {image_size} pixels.", f"Use at least {_SMALLEST}.")
+        raise ModelError(f"LeNet-5 requires images larger than {image_size} pixels", f"use at least {_SMALLEST}")
     activation, subsampling = _ACTIVATIONS[config.activation], _SUBSAMPLINGS[config.subsampling]
     left = ((image_size - 4) // 2 - 4) // 2
     backbone = _part(

@@ -120,8 +120,8 @@ class ResNetConfig:
     def __post_init__(self) -> None:
         if self.unit == "basic" and (self.groups, self.base_width, self.reduce_first) != (1, 64, False):
             raise ModelError(
-                "groups, base_width and reduce_first require bottleneck blocks, and this network has basic ones.",
-                "Omit them, or choose resnet50 or deeper.",
+                "groups, base_width and reduce_first require bottleneck blocks, and this network has basic ones",
+                "omit them, or choose resnet50 or deeper",
             )
 
 

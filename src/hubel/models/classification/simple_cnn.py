@@ -66,7 +66,7 @@ class DenseHead(nn.Module):
 def build(config: SimpleCNNConfig, num_classes: int, in_channels: int, image_size: int) -> Classifier:
     """The network for square images of ``image_size`` pixels; raises ``ModelError`` for fewer than 8."""
     if image_size < _SMALLEST:
-        raise ModelError(f"simple_cnn requires images larger than {image_size} pixels.", f"Use at least {_SMALLEST}.")
+        raise ModelError(f"simple_cnn requires images larger than {image_size} pixels", f"use at least {_SMALLEST}")
     backbone = nn.Sequential()
     backbone.add_module("stage1", _Conv(in_channels, 64, 7))
     backbone.add_module("pool1", nn.MaxPool2d(2))

@@ -225,8 +225,8 @@ def build_on(config: SlidingWindowConfig, num_classes: int, source: Classifier) 
     require_independent_windows(backbone)
     if config.window % stride:
         raise ModelError(
-            f"A window of {config.window} pixels is not a multiple of the stride {stride}.",
-            "Choose a multiple.",
+            f"a window of {config.window} pixels is not a multiple of the stride {stride}",
+            "choose a multiple",
         )
     return SlidingWindow(backbone, channels, stride, num_classes, config)
 

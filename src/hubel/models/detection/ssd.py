@@ -255,7 +255,7 @@ def build_on(config: SSDLiteConfig, num_classes: int, source: Classifier) -> SSD
     strides = (8, 16, 32)
     if not source.feature_info.keys() >= set(strides):
         has = ", ".join(map(str, source.feature_info))
-        raise ModelError(f"ssd needs maps of stride 8, 16 and 32; the backbone has {has}.", "Choose another backbone.")
+        raise ModelError(f"ssd needs maps of stride 8, 16 and 32; the backbone has {has}", "choose another backbone")
     read, channels = zip(*(source.feature_info[stride] for stride in strides), strict=True)
     return _light(config, source.backbone_up_to(32), read, channels, num_classes)
 

@@ -90,7 +90,7 @@ def build_on(config: FCNConfig, num_classes: int, source: Classifier) -> FCN32s:
     """FCN-32s on a classifier, up to its map of stride 32; raises ``ModelError`` if it has none."""
     if 32 not in source.feature_info:
         has = ", ".join(map(str, source.feature_info))
-        raise ModelError(f"fcn32s needs a map of stride 32; the backbone has {has}.", "Choose another backbone.")
+        raise ModelError(f"fcn32s needs a map of stride 32; the backbone has {has}", "choose another backbone")
     head = ScoreHead(source.feature_channels[32], num_classes, config.dropout)
     feature_info = {stride: info for stride, info in source.feature_info.items() if stride <= 32}
     return FCN32s(source.backbone_up_to(32), head, feature_info)
