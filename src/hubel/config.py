@@ -264,9 +264,10 @@ class TrainingConfig:
     ] = SplitFractions()
     seed: Annotated[int, Option("Random seed; the same seed repeats a run.")] = 0
     optimizer: Annotated[Literal["adamw", "sgd"], Option("Optimizer.")] = "adamw"
-    learning_rate: Annotated[float | None, Option("Peak learning rate once the whole network is trained.", above=0)] = (
-        None
-    )
+    learning_rate: Annotated[
+        float | None,
+        Option("Peak learning rate once the whole network is trained.", ("--learning-rate", "--lr"), above=0),
+    ] = None
     head_learning_rate: Annotated[
         float | None, Option("Peak learning rate while only the head is trained.", above=0)
     ] = None

@@ -144,6 +144,14 @@ def _not_written(path: Path, error: OSError) -> DataError:
     return DataError(f"{path} cannot be written: {error.strerror or error}", remedy(error))
 
 
+def check_exists(path: Path) -> None:
+    """Raise :class:`DataError` if there is no such file or folder; one that may not be looked at is not judged."""
+    with contextlib.suppress(OSError):
+        if path.exists():
+            return
+        raise DataError(f"{path} does not exist", "check the spelling and the folder")
+
+
 def remedy(error: OSError) -> str:
     """What to do about a file that cannot be written."""
     if error.errno in NO_SPACE:

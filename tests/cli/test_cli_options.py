@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from dataclasses import MISSING, fields, make_dataclass, replace
@@ -55,7 +57,62 @@ def test_a_value_out_of_range_is_wrong_usage(
     with pytest.raises(SystemExit) as ended:
         main(["train", str(tmp_path), "--task", "classify", OPTIONS[name].opts[-1], str(value)])
     assert ended.value.code == 2
-    assert name in capsys.readouterr().err.replace("-", "_")
+    err = capsys.readouterr().err
+    assert name in err.replace("-", "_")
+    assert re.search(r"it is (at (least|most)|greater than|less than) ", err), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "DATA", "--epochs", "many"], "it is not a whole number"),
+        (["train", "DATA", "--balance", "well"], "'well' is not one of 'auto', 'none', 'sampling', 'loss', 'smote'"),
+        (["predict", "a.jpg", "--top", "0"], "it is at least 1"),
+        (["predict", "a.jpg", "--conf", "2"], "it is at most 1"),
+        (["export", "run", "--format", "tar"], "'tar' is not one of 'onnx', 'openvino', 'torch'"),
+        (["scale", "lenet5", "--phi", "x"], "it is not a number"),
+    ],
+)
+def test_a_wrong_value_is_told_without_the_words_of_a_library(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said in err
+    assert "Value error" not in err and "Input should" not in err
+
+
+WRONG_NAMES = [
+    (["train", "data", "--model", "resnet5"], "unknown architecture 'resnet5'"),
+    (["train", "data", "--task", "detect", "--backbone", "resnet5"], "unknown architecture 'resnet5'"),
+    (["train", "data", "--split", "1,2,3"], "split = '1,2,3': '1,2,3' sums to 6, not to 1"),
+    (["train", "gone"], "gone does not exist"),
+    (["evaluate", "efficientnet_lite0", "gone"], "gone does not exist"),
+    (["summary", "resnet5"], "resnet5 is neither an existing folder nor a known architecture"),
+    (["models", "resnet5"], "unknown architecture 'resnet5'"),
+    (["bench", "resnet5"], "resnet5 is neither an existing folder nor a known architecture"),
+]
+
+
+def test_wrong_names_are_told_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    program = """
+import json, sys
+sys.modules["torch"] = None
+from hubel.cli.main import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as ended:
+        assert ended.code in (1, 2)
+"""
+    words = json.dumps([words for words, _ in WRONG_NAMES])
+    done = subprocess.run([sys.executable, "-c", program, words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("hint:  ")]
+    assert errors == [f"error: {said}" for _, said in WRONG_NAMES]
 
 
 def test_defaults_are_described_from_the_tables_that_hold_them() -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import hubel
 from hubel.benchmark.session import Runner, Session
-from hubel.benchmark.worker import prepare
+from hubel.benchmark.worker import measure, prepare, start
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import sample_photographs
 from hubel.errors import ModelError, UsageError
@@ -26,6 +27,7 @@ from hubel.inference.engines.exported import find_exported
 from hubel.inference.engines.exported_checks import CheckedEngine
 from hubel.models import ModelMetadata, create_model
 from hubel.models.checkpoint import describe, save_model
+from hubel.tracking import create_tracker
 from hubel.training.evaluate import evaluate
 
 CLASSES = ["rose", "naïve & <b>", "花"]
@@ -347,3 +349,34 @@ def test_predictions_of_no_images_are_empty(tmp_path: Path) -> None:
     engine = model.engine(RunOptions())
     batches = [np.zeros((count, 32, 32, 3), np.uint8) for count in (0, 2, 20)]
     assert [predictions["probabilities"].shape for predictions in engine.run(batches)] == [(0, 3), (2, 3), (20, 3)]
+
+
+def test_an_exported_detector_is_tracked_with(tmp_path: Path) -> None:
+    folder = _export("detect", "onnx", tmp_path / "out")
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number, shade in enumerate((0, 8, 16, 24), 1):
+        pixels = np.random.default_rng(0).integers(0, 200, (64, 96, 3)).astype(np.uint8)
+        Image.fromarray(pixels + np.uint8(shade)).save(frames / f"{number}.png")
+    network, metadata = _model("detect")
+    detector = hubel.Predictor(network, "torch", "fp32", metadata=metadata, conf=0.3)
+    tracker = create_tracker("sort", min_hits=1)
+    found = list(hubel.track(frames, model=folder, tracker="sort", conf=0.3, min_hits=1))
+    for number, tracks in enumerate(found, 1):
+        (objects,) = detector([frames / f"{number}.png"])
+        expected = tracker.update(objects.boxes, objects.scores, objects.labels)
+        assert tracks.ids.tolist() == expected.ids.tolist() and len(tracks.ids) > 1
+        np.testing.assert_allclose(tracks.boxes, expected.boxes, atol=0.01)
+    assert len(found) == 4
+    assert set(found[0].ids) & set(found[3].ids)
+
+
+def test_bench_starts_and_times_an_exported_model(tmp_path: Path) -> None:
+    folder = _export("detect", "onnx", tmp_path / "out", nms=True)
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "a.png")
+    options = {"model": str(folder), "engine": "onnx", "precision": "fp32", "device": "auto", "threads": 1}
+    (expected,) = hubel.Predictor(folder)([tmp_path / "a.png"])
+    assert start(image=str(tmp_path / "a.png"), batch=1, **options) == {"predicted": expected.to_json()}
+    row = measure(images=[str(tmp_path / "a.png")], seconds=0.01, batch=2, **options)
+    assert (row["device"], row["threads"], row["latencies"]) == ("cpu", 1, [])
+    assert 0 < row["seconds_per_batch"] < 10 and 0 < row["seconds_per_image"] < 10

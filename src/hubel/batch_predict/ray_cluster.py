@@ -145,7 +145,7 @@ def predict_blocks(ray: Any, pool: ActorPool, blocks: Sequence[Block], *work: An
             yield json.loads(row["outcome"])
     except ray.exceptions.RayError as error:
         message = f"ray failed: {str(error).strip().splitlines()[-1]}"
-        raise DataError(message, "finished shards are kept: the same command continues with the rest") from error
+        raise DataError(message, "repeat the command: finished shards are kept") from error
 
 
 @dataclass

@@ -60,12 +60,10 @@ def bench(
     hubel bench resnet50 mobilenet_v2 --engine openvino --batch 1 --json
     hubel bench runs/flowers --images holiday/
     """
-    from hubel.models.metadata import unknown_model
-    from hubel.models.registry import list_models
+    from hubel.models.metadata import check_exists
 
     for model in models:  # said at once: measuring takes minutes
-        if model.partition(":")[0] not in list_models() and not Path(model).exists():
-            raise unknown_model(model)
+        check_exists(model)
     from hubel.benchmark.session import Session
 
     with tempfile.TemporaryDirectory(prefix="hubel-bench-") as name, ProgressBar("bench") as bar:

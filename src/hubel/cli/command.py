@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
+
+from hubel.validation import reason
 
 HELP = {"help_option_names": ["-h", "--help"]}
 """Settings of the contexts of all commands."""
@@ -37,6 +40,15 @@ def _value(shown: str) -> str:
 
 class Command(TyperCommand):
     """A command whose help lists the options in the groups that their ``rich_help_panel`` names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; what is wrong with a value is said in our words, not those of a library."""
+        try:
+            return super().parse_args(ctx, args)
+        except BadParameter as error:
+            if errors := getattr(error.__cause__, "errors", None):
+                error.message = reason(errors()[0])
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the options without a group, and the groups in the order of their first option."""

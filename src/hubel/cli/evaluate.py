@@ -10,7 +10,8 @@ import typer
 
 from hubel.cli.options import Batch, Device, Json, Strict, Threads
 from hubel.console import activity, log, print_json, report_error, show
-from hubel.errors import DataError, UsageError
+from hubel.errors import UsageError
+from hubel.fileio import check_exists
 
 
 def evaluate(
@@ -58,8 +59,7 @@ def evaluate(
 
     model, data = what
     check_reference(model)
-    if not Path(data).exists():
-        raise DataError(f"{data} does not exist", "check the spelling and the folder")
+    check_exists(Path(data))
     from hubel.training.evaluate import evaluate as run
 
     with activity(f"scoring {model} on {data}"):

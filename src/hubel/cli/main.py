@@ -131,7 +131,7 @@ def _run(arguments: list[str] | None) -> None:
         if isinstance(error, OSError) and error.filename is None and error.errno in NO_SPACE:
             report_error(f"the output cannot be written: {error.strerror}", remedy(error))
             sys.exit(1)
-        report_error(f"{type(error).__name__}: {error}", "this is a bug in hubel: please report it with --debug")
+        report_error(f"{type(error).__name__}: {error}", "report this bug in hubel, with what --debug shows")
         sys.exit(1)
 
 

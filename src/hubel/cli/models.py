@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,7 +61,6 @@ def models(
     hubel models --task classify --plot choice.png
     """
     from hubel.models.registry import list_models, task_of
-    from hubel.models.selection import filter_by_limits, model_row
 
     tasks = sorted({task_of(name) for name in list_models()})
     if task == "track":
@@ -73,6 +71,8 @@ def models(
         raise typer.BadParameter(message, param_hint="'--task'")
     chosen = _named(names, list_models(task, match)) if names else list_models(task, match)
     with activity("counting parameters and multiplications"):
+        from hubel.models.selection import filter_by_limits, model_row
+
         rows = [model_row(name) for name in chosen]
     limited = max_ms is not None or max_mb is not None
     if max_mb is not None:  # before timing: the large ones take longest
@@ -96,18 +96,16 @@ def models(
 def _named(names: list[str], listed: list[str]) -> list[str]:
     """The architectures of these names and patterns, in the order of the table."""
     from hubel.errors import UsageError
-    from hubel.models.registry import list_models, task_of
+    from hubel.models.registry import closest, list_models
 
     for name in names:
         if not fnmatch.filter(listed, name):
             everything = list_models()
             if name in everything:
-                raise UsageError(f"{name} is left out by the other options", f"its task is {task_of(name)}")
+                raise UsageError(f"{name} is left out by the other options", f"use hubel models {name}")
             if name in _TASKS:
                 raise UsageError(f"{name} is a task, not an architecture", f"use hubel models --task {name}")
-            close = difflib.get_close_matches(name, everything, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else "hubel models lists all names"
-            raise UsageError(f"there is no architecture {name!r}", hint)
+            raise UsageError(f"unknown architecture {name!r}", closest(name))
     return [each for each in listed if any(fnmatch.fnmatchcase(each, name) for name in names)]
 
 

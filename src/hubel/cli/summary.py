@@ -58,6 +58,9 @@ def summary(
         assigned = parse_assignments(options or [])
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--set'") from error
+    from hubel.models.metadata import check_exists
+
+    check_exists(model)
     from hubel.analysis.memory_advice import free_memory, memory_tips
     from hubel.analysis.summary import summarize
     from hubel.analysis.table import layer_table

@@ -21,6 +21,7 @@ from hubel.data.file_listing import files_below, is_own_output, is_shown, listin
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_of, splits_among
 from hubel.errors import DataError
+from hubel.fileio import check_exists
 
 _CLASS_LAYOUT = "expected one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg"
 
@@ -35,10 +36,10 @@ def read_class_folders(root: Path) -> ImageDataset:
             split under two names.
     """
     root = Path(root)
+    check_exists(root)
     try:
         if not root.is_dir():
-            what = "is a file, not a folder of images" if root.exists() else "does not exist"
-            raise DataError(f"{root} {what}", _CLASS_LAYOUT)
+            raise DataError(f"{root} is a file, not a folder of images", _CLASS_LAYOUT)
     except OSError as error:
         raise not_listed(root, error) from error
     warnings: list[str] = []

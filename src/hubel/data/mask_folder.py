@@ -132,7 +132,7 @@ def _indices(path: Path, image: Image.Image) -> np.ndarray:
             values = np.where(values == void, index, values)
         if values.min(initial=0) < 0 or values.max(initial=0) > 255:
             message = f"{path} is not a mask of class indices: it has the value {values.max()}"
-            raise ImageError(message, "classes are numbered from 0 to 254")
+            raise ImageError(message, "number the classes from 0 to 254")
         return values.astype(np.uint8)
     if mode in ("LA", "PA", "RGB", "RGBA") and values.ndim == 3:
         count = 3 if mode.startswith("RGB") else 1

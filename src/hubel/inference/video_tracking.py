@@ -312,7 +312,7 @@ def track(
 
     Args:
         source: a video, a folder of frames, or the number of a webcam; ``None`` if only ``detections`` are needed.
-        model: a detector: a registered name with weights, or a run folder.
+        model: a detector: a registered name with weights, a run folder, or an exported folder.
         detections: a file of MOTChallenge text, instead of a model.
         tracker: ``"sort"``, ``"deepsort"`` or ``"bytetrack"``, with its ``parameters``.
         appearance: for ``"deepsort"``: a network with weights, a run folder, or a function of an image, uint8

@@ -284,7 +284,7 @@ def _check(probabilities: np.ndarray, labels: np.ndarray, classes: int) -> None:
         first = int(bad.argmax())
         raise DataError(
             f"probabilities of {bad.sum()} of {len(bad)} images are not finite, first those of image {first}",
-            "the network output NaN or infinity: train with a lower learning rate or in float32",
+            "train with a lower learning rate or in float32: the network output NaN or infinity",
         )
     off = (probabilities < 0).any(axis=1) | (np.abs(probabilities.sum(axis=1) - 1) > 1e-2)
     if off.any():

@@ -14,7 +14,7 @@ import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
 from hubel.models.metadata_checks import check_record, read_record
-from hubel.models.registry import architecture, list_models
+from hubel.models.registry import closest, list_models
 from hubel.weights.catalog import default_entry, find_entry
 from hubel.weights.checksums import digest
 from hubel.weights.local_cache import fetch
@@ -181,7 +181,14 @@ def check_reference(reference: Path | str) -> None:
     if isinstance(reference, str) and name in list_models():
         if not weights and default_entry(name) is None:
             raise without_weights(name)
-    elif not Path(reference).exists():
+    else:
+        check_exists(reference)
+
+
+def check_exists(reference: Path | str) -> None:
+    """Raise ``ModelError`` if a reference, with weights or without, names nothing; needs no torch."""
+    is_registered = isinstance(reference, str) and reference.partition(":")[0] in list_models()
+    if not is_registered and not Path(reference).exists():
         raise unknown_model(str(reference))
 
 
@@ -194,14 +201,9 @@ def unknown_model(text: str) -> ModelError:
     """The error of a name that is neither registered nor a folder; its hint offers the closest names."""
     name = text.partition(":")[0]
     weights_of_unknown = ":" in text and not {"/", os.sep} & set(name)
-    try:
-        architecture(name if weights_of_unknown else text)
-        hint = "hubel models lists all names"
-    except ModelError as error:
-        if weights_of_unknown:
-            return error
-        hint = error.hint
-    return ModelError(f"{text} is neither an existing folder nor a known architecture", hint)
+    if weights_of_unknown and name not in list_models():
+        return ModelError(f"unknown architecture {name!r}", closest(name))
+    return ModelError(f"{text} is neither an existing folder nor a known architecture", closest(text))
 
 
 def find_model(reference: Path | str) -> FoundModel | None:

@@ -73,16 +73,25 @@ def relatives(name: str) -> list[str]:
     return [other for other in _NAMES if _MODULE_AND_TASK[other] == _MODULE_AND_TASK[name]]
 
 
+def check_name(name: str) -> None:
+    """Raise :class:`ModelError`, which offers the closest names, if there is no such architecture; needs no torch."""
+    if name not in _MODULE_AND_TASK:
+        raise ModelError(f"unknown architecture {name!r}", closest(name))
+
+
+def closest(name: str) -> str:
+    """A hint for a wrong name: ``did you mean resnet50 or resnet152?``."""
+    close = difflib.get_close_matches(name, _NAMES, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else "see hubel models"
+
+
 def architecture(name: str) -> Architecture:
     """The registered architecture of that name; its family is imported now.
 
     Raises:
         ModelError: unknown name; offers the closest ones.
     """
-    if name not in _MODULE_AND_TASK:
-        close = difflib.get_close_matches(name, _NAMES, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "hubel models lists all names"
-        raise ModelError(f"unknown architecture {name!r}", hint)
+    check_name(name)
     family = importlib.import_module(f"hubel.models.{_MODULE_AND_TASK[name][0]}")
     found: Architecture = next(arch for arch in family.ARCHITECTURES if arch.name == name)
     return found

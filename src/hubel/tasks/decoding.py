@@ -124,7 +124,7 @@ def require_finite(predictions: Mapping[str, np.ndarray], sources: Sequence[str 
             source = (sources[wrong[0]] if wrong[0] < len(sources) else None) or "an image"
             raise ModelError(
                 f"{model} gives {name} that are not numbers (NaN) for {source}",
-                "its weights are damaged, or overflow in a short precision: try --precision fp32, or train again",
+                "try --precision fp32, in case its weights overflow in a short precision, or train again",
             )
 
 

@@ -90,7 +90,7 @@ def _nothing_counts(truth: MotBoxes) -> str:
 
 
 def _check_ids(boxes: MotBoxes) -> None:
-    hint = "every track has an id above 0, and one box per frame"
+    hint = "give every track an id above 0, and one box per frame"
     for row in (boxes.ids <= 0).nonzero()[0]:
         where = f"{boxes.path}, line {boxes.lines[row]}"
         raise DataError(f"{where}: the id is {boxes.ids[row]}, in frame {boxes.frames[row]}", hint)

@@ -254,7 +254,7 @@ def evaluate(
         with activity(f"scoring {count_of(len(samples), 'image')}"):
             result = evaluate_samples(network, metadata, samples, batch, chosen)
     else:
-        raise ModelError(f"{model} cannot be scored", "hubel models lists the architectures")
+        raise ModelError(f"{model} cannot be scored", "choose one that hubel models lists")
     if strict and result.failures:
         raise result.failures[0]
     seconds = time.perf_counter() - started

@@ -84,7 +84,7 @@ def _first_trainable_name(model: Model, trainable_from: str) -> str:
         ) from None
     if not 0 <= fraction <= 1:
         raise UsageError(
-            f"--unfreeze-from {trainable_from} is not a fraction 0..1", "0 trains the head only, 1 everything"
+            f"--unfreeze-from {trainable_from} is not a fraction 0..1", "use 0 to train the head only, 1 for everything"
         )
     count = round(fraction * len(parts))
     return f"backbone.{parts[-count]}." if count else "head."

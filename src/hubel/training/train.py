@@ -29,6 +29,7 @@ from hubel.data.splits import (
     write_splits,
 )
 from hubel.errors import DataError, HubelError, ModelError, UsageError
+from hubel.fileio import check_exists
 from hubel.inference.precision import choose_device
 from hubel.interrupts import interruptions
 from hubel.models import ModelMetadata, architecture, create_model, describe
@@ -89,7 +90,7 @@ def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, M
         config.model, len(classes), in_channels=arch.input[0], image_size=size, **start, **config.options
     )
     if not isinstance(model, Model):
-        raise ModelError(f"{config.model} cannot be trained", "hubel models lists the architectures")
+        raise ModelError(f"{config.model} cannot be trained", "choose one that hubel models lists")
     if config.loss_weights:
         if unknown := [name for name in config.loss_weights if name not in model.loss_weights]:
             terms = ", ".join(model.loss_weights)
@@ -205,6 +206,7 @@ def complete_config(data: Path, options: Mapping[str, Any]) -> TrainingConfig:
         ModelError: there is no such architecture.
         MissingExtraError: an option needs a package that is not installed.
     """
+    check_exists(data)
     if "task" not in options:
         options = {**options, "task": guess_task(data, options.get("model"))}
     chosen = make_config(data=data, **options)

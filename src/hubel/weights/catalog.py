@@ -191,7 +191,7 @@ def _offer(architecture: str | None, name: str = "") -> str:
     nearest = [target] if target in known or architecture else difflib.get_close_matches(target, known, n=1)
     names = [entry.name for entry in catalog() if entry.architecture in nearest]
     if not names:
-        return "hubel models lists all weights"
+        return "see hubel models for all weights"
     close = difflib.get_close_matches(name, names, n=3)
     shown = list(dict.fromkeys([*names[:3], *close]))
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""

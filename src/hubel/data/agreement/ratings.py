@@ -128,7 +128,7 @@ def read_ratings(sources: Sequence[str | Path], format: str | None = None, min_i
         raise UsageError(message, "pass the labels of two or more annotators: hubel data agree ann/ bob/")
     if not ratings.shared_images():
         message = f"{', '.join(map(str, paths))} have no image in common that two annotators have labelled"
-        raise DataError(message, "images are identified by their file names: use the same names in all sets")
+        raise DataError(message, "use the same file names in all sets: they identify the images")
     return ratings
 
 

@@ -22,6 +22,7 @@ from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses
 from hubel.data.file_listing import IMAGE_SUFFIXES
 from hubel.data.split_names import split_of, split_of_file, splits_among
 from hubel.errors import DataError
+from hubel.fileio import check_exists
 
 _MAX_DEPTH = 5
 _SNIFFED_FILES = 40  # files per folder and suffix that are examined
@@ -101,8 +102,7 @@ def detect_formats(path: Path) -> Found:
     if path.is_file():
         entry = _sniff(path)
         return {entry.name: [(_split_of(path, path.parent, {}), path)]} if entry else {}
-    if not path.is_dir():
-        raise DataError(f"{path} does not exist", "check the spelling and the folder")
+    check_exists(path)
     found: Found = defaultdict(list)
     text_folders: list[Path] = []
     image_folders: list[Path] = []

@@ -40,7 +40,7 @@ def read_any(
     if format is None and path.is_dir() and not detect_formats(path):
         if is_mask_folder(path):
             message = f"{path} has images with masks, of which only hubel train and evaluate read the classes"
-            raise DataError(message, "hubel train --task segment checks them, and names those that cannot be used")
+            raise DataError(message, "use hubel train --task segment, which names those that cannot be used")
         try:
             return read_class_folders(path)
         except DataError as error:

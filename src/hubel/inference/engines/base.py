@@ -117,7 +117,7 @@ class Backend(ABC):
     example_package: str
     weight_precisions: tuple[str, ...]
     not_exported: Mapping[str, str]
-    opener: Callable[[Path], tuple[list[str], Run]]
+    opener: Callable[..., tuple[list[str], Run]]
 
     def require(self, feature: str) -> None:
         """Raise ``MissingExtraError``, which names ``feature``, unless its packages are installed."""
@@ -151,9 +151,9 @@ class Backend(ABC):
             UsageError: it cannot compute in this precision on this machine.
         """
 
-    def open_file(self, path: Path) -> tuple[list[str], Run]:
-        """The classes of an exported file, and what runs it."""
-        return self.opener(path)
+    def open_file(self, path: Path, threads: int = 0) -> tuple[list[str], Run]:
+        """The classes of an exported file, and what runs it with so many threads, 0 for all."""
+        return self.opener(path, threads=threads)
 
     @abstractmethod
     def read_facts(self, path: Path) -> Mapping[str, Any]:
@@ -173,7 +173,7 @@ class Backend(ABC):
     def example(self) -> str:
         """Source of the :attr:`opener` without annotations, for a program without hubel."""
         source = inspect.getsource(self.opener)
-        source = re.sub(r": (?:Path|Any|np\.ndarray)(?=[,)= ])|  # type: ignore\[.*?\]", "", source)
+        source = re.sub(r": (?:Path|Any|int|np\.ndarray)(?=[,)= ])|  # type: ignore\[.*?\]", "", source)
         return re.sub(r"(?m)^( *def \w+\(.*\)) -> .*:$", r"\1:", source).rstrip()
 
 

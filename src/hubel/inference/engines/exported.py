@@ -55,9 +55,10 @@ class ExportedModel:
         precision, classes = self.backend.file_precision(self.precision), len(self.metadata.classes)
         try:
             if self.ends_in_objects:
-                _, run = self.backend.open_file(self.file)
+                _, run = self.backend.open_file(self.file, options.threads or 0)
+                names = decoder_of("detect", "").OUTPUTS
                 engine: Engine = FileEngine(
-                    self.backend.name, _dense(run, classes), precision, decoder_of("detect", "").OUTPUTS
+                    self.backend.name, _dense(run, classes), precision, names, options.threads
                 )
             else:
                 engine = self.backend.file_engine(self.file, precision, self.outputs, options)

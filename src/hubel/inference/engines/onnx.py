@@ -27,11 +27,13 @@ OPSET = 18
 _AHEAD = 2  # batches that wait for the network
 
 
-def open_file(path: Path) -> tuple[list[str], Run]:
+def open_file(path: Path, threads: int = 0) -> tuple[list[str], Run]:
     """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads  # 0: all cores
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map
     names = [output.name for output in session.get_outputs()]
     return json.loads(about["classes"]), lambda pixels: dict(

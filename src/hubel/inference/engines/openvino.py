@@ -87,7 +87,7 @@ def own_signal_stack() -> Iterator[None]:
             change(before, None)
 
 
-def open_file(path: Path, core: Any = None) -> tuple[list[str], Run]:
+def open_file(path: Path, core: Any = None, threads: int = 0) -> tuple[list[str], Run]:
     """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
     import sys
 
@@ -97,7 +97,8 @@ def open_file(path: Path, core: Any = None) -> tuple[list[str], Run]:
     core = core or openvino.Core()
     model = core.read_model(path)
     about = {key: model.get_rt_info(["hubel", key]).value for key in ("classes", "inference_precision")}
-    network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": about["inference_precision"]})
+    hints = {"INFERENCE_PRECISION_HINT": about["inference_precision"], "INFERENCE_NUM_THREADS": threads}  # 0: all
+    network = core.compile_model(model, "CPU", hints)
     # Compiled outputs can bear names of operations within as well.
     names = [output.any_name for output in model.outputs]
 
@@ -160,9 +161,9 @@ class OpenVinoBackend(Backend):
         precision = choose_precision(options.precision)
         return OpenVinoEngine(network, precision, options.threads, options.batch or 1, options.many)
 
-    def open_file(self, path: Path) -> tuple[list[str], Run]:
-        """The classes of an exported file, and what runs it, with this process's core."""
-        return open_file(path, core())
+    def open_file(self, path: Path, threads: int = 0) -> tuple[list[str], Run]:
+        """As the function, with this process's core."""
+        return open_file(path, core(), threads)
 
     def read_facts(self, path: Path) -> Mapping[str, Any]:
         """The file's ``rt_info``."""

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 _BATCH = {"cpu": 16, "mps": 32, "cuda": 64}
 
 
-def open_file(path: Path) -> tuple[list[str], Run]:
+def open_file(path: Path, threads: int = 0) -> tuple[list[str], Run]:
     """The names of the classes, and what runs the file: from uint8 pixels (N, H, W, C) to outputs by name."""
     import torch
 
+    if threads:  # else all cores
+        torch.set_num_threads(threads)
     extra = {"metadata.json": ""}
     network = torch.export.load(path, extra_files=extra).module()
     about = json.loads(extra["metadata.json"])
@@ -107,11 +109,8 @@ class TorchBackend(Backend):
         self, path: Path, precision: Precision, outputs: tuple[str, ...], options: RunOptions
     ) -> FileEngine:
         """Load the program."""
-        import torch
-
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
-        return FileEngine(self.name, open_file(path)[1], precision, outputs, options.threads, options.batch)
+        _, run = open_file(path, options.threads or 0)
+        return FileEngine(self.name, run, precision, outputs, options.threads, options.batch)
 
 
 def dtype_of(precision: str) -> torch.dtype:

@@ -180,7 +180,7 @@ class Classification(Task):
     def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
         """New heads on pretrained features begin undecided, not confidently wrong."""
         if not isinstance(model, Classifier):
-            raise ModelError(f"{config.model} is not a classifier", "hubel models --task classify lists those")
+            raise ModelError(f"{config.model} is not a classifier", "choose one of hubel models --task classify")
         if metadata.weights is None:
             return metadata
         for head in (model.head, *model.auxiliary.values()):
