@@ -118,12 +118,12 @@ def test_an_image_is_fetched(server: str, path: str) -> None:
 
 
 def test_what_a_server_answers_is_said(server: str) -> None:
-    assert fault(f"{server}/gone.png") == f"{server}/gone.png: the server answered 404 Not Found."
-    assert fault(f"{server}/page") == f"{server}/page is a web page, not an image."
-    assert fault(f"{server}/short.png") == f"{server}/short.png broke off: 4,960 bytes are missing."
-    assert fault(f"{server}/circle.png") == f"{server}/circle.png redirects more than 5 times."
-    assert fault(f"{server}/empty.png") == f"{server}/empty.png: the server sent nothing."
-    assert fault(f"{server}/br.png") == f"{server}/br.png is compressed by br, which is not read."
+    assert fault(f"{server}/gone.png") == f"{server}/gone.png: the server answered 404 Not Found"
+    assert fault(f"{server}/page") == f"{server}/page is a web page, not an image"
+    assert fault(f"{server}/short.png") == f"{server}/short.png broke off: 4,960 bytes are missing"
+    assert fault(f"{server}/circle.png") == f"{server}/circle.png redirects more than 5 times"
+    assert fault(f"{server}/empty.png") == f"{server}/empty.png: the server sent nothing"
+    assert fault(f"{server}/br.png") == f"{server}/br.png is compressed by br, which is not read"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> N
         raise URLError(error)
 
     monkeypatch.setattr(addresses, "_opener", lambda: SimpleNamespace(open=refuse))
-    expected = "https://camera/a.png: the server's certificate is not trusted: self-signed certificate."
+    expected = "https://camera/a.png: the server's certificate is not trusted: self-signed certificate"
     assert fault("https://camera/a.png") == expected
 
 

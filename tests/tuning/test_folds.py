@@ -109,10 +109,10 @@ def test_an_object_class_in_too_few_images_is_named() -> None:
 @pytest.mark.parametrize(
     ("counts", "groups", "message", "hint"),
     [
-        ({0: 9, 1: 3}, range(12), "class b has 3 images, fewer than the 4 folds.", "or use --folds 3"),
+        ({0: 9, 1: 3}, range(12), "class b has 3 images, fewer than the 4 folds", "or use --folds 3"),
         ({0: 9, 1: 5}, [*range(9), 9, 9, 9, 9, 10], "class b has 5 images, of which only 2 differ", "--folds 2"),
-        ({0: 9, 1: 5}, [0] * 14, "the data set has 14 images, of which only 1 differ", "Add different images."),
-        ({0: 1, 1: 1}, range(2), "the data set has 2 images, fewer than the 4 folds.", "--folds 2"),
+        ({0: 9, 1: 5}, [0] * 14, "the data set has 14 images, of which only 1 differ", "add different images"),
+        ({0: 1, 1: 1}, range(2), "the data set has 2 images, fewer than the 4 folds", "--folds 2"),
     ],
 )
 def test_too_few_images_are_a_sentence(counts: dict[int, int], groups: list[int], message: str, hint: str) -> None:

@@ -35,13 +35,13 @@ _STREAM_TYPES = (
     "application/vnd.apple.mpegurl",
     "application/x-mpegurl",
 )
-_DOWNLOAD = "Download it, and pass the file."
-_CHECK = "Check the address and the network."
-_AGAIN = "Try again, or download it."
+_DOWNLOAD = "download it, and pass the file"
+_CHECK = "check the address and the network"
+_AGAIN = "try again, or download it"
 _HINTS = {
-    (401, 403, 407, 451): "The server wants to know who asks: download it in a browser, and pass the file.",
-    (404, 410): "Check the address.",
-    (408, 425, 429, *range(500, 600)): "Try again later, or download it, and pass the file.",
+    (401, 403, 407, 451): "download it in a browser, which can sign in, and pass the file",
+    (404, 410): "check the address",
+    (408, 425, 429, *range(500, 600)): "try again later, or download it, and pass the file",
     range(100, 1000): _CHECK,
 }
 _SHOWN = 200
@@ -109,12 +109,12 @@ def read_address(address: str) -> Image.Image:
             if len(data) > MAX_BYTES:
                 raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB", _DOWNLOAD)
             if time.monotonic() - start > _SECONDS_IN_ALL:
-                raise ImageError(f"{name} was not sent within {_SECONDS_IN_ALL:.0f} s.", _DOWNLOAD)
+                raise ImageError(f"{name} was not sent within {_SECONDS_IN_ALL:.0f} s", _DOWNLOAD)
         if response.length:
-            raise ImageError(f"{name} broke off: {response.length:,} bytes are missing.", _AGAIN)
+            raise ImageError(f"{name} broke off: {response.length:,} bytes are missing", _AGAIN)
         content = _decompressed(bytes(data), response.headers.get("Content-Encoding") or "", name)
     if not content:
-        raise ImageError(f"{name}: the server sent nothing.", _CHECK)
+        raise ImageError(f"{name}: the server sent nothing", _CHECK)
     try:
         return read_image(content)
     except ImageError as error:
@@ -127,14 +127,14 @@ def _decompressed(data: bytes, encoding: str, name: str) -> bytes:
     if encoding in ("", "identity"):
         return data
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise ImageError(f"{name} is compressed by {encoding[:_SHOWN]}, which is not read.", _DOWNLOAD)
+        raise ImageError(f"{name} is compressed by {encoding[:_SHOWN]}, which is not read", _DOWNLOAD)
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)  # with gzip's header, or zlib's
     try:
         content = inflater.decompress(data, MAX_BYTES)
     except zlib.error as error:
-        raise ImageError(f"{name} is damaged: {error}.", _AGAIN) from error
+        raise ImageError(f"{name} is damaged: {error}", _AGAIN) from error
     if inflater.unconsumed_tail:
-        raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB.", _DOWNLOAD)
+        raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB", _DOWNLOAD)
     return content
 
 
@@ -144,9 +144,9 @@ def _parts(address: str) -> Any:
         host = parts.hostname
         _ = parts.port
     except ValueError as error:
-        raise ImageError(f"{redacted(address)} is not an address: {error}.", "Check the spelling.") from error
+        raise ImageError(f"{redacted(address)} is not an address: {error}", "check the spelling") from error
     if parts.scheme == "file":
-        raise ImageError(f"{address} is a file of another machine.", "Copy it here, and pass its path.")
+        raise ImageError(f"{address} is a file of another machine", "copy it here, and pass its path")
     if parts.scheme not in _STREAM_SCHEMES | {"http", "https"}:
         message = f"{redacted(address)}: addresses that begin with {parts.scheme}:// are not read"
         raise ImageError(message, "use http, https, rtsp or rtmp, or download it, and pass the file")
@@ -179,15 +179,15 @@ def _answer(address: str) -> Any:
     except HTTPError as error:
         error.close()
         if 300 <= error.code < 400:
-            raise ImageError(f"{name} redirects {_redirection(error)}.", _CHECK) from error
+            raise ImageError(f"{name} redirects {_redirection(error)}", _CHECK) from error
         hint = next(hint for codes, hint in _HINTS.items() if error.code in codes)
-        raise ImageError(f"{name}: the server answered {error.code} {error.reason}.", hint) from error
+        raise ImageError(f"{name}: the server answered {error.code} {error.reason}", hint) from error
     except (URLError, HTTPException, OSError, ValueError) as error:
         cause = getattr(error, "reason", error)
         if isinstance(cause, SSLCertVerificationError):
-            message = f"{name}: the server's certificate is not trusted: {cause.verify_message}."
+            message = f"{name}: the server's certificate is not trusted: {cause.verify_message}"
             raise ImageError(message, _DOWNLOAD) from error
-        raise ImageError(f"{name} cannot be reached: {_reason(error)}.", _CHECK) from error
+        raise ImageError(f"{name} cannot be reached: {_reason(error)}", _CHECK) from error
 
 
 def _encoded(parts: Any) -> str:
@@ -239,7 +239,7 @@ def _read(response: Any, name: str) -> bytes:
     try:
         chunk: bytes = response.read(_CHUNK)
     except (HTTPException, OSError, ValueError) as error:
-        raise ImageError(f"{name} broke off: {_reason(error)}.", _AGAIN) from error
+        raise ImageError(f"{name} broke off: {_reason(error)}", _AGAIN) from error
     return chunk
 
 

@@ -52,15 +52,15 @@ _PREFIXES = {
 }
 # What is found under an image's name, and what to do.
 _OTHER_KINDS = {
-    rb"\s*<(?i:!doctype html|html|head|body)": ("a web page", "Download the image itself."),
-    rb"version https://git-lfs": ("a pointer of Git LFS", "Fetch the file: git lfs pull."),
-    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|BZh[1-9]|\xfd7zXZ": ("an archive", "Unpack it first."),
-    rb"\x93NUMPY": ("a NumPy array", "Load it, and pass the array."),
-    rb"(?s:.{128})DICM": ("a DICOM file", "Export it as PNG."),
-    rb"\x89HDF\r\n\x1a\n|CDF[\x01\x02]": ("a file of scientific data (HDF5 or netCDF)", "Export it as PNG."),
-    rb"\x00{64}": ("zeros, as an unfinished copy has", "Copy or download it again."),
-    rb"\s*[{\[][\s\"'{\[\]}\w]": ("JSON", "Leave it out."),
-    rb"\s*<\?xml": ("XML", "Leave it out."),
+    rb"\s*<(?i:!doctype html|html|head|body)": ("a web page", "download the image itself"),
+    rb"version https://git-lfs": ("a pointer of Git LFS", "fetch the file: git lfs pull"),
+    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|BZh[1-9]|\xfd7zXZ": ("an archive", "unpack it first"),
+    rb"\x93NUMPY": ("a NumPy array", "load it, and pass the array"),
+    rb"(?s:.{128})DICM": ("a DICOM file", "export it as PNG"),
+    rb"\x89HDF\r\n\x1a\n|CDF[\x01\x02]": ("a file of scientific data (HDF5 or netCDF)", "export it as PNG"),
+    rb"\x00{64}": ("zeros, as an unfinished copy has", "copy or download it again"),
+    rb"\s*[{\[][\s\"'{\[\]}\w]": ("JSON", "leave it out"),
+    rb"\s*<\?xml": ("XML", "leave it out"),
 }
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf"}

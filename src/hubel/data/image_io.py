@@ -218,7 +218,7 @@ def _read_header(file: BinaryIO, name: str) -> Image.Image:
         raise _too_large(image.size, name)
     if image.format == "TIFF":
         if tiff_pixels.is_camera_raw(image, prefix):
-            raise ImageError(f"{name} is a camera's raw file, of which only a preview could be read.", _CONVERT)
+            raise ImageError(f"{name} is a camera's raw file, of which only a preview could be read", _CONVERT)
         if layout := tiff_pixels.unread_layout(image):
             raise _unsupported_tiff(name, layout)
         tiff_pixels.use_native_order(image)
@@ -252,7 +252,7 @@ def _unidentified(file: BinaryIO, prefix: bytes, name: str) -> ImageError:
     if kind == "TIFF" and (layout := tiff_pixels.layout(file)):
         return _unsupported_tiff(name, layout)
     if kind is None and (other := file_kinds.other_kind(prefix)) is not None:
-        return ImageError(f"{name} is {other[0]}, not an image.", other[1])
+        return ImageError(f"{name} is {other[0]}, not an image", other[1])
     if kind is None:
         return ImageError(f"{name} is not an image (or its format is not supported)", _CONVERT)
     if not file_kinds.is_image(prefix):

@@ -191,15 +191,15 @@ def _of_shell(name: str) -> str | None:
 def _in_list(file: Path) -> Iterator[str | ImageSource]:
     """What the lines of a list stand for, and a failed image for each that names nothing."""
     missing = found = 0
-    hint = "A list has one image, folder, video or address per line."
+    hint = "write one image, folder, video or address per line"
     try:
         for number, name in listed_sources(file):
             if (is_list := list_file(name) is not None) or is_missing(name):
                 missing += 1
                 what = "is a list itself" if is_list else "does not exist"
-                yield _failed(name, ImageError(f"{file}, line {number}: {name[:_SHOWN]} {what}.", hint))
+                yield _failed(name, ImageError(f"{file}, line {number}: {name[:_SHOWN]} {what}", hint))
                 if not found and missing == _MOST_MISSING:
-                    message = f"{file}: none of its first {missing} lines names an image: it is not read on."
+                    message = f"{file}: none of its first {missing} lines names an image: it is not read on"
                     yield _failed(str(file), ImageError(message, hint))
                     return
             else:
@@ -207,9 +207,9 @@ def _in_list(file: Path) -> Iterator[str | ImageSource]:
                 yield from _found(name)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8 or UTF-16"
-        yield _failed(str(file), ImageError(f"{file} cannot be read: {reason}.", hint))
+        yield _failed(str(file), ImageError(f"{file} cannot be read: {reason}", hint))
     if not missing and not found:
-        yield _failed(str(file), ImageError(f"{file} names no images.", hint))
+        yield _failed(str(file), ImageError(f"{file} names no images", hint))
 
 
 def _at_address(address: str) -> Iterator[ImageSource]:

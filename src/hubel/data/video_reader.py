@@ -108,8 +108,8 @@ def video_frames(path: Path, name: str, on_error: OnError | None = None) -> Iter
         yield frame
         last = frame.number
     if not told and file_kinds.is_cut_off(path):
-        message = f"{name} ends after frame {last}: it is cut off."
-        tell(ImageError(message, "Copy or record it again, or leave it out."))
+        message = f"{name} ends after frame {last}: it is cut off"
+        tell(ImageError(message, "copy or record it again, or leave it out"))
 
 
 def folder_frames(folder: Path, rate: float) -> Iterator[StillFrame]:
@@ -249,7 +249,7 @@ def _frames(opened: AbstractContextManager[Any], name: str, on_error: OnError) -
             on_error(ImageError(_lost(name, lost, reason), hint))
         elif numbers.unplaced:
             reason = reason or "nothing in the file tells which"
-            on_error(ImageError(f"{name}: {numbers.unplaced} frames cannot be decoded: {reason}.", hint))
+            on_error(ImageError(f"{name}: {numbers.unplaced} frames cannot be decoded: {reason}", hint))
         if missing := _missing(container, stream, numbers, max(ends.values(), default=0.0), start):
             message = f"{name} ends after frame {numbers.number}, {missing}: it is cut off or damaged"
             on_error(ImageError(message, hint))

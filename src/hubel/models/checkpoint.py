@@ -77,7 +77,7 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
     try:
         state = read_safetensors(path, again)
     except OSError as error:
-        raise WeightsError(f"{path} is damaged: {first_line(error)}.", again) from error
+        raise WeightsError(f"{path} is damaged: {first_line(error)}", again) from error
     try:
         model = metadata.build(for_loading=True, limit=SizeLimit.for_weights(state))
     except ModelError as error:

@@ -82,8 +82,8 @@ def make_folds(samples: Sequence[Sample], classes: Sequence[str], groups: np.nda
         notes = _absent(samples, classes, fold_of, count)
     parts = tuple(tuple(samples[index] for index in np.flatnonzero(fold_of == fold)) for fold in range(count))
     if not all(parts):
-        message = f"too many of the {count_of(len(samples), 'image')} look alike for {count} folds: one would be empty."
-        raise DataError(message, "Add different images, or use fewer folds (--folds).")
+        message = f"too many of the {count_of(len(samples), 'image')} look alike for {count} folds: one would be empty"
+        raise DataError(message, "add different images, or use fewer folds (--folds)")
     sizes = Counter(group_of.tolist()).values()
     several = [size for size in sizes if size > 1]
     return Folds(parts, (len(several), sum(several)), notes)
@@ -94,13 +94,11 @@ def _require_groups(images: int, different: int, count: int, where: str) -> None
     if different >= count:
         return
     if different == images:
-        message = f"{where} has {count_of(images, 'image')}, fewer than the {count} folds."
+        message = f"{where} has {count_of(images, 'image')}, fewer than the {count} folds"
     else:
-        message = (
-            f"{where} has {count_of(images, 'image')}, of which only {different} differ: fewer than {count} folds."
-        )
+        message = f"{where} has {count_of(images, 'image')}, of which only {different} differ: fewer than {count} folds"
     fewer = f", or use --folds {different}" if different > 1 else ""
-    raise DataError(message, f"Add different images{fewer}.")
+    raise DataError(message, f"add different images{fewer}")
 
 
 def _by_class(
@@ -160,6 +158,6 @@ def read_folds(folder: Path, samples: Sequence[Sample], root: Path) -> Folds:
     recorded = read_splits(folder / FOLDS_FILE)
     here = {sample.path.relative_to(root).as_posix(): sample for sample in samples}
     if missing := [name for names in recorded.values() for name in names if name not in here]:
-        message = f"{root} lacks images that the search uses: {listing(missing)}."
-        raise DataError(message, "Restore them, or start a new search without --resume.")
+        message = f"{root} lacks images that the search uses: {listing(missing)}"
+        raise DataError(message, "restore them, or start a new search without --resume")
     return Folds(tuple(tuple(here[name] for name in names) for names in recorded.values()))

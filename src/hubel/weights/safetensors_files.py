@@ -28,7 +28,7 @@ def read_safetensors(path: Path, hint: str = DOWNLOAD_AGAIN) -> dict[str, Tensor
         length = int.from_bytes(file.read(8), "little")
     if length > _MAX_HEADER:
         reason = f"its header would have {length:,} bytes, more than the limit of {_MAX_HEADER:,}"
-        raise WeightsError(f"{path} is damaged or not a safetensors file: {reason}.", hint)
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {reason}", hint)
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:

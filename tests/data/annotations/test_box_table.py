@@ -48,8 +48,8 @@ def test_rows_without_box_are_empty_images_and_broken_rows_are_not(tmp_path: Pat
         "a.jpg": (), "b.jpg": None, "c.jpg": None, "d.jpg": None, "e.jpg": None,
     }  # fmt: skip
     assert [fault.message.partition(", ")[2] for fault in faults] == [
-        "line 3: xmax is 'x', not a number of pixels.",
-        "line 4: has corners from 0 to 1, which are not pixels.",
-        "line 5: class is '', not a name.",
-        "line 6: xmin is None, not a number of pixels.",
+        "line 3: xmax is 'x', not a number of pixels",
+        "line 4: has corners from 0 to 1, which are not pixels",
+        "line 5: class is '', not a name",
+        "line 6: xmin is None, not a number of pixels",
     ]

@@ -358,7 +358,7 @@ def test_an_image_without_labels_in_two_splits_stays_in_the_first(tmp_path: Path
     faults: list[LabelFileError] = []
     dataset = read_annotations(tmp_path, on_fault=faults.append)
     assert [fault.message for fault in faults] == [
-        f"{tmp_path}/images/b.jpg: b.jpg is in train and in val: it stays in train."
+        f"{tmp_path}/images/b.jpg: b.jpg is in train and in val: it stays in train"
     ]
     assert {split: len(images) for split, images in dataset.splits.items()} == {"train": 2}
 

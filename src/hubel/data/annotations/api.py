@@ -68,7 +68,7 @@ def read_annotations(
     try:
         entry.read(reader, files)
     except InvalidAnnotation as error:  # what no context of a row or file has taken
-        raise DataError(f"{reader.file}: {error}.", "Export it again, correct it, or leave it out.") from error
+        raise DataError(f"{reader.file}: {error}", "export it again, correct it, or leave it out") from error
     return reader.dataset(entry.sort_classes, entry.name)
 
 

@@ -124,7 +124,7 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
         reader.warn("no file names the classes: their indices are used")
     order = sorted(names)
     if order != list(range(len(order))):
-        raise DataError(f"{reader.root} numbers its classes {order[:5]}…, not from 0.", "Number the names from 0.")
+        raise DataError(f"{reader.root} numbers its classes {order[:5]}…, not from 0", "number the names from 0")
     reader.file = next((path for _, path in files if path.suffix.lower() in (".yaml", ".yml")), reader.root)
     for index in order:
         if reader.label(names[index]) != index:

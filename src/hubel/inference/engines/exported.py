@@ -57,9 +57,7 @@ class ExportedModel:
             if self.ends_in_objects:
                 _, run = self.backend.open_file(self.file, options.threads or 0)
                 names = decoder_of("detect", "").OUTPUTS
-                engine: Engine = FileEngine(
-                    self.backend.name, _dense(run, classes), precision, names, options.threads
-                )
+                engine: Engine = FileEngine(self.backend.name, _dense(run, classes), precision, names, options.threads)
             else:
                 engine = self.backend.file_engine(self.file, precision, self.outputs, options)
         except (HubelError, MemoryError):
@@ -131,13 +129,13 @@ def _described(path: Path, backend: Backend, facts: dict[str, Any]) -> ExportedM
     metadata = ModelMetadata.from_json(record, str(path))
     precision = str(facts.get("precision"))
     if precision not in ("fp32", "fp16", "bf16", "int8"):
-        raise ModelError(f"{path}: precision cannot be {precision!r:.60}.", "Export the model again.")
+        raise ModelError(f"{path}: precision cannot be {precision!r:.60}", "export the model again")
     if not all(isinstance(name, str) and name.isprintable() for name in outputs):
-        raise ModelError(f"{path}: outputs are not names.", "Export the model again.")
+        raise ModelError(f"{path}: outputs are not names", "export the model again")
     quantization = facts.get("quantization")
     bits = quantization.get("weight_bits", _UNTOLD_BITS) if isinstance(quantization, dict) else 0
     if bits not in (0, *EXACT_ON) or isinstance(bits, bool):
-        raise ModelError(f"{path}: weight_bits cannot be {bits!r:.60}.", "Export the model again.")
+        raise ModelError(f"{path}: weight_bits cannot be {bits!r:.60}", "export the model again")
     return ExportedModel(path, backend, metadata, precision, tuple(outputs), bits)
 
 

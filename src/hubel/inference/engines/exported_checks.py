@@ -11,13 +11,13 @@ import numpy as np
 from hubel.errors import HubelError, ModelError
 from hubel.inference.engines.base import Engine
 
-_AGAIN = "Use an undamaged copy, or export the model again."
+_AGAIN = "use an undamaged copy, or export the model again"
 
 
 def damaged(path: Path, error: Exception) -> ModelError:
     """What a library says of a file that it cannot read or run, in one line."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ModelError(f"{path} cannot be read: {reason:.200}.", _AGAIN)
+    return ModelError(f"{path} cannot be read: {reason:.200}", _AGAIN)
 
 
 class CheckedEngine:
@@ -75,7 +75,7 @@ class CheckedEngine:
             )
             if not fits or values.dtype.kind not in kind or (self._task == "localize" and not anchors):
                 found = f"{values.dtype} {values.shape}"
-                raise ModelError(f"{self._file} gives {name} that its classes do not fit: {found:.100}.", _AGAIN)
+                raise ModelError(f"{self._file} gives {name} that its classes do not fit: {found:.100}", _AGAIN)
             of_a_class = name == "class_map" and values.size and not 0 <= values.min() <= values.max() < self._classes
             if of_a_class or (name in ("probabilities", "scores") and np.isinf(values).any()):
-                raise ModelError(f"{self._file} gives {name} that no class or score has.", _AGAIN)
+                raise ModelError(f"{self._file} gives {name} that no class or score has", _AGAIN)
