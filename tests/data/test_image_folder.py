@@ -219,7 +219,7 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
 
 def test_layouts_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone does not exist\ncheck the spelling and the folder"):
-        read_image_folder(tmp_path / "gone")
+        read_class_folders(tmp_path / "gone")
     file = make(tmp_path / "f", "file.txt") / "file.txt"
     assert fault_of(file) == f"{file} is a file, not a folder of images"
     (tmp_path / "empty").mkdir()

@@ -212,5 +212,5 @@ def test_file_without_tensors_is_refused(tmp_path: Path) -> None:
 
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "no.pth", tmp_path):
-        with pytest.raises(WeightsError, match="The weights file"):
+        with pytest.raises(WeightsError, match="the weights file"):
             read_state_dict(path)

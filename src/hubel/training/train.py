@@ -194,6 +194,7 @@ def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict
     if resume:
         folder = latest_run_folder(base)
         return {"folder": str(folder), "config": read_config(folder / CONFIG).to_json()}
+    check_exists(data)
     return {"folder": None, "config": complete_config(data, options).to_json()}
 
 
@@ -206,7 +207,6 @@ def complete_config(data: Path, options: Mapping[str, Any]) -> TrainingConfig:
         ModelError: there is no such architecture.
         MissingExtraError: an option needs a package that is not installed.
     """
-    check_exists(data)
     if "task" not in options:
         options = {**options, "task": guess_task(data, options.get("model"))}
     chosen = make_config(data=data, **options)
