@@ -102,8 +102,8 @@ def _require_size(model: nn.Module, metadata: ModelMetadata, file: Path) -> None
     except (ModelError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:
         reason = first_line(error)
         raise ModelError(
-            f"{file}: {metadata.architecture} cannot take images of {size[0]} × {size[1]} pixels: {reason}.",
-            "Use an undamaged copy, or train again.",
+            f"{file}: {metadata.architecture} cannot take images of {size[0]} × {size[1]} pixels: {reason}",
+            "use an undamaged copy, or train again",
         ) from error
 
 

@@ -53,7 +53,7 @@ def check_record(record: Mapping[str, Any], origin: str) -> None:
     pixels = prepared["height"] * prepared["width"]
     if pixels > _MOST_PIXELS:
         limit = f"more than the limit of {_MOST_PIXELS / 1e6:.0f} megapixels"
-        raise ModelError(f"{origin}: its input would have {pixels / 1e6:.0f} megapixels, {limit}.", _AGAIN)
+        raise ModelError(f"{origin}: its input would have {pixels / 1e6:.0f} megapixels, {limit}", _AGAIN)
     channels = prepared.get("channels", 3)
     disagreements = (
         (len(record["classes"]), record["num_classes"], "names {} classes for {} outputs"),

@@ -32,5 +32,5 @@ def read_safetensors(path: Path, hint: str = DOWNLOAD_AGAIN) -> dict[str, Tensor
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged or not a safetensors file: {first_line(error)}.", hint) from error
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {first_line(error)}", hint) from error
     return tensors
