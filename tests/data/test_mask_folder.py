@@ -75,6 +75,14 @@ def test_masks_at_the_same_place_of_their_tree(tmp_path: Path, image: str, label
     assert not data.warnings
 
 
+def test_splits_are_told_by_what_lies_beside_each_other(tmp_path: Path) -> None:
+    names = ("cells_train", "cells_test")
+    root = data_set(tmp_path, *((f"{name}/images/A.jpg", f"{name}/masks/a_mask.png") for name in names))
+    assert pairs(read_mask_folder(root)) == {
+        split: [(f"cells_{split}/images/A.jpg", f"cells_{split}/masks/a_mask.png")] for split in ("train", "test")
+    }
+
+
 def test_trees_of_other_names_need_the_task_to_be_told(tmp_path: Path) -> None:
     root = data_set(tmp_path, ("images/train/a.jpg", "labels/train/a.png"))
     assert not is_mask_folder(root)

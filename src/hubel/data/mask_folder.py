@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from hubel.data.annotations.encodings import decode_file
 from hubel.data.file_listing import IMAGE_SUFFIXES, composed, files_below, listing
 from hubel.data.image_io import read_size
 from hubel.data.samples import ImageDataset, Sample
-from hubel.data.split_names import SPLIT_NAMES, split_of
+from hubel.data.split_names import SPLIT_NAMES, split_folders, split_of
 from hubel.errors import DataError, ImageError
 
 _LAYOUT = "expected images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them"
@@ -153,13 +153,14 @@ def _raw_mode(image: Image.Image) -> str:
 def _find_trees(root: Path, mask_names: frozenset[str]) -> _Trees:
     """All images below a folder, by tree."""
     trees = _Trees()
+    paths = [path for path in files_below(root) if path.suffix.lower() in IMAGE_SUFFIXES]
+    inner = {folder for path in paths for folder in path.relative_to(root).parents} - {Path()}
+    named = split_folders(inner)
     places: dict[Path, tuple[bool, _Key]] = {}
-    for path in files_below(root):
+    for path in paths:
         suffix = path.suffix.lower()
-        if suffix not in IMAGE_SUFFIXES:
-            continue
         if path.parent not in places:
-            places[path.parent] = _place(path.parent.relative_to(root).parts, mask_names)
+            places[path.parent] = _place(path.parent.relative_to(root), mask_names, named)
         is_mask, key = places[path.parent]
         if not is_mask:
             trees.images[key].append(path)
@@ -170,11 +171,15 @@ def _find_trees(root: Path, mask_names: frozenset[str]) -> _Trees:
     return trees
 
 
-def _place(folders: tuple[str, ...], mask_names: frozenset[str]) -> tuple[bool, _Key]:
-    """Whether a folder is in a tree of masks, and its place there: folders without the tree's, a split by its name."""
+def _place(folder: Path, mask_names: frozenset[str], named: Mapping[Path, str]) -> tuple[bool, _Key]:
+    """Whether a folder is in a tree of masks, and its place there: folders without the tree's, a split by its name.
+
+    ``named`` are folders that are splits beside others: ``birds_train`` and ``birds_test``.
+    """
     is_mask: bool | None = None
     key: list[str] = []
-    for name in map(composed, folders):
+    for each in [*reversed(folder.parents[:-1]), folder] if folder.parts else []:
+        name = composed(each.name)
         words = re.split(r"[_\-. ]", name.casefold())
         for tree, names in ((True, mask_names), (False, _IMAGE_TREES)):
             # Also train_masks and masks_train.
@@ -185,7 +190,7 @@ def _place(folders: tuple[str, ...], mask_names: frozenset[str]) -> tuple[bool, 
                 key += [split_of(" ".join(rest)) or ""] if rest else []
                 break
         else:
-            key.append(SPLIT_NAMES.get(name.casefold()) or split_of(name) or name)
+            key.append(SPLIT_NAMES.get(name.casefold()) or named.get(each) or split_of(name) or name)
     return bool(is_mask), tuple(key)
 
 
@@ -198,11 +203,14 @@ def _by_stem(trees: _Trees) -> dict[_Key, dict[str, list[Path]]]:
     found: dict[_Key, dict[str, list[Path]]] = {}
     for key, masks in trees.masks.items():
         stems = {_stem(image.stem) for image in trees.images.get(key, ())}
+        folded = {stem.casefold(): stem for stem in stems}
         by_stem = found[key] = defaultdict(list)
         for mask in masks:
             own = _stem(mask.stem)
             if own not in stems:  # a.jpg.png, a_mask.png
-                own = next((stem for stem in _shorter(mask.stem) if stem in stems), own)
+                others = [own, *_shorter(mask.stem)]
+                similar = (folded[stem.casefold()] for stem in others if stem.casefold() in folded)
+                own = next((stem for stem in others if stem in stems), next(similar, own))
             by_stem[own].append(mask)
     return found
 

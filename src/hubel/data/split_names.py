@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Folder names (and values of ``--split``) and the split that they mean."""
@@ -73,6 +75,14 @@ def splits_among(names: Sequence[str]) -> Mapping[str, str]:
     alone = by_rest.pop((), {})
     groups = [group for group in by_rest.values() if len(set(group.values())) > 1]
     return alone or (groups[0] if len(groups) == 1 else {})
+
+
+def split_folders(folders: Iterable[Path]) -> dict[Path, str]:
+    """Folder → split of those among the folders that are splits beside each other, as :func:`splits_among`."""
+    beside: dict[Path, list[str]] = defaultdict(list)
+    for folder in folders:
+        beside[folder.parent].append(folder.name)
+    return {parent / name: split for parent, names in beside.items() for name, split in splits_among(names).items()}
 
 
 def _parts(name: str) -> tuple[str | None, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
@@ -20,7 +20,7 @@ from hubel.data.annotations.registry import all_formats, get_format
 from hubel.data.annotations.unrecognized import no_format_error
 from hubel.data.annotations.writer import DatasetWriter, ImageMode, count_losses, new_dataset_folder
 from hubel.data.file_listing import IMAGE_SUFFIXES
-from hubel.data.split_names import split_of, split_of_file, splits_among
+from hubel.data.split_names import split_folders, split_of, split_of_file
 from hubel.errors import DataError
 from hubel.fileio import check_exists
 
@@ -109,7 +109,7 @@ def detect_formats(path: Path) -> Found:
     folders = list(visible_files(path, _MAX_DEPTH))
     images = {name for _, names in folders for name in names if _suffix(name) in IMAGE_SUFFIXES}
     of_images = images | {os.path.splitext(name)[0] for name in images}  # noqa: PTH122 – names, many times
-    named = _split_folders([folder for folder, _ in folders if folder != path])
+    named = split_folders(folder for folder, _ in folders if folder != path)
     for folder, names in folders:
         by_suffix: dict[str, list[str]] = defaultdict(list)
         for name in names:
@@ -125,14 +125,6 @@ def detect_formats(path: Path) -> Found:
             labelled = entry.find_folders(path, image_folders, text_folders)
             found[entry.name] = [(_split_of(folder / "-", path, named, by_name=False), folder) for folder in labelled]
     return {name: files for name, files in found.items() if files}
-
-
-def _split_folders(folders: Iterable[Path]) -> dict[Path, str]:
-    """The split of each folder that is one of several beside each other."""
-    beside: dict[Path, list[str]] = defaultdict(list)
-    for folder in folders:
-        beside[folder.parent].append(folder.name)
-    return {parent / name: split for parent, names in beside.items() for name, split in splits_among(names).items()}
 
 
 def _suffix(name: str) -> str:

@@ -132,7 +132,8 @@ def _read(reader: AnnotationReader, files: LabelFiles) -> None:
             raise DataError(f"{reader.root} has the class {names[index]!r} twice", hint)
     if layout is None:
         layout = _guessed_layout(reader, label_files)
-    if shared := len(label_files) - len(set(label_files)):
+    of_images = {image: file for _, image, file in rows if file}
+    if shared := len(of_images) - len(set(of_images.values())):
         reader.count_warning("images share their label file with another one of that name, a.jpg with a.png", shared)
     for split, image, file in rows:
         _read_image(reader, split, image, file, layout)
