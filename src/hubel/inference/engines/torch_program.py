@@ -6,13 +6,13 @@ expressions of sizes, and calls any function of torch that its graph names. None
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hubel.bounded import load_json
 from hubel.errors import ModelError
 
 _PARTS = re.compile(
@@ -35,7 +35,7 @@ _WORDS = frozenset((
     *("Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality"),  # codespell:ignore
     *("LessThan", "GreaterThan", "StrictLessThan", "StrictGreaterThan"),
 ))  # fmt: skip
-_MAX_JSON = 64 << 20  # bytes
+_MAX_JSON = 64 << 20  # bytes of all parts together
 _MAX_DEPTH = 100
 
 
@@ -48,17 +48,19 @@ def check_program(path: Path) -> str:
     """
     with zipfile.ZipFile(path) as archive:
         texts: dict[str, str] = {}
+        described = 0
         for part in archive.infolist():
             name = part.filename.partition("/")[2]
             if not _PARTS.fullmatch(part.filename) or (name == "data/sample_inputs/model.pt" and part.file_size):
                 raise _refusal(path, f"contains {part.filename!r:.80}")
             if name.endswith(".json"):
-                if part.file_size > _MAX_JSON:
-                    raise _refusal(path, f"describes itself in {part.file_size / 1e6:.0f} MB")
+                described += part.file_size
+                if described > _MAX_JSON or name in texts:
+                    raise _refusal(path, f"describes itself in {described / 1e6:.0f} MB, or twice")
                 texts[name] = archive.read(part).decode("utf-8")
     for name, text in texts.items():
         if name != "extra/metadata.json":
-            for key, value in _entries(json.loads(text)):
+            for key, value in _entries(load_json(text)):
                 _check_entry(path, key, value)
     if "extra/metadata.json" not in texts:
         raise ModelError(f"{path} has no metadata: it is not from hubel export", "use a file that hubel export wrote")
