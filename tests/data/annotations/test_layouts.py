@@ -56,6 +56,7 @@ def _objects(root: Path) -> dict[str, list[str] | None]:
         ("set/images/deep", "set/labels/deep"),
         (".", "xml"),
         ("Images", "labels"),
+        ("a/b/c/d/e/f/g/h/images", "a/b/c/d/e/f/g/h/labels"),
     ],
 )
 @pytest.mark.parametrize("kind", ["voc", "yolo", "labelme"])

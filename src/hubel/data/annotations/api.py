@@ -24,7 +24,7 @@ from hubel.data.split_names import split_folders, split_of, split_of_file
 from hubel.errors import DataError
 from hubel.fileio import check_exists
 
-_MAX_DEPTH = 5
+_MAX_DEPTH = 16
 _SNIFFED_FILES = 40  # files per folder and suffix that are examined
 _SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
 _OTHER_TASKS = re.compile(r"^(captions|person_keypoints|stuff|panoptic|image_info)_", re.IGNORECASE)

@@ -16,7 +16,7 @@ from hubel.data.annotations.yolo import has_rows
 from hubel.data.file_listing import IMAGE_SUFFIXES
 from hubel.errors import DataError
 
-_MAX_DEPTH = 5
+_MAX_DEPTH = 16
 _EXAMINED = 200  # files whose beginning is read
 _KINDS_SHOWN = 4
 _AS_COCO = "export it as COCO JSON or Pascal VOC XML"
