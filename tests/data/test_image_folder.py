@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubel.data.annotations.writer import write_class_folders
 from hubel.data.checks import images
 from hubel.data.checks.training_checks import Findings, check_class_folders, skew
 from hubel.data.image_folder import read_class_folders
@@ -117,6 +118,17 @@ def test_splits_as_published_data_sets_name_them(tmp_path: Path, names: tuple, s
 def test_classes_that_are_named_like_splits(tmp_path: Path, names: tuple) -> None:
     make(tmp_path, *(f"{name}/{n}.png" for name in names for n in (1, 2)))
     assert read_class_folders(tmp_path).classes == tuple(sorted(names))
+
+
+def test_a_copy_that_hubel_wrote_into_the_data_set_is_no_class(tmp_path: Path) -> None:
+    make(tmp_path / "set", "cat/1.png", "dog/1.png")
+    data = read_class_folders(tmp_path / "set")
+    samples = [(sample.path, data.classes[sample.label]) for sample in data.splits["all"]]
+    write_class_folders({"train": samples}, tmp_path / "set" / "again")
+    write_class_folders({"train": samples}, tmp_path / "set" / "copies" / "one")
+    assert read_class_folders(tmp_path / "set") == data
+    assert read_class_folders(tmp_path / "set" / "copies" / "one").classes == ("cat", "dog")
+    assert read_class_folders(tmp_path / "set" / "copies").classes == ("cat", "dog")
 
 
 def test_folders_beside_splits_by_other_names_are_reported(tmp_path: Path) -> None:

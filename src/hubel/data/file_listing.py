@@ -34,6 +34,9 @@ _SYSTEM_NAMES = frozenset(
 OUTPUT_MARK = ".hubel"
 """Name of an empty file in folders of annotated images, which nothing else tells from folders of images."""
 
+DATA_MARK = ".hubel-data"
+"""Name of an empty file in data sets that hubel wrote: inside another data set, one is most likely a copy of it."""
+
 _MOST_RUNS = 1000
 
 
@@ -123,6 +126,17 @@ def is_own_output(folder: Path) -> bool:
         if not 0 < len(inside) <= _MOST_RUNS or not all(path.is_dir() for path in inside):
             return False
         return all(_is_marked([path.name for path in run.iterdir()]) for run in inside)
+    except OSError:
+        return False
+
+
+def is_written_data(folder: Path) -> bool:
+    """True for a data set that hubel wrote, and for a folder of such data sets."""
+    if (folder / DATA_MARK).exists():
+        return True
+    try:
+        inside = [path for path in folder.iterdir() if is_shown(path.name)]
+        return 0 < len(inside) <= _MOST_RUNS and all((path / DATA_MARK).exists() for path in inside)
     except OSError:
         return False
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hubel.data.annotations.encodings import guess_encoding
 from hubel.data.file_kinds import is_image_file
-from hubel.data.file_listing import files_below, is_own_output, is_shown, listing, not_listed
+from hubel.data.file_listing import files_below, is_own_output, is_shown, is_written_data, listing, not_listed
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_of, splits_among
 from hubel.errors import DataError
@@ -145,9 +145,9 @@ def _in_order(splits: dict[str, Path]) -> dict[str, Path]:
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
-        return sorted(
-            path for path in folder.iterdir() if is_shown(path.name) and path.is_dir() and not is_own_output(path)
-        )
+        shown = sorted(path for path in folder.iterdir() if is_shown(path.name) and path.is_dir())
+        data = [path for path in shown if not is_own_output(path)]
+        return [path for path in data if not is_written_data(path)] or data
     except OSError as error:
         raise not_listed(folder, error) from error
 

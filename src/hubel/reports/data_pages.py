@@ -17,6 +17,7 @@ from hubel.data.annotations import AnnotatedDataset
 from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.run import Check
 from hubel.data.checks.statistics import MEDIUM, SMALL, Statistics
+from hubel.data.file_listing import OUTPUT_MARK
 from hubel.data.image_io import read_image
 from hubel.drawing import BoxLabel, draw_boxes
 from hubel.errors import ImageError
@@ -153,6 +154,7 @@ def write_statistics(out: Path, title: str, numbers: Statistics) -> Path:
             (folder / f"{name}.png").write_bytes(png)
         page = render("statistics.html.jinja", title=title, root="", numbers=numbers, charts=charts)
         write_text(folder / "statistics.html", page)
+        (folder / OUTPUT_MARK).touch()
         return rename_unique(folder, out)
 
 

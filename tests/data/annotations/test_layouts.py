@@ -10,7 +10,7 @@ import pytest
 
 from hubel.config import SplitFractions
 from hubel.data.annotated_images import read_annotated_images
-from hubel.data.annotations import read_annotations
+from hubel.data.annotations import read_annotations, write_annotations
 from hubel.data.annotations.reader import LabelFileError
 from hubel.data.splits import training_splits
 from hubel.errors import DataError
@@ -218,6 +218,20 @@ def test_a_training_run_inside_the_data_set_is_not_data(tmp_path: Path) -> None:
     _text(run / "config.yaml", "train: 3\nnames: [x]\n")
     _text(run / "metrics.csv", "epoch\n")
     assert _objects(tmp_path) == {"a.jpg": ["cat"]}
+
+
+def test_a_converted_copy_inside_the_data_set_is_not_read_again(tmp_path: Path) -> None:
+    write_image(tmp_path / "set" / "a.jpg")
+    _voc(tmp_path / "set" / "a.xml", filename="a.jpg")
+    dataset = read_annotations(tmp_path / "set")
+    for format in ("voc", "yolo"):
+        write_annotations(dataset, format, tmp_path / "set" / "copies" / format)
+    write_annotations(dataset, "coco", tmp_path / "set" / "coco")
+    assert read_annotations(tmp_path / "set").images() == dataset.images()
+    assert len(read_annotations(tmp_path / "set" / "coco").images()) == 1
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "set" / "coco").rename(tmp_path / "parent" / "coco")
+    assert len(read_annotations(tmp_path / "parent").images()) == 1
 
 
 def test_published_lists_apply_to_folders_inside_annotations(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from hubel.data.annotations import parse
-from hubel.data.file_listing import IMAGE_SUFFIXES, composed, is_own_output, is_shown
+from hubel.data.file_listing import IMAGE_SUFFIXES, composed, is_own_output, is_shown, is_written_data
 from hubel.data.image_io import read_size
 from hubel.data.split_names import SPLIT_NAMES
 from hubel.errors import ImageError
@@ -289,20 +289,44 @@ def resolve_parts(parts: Iterable[str]) -> list[str] | None:
 def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Path, list[str]]]:
     """Each folder below ``root`` and the names of its files, without those hidden, of systems, or written by hubel.
 
-    Links to folders are followed, and a folder that is reached twice is read once.
+    Data sets that hubel wrote count where there are no images beside them. Links to folders are followed, and a folder
+    that is reached twice is read once.
     """
     seen: set[tuple[int, int]] = set()
-    for name, folders, files in os.walk(root, followlinks=True):
-        folder = Path(name)
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        is_deepest = len(folder.relative_to(root).parts) == max_depth
-        shown = [] if is_deepest else sorted(filter(is_shown, folders))
-        folders[:] = [each for each in shown if not is_own_output(folder / each)]
-        yield folder, list(filter(is_shown, files))
+    waiting, has_images = [root], False
+    copies: list[Path] = []
+    while waiting:
+        folder = waiting.pop()
+        with contextlib.suppress(OSError):
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            files, folders = _listed(folder)
+            has_images = has_images or any(map(_is_image, files))
+            yield folder, files
+            if len(folder.relative_to(root).parts) != max_depth:
+                inner = [each for each in folders if not is_own_output(each)]
+                written = [each for each in inner if is_written_data(each)]
+                copies += written
+                waiting += [each for each in reversed(inner) if each not in written]
+        if not waiting and not has_images:
+            waiting, copies = list(reversed(copies)), []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _listed(folder: Path) -> tuple[list[str], list[Path]]:
+    """The names of a folder's files, and its folders, sorted, without those hidden and of systems."""
+    with os.scandir(folder) as entries:
+        shown = [(entry.name, _is_folder(entry)) for entry in entries if is_shown(entry.name)]
+    files = [name for name, is_folder in shown if not is_folder]
+    return files, [folder / name for name in sorted(name for name, is_folder in shown if is_folder)]
 
 
 def _is_image(name: str) -> bool:

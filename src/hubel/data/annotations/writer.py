@@ -18,6 +18,7 @@ from typing import Any, Literal
 from xml.etree.ElementTree import Element, indent, tostring
 
 from hubel.data.annotations.records import FLAGS, AnnotatedDataset, AnnotatedImage, Annotation
+from hubel.data.file_listing import DATA_MARK
 from hubel.errors import DataError
 from hubel.fileio import staged_directory
 from hubel.masks import Polygon, bounding_box
@@ -113,6 +114,7 @@ def new_dataset_folder(out: Path) -> Iterator[Path]:
         raise DataError(f"{out} is not empty", "choose another --out; nothing is overwritten")
     with staged_directory(out.resolve()) as folder:
         yield folder
+        (folder / DATA_MARK).touch()
         os.replace(folder, out)  # an empty folder may be replaced, another may not  # noqa: PTH105
 
 
