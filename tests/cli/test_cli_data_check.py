@@ -11,6 +11,7 @@ from PIL import Image
 
 from hubel.cli.main import main
 from hubel.data.checks import check_data
+from hubel.data.file_listing import OUTPUT_MARK
 from label_errors import Planted
 
 
@@ -80,7 +81,7 @@ def test_stats(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [line.split() for line in lines[:3]] == [["train", "val"], ["images", "6", "3"], ["unlabelled", "0", "0"]]
     assert "objects per labelled image: 3 to 6, mean 3.3" in lines
     assert {file.name for file in out.iterdir()} == {
-        "statistics.html", "classes.png", "per_picture.png", "sizes.png", "aspects.png", "positions.png",
+        OUTPUT_MARK, "statistics.html", "classes.png", "per_picture.png", "sizes.png", "aspects.png", "positions.png",
     }  # fmt: skip
     assert Image.open(out / "positions.png").width > 400
     assert _ended("data", "stats", faulty, "--json") == 0
