@@ -167,6 +167,7 @@ def test_odd_rows_are_reported_and_survived(tmp_path: Path) -> None:
         (["nowhere.mp4", "--detections", "{det}"], 1, "nowhere.mp4"),
         (["--detections", "{det}", "--set", "max_time=3"], 2, "max_age=1"),
         (["--detections", "{det}", "--set", "max_age=old"], 2, "max_age is 'old'"),
+        (["--detections", "{det}", "--set", "max_age=1_0"], 2, "max_age is '1_0'"),
         (["--detections", "{det}", "--line", "1,2,3"], 2, "--line 1,2,3"),
         (["--detections", "{det}", "--line", "a,b,c,d"], 2, "not a list of numbers"),
         (["--detections", "{det}", "--zone", "1,2,3,4"], 2, "2 corners"),

@@ -96,6 +96,20 @@ def test_frames_that_were_never_recorded_are_not_missing(suffix: str, codec: str
     assert_true_to_their_numbers(found)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (bytes(5000), "is zeros, as an unfinished copy has, not a video"),
+        (b"<!DOCTYPE html><html>", "is a web page, not a video"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS, not a video"),
+    ],
+)
+def test_what_is_there_in_the_place_of_a_video(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(ImageError, match=f"a.mp4 {reason}"):
+        read(tmp_path / "a.mp4")
+
+
 def test_variable_frame_rate(tmp_path: Path) -> None:
     stamps = [0, 40, 120, 130, 500, 1000, 1033, 3000]
     found, _ = read(write(tmp_path / "a.mkv", frames=8, stamps=stamps))

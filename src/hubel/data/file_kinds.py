@@ -52,7 +52,7 @@ _PREFIXES = {
 }
 # What is found under an image's name, and what to do.
 _OTHER_KINDS = {
-    rb"\s*<(?i:!doctype html|html|head|body)": ("a web page", "download the image itself"),
+    rb"\s*<(?i:!doctype html|html|head|body)": ("a web page", "download the file itself"),
     rb"version https://git-lfs": ("a pointer of Git LFS", "fetch the file: git lfs pull"),
     rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|BZh[1-9]|\xfd7zXZ": ("an archive", "unpack it first"),
     rb"\x93NUMPY": ("a NumPy array", "load it, and pass the array"),

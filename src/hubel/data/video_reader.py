@@ -197,6 +197,9 @@ def _opened(name: str, url: str, unreadable: str, hint: str, **arguments: Any) -
                 f"{name} is cut off: an MP4 or QuickTime file has an index, and this one has not, or not all of it"
             )
             raise ImageError(message, "copy or record it again, or leave it out") from error
+        prefix = file_kinds.prefix_of(Path(url.removeprefix(_FILE))) if url.startswith(_FILE) else b""
+        if (other := file_kinds.other_kind(prefix)) is not None:
+            raise ImageError(f"{name} is {other[0]}, not a video", other[1]) from error
         raise ImageError(f"{name} {unreadable}: {_reason(error)}", hint) from error
     with container:
         if _video_stream(container) is None:

@@ -287,6 +287,8 @@ def _read(name: str, text: str, default: Any) -> Any:
             raise UsageError(f"{name} is {text!r}", "use true or false")
         return _WORDS[text.lower()]
     try:
+        if "_" in text or not text.isascii():  # which Python takes for numbers
+            raise ValueError(text)
         return int(text) if isinstance(default, int) else float(text)
     except ValueError as error:
         kind = "a whole number" if isinstance(default, int) else "a number"

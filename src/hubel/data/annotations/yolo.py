@@ -253,7 +253,7 @@ def _class_indices(reader: AnnotationReader, file: Path) -> Iterator[int]:
     with reader.error_context(file):
         for line in reader.read_text(file, parse.MAX_IMAGE_FILE_BYTES).splitlines():
             name = row_cells(line)[0] if line.strip() else ""
-            if name.isdecimal() and len(name) <= 5:
+            if name.isascii() and name.isdecimal() and len(name) <= 5:
                 yield int(name)
 
 
