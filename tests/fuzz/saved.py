@@ -72,10 +72,16 @@ def _read_model(path: Path) -> None:
 
 
 def _exported(folder: Path) -> list[Path]:
-    import hubel
-    from hubel.models.checkpoint import load_model
+    import torch
+    from torch import nn
 
-    model, metadata = load_model(_small_model(folder / "run"))
+    import hubel
+    from hubel.data.preprocessing import Preprocessing
+    from hubel.models import ModelMetadata
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
+    metadata = ModelMetadata("classify", "tiny", 3, 3, 8, ["a", "b", "c"], Preprocessing(8, 8))
     formats = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
     for name in formats:
         hubel.export(model, name, out=folder / name, metadata=metadata)

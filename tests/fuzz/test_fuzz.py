@@ -16,7 +16,15 @@ from fuzz.mutation import mutated
 from fuzz.runner import Session
 from fuzz.targets import TARGETS
 
-_INPUTS = {"model-json": 30, "video": 30, "images": 80, "weights": 40, "keras-weights": 40}
+_INPUTS = {
+    "model-folder": 40,
+    "exported": 20,
+    "decisions": 40,
+    "video": 30,
+    "images": 80,
+    "weights": 40,
+    "keras-weights": 40,
+}
 _INPUTS_OF_OTHERS = 60
 
 

@@ -307,6 +307,15 @@ def _forged(source: Path, target: Path, part: str, change: Callable[[str], str])
             forged.writestr(names[0].partition("/")[0] + "/" + part, change(""))
 
 
+def test_a_damaged_program_is_told_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = _export("classify", "torch", tmp_path / "out")
+    # Python reads a ZIP archive behind other bytes, and torch does not.
+    (tmp_path / "model.pt2").write_bytes(b"before" + (folder / "model.pt2").read_bytes())
+    with pytest.raises(ModelError, match=r"model\.pt2 cannot be read"):
+        list(hubel.Predictor(tmp_path / "model.pt2")(sample_photographs()))
+    assert capfd.readouterr() == ("", "")  # torch would log a traceback
+
+
 def test_a_program_that_describes_itself_again_and_again_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     for count, size, message in (

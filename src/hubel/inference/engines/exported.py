@@ -11,7 +11,7 @@ import numpy as np
 from hubel.bounded import load_json
 from hubel.console import log
 from hubel.errors import HubelError, ModelError, UsageError
-from hubel.inference.engines.base import Backend, Engine, FileEngine, Run, RunOptions
+from hubel.inference.engines.base import Backend, Engine, FileEngine, Run, RunOptions, quiet
 from hubel.inference.engines.exported_checks import CheckedEngine, damaged
 from hubel.inference.engines.processor import EXACT_ON, exact_weight_bits
 from hubel.inference.engines.selection import BACKENDS
@@ -54,12 +54,13 @@ class ExportedModel:
         """
         precision, classes = self.backend.file_precision(self.precision), len(self.metadata.classes)
         try:
-            if self.ends_in_objects:
-                _, run = self.backend.open_file(self.file, options.threads or 0)
-                names = decoder_of("detect", "").OUTPUTS
-                engine: Engine = FileEngine(self.backend.name, _dense(run, classes), precision, names, options.threads)
-            else:
-                engine = self.backend.file_engine(self.file, precision, self.outputs, options)
+            with quiet():  # torch logs whole tracebacks of damaged files
+                if self.ends_in_objects:
+                    _, run = self.backend.open_file(self.file, options.threads or 0)
+                    names, run = decoder_of("detect", "").OUTPUTS, _dense(run, classes)
+                    engine: Engine = FileEngine(self.backend.name, run, precision, names, options.threads)
+                else:
+                    engine = self.backend.file_engine(self.file, precision, self.outputs, options)
         except (HubelError, MemoryError):
             raise
         except Exception as error:  # the libraries raise whatever they like
