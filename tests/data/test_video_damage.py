@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from hubel.data import video_reader
 from hubel.data.video_numbering import FrameNumbers
 from hubel.data.video_reader import video_frames
 from hubel.errors import ImageError
@@ -243,3 +244,17 @@ def test_the_end_of_a_file_that_is_cut_off_is_told(name: str, kind: tuple[str, s
     found, said = read(path)
     assert 60 < len(found) < FRAMES
     assert len(said) == 1 and ("cut off" in said[0] or "is damaged" in said[0])
+
+
+def test_frames_of_any_size_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.mp4", "mp4", "mpeg4")
+    monkeypatch.setattr(video_reader, "_MAX_PIXELS", 96 * 64 - 1)
+    with pytest.raises(ImageError, match="has frames of 96×64 pixels, more than the limit"):
+        read(tmp_path / "a.mp4")
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = data.index(b"mp4v") + 28
+    data[at : at + 4] = bytes((0, 16, 0, 16))  # the header says 16 × 16, and the stream 96 × 64
+    (tmp_path / "a.mp4").write_bytes(data)
+    monkeypatch.setattr(video_reader, "_MAX_PIXELS", 1000)
+    with pytest.raises(ImageError, match="no frames"):
+        read(tmp_path / "a.mp4")

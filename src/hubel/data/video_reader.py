@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("vfwcap", "{}")}
 _DEFAULT_RATE = 25
+_MAX_PIXELS = 1 << 26  # of a frame: 8192 × 8192
 _FILE = "file:"
 _BARE = ("h264", "hevc")  # FFmpeg's names of streams without a container
 _ZEROS = bytes(64)
@@ -202,8 +203,13 @@ def _opened(name: str, url: str, unreadable: str, hint: str, **arguments: Any) -
             raise ImageError(f"{name} is {other[0]}, not a video", other[1]) from error
         raise ImageError(f"{name} {unreadable}: {_reason(error)}", hint) from error
     with container:
-        if _video_stream(container) is None:
+        if (stream := _video_stream(container)) is None:
             raise ImageError(f"{name} has no images, only sound or text", "leave it out")
+        if (stream.width or 0) * (stream.height or 0) > _MAX_PIXELS:
+            limit = f"more than the limit of {_MAX_PIXELS / 1e6:.0f} megapixels"
+            raise ImageError(f"{name} has frames of {stream.width}×{stream.height} pixels, {limit}", "scale it down")
+        # Where the size changes half-way; FFmpeg counts the margins that it gives a frame.
+        stream.codec_context.options = {"max_pixels": str(2 * _MAX_PIXELS)}
         yield container
 
 
