@@ -55,7 +55,7 @@ def _outputs_of(shell: Any, source: str, number: int) -> list[dict[str, Any]]:
     shell.displayhook.write_output_prompt = shell.displayhook.write_format_data = lambda *_: None
     shell.displayhook.finish_displayhook = lambda: None
     data: dict[str, Any] = {}
-    with contextlib.redirect_stdout(printed):  # which is no terminal, whose width tables would fit
+    with contextlib.redirect_stdout(printed):  # which is not a terminal, whose width tables would fit
         done = shell.run_cell(source, store_history=False)
         done.raise_error()
         if done.result is not None:

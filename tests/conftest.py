@@ -26,7 +26,7 @@ def data_folder() -> Path:
         pytest.skip("HUBEL_DATA is not set: this test needs the real data sets")
     path = Path(folder)
     if not path.is_dir():
-        pytest.fail(f"HUBEL_DATA names {folder}, which is no folder")
+        pytest.fail(f"HUBEL_DATA names {folder}, which is not a folder")
     return path
 
 

@@ -62,7 +62,7 @@ def _png_chunk(kind: bytes, content: bytes) -> bytes:
 def _write_bad(folder: Path) -> dict[str, str]:
     """Images that must be named: name → what the reason must say (a regular expression)."""
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("this is no picture")
+    (folder / "text.jpg").write_text("this is not an image")
     _photograph().save(folder / "whole.jpg")
     whole = (folder / "whole.jpg").read_bytes()
     (folder / "whole.jpg").unlink()

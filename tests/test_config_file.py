@@ -68,6 +68,7 @@ def test_a_file_of_options_is_overridden_by_the_command_line(tmp_path: Path, mon
         raise UsageError("stop", "here")
 
     monkeypatch.setattr("hubel.training.train.train", train)
+    (tmp_path / "flowers").mkdir()
     config = make_config(data=tmp_path / "flowers", epochs=7, seed=3, accumulate=2, augmentation="flip", weights=None)
     write_config(tmp_path / "config.yaml", config)
     with pytest.raises(SystemExit):

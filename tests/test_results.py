@@ -18,7 +18,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.lazy_results import LazyResults
 from hubel.models import ModelMetadata
-from hubel.results import Classification, ClassScore, Detections
+from hubel.results import Classification, ClassScore, Detections, ImageResult
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_tracks_open_their_frame(tmp_path: Path) -> None:
     assert abs(np.asarray(tracks[6].image, int).mean() - 140) < 4
     assert tracks[6].draw().size[0] >= 64
     (alone,) = [each for each in hubel.track(detections=boxes, tracker="sort") if each.frame == 5]
-    with pytest.raises(ImageError, match="knows of no image"):
+    with pytest.raises(ImageError, match="does not know its image"):
         alone.draw()
 
 
@@ -233,3 +233,8 @@ def test_summaries_are_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert summary._repr_html_().startswith("<table><tr><th")
     monkeypatch.setenv("COLUMNS", "80")
     assert max(len(line) for line in repr(summary).splitlines()) <= 80
+
+
+def test_a_result_without_its_words_and_its_drawing_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        ImageResult("a.jpg", 4, 3)  # type: ignore[abstract]

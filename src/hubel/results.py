@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ def _lost() -> Image.Image:
 
 
 @dataclass(frozen=True, repr=False)
-class ImageResult:
+class ImageResult(ABC):
     """What all results have in common.
 
     Attributes:
@@ -58,7 +59,7 @@ class ImageResult:
         width: of the upright original image, in pixels.
         height: of the upright original image, in pixels.
         reader: reads the image again from its file, or holds the image where there is no file; ``None`` if the result
-            knows of no image.
+            does not know its image.
     """
 
     source: str | None
@@ -71,18 +72,19 @@ class ImageResult:
         """The upright original, RGB: the one that was passed in, or read again from its file (or video).
 
         Raises:
-            ImageError: the file is no longer there, or the result knows of no image.
+            ImageError: the file is no longer there, or the result does not know its image.
         """
         if self.reader is None:
-            raise ImageError("this result knows of no image", "pass the image: result.draw(image)")
+            raise ImageError("this result does not know its image", "pass the image: result.draw(image)")
         return self.reader()
 
+    @abstractmethod
     def describe(self) -> str:
         """The result in a few words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _drawn_on(self, image: Image.Image) -> Image.Image:
-        raise NotImplementedError
+        """A copy of the image (RGB) with the result drawn on it."""
 
     def draw(self, image: Image.Image | None = None) -> Image.Image:
         """Return a copy of ``image`` (RGB, any size; by default :attr:`image`) with the result drawn on it.

@@ -72,6 +72,8 @@ _REASONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "dict_type": lambda context: "it is not a mapping of names to values",
     "tuple_type": lambda context: "it is not a list",
     "list_type": lambda context: "it is not a list",
+    **{kind: lambda context: "it is missing" for kind in _MISSING},
+    **{kind: lambda context: "it is unknown" for kind in _UNKNOWN},
     "too_short": lambda context: f"it has fewer than {context['min_length']} values",
     "too_long": lambda context: f"it has more than {context['max_length']} values",
 }

@@ -53,7 +53,7 @@ def test_options_stand_in_groups() -> None:
 def test_every_grouped_option_of_training_exists() -> None:
     assert set(_GROUP_OF) <= {field.name for field in fields(TrainingConfig)}
     text = _help("train", "-h")
-    assert text.index("--epochs N") < text.index("Optimization:") < text.index("--learning-rate X")
+    assert text.index("--epochs N") < text.index("Optimization:") < text.index("--learning-rate, --lr X")
     assert "train [OPTIONS] [DATA]" in text  # a --config may name it
 
 

@@ -86,7 +86,7 @@ def test_voc_as_published_with_missing_sizes(tmp_path: Path) -> None:
     assert dataset.splits["train"][0].objects[0].box == (1, 2, 9, 8)  # type: ignore[index]
     assert dataset.splits["train"][0].width == 64
     assert "1 XML files are in no list of ImageSets/Main: left out" in dataset.warnings
-    # Of one list, what is not in it is no part of the set either.
+    # Of one list, what is not in it is not a part of the set either.
     (lists / "val.txt").unlink()
     dataset = read_annotations(tmp_path)
     assert [image.path.stem for image in dataset.images()] == ["1"]

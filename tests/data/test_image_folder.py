@@ -364,7 +364,7 @@ def test_same_image_in_train_and_val_is_a_leak(tmp_path: Path) -> None:
     four(tmp_path)
     first, copy = tmp_path / "train/a/1.png", tmp_path / "val/a/copy.png"
     shutil.copy(first, copy)
-    shutil.copy(first, tmp_path / "train/a/again.png")  # twice in one split is no leak
+    shutil.copy(first, tmp_path / "train/a/again.png")  # twice in one split is not a leak
     findings = check(tmp_path)
     findings.raise_if_unusable()
     assert [(p.split, p.other_split) for p in findings.leaks] == [("train", "val")]

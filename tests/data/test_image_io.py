@@ -249,7 +249,7 @@ def test_truncated_files_are_errors_not_half_grey_images(tmp_path: Path, kind: s
 def test_files_that_are_not_images(tmp_path: Path) -> None:
     empty, text, nothing = tmp_path / "empty.jpg", tmp_path / "text 📷.jpg", tmp_path / "nothing.jpg"
     empty.touch()
-    text.write_text("this is no photograph\n" * 50)
+    text.write_text("this is not a photograph\n" * 50)
     link, circle = tmp_path / "link.jpg", tmp_path / "circle.jpg"
     link.symlink_to(nothing)
     circle.symlink_to(circle)

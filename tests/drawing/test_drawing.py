@@ -51,7 +51,7 @@ def test_text_stands_out_on_any_ground(kind):
     light = luminance(panel)
     text = np.median(light[light > 0.7])
     assert (light > 0.7).sum() > 300, "the letters cover a fair part of the panel"
-    # 4.5 : 1 is what the WCAG (1.4.3, level AA) asks of text; the ground is what is no letter and no bar.
+    # 4.5 : 1 is what the WCAG (1.4.3, level AA) asks of text; the ground is what is neither a letter nor a bar.
     ground = np.quantile(light, 0.6)
     assert (text + 0.05) / (ground + 0.05) >= 4.5
 

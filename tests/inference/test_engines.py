@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hubel.inference.engines.onnx import OnnxBackend, OnnxEngine
 from hubel.inference.engines.onnx import choose_precision as choose_onnx_precision
 from hubel.inference.engines.openvino import OpenVinoEngine, choose_precision, to_openvino
 from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT
-from hubel.inference.engines.torch import Compiled, TorchEngine
+from hubel.inference.engines.torch import Compiled, TorchBackend, TorchEngine
 from hubel.models import ModelMetadata, create_model
 
 _PREPROCESSING = Preprocessing(64, 96)
@@ -220,3 +221,8 @@ def test_a_compiled_network_sees_one_size_of_batch(
         got = torch.cat([compiled(part) for part in (images[:4], images[4:8], images[8:], images[:0])])
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
     assert sizes == ([4, 4, 4] if works else [4])
+
+
+def test_what_is_not_converted_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="torch has no conversion to load from"):
+        TorchBackend().load(tmp_path)

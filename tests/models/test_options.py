@@ -155,15 +155,15 @@ def test_groups_that_do_not_divide_are_refused(name: str) -> None:
 def test_ranges_are_described_in_words() -> None:
     messages = {
         ("densenet121", "growth", 0): "growth is a whole number of at least 1; the network's own is growth=32",
-        ("resnet50", "stem", "5x5"): "stem is '7x7' or '3x3' or 'deep'; the network's own is stem='7x7'.",
+        ("resnet50", "stem", "5x5"): "stem is '7x7' or '3x3' or 'deep'; the network's own is stem='7x7'",
         ("vgg16", "grid", 0): "grid is a whole number of at least 1 or nothing; the network's own is grid=None",
         ("vgg16", "batch_norm", 3): "batch_norm is true or false; the network's own is batch_norm=False",
         ("inception_resnet_v2", "scales", 3): (
-            "scales is 3 values, each a number above 0, at most 1; the network's own is scales=(0.17, 0.1, 0.2)."
+            "scales is 3 values, each a number above 0, at most 1; the network's own is scales=(0.17, 0.1, 0.2)"
         ),
         ("densenet121", "depths", 3): (
             "depths is one or more values, each a whole number of at least 1; "
-            "the network's own is depths=(6, 12, 24, 16)."
+            "the network's own is depths=(6, 12, 24, 16)"
         ),
     }
     for (name, option, value), words in messages.items():

@@ -56,3 +56,20 @@ def test_rows_beside_the_one_needed_may_be_damaged(tmp_path: Path, monkeypatch: 
         decided_once(tmp_path, "workers", Workers, lambda: Workers(2, ""))
     (tmp_path / "decisions.json").write_text('{"workers": null}')
     assert decided_once(tmp_path, "workers", Workers, lambda: Workers(2, "")) == Workers(2, "")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"count": "x", "reason": ""}, "count: it is not a whole number"),
+        ({"count": 1}, "reason: it is missing"),
+        ({"count": 1, "reason": "", "speed": 3}, "speed: it is unknown"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_told_without_the_words_of_a_library(
+    row: object, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "decisions.json").write_text(json.dumps({"workers": row}))
+    with pytest.raises(DataError) as caught:
+        decided_once(tmp_path, "workers", Workers, lambda: Workers(1, ""))
+    assert caught.value.message.endswith(f"decisions.json is damaged: {said}")

@@ -17,6 +17,7 @@ from hubel.bounded import read_json
 from hubel.console import log
 from hubel.errors import DataError
 from hubel.fileio import write_json
+from hubel.validation import reason
 from hubel.weights.local_cache import cache_folder
 
 Record = TypeVar("Record")
@@ -96,5 +97,5 @@ def _checked(kind: type[Record], row: Any) -> Record:
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        return f"{'.'.join(map(str, first['loc']))}: {reason(first)}"
     return f"{error or type(error).__name__}"[:200]

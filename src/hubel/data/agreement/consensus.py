@@ -65,7 +65,7 @@ def majority(ratings: np.ndarray, reliability: np.ndarray, missing: int | None =
     """The most frequent class of one item, rated (A,), negative if unrated, and its fraction of the votes.
 
     Ties are decided by the sums of the annotators' ``reliability`` (A,). ``missing`` is the class that means that there
-    is no object: it needs more than half of the votes.
+    is not an object: it needs more than half of the votes.
     """
     rated = ratings >= 0
     votes = np.bincount(ratings[rated]).astype(float)

@@ -120,7 +120,7 @@ def _read_task(reader: AnnotationReader, split: str, file: Path, near: Path, whe
 
 
 def _is_answer(result: _Row) -> bool:
-    """True for a choice, a text or a rating, and for relations of regions: alone, they are no object."""
+    """True for a choice, a text or a rating, and for relations of regions: alone, they are not objects."""
     return result.get("type") == "relation" or result.get("type") in _ANSWERS
 
 

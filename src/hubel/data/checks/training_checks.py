@@ -147,7 +147,7 @@ def check_masks(
 ) -> Findings:
     """Open every image and its mask, whose pixels are counted; raises nothing for findings."""
     readable, _, unusable = _open(splits, progress)
-    unknown: Counter[int] = Counter()  # masks by a value that is no class
+    unknown: Counter[int] = Counter()  # masks by a value that is not a class
 
     def class_maps() -> Iterator[tuple[str, np.ndarray]]:
         for split, sample in readable:
@@ -206,7 +206,7 @@ def _open(
 def _count(
     splits: Iterable[str], classes: Sequence[str], labels: Iterable[tuple[str, np.ndarray]]
 ) -> dict[str, tuple[int, ...]]:
-    """Number of labels of each class by split; indices that are no class, such as a mask's 255, are left out."""
+    """Number of labels of each class by split; indices that are not classes, such as a mask's 255, are left out."""
     counts = {split: np.zeros(len(classes), np.int64) for split in splits}
     for split, values in labels:
         counts[split] += np.bincount(values, minlength=len(classes))[: len(classes)]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from hubel.errors import UsageError
+from hubel.errors import ModelError, UsageError
 from hubel.system import cpu_count
 
 if TYPE_CHECKING:
@@ -140,8 +140,12 @@ class Backend(ABC):
         """
 
     def load(self, folder: Path) -> Any:
-        """The inverse of :meth:`save`, for :meth:`engine`; only of backends that convert."""
-        raise NotImplementedError
+        """The inverse of :meth:`save`, for :meth:`engine`.
+
+        Raises:
+            ModelError: the backend does not convert: it runs modules as they are.
+        """
+        raise ModelError(f"{self.name} has no conversion to load from {folder}", "load the model itself")
 
     @abstractmethod
     def engine(self, network: Any, preprocessing: Preprocessing, options: RunOptions) -> Engine:
