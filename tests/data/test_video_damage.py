@@ -251,10 +251,7 @@ def test_frames_of_any_size_are_not_decoded(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(video_reader, "_MAX_PIXELS", 96 * 64 - 1)
     with pytest.raises(ImageError, match="has frames of 96×64 pixels, more than the limit"):
         read(tmp_path / "a.mp4")
-    data = bytearray((tmp_path / "a.mp4").read_bytes())
-    at = data.index(b"mp4v") + 28
-    data[at : at + 4] = bytes((0, 16, 0, 16))  # the header says 16 × 16, and the stream 96 × 64
-    (tmp_path / "a.mp4").write_bytes(data)
-    monkeypatch.setattr(video_reader, "_MAX_PIXELS", 1000)
+    # What passes the header is bounded by the decoder, which adds margins of 64 pixels on each side.
+    monkeypatch.setattr(video_reader, "_MAX_PIXELS", 96 * 64)
     with pytest.raises(ImageError, match="no frames"):
         read(tmp_path / "a.mp4")
