@@ -75,6 +75,17 @@ def test_folder_is_read_below_in_natural_order(tmp_path: Path) -> None:
     assert names(str(tmp_path)) == [str(tmp_path / name) for name in expected]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "format"), [("mpo", "MPO"), ("apng", "PNG"), ("jpf", "JPEG2000"), ("avifs", "AVIF")]
+)
+def test_images_of_rare_suffixes_are_found_in_a_folder(suffix: str, format: str, tmp_path: Path) -> None:
+    images = [Image.new("RGB", (8, 8), (index * 200, 0, 0)) for index in range(2)]
+    several = {"save_all": True, "append_images": images[1:]} if format != "JPEG2000" else {}
+    images[0].save(tmp_path / f"a.{suffix}", format, **several)
+    (found,) = expand([str(tmp_path)])
+    assert found.read().getpixel((0, 0))[0] < 20
+
+
 def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     save_image(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path)

@@ -12,9 +12,10 @@ from hubel.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif"}
-    | {".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
-    # Telephones' HEIC needs an extra: without it, it is named, as passing over it in silence would lose images.
-    | {".heic", ".heif", ".hif"}
+    | {".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".apng", ".mpo", ".jps"}
+    # Telephones' HEIC needs an extra: without it, it is named, as passing over it in silence would lose images; so is
+    # JPEG XL, which is not read.
+    | {".heic", ".heif", ".hif", ".heics", ".heifs", ".avifs", ".jxl"}
 )
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob"}

@@ -13,6 +13,7 @@ from labelled_sets import write_image
 TABLES = {
     "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,cat,5,6,20,30\n",
     "semicolons, no size": "image_name;label;xmin;ymin;xmax;ymax\na.jpg;cat;5;6;20;30\n",
+    "decimal commas": "filename;class;xmin;ymin;xmax;ymax\na.jpg;cat;5,0;6;20,0;3e1\n",
     "capitals, an index, CRLF": ",Image,XMin,YMin,XMax,YMax,Label\r\n0,images/a.jpg,5.0,6.0,20.0,30.0,cat\r\n",
     "old Mac line ends": "filename,class,xmin,ymin,xmax,ymax\ra.jpg,cat,5,6,20,30\r",
 }

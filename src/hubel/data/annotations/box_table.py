@@ -34,10 +34,15 @@ def _recognizes(head: FileHead) -> bool:
 
 def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
+    text = reader.read_text(file)
+    header = text.lstrip().splitlines()[0]
+    has_decimal_commas = header.count(";") > header.count(",")  # as spreadsheets write where a comma is the point
     by_path: dict[Path, list[tuple[str, _Row]]] = defaultdict(list)
-    for line, cells in parse.csv_table(reader.read_text(file))[1]:
+    for line, cells in parse.csv_table(text)[1]:
         with reader.error_context(file, f"line {line}"):
             row = {name.casefold(): cell.strip() for name, cell in cells.items()}
+            if has_decimal_commas:
+                row |= {side: row[side].replace(",", ".") for side in _SIDES if side in row}
             path = reader.images.find(parse.name(_first(row, _FILE), "filename"), near)
             by_path[path].append((f"line {line}", row))
             reader.check_count(len(by_path[path]))
