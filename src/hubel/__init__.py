@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
     from hubel.training import compound_scaling as scaling  # noqa: F401
     from hubel.training.evaluate import evaluate as evaluate
     from hubel.training.train import train as train
+    from hubel.tuning.tune import tune as tune
 
 _HOME_OF = {
     "Classification": "hubel.results",
@@ -40,6 +41,7 @@ _HOME_OF = {
     "to_fully_convolutional": "hubel.models.fully_convolutional",
     "track": "hubel.inference.video_tracking",
     "train": "hubel.training.train",
+    "tune": "hubel.tuning.tune",
 }
 
 _MODULES = {"boxes": "hubel.boxes", "scaling": "hubel.training.compound_scaling"}

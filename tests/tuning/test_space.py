@@ -91,5 +91,13 @@ def test_the_default_space_is_possible_and_contains_the_defaults(task: str, weig
     assert set(space) <= set(searchable())
     for name, values in space.items():
         assert plain(getattr(default, name)) in values, name
-    assert ("unfreeze_from" in space) == bool(default.head_epochs)
+    assert ("unfreeze_from" in space) == ("head_learning_rate" in space) == bool(default.head_epochs)
     assert set(default_space(default, ["epochs", "average"])) == set(space) - {"epochs", "average"}
+
+
+def test_settings_without_effect_are_not_searched() -> None:
+    head_only = complete_config(
+        Path("data"), {"task": "classify", "epochs": 6, "head_epochs": 6, "cache_features": True}
+    )
+    space = default_space(head_only, ["epochs", "head_epochs", "cache_features"])
+    assert set(space) == {"head_learning_rate", "schedule", "weight_decay", "average", "label_smoothing"}

@@ -20,7 +20,8 @@ from hubel.fileio import NO_SPACE, remedy
 from hubel.standard_streams import make_streams_safe
 
 COMMANDS = (
-    "demo", "predict", "track", "train", "evaluate", "export", "models", "summary", "scale", "bench", "cache", "data",
+    "demo", "predict", "track", "train", "tune", "evaluate", "export", "models", "summary", "scale", "bench", "cache",
+    "data",
 )  # fmt: skip
 """A command ``NAME`` is the function, or the group, ``NAME`` in ``hubel.cli.NAME``."""
 

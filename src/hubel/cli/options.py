@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -115,12 +115,16 @@ _GROUPS = {
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
 
 
-def options_of(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def options_of(
+    config: type[Any], without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command whose last parameter, ``**``, takes an option for each field of ``config`` that describes one.
+
+    Those named in ``without`` are left out.
 
     Only what the user gives is passed on: the configuration has the defaults.
     """
-    described = _described(config)
+    described = {name: option for name, option in _described(config).items() if name not in without}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)

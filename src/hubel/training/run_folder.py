@@ -43,15 +43,15 @@ def discard_unless_trained(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def latest_run_folder(base: Path) -> Path:
-    """The newest run of ``base``, ``base-2``, …; raises :class:`DataError` if there is none."""
-    found = [base] if (base / CONFIG).is_file() else []
+def latest_run_folder(base: Path, holds: str = CONFIG, what: str = "run") -> Path:
+    """The newest run of ``base``, ``base-2``, …, which holds a file of that name; :class:`DataError` for none."""
+    found = [base] if (base / holds).is_file() else []
     if base.parent.is_dir():
         numbered = base.parent.glob(f"{base.name}-*")
-        found += [path for path in numbered if path.name[len(base.name) + 1 :].isdigit() and (path / CONFIG).is_file()]
+        found += [path for path in numbered if path.name[len(base.name) + 1 :].isdigit() and (path / holds).is_file()]
     if not found:
-        what = f"{base / CONFIG} is missing" if base.is_dir() else f"{base}: there is no run to resume"
-        raise DataError(what, "start a run without --resume, or pass its folder with --out")
+        message = f"{base / holds} is missing" if base.is_dir() else f"{base}: there is no {what} to resume"
+        raise DataError(message, f"start a {what} without --resume, or pass its folder with --out")
     return max(found, key=lambda path: int(path.name[len(base.name) + 1 :] or 1))
 
 

@@ -135,7 +135,8 @@ def _absent(samples: Sequence[Sample], classes: Sequence[str], fold_of: np.ndarr
     present: list[set[int]] = [set() for _ in range(count)]
     for sample, fold in zip(samples, fold_of.tolist(), strict=True):
         present[fold] |= set(sample.class_ids)
-    rare = set.union(*present) - set.intersection(*present)
+    everywhere = set[int].intersection(*present)
+    rare = set[int]().union(*present) - everywhere
     names = listing([classes[label] for label in sorted(rare)])
     return (f"not every fold has {names}: too few images contain it",) if rare else ()
 

@@ -55,6 +55,9 @@ _NOT_SEARCHED = frozenset(
     {"data", "task", "split", "seed", "options", "patience", "precision", "device", "threads", "workers", "cache"}
     | {"strict", "tensorboard", "wandb", "mlflow", "log_steps"}
 )
+NOT_TAKEN = ("patience", "tensorboard", "wandb", "mlflow", "log_steps")
+"""Options of a training that a search has no use for: its trainings run to their last epoch, and keep no record."""
+
 _FORMS = "write a range, {low: 0.0001, high: 0.01, log: true}, or a list of choices, [cosine, one-cycle]"
 
 
@@ -155,25 +158,31 @@ def default_space(default: TrainingConfig, given: Collection[str]) -> Space:
         default: the resolved configuration that the search starts from.
         given: settings that all trainings have in common; they are left out.
     """
-    epochs, rate, head_rate = default.epochs or 1, default.learning_rate or 1e-3, default.head_learning_rate or 1e-3
-    has_head_phase = (default.head_epochs or 0) > 0
+    epochs, head_epochs = default.epochs or 1, default.head_epochs or 0
+    least = head_epochs + 1 if head_epochs < epochs else 1  # so that every trial has the same phases
     space: Space = {
-        "learning_rate": Range(rate / 4, rate * 4, log=True),
         # Never more than by default: what is found does not take longer for that.
-        "epochs": Choices(
-            tuple(dict.fromkeys((max(1, (default.head_epochs or 0) + 1, round(2 * epochs / 3)), epochs)))
-        ),
+        "epochs": Choices(tuple(dict.fromkeys((max(least, round(2 * epochs / 3)), epochs)))),
         "schedule": Choices(("cosine", "one-cycle")),
-        "weight_decay": Range(default.weight_decay / 10, default.weight_decay * 4, log=True),
-        "average": Choices(tuple(dict.fromkeys((default.average, 0.9, 0.98)))),
-        "augmentation": Choices(_choices_with(plain(default.augmentation), _AUGMENTATIONS[default.task])),
+        "weight_decay": Range(0.005, 0.2, log=True),
+        "average": Choices(_choices_with(default.average, (0.9, 0.98))),
     }
-    if has_head_phase:
-        space["head_learning_rate"] = Range(head_rate / 4, head_rate * 4, log=True)
+    if head_epochs < epochs:
+        space["learning_rate"] = _around(default.learning_rate or 1e-3)
+    if head_epochs:
+        space["head_learning_rate"] = _around(default.head_learning_rate or 1e-2)
+    if 0 < head_epochs < epochs:
         space["unfreeze_from"] = Choices(_choices_with(default.unfreeze_from, ("0.34", "0.67", "1.0")))
+    if not default.cache_features:
+        space["augmentation"] = Choices(_choices_with(plain(default.augmentation), _AUGMENTATIONS[default.task]))
     if default.task == "classify":
         space["label_smoothing"] = Choices(_choices_with(default.label_smoothing, (0.0, 0.05, 0.1, 0.2)))
     return {name: values for name, values in space.items() if name not in given}
+
+
+def _around(rate: float) -> Range:
+    """Two octaves on either side."""
+    return Range(rate / 4, rate * 4, log=True)
 
 
 def _choices_with(first: Plain, others: tuple[Plain, ...]) -> tuple[Plain, ...]:

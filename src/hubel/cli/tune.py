@@ -1,0 +1,69 @@
+"""``hubel tune``: a search for better settings of a training, each scored by cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hubel.cli.options import Json, options_of
+from hubel.config import TrainingConfig
+from hubel.console import check_output_dir, log, print_json, print_table, show
+from hubel.tuning.space import NOT_TAKEN
+
+
+@options_of(TrainingConfig, without=NOT_TAKEN)
+def tune(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images, as for hubel train.")],
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of settings to try, the defaults included.", show_default="20"),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="M", help="Begin no training that would end later.", show_default="no limit"),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, metavar="K", help="Folds of the cross-validation.")] = 5,
+    space: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file of the settings to search.", show_default="the task's own"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The search's folder.", show_default="runs/NAME-tune")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the latest search of this name, or of --out.")
+    ] = False,
+    json: Json = False,
+    **config: Any,
+) -> None:
+    """Search for better settings of a training by cross-validation.
+
+    Trains with the defaults, then with other settings, once for each fold of the training and validation images; a
+    test set is not touched. Settings that are worse than others are stopped after a fold or two. Options that are given
+    hold for all trainings and are not searched.
+
+    \b
+    hubel tune flowers/ --trials 30
+    hubel tune flowers/ --minutes 60 --model resnet18 --epochs 8
+    hubel tune cells/ --task detect --space space.yaml
+    hubel tune flowers/ --resume --trials 60
+    hubel train flowers/ --config runs/flowers-tune/best.yaml
+    """
+    check_output_dir("--out", out, [data])
+    from hubel.system import set_passive_omp_wait
+
+    set_passive_omp_wait()
+    from hubel.tuning.tune import tune as run
+
+    result = run(data, trials=trials, minutes=minutes, folds=folds, space=space, resume=resume, out=out, **config)
+    if json:
+        print_json(result.to_json())
+    else:
+        show(result.headline())
+        print_table(result.table())
+        for sentence in result.sentences:
+            show(sentence)
+    log(f"report: {result.folder / 'report.html'}")
+    log(f"next: hubel train {result.data} --config {result.folder / 'best.yaml'}")

@@ -1,0 +1,78 @@
+"""Whether settings are really better than the defaults, or may be so by chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of the best settings against those of the defaults, paired over the folds.
+
+    Attributes:
+        difference: mean over the folds, positive where the best settings are better.
+        low, high: its 95 % confidence interval.
+        p: probability of a mean at least as far from 0 if there were no difference; two-sided.
+        corrected_p: the same for the best of ``trials`` settings (Bonferroni), 0..1.
+        trials: that were compared with the defaults.
+        folds: their number.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    corrected_p: float
+    trials: int
+    folds: int
+
+    @property
+    def is_significant(self) -> bool:
+        """True if chance, of the folds and of choosing the best, does not explain the difference."""
+        return self.difference > 0 and self.corrected_p < _LEVEL
+
+
+def compare(best: Sequence[float], default: Sequence[float], trials: int) -> Comparison:
+    """Corrected resampled t-test (Nadeau and Bengio 2003, "Inference for the Generalization Error", section 4.2).
+
+    The networks of two folds share most of their training images, so their scores vary together, and a plain paired
+    t-test takes too many differences for real. The correction adds the ratio of test to training images to the 1/k by
+    which the variance of a mean over k folds is divided: 1/k + 1/(k - 1).
+
+    Args:
+        best: score of each fold, higher is better; at least two.
+        default: of the same folds.
+        trials: settings that were compared with the defaults, of which ``best`` are the best.
+    """
+    from scipy import stats
+
+    differences = np.asarray(best, float) - np.asarray(default, float)
+    folds = len(differences)
+    mean, variance = float(differences.mean()), float(differences.var(ddof=1))
+    error = math.sqrt((1 / folds + 1 / (folds - 1)) * variance)
+    p = 2.0 ** (1 - folds) if mean else 1.0  # equal differences say nothing of the variance: a sign test
+    if error > 1e-12:
+        p = float(2 * stats.t.sf(abs(mean) / error, folds - 1))
+    reach = float(stats.t.ppf(1 - _LEVEL / 2, folds - 1)) * error
+    return Comparison(mean, mean - reach, mean + reach, p, min(1.0, p * max(1, trials)), trials, folds)
+
+
+def verdict(comparison: Comparison | None, metric: str) -> str:
+    """The sentence that says whether the best settings are really better; ``None`` stands for the defaults."""
+    if comparison is None:
+        return "No settings scored higher than the defaults."
+    test = (
+        f"difference {comparison.difference:+.4f}, 95 % confidence {comparison.low:+.4f} to {comparison.high:+.4f}; "
+        f"corrected resampled t-test over {comparison.folds} folds, Nadeau and Bengio 2003: p = {comparison.p:.2g}"
+    )
+    if comparison.trials > 1:
+        test += f", {comparison.corrected_p:.2g} with Bonferroni's correction for {comparison.trials} settings tried"
+    if comparison.is_significant:
+        return f"The best settings are better than the defaults in {metric} ({test})."
+    return f"The best settings score higher than the defaults in {metric}, but that may be chance ({test})."

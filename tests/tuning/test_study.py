@@ -1,0 +1,175 @@
+"""The search: what it proposes, what it stops, and that one which goes on gives the trials of an unbroken one."""
+
+from __future__ import annotations
+
+import math
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from hubel.errors import DataError, ModelError
+from hubel.tuning.space import Choices, Range, Space
+from hubel.tuning.study import Record, Search, importances, quiet
+from hubel.tuning.trials import State, Trial, best_trial
+
+SPACE: Space = {
+    "learning_rate": Range(1e-4, 1e-1, log=True),
+    "epochs": Range(2, 9),
+    "schedule": Choices(("cosine", "one-cycle")),
+}
+DEFAULT = {"learning_rate": 1e-3, "epochs": 5, "schedule": "cosine"}
+FOLDS, TRIALS = 3, 10
+EMPTY: list[Path] = []
+
+
+@pytest.fixture(autouse=True)
+def silent() -> Iterator[None]:
+    with quiet():
+        yield
+
+
+def score(trial: Trial, fold: int) -> tuple[float, float]:
+    """Best at a rate of 1e-2; half of the settings with one-cycle cannot be trained in the second fold."""
+    settings = trial.settings or DEFAULT
+    if fold == 1 and settings["schedule"] == "one-cycle" and settings["epochs"] % 2:
+        raise ModelError("the loss is nan in epoch 1: training diverged", "lower the rate")
+    return 0.9 - 0.1 * abs(math.log10(settings["learning_rate"]) + 2) + 0.01 * fold, 1.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A record without trials, whose tables take a second to make, copied instead."""
+    path = tmp_path_factory.mktemp("empty") / "study.db"
+    with quiet():
+        Record(path)
+    EMPTY.append(path)
+
+
+def search(path: Path, space: Space = SPACE) -> Search:
+    if not path.exists():
+        shutil.copyfile(EMPTY[-1], path)
+    return Search(space, DEFAULT, FOLDS, 7, Record(path))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
+    with quiet():
+        return search(tmp_path_factory.mktemp("search") / "study.db").run(TRIALS, score)
+
+
+def test_it_begins_with_the_defaults_and_finds_better(unbroken: list[Trial]) -> None:
+    assert [trial.number for trial in unbroken] == list(range(TRIALS))
+    assert unbroken[0].settings == DEFAULT and unbroken[0].state is State.FINISHED
+    assert {trial.state for trial in unbroken} == {State.FINISHED, State.STOPPED, State.FAILED}
+    best = best_trial(unbroken)
+    assert best is not None and abs(math.log10(best.settings["learning_rate"]) + 2) < 0.5
+    assert best.estimate.mean == pytest.approx(max(t.estimate.mean for t in unbroken if t.state is State.FINISHED))
+
+
+def test_only_the_better_half_goes_on(unbroken: list[Trial]) -> None:
+    """Successive halving, recomputed: after 1 and 2 folds a trial must be in the upper half of those so far."""
+    for folds in (1, 2):
+        reached: list[float] = []
+        for trial in unbroken:
+            if len(trial.scores) < folds:
+                continue
+            mean = sum(trial.scores[:folds]) / folds
+            reached.append(mean)
+            in_upper_half = mean >= sorted(reached, reverse=True)[max(0, len(reached) // 2 - 1)]
+            stopped = trial.state is State.STOPPED and len(trial.scores) == folds
+            assert stopped == (not in_upper_half and trial.number > 0)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed_after", [6, 12])
+def test_a_search_that_was_killed_gives_the_trials_of_an_unbroken_one(
+    unbroken: list[Trial], tmp_path: Path, killed_after: int
+) -> None:
+    trained: list[tuple[int, int]] = []
+
+    def until_killed(trial: Trial, fold: int) -> tuple[float, float]:
+        if len(trained) == killed_after:
+            raise Killed
+        scored = score(trial, fold)
+        trained.append((trial.number, fold))
+        return scored
+
+    with pytest.raises(Killed):
+        search(tmp_path / "study.db").run(TRIALS, until_killed)
+    killed_after = -1
+    assert search(tmp_path / "study.db").run(TRIALS, until_killed) == unbroken
+    assert len(trained) == len(set(trained)) == sum(len(trial.scores) for trial in unbroken), "no fold trained twice"
+    assert search(tmp_path / "study.db").run(3, until_killed) == unbroken, "what is recorded stays"
+
+
+def test_optuna_reads_the_record(unbroken: list[Trial], tmp_path: Path) -> None:
+    path = tmp_path / "50% sure?.db"
+    search(path).run(TRIALS, score)
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/50%25 sure%3F.db")
+    assert [trial.params for trial in study.trials] == [trial.settings for trial in unbroken]
+    best = best_trial(unbroken)
+    assert best is not None and study.best_value == best.estimate.mean and study.best_trial.number == best.number
+    assert study.trials[0].intermediate_values.keys() == {1, 2, 3}
+
+
+def test_defaults_outside_the_space_are_tried_all_the_same(tmp_path: Path) -> None:
+    elsewhere: Space = {**SPACE, "epochs": Range(6, 9)}
+    trials = search(tmp_path / "study.db", elsewhere).run(4, score)
+    assert trials[0].settings == {} and trials[0].estimate.mean == pytest.approx(0.81)
+    assert all(6 <= trial.settings["epochs"] <= 9 for trial in trials[1:])
+    assert search(tmp_path / "study.db", elsewhere).run(4, score) == trials
+
+
+def test_a_refused_fold_ends_the_search_and_is_trained_later(unbroken: list[Trial], tmp_path: Path) -> None:
+    trials = search(tmp_path / "study.db").run(TRIALS, score, may_start=lambda trial: trial.number < 3)
+    assert [trial.state for trial in trials][3:] == [State.RUNNING] and trials[:3] == unbroken[:3]
+    assert search(tmp_path / "study.db").run(TRIALS, score) == unbroken
+
+
+def test_what_the_defaults_cannot_do_is_an_error(tmp_path: Path) -> None:
+    def diverges(trial: Trial, fold: int) -> tuple[float, float]:
+        raise ModelError("the loss is nan", "lower the rate")
+
+    with pytest.raises(ModelError, match="the loss is nan"):
+        search(tmp_path / "study.db").run(4, diverges)
+
+
+def test_on_a_full_disk_the_record_stays_whole(
+    unbroken: list[Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # Optuna tries again a few times
+    path = tmp_path / "study.db"
+    search(path).run(2, score)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as a full disk, for this process
+    try:
+        with pytest.raises(DataError, match="study.db cannot be written: .*(full|I/O)") as raised:
+            search(path).run(TRIALS, score)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "continue with --resume" in raised.value.hint
+    assert search(path).run(TRIALS, score) == unbroken
+
+
+def test_a_damaged_record_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
+    with pytest.raises(DataError, match="study.db is damaged: file is not a database"):
+        search(tmp_path / "study.db")
+
+
+def test_the_setting_that_decides_is_the_most_important(unbroken: list[Trial], tmp_path: Path) -> None:
+    trials = [
+        Trial(n, {"learning_rate": 10 ** -(1 + n % 4), "epochs": 2 + n % 3, "schedule": "cosine"}, (0.1 * (n % 4),))
+        for n in range(12)
+    ]
+    finished = [Trial(t.number, t.settings, t.scores, (1.0,), State.FINISHED) for t in trials]
+    found = importances(finished, SPACE, seed=0)
+    assert max(found, key=found.__getitem__) == "learning_rate" and sum(found.values()) == pytest.approx(1)
+    assert importances(finished[:3], SPACE, seed=0) == {}

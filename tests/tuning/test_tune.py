@@ -1,0 +1,206 @@
+"""`hubel tune` end to end, on images that a small network learns in seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+import hubel
+from drawn_shapes import write_shapes
+from hubel.cli.main import main
+from hubel.errors import DataError, MissingExtraError, UsageError
+from hubel.training.train import complete_config, read_run_data
+from hubel.tuning import tune as module
+from hubel.tuning.fold_training import train_fold
+from hubel.tuning.result import TuneResult
+from hubel.tuning.tune import tune
+
+QUICK: dict[str, Any] = {
+    "model": "lenet5", "epochs": 2, "batch": 16, "precision": "float32", "workers": 0, "augmentation": "flip",
+}  # fmt: skip
+SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "label_smoothing": [0.0, 0.1]}
+SEARCH: dict[str, Any] = {"trials": 3, "folds": 2, "space": SPACE, **QUICK}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images for training, for validation, and for a test that no search uses."""
+    root = write_shapes(tmp_path_factory.mktemp("data") / "shapes" / "train", {"cross": 20, "disc": 20}).parent
+    write_shapes(root / "val", {"cross": 4, "disc": 4}, seed=1)
+    write_shapes(root / "test", {"cross": 3, "disc": 3}, seed=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def empty_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record without trials: its tables take a second to make."""
+    from hubel.tuning.study import Record, quiet
+
+    path = tmp_path_factory.mktemp("study") / "study.db"
+    with quiet():
+        Record(path)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_at_once(empty_study: Path) -> Any:
+    """New searches begin with a copy of the empty record."""
+    make = module._make_folder
+
+    def with_record(*arguments: Any) -> Path:
+        folder = make(*arguments)
+        shutil.copyfile(empty_study, folder / "study.db")
+        return folder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_make_folder", with_record)
+        yield
+
+
+@pytest.fixture(scope="module")
+def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TuneResult:
+    return tune(data, out=tmp_path_factory.mktemp("runs") / "search", **SEARCH)
+
+
+def test_the_result_is_what_the_folds_say(result: TuneResult, data: Path) -> None:
+    assert (len(result.trials), result.folds, result.images, result.test_images) == (3, 2, 48, 6)
+    rows = list(csv.DictReader((result.folder / "trials.csv").open()))
+    means = [sum(float(row[f"fold_{n}"]) for n in (1, 2)) / 2 for row in rows if row["state"] == "finished"]
+    assert result.estimate.mean == pytest.approx(max(means)) and result.default.mean == pytest.approx(means[0])
+    assert result.default.scores == tuple(float(rows[0][f"fold_{n}"]) for n in (1, 2))
+    assert set(result.best) == set(SPACE)
+    assert optuna.load_study(study_name=None, storage=f"sqlite:///{result.folder}/study.db").best_value == max(means)
+    document = json.loads(json.dumps(result.to_json()))
+    assert document["best"] == result.best and document["estimate"]["mean"] == result.estimate.mean
+    assert str(result.default) in repr(result) and result.sentences[0] in repr(result)
+    assert "<table>" in result._repr_html_()
+
+
+def test_the_folds_are_of_training_and_validation_images_only(result: TuneResult, data: Path) -> None:
+    folds = json.loads((result.folder / "folds.json").read_text())
+    names = sorted(name for part in folds.values() for name in part)
+    expected = [
+        path.relative_to(data).as_posix() for split in ("train", "val") for path in (data / split).rglob("*.png")
+    ]
+    assert names == sorted(expected) and len(names) == 48
+
+
+def test_a_score_is_that_of_the_last_epoch(data: Path, tmp_path: Path) -> None:
+    """Of all epochs, whatever ``patience`` says, and in the precision that the search decided for."""
+    config = complete_config(data, {**QUICK, "epochs": 3, "patience": 1, "learning_rate": 1e-5, "precision": "auto"})
+    run_data = read_run_data(config, None)
+    decided = {"execution": {"precision": "float32", "channels_last": False, "reason": "by the first fold"}}
+    (tmp_path / "decisions.json").write_text(json.dumps(decided))
+    splits = replace(run_data.splits, test=())
+    epochs: list[int] = []
+    folder = tmp_path / "fold"
+    score, seconds = train_fold(
+        tmp_path, folder, config, run_data.samples, splits, lambda: None, lambda: epochs.append(1)
+    )
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert len(rows) == len(epochs) == 3 and score == float(rows[-1]["val_top1"])
+    assert seconds == pytest.approx(sum(float(row["seconds"]) for row in rows))
+    assert json.loads((tmp_path / "decisions.json").read_text())["execution"] == decided["execution"]
+
+
+def test_train_takes_the_best_settings(result: TuneResult, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(data), "--config", str(result.folder / "best.yaml"), "--out", str(tmp_path / "run")])
+    assert not ended.value.code
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert {name: config[name] for name in SPACE} == result.best
+    assert (config["model"], config["epochs"], config["augmentation"]) == ("lenet5", 2, ["flip"])
+
+
+def test_the_page_says_it_all(result: TuneResult) -> None:
+    page = (result.folder / "report.html").read_text()
+    assert page.count("<img") == 2 and result.sentences[0].split(" (")[0] in page
+    assert f"{result.default.mean:.4f} ± {result.default.spread:.4f}" in page.replace("</td><td>", " ± ")
+    assert all(f"<td>{name}</td>" in page for name in SPACE)
+
+
+def test_an_interrupted_search_goes_on_to_the_same_end(
+    result: TuneResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    epochs = 0
+    real = module.train_fold
+
+    def interrupted(*arguments: Any) -> tuple[float, float]:
+        *others, on_epoch = arguments
+
+        def counted() -> None:
+            nonlocal epochs
+            epochs += 1
+            if epochs == 4:  # within the second fold of trial 0, after its first epoch
+                signal.raise_signal(signal.SIGTERM)
+            on_epoch()
+
+        return real(*others, counted)
+
+    monkeypatch.setattr(module, "train_fold", interrupted)
+    out = tmp_path / "search"
+    epochs = 1
+    with pytest.raises(KeyboardInterrupt):
+        tune(data, out=out, **SEARCH)
+    assert f"continue with: hubel tune {data} --resume --out {out} --trials 3" in capsys.readouterr().err
+    again = tune(data, out=out, resume=True, trials=3)
+    assert [trial.scores for trial in again.trials] == [trial.scores for trial in result.trials]
+    assert [trial.settings for trial in again.trials] == [trial.settings for trial in result.trials]
+    assert again.sentences[0] == result.sentences[0]
+    assert not list(out.glob(".trial*")), "trained folds leave nothing"
+
+
+def test_the_command_prints_json(result: TuneResult, tmp_path: Path, data: Path, capsys: Any) -> None:
+    shutil.copytree(result.folder, tmp_path / "search")
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", str(data), "--out", str(tmp_path / "search"), "--resume", "--trials", "3", "--json"])
+    assert not ended.value.code
+    document = json.loads(capsys.readouterr().out)
+    assert document["best"] == result.best and len(document["trials"]) == 3
+
+
+def test_a_time_budget_ends_the_search_after_the_defaults(data: Path, tmp_path: Path, capsys: Any) -> None:
+    found = tune(data, out=tmp_path / "search", minutes=1e-4, **{**SEARCH, "trials": None})
+    assert [len(trial.scores) for trial in found.trials] == [2, 0]
+    assert found.sentences[0] == "No settings scored higher than the defaults."
+    assert "the 0.0001 minutes are over; --resume goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"folds": 1}, UsageError, "folds = 1: it is at least 2"),
+        ({"folds": 30}, DataError, "class cross has 24 images, of which only 23 differ: fewer than 30 folds"),
+        ({"trials": 0}, UsageError, "trials = 0: it is at least 1"),
+        ({"minutes": -1.0}, UsageError, "minutes = -1: it is a number greater than 0"),
+        ({"space": {"learning_rte": [1]}}, UsageError, "learning_rte: there is no such option"),
+        ({"patience": 3}, UsageError, "patience is for hubel train"),
+        ({"resume": True}, DataError, "there is no search to resume"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence_and_leaves_no_folder(
+    data: Path, tmp_path: Path, options: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        tune(data, out=tmp_path / "search", **{**SEARCH, **options})
+    assert not (tmp_path / "search").exists()
+
+
+def test_without_optuna_the_extra_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "hubel.tuning.study")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert callable(hubel.tune)
+    with pytest.raises(MissingExtraError) as raised:
+        hubel.tune(data)
+    assert raised.value.message == "hubel tune needs packages that are not installed"
+    assert raised.value.hint == "pip install 'hubel[tune]'"
