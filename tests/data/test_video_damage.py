@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -255,3 +256,12 @@ def test_frames_of_any_size_are_not_decoded(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(video_reader, "_MAX_PIXELS", 96 * 64)
     with pytest.raises(ImageError, match="no frames"):
         read(tmp_path / "a.mp4")
+
+
+def test_a_stream_that_the_library_does_not_know_ends_nothing_but_the_packets() -> None:
+    class Container:
+        def demux(self) -> Iterator[int]:
+            yield from (1, 2)
+            raise IndexError("list index out of range")  # as PyAV does for a stream that was added late
+
+    assert list(video_reader._packets(Container())) == [1, 2]

@@ -304,7 +304,7 @@ def _decoded(container: Any, stream: Any, numbers: FrameNumbers, ends: dict[int,
     end_of_frames = hidden = 0  # packets without frames
     interlaced = False
     try:
-        for packet in container.demux():
+        for packet in _packets(container):
             if size and packet.pos is not None and packet.size:
                 end_of_frames = packet.pos + packet.size
             if packet.pts is not None and packet.time_base is not None:
@@ -344,6 +344,15 @@ def _decoded(container: Any, stream: Any, numbers: FrameNumbers, ends: dict[int,
             yield ValueError("the file ends within it")
     if bare in _BARE and not interlaced:  # of which a packet is half a frame
         numbers.unplaced += max(hidden, 0)
+
+
+def _packets(container: Any) -> Iterator[Any]:
+    """All packets, and at the end one for each stream, which empties its decoder."""
+    try:
+        yield from container.demux()
+    except IndexError:
+        # A damaged file has added a stream that PyAV does not know of; those that it knows are empty by now.
+        return
 
 
 _CHUNK_HEADER = 8
