@@ -26,6 +26,7 @@ _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"),
 _DEFAULT_RATE = 25
 _MAX_PIXELS = 1 << 26  # of a frame: 8192 × 8192
 _FILE = "file:"
+_PLAYLISTS = ("hls", "hls,applehttp", "dash")
 _BARE = ("h264", "hevc")  # FFmpeg's names of streams without a container
 _ZEROS = bytes(64)
 _LAST_SHOWN = -1
@@ -161,7 +162,9 @@ def url_frames(address: str, name: str, seconds: float) -> Generator[Any, None, 
     hint = "check the address, the network and the camera"
     opened = _opened(name, address, "cannot be reached or read", hint, options=options, timeout=(seconds, seconds))
     with opened as container:
-        is_file = address.startswith(("http:", "https:")) and bool(container.duration)
+        # Of a playlist, the size is not the video's.
+        ends = bool(container.duration) or (container.size > 0 and container.format.name not in _PLAYLISTS)
+        is_file = address.lower().startswith(("http:", "https:")) and ends
         yield not is_file
         yield from _frames(nullcontext(container), name, _raise if is_file else _pass_over)
 
