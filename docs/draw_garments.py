@@ -1,14 +1,17 @@
-"""Draw the README's image of a tracker: garments of Fashion-MNIST that slide over a table.
+"""Draw the README's images of a detector and a tracker: garments of Fashion-MNIST on a table.
 
-    python docs/draw_garments.py
+    python docs/draw_garments.py [detector] [tracker]
 
-Renders a film, tracks the garments by noisy boxes, a tenth of which are missing, with DeepSORT, and writes
-``docs/images/tracker.jpg``. Fashion-MNIST (MIT licence) is Debian's package ``dataset-fashion-mnist``.
+The detector is trained for some minutes on rendered tables with garments of the training images, and predicts one with
+garments of the test images: ``docs/images/detector.jpg``. For the tracker a film is rendered, in which garments slide;
+they are tracked by noisy boxes, a tenth of which are missing, with DeepSORT: ``docs/images/tracker.jpg``. Fashion-MNIST
+(MIT licence) is Debian's package ``dataset-fashion-mnist``.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 import sys
 import tempfile
@@ -66,6 +69,49 @@ def paste(canvas: Image.Image, garment: np.ndarray, x: int, y: int, side: int, c
     return x + left, y + top, x + right, y + bottom
 
 
+def scene(garments: list[list[np.ndarray]], rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, Placed]]]:
+    """A table with up to six garments that hardly overlap; index of the class and box of each."""
+    canvas, found = table(rng), []
+    cells = rng.permutation([(x, y) for x in range(0, SIZE[0], 120) for y in range(0, SIZE[1], 160)])
+    for x, y in cells[: rng.integers(3, 7)].tolist():
+        label, side = int(rng.integers(len(garments))), int(rng.integers(84, 116))
+        garment = garments[label][rng.integers(len(garments[label]))]
+        colour = COLOURS[rng.integers(len(COLOURS))]
+        x, y = (max(0, min(at + int(rng.integers(-8, 24)), end - side)) for at, end in zip((x, y), SIZE, strict=True))
+        found.append((label, paste(canvas, garment, x, y, side, colour)))
+    return canvas, found
+
+
+def write_scenes(folder: Path, images: int = 240) -> None:
+    """A COCO data set of tables with garments of the training images."""
+    garments, rng = read_garments("train"), np.random.default_rng(1)
+    (folder / "images").mkdir(parents=True)
+    files, boxes = [], []
+    for number in range(images):
+        canvas, found = scene(garments, rng)
+        name = f"{number:03}.png"
+        canvas.save(folder / "images" / name)
+        files.append({"id": number, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
+        for label, (x1, y1, x2, y2) in found:
+            box = [x1, y1, x2 - x1, y2 - y1]
+            boxes.append({"id": len(boxes), "image_id": number, "category_id": label, "bbox": box, "iscrowd": 0})
+    classes = [{"id": label, "name": name} for label, name in enumerate(CLASSES)]
+    labels = {"images": files, "annotations": boxes, "categories": classes}
+    (folder / "labels.json").write_text(json.dumps(labels), encoding="utf-8")
+
+
+def draw_detector(folder: Path) -> None:
+    """Train, then predict a table that the detector has not seen."""
+    write_scenes(folder / "tables")
+    scene(read_garments("t10k"), np.random.default_rng(7))[0].save(folder / "table.png")
+    hubel = [sys.executable, "-m", "hubel"]
+    subprocess.run([*hubel, "train", "tables", "--epochs", "14", "--image-size", "192"], check=True, cwd=folder)
+    command = ["predict", "table.png", "--model", "runs/tables", "--save", "out"]
+    subprocess.run([*hubel, *command], check=True, cwd=folder)
+    (saved,) = (folder / "out").iterdir()
+    Image.open(saved).convert("RGB").save(IMAGES / "detector.jpg", quality=88)
+
+
 def film(frames: int = 75) -> Iterator[tuple[Image.Image, list[Placed]]]:
     """Garments of the test images that cross each other's way, and their boxes, frame by frame."""
     garments, rng = read_garments("t10k"), np.random.default_rng(3)
@@ -96,15 +142,22 @@ def write_film(folder: Path) -> None:
         container.mux(stream.encode(None))
 
 
-def main() -> None:
-    """Render, track, draw."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_film(Path(folder))
-        command = [sys.executable, "-m", "hubel", "track", "film.mp4", "--detections", "det.txt"]
-        subprocess.run([*command, "--tracker", "deepsort", "--save", "tracks.mp4"], check=True, cwd=folder)
-        with av.open(f"{folder}/tracks.mp4") as container:
-            frames = [frame.to_image() for frame in container.decode(video=0)]
+def draw_tracker(folder: Path) -> None:
+    """Render the film and track in it."""
+    write_film(folder)
+    command = [sys.executable, "-m", "hubel", "track", "film.mp4", "--detections", "det.txt"]
+    subprocess.run([*command, "--tracker", "deepsort", "--save", "tracks.mp4"], check=True, cwd=folder)
+    with av.open(f"{folder}/tracks.mp4") as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
     frames[len(frames) * 5 // 6].save(IMAGES / "tracker.jpg", quality=88)
+
+
+def main() -> None:
+    """Draw the images that are named, or both."""
+    drawings = {"detector": draw_detector, "tracker": draw_tracker}
+    for name in sys.argv[1:] or drawings:
+        with tempfile.TemporaryDirectory() as folder:
+            drawings[name](Path(folder))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from run_pages import (  # noqa: E402
 )
 
 # `hubel demo`, `hubel models --plot`, a training and docs/draw_garments.py write them.
-NOT_DRAWN_BY_PAGES = {"demo.jpg", "choice.png", "report.png", "tracker.jpg"}
+NOT_DRAWN_BY_PAGES = {"demo.jpg", "choice.png", "report.png", "tracker.jpg", "detector.jpg"}
 
 
 def _name(page: Path) -> str:

@@ -90,6 +90,7 @@ WRONG_NAMES = [
     (["train", "data", "--split", "1,2,3"], "split = '1,2,3': '1,2,3' sums to 6, not to 1"),
     (["train", "gone"], "gone does not exist"),
     (["evaluate", "efficientnet_lite0", "gone"], "gone does not exist"),
+    (["export", "efficientnet_lite0", "--format", "openvino", "--calibrate", "gone"], "gone does not exist"),
     (["summary", "resnet5"], "resnet5 is neither an existing folder nor a known architecture"),
     (["models", "resnet5"], "unknown architecture 'resnet5'"),
     (["bench", "resnet5"], "resnet5 is neither an existing folder nor a known architecture"),

@@ -10,6 +10,7 @@ import typer
 from hubel.cli.options import MODEL, Calibrate, Conf, Iou, Json, Tolerance
 from hubel.config import CONF, IOU, TOLERANCE
 from hubel.console import activity, log, print_json, show
+from hubel.fileio import check_exists
 
 _OUT = "exports/MODEL-FORMAT[-PRECISION]"
 
@@ -56,6 +57,8 @@ def export(
     from hubel.models.metadata import check_reference
 
     check_reference(model)
+    if calibrate is not None:
+        check_exists(calibrate)
     from hubel.exporters.export import EXAMPLE
     from hubel.exporters.export import export as run
     from hubel.inference import tune_allocator

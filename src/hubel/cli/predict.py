@@ -31,6 +31,7 @@ from hubel.cli.options import (
 from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
 from hubel.console import ProgressBar, activity, count_of, log, print_json, printable, report_error, show
 from hubel.errors import UsageError
+from hubel.fileio import check_exists
 from hubel.inference.outputs import encodable, json_row
 from hubel.results import Detections, Prediction
 
@@ -130,6 +131,8 @@ def predict(
         outcomes = _unreadable(expand(sources))
         _report(outcomes, model, json, strict, verbose)
         raise typer.Exit(1)
+    if calibrate is not None:
+        check_exists(calibrate)
     from hubel.inference.outputs import AnnotatedFiles
 
     files = AnnotatedFiles(save) if save is not None else None

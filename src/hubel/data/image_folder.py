@@ -23,7 +23,7 @@ from hubel.data.split_names import SPLIT_NAMES, split_of, splits_among
 from hubel.errors import DataError
 from hubel.fileio import check_exists
 
-_CLASS_LAYOUT = "expected one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg"
+_CLASS_LAYOUT = "pass one folder of images per class: flowers/daisy/1.jpg, or flowers/train/daisy/1.jpg"
 
 
 def read_class_folders(root: Path) -> ImageDataset:

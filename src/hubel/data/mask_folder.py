@@ -29,7 +29,7 @@ from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_folders, split_of
 from hubel.errors import DataError, ImageError
 
-_LAYOUT = "expected images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them"
+_LAYOUT = "pass images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them"
 _INDICES = "save masks of one channel, in which the value of a pixel is the index of its class"
 _IMAGE_TREES = frozenset({"images", "image", "imgs", "img", "jpegimages", "photos", "pictures"})
 _MASK_TREES = frozenset({"masks", "mask"})

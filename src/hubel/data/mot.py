@@ -22,7 +22,7 @@ from hubel.errors import DataError
 _MIN_COLUMNS = 6
 # Ground truth with classes has eight or nine columns; with ten, world coordinates follow the confidence.
 _WITH_CLASSES = (8, 9)
-_A_LINE = "a line is: frame, id, left, top, width, height, and more numbers"
+_A_LINE = "write lines of: frame, id, left, top, width, height, and more numbers"
 _EMPTY = re.compile(r"[^\S\n]*(?:#|$)")
 _MAX_NUMBER = 2**31
 _MAX_COORDINATE = 1e7  # pixels; no image is larger
