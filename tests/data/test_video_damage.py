@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from hubel.data import video_reader
 from hubel.data.video_numbering import FrameNumbers
@@ -265,3 +267,14 @@ def test_a_stream_that_the_library_does_not_know_ends_nothing_but_the_packets() 
             raise IndexError("list index out of range")  # as PyAV does for a stream that was added late
 
     assert list(video_reader._packets(Container())) == [1, 2]
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 4}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_plain_images_are_whole_motion_jpeg(mode: str, options: dict[str, int], tmp_path: Path) -> None:
+    """Their coded pixels may be nothing but zeros."""
+    file = io.BytesIO()
+    Image.new(mode, (320, 240)).save(file, "JPEG", **options)
+    (tmp_path / "a.mjpeg").write_bytes(5 * file.getvalue())
+    found, said = read(tmp_path / "a.mjpeg")
+    assert (len(found), said) == (5, [])

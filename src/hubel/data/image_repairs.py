@@ -21,10 +21,10 @@ _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _EXIF_KEYWORD, _XMP_KEYWORD = b"Raw profile type exif", b"XML:com.adobe.xmp"
 _MAX_TEXT = 2**20
 
-_END, _SCAN, _RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
+_END, _SCAN, _RESTART_INTERVAL, _HUFFMAN_TABLES = 0xD9, 0xDA, 0xDD, 0xC4
 _JPEG_END = bytes((0xFF, _END))
 _JPEG_SEGMENTS = frozenset({0x01, 0xFE, *range(0xC0, 0xD0), *range(0xD8, 0xF0)})
-_NOT_CODED = bytes(64)  # no Huffman code of a block is only zeros
+_NOT_CODED = bytes(64)  # with the usual Huffman tables, no image has so many
 _PADDING = 16
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
@@ -63,15 +63,26 @@ def is_cut_and_padded(file: BinaryIO) -> bool:
 
 def is_whole(data: bytes) -> bool:
     """True if a JPEG ends, and its coded pixels are interrupted by nothing that cannot be among them."""
-    has_pixels = False
+    has_pixels = may_be_zeros = False
     known = 2  # bytes of segments and scans; between them is nothing
     for marker, content, scan in _segments(data):
         if marker == _END:
             return has_pixels and data.rfind(_JPEG_END) - known < len(_NOT_CODED)
         has_pixels = has_pixels or marker == _SCAN
+        may_be_zeros = may_be_zeros or (marker == _HUFFMAN_TABLES and _has_code_of_one_bit(content))
         known += 4 + len(content) + len(scan)
-        if marker not in _JPEG_SEGMENTS or _NOT_CODED in scan:
+        if marker not in _JPEG_SEGMENTS or (_NOT_CODED in scan and not may_be_zeros):
             return False
+    return False
+
+
+def _has_code_of_one_bit(tables: bytes) -> bool:
+    """True if a Huffman table has the code 0, as those that are made for one plain image."""
+    at = 0
+    while at + 17 <= len(tables):
+        if tables[at + 1]:
+            return True
+        at += 17 + sum(tables[at + 1 : at + 17])
     return False
 
 
